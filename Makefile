@@ -1,0 +1,39 @@
+# install · run · test · check · check-real · bench
+PYTHON ?= python3
+PORT ?= 3000
+BIN := .venv/bin
+STAMP := .venv/.installed
+.DEFAULT_GOAL := run
+.PHONY: install run test check check-real bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "stock_assets: $(PYTHON) is missing; install Python 3.11 or newer, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "stock_assets: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "stock_assets: $(PYTHON) cannot make environments; install its venv package (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@$(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "stock_assets: the disk is full: the environment needs 4 GB here" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+run: install
+	@PORT=$(PORT) exec $(BIN)/stock-assets run
+
+test: install
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/dg check defs
+
+check-real: install
+	$(BIN)/pytest -n 2 --dist loadgroup -m real_data
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv data build *.egg-info

@@ -1,0 +1,44 @@
+"""The table of contents: every asset, in flow order, and what they run with."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from stock_assets.defs.evaluation import evaluation_assets
+from stock_assets.defs.features import feature_assets
+from stock_assets.defs.market import market_assets
+from stock_assets.defs.model import model_assets
+from stock_assets.market.sources.factory import make_source
+from stock_assets.settings import Settings, settings
+from stock_assets.storage.warehouse import Warehouse
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build_definitions(config: Settings) -> dg.Definitions:
+    """Everything Dagster shows and runs under `config`."""
+
+    @dg.resource(description="where prices come from; opened when a run first asks")
+    def source(_context: dg.InitResourceContext) -> object:
+        return make_source(config)
+
+    return dg.Definitions(
+        assets=[
+            *market_assets(config),
+            *feature_assets(config),
+            *model_assets(config),
+            *evaluation_assets(config),
+        ],
+        resources={
+            "warehouse": Warehouse(config.database),
+            "source": source,
+            "clock": dg.ResourceDefinition.hardcoded_resource(utc_now, "the current time, UTC"),
+        },
+        # a process per step costs three times what the steps themselves do
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(settings())

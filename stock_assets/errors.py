@@ -1,0 +1,60 @@
+"""Every error a user can meet, as one tree.
+
+StockAssetsError
+├── SettingsError        an environment variable holds what it may not
+├── SourceError          a source answered with something that is not prices
+│   └── EmptySourceError   … or with nothing at all
+├── BadBarsError         rows that break the contract of their table
+├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
+├── CutoffError          a model would be used before its training data ends
+├── StoreBusyError       another process kept the store locked for too long
+└── ArtifactError        a saved model is absent, incomplete or of another layout
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+
+class StockAssetsError(Exception):
+    """The base of all errors that stock_assets raises on purpose; its message is meant for a person."""
+
+
+class SettingsError(StockAssetsError):
+    """A setting has a value it may not have; names the variable, the value and what was expected."""
+
+
+class SourceError(StockAssetsError):
+    """A source answered with something that is not prices."""
+
+
+class EmptySourceError(SourceError):
+    """A source answered with nothing where bars were expected. A holiday is not this error."""
+
+
+class BadBarsError(StockAssetsError):
+    """Rows break the contract of their table; names the ticker, session and column."""
+
+
+class StoreBusyError(StockAssetsError):
+    """Another process held the store for longer than we wait."""
+
+
+class ArtifactError(StockAssetsError):
+    """A saved model is absent, incomplete, or has another layout than this code reads."""
+
+
+class CutoffError(StockAssetsError):
+    """A model trained through a later session than the one it is asked to predict; names both dates."""
+
+
+class MissingSessionsError(StockAssetsError):
+    """Rows that should exist do not; names the sessions and the asset to materialize first."""
+
+    def __init__(self, needed_by: str, asset: str, sessions: Sequence[date], why: str = "") -> None:
+        self.asset, self.sessions = asset, tuple(sessions)
+        shown = ", ".join(map(str, sessions[:5])) + (", …" if len(sessions) > 5 else "")
+        span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else str(sessions[0])
+        super().__init__(
+            f"{needed_by} needs {len(sessions)} session(s) of {asset} that are not there: {shown}"
+            f"{f' ({why})' if why else ''}. Materialize {asset} for {span} first."
+        )

@@ -1,0 +1,63 @@
+"""The tables of the market room: what a raw answer, a clean bar and a universe look like.
+
+Prices are in the currency of the listing, returns are fractions, `fetched_at` is UTC.
+"""
+
+import polars as pl
+
+UTC_TIME = pl.Datetime("us", "UTC")
+
+#: What a source said, verbatim, in the vendor's own (split-adjusted as of `fetched_at`) basis.
+#: `later_splits` is the product of every split after the bar and up to `fetched_at`: multiply a price or
+#: a dividend by it (divide a volume) to get the as-traded figure. A source without corporate actions has
+#: null `dividend` and `split_ratio`, 1.0 `later_splits`, and is read through `previous_adj_close`, the
+#: adjusted close of the same ticker's preceding bar *in the same answer* (null for its first bar).
+#: `split_ratio` is 1.0 on ordinary days, 4.0 for a 4-for-1 split on its ex-date.
+RAW_SCHEMA = pl.Schema(
+    {
+        "ticker": pl.String,
+        "session": pl.Date,
+        "open": pl.Float64,
+        "high": pl.Float64,
+        "low": pl.Float64,
+        "close": pl.Float64,
+        "adj_close": pl.Float64,
+        "volume": pl.Float64,
+        "dividend": pl.Float64,
+        "split_ratio": pl.Float64,
+        "later_splits": pl.Float64,
+        "previous_adj_close": pl.Float64,
+        "source": pl.String,
+        "fetched_at": UTC_TIME,
+    }
+)
+
+#: The one clean bar of a (session, ticker), as traded on that day. `total_return` is null on a ticker's
+#: first bar. `suspect` is null or the reason why the row neither trains nor scores.
+BAR_SCHEMA = pl.Schema(
+    {
+        "ticker": pl.String,
+        "session": pl.Date,
+        "open": pl.Float64,
+        "high": pl.Float64,
+        "low": pl.Float64,
+        "close": pl.Float64,
+        "volume": pl.Float64,
+        "dividend": pl.Float64,
+        "split_ratio": pl.Float64,
+        "total_return": pl.Float64,
+        "is_member": pl.Boolean,
+        "suspect": pl.String,
+    }
+)
+
+#: Who belonged to the universe when; `to_session` is null while the membership lasts (inclusive otherwise).
+UNIVERSE_SCHEMA = pl.Schema(
+    {
+        "ticker": pl.String,
+        "name": pl.String,
+        "sector": pl.String,
+        "from_session": pl.Date,
+        "to_session": pl.Date,
+    }
+)

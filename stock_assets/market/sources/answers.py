@@ -1,0 +1,167 @@
+"""What the answers of all vendors have in common: the checks of their bars and the raw rows made of them.
+
+*Bars* here are a frame of `BARS`: a vendor's rows as typed columns, with the place they come from. Every
+check raises SourceError, which names place, ticker, session, column, what was found and what was expected.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+
+import polars as pl
+
+from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.market.bars import RAW_SCHEMA
+from stock_assets.market.calendar import TradingCalendar
+
+PRICES = ("open", "high", "low", "close", "adj_close")
+
+#: `dividend` and `split_ratio` are both null where the vendor tells nothing of corporate actions.
+BARS = pl.Schema(
+    {
+        "place": pl.String,
+        "ticker": pl.String,
+        "session": pl.Date,
+        **dict.fromkeys((*PRICES, "volume", "dividend", "split_ratio"), pl.Float64),
+    }
+)
+
+
+def _number(column: str, low: pl.Expr) -> pl.Expr:
+    return ~pl.col(column).is_finite() | low
+
+
+#: column, where it is wrong, what was expected; in the order in which they are reported.
+_RULES: tuple[tuple[str, pl.Expr, str], ...] = (
+    ("ticker", pl.col("ticker").is_null() | (pl.col("ticker") == ""), "a ticker"),
+    ("session", pl.col("session").is_null(), "a date such as 2020-01-02 or 20200102"),
+    *(
+        (price, pl.col(price).is_null() | _number(price, pl.col(price) <= 0), "a finite price above 0")
+        for price in PRICES
+    ),
+    ("volume", pl.col("volume").is_null() | _number("volume", pl.col("volume") < 0), "a number not below 0"),
+    ("dividend", _number("dividend", pl.col("dividend") < 0), "an amount not below 0"),
+    ("split_ratio", _number("split_ratio", pl.col("split_ratio") <= 0), "a ratio above 0"),
+)
+
+
+def check_request(first: date, last: date, fetched_at: datetime) -> None:
+    """Raises SourceError for a reversed range, ValueError for a `fetched_at` without a time zone."""
+    if first > last:
+        raise SourceError(f"the first session asked for, {first}, lies after the last, {last}")
+    if fetched_at.tzinfo is None:
+        raise ValueError(f"fetched_at={fetched_at} has no time zone; expected UTC")
+
+
+def check_values(bars: pl.DataFrame, said: Mapping[str, pl.Series] | None = None) -> None:
+    """Raises SourceError for the first value that no bar may have.
+
+    `said` holds what a file says, by column and row by row, so that text where a number belongs is reported
+    as it stands there, with the number of its row.
+    """
+    broken = bars.select(wrong.any().alias(column) for column, wrong, _ in _RULES).row(0, named=True)
+    for column, wrong, expected in _RULES:
+        if not broken[column]:
+            continue
+        row, *_ = bars.with_row_index("row").filter(wrong).head(1).to_dicts()
+        place, found = row["place"], row[column]
+        if said is not None:
+            place = f"{place}, row {row['row'] + 1}"
+            found = said[column][row["row"]] if column in said else found
+        raise SourceError(
+            f"{place}, ticker {row['ticker']}, session {row['session']}, column {column}: "
+            f"found {'nothing' if found is None else repr(found)}, expected {expected}"
+        )
+
+
+def in_order(bars: pl.DataFrame) -> pl.DataFrame:
+    """`bars` sorted by ticker and session.
+
+    Raises SourceError where a ticker has a session twice, or its rows did not ascend by session.
+    """
+    ticker, session = pl.col("ticker"), pl.col("session")
+    # most files are sorted by ticker and session already: one cheap look instead of grouping and sorting
+    later = (ticker > ticker.shift()) | ((ticker == ticker.shift()) & (session > session.shift()))
+    if bars.select(later.all()).item():
+        return bars
+    previous = session.shift().over("ticker")
+    if not bars.select((session <= previous).any()).item():
+        return bars.sort("ticker", "session")
+    twice = bars.filter(~pl.struct("ticker", "session").is_first_distinct())
+    if not twice.is_empty():
+        row = twice.row(0, named=True)
+        found, expected = "a second row of this session", "one row per ticker and session"
+    else:
+        row = bars.with_columns(previous=previous).filter(session < previous).row(0, named=True)
+        found, expected = f"it after {row['previous']}", "the rows of a ticker to ascend by session"
+    raise SourceError(
+        f"{row['place']}, ticker {row['ticker']}, session {row['session']}, column session: "
+        f"found {found}, expected {expected}"
+    )
+
+
+def check_sessions(bars: pl.DataFrame, calendar: TradingCalendar) -> None:
+    """Raises SourceError for a date on which the exchange was closed; dates beyond the calendar pass."""
+    within = pl.col("session").is_between(calendar.sessions[0], calendar.sessions[-1])
+    dates = bars.lazy().filter(within).select(pl.col("session").unique()).collect()["session"]
+    closed = sorted(set(dates) - set(calendar.sessions))
+    if closed:
+        row = bars.filter(pl.col("session") == closed[0]).row(0, named=True)
+        more = f" and {len(closed) - 1} more such dates" if len(closed) > 1 else ""
+        raise SourceError(
+            f"{row['place']}, ticker {row['ticker']}, session {closed[0]}, column session: found a "
+            f"{closed[0]:%A} on which {calendar.name} was closed{more}, expected a session of {calendar.name}"
+        )
+
+
+def with_history(bars: pl.DataFrame) -> pl.DataFrame:
+    """`bars`, sorted by ticker and session, with `previous_adj_close` and `later_splits` of `RAW_SCHEMA`.
+
+    `later_splits` multiplies every split that the bars know, the last bar's included: the vendor has
+    adjusted the prices for all of them.
+    """
+    bars = in_order(bars)
+    same = pl.col("ticker") == pl.col("ticker").shift()
+    later = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
+    has_actions = bars["split_ratio"].null_count() < bars.height
+    return bars.with_columns(
+        previous_adj_close=pl.when(same).then(pl.col("adj_close").shift()),
+        later_splits=later.over("ticker") if has_actions else pl.lit(1.0),
+    )
+
+
+def answer(
+    bars: pl.DataFrame,
+    *,
+    calendar: TradingCalendar,
+    tickers: Sequence[str],
+    first: date,
+    last: date,
+    source: str,
+    fetched_at: datetime,
+) -> pl.DataFrame:
+    """The rows of `bars` (as `with_history` returns them) that were asked for, as `RAW_SCHEMA`.
+
+    Rows after the day of `fetched_at` (UTC) are left out. No row is an EmptySourceError, unless the
+    exchange was closed all the time.
+    """
+    known = min(last, fetched_at.astimezone(UTC).date())
+    rows = bars.filter(pl.col("session").is_between(first, known), pl.col("ticker").is_in(list(tickers)))
+    if rows.is_empty() and calendar.between(first, last):
+        raise EmptySourceError(
+            f"{source} has no bar from {first} to {last} of {some(tickers)} (as of {fetched_at}), "
+            f"expected at least one"
+        )
+    return rows.select(
+        pl.lit(source).alias("source")
+        if column == "source"
+        else pl.lit(fetched_at.astimezone(UTC)).cast(kind).alias(column)
+        if column == "fetched_at"
+        else column
+        for column, kind in RAW_SCHEMA.items()
+    )
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first `limit` names and how many there are, for a message."""
+    shown = ", ".join(names[:limit])
+    return f"{shown}, … ({len(names)} in all)" if len(names) > limit else shown or "no ticker"

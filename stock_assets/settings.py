@@ -1,0 +1,147 @@
+"""Every setting, from environment variables prefixed `STOCK_ASSETS_`, checked once.
+
+A wrong value is one clear line: the variable, what it holds, and what was expected.
+"""
+
+import os
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from stock_assets.errors import SettingsError
+from stock_assets.market.calendar import CALENDAR_END, TradingCalendar, trading_calendar
+
+PREFIX = "STOCK_ASSETS_"
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What one installation of stock_assets works on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    source: Literal["simulated", "snapshot", "yahoo"] = Field(
+        default="simulated", description="where prices come from: simulated, snapshot or yahoo"
+    )
+    snapshot: Path | None = Field(
+        default=None, description="a Parquet file, a CSV, or a folder of either; the snapshot source reads it"
+    )
+    data_dir: Path = Field(
+        default_factory=lambda data: PROJECT_DIR / "data" / data.get("source", "simulated"),
+        description="the folder of the DuckDB file, the model artifacts and Dagster's own storage",
+    )
+    start: date = Field(default=date(2018, 1, 2), description="the first session, as YYYY-MM-DD")
+    end: date | None = Field(
+        default=None, description="the last session of a closed snapshot, as YYYY-MM-DD; open when unset"
+    )
+    tickers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="tickers separated by commas, or a file with one per line; all the source has when unset",
+    )
+    first_model_year: int | None = Field(
+        default=None,
+        description="the first year that a model serves; two full years after the start when unset",
+    )
+    exchange: str = Field(default="XNYS", description="an exchange_calendars code")
+    horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
+    buy_threshold: float = Field(
+        default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
+    )
+    sell_threshold: float = Field(
+        default=0.022, gt=0, lt=1, description="the loss, as a positive fraction, below which a label is sell"
+    )
+    seed: int = Field(default=0, ge=0, description="seeds the simulated market and the training")
+
+    @field_validator("tickers", mode="before")
+    @classmethod
+    def _split_tickers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if Path(value).is_file():
+            value = ",".join(Path(value).read_text().splitlines())
+        tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
+        if not tickers:
+            raise ValueError("expected tickers separated by commas, or a file with one per line")
+        return tickers
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.source == "snapshot" and self.snapshot is None:
+            raise ValueError(
+                f"{PREFIX}SNAPSHOT is not set; {PREFIX}SOURCE=snapshot expects a Parquet file, a CSV or a folder"
+            )
+        if self.end is not None and self.end < self.start:
+            raise ValueError(
+                f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session"
+            )
+        if not date(1990, 1, 1) <= self.start < CALENDAR_END:
+            raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
+        if self.model_start_year <= self.start.year:
+            raise ValueError(
+                f"{PREFIX}FIRST_MODEL_YEAR={self.first_model_year}; expected a year after {PREFIX}START="
+                f"{self.start}, since a model learns from the years before the one it serves"
+            )
+        return self
+
+    @property
+    def model_start_year(self) -> int:
+        """The first model year: configured, else two full years of sessions after the start."""
+        return self.first_model_year or self.start.year + (2 if self.start.month == 1 else 3)
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "stock_assets.duckdb"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.data_dir / "artifacts"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Beside the store, because Dagster's memory of what is materialized must not outlive it."""
+        return self.data_dir / "dagster"
+
+    @property
+    def calendar(self) -> TradingCalendar:
+        """The sessions from `start` to `end`, or years ahead of today when the end is open."""
+        return trading_calendar(self.exchange, self.start, self.end or CALENDAR_END)
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings of the environment, with `overrides` in their place.
+
+    Raises SettingsError, one line per wrong variable.
+    """
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields
+    )
+    if unknown:
+        known = ", ".join(PREFIX + field.upper() for field in Settings.model_fields)
+        raise SettingsError(f"{', '.join(unknown)} is no setting; expected one of {known}")
+    try:
+        return Settings(**overrides)  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            message = problem["msg"].removeprefix("Value error, ")
+            if not problem["loc"]:  # a rule across settings names its variables itself
+                lines.append(message)
+                continue
+            if problem["type"] == "default_factory_not_called":  # data_dir follows from source, named already
+                continue
+            field = str(problem["loc"][0])
+            variable, expected = PREFIX + field.upper(), Settings.model_fields[field].description
+            lines.append(f"{variable}={problem['input']!r} is wrong ({message}); expected {expected}")
+        raise SettingsError("\n".join(lines)) from None
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return read_settings()

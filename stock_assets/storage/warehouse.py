@@ -1,0 +1,254 @@
+"""The DuckDB file that holds every table. Nothing else opens it.
+
+One process writes at a time; a connection lives for one statement batch, so the others wait milliseconds.
+Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from stock_assets.errors import BadBarsError, MissingSessionsError, StockAssetsError, StoreBusyError
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: Every table and the room, which is the DuckDB schema and the asset group, it lives in.
+ROOMS: Mapping[str, str] = {
+    "universe": "market",
+    "raw_ohlcv": "market",
+    "daily_bars": "market",
+    "indicators": "features",
+    "stationary_features": "features",
+    "labels": "features",
+    "pca_model": "features",
+    "pca_components": "features",
+    "trained_rnn": "model",
+    "trained_baselines": "model",
+    "predictions": "model",
+    "evaluation_report": "evaluation",
+    "leakage_audit": "evaluation",
+}
+
+#: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
+_BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")
+
+
+class MissingTableError(StockAssetsError):
+    """A table was asked for before anything was written to it."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"there is no table {table} yet. Materialize {table} first.")
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """The store of all tables in one DuckDB file.
+
+    `wait` is the number of seconds that a locked file is tried again before StoreBusyError.
+    """
+
+    path: Path
+    wait: float = 60.0
+    memory_limit: str = "2GB"
+
+    @contextmanager
+    def connect(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection whose unqualified table names are found in every room.
+
+        Raises StoreBusyError when another process keeps the file locked for longer than `wait` seconds.
+        """
+        connection = self._open(read_only=read_only)
+        try:
+            if not read_only:
+                for room in dict.fromkeys(ROOMS.values()):
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {room}")
+            present = {
+                name for (name,) in connection.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()
+            }
+            rooms = [room for room in dict.fromkeys(ROOMS.values()) if room in present]
+            if rooms:
+                connection.execute(f"SET search_path='{','.join(rooms)}'")
+            yield connection
+        finally:
+            connection.close()
+
+    def _open(self, *, read_only: bool) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
+        if not read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        elif not self.path.exists():
+            raise StockAssetsError(f"there is no store at {self.path} yet: nothing has been materialized")
+        deadline, pause = time.monotonic() + self.wait, 0.01
+        while True:
+            try:
+                return duckdb.connect(
+                    self.path, read_only=read_only, config={"memory_limit": self.memory_limit}
+                )
+            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                if not any(sign in str(error) for sign in _BUSY):
+                    raise
+                if time.monotonic() > deadline:
+                    raise StoreBusyError(
+                        f"{self.path.name} was locked by another process for more than {self.wait:g} s; "
+                        "close the program that holds it open, or try again when its run is over"
+                    ) from error
+                # jitter, so that several waiting processes do not knock at the same moment
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(0.5, pause * 1.5)
+
+    # ---------------------------------------------------------------- reading
+
+    def read(
+        self,
+        table: str,
+        first: date | None = None,
+        last: date | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """The rows of `table` from session `first` to `last` (both included, open where None), unsorted.
+
+        Raises MissingTableError before anything was written to the table.
+        """
+        selected = ", ".join(map(_quoted, columns)) if columns else "*"
+        bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
+        where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+        return self._select(
+            table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values())
+        )
+
+    def sessions(self, table: str, first: date | None = None, last: date | None = None) -> set[date]:
+        """The sessions from `first` to `last` of which `table` holds at least one row; none without a table."""
+        try:
+            rows = self.read_sql(
+                table,
+                f"SELECT DISTINCT session FROM {_qualified(table)} WHERE session BETWEEN ? AND ?",
+                [first or date.min, last or date(9999, 12, 31)],
+            )
+        except MissingTableError:
+            return set()
+        return set(rows["session"])
+
+    def require(self, tables: Sequence[str], sessions: Sequence[date], needed_by: str, why: str = "") -> None:
+        """Raises MissingSessionsError unless every one of `tables` holds a row of every one of `sessions`.
+
+        `tables` stand in the order they are made, so that the error names the first step to take.
+        """
+        for table in tables if sessions else ():
+            there = self.sessions(table, min(sessions), max(sessions))
+            if absent := [session for session in sessions if session not in there]:
+                raise MissingSessionsError(needed_by, table, absent, why)
+
+    def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
+        """The answer to a SELECT over `table`, written by this code with ? in place of every value."""
+        return self._select(table, statement, parameters)
+
+    def _select(self, table: str, statement: str, parameters: Sequence[object]) -> pl.DataFrame:
+        import duckdb
+
+        if not self.path.exists():
+            raise MissingTableError(table)
+        with self.connect(read_only=True) as connection:
+            try:
+                return connection.sql(statement, params=list(parameters) or None).pl()
+            except duckdb.CatalogException as error:
+                if "does not exist" in str(error):
+                    raise MissingTableError(table) from error
+                raise
+
+    def query(self, statement: str) -> pl.DataFrame:
+        """The answer to a person's own SELECT, on a read-only connection that reaches no other file."""
+        with self.connect(read_only=True) as connection:
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            return connection.sql(statement).pl()
+
+    def row_counts(self) -> dict[str, int]:
+        """The number of rows of every table that exists, in the order of the graph."""
+        if not self.path.exists():
+            return {}
+        with self.connect(read_only=True) as connection:
+            present = {
+                name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+            }
+            counts = {}
+            for table in (name for name in ROOMS if name in present):
+                row = connection.execute(f"SELECT count(*) FROM {_qualified(table)}").fetchone()
+                counts[table] = row[0] if row else 0
+        return counts
+
+    # ---------------------------------------------------------------- writing, always in one transaction
+
+    def replace_sessions(self, table: str, sessions: Sequence[date], frame: pl.DataFrame) -> None:
+        """Puts `frame` in the place of every row of `sessions`, in one transaction: twice gives the same rows.
+
+        Raises BadBarsError when `frame` holds a session that is not among `sessions`.
+        """
+        if stray := sorted(set(frame["session"]) - set(sessions)):
+            raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
+        self._replace(table, "session", pl.Series("session", list(sessions), dtype=pl.Date), frame)
+
+    def replace_rows(self, table: str, column: str, values: Sequence[object], frame: pl.DataFrame) -> None:
+        """Puts `frame` in the place of every row whose `column` is one of `values`, in one transaction."""
+        self._replace(table, column, pl.Series(column, list(values)), frame)
+
+    def replace_table(self, table: str, frame: pl.DataFrame) -> None:
+        """Puts `frame` in the place of the whole table, in one transaction."""
+        with self.connect(read_only=False) as connection, _transaction(connection):
+            connection.register("incoming", frame.to_arrow())
+            connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table)} AS SELECT * FROM incoming")
+
+    def append(self, table: str, frame: pl.DataFrame) -> None:
+        """Adds the rows of `frame`, in one transaction."""
+        with self.connect(read_only=False) as connection, _transaction(connection):
+            _insert(connection, table, frame)
+
+    def _replace(self, table: str, column: str, wanted: pl.Series, frame: pl.DataFrame) -> None:
+        with self.connect(read_only=False) as connection, _transaction(connection):
+            connection.register("wanted", wanted.to_frame().to_arrow())
+            _create(connection, table, frame)
+            connection.execute(
+                f"DELETE FROM {_qualified(table)} WHERE {_quoted(column)} IN (SELECT {_quoted(column)} FROM wanted)"
+            )
+            _insert(connection, table, frame)
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _qualified(table: str) -> str:
+    return f"{ROOMS[table]}.{_quoted(table)}"
+
+
+@contextmanager
+def _transaction(connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _create(connection: "duckdb.DuckDBPyConnection", table: str, frame: pl.DataFrame) -> None:
+    """Makes the table, or gives it the columns that `frame` has and it lacks (null in the older rows)."""
+    connection.register("incoming", frame.to_arrow())
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table)} AS SELECT * FROM incoming LIMIT 0")
+    described = connection.execute("DESCRIBE incoming").fetchall()
+    for name, kind, *_ in described:
+        connection.execute(f"ALTER TABLE {_qualified(table)} ADD COLUMN IF NOT EXISTS {_quoted(name)} {kind}")
+
+
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, frame: pl.DataFrame) -> None:
+    _create(connection, table, frame)
+    connection.execute(f"INSERT INTO {_qualified(table)} BY NAME SELECT * FROM incoming")

@@ -1,0 +1,24 @@
+"""What every test may ask for."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(
+    os.environ.get("STOCK_ASSETS_REAL_DATA", Path(__file__).parent.parent.parent / "shared" / "data")
+)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The path of a file of real prices; the test is skipped where the folder is not beside the clone."""
+
+    def path_of(name: str) -> Path:
+        path = REAL_DATA / name
+        if not path.exists():
+            pytest.skip(f"no {name} in the folder of real data (STOCK_ASSETS_REAL_DATA)")
+        return path
+
+    return path_of

@@ -1,0 +1,50 @@
+from datetime import UTC, date, datetime
+
+import pytest
+
+from stock_assets.market.calendar import runs_of, trading_calendar
+
+XNYS = trading_calendar("XNYS", date(2012, 1, 3), date(2013, 1, 31))
+
+
+def test_storms_and_holidays_are_no_sessions():
+    assert not XNYS.is_session(date(2012, 10, 29))  # Hurricane Sandy
+    assert not XNYS.is_session(date(2012, 12, 25))
+    assert XNYS.is_session(date(2012, 12, 24))  # a half day is a session
+
+
+def test_between_includes_both_ends_and_takes_any_day():
+    assert XNYS.between(date(2012, 10, 27), date(2012, 10, 31)) == (date(2012, 10, 31),)
+    assert XNYS.between(date(2012, 7, 3), date(2012, 7, 5)) == (date(2012, 7, 3), date(2012, 7, 5))
+
+
+def test_before_and_shift_count_sessions():
+    assert XNYS.before(date(2012, 7, 5), 2) == (date(2012, 7, 2), date(2012, 7, 3))
+    assert XNYS.before(date(2012, 1, 3), 5) == ()
+    assert XNYS.shift(date(2012, 7, 3), 1) == date(2012, 7, 5)
+    assert XNYS.shift(date(2012, 1, 3), -1) is None
+
+
+def test_position_names_what_is_no_session():
+    with pytest.raises(ValueError, match="2012-12-25 is no session of XNYS"):
+        XNYS.position(date(2012, 12, 25))
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        (datetime(2012, 7, 5, 23, 59, tzinfo=UTC), date(2012, 7, 3)),
+        (datetime(2012, 7, 6, 0, 0, tzinfo=UTC), date(2012, 7, 5)),
+        (
+            datetime(2012, 7, 9, 12, 0, tzinfo=UTC),
+            date(2012, 7, 6),
+        ),  # Friday is there on Monday noon
+    ],
+)
+def test_a_session_is_closed_at_midnight_utc(moment: datetime, expected: date):
+    assert XNYS.last_closed(moment) == expected
+
+
+def test_runs_of_bridges_weekends_and_breaks_at_missing_sessions():
+    sessions = [date(2012, 7, 6), date(2012, 7, 9), date(2012, 7, 11)]
+    assert runs_of(sessions, XNYS) == [(date(2012, 7, 6), date(2012, 7, 9)), (date(2012, 7, 11),) * 2]
