@@ -75,9 +75,7 @@ class Settings(BaseSettings):
                 f"{PREFIX}SNAPSHOT is not set; {PREFIX}SOURCE=snapshot expects a Parquet file, a CSV or a folder"
             )
         if self.end is not None and self.end < self.start:
-            raise ValueError(
-                f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session"
-            )
+            raise ValueError(f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session")
         if not date(1990, 1, 1) <= self.start < CALENDAR_END:
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
         if self.model_start_year <= self.start.year:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-REAL_DATA = Path(
-    os.environ.get("STOCK_ASSETS_REAL_DATA", Path(__file__).parent.parent.parent / "shared" / "data")
-)
+REAL_DATA = Path(os.environ.get("STOCK_ASSETS_REAL_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")

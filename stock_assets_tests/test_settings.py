@@ -65,9 +65,7 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
         ({"SAUCE": "yahoo"}, "STOCK_ASSETS_SAUCE is no setting"),
     ],
 )
-def test_settings_that_do_not_fit_together(
-    values: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_settings_that_do_not_fit_together(values: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch):
     for name, value in values.items():
         monkeypatch.setenv(f"STOCK_ASSETS_{name}", value)
     with pytest.raises(SettingsError, match=named):

@@ -19,9 +19,7 @@ SAME_FIGURE = 1e-6
 
 def latest_versions(raw: pl.DataFrame) -> pl.DataFrame:
     """The version of every (ticker, session) that was fetched last (`RAW_SCHEMA`), sorted by both."""
-    return raw.sort("ticker", "session", "fetched_at").unique(
-        ["ticker", "session"], keep="last", maintain_order=True
-    )
+    return raw.sort("ticker", "session", "fetched_at").unique(["ticker", "session"], keep="last", maintain_order=True)
 
 
 def as_traded(raw: pl.DataFrame) -> pl.DataFrame:
@@ -109,12 +107,7 @@ def clean_bars(raw: pl.DataFrame, universe: pl.DataFrame, sessions: Sequence[dat
         .with_columns(listing=(~pl.col("preceding")).cum_sum())
     )
     judged = total_returns(bars, pl.col("preceding")).with_columns(suspect=suspect_reason())
-    return (
-        with_membership(judged, universe)
-        .select(BAR_SCHEMA.names())
-        .cast(BAR_SCHEMA)
-        .sort("session", "ticker")
-    )  # pyright: ignore[reportArgumentType]
+    return with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
 
 
 def with_membership(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:

@@ -52,9 +52,7 @@ def suspect_reason() -> pl.Expr:
         """Sessions since the listing's last `event`, null before the first."""
         return pl.col("position") - pl.when(event).then(pl.col("position")).forward_fill().over("listing")
 
-    often_frozen = (
-        frozen.cast(pl.Int32).rolling_sum(FROZEN_WINDOW, min_samples=1).over("listing") >= FROZEN_BARS
-    )
+    often_frozen = frozen.cast(pl.Int32).rolling_sum(FROZEN_WINDOW, min_samples=1).over("listing") >= FROZEN_BARS
     # a ticker that trades on the first session of the store was listed before it
     listed_later = pl.col("position").first().over("listing") > 0
     young = pl.int_range(pl.len()).over("listing") < SHORT_HISTORY

@@ -70,9 +70,7 @@ class Warehouse:
             if not read_only:
                 for room in dict.fromkeys(ROOMS.values()):
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {room}")
-            present = {
-                name for (name,) in connection.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()
-            }
+            present = {name for (name,) in connection.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
             rooms = [room for room in dict.fromkeys(ROOMS.values()) if room in present]
             if rooms:
                 connection.execute(f"SET search_path='{','.join(rooms)}'")
@@ -90,9 +88,7 @@ class Warehouse:
         deadline, pause = time.monotonic() + self.wait, 0.01
         while True:
             try:
-                return duckdb.connect(
-                    self.path, read_only=read_only, config={"memory_limit": self.memory_limit}
-                )
+                return duckdb.connect(self.path, read_only=read_only, config={"memory_limit": self.memory_limit})
             except (duckdb.IOException, duckdb.ConnectionException) as error:
                 if not any(sign in str(error) for sign in _BUSY):
                     raise
@@ -121,9 +117,7 @@ class Warehouse:
         selected = ", ".join(map(_quoted, columns)) if columns else "*"
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
         where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
-        return self._select(
-            table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values())
-        )
+        return self._select(table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values()))
 
     def sessions(self, table: str, first: date | None = None, last: date | None = None) -> set[date]:
         """The sessions from `first` to `last` of which `table` holds at least one row; none without a table."""
@@ -176,9 +170,7 @@ class Warehouse:
         if not self.path.exists():
             return {}
         with self.connect(read_only=True) as connection:
-            present = {
-                name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-            }
+            present = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
             counts = {}
             for table in (name for name in ROOMS if name in present):
                 row = connection.execute(f"SELECT count(*) FROM {_qualified(table)}").fetchone()

@@ -26,8 +26,7 @@ class Reply:
 
 UNKNOWN = Reply(
     404,
-    '{"chart":{"result":null,"error":{"code":"Not Found","description":"No data found, symbol may be '
-    'delisted"}}}',
+    '{"chart":{"result":null,"error":{"code":"Not Found","description":"No data found, symbol may be delisted"}}}',
 )
 RATE_LIMITED = Reply(429, "Too Many Requests\r\n", "text/html")
 BROKEN = Reply(500, '{"chart":{"result":null,"error":{"code":"Internal","description":"server error"}}}')
@@ -54,11 +53,7 @@ class ChartServer:
         if parts.path.startswith("/v8/finance/chart/"):
             ticker = unquote(parts.path.rsplit("/", 1)[1])
             known = self.answers.get(ticker, UNKNOWN)
-            return (
-                known
-                if isinstance(known, Reply)
-                else Reply(200, _chart(ticker, known, parse_qs(parts.query)))
-            )
+            return known if isinstance(known, Reply) else Reply(200, _chart(ticker, known, parse_qs(parts.query)))
         if parts.path == "/v1/test/getcrumb":
             return Reply(200, "a.crumb", "text/plain")
         return Reply(404, "not found", "text/plain")  # as fc.yahoo.com, which sets its cookie with a 404

@@ -10,9 +10,7 @@ from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 FETCHED = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def raw_answer(
-    sessions: Sequence[date], closes: Sequence[float], ticker: str = "A", **columns: object
-) -> pl.DataFrame:
+def raw_answer(sessions: Sequence[date], closes: Sequence[float], ticker: str = "A", **columns: object) -> pl.DataFrame:
     """A plain answer of one ticker, with `columns` (a value or one per session) in place of the plain ones."""
     plain: dict[str, object] = {
         "ticker": ticker,

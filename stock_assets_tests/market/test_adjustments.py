@@ -27,9 +27,7 @@ def seen_on(day: date, traded: pl.DataFrame) -> pl.DataFrame:
     return known.with_columns(later_splits=later).with_columns(
         *[pl.col(name) / pl.col("later_splits") for name in ("open", "high", "low", "close", "dividend")],
         pl.col("volume") * pl.col("later_splits"),
-        fetched_at=pl.lit(
-            datetime(day.year, day.month, day.day, 22, tzinfo=UTC), pl.Datetime("us", "UTC")
-        ),
+        fetched_at=pl.lit(datetime(day.year, day.month, day.day, 22, tzinfo=UTC), pl.Datetime("us", "UTC")),
     )
 
 
@@ -98,9 +96,7 @@ def test_no_return_leads_over_a_long_absence():
     bars = bars_of(raw_answer(days, [10.0, 11.0, 12.0, 13.0]))
     assert bars["total_return"].is_null().to_list() == [True, False, False, False]
     late = XNYS.sessions[2 + MAX_ABSENCE]
-    bars = clean_bars(
-        raw := raw_answer([DAYS[0], DAYS[1], late], [10.0, 11.0, 12.0]), universe_of(raw), XNYS.sessions
-    )
+    bars = clean_bars(raw := raw_answer([DAYS[0], DAYS[1], late], [10.0, 11.0, 12.0]), universe_of(raw), XNYS.sessions)
     assert bars["total_return"].is_null().to_list() == [True, False, True]
 
 
@@ -185,9 +181,7 @@ def test_real_closes_as_traded(actions: pl.DataFrame, ticker: str, day: str, clo
 
 @pytest.mark.real_data
 def test_kdp_paid_its_special_dividend(actions: pl.DataFrame):
-    row = actions.filter((pl.col("ticker") == "KDP") & (pl.col("session") == date(2018, 7, 10))).row(
-        0, named=True
-    )
+    row = actions.filter((pl.col("ticker") == "KDP") & (pl.col("session") == date(2018, 7, 10))).row(0, named=True)
     assert row["dividend_bar"] == pytest.approx(103.75)
     assert row["total_return"] == pytest.approx(0.0184, abs=1e-4)
     assert row["suspect"] is None
@@ -197,9 +191,7 @@ def test_kdp_paid_its_special_dividend(actions: pl.DataFrame):
 def test_total_returns_agree_with_the_vendors_adjusted_closes_at_dividends_and_splits(actions: pl.DataFrame):
     events = actions.filter(
         ((pl.col("dividend") > 0) | (pl.col("split_ratio") != 1)) & pl.col("total_return").is_not_null()
-    ).with_columns(
-        apart=(pl.col("adj_close") / pl.col("previous_adj_close") - 1 - pl.col("total_return")).abs()
-    )
+    ).with_columns(apart=(pl.col("adj_close") / pl.col("previous_adj_close") - 1 - pl.col("total_return")).abs())
     assert events.height > 3000
     far = events.filter(pl.col("apart") > 1e-3)
     # The vendor reinvests at the close before the ex-date, c / (p - d), and we count (c + d) / p: they part where
@@ -215,8 +207,6 @@ def test_real_bars_day_by_day_equal_one_batch(actions: pl.DataFrame):
     raw = actions.filter(pl.col("ticker").is_in(tickers)).select(raw_answer(DAYS[:1], [1.0]).columns)
     traded = as_traded(raw)
     batch = clean_bars(raw, universe_of(raw), XNYS.sessions)
-    evenings = [
-        seen_on(day, traded).filter(pl.col("session") == day) for day in traded["session"].unique().sort()
-    ]
+    evenings = [seen_on(day, traded).filter(pl.col("session") == day) for day in traded["session"].unique().sort()]
     one_by_one = clean_bars(pl.concat(evenings), universe_of(raw), XNYS.sessions)
     assert_frame_equal(one_by_one, batch, rel_tol=1e-9, abs_tol=1e-9)

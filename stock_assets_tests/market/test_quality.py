@@ -57,9 +57,7 @@ def test_frozen_bars_taint_the_days_around_them():
         "high": [100.0 if i in frozen else 101.0 for i in range(200)],
         "low": [100.0 if i in frozen else 99.0 for i in range(200)],
     }
-    raw = raw_answer(
-        DAYS[:200], [100.0] * 200, volume=[0.0 if i in frozen else 1e6 for i in range(200)], **flat
-    )
+    raw = raw_answer(DAYS[:200], [100.0] * 200, volume=[0.0 if i in frozen else 1e6 for i in range(200)], **flat)
     found = reasons(raw)
     assert found[60:64] == ["frozen"] * 4  # each for itself
     assert found[64:110] == ["frozen"] * 46  # while five of the last fifty are
@@ -87,9 +85,7 @@ def test_the_judgement_needs_no_more_than_its_look_back():
         closes = 50 * np.exp(np.cumsum(rng.standard_t(3, 700) * wild))
         volume = [float(rng.integers(0, 12)) for _ in keep]
         flat = {side: [closes[i] for i in keep] for side in ("high", "low")}
-        parts.append(
-            raw_answer([DAYS[i] for i in keep], [closes[i] for i in keep], ticker, volume=volume, **flat)
-        )
+        parts.append(raw_answer([DAYS[i] for i in keep], [closes[i] for i in keep], ticker, volume=volume, **flat))
     raw = pl.concat(parts)
     whole = clean_bars(raw, universe_of(raw), DAYS)
     assert set(whole["suspect"]) == {None, "absurd_return", "gap", "frozen", "short_history"}
@@ -104,9 +100,7 @@ def test_offenders_are_named():
     raw = raw_answer(DAYS[:3], [100.0] * 3)
     bars = clean_bars(raw, universe_of(raw), DAYS)
     assert quality.duplicates(bars).is_empty()
-    assert quality.duplicates(pl.concat([bars, bars[:1]])).select("ticker", "session").rows() == [
-        ("A", DAYS[0])
-    ]
+    assert quality.duplicates(pl.concat([bars, bars[:1]])).select("ticker", "session").rows() == [("A", DAYS[0])]
     assert quality.impossible_prices(bars).is_empty()
     broken = bars.with_columns(low=pl.when(pl.col("session") == DAYS[1]).then(-1.0).otherwise("low"))
     assert quality.impossible_prices(broken)["session"].to_list() == [DAYS[1]]
@@ -140,9 +134,7 @@ def test_the_known_bad_tickers_of_the_study_are_caught_by_name(real_data):
     bars = real_bars(real_data("yahoo_sp500_2010_2019.parquet"), date(2010, 1, 4), date(2019, 12, 31))
     assert bars.height == 1_208_652  # flagged rows stay
     flagged = (
-        bars.filter(pl.col("suspect").is_not_null())
-        .group_by("ticker")
-        .agg(pl.col("suspect").unique(), share=pl.len())
+        bars.filter(pl.col("suspect").is_not_null()).group_by("ticker").agg(pl.col("suspect").unique(), share=pl.len())
     )
     caught = {row["ticker"]: (set(row["suspect"]), row["share"]) for row in flagged.iter_rows(named=True)}
     size = dict(bars.group_by("ticker").len().iter_rows())

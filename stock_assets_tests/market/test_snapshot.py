@@ -38,9 +38,7 @@ def bars(ticker: str, base: float, sessions: tuple[date, ...] = SESSIONS) -> pl.
     )
 
 
-def with_actions(
-    frame: pl.DataFrame, dividends: dict[date, float], splits: dict[date, float]
-) -> pl.DataFrame:
+def with_actions(frame: pl.DataFrame, dividends: dict[date, float], splits: dict[date, float]) -> pl.DataFrame:
     days = frame["date"]
     return frame.with_columns(
         dividends=pl.Series([dividends.get(day, 0.0) for day in days]),
@@ -101,9 +99,7 @@ def test_later_splits_multiply_those_strictly_after_the_bar(tmp_path: Path) -> N
     assert dict(raw.select("session", "split_ratio").iter_rows()) == {
         day: {split: 4.0, second: 1.5}.get(day, 1.0) for day in SESSIONS
     }
-    assert raw.filter(pl.col("dividend") != 0).select("session", "dividend").rows() == [
-        (date(2020, 8, 27), 0.205)
-    ]
+    assert raw.filter(pl.col("dividend") != 0).select("session", "dividend").rows() == [(date(2020, 8, 27), 0.205)]
     assert fetch(path, "MSFT")["later_splits"].unique().to_list() == [1.0]
 
 
@@ -199,9 +195,7 @@ def files_without_tickers(path: Path) -> None:
 
 def pandas_parquet(path: Path) -> None:
     """A time-zone aware index, as pandas stores it: instants of UTC and the zone's name."""
-    stamped = TWO.with_columns(
-        pl.col("date").cast(pl.Datetime("ns")).dt.replace_time_zone("America/New_York")
-    )
+    stamped = TWO.with_columns(pl.col("date").cast(pl.Datetime("ns")).dt.replace_time_zone("America/New_York"))
     write(path / "all.parquet", stamped.rename({"date": "Date", "adj_close": "AdjClose"}))
 
 
@@ -258,9 +252,7 @@ def test_universe_spans_first_to_last_bar(tmp_path: Path) -> None:
     chosen = SnapshotSource(path, CALENDAR, tickers=("GONE",), end=SESSIONS[4]).universe()
     assert chosen.rows() == [("GONE", "GONE", None, SESSIONS[0], None)]  # the end was not yet known
     # gone within the snapshot, though it is the last ticker chosen
-    assert SnapshotSource(path, CALENDAR, tickers=("GONE",)).universe()["to_session"].to_list() == [
-        SESSIONS[5]
-    ]
+    assert SnapshotSource(path, CALENDAR, tickers=("GONE",)).universe()["to_session"].to_list() == [SESSIONS[5]]
 
 
 def test_rows_outside_calendar_and_end_do_not_exist(tmp_path: Path) -> None:
@@ -274,9 +266,7 @@ def test_rows_outside_calendar_and_end_do_not_exist(tmp_path: Path) -> None:
     assert raw["previous_adj_close"][0] == pytest.approx(6.0 * 0.99)
     with pytest.raises(SourceError, match=r"has no bar of OLD from 2020-08-26 to 2020-09-02; it has AAPL"):
         source.fetch(["OLD"], SESSIONS[2], SESSIONS[3], FETCHED)
-    with pytest.raises(
-        EmptySourceError, match=r"has bars from 2020-08-24 to 2020-09-04, none from 2020-10-01"
-    ):
+    with pytest.raises(EmptySourceError, match=r"has bars from 2020-08-24 to 2020-09-04, none from 2020-10-01"):
         SnapshotSource(path, trading_calendar("XNYS", date(2020, 10, 1), date(2020, 12, 31))).universe()
 
 
@@ -331,8 +321,7 @@ def test_a_value_that_is_no_price_is_named(
     with pytest.raises(SourceError) as error:
         fetch(path)
     assert str(error.value) == (
-        f"{path}, row 14, ticker MSFT, session 2020-08-27, column {column}: "
-        f"found {found}, expected {expected}"
+        f"{path}, row 14, ticker MSFT, session 2020-08-27, column {column}: found {found}, expected {expected}"
     )
 
 
@@ -341,15 +330,11 @@ def test_a_value_that_is_no_price_is_named(
     [("dividends", -0.1, "-0.1"), ("splits", -2.0, "-2.0"), ("splits", "4:1", "'4:1'")],
 )
 def test_an_action_that_is_none_is_named(tmp_path: Path, column: str, value: object, found: str) -> None:
-    frame = with_actions(bars("AAPL", 100.0), {}, {}).with_columns(
-        pl.col("dividends", "splits").cast(pl.String)
-    )
+    frame = with_actions(bars("AAPL", 100.0), {}, {}).with_columns(pl.col("dividends", "splits").cast(pl.String))
     here = pl.when(pl.col("date") == DAY).then(pl.lit(str(value))).otherwise(pl.col(column))
     path = write(tmp_path / "prices.csv", frame.with_columns(here.alias(column)))
     ours = {"dividends": "dividend", "splits": "split_ratio"}[column]
-    with pytest.raises(
-        SourceError, match=rf"row 4, .* 2020-08-27, column {ours}: found '?{found.strip(chr(39))}"
-    ):
+    with pytest.raises(SourceError, match=rf"row 4, .* 2020-08-27, column {ours}: found '?{found.strip(chr(39))}"):
         fetch(path, "AAPL")
 
 
@@ -364,26 +349,20 @@ def test_an_empty_action_is_no_action(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
 def test_text_in_a_price_column_is_shown(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, spoiled("close", "n/a"))
-    with pytest.raises(
-        SourceError, match=r"row 14, ticker MSFT, session 2020-08-27, column close: found 'n/a'"
-    ):
+    with pytest.raises(SourceError, match=r"row 14, ticker MSFT, session 2020-08-27, column close: found 'n/a'"):
         fetch(path)
 
 
 def test_a_date_that_cannot_be_read_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "prices.csv", spoiled("date", "27/08/2020"))
-    message = (
-        r"row 14, ticker MSFT, session None, column session: found '27/08/2020', expected a date such as"
-    )
+    message = r"row 14, ticker MSFT, session None, column session: found '27/08/2020', expected a date such as"
     with pytest.raises(SourceError, match=message):
         fetch(path)
 
 
 def test_a_row_without_ticker_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "prices.csv", spoiled("ticker", None))
-    with pytest.raises(
-        SourceError, match=r"row 14, ticker None, session 2020-08-27, column ticker: found nothing"
-    ):
+    with pytest.raises(SourceError, match=r"row 14, ticker None, session 2020-08-27, column ticker: found nothing"):
         fetch(path)
 
 
@@ -415,9 +394,7 @@ def test_a_second_row_of_a_session_is_refused(tmp_path: Path, again: list[int]) 
 def test_a_date_without_a_session_is_refused(tmp_path: Path, day: date, weekday: str) -> None:
     frame = pl.concat([TWO, bars("MSFT", 5.0, (day,))]).sort("ticker", "date")
     path = write(tmp_path / "prices.parquet", frame)
-    message = (
-        rf"ticker MSFT, session {day}, column session: found a {weekday} on which XNYS was closed, expected"
-    )
+    message = rf"ticker MSFT, session {day}, column session: found a {weekday} on which XNYS was closed, expected"
     with pytest.raises(SourceError, match=message):
         fetch(path)
 

@@ -80,9 +80,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ChartServer
     assert hosts <= {"127.0.0.1"}
 
 
-def fetch(
-    server: ChartServer, *tickers: str, first: date = SESSIONS[1], last: date = SESSIONS[-1]
-) -> pl.DataFrame:
+def fetch(server: ChartServer, *tickers: str, first: date = SESSIONS[1], last: date = SESSIONS[-1]) -> pl.DataFrame:
     return YahooSource(CALENDAR, tickers, server.url).fetch(tickers, first, last, FETCHED)
 
 
@@ -128,9 +126,7 @@ def test_nothing_after_fetched_at_is_asked_for(serve: Callable[..., ChartServer]
     assert raw["later_splits"].unique().to_list() == [1.0]  # Yahoo had adjusted nothing yet
 
 
-@pytest.mark.parametrize(
-    "session", [date(2020, 3, 6), date(2020, 3, 9), date(2020, 10, 30), date(2020, 11, 2)]
-)
+@pytest.mark.parametrize("session", [date(2020, 3, 6), date(2020, 3, 9), date(2020, 10, 30), date(2020, 11, 2)])
 def test_the_session_is_the_date_at_the_exchange(serve: Callable[..., ChartServer], session: date) -> None:
     """Around both clock changes, when the opening bell moves from 14:30 to 13:30 UTC and back."""
     sessions = CALENDAR.between(date(2020, 3, 2), date(2020, 11, 6))
@@ -158,9 +154,7 @@ def test_a_restated_history_is_seen_by_the_next_fetch(serve: Callable[..., Chart
 @pytest.mark.parametrize("answer", [history(100.0).clear(), NO_RESULT], ids=["no bars", "no result"])
 def test_an_empty_answer_is_an_error(serve: Callable[..., ChartServer], answer: pl.DataFrame | Reply) -> None:
     server = serve(AAPL=history(100.0), VOID=answer, NONE=answer)
-    with pytest.raises(
-        EmptySourceError, match=r"^Yahoo has no prices of NONE, VOID from 2020-07-19 to 2020-09-11$"
-    ):
+    with pytest.raises(EmptySourceError, match=r"^Yahoo has no prices of NONE, VOID from 2020-07-19 to 2020-09-11$"):
         fetch(server, "VOID", "AAPL", "NONE")
 
 
@@ -186,9 +180,7 @@ def test_bars_outside_the_range_alone_are_an_error(serve: Callable[..., ChartSer
         (Reply(200, '{"chart":{"result":[{"meta":{}}],"error":null}}'), "KeyError"),
     ],
 )
-def test_every_failure_names_the_ticker(
-    serve: Callable[..., ChartServer], reply: Reply | None, message: str
-) -> None:
+def test_every_failure_names_the_ticker(serve: Callable[..., ChartServer], reply: Reply | None, message: str) -> None:
     server = serve(AAPL=history(100.0), **({} if reply is None else {"BAD": reply}))
     with pytest.raises(SourceError, match=r"Yahoo.* BAD\b") as error:
         fetch(server, "AAPL", "BAD")
@@ -222,9 +214,7 @@ def test_a_bar_that_is_none_is_named(
 def test_a_bar_on_a_holiday_is_named(serve: Callable[..., ChartServer]) -> None:
     labor_day = date(2020, 9, 7)
     server = serve(AAPL=history(100.0, tuple(sorted((*SESSIONS, labor_day)))))
-    with pytest.raises(
-        SourceError, match=r"ticker AAPL, session 2020-09-07, .* a Monday on which XNYS was closed"
-    ):
+    with pytest.raises(SourceError, match=r"ticker AAPL, session 2020-09-07, .* a Monday on which XNYS was closed"):
         fetch(server, "AAPL")
 
 

@@ -16,9 +16,7 @@ DAYS = [date(2020, 1, 1) + timedelta(days=i) for i in range(10)]
 
 
 def rows(days: list[date], value: float = 1.0) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"ticker": "A", "session": days, "close": value}, schema_overrides={"session": pl.Date}
-    )
+    return pl.DataFrame({"ticker": "A", "session": days, "close": value}, schema_overrides={"session": pl.Date})
 
 
 @pytest.fixture

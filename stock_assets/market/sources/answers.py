@@ -148,8 +148,7 @@ def answer(
     rows = bars.filter(pl.col("session").is_between(first, known), pl.col("ticker").is_in(list(tickers)))
     if rows.is_empty() and calendar.between(first, last):
         raise EmptySourceError(
-            f"{source} has no bar from {first} to {last} of {some(tickers)} (as of {fetched_at}), "
-            f"expected at least one"
+            f"{source} has no bar from {first} to {last} of {some(tickers)} (as of {fetched_at}), expected at least one"
         )
     return rows.select(
         pl.lit(source).alias("source")

@@ -58,9 +58,7 @@ OWN_VOLATILITY = _traits.permutation(np.geomspace(0.005, 0.015, COMPANIES))  # V
 TURNOVER = _traits.permutation(np.geomspace(2e7, 2e9, COMPANIES))  # currency per usual session
 FIRST_PRICE = _traits.permutation(np.geomspace(12, 420, COMPANIES))
 FIRST_PRICE[6] = 2.0  # SIM07 begins as a penny stock, so that there is a reverse split
-DIVIDEND_YIELD = np.where(
-    np.arange(COMPANIES) % 5 < 3, _traits.uniform(0.01, 0.045, COMPANIES), 0.0
-)  # a year
+DIVIDEND_YIELD = np.where(np.arange(COMPANIES) % 5 < 3, _traits.uniform(0.01, 0.045, COMPANIES), 0.0)  # a year
 
 # Positions in the calendar: 252 sessions make a year.
 LISTED = np.zeros(COMPANIES, int)  # the first session with a bar
@@ -129,9 +127,7 @@ def step(state: State, shocks: Shocks) -> tuple[np.ndarray, State]:
     """
     market, sector, own = volatilities(state)
     surprise = BETA * market * shocks.market + sector * shocks.sector[..., SECTOR] + own * shocks.own
-    turbulent = state.turbulent ^ (
-        shocks.regime < np.where(state.turbulent, LEAVE_TURBULENCE, ENTER_TURBULENCE)
-    )
+    turbulent = state.turbulent ^ (shocks.regime < np.where(state.turbulent, LEAVE_TURBULENCE, ENTER_TURBULENCE))
     pull = MARKET_PULL * (TURBULENCE * turbulent - state.market)
     next_market = state.market + pull + MARKET_NOISE * shocks.market_volatility - LEVERAGE * shocks.market
     next_own = OWN_MEMORY * state.own + OWN_NOISE * shocks.own_volatility
@@ -215,9 +211,7 @@ def _block(seed: int, k: int) -> History:
         returns, state = step(state, draw_shocks(rng))
         ratio, dividend = corporate_actions(i, close)
         base = close / ratio - dividend
-        close = (
-            close * (1 + returns) / ratio - dividend
-        )  # (close + dividend) · ratio / previous close = 1 + r
+        close = close * (1 + returns) / ratio - dividend  # (close + dividend) · ratio / previous close = 1 + r
         opened, high, low, volume = intraday(base, close, volatility, rng)
         states.append(state)
         bars.append((opened, high, low, close, volume, dividend, ratio))
@@ -316,9 +310,7 @@ class SimulatedSource:
             count, positions = self.calendar.position(closed) + 1, self._positions(wanted)
             bars = self._history_to(count - 1).bars
             quoted = _as_quoted({name: array[:count] for name, array in bars.items()})
-            frame = self._table(
-                companies, positions, {name: array[positions] for name, array in quoted.items()}
-            )
+            frame = self._table(companies, positions, {name: array[positions] for name, array in quoted.items()})
         if frame.is_empty():
             held = f"sessions from {self.calendar.sessions[0]} to {closed}" if closed else "no closed session"
             raise EmptySourceError(
@@ -385,9 +377,7 @@ class SimulatedSource:
         states = self._history_to(positions.max(initial=0)).states
         return positions, State(*(field[positions] for field in states))
 
-    def _table(
-        self, companies: list[int], positions: np.ndarray, columns: dict[str, np.ndarray]
-    ) -> pl.DataFrame:
+    def _table(self, companies: list[int], positions: np.ndarray, columns: dict[str, np.ndarray]) -> pl.DataFrame:
         """Arrays of (positions, all companies) as rows of ticker, session, … for `companies` when listed."""
         company = np.repeat(np.array(companies, int), len(positions))
         position = np.tile(positions, len(companies))
@@ -410,8 +400,4 @@ def _known(tickers: Iterable[str], offered: Sequence[str]) -> list[int]:
 
 def _some(tickers: Iterable[str]) -> str:
     names = sorted(set(tickers))
-    return (
-        ", ".join(names)
-        if len(names) <= 5
-        else f"{', '.join(names[:3])}, … {names[-1]} ({len(names)} tickers)"
-    )
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:3])}, … {names[-1]} ({len(names)} tickers)"

@@ -226,9 +226,7 @@ def _our_names(names: Sequence[str], place: str) -> dict[str, str]:
     for name in names:
         column = _MEANING.get(re.sub(r"[^a-z0-9]", "", name.lower()))
         if column in ours:
-            raise SourceError(
-                f"{place} has two columns for {column}: {ours[column]!r} and {name!r}, expected one"
-            )
+            raise SourceError(f"{place} has two columns for {column}: {ours[column]!r} and {name!r}, expected one")
         if column is not None:
             ours[column] = name
     found = f"found {', '.join(names)}"

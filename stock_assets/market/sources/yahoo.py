@@ -66,9 +66,7 @@ class YahooSource:
         Raises SourceError when no ticker is configured: Yahoo has no list of all.
         """
         if not self.tickers:
-            raise SourceError(
-                "STOCK_ASSETS_TICKERS is not set; the source yahoo expects the tickers to ask for"
-            )
+            raise SourceError("STOCK_ASSETS_TICKERS is not set; the source yahoo expects the tickers to ask for")
         tickers = pl.DataFrame({"ticker": sorted(self.tickers)})
         return tickers.with_columns(
             name="ticker",
@@ -98,9 +96,7 @@ class YahooSource:
                 self.on_progress(len(histories), len(asked))
         empty = [ticker for ticker, bars in zip(asked, histories, strict=True) if bars.is_empty()]
         if empty or not asked:
-            raise EmptySourceError(
-                f"Yahoo has no prices of {some(empty, 20)} from {first - _LOOK_BACK} to {today}"
-            )
+            raise EmptySourceError(f"Yahoo has no prices of {some(empty, 20)} from {first - _LOOK_BACK} to {today}")
         bars = with_history(pl.concat(histories))
         wanted = bars.filter(pl.col("session").is_between(first, last))
         check_values(wanted)

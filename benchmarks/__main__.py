@@ -1,0 +1,45 @@
+"""All benchmarks in turn, each in a process of its own, as one Markdown page.
+
+python -m benchmarks [NAME ...] [options of the one NAME]
+"""
+
+import shlex
+import subprocess
+import sys
+from itertools import takewhile
+
+from benchmarks.common import preamble
+from stock_assets.settings import PROJECT_DIR
+
+TITLES = {
+    "imports": "Importing the definitions",
+    "indicators": "Indicators and labels against the reference study's loop",
+    "event_log": "The event log",
+    "new_session": "One new session",
+    "backfill": "Ten years",
+}
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    names = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    passed_on = arguments[len(names) :]
+    if unknown := [name for name in names if name not in TITLES]:
+        sys.exit(f"there is no benchmark {unknown[0]}; expected one of {', '.join(TITLES)}")
+    if passed_on and len(names) != 1:
+        sys.exit(f"{__doc__}\nNAME is one of {', '.join(TITLES)}; all when none is given")
+    print("# Benchmarks\n")
+    preamble()
+    failed = []
+    for name in names or TITLES:
+        command = shlex.join(["python", "-m", f"benchmarks.{name}", *passed_on])
+        print(f"## {TITLES[name]}\n\n`{command}`\n", flush=True)
+        start = f"from benchmarks.{name} import main; main()"
+        if subprocess.run([sys.executable, "-c", start, *passed_on], cwd=PROJECT_DIR, check=False).returncode:
+            print("Not measured: it ended with an error.\n", flush=True)
+            failed.append(name)
+    sys.exit(f"not measured: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What Dagster's event log costs a range run: the stock SQLite storage against the batching one.
+
+    python benchmarks/event_log.py [--partitions 500] [--stock-partitions 80] [--assets 7]
+
+Materializes one chain of daily assets that compute nothing, in one run over a range of days, with a row
+count on each day, and prints a Markdown table. Both storages are timed on the days the stock one gets, then
+the batching one on all of them, since the fixed cost of a run weighs less the longer it is.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+import yaml
+
+DAYS = dg.DailyPartitionsDefinition("2010-01-01", end_date="2020-01-01", exclusions=["0 0 * * 0,6"])
+TEN_YEARS = 7 * 2516  # partitions and assets of the backfill that the platform is built for
+STORAGES = {
+    "stock": lambda home: {"sqlite": {"base_dir": home}},
+    "batching": lambda home: {
+        "custom": {
+            "module": "stock_assets.storage.event_log",
+            "class": "BatchingSqliteStorage",
+            "config": {"base_dir": home},
+        }
+    },
+}
+
+
+class Measured(NamedTuple):
+    storage: str
+    partitions: int
+    seconds: float
+    materializations: int  # partitions times assets; each is planned once and materialized once
+    bytes_written: int
+
+    @property
+    def milliseconds_each(self) -> float:
+        return self.seconds * 1000 / self.materializations
+
+    def row(self, baseline: float) -> str:
+        each = self.bytes_written / self.materializations
+        return (
+            f"| {self.storage} | {self.partitions:,} | {self.seconds:.1f} | {self.milliseconds_each:.2f} "
+            f"| {baseline / self.milliseconds_each:.1f} | {each / 2:,.0f} | {each * TEN_YEARS / 1e6:,.0f} |"
+        )
+
+
+def chain_of_assets(number: int) -> Sequence[dg.AssetsDefinition]:
+    assets: list[dg.AssetsDefinition] = []
+    for i in range(number):
+
+        @dg.asset(
+            name=f"asset_{i}",
+            partitions_def=DAYS,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            deps=assets[-1:],
+        )
+        def nothing(context: dg.AssetExecutionContext) -> None:
+            for key in context.partition_keys:
+                context.add_asset_metadata({"rows": 498}, partition_key=key)
+
+        assets.append(nothing)
+    return assets
+
+
+def folder_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def measure(storage: str, assets: Sequence[dg.AssetsDefinition], partitions: int) -> Measured:
+    os.environ.pop("DAGSTER_EVENT_BATCH_SIZE", None)  # the batching storage sets it, the stock one has none
+    keys = DAYS.get_partition_keys()[:partitions]
+    with tempfile.TemporaryDirectory() as home:
+        settings = {"storage": STORAGES[storage](home), "telemetry": {"enabled": False}}
+        Path(home, "dagster.yaml").write_text(yaml.safe_dump(settings))
+        with dg.DagsterInstance.from_config(home) as instance:
+            empty, started = folder_size(Path(home)), time.perf_counter()
+            dg.materialize(
+                assets,
+                instance=instance,
+                tags={
+                    "dagster/asset_partition_range_start": keys[0],
+                    "dagster/asset_partition_range_end": keys[-1],
+                },
+                run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+            )
+            seconds = time.perf_counter() - started
+            made = sum(len(instance.get_materialized_partitions(asset.key)) for asset in assets)
+        if made != len(keys) * len(assets):
+            raise RuntimeError(f"{storage}: {made} materializations of {len(keys) * len(assets)}")
+        return Measured(storage, len(keys), seconds, made, folder_size(Path(home)) - empty)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--partitions", type=int, default=500, help="days of the longer, batching run")
+    parser.add_argument("--stock-partitions", type=int, default=80, help="days that both storages get")
+    parser.add_argument("--assets", type=int, default=7)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # the backfill policy is in beta
+    assets = chain_of_assets(options.assets)
+    measure("stock", assets, 1)  # imports, and the code paths' first use
+    runs = [
+        measure("stock", assets, min(options.stock_partitions, options.partitions)),
+        measure("batching", assets, min(options.stock_partitions, options.partitions)),
+        measure("batching", assets, options.partitions),
+    ]
+    print("| storage | days | seconds | ms per day and asset | times faster | bytes per event | MB, 10 years |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for run in runs:
+        print(run.row(runs[0].milliseconds_each))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Questions and orders to a running Dagster web server."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from stock_assets.errors import StockAssetsError
+
+#: Seconds that one answer may take; launching ten years of partitions takes a few.
+TIMEOUT = 120
+
+LAUNCH = """
+mutation Launch($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+    ... on UnauthorizedError { message }
+    ... on PartitionSetNotFoundError { message }
+    ... on PartitionKeysNotFoundError { message }
+    ... on ConflictingExecutionParamsError { message }
+    ... on InvalidSubsetError { message }
+    ... on RunConflict { message }
+  }
+}"""
+
+PROGRESS = """
+query Progress($id: String!) {
+  partitionBackfillOrError(backfillId: $id) {
+    __typename
+    ... on PythonError { message }
+    ... on BackfillNotFoundError { message }
+    ... on PartitionBackfill {
+      status
+      error { message }
+      assetBackfillData { assetBackfillStatuses {
+        ... on AssetPartitionsStatusCounts {
+          assetKey { path } numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed
+        }
+        ... on UnpartitionedAssetStatus { assetKey { path } materialized failed }
+      } }
+      runs(limit: 200) { id status tags { key value } assetSelection { path } stepStats { stepKey status } }
+    }
+  }
+}"""
+
+OPEN_BACKFILLS = """
+{ partitionBackfillsOrError(limit: 20) { ... on PartitionBackfills { results { id status } } } }
+"""
+
+LOCATIONS = """
+{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
+    locationOrLoadError { __typename ... on PythonError { message } } } } } }
+"""
+
+FAILURES = """
+query Failures($id: ID!) {
+  logsForRun(runId: $id, limit: 100000) { ... on EventConnection { events {
+    ... on ExecutionStepFailureEvent { stepKey error { message errorChain { error { message } } } }
+  } } }
+}"""
+
+
+@dataclass(frozen=True)
+class DagsterClient:
+    """The GraphQL interface of the web server at `url` (http://127.0.0.1:3000)."""
+
+    url: str
+
+    def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The `data` of the answer. Raises StockAssetsError when nobody answers, or with an error."""
+        try:
+            answer = requests.post(
+                f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=TIMEOUT
+            )
+            answer.raise_for_status()
+            body = answer.json()
+        except requests.RequestException as error:
+            raise StockAssetsError(
+                f"no Dagster web server answers at {self.url} ({type(error).__name__}); start it with `make run`"
+            ) from error
+        if body.get("errors"):
+            raise StockAssetsError(f"Dagster refused the request: {body['errors'][0]['message']}")
+        return body["data"]
+
+    def is_ready(self) -> bool:
+        """Whether the code location is loaded. Raises StockAssetsError with its message when it cannot be."""
+        entries = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+        for entry in entries:
+            problem = entry["locationOrLoadError"]
+            if problem and problem["__typename"] == "PythonError":
+                raise StockAssetsError(f"the assets could not be loaded: {problem['message'].strip()}")
+            if entry["loadStatus"] != "LOADED":
+                return False
+        return bool(entries)
+
+    def launch(self, partitions: Mapping[str, Sequence[tuple[str, str]] | None], title: str) -> str:
+        """The id of a backfill of every asset in `partitions`: ranges of keys, or None where unpartitioned."""
+        params = {
+            "title": title,
+            "partitionsByAssets": [
+                {
+                    "assetKey": {"path": [asset]},
+                    **(
+                        {"partitions": {"ranges": [{"start": start, "end": end} for start, end in ranges]}}
+                        if ranges is not None
+                        else {}
+                    ),
+                }
+                for asset, ranges in partitions.items()
+            ],
+        }
+        answer = self.ask(LAUNCH, {"params": params})["launchPartitionBackfill"]
+        if answer["__typename"] != "LaunchBackfillSuccess":
+            raise StockAssetsError(f"the backfill was not accepted: {answer.get('message', answer['__typename'])}")
+        return answer["backfillId"]
+
+    def open_backfill(self) -> str | None:
+        """The id of a backfill that is still under way."""
+        results = self.ask(OPEN_BACKFILLS)["partitionBackfillsOrError"].get("results", [])
+        return next((backfill["id"] for backfill in results if backfill["status"] == "REQUESTED"), None)
+
+    def backfill(self, backfill_id: str) -> dict[str, Any]:
+        """Status, targets and runs of a backfill, as in `PROGRESS`."""
+        answer = self.ask(PROGRESS, {"id": backfill_id})["partitionBackfillOrError"]
+        if answer["__typename"] != "PartitionBackfill":
+            raise StockAssetsError(f"backfill {backfill_id}: {answer.get('message', answer['__typename'])}")
+        return answer
+
+    def failures(self, run_id: str) -> list[str]:
+        """'step: message' of every step of the run that failed, with what our code said."""
+        said = []
+        for event in self.ask(FAILURES, {"id": run_id})["logsForRun"].get("events", []):
+            if error := event.get("error"):
+                chain = error.get("errorChain") or []
+                message = (chain[0]["error"] if chain else error)["message"].strip()
+                said.append(f"{event['stepKey']}: {message}")
+        return said

@@ -1,0 +1,176 @@
+"""stock-assets: what a shell or cron needs."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from stock_assets.cli.graphql import DagsterClient
+
+app = typer.Typer(
+    help="Prices to honest predictions, as a Dagster asset graph.", no_args_is_help=True, add_completion=False
+)
+out, err = Console(), Console(stderr=True)
+
+Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the port of the web server")]
+
+
+def main() -> NoReturn:
+    """The command line; an error that a person can act on is one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except StockAssetsError as error:
+        err.print(f"[bold red]stock-assets:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    sys.exit(0)
+
+
+@app.command()
+def run(port: Port = 3000) -> None:
+    """Starts Dagster, materializes whatever is missing, shows the score, and keeps serving until Ctrl-C."""
+    from stock_assets.cli.server import dagster_dev
+
+    config = read_settings()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    market = "SIMULATED market, no real prices" if config.source == "simulated" else f"source {config.source}"
+    out.print(f"stock_assets: {market}, from {config.start}; starting Dagster …")
+    began = time.monotonic()
+    try:
+        with dagster_dev(config, port) as client:
+            out.print(f"Dagster is up at [link]{client.url}[/link]")
+            try:
+                complete(config, client)
+            except StockAssetsError as error:
+                err.print(f"[bold red]not complete:[/] {error}", highlight=False, soft_wrap=True)
+            summarise(config, time.monotonic() - began)
+            out.print(
+                f"\nBrowse the graph at [bold]{client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
+                highlight=False,
+            )
+            signal.pause()
+    except KeyboardInterrupt:
+        out.print("\nstopped")
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """Ctrl-C and SIGTERM leave through the same door, once: a second one must not stop the cleaning up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def complete(config: Settings, client: "DagsterClient") -> None:
+    """Backfills what was never materialized, first letting a backfill end that an earlier start left open."""
+    import dagster as dg
+
+    from stock_assets.cli import backfill
+
+    os.environ["DAGSTER_HOME"] = str(config.dagster_home)
+    keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
+    if open_id := client.open_backfill():
+        out.print(f"resuming backfill {open_id}")
+        backfill.follow(client, open_id, keys, out)
+    with dg.DagsterInstance.get() as instance:
+        targets = backfill.missing(instance, keys)
+    if not targets:
+        out.print("everything is materialized already")
+        return
+    out.print("the daemon looks for work every 30 s, so each stage of the graph waits for its turn")
+    backfill.follow(client, backfill.launch(client, targets, keys, "make run"), keys, out)
+
+
+@app.command("backfill")
+def backfill_command(
+    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first session")],
+    end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="last session")],
+    assets: Annotated[str | None, typer.Option(help="asset keys separated by commas; all when unset")] = None,
+    port: Port = 3000,
+) -> None:
+    """Backfills the sessions from --start to --end on the running instance, with live progress."""
+    from stock_assets.cli import backfill
+    from stock_assets.cli.graphql import DagsterClient
+
+    client = DagsterClient(f"http://127.0.0.1:{port}")
+    client.is_ready()
+    keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
+    chosen = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
+    targets = backfill.within(keys, start.date(), end.date(), chosen)
+    began = time.monotonic()
+    backfill.follow(client, backfill.launch(client, targets, keys, f"{start.date()} to {end.date()}"), keys, out)
+    out.print(f"done in {time.monotonic() - began:.0f} s")
+
+
+@app.command()
+def query(
+    statement: Annotated[str, typer.Argument(help="a SELECT over the tables, e.g. 'select * from labels limit 5'")],
+) -> None:
+    """Answers a SELECT from the store, read-only, as a table on the terminal."""
+    import duckdb
+
+    config = read_settings()
+    try:
+        answer = Warehouse(config.database).query(statement)
+    except duckdb.Error as error:
+        raise StockAssetsError(f"the query failed: {error}") from error
+    table = Table(*answer.columns)
+    for row in answer.head(200).iter_rows():
+        table.add_row(*("" if value is None else str(value) for value in row))
+    out.print(table)
+    if answer.height > 200:
+        out.print(f"200 of {answer.height} rows shown")
+
+
+def summarise(config: Settings, seconds: float) -> None:
+    """Rows per table, seconds, and the honest score beside the best naive baseline."""
+    warehouse = Warehouse(config.database)
+    table = Table("table", "rows", title=f"{seconds:.0f} s")
+    for name, rows in warehouse.row_counts().items():
+        table.add_row(name, f"{rows:,}")
+    out.print(table)
+    try:
+        scores = warehouse.read("evaluation_report")
+    except MissingTableError:
+        return
+    out.print(score_line(scores), highlight=False)
+
+
+def score_line(scores: "pl.DataFrame") -> str:
+    """The best model's mean of yearly log-losses, with its interval, beside that of the best naive baseline."""
+    from stock_assets.evaluation.metrics import best_naive
+    from stock_assets.model.baselines import NAIVE
+
+    means = scores.filter(scores["year"].is_null())
+    best = means.filter(~means["model"].is_in(NAIVE)).sort("log_loss").row(0, named=True)
+    naive = best_naive(scores, NAIVE)
+    assert naive is not None  # the report refuses predictions without one
+    return (
+        f"walk-forward, mean of yearly scores: {best['model']} log-loss {best['log_loss']:.4f} "
+        f"[{best['log_loss_low']:.4f}, {best['log_loss_high']:.4f}], accuracy {best['accuracy']:.3f}; best naive "
+        f"baseline {naive['model']} log-loss {naive['log_loss']:.4f}, accuracy {naive['accuracy']:.3f}"
+    )
+
+
+def load_definitions():
+    logging.getLogger("dagster").setLevel(logging.WARNING)
+    from stock_assets.definitions import defs
+
+    return defs
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""One `dagster dev`, web server and daemon, that this process owns from start to end."""
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from stock_assets.cli.graphql import DagsterClient
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import PROJECT_DIR, Settings
+
+HOST = "127.0.0.1"
+START_SECONDS = 180
+#: `dagster dev` hands a SIGTERM on to its children; what is left after this many seconds is killed.
+STOP_SECONDS = 10
+#: A ten-year backfill needs less than this.
+FREE_BYTES = 1_000_000_000
+
+
+def require_free_port(port: int) -> None:
+    """Raises StockAssetsError when something listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise StockAssetsError(
+                f"port {port} is busy: another program listens on it; stop it, or choose another: make run PORT=3001"
+            ) from error
+
+
+def require_space(folder: Path) -> None:
+    """Makes the folder. Raises StockAssetsError when it cannot be written or its disk is nearly full."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise StockAssetsError(f"the data folder {folder} cannot be made: {error.strerror}") from error
+    if free < FREE_BYTES:
+        raise StockAssetsError(
+            f"the disk of {folder} is full: {free / 1e6:.0f} MB free, {FREE_BYTES / 1e6:.0f} MB needed; make room, or "
+            "set STOCK_ASSETS_DATA_DIR to another disk"
+        )
+    if not os.access(folder, os.W_OK):
+        raise StockAssetsError(f"the data folder {folder} cannot be written; expected a folder of your own")
+
+
+def prepare_home(settings: Settings, instance: str | None = None) -> Path:
+    """DAGSTER_HOME with the project's dagster.yaml in it, or the text of another `instance`."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    wanted = instance or (PROJECT_DIR / "dagster.yaml").read_text()
+    target = home / "dagster.yaml"
+    if not target.exists() or target.read_text() != wanted:
+        temporary = target.with_suffix(".tmp")
+        temporary.write_text(wanted)
+        temporary.replace(target)
+    return home
+
+
+@contextmanager
+def sole_owner(home: Path) -> Iterator[None]:
+    """Holds DAGSTER_HOME for this process. Raises StockAssetsError when another one holds it: two daemons
+    on one instance would launch every run twice."""
+    with (home / "owner.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StockAssetsError(
+                f"another stock-assets run works on {home.parent}; stop it, or set STOCK_ASSETS_DATA_DIR to another folder"
+            ) from error
+        yield
+
+
+@contextmanager
+def dagster_dev(settings: Settings, port: int, instance: str | None = None) -> Iterator[DagsterClient]:
+    """A running `dagster dev` on 127.0.0.1; every process of it is gone on leaving.
+
+    Raises StockAssetsError for a busy port, a full disk, or a server that does not come up.
+    """
+    require_free_port(port)
+    require_space(settings.data_dir)
+    home = prepare_home(settings, instance)
+    log = home / "dagster-dev.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "dagster",
+                "dev",
+                "-w",
+                str(PROJECT_DIR / "workspace.yaml"),
+                "-h",
+                HOST,
+                "-p",
+                str(port),
+            ],
+            cwd=PROJECT_DIR,
+            env={**os.environ, "DAGSTER_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        client = DagsterClient(f"http://{HOST}:{port}")
+        wait_until_ready(client, process, log)
+        yield client
+    finally:
+        stop(process)
+
+
+def wait_until_ready(client: DagsterClient, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise StockAssetsError(
+                f"dagster dev ended with exit code {process.returncode}; the end of {log.name}:\n{tail}"
+            )
+        with socket.socket() as probe:
+            listening = probe.connect_ex((HOST, int(client.url.rsplit(":", 1)[1]))) == 0
+        if listening and client.is_ready():
+            return
+        time.sleep(0.3)
+    raise StockAssetsError(f"dagster dev was not ready after {START_SECONDS} s; see {log}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends the process and all that it started: politely, then for certain."""
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):  # it ended by itself
+        leader = psutil.Process(process.pid)
+        family = [leader, *leader.children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):  # gone between the listing and the signal
+            member.terminate()
+    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    for member in alive:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    with suppress(ProcessLookupError):  # whoever was started while we listed is still in the group
+        os.killpg(process.pid, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    process.wait()

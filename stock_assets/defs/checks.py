@@ -1,0 +1,116 @@
+"""From a pure finding to an asset check: what passed, how grave it is, and who the offenders are.
+
+The asset that writes the rows reports its own checks, on exactly the sessions it wrote. An error blocks
+what stands downstream in the same run; a warning is for a person to look at.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+import polars as pl
+
+from stock_assets.defs.tables import markdown_table
+from stock_assets.market import quality
+
+#: A check that finds more than this share of a session's tickers wrong has found the vendor wrong.
+SYSTEMATIC = 0.10
+OFFENDERS_SHOWN = 20
+
+DAILY_BAR_CHECKS = {
+    "unique_bars": "one bar per (ticker, session)",
+    "positive_prices": "every price is positive and finite, no volume is negative",
+    "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
+    **{f"no_{reason}": f"no bar is suspect because {text}" for reason, text in quality.REASONS.items()},
+}
+
+
+def specs(table: str, checks: Mapping[str, str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
+    """The specifications of `checks` (name: description) on `table`."""
+    return [
+        dg.AssetCheckSpec(name=name, asset=table, description=text, blocking=blocking) for name, text in checks.items()
+    ]
+
+
+def result(
+    table: str,
+    name: str,
+    offenders: pl.DataFrame,
+    *,
+    blocking: bool,
+    metadata: Mapping[str, dg.MetadataValue | float | int | str] | None = None,
+) -> dg.AssetCheckResult:
+    """Passed where there are no `offenders`; else failed, an error where `blocking`, with the first of them."""
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey(table),
+        check_name=name,
+        passed=offenders.is_empty(),
+        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "offenders": offenders.height,
+            **(
+                {"sample": dg.MetadataValue.md(markdown_table(offenders.head(OFFENDERS_SHOWN)))}
+                if offenders.height
+                else {}
+            ),
+            **(metadata or {}),
+        },
+    )
+
+
+def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.AssetCheckResult]:
+    """All of `DAILY_BAR_CHECKS` on the rows just written."""
+    table = "daily_bars"
+    absent = quality.absent_members(bars, universe)
+    thin = quality.thin_sessions(bars, absent)
+    results = [
+        result(table, "unique_bars", quality.duplicates(bars), blocking=True),
+        result(table, "positive_prices", quality.impossible_prices(bars), blocking=True),
+        result(
+            table,
+            "coverage",
+            thin if thin.height else absent,
+            blocking=thin.height > 0,
+            metadata={"threshold": quality.COVERAGE, "sessions_below": thin.height},
+        ),
+    ]
+    size = bars.group_by("session").agg(bars=pl.len())
+    for reason in quality.REASONS:
+        flagged = bars.filter(pl.col("suspect") == reason)
+        share = (
+            flagged.group_by("session")
+            .len()
+            .join(size, on="session")
+            .select(pl.col("len") / pl.col("bars"))
+            .to_series()
+            .max()
+        )
+        tickers = (
+            flagged.group_by("ticker")
+            .agg(bars=pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
+            .sort("bars", "ticker", descending=[True, False])
+        )
+        # a few bad tickers stay out of training and scoring by their flag; a bad session must not travel on
+        blocking = isinstance(share, float) and share > SYSTEMATIC and reason in quality.VENDOR_ERRORS
+        results.append(
+            result(
+                table,
+                f"no_{reason}",
+                tickers,
+                blocking=blocking,
+                metadata={"highest_share_of_a_session": float(share or 0.0), "blocks_above": SYSTEMATIC},  # pyright: ignore[reportArgumentType]
+            )
+        )
+    return results
+
+
+def finite_result(table: str, frame: pl.DataFrame, columns: list[str]) -> dg.AssetCheckResult:
+    """Blocks where a number of `frame` is null, NaN or infinite, and names the ticker, session and column."""
+    bad = pl.concat(
+        [
+            frame.filter(~pl.col(name).is_finite().fill_null(value=False)).select(
+                "ticker", "session", column=pl.lit(name), value=pl.col(name)
+            )
+            for name in columns
+        ]
+    )
+    return result(table, "finite", bad, blocking=True)

@@ -1,0 +1,144 @@
+"""The evaluation group: how good the models honestly are, and what they would score if they cheated."""
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from stock_assets.defs.columns import COLUMNS
+from stock_assets.defs.market import SIMULATED
+from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import Settings
+from stock_assets.storage.artifacts import write_file
+from stock_assets.storage.warehouse import Warehouse
+
+#: The audit trains on every label again, honestly and cheating: two test years tell enough.
+AUDITED_YEARS = 2
+
+
+def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    simulated = settings.source == "simulated"
+    note = SIMULATED if simulated else ""
+
+    @table_asset(
+        "evaluation_report",
+        description=(
+            "Walk-forward scores of every model beside the naive baselines, with 95 % intervals, and a self-contained "
+            "HTML report. Only labels fully known are scored; suspect rows are left out and counted." + note
+        ),
+        deps=["predictions", "labels", "daily_bars", "leakage_audit"],
+        kinds=("matplotlib",),
+    )
+    def evaluation_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
+        from stock_assets.evaluation import metrics, plots
+        from stock_assets.evaluation.report import ReportFacts, render_report
+        from stock_assets.model.baselines import NAIVE
+
+        predictions = warehouse.read("predictions")
+        first = predictions["session"].min()
+        usable, left_out = usable_since(warehouse, first)  # pyright: ignore[reportArgumentType]
+        table = metrics.walk_forward_table(predictions, usable, seed=settings.seed)
+        means = table.filter(pl.col("year").is_null())
+        best = means.filter(~pl.col("model").is_in(list(NAIVE))).sort("log_loss").row(0, named=True)
+        naive = metrics.best_naive(table, NAIVE)
+        if naive is None:
+            raise StockAssetsError("predictions hold no naive baseline; expected class_prior or ticker_prior")
+        confusion = metrics.confusion_table(predictions, usable)
+        scored = metrics.scored_rows(predictions, usable)
+        by_year = usable.group_by(pl.col("session").dt.year().alias("year"), "label").agg(rows=pl.len())
+        figures = {
+            "label_distribution": plots.label_distribution(by_year),
+            "calibration": plots.calibration(metrics.calibration_table(predictions, usable)),
+            "confusion": plots.confusion(confusion, best["model"]),
+            "rank_ic": plots.rank_ic_through_time(metrics.daily_rank_ic(scored)),
+        }
+        audit = warehouse.read("leakage_audit")
+        sweep = audit.filter(pl.col("lag").is_not_null())
+        bars = warehouse.read("daily_bars", columns=["ticker", "session"])
+        page = render_report(
+            f"stock_assets: {settings.source} prices, judged {first} to {predictions['session'].max()}",
+            {
+                "walk_forward": table,
+                "leakage": audit.filter(pl.col("lag").is_null()),
+                "lag_sweep": sweep.with_columns(honest=pl.col("protocol") == "honest"),
+                "suspects": pl.DataFrame(list(left_out.items()), {"reason": pl.String, "rows": pl.Int64}, orient="row"),
+            },
+            figures,
+            ReportFacts(
+                source=settings.source,
+                tickers=bars["ticker"].n_unique(),
+                first_session=bars["session"].min(),  # pyright: ignore[reportArgumentType]
+                last_session=bars["session"].max(),  # pyright: ignore[reportArgumentType]
+                horizon=settings.horizon,
+                buy_threshold=settings.buy_threshold,
+                sell_threshold=settings.sell_threshold,
+            ),
+        )
+        path = settings.artifacts / "evaluation_report" / "report.html"
+        write_file(path, page.encode())
+        warehouse.replace_table("evaluation_report", table)
+        return dg.MaterializeResult(
+            metadata={
+                "report": dg.MetadataValue.path(str(path)),
+                "dagster/row_count": table.height,
+                "best_model": best["model"],
+                "log_loss": best["log_loss"],
+                "best_naive_baseline": naive["model"],
+                "log_loss_of_naive": naive["log_loss"],
+                "accuracy": best["accuracy"],
+                "accuracy_of_naive": naive["accuracy"],
+                "scores": preview(means.drop("year"), rows=10),
+                "labels_left_out": left_out,
+                **{name: picture(png, name) for name, png in figures.items()},
+            }
+        )
+
+    @table_asset(
+        "leakage_audit",
+        description=(
+            "The honest protocol and the cheating one side by side: copying yesterday's label, which already contains "
+            "six days of the answer, scores what most studies report." + note
+        ),
+        deps=["predictions", "labels", "pca_components", "daily_bars"],
+        kinds=("scikitlearn",),
+    )
+    def leakage_audit(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
+        table = audit_table(warehouse, settings)
+        warehouse.replace_table("leakage_audit", table)
+        return dg.MaterializeResult(metadata={"dagster/row_count": table.height, "audit": preview(table, rows=20)})
+
+    return [evaluation_report, leakage_audit]
+
+
+def usable_since(warehouse: Warehouse, first: date) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The labels since `first` that may be scored, and the rows left out by reason."""
+    from stock_assets.model.splits import usable_labels
+
+    return usable_labels(
+        warehouse.read("labels", first),
+        warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect"]),
+    )
+
+
+def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
+    """Honest and cheating scores on the last test years, and the sweep over the lag of a copied label."""
+    from stock_assets.evaluation.leakage import lag_sweep, leakage_table
+
+    labels = warehouse.read("labels")
+    usable, _ = usable_since(warehouse, settings.calendar.sessions[0])
+    served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"].dt.year()
+    years = served.unique().sort().to_list()[-AUDITED_YEARS:]
+    cutoffs = {year: settings.calendar.before(date(year, 1, 1), 1)[0] for year in years}
+    components = warehouse.read("pca_components").drop("pca_version")
+    sides = leakage_table(components, labels, usable, cutoffs, settings.horizon)
+    sweep = lag_sweep(labels, years=years, horizon=settings.horizon).select(
+        protocol=pl.when("honest").then(pl.lit("honest")).otherwise(pl.lit("cheating")),
+        model=pl.lit("persistence"),
+        lag=pl.col("lag").cast(pl.Int32),
+        rows=pl.col("rows").cast(pl.Int64),
+        accuracy="accuracy",
+        rmse="rmse",
+        note=pl.format("copies the label of {} rows ago", "lag"),
+    )
+    return pl.concat([sides, sweep], how="diagonal").select(list(COLUMNS["leakage_audit"]))

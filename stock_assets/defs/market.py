@@ -1,0 +1,145 @@
+"""The market group: who could be traded, what the vendor said, and the one clean bar."""
+
+from collections.abc import Callable
+from datetime import date, datetime
+
+import dagster as dg
+import polars as pl
+
+from stock_assets.defs import checks
+from stock_assets.defs.partitions import trading_days
+from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, table_asset
+from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.market import adjustments, quality
+from stock_assets.market.sources import Source
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
+
+Clock = Callable[[], datetime]
+
+SIMULATED = " **SIMULATED: made-up prices with a planted signal, no market.**"
+
+
+def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    days = trading_days(settings)
+    source_note = SIMULATED if settings.source == "simulated" else f" Source: {settings.source}."
+
+    @table_asset(
+        "universe",
+        description="Who was a member of the universe when, as far as the source knows." + source_note,
+    )
+    def universe(warehouse: dg.ResourceParam[Warehouse], source: dg.ResourceParam[Source]) -> dg.MaterializeResult:
+        members = source.universe().sort("ticker", "from_session")
+        require_one_source(warehouse, source)
+        warehouse.replace_table("universe", members)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": members.height,
+                "tickers": members["ticker"].n_unique(),
+                "still_members": members["to_session"].null_count(),
+                "sectors": members["sector"].n_unique(),
+                "preview": preview(members),
+            }
+        )
+
+    @table_asset(
+        "raw_ohlcv",
+        description=(
+            "What the vendor said, word for word, and when. Append-only: a bar the vendor restates becomes a new "
+            "version with its own `fetched_at`, and the old one stays." + source_note
+        ),
+        deps=["universe"],
+        partitions=days,
+    )
+    def raw_ohlcv(
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        source: dg.ResourceParam[Source],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult:
+        sessions = chosen_sessions(context)
+        first, last = sessions[0], sessions[-1]
+        require_one_source(warehouse, source)
+        tickers = warehouse.read("universe", columns=["ticker"])["ticker"].unique().sort().to_list()
+        answer = source.fetch(tickers, first, last, clock()).filter(pl.col("session").is_in(sessions))
+        if silent := sorted(set(sessions) - set(answer["session"])):
+            raise EmptySourceError(
+                f"{source.name} has no bar of any of {len(tickers)} tickers for {len(silent)} session(s): "
+                f"{', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
+                f"{settings.exchange} was open, so every session should have some"
+            )
+        stored = stored_versions(warehouse, first, last, answer)
+        new = adjustments.new_versions(stored, answer)
+        if new.height:
+            warehouse.append("raw_ohlcv", new)
+        return report_sessions(
+            context,
+            answer,
+            sessions,
+            about_last={
+                "new_versions": dg.MetadataValue.int(new.height),
+                "unchanged": dg.MetadataValue.int(answer.height - new.height),
+                "source": dg.MetadataValue.text(source.name),
+            },
+        )
+
+    @table_asset(
+        "daily_bars",
+        description=(
+            "The one clean bar of every ticker and session, **as traded**: the version fetched last, multiplied back "
+            "by every later split. `total_return` never changes again. A `suspect` bar stays here and in labels, but "
+            "neither trains nor scores." + source_note
+        ),
+        deps=["raw_ohlcv", "universe"],
+        partitions=days,
+        checks=checks.specs("daily_bars", checks.DAILY_BAR_CHECKS),
+    )
+    def daily_bars(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
+        sessions = chosen_sessions(context)
+        first, last = sessions[0], sessions[-1]
+        lookback = settings.calendar.before(first, quality.LOOKBACK_SESSIONS)
+        warehouse.require(
+            ["raw_ohlcv"],
+            [*lookback, *sessions],
+            "daily_bars",
+            f"{quality.LOOKBACK_SESSIONS} sessions of look-back",
+        )
+        raw = warehouse.read("raw_ohlcv", (lookback or sessions)[0], last)
+        members = warehouse.read("universe")
+        known = settings.calendar.between(settings.calendar.sessions[0], last)
+        bars = adjustments.clean_bars(raw, members, known).filter(pl.col("session").is_in(sessions))
+        warehouse.replace_sessions("daily_bars", sessions, bars)
+        suspect = bars["suspect"].drop_nulls().value_counts(sort=True)
+        return report_sessions(
+            context,
+            bars,
+            sessions,
+            checks.daily_bar_results(bars, members),
+            {
+                "suspect_bars": dg.MetadataValue.json(dict(suspect.iter_rows())),
+                "tickers": dg.MetadataValue.int(bars["ticker"].n_unique()),
+            },
+        )
+
+    return [universe, raw_ohlcv, daily_bars]
+
+
+def require_one_source(warehouse: Warehouse, source: Source) -> None:
+    """Raises SourceError when the store was filled from another source: prices of two must never mix."""
+    try:
+        filled_from = warehouse.read_sql("raw_ohlcv", "SELECT DISTINCT source FROM market.raw_ohlcv")["source"]
+    except MissingTableError:
+        return
+    if other := sorted(set(filled_from) - {source.name}):
+        raise SourceError(
+            f"the store {warehouse.path.name} holds {other[0]} prices and STOCK_ASSETS_SOURCE is {source.name}; "
+            "expected one source per store: set STOCK_ASSETS_DATA_DIR to another folder"
+        )
+
+
+def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.DataFrame) -> pl.DataFrame:
+    """The latest version of every bar stored from `first` to `last`; no row before the first write."""
+    try:
+        return adjustments.latest_versions(warehouse.read("raw_ohlcv", first, last))
+    except MissingTableError:
+        return like.clear()

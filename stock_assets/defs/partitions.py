@@ -1,0 +1,65 @@
+"""How the tables are cut: trading days, the trading days whose labels are known, and model years.
+
+Every set is computed from the settings and the exchange calendar alone, so it is the same in every process
+and on every day. The window of session D closes at 00:00 UTC of the next day: the day is there the same evening.
+"""
+
+from datetime import date, datetime, time, timedelta
+
+import dagster as dg
+
+from stock_assets.settings import Settings
+
+WEEKENDS = "0 0 * * 0,6"  # one cron string: as dates, key checks would be eight times slower
+
+
+def _days(first: date, last: date | None, closures: list[date], end_offset: int = 0) -> dg.DailyPartitionsDefinition:
+    """The sessions from `first` to `last`; open-ended and `end_offset` sessions late where `last` is None.
+
+    A plain daily set with the closures excluded, not a weekday cron: that would hide Friday until Monday.
+    """
+    return dg.DailyPartitionsDefinition(
+        start_date=datetime.combine(first, time()),
+        end_date=datetime.combine(last + timedelta(days=1), time()) if last else None,
+        end_offset=end_offset,
+        exclusions=[WEEKENDS, *(datetime.combine(day, time()) for day in closures)],
+    )
+
+
+def trading_days(config: Settings) -> dg.DailyPartitionsDefinition:
+    """One partition per session from the first of the settings on."""
+    calendar = config.calendar
+    return _days(calendar.sessions[0], config.end and calendar.sessions[-1], list(calendar.closures()))
+
+
+def labelled_days(config: Settings) -> dg.DailyPartitionsDefinition:
+    """The trading days whose label can be known: they end one horizon before the others."""
+    calendar = config.calendar
+    last = config.end and calendar.shift(calendar.sessions[-1], -config.horizon)
+    offset = 0 if config.end else -config.horizon  # a negative offset counts sessions, closures included
+    return _days(calendar.sessions[0], last, list(calendar.closures()), offset)
+
+
+def predicted_days(config: Settings) -> dg.DailyPartitionsDefinition:
+    """The trading days that a model can serve: from the first session of the first model year on.
+
+    A day before it would go green with no model behind it.
+    """
+    calendar = config.calendar
+    first = calendar.between(date(config.model_start_year, 1, 1), calendar.sessions[-1])[0]
+    return _days(first, config.end and calendar.sessions[-1], list(calendar.closures()))
+
+
+def model_years(config: Settings) -> dg.TimeWindowPartitionsDefinition:
+    """The years that a model serves. The running year is one of them: its model was trained before it began."""
+    return dg.TimeWindowPartitionsDefinition(
+        cron_schedule="0 0 1 1 *",
+        fmt="%Y",
+        start=str(config.model_start_year),
+        end=str(config.end.year + 1) if config.end else None,
+        end_offset=0 if config.end else 1,
+    )
+
+
+#: A model year learns from every year before it; the year before is what asks for it by lineage.
+LEARNS_FROM_THE_YEAR_BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)

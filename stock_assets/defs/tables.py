@@ -1,0 +1,133 @@
+"""How every asset presents itself and its rows: one decorator and one report for all tables."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+
+import dagster as dg
+import polars as pl
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+
+from stock_assets.defs.columns import COLUMNS, LINEAGE
+from stock_assets.storage.warehouse import ROOMS
+
+OWNERS = ["team:stock_assets"]
+#: Everything that opens DuckDB holds this pool: one process writes at a time.
+DUCKDB_POOL = "duckdb"
+PREVIEW_ROWS = 8
+
+
+def table_asset(
+    table: str,
+    *,
+    description: str,
+    deps: Sequence[str | dg.AssetDep] = (),
+    partitions: dg.PartitionsDefinition | None = None,
+    checks: Sequence[dg.AssetCheckSpec] = (),
+    kinds: Iterable[str] = ("polars",),
+) -> Callable[[Callable[..., object]], dg.AssetsDefinition]:
+    """The decorator of an asset that is the DuckDB table of the same name, in the group of its room."""
+    lineage = {
+        column: [dg.TableColumnDep(asset_key=dg.AssetKey(source), column_name=name) for source, name in sources]
+        for column, sources in LINEAGE.get(table, {}).items()
+    }
+    metadata: dict[str, object] = {
+        "dagster/table_name": f"{ROOMS[table]}.{table}",
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(name, kind, description=text) for name, (kind, text) in COLUMNS[table].items()]
+        ),
+    }
+    if lineage:
+        metadata["dagster/column_lineage"] = dg.TableColumnLineage(lineage)
+    with warnings.catch_warnings():
+        # backfill_policy is in beta since 2023; constraints.txt pins the version this was tried with
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.asset(
+            key=table,
+            group_name=ROOMS[table],
+            description=description,
+            deps=deps,
+            partitions_def=partitions,
+            # one run for the whole range; Dagster's own bookkeeping costs more than the data
+            backfill_policy=dg.BackfillPolicy.single_run() if partitions else None,
+            check_specs=list(checks),
+            kinds={"duckdb", *kinds},
+            owners=OWNERS,
+            pool=DUCKDB_POOL,
+            metadata=metadata,
+        )
+
+
+def chosen_sessions(context: dg.AssetExecutionContext) -> list[date]:
+    """The sessions of this run's partitions, ascending; any chunk of a range is right."""
+    return sorted(date.fromisoformat(key) for key in context.partition_keys)
+
+
+def report_sessions(
+    context: dg.AssetExecutionContext,
+    frame: pl.DataFrame,
+    sessions: Sequence[date],
+    checks: Sequence[dg.AssetCheckResult] = (),
+    about_last: Mapping[str, dg.MetadataValue] | None = None,
+) -> dg.MaterializeResult:
+    """Rows per partition on every partition; preview, range and pictures on the last one alone.
+
+    Dagster stores what a range run returns once per partition and twice on disk: a picture in each of ten
+    years of events would take gigabytes.
+    """
+    counts = dict(frame.group_by("session").len().iter_rows())
+    about = {str(session): {"dagster/partition_row_count": counts.get(session, 0)} for session in sessions}
+    about[str(sessions[-1])] |= {
+        "sessions_in_run": len(sessions),
+        "first_session": str(sessions[0]),
+        "last_session": str(sessions[-1]),
+        "rows_in_run": frame.height,
+        "preview": preview(frame.filter(pl.col("session") == sessions[-1])),
+        **(about_last or {}),
+    }
+    _add_partition_metadata(context, about)
+    return dg.MaterializeResult(check_results=list(checks))
+
+
+def _add_partition_metadata(
+    context: dg.AssetExecutionContext, by_partition: Mapping[str, Mapping[str, object]]
+) -> None:
+    """What `context.add_asset_metadata(…, partition_key=…)` does for each partition, at once.
+
+    Dagster 1.13 copies all it has gathered at every call: 2,516 sessions take a second per asset that way.
+    """
+    step = context.get_step_execution_context()
+    gathered = {
+        AssetMetadataHandle(asset_key=context.asset_key, partition_key=key): normalize_metadata(dict(metadata))  # pyright: ignore[reportArgumentType]
+        for key, metadata in by_partition.items()
+    }
+    step._metadata_accumulator = OutputMetadataAccumulator(
+        per_output_metadata={**step._metadata_accumulator.per_output_metadata, **gathered}
+    )
+
+
+def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS, columns: int = 12) -> dg.MetadataValue:
+    """The first rows of `frame` as a table in the UI."""
+    shown = frame.head(rows).select(frame.columns[:columns])
+    return dg.MetadataValue.md(markdown_table(shown))
+
+
+def markdown_table(frame: pl.DataFrame) -> str:
+    """`frame` as a Markdown table; figures with six significant digits."""
+
+    def text(value: object) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
+    lines += ["| " + " | ".join(map(text, row)) + " |" for row in frame.iter_rows()]
+    return "\n".join(lines)
+
+
+def picture(png: bytes, alt: str) -> dg.MetadataValue:
+    """A PNG, shown inline by the UI."""
+    import base64
+
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")

@@ -1,0 +1,227 @@
+"""Principal components of the features: fitted once on a stated window, then only applied.
+
+A model is plain numbers. It is stored as a table (`to_frame`) and read back to the same bits (`from_frame`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+import polars as pl
+
+from stock_assets.errors import ArtifactError, BadBarsError
+
+#: The table of a model: one row per component and feature.
+SCHEMA = pl.Schema(
+    {
+        "pca_version": pl.String,
+        "component": pl.Int64,
+        "position": pl.Int64,
+        "feature": pl.String,
+        "loading": pl.Float64,
+        "mean": pl.Float64,
+        "scale": pl.Float64,
+        "explained_variance_ratio": pl.Float64,
+        "fit_from": pl.Date,
+        "fit_through": pl.Date,
+        "n_rows": pl.Int64,
+    }
+)
+
+_CHUNK_ROWS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class PcaModel:
+    """A standard scaler and the principal axes of what it scales."""
+
+    columns: tuple[str, ...]
+    """The f features, in order."""
+    mean: np.ndarray
+    """[f] of the fit window, in the features' own units."""
+    scale: np.ndarray
+    """[f] standard deviation (ddof 0) of the fit window; 1 for a feature that was constant."""
+    components: np.ndarray
+    """[k, f] orthonormal axes in standardised units, most variance first, largest loading positive."""
+    explained_variance_ratio: np.ndarray
+    """[k] shares of the standardised variance of the fit window."""
+    fit_from: date
+    """The first session fitted on."""
+    fit_through: date
+    """The last session that the fit was allowed to see."""
+    n_rows: int
+    """Rows fitted on."""
+
+    @cached_property
+    def version(self) -> str:
+        """Twelve hex digits of the SHA-256 of everything above."""
+        digest = sha256(repr((self.columns, self.fit_from, self.fit_through, self.n_rows)).encode())
+        for numbers in (self.mean, self.scale, self.components, self.explained_variance_ratio):
+            digest.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
+        return digest.hexdigest()[:12]
+
+
+def fit_pca(features: pl.DataFrame, columns: Sequence[str], fit_through: date, explained: float = 0.95) -> PcaModel:
+    """The scaler and the fewest components that keep `explained` of the variance, up to `fit_through` only.
+
+    `features` are rows of ticker, session and `columns`, in any order; leave suspect rows out beforehand. All
+    sessions count alike up to `fit_through`, later ones are not looked at.
+
+    Raises BadBarsError where a column is missing, a number is null or not finite, fewer than two rows lie in
+    the window, or no column varies; ValueError unless 0 < explained <= 1.
+    """
+    if not 0 < explained <= 1:
+        raise ValueError(f"explained is {explained}; expected a share above 0 and up to 1")
+    # sums depend on the order of their terms in the last bit, and the version on every bit: hence sorted
+    rows = _checked(features, columns, fit_through).sort("session", "ticker")
+    if rows.height < 2:
+        raise BadBarsError(f"features have {rows.height} row(s) up to {fit_through}; expected two or more to fit on")
+    mean = rows.select(pl.col(columns).mean()).to_numpy()[0]
+    scatter = np.zeros((len(columns), len(columns)))
+    for chunk in _chunks(rows, columns):
+        centred = chunk - mean
+        scatter += centred.T @ centred / rows.height
+    scale = np.sqrt(np.diag(scatter))
+    varies = scale > 1e-12 * np.maximum(1.0, np.abs(mean))
+    if not varies.any():
+        raise BadBarsError(f"no column of {', '.join(columns)} varies up to {fit_through}; expected one to")
+    scale = np.where(varies, scale, 1.0)
+
+    correlation = np.where(np.outer(varies, varies), scatter / np.outer(scale, scale), 0.0)
+    variances, axes = np.linalg.eigh(correlation)
+    shares, axes = np.maximum(variances[::-1], 0.0) / varies.sum(), axes.T[::-1]
+    kept = min(int(np.searchsorted(np.cumsum(shares), explained - 1e-12)) + 1, int(varies.sum()))
+    axes = axes[:kept]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
+    return PcaModel(
+        columns=tuple(columns),
+        mean=mean,
+        scale=scale,
+        components=axes * np.sign(largest),  # an axis has no direction of its own
+        explained_variance_ratio=shares[:kept],
+        fit_from=rows["session"][0],
+        fit_through=fit_through,
+        n_rows=rows.height,
+    )
+
+
+def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
+    """The components of every row of `features`, in its order.
+
+    Returns ticker, session, pc_1 … pc_k (f64, in standard deviations of a feature) and pca_version (str).
+
+    Raises BadBarsError where a column of the model is missing, or a number is null or not finite.
+    """
+    rows = _checked(features, model.columns)
+    scores = np.empty((rows.height, len(model.components)), order="F")
+    done = 0
+    for chunk in _chunks(rows, model.columns):
+        scores[done : done + len(chunk)] = _standardised(model, chunk) @ model.components.T
+        done += len(chunk)
+    return rows.select(
+        "ticker",
+        "session",
+        *(pl.Series(f"pc_{i + 1}", scores[:, i]) for i in range(scores.shape[1])),
+        pl.lit(model.version).alias("pca_version"),
+    )
+
+
+def explained_out_of_sample(model: PcaModel, features: pl.DataFrame) -> float:
+    """The share of the variance of `features`, standardised by the model, that its components reproduce.
+
+    On the fit window this is the sum of `explained_variance_ratio`; on later rows it tells how well the axes
+    still fit. NaN where the rows do not vary at all.
+
+    Raises BadBarsError where there are no rows, a column is missing, or a number is null or not finite.
+    """
+    rows = _checked(features, model.columns)
+    if not rows.height:
+        raise BadBarsError("no rows of features; expected some to judge the components on")
+    total = reproduced = 0.0
+    for chunk in _chunks(rows, model.columns):
+        standardised = _standardised(model, chunk)
+        total += float((standardised**2).sum())
+        reproduced += float(((standardised @ model.components.T) ** 2).sum())
+    return reproduced / total if total else float("nan")
+
+
+def to_frame(model: PcaModel) -> pl.DataFrame:
+    """The model as a table of `SCHEMA`: one row per component (from 1) and feature."""
+    count, width = model.components.shape
+    return pl.DataFrame(
+        {
+            "pca_version": [model.version] * (count * width),
+            "component": np.repeat(np.arange(1, count + 1), width),
+            "position": np.tile(np.arange(width), count),
+            "feature": list(model.columns) * count,
+            "loading": model.components.ravel(),
+            "mean": np.tile(model.mean, count),
+            "scale": np.tile(model.scale, count),
+            "explained_variance_ratio": np.repeat(model.explained_variance_ratio, width),
+            "fit_from": [model.fit_from] * (count * width),
+            "fit_through": [model.fit_through] * (count * width),
+            "n_rows": [model.n_rows] * (count * width),
+        },
+        schema=SCHEMA,
+    )
+
+
+def from_frame(frame: pl.DataFrame) -> PcaModel:
+    """The model that `to_frame` wrote, bit for bit; rows and columns may come in any order.
+
+    Raises ArtifactError where the table is empty, holds more than one model, lacks a row or column, or its
+    numbers are not those that its version names.
+    """
+    missing = [name for name in SCHEMA if name not in frame.columns]
+    if missing:
+        raise ArtifactError(f"the PCA table lacks {', '.join(missing)}; expected {', '.join(SCHEMA)}")
+    versions = frame["pca_version"].unique().sort().to_list()
+    if len(versions) != 1:
+        raise ArtifactError(f"the PCA table holds {len(versions)} models {versions}; expected one")
+    rows = frame.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()).sort("component", "position")
+    width = rows["position"].n_unique()
+    count, one = rows["component"].n_unique(), rows.head(width)
+    if rows.height != count * width:
+        raise ArtifactError(f"the PCA table has {rows.height} rows; expected {count} components of {width} features")
+    model = PcaModel(
+        columns=tuple(one["feature"]),
+        mean=one["mean"].to_numpy(),
+        scale=one["scale"].to_numpy(),
+        components=rows["loading"].to_numpy().reshape(count, width),
+        explained_variance_ratio=rows["explained_variance_ratio"].to_numpy()[::width],
+        fit_from=one["fit_from"][0],
+        fit_through=one["fit_through"][0],
+        n_rows=one["n_rows"][0],
+    )
+    if model.version != versions[0]:
+        raise ArtifactError(f"the PCA table's numbers are those of {model.version}; expected {versions[0]}")
+    return model
+
+
+def _standardised(model: PcaModel, chunk: np.ndarray) -> np.ndarray:
+    return (chunk - model.mean) / model.scale  # [n, f]
+
+
+def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | None = None) -> pl.DataFrame:
+    """The keys and `columns` of the rows up to `through`, known to be finite."""
+    missing = [name for name in ("ticker", "session", *columns) if name not in features.columns]
+    if missing or not columns:
+        raise BadBarsError(f"features lack {', '.join(missing) or 'any column'}; expected {', '.join(columns)}")
+    rows = features.select("ticker", "session", *columns)
+    if through is not None:
+        rows = rows.filter(pl.col("session") <= through)
+    finite = rows.select(pl.col(name).is_finite().fill_null(False).all() for name in columns).row(0)
+    for name, whole in zip(columns, finite, strict=True):
+        if not whole:
+            bad = rows.filter(~pl.col(name).is_finite().fill_null(False)).row(0, named=True)
+            raise BadBarsError(f"{bad['ticker']} {bad['session']}: {name} is {bad[name]}; expected a finite number")
+    return rows
+
+
+def _chunks(rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[np.ndarray]:
+    """The numbers as arrays [n, f], so many rows at a time that memory stays small."""
+    for part in rows.select(columns).iter_slices(_CHUNK_ROWS):
+        yield part.to_numpy()

@@ -1,0 +1,130 @@
+"""How far back a row of the features room may look, and which rows have seen enough.
+
+An exponential mean remembers for ever. So that a session computed alone equals the same session of a ten-year
+range, everyone reads the bars of the last `LOOKBACK_SESSIONS` sessions, ending at the first one wanted. A
+history that reaches further back has at least 900 bars in there, and the slowest mean, span 50, gives older
+ones a weight below 1e-15. Two rules make it so, both decided by the bars inside the window alone:
+
+- **A new history.** A ticker that missed more than `MAX_MISSED` sessions in a row, or whose total return is
+  null, begins anew, like a new listing: no window reaches over the break.
+- **Enough history.** A row counts only where its history missed at most `MAX_MISSED` sessions within the
+  window, from its oldest bar there.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from stock_assets.errors import BadBarsError
+
+#: Sessions of bars that a row of session t may look at, t included.
+LOOKBACK_SESSIONS = 1000
+
+#: Sessions that a ticker may miss within the look-back.
+MAX_MISSED = 50
+
+#: About how many rows are computed at once.
+_PART_ROWS = 100_000
+
+
+def panel(bars: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """`ticker`, `session` and `columns` of `bars`, sorted by ticker and session.
+
+    Raises BadBarsError where a column is missing, a key is null, or a (ticker, session) comes twice.
+    """
+    missing = [name for name in ("ticker", "session", *columns) if name not in bars.columns]
+    if missing:
+        raise BadBarsError(f"bars lack {', '.join(missing)}; found {', '.join(bars.columns)}")
+    rows = bars.select("ticker", "session", *columns).sort("ticker", "session")
+    refuse(rows, pl.any_horizontal(pl.col("ticker", "session").is_null()), "session", "a ticker and a session")
+    again = pl.struct("ticker", "session") == pl.struct("ticker", "session").shift(1)
+    refuse(rows, again, "session", "one bar per ticker and session")
+    return rows
+
+
+def refuse(rows: pl.DataFrame, wrong: pl.Expr, column: str, expected: str) -> None:
+    """Raises BadBarsError that names the first of `rows` for which `wrong` holds."""
+    offenders = rows.filter(wrong)
+    if offenders.height:
+        first = offenders.row(0, named=True)
+        raise BadBarsError(
+            f"{first['ticker']} {first['session']}: {column} is {first[column]}; expected {expected}"
+            f"{f' ({offenders.height} such rows)' if offenders.height > 1 else ''}"
+        )
+
+
+def histories(bars: pl.DataFrame, columns: Sequence[str] = (), sessions: Iterable[date] | None = None) -> pl.DataFrame:
+    """The bars sorted by ticker and session, each with its place in its ticker's history.
+
+    `sessions` are those of the calendar, in any order; unset, those that any ticker of `bars` traded on.
+
+    Returns ticker, session, total_return (null exactly where a history begins), `columns`, and
+    - `history` (u32): the same for all bars of one history, different between histories;
+    - `bar` (i64): 1 for the first bar of the history that is in `bars`, then 2, 3, …;
+    - `enough` (bool): missed at most MAX_MISSED of the last LOOKBACK_SESSIONS, see above.
+
+    Raises BadBarsError as `panel` does, where a session is none of `sessions`, and where a total return is
+    not a number above -1.
+    """
+    rows = panel(bars, ["total_return", *columns])
+    day_of = rows["session"] if sessions is None else pl.Series(list(sessions), dtype=pl.Date)
+    day_of = day_of.unique().sort()
+    position = day_of.search_sorted(rows["session"])
+    rows = rows.with_columns(position.cast(pl.Int64).alias("position"))
+    known = day_of.gather(position.clip(upper_bound=max(0, day_of.len() - 1))) if day_of.len() else day_of
+    if not known.equals(rows["session"], check_dtypes=False):
+        refuse(rows, ~pl.col("session").is_in(day_of.implode()), "session", "a session of the calendar")
+    refuse(
+        rows,
+        ~(pl.col("total_return").is_finite() & (pl.col("total_return") > -1)),
+        "total_return",
+        "a number above -1, or null at the first bar",
+    )
+
+    new_ticker = (pl.col("ticker") != pl.col("ticker").shift(1)).fill_null(True)
+    away = pl.col("position").diff().fill_null(0) - 1 > MAX_MISSED
+    begins = new_ticker | away | pl.col("total_return").is_null()
+    rows = rows.with_columns(begins.cum_sum().cast(pl.UInt32).alias("history"))
+    rows = rows.with_columns(
+        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("history").alias("bar"),
+    ).with_columns(pl.when(pl.col("bar") > 1).then(pl.col("total_return")).alias("total_return"))
+    return rows.with_columns(pl.Series("enough", _missed(rows) <= MAX_MISSED)).drop("position")
+
+
+def _missed(rows: pl.DataFrame) -> np.ndarray:
+    """Sessions missed within the look-back of each row, from the oldest bar of its history in there."""
+    position = rows["position"].to_numpy()
+    if not len(position):
+        return position
+    row = np.arange(len(position))
+    begins = row - (rows["bar"].to_numpy() - 1)
+    oldest_seen = np.maximum(position - (LOOKBACK_SESSIONS - 1), position[begins])
+    # one ascending key over all histories, so that a single binary search finds the oldest bar of each row
+    stride = rows["history"].to_numpy().astype(np.int64) * (position.max() + 1)
+    oldest = np.searchsorted(stride + position, stride + oldest_seen)
+    return (position - position[oldest]) - (row - oldest)
+
+
+def by_session(
+    rows: pl.DataFrame, compute: Callable[[pl.DataFrame], pl.DataFrame], min_bar: int, first: date | None
+) -> pl.DataFrame:
+    """`compute` on whole histories of `rows`, some at a time, put together in order of session and ticker.
+
+    Of its rows, one for one those given, there remain those from their history's `min_bar`-th bar on with
+    enough history, at or after `first`.
+    """
+    # the hundred columns that the features need on their way would take gigabytes for a whole market at once
+    begins = np.flatnonzero(rows["bar"].to_numpy() == 1)
+    parts = begins[np.diff(begins // _PART_ROWS, prepend=-1) > 0].tolist() or [0]
+    wanted = (pl.col("bar") >= min_bar) & pl.col("enough")
+    if first is not None:
+        wanted &= pl.col("session") >= first
+
+    def computed(begin: int, end: int) -> pl.DataFrame:
+        part = rows.slice(begin, end - begin)
+        return compute(part).filter(part.select(wanted).to_series())
+
+    ends = [*parts[1:], rows.height]
+    return pl.concat(map(computed, parts, ends)).sort("session", maintain_order=True)

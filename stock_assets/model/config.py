@@ -1,0 +1,90 @@
+"""What a recurrent network is made of, as one documented value."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stock_assets.errors import SettingsError
+
+#: The labels in the order of every probability triple: sell, hold, buy.
+CLASSES = (-1, 0, 1)
+PROBABILITIES = ("p_sell", "p_hold", "p_buy")
+
+
+@dataclass(frozen=True)
+class RnnConfig:
+    """Size, training and inference of a `SegmentLSTM`. Raises SettingsError for a value out of its range."""
+
+    hidden: int = 32
+    """Cells of each LSTM layer."""
+    layers: int = 1
+    """LSTM layers."""
+    dropout: float = 0.4
+    """Share of a layer's outputs that is dropped in training, in [0, 1)."""
+    segment: int = 128
+    """Rows of a training segment. Random segments of 128 gave better skill than whole histories."""
+    context: int = 64
+    """Rows a prediction looks at, the session's own included: fixed, so that how a day is asked for never shows."""
+    epochs: int = 8
+    """Epochs, at most."""
+    segments_per_epoch: int = 1024
+    """Segments of an epoch: a small panel is passed over several times, of a large one a random part is met, so that
+    every model year costs about the same."""
+    batch: int = 16
+    """Segments of one optimizer step."""
+    learning_rate: float = 1e-3
+    """Peak rate of AdamW; falls along a half cosine to zero at the last epoch."""
+    weight_decay: float = 0.02
+    """Decoupled weight decay of AdamW."""
+    gradient_clip: float = 1.0
+    """Largest norm of a step's gradient."""
+    patience: int = 3
+    """Epochs without a better validation log-loss after which training stops."""
+    validation_sessions: int = 126
+    """Last sessions of the known labels that choose the best epoch and never train."""
+    input_clip: float = 6.0
+    """Standardised inputs are cut to ± this many standard deviations, so that one wild bar cannot flood the state."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "hidden",
+            "layers",
+            "segment",
+            "context",
+            "epochs",
+            "segments_per_epoch",
+            "batch",
+            "patience",
+            "validation_sessions",
+        ):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"RnnConfig.{name}={getattr(self, name)}; expected 1 or more")
+        for name in ("learning_rate", "gradient_clip", "input_clip"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"RnnConfig.{name}={getattr(self, name)}; expected more than 0")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"RnnConfig.dropout={self.dropout}; expected 0 or more and below 1")
+        if self.weight_decay < 0:
+            raise SettingsError(f"RnnConfig.weight_decay={self.weight_decay}; expected 0 or more")
+
+    @classmethod
+    def for_tests(cls, **changes: Any) -> "RnnConfig":
+        """A network that trains in well under a second."""
+        tiny: dict[str, Any] = {
+            "hidden": 8,
+            "dropout": 0.1,
+            "learning_rate": 2e-3,
+            "segment": 32,
+            "context": 12,
+            "epochs": 2,
+            "segments_per_epoch": 64,
+            "validation_sessions": 20,
+        }
+        return cls(**(tiny | changes))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RnnConfig":
+        return cls(**values)

@@ -1,0 +1,89 @@
+"""Which labels a model may learn from, and which it is judged on.
+
+A label of session t looks ahead to `horizon_end`. It is known, and may train, once that session is over:
+this is the purge, and it is as long as the label's own horizon (López de Prado, Advances in Financial
+Machine Learning, chapter 7).
+
+    labels (horizon 2)   t1→t3  t2→t4  t3→t5  t4→t6  t5→t7        cutoff t7, 2 validation sessions
+    validation                                t4→t6  t5→t7
+    train                t1→t3                                    t2→t4 and t3→t5 end inside the validation
+"""
+
+from collections.abc import Collection
+from datetime import date
+
+import polars as pl
+
+from stock_assets.errors import CutoffError, StockAssetsError
+
+KEYS = ["ticker", "session"]
+
+
+def usable_labels(labels: pl.DataFrame, suspects: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The labels that may train and score, and how many of the others were left out, by reason.
+
+    `suspects` holds ticker, session, suspect (a reason or null). A label is left out when its session or its
+    `horizon_end` is suspect; since flags persist for a horizon after a bad bar, this covers every bar in
+    between. A label suspect at both ends is counted once, under the reason of its session.
+    """
+    flagged = suspects.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
+    judged = labels.join(flagged, on=KEYS, how="left").join(
+        flagged.rename({"session": "horizon_end", "suspect": "_suspect_at_end"}),
+        on=["ticker", "horizon_end"],
+        how="left",
+    )
+    reason = pl.coalesce("suspect", "_suspect_at_end")
+    excluded = (
+        judged.filter(reason.is_not_null())
+        .group_by(reason.alias("reason"))
+        .len("rows")
+        .sort(["rows", "reason"], descending=[True, False])
+    )
+    usable = judged.filter(reason.is_null()).select(labels.columns).sort(KEYS)
+    return usable, dict(excluded.iter_rows())
+
+
+def training_rows(labels: pl.DataFrame, cutoff: date) -> pl.DataFrame:
+    """The labels fully known when session `cutoff` is over."""
+    return labels.filter(pl.col("horizon_end") <= cutoff)
+
+
+def require_known(labels: pl.DataFrame, cutoff: date) -> None:
+    """Raises CutoffError when a label was not fully known when session `cutoff` was over."""
+    late = labels.filter(pl.col("horizon_end") > cutoff)
+    if not late.is_empty():
+        worst = late.sort("horizon_end").row(-1, named=True)
+        raise CutoffError(
+            f"{late.height} label(s) look past the cutoff {cutoff}: that of {worst['ticker']} at "
+            f"{worst['session']} is known only at {worst['horizon_end']}; expected labels purged by "
+            "training_rows"
+        )
+
+
+def require_after(cutoff: date, sessions: Collection[date]) -> None:
+    """Raises CutoffError when a session is not after the cutoff of the model that is asked to predict it."""
+    if len(sessions) and min(sessions) <= cutoff:
+        raise CutoffError(
+            f"a model trained through {cutoff} was asked to predict {min(sessions)}; expected sessions after its cutoff"
+        )
+
+
+def train_validation_split(
+    labels: pl.DataFrame, cutoff: date, validation_sessions: int = 126
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(train, validation) of the labels known by `cutoff`.
+
+    Validation is their last `validation_sessions` sessions. Train is purged: each of its labels ends before
+    the first session of the validation. Raises StockAssetsError where that leaves nothing to train on.
+    """
+    known = training_rows(labels, cutoff)
+    sessions = known["session"].unique().sort()
+    if len(sessions) > validation_sessions:
+        first = sessions[-validation_sessions]
+        train = known.filter(pl.col("horizon_end") < first)
+        if not train.is_empty():
+            return train, known.filter(pl.col("session") >= first)
+    raise StockAssetsError(
+        f"a model with cutoff {cutoff} has labels of {len(sessions)} session(s) to learn from; expected "
+        f"more than the {validation_sessions} sessions of its validation and one horizon of purge before them"
+    )

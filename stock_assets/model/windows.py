@@ -1,0 +1,118 @@
+"""Rows of all tickers in one resident array, cut into sequences by index.
+
+A sequence runs over the ticker's own rows: a session on which the ticker has no row is simply not a step,
+so that a row window means the same here as in the indicators, and nothing is filled in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from stock_assets.errors import BadBarsError
+from stock_assets.model.config import CLASSES
+from stock_assets.model.scaling import standardised
+from stock_assets.model.splits import KEYS
+
+#: The class index of a row without a label: torch's cross_entropy skips it.
+IGNORE = -100
+#: The index of the padding row, which is the last row of every array of a Panel.
+PADDING = -1
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The rows of all tickers, one after the other, each ticker's in the order of its sessions.
+
+    The arrays end with one padding row (zero values, no label), which index -1 reaches.
+    """
+
+    keys: pl.DataFrame
+    """ticker, session of the N rows"""
+    values: np.ndarray
+    """float32 [N + 1, F]"""
+    labels: np.ndarray
+    """int64 [N + 1]: 0 sell, 1 hold, 2 buy, IGNORE where no label is known"""
+    starts: np.ndarray
+    """int64 [T]: the first row of each ticker"""
+    ends: np.ndarray
+    """int64 [T]: one past its last row"""
+
+    def labelled(self, labels: pl.DataFrame) -> "Panel":
+        """The same rows with `labels` (ticker, session, label), which may cover any part of them."""
+        known = self.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
+        classes = (known["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
+        return replace(self, labels=np.append(classes, IGNORE))
+
+
+def build_panel(
+    features: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, std: np.ndarray, clip: float
+) -> Panel:
+    """The panel of `features`, without labels, each column standardised as (x - mean) / std and cut to ±
+    clip.
+
+    Raises BadBarsError for a (ticker, session) that comes twice and for a value that is not finite,
+    ArtifactError for a column that `features` lack.
+    """
+    rows = features.sort(KEYS)
+    keys = rows.select(KEYS)
+    _require_unique(keys)
+    values = standardised(rows, columns, mean, std, clip, np.float32)
+    counts = keys.group_by("ticker", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
+    ends = np.cumsum(counts)
+    padding = np.zeros((1, len(columns)), np.float32)
+    labels = np.full(rows.height + 1, IGNORE, np.int64)
+    return Panel(keys, np.concatenate([values, padding]), labels, ends - counts, ends)
+
+
+def random_segments(panel: Panel, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Row indices, int64 [S, length], of segments that hold every row exactly once; PADDING after a
+    ticker's last row.
+
+    Each ticker is cut into consecutive segments from a random phase on, and the segments are shuffled:
+    over the epochs every row is met at every depth of a segment. Segments without a known label are left out.
+    """
+    starts, ends = [], []
+    for first, end in zip(panel.starts, panel.ends, strict=True):
+        cuts = np.arange(first + rng.integers(1, length + 1), end, length)
+        starts.append(np.concatenate([[first], cuts]))
+        ends.append(np.concatenate([cuts, [end]]))
+    segments = _spans(np.concatenate(starts), np.concatenate(ends), length)
+    known = (panel.labels[segments] != IGNORE).any(axis=1)
+    return rng.permutation(segments[known])
+
+
+def labelled_spans(panel: Panel, context: int) -> np.ndarray:
+    """Row indices, int64 [S, longest], one span per ticker that has known labels.
+
+    It runs from `context` - 1 rows before the ticker's first label (fewer where its rows begin) to its last
+    label.
+    """
+    known = np.flatnonzero(panel.labels != IGNORE)
+    if not len(known):
+        return np.empty((0, 0), np.int64)
+    low, high = np.searchsorted(known, panel.starts), np.searchsorted(known, panel.ends)
+    has = high > low
+    first = np.maximum(known[low[has]] - context + 1, panel.starts[has])
+    end = known[high[has] - 1] + 1
+    return _spans(first, end, int((end - first).max()))
+
+
+def context_windows(last_rows: np.ndarray, context: int) -> np.ndarray:
+    """Row indices, int64 [W, context], of the `context` rows that end at each of `last_rows`."""
+    return last_rows[:, None] - np.arange(context - 1, -1, -1)
+
+
+def _spans(starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
+    rows = starts[:, None] + np.arange(length)
+    return np.where(rows < ends[:, None], rows, PADDING)
+
+
+def _require_unique(keys: pl.DataFrame) -> None:
+    twice = keys.filter(
+        (pl.col("ticker") == pl.col("ticker").shift()) & (pl.col("session") == pl.col("session").shift())
+    )
+    if not twice.is_empty():
+        ticker, session = twice.row(0)
+        raise BadBarsError(f"features hold {ticker} at {session} twice; expected one row per ticker and session")

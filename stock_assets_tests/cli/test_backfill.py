@@ -1,0 +1,261 @@
+"""What a backfill is asked to make, and what is told of it."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from stock_assets.cli import backfill
+from stock_assets.definitions import build_definitions
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import read_settings
+
+DAYS = ["2018-12-27", "2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"]
+KEYS: dict[str, Sequence[str] | None] = {
+    "universe": None,
+    "raw_ohlcv": DAYS,
+    "labels": DAYS[:3],
+    "trained_rnn": ["2018", "2019"],
+    "evaluation_report": None,
+    "leakage_audit": None,
+}
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def materialized(instance: dg.DagsterInstance, asset: str, *partitions: str | None) -> None:
+    for partition in partitions or (None,):
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+
+
+# ---------------------------------------------------------------- which partitions there are
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | None]:
+    config = read_settings(
+        source="simulated",
+        data_dir=tmp_path_factory.mktemp("data"),
+        start=date(2018, 1, 2),
+        end=date(2019, 6, 28),
+        first_model_year=2019,
+    )
+    return backfill.partition_keys(build_definitions(config), datetime(2026, 1, 2, tzinfo=UTC))
+
+
+def test_every_asset_comes_after_what_it_needs(keys):
+    order = list(keys)
+    assert len(order) == 13
+    for before, after in (
+        ("universe", "raw_ohlcv"),
+        ("raw_ohlcv", "daily_bars"),
+        ("daily_bars", "labels"),
+        ("pca_model", "pca_components"),
+        ("trained_rnn", "predictions"),
+        ("leakage_audit", "evaluation_report"),
+    ):
+        assert order.index(before) < order.index(after)
+
+
+def test_the_keys_of_every_asset_are_its_own(keys):
+    assert {asset for asset, all_keys in keys.items() if all_keys is None} == {
+        "universe",
+        "pca_model",
+        "evaluation_report",
+        "leakage_audit",
+    }
+    assert (keys["raw_ohlcv"][0], keys["raw_ohlcv"][-1]) == ("2018-01-02", "2019-06-28")
+    assert len(keys["labels"]) == len(keys["raw_ohlcv"]) - 7
+    assert keys["predictions"][0] == "2019-01-02"
+    assert list(keys["trained_rnn"]) == ["2019"]
+
+
+# ---------------------------------------------------------------- what is missing
+
+
+def test_everything_is_missing_in_an_empty_instance(instance):
+    assert backfill.missing(instance, KEYS) == {asset: all_keys and list(all_keys) for asset, all_keys in KEYS.items()}
+
+
+def test_nothing_is_missing_when_everything_is_there(instance):
+    for asset, all_keys in KEYS.items():
+        materialized(instance, asset, *(all_keys or ()))
+    assert backfill.missing(instance, KEYS) == {}
+
+
+def test_the_reports_are_judged_anew_when_a_day_is_missing(instance):
+    for asset, all_keys in KEYS.items():
+        materialized(instance, asset, *(key for key in all_keys or () if key not in (DAYS[1], DAYS[4])))
+    assert backfill.missing(instance, KEYS) == {
+        "raw_ohlcv": [DAYS[1], DAYS[4]],
+        "labels": [DAYS[1]],
+        "evaluation_report": None,
+        "leakage_audit": None,
+    }
+
+
+def test_a_missing_report_alone_asks_for_nothing_before_it(instance):
+    for asset, all_keys in KEYS.items():
+        if asset != "leakage_audit":
+            materialized(instance, asset, *(all_keys or ()))
+    assert backfill.missing(instance, KEYS) == {"leakage_audit": None}
+
+
+# ---------------------------------------------------------------- what a range means
+
+
+def test_a_range_is_every_partition_it_touches():
+    assert backfill.within(KEYS, date(2018, 12, 28), date(2019, 1, 2), None) == {
+        "raw_ohlcv": DAYS[1:4],
+        "labels": DAYS[1:3],
+        "trained_rnn": ["2018", "2019"],
+    }
+
+
+def test_a_range_without_a_session_of_an_asset_leaves_it_out():
+    assert backfill.within(KEYS, date(2019, 1, 2), date(2019, 1, 3), None) == {
+        "raw_ohlcv": DAYS[3:],
+        "trained_rnn": ["2019"],
+    }
+
+
+def test_named_assets_alone_are_made_unpartitioned_ones_too():
+    chosen = backfill.within(KEYS, date(2018, 12, 31), date(2018, 12, 31), ["evaluation_report", "labels"])
+    assert chosen == {"labels": ["2018-12-31"], "evaluation_report": None}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "assets", "said"),
+    [
+        (date(2019, 1, 3), date(2019, 1, 2), None, "--start 2019-01-03 lies after --end 2019-01-02"),
+        (date(2019, 1, 2), date(2019, 1, 3), ["lables"], "no asset lables; expected one of universe, raw_ohlcv"),
+        (date(2018, 12, 29), date(2018, 12, 30), ["raw_ohlcv"], "no asset has a partition from 2018-12-29 to"),
+        (date(1999, 1, 1), date(1999, 12, 31), None, "no asset has a partition from 1999-01-01 to 1999-12-31"),
+    ],
+)
+def test_a_range_that_cannot_be_made_is_one_clear_error(start, end, assets, said):
+    with pytest.raises(StockAssetsError, match=said):
+        backfill.within(KEYS, start, end, assets)
+
+
+@given(st.integers(1, 30), st.data())
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_ranges_hold_exactly_the_chosen_keys_and_never_touch(count: int, data: st.DataObject):
+    all_keys = [f"{number:02d}" for number in range(count)]
+    chosen = sorted(data.draw(st.sets(st.sampled_from(all_keys))))
+    ranges = backfill.ranges_of(chosen, all_keys)
+    expanded = [key for first, last in ranges for key in all_keys if first <= key <= last]
+    assert expanded == chosen
+    for (_, last), (first, _) in zip(ranges, ranges[1:], strict=False):
+        assert int(first) > int(last) + 1
+
+
+# ---------------------------------------------------------------- launching and following
+
+
+class FakeClient:
+    """A server that answers with the given states of a backfill, one after the other."""
+
+    def __init__(self, *states: dict, failures: Sequence[str] = ()) -> None:
+        self._states, self._failures = list(states), list(failures)
+        self.launched: list[tuple[dict, str]] = []
+
+    def launch(self, partitions, title: str) -> str:
+        self.launched.append((dict(partitions), title))
+        return "abcdefgh"
+
+    def backfill(self, backfill_id: str) -> dict:
+        assert backfill_id == "abcdefgh"
+        return self._states.pop(0) if len(self._states) > 1 else self._states[0]
+
+    def failures(self, run_id: str) -> list[str]:
+        return [f"{run_id} {text}" for text in self._failures]
+
+
+def state(status: str, *runs: dict, statuses: Sequence[dict] = (), error: str | None = None) -> dict:
+    return {
+        "status": status,
+        "error": {"message": error} if error else None,
+        "assetBackfillData": {"assetBackfillStatuses": list(statuses)},
+        "runs": list(runs),
+    }
+
+
+def run(status: str, steps: dict[str, str], first: str = "", last: str = "") -> dict:
+    tags = {backfill.RANGE_START: first, backfill.RANGE_END: last} if last else {backfill.PARTITION: first}
+    return {
+        "id": "run-1",
+        "status": status,
+        "tags": [{"key": key, "value": value} for key, value in tags.items() if value],
+        "stepStats": [{"stepKey": asset, "status": status} for asset, status in steps.items()],
+    }
+
+
+def counts(asset: str, targeted: int, done: int, failed: int = 0) -> dict:
+    return {
+        "assetKey": {"path": [asset]},
+        "numPartitionsTargeted": targeted,
+        "numPartitionsMaterialized": done,
+        "numPartitionsFailed": failed,
+    }
+
+
+def test_one_launch_asks_for_ranges():
+    client = FakeClient(state("COMPLETED_SUCCESS"))
+    targets: backfill.Targets = {"universe": None, "raw_ohlcv": [DAYS[0], DAYS[1], DAYS[4]]}
+    assert backfill.launch(client, targets, KEYS, "why") == "abcdefgh"  # pyright: ignore[reportArgumentType]
+    wanted = {"universe": None, "raw_ohlcv": [(DAYS[0], DAYS[1]), (DAYS[4], DAYS[4])]}
+    assert client.launched == [(wanted, "why")]
+
+
+def test_partitions_are_counted_while_the_run_is_still_under_way():
+    runs = [
+        run("SUCCESS", {"universe": "SUCCESS"}),
+        run("STARTED", {"raw_ohlcv": "SUCCESS", "labels": "IN_PROGRESS"}, DAYS[0], DAYS[2]),
+        run("SUCCESS", {"raw_ohlcv": "SUCCESS"}, DAYS[2]),
+        run("FAILURE", {"trained_rnn": "FAILURE"}, "2019", "2019"),
+    ]
+    done, running = backfill.finished_partitions(runs, KEYS)
+    assert done == {"universe": 1, "raw_ohlcv": 3}
+    assert running == {"labels"}
+
+
+def test_following_shows_a_full_bar_per_asset(monkeypatch):
+    monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
+    client = FakeClient(
+        state("REQUESTED"),
+        state("REQUESTED", statuses=[counts("raw_ohlcv", 5, 0)]),
+        state("COMPLETED_SUCCESS", statuses=[counts("raw_ohlcv", 5, 5)]),
+    )
+    console = Console(record=True, width=100, quiet=False, file=_Null())
+    backfill.follow(client, "abcdefgh", KEYS, console)  # pyright: ignore[reportArgumentType]
+    assert "5/5" in console.export_text()
+
+
+class _Null:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (state("COMPLETED_FAILED", run("FAILURE", {})), "^run-1 raw_ohlcv: no bar$"),
+        (state("FAILED", error="the daemon broke\n"), "^the daemon broke$"),
+        (state("CANCELED"), "^the backfill ended as CANCELED$"),
+    ],
+)
+def test_a_backfill_that_did_not_succeed_says_why(last, said):
+    client = FakeClient(last, failures=["raw_ohlcv: no bar", "daily_bars: a second one"])
+    with pytest.raises(StockAssetsError, match=said):
+        backfill.follow(client, "abcdefgh", KEYS, Console(file=_Null()))  # pyright: ignore[reportArgumentType]

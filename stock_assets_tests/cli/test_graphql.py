@@ -1,0 +1,131 @@
+"""What the server answers, and one clear line when it does not."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from stock_assets.cli.graphql import DagsterClient
+from stock_assets.errors import StockAssetsError
+
+
+class _Server(ThreadingHTTPServer):
+    answer: tuple[int, str] = (200, "{}")
+    asked: list[dict]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_POST(self) -> None:
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        status, body = self.server.answer
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def web() -> Iterator[_Server]:
+    with _Server(("127.0.0.1", 0), _Handler) as web:
+        web.asked = []
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield web
+        web.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(web: _Server) -> DagsterClient:
+    return DagsterClient(f"http://127.0.0.1:{web.server_port}")
+
+
+def answer(web: _Server, data: object) -> None:
+    web.answer = (200, json.dumps({"data": data}))
+
+
+def test_nobody_listens():
+    with pytest.raises(StockAssetsError, match="no Dagster web server answers at http://127.0.0.1:9 .*`make run`"):
+        DagsterClient("http://127.0.0.1:9").is_ready()
+
+
+@pytest.mark.parametrize("reply", [(404, "not here"), (500, "broken"), (200, "<html>another program</html>")])
+def test_another_program_listens(web, client, reply):
+    web.answer = reply
+    with pytest.raises(StockAssetsError, match=f"no Dagster web server answers at {client.url}"):
+        client.is_ready()
+
+
+def test_a_refused_request_says_why(web, client):
+    web.answer = (200, json.dumps({"errors": [{"message": "unknown field"}]}))
+    with pytest.raises(StockAssetsError, match="Dagster refused the request: unknown field"):
+        client.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("entries", "ready"),
+    [
+        ([{"loadStatus": "LOADED", "locationOrLoadError": {"__typename": "RepositoryLocation"}}], True),
+        ([{"loadStatus": "LOADING", "locationOrLoadError": None}], False),
+        ([], False),
+    ],
+)
+def test_the_server_is_ready_once_the_assets_are_loaded(web, client, entries, ready):
+    answer(web, {"workspaceOrError": {"locationEntries": entries}})
+    assert client.is_ready() is ready
+
+
+def test_assets_that_cannot_be_loaded_say_why(web, client):
+    broken = {"loadStatus": "LOADED", "locationOrLoadError": {"__typename": "PythonError", "message": "no X\n"}}
+    answer(web, {"workspaceOrError": {"locationEntries": [broken]}})
+    with pytest.raises(StockAssetsError, match="the assets could not be loaded: no X$"):
+        client.is_ready()
+
+
+def test_a_launch_names_assets_and_ranges(web, client):
+    answer(web, {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abc"}})
+    assert client.launch({"universe": None, "labels": [("2018-01-02", "2018-01-05")]}, "why") == "abc"
+    (asked,) = web.asked
+    assert asked["variables"]["params"] == {
+        "title": "why",
+        "partitionsByAssets": [
+            {"assetKey": {"path": ["universe"]}},
+            {
+                "assetKey": {"path": ["labels"]},
+                "partitions": {"ranges": [{"start": "2018-01-02", "end": "2018-01-05"}]},
+            },
+        ],
+    }
+
+
+def test_a_launch_that_is_not_accepted_says_why(web, client):
+    answer(web, {"launchPartitionBackfill": {"__typename": "PartitionKeysNotFoundError", "message": "no 2018-01-01"}})
+    with pytest.raises(StockAssetsError, match="the backfill was not accepted: no 2018-01-01"):
+        client.launch({"labels": [("2018-01-01", "2018-01-01")]}, "why")
+
+
+def test_an_open_backfill_is_found_among_finished_ones(web, client):
+    results = [{"id": "done", "status": "COMPLETED_SUCCESS"}, {"id": "open", "status": "REQUESTED"}]
+    answer(web, {"partitionBackfillsOrError": {"results": results}})
+    assert client.open_backfill() == "open"
+    answer(web, {"partitionBackfillsOrError": {"results": results[:1]}})
+    assert client.open_backfill() is None
+
+
+def test_an_unknown_backfill_is_named(web, client):
+    answer(web, {"partitionBackfillOrError": {"__typename": "BackfillNotFoundError", "message": "not found"}})
+    with pytest.raises(StockAssetsError, match="backfill nope: not found"):
+        client.backfill("nope")
+
+
+def test_a_failure_is_its_innermost_cause(web, client):
+    wrapped = {"message": "Error occurred", "errorChain": [{"error": {"message": "middle"}}, {"error": {"message": "cause\n"}}]}
+    plain = {"message": "alone", "errorChain": []}
+    events = [{}, {"stepKey": "labels", "error": wrapped}, {"stepKey": "universe", "error": plain}]
+    answer(web, {"logsForRun": {"events": events}})
+    assert client.failures("run") == ["labels: cause", "universe: alone"]

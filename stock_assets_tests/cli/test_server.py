@@ -1,0 +1,166 @@
+"""Starting, owning and ending a server: what is refused beforehand, and that nothing stays behind."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stock_assets.cli import server
+from stock_assets.cli.graphql import DagsterClient
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import PROJECT_DIR, read_settings
+
+Usage = namedtuple("Usage", "total used free")
+
+#: A parent that ignores the polite signal, with a child that does the same, once both are ready.
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if len(sys.argv) == 1:
+    subprocess.Popen([sys.executable, __file__, "child"])
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def listener():
+    with socket.socket() as sock:
+        sock.bind((server.HOST, 0))
+        sock.listen()
+        yield sock
+
+
+def port_of(sock: socket.socket) -> int:
+    return sock.getsockname()[1]
+
+
+def test_a_free_port_is_accepted_and_a_busy_one_named(listener):
+    busy = port_of(listener)
+    with pytest.raises(StockAssetsError, match=f"port {busy} is busy.*make run PORT="):
+        server.require_free_port(busy)
+    listener.close()
+    server.require_free_port(busy)
+
+
+def test_a_folder_is_made_where_there_is_room(tmp_path):
+    server.require_space(tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder").is_dir()
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12 - 10**8, 10**8))
+    with pytest.raises(StockAssetsError, match=r"is full: 100 MB free, 1000 MB needed.*STOCK_ASSETS_DATA_DIR"):
+        server.require_space(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StockAssetsError, match=r"data folder .*file cannot be made: "):
+        server.require_space(tmp_path / "file")
+
+
+def test_a_folder_of_somebody_else_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(StockAssetsError, match=r"cannot be written; expected a folder of your own"):
+        server.require_space(tmp_path)
+
+
+def test_the_home_holds_the_projects_own_configuration(tmp_path):
+    settings = read_settings(data_dir=tmp_path)
+    home = server.prepare_home(settings)
+    target, wanted = home / "dagster.yaml", (PROJECT_DIR / "dagster.yaml").read_text()
+    assert target.read_text() == wanted
+    written = target.stat().st_mtime_ns
+    server.prepare_home(settings)
+    assert target.stat().st_mtime_ns == written  # an unchanged file is left alone
+    target.write_text("concurrency: {}")
+    server.prepare_home(settings)
+    assert target.read_text() == wanted
+    assert sorted(path.name for path in home.iterdir()) == ["dagster.yaml"]
+
+
+def test_nothing_starts_on_a_busy_port(tmp_path, listener):
+    settings = read_settings(data_dir=tmp_path / "data")
+    with pytest.raises(StockAssetsError, match="is busy"), server.dagster_dev(settings, port_of(listener)):
+        pytest.fail("it must not get here")
+    assert not (tmp_path / "data").exists()
+
+
+def test_one_server_at_a_time_works_on_a_data_folder(tmp_path):
+    settings = read_settings(data_dir=tmp_path)
+    home = server.prepare_home(settings)
+    with (
+        server.sole_owner(home),
+        pytest.raises(StockAssetsError, match="another stock-assets run works on"),
+        server.sole_owner(home),
+    ):
+        pytest.fail("it must not get here")
+    with server.sole_owner(home):
+        pass
+
+
+def test_a_server_that_ends_at_once_shows_the_end_of_its_log(tmp_path):
+    log = tmp_path / "dagster-dev.log"
+    log.write_text("\n".join(f"line {number}" for number in range(40)))
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    process.wait()
+    with pytest.raises(StockAssetsError, match="exit code 3; the end of dagster-dev.log:\nline 25\n") as caught:
+        server.wait_until_ready(DagsterClient(f"http://{server.HOST}:9"), process, log)
+    assert "line 24" not in str(caught.value)
+
+
+def test_a_server_that_never_listens_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "START_SECONDS", 0.5)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        with pytest.raises(StockAssetsError, match=r"not ready after 0.5 s; see .*dagster-dev.log"):
+            server.wait_until_ready(DagsterClient(f"http://{server.HOST}:9"), process, tmp_path / "dagster-dev.log")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stubborn_family(script: Path) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    script.write_text(STUBBORN)
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(2)]
+    assert said == [b"ready\n"] * 2
+    process.stdout.close()
+    return process, [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+def test_stopping_ends_what_ignores_the_polite_signal(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.5)
+    process, family = stubborn_family(tmp_path / "stubborn.py")
+    assert len(family) == 2
+    server.stop(process)
+    assert process.poll() is not None
+    assert not any(member.is_running() for member in family)
+
+
+def test_stopping_ends_the_orphans_of_a_server_that_died(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.5)
+    process, family = stubborn_family(tmp_path / "stubborn.py")
+    process.kill()
+    process.wait()
+    server.stop(process)
+    deadline = time.monotonic() + 10
+    while (left := [member for member in family if alive(member)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

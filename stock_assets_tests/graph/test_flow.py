@@ -1,0 +1,261 @@
+"""The whole graph on a small simulated market: the rows, the checks, and that how rows are made never shows."""
+
+from datetime import date
+
+import dagster as dg
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from stock_assets.defs.columns import COLUMNS
+from stock_assets.errors import ArtifactError, CutoffError, EmptySourceError, MissingSessionsError, SourceError
+from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
+from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.storage.warehouse import ROOMS
+from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
+
+YEAR = "2019"
+
+
+@pytest.fixture(scope="module")
+def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """Everything materialized once, as a backfill of the whole graph does it."""
+    graph = Graph(small_market(tmp_path_factory.mktemp("market")), instance)
+    days = graph.calendar.sessions
+    graph.materialize(["universe"])
+    graph.materialize(DAILY_CHAIN, days[0], days[-1])
+    graph.materialize(["labels"], days[0], days[-1 - graph.settings.horizon])
+    graph.materialize(["pca_model"])
+    graph.materialize(["pca_components"], days[0], days[-1])
+    graph.materialize(["trained_rnn", "trained_baselines"], YEAR)
+    graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
+    graph.materialize(["evaluation_report", "leakage_audit"])
+    return graph
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> str:
+    (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    error = failed.step_failure_data.error
+    error = error.cause or error
+    return f"{error.cls_name}: {error.message}"
+
+
+def test_every_table_has_rows_and_exactly_the_columns_it_shows(graph: Graph):
+    assert set(graph.warehouse.row_counts()) == set(ROOMS) == set(COLUMNS)
+    for table, columns in COLUMNS.items():
+        rows = graph.warehouse.read(table)
+        assert rows.height > 0, table
+        shown = [name for name in columns if not name.startswith("pc_1 …")]
+        assert [name for name in rows.columns if not name.startswith("pc_")] == [
+            name for name in shown if not name.startswith("pc_")
+        ] or set(shown) <= set(rows.columns), table
+
+
+def test_sessions_are_the_calendars_and_labels_end_a_horizon_earlier(graph: Graph):
+    days = graph.calendar.sessions
+    assert graph.warehouse.sessions("daily_bars") == set(days)
+    assert graph.warehouse.sessions("labels") == set(days[: -graph.settings.horizon])
+    assert graph.warehouse.sessions("indicators") == set(days[FIRST_INDICATOR_BAR - 1 :])
+    assert graph.warehouse.sessions("pca_components") == set(days[FIRST_BAR - 1 :])
+    assert min(graph.warehouse.sessions("predictions")) == date(2019, 1, 2)
+
+
+def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
+    for table in ("daily_bars", "indicators", "stationary_features", "labels", "pca_components"):
+        assert not graph.table(table).select("ticker", "session").is_duplicated().any(), table
+    predictions = graph.table("predictions")
+    assert not predictions.select("model", "ticker", "session").is_duplicated().any()
+    assert (predictions["trained_through"] < predictions["session"]).all()
+    assert set(predictions["model"]) == {"rnn", "logistic", "ticker_prior", "class_prior"}
+    suspect = graph.table("daily_bars").filter(pl.col("suspect").is_not_null())
+    assert suspect.height > 0
+    assert predictions.join(suspect, on=["ticker", "session"], how="semi").is_empty()
+
+
+def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
+    days = graph.calendar.sessions
+    tables = [*DAILY_CHAIN[1:], "pca_components", "predictions"]
+    before = {table: graph.table(table) for table in [*tables, "raw_ohlcv", "labels"]}
+    for day in (days[300], days[-1]):  # both in 2019, which a model serves
+        graph.materialize([*DAILY_CHAIN, "pca_components"], day)
+        graph.materialize(["predictions"], day)
+    graph.materialize(["labels"], days[200])
+    for table, rows in before.items():
+        assert_frame_equal(graph.table(table), rows, rel_tol=1e-6 if table == "predictions" else 1e-9, abs_tol=1e-9)
+    assert graph.table("raw_ohlcv").height == before["raw_ohlcv"].height  # the same answer is no new version
+
+
+def test_a_range_in_chunks_and_out_of_order_equals_one_run(graph: Graph, instance: dg.DagsterInstance, tmp_path):
+    again = Graph(small_market(tmp_path), instance)
+    days = again.calendar.sessions
+    again.materialize(["universe"])
+    for first, last in ((0, 99), (100, 100), (101, 220)):
+        again.materialize(["raw_ohlcv"], days[first], days[last])
+    for first, last in ((0, 120), (121, 220)):
+        again.materialize(["daily_bars"], days[first], days[last])
+    for first, last in ((150, 220), (0, 149)):
+        again.materialize(["indicators", "stationary_features"], days[first], days[last])
+    for table in ("daily_bars", "indicators", "stationary_features"):
+        whole = graph.table(table).filter(pl.col("session") <= days[220])
+        assert_frame_equal(again.table(table), whole, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_a_range_run_stores_pictures_once_and_counts_on_every_day(graph: Graph, instance: dg.DagsterInstance):
+    days = graph.calendar.sessions
+    records = instance.fetch_materializations(dg.AssetKey("labels"), limit=1000).records
+    by_day = {record.partition_key: record.asset_materialization.metadata for record in records if record.partition_key}
+    assert len(by_day) == len(days) - graph.settings.horizon
+    assert all("dagster/partition_row_count" in metadata for metadata in by_day.values())
+    pictured = [day for day, metadata in by_day.items() if "sample_chart" in metadata]
+    assert len(pictured) <= 2  # the end of the range, and the day that another test materialized alone
+
+
+@pytest.mark.parametrize(
+    ("keys", "day", "named"),
+    [
+        (["daily_bars"], 5, "needs 6 session(s) of raw_ohlcv"),
+        (["indicators"], 5, "of raw_ohlcv that are not there"),
+        (["pca_components"], 100, "needs 1 session(s) of raw_ohlcv"),
+        (["predictions"], 300, "needs 114 session(s) of raw_ohlcv"),
+    ],
+)
+def test_an_empty_store_names_the_first_step(keys, day, named, instance: dg.DagsterInstance, tmp_path):
+    graph = Graph(small_market(tmp_path), instance)
+    graph.materialize(["universe"])
+    result = graph.materialize(keys, graph.calendar.sessions[day], fail=True)
+    assert named in failure_of(result)
+    assert "aterialize" in failure_of(result)
+    assert set(graph.warehouse.row_counts()) == {"universe"}  # nothing half-written
+
+
+def test_a_hole_in_the_look_back_is_named(instance: dg.DagsterInstance, tmp_path):
+    graph = Graph(small_market(tmp_path), instance)
+    days = graph.calendar.sessions
+    graph.materialize(["universe"])
+    graph.materialize(["raw_ohlcv", "daily_bars"], days[0], days[59])
+    graph.warehouse.replace_sessions("daily_bars", [days[20], days[21]], graph.table("daily_bars").clear())
+    message = failure_of(graph.materialize(["indicators"], days[55], days[59], fail=True))
+    assert message.startswith(MissingSessionsError.__name__)
+    assert f"2 session(s) of daily_bars that are not there: {days[20]}, {days[21]}" in message
+    assert f"Materialize daily_bars for {days[20]} to {days[21]} first" in message
+
+
+def test_a_model_trained_through_the_session_is_refused_with_both_dates(graph: Graph):
+    models = graph.warehouse.read("trained_rnn")
+    late = models.with_columns(trained_through=pl.lit(date(2019, 3, 1)))
+    try:
+        graph.warehouse.replace_table("trained_rnn", late)
+        message = failure_of(graph.materialize(["predictions"], date(2019, 2, 1), fail=True))
+    finally:
+        graph.warehouse.replace_table("trained_rnn", models)
+    assert message.startswith(CutoffError.__name__)
+    assert "2019-03-01" in message
+    assert "2019-02-01" in message
+
+
+def test_predictions_without_a_model_name_what_to_materialize(graph: Graph):
+    models = graph.warehouse.read("trained_rnn")
+    try:
+        graph.warehouse.replace_table("trained_rnn", models.clear())
+        message = failure_of(graph.materialize(["predictions"], date(2019, 2, 1), fail=True))
+    finally:
+        graph.warehouse.replace_table("trained_rnn", models)
+    assert message.startswith(ArtifactError.__name__)
+    assert "Materialize trained_rnn 2019 first" in message
+
+
+def test_the_next_model_year_needs_every_session_before_it(instance: dg.DagsterInstance, graph: Graph):
+    """By lineage a backfill of 2019 asks for model year 2020 as soon as it exists: here half of 2019 is missing."""
+    longer = Graph(small_market(graph.settings.data_dir, end=date(2020, 12, 31)), instance)
+    message = failure_of(longer.materialize(["trained_rnn"], "2020", fail=True))
+    assert "raw_ohlcv" in message
+    assert "2019-07-01" in message
+
+
+class _Silent:
+    """A vendor that knows the universe and has no prices for one session."""
+
+    name = "simulated"
+
+    def __init__(self, inner, silent: date) -> None:
+        self._inner, self._silent = inner, silent
+
+    def universe(self):
+        return self._inner.universe()
+
+    def fetch(self, tickers, first, last, fetched_at):
+        return self._inner.fetch(tickers, first, last, fetched_at).filter(pl.col("session") != self._silent)
+
+
+def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: dg.DagsterInstance, tmp_path):
+    from stock_assets.market.sources.factory import make_source
+
+    settings = small_market(tmp_path)
+    day = settings.calendar.sessions[7]
+    graph = Graph(settings, instance, {"source": _Silent(make_source(settings), day)})
+    graph.materialize(["universe"])
+    days = settings.calendar.sessions
+    message = failure_of(graph.materialize(["raw_ohlcv"], days[0], days[9], fail=True))
+    assert message.startswith(EmptySourceError.__name__)
+    assert str(day) in message
+    assert set(graph.warehouse.row_counts()) == {"universe"}
+
+
+def test_two_sources_never_mix_in_one_store(graph: Graph, instance: dg.DagsterInstance):
+    class Other(_Silent):
+        name = "yahoo"
+
+    from stock_assets.market.sources.factory import make_source
+
+    other = Graph(graph.settings, instance, {"source": Other(make_source(graph.settings), date.max)})
+    message = failure_of(other.materialize(["raw_ohlcv"], graph.calendar.sessions[0], fail=True))
+    assert message.startswith(SourceError.__name__)
+    assert "STOCK_ASSETS_DATA_DIR" in message
+
+
+class _Broken(_Silent):
+    """A vendor whose answer for one session is absurd for every ticker."""
+
+    def fetch(self, tickers, first, last, fetched_at):
+        wrong = pl.when(pl.col("session") == self._silent).then(100.0).otherwise(1.0)
+        answer = self._inner.fetch(tickers, first, last, fetched_at)
+        return answer.with_columns(pl.col("open", "high", "low", "close") * wrong)
+
+
+def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.DagsterInstance, tmp_path):
+    from stock_assets.market.sources.factory import make_source
+
+    settings = small_market(tmp_path)
+    days = settings.calendar.sessions
+    graph = Graph(settings, instance, {"source": _Broken(make_source(settings), days[60])})
+    graph.materialize(["universe"])
+    result = graph.materialize(DAILY_CHAIN, days[0], days[60], fail=True)
+    failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    assert failed["no_absurd_return"].severity == dg.AssetCheckSeverity.ERROR
+    assert "SIM01" in str(failed["no_absurd_return"].metadata["sample"].value)
+    assert set(graph.warehouse.row_counts()) == {"universe", "raw_ohlcv", "daily_bars"}
+
+
+def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.DagsterInstance, tmp_path):
+    from stock_assets.market.sources.factory import make_source
+
+    class Restating(_Silent):
+        def fetch(self, tickers, first, last, fetched_at):
+            answer = self._inner.fetch(tickers, first, last, fetched_at)
+            restated = (pl.col("ticker") == "SIM03") & (pl.col("session") == self._silent)
+            return answer.with_columns(pl.when(restated).then(pl.col("volume") * 2).otherwise("volume").alias("volume"))
+
+    settings = small_market(tmp_path)
+    days = settings.calendar.sessions
+    graph = Graph(settings, instance)
+    graph.materialize(["universe"])
+    graph.materialize(["raw_ohlcv", "daily_bars"], days[0], days[9])
+    before = graph.table("daily_bars")
+    graph.resources = {"source": Restating(make_source(settings), days[4])}
+    graph.materialize(["raw_ohlcv", "daily_bars"], days[0], days[9])
+    versions = graph.table("raw_ohlcv").filter((pl.col("ticker") == "SIM03") & (pl.col("session") == days[4]))
+    assert versions.height == 2
+    assert versions.sort("fetched_at")["volume"].to_list()[1] == 2 * versions.sort("fetched_at")["volume"].to_list()[0]
+    after = graph.table("daily_bars")
+    changed = after.join(before, on=["ticker", "session", "volume"], how="anti")
+    assert changed.select("ticker", "session").rows() == [("SIM03", days[4])]

@@ -1,0 +1,167 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
+from stock_assets.model.baselines import (
+    Baseline,
+    Logistic,
+    baselines_from_artifact,
+    baselines_to_artifact,
+    fit_class_prior,
+    fit_logistic,
+    fit_ticker_prior,
+)
+from stock_assets.model.splits import training_rows
+from stock_assets.storage.artifacts import load_artifact, save_artifact
+from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
+
+DAYS = sessions_of(300)
+CUTOFF = DAYS[239]
+FEATURES, LABELS = synthetic_panel(tickers=5, sessions=300)
+KNOWN = training_rows(LABELS, CUTOFF)
+LATER = FEATURES.filter(pl.col("session") > CUTOFF)
+
+
+@pytest.fixture(scope="module")
+def baselines() -> list[Baseline]:
+    return [fit_class_prior(KNOWN, CUTOFF), fit_ticker_prior(KNOWN, CUTOFF), fit_logistic(FEATURES, KNOWN, CUTOFF)]
+
+
+def test_the_class_prior_is_the_counted_share():
+    labels = KNOWN["label"].to_list()
+    expected = [(labels.count(c) + 1) / (len(labels) + 3) for c in (-1, 0, 1)]
+    answer = fit_class_prior(KNOWN, CUTOFF).predict(LATER)
+    assert answer.height == LATER.height
+    assert answer.select("p_sell", "p_hold", "p_buy").unique().row(0) == pytest.approx(expected)
+
+
+def test_a_ticker_prior_lies_between_its_own_share_and_that_of_all():
+    skewed = KNOWN.with_columns(label=pl.when(pl.col("ticker") == "T01").then(pl.lit(1, pl.Int8)).otherwise("label"))
+    everyone = fit_class_prior(skewed, CUTOFF).prior
+    count = skewed.filter(pl.col("ticker") == "T01").height
+    answer = fit_ticker_prior(skewed, CUTOFF, pseudo_count=50).predict(LATER)
+    own = answer.filter(pl.col("ticker") == "T01")["p_buy"].unique().item()
+    assert own == pytest.approx((count + 50 * everyone[2]) / (count + 50))
+    assert answer.filter(pl.col("ticker") == "T00")["p_buy"].unique().item() < own
+
+
+def test_a_ticker_unknown_to_the_training_gets_the_class_prior():
+    model = fit_ticker_prior(KNOWN, CUTOFF)
+    answer = model.predict(LATER.with_columns(ticker=pl.lit("NEW")))
+    assert answer.select("p_sell", "p_hold", "p_buy").unique().row(0) == pytest.approx(tuple(model.prior))
+
+
+def test_the_logistic_regression_beats_the_prior_and_is_at_its_optimum(baselines: list[Baseline]):
+    prior, _, logistic = baselines
+    assert isinstance(logistic, Logistic)
+    truth = LATER.join(LABELS, on=["ticker", "session"]).sort("ticker", "session")
+    rows = np.arange(truth.height)
+
+    def loss(model: Baseline) -> float:
+        answer = model.predict(truth.select(FEATURES.columns)).select("p_sell", "p_hold", "p_buy").to_numpy()
+        return float(-np.log(answer[rows, truth["label"].to_numpy() + 1]).mean())
+
+    assert loss(logistic) < loss(prior) - 0.1
+    # where the penalised log-loss is least, the mean error against each input is the pull of the penalty
+    train = FEATURES.join(KNOWN, on=["ticker", "session"]).sort("ticker", "session")
+    values = (train.select(logistic.features).to_numpy() - logistic.mean) / logistic.std
+    error = logistic.probabilities(train) - (train["label"].to_numpy()[:, None] == np.array([-1, 0, 1]))
+    np.testing.assert_allclose(values.T @ error + logistic.weights, 0, atol=0.5)
+    np.testing.assert_allclose(error.sum(axis=0), 0, atol=0.5)
+
+
+def test_zero_signal_leaves_the_logistic_regression_at_the_prior():
+    features, labels = synthetic_panel(tickers=20, sessions=300, signal=0.0)
+    known = training_rows(labels, CUTOFF)
+    later = features.filter(pl.col("session") > CUTOFF)
+    answer = fit_logistic(features, known, CUTOFF).predict(later)
+    prior = fit_class_prior(known, CUTOFF).predict(later)
+    assert np.abs(answer["p_buy"].to_numpy() - prior["p_buy"].to_numpy()).max() < 0.1
+
+
+@pytest.mark.parametrize("kept", [[-1, 1], [0, 1]])
+def test_an_absent_class_gets_no_probability_from_the_logistic_regression(kept: list[int]):
+    known = KNOWN.filter(pl.col("label").is_in(kept))
+    model = fit_logistic(FEATURES, known, CUTOFF)
+    answer = model.predict(LATER)
+    absent = ({-1: "p_sell", 0: "p_hold", 1: "p_buy"}[c] for c in (-1, 0, 1) if c not in kept)
+    assert answer[next(absent)].to_list() == [0.0] * LATER.height
+    np.testing.assert_allclose(answer.select(pl.sum_horizontal("p_sell", "p_hold", "p_buy")).to_series(), 1.0)
+    rising = LATER.with_columns(memory=pl.lit(3.0))
+    assert model.predict(rising)["p_buy"].to_numpy().mean() > answer["p_buy"].to_numpy().mean()
+
+
+def test_nothing_to_learn_is_one_clear_error():
+    with pytest.raises(StockAssetsError, match=r"of 1 class\(es\)"):
+        fit_logistic(FEATURES, KNOWN.filter(pl.col("label") == 0), CUTOFF)
+    for fit in (fit_class_prior, fit_ticker_prior):
+        with pytest.raises(StockAssetsError, match=f"no label is known by the cutoff {CUTOFF}"):
+            fit(KNOWN.clear(), CUTOFF)
+
+
+def test_labels_past_the_cutoff_and_sessions_before_it_are_refused(baselines: list[Baseline]):
+    for fit in (fit_class_prior, fit_ticker_prior):
+        with pytest.raises(CutoffError, match="look past the cutoff"):
+            fit(LABELS, CUTOFF)
+    with pytest.raises(CutoffError, match="look past the cutoff"):
+        fit_logistic(FEATURES, LABELS, CUTOFF)
+    for model in baselines:
+        with pytest.raises(CutoffError, match=f"trained through {CUTOFF} was asked to predict {DAYS[0]}"):
+            model.predict(FEATURES)
+
+
+def test_rows_come_back_sorted_for_the_sessions_asked(baselines: list[Baseline]):
+    for model in baselines:
+        answer = model.predict(FEATURES.sample(fraction=1.0, shuffle=True, seed=0), DAYS[250:260])
+        assert answer.equals(model.predict(LATER).filter(pl.col("session").is_in(DAYS[250:260])))
+        assert answer.columns == ["ticker", "session", "p_sell", "p_hold", "p_buy", "score"]
+        assert answer.height == 50
+
+
+def test_columns_that_are_no_numbers_feed_no_model():
+    versioned = FEATURES.with_columns(pca_version=pl.lit("abc"))
+    assert fit_logistic(versioned, KNOWN, CUTOFF).features == ("memory", "shock", "noise")
+
+
+def test_features_that_do_not_fit_are_named(baselines: list[Baseline]):
+    with pytest.raises(ArtifactError, match="columns that the features lack: shock"):
+        baselines[2].predict(LATER.drop("shock"))
+    with pytest.raises(BadBarsError, match=f"features of T00 at {DAYS[240]}: noise is inf"):
+        baselines[2].predict(LATER.with_columns(noise=float("inf")))
+
+
+def test_a_fresh_process_predicts_the_same_without_torch_or_scikit_learn(baselines: list[Baseline], tmp_path: Path):
+    save_artifact(tmp_path / "baselines", *baselines_to_artifact(baselines))
+    LATER.write_parquet(tmp_path / "later.parquet")
+    script = """
+import sys
+from pathlib import Path
+import polars as pl
+from stock_assets.model.baselines import baselines_from_artifact
+from stock_assets.storage.artifacts import load_artifact
+
+folder = Path(sys.argv[1])
+artifact = load_artifact(folder / "baselines")
+for model in baselines_from_artifact(artifact.tensors, artifact.description):
+    model.predict(pl.read_parquet(folder / "later.parquet")).write_parquet(folder / f"{model.name}.parquet")
+assert not {"torch", "sklearn"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    for model in baselines:
+        assert pl.read_parquet(tmp_path / f"{model.name}.parquet").equals(model.predict(LATER))
+
+
+def test_an_artifact_that_does_not_fit_is_refused(baselines: list[Baseline], tmp_path: Path):
+    artifact = load_artifact(save_artifact(tmp_path / "b", *baselines_to_artifact(baselines)))
+    tensors, description = artifact.tensors, artifact.description
+    with pytest.raises(ArtifactError, match="incomplete: TypeError"):
+        baselines_from_artifact({name: t for name, t in tensors.items() if name != "logistic/bias"}, description)
+    with pytest.raises(ArtifactError, match="incomplete: KeyError"):
+        baselines_from_artifact(tensors, {**description, "baselines": [{"name": "oracle", "cutoff": "2019-01-02"}]})
+    with pytest.raises(ArtifactError, match="is a 'rnn'"):
+        baselines_from_artifact(tensors, description | {"kind": "rnn"})

@@ -1,0 +1,107 @@
+from datetime import date
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stock_assets.errors import CutoffError, StockAssetsError
+from stock_assets.model.splits import (
+    require_after,
+    require_known,
+    train_validation_split,
+    training_rows,
+    usable_labels,
+)
+from stock_assets_tests.model.synthetic import HORIZON, sessions_of, synthetic_panel
+
+DAYS = sessions_of(400)
+
+
+def labels_over(present: list[list[bool]]) -> pl.DataFrame:
+    """Labels of tickers that have bars on the sessions where `present`; horizons count their own bars."""
+    rows = []
+    for number, has_bar in enumerate(present):
+        bars = [day for day, there in zip(DAYS, has_bar, strict=False) if there]
+        rows += [
+            {"ticker": f"T{number}", "session": bars[i], "label": i % 3 - 1, "horizon_end": bars[i + HORIZON]}
+            for i in range(len(bars) - HORIZON)
+        ]
+    schema = {"ticker": pl.String, "session": pl.Date, "label": pl.Int8, "horizon_end": pl.Date}
+    return pl.DataFrame(rows, schema=schema)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    present=st.lists(st.lists(st.booleans(), min_size=60, max_size=90), min_size=1, max_size=4),
+    cutoff=st.integers(30, 89),
+    validation=st.integers(1, 30),
+)
+def test_a_fold_is_purged_whatever_bars_are_missing(present: list[list[bool]], cutoff: int, validation: int):
+    labels = labels_over(present)
+    try:
+        train, judged = train_validation_split(labels, DAYS[cutoff], validation)
+    except StockAssetsError:
+        known = training_rows(labels, DAYS[cutoff])
+        sessions = sorted(set(known["session"]))
+        assert len(sessions) <= validation or min(known["horizon_end"]) >= sessions[-validation]
+        return
+    assert max(train["horizon_end"]) < min(judged["session"])
+    assert max(*train["horizon_end"], *judged["horizon_end"]) <= DAYS[cutoff]
+    assert judged["session"].n_unique() == validation
+    lost = training_rows(labels, DAYS[cutoff]).join(pl.concat([train, judged]), on=["ticker", "session"], how="anti")
+    assert all(end >= min(judged["session"]) for end in lost["horizon_end"])
+
+
+def test_the_last_label_known_at_the_cutoff_trains_and_the_next_does_not():
+    labels = labels_over([[True] * 50])
+    assert training_rows(labels, DAYS[30])["session"].max() == DAYS[30 - HORIZON]
+
+
+def test_too_little_history_is_one_clear_error():
+    with pytest.raises(StockAssetsError, match=rf"cutoff {DAYS[29]} has labels of 23 session\(s\).*126 sessions"):
+        train_validation_split(labels_over([[True] * 50]), DAYS[29])
+
+
+def test_a_label_that_looks_past_the_cutoff_is_refused():
+    labels = labels_over([[True] * 50])
+    require_known(training_rows(labels, DAYS[30]), DAYS[30])
+    with pytest.raises(CutoffError, match=rf"T0 at {DAYS[42]} is known only at {DAYS[49]}"):
+        require_known(labels, DAYS[30])
+
+
+def test_a_model_serves_only_sessions_after_its_cutoff():
+    require_after(DAYS[10], [DAYS[11]])
+    with pytest.raises(CutoffError, match=rf"through {DAYS[10]} was asked to predict {DAYS[10]}"):
+        require_after(DAYS[10], [DAYS[12], DAYS[10]])
+
+
+def test_suspect_rows_are_left_out_at_both_ends_and_counted_by_reason():
+    _, labels = synthetic_panel(tickers=2, sessions=60)
+    flags = {("T00", DAYS[20]): "frozen", ("T00", DAYS[21]): "frozen", ("T01", DAYS[30]): "absurd return"}
+    suspects = labels.select("ticker", "session").with_columns(
+        suspect=pl.struct("ticker", "session").map_elements(
+            lambda row: flags.get((row["ticker"], row["session"])), return_dtype=pl.String
+        )
+    )
+    usable, excluded = usable_labels(labels, suspects)
+    # frozen: two flagged sessions and the two whose horizon ends there; absurd: one and one
+    assert excluded == {"frozen": 4, "absurd return": 2}
+    assert usable.height == labels.height - 6
+    assert usable.columns == labels.columns
+    left = {*usable.select("ticker", "session").iter_rows()} | {*usable.select("ticker", "horizon_end").iter_rows()}
+    assert not left & flags.keys()
+
+
+def test_labels_without_flags_are_all_usable():
+    _, labels = synthetic_panel(tickers=2, sessions=30)
+    none = labels.select("ticker", "session", suspect=pl.lit(None, pl.String))
+    usable, excluded = usable_labels(labels, none)
+    assert usable.equals(labels.sort("ticker", "session"))
+    assert excluded == {}
+
+
+def test_the_cutoff_may_be_any_day():
+    labels = labels_over([[True] * 50])
+    weekend = date(2010, 2, 14)
+    assert training_rows(labels, weekend).equals(training_rows(labels, date(2010, 2, 12)))
