@@ -7,6 +7,7 @@ StockAssetsError
 ├── BadBarsError         rows that break the contract of their table
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
 ├── CutoffError          a model would be used before its training data ends
+├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── StoreBusyError       another process kept the store locked for too long
 └── ArtifactError        a saved model is absent, incomplete or of another layout
 """
@@ -33,6 +34,10 @@ class EmptySourceError(SourceError):
 
 class BadBarsError(StockAssetsError):
     """Rows break the contract of their table; names the ticker, session and column."""
+
+
+class QueryError(StockAssetsError):
+    """A person's own SELECT cannot be answered; says what DuckDB said."""
 
 
 class StoreBusyError(StockAssetsError):

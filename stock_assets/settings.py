@@ -80,15 +80,23 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
         if self.model_start_year <= self.start.year:
             raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.first_model_year}; expected a year after {PREFIX}START="
+                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year after {PREFIX}START="
                 f"{self.start}, since a model learns from the years before the one it serves"
+            )
+        if self.end is not None and self.model_start_year > self.end.year:
+            raise ValueError(
+                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
+                "since a model serves the sessions of its year"
             )
         return self
 
     @property
     def model_start_year(self) -> int:
-        """The first model year: configured, else two full years of sessions after the start."""
-        return self.first_model_year or self.start.year + (2 if self.start.month == 1 else 3)
+        """The first model year: configured, else after two full years of sessions, or the last year there is."""
+        if self.first_model_year is not None:
+            return self.first_model_year
+        after_two_years = self.start.year + (2 if self.start.month == 1 else 3)
+        return min(after_two_years, self.end.year) if self.end else after_two_years
 
     @property
     def database(self) -> Path:

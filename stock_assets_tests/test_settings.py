@@ -62,6 +62,11 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
             "STOCK_ASSETS_END=2010-01-04 lies before STOCK_ASSETS_START=2019-12-31",
         ),
         ({"FIRST_MODEL_YEAR": "2018"}, "STOCK_ASSETS_FIRST_MODEL_YEAR=2018"),
+        (
+            {"FIRST_MODEL_YEAR": "2021", "END": "2020-12-31"},
+            "FIRST_MODEL_YEAR=2021; expected a year up to STOCK_ASSETS_END=2020",
+        ),
+        ({"END": "2018-12-31"}, "FIRST_MODEL_YEAR=2018; expected a year after STOCK_ASSETS_START=2018-01-02"),
         ({"SAUCE": "yahoo"}, "STOCK_ASSETS_SAUCE is no setting"),
     ],
 )

@@ -120,13 +120,7 @@ def query(
     statement: Annotated[str, typer.Argument(help="a SELECT over the tables, e.g. 'select * from labels limit 5'")],
 ) -> None:
     """Answers a SELECT from the store, read-only, as a table on the terminal."""
-    import duckdb
-
-    config = read_settings()
-    try:
-        answer = Warehouse(config.database).query(statement)
-    except duckdb.Error as error:
-        raise StockAssetsError(f"the query failed: {error}") from error
+    answer = Warehouse(read_settings().database).query(statement)
     table = Table(*answer.columns)
     for row in answer.head(200).iter_rows():
         table.add_row(*("" if value is None else str(value) for value in row))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from stock_assets.errors import BadBarsError, MissingSessionsError, StockAssetsError, StoreBusyError
+from stock_assets.errors import BadBarsError, MissingSessionsError, QueryError, StockAssetsError, StoreBusyError
 
 if TYPE_CHECKING:
     import duckdb
@@ -159,11 +159,22 @@ class Warehouse:
                 raise
 
     def query(self, statement: str) -> pl.DataFrame:
-        """The answer to a person's own SELECT, on a read-only connection that reaches no other file."""
+        """The answer to a person's own SELECT, on a read-only connection that reaches no other file.
+
+        Raises QueryError for a statement that is wrong or wants more than to read.
+        """
+        import duckdb
+
         with self.connect(read_only=True) as connection:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
-            return connection.sql(statement).pl()
+            try:
+                answer = connection.sql(statement)
+            except duckdb.Error as error:
+                raise QueryError(f"the query failed: {error}") from error
+            if answer is None:
+                raise QueryError("the statement answers nothing; expected a SELECT")
+            return answer.pl()
 
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists, in the order of the graph."""

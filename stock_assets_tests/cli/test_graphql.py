@@ -124,7 +124,10 @@ def test_an_unknown_backfill_is_named(web, client):
 
 
 def test_a_failure_is_its_innermost_cause(web, client):
-    wrapped = {"message": "Error occurred", "errorChain": [{"error": {"message": "middle"}}, {"error": {"message": "cause\n"}}]}
+    wrapped = {
+        "message": "Error occurred",
+        "errorChain": [{"error": {"message": "middle"}}, {"error": {"message": "cause\n"}}],
+    }
     plain = {"message": "alone", "errorChain": []}
     events = [{}, {"stepKey": "labels", "error": wrapped}, {"stepKey": "universe", "error": plain}]
     answer(web, {"logsForRun": {"events": events}})

@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from stock_assets.errors import BadBarsError, MissingSessionsError, StoreBusyError
+from stock_assets.errors import BadBarsError, MissingSessionsError, QueryError, StoreBusyError
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 DAYS = [date(2020, 1, 1) + timedelta(days=i) for i in range(10)]
@@ -86,7 +86,7 @@ def test_a_persons_query_is_read_only_and_reaches_no_other_file(warehouse: Wareh
         f"ATTACH '{tmp_path / 'other.duckdb'}'",
         "SET enable_external_access = true",
     ):
-        with pytest.raises(duckdb.Error):
+        with pytest.raises(QueryError):
             warehouse.query(statement)
     assert not (tmp_path / "out.csv").exists()
 
@@ -113,7 +113,7 @@ def test_a_locked_store_is_waited_for_then_one_clear_error(warehouse: Warehouse)
     holder = context.Process(target=_hold, args=(warehouse.path, ready, 3.0))
     holder.start()
     assert ready.wait(30)
-    with pytest.raises(StoreBusyError, match="locked by another process for more than 0.2 s"):
+    with pytest.raises(StoreBusyError, match=r"locked by another process for more than 0\.2 s"):
         Warehouse(warehouse.path, wait=0.2).read("daily_bars")
     assert warehouse.read("daily_bars").height == len(DAYS)  # waits until the holder lets go
     holder.join()

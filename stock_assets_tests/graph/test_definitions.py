@@ -1,0 +1,156 @@
+"""What the graph looks like from outside: keys, groups, partitions, dependencies, and what each asset tells."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+
+from stock_assets.definitions import build_definitions
+from stock_assets.defs.partitions import labelled_days, model_years, predicted_days, trading_days
+from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.warehouse import ROOMS
+
+STUDY = {"start": date(2010, 1, 4), "end": date(2019, 12, 31), "first_model_year": 2014}
+
+#: asset: (group, upstream assets, name of its partition set)
+GRAPH = {
+    "universe": ("market", set(), None),
+    "raw_ohlcv": ("market", {"universe"}, "trading days"),
+    "daily_bars": ("market", {"raw_ohlcv", "universe"}, "trading days"),
+    "indicators": ("features", {"daily_bars"}, "trading days"),
+    "stationary_features": ("features", {"daily_bars"}, "trading days"),
+    "labels": ("features", {"daily_bars"}, "labelled days"),
+    "pca_model": ("features", {"stationary_features"}, None),
+    "pca_components": ("features", {"stationary_features", "pca_model"}, "trading days"),
+    "trained_rnn": ("model", {"pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_baselines": ("model", {"pca_components", "labels", "daily_bars"}, "model years"),
+    "predictions": (
+        "model",
+        {"pca_components", "trained_rnn", "trained_baselines", "daily_bars"},
+        "predicted days",
+    ),
+    "evaluation_report": ("evaluation", {"predictions", "labels", "daily_bars", "leakage_audit"}, None),
+    "leakage_audit": ("evaluation", {"predictions", "labels", "pca_components", "daily_bars"}, None),
+}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return read_settings(source="simulated", **STUDY)
+
+
+@pytest.fixture(scope="module")
+def defs(settings: Settings) -> dg.Definitions:
+    return build_definitions(settings)
+
+
+def test_the_graph_is_that_of_the_design(defs: dg.Definitions, settings: Settings):
+    sets = {
+        None: None,
+        "trading days": trading_days(settings),
+        "labelled days": labelled_days(settings),
+        "model years": model_years(settings),
+        "predicted days": predicted_days(settings),
+    }
+    graph = defs.resolve_asset_graph()
+    found = {
+        key.to_user_string(): (
+            graph.get(key).group_name,
+            {parent.to_user_string() for parent in graph.get(key).parent_keys},
+            next(name for name, partitions in sets.items() if partitions == graph.get(key).partitions_def),
+        )
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == GRAPH
+    assert {key: group for key, (group, *_) in found.items()} == dict(ROOMS)
+
+
+def test_every_asset_explains_itself(defs: dg.Definitions):
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.owners, spec.key
+        assert "duckdb" in spec.kinds, spec.key
+        schema = spec.metadata["dagster/column_schema"]
+        assert isinstance(schema, dg.TableSchema)
+        assert all(column.description for column in schema.columns), spec.key
+        assert "SIMULATED" in spec.description, spec.key  # wherever simulated prices show
+
+
+def test_checks_guard_what_predictions_rest_on(defs: dg.Definitions):
+    checks = {key.to_user_string() for key in defs.resolve_asset_graph().asset_check_keys}
+    assert {
+        "daily_bars:unique_bars",
+        "daily_bars:positive_prices",
+        "daily_bars:coverage",
+        "daily_bars:no_ohlc",
+        "daily_bars:no_absurd_return",
+        "indicators:finite",
+        "stationary_features:finite",
+        "pca_components:finite",
+        "pca_components:explained_out_of_sample",
+        "labels:label_distribution",
+        "predictions:probabilities",
+        "predictions:cutoff_before_session",
+    } <= checks
+
+
+def test_everything_that_opens_the_store_is_in_its_pool(defs: dg.Definitions):
+    assert {asset.op.pool for asset in defs.resolve_asset_graph().assets_defs if asset.op} == {"duckdb"}
+
+
+def test_partitions_of_a_closed_snapshot(settings: Settings):
+    days = [str(session) for session in settings.calendar.sessions]
+    assert trading_days(settings).get_partition_keys() == days
+    assert labelled_days(settings).get_partition_keys() == days[:-7]
+    assert predicted_days(settings).get_partition_keys() == [day for day in days if day >= "2014"]
+    assert model_years(settings).get_partition_keys() == ["2014", "2015", "2016", "2017", "2018", "2019"]
+
+
+@pytest.mark.parametrize(
+    ("now", "last_day", "last_label"),
+    [
+        ((2026, 11, 20, 23), "2026-11-19", "2026-11-10"),  # Friday evening in New York, before midnight UTC
+        ((2026, 11, 21, 0), "2026-11-20", "2026-11-11"),  # the same evening, after it: Friday is there
+        ((2026, 11, 23, 12), "2026-11-20", "2026-11-11"),
+        ((2026, 11, 27, 12), "2026-11-25", "2026-11-16"),  # Thanksgiving is no session
+    ],
+)
+def test_an_open_market_ends_with_the_last_closed_session(now, last_day: str, last_label: str):
+    config, moment = read_settings(source="simulated"), datetime(*now, tzinfo=UTC)
+    assert trading_days(config).get_partition_keys(current_time=moment)[-1] == last_day
+    assert labelled_days(config).get_partition_keys(current_time=moment)[-1] == last_label
+    assert model_years(config).get_partition_keys(current_time=moment)[-1] == "2026"
+    assert str(config.calendar.last_closed(moment)) == last_day
+
+
+def test_a_range_asks_for_its_model_year_and_that_year_of_predictions_alone(defs: dg.Definitions, settings: Settings):
+    """By lineage, and no further: what the market and features groups recompute is exactly the range."""
+    graph = defs.resolve_asset_graph()
+    chosen = [key for key in trading_days(settings).get_partition_keys() if key.startswith("2015")]
+
+    def downstream(parent: str, child: str, keys: list[str]) -> list[str]:
+        partitions = graph.get(dg.AssetKey(parent)).partitions_def
+        assert partitions is not None
+        mapping = graph.get_partition_mapping(dg.AssetKey(child), dg.AssetKey(parent))
+        subset = mapping.get_downstream_partitions_for_partitions(
+            partitions.subset_with_partition_keys(keys),
+            partitions,
+            graph.get(dg.AssetKey(child)).partitions_def,
+            current_time=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        return sorted(subset.get_partition_keys())
+
+    assert downstream("raw_ohlcv", "daily_bars", chosen) == chosen
+    assert downstream("daily_bars", "labels", chosen) == chosen
+    assert downstream("labels", "trained_rnn", chosen) == ["2016"]
+    predicted = downstream("trained_rnn", "predictions", ["2016"])
+    of_2016 = [key for key in predicted_days(settings).get_partition_keys() if key.startswith("2016")]
+    # Dagster's way from a year down to its days finds the last session of the year before as well (not the way up:
+    # that session asks for its own year's model alone); it is predicted again, with the same rows.
+    assert predicted == ["2015-12-31", *of_2016]
+    mapping = graph.get_partition_mapping(dg.AssetKey("predictions"), dg.AssetKey("trained_rnn"))
+    days, years = predicted_days(settings), model_years(settings)
+    upstream = mapping.get_upstream_mapped_partitions_result_for_partitions(
+        days.subset_with_partition_keys(["2015-12-31"]), days, years
+    )
+    assert list(upstream.partitions_subset.get_partition_keys()) == ["2015"]

@@ -1,0 +1,256 @@
+"""One real `stock-assets run` on a small market, which all of these tests use while it works and afterwards.
+
+The daemon looks at a backfill every 30 s, so the first start takes minutes and computes for seconds of them.
+Whatever does not need the whole graph therefore runs meanwhile, as an impatient user would.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+import psutil
+import pytest
+
+from stock_assets.cli.graphql import DagsterClient
+from stock_assets.settings import PREFIX, PROJECT_DIR, Settings, read_settings
+from stock_assets.storage.warehouse import Warehouse
+
+T = TypeVar("T")
+
+DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
+#: What `stock-assets run` says last.
+COMPLETE = "Browse the graph at"
+MINUTES = 60.0
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+RUNS = """
+query Runs($filter: RunsFilter) {
+  runsOrError(filter: $filter) { ... on Runs { results { id status tags { key value } assetSelection { path } } } }
+}"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts what waits for the whole graph behind what does not, and what stops the server last."""
+
+    def stage(item: pytest.Item) -> int:
+        if "system" not in item.keywords:
+            return 0
+        names = getattr(item, "fixturenames", ())
+        return 3 if "stopped" in names else 2 if "summary" in names else 1
+
+    items.sort(key=stage)
+
+
+def small_market(data_dir: Path) -> Settings:
+    """Eight simulated tickers over a year and a half, the second year of them served by a model."""
+    return read_settings(
+        source="simulated",
+        data_dir=data_dir,
+        start=date(2018, 1, 2),
+        end=date(2019, 6, 28),
+        first_model_year=2019,
+        tickers=tuple(f"SIM{number:02d}" for number in range(1, 9)),
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment in which every process works on `settings`."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DAGSTER_", "PYTEST_"))}
+    chosen = {
+        "SOURCE": settings.source,
+        "DATA_DIR": str(settings.data_dir),
+        "START": str(settings.start),
+        "END": str(settings.end),
+        "FIRST_MODEL_YEAR": str(settings.first_model_year),
+        "TICKERS": ",".join(settings.tickers or ()),
+    }
+    return plain | {PREFIX + name: value for name, value in chosen.items()} | {"COLUMNS": "200"}
+
+
+def console_script() -> str:
+    path = shutil.which("stock-assets", path=str(Path(sys.executable).parent))
+    assert path, "the package is not installed beside this Python"
+    return path
+
+
+def stock_assets(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The finished command, as a shell would run it."""
+    return subprocess.run(
+        [console_script(), *arguments],
+        env=environment(settings),
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=2 * MINUTES,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(what: str, probe: Callable[[], T | None], seconds: float = 2 * MINUTES, pause: float = 0.2) -> T:
+    """The first answer of `probe` that is true; fails naming `what` after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if answer := probe():
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds:.0f} s still no {what}")
+        time.sleep(pause)
+
+
+@dataclass
+class Server:
+    """A `stock-assets run` of our own."""
+
+    settings: Settings
+    port: int
+    output: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> DagsterClient:
+        return DagsterClient(self.url)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.settings.database)
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def wait_until_it_says(self, text: str, seconds: float) -> str:
+        def heard() -> bool:
+            if self.process.poll() is not None:
+                pytest.fail(f"stock-assets run ended with exit code {self.process.returncode}:\n{self.said()}")
+            return text in self.said()
+
+        try:
+            eventually(f"{text!r} from stock-assets run", heard, seconds)
+        except pytest.fail.Exception as failure:
+            log = self.settings.dagster_home / "dagster-dev.log"
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:]) if log.exists() else "no log"
+            pytest.fail(f"{failure}\n{self.said()}\n--- the end of {log.name}:\n{tail}")
+        return self.said()
+
+    def family(self) -> list[psutil.Process]:
+        leader = psutil.Process(self.process.pid)
+        return [leader, *leader.children(recursive=True)]
+
+    def runs(self, tags: Mapping[str, str] | None = None) -> list[dict]:
+        """Every run, or those with all of `tags`."""
+        wanted = {"tags": [{"key": key, "value": value} for key, value in tags.items()]} if tags else {}
+        return self.client.ask(RUNS, {"filter": wanted})["runsOrError"]["results"]
+
+    def run_status(self, run_id: str) -> str:
+        answer = self.client.ask(RUNS, {"filter": {"runIds": [run_id]}})
+        (run,) = answer["runsOrError"]["results"]
+        return run["status"]
+
+    def finished(self, run_id: str, seconds: float = 3 * MINUTES) -> str:
+        """How the run ended."""
+
+        def ended() -> str | None:
+            status = self.run_status(run_id)
+            return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+        return eventually(f"end of run {run_id}", ended, seconds)
+
+    def tables(self, names: tuple[str, ...] = DAILY_CHAIN) -> dict[str, pl.DataFrame]:
+        """The rows of the tables in a fixed order."""
+        return {name: self.warehouse.read(name).sort("session", "ticker") for name in names}
+
+    def stop(self, number: signal.Signals) -> None:
+        """Sends the signal and checks that every process of the family ends, and the port is free."""
+        family = self.family()
+        assert len(family) > 3, "a server, a daemon and a code server were expected"
+        self.process.send_signal(number)
+        assert self.process.wait(timeout=60) == 0
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive, f"still running: {alive}"
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", self.port))
+
+
+def start(settings: Settings, port: int) -> Server:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    output = settings.data_dir / f"output-{time.time_ns()}.txt"
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            [console_script(), "run"],
+            env=environment(settings) | {"PORT": str(port)},
+            cwd=PROJECT_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Server(settings, port, output, process)
+
+
+def end_by_force(server: Server) -> None:
+    """For the end of a failed test: nothing of ours stays behind."""
+    if server.process.poll() is not None:
+        return
+    family = server.family()
+    server.process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    for member in alive:
+        member.kill()
+    server.process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The one server, once the daily chain is there; the rest of the graph follows while it is used."""
+    server = start(small_market(tmp_path_factory.mktemp("system") / "data"), free_port())
+    try:
+        server.wait_until_it_says("Dagster is up at", 2 * MINUTES)
+        sessions = set(server.settings.calendar.sessions[60:])
+
+        def daily_chain_is_there() -> bool:
+            done = [run for run in server.runs() if run["status"] == "SUCCESS"]
+            return any({"path": ["stationary_features"]} in run["assetSelection"] for run in done)
+
+        eventually("daily chain", daily_chain_is_there, 4 * MINUTES, pause=1)
+        assert server.warehouse.sessions("indicators") >= sessions
+        yield server
+    finally:
+        end_by_force(server)
+
+
+@pytest.fixture(scope="session")
+def summary(server: Server) -> str:
+    """What `stock-assets run` said until the whole graph was there."""
+    return server.wait_until_it_says(COMPLETE, 8 * MINUTES)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser; where there is none the test is skipped, unless STOCK_ASSETS_REQUIRE_BROWSER=1."""
+    for name in CHROMIUM:
+        if path := shutil.which(name):
+            return path
+    reason = f"no browser: none of {', '.join(CHROMIUM)} is installed"
+    if os.environ.get("STOCK_ASSETS_REQUIRE_BROWSER") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

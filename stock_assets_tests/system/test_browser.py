@@ -1,0 +1,174 @@
+"""What a person does first, done with a real Chromium: look at the graph, look at an asset, click, backfill a year."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+
+from stock_assets.storage.warehouse import ROOMS
+from stock_assets_tests.system.conftest import DAILY_CHAIN, Server, eventually
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+#: Patience in milliseconds: two cores, shared with the backfill that goes on meanwhile.
+PATIENCE = 60_000
+DAY = "2019-03-14"
+YEAR = "2018"
+
+PARTITIONS_OF_BACKFILL = """
+query Partitions($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+    status numPartitions assetSelection { path } partitionNames
+    runs(limit: 20) { id status tags { key value } }
+  } }
+}"""
+
+MATERIALIZED_BY = """
+query MaterializedBy($id: ID!) {
+  runOrError(runId: $id) { ... on Run { assetMaterializations { partition assetKey { path } } } }
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server, tmp_path: Path) -> Iterator[Page]:
+    """A page of the UI; afterwards a screenshot lies in `tmp_path`, and nothing on it may have broken."""
+    context = browser.new_context(viewport={"width": 1600, "height": 900}, base_url=server.url)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    broken: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            broken.append(message.text)
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    yield page
+    page.screenshot(path=tmp_path / "page.png")
+    context.close()
+    assert not broken
+
+
+def picture_under(page: Page, key: str) -> None:
+    """Opens the picture of a metadata entry and checks that it is really drawn."""
+    row = page.get_by_role("row").filter(has=page.get_by_text(key, exact=True))
+    row.get_by_text("[Show Markdown]").first.click()
+    image = page.get_by_role("dialog").locator("img").first
+    expect(image).to_be_visible(timeout=PATIENCE)
+    assert (image.get_attribute("src") or "").startswith("data:image/png;base64,")
+    size = image.evaluate("async image => { await image.decode(); return [image.naturalWidth, image.naturalHeight] }")
+    assert min(size) > 100
+
+
+def choose(page: Page, partitions: str) -> Locator:
+    """The launch dialog with `partitions` typed into it."""
+    page.get_by_role("button", name=re.compile("Materialize")).first.click()
+    dialog = page.get_by_role("dialog")
+    field = dialog.get_by_placeholder(re.compile("^ex: "))
+    field.fill(partitions)
+    field.press("Tab")
+    return dialog
+
+
+def launched_id(page: Page, what: str) -> str:
+    """The id in the toast after a launch."""
+    toast = page.get_by_text(re.compile(f"{what} \\w+")).first
+    expect(toast).to_be_visible(timeout=PATIENCE)
+    return toast.inner_text().removeprefix(what).split()[0]
+
+
+def test_the_graph_shows_every_asset(page: Page):
+    page.goto("/asset-groups")
+    graph = page.locator("foreignObject")
+    for room in dict.fromkeys(ROOMS.values()):
+        expect(graph.get_by_text(room, exact=True).first).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Alt+KeyE")  # expands every group
+    for asset in ROOMS:
+        # a long name is shortened in the middle where the graph is small
+        shown = re.compile(f"^{asset[:6]}.*{asset[-6:]}$")
+        expect(graph.get_by_text(shown).first).to_be_visible(timeout=PATIENCE)
+
+
+def test_an_asset_explains_itself(page: Page):
+    page.goto("/assets/indicators")
+    expect(page.get_by_text("The 25 classic columns of technical analysis")).to_be_visible(timeout=PATIENCE)
+    columns = page.get_by_role("table").filter(has=page.get_by_text("Column name")).first
+    for name, kind in (("session", "DATE"), ("ma_5", "DOUBLE"), ("macd_25_50", "DOUBLE"), ("momentum_50", "DOUBLE")):
+        row = columns.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
+        expect(row).to_contain_text(kind)
+    for owner in ("stock_assets", "features.indicators", "Polars"):
+        expect(page.get_by_text(owner, exact=True).first).to_be_visible()
+    picture_under(page, "sample_chart")
+
+
+def test_a_click_materializes_one_day(page: Page, server: Server):
+    before = server.tables()
+    page.goto("/assets/daily_bars")
+    dialog = choose(page, DAY)
+    expect(dialog.get_by_text("1 partition", exact=True)).to_be_visible()
+    dialog.get_by_role("button", name="Launch 1 run").click()
+    short_id = launched_id(page, "Launched run")
+    page.get_by_role("link", name="View").or_(page.get_by_role("button", name="View")).first.click()
+    page.wait_for_url(re.compile("/runs/"))
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * PATIENCE)
+    (run,) = server.runs({"dagster/partition": DAY})
+    assert run["id"].startswith(short_id)
+    assert run["status"] == "SUCCESS"
+    assert run["assetSelection"] == [{"path": ["daily_bars"]}]
+    for name, rows in server.tables().items():
+        assert rows.equals(before[name]), name
+
+
+def test_a_year_chosen_in_the_dialog_is_made_and_nothing_else(page: Page, server: Server):
+    before = server.tables()
+    year = [str(day) for day in server.settings.calendar.sessions if str(day).startswith(YEAR)]
+    page.goto("/asset-groups")
+    expect(page.get_by_text("market", exact=True).first).to_be_visible(timeout=PATIENCE)
+    page.locator(".CodeMirror").first.click()
+    page.keyboard.type(" or ".join(f'key:"{asset}"' for asset in DAILY_CHAIN))
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("asset-groups~"))
+    dialog = choose(page, f"[{YEAR}-01-02...{YEAR}-12-31]")
+    expect(dialog.get_by_text("Launch runs to materialize 4 assets")).to_be_visible()
+    expect(dialog.get_by_text(f"{len(year)} partitions", exact=True)).to_be_visible()
+    dialog.get_by_role("button", name="Launch backfill").click()
+    backfill_id = launched_id(page, "Created backfill")
+
+    def over() -> dict | None:
+        state = server.client.ask(PARTITIONS_OF_BACKFILL, {"id": backfill_id})["partitionBackfillOrError"]
+        return None if state["status"] == "REQUESTED" else state
+
+    # its page shows what is going on, also before the daemon has looked at it
+    page.goto(f"/runs/b/{backfill_id}")
+    for asset in DAILY_CHAIN:
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible(timeout=2 * PATIENCE)
+    state = eventually("end of the backfill", over, 240, pause=1)
+    assert state["status"] == "COMPLETED_SUCCESS"
+    expect(page.get_by_text("Completed", exact=False).first).to_be_visible(timeout=PATIENCE)
+
+    (run,) = state["runs"]  # one run for the daily chain, not one per day
+    made: dict[str, list[str]] = {}
+    answer = server.client.ask(MATERIALIZED_BY, {"id": run["id"]})
+    for event in answer["runOrError"]["assetMaterializations"]:
+        made.setdefault(event["assetKey"]["path"][0], []).append(event["partition"])
+    assert {asset: sorted(days) for asset, days in made.items()} == dict.fromkeys(DAILY_CHAIN, year)
+    for name, rows in server.tables().items():
+        assert rows.equals(before[name]), name
+
+
+@pytest.mark.usefixtures("summary")
+def test_the_report_shows_its_calibration(page: Page):
+    page.goto("/assets/evaluation_report")
+    expect(page.get_by_text("best_naive_baseline", exact=True)).to_be_visible(timeout=PATIENCE)
+    picture_under(page, "calibration")
