@@ -19,7 +19,7 @@ from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.server import dagster_dev, prepare_home
 from stock_assets.settings import PREFIX, PROJECT_DIR, Settings, read_settings
 
-DATA = Path(os.environ.get("STOCK_ASSETS_REAL_DATA", PROJECT_DIR.parent / "shared" / "data"))
+DATA = Path(os.environ.get("REAL_DATA_DIR", PROJECT_DIR.parent / "shared" / "data"))
 PRICES = DATA / "yahoo_sp500_2010_2019.parquet"
 #: Tickers of the file that the reference study left out.
 LEFT_OUT = ("AGN", "BRK", "CPRI", "HP")

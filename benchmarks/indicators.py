@@ -25,7 +25,7 @@ import polars as pl
 from stock_assets.features.indicators import FIRST_BAR, INDICATORS, indicators
 from stock_assets.features.labels import labels
 
-DATA = Path(os.environ.get("STOCK_ASSETS_REAL_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 HORIZON, BUY, SELL = 7, 0.027, 0.022
 
 Result = TypeVar("Result")

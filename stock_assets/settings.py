@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     def _split_tickers(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        if Path(value).is_file():
+        if "," not in value and Path(value).is_file():
             value = ",".join(Path(value).read_text().splitlines())
         tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
         if not tickers:
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     @property
     def calendar(self) -> TradingCalendar:
         """The sessions from `start` to `end`, or years ahead of today when the end is open."""
-        return trading_calendar(self.exchange, self.start, self.end or CALENDAR_END)
+        return trading_calendar(self.exchange, self.start, self.end or CALENDAR_END, self.data_dir)
 
 
 def read_settings(**overrides: object) -> Settings:

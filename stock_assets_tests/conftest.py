@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-REAL_DATA = Path(os.environ.get("STOCK_ASSETS_REAL_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def real_data() -> Callable[[str], Path]:
     def path_of(name: str) -> Path:
         path = REAL_DATA / name
         if not path.exists():
-            pytest.skip(f"no {name} in the folder of real data (STOCK_ASSETS_REAL_DATA)")
+            pytest.skip(f"no {name} in the folder of real data (REAL_DATA_DIR)")
         return path
 
     return path_of

@@ -24,7 +24,9 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
-        elif (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)) or (top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+        elif (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)) or (
+            top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ):
             return
         for child in ast.iter_child_nodes(node):
             visit(child)

@@ -47,14 +47,21 @@ def result(
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         metadata={
             "offenders": offenders.height,
-            **(
-                {"sample": dg.MetadataValue.md(markdown_table(offenders.head(OFFENDERS_SHOWN)))}
-                if offenders.height
-                else {}
-            ),
+            **({} if offenders.is_empty() else _named(offenders)),
             **(metadata or {}),
         },
     )
+
+
+def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+    """Who it is, at a glance and as a table."""
+    key = "ticker" if "ticker" in offenders.columns else offenders.columns[0]
+    names = offenders[key].unique(maintain_order=True).cast(pl.String).to_list()
+    more = f" and {len(names) - OFFENDERS_SHOWN} more" if len(names) > OFFENDERS_SHOWN else ""
+    return {
+        "named": dg.MetadataValue.text(", ".join(names[:OFFENDERS_SHOWN]) + more),
+        "sample": dg.MetadataValue.md(markdown_table(offenders.head(OFFENDERS_SHOWN))),
+    }
 
 
 def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.AssetCheckResult]:

@@ -55,6 +55,9 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
     return between their two adjusted closes.
     """
 
+    if stored.is_empty():
+        return answered
+
     def figures(raw: pl.DataFrame) -> pl.DataFrame:
         return as_traded(raw).select(
             "ticker",

@@ -4,12 +4,16 @@ A session is the local trading date, without a time. Nothing here reads the cloc
 closed session passes the moment.
 """
 
+import json
+import os
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
 
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
@@ -71,8 +75,26 @@ class TradingCalendar:
 
 
 @cache
-def trading_calendar(name: str, start: date, end: date = CALENDAR_END) -> TradingCalendar:
-    """The sessions of exchange `name` (an exchange_calendars code such as XNYS) from `start` to `end`."""
+def trading_calendar(
+    name: str, start: date, end: date = CALENDAR_END, cache_dir: Path | None = None
+) -> TradingCalendar:
+    """The sessions of exchange `name` (an exchange_calendars code such as XNYS) from `start` to `end`.
+
+    With a `cache_dir` they are kept there in a file per version of exchange_calendars: every process that
+    Dagster starts needs them, and the library brings pandas and half a second with it.
+    """
+    if cache_dir is None:
+        return TradingCalendar(name, _computed_sessions(name, start, end))
+    file = cache_dir / f"sessions-{name}-{start}-{end}-{version('exchange_calendars')}.json"
+    if not file.exists():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_text(json.dumps([str(session) for session in _computed_sessions(name, start, end)]))
+        temporary.replace(file)
+    return TradingCalendar(name, tuple(map(date.fromisoformat, json.loads(file.read_text()))))
+
+
+def _computed_sessions(name: str, start: date, end: date) -> tuple[date, ...]:
     import exchange_calendars
 
     with warnings.catch_warnings():
@@ -80,7 +102,7 @@ def trading_calendar(name: str, start: date, end: date = CALENDAR_END) -> Tradin
         warnings.filterwarnings("ignore", message="Series.values returning", category=DeprecationWarning)
         # start and end are passed because the library's own window is twenty years back and one ahead of now
         exchange = exchange_calendars.get_calendar(name, start=start, end=end)
-    return TradingCalendar(name, tuple(day.date() for day in exchange.sessions))
+    return tuple(day.date() for day in exchange.sessions)
 
 
 def runs_of(sessions: Iterable[date], calendar: TradingCalendar) -> list[tuple[date, date]]:

@@ -195,7 +195,7 @@ class Warehouse:
 
         Raises BadBarsError when `frame` holds a session that is not among `sessions`.
         """
-        if stray := sorted(set(frame["session"]) - set(sessions)):
+        if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
         self._replace(table, "session", pl.Series("session", list(sessions), dtype=pl.Date), frame)
 
@@ -205,23 +205,36 @@ class Warehouse:
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
         """Puts `frame` in the place of the whole table, in one transaction."""
-        with self.connect(read_only=False) as connection, _transaction(connection):
-            connection.register("incoming", frame.to_arrow())
+        with self._writing(frame) as connection:
             connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table)} AS SELECT * FROM incoming")
 
     def append(self, table: str, frame: pl.DataFrame) -> None:
         """Adds the rows of `frame`, in one transaction."""
-        with self.connect(read_only=False) as connection, _transaction(connection):
-            _insert(connection, table, frame)
+        with self._writing(frame) as connection:
+            _create(connection, table)
+            _insert(connection, table)
 
     def _replace(self, table: str, column: str, wanted: pl.Series, frame: pl.DataFrame) -> None:
-        with self.connect(read_only=False) as connection, _transaction(connection):
+        with self._writing(frame) as connection:
             connection.register("wanted", wanted.to_frame().to_arrow())
-            _create(connection, table, frame)
-            connection.execute(
-                f"DELETE FROM {_qualified(table)} WHERE {_quoted(column)} IN (SELECT {_quoted(column)} FROM wanted)"
-            )
-            _insert(connection, table, frame)
+            _create(connection, table)
+            name = _quoted(column)
+            connection.execute(f"DELETE FROM {_qualified(table)} WHERE {name} IN (SELECT {name} FROM wanted)")
+            _insert(connection, table)
+
+    @contextmanager
+    def _writing(self, incoming: pl.DataFrame) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection inside a transaction, to which the rows are known as `incoming`."""
+        rows = incoming.to_arrow()  # before the file is locked
+        with self.connect(read_only=False) as connection:
+            connection.register("incoming", rows)
+            connection.execute("BEGIN TRANSACTION")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
 
 
 def _quoted(identifier: str) -> str:
@@ -232,26 +245,12 @@ def _qualified(table: str) -> str:
     return f"{ROOMS[table]}.{_quoted(table)}"
 
 
-@contextmanager
-def _transaction(connection: "duckdb.DuckDBPyConnection") -> Iterator[None]:
-    connection.execute("BEGIN TRANSACTION")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _create(connection: "duckdb.DuckDBPyConnection", table: str, frame: pl.DataFrame) -> None:
-    """Makes the table, or gives it the columns that `frame` has and it lacks (null in the older rows)."""
-    connection.register("incoming", frame.to_arrow())
+def _create(connection: "duckdb.DuckDBPyConnection", table: str) -> None:
+    """Makes the table, or gives it the columns that `incoming` has and it lacks (null in the older rows)."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table)} AS SELECT * FROM incoming LIMIT 0")
-    described = connection.execute("DESCRIBE incoming").fetchall()
-    for name, kind, *_ in described:
+    for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
         connection.execute(f"ALTER TABLE {_qualified(table)} ADD COLUMN IF NOT EXISTS {_quoted(name)} {kind}")
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str, frame: pl.DataFrame) -> None:
-    _create(connection, table, frame)
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str) -> None:
     connection.execute(f"INSERT INTO {_qualified(table)} BY NAME SELECT * FROM incoming")

@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,13 @@ def test_a_session_is_closed_at_midnight_utc(moment: datetime, expected: date):
 def test_runs_of_bridges_weekends_and_breaks_at_missing_sessions():
     sessions = [date(2012, 7, 6), date(2012, 7, 9), date(2012, 7, 11)]
     assert runs_of(sessions, XNYS) == [(date(2012, 7, 6), date(2012, 7, 9)), (date(2012, 7, 11),) * 2]
+
+
+def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
+    start, end = date(2012, 1, 3), date(2013, 1, 31)
+    kept = trading_calendar("XNYS", start, end, tmp_path / "new")
+    assert kept == XNYS
+    (file,) = (tmp_path / "new").iterdir()
+    trading_calendar.cache_clear()
+    file.write_text('["2012-01-03"]')  # what is kept is what is read
+    assert trading_calendar("XNYS", start, end, tmp_path / "new").sessions == (start,)

@@ -246,11 +246,11 @@ def summary(server: Server) -> str:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser; where there is none the test is skipped, unless STOCK_ASSETS_REQUIRE_BROWSER=1."""
+    """The browser; where there is none the test is skipped, unless REQUIRE_BROWSER=1."""
     for name in CHROMIUM:
         if path := shutil.which(name):
             return path
     reason = f"no browser: none of {', '.join(CHROMIUM)} is installed"
-    if os.environ.get("STOCK_ASSETS_REQUIRE_BROWSER") == "1":
+    if os.environ.get("REQUIRE_BROWSER") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -96,7 +96,7 @@ def test_the_graph_shows_every_asset(page: Page):
     page.keyboard.press("Alt+KeyE")  # expands every group
     for asset in ROOMS:
         # a long name is shortened in the middle where the graph is small
-        shown = re.compile(f"^{asset[:6]}.*{asset[-6:]}$")
+        shown = re.compile(f"^({asset}|{asset[:5]}\\S*…\\S*{asset[-5:]})$")
         expect(graph.get_by_text(shown).first).to_be_visible(timeout=PATIENCE)
 
 
@@ -122,8 +122,7 @@ def test_a_click_materializes_one_day(page: Page, server: Server):
     page.get_by_role("link", name="View").or_(page.get_by_role("button", name="View")).first.click()
     page.wait_for_url(re.compile("/runs/"))
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * PATIENCE)
-    (run,) = server.runs({"dagster/partition": DAY})
-    assert run["id"].startswith(short_id)
+    (run,) = (run for run in server.runs({"dagster/partition": DAY}) if run["id"].startswith(short_id))
     assert run["status"] == "SUCCESS"
     assert run["assetSelection"] == [{"path": ["daily_bars"]}]
     for name, rows in server.tables().items():

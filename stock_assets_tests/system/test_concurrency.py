@@ -1,0 +1,73 @@
+"""Eight runs at once on days that overlap, and somebody who reads meanwhile."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from stock_assets_tests.system.conftest import DAILY_CHAIN, Server, stock_assets
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+
+RUNS = 8
+#: Sessions of every run, and between the first ones of two neighbours.
+LENGTH, STEP = 120, 30
+
+LAUNCH = """
+mutation Launch($params: [ExecutionParams!]!) {
+  launchMultipleRuns(executionParamsList: $params) {
+    ... on LaunchMultipleRunsResult { launchMultipleRunsResult {
+      __typename
+      ... on LaunchRunSuccess { run { runId } }
+      ... on PythonError { message }
+    } }
+    ... on PythonError { message }
+  }
+}"""
+
+
+def parameters(first: str, last: str) -> dict:
+    """One run of the daily chain over a range, as the UI asks for it."""
+    return {
+        "mode": "default",
+        "runConfigData": "{}",
+        "selector": {
+            "repositoryLocationName": "stock_assets",
+            "repositoryName": "__repository__",
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": [asset]} for asset in DAILY_CHAIN],
+        },
+        "executionMetadata": {
+            "tags": [
+                {"key": "dagster/asset_partition_range_start", "value": first},
+                {"key": "dagster/asset_partition_range_end", "value": last},
+            ]
+        },
+    }
+
+
+def test_runs_at_once_all_succeed_and_a_reader_is_always_answered(server: Server):
+    before = server.tables()
+    days = [str(day) for day in server.settings.calendar.sessions]
+    ranges = [(days[start], days[start + LENGTH - 1]) for start in range(0, RUNS * STEP, STEP)]
+    answer = server.client.ask(LAUNCH, {"params": [parameters(*days_of_run) for days_of_run in ranges]})
+    launched = answer["launchMultipleRuns"]["launchMultipleRunsResult"]
+    assert [result["__typename"] for result in launched] == ["LaunchRunSuccess"] * RUNS
+    run_ids = [result["run"]["runId"] for result in launched]
+
+    with ThreadPoolExecutor(1) as waiting:
+        ends = waiting.submit(lambda: [server.finished(run_id) for run_id in run_ids])
+        answers = []
+        while not answers or not ends.done():
+            answers.append(stock_assets(server.settings, "query", "select count(*) as bars from daily_bars"))
+    assert ends.result() == ["SUCCESS"] * RUNS
+    bars = before["daily_bars"].height
+    for answer in answers:
+        assert answer.returncode == 0, answer.stderr
+        assert str(bars) in answer.stdout
+        assert answer.stderr == ""
+
+    for name, rows in server.tables().items():
+        assert_frame_equal(rows, before[name], rel_tol=1e-9, abs_tol=1e-9)
+    said = " ".join(text for run_id in run_ids for text in server.client.failures(run_id))
+    assert said == ""
