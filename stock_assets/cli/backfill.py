@@ -13,8 +13,9 @@ from stock_assets.errors import StockAssetsError
 
 #: Keys of every asset to backfill, in flow order; None for an unpartitioned asset.
 Targets = dict[str, list[str] | None]
-POLL_SECONDS = 1.0
+POLL_SECONDS = 2.0
 FINISHED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 RANGE_START, RANGE_END, PARTITION = (
     "dagster/asset_partition_range_start",
     "dagster/asset_partition_range_end",
@@ -111,9 +112,13 @@ def follow(client: DagsterClient, backfill_id: str, keys: Mapping[str, Sequence[
         bars: dict[str, TaskID] = {}
         while True:
             state = client.backfill(backfill_id)
-            done, running = finished_partitions(state["runs"], keys)
-            for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", []):
-                asset = "/".join(status["assetKey"]["path"])
+            statuses = {
+                "/".join(status["assetKey"]["path"]): status
+                for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", [])
+            }
+            done, running = finished_partitions(state["runs"], client.latest_runs(statuses), keys)
+            full: list[bool] = []
+            for asset, status in statuses.items():
                 total = status.get("numPartitionsTargeted", 1)
                 if asset not in bars:
                     bars[asset] = progress.add_task(asset, total=total, state="", start=False)
@@ -126,36 +131,39 @@ def follow(client: DagsterClient, backfill_id: str, keys: Mapping[str, Sequence[
                 if asset in running or counted:
                     progress.start_task(bars[asset])
                 progress.update(bars[asset], completed=counted, total=total, state=text)
-                if counted >= total:
+                full.append(counted >= total)
+                if full[-1]:
                     progress.stop_task(bars[asset])
-            if state["status"] in FINISHED:
+            # the daemon itself notices up to 30 s later
+            complete = bool(full) and all(full) and all(run["status"] in RUN_ENDED for run in state["runs"])
+            if complete or state["status"] in FINISHED:
                 break
             time.sleep(POLL_SECONDS)
     problems = [text for run in state["runs"] if run["status"] == "FAILURE" for text in client.failures(run["id"])[:1]]
     if state["error"]:
         problems.append(state["error"]["message"].strip())
-    if problems or state["status"] not in ("COMPLETED_SUCCESS", "COMPLETED"):
+    if problems or not (complete or state["status"] in ("COMPLETED_SUCCESS", "COMPLETED")):
         raise StockAssetsError("\n".join(problems) or f"the backfill ended as {state['status']}")
 
 
 def finished_partitions(
-    runs: Sequence[dict], keys: Mapping[str, Sequence[str] | None]
+    runs: Sequence[dict],
+    latest: Mapping[str, tuple[str | None, set[str]]],
+    keys: Mapping[str, Sequence[str] | None],
 ) -> tuple[dict[str, int], set[str]]:
     """(partitions done per asset, assets under way): finer than the backfill's own count, which the daemon
-    renews every 30 s."""
+    renews every 30 s. A run stores all partitions of an asset at once, when it is done with it."""
     done: dict[str, set[str]] = {}
     running: set[str] = set()
     for run in runs:
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
-        first, last = (
-            tags.get(RANGE_START, tags.get(PARTITION, "")),
-            tags.get(RANGE_END, tags.get(PARTITION, "")),
-        )
-        for step in run["stepStats"]:
-            asset = step["stepKey"]
-            if step["status"] == "SUCCESS":
+        first = tags.get(RANGE_START, tags.get(PARTITION, ""))
+        last = tags.get(RANGE_END, tags.get(PARTITION, ""))
+        for asset in ("/".join(selected["path"]) for selected in run["assetSelection"] or ()):
+            made_last_by, made_next_by = latest.get(asset, (None, set()))
+            if run["status"] == "SUCCESS" or made_last_by == run["id"]:
                 covered = [key for key in keys.get(asset) or [""] if first <= key <= last or not first]
                 done.setdefault(asset, set()).update(covered)
-            elif step["status"] == "IN_PROGRESS":
+            elif run["id"] in made_next_by:
                 running.add(asset)
     return {asset: len(covered) for asset, covered in done.items()}, running

@@ -1,6 +1,6 @@
 """Questions and orders to a running Dagster web server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,15 @@ query Progress($id: String!) {
         }
         ... on UnpartitionedAssetStatus { assetKey { path } materialized failed }
       } }
-      runs(limit: 200) { id status tags { key value } assetSelection { path } stepStats { stepKey status } }
+      runs(limit: 200) { id status tags { key value } assetSelection { path } }
     }
   }
+}"""
+
+#: Not stepStats of the runs: reading every event of theirs takes seconds, which the runs then lack.
+LATEST = """
+query Latest($keys: [AssetKeyInput!]!) {
+  assetsLatestInfo(assetKeys: $keys) { assetKey { path } inProgressRunIds latestMaterialization { runId } }
 }"""
 
 OPEN_BACKFILLS = """
@@ -128,6 +134,17 @@ class DagsterClient:
         if answer["__typename"] != "PartitionBackfill":
             raise StockAssetsError(f"backfill {backfill_id}: {answer.get('message', answer['__typename'])}")
         return answer
+
+    def latest_runs(self, assets: Iterable[str]) -> dict[str, tuple[str | None, set[str]]]:
+        """By asset: the id of the run that materialized it last, and of those that are about to."""
+        answer = self.ask(LATEST, {"keys": [{"path": [asset]} for asset in assets]})["assetsLatestInfo"]
+        return {
+            "/".join(info["assetKey"]["path"]): (
+                (info["latestMaterialization"] or {}).get("runId"),
+                set(info["inProgressRunIds"]),
+            )
+            for info in answer
+        }
 
     def failures(self, run_id: str) -> list[str]:
         """'step: message' of every step of the run that failed, with what our code said."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stock_assets.errors import StockAssetsError
@@ -26,6 +27,9 @@ app = typer.Typer(
 )
 out, err = Console(), Console(stderr=True)
 
+#: Ctrl-C, kill, and the terminal that closes (which nohup makes us ignore).
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the port of the web server")]
 
 
@@ -34,7 +38,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except StockAssetsError as error:
-        err.print(f"[bold red]stock-assets:[/] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]stock-assets:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(0)
 
@@ -45,10 +49,11 @@ def run(port: Port = 3000) -> None:
     from stock_assets.cli.server import dagster_dev
 
     config = read_settings()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+            signal.signal(number, _interrupt)
     market = "SIMULATED market, no real prices" if config.source == "simulated" else f"source {config.source}"
-    out.print(f"stock_assets: {market}, from {config.start}; starting Dagster …")
+    out.print(f"stock_assets: {market}, from {config.start}; starting Dagster …", soft_wrap=True)
     began = time.monotonic()
     try:
         with dagster_dev(config, port) as client:
@@ -56,7 +61,7 @@ def run(port: Port = 3000) -> None:
             try:
                 complete(config, client)
             except StockAssetsError as error:
-                err.print(f"[bold red]not complete:[/] {error}", highlight=False, soft_wrap=True)
+                err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             summarise(config, time.monotonic() - began)
             out.print(
                 f"\nBrowse the graph at [bold]{client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
@@ -68,8 +73,8 @@ def run(port: Port = 3000) -> None:
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """Ctrl-C and SIGTERM leave through the same door, once: a second one must not stop the cleaning up."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Every ending leaves through the same door, once: a second signal must not stop the cleaning up."""
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -84,13 +89,17 @@ def complete(config: Settings, client: "DagsterClient") -> None:
     keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
     if open_id := client.open_backfill():
         out.print(f"resuming backfill {open_id}")
-        backfill.follow(client, open_id, keys, out)
+        try:
+            backfill.follow(client, open_id, keys, out)
+        except StockAssetsError as error:
+            said = escape(str(error))
+            out.print(f"it ended early ({said}); what it left out is launched again", highlight=False, soft_wrap=True)
     with dg.DagsterInstance.get() as instance:
         targets = backfill.missing(instance, keys)
     if not targets:
         out.print("everything is materialized already")
         return
-    out.print("the daemon looks for work every 30 s, so each stage of the graph waits for its turn")
+    out.print("the daemon looks for work every 30 s, so each stage of the graph waits for its turn", soft_wrap=True)
     backfill.follow(client, backfill.launch(client, targets, keys, "make run"), keys, out)
 
 
@@ -106,7 +115,8 @@ def backfill_command(
     from stock_assets.cli.graphql import DagsterClient
 
     client = DagsterClient(f"http://127.0.0.1:{port}")
-    client.is_ready()
+    if not client.is_ready():
+        raise StockAssetsError(f"the server at {client.url} is still loading the assets; try again in some seconds")
     keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
     chosen = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
     targets = backfill.within(keys, start.date(), end.date(), chosen)
@@ -121,9 +131,9 @@ def query(
 ) -> None:
     """Answers a SELECT from the store, read-only, as a table on the terminal."""
     answer = Warehouse(read_settings().database).query(statement)
-    table = Table(*answer.columns)
+    table = Table(*map(escape, answer.columns))
     for row in answer.head(200).iter_rows():
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*("" if value is None else escape(str(value)) for value in row))
     out.print(table)
     if answer.height > 200:
         out.print(f"200 of {answer.height} rows shown")
@@ -140,7 +150,7 @@ def summarise(config: Settings, seconds: float) -> None:
         scores = warehouse.read("evaluation_report")
     except MissingTableError:
         return
-    out.print(score_line(scores), highlight=False)
+    out.print(score_line(scores), highlight=False, soft_wrap=True)
 
 
 def score_line(scores: "pl.DataFrame") -> str:

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -68,56 +69,85 @@ def prepare_home(settings: Settings, instance: str | None = None) -> Path:
 
 
 @contextmanager
-def sole_owner(home: Path) -> Iterator[None]:
-    """Holds DAGSTER_HOME for this process. Raises StockAssetsError when another one holds it: two daemons
-    on one instance would launch every run twice."""
-    with (home / "owner.lock").open("w") as lock:
+def sole_owner(home: Path) -> Iterator[TextIO]:
+    """The locked file that says whose DAGSTER_HOME this is; a process that inherits it holds the lock as well.
+
+    Raises StockAssetsError when another one holds it: two daemons on one instance launch everything twice.
+    """
+    with (home / "owner.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.seek(0)
             raise StockAssetsError(
-                f"another stock-assets run works on {home.parent}; stop it, or set STOCK_ASSETS_DATA_DIR to another folder"
+                f"another stock-assets run works on {home.parent} (its dagster dev is process {lock.read().strip()}); "
+                "stop it, or set STOCK_ASSETS_DATA_DIR to another folder"
             ) from error
-        yield
+        yield lock
+
+
+def settle_interrupted_runs(home: Path) -> None:
+    """Ends as failed what was under way when an earlier server was killed, and frees its places in the pools.
+
+    Nobody else would: the daemon waits for the processes of those runs, and they are gone.
+    """
+    if not (home / "history").exists():
+        return
+    import dagster as dg
+
+    os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.get() as instance:
+        under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+        for run in instance.get_runs(dg.RunsFilter(statuses=under_way)):
+            instance.report_run_failed(run, "the server was killed while this run was under way")
+        for run_id in instance.event_log_storage.get_concurrency_run_ids():
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 @contextmanager
 def dagster_dev(settings: Settings, port: int, instance: str | None = None) -> Iterator[DagsterClient]:
     """A running `dagster dev` on 127.0.0.1; every process of it is gone on leaving.
 
-    Raises StockAssetsError for a busy port, a full disk, or a server that does not come up.
+    Raises StockAssetsError for a busy port or data folder, a full disk, or a server that does not come up.
     """
     require_free_port(port)
     require_space(settings.data_dir)
     home = prepare_home(settings, instance)
     log = home / "dagster-dev.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "dagster",
-                "dev",
-                "-w",
-                str(PROJECT_DIR / "workspace.yaml"),
-                "-h",
-                HOST,
-                "-p",
-                str(port),
-            ],
-            cwd=PROJECT_DIR,
-            env={**os.environ, "DAGSTER_HOME": str(home)},
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        client = DagsterClient(f"http://{HOST}:{port}")
-        wait_until_ready(client, process, log)
-        yield client
-    finally:
-        stop(process)
+    with sole_owner(home) as lock:
+        settle_interrupted_runs(home)
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "dagster",
+                    "dev",
+                    "-w",
+                    str(PROJECT_DIR / "workspace.yaml"),
+                    "-h",
+                    HOST,
+                    "-p",
+                    str(port),
+                ],
+                cwd=PROJECT_DIR,
+                env={**os.environ, "DAGSTER_HOME": str(home)},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # should this process be killed, its server goes on and must still be seen to own the folder
+                pass_fds=(lock.fileno(),),
+            )
+        try:
+            lock.truncate(0)
+            lock.write(str(process.pid))
+            lock.flush()
+            client = DagsterClient(f"http://{HOST}:{port}")
+            wait_until_ready(client, process, log)
+            yield client
+        finally:
+            stop(process)
 
 
 def wait_until_ready(client: DagsterClient, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -145,11 +175,27 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     for member in family:
         with suppress(psutil.NoSuchProcess):  # gone between the listing and the signal
             member.terminate()
-    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-    for member in alive:
+    for member in still_running(family, STOP_SECONDS):
         with suppress(psutil.NoSuchProcess):
             member.kill()
     with suppress(ProcessLookupError):  # whoever was started while we listed is still in the group
         os.killpg(process.pid, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    still_running(family, STOP_SECONDS)
     process.wait()
+
+
+def still_running(family: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Who of `family` did not end within so many seconds.
+
+    A zombie has ended: in a container nobody may be there to collect the orphans.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        running = []
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                if member.status() != psutil.STATUS_ZOMBIE:
+                    running.append(member)
+        if not running or time.monotonic() > deadline:
+            return running
+        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from itertools import pairwise
 
 import dagster as dg
 import pytest
@@ -154,7 +155,7 @@ def test_ranges_hold_exactly_the_chosen_keys_and_never_touch(count: int, data: s
     ranges = backfill.ranges_of(chosen, all_keys)
     expanded = [key for first, last in ranges for key in all_keys if first <= key <= last]
     assert expanded == chosen
-    for (_, last), (first, _) in zip(ranges, ranges[1:], strict=False):
+    for (_, last), (first, _) in pairwise(ranges):
         assert int(first) > int(last) + 1
 
 
@@ -165,8 +166,9 @@ class FakeClient:
     """A server that answers with the given states of a backfill, one after the other."""
 
     def __init__(self, *states: dict, failures: Sequence[str] = ()) -> None:
-        self._states, self._failures = list(states), list(failures)
+        self.left, self._failures = list(states), list(failures)
         self.launched: list[tuple[dict, str]] = []
+        self.latest: dict[str, tuple[str | None, set[str]]] = {}
 
     def launch(self, partitions, title: str) -> str:
         self.launched.append((dict(partitions), title))
@@ -174,7 +176,10 @@ class FakeClient:
 
     def backfill(self, backfill_id: str) -> dict:
         assert backfill_id == "abcdefgh"
-        return self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+    def latest_runs(self, assets) -> dict[str, tuple[str | None, set[str]]]:
+        return {asset: self.latest.get(asset, (None, set())) for asset in assets}
 
     def failures(self, run_id: str) -> list[str]:
         return [f"{run_id} {text}" for text in self._failures]
@@ -189,13 +194,13 @@ def state(status: str, *runs: dict, statuses: Sequence[dict] = (), error: str | 
     }
 
 
-def run(status: str, steps: dict[str, str], first: str = "", last: str = "") -> dict:
+def run(status: str, assets: Sequence[str] = (), first: str = "", last: str = "", run_id: str = "run-1") -> dict:
     tags = {backfill.RANGE_START: first, backfill.RANGE_END: last} if last else {backfill.PARTITION: first}
     return {
-        "id": "run-1",
+        "id": run_id,
         "status": status,
         "tags": [{"key": key, "value": value} for key, value in tags.items() if value],
-        "stepStats": [{"stepKey": asset, "status": status} for asset, status in steps.items()],
+        "assetSelection": [{"path": [asset]} for asset in assets],
     }
 
 
@@ -218,26 +223,32 @@ def test_one_launch_asks_for_ranges():
 
 def test_partitions_are_counted_while_the_run_is_still_under_way():
     runs = [
-        run("SUCCESS", {"universe": "SUCCESS"}),
-        run("STARTED", {"raw_ohlcv": "SUCCESS", "labels": "IN_PROGRESS"}, DAYS[0], DAYS[2]),
-        run("SUCCESS", {"raw_ohlcv": "SUCCESS"}, DAYS[2]),
-        run("FAILURE", {"trained_rnn": "FAILURE"}, "2019", "2019"),
+        run("SUCCESS", ["universe"]),
+        run("STARTED", ["raw_ohlcv", "labels"], DAYS[0], DAYS[2], "run-2"),
+        run("SUCCESS", ["raw_ohlcv"], DAYS[2], run_id="run-3"),
+        run("FAILURE", ["trained_rnn"], "2019", "2019", "run-4"),
     ]
-    done, running = backfill.finished_partitions(runs, KEYS)
+    latest: dict[str, tuple[str | None, set[str]]] = {"raw_ohlcv": ("run-2", set()), "labels": (None, {"run-2"})}
+    done, running = backfill.finished_partitions(runs, latest, KEYS)
     assert done == {"universe": 1, "raw_ohlcv": 3}
     assert running == {"labels"}
 
 
-def test_following_shows_a_full_bar_per_asset(monkeypatch):
+def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch):
     monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
+    days = ["raw_ohlcv"], DAYS[0], DAYS[4]
+    behind = [counts("raw_ohlcv", 5, 0)]
     client = FakeClient(
         state("REQUESTED"),
-        state("REQUESTED", statuses=[counts("raw_ohlcv", 5, 0)]),
-        state("COMPLETED_SUCCESS", statuses=[counts("raw_ohlcv", 5, 5)]),
+        state("REQUESTED", statuses=behind),
+        state("REQUESTED", run("STARTED", *days), statuses=behind),
+        state("REQUESTED", run("SUCCESS", *days), statuses=behind),
     )
-    console = Console(record=True, width=100, quiet=False, file=_Null())
+    client.latest = {"raw_ohlcv": ("run-1", set())}  # its rows are there before the run is over
+    console = Console(record=True, width=100, file=_Null())
     backfill.follow(client, "abcdefgh", KEYS, console)  # pyright: ignore[reportArgumentType]
     assert "5/5" in console.export_text()
+    assert len(client.left) == 1
 
 
 class _Null:
@@ -250,7 +261,8 @@ class _Null:
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        (state("COMPLETED_FAILED", run("FAILURE", {})), "^run-1 raw_ohlcv: no bar$"),
+        (state("COMPLETED_FAILED", run("FAILURE")), "^run-1 raw_ohlcv: no bar$"),
+        (state("REQUESTED", run("FAILURE"), statuses=[counts("raw_ohlcv", 1, 1)]), "^run-1 raw_ohlcv: no bar$"),
         (state("FAILED", error="the daemon broke\n"), "^the daemon broke$"),
         (state("CANCELED"), "^the backfill ended as CANCELED$"),
     ],

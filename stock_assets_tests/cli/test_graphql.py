@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
 def web() -> Iterator[_Server]:
     with _Server(("127.0.0.1", 0), _Handler) as web:
         web.asked = []
-        thread = threading.Thread(target=web.serve_forever)
+        thread = threading.Thread(target=web.serve_forever, args=(0.02,))
         thread.start()
         yield web
         web.shutdown()
@@ -50,7 +50,7 @@ def answer(web: _Server, data: object) -> None:
 
 
 def test_nobody_listens():
-    with pytest.raises(StockAssetsError, match="no Dagster web server answers at http://127.0.0.1:9 .*`make run`"):
+    with pytest.raises(StockAssetsError, match=r"no Dagster web server answers at http://127\.0\.0\.1:9 .*`make run`"):
         DagsterClient("http://127.0.0.1:9").is_ready()
 
 
@@ -83,7 +83,7 @@ def test_the_server_is_ready_once_the_assets_are_loaded(web, client, entries, re
 def test_assets_that_cannot_be_loaded_say_why(web, client):
     broken = {"loadStatus": "LOADED", "locationOrLoadError": {"__typename": "PythonError", "message": "no X\n"}}
     answer(web, {"workspaceOrError": {"locationEntries": [broken]}})
-    with pytest.raises(StockAssetsError, match="the assets could not be loaded: no X$"):
+    with pytest.raises(StockAssetsError, match=r"the assets could not be loaded: no X$"):
         client.is_ready()
 
 
@@ -123,12 +123,20 @@ def test_an_unknown_backfill_is_named(web, client):
         client.backfill("nope")
 
 
-def test_a_failure_is_its_innermost_cause(web, client):
-    wrapped = {
-        "message": "Error occurred",
-        "errorChain": [{"error": {"message": "middle"}}, {"error": {"message": "cause\n"}}],
-    }
-    plain = {"message": "alone", "errorChain": []}
-    events = [{}, {"stepKey": "labels", "error": wrapped}, {"stepKey": "universe", "error": plain}]
+def test_who_made_an_asset_last_and_who_is_about_to(web, client):
+    made = {"assetKey": {"path": ["labels"]}, "inProgressRunIds": ["b"], "latestMaterialization": {"runId": "a"}}
+    never = {"assetKey": {"path": ["universe"]}, "inProgressRunIds": [], "latestMaterialization": None}
+    answer(web, {"assetsLatestInfo": [made, never]})
+    assert client.latest_runs(["labels", "universe"]) == {"labels": ("a", {"b"}), "universe": (None, set())}
+    assert web.asked[0]["variables"] == {"keys": [{"path": ["labels"]}, {"path": ["universe"]}]}
+
+
+def test_a_failure_is_told_in_the_words_of_our_code(web, client):
+    chain = [{"error": {"message": "no session 2019-01-02\n"}}, {"error": {"message": "some library"}}]
+    events = [
+        {},
+        {"stepKey": "labels", "error": {"message": "Error occurred", "errorChain": chain}},
+        {"stepKey": "universe", "error": {"message": "alone", "errorChain": []}},
+    ]
     answer(web, {"logsForRun": {"events": events}})
-    assert client.failures("run") == ["labels: cause", "universe: alone"]
+    assert client.failures("run") == ["labels: no session 2019-01-02", "universe: alone"]

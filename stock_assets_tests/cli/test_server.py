@@ -5,12 +5,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from stock_assets.cli import server
 from stock_assets.cli.graphql import DagsterClient
@@ -95,16 +96,40 @@ def test_nothing_starts_on_a_busy_port(tmp_path, listener):
 
 
 def test_one_server_at_a_time_works_on_a_data_folder(tmp_path):
-    settings = read_settings(data_dir=tmp_path)
-    home = server.prepare_home(settings)
-    with (
-        server.sole_owner(home),
-        pytest.raises(StockAssetsError, match="another stock-assets run works on"),
-        server.sole_owner(home),
-    ):
-        pytest.fail("it must not get here")
+    home = server.prepare_home(read_settings(data_dir=tmp_path))
+    with server.sole_owner(home) as lock:
+        lock.write("4711")
+        lock.flush()
+        with pytest.raises(StockAssetsError, match=r"another .* works on .*process 4711"), server.sole_owner(home):
+            pytest.fail("it must not get here")
+        heir = subprocess.Popen(["sleep", "600"], pass_fds=(lock.fileno(),))
+    try:  # the owner was killed, and its server goes on
+        with pytest.raises(StockAssetsError, match="process 4711"), server.sole_owner(home):
+            pytest.fail("it must not get here")
+    finally:
+        heir.kill()
+        heir.wait()
     with server.sole_owner(home):
         pass
+
+
+def test_what_a_killed_server_left_under_way_blocks_nobody(tmp_path, monkeypatch):
+    home = server.prepare_home(read_settings(data_dir=tmp_path))
+    server.settle_interrupted_runs(home)  # nothing has run yet
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        pools = instance.event_log_storage
+        left = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+        done = create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS)
+        waiting = create_run_for_test(instance, status=dg.DagsterRunStatus.NOT_STARTED)
+        pools.initialize_concurrency_limit_to_default("duckdb")
+        assert pools.claim_concurrency_slot("duckdb", left.run_id, "daily_bars").is_claimed
+        assert not pools.claim_concurrency_slot("duckdb", waiting.run_id, "labels").is_claimed
+
+        server.settle_interrupted_runs(home)
+        statuses = [instance.get_run_by_id(run.run_id).status.value for run in (left, done, waiting)]
+        assert statuses == ["FAILURE", "SUCCESS", "NOT_STARTED"]
+        assert pools.claim_concurrency_slot("duckdb", waiting.run_id, "labels").is_claimed
 
 
 def test_a_server_that_ends_at_once_shows_the_end_of_its_log(tmp_path):
@@ -112,7 +137,7 @@ def test_a_server_that_ends_at_once_shows_the_end_of_its_log(tmp_path):
     log.write_text("\n".join(f"line {number}" for number in range(40)))
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     process.wait()
-    with pytest.raises(StockAssetsError, match="exit code 3; the end of dagster-dev.log:\nline 25\n") as caught:
+    with pytest.raises(StockAssetsError, match=r"exit code 3; the end of dagster-dev\.log:\nline 25\n") as caught:
         server.wait_until_ready(DagsterClient(f"http://{server.HOST}:9"), process, log)
     assert "line 24" not in str(caught.value)
 
@@ -144,7 +169,7 @@ def test_stopping_ends_what_ignores_the_polite_signal(tmp_path, monkeypatch):
     assert len(family) == 2
     server.stop(process)
     assert process.poll() is not None
-    assert not any(member.is_running() for member in family)
+    assert not server.still_running(family, 0)
 
 
 def test_stopping_ends_the_orphans_of_a_server_that_died(tmp_path, monkeypatch):
@@ -153,14 +178,4 @@ def test_stopping_ends_the_orphans_of_a_server_that_died(tmp_path, monkeypatch):
     process.kill()
     process.wait()
     server.stop(process)
-    deadline = time.monotonic() + 10
-    while (left := [member for member in family if alive(member)]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not left
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    assert not server.still_running(family, 10)

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,12 +21,13 @@ import psutil
 import pytest
 
 from stock_assets.cli.graphql import DagsterClient
-from stock_assets.settings import PREFIX, PROJECT_DIR, Settings, read_settings
+from stock_assets.cli.server import still_running
+from stock_assets.settings import PREFIX, PROJECT_DIR, Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.system.chain import DAILY_CHAIN, small_market
 
 T = TypeVar("T")
 
-DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
 #: What `stock-assets run` says last.
 COMPLETE = "Browse the graph at"
 MINUTES = 60.0
@@ -49,18 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 3 if "stopped" in names else 2 if "summary" in names else 1
 
     items.sort(key=stage)
-
-
-def small_market(data_dir: Path) -> Settings:
-    """Eight simulated tickers over a year and a half, the second year of them served by a model."""
-    return read_settings(
-        source="simulated",
-        data_dir=data_dir,
-        start=date(2018, 1, 2),
-        end=date(2019, 6, 28),
-        first_model_year=2019,
-        tickers=tuple(f"SIM{number:02d}" for number in range(1, 9)),
-    )
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -184,8 +172,7 @@ class Server:
         assert len(family) > 3, "a server, a daemon and a code server were expected"
         self.process.send_signal(number)
         assert self.process.wait(timeout=60) == 0
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not alive, f"still running: {alive}"
+        assert not still_running(family, 10)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", self.port))
@@ -213,8 +200,7 @@ def end_by_force(server: Server) -> None:
         return
     family = server.family()
     server.process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=30)
-    for member in alive:
+    for member in still_running(family, 30):
         member.kill()
     server.process.wait()
 

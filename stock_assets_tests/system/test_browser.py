@@ -8,11 +8,20 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from stock_assets.storage.warehouse import ROOMS
-from stock_assets_tests.system.conftest import DAILY_CHAIN, Server, eventually
+from stock_assets_tests.system.chain import DAILY_CHAIN
+from stock_assets_tests.system.conftest import Server, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
 #: Patience in milliseconds: two cores, shared with the backfill that goes on meanwhile.
 PATIENCE = 60_000
 DAY = "2019-03-14"

@@ -1,17 +1,20 @@
 """Eight runs at once on days that overlap, and somebody who reads meanwhile."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets_tests.system.conftest import DAILY_CHAIN, Server, stock_assets
+from stock_assets_tests.system.chain import DAILY_CHAIN
+from stock_assets_tests.system.conftest import Server, stock_assets
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
 RUNS = 8
 #: Sessions of every run, and between the first ones of two neighbours.
 LENGTH, STEP = 120, 30
+#: Seconds between two readers: starting one takes a processor for as long.
+READER_PAUSE = 2
 
 LAUNCH = """
 mutation Launch($params: [ExecutionParams!]!) {
@@ -46,19 +49,24 @@ def parameters(first: str, last: str) -> dict:
     }
 
 
+def launch(server: Server, ranges: list[tuple[str, str]]) -> list[str]:
+    """The ids of as many runs of the daily chain, launched at once."""
+    answer = server.client.ask(LAUNCH, {"params": [parameters(*days) for days in ranges]})
+    launched = answer["launchMultipleRuns"]["launchMultipleRunsResult"]
+    assert [result["__typename"] for result in launched] == ["LaunchRunSuccess"] * len(ranges)
+    return [result["run"]["runId"] for result in launched]
+
+
 def test_runs_at_once_all_succeed_and_a_reader_is_always_answered(server: Server):
     before = server.tables()
     days = [str(day) for day in server.settings.calendar.sessions]
     ranges = [(days[start], days[start + LENGTH - 1]) for start in range(0, RUNS * STEP, STEP)]
-    answer = server.client.ask(LAUNCH, {"params": [parameters(*days_of_run) for days_of_run in ranges]})
-    launched = answer["launchMultipleRuns"]["launchMultipleRunsResult"]
-    assert [result["__typename"] for result in launched] == ["LaunchRunSuccess"] * RUNS
-    run_ids = [result["run"]["runId"] for result in launched]
+    run_ids = launch(server, ranges)
 
     with ThreadPoolExecutor(1) as waiting:
         ends = waiting.submit(lambda: [server.finished(run_id) for run_id in run_ids])
         answers = []
-        while not answers or not ends.done():
+        while not answers or not wait([ends], timeout=READER_PAUSE).done:
             answers.append(stock_assets(server.settings, "query", "select count(*) as bars from daily_bars"))
     assert ends.result() == ["SUCCESS"] * RUNS
     bars = before["daily_bars"].height

@@ -1,0 +1,165 @@
+"""The command line: one line and exit code 2 for what a person can act on, and never a traceback."""
+
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stock_assets.cli import main as cli
+from stock_assets.evaluation.metrics import best_naive
+from stock_assets.model.baselines import NAIVE
+from stock_assets.storage.warehouse import Warehouse
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+@pytest.fixture
+def call(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:  # noqa: ARG001
+    """(exit code, standard output, standard error) of a command line."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["stock-assets", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def store(data_dir: Path) -> Warehouse:
+    warehouse = Warehouse(data_dir / "stock_assets.duckdb")
+    bars = pl.DataFrame({"ticker": ["SIM01", "SIM02"], "session": [date(2019, 1, 2)] * 2, "close": [10.0, None]})
+    warehouse.replace_sessions("daily_bars", [date(2019, 1, 2)], bars)
+    return warehouse
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("stock-assets: ") and text.count("\n") == 1
+
+
+@pytest.mark.usefixtures("store")
+def test_a_query_is_answered_as_a_table(call: Call):
+    code, said, complaint = call("query", "select ticker, close from daily_bars order by ticker")
+    assert (code, complaint) == (0, "")
+    rows = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in said.splitlines() if "SIM" in line]
+    assert rows == [["SIM01", "10.0"], ["SIM02", ""]]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_query_shows_brackets_as_they_are(call: Call):
+    _, said, _ = call("query", """select '[red]x[/]' as "[bold]name" """)
+    assert "[red]x[/]" in said
+    assert "[bold]name" in said
+
+
+@pytest.mark.usefixtures("store")
+def test_a_long_answer_says_that_it_is_cut(call: Call):
+    code, said, _ = call("query", "select * from range(201)")
+    assert code == 0
+    assert said.splitlines()[-1] == "200 of 201 rows shown"
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("selekt 1", "the query failed: Parser Error"),
+        ("select * from nothing", "the query failed: Catalog Error"),
+        ("delete from daily_bars", "the query failed: "),
+        ("select * from read_csv('/etc/passwd')", "the query failed: Permission Error"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_an_error_without_a_traceback(call: Call, statement: str, said: str):
+    code, answer, complaint = call("query", statement)
+    assert (code, answer) == (2, "")
+    assert complaint.startswith(f"stock-assets: {said}")
+    assert "Traceback" not in complaint
+
+
+def test_a_query_before_anything_was_made(call: Call, data_dir: Path):
+    code, _, complaint = call("query", "select 1")
+    assert code == 2
+    assert one_line(complaint)
+    assert f"no store at {data_dir / 'stock_assets.duckdb'} yet" in complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SOURCE", "bloomberg", "STOCK_ASSETS_SOURCE='bloomberg' is wrong"),
+        ("START", "[yesterday]", "STOCK_ASSETS_START='[yesterday]' is wrong"),
+        ("SAUCE", "yahoo", "STOCK_ASSETS_SAUCE is no setting"),
+    ],
+)
+@pytest.mark.parametrize("command", [("run",), ("query", "select 1")])
+def test_a_wrong_setting_stops_every_command(call: Call, monkeypatch, command, name, value, said):
+    monkeypatch.setenv(f"STOCK_ASSETS_{name}", value)
+    code, _, complaint = call(*command)
+    assert code == 2
+    assert one_line(complaint)
+    assert said in complaint
+
+
+def test_a_backfill_needs_a_server(call: Call):
+    code, _, complaint = call("backfill", "--start", "2018-01-02", "--end", "2018-01-05", "--port", "9")
+    assert code == 2
+    assert one_line(complaint)
+    assert "no Dagster web server answers at http://127.0.0.1:9" in complaint
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backfill", "--start", "2018-13-02", "--end", "2018-01-05"),
+        ("backfill", "--start", "2018-01-02"),
+        ("run", "--port", "0"),
+        ("fly",),
+    ],
+)
+def test_a_wrong_command_line_is_explained(call: Call, arguments):
+    code, _, complaint = call(*arguments)
+    assert code == 2
+    assert complaint.startswith("Usage: ")
+    assert "Traceback" not in complaint
+
+
+def scores(**log_losses: float) -> pl.DataFrame:
+    rows = [
+        {"model": model, "year": year, "log_loss": loss, "log_loss_low": loss - 0.01, "log_loss_high": loss + 0.01}
+        for model, loss in log_losses.items()
+        for year in (2019, None)
+    ]
+    return pl.DataFrame(rows).with_columns(accuracy=pl.lit(0.4))
+
+
+def test_the_score_stands_beside_the_best_naive_baseline():
+    table = scores(rnn=1.05, logistic=1.04, ticker_prior=1.076, class_prior=1.09)
+    line = cli.score_line(table)
+    assert "logistic log-loss 1.0400 [1.0300, 1.0500]" in line
+    assert line.endswith("best naive baseline ticker_prior log-loss 1.0760, accuracy 0.400")
+    naive = best_naive(table, NAIVE)
+    assert naive is not None
+    assert naive["model"] == "ticker_prior"
+
+
+@pytest.mark.usefixtures("store")
+def test_the_summary_names_every_table_and_copes_without_a_score(data_dir, capsys):
+    from stock_assets.settings import read_settings
+
+    cli.summarise(read_settings(data_dir=data_dir), 12.4)
+    said = capsys.readouterr().out
+    assert "12 s" in said
+    assert any("daily_bars" in line and "2" in line for line in said.splitlines())
+    assert "log-loss" not in said

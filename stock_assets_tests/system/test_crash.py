@@ -1,0 +1,129 @@
+"""A run that is killed leaves whole sessions or none, and the next one finishes the work."""
+
+import multiprocessing
+import random
+import shutil
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from polars.testing import assert_frame_equal
+
+from stock_assets_tests.system.chain import contents, materialize, small_market
+from stock_assets_tests.system.conftest import Server, eventually
+from stock_assets_tests.system.test_concurrency import launch
+
+#: A write of every kind; the pictures of the other assets would only take time.
+CHAIN = ("raw_ohlcv", "daily_bars", "stationary_features")
+KILLS = 20
+SEED = 20240229
+
+
+@pytest.fixture(scope="module")
+def forked() -> ForkServerContext:
+    """Processes that start with everything imported: importing it anew takes longer than the run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stock_assets_tests.system.chain"])
+    return context
+
+
+def begin(context: ForkServerContext, data_dir: Path, assets: tuple[str, ...]) -> ForkServerProcess:
+    """A process whose assets are about to begin."""
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=materialize, args=(data_dir, assets, theirs))
+    process.start()
+    theirs.close()
+    assert heard(ours) == "started"
+    return process
+
+
+def heard(connection: Connection) -> str:
+    assert connection.poll(60), "the process did not get as far as its assets"
+    said = connection.recv()
+    connection.close()
+    return said
+
+
+def finish(context: ForkServerContext, data_dir: Path, assets: tuple[str, ...]) -> float:
+    """Runs to the end; the seconds from the beginning of the assets."""
+    process = begin(context, data_dir, assets)
+    began = time.monotonic()
+    process.join(120)
+    assert process.exitcode == 0
+    return time.monotonic() - began
+
+
+def sizes(rows: pl.DataFrame) -> dict[object, int]:
+    return dict(rows.group_by("session").len().iter_rows())
+
+
+@pytest.mark.system
+@pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork processes"
+)
+def test_a_kill_at_any_moment_leaves_whole_sessions(forked: ForkServerContext, tmp_path: Path):
+    finish(forked, tmp_path / "empty", ("universe",))
+    shutil.copytree(tmp_path / "empty", tmp_path / "reference")
+    seconds = finish(forked, tmp_path / "reference", CHAIN)
+    reference = contents(small_market(tmp_path / "reference"), CHAIN)
+    assert list(reference) == list(CHAIN)
+    whole = {name: sizes(rows) for name, rows in reference.items()}
+
+    chance = random.Random(SEED)
+    killed, seen = 0, set()
+    for number in range(KILLS):
+        # every other kill hits a first run, the others a second one over what the first left
+        data_dir = tmp_path / f"store_{number // 2}"
+        if number % 2 == 0:
+            shutil.copytree(tmp_path / "empty", data_dir)
+        process = begin(forked, data_dir, CHAIN)
+        process.join(seconds * (number + chance.random()) / KILLS)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -9
+
+        found = contents(small_market(data_dir), CHAIN)
+        for name, rows in found.items():
+            assert sizes(rows).items() <= whole[name].items(), f"{name} after kill {number}"
+            assert not rows.select("session", "ticker").is_duplicated().any()
+        seen.add(tuple(found))
+    assert killed >= KILLS // 2, "the run was over before it could be killed"
+    assert len(seen) >= 3, f"every kill hit the same moment: {seen}"
+
+    for data_dir in (tmp_path / "store_1", tmp_path / f"store_{KILLS // 2 - 1}"):
+        finish(forked, data_dir, CHAIN)
+        finished = contents(small_market(data_dir), CHAIN)
+        for name, rows in reference.items():
+            assert_frame_equal(finished[name], rows)
+
+
+@pytest.mark.system
+@pytest.mark.xdist_group("system")
+def test_a_killed_run_is_reported_and_holds_up_nobody(server: Server):
+    """The out-of-memory killer takes a run process of the live server: the next run must not wait for its place."""
+    before = server.tables()
+    days = [str(day) for day in server.settings.calendar.sessions]
+    (killed,) = launch(server, [(days[0], days[-1])])
+
+    def workers() -> list[psutil.Process]:
+        """Whoever has opened the log of the run: its own process, once it is at work."""
+        found = []
+        for member in server.family():
+            try:
+                if "multiprocessing.spawn" in " ".join(member.cmdline()):
+                    found.append(member)
+            except psutil.NoSuchProcess:
+                continue
+        return found if server.run_status(killed) == "STARTED" else []
+
+    for worker in eventually("process of the run", workers, pause=0.05):
+        worker.kill()
+    assert server.finished(killed) == "FAILURE"
+    (following,) = launch(server, [(days[0], days[-1])])
+    assert server.finished(following) == "SUCCESS"
+    for name, rows in server.tables().items():
+        assert_frame_equal(rows, before[name], rel_tol=1e-9, abs_tol=1e-9)
