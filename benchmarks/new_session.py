@@ -37,7 +37,7 @@ class Arrival(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """From the launch to the end of the step that writes pca_components, the last one."""
+        """From the launch to the end of the step that writes pca_components, the last that predictions wait for."""
         return self.run.last_step - self.launch
 
     @property

@@ -71,6 +71,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=["daily_bars"],
         partitions=days,
         checks=checks.specs("indicators", _FINITE),
+        last=True,
     )
     def indicators_asset(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]

@@ -26,8 +26,12 @@ def table_asset(
     partitions: dg.PartitionsDefinition | None = None,
     checks: Sequence[dg.AssetCheckSpec] = (),
     kinds: Iterable[str] = ("polars",),
+    last: bool = False,
 ) -> Callable[[Callable[..., object]], dg.AssetsDefinition]:
-    """The decorator of an asset that is the DuckDB table of the same name, in the group of its room."""
+    """The decorator of an asset that is the DuckDB table of the same name, in the group of its room.
+
+    A run makes the `last` ones after all others that are ready: those that no prediction waits for.
+    """
     lineage = {
         column: [dg.TableColumnDep(asset_key=dg.AssetKey(source), column_name=name) for source, name in sources]
         for column, sources in LINEAGE.get(table, {}).items()
@@ -55,6 +59,7 @@ def table_asset(
             kinds={"duckdb", *kinds},
             owners=OWNERS,
             pool=DUCKDB_POOL,
+            op_tags={"dagster/priority": "-1"} if last else None,
             metadata=metadata,
         )
 

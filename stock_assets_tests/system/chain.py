@@ -12,7 +12,7 @@ import dagster as dg
 import duckdb  # noqa: F401
 import polars as pl
 
-from stock_assets.cli.server import prepare_home
+from stock_assets.cli.server import prepare_home, settle_interrupted_runs
 from stock_assets.definitions import build_definitions
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -38,7 +38,9 @@ def materialize(data_dir: Path, assets: tuple[str, ...], started: Connection | N
     Says so through `started` when the assets are about to begin, and leaves with exit code 1 when one fails.
     """
     settings = small_market(data_dir)
-    os.environ["DAGSTER_HOME"] = str(prepare_home(settings))
+    home = prepare_home(settings)
+    settle_interrupted_runs(home)  # as the server does when it starts: a killed run keeps its place in the pool
+    os.environ["DAGSTER_HOME"] = str(home)
     defs = build_definitions(settings)
     everything = [defs.resolve_assets_def(key) for key in defs.resolve_asset_graph().get_all_asset_keys()]
     days = settings.calendar.sessions
