@@ -247,7 +247,12 @@ def stages(measured: Measured) -> str:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--order", choices=("fresh", "pca"), default="fresh")
-    parser.add_argument("--stock-sessions", type=int, metavar="N", help="0 leaves the stock storage out (default: all)")
+    parser.add_argument(
+        "--stock-sessions",
+        type=int,
+        metavar="N",
+        help="the last N alone; 0 leaves the stock storage out (default: all)",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))

@@ -1,29 +1,41 @@
-"""Takes the picture of the asset graph in the README: python docs/screenshot.py http://127.0.0.1:3000"""
+"""Makes docs/asset_graph.png from a running server: python docs/screenshot.py [http://127.0.0.1:3000]"""
 
+import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
-SIZE = {"width": 1760, "height": 860}
+from stock_assets.storage.warehouse import ROOMS
+
+WIDTH, HEIGHT = 1900, 1060
+TARGET = Path(__file__).parent / "asset_graph.png"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
-def take(url: str, target: Path) -> None:
+def main(url: str) -> None:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport=SIZE)
-        page.goto(f"{url}/asset-groups")
-        page.get_by_text("evaluation").first.wait_for()
-        page.wait_for_timeout(2000)
-        page.mouse.click(SIZE["width"] * 0.7, SIZE["height"] * 0.8, button="right")
-        page.get_by_role("menuitem", name="Expand all groups").click()
-        page.wait_for_timeout(1500)
-        page.get_by_text("predictions").first.wait_for()
-        page.wait_for_timeout(4000)
-        page.screenshot(path=target)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.25, color_scheme="light", base_url=url
+        )
+        page.goto("/asset-groups")
+        graph = page.locator("foreignObject")
+        for room in dict.fromkeys(ROOMS.values()):
+            expect(graph.get_by_text(room, exact=True).first).to_be_visible(timeout=60_000)
+        page.get_by_text("Hide navigation").click()
+        page.keyboard.press("Alt+KeyE")  # expands every group
+        expect(graph.get_by_text("predictions").first).to_be_visible(timeout=60_000)
+        page.reload()  # fits what is expanded now
+        expect(graph.get_by_text("predictions").first).to_be_visible(timeout=60_000)
+        page.wait_for_load_state("networkidle")
+        search = page.locator(".CodeMirror").first.bounding_box()
+        assert search
+        left, top = search["x"] - 41, search["y"] - 20
+        clip = {"x": left, "y": top, "width": WIDTH - left, "height": HEIGHT - top}
+        page.screenshot(path=TARGET, clip=clip)
         browser.close()
 
 
 if __name__ == "__main__":
-    take(sys.argv[1], Path(__file__).parent / "asset_graph.png")
+    main(*(sys.argv[1:] or ["http://127.0.0.1:3000"]))

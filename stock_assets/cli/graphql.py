@@ -61,9 +61,10 @@ LOCATIONS = """
     locationOrLoadError { __typename ... on PythonError { message } } } } } }
 """
 
+#: In pages of at most 1,000 events, whatever is asked for.
 FAILURES = """
-query Failures($id: ID!) {
-  logsForRun(runId: $id, limit: 100000) { ... on EventConnection { events {
+query Failures($id: ID!, $after: String) {
+  logsForRun(runId: $id, afterCursor: $after) { ... on EventConnection { cursor hasMore events {
     ... on ExecutionStepFailureEvent { stepKey error { message errorChain { error { message } } } }
   } } }
 }"""
@@ -148,10 +149,13 @@ class DagsterClient:
 
     def failures(self, run_id: str) -> list[str]:
         """'step: message' of every step of the run that failed, with what our code said."""
-        said = []
-        for event in self.ask(FAILURES, {"id": run_id})["logsForRun"].get("events", []):
-            if error := event.get("error"):
-                chain = error.get("errorChain") or []
-                message = (chain[0]["error"] if chain else error)["message"].strip()
-                said.append(f"{event['stepKey']}: {message}")
+        said: list[str] = []
+        page: dict[str, Any] = {"cursor": None, "hasMore": True}
+        while page.get("hasMore"):
+            page = self.ask(FAILURES, {"id": run_id, "after": page["cursor"]})["logsForRun"]
+            for event in page.get("events", []):
+                if error := event.get("error"):
+                    chain = error.get("errorChain") or []
+                    message = (chain[0]["error"] if chain else error)["message"].strip()
+                    said.append(f"{event['stepKey']}: {message}")
         return said

@@ -4,7 +4,7 @@ The asset that writes the rows reports its own checks, on exactly the sessions i
 what stands downstream in the same run; a warning is for a person to look at.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import polars as pl
@@ -110,7 +110,7 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.Ass
     return results
 
 
-def finite_result(table: str, frame: pl.DataFrame, columns: list[str]) -> dg.AssetCheckResult:
+def finite_result(table: str, frame: pl.DataFrame, columns: Sequence[str]) -> dg.AssetCheckResult:
     """Blocks where a number of `frame` is null, NaN or infinite, and names the ticker, session and column."""
     bad = pl.concat(
         [

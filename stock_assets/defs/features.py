@@ -1,5 +1,6 @@
 """The features group: indicators, stationary inputs, labels and principal components, all from `daily_bars`."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 
@@ -50,17 +51,12 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         return warehouse.read("daily_bars", first, last), list(calendar.between(first, last))
 
     def store_daily(
-        context: dg.AssetExecutionContext,
-        warehouse: Warehouse,
-        table: str,
-        rows: pl.DataFrame,
-        columns: list[str],
-    ) -> tuple[pl.DataFrame, list[date], dg.AssetCheckResult]:
-        sessions = chosen_sessions(context)
+        warehouse: Warehouse, table: str, sessions: list[date], rows: pl.DataFrame, columns: Sequence[str]
+    ) -> tuple[pl.DataFrame, dg.AssetCheckResult]:
+        """(the rows that were written, whether every number of them is finite)"""
         rows = rows.filter(pl.col("session").is_in(sessions))
-        finite = checks.finite_result(table, rows, columns)
         warehouse.replace_sessions(table, sessions, rows)
-        return rows, sessions, finite
+        return rows, checks.finite_result(table, rows, columns)
 
     @table_asset(
         "indicators",
@@ -79,7 +75,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         sessions = chosen_sessions(context)
         bars, known = bars_with_lookback(warehouse, sessions, "indicators")
         rows = indicators.indicators(bars, sessions[0], known)
-        rows, sessions, finite = store_daily(context, warehouse, "indicators", rows, list(indicators.INDICATORS))
+        rows, finite = store_daily(warehouse, "indicators", sessions, rows, indicators.INDICATORS)
         return report_sessions(context, rows, sessions, [finite], sample_chart(warehouse, sessions[-1], settings))
 
     @table_asset(
@@ -98,9 +94,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         sessions = chosen_sessions(context)
         bars, known = bars_with_lookback(warehouse, sessions, "stationary_features")
         rows = stationary.stationary_features(bars, sessions[0], known)
-        rows, sessions, finite = store_daily(
-            context, warehouse, "stationary_features", rows, list(stationary.STATIONARY)
-        )
+        rows, finite = store_daily(warehouse, "stationary_features", sessions, rows, stationary.STATIONARY)
         return report_sessions(context, rows, sessions, [finite])
 
     @table_asset(
@@ -221,7 +215,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         features = read_sessions(warehouse, "stationary_features", sessions)
         rows = components.transform(model, features)
         names = [name for name in rows.columns if name.startswith("pc_")]
-        rows, sessions, finite = store_daily(context, warehouse, "pca_components", rows, names)
+        rows, finite = store_daily(warehouse, "pca_components", sessions, rows, names)
         # a tenth of a million rows tells the share as well as ten years do
         sample = features.gather_every(features.height // SAMPLE_ROWS + 1)
         explained = components.explained_out_of_sample(model, sample) if sample.height else None

@@ -1,5 +1,6 @@
 """What a backfill is asked to make, and what is told of it."""
 
+import io
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -245,17 +246,10 @@ def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch)
         state("REQUESTED", run("SUCCESS", *days), statuses=behind),
     )
     client.latest = {"raw_ohlcv": ("run-1", set())}  # its rows are there before the run is over
-    console = Console(record=True, width=100, file=_Null())
+    console = Console(record=True, width=100, file=io.StringIO())
     backfill.follow(client, "abcdefgh", KEYS, console)  # pyright: ignore[reportArgumentType]
     assert "5/5" in console.export_text()
     assert len(client.left) == 1
-
-
-class _Null:
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -270,4 +264,4 @@ class _Null:
 def test_a_backfill_that_did_not_succeed_says_why(last, said):
     client = FakeClient(last, failures=["raw_ohlcv: no bar", "daily_bars: a second one"])
     with pytest.raises(StockAssetsError, match=said):
-        backfill.follow(client, "abcdefgh", KEYS, Console(file=_Null()))  # pyright: ignore[reportArgumentType]
+        backfill.follow(client, "abcdefgh", KEYS, Console(file=io.StringIO()))  # pyright: ignore[reportArgumentType]

@@ -13,6 +13,7 @@ from stock_assets.errors import StockAssetsError
 
 class _Server(ThreadingHTTPServer):
     answer: tuple[int, str] = (200, "{}")
+    answers: list[tuple[int, str]]  # these come first
     asked: list[dict]
 
 
@@ -21,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        status, body = self.server.answer
+        status, body = self.server.answers.pop(0) if self.server.answers else self.server.answer
         self.send_response(status)
         self.end_headers()
         self.wfile.write(body.encode())
@@ -32,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def web() -> Iterator[_Server]:
     with _Server(("127.0.0.1", 0), _Handler) as web:
-        web.asked = []
+        web.asked, web.answers = [], []
         thread = threading.Thread(target=web.serve_forever, args=(0.02,))
         thread.start()
         yield web
@@ -138,5 +139,8 @@ def test_a_failure_is_told_in_the_words_of_our_code(web, client):
         {"stepKey": "labels", "error": {"message": "Error occurred", "errorChain": chain}},
         {"stepKey": "universe", "error": {"message": "alone", "errorChain": []}},
     ]
-    answer(web, {"logsForRun": {"events": events}})
+    first = {"data": {"logsForRun": {"cursor": "1000", "hasMore": True, "events": [{}] * 1000}}}
+    web.answers = [(200, json.dumps(first))]
+    answer(web, {"logsForRun": {"cursor": "1003", "hasMore": False, "events": events}})
     assert client.failures("run") == ["labels: no session 2019-01-02", "universe: alone"]
+    assert [asked["variables"]["after"] for asked in web.asked] == [None, "1000"]

@@ -177,6 +177,16 @@ class Server:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", self.port))
 
+    def end_by_force(self) -> None:
+        """For the end of a failed test: nothing of ours stays behind."""
+        if self.process.poll() is not None:
+            return
+        family = self.family()
+        self.process.send_signal(signal.SIGTERM)
+        for member in still_running(family, 30):
+            member.kill()
+        self.process.wait()
+
 
 def start(settings: Settings, port: int) -> Server:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -194,15 +204,9 @@ def start(settings: Settings, port: int) -> Server:
     return Server(settings, port, output, process)
 
 
-def end_by_force(server: Server) -> None:
-    """For the end of a failed test: nothing of ours stays behind."""
-    if server.process.poll() is not None:
-        return
-    family = server.family()
-    server.process.send_signal(signal.SIGTERM)
-    for member in still_running(family, 30):
-        member.kill()
-    server.process.wait()
+@pytest.fixture
+def unused_port() -> int:
+    return free_port()
 
 
 @pytest.fixture(scope="session")
@@ -221,7 +225,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert server.warehouse.sessions("indicators") >= sessions
         yield server
     finally:
-        end_by_force(server)
+        server.end_by_force()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,17 @@
 """A run that is killed leaves whole sessions or none, and the next one finishes the work."""
 
 import multiprocessing
+import os
 import random
+import re
 import shutil
+import signal
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import polars as pl
-import psutil
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -21,6 +23,14 @@ from stock_assets_tests.system.test_concurrency import launch
 CHAIN = ("raw_ohlcv", "daily_bars", "stationary_features")
 KILLS = 20
 SEED = 20240229
+
+
+MESSAGES = """
+query Messages($id: ID!, $after: String) {
+  logsForRun(runId: $id, afterCursor: $after) { ... on EventConnection {
+    cursor hasMore events { ... on EngineEvent { message } }
+  } }
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +119,16 @@ def test_a_killed_run_is_reported_and_holds_up_nobody(server: Server):
     days = [str(day) for day in server.settings.calendar.sessions]
     (killed,) = launch(server, [(days[0], days[-1])])
 
-    def workers() -> list[psutil.Process]:
-        """Whoever has opened the log of the run: its own process, once it is at work."""
-        found = []
-        for member in server.family():
-            try:
-                if "multiprocessing.spawn" in " ".join(member.cmdline()):
-                    found.append(member)
-            except psutil.NoSuchProcess:
-                continue
-        return found if server.run_status(killed) == "STARTED" else []
+    page = {"cursor": None}
 
-    for worker in eventually("process of the run", workers, pause=0.05):
-        worker.kill()
+    def process_of_the_run() -> int | None:
+        asked = {"id": killed, "after": page["cursor"]}
+        page.update(server.client.ask(MESSAGES, asked)["logsForRun"])
+        said = " ".join(event.get("message", "") for event in page["events"])
+        pid = re.search(r"Executing steps in process \(pid: (\d+)\)", said)
+        return int(pid[1]) if pid else None
+
+    os.kill(eventually("process of the run", process_of_the_run, pause=0.05), signal.SIGKILL)
     assert server.finished(killed) == "FAILURE"
     (following,) = launch(server, [(days[0], days[-1])])
     assert server.finished(following) == "SUCCESS"

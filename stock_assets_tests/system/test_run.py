@@ -1,0 +1,96 @@
+"""`make run` as a stranger meets it: it says what it made and how good it is, and it ends without a trace."""
+
+import re
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+from stock_assets.storage.warehouse import ROOMS
+from stock_assets_tests.system.chain import small_market
+from stock_assets_tests.system.conftest import COMPLETE, Server, start, stock_assets
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+
+
+def test_a_busy_port_is_one_clear_line(server: Server, tmp_path):
+    other = small_market(tmp_path / "other")
+    refused = stock_assets(other, "run", "--port", str(server.port))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"stock-assets: port {server.port} is busy: another program listens on it")
+    assert refused.stderr.count("\n") == 1
+    assert not other.data_dir.exists()
+
+
+def test_two_servers_never_share_a_data_folder(server: Server, unused_port: int):
+    refused = stock_assets(server.settings, "run", "--port", str(unused_port))
+    assert refused.returncode == 2
+    assert "another stock-assets run works on" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_backfill_from_the_shell_shows_its_progress(server: Server):
+    before = server.tables()
+    finished = stock_assets(
+        server.settings,
+        *("backfill", "--start", "2018-03-01", "--end", "2018-03-30"),
+        *("--assets", "raw_ohlcv,daily_bars", "--port", str(server.port)),
+    )
+    assert finished.returncode == 0, finished.stderr
+    for asset in ("raw_ohlcv", "daily_bars"):
+        assert re.search(rf"{asset} +\S+ +21/21", finished.stdout), finished.stdout
+    assert re.search(r"done in \d+ s", finished.stdout)
+    for name, rows in server.tables().items():
+        assert rows.equals(before[name]), name
+
+
+def test_the_summary_says_what_there_is_and_how_good_it_is(server: Server, summary: str):
+    counts = dict(re.findall(r"│ (\w+) +│ ([\d,]+) +│", summary))
+    assert list(counts) == list(ROOMS)
+    assert all(int(count.replace(",", "")) > 0 for count in counts.values())
+    assert re.search(r"^ +\d+ s +$", summary, re.MULTILINE)
+    score = re.search(
+        r"(\w+) log-loss (\d\.\d{4}) \[\d\.\d{4}, \d\.\d{4}\], accuracy 0\.\d{3}; "
+        r"best naive baseline (\w+) log-loss (\d\.\d{4}), accuracy 0\.\d{3}",
+        summary,
+    )
+    assert score, summary
+    assert score[1] in ("rnn", "logistic")
+    assert score[3] in ("class_prior", "ticker_prior")
+    assert f"Browse the graph at {server.url}/asset-groups" in summary
+    assert "SIMULATED" in summary
+    assert "not complete" not in summary
+    assert "Traceback" not in summary
+
+
+@dataclass
+class Stopped:
+    """What was known of the server before Ctrl-C ended it."""
+
+    server: Server
+    run_ids: set[str]
+
+
+@pytest.fixture(scope="module")
+def stopped(server: Server, summary: str) -> Stopped:  # noqa: ARG001
+    run_ids = {run["id"] for run in server.runs()}
+    server.stop(signal.SIGINT)
+    return Stopped(server, run_ids)
+
+
+def test_ctrl_c_ends_everything(stopped: Stopped):
+    assert stopped.server.said().rstrip().endswith("stopped")
+    assert "Traceback" not in stopped.server.said()
+
+
+def test_a_second_start_makes_nothing_anew_and_sigterm_ends_it(stopped: Stopped):
+    again = start(stopped.server.settings, stopped.server.port)
+    try:
+        said = again.wait_until_it_says(COMPLETE, 180)
+        assert "everything is materialized already" in said
+        assert "log-loss" in said
+        assert {run["id"] for run in again.runs()} == stopped.run_ids
+        again.stop(signal.SIGTERM)
+        assert again.said().rstrip().endswith("stopped")
+    finally:
+        again.end_by_force()
