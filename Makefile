@@ -27,7 +27,8 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/dg check defs
+	@mkdir -p .venv/dagster_home
+	VIRTUAL_ENV=$(CURDIR)/.venv DAGSTER_HOME=$(CURDIR)/.venv/dagster_home $(BIN)/dg check defs
 
 check-real: install
 	$(BIN)/pytest -n 2 --dist loadgroup -m real_data

@@ -18,6 +18,8 @@ from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
+#: A write of every kind; the picture on `indicators` takes longer than all of them.
+WRITERS = ("raw_ohlcv", "daily_bars", "stationary_features")
 
 
 def small_market(data_dir: Path) -> Settings:

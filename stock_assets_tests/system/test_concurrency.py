@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets_tests.system.chain import DAILY_CHAIN
+from stock_assets_tests.system.chain import WRITERS as ASSETS
 from stock_assets_tests.system.conftest import Server, stock_assets
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
@@ -30,7 +30,7 @@ mutation Launch($params: [ExecutionParams!]!) {
 
 
 def parameters(first: str, last: str) -> dict:
-    """One run of the daily chain over a range, as the UI asks for it."""
+    """One run of `ASSETS` over a range, as the UI asks for it."""
     return {
         "mode": "default",
         "runConfigData": "{}",
@@ -38,7 +38,7 @@ def parameters(first: str, last: str) -> dict:
             "repositoryLocationName": "stock_assets",
             "repositoryName": "__repository__",
             "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": [asset]} for asset in DAILY_CHAIN],
+            "assetSelection": [{"path": [asset]} for asset in ASSETS],
         },
         "executionMetadata": {
             "tags": [
@@ -50,7 +50,7 @@ def parameters(first: str, last: str) -> dict:
 
 
 def launch(server: Server, ranges: list[tuple[str, str]]) -> list[str]:
-    """The ids of as many runs of the daily chain, launched at once."""
+    """The ids of as many runs of `ASSETS`, launched at once."""
     answer = server.client.ask(LAUNCH, {"params": [parameters(*days) for days in ranges]})
     launched = answer["launchMultipleRuns"]["launchMultipleRunsResult"]
     assert [result["__typename"] for result in launched] == ["LaunchRunSuccess"] * len(ranges)

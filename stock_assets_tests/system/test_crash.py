@@ -15,12 +15,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets_tests.system.chain import contents, materialize, small_market
+from stock_assets_tests.system.chain import WRITERS, contents, materialize, small_market
 from stock_assets_tests.system.conftest import Server, eventually
 from stock_assets_tests.system.test_concurrency import launch
 
-#: A write of every kind; the pictures of the other assets would only take time.
-CHAIN = ("raw_ohlcv", "daily_bars", "stationary_features")
 KILLS = 20
 SEED = 20240229
 
@@ -78,9 +76,9 @@ def sizes(rows: pl.DataFrame) -> dict[object, int]:
 def test_a_kill_at_any_moment_leaves_whole_sessions(forked: ForkServerContext, tmp_path: Path):
     finish(forked, tmp_path / "empty", ("universe",))
     shutil.copytree(tmp_path / "empty", tmp_path / "reference")
-    seconds = finish(forked, tmp_path / "reference", CHAIN)
-    reference = contents(small_market(tmp_path / "reference"), CHAIN)
-    assert list(reference) == list(CHAIN)
+    seconds = finish(forked, tmp_path / "reference", WRITERS)
+    reference = contents(small_market(tmp_path / "reference"), WRITERS)
+    assert list(reference) == list(WRITERS)
     whole = {name: sizes(rows) for name, rows in reference.items()}
 
     chance = random.Random(SEED)
@@ -90,13 +88,13 @@ def test_a_kill_at_any_moment_leaves_whole_sessions(forked: ForkServerContext, t
         data_dir = tmp_path / f"store_{number // 2}"
         if number % 2 == 0:
             shutil.copytree(tmp_path / "empty", data_dir)
-        process = begin(forked, data_dir, CHAIN)
+        process = begin(forked, data_dir, WRITERS)
         process.join(seconds * (number + chance.random()) / KILLS)
         process.kill()
         process.join()
         killed += process.exitcode == -9
 
-        found = contents(small_market(data_dir), CHAIN)
+        found = contents(small_market(data_dir), WRITERS)
         for name, rows in found.items():
             assert sizes(rows).items() <= whole[name].items(), f"{name} after kill {number}"
             assert not rows.select("session", "ticker").is_duplicated().any()
@@ -105,8 +103,8 @@ def test_a_kill_at_any_moment_leaves_whole_sessions(forked: ForkServerContext, t
     assert len(seen) >= 3, f"every kill hit the same moment: {seen}"
 
     for data_dir in (tmp_path / "store_1", tmp_path / f"store_{KILLS // 2 - 1}"):
-        finish(forked, data_dir, CHAIN)
-        finished = contents(small_market(data_dir), CHAIN)
+        finish(forked, data_dir, WRITERS)
+        finished = contents(small_market(data_dir), WRITERS)
         for name, rows in reference.items():
             assert_frame_equal(finished[name], rows)
 
