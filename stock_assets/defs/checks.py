@@ -14,7 +14,7 @@ from stock_assets.market import quality
 
 #: A check that finds more than this share of a session's tickers wrong has found the vendor wrong.
 SYSTEMATIC = 0.10
-OFFENDERS_SHOWN = 20
+OFFENDERS_SHOWN, OFFENDERS_NAMED = 20, 600
 
 DAILY_BAR_CHECKS = {
     "unique_bars": "one bar per (ticker, session)",
@@ -57,9 +57,9 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     """Who it is, at a glance and as a table."""
     key = "ticker" if "ticker" in offenders.columns else offenders.columns[0]
     names = offenders[key].unique(maintain_order=True).cast(pl.String).to_list()
-    more = f" and {len(names) - OFFENDERS_SHOWN} more" if len(names) > OFFENDERS_SHOWN else ""
+    more = f" and {len(names) - OFFENDERS_NAMED} more" if len(names) > OFFENDERS_NAMED else ""
     return {
-        "named": dg.MetadataValue.text(", ".join(names[:OFFENDERS_SHOWN]) + more),
+        "named": dg.MetadataValue.text(", ".join(names[:OFFENDERS_NAMED]) + more),
         "sample": dg.MetadataValue.md(markdown_table(offenders.head(OFFENDERS_SHOWN))),
     }
 
