@@ -32,18 +32,12 @@ def table_asset(
 
     A run makes the `last` ones after all others that are ready: those that no prediction waits for.
     """
-    lineage = {
-        column: [dg.TableColumnDep(asset_key=dg.AssetKey(source), column_name=name) for source, name in sources]
-        for column, sources in LINEAGE.get(table, {}).items()
-    }
     metadata: dict[str, object] = {
         "dagster/table_name": f"{ROOMS[table]}.{table}",
         "dagster/column_schema": dg.TableSchema(
             [dg.TableColumn(name, kind, description=text) for name, (kind, text) in COLUMNS[table].items()]
         ),
     }
-    if lineage:
-        metadata["dagster/column_lineage"] = dg.TableColumnLineage(lineage)
     with warnings.catch_warnings():
         # backfill_policy is in beta since 2023; constraints.txt pins the version this was tried with
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -89,10 +83,27 @@ def report_sessions(
         "last_session": str(sessions[-1]),
         "rows_in_run": frame.height,
         "preview": preview(frame.filter(pl.col("session") == sessions[-1])),
+        **column_lineage(context.asset_key.to_user_string()),
         **(about_last or {}),
     }
     _add_partition_metadata(context, about)
     return dg.MaterializeResult(check_results=list(checks))
+
+
+def column_lineage(table: str) -> dict[str, dg.MetadataValue]:
+    """Which columns the columns of `table` are made of; the UI reads it from the last materialization alone."""
+    if table not in LINEAGE:
+        return {}
+    return {
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(
+            dg.TableColumnLineage(
+                {
+                    column: [dg.TableColumnDep(dg.AssetKey(parent), name) for parent, name in parents]
+                    for column, parents in LINEAGE[table].items()
+                }
+            )
+        )
+    }
 
 
 def _add_partition_metadata(
