@@ -32,8 +32,7 @@ def main(url: str) -> None:
         search = page.locator(".CodeMirror").first.bounding_box()
         assert search
         left, top = search["x"] - 41, search["y"] - 20
-        clip = {"x": left, "y": top, "width": WIDTH - left, "height": HEIGHT - top}
-        page.screenshot(path=TARGET, clip=clip)
+        page.screenshot(path=TARGET, clip={"x": left, "y": top, "width": WIDTH - left, "height": HEIGHT - top})
         browser.close()
 
 

@@ -39,14 +39,16 @@ query Runs($filter: RunsFilter) {
 }"""
 
 
+#: What a test waits for, in the order in which it comes; the server is stopped last.
+STAGES = ("server", "meanwhile", "summary", "stopped")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts what waits for the whole graph behind what does not, and what stops the server last."""
+    """Puts what has to wait behind what has not."""
 
     def stage(item: pytest.Item) -> int:
-        if "system" not in item.keywords:
-            return 0
-        names = getattr(item, "fixturenames", ())
-        return 3 if "stopped" in names else 2 if "summary" in names else 1
+        names = getattr(item, "fixturenames", ()) if item.get_closest_marker("system") else ()
+        return max((place for place, name in enumerate(STAGES) if name in names), default=-1)
 
     items.sort(key=stage)
 
@@ -232,6 +234,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def summary(server: Server) -> str:
     """What `stock-assets run` said until the whole graph was there."""
     return server.wait_until_it_says(COMPLETE, 8 * MINUTES)
+
+
+@pytest.fixture(scope="session")
+def memory() -> dict:
+    """What one test began and another one looks at later."""
+    return {}
+
+
+@pytest.fixture
+def meanwhile() -> None:
+    """For the end of what a test began: the daemon takes up to a minute, in which others run."""
 
 
 @pytest.fixture(scope="session")

@@ -29,21 +29,6 @@ def test_two_servers_never_share_a_data_folder(server: Server, unused_port: int)
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_backfill_from_the_shell_shows_its_progress(server: Server):
-    before = server.tables()
-    finished = stock_assets(
-        server.settings,
-        *("backfill", "--start", "2018-03-01", "--end", "2018-03-30"),
-        *("--assets", "raw_ohlcv,daily_bars", "--port", str(server.port)),
-    )
-    assert finished.returncode == 0, finished.stderr
-    for asset in ("raw_ohlcv", "daily_bars"):
-        assert re.search(rf"{asset} +\S+ +21/21", finished.stdout), finished.stdout
-    assert re.search(r"done in \d+ s", finished.stdout)
-    for name, rows in server.tables().items():
-        assert rows.equals(before[name]), name
-
-
 def test_the_summary_says_what_there_is_and_how_good_it_is(server: Server, summary: str):
     counts = dict(re.findall(r"│ (\w+) +│ ([\d,]+) +│", summary))
     assert list(counts) == list(ROOMS)
