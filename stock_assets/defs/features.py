@@ -81,8 +81,9 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @table_asset(
         "stationary_features",
         description=(
-            "The scale-free inputs of the models: normalised indicators, volatilities, volume, beta and ranks within "
-            "the session. Every column is the same for a share before and after a split." + note
+            "The scale-free inputs of the models: normalised indicators, volatilities, volume, beta, ranks within the "
+            "session, the volatility of the market and of each ticker's peers, past earnings days replayed. Every "
+            "column is the same for a share before and after a split." + note
         ),
         deps=["daily_bars"],
         partitions=days,
@@ -151,8 +152,9 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @table_asset(
         "pca_model",
         description=(
-            "Scaler and principal components that hold 95 % of the variance, fitted on the sessions before "
-            f"{settings.model_start_year}, the first model year, and on nothing later. Refitted only on purpose." + note
+            "Scaler and principal components that hold 95 % of the variance of the classic indicators, fitted on the "
+            f"sessions before {settings.model_start_year}, the first model year, and on nothing later. Refitted only "
+            "on purpose." + note
         ),
         deps=["stationary_features"],
         kinds=("scikitlearn",),
@@ -165,7 +167,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         warehouse.require(MADE_BEFORE_PCA, window, "pca_model", "the fit window")
         model = components.fit_pca(
             trusted(warehouse, warehouse.read("stationary_features", window[0], fit_through)),
-            stationary.STATIONARY,
+            stationary.CLASSIC,
             fit_through=fit_through,
         )
         table = components.to_frame(model)

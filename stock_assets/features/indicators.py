@@ -57,7 +57,8 @@ def indicators(bars: pl.DataFrame, first: date | None = None, sessions: Iterable
     columns = [name if name.startswith("rsi") else pl.col(name) * to_price for name in INDICATORS]
     return by_session(
         histories(bars, ["close"], sessions),
-        lambda rows: with_indicators(rows).select("ticker", "session", *columns),
+        with_indicators,
+        ["ticker", "session", *columns],
         FIRST_BAR,
         first,
     )

@@ -108,23 +108,24 @@ def _missed(rows: pl.DataFrame) -> np.ndarray:
 
 
 def by_session(
-    rows: pl.DataFrame, compute: Callable[[pl.DataFrame], pl.DataFrame], min_bar: int, first: date | None
+    rows: pl.DataFrame,
+    compute: Callable[[pl.DataFrame], pl.DataFrame],
+    columns: Sequence[str | pl.Expr],
+    min_bar: int,
+    first: date | None,
 ) -> pl.DataFrame:
-    """`compute` on whole histories of `rows`, some at a time, put together in order of session and ticker.
+    """`columns` of `compute` on whole histories of `rows`, some at a time, in order of session and ticker.
 
-    Of its rows, one for one those given, there remain those from their history's `min_bar`-th bar on with
+    `compute` keeps session, bar and enough. There remain the rows from their history's `min_bar`-th bar on with
     enough history, at or after `first`.
     """
     # the hundred columns that the features need on their way would take gigabytes for a whole market at once
     begins = np.flatnonzero(rows["bar"].to_numpy() == 1)
     parts = begins[np.diff(begins // _PART_ROWS, prepend=-1) > 0].tolist() or [0]
-    wanted = (pl.col("bar") >= min_bar) & pl.col("enough")
-    if first is not None:
-        wanted &= pl.col("session") >= first
-
-    def computed(begin: int, end: int) -> pl.DataFrame:
-        part = rows.slice(begin, end - begin)
-        return compute(part).filter(part.select(wanted).to_series())
-
+    wanted = (pl.col("bar") >= min_bar) & pl.col("enough") & (pl.col("session") >= (first or date.min))
     ends = [*parts[1:], rows.height]
-    return pl.concat(map(computed, parts, ends)).sort("session", maintain_order=True)
+    made = [
+        compute(rows.slice(begin, end - begin)).filter(wanted).select(columns)
+        for begin, end in zip(parts, ends, strict=True)
+    ]
+    return pl.concat(made).sort("session", maintain_order=True)

@@ -1,19 +1,21 @@
 """Scale-free inputs of the models: none depends on the unit of a price, on a split, on the level of an index.
 
-Every column has bounds and is cut there, so that one absurd return cannot explode a window: daily log returns
-and ranges are cut at ±1 before any mean, the rest at the bounds of `FEATURES`. Windows count the ticker's own
-bars. Volatilities are ½ ln(mean daily variance + 1e-5), daily and not annualised; the 1e-5 keeps a frozen
-quote finite (about 0.3 % a day). O, H, L, C are the day's prices, r the log of 1 + total return, m the
+Most columns say what a ticker's own bars say; those of the market, the peers, the ranks and past events compare it
+with others or with its own past. Every column has bounds and is cut there, so that one absurd return cannot explode
+a window: daily log returns and ranges are cut at ±1 before any mean, the rest at the bounds of `FEATURES`. Windows
+count the ticker's own bars. Volatilities are ½ ln(mean daily variance + 1e-5), daily and not annualised; the 1e-5
+keeps a frozen quote finite (about 0.3 % a day). O, H, L, C are the day's prices, r the log of 1 + total return, m the
 market's r, p the total-return index of `indicators`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from math import log
 
 import polars as pl
 
+from stock_assets.features import events, peers
 from stock_assets.features.indicators import with_indicators
 from stock_assets.features.lookback import by_session, histories, refuse
 
@@ -42,6 +44,11 @@ _ESTIMATORS = {
 }
 _WINDOWS = (5, 22, 66)
 _RETURNS = (1, 2, 5, 10, 21, 63)
+_TOTAL = "gap² + ½ Garman-Klass + ½ Parkinson"
+_TOTAL_WINDOWS = (2, 5, 10, 22, 66, 132, 250)
+# the slowest weighs what lies LOOKBACK_SESSIONS back at less than 1e-13
+_HALF_LIVES = ("1.5", "4", "10", "20")
+_MARKET = (1, 5, 22, 66)
 # the other three differences are sums of these
 _MACDS = ("5_10", "10_25", "25_50")
 
@@ -78,6 +85,41 @@ FEATURES: dict[str, Feature] = (
     }
 )
 
+#: The inputs of `pca_model`: what the classic indicators say.
+CLASSIC: tuple[str, ...] = tuple(FEATURES)
+
+FEATURES |= (
+    {
+        f"vol_total_{k}": _volatility(f"{_TOTAL}, over {k} bars{' or the 67 and more there are' if k > 66 else ''}")
+        for k in _TOTAL_WINDOWS
+    }
+    | {f"vol_total_ewm_{h}": _volatility(f"{_TOTAL}, exponential with a half-life of {h} bars") for h in _HALF_LIVES}
+    | {
+        f"vol_log_{k}": Feature(f"Mean of vol_total_1 over {k} bars (HAR in logs, Corsi 2009)", -6.0, 1.0)
+        for k in (5, 22, 66)
+    }
+    | {f"vol_gap_{k}": _volatility(f"gap², over {k} bars") for k in (5, 66)}
+    | {
+        "semivariance_22": Feature(
+            "½ ln of downside over upside variance over 22 bars (Barndorff-Nielsen, Kinnebrock & Shephard 2010)",
+            -3.0,
+            3.0,
+        ),
+        "max_abs_return_5": Feature("Largest |r| over 5 bars", 0.0, 1.0),
+        "max_abs_return_66": Feature("Largest |r| over 66 bars", 0.0, 1.0),
+        "momentum_250_21": Feature(
+            "Sum of r from 250 to 21 bars ago (Jegadeesh & Titman 1993), or from the oldest", -3.0, 3.0
+        ),
+    }
+    | {f"market_vol_{k}": Feature(f"Mean of vol_total_{k} over the session's tickers", -6.0, 1.0) for k in _MARKET}
+    | {"market_dispersion": Feature("Standard deviation of r, cut at ±0.2, over the session's tickers", 0.0, 0.2)}
+    | {
+        name: Feature(text, -4.0, 4.0) if "vol" in name else Feature(text, -0.5, 0.5)
+        for name, text in peers.NAMES.items()
+    }
+    | {name: Feature(text, 0.0, 6.0) for name, text in events.NAMES.items()}
+)
+
 #: The names, in the order of the table.
 STATIONARY: tuple[str, ...] = tuple(FEATURES)
 
@@ -92,6 +134,15 @@ _RANKED = {
     "rank_vol_22": "vol_garman_klass_22",
     "rank_volume": "volume_ratio",
 }
+
+#: What a ticker's own bars say.
+_OWN = tuple(
+    name for name in FEATURES if name not in {*_RANKED, *peers.NAMES, *events.NAMES} and not name.startswith("market_")
+)
+
+#: Calendar days that the longest window, 250 bars and 22 more within it, can reach back over MAX_MISSED missed
+#: sessions; only the exponential means look further.
+_REACH = timedelta(days=500)
 
 #: ln(volume) of a session without trades: below every other, on any split basis.
 _NO_VOLUME = -100.0
@@ -119,26 +170,39 @@ def stationary_features(
     rows = _with_market(histories(bars, columns, sessions))
     split = pl.col("split_ratio")
     refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", "a positive ratio, or null")
-    unranked = [
-        pl.col(name).clip(feature.low, feature.high) for name, feature in FEATURES.items() if name not in _RANKED
-    ]
-    rows = by_session(
+    rows = _days(rows)
+    recent = pl.col("session") >= (first - _REACH if first else date.min)
+    made = by_session(
         rows,
-        lambda part: _windows(_days(with_indicators(part))).select("ticker", "session", "suspect", *unranked),
+        lambda part: _windows(with_indicators(part).filter(recent)),
+        ["ticker", "session", "suspect", "r", *(_cut(name) for name in _OWN)],
         FIRST_BAR,
         first,
     )
-    return rows.select(
-        "ticker", "session", *(_rank(_RANKED[name], name) if name in _RANKED else name for name in STATIONARY)
+    clean = pl.col("suspect").is_null()
+    made = made.with_columns(
+        *(_of_session(pl.col(f"vol_total_{k}"), pl.Expr.mean, clean).alias(f"market_vol_{k}") for k in _MARKET),
+        _of_session(pl.col("r").clip(-0.2, 0.2), pl.Expr.std, clean).fill_null(0.0).alias("market_dispersion"),
+        *(_rank(column, name) for name, column in _RANKED.items()),
+        *peers.peer_columns(made, rows.select("ticker", "session", "suspect", "r")),
+        *events.event_columns(made, events.bursts(rows)),
     )
+    return made.select("ticker", "session", *(_cut(name) for name in STATIONARY))
+
+
+def _cut(name: str) -> pl.Expr:
+    return pl.col(name).clip(FEATURES[name].low, FEATURES[name].high)
+
+
+def _of_session(column: pl.Expr, statistic: Callable[[pl.Expr], pl.Expr], clean: pl.Expr) -> pl.Expr:
+    """The statistic over the session's rows that are not suspect, over all of them where none is left."""
+    return pl.coalesce(statistic(pl.when(clean).then(column)), statistic(column)).over("session")
 
 
 def _with_market(rows: pl.DataFrame) -> pl.DataFrame:
     """Adds the log return r and the market's, m: the mean of the session, each return cut at ±0.2."""
     r = (1 + pl.col("total_return")).log()
-    cut = r.clip(-0.2, 0.2)
-    clean = pl.when(pl.col("suspect").is_null()).then(cut)
-    market = clean.mean().over("session").fill_null(cut.mean().over("session"))
+    market = _of_session(r.clip(-0.2, 0.2), pl.Expr.mean, pl.col("suspect").is_null())
     return rows.with_columns(r.clip(-1.0, 1.0).alias("r"), market.alias("m"))
 
 
@@ -172,7 +236,14 @@ def _days(rows: pl.DataFrame) -> pl.DataFrame:
         pl.when(volume > 0).then(volume.log() - splits).otherwise(_NO_VOLUME).alias("ln_volume"),
     )
     total = pl.col("gap") + 0.5 * pl.col("garman_klass") + 0.5 * pl.col("parkinson")
+    volume_ratio = pl.col("ln_volume") - pl.col("ln_volume").rolling_median(60).over("history")
     return rows.with_columns(
+        total.alias("total"),
+        *(
+            _half_log(total.ewm_mean(half_life=float(h)).over("history")).alias(f"vol_total_ewm_{h}")
+            for h in _HALF_LIVES
+        ),
+        volume_ratio.clip(-4.0, 4.0).alias("volume_ratio"),
         (pl.col("r") ** 2).alias("close_variance"),
         (pl.col("r") * pl.col("m")).alias("rm"),
         (pl.col("m") ** 2).alias("mm"),
@@ -188,8 +259,23 @@ def _windows(rows: pl.DataFrame) -> pl.DataFrame:
         return pl.col(column).rolling_mean(window).over("history")
 
     daily = {name: "close_variance" if name == "close" else name for name in _ESTIMATORS}
-    ratio = pl.col("ln_volume") - pl.col("ln_volume").rolling_median(60).over("history")
+
+    def upside(sign: int) -> pl.Expr:
+        return (sign * pl.col("r")).clip(lower_bound=0.0).pow(2).rolling_mean(22).over("history") + 1e-5
+
+    older = pl.col("r").rolling_sum(229, min_samples=FIRST_BAR - 22).shift(21).over("history")
     rows = rows.with_columns(
+        *(
+            _half_log(pl.col("total").rolling_mean(k, min_samples=min(k, FIRST_BAR - 1)).over("history")).alias(
+                f"vol_total_{k}"
+            )
+            for k in _TOTAL_WINDOWS
+        ),
+        *(mean("vol_total_1", k).alias(f"vol_log_{k}") for k in (5, 22, 66)),
+        *(_half_log(mean("gap", k)).alias(f"vol_gap_{k}") for k in (5, 66)),
+        (0.5 * (upside(-1) / upside(1)).log()).alias("semivariance_22"),
+        *(pl.col("r").abs().rolling_max(k).over("history").alias(f"max_abs_return_{k}") for k in (5, 66)),
+        older.alias("momentum_250_21"),
         *((p / pl.col(f"ma_{k}") - 1).alias(f"ma_gap_{k}") for k in (5, 10, 25, 50)),
         *((pl.col(f"std_{k}") / pl.col(f"ma_{k}")).alias(f"std_ratio_{k}") for k in (10, 25, 50)),
         *(
@@ -207,7 +293,6 @@ def _windows(rows: pl.DataFrame) -> pl.DataFrame:
         _half_log(mean("gap", 22)).alias("vol_gap_22"),
         pl.col("vol_total_1").rolling_std(22).over("history").alias("vol_of_vol_22"),
         pl.col("r").abs().rolling_max(22).over("history").alias("max_abs_return_22"),
-        ratio.clip(-4.0, 4.0).alias("volume_ratio"),
         (mean("rm", 66) - mean("r", 66) * mean("m", 66)).alias("covariance"),
         (mean("mm", 66) - mean("m", 66) ** 2).alias("market_variance"),
         (mean("close_variance", 66) - mean("r", 66) ** 2).alias("variance"),

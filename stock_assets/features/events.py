@@ -1,0 +1,75 @@
+"""Earnings announcements, seen from prices alone: past days of a joint burst of volume and range, replayed.
+
+A company reports four times a year, at nearly the same days. A source of announcement dates that is right point
+in time is not to be had for free; the days themselves are written into the bars.
+"""
+
+import numpy as np
+import polars as pl
+
+#: Calendar days from an announcement to the next ones of the same company: one, two, three quarters, a year, two years.
+LAGS = (91, 182, 273, 364, 728)
+#: Calendar days from the session that are asked about: the horizon of a label, the week that is over, the time after.
+SPANS = {"ahead": (1, 10), "past": (-6, 0), "later": (11, 20)}
+#: The burst that counts: this large, and the largest of so many bars before and after.
+LARGE = 1.2
+ALONE_WITHIN = 20
+#: The bars after must have come within so many days: less than the nearest replay is ahead, so that nothing is used
+#: before it was known.
+CONFIRMED_WITHIN = 70
+
+#: The columns, in order.
+NAMES: dict[str, str] = {
+    f"event_{lag}_{name}": f"Largest past burst (features.events) whose day plus {lag} is {low} to {high} days ahead; "
+    "0 if none"
+    for lag in LAGS
+    for name, (low, high) in SPANS.items()
+}
+
+
+def bursts(rows: pl.DataFrame) -> pl.DataFrame:
+    """ticker, session, burst of the days that stand out; `rows` have history, volume_ratio, vol_total_1, suspect.
+
+    burst = clip(z, -1, 3) + ½ clip(2 vol_total_1 - its median over 66 bars, -2, 6), minus the median of the session;
+    z is volume_ratio over its standard deviation of 60 bars.
+    """
+    ratio = pl.col("volume_ratio")
+    z = (ratio / ratio.rolling_std(60, min_samples=20).over("history").clip(lower_bound=0.1)).clip(-1.0, 3.0)
+    total = 2 * pl.col("vol_total_1")
+    excess = (total - total.rolling_median(66).over("history")).clip(-2.0, 6.0)
+    size = 2 * ALONE_WITHIN + 1
+    after = pl.col("session").shift(-ALONE_WITHIN).over("history") - pl.col("session")
+    return (
+        rows.with_columns((z + 0.5 * excess).alias("burst"))
+        .with_columns((pl.col("burst") - pl.col("burst").median().over("session")).alias("burst"))
+        .with_columns(
+            pl.col("burst").rolling_max(size, center=True, min_samples=ALONE_WITHIN + 1).over("history").alias("peak"),
+            (after <= pl.duration(days=CONFIRMED_WITHIN)).fill_null(False).alias("confirmed"),
+        )
+        .filter("confirmed", pl.col("burst") > LARGE, pl.col("burst") == pl.col("peak"), pl.col("suspect").is_null())
+        .select("ticker", "session", "burst")
+    )
+
+
+def event_columns(rows: pl.DataFrame, events: pl.DataFrame) -> list[pl.Series]:
+    """NAMES, one value per row (ticker, session) of `rows`, from the `events` of `bursts`."""
+    tickers = pl.concat([rows["ticker"], events["ticker"]]).unique().sort()
+    day, column = rows["session"].to_physical().to_numpy(), tickers.search_sorted(rows["ticker"]).to_numpy()
+    if not len(day):
+        return [pl.Series(name, [], dtype=pl.Float64) for name in NAMES]
+    oldest = int(day.min()) - max(LAGS) + min(low for low, _ in SPANS.values())
+    newest = int(day.max()) - min(LAGS) + max(high for _, high in SPANS.values())
+    kept = events.filter(pl.col("session").to_physical().is_between(oldest, newest))
+    calendar = np.zeros((newest - oldest + 1, len(tickers)))
+    calendar[kept["session"].to_physical().to_numpy() - oldest, tickers.search_sorted(kept["ticker"]).to_numpy()] = (
+        kept["burst"].to_numpy()
+    )
+    columns = {}
+    for name, (low, high) in SPANS.items():
+        # largest[d] is that of the days d to d + high - low
+        largest = calendar.copy()
+        for step in range(1, high - low + 1):
+            np.maximum(largest[:-step], calendar[step:], out=largest[:-step])
+        for lag in LAGS:
+            columns[f"event_{lag}_{name}"] = largest[day - lag + low - oldest, column]
+    return [pl.Series(name, columns[name]) for name in NAMES]
