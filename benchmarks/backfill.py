@@ -3,8 +3,9 @@
     python -m benchmarks.backfill [--order fresh|pca] [--stock-sessions N]
 
 Launches raw_ohlcv to pca_components and labels through GraphQL on a real `dagster dev`, in the middle of its backfill
-daemon's loop of 30 s, and follows it to its last row; then the same with the stock SQLite storage in dagster.yaml. Everything starts from an empty store
-that holds `universe` alone (order fresh), or also a `pca_model`, so that the daily chain is one run (order pca).
+daemon's loop of 30 s, and follows it to its last row; then the same with the stock SQLite storage in dagster.yaml.
+Everything starts from an empty store that holds `universe` alone (order fresh), or also a `pca_model`, so that the
+daily chain is one run (order pca).
 
 The stock storage takes half an hour or so. With --stock-sessions it gets the last N sessions alone, on a copy of
 the finished store; its figure for all of them is then what waiting and start-up took, plus the rest times as many.

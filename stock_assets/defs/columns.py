@@ -90,7 +90,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "trained_rnn": {
         "model_year": ("INTEGER", "the year that the model serves"),
-        "model": ("VARCHAR", "rnn"),
+        "model": ("VARCHAR", "rnn or rnn_classifier"),
         "version": ("VARCHAR", "model, cutoff and a hash of the weights"),
         "trained_through": ("DATE", "the cutoff: no label known later was used"),
         "training_rows": ("BIGINT", "labels learned from, after the purge"),
@@ -110,8 +110,8 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "artifact": ("VARCHAR", "folder of the numbers below the artifacts folder"),
     },
     "predictions": {
-        "model": ("VARCHAR", "rnn, logistic, ticker_prior or class_prior"),
-        "model_version": ("VARCHAR", "the version that made the row"),
+        "model": ("VARCHAR", "rnn, rnn_classifier, logistic, ticker_prior, class_prior, or their ensemble"),
+        "model_version": ("VARCHAR", "the version that made the row; of the ensemble, all of them"),
         "trained_through": ("DATE", "the cutoff of that version; always before the session"),
         **KEY,
         "p_sell": ("DOUBLE", "probability that the lower barrier is touched first"),

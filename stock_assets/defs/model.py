@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
+from stock_assets.defs.columns import COLUMNS
 from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
@@ -35,6 +37,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         dg.AssetDep(table, partition_mapping=LEARNS_FROM_THE_YEAR_BEFORE)
         for table in ("pca_components", "labels", "daily_bars")
     ]
+    learns_from_features = dg.AssetDep("stationary_features", partition_mapping=LEARNS_FROM_THE_YEAR_BEFORE)
 
     def cutoff_of(year: int) -> date:
         """The last session before the year: what is known later must not have trained its model."""
@@ -47,59 +50,99 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         why = f"every session up to the cutoff {cutoff}"
         warehouse.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why)
         warehouse.require(["labels"], sessions[: -settings.horizon], needed_by, why)
-        return Learnable.read(warehouse, sessions[0], cutoff)
+        return Learnable(warehouse, sessions[0], cutoff)
 
     @table_asset(
         "trained_rnn",
         description=(
-            "The recurrent network that serves a model year: an LSTM on random segments of the principal components "
-            "with a loss at every step, trained on labels fully known by the last session of the year before." + note
+            "The recurrent networks that serve a model year, trained on labels fully known by the last session of the "
+            "year before. `rnn` forecasts the volatility of the horizon and a direction from the stationary features, "
+            "and maps them to the barriers; `rnn_classifier` reads the classes off the principal components." + note
         ),
-        deps=learns_from,
+        deps=[*learns_from, learns_from_features],
         partitions=years,
         kinds=("pytorch",),
     )
     def trained_rnn(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         from stock_assets.evaluation import plots
-        from stock_assets.model.config import RnnConfig
+        from stock_assets.model.config import RnnConfig, VolatilityConfig
         from stock_assets.model.training import EpochReport, train_rnn
+        from stock_assets.model.volatility import VolatilityEpoch, train_volatility
 
-        def say(report: EpochReport) -> None:
+        def say(report: EpochReport | VolatilityEpoch) -> None:
             context.log.info(
-                f"{year}: epoch {report.epoch}/{report.epochs}, log-loss {report.train_log_loss:.4f} train, "
-                f"{report.validation_log_loss:.4f} validation"
+                f"{year} {model}: epoch {report.epoch}/{report.epochs}, loss {report.train_loss:.4f} train, "
+                f"{report.validation_loss:.4f} validation"
             )
 
         wanted = sorted(map(int, context.partition_keys))
         known = known_by(warehouse, wanted[-1], "trained_rnn")
-        rows, curves = [], []
+        rows, curves = [], {"rnn": [], "rnn_classifier": []}
         for year in wanted:
             cutoff = cutoff_of(year)
-            features, labels, excluded = known.at(cutoff)
-            trained = train_rnn(features, labels, RnnConfig(), cutoff, settings.seed, say)
-            version, folder = save(settings, "trained_rnn", year, "rnn", cutoff, *trained.to_artifact())
-            best = trained.curve[trained.best_epoch]
-            row = {
+            labels, excluded = known.labels_at(cutoff)
+            common = {
                 "model_year": year,
-                "model": "rnn",
-                "version": version,
                 "trained_through": cutoff,
                 "training_rows": labels.height,
-                "best_epoch": trained.best_epoch,
-                "validation_accuracy": best.accuracy,
-                "validation_log_loss": best.validation_log_loss,
                 "pca_version": known.pca_version,
-                "artifact": folder,
             }
-            rows.append(row)
-            curves += [{"model_year": year, **asdict(epoch)} for epoch in trained.curve]
-            describe_year(context, year, row, excluded)
-        frame = pl.DataFrame(rows)
+            model = "rnn"
+            volatility = train_volatility(
+                known.features,
+                labels,
+                known.suspects,
+                VolatilityConfig(),
+                cutoff,
+                settings.seed,
+                settings.horizon,
+                say,
+            )
+            version, folder = save(settings, "trained_rnn", year, model, cutoff, *volatility.to_artifact())
+            rows.append(
+                common
+                | {
+                    "model": model,
+                    "version": version,
+                    "best_epoch": volatility.best_epoch,
+                    "validation_accuracy": volatility.validation_accuracy,
+                    "validation_log_loss": volatility.validation_log_loss,
+                    "artifact": folder,
+                }
+            )
+            curves[model] += [{"model_year": year, "skill": epoch.r2, **asdict(epoch)} for epoch in volatility.curve]
+            describe_year(context, year, rows[-1], excluded)
+            model = "rnn_classifier"
+            trained = train_rnn(known.components, labels, RnnConfig(), cutoff, settings.seed, say)
+            version, folder = save(settings, "trained_rnn", year, model, cutoff, *trained.to_artifact())
+            best = trained.curve[trained.best_epoch]
+            rows.append(
+                common
+                | {
+                    "model": model,
+                    "version": version,
+                    "best_epoch": trained.best_epoch,
+                    "validation_accuracy": best.accuracy,
+                    "validation_log_loss": best.validation_loss,
+                    "artifact": folder,
+                }
+            )
+            curves[model] += [{"model_year": year, "skill": epoch.accuracy, **asdict(epoch)} for epoch in trained.curve]
+        frame = pl.DataFrame(rows).select(list(COLUMNS["trained_rnn"]))
         warehouse.replace_rows("trained_rnn", "model_year", wanted, frame)
+        titles = {
+            "rnn": ("smooth L1 + squared error", "validation R², volatility across tickers"),
+            "rnn_classifier": ("log-loss", "validation accuracy"),
+        }
         context.add_asset_metadata(
             {
                 "preview": preview(frame),
-                "learning_curve": picture(plots.learning_curve(pl.DataFrame(curves)), "learning curve"),
+                **{
+                    f"learning_curve_{model}": picture(
+                        plots.learning_curve(pl.DataFrame(curve), *titles[model]), f"learning curve of {model}"
+                    )
+                    for model, curve in curves.items()
+                },
             },
             partition_key=str(wanted[-1]),
         )
@@ -125,7 +168,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         rows = []
         for year in wanted:
             cutoff = cutoff_of(year)
-            features, labels, excluded = known.at(cutoff)
+            labels, excluded = known.labels_at(cutoff)
+            features = known.components
             fitted = [
                 baselines.fit_class_prior(labels, cutoff),
                 baselines.fit_ticker_prior(labels, cutoff),
@@ -163,7 +207,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "Probabilities of sell, hold and buy for every trusted ticker on every session, from each model of the "
             "session's year. A model trained through the session or later is refused, with both dates." + note
         ),
-        deps=["pca_components", "trained_rnn", "trained_baselines", "daily_bars"],
+        deps=["stationary_features", "pca_components", "trained_rnn", "trained_baselines", "daily_bars"],
         partitions=predicted_days(settings),
         checks=checks.specs("predictions", PREDICTION_CHECKS),
         kinds=("pytorch",),
@@ -179,13 +223,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         warehouse.require(
             MADE_BEFORE_MODELS, [*lookback, *sessions], "predictions", "features of the day and its context"
         )
-        components = warehouse.read("pca_components", (*lookback, sessions[0])[0], sessions[-1])
-        suspects = warehouse.read("daily_bars", sessions[0], sessions[-1], ["ticker", "session", "suspect"])
-        suspects = suspects.filter(pl.col("suspect").is_not_null())
-        known = components.drop("pca_version")
+        first, last = (*lookback, sessions[0])[0], sessions[-1]
+        known = Learnable(warehouse, first, last)
         parts = []
         for year, days in by_year(sessions):
-            for version in serving_versions(warehouse, settings, year, days[0], components):
+            for version in serving_versions(warehouse, settings, year, days[0], known.pca_version):
                 answer = version.predict(known, days)
                 parts.append(
                     answer.with_columns(
@@ -195,8 +237,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     )
                 )
         rows = (
-            pl.concat(parts)
-            .join(suspects, on=["ticker", "session"], how="anti")
+            pl.concat([*parts, ensemble(pl.concat(parts))], how="diagonal")
+            .join(known.suspects, on=["ticker", "session"], how="anti")
             .select(
                 "model",
                 "model_version",
@@ -211,9 +253,10 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             .sort("session", "ticker", "model")
         )
         warehouse.replace_sessions("predictions", sessions, rows)
+        of_range = known.suspects.filter(pl.col("session").is_in(sessions))
         left_out = {
-            **dict(suspects["suspect"].value_counts().sort("suspect").iter_rows()),
-            **missing_history(known, sessions, RnnConfig().context),
+            **dict(of_range["suspect"].value_counts().sort("suspect").iter_rows()),
+            **missing_history(known.components, sessions, RnnConfig().context),
         }
         return report_sessions(
             context,
@@ -227,9 +270,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 class Learnable:
-    """Components, usable labels and reasons for leaving rows out, read once for several cutoffs."""
+    """Model inputs and usable labels of the sessions from `first` to `last`, read once for several cutoffs."""
 
-    def __init__(self, components: pl.DataFrame, labels: pl.DataFrame, suspects: pl.DataFrame) -> None:
+    def __init__(self, warehouse: Warehouse, first: date, last: date) -> None:
+        self._read = lambda table, columns=None: warehouse.read(table, first, last, columns)
+        components = self._read("pca_components")
         versions = components["pca_version"].unique().to_list()
         if len(versions) != 1:
             raise ArtifactError(
@@ -237,23 +282,25 @@ class Learnable:
                 "pca_components again for every session"
             )
         self.pca_version: str = versions[0]
-        self._components = components.drop("pca_version")
-        self._labels, self._suspects = labels, suspects
+        self.components = components.drop("pca_version")
+        bars = self._read("daily_bars", ["ticker", "session", "suspect"])
+        self.suspects = bars.filter(pl.col("suspect").is_not_null())
+        """ticker, session, suspect of the rows that neither train nor score"""
 
-    @classmethod
-    def read(cls, warehouse: Warehouse, first: date, last: date) -> "Learnable":
-        return cls(
-            warehouse.read("pca_components", first, last),
-            warehouse.read("labels", first, last),
-            warehouse.read("daily_bars", first, last, ["ticker", "session", "suspect"]),
-        )
+    @cached_property
+    def features(self) -> pl.DataFrame:
+        # single precision is what the network computes in, and half the memory
+        return self._read("stationary_features").cast({pl.Float64: pl.Float32})
 
-    def at(self, cutoff: date) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
-        """(components through `cutoff`, usable labels known by it, rows left out by reason)."""
+    @cached_property
+    def _labels(self) -> pl.DataFrame:
+        return self._read("labels")
+
+    def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
+        """(usable labels known by `cutoff`, rows left out by reason)."""
         from stock_assets.model.splits import training_rows, usable_labels
 
-        usable, excluded = usable_labels(training_rows(self._labels, cutoff), self._suspects)
-        return self._components.filter(pl.col("session") <= cutoff), usable, excluded
+        return usable_labels(training_rows(self._labels, cutoff), self.suspects)
 
 
 class ServingVersion:
@@ -264,23 +311,47 @@ class ServingVersion:
         self.cutoff = row["trained_through"]
         self._folder = folder
 
-    def predict(self, features: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
+    def predict(self, known: Learnable, sessions: Sequence[date]) -> pl.DataFrame:
         from stock_assets.storage.artifacts import load_artifact
 
         artifact = load_artifact(self._folder)
         if self.model == "rnn":
+            from stock_assets.model.volatility import TrainedVolatility, predict_volatility
+
+            volatility = TrainedVolatility.from_artifact(artifact.tensors, artifact.description)
+            return predict_volatility(volatility, known.features, known.suspects, sessions)
+        if self.model == "rnn_classifier":
             from stock_assets.model.training import TrainedRnn, predict
 
             trained: TrainedRnn = TrainedRnn.from_artifact(artifact.tensors, artifact.description)
-            return predict(trained, features, sessions)
+            return predict(trained, known.components, sessions)
         from stock_assets.model.baselines import baselines_from_artifact
 
         (baseline,) = baselines_from_artifact(artifact.tensors, artifact.description)
-        return baseline.predict(features, sessions)
+        return baseline.predict(known.components, sessions)
+
+
+def ensemble(answers: pl.DataFrame) -> pl.DataFrame:
+    """The mean of the models that look at features, where all of them answer, as a model of its own."""
+    from stock_assets.model.baselines import NAIVE
+
+    skilled = answers.filter(~pl.col("model").is_in(list(NAIVE)))
+    return (
+        skilled.group_by("ticker", "session")
+        .agg(
+            pl.col("p_sell", "p_hold", "p_buy", "score").mean(),
+            pl.col("trained_through").max(),
+            model_version=pl.col("model_version").sort().str.join("+"),
+            models=pl.len(),
+        )
+        .filter(pl.col("models") == skilled["model"].n_unique())
+        .with_columns(model=pl.lit("ensemble"))
+        .drop("models")
+    )
 
 
 def serving_versions(
-    warehouse: Warehouse, settings: Settings, year: int, first: date, components: pl.DataFrame
+    warehouse: Warehouse, settings: Settings, year: int, first: date, pca_version: str
 ) -> list[ServingVersion]:
     """The newest version of every model of `year` whose cutoff lies before session `first`.
 
@@ -303,10 +374,9 @@ def serving_versions(
                 f"{first} it should predict"
             )
         newest = before.sort("trained_through").unique("model", keep="last").sort("model")
-        made_by = set(components["pca_version"]) - set(newest["pca_version"])
-        if made_by:
+        if pca_version not in newest["pca_version"]:
             raise ArtifactError(
-                f"{table} {year} reads principal components {newest['pca_version'][0]}, found {sorted(made_by)[0]} in "
+                f"{table} {year} reads principal components {newest['pca_version'][0]}, found {pca_version} in "
                 f"pca_components. Materialize {table} {year} again."
             )
         versions += [ServingVersion(row, settings.artifacts / row["artifact"]) for row in newest.iter_rows(named=True)]

@@ -148,10 +148,10 @@ def label_distribution(counts: pl.DataFrame) -> bytes:
     return _picture(draw, 1.7 + 0.32 * (counts["year"].n_unique() if "year" in counts.columns else 1))
 
 
-def learning_curve(curves: pl.DataFrame) -> bytes:
-    """Train and validation log-loss, and validation accuracy, against the epoch, one colour per model year.
+def learning_curve(curves: pl.DataFrame, loss_name: str, skill_name: str) -> bytes:
+    """Train and validation loss, and a skill, against the epoch, one colour per model year.
 
-    `curves` has model_year, epoch, train_log_loss, validation_log_loss, accuracy (fraction).
+    `curves` has model_year, epoch, train_loss, validation_loss, skill (fraction); the names are their titles.
     """
 
     from matplotlib.ticker import MaxNLocator
@@ -161,15 +161,13 @@ def learning_curve(curves: pl.DataFrame) -> bytes:
         colours = _colours(curves["model_year"])
         for year, rows in _groups(curves.sort("epoch"), "model_year"):
             colour = colours[year]
-            loss.plot(
-                rows["epoch"], rows["validation_log_loss"], color=colour, marker="o", markersize=4, label=str(year)
-            )
-            loss.plot(rows["epoch"], rows["train_log_loss"], color=colour, linestyle=":", linewidth=1.2)
-            hits.plot(rows["epoch"], 100 * rows["accuracy"], color=colour, marker="o", markersize=4)
-        loss.set_title("log-loss: validation (line), training (dotted)")
-        hits.set_title("validation accuracy (%)")
+            loss.plot(rows["epoch"], rows["validation_loss"], color=colour, marker="o", markersize=4, label=str(year))
+            loss.plot(rows["epoch"], rows["train_loss"], color=colour, linestyle=":", linewidth=1.2)
+            hits.plot(rows["epoch"], 100 * rows["skill"], color=colour, marker="o", markersize=4)
+        loss.set_title(f"{loss_name}: validation (line), training (dotted)")
+        hits.set_title(f"{skill_name} (%)")
         for axes in (loss, hits):
-            axes.set_xlabel("epoch; 0 is the class prior")
+            axes.set_xlabel("epoch; 0 is untrained")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend_below(figure)
 

@@ -117,6 +117,6 @@ def peer_columns(rows: pl.DataFrame, returns: pl.DataFrame) -> list[pl.Series]:
         mean = np.divide(grids @ peers, number, out=np.zeros_like(grids), where=number > 0)[:, *cell]
         gap = np.where(number[cell] > 0, mean - own, 0.0)  # [4, rows]
         common = (grids[-1] / known.scale) @ known.loadings @ known.loadings.T * known.scale
-        residual = np.where(known.loadings.any(axis=1)[cell[1]], own[-1] - common[cell], -gap[-1])
+        residual = np.where(np.any(known.loadings, axis=1)[cell[1]], own[-1] - common[cell], -gap[-1])
         found[asked] = np.column_stack([*gap[:-1], -gap[-1], residual])
     return [pl.Series(name, found[:, i]) for i, name in enumerate(NAMES)]

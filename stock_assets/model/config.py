@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from stock_assets.errors import SettingsError
 
@@ -28,8 +28,8 @@ class RnnConfig:
     epochs: int = 8
     """Epochs, at most."""
     segments_per_epoch: int = 1024
-    """Segments of an epoch: a small panel is passed over several times, of a large one a random part is met, so that
-    every model year costs about the same."""
+    """Segments of an epoch, at most: of a large panel a random part is met, so that every model year costs about the
+    same."""
     batch: int = 16
     """Segments of one optimizer step."""
     learning_rate: float = 1e-3
@@ -86,5 +86,35 @@ class RnnConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "RnnConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class VolatilityConfig(RnnConfig):
+    """A `RnnConfig` for the volatility network, and what stands beside it. Raises SettingsError likewise."""
+
+    hidden: int = 64
+    dropout: float = 0.2
+    context: int = 32
+    """Rows a prediction looks at. Fewer than the classifier's: the inputs look back up to 250 bars themselves."""
+    epochs: int = 4
+    segments_per_epoch: int = 3072
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    input_clip: float = 5.0
+    direction_weight: float = 0.25
+    """Weight of the direction's squared error beside the mean smooth L1 of the volatilities."""
+    level_ridge: float = 0.02
+    """Ridge penalty of the level, per row, on standardised inputs."""
+    direction_ridge: float = 0.3
+    """Ridge penalty of the linear direction score, likewise."""
+    every: int = 3
+    """The ridges learn from every so many sessions: neighbours share six of seven days."""
+    tilt: float = 0.06
+    """ln(P(buy) / P(sell)) per standard deviation of the day's direction score."""
+
+    @classmethod
+    def for_tests(cls, **changes: Any) -> "VolatilityConfig":
+        """A network that trains in about a second."""
+        return cls(**(RnnConfig.for_tests().to_dict() | {"context": 8, "segments_per_epoch": 64} | changes))

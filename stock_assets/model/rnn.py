@@ -3,18 +3,23 @@
 import torch
 from torch import Tensor, nn
 
-from stock_assets.model.config import CLASSES, RnnConfig
+from stock_assets.model.config import RnnConfig
+
+# The steps of so small a network are over before a second thread has woken up, and beside other work it spins: one
+# thread trains as fast as two on an idle machine and twenty times as fast on a busy one, and gives the same figures
+# everywhere.
+torch.set_num_threads(1)
 
 
 class SegmentLSTM(nn.Module):
-    """Logits of sell, hold, buy at every step, from that step's inputs and those before it.
+    """`outputs` numbers at every step, from that step's inputs and those before it.
 
-    A linear path beside the LSTM carries what a logistic regression would see. Both heads start at zero and
-    the bias at the class prior, so an untrained network *is* the class prior and training can only depart
-    from it.
+    A linear path beside the LSTM carries what a linear regression would see. Both heads start at zero and the
+    bias at `bias` (zero when None), so that training can only depart from it: from the class prior where that is
+    the bias of a classifier, from the mean where targets are centred.
     """
 
-    def __init__(self, features: int, config: RnnConfig, prior: Tensor | None = None) -> None:
+    def __init__(self, features: int, config: RnnConfig, outputs: int, bias: Tensor | None = None) -> None:
         super().__init__()
         self.lstm = nn.LSTM(
             features,
@@ -24,18 +29,18 @@ class SegmentLSTM(nn.Module):
             dropout=config.dropout if config.layers > 1 else 0.0,
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.hidden, len(CLASSES))
-        self.skip = nn.Linear(features, len(CLASSES), bias=False)
+        self.head = nn.Linear(config.hidden, outputs)
+        self.skip = nn.Linear(features, outputs, bias=False)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.skip.weight)
         with torch.no_grad():
-            self.head.bias.copy_(torch.zeros(len(CLASSES)) if prior is None else prior.log())
+            self.head.bias.copy_(torch.zeros(outputs) if bias is None else bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         states, _ = self.lstm(inputs)  # [B, L, F] -> [B, L, H]
-        return self.head(self.dropout(states)) + self.skip(inputs)  # [B, L, 3]
+        return self.head(self.dropout(states)) + self.skip(inputs)  # [B, L, O]
 
     def at_last_step(self, inputs: Tensor) -> Tensor:
-        """The logits of the last step alone: [B, L, F] -> [B, 3]."""
+        """The answer at the last step alone: [B, L, F] -> [B, O]."""
         states, _ = self.lstm(inputs)
         return self.head(states[:, -1]) + self.skip(inputs[:, -1])

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.config import CLASSES, RnnConfig
+from stock_assets.model.descent import Descent, descend
 from stock_assets.model.probabilities import probability_frame, softmax
 from stock_assets.model.rnn import SegmentLSTM
 from stock_assets.model.scaling import feature_columns, fit_scaler
@@ -22,7 +23,6 @@ from stock_assets.model.windows import (
     build_panel,
     context_windows,
     labelled_spans,
-    random_segments,
 )
 
 #: Windows of one forward pass. Passes are filled up to this size: with a fixed shape the same window gives
@@ -38,9 +38,10 @@ class EpochReport:
     epoch: int
     epochs: int
     """Epochs that may come, at most."""
-    train_log_loss: float
-    """Mean over the epoch, with dropout, while the weights still moved."""
-    validation_log_loss: float
+    train_loss: float
+    """Mean log-loss over the epoch, with dropout, while the weights still moved."""
+    validation_loss: float
+    """Log-loss of the validation labels."""
     accuracy: float
     """Share of validation labels that the most probable class hits."""
     rmse: float
@@ -68,7 +69,7 @@ class TrainedRnn:
 
     def network(self) -> SegmentLSTM:
         """The network in evaluation mode. Raises ArtifactError when the weights do not fit the configuration."""
-        network = SegmentLSTM(len(self.features), self.config)
+        network = SegmentLSTM(len(self.features), self.config, len(CLASSES))
         try:
             network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
         except RuntimeError as error:
@@ -154,10 +155,9 @@ def train_rnn(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = SegmentLSTM(len(columns), config, _prior(train_panel.labels))
-        curve, best = _fit(network, train_panel, validation_panel, config, seed, on_epoch or (lambda _: None))
-    weights, best_epoch = best
-    return TrainedRnn(config, columns, mean, std, weights, cutoff, seed, tuple(curve), best_epoch)
+        network = SegmentLSTM(len(columns), config, len(CLASSES), _prior(train_panel.labels).log())
+        found = _fit(network, train_panel, validation_panel, config, seed, on_epoch or (lambda _: None))
+    return TrainedRnn(config, columns, mean, std, found.weights, cutoff, seed, found.curve, found.best_epoch)
 
 
 def predict(trained: TrainedRnn, features: pl.DataFrame, sessions: Collection[date]) -> pl.DataFrame:
@@ -173,7 +173,7 @@ def predict(trained: TrainedRnn, features: pl.DataFrame, sessions: Collection[da
     """
     require_after(trained.cutoff, sessions)
     panel = build_panel(features, trained.features, trained.mean, trained.std, trained.config.input_clip)
-    asked = _asked(panel.keys, sessions, trained.config.context)
+    asked = asked_rows(panel.keys, sessions, trained.config.context)
     last_rows = np.flatnonzero(asked.to_numpy())
     values, network = torch.from_numpy(panel.values), trained.network()
     logits = np.empty((len(last_rows), len(CLASSES)), np.float32)
@@ -190,11 +190,11 @@ def missing_history(features: pl.DataFrame, sessions: Collection[date], context:
     """How many feature rows at `sessions` get no prediction, by reason; empty when all do."""
     keys = features.select(KEYS).sort(KEYS)
     rows = keys.filter(pl.col("session").is_in(list(sessions))).height
-    short = rows - int(_asked(keys, sessions, context).sum())
+    short = rows - int(asked_rows(keys, sessions, context).sum())
     return {f"fewer than {context} feature rows": short} if short else {}
 
 
-def _asked(keys: pl.DataFrame, sessions: Collection[date], context: int) -> pl.Series:
+def asked_rows(keys: pl.DataFrame, sessions: Collection[date], context: int) -> pl.Series:
     """Which of the sorted `keys` are asked for and have `context` rows of their ticker up to themselves."""
     enough = pl.int_range(pl.len()).over("ticker") >= context - 1
     return keys.select((enough & pl.col("session").is_in(list(sessions))).alias("asked"))["asked"]
@@ -213,51 +213,24 @@ def _fit(
     config: RnnConfig,
     seed: int,
     on_epoch: Callable[[EpochReport], None],
-) -> tuple[list[EpochReport], tuple[dict[str, np.ndarray], int]]:
-    """(learning curve, (weights, epoch) of the lowest validation log-loss)."""
+) -> Descent[EpochReport]:
     values, labels = torch.from_numpy(train.values), torch.from_numpy(train.labels)
-    rng = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    prior_loss = functional.cross_entropy(network.head.bias.detach().expand(len(labels), -1), labels).item()
-    curve = [_judge(network, validation, config, 0, prior_loss)]
-    best = _weights(network), 0
-    on_epoch(curve[0])
-    for epoch in range(1, config.epochs + 1):
-        batches = torch.from_numpy(_segments_of_epoch(train, config, rng)).split(config.batch)
-        total, rows = 0.0, 0
-        network.train()
-        for step, batch in enumerate(batches):
-            progress = (epoch - 1 + step / len(batches)) / config.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * 0.5 * (1 + np.cos(np.pi * progress))
-            targets = labels[batch].flatten()  # [B * L]
-            known = int((targets != IGNORE).sum())
-            loss = functional.cross_entropy(network(values[batch]).flatten(0, 1), targets, ignore_index=IGNORE)
-            _require_finite(loss.item(), f"loss of epoch {epoch}, step {step + 1},", config)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-            optimizer.step()
-            total, rows = total + loss.item() * known, rows + known
-        curve.append(_judge(network, validation, config, epoch, total / rows))
-        _require_finite(curve[-1].validation_log_loss, f"validation loss of epoch {epoch}", config)
-        on_epoch(curve[-1])
-        if curve[-1].validation_log_loss < curve[best[1]].validation_log_loss:
-            best = _weights(network), epoch
-        elif epoch - best[1] >= config.patience:
-            break
-    return curve, best
+
+    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        targets = labels[rows].flatten()  # [B * L]
+        loss = functional.cross_entropy(network(values[rows]).flatten(0, 1), targets, ignore_index=IGNORE)
+        return loss, int((targets != IGNORE).sum())
+
+    def judge(epoch: int, train_loss: float | None) -> EpochReport:
+        if train_loss is None:
+            prior = network.head.bias.detach().expand(len(labels), -1)
+            train_loss = functional.cross_entropy(prior, labels, ignore_index=IGNORE).item()
+        return _judge(network, validation, config, epoch, train_loss)
+
+    return descend(network, train, config, np.random.default_rng(seed), loss_of, judge, on_epoch)
 
 
-def _segments_of_epoch(panel: Panel, config: RnnConfig, rng: np.random.Generator) -> np.ndarray:
-    """Row indices, int64 [segments_per_epoch, segment], of as many passes over the panel as it takes."""
-    passes = [random_segments(panel, config.segment, rng)]
-    while sum(map(len, passes)) < config.segments_per_epoch:
-        passes.append(random_segments(panel, config.segment, rng))
-    return np.concatenate(passes)[: config.segments_per_epoch]
-
-
-def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, train_log_loss: float) -> EpochReport:
+def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, train_loss: float) -> EpochReport:
     """The report of an epoch, on the panel's labels.
 
     One pass along each ticker's tail: its later steps remember more than the `context` rows of a
@@ -278,19 +251,8 @@ def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, tr
     return EpochReport(
         epoch=epoch,
         epochs=config.epochs,
-        train_log_loss=train_log_loss,
-        validation_log_loss=functional.cross_entropy(logits, truth).item(),
+        train_loss=train_loss,
+        validation_loss=functional.cross_entropy(logits, truth).item(),
         accuracy=(distance == 0).double().mean().item(),
         rmse=distance.square().mean().sqrt().item(),
     )
-
-
-def _require_finite(loss: float, what: str, config: RnnConfig) -> None:
-    if not np.isfinite(loss):
-        raise StockAssetsError(
-            f"the {what} became {loss}; expected a finite number. Lower the learning rate, {config.learning_rate} now"
-        )
-
-
-def _weights(network: SegmentLSTM) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}

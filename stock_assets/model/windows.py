@@ -45,6 +45,10 @@ class Panel:
         classes = (known["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
         return replace(self, labels=np.append(classes, IGNORE))
 
+    def marked(self, known: np.ndarray) -> "Panel":
+        """The same rows, those of `known` (bool [N]) with a label, which says no more than that they are known."""
+        return replace(self, labels=np.append(np.where(known, 0, IGNORE), IGNORE))
+
 
 def build_panel(
     features: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, std: np.ndarray, clip: float
@@ -56,14 +60,19 @@ def build_panel(
     ArtifactError for a column that `features` lack.
     """
     rows = features.sort(KEYS)
-    keys = rows.select(KEYS)
-    _require_unique(keys)
     values = standardised(rows, columns, mean, std, clip, np.float32)
+    return panel_of(rows.select(KEYS), np.concatenate([values, np.zeros((1, len(columns)), np.float32)]))
+
+
+def panel_of(keys: pl.DataFrame, values: np.ndarray) -> Panel:
+    """The panel of sorted `keys` (ticker, session) and their `values`, float32 [N + 1, F], without labels.
+
+    Raises BadBarsError for a (ticker, session) that comes twice.
+    """
+    _require_unique(keys)
     counts = keys.group_by("ticker", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
     ends = np.cumsum(counts)
-    padding = np.zeros((1, len(columns)), np.float32)
-    labels = np.full(rows.height + 1, IGNORE, np.int64)
-    return Panel(keys, np.concatenate([values, padding]), labels, ends - counts, ends)
+    return Panel(keys, values, np.full(len(values), IGNORE, np.int64), ends - counts, ends)
 
 
 def random_segments(panel: Panel, length: int, rng: np.random.Generator) -> np.ndarray:

@@ -47,7 +47,7 @@ def with_bands_and_labels(rows: pl.DataFrame) -> pl.DataFrame:
 def learning_curves() -> pl.DataFrame:
     return pl.DataFrame(
         [
-            {"model_year": year, "epoch": e, "train_log_loss": 1.1, "validation_log_loss": 1.0 + e / 9, "accuracy": 0.4}
+            {"model_year": year, "epoch": e, "train_loss": 1.1, "validation_loss": 1.0 + e / 9, "skill": 0.4}
             for year in range(2014, 2023)
             for e in range(3)
         ]
@@ -66,7 +66,7 @@ PICTURES = {
     "labels per year": lambda: plots.label_distribution(
         pl.DataFrame({"year": [2018, 2018, 2019], "label": [-1, 1, 0], "rows": [30, 20, 50]})
     ),
-    "learning curve": lambda: plots.learning_curve(learning_curves()),
+    "learning curve": lambda: plots.learning_curve(learning_curves(), "log-loss", "accuracy"),
     "calibration": lambda: plots.calibration(metrics.calibration_table(PREDICTIONS, LABELS)),
     "calibration without a full bin": lambda: plots.calibration(
         metrics.calibration_table(PREDICTIONS, LABELS), smallest=10**9

@@ -22,11 +22,11 @@ GRAPH = {
     "labels": ("features", {"daily_bars"}, "labelled days"),
     "pca_model": ("features", {"stationary_features"}, None),
     "pca_components": ("features", {"stationary_features", "pca_model"}, "trading days"),
-    "trained_rnn": ("model", {"pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_rnn": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, "model years"),
     "trained_baselines": ("model", {"pca_components", "labels", "daily_bars"}, "model years"),
     "predictions": (
         "model",
-        {"pca_components", "trained_rnn", "trained_baselines", "daily_bars"},
+        {"stationary_features", "pca_components", "trained_rnn", "trained_baselines", "daily_bars"},
         "predicted days",
     ),
     "evaluation_report": ("evaluation", {"predictions", "labels", "daily_bars", "leakage_audit"}, None),

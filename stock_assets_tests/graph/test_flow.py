@@ -66,7 +66,14 @@ def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
     predictions = graph.table("predictions")
     assert not predictions.select("model", "ticker", "session").is_duplicated().any()
     assert (predictions["trained_through"] < predictions["session"]).all()
-    assert set(predictions["model"]) == {"rnn", "logistic", "ticker_prior", "class_prior"}
+    assert set(predictions["model"]) == {
+        "rnn",
+        "rnn_classifier",
+        "ensemble",
+        "logistic",
+        "ticker_prior",
+        "class_prior",
+    }
     suspect = graph.table("daily_bars").filter(pl.col("suspect").is_not_null())
     assert suspect.height > 0
     assert predictions.join(suspect, on=["ticker", "session"], how="semi").is_empty()

@@ -10,7 +10,7 @@ from stock_assets.model.rnn import SegmentLSTM
 def trained_a_little(config: RnnConfig) -> SegmentLSTM:
     """A network whose heads are no longer zero."""
     torch.manual_seed(0)
-    network = SegmentLSTM(4, config)
+    network = SegmentLSTM(4, config, 3)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.3)
@@ -28,7 +28,7 @@ def test_later_inputs_get_no_gradient_from_earlier_answers():
 
 def test_an_untrained_network_is_the_class_prior():
     prior = torch.tensor([0.2, 0.5, 0.3])
-    network = SegmentLSTM(4, RnnConfig.for_tests(), prior).eval()
+    network = SegmentLSTM(4, RnnConfig.for_tests(), 3, prior.log()).eval()
     answer = functional.softmax(network(torch.randn(5, 7, 4)), dim=-1)
     torch.testing.assert_close(answer, prior.expand(5, 7, 3))
 
@@ -42,7 +42,7 @@ def test_the_last_step_alone_is_the_last_of_all_steps():
 def test_it_learns_one_small_batch_by_heart_in_seconds():
     start = time.perf_counter()
     torch.manual_seed(0)
-    network = SegmentLSTM(4, RnnConfig(hidden=32, dropout=0.0))
+    network = SegmentLSTM(4, RnnConfig(hidden=32, dropout=0.0), 3)
     inputs, targets = torch.randn(4, 16, 4), torch.randint(0, 3, (64,))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
     loss = torch.tensor(0.0)

@@ -94,7 +94,7 @@ def test_every_epoch_is_reported_and_the_best_is_kept():
     network = train_rnn(FEATURES, known, replace(CONFIG, epochs=4, learning_rate=0.02), CUTOFF, 0, seen.append)
     assert tuple(seen) == network.curve
     assert [report.epoch for report in seen] == list(range(len(seen)))
-    validation = [report.validation_log_loss for report in seen]
+    validation = [report.validation_loss for report in seen]
     assert validation[network.best_epoch] == min(validation)
     assert network.best_epoch > 0
 

@@ -40,7 +40,7 @@ def test_the_summary_says_what_there_is_and_how_good_it_is(server: Server, summa
         summary,
     )
     assert score, summary
-    assert score[1] in ("rnn", "logistic")
+    assert score[1] in ("rnn", "rnn_classifier", "ensemble", "logistic")
     assert score[3] in ("class_prior", "ticker_prior")
     assert f"Browse the graph at {server.url}/asset-groups" in summary
     assert "SIMULATED" in summary

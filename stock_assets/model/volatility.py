@@ -1,0 +1,431 @@
+"""Forecast the volatility of the horizon and a direction, then map them to the barriers.
+
+Flexible classifiers memorise the regimes of days and lose more than they win. So the network never sees the level
+of a day: inputs and targets are differences to the session's mean, and it learns which tickers will move more than
+the others, and which way. A ridge regression forecasts the level of the day; `barriers` turns the sum into
+probabilities. Splitting level and cross-section, and the targets, follow HAR (Corsi 2009) and range-based
+volatility (Garman & Klass 1980, Parkinson 1980).
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch.nn import functional
+
+from stock_assets.errors import ArtifactError, StockAssetsError
+from stock_assets.model.barriers import BarrierMap, fit_barrier_map
+from stock_assets.model.config import CLASSES, VolatilityConfig
+from stock_assets.model.descent import Descent, descend
+from stock_assets.model.probabilities import probability_frame
+from stock_assets.model.rnn import SegmentLSTM
+from stock_assets.model.scaling import feature_columns, standardised
+from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
+from stock_assets.model.training import INFERENCE_BATCH, asked_rows
+from stock_assets.model.windows import IGNORE, Panel, context_windows, labelled_spans, panel_of
+
+#: What the network forecasts of the horizon: three readings of its volatility, in logs.
+VOLATILITIES = ("log_total", "log_close", "log_range")
+OUTPUTS = (*VOLATILITIES, "direction")
+#: Inputs of the targets, which must be among the features.
+_DAILY_VOLATILITY, _DAILY_RETURN = "vol_total_1", "log_return_1"
+
+
+@dataclass(frozen=True)
+class VolatilityEpoch:
+    """What one epoch achieved. Epoch 0 forecasts the session's mean for every ticker."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    """Smooth L1 of the volatilities and squared error of the direction, in standard deviations, while learning."""
+    validation_loss: float
+    """The same on the validation labels."""
+    r2: float
+    """Share of the cross-sectional variance of the volatilities that is forecast, on the validation labels."""
+
+
+@dataclass(frozen=True)
+class TrainedVolatility:
+    """Everything that inference needs, as plain values."""
+
+    config: VolatilityConfig
+    features: tuple[str, ...]
+    scale: np.ndarray
+    """float64 [F]: standard deviation of the inputs about their session's mean"""
+    target_scale: np.ndarray
+    """float64 [3]: standard deviation of the volatilities about their session's mean"""
+    weights: dict[str, np.ndarray]
+    """float32, the state of `SegmentLSTM` after the best epoch"""
+    level_mean: np.ndarray
+    """float64 [F]"""
+    level_scale: np.ndarray
+    """float64 [F]"""
+    level_weights: np.ndarray
+    """float64 [F + 1, 3]: slopes, then the constant"""
+    direction_weights: np.ndarray
+    """float64 [F]"""
+    barriers: BarrierMap
+    cutoff: date
+    seed: int
+    curve: tuple[VolatilityEpoch, ...]
+    best_epoch: int
+    validation_log_loss: float
+    """Of the validation labels, by a map that has not seen them."""
+    validation_accuracy: float
+
+    def network(self) -> SegmentLSTM:
+        """The network in evaluation mode. Raises ArtifactError when the weights do not fit the configuration."""
+        network = SegmentLSTM(len(self.features), self.config, len(OUTPUTS))
+        try:
+            network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
+        except RuntimeError as error:
+            raise ArtifactError(f"weights do not fit their configuration: {error}") from None
+        return network.eval()
+
+    def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(tensors, description) for `storage.artifacts.save_artifact`."""
+        tensors = {f"weights/{name}": value for name, value in self.weights.items()}
+        tensors |= {name: getattr(self, name) for name in _ARRAYS}
+        tensors |= {f"barriers/{name}": getattr(self.barriers, name) for name in ("knots", "move", "side")}
+        return tensors, {
+            "kind": "volatility",
+            "classes": list(CLASSES),
+            "outputs": list(OUTPUTS),
+            "config": self.config.to_dict(),
+            "features": list(self.features),
+            "cutoff": self.cutoff.isoformat(),
+            "seed": self.seed,
+            "best_epoch": self.best_epoch,
+            "curve": [asdict(report) for report in self.curve],
+            "validation_log_loss": self.validation_log_loss,
+            "validation_accuracy": self.validation_accuracy,
+        }
+
+    @classmethod
+    def from_artifact(cls, tensors: dict[str, np.ndarray], description: dict[str, Any]) -> "TrainedVolatility":
+        """The model that `to_artifact` described. Raises ArtifactError when something is missing or unknown."""
+        try:
+            found = description["kind"], tuple(description["classes"]), tuple(description["outputs"])
+            if found != ("volatility", CLASSES, OUTPUTS):
+                raise ArtifactError(f"artifact is {found}; expected {('volatility', CLASSES, OUTPUTS)}")
+            config = VolatilityConfig.from_dict(description["config"])
+            prefix = "weights/"
+            trained = cls(
+                config=config,
+                features=tuple(description["features"]),
+                weights={k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)},
+                barriers=BarrierMap(
+                    tensors["barriers/knots"], tensors["barriers/move"], tensors["barriers/side"], config.tilt
+                ),
+                cutoff=date.fromisoformat(description["cutoff"]),
+                curve=tuple(VolatilityEpoch(**report) for report in description["curve"]),
+                **{name: tensors[name] for name in _ARRAYS},
+                **{name: description[name] for name in _PLAIN},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"artifact of a volatility network is incomplete: {error!r}") from error
+        trained.network()  # so that weights of another shape are refused here, not at the first prediction
+        return trained
+
+
+_ARRAYS = ("scale", "target_scale", "level_mean", "level_scale", "level_weights", "direction_weights")
+_PLAIN = ("seed", "best_epoch", "validation_log_loss", "validation_accuracy")
+
+
+def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """ticker, session and OUTPUTS (f64) of the labels whose horizon is whole among the feature rows.
+
+    With v and r the daily total variance and log return of the `horizon` rows after the session:
+    - log_total: ½ ln(mean v + 1e-5), log_close: ½ ln(mean r² + 1e-5);
+    - log_range: ln(highest - lowest cumulative sum of r, 0 among them, + 0.002), the range of the closes;
+    - direction: forward_return_1 as a normal score, Φ⁻¹((rank - ½) / count) among the session's labels.
+    """
+    variance = (2 * pl.col(_DAILY_VOLATILITY)).exp() - 1e-5
+    steps = range(1, horizon + 1)
+
+    def ahead(column: pl.Expr) -> list[pl.Expr]:
+        return [column.shift(-step).over("ticker") for step in steps]
+
+    returns = ahead(pl.col(_DAILY_RETURN))
+    paths = [pl.sum_horizontal(returns[:step]) for step in steps]
+    rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
+    return (
+        features.select(*KEYS, _DAILY_VOLATILITY, _DAILY_RETURN)
+        .sort(KEYS)
+        .with_columns(
+            pl.col("session").shift(-horizon).over("ticker").alias("_end"),
+            (0.5 * (pl.mean_horizontal(ahead(variance)) + 1e-5).log()).alias("log_total"),
+            (0.5 * (pl.mean_horizontal([r**2 for r in returns]) + 1e-5).log()).alias("log_close"),
+            (pl.max_horizontal(*paths, 0.0) - pl.min_horizontal(*paths, 0.0) + 0.002).log().alias("log_range"),
+        )
+        .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
+        .filter(pl.col("_end") == pl.col("horizon_end"))
+        .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
+        .select(*KEYS, *OUTPUTS)
+        .sort(KEYS)
+    )
+
+
+def train_volatility(
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    suspects: pl.DataFrame,
+    config: VolatilityConfig,
+    cutoff: date,
+    seed: int,
+    horizon: int,
+    on_epoch: Callable[[VolatilityEpoch], None] | None = None,
+) -> TrainedVolatility:
+    """The model of the best epoch, trained on what was known when session `cutoff` was over.
+
+    `features` has ticker, session and the inputs, which are its columns of floating-point numbers; rows after
+    `cutoff` are not looked at. `labels` are usable and purged, `suspects` the ticker and session of rows that
+    count in no mean of a session. The last `config.validation_sessions` sessions of the labels choose the epoch and
+    train nothing but the map. The same seed, inputs and number of torch threads give the same weights.
+
+    Raises CutoffError for a label that ends after `cutoff`, BadBarsError for features that are not finite,
+    and StockAssetsError for too little history or a loss that is not finite.
+    """
+    require_known(labels, cutoff)
+    train, validation = train_validation_split(labels, cutoff, config.validation_sessions)
+    columns = feature_columns(features)
+    past = features.filter(pl.col("session") <= cutoff).sort(KEYS)
+    market = _Market(past, suspects, columns)
+    targets = past.select(KEYS).join(
+        volatility_targets(past, labels, horizon), on=KEYS, how="left", maintain_order="left"
+    )
+    wanted = targets.select(OUTPUTS).to_numpy()  # [N, 4], NaN where nothing is known
+    known = np.asarray(np.isfinite(wanted).all(axis=1))
+    trains = known & _among(market.keys, train)
+    if not trains.any():
+        raise StockAssetsError(
+            f"none of the {train.height} training label(s) known by {cutoff} has features over its horizon; expected "
+            "rows of the same tickers and sessions"
+        )
+    level = wanted[:, :3]
+    centred = np.column_stack([level - market.mean(level, known), wanted[:, 3]])
+    target_scale = _spread(centred[trains, :3])
+    inputs = market.deviations()
+    scale = _spread(inputs[:-1][trains])
+    _standardise(inputs, scale, config.input_clip)
+
+    panel = panel_of(market.keys, inputs)
+    judged = known & _among(market.keys, validation)
+    goal = np.zeros((len(panel.values), len(OUTPUTS)), np.float32)  # the padding row's is never looked at
+    goal[:-1] = centred / np.append(target_scale, 1.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = SegmentLSTM(len(columns), config, len(OUTPUTS))
+        found = _descend(network, panel, goal, trains, judged, config, seed, on_epoch or (lambda _: None))
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in found.weights.items()})
+
+    few = trains & (market.day % config.every == 0)
+    rows = market.values[few]
+    level_mean, level_scale = rows.mean(axis=0, dtype=np.float64), _spread(rows)
+    standard = np.clip((rows - level_mean) / level_scale, -config.input_clip, config.input_clip)
+    constant = level[few].mean(axis=0)
+    level_weights = np.vstack([_ridge(standard, level[few] - constant, config.level_ridge), constant])
+    direction_weights = _ridge(inputs[:-1][few], wanted[few, 3:], config.direction_ridge)[:, 0]
+
+    answers = _answers(network, panel.marked(known), config)
+    model = TrainedVolatility(
+        config=config,
+        features=columns,
+        scale=scale,
+        target_scale=target_scale,
+        weights=found.weights,
+        level_mean=level_mean,
+        level_scale=level_scale,
+        level_weights=level_weights,
+        direction_weights=direction_weights,
+        barriers=BarrierMap(np.zeros(1), np.zeros(3), np.zeros(3), config.tilt),
+        cutoff=cutoff,
+        seed=seed,
+        curve=found.curve,
+        best_epoch=found.best_epoch,
+        validation_log_loss=float("nan"),
+        validation_accuracy=float("nan"),
+    )
+    sigma, direction = _forecast(model, market, inputs[:-1], answers, known)
+    truth = market.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
+    truth = truth["label"].fill_null(0).cast(pl.Int64).to_numpy()
+    unseen = fit_barrier_map(sigma[trains], truth[trains], config.tilt).probabilities(sigma[judged], direction[judged])
+    right = unseen[np.arange(len(unseen)), truth[judged] - CLASSES[0]]
+    return replace(
+        model,
+        barriers=fit_barrier_map(sigma[known], truth[known], config.tilt),
+        validation_log_loss=float(-np.log(right).mean()),
+        validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth[judged]).mean()),
+    )
+
+
+def predict_volatility(
+    trained: TrainedVolatility, features: pl.DataFrame, suspects: pl.DataFrame, sessions: Collection[date]
+) -> pl.DataFrame:
+    """Probabilities of sell, hold, buy for every ticker and session that has enough history.
+
+    Returns ticker, session, p_sell, p_hold, p_buy, score = p_buy - p_sell, sorted by ticker and session. Each row
+    looks at the last `config.context` rows of its ticker, and through their sessions' means at all tickers: give
+    `features` of all of them. Rows after a session never touch it.
+
+    Raises CutoffError when a session is not after the cutoff, ArtifactError when an input column is missing,
+    BadBarsError for features that are not finite.
+    """
+    require_after(trained.cutoff, sessions)
+    market = _Market(features.sort(KEYS), suspects, trained.features)
+    asked = asked_rows(market.keys, sessions, trained.config.context).to_numpy()
+    inputs = market.deviations()
+    _standardise(inputs, trained.scale, trained.config.input_clip)
+    values, network = torch.from_numpy(inputs), trained.network()
+    last_rows = np.flatnonzero(asked)
+    answers = np.zeros((len(asked), len(OUTPUTS)), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(last_rows), INFERENCE_BATCH):
+            chunk = last_rows[start : start + INFERENCE_BATCH]
+            windows = torch.from_numpy(context_windows(np.resize(chunk, INFERENCE_BATCH), trained.config.context))
+            answers[chunk] = network.at_last_step(values[windows])[: len(chunk)].numpy()
+    sigma, direction = _forecast(trained, market, inputs[:-1], answers, asked)
+    return probability_frame(
+        market.keys.filter(pl.Series(asked)), trained.barriers.probabilities(sigma[asked], direction[asked])
+    )
+
+
+class _Market:
+    """Feature rows of all tickers, and the means of their sessions."""
+
+    def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: tuple[str, ...]) -> None:
+        self.keys = rows.select(KEYS)
+        zero, one = np.zeros(len(columns)), np.ones(len(columns))
+        self.values = standardised(rows, columns, zero, one, dtype=np.float32)  # [N, F] as they are
+        self.day = rows["session"].rank("dense").cast(pl.Int64).to_numpy() - 1
+        self._trusted = ~_among(self.keys, suspects)
+
+    def mean(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """float64 [N, K]: of `values` [N, K] over the session's trusted ones of `rows` (bool [N]); 0 where none is."""
+        counted = self._trusted & rows
+        day, days = self.day[counted], int(self.day.max()) + 1 if len(self.day) else 0
+        number = np.maximum(np.bincount(day, minlength=days), 1)
+        sums = [np.bincount(day, column[counted], minlength=days) for column in values.T]
+        return (np.column_stack(sums) / number[:, None])[self.day]
+
+    def deviations(self) -> np.ndarray:
+        """float32 [N + 1, F]: the values less their session's mean; the last row is padding."""
+        out = np.zeros((len(self.values) + 1, self.values.shape[1]), np.float32)
+        everything = np.ones(len(self.values), bool)
+        for i in range(self.values.shape[1]):  # one at a time: a float64 copy of all would take a gigabyte
+            column = self.values[:, i : i + 1]
+            out[:-1, i] = (column - self.mean(column, everything))[:, 0]
+        return out
+
+    def scores(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """float64 [N]: `values` [N] in standard deviations about their mean over the session's trusted `rows`."""
+        centred = values[:, None] - self.mean(values[:, None], rows)
+        deviation = np.sqrt(self.mean(centred**2, rows))
+        return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-12)[:, 0]
+
+
+def _forecast(
+    model: TrainedVolatility, market: _Market, inputs: np.ndarray, answers: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(sigma, direction), float64 [N] each, that mean something at `rows` (bool [N]).
+
+    `inputs` are the standardised deviations [N, F], `answers` the network's outputs [N, 4].
+    """
+    apart = answers[:, :3] * model.target_scale
+    apart -= market.mean(apart, rows)
+    of_session = np.isin(market.day, np.unique(market.day[rows]))
+    level = np.zeros((len(rows), 3))
+    clip = model.config.input_clip
+    for part in np.array_split(np.flatnonzero(of_session), 1 + of_session.sum() // _CHUNK_ROWS):
+        standard = np.clip((market.values[part] - model.level_mean) / model.level_scale, -clip, clip)
+        level[part] = standard @ model.level_weights[:-1] + model.level_weights[-1]
+    sigma = (market.mean(level, of_session) + apart).mean(axis=1)
+    linear = market.scores(inputs @ model.direction_weights, rows)
+    return sigma, market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)
+
+
+def _descend(
+    network: SegmentLSTM,
+    panel: Panel,
+    goal: np.ndarray,
+    trains: np.ndarray,
+    judged: np.ndarray,
+    config: VolatilityConfig,
+    seed: int,
+    on_epoch: Callable[[VolatilityEpoch], None],
+) -> Descent[VolatilityEpoch]:
+    values, goals = torch.from_numpy(panel.values), torch.from_numpy(goal)
+    learns = torch.from_numpy(np.append(trains, False))
+    if not judged.any():
+        raise StockAssetsError("no label of the validation sessions has features; expected rows of the same sessions")
+
+    def loss_at(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        direction = functional.mse_loss(found[:, 3], wanted[:, 3])
+        return functional.smooth_l1_loss(found[:, :3], wanted[:, :3]) + config.direction_weight * direction
+
+    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        known = learns[rows]
+        return loss_at(network(values[rows])[known], goals[rows][known]), int(known.sum())
+
+    def judge(epoch: int, train_loss: float | None) -> VolatilityEpoch:
+        found = torch.from_numpy(_answers(network, panel.marked(judged), config)[judged])
+        wanted = goals[:-1][torch.from_numpy(judged)]
+        missed = (found - wanted)[:, :3].square().sum() / wanted[:, :3].square().sum()
+        if train_loss is None:
+            at_start = goals[learns]
+            train_loss = loss_at(torch.zeros_like(at_start), at_start).item()
+        return VolatilityEpoch(epoch, config.epochs, train_loss, loss_at(found, wanted).item(), 1 - missed.item())
+
+    return descend(network, panel.marked(trains), config, np.random.default_rng(seed), loss_of, judge, on_epoch)
+
+
+def _answers(network: SegmentLSTM, panel: Panel, config: VolatilityConfig) -> np.ndarray:
+    """float32 [N, 4]: the network's answers at the known rows of `panel`, in one pass along each ticker."""
+    out = np.zeros((len(panel.values), len(OUTPUTS)), np.float32)
+    values = torch.from_numpy(panel.values)
+    network.eval()
+    with torch.inference_mode():
+        for spans in torch.from_numpy(labelled_spans(panel, config.context)).split(config.batch):
+            known = torch.from_numpy(panel.labels)[spans] != IGNORE
+            out[spans[known].numpy()] = network(values[spans])[known].numpy()
+    return out[:-1]
+
+
+def _ridge(inputs: np.ndarray, wanted: np.ndarray, penalty: float) -> np.ndarray:
+    """float64 [F, K]: the slopes of least squares with `penalty` x the squared slopes per row."""
+    inputs = inputs.astype(np.float64)
+    scatter = inputs.T @ inputs / len(inputs)
+    return np.linalg.solve(scatter + penalty * np.eye(len(scatter)), inputs.T @ wanted / len(inputs))
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """float64 [K]: the standard deviation of each column, 1 where it is constant."""
+    spread = values.std(axis=0, dtype=np.float64)
+    return np.where(spread > 1e-9, spread, 1.0)
+
+
+def _standardise(deviations: np.ndarray, scale: np.ndarray, clip: float) -> None:
+    """In place, since a whole market takes half a gigabyte."""
+    deviations /= scale.astype(np.float32)
+    np.clip(deviations, -clip, clip, out=deviations)
+
+
+def _among(keys: pl.DataFrame, rows: pl.DataFrame) -> np.ndarray:
+    """bool [N]: which of `keys` are among `rows`."""
+    marked = rows.select(KEYS).unique().with_columns(_there=pl.lit(True))
+    return keys.join(marked, on=KEYS, how="left", maintain_order="left")["_there"].is_not_null().to_numpy()
+
+
+def _normal_score(share: pl.Series) -> pl.Series:
+    from scipy.special import ndtri
+
+    return pl.Series(ndtri(share.to_numpy()))
+
+
+#: Rows of one product of the level.
+_CHUNK_ROWS = 100_000
