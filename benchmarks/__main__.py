@@ -17,6 +17,7 @@ TITLES = {
     "event_log": "The event log",
     "new_session": "One new session",
     "backfill": "Ten years",
+    "walk_forward": "How good the models honestly are",
 }
 
 

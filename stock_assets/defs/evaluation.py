@@ -5,6 +5,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
+from stock_assets.defs import checks
 from stock_assets.defs.columns import COLUMNS
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.tables import picture, preview, table_asset
@@ -15,6 +16,11 @@ from stock_assets.storage.warehouse import Warehouse
 
 #: The audit trains on every label again, honestly and cheating: two test years tell enough.
 AUDITED_YEARS = 2
+
+EVALUATION_CHECKS = {
+    "leak_alarm": "no model's walk-forward mean is too good to be honest: accuracy up to .485, log-loss from .995 on; "
+    "judges real prices and two test years or more"
+}
 
 
 def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -29,9 +35,11 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ),
         deps=["predictions", "labels", "daily_bars", "leakage_audit"],
         kinds=("matplotlib",),
+        checks=checks.specs("evaluation_report", EVALUATION_CHECKS, blocking=False),
     )
     def evaluation_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         from stock_assets.evaluation import metrics, plots
+        from stock_assets.evaluation.leakage import too_good
         from stock_assets.evaluation.report import ReportFacts, render_report
         from stock_assets.model.baselines import NAIVE
 
@@ -78,7 +86,10 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         path = settings.artifacts / "evaluation_report" / "report.html"
         write_file(path, page.encode())
         warehouse.replace_table("evaluation_report", table)
+        # the made-up market has a signal of a size of its own
+        alarming = table.clear() if simulated else too_good(table)
         return dg.MaterializeResult(
+            check_results=[checks.result("evaluation_report", "leak_alarm", alarming, blocking=True)],
             metadata={
                 "report": dg.MetadataValue.path(str(path)),
                 "dagster/row_count": table.height,
@@ -91,7 +102,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "scores": preview(means.drop("year"), rows=10),
                 "labels_left_out": left_out,
                 **{name: picture(png, name) for name, png in figures.items()},
-            }
+            },
         )
 
     @table_asset(

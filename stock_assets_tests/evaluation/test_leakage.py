@@ -7,8 +7,11 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.evaluation.leakage import lag_sweep, leakage_table
+from stock_assets.evaluation import metrics
+from stock_assets.evaluation.leakage import lag_sweep, leakage_table, too_good
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.model.baselines import fit_logistic
+from stock_assets.model.splits import training_rows
 
 HORIZON = 7
 DAYS = trading_calendar("XNYS", date(2016, 1, 4), date(2018, 12, 31)).sessions
@@ -137,3 +140,33 @@ def test_copying_yesterdays_label_scores_what_the_reference_study_reports(real_d
     ours = lag_sweep(pl.concat(complete), [1], years=[2019])
     assert ours["accuracy"][0] == pytest.approx(0.7340, abs=0.0002)
     assert ours["rmse"][0] == pytest.approx(0.7033, abs=0.0005)
+
+
+def walk_forward(features: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    answers = []
+    for year in (2017, 2018):
+        days = [day for day in DAYS if day.year == year]
+        cutoff = DAYS[DAYS.index(days[0]) - 1]
+        answer = fit_logistic(features, training_rows(labels, cutoff), cutoff).predict(features, days)
+        answers.append(answer.with_columns(model=pl.lit("logistic"), trained_through=pl.lit(cutoff)))
+    return metrics.walk_forward_table(pl.concat(answers), labels)
+
+
+def test_the_alarm_rings_for_a_feature_that_comes_from_tomorrow_and_is_silent_otherwise(market):
+    features, labels = market
+    labels = labels.with_columns(forward_return_1=pl.lit(0.0))
+    features = features.drop("volatility")  # this market's own is known too well for the limits of a real one
+    tomorrows = labels.select("ticker", "session", leak=pl.col("label").shift(-1).over("ticker").cast(pl.Float64))
+    leaking = features.join(tomorrows.drop_nulls(), on=["ticker", "session"])
+    assert too_good(walk_forward(features, labels)).is_empty()
+    (alarm,) = too_good(walk_forward(leaking, labels)).iter_rows(named=True)
+    assert alarm["model"] == "logistic"
+    assert alarm["accuracy"] > 0.485
+
+
+def test_one_calm_year_alone_rings_no_alarm(market):
+    features, labels = market
+    labels = labels.with_columns(forward_return_1=pl.lit(0.0))
+    leak = labels.select("ticker", "session", leak=pl.col("label").cast(pl.Float64))
+    table = walk_forward(features.join(leak, on=["ticker", "session"]), labels)
+    assert too_good(table.filter(pl.col("year").is_null() | (pl.col("year") == 2017))).is_empty()

@@ -1,0 +1,67 @@
+"""How good the models honestly are: every model year trained, every session predicted, the report's own table.
+
+    python -m benchmarks.walk_forward
+
+The whole graph in this process. Each model year learns from labels fully known by the last session of the year before;
+scores are means of the yearly ones, intervals from blocks of 21 days.
+"""
+
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks.common import fill, materialize, preamble, set_workload, table, use
+from benchmarks.common import workload_parser as parser_of
+from stock_assets.storage.warehouse import Warehouse
+
+METRICS = ("log_loss", "accuracy", "rank_ic")
+
+
+def main() -> None:
+    options = parser_of(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        set_workload(options, Path(folder))
+        config = use(Path(folder, "store"))
+        sessions = config.calendar.sessions
+        years = sorted({session.year for session in sessions if session.year >= config.model_start_year})
+        fill(config, sessions)
+        seconds = {
+            name: materialize(config, [name], years)  # pyright: ignore[reportArgumentType]
+            for name in ("trained_rnn", "trained_baselines")
+        }
+        predicted = [session for session in sessions if session.year >= config.model_start_year]
+        seconds["predictions"] = materialize(config, ["predictions"], predicted)
+        materialize(config, ["leakage_audit", "evaluation_report"])
+        warehouse = Warehouse(config.database)
+        scores = warehouse.read("evaluation_report")
+        trusted = warehouse.read("daily_bars", columns=["ticker", "suspect"])
+    means = scores.filter(pl.col("year").is_null()).sort("log_loss")
+    print(f"Means of {years[0]} to {years[-1]}, best log-loss first, with 95 % intervals:\n")
+    rows = [
+        [
+            row["model"],
+            row["rows"],
+            *(
+                "–" if row[name] is None else f"{row[name]:.4f} [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
+                for name in METRICS
+            ),
+        ]
+        for row in means.iter_rows(named=True)
+    ]
+    print(table(("model", "rows", *METRICS), rows))
+    by_year = scores.filter(pl.col("year").is_not_null()).pivot("year", index="model", values="log_loss")
+    by_year = means.select("model").join(by_year, on="model", maintain_order="left")
+    print("Log-loss by year:\n")
+    print(table(by_year.columns, [[row[0], *(f"{value:.3f}" for value in row[1:])] for row in by_year.rows()]))
+    reasons = trusted["suspect"].drop_nulls().value_counts().sort("count", descending=True)
+    print("Rows left out by reason:", ", ".join(f"{reason} {rows:,}" for reason, rows in reasons.rows()) + ".")
+    never = trusted.group_by("ticker").agg(pl.col("suspect").is_not_null().mean().alias("share"))
+    never = never.filter(pl.col("share") > 0.5).sort("share", descending=True)
+    print("Tickers rejected on most sessions:", ", ".join(f"{t} {s:.0%}" for t, s in never.rows()) + ".\n")
+    print(table(("asset", "seconds"), list(seconds.items())))
+
+
+if __name__ == "__main__":
+    preamble()
+    main()
