@@ -33,12 +33,12 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "Walk-forward scores of every model beside the naive baselines, with 95 % intervals, and a self-contained "
             "HTML report. Only labels fully known are scored; suspect rows are left out and counted." + note
         ),
-        deps=["predictions", "labels", "daily_bars", "leakage_audit"],
+        deps=["predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"],
         kinds=("matplotlib",),
         checks=checks.specs("evaluation_report", EVALUATION_CHECKS, blocking=False),
     )
     def evaluation_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        from stock_assets.evaluation import metrics, plots
+        from stock_assets.evaluation import breakdowns, metrics, plots
         from stock_assets.evaluation.leakage import too_good
         from stock_assets.evaluation.report import ReportFacts, render_report
         from stock_assets.model.baselines import NAIVE
@@ -61,6 +61,9 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "confusion": plots.confusion(confusion, best["model"]),
             "rank_ic": plots.rank_ic_through_time(metrics.daily_rank_ic(scored)),
         }
+        spread = breakdowns.decile_spread(scored, seed=settings.seed)
+        market = warehouse.read("stationary_features", first, columns=["session", "market_vol_22"]).unique("session")  # pyright: ignore[reportArgumentType]
+        regimes = breakdowns.by_regime(scored, market.rename({"market_vol_22": "volatility"}))
         audit = warehouse.read("leakage_audit")
         sweep = audit.filter(pl.col("lag").is_not_null())
         bars = warehouse.read("daily_bars", columns=["ticker", "session"])
@@ -68,6 +71,9 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             f"stock_assets: {settings.source} prices, judged {first} to {predictions['session'].max()}",
             {
                 "walk_forward": table,
+                "spread": spread,
+                "regimes": regimes,
+                "tickers": breakdowns.by_ticker(scored, best["model"]),
                 "leakage": audit.filter(pl.col("lag").is_null()),
                 "lag_sweep": sweep.with_columns(honest=pl.col("protocol") == "honest"),
                 "suspects": pl.DataFrame(list(left_out.items()), {"reason": pl.String, "rows": pl.Int64}, orient="row"),
@@ -100,6 +106,8 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "accuracy": best["accuracy"],
                 "accuracy_of_naive": naive["accuracy"],
                 "scores": preview(means.drop("year"), rows=10),
+                "decile_spread": preview(spread, rows=10),
+                "regimes": preview(regimes, rows=20),
                 "labels_left_out": left_out,
                 **{name: picture(png, name) for name, png in figures.items()},
             },

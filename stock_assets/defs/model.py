@@ -10,7 +10,6 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.columns import COLUMNS
 from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
@@ -81,54 +80,36 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         for year in wanted:
             cutoff = cutoff_of(year)
             labels, excluded = known.labels_at(cutoff)
-            common = {
-                "model_year": year,
-                "trained_through": cutoff,
-                "training_rows": labels.height,
-                "pca_version": known.pca_version,
-            }
-            model = "rnn"
-            volatility = train_volatility(
-                known.features,
-                labels,
-                known.suspects,
-                VolatilityConfig(),
-                cutoff,
-                settings.seed,
-                settings.horizon,
-                say,
-            )
-            version, folder = save(settings, "trained_rnn", year, model, cutoff, *volatility.to_artifact())
-            rows.append(
-                common
-                | {
-                    "model": model,
-                    "version": version,
-                    "best_epoch": volatility.best_epoch,
-                    "validation_accuracy": volatility.validation_accuracy,
-                    "validation_log_loss": volatility.validation_log_loss,
-                    "artifact": folder,
-                }
-            )
-            curves[model] += [{"model_year": year, "skill": epoch.r2, **asdict(epoch)} for epoch in volatility.curve]
-            describe_year(context, year, rows[-1], excluded)
-            model = "rnn_classifier"
-            trained = train_rnn(known.components, labels, RnnConfig(), cutoff, settings.seed, say)
-            version, folder = save(settings, "trained_rnn", year, model, cutoff, *trained.to_artifact())
-            best = trained.curve[trained.best_epoch]
-            rows.append(
-                common
-                | {
-                    "model": model,
-                    "version": version,
-                    "best_epoch": trained.best_epoch,
-                    "validation_accuracy": best.accuracy,
-                    "validation_log_loss": best.validation_loss,
-                    "artifact": folder,
-                }
-            )
-            curves[model] += [{"model_year": year, "skill": epoch.accuracy, **asdict(epoch)} for epoch in trained.curve]
-        frame = pl.DataFrame(rows).select(list(COLUMNS["trained_rnn"]))
+            for model in curves:
+                if model == "rnn":
+                    config = VolatilityConfig()
+                    trained = train_volatility(
+                        known.features, labels, known.suspects, config, cutoff, settings.seed, settings.horizon, say
+                    )
+                    judged = trained.validation_accuracy, trained.validation_log_loss
+                    curves[model] += [{"model_year": year, "skill": e.r2, **asdict(e)} for e in trained.curve]
+                else:
+                    trained = train_rnn(known.components, labels, RnnConfig(), cutoff, settings.seed, say)
+                    best = trained.curve[trained.best_epoch]
+                    judged = best.accuracy, best.validation_loss
+                    curves[model] += [{"model_year": year, "skill": e.accuracy, **asdict(e)} for e in trained.curve]
+                version, folder = save(settings, "trained_rnn", year, model, cutoff, *trained.to_artifact())
+                rows.append(
+                    {
+                        "model_year": year,
+                        "model": model,
+                        "version": version,
+                        "trained_through": cutoff,
+                        "training_rows": labels.height,
+                        "best_epoch": trained.best_epoch,
+                        "validation_accuracy": judged[0],
+                        "validation_log_loss": judged[1],
+                        "pca_version": known.pca_version,
+                        "artifact": folder,
+                    }
+                )
+            describe_year(context, year, rows[-len(curves)], excluded)
+        frame = pl.DataFrame(rows)
         warehouse.replace_rows("trained_rnn", "model_year", wanted, frame)
         titles = {
             "rnn": ("smooth L1 + squared error", "validation R², volatility across tickers"),

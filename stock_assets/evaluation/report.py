@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.baselines import NAIVE
 
-TABLES = ("walk_forward", "leakage", "lag_sweep", "suspects")
+TABLES = ("walk_forward", "spread", "regimes", "tickers", "leakage", "lag_sweep", "suspects")
 FIGURES = ("label_distribution", "learning_curve", "calibration", "confusion", "rank_ic")
 
 
@@ -41,7 +41,8 @@ def render_report(
     """One self-contained HTML page: inline style, pictures as data URIs, no script, nothing from the network.
 
     `tables` are those of `metrics.walk_forward_table` (`walk_forward`, required), `leakage.leakage_table`
-    (`leakage`), `leakage.lag_sweep` (`lag_sweep`) and suspect rows by reason (`suspects`: reason, rows).
+    (`leakage`), `leakage.lag_sweep` (`lag_sweep`), `breakdowns.decile_spread` (`spread`), `by_regime` (`regimes`) and
+    `by_ticker` of the best model (`tickers`), and suspect rows by reason (`suspects`: reason, rows).
     `figures` are PNGs, named as in FIGURES. A section without its table and figure is left out.
 
     Raises ValueError for a table or figure it does not know and when `walk_forward` is missing.
@@ -54,7 +55,7 @@ def render_report(
     scores = tables["walk_forward"]
     means = scores.filter(pl.col("year").is_null()).sort("log_loss", "model").to_dicts()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"score": _score, "interval": _interval, "percent": _percent}
+    environment.filters |= {"score": _score, "interval": _interval, "percent": _percent, "basis_points": _basis_points}
     template = environment.from_string(files("stock_assets.evaluation").joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
         title=title,
@@ -70,6 +71,10 @@ def render_report(
 
 def _score(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _basis_points(value: float | None) -> str:
+    return "–" if value is None else f"{10_000 * value:.1f}"
 
 
 def _interval(row: Mapping[str, float | None], metric: str, digits: int = 4) -> str:

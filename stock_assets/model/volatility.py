@@ -199,6 +199,7 @@ def train_volatility(
     targets = past.select(KEYS).join(
         volatility_targets(past, labels, horizon), on=KEYS, how="left", maintain_order="left"
     )
+    del past  # half a gigabyte of a whole market
     wanted = targets.select(OUTPUTS).to_numpy()  # [N, 4], NaN where nothing is known
     known = np.asarray(np.isfinite(wanted).all(axis=1))
     trains = known & _among(market.keys, train)
@@ -209,9 +210,9 @@ def train_volatility(
         )
     level = wanted[:, :3]
     centred = np.column_stack([level - market.mean(level, known), wanted[:, 3]])
-    target_scale = _spread(centred[trains, :3])
+    target_scale = _spread(centred[:, :3], trains)
     inputs = market.deviations()
-    scale = _spread(inputs[:-1][trains])
+    scale = _spread(inputs[:-1], trains)
     _standardise(inputs, scale, config.input_clip)
 
     panel = panel_of(market.keys, inputs)
@@ -226,7 +227,7 @@ def train_volatility(
 
     few = trains & (market.day % config.every == 0)
     rows = market.values[few]
-    level_mean, level_scale = rows.mean(axis=0, dtype=np.float64), _spread(rows)
+    level_mean, level_scale = rows.mean(axis=0, dtype=np.float64), _spread(market.values, few)
     standard = np.clip((rows - level_mean) / level_scale, -config.input_clip, config.input_clip)
     constant = level[few].mean(axis=0)
     level_weights = np.vstack([_ridge(standard, level[few] - constant, config.level_ridge), constant])
@@ -317,7 +318,7 @@ class _Market:
         """float32 [N + 1, F]: the values less their session's mean; the last row is padding."""
         out = np.zeros((len(self.values) + 1, self.values.shape[1]), np.float32)
         everything = np.ones(len(self.values), bool)
-        for i in range(self.values.shape[1]):  # one at a time: a float64 copy of all would take a gigabyte
+        for i in range(self.values.shape[1]):  # one at a time, as in _spread
             column = self.values[:, i : i + 1]
             out[:-1, i] = (column - self.mean(column, everything))[:, 0]
         return out
@@ -403,9 +404,10 @@ def _ridge(inputs: np.ndarray, wanted: np.ndarray, penalty: float) -> np.ndarray
     return np.linalg.solve(scatter + penalty * np.eye(len(scatter)), inputs.T @ wanted / len(inputs))
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    """float64 [K]: the standard deviation of each column, 1 where it is constant."""
-    spread = values.std(axis=0, dtype=np.float64)
+def _spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """float64 [K]: the standard deviation of each column of `values` at `rows` (bool [N]), 1 where it is constant."""
+    # one at a time: a float64 copy of all would take a gigabyte
+    spread = np.array([column[rows].std(dtype=np.float64) for column in values.T])
     return np.where(spread > 1e-9, spread, 1.0)
 
 

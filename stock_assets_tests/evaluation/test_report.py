@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
-from stock_assets.evaluation import metrics
+from stock_assets.evaluation import breakdowns, metrics
 from stock_assets.evaluation.report import ReportFacts, render_report
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
@@ -14,6 +14,8 @@ SIMULATED = ReportFacts("simulated", 12, date(2017, 7, 3), date(2018, 12, 31))
 REAL = ReportFacts("snapshot", 12, date(2017, 7, 3), date(2018, 12, 31))
 NAMED = PREDICTIONS.with_columns(pl.col("model").replace({"knowing": "rnn", "prior": "class_prior"}))
 SCORES = metrics.walk_forward_table(NAMED, LABELS)
+SCORED = metrics.scored_rows(NAMED, LABELS)
+VOLATILITY = SCORED.select("session").unique().with_columns(volatility=pl.col("session").dt.ordinal_day())
 PNG = b"\x89PNG\r\n\x1a\n not really"
 TABLES = {
     "walk_forward": SCORES,
@@ -30,6 +32,9 @@ TABLES = {
     "lag_sweep": pl.DataFrame(
         {"lag": [1, 7], "honest": [False, True], "rows": [1234, 1000], "accuracy": [0.74, 0.39], "rmse": [0.69, 1.1]}
     ),
+    "spread": breakdowns.decile_spread(SCORED),
+    "regimes": breakdowns.by_regime(SCORED, VOLATILITY),
+    "tickers": breakdowns.by_ticker(SCORED, "rnn"),
     "suspects": pl.DataFrame({"reason": ["frozen quote"], "rows": [4321]}),
 }
 
@@ -62,7 +67,17 @@ class Page(HTMLParser):
 def test_one_page_holds_every_section_and_needs_nothing_else():
     html = render_report("How good?", TABLES, {"calibration": PNG, "confusion": PNG, "rank_ic": PNG}, REAL)
     page = Page(html)
-    for section in ("Walk-forward scores", "Calibration", "Confusion", "Rank IC", "Leakage audit", "Suspect rows"):
+    for section in (
+        "Walk-forward scores",
+        "Calibration",
+        "Confusion",
+        "Rank IC",
+        "Decile spread",
+        "Calm and stormy markets",
+        "Ticker by ticker",
+        "Leakage audit",
+        "Suspect rows",
+    ):
         assert section in page.text
     assert page.addresses == [f"data:image/png;base64,{b64encode(PNG).decode()}"] * 3
     assert "script" not in page.tags

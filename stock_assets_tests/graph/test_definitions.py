@@ -29,7 +29,11 @@ GRAPH = {
         {"stationary_features", "pca_components", "trained_rnn", "trained_baselines", "daily_bars"},
         "predicted days",
     ),
-    "evaluation_report": ("evaluation", {"predictions", "labels", "daily_bars", "leakage_audit"}, None),
+    "evaluation_report": (
+        "evaluation",
+        {"predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"},
+        None,
+    ),
     "leakage_audit": ("evaluation", {"predictions", "labels", "pca_components", "daily_bars"}, None),
 }
 
