@@ -29,6 +29,8 @@ SAMPLE_ROWS = 100_000
 #: The tables below pca_model and pca_components, in the order they are made.
 MADE_BEFORE_PCA = ("raw_ohlcv", "daily_bars", "stationary_features")
 
+PCA_COLUMNS = ("ticker", "session", *stationary.CLASSIC)
+
 _FINITE = {"finite": "no number is null, NaN or infinite"}
 
 
@@ -166,7 +168,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         window = calendar.between(calendar.sessions[stationary.FIRST_BAR - 1], fit_through)
         warehouse.require(MADE_BEFORE_PCA, window, "pca_model", "the fit window")
         model = components.fit_pca(
-            trusted(warehouse, warehouse.read("stationary_features", window[0], fit_through)),
+            trusted(warehouse, warehouse.read("stationary_features", window[0], fit_through, PCA_COLUMNS)),
             stationary.CLASSIC,
             fit_through=fit_through,
         )
@@ -214,7 +216,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         featured = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
         warehouse.require(MADE_BEFORE_PCA, featured, "pca_components")
         model = components.from_frame(warehouse.read("pca_model"))
-        features = read_sessions(warehouse, "stationary_features", sessions)
+        features = read_sessions(warehouse, "stationary_features", sessions, PCA_COLUMNS)
         rows = components.transform(model, features)
         names = [name for name in rows.columns if name.startswith("pc_")]
         rows, finite = store_daily(warehouse, "pca_components", sessions, rows, names)
@@ -244,9 +246,9 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [indicators_asset, stationary_features, labels_asset, pca_model, pca_components]
 
 
-def read_sessions(warehouse: Warehouse, table: str, sessions: list[date]) -> pl.DataFrame:
-    """The rows of exactly `sessions`."""
-    return warehouse.read(table, sessions[0], sessions[-1]).filter(pl.col("session").is_in(sessions))
+def read_sessions(warehouse: Warehouse, table: str, sessions: list[date], columns: Sequence[str]) -> pl.DataFrame:
+    """`columns` of the rows of exactly `sessions`."""
+    return warehouse.read(table, sessions[0], sessions[-1], columns).filter(pl.col("session").is_in(sessions))
 
 
 def trusted(warehouse: Warehouse, rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,21 +9,19 @@ import polars as pl
 
 #: Calendar days from an announcement to the next ones of the same company: one, two, three quarters, a year, two years.
 LAGS = (91, 182, 273, 364, 728)
-#: Calendar days from the session that are asked about: the horizon of a label, the week that is over, the time after.
-SPANS = {"ahead": (1, 10), "past": (-6, 0), "later": (11, 20)}
+#: Calendar days from the session that are asked about: the horizon of a label.
+AHEAD = (1, 10)
 #: The burst that counts: this large, and the largest of so many bars before and after.
 LARGE = 1.2
 ALONE_WITHIN = 20
 #: The bars after must have come within so many days: less than the nearest replay is ahead, so that nothing is used
 #: before it was known.
-CONFIRMED_WITHIN = 70
+CONFIRMED_WITHIN = 80
 
 #: The columns, in order.
 NAMES: dict[str, str] = {
-    f"event_{lag}_{name}": f"Largest past burst (features.events) whose day plus {lag} is {low} to {high} days ahead; "
-    "0 if none"
+    f"event_{lag}": f"Largest burst (features.events) that moved by {lag} days lies {AHEAD[0]} to {AHEAD[1]} days ahead; 0 if none"
     for lag in LAGS
-    for name, (low, high) in SPANS.items()
 }
 
 
@@ -57,19 +55,14 @@ def event_columns(rows: pl.DataFrame, events: pl.DataFrame) -> list[pl.Series]:
     day, column = rows["session"].to_physical().to_numpy(), tickers.search_sorted(rows["ticker"]).to_numpy()
     if not len(day):
         return [pl.Series(name, [], dtype=pl.Float64) for name in NAMES]
-    oldest = int(day.min()) - max(LAGS) + min(low for low, _ in SPANS.values())
-    newest = int(day.max()) - min(LAGS) + max(high for _, high in SPANS.values())
+    low, high = AHEAD
+    oldest, newest = int(day.min()) - max(LAGS) + low, int(day.max()) - min(LAGS) + high
     kept = events.filter(pl.col("session").to_physical().is_between(oldest, newest))
     calendar = np.zeros((newest - oldest + 1, len(tickers)))
     calendar[kept["session"].to_physical().to_numpy() - oldest, tickers.search_sorted(kept["ticker"]).to_numpy()] = (
         kept["burst"].to_numpy()
     )
-    columns = {}
-    for name, (low, high) in SPANS.items():
-        # largest[d] is that of the days d to d + high - low
-        largest = calendar.copy()
-        for step in range(1, high - low + 1):
-            np.maximum(largest[:-step], calendar[step:], out=largest[:-step])
-        for lag in LAGS:
-            columns[f"event_{lag}_{name}"] = largest[day - lag + low - oldest, column]
-    return [pl.Series(name, columns[name]) for name in NAMES]
+    largest = calendar.copy()  # that of a day and the high - low after it
+    for step in range(1, high - low + 1):
+        np.maximum(largest[:-step], calendar[step:], out=largest[:-step])
+    return [pl.Series(f"event_{lag}", largest[day - lag + low - oldest, column]) for lag in LAGS]

@@ -45,10 +45,8 @@ _ESTIMATORS = {
 _WINDOWS = (5, 22, 66)
 _RETURNS = (1, 2, 5, 10, 21, 63)
 _TOTAL = "gap² + ½ Garman-Klass + ½ Parkinson"
-_TOTAL_WINDOWS = (2, 5, 10, 22, 66, 132, 250)
-# the slowest weighs what lies LOOKBACK_SESSIONS back at less than 1e-13
-_HALF_LIVES = ("1.5", "4", "10", "20")
-_MARKET = (1, 5, 22, 66)
+_TOTAL_WINDOWS = (5, 22, 250)
+_MARKET = (1, 5, 22)
 # the other three differences are sums of these
 _MACDS = ("5_10", "10_25", "25_50")
 
@@ -93,20 +91,16 @@ FEATURES |= (
         f"vol_total_{k}": _volatility(f"{_TOTAL}, over {k} bars{' or the 67 and more there are' if k > 66 else ''}")
         for k in _TOTAL_WINDOWS
     }
-    | {f"vol_total_ewm_{h}": _volatility(f"{_TOTAL}, exponential with a half-life of {h} bars") for h in _HALF_LIVES}
     | {
         f"vol_log_{k}": Feature(f"Mean of vol_total_1 over {k} bars (HAR in logs, Corsi 2009)", -6.0, 1.0)
         for k in (5, 22, 66)
     }
-    | {f"vol_gap_{k}": _volatility(f"gap², over {k} bars") for k in (5, 66)}
     | {
         "semivariance_22": Feature(
             "½ ln of downside over upside variance over 22 bars (Barndorff-Nielsen, Kinnebrock & Shephard 2010)",
             -3.0,
             3.0,
         ),
-        "max_abs_return_5": Feature("Largest |r| over 5 bars", 0.0, 1.0),
-        "max_abs_return_66": Feature("Largest |r| over 66 bars", 0.0, 1.0),
         "momentum_250_21": Feature(
             "Sum of r from 250 to 21 bars ago (Jegadeesh & Titman 1993), or from the oldest", -3.0, 3.0
         ),
@@ -239,10 +233,6 @@ def _days(rows: pl.DataFrame) -> pl.DataFrame:
     volume_ratio = pl.col("ln_volume") - pl.col("ln_volume").rolling_median(60).over("history")
     return rows.with_columns(
         total.alias("total"),
-        *(
-            _half_log(total.ewm_mean(half_life=float(h)).over("history")).alias(f"vol_total_ewm_{h}")
-            for h in _HALF_LIVES
-        ),
         volume_ratio.clip(-4.0, 4.0).alias("volume_ratio"),
         (pl.col("r") ** 2).alias("close_variance"),
         (pl.col("r") * pl.col("m")).alias("rm"),
@@ -272,9 +262,7 @@ def _windows(rows: pl.DataFrame) -> pl.DataFrame:
             for k in _TOTAL_WINDOWS
         ),
         *(mean("vol_total_1", k).alias(f"vol_log_{k}") for k in (5, 22, 66)),
-        *(_half_log(mean("gap", k)).alias(f"vol_gap_{k}") for k in (5, 66)),
         (0.5 * (upside(-1) / upside(1)).log()).alias("semivariance_22"),
-        *(pl.col("r").abs().rolling_max(k).over("history").alias(f"max_abs_return_{k}") for k in (5, 66)),
         older.alias("momentum_250_21"),
         *((p / pl.col(f"ma_{k}") - 1).alias(f"ma_gap_{k}") for k in (5, 10, 25, 50)),
         *((pl.col(f"std_{k}") / pl.col(f"ma_{k}")).alias(f"std_ratio_{k}") for k in (10, 25, 50)),

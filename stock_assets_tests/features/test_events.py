@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.features.events import ALONE_WITHIN, LAGS, LARGE, NAMES, SPANS, bursts, event_columns
+from stock_assets.features.events import AHEAD, ALONE_WITHIN, LAGS, LARGE, NAMES, bursts, event_columns
 from stock_assets_tests.features.generators import calendar
 
 
@@ -87,11 +87,10 @@ def test_columns_equal_a_search_over_all_events():
     for row in found.sample(60, seed=0).iter_rows(named=True):
         own = events.filter(pl.col("ticker") == row["ticker"])
         for lag in LAGS:
-            for span, (low, high) in SPANS.items():
-                ahead = (pl.col("session") + timedelta(days=lag)).is_between(
-                    row["session"] + timedelta(days=low), row["session"] + timedelta(days=high)
-                )
-                assert row[f"event_{lag}_{span}"] == (own.filter(ahead)["burst"].max() or 0.0)
+            ahead = (pl.col("session") + timedelta(days=lag)).is_between(
+                row["session"] + timedelta(days=AHEAD[0]), row["session"] + timedelta(days=AHEAD[1])
+            )
+            assert row[f"event_{lag}"] == (own.filter(ahead)["burst"].max() or 0.0)
 
 
 def test_no_rows_have_no_events():
