@@ -20,7 +20,7 @@ CONFIRMED_WITHIN = 80
 
 #: The columns, in order.
 NAMES: dict[str, str] = {
-    f"event_{lag}": f"Largest burst (features.events) that moved by {lag} days lies {AHEAD[0]} to {AHEAD[1]} days ahead; 0 if none"
+    f"event_{lag}": f"Largest burst (features.events) {lag} days before one of the next {AHEAD[1]} days; 0 if none"
     for lag in LAGS
 }
 
