@@ -16,7 +16,7 @@ from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_year
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import ArtifactError, CutoffError
 from stock_assets.features.lookback import MAX_MISSED
-from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
@@ -271,7 +271,7 @@ class Learnable:
     @cached_property
     def features(self) -> pl.DataFrame:
         # single precision is what the network computes in, and half the memory
-        return self._read("stationary_features").cast({pl.Float64: pl.Float32})
+        return self._read("stationary_features", ["ticker", "session", *STATIONARY]).cast({pl.Float64: pl.Float32})
 
     @cached_property
     def _labels(self) -> pl.DataFrame:
