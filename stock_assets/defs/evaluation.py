@@ -65,7 +65,8 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         market = warehouse.read("stationary_features", first, columns=["session", "market_vol_22"]).unique("session")  # pyright: ignore[reportArgumentType]
         regimes = breakdowns.by_regime(scored, market.rename({"market_vol_22": "volatility"}))
         audit = warehouse.read("leakage_audit")
-        sweep = audit.filter(pl.col("lag").is_not_null())
+        sweep = sweep_of(audit)
+        figures["lag_sweep"] = plots.lag_sweep(sweep)
         bars = warehouse.read("daily_bars", columns=["ticker", "session"])
         page = render_report(
             f"stock_assets: {settings.source} prices, judged {first} to {predictions['session'].max()}",
@@ -75,7 +76,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "regimes": regimes,
                 "tickers": breakdowns.by_ticker(scored, best["model"]),
                 "leakage": audit.filter(pl.col("lag").is_null()),
-                "lag_sweep": sweep.with_columns(honest=pl.col("protocol") == "honest"),
+                "lag_sweep": sweep,
                 "suspects": pl.DataFrame(list(left_out.items()), {"reason": pl.String, "rows": pl.Int64}, orient="row"),
             },
             figures,
@@ -123,9 +124,17 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds=("scikitlearn",),
     )
     def leakage_audit(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
+        from stock_assets.evaluation import plots
+
         table = audit_table(warehouse, settings)
         warehouse.replace_table("leakage_audit", table)
-        return dg.MaterializeResult(metadata={"dagster/row_count": table.height, "audit": preview(table, rows=20)})
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": table.height,
+                "lag_sweep": picture(plots.lag_sweep(sweep_of(table)), "accuracy against the lag of a copied label"),
+                "audit": preview(table, rows=20),
+            }
+        )
 
     return [evaluation_report, leakage_audit]
 
@@ -138,6 +147,11 @@ def usable_since(warehouse: Warehouse, first: date) -> tuple[pl.DataFrame, dict[
         warehouse.read("labels", first),
         warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect"]),
     )
+
+
+def sweep_of(audit: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the audit that copy a label, as `leakage.lag_sweep` made them."""
+    return audit.filter(pl.col("lag").is_not_null()).with_columns(honest=pl.col("protocol") == "honest")
 
 
 def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:

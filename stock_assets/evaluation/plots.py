@@ -258,6 +258,27 @@ def confusion(table: pl.DataFrame, model: str) -> bytes:
     return _picture(draw, 3.6)
 
 
+def lag_sweep(sweep: pl.DataFrame) -> bytes:
+    """Accuracy of copying the label of so many rows ago, and where it stops to be cheating.
+
+    `sweep` is that of `leakage.lag_sweep`: lag, honest, accuracy; lags without one are left out.
+    """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for honest, text, colour in ((False, "not known by then", COLOURS[-1]), (True, "known by then", COLOURS[1])):
+            rows = sweep.drop_nulls("accuracy").filter(pl.col("honest") == honest)
+            bars = axes.bar(rows["lag"], 100 * rows["accuracy"], color=colour, label=text)
+            axes.bar_label(bars, fmt="%.1f", fontsize=9)
+        axes.set_xticks(sweep["lag"].to_list())
+        axes.set_xlabel("rows ago")
+        axes.set_ylabel("accuracy (%)")
+        axes.set_title("Copying the label of some rows ago")
+        _legend_below(figure)
+
+    return _picture(draw, 3.6)
+
+
 def _cells(table: pl.DataFrame, model: str) -> Sequence[tuple[int, int, int, float | None]]:
     return table.filter(pl.col("model") == model).select("label", "predicted", "rows", "share").rows()
 

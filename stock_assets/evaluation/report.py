@@ -13,7 +13,7 @@ from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.baselines import NAIVE
 
 TABLES = ("walk_forward", "spread", "regimes", "tickers", "leakage", "lag_sweep", "suspects")
-FIGURES = ("label_distribution", "learning_curve", "calibration", "confusion", "rank_ic")
+FIGURES = ("label_distribution", "learning_curve", "calibration", "confusion", "rank_ic", "lag_sweep")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ PICTURES = {
         metrics.calibration_table(PREDICTIONS, LABELS), smallest=10**9
     ),
     "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(metrics.scored_rows(PREDICTIONS, LABELS))),
+    "lag sweep": lambda: plots.lag_sweep(
+        pl.DataFrame({"lag": [1, 6, 7], "honest": [False, False, True], "accuracy": [0.74, 0.45, None]})
+    ),
     "confusion": lambda: plots.confusion(metrics.confusion_table(PREDICTIONS, LABELS), "prior"),
 }
 
