@@ -40,7 +40,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     note = SIMULATED if settings.source == "simulated" else ""
 
     def bars_with_lookback(
-        warehouse: Warehouse, sessions: list[date], needed_by: str
+        warehouse: Warehouse, sessions: list[date], needed_by: str, columns: Sequence[str]
     ) -> tuple[pl.DataFrame, list[date]]:
         lookback = calendar.before(sessions[0], LOOKBACK_SESSIONS - 1)
         warehouse.require(
@@ -50,7 +50,8 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             f"{LOOKBACK_SESSIONS} sessions of look-back",
         )
         first, last = (lookback or sessions)[0], sessions[-1]
-        return warehouse.read("daily_bars", first, last), list(calendar.between(first, last))
+        bars = warehouse.read("daily_bars", first, last, ["ticker", "session", "total_return", *columns])
+        return bars, list(calendar.between(first, last))
 
     def store_daily(
         warehouse: Warehouse, table: str, sessions: list[date], rows: pl.DataFrame, columns: Sequence[str]
@@ -75,7 +76,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        bars, known = bars_with_lookback(warehouse, sessions, "indicators")
+        bars, known = bars_with_lookback(warehouse, sessions, "indicators", ["close"])
         rows = indicators.indicators(bars, sessions[0], known)
         rows, finite = store_daily(warehouse, "indicators", sessions, rows, indicators.INDICATORS)
         return report_sessions(context, rows, sessions, [finite], sample_chart(warehouse, sessions[-1], settings))
@@ -95,7 +96,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        bars, known = bars_with_lookback(warehouse, sessions, "stationary_features")
+        bars, known = bars_with_lookback(warehouse, sessions, "stationary_features", stationary.BAR_COLUMNS)
         rows = stationary.stationary_features(bars, sessions[0], known)
         rows, finite = store_daily(warehouse, "stationary_features", sessions, rows, stationary.STATIONARY)
         return report_sessions(context, rows, sessions, [finite])

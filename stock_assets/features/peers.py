@@ -74,6 +74,7 @@ def comovement(returns: np.ndarray) -> Comovement:
     loadings[known] = axes
     residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
     residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
+    residual = residual.astype(np.float32)  # enough to rank by
     correlation = residual.T @ residual
     np.fill_diagonal(correlation, -np.inf)
     nearest = np.argpartition(-correlation, PEERS, axis=1)[:, :PEERS]

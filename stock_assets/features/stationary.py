@@ -19,6 +19,9 @@ from stock_assets.features import events, peers
 from stock_assets.features.indicators import with_indicators
 from stock_assets.features.lookback import by_session, histories, refuse
 
+#: What is read of a bar, besides its keys and total return.
+BAR_COLUMNS = ("open", "high", "low", "close", "volume", "split_ratio", "suspect")
+
 #: A history's first row: its 67th bar, the first with 66 returns.
 FIRST_BAR = 67
 
@@ -160,8 +163,7 @@ def stationary_features(
 
     Raises BadBarsError for bars without keys, closes or returns that make sense.
     """
-    columns = ["open", "high", "low", "close", "volume", "split_ratio", "suspect"]
-    rows = _with_market(histories(bars, columns, sessions))
+    rows = _with_market(histories(bars, BAR_COLUMNS, sessions))
     split = pl.col("split_ratio")
     refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", "a positive ratio, or null")
     rows = _days(rows)
