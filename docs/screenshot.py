@@ -29,6 +29,10 @@ def main(url: str) -> None:
         page.reload()  # fits what is expanded now
         expect(graph.get_by_text("predictions").first).to_be_visible(timeout=60_000)
         page.wait_for_load_state("networkidle")
+        page.mouse.move(400, 950)  # the fit leaves out the top of the first group
+        page.mouse.down()
+        page.mouse.move(400, 1040, steps=10)
+        page.mouse.up()
         search = page.locator(".CodeMirror").first.bounding_box()
         assert search
         left, top = search["x"] - 41, search["y"] - 20
