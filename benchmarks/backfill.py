@@ -7,7 +7,7 @@ daemon's loop of 30 s, and follows it to its last row; then the same with the st
 Everything starts from an empty store that holds `universe` alone (order fresh), or also a `pca_model`, so that the
 daily chain is one run (order pca).
 
-The stock storage takes half an hour or so. With --stock-sessions it gets the last N sessions alone, on a copy of
+The stock storage takes eight minutes or so. With --stock-sessions it gets the last N sessions alone, on a copy of
 the finished store; its figure for all of them is then what waiting and start-up took, plus the rest times as many.
 That is too much where N is small, since a run costs something whatever its length.
 """

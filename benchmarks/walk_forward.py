@@ -24,13 +24,13 @@ def main() -> None:
         set_workload(options, Path(folder))
         config = use(Path(folder, "store"))
         sessions = config.calendar.sessions
-        years = sorted({session.year for session in sessions if session.year >= config.model_start_year})
+        predicted = [session for session in sessions if session.year >= config.model_start_year]
+        years = sorted({session.year for session in predicted})
         fill(config, sessions)
         seconds = {
             name: materialize(config, [name], years)  # pyright: ignore[reportArgumentType]
             for name in ("trained_rnn", "trained_baselines")
         }
-        predicted = [session for session in sessions if session.year >= config.model_start_year]
         seconds["predictions"] = materialize(config, ["predictions"], predicted)
         materialize(config, ["leakage_audit", "evaluation_report"])
         warehouse = Warehouse(config.database)

@@ -5,13 +5,12 @@ All take rows of `metrics.scored_rows`: one per model, session and ticker, with 
 
 import polars as pl
 
-from stock_assets.evaluation.metrics import BLOCK, block_bootstrap, t_statistic
+from stock_assets.evaluation.metrics import BLOCK, SMALLEST, block_bootstrap, t_statistic
 from stock_assets.model.config import CLASSES, PROBABILITIES
 
 DECILES = 10
 #: What a trade costs: 10 basis points of what is bought or sold.
 COST = 0.001
-SESSIONS_PER_YEAR = 252
 REGIMES = ("calm", "normal", "stormy")
 
 
@@ -126,5 +125,5 @@ def _judged(scored: pl.DataFrame) -> pl.DataFrame:
     guess = pl.concat_list(PROBABILITIES).list.arg_max().cast(pl.Int64) + CLASSES[0]
     right = pl.concat_list(PROBABILITIES).list.get(pl.col("label").cast(pl.Int64) - CLASSES[0])
     return scored.with_columns(
-        hit=(guess == pl.col("label")).cast(pl.Float64), surprise=-right.clip(lower_bound=1e-15).log()
+        hit=(guess == pl.col("label")).cast(pl.Float64), surprise=-right.clip(lower_bound=SMALLEST).log()
     )

@@ -14,7 +14,7 @@ from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.config import CLASSES, RnnConfig
 from stock_assets.model.descent import Descent, descend
 from stock_assets.model.probabilities import probability_frame, softmax
-from stock_assets.model.rnn import SegmentLSTM
+from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, fit_scaler
 from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
 from stock_assets.model.windows import (
@@ -69,17 +69,11 @@ class TrainedRnn:
 
     def network(self) -> SegmentLSTM:
         """The network in evaluation mode. Raises ArtifactError when the weights do not fit the configuration."""
-        network = SegmentLSTM(len(self.features), self.config, len(CLASSES))
-        try:
-            network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
-        except RuntimeError as error:
-            raise ArtifactError(f"weights do not fit their configuration: {error}") from None
-        return network.eval()
+        return network_of(len(self.features), self.config, len(CLASSES), self.weights)
 
     def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(tensors, description) for `storage.artifacts.save_artifact`."""
-        tensors = {f"weights/{name}": value for name, value in self.weights.items()}
-        return tensors | {"mean": self.mean, "std": self.std}, {
+        return weights_to_tensors(self.weights) | {"mean": self.mean, "std": self.std}, {
             "kind": "rnn",
             "classes": list(CLASSES),
             "config": self.config.to_dict(),
@@ -104,11 +98,7 @@ class TrainedRnn:
                 features=tuple(description["features"]),
                 mean=tensors["mean"],
                 std=tensors["std"],
-                weights={
-                    name.removeprefix("weights/"): value
-                    for name, value in tensors.items()
-                    if name.startswith("weights/")
-                },
+                weights=weights_of_tensors(tensors),
                 cutoff=date.fromisoformat(description["cutoff"]),
                 seed=description["seed"],
                 curve=tuple(EpochReport(**report) for report in description["curve"]),

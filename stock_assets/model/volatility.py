@@ -22,7 +22,7 @@ from stock_assets.model.barriers import BarrierMap, fit_barrier_map
 from stock_assets.model.config import CLASSES, VolatilityConfig
 from stock_assets.model.descent import Descent, descend
 from stock_assets.model.probabilities import probability_frame
-from stock_assets.model.rnn import SegmentLSTM
+from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, standardised
 from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
 from stock_assets.model.training import INFERENCE_BATCH, asked_rows
@@ -80,17 +80,11 @@ class TrainedVolatility:
 
     def network(self) -> SegmentLSTM:
         """The network in evaluation mode. Raises ArtifactError when the weights do not fit the configuration."""
-        network = SegmentLSTM(len(self.features), self.config, len(OUTPUTS))
-        try:
-            network.load_state_dict({name: torch.from_numpy(value) for name, value in self.weights.items()})
-        except RuntimeError as error:
-            raise ArtifactError(f"weights do not fit their configuration: {error}") from None
-        return network.eval()
+        return network_of(len(self.features), self.config, len(OUTPUTS), self.weights)
 
     def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(tensors, description) for `storage.artifacts.save_artifact`."""
-        tensors = {f"weights/{name}": value for name, value in self.weights.items()}
-        tensors |= {name: getattr(self, name) for name in _ARRAYS}
+        tensors = weights_to_tensors(self.weights) | {name: getattr(self, name) for name in _ARRAYS}
         tensors |= {f"barriers/{name}": getattr(self.barriers, name) for name in ("knots", "move", "side")}
         return tensors, {
             "kind": "volatility",
@@ -114,11 +108,10 @@ class TrainedVolatility:
             if found != ("volatility", CLASSES, OUTPUTS):
                 raise ArtifactError(f"artifact is {found}; expected {('volatility', CLASSES, OUTPUTS)}")
             config = VolatilityConfig.from_dict(description["config"])
-            prefix = "weights/"
             trained = cls(
                 config=config,
                 features=tuple(description["features"]),
-                weights={k.removeprefix(prefix): value for k, value in tensors.items() if k.startswith(prefix)},
+                weights=weights_of_tensors(tensors),
                 barriers=BarrierMap(
                     tensors["barriers/knots"], tensors["barriers/move"], tensors["barriers/side"], config.tilt
                 ),
@@ -223,7 +216,7 @@ def train_volatility(
         torch.manual_seed(seed)
         network = SegmentLSTM(len(columns), config, len(OUTPUTS))
         found = _descend(network, panel, goal, trains, judged, config, seed, on_epoch or (lambda _: None))
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in found.weights.items()})
+    network = network_of(len(columns), config, len(OUTPUTS), found.weights)
 
     few = trains & (market.day % config.every == 0)
     rows = market.values[few]
