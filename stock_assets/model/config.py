@@ -42,6 +42,9 @@ class RnnConfig:
     """Epochs without a better validation log-loss after which training stops."""
     validation_sessions: int = 126
     """Last sessions of the known labels that choose the best epoch and never train."""
+    bfloat16: bool = True
+    """Train in bfloat16 where the machine computes in it (a third faster, up to twice with more cells). Predictions
+    are made in single precision."""
     input_clip: float = 6.0
     """Standardised inputs are cut to ± this many standard deviations, so that one wild bar cannot flood the state."""
 
@@ -117,4 +120,5 @@ class VolatilityConfig(RnnConfig):
     @classmethod
     def for_tests(cls, **changes: Any) -> "VolatilityConfig":
         """A network that trains in about a second."""
-        return cls(**(RnnConfig.for_tests().to_dict() | {"context": 8, "segments_per_epoch": 64} | changes))
+        tiny: dict[str, Any] = RnnConfig.for_tests().to_dict() | {"context": 8, "segments_per_epoch": 64}
+        return cls(**(tiny | changes))

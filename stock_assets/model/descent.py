@@ -1,8 +1,9 @@
 """One way to train every network: AdamW on random segments, and the weights of the best epoch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.model.config import RnnConfig
+from stock_assets.model.rnn import SeededDropout
 from stock_assets.model.windows import Panel, random_segments
 
 
@@ -18,6 +20,18 @@ class Epoch(Protocol):
     def epoch(self) -> int: ...
     @property
     def validation_loss(self) -> float: ...
+
+
+class Checkpoint(Protocol):
+    """Where a training keeps its last epoch. `storage.artifacts.CheckpointFile` is one."""
+
+    def load(self) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]] | None:
+        """(tensors, description) as they were saved last; None when there are none that can be read."""
+        ...
+
+    def save(self, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+        """Puts these in the place of what was saved before, whole or not at all."""
+        ...
 
 
 Report = TypeVar("Report", bound=Epoch)
@@ -37,33 +51,54 @@ def descend(
     network: nn.Module,
     panel: Panel,
     config: RnnConfig,
-    rng: np.random.Generator,
+    seed: int,
     loss_of: Callable[[Tensor], tuple[Tensor, int]],
     judge: Callable[[int, float | None], Report],
+    report: type[Report],
     on_epoch: Callable[[Report], None],
+    checkpoint: Checkpoint | None = None,
 ) -> Descent[Report]:
     """Trains until `config.patience` epochs brought nothing, and keeps the best.
 
-    `loss_of` gives the mean loss of the known steps of segments (row indices, int64 [B, L]), and how many there are;
-    `judge` the report of an epoch from its number and mean training loss, which is None for epoch 0. The rate of
-    AdamW falls along a half cosine to zero at the last epoch.
+    `loss_of` gives the mean loss of the known steps of segments (row indices, int64 [B, L], on the network's device),
+    and how many there are; `judge` the `report` of an epoch from its number and mean training loss, which is None for
+    epoch 0. The rate of AdamW falls along a half cosine to zero at the last epoch. Products are computed in bfloat16
+    where `config.bfloat16` asks for it and the machine has it.
+
+    After each epoch everything that the next one needs goes to `checkpoint`. A training of the same network, `panel`,
+    `config` and `seed` goes on from there, with the very figures of one that was never interrupted.
 
     Raises StockAssetsError for a loss that is not finite.
     """
+    place = device_of(network)
+    half = config.bfloat16 and has_bfloat16(place)
+    rng, drops = np.random.default_rng(seed), torch.Generator(place).manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, SeededDropout):
+            module.generator = drops
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    curve = [judge(0, None)]
-    on_epoch(curve[0])
-    best, weights = 0, _weights(network)
-    for epoch in range(1, config.epochs + 1):
+    name = _name_of(network, panel, config, seed)
+    saved = checkpoint.load() if checkpoint else None
+    if saved and saved[1].get("training") == name:
+        curve, best, weights = _resume(*saved, report, network, optimizer, rng, drops)
+        for epoch in curve:
+            on_epoch(epoch)
+    else:
+        curve, best, weights = [judge(0, None)], 0, _weights(network)
+        on_epoch(curve[0])
+    for epoch in range(len(curve), config.epochs + 1):
+        if len(curve) - 1 - best >= config.patience:
+            break
         segments = random_segments(panel, config.segment, rng)[: config.segments_per_epoch]
-        batches = torch.from_numpy(segments).split(config.batch)
+        batches = torch.from_numpy(segments).to(place).split(config.batch)
         total, rows = 0.0, 0
         network.train()
         for step, batch in enumerate(batches):
             progress = (epoch - 1 + step / len(batches)) / config.epochs
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * 0.5 * (1 + np.cos(np.pi * progress))
-            loss, known = loss_of(batch)
+            with torch.autocast(place.type, torch.bfloat16, enabled=half):
+                loss, known = loss_of(batch)
             _require_finite(loss.item(), f"loss of epoch {epoch}, step {step + 1},", config)
             optimizer.zero_grad()
             loss.backward()
@@ -72,12 +107,83 @@ def descend(
             total, rows = total + loss.item() * known, rows + known
         curve.append(judge(epoch, total / rows))
         _require_finite(curve[-1].validation_loss, f"validation loss of epoch {epoch}", config)
-        on_epoch(curve[-1])
         if curve[-1].validation_loss < curve[best].validation_loss:
             best, weights = epoch, _weights(network)
-        elif epoch - best >= config.patience:
-            break
+        if checkpoint:
+            checkpoint.save(*_state(name, curve, best, weights, network, optimizer, rng, drops))
+        on_epoch(curve[-1])
     return Descent(tuple(curve), weights, best)
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; emulated it would be far slower than in single precision."""
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+
+
+def _name_of(network: nn.Module, panel: Panel, config: RnnConfig, seed: int) -> str:
+    """What this training is, so that it goes on from no other one's checkpoint."""
+    digest = blake2b(repr((asdict(config), seed)).encode(), digest_size=16)
+    for array in (panel.values, panel.labels, *_weights(network).values()):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _state(
+    name: str,
+    curve: list[Report],
+    best: int,
+    weights: dict[str, np.ndarray],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    drops: torch.Generator,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    tensors = {f"best/{key}": value for key, value in weights.items()}
+    tensors |= {f"last/{key}": value for key, value in _weights(network).items()}
+    tensors["drops"] = drops.get_state().numpy()
+    for i, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{i}/{key}": value.cpu().numpy() for key, value in moments.items()}
+    description = {
+        "training": name,
+        "best": best,
+        "curve": [asdict(epoch) for epoch in curve],  # pyright: ignore[reportArgumentType]
+        "rng": rng.bit_generator.state,
+    }
+    return tensors, description
+
+
+def _resume(
+    tensors: Mapping[str, np.ndarray],
+    description: Mapping[str, Any],
+    report: type[Report],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
+    drops: torch.Generator,
+) -> tuple[list[Report], int, dict[str, np.ndarray]]:
+    """(curve, best epoch, its weights), with everything else put back as `_state` found it."""
+
+    def under(prefix: str) -> dict[str, np.ndarray]:
+        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in under("last/").items()})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in under("optimizer/").items():
+        i, moment = key.split("/")
+        moments.setdefault(int(i), {})[moment] = torch.from_numpy(value)
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    rng.bit_generator.state = description["rng"]
+    drops.set_state(torch.from_numpy(tensors["drops"]))
+    return [report(**epoch) for epoch in description["curve"]], description["best"], under("best/")
 
 
 def _require_finite(loss: float, what: str, config: RnnConfig) -> None:
@@ -88,4 +194,4 @@ def _require_finite(loss: float, what: str, config: RnnConfig) -> None:
 
 
 def _weights(network: nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}
+    return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}

@@ -1,6 +1,7 @@
 """The recurrent network: an LSTM that answers at every step of a sequence."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,8 +12,45 @@ from stock_assets.model.config import RnnConfig
 
 # The steps of so small a network are over before a second thread has woken up, and beside other work it spins: one
 # thread trains nearly as fast as two on an idle machine and far faster on a busy one, and gives the same figures
-# everywhere.
+# everywhere. Several networks are trained beside each other instead.
 torch.set_num_threads(1)
+
+
+class SeededDropout(nn.Module):
+    """Dropout that draws from a generator of its own, so that networks can train beside each other and a training can
+    be resumed, each with the same figures as alone and in one go."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return inputs
+        kept = torch.empty_like(inputs).bernoulli_(1 - self.share, generator=self.generator)
+        return inputs * kept / (1 - self.share)
+
+
+class StackedLSTM(nn.Module):
+    """`layers` of LSTM with dropout between them, [B, L, F] -> [B, L, H]; drawn as by `nn.LSTM`, from `generator`."""
+
+    def __init__(self, features: int, config: RnnConfig, generator: torch.Generator | None) -> None:
+        super().__init__()
+        widths = [features, *[config.hidden] * (config.layers - 1)]
+        # not with the initial values that would be drawn from torch's own random state
+        empty = (nn.LSTM(width, config.hidden, batch_first=True, device="meta") for width in widths)
+        self.layers = nn.ModuleList(layer.to_empty(device="cpu") for layer in empty)
+        self.dropout = SeededDropout(config.dropout)
+        bound = config.hidden**-0.5
+        for parameter in self.layers.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states = inputs
+        for i, layer in enumerate(self.layers):
+            states, _ = layer(states if i == 0 else self.dropout(states))
+        return states
 
 
 class SegmentLSTM(nn.Module):
@@ -20,47 +58,52 @@ class SegmentLSTM(nn.Module):
 
     A linear path beside the LSTM carries what a linear regression would see. Both heads start at zero and the
     bias at `bias` (zero when None), so that training can only depart from it: from the class prior where that is
-    the bias of a classifier, from the mean where targets are centred.
+    the bias of a classifier, from the mean where targets are centred. The LSTM starts from `generator`.
     """
 
-    def __init__(self, features: int, config: RnnConfig, outputs: int, bias: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        features: int,
+        config: RnnConfig,
+        outputs: int,
+        bias: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(
-            features,
-            config.hidden,
-            config.layers,
-            batch_first=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-        )
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.hidden, outputs)
-        self.skip = nn.Linear(features, outputs, bias=False)
+        self.lstm = StackedLSTM(features, config, generator)
+        self.dropout = SeededDropout(config.dropout)
+        self.head = nn.Linear(config.hidden, outputs, device="meta").to_empty(device="cpu")
+        self.skip = nn.Linear(features, outputs, bias=False, device="meta").to_empty(device="cpu")
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.skip.weight)
         with torch.no_grad():
             self.head.bias.copy_(torch.zeros(outputs) if bias is None else bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        states, _ = self.lstm(inputs)  # [B, L, F] -> [B, L, H]
-        return self.head(self.dropout(states)) + self.skip(inputs)  # [B, L, O]
+        states = self.lstm(inputs)  # [B, L, F] -> [B, L, H]
+        return (self.head(self.dropout(states)) + self.skip(inputs)).float()  # [B, L, O]
 
     def at_last_step(self, inputs: Tensor) -> Tensor:
         """The answer at the last step alone: [B, L, F] -> [B, O]."""
-        states, _ = self.lstm(inputs)
-        return self.head(states[:, -1]) + self.skip(inputs[:, -1])
+        return self.head(self.lstm(inputs)[:, -1]) + self.skip(inputs[:, -1])
 
 
 _PREFIX = "weights/"
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def network_of(features: int, config: RnnConfig, outputs: int, weights: Mapping[str, np.ndarray]) -> SegmentLSTM:
+def with_weights(network: Network, weights: Mapping[str, np.ndarray]) -> Network:
     """The network with these weights, in evaluation mode. Raises ArtifactError when they do not fit."""
-    network = SegmentLSTM(features, config, outputs)
     try:
         network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except RuntimeError as error:
         raise ArtifactError(f"weights do not fit their configuration: {error}") from None
     return network.eval()
+
+
+def network_of(features: int, config: RnnConfig, outputs: int, weights: Mapping[str, np.ndarray]) -> SegmentLSTM:
+    """The `SegmentLSTM` with these weights, in evaluation mode. Raises ArtifactError when they do not fit."""
+    return with_weights(SegmentLSTM(features, config, outputs), weights)
 
 
 def weights_to_tensors(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

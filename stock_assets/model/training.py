@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.config import CLASSES, RnnConfig
-from stock_assets.model.descent import Descent, descend
+from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
 from stock_assets.model.probabilities import probability_frame, softmax
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, fit_scaler
@@ -117,14 +117,15 @@ def train_rnn(
     cutoff: date,
     seed: int,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainedRnn:
     """The network of the best epoch, trained on what was known when session `cutoff` was over.
 
     `features` has ticker, session and the inputs, which are its columns of floating-point numbers; rows
     after `cutoff` are not looked at. `labels` are usable and purged. The last `config.validation_sessions`
     sessions of the labels choose the epoch, from 0 (the class prior) on, and the scaler and the weights
-    come from the labels that end before them. The same seed, inputs and number of torch threads give the
-    same weights; torch's own random state is left as it was.
+    come from the labels that end before them. The same seed, inputs and kind of processor give the same
+    weights, also when a training that was interrupted goes on from `checkpoint`; torch's own random state is not used.
 
     Raises CutoffError for a label that ends after `cutoff`, BadBarsError for features that are not finite,
     and StockAssetsError for too little history or a loss that is not finite.
@@ -143,10 +144,11 @@ def train_rnn(
     panel = build_panel(past, columns, mean, std, config.input_clip)
     train_panel, validation_panel = panel.labelled(train), panel.labelled(validation)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = SegmentLSTM(len(columns), config, len(CLASSES), _prior(train_panel.labels).log())
-        found = _fit(network, train_panel, validation_panel, config, seed, on_epoch or (lambda _: None))
+    generator = torch.Generator().manual_seed(seed)
+    network = SegmentLSTM(len(columns), config, len(CLASSES), _prior(train_panel.labels).log(), generator)
+    found = _fit(
+        network.to(best_device()), train_panel, validation_panel, config, seed, on_epoch or (lambda _: None), checkpoint
+    )
     return TrainedRnn(config, columns, mean, std, found.weights, cutoff, seed, found.curve, found.best_epoch)
 
 
@@ -203,8 +205,10 @@ def _fit(
     config: RnnConfig,
     seed: int,
     on_epoch: Callable[[EpochReport], None],
+    checkpoint: Checkpoint | None,
 ) -> Descent[EpochReport]:
-    values, labels = torch.from_numpy(train.values), torch.from_numpy(train.labels)
+    place = device_of(network)
+    values, labels = torch.from_numpy(train.values).to(place), torch.from_numpy(train.labels).to(place)
 
     def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
         targets = labels[rows].flatten()  # [B * L]
@@ -217,7 +221,7 @@ def _fit(
             train_loss = functional.cross_entropy(prior, labels, ignore_index=IGNORE).item()
         return _judge(network, validation, config, epoch, train_loss)
 
-    return descend(network, train, config, np.random.default_rng(seed), loss_of, judge, on_epoch)
+    return descend(network, train, config, seed, loss_of, judge, EpochReport, on_epoch, checkpoint)
 
 
 def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, train_loss: float) -> EpochReport:
@@ -226,11 +230,12 @@ def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, tr
     One pass along each ticker's tail: its later steps remember more than the `context` rows of a
     prediction, which costs a sixty-fourth of separate windows and ranks the epochs alike.
     """
-    values, labels = torch.from_numpy(panel.values), torch.from_numpy(panel.labels)
+    place = device_of(network)
+    values, labels = torch.from_numpy(panel.values).to(place), torch.from_numpy(panel.labels).to(place)
     network.eval()
     answers, truths = [], []
     with torch.inference_mode():
-        for spans in torch.from_numpy(labelled_spans(panel, config.context)).split(config.batch):
+        for spans in torch.from_numpy(labelled_spans(panel, config.context)).to(place).split(config.batch):
             known = labels[spans] != IGNORE  # [B, L]
             answers.append(network(values[spans])[known])
             truths.append(labels[spans][known])

@@ -20,7 +20,7 @@ from torch.nn import functional
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.barriers import BarrierMap, fit_barrier_map
 from stock_assets.model.config import CLASSES, VolatilityConfig
-from stock_assets.model.descent import Descent, descend
+from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, standardised
@@ -173,13 +173,15 @@ def train_volatility(
     seed: int,
     horizon: int,
     on_epoch: Callable[[VolatilityEpoch], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainedVolatility:
     """The model of the best epoch, trained on what was known when session `cutoff` was over.
 
     `features` has ticker, session and the inputs, which are its columns of floating-point numbers; rows after
     `cutoff` are not looked at. `labels` are usable and purged, `suspects` the ticker and session of rows that
     count in no mean of a session. The last `config.validation_sessions` sessions of the labels choose the epoch and
-    train nothing but the map. The same seed, inputs and number of torch threads give the same weights.
+    train nothing but the map. The same seed, inputs and kind of processor give the same weights, also when a training
+    that was interrupted goes on from `checkpoint`.
 
     Raises CutoffError for a label that ends after `cutoff`, BadBarsError for features that are not finite,
     and StockAssetsError for too little history or a loss that is not finite.
@@ -212,10 +214,9 @@ def train_volatility(
     judged = known & _among(market.keys, validation)
     goal = np.zeros((len(panel.values), len(OUTPUTS)), np.float32)  # the padding row's is never looked at
     goal[:-1] = centred / np.append(target_scale, 1.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = SegmentLSTM(len(columns), config, len(OUTPUTS))
-        found = _descend(network, panel, goal, trains, judged, config, seed, on_epoch or (lambda _: None))
+    network = SegmentLSTM(len(columns), config, len(OUTPUTS), generator=torch.Generator().manual_seed(seed))
+    network = network.to(best_device())
+    found = _descend(network, panel, goal, trains, judged, config, seed, on_epoch or (lambda _: None), checkpoint)
     network = network_of(len(columns), config, len(OUTPUTS), found.weights)
 
     few = trains & (market.day % config.every == 0)
@@ -352,9 +353,11 @@ def _descend(
     config: VolatilityConfig,
     seed: int,
     on_epoch: Callable[[VolatilityEpoch], None],
+    checkpoint: Checkpoint | None,
 ) -> Descent[VolatilityEpoch]:
-    values, goals = torch.from_numpy(panel.values), torch.from_numpy(goal)
-    learns = torch.from_numpy(np.append(trains, False))
+    place = device_of(network)
+    values, goals = torch.from_numpy(panel.values).to(place), torch.from_numpy(goal).to(place)
+    learns = torch.from_numpy(np.append(trains, False)).to(place)
     if not judged.any():
         raise StockAssetsError("no label of the validation sessions has features; expected rows of the same sessions")
 
@@ -368,25 +371,26 @@ def _descend(
 
     def judge(epoch: int, train_loss: float | None) -> VolatilityEpoch:
         found = torch.from_numpy(_answers(network, panel.marked(judged), config)[judged])
-        wanted = goals[:-1][torch.from_numpy(judged)]
+        wanted = torch.from_numpy(goal[:-1][judged])
         missed = (found - wanted)[:, :3].square().sum() / wanted[:, :3].square().sum()
         if train_loss is None:
             at_start = goals[learns]
             train_loss = loss_at(torch.zeros_like(at_start), at_start).item()
         return VolatilityEpoch(epoch, config.epochs, train_loss, loss_at(found, wanted).item(), 1 - missed.item())
 
-    return descend(network, panel.marked(trains), config, np.random.default_rng(seed), loss_of, judge, on_epoch)
+    return descend(network, panel.marked(trains), config, seed, loss_of, judge, VolatilityEpoch, on_epoch, checkpoint)
 
 
 def _answers(network: SegmentLSTM, panel: Panel, config: VolatilityConfig) -> np.ndarray:
     """float32 [N, 4]: the network's answers at the known rows of `panel`, in one pass along each ticker."""
     out = np.zeros((len(panel.values), len(OUTPUTS)), np.float32)
-    values = torch.from_numpy(panel.values)
+    place = device_of(network)
+    values = torch.from_numpy(panel.values).to(place)
     network.eval()
     with torch.inference_mode():
         for spans in torch.from_numpy(labelled_spans(panel, config.context)).split(config.batch):
             known = torch.from_numpy(panel.labels)[spans] != IGNORE
-            out[spans[known].numpy()] = network(values[spans])[known].numpy()
+            out[spans[known].numpy()] = network(values[spans.to(place)])[known.to(place)].cpu().numpy()
     return out[:-1]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from stock_assets.errors import ArtifactError
@@ -91,6 +91,31 @@ def save_artifact(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class CheckpointFile:
+    """Where an interrupted training goes on from: one file, always whole, which the next epoch replaces."""
+
+    path: Path
+
+    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """(tensors, description) as they were saved last; None when there is no file, or one that cannot be read:
+        then the training begins anew, which costs time and nothing else."""
+        try:
+            with safe_open(self.path, "numpy") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(file.metadata()["description"])
+        except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
+    def save(self, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+        """Puts these in the place of the file."""
+        write_file(self.path, _weights(tensors, {"description": _json(description).decode()}))
+
+    def clear(self) -> None:
+        """Removes the file, if there is one."""
+        self.path.unlink(missing_ok=True)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Puts `content` in the place of the file: a reader sees the old one or the new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,9 +179,9 @@ def _remove_stale(newest: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _weights(tensors: Mapping[str, np.ndarray]) -> bytes:
+def _weights(tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
     # sorted and contiguous, so that equal tensors are equal bytes
-    return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+    return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, metadata)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
