@@ -29,7 +29,7 @@ def main() -> None:
         fill(config, sessions)
         seconds = {
             name: materialize(config, [name], years)  # pyright: ignore[reportArgumentType]
-            for name in ("trained_rnn", "trained_baselines")
+            for name in ("trained_rnn", "trained_baselines", "trained_ensemble")
         }
         seconds["predictions"] = materialize(config, ["predictions"], predicted)
         materialize(config, ["leakage_audit", "evaluation_report"])

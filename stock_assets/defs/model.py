@@ -1,24 +1,38 @@
 """The model group: networks and baselines per model year, and what they predict per trading day."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
-from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
+from stock_assets.defs.columns import COLUMNS
 from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
+from stock_assets.defs.progress import Progress, Say, side_by_side
+from stock_assets.defs.serving import (
+    ENSEMBLE,
+    TRAINED,
+    Learnable,
+    by_year,
+    ensemble,
+    save,
+    serving_versions,
+    serving_weights,
+    usable_between,
+)
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
-from stock_assets.errors import ArtifactError, CutoffError
 from stock_assets.features.lookback import MAX_MISSED
-from stock_assets.features.stationary import FIRST_BAR, STATIONARY
+from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from stock_assets.model.recipes import Recipe
 
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
@@ -27,6 +41,12 @@ PREDICTION_CHECKS = {
     "cutoff_before_session": "every row comes from a model trained through an earlier session",
 }
 
+#: The ensemble's weights are chosen on what its members said in so many model years before, each that far apart:
+#: neighbouring sessions share six of their seven days.
+WEIGHED_YEARS, WEIGHED_EVERY = 3, 7
+#: The whole ensemble of a first model year, before which no model has served.
+ALONE = "rnn"
+
 
 def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     calendar = settings.calendar
@@ -34,106 +54,120 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     note = SIMULATED if settings.source == "simulated" else ""
     learns_from = [
         dg.AssetDep(table, partition_mapping=LEARNS_FROM_THE_YEAR_BEFORE)
-        for table in ("pca_components", "labels", "daily_bars")
+        for table in ("pca_components", "stationary_features", "labels", "daily_bars")
     ]
-    learns_from_features = dg.AssetDep("stationary_features", partition_mapping=LEARNS_FROM_THE_YEAR_BEFORE)
 
     def cutoff_of(year: int) -> date:
         """The last session before the year: what is known later must not have trained its model."""
         return calendar.before(date(year, 1, 1), 1)[0]
 
-    def known_by(warehouse: Warehouse, last_year: int, needed_by: str) -> "Learnable":
+    def known_by(warehouse: Warehouse, last_year: int, needed_by: str) -> Learnable:
         """Everything there is to learn from for the model years up to `last_year`."""
         cutoff = cutoff_of(last_year)
         sessions = calendar.between(calendar.sessions[0], cutoff)
         why = f"every session up to the cutoff {cutoff}"
         warehouse.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why)
         warehouse.require(["labels"], sessions[: -settings.horizon], needed_by, why)
-        return Learnable(warehouse, sessions[0], cutoff)
+        return Learnable(warehouse, settings, sessions[0], cutoff)
+
+    def train_all(
+        context: dg.AssetExecutionContext, warehouse: Warehouse, table: str, recipes: dict[str, "Recipe"]
+    ) -> tuple[pl.DataFrame, dict[str, list[dict[str, Any]]]]:
+        """(the rows of `table`, the epochs of each network) of every recipe and model year of the run.
+
+        A network that was cut off goes on from its last epoch; those that were done are done. Only once the rows are
+        written are the checkpoints removed.
+        """
+        from stock_assets.model.recipes import Lesson
+        from stock_assets.storage.artifacts import CheckpointFile
+
+        wanted = sorted(map(int, context.partition_keys))
+        known = known_by(warehouse, wanted[-1], table)
+        # read before the threads start, which would each read them
+        known.features, known.known_labels  # noqa: B018
+        left_out: dict[int, dict[str, int]] = {}
+        curves: dict[str, list[dict[str, Any]]] = {}
+        checkpoints = []
+
+        def job(year: int, model: str, recipe: "Recipe", labels: pl.DataFrame) -> Callable[[Say], dict[str, Any]]:
+            checkpoint = CheckpointFile(settings.artifacts / table / str(year) / f".checkpoint-{model}")
+            checkpoints.append(checkpoint)
+
+            def run(say: Say) -> dict[str, Any]:
+                hear = Progress(f"{year} {model}", say)
+                lesson = Lesson(known, labels, cutoff_of(year), settings.seed, settings.horizon, hear, checkpoint)
+                trained = recipe.train(lesson)
+                version, folder = save(settings, table, year, model, recipe, trained, known)
+                row = {
+                    "model_year": year,
+                    "model": model,
+                    "version": version,
+                    "trained_through": trained.cutoff,
+                    "training_rows": labels.height,
+                    "pca_version": known.pca_version,
+                    "artifact": folder,
+                }
+                if hasattr(trained, "curve"):
+                    row |= {
+                        "best_epoch": trained.best_epoch,
+                        "validation_accuracy": trained.validation_accuracy,
+                        "validation_log_loss": trained.validation_log_loss,
+                    }
+                    curves.setdefault(model, []).extend({"model_year": year, **asdict(e)} for e in trained.curve)
+                return row
+
+            return run
+
+        jobs = []
+        for year in wanted:
+            labels, left_out[year] = known.labels_at(cutoff_of(year))
+            jobs += [job(year, model, recipe, labels) for model, recipe in recipes.items()]
+        rows = side_by_side(jobs, context.log.info)
+        frame = pl.DataFrame(rows).select(list(COLUMNS[table]))
+        warehouse.replace_rows(table, "model_year", wanted, frame)
+        for checkpoint in checkpoints:
+            checkpoint.clear()
+        for year in wanted:
+            of_year = frame.filter(pl.col("model_year") == year)
+            shown = {"models": of_year.height, "trained_through": str(cutoff_of(year))}
+            context.add_asset_metadata({**shown, "labels_left_out": left_out[year]}, partition_key=str(year))
+        context.add_asset_metadata({"preview": preview(frame)}, partition_key=str(wanted[-1]))
+        return frame, curves
 
     @table_asset(
         "trained_rnn",
         description=(
             "The recurrent networks that serve a model year, trained on labels fully known by the last session of the "
             "year before. `rnn` forecasts the volatility of the horizon and a direction from the stationary features, "
-            "and maps them to the barriers; `rnn_classifier` reads the classes off the principal components." + note
+            "and maps them to the barriers; `rnn_classifier` reads the classes off the principal components; `deepar` "
+            "is the reference study's network, which also reads the newest label that is known." + note
         ),
-        deps=[*learns_from, learns_from_features],
+        deps=learns_from,
         partitions=years,
         kinds=("pytorch",),
     )
     def trained_rnn(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         from stock_assets.evaluation import plots
-        from stock_assets.model.config import RnnConfig, VolatilityConfig
-        from stock_assets.model.training import EpochReport, train_rnn
-        from stock_assets.model.volatility import VolatilityEpoch, train_volatility
+        from stock_assets.model.recipes import NETWORKS
 
-        def say(report: EpochReport | VolatilityEpoch) -> None:
-            context.log.info(
-                f"{year} {model}: epoch {report.epoch}/{report.epochs}, loss {report.train_loss:.4f} train, "
-                f"{report.validation_loss:.4f} validation"
+        frame, curves = train_all(context, warehouse, "trained_rnn", NETWORKS)
+        titles = {"rnn": ("smooth L1 + squared error", "validation R², volatility across tickers", "r2")}
+        pictures = {}
+        for model, epochs in curves.items():
+            loss, skill, column = titles.get(model, ("log-loss", "validation accuracy", "accuracy"))
+            curve = pl.DataFrame(epochs).with_columns(skill=column)
+            pictures[f"learning_curve_{model}"] = picture(
+                plots.learning_curve(curve, loss, skill), f"learning curve of {model}"
             )
-
-        wanted = sorted(map(int, context.partition_keys))
-        known = known_by(warehouse, wanted[-1], "trained_rnn")
-        rows, curves = [], {"rnn": [], "rnn_classifier": []}
-        for year in wanted:
-            cutoff = cutoff_of(year)
-            labels, excluded = known.labels_at(cutoff)
-            for model in curves:
-                if model == "rnn":
-                    config = VolatilityConfig()
-                    trained = train_volatility(
-                        known.features, labels, known.suspects, config, cutoff, settings.seed, settings.horizon, say
-                    )
-                    judged = trained.validation_accuracy, trained.validation_log_loss
-                    curves[model] += [{"model_year": year, "skill": e.r2, **asdict(e)} for e in trained.curve]
-                else:
-                    trained = train_rnn(known.components, labels, RnnConfig(), cutoff, settings.seed, say)
-                    best = trained.curve[trained.best_epoch]
-                    judged = best.accuracy, best.validation_loss
-                    curves[model] += [{"model_year": year, "skill": e.accuracy, **asdict(e)} for e in trained.curve]
-                version, folder = save(settings, "trained_rnn", year, model, cutoff, *trained.to_artifact())
-                rows.append(
-                    {
-                        "model_year": year,
-                        "model": model,
-                        "version": version,
-                        "trained_through": cutoff,
-                        "training_rows": labels.height,
-                        "best_epoch": trained.best_epoch,
-                        "validation_accuracy": judged[0],
-                        "validation_log_loss": judged[1],
-                        "pca_version": known.pca_version,
-                        "artifact": folder,
-                    }
-                )
-            describe_year(context, year, rows[-len(curves)], excluded)
-        frame = pl.DataFrame(rows)
-        warehouse.replace_rows("trained_rnn", "model_year", wanted, frame)
-        titles = {
-            "rnn": ("smooth L1 + squared error", "validation R², volatility across tickers"),
-            "rnn_classifier": ("log-loss", "validation accuracy"),
-        }
-        context.add_asset_metadata(
-            {
-                "preview": preview(frame),
-                **{
-                    f"learning_curve_{model}": picture(
-                        plots.learning_curve(pl.DataFrame(curve), *titles[model]), f"learning curve of {model}"
-                    )
-                    for model, curve in curves.items()
-                },
-            },
-            partition_key=str(wanted[-1]),
-        )
+        context.add_asset_metadata(pictures, partition_key=str(frame["model_year"].max()))
         return dg.MaterializeResult()
 
     @table_asset(
         "trained_baselines",
         description=(
-            "What any network has to beat: the class prior, the prior of each ticker, and a logistic regression on the "
-            "principal components. Trained on the same labels, through the same cutoff." + note
+            "What any network has to beat: the priors of the classes and of each ticker, persistence of the newest "
+            "known label, logistic regression, a support vector machine and a perceptron on the principal components, "
+            "boosted trees on the stationary features. Trained on the same labels, through the same cutoff." + note
         ),
         deps=learns_from,
         partitions=years,
@@ -142,45 +176,78 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def trained_baselines(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
-        from stock_assets.model import baselines
+        from stock_assets.model.recipes import BASELINES
 
+        train_all(context, warehouse, "trained_baselines", BASELINES)
+        return dg.MaterializeResult()
+
+    @table_asset(
+        "trained_ensemble",
+        description=(
+            "The average of models that serves a model year: the weights that would have had the smallest log-loss in "
+            f"the (at most {WEIGHED_YEARS}) model years before it, walk-forward, each judged by the models that served "
+            "it. Where no earlier model year is there, `rnn` alone." + note
+        ),
+        deps=["trained_rnn", "trained_baselines", *learns_from],
+        partitions=years,
+        kinds=("polars",),
+    )
+    def trained_ensemble(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult:
         wanted = sorted(map(int, context.partition_keys))
-        known = known_by(warehouse, wanted[-1], "trained_baselines")
+        trained = [set(warehouse.read(table)["model_year"]) for table in TRAINED]
+        judged: dict[int, pl.DataFrame] = {}
         rows = []
         for year in wanted:
-            cutoff = cutoff_of(year)
-            labels, excluded = known.labels_at(cutoff)
-            features = known.components
-            fitted = [
-                baselines.fit_class_prior(labels, cutoff),
-                baselines.fit_ticker_prior(labels, cutoff),
-                baselines.fit_logistic(features, labels, cutoff),
-            ]
-            for baseline in fitted:
-                version, folder = save(
-                    settings,
-                    "trained_baselines",
-                    year,
-                    baseline.name,
-                    cutoff,
-                    *baselines.baselines_to_artifact([baseline]),
-                )
-                rows.append(
-                    {
-                        "model_year": year,
-                        "model": baseline.name,
-                        "version": version,
-                        "trained_through": cutoff,
-                        "training_rows": labels.height,
-                        "pca_version": known.pca_version,
-                        "artifact": folder,
-                    }
-                )
-            describe_year(context, year, rows[-1], excluded)
-        frame = pl.DataFrame(rows)
-        warehouse.replace_rows("trained_baselines", "model_year", wanted, frame)
+            earlier = [y for y in range(year - WEIGHED_YEARS, year) if all(y in years for years in trained)]
+            for y in earlier:
+                if y not in judged:
+                    judged[y] = judge_year(warehouse, y)
+            rows += weigh(year, cutoff_of(year), [judged[y] for y in earlier])
+        frame = pl.DataFrame(rows, schema_overrides={"log_loss": pl.Float64, "rows": pl.Int64})
+        frame = frame.select(list(COLUMNS["trained_ensemble"]))
+        warehouse.replace_rows("trained_ensemble", "model_year", wanted, frame)
+        for year in wanted:
+            of_year = frame.filter((pl.col("model_year") == year) & (pl.col("weight") > 0))
+            weights = dict(of_year.select("member", "weight").iter_rows())
+            context.add_asset_metadata({"weights": weights}, partition_key=str(year))
         context.add_asset_metadata({"preview": preview(frame)}, partition_key=str(wanted[-1]))
         return dg.MaterializeResult()
+
+    def judge_year(warehouse: Warehouse, year: int) -> pl.DataFrame:
+        """ticker, session and, per model, the probability it gave to what came true: on some sessions of `year`."""
+        cutoff = cutoff_of(year + 1)
+        sessions = calendar.between(date(year, 1, 1), calendar.shift(cutoff, -settings.horizon))[::WEIGHED_EVERY]
+        known = inputs_for(warehouse, sessions, "trained_ensemble")
+        labels, _ = usable_between(warehouse, sessions[0], sessions[-1])
+        right = pl.concat_list("p_sell", "p_hold", "p_buy").list.get(pl.col("label").cast(pl.Int64) + 1)
+        parts = [
+            version.predict(settings, known, sessions)
+            for version in serving_versions(warehouse, year, sessions[0], known.pca_version)
+        ]
+        return (
+            pl.concat(parts)
+            .join(labels.select("ticker", "session", "label"), on=["ticker", "session"])
+            .with_columns(right=right)
+            .pivot("model", index=["ticker", "session"], values="right")
+            .drop_nulls()
+            .sort("session", "ticker")
+        )
+
+    def inputs_for(warehouse: Warehouse, sessions: list[date], needed_by: str) -> Learnable:
+        """What the models read to predict `sessions`: their features and the context before them."""
+        from stock_assets.model.recipes import CONTEXT
+
+        # every ticker that has features missed at most MAX_MISSED sessions, so this holds its whole context
+        reach = CONTEXT - 1 + MAX_MISSED
+        lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
+        of_range = calendar.between(sessions[0], sessions[-1])
+        warehouse.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, "features of the day and its context")
+        first = (*lookback, sessions[0])[0]
+        # the labels known at the first of them are those of a horizon earlier
+        bars = calendar.before(first, settings.horizon + MAX_MISSED)
+        return Learnable(warehouse, settings, first, sessions[-1], (*bars, first)[0])
 
     @table_asset(
         "predictions",
@@ -188,56 +255,41 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "Probabilities of sell, hold and buy for every trusted ticker on every session, from each model of the "
             "session's year. A model trained through the session or later is refused, with both dates." + note
         ),
-        deps=["stationary_features", "pca_components", "trained_rnn", "trained_baselines", "daily_bars"],
+        deps=[
+            "stationary_features",
+            "pca_components",
+            "trained_rnn",
+            "trained_baselines",
+            "trained_ensemble",
+            "daily_bars",
+        ],
         partitions=predicted_days(settings),
         checks=checks.specs("predictions", PREDICTION_CHECKS),
         kinds=("pytorch",),
     )
     def predictions(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        from stock_assets.model.config import RnnConfig
+        from stock_assets.model.recipes import CONTEXT
         from stock_assets.model.training import missing_history
 
         sessions = chosen_sessions(context)
-        # every ticker that has features missed at most MAX_MISSED sessions, so this holds its whole context
-        reach = RnnConfig().context - 1 + MAX_MISSED
-        lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
-        warehouse.require(
-            MADE_BEFORE_MODELS, [*lookback, *sessions], "predictions", "features of the day and its context"
-        )
-        first, last = (*lookback, sessions[0])[0], sessions[-1]
-        known = Learnable(warehouse, first, last)
+        known = inputs_for(warehouse, sessions, "predictions")
         parts = []
         for year, days in by_year(sessions):
-            for version in serving_versions(warehouse, settings, year, days[0], known.pca_version):
-                answer = version.predict(known, days)
-                parts.append(
-                    answer.with_columns(
-                        model=pl.lit(version.model),
-                        model_version=pl.lit(version.version),
-                        trained_through=pl.lit(version.cutoff),
-                    )
-                )
+            versions = serving_versions(warehouse, year, days[0], known.pca_version)
+            weights = serving_weights(warehouse, year, days[0])
+            answers = pl.concat([version.predict(settings, known, days) for version in versions])
+            parts += [answers, ensemble(answers, weights).select(answers.columns)]
         rows = (
-            pl.concat([*parts, ensemble(pl.concat(parts))], how="diagonal")
+            pl.concat(parts)
             .join(known.suspects, on=["ticker", "session"], how="anti")
-            .select(
-                "model",
-                "model_version",
-                "trained_through",
-                "ticker",
-                "session",
-                "p_sell",
-                "p_hold",
-                "p_buy",
-                "score",
-            )
+            .select(list(COLUMNS["predictions"]))
             .sort("session", "ticker", "model")
         )
         warehouse.replace_sessions("predictions", sessions, rows)
         of_range = known.suspects.filter(pl.col("session").is_in(sessions))
         left_out = {
             **dict(of_range["suspect"].value_counts().sort("suspect").iter_rows()),
-            **missing_history(known.components, sessions, RnnConfig().context),
+            **missing_history(known.components, sessions, CONTEXT),
         }
         return report_sessions(
             context,
@@ -247,147 +299,33 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             {"rows_left_out": dg.MetadataValue.json(left_out)},
         )
 
-    return [trained_rnn, trained_baselines, predictions]
+    return [trained_rnn, trained_baselines, trained_ensemble, predictions]
 
 
-class Learnable:
-    """Model inputs and usable labels of the sessions from `first` to `last`, read once for several cutoffs."""
+def weigh(year: int, cutoff: date, judged: list[pl.DataFrame]) -> list[dict[str, Any]]:
+    """The rows of `trained_ensemble` of one model year, from what each member said in the years before."""
+    from stock_assets.model.pool import pool_weights
+    from stock_assets.storage.artifacts import artifact_version
 
-    def __init__(self, warehouse: Warehouse, first: date, last: date) -> None:
-        self._read = lambda table, columns=None: warehouse.read(table, first, last, columns)
-        components = self._read("pca_components")
-        versions = components["pca_version"].unique().to_list()
-        if len(versions) != 1:
-            raise ArtifactError(
-                f"pca_components mixes the fits {', '.join(sorted(versions))}; expected one: materialize "
-                "pca_components again for every session"
-            )
-        self.pca_version: str = versions[0]
-        self.components = components.drop("pca_version")
-        bars = self._read("daily_bars", ["ticker", "session", "suspect"])
-        self.suspects = bars.filter(pl.col("suspect").is_not_null())
-        """ticker, session, suspect of the rows that neither train nor score"""
-
-    @cached_property
-    def features(self) -> pl.DataFrame:
-        # single precision is what the network computes in, and half the memory
-        return self._read("stationary_features", ["ticker", "session", *STATIONARY]).cast({pl.Float64: pl.Float32})
-
-    @cached_property
-    def _labels(self) -> pl.DataFrame:
-        return self._read("labels")
-
-    def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
-        """(usable labels known by `cutoff`, rows left out by reason)."""
-        from stock_assets.model.splits import training_rows, usable_labels
-
-        return usable_labels(training_rows(self._labels, cutoff), self.suspects)
-
-
-class ServingVersion:
-    """One saved model, ready to predict."""
-
-    def __init__(self, row: dict[str, object], folder: Path) -> None:
-        self.model, self.version = str(row["model"]), str(row["version"])
-        self.cutoff = row["trained_through"]
-        self._folder = folder
-
-    def predict(self, known: Learnable, sessions: Sequence[date]) -> pl.DataFrame:
-        from stock_assets.storage.artifacts import load_artifact
-
-        artifact = load_artifact(self._folder)
-        if self.model == "rnn":
-            from stock_assets.model.volatility import TrainedVolatility, predict_volatility
-
-            volatility = TrainedVolatility.from_artifact(artifact.tensors, artifact.description)
-            return predict_volatility(volatility, known.features, known.suspects, sessions)
-        if self.model == "rnn_classifier":
-            from stock_assets.model.training import TrainedRnn, predict
-
-            trained: TrainedRnn = TrainedRnn.from_artifact(artifact.tensors, artifact.description)
-            return predict(trained, known.components, sessions)
-        from stock_assets.model.baselines import baselines_from_artifact
-
-        (baseline,) = baselines_from_artifact(artifact.tensors, artifact.description)
-        return baseline.predict(known.components, sessions)
-
-
-def ensemble(answers: pl.DataFrame) -> pl.DataFrame:
-    """The mean of the models that look at features, where all of them answer, as a model of its own."""
-    from stock_assets.model.baselines import NAIVE
-
-    skilled = answers.filter(~pl.col("model").is_in(list(NAIVE)))
-    return (
-        skilled.group_by("ticker", "session")
-        .agg(
-            pl.col("p_sell", "p_hold", "p_buy", "score").mean(),
-            pl.col("trained_through").max(),
-            model_version=pl.col("model_version").sort().str.join("+"),
-            models=pl.len(),
-        )
-        .filter(pl.col("models") == skilled["model"].n_unique())
-        .with_columns(model=pl.lit("ensemble"))
-        .drop("models")
-    )
-
-
-def serving_versions(
-    warehouse: Warehouse, settings: Settings, year: int, first: date, pca_version: str
-) -> list[ServingVersion]:
-    """The newest version of every model of `year` whose cutoff lies before session `first`.
-
-    Raises ArtifactError when a table has none, CutoffError when there are only later ones.
-    """
-    versions = []
-    for table in ("trained_rnn", "trained_baselines"):
-        try:
-            rows = warehouse.read(table).filter(pl.col("model_year") == year)
-        except MissingTableError:
-            rows = pl.DataFrame()
-        if rows.is_empty():
-            raise ArtifactError(
-                f"predictions of {first} need {table} of model year {year}. Materialize {table} {year} first."
-            )
-        before = rows.filter(pl.col("trained_through") < first)
-        if before.is_empty():
-            raise CutoffError(
-                f"{table} {year} was trained through {rows['trained_through'].min()}, which is not before the session "
-                f"{first} it should predict"
-            )
-        newest = before.sort("trained_through").unique("model", keep="last").sort("model")
-        if pca_version not in newest["pca_version"]:
-            raise ArtifactError(
-                f"{table} {year} reads principal components {newest['pca_version'][0]}, found {pca_version} in "
-                f"pca_components. Materialize {table} {year} again."
-            )
-        versions += [ServingVersion(row, settings.artifacts / row["artifact"]) for row in newest.iter_rows(named=True)]
-    return versions
-
-
-def save(
-    settings: Settings, table: str, year: int, model: str, cutoff: date, tensors: dict, description: dict
-) -> tuple[str, str]:
-    """(version, folder below the artifacts folder) of a model, saved under a name made of its content."""
-    from stock_assets.storage.artifacts import artifact_version, save_artifact
-
-    version = f"{model}-{cutoff}-{artifact_version(tensors, description)}"
-    folder = f"{table}/{year}/{version}"
-    save_artifact(settings.artifacts / folder, tensors, description)
-    return version, folder
-
-
-def describe_year(
-    context: dg.AssetExecutionContext, year: int, row: dict[str, object], excluded: dict[str, int]
-) -> None:
-    shown = {name: str(value) if isinstance(value, date) else value for name, value in row.items()}
-    context.add_asset_metadata({**shown, "labels_left_out": excluded}, partition_key=str(year))
-
-
-def by_year(sessions: Iterable[date]) -> list[tuple[int, list[date]]]:
-    years: dict[int, list[date]] = {}
-    for session in sessions:
-        years.setdefault(session.year, []).append(session)
-    return sorted(years.items())
+    together = pl.concat(judged, how="diagonal") if judged else pl.DataFrame({"ticker": [], "session": [], ALONE: []})
+    members = together.drop("ticker", "session")
+    right = members.to_numpy()
+    weights = pool_weights(right) if len(right) else [1.0]
+    losses = (-members.select(pl.all().clip(1e-12).log().mean())).row(0) if len(right) else [None]
+    found = dict(zip(members.columns, map(float, weights), strict=True))
+    version = f"{ENSEMBLE}-{cutoff}-{artifact_version({}, {'weights': found, 'year': year})}"
+    return [
+        {
+            "model_year": year,
+            "member": member,
+            "weight": found[member],
+            "log_loss": loss,
+            "rows": members.height,
+            "version": version,
+            "trained_through": cutoff,
+        }
+        for member, loss in zip(members.columns, losses, strict=True)
+    ]
 
 
 def prediction_results(rows: pl.DataFrame) -> list[dg.AssetCheckResult]:

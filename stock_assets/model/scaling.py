@@ -1,6 +1,8 @@
 """Standardised inputs. One column at a time, so that a large panel is never held twice."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +13,27 @@ from stock_assets.errors import ArtifactError, BadBarsError
 def feature_columns(features: pl.DataFrame) -> tuple[str, ...]:
     """The columns that feed a model, in order: those of floating-point numbers, so that keys and versions are not."""
     return tuple(name for name, dtype in features.schema.items() if dtype.is_float())
+
+
+def schema_hash(columns: Sequence[str]) -> str:
+    """Twelve hexadecimal digits that name these columns in this order."""
+    return hashlib.sha256("\n".join(columns).encode()).hexdigest()[:12]
+
+
+def require_schema(version: str, description: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """Raises ArtifactError when the model that `description` tells of was made for other columns than `columns`."""
+    if description.get("schema") == schema_hash(columns):
+        return
+    made_for = description.get("columns", [])
+    lacking, unknown = [c for c in made_for if c not in columns], [c for c in columns if c not in made_for]
+    differ = [
+        *([f"lacking now: {', '.join(lacking)}"] if lacking else []),
+        *([f"unknown to it: {', '.join(unknown)}"] if unknown else []),
+    ]
+    raise ArtifactError(
+        f"{version} was trained on columns with the schema {description.get('schema')}, found {schema_hash(columns)} "
+        f"({'; '.join(differ) or 'in another order'}). Materialize its model year again."
+    )
 
 
 def fit_scaler(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,14 @@ class TrainedRnn:
     curve: tuple[EpochReport, ...]
     best_epoch: int
 
+    @property
+    def validation_log_loss(self) -> float:
+        return self.curve[self.best_epoch].validation_loss
+
+    @property
+    def validation_accuracy(self) -> float:
+        return self.curve[self.best_epoch].accuracy
+
     def network(self) -> SegmentLSTM:
         """The network in evaluation mode. Raises ArtifactError when the weights do not fit the configuration."""
         return network_of(len(self.features), self.config, len(CLASSES), self.weights)

@@ -32,6 +32,7 @@ ROOMS: Mapping[str, str] = {
     "pca_components": "features",
     "trained_rnn": "model",
     "trained_baselines": "model",
+    "trained_ensemble": "model",
     "predictions": "model",
     "evaluation_report": "evaluation",
     "leakage_audit": "evaluation",

@@ -23,10 +23,22 @@ GRAPH = {
     "pca_model": ("features", {"stationary_features"}, None),
     "pca_components": ("features", {"stationary_features", "pca_model"}, "trading days"),
     "trained_rnn": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, "model years"),
-    "trained_baselines": ("model", {"pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_baselines": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_ensemble": (
+        "model",
+        {"stationary_features", "pca_components", "labels", "daily_bars", "trained_rnn", "trained_baselines"},
+        "model years",
+    ),
     "predictions": (
         "model",
-        {"stationary_features", "pca_components", "trained_rnn", "trained_baselines", "daily_bars"},
+        {
+            "stationary_features",
+            "pca_components",
+            "daily_bars",
+            "trained_rnn",
+            "trained_baselines",
+            "trained_ensemble",
+        },
         "predicted days",
     ),
     "evaluation_report": (

@@ -27,7 +27,7 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     graph.materialize(["labels"], days[0], days[-1 - graph.settings.horizon])
     graph.materialize(["pca_model"])
     graph.materialize(["pca_components"], days[0], days[-1])
-    graph.materialize(["trained_rnn", "trained_baselines"], YEAR)
+    graph.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], YEAR)
     graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
     graph.materialize(["evaluation_report", "leakage_audit"])
     return graph
@@ -67,12 +67,8 @@ def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
     assert not predictions.select("model", "ticker", "session").is_duplicated().any()
     assert (predictions["trained_through"] < predictions["session"]).all()
     assert set(predictions["model"]) == {
-        "rnn",
-        "rnn_classifier",
-        "ensemble",
-        "logistic",
-        "ticker_prior",
-        "class_prior",
+        *("rnn", "rnn_classifier", "deepar", "ensemble", "logistic", "svm", "mlp", "trees"),
+        *("persistence", "ticker_prior", "class_prior"),
     }
     suspect = graph.table("daily_bars").filter(pl.col("suspect").is_not_null())
     assert suspect.height > 0

@@ -1,0 +1,201 @@
+"""What models read from the store, where trained ones are kept, and which of them serves a session."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from stock_assets.errors import ArtifactError, CutoffError
+from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.stationary import STATIONARY
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
+
+if TYPE_CHECKING:
+    from stock_assets.model.recipes import Recipe
+
+TRAINED = ("trained_rnn", "trained_baselines")
+ENSEMBLE = "ensemble"
+
+
+class Learnable:
+    """Model inputs and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
+
+    It is the `model.recipes.Inputs` of these sessions.
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, settings: Settings, first: date, last: date, bars_first: date | None = None
+    ) -> None:
+        """`bars_first` is where the bars begin whose labels are known at `first`."""
+        self._read = lambda table, columns=None: warehouse.read(table, first, last, columns)
+        self._settings = settings
+        components = self._read("pca_components")
+        versions = components["pca_version"].unique().to_list()
+        if len(versions) != 1:
+            raise ArtifactError(
+                f"pca_components mixes the fits {', '.join(sorted(versions))}; expected one: materialize "
+                "pca_components again for every session"
+            )
+        self.pca_version: str = versions[0]
+        self.components = components.drop("pca_version")
+        bars = ["ticker", "session", "suspect", "total_return"]
+        self._bars = warehouse.read("daily_bars", bars_first or first, last, bars)
+        self.suspects = self._bars.filter(pl.col("suspect").is_not_null()).drop("total_return")
+        """ticker, session, suspect of the rows that neither train nor score"""
+
+    @cached_property
+    def features(self) -> pl.DataFrame:
+        # single precision is what the network computes in, and half the memory
+        return self._read("stationary_features", ["ticker", "session", *STATIONARY]).cast({pl.Float64: pl.Float32})
+
+    @cached_property
+    def known_labels(self) -> pl.DataFrame:
+        """Of the bars themselves: the labels of the last sessions may not be materialized yet, though known."""
+        from stock_assets.model.baselines import known_labels
+
+        found = self._settings
+        made = barrier_labels(self._bars, found.horizon, found.buy_threshold, found.sell_threshold)
+        return known_labels(made, self._bars.select("ticker", "session"))
+
+    @cached_property
+    def _labels(self) -> pl.DataFrame:
+        return self._read("labels")
+
+    def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
+        """(usable labels known by `cutoff`, rows left out by reason)."""
+        from stock_assets.model.splits import training_rows, usable_labels
+
+        return usable_labels(training_rows(self._labels, cutoff), self.suspects)
+
+
+def usable_between(warehouse: Warehouse, first: date, last: date | None = None) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The labels from `first` to `last` that may train and score, and the rows left out by reason."""
+    from stock_assets.model.splits import usable_labels
+
+    return usable_labels(
+        warehouse.read("labels", first, last),
+        warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect"]),
+    )
+
+
+def save(
+    settings: Settings, table: str, year: int, model: str, recipe: "Recipe", trained: Any, known: Learnable
+) -> tuple[str, str]:
+    """(version, folder below the artifacts folder) of a model, saved under a name made of its content."""
+    from stock_assets.model.scaling import feature_columns, schema_hash
+    from stock_assets.storage.artifacts import artifact_version, save_artifact
+
+    tensors, description = trained.to_artifact()
+    columns = feature_columns(getattr(known, recipe.reads))
+    description |= {"reads": recipe.reads, "columns": list(columns), "schema": schema_hash(columns)}
+    version = f"{model}-{trained.cutoff}-{artifact_version(tensors, description)}"
+    folder = f"{table}/{year}/{version}"
+    save_artifact(settings.artifacts / folder, tensors, description)
+    return version, folder
+
+
+@dataclass(frozen=True)
+class Version:
+    """One saved model, ready to predict."""
+
+    model: str
+    version: str
+    cutoff: date
+    folder: str
+
+    def predict(self, settings: Settings, known: Learnable, sessions: Collection[date]) -> pl.DataFrame:
+        """Its answer with model, model_version and trained_through.
+
+        Raises ArtifactError for an artifact that is damaged, or that was made for other columns than `known` has.
+        """
+        from stock_assets.model.recipes import RECIPES
+        from stock_assets.model.scaling import feature_columns, require_schema
+        from stock_assets.storage.artifacts import load_artifact
+
+        recipe = RECIPES[self.model]
+        artifact = load_artifact(settings.artifacts / self.folder)
+        require_schema(self.version, artifact.description, feature_columns(getattr(known, recipe.reads)))
+        trained = recipe.load(artifact.tensors, artifact.description)
+        return recipe.predict(trained, known, sessions).with_columns(
+            model=pl.lit(self.model), model_version=pl.lit(self.version), trained_through=pl.lit(self.cutoff)
+        )
+
+
+def serving_versions(
+    warehouse: Warehouse, year: int, first: date, pca_version: str, tables: Sequence[str] = TRAINED
+) -> list[Version]:
+    """The newest version of every model of `year` whose cutoff lies before session `first`.
+
+    Raises ArtifactError when a table has none, CutoffError when there are only later ones.
+    """
+    versions = []
+    for table in tables:
+        newest = _newest(warehouse, table, year, first).unique("model", keep="last").sort("model")
+        other = newest.filter(pl.col("pca_version") != pca_version)
+        if not other.is_empty():
+            raise ArtifactError(
+                f"{table} {year} reads principal components {other['pca_version'][0]}, found {pca_version} in "
+                f"pca_components. Materialize {table} {year} again."
+            )
+        versions += [
+            Version(row["model"], row["version"], row["trained_through"], row["artifact"])
+            for row in newest.iter_rows(named=True)
+        ]
+    return versions
+
+
+def serving_weights(warehouse: Warehouse, year: int, first: date) -> pl.DataFrame:
+    """member, weight, version, trained_through: the ensemble of `year`. Raises as `serving_versions`."""
+    rows = _newest(warehouse, "trained_ensemble", year, first)
+    return rows.filter(pl.col("trained_through") == rows["trained_through"].max())
+
+
+def ensemble(answers: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    """The weighted mean of the members' `answers`, where all of them answer, as a model of its own.
+
+    `weights` is that of `serving_weights`; the result has the columns of `Version.predict`.
+    """
+    weighted = weights.filter(pl.col("weight") > 0).select("weight", model="member")
+    columns = ("p_sell", "p_hold", "p_buy", "score")
+    return (
+        answers.join(weighted, on="model")
+        .group_by("ticker", "session")
+        .agg(*((pl.col(column) * pl.col("weight")).sum() for column in columns), pl.len().alias("members"))
+        .filter(pl.col("members") == weighted.height)
+        .drop("members")
+        .with_columns(
+            model=pl.lit(ENSEMBLE),
+            model_version=pl.lit(weights["version"][0]),
+            trained_through=pl.lit(weights["trained_through"][0]),
+        )
+    )
+
+
+def by_year(sessions: Iterable[date]) -> list[tuple[int, list[date]]]:
+    years: dict[int, list[date]] = {}
+    for session in sessions:
+        years.setdefault(session.year, []).append(session)
+    return sorted(years.items())
+
+
+def _newest(warehouse: Warehouse, table: str, year: int, first: date) -> pl.DataFrame:
+    """The rows of `year` whose cutoff lies before session `first`, the newest last."""
+    try:
+        rows = warehouse.read(table).filter(pl.col("model_year") == year)
+    except MissingTableError:
+        rows = pl.DataFrame()
+    if rows.is_empty():
+        raise ArtifactError(
+            f"predictions of {first} need {table} of model year {year}. Materialize {table} {year} first."
+        )
+    before = rows.filter(pl.col("trained_through") < first)
+    if before.is_empty():
+        raise CutoffError(
+            f"{table} {year} was trained through {rows['trained_through'].min()}, which is not before the session "
+            f"{first} it should predict"
+        )
+    return before.sort("trained_through")

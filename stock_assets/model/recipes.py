@@ -1,0 +1,163 @@
+"""Which models there are: what each reads, how it is trained, loaded and asked.
+
+Whoever trains, predicts or audits goes through here, so that a model is added in one place.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import polars as pl
+
+from stock_assets.model import baselines, classical
+from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.model.deepar import TrainedDeepAr, predict_deepar, train_deepar
+from stock_assets.model.descent import Checkpoint
+from stock_assets.model.training import TrainedRnn, predict, train_rnn
+from stock_assets.model.volatility import TrainedVolatility, predict_volatility, train_volatility
+
+Reads = Literal["features", "components", "known_labels"]
+
+
+class Inputs(Protocol):
+    """What models read, all of the same tickers and sessions."""
+
+    @property
+    def features(self) -> pl.DataFrame:
+        """ticker, session and the stationary inputs (f32)"""
+        ...
+
+    @property
+    def components(self) -> pl.DataFrame:
+        """ticker, session and the principal components (f64)"""
+        ...
+
+    @property
+    def known_labels(self) -> pl.DataFrame:
+        """ticker, session, known_label (i8): the newest label known at the session's close, null where none is"""
+        ...
+
+    @property
+    def suspects(self) -> pl.DataFrame:
+        """ticker, session of the rows that neither train nor count in a session's mean"""
+        ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Everything that one training is given."""
+
+    inputs: Inputs
+    labels: pl.DataFrame
+    """usable and purged: known by the cutoff"""
+    cutoff: date
+    seed: int
+    horizon: int
+    on_epoch: Callable[[Any], None] | None = None
+    """Hears of every epoch of a network."""
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to come by a model and by its answers."""
+
+    reads: Reads
+    """The frame whose columns are its inputs."""
+    train: Callable[[Lesson], Any]
+    """Gives something with `cutoff` and `to_artifact`; a network also has `curve`, `best_epoch`,
+    `validation_log_loss` and `validation_accuracy`."""
+    load: Callable[[dict[str, np.ndarray], dict[str, Any]], Any]
+    """What `train` gave, of its tensors and description."""
+    predict: Callable[[Any, Inputs, Collection[date]], pl.DataFrame]
+    """ticker, session, p_sell, p_hold, p_buy, score."""
+    context: int = 1
+    """Rows of a ticker that a prediction looks at, that of the session included."""
+
+
+def _baseline(reads: Reads, fit: Callable[[Lesson], Any]) -> Recipe:
+    def load(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
+        return baselines.baseline_from_artifact(tensors, description)
+
+    return Recipe(reads, fit, load, lambda model, inputs, sessions: model.predict(getattr(inputs, reads), sessions))
+
+
+#: Those of `trained_rnn`.
+NETWORKS = {
+    "rnn": Recipe(
+        "features",
+        lambda given: train_volatility(
+            given.inputs.features,
+            given.labels,
+            given.inputs.suspects,
+            VolatilityConfig(),
+            given.cutoff,
+            given.seed,
+            given.horizon,
+            given.on_epoch,
+            given.checkpoint,
+        ),
+        TrainedVolatility.from_artifact,
+        lambda model, inputs, sessions: predict_volatility(model, inputs.features, inputs.suspects, sessions),
+        VolatilityConfig.context,
+    ),
+    "rnn_classifier": Recipe(
+        "components",
+        lambda given: train_rnn(
+            given.inputs.components,
+            given.labels,
+            RnnConfig(),
+            given.cutoff,
+            given.seed,
+            given.on_epoch,
+            given.checkpoint,
+        ),
+        TrainedRnn.from_artifact,
+        lambda model, inputs, sessions: predict(model, inputs.components, sessions),
+        RnnConfig.context,
+    ),
+    "deepar": Recipe(
+        "components",
+        lambda given: train_deepar(
+            given.inputs.components,
+            given.labels,
+            given.inputs.known_labels,
+            DeepArConfig(),
+            given.cutoff,
+            given.seed,
+            given.on_epoch,
+            given.checkpoint,
+        ),
+        TrainedDeepAr.from_artifact,
+        lambda model, inputs, sessions: predict_deepar(model, inputs.components, inputs.known_labels, sessions),
+        DeepArConfig.context,
+    ),
+}
+
+#: Those of `trained_baselines`.
+BASELINES = {
+    "class_prior": _baseline("known_labels", lambda given: baselines.fit_class_prior(given.labels, given.cutoff)),
+    "ticker_prior": _baseline("known_labels", lambda given: baselines.fit_ticker_prior(given.labels, given.cutoff)),
+    "persistence": _baseline(
+        "known_labels",
+        lambda given: baselines.fit_persistence(given.inputs.known_labels, given.labels, given.cutoff),
+    ),
+    "logistic": _baseline(
+        "components", lambda given: baselines.fit_logistic(given.inputs.components, given.labels, given.cutoff)
+    ),
+    "svm": _baseline(
+        "components", lambda given: classical.fit_svm(given.inputs.components, given.labels, given.cutoff, given.seed)
+    ),
+    "mlp": _baseline(
+        "components", lambda given: classical.fit_mlp(given.inputs.components, given.labels, given.cutoff, given.seed)
+    ),
+    "trees": _baseline(
+        "features", lambda given: classical.fit_trees(given.inputs.features, given.labels, given.cutoff, given.seed)
+    ),
+}
+
+RECIPES = NETWORKS | BASELINES
+#: Rows of a ticker that the most forgetful of all models looks at: what a day's prediction needs at least.
+CONTEXT = max(recipe.context for recipe in RECIPES.values())
