@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 DOMAIN = ("market", "features", "model", "evaluation")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi"}
 #: The homes of the libraries that they are about; nobody imports them while the graph is loaded.
-TORCH_ROOMS = {"model/rnn.py", "model/descent.py", "model/training.py", "model/volatility.py"}
+TORCH_ROOMS = {"model/rnn.py", "model/descent.py", "model/training.py", "model/volatility.py", "model/deepar.py"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
