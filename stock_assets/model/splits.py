@@ -43,6 +43,16 @@ def usable_labels(labels: pl.DataFrame, suspects: pl.DataFrame) -> tuple[pl.Data
     return usable, dict(excluded.iter_rows())
 
 
+def label_of_rows_ago(rows: pl.DataFrame, labels: pl.DataFrame, lag: int) -> pl.DataFrame:
+    """ticker, session, known_label: at each of `rows` the label of the ticker's own row `lag` rows earlier, or null.
+
+    Honest from `lag` = horizon on: the label of seven rows ago is fully known at the close. Give all rows of a
+    ticker, those without a label too: one left out would shift the lags. Sorted by ticker and session.
+    """
+    joined = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left").sort(KEYS)
+    return joined.select(*KEYS, pl.col("label").shift(lag).over("ticker").alias("known_label"))
+
+
 def training_rows(labels: pl.DataFrame, cutoff: date) -> pl.DataFrame:
     """The labels fully known when session `cutoff` is over."""
     return labels.filter(pl.col("horizon_end") <= cutoff)
