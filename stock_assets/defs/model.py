@@ -311,7 +311,7 @@ def weigh(year: int, cutoff: date, judged: list[pl.DataFrame]) -> list[dict[str,
     members = together.drop("ticker", "session")
     right = members.to_numpy()
     weights = pool_weights(right) if len(right) else [1.0]
-    losses = (-members.select(pl.all().clip(1e-12).log().mean())).row(0) if len(right) else [None]
+    losses = members.select(-pl.all().clip(1e-12).log().mean()).row(0) if len(right) else [None]
     found = dict(zip(members.columns, map(float, weights), strict=True))
     version = f"{ENSEMBLE}-{cutoff}-{artifact_version({}, {'weights': found, 'year': year})}"
     return [

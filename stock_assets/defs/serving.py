@@ -55,10 +55,10 @@ class Learnable:
     @cached_property
     def known_labels(self) -> pl.DataFrame:
         """Of the bars themselves: the labels of the last sessions may not be materialized yet, though known."""
-        from stock_assets.model.baselines import known_labels
+        from stock_assets.model.splits import known_labels
 
-        found = self._settings
-        made = barrier_labels(self._bars, found.horizon, found.buy_threshold, found.sell_threshold)
+        rule = self._settings
+        made = barrier_labels(self._bars, rule.horizon, rule.buy_threshold, rule.sell_threshold)
         return known_labels(made, self._bars.select("ticker", "session"))
 
     @cached_property

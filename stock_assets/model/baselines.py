@@ -43,6 +43,9 @@ class Baseline:
         """float64 [N, 3] in the order of `rows`."""
         raise NotImplementedError
 
+    def to_artifact(self):
+        return baselines_to_artifact([self])
+
 
 @dataclass(frozen=True)
 class ClassPrior(Baseline):

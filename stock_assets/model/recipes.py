@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import polars as pl
 
-from stock_assets.model import baselines, classical
+from stock_assets.model import baselines
 from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
 from stock_assets.model.deepar import TrainedDeepAr, predict_deepar, train_deepar
 from stock_assets.model.descent import Checkpoint
@@ -79,7 +79,8 @@ class Recipe:
 
 def _baseline(reads: Reads, fit: Callable[[Lesson], Any]) -> Recipe:
     def load(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
-        return baselines.baseline_from_artifact(tensors, description)
+        (found,) = baselines.baselines_from_artifact(tensors, description)
+        return found
 
     return Recipe(reads, fit, load, lambda model, inputs, sessions: model.predict(getattr(inputs, reads), sessions))
 
@@ -140,21 +141,8 @@ NETWORKS = {
 BASELINES = {
     "class_prior": _baseline("known_labels", lambda given: baselines.fit_class_prior(given.labels, given.cutoff)),
     "ticker_prior": _baseline("known_labels", lambda given: baselines.fit_ticker_prior(given.labels, given.cutoff)),
-    "persistence": _baseline(
-        "known_labels",
-        lambda given: baselines.fit_persistence(given.inputs.known_labels, given.labels, given.cutoff),
-    ),
     "logistic": _baseline(
         "components", lambda given: baselines.fit_logistic(given.inputs.components, given.labels, given.cutoff)
-    ),
-    "svm": _baseline(
-        "components", lambda given: classical.fit_svm(given.inputs.components, given.labels, given.cutoff, given.seed)
-    ),
-    "mlp": _baseline(
-        "components", lambda given: classical.fit_mlp(given.inputs.components, given.labels, given.cutoff, given.seed)
-    ),
-    "trees": _baseline(
-        "features", lambda given: classical.fit_trees(given.inputs.features, given.labels, given.cutoff, given.seed)
     ),
 }
 
