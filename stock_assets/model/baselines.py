@@ -1,47 +1,30 @@
-"""The models a network has to beat: two naive priors and a logistic regression.
+"""The models a network has to beat: three naive ones and a logistic regression, beside those of `classical`.
 
-Each is a dataclass of plain arrays with a `cutoff`, answers in the frame of every model, and is saved as
+Each is a dataclass of plain values with a `cutoff`, answers in the frame of every model, and is saved as
 tensors and JSON.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from stock_assets.errors import ArtifactError, StockAssetsError
+from stock_assets.errors import ArtifactError, BadBarsError, StockAssetsError
+from stock_assets.model.baseline import Baseline, output_layer, require_classes, require_labels
 from stock_assets.model.config import CLASSES
-from stock_assets.model.probabilities import probability_frame, softmax
+from stock_assets.model.probabilities import softmax
 from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
-from stock_assets.model.splits import KEYS, require_after, require_known
+from stock_assets.model.splits import KEYS
 
 #: Baselines that look at no feature. The best of them is what any score must be read against.
-NAIVE = ("class_prior", "ticker_prior")
+NAIVE = ("class_prior", "ticker_prior", "persistence")
 
-
-@dataclass(frozen=True)
-class Baseline:
-    """What all baselines share. `cutoff` is the last session whose close the training has seen."""
-
-    name: ClassVar[str]
-    cutoff: date
-
-    def predict(self, features: pl.DataFrame, sessions: Collection[date] | None = None) -> pl.DataFrame:
-        """ticker, session, p_sell, p_hold, p_buy, score of the feature rows at `sessions` (all when None).
-
-        Sorted by ticker and session. Raises CutoffError when a session is not after the cutoff.
-        """
-        rows = features if sessions is None else features.filter(pl.col("session").is_in(list(sessions)))
-        rows = rows.sort(KEYS)
-        require_after(self.cutoff, rows["session"].unique().to_list())
-        return probability_frame(rows, self.probabilities(rows))
-
-    def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
-        """float64 [N, 3] in the order of `rows`."""
-        raise NotImplementedError
+#: Calendar days after which a ticker's newest label no longer counts as known: how far back labels were read must not
+#: show in the answer.
+LABEL_LIFETIME = 60
 
     def to_artifact(self):
         return baselines_to_artifact([self])
@@ -51,7 +34,7 @@ class Baseline:
 class ClassPrior(Baseline):
     """Every row gets the class frequencies of the training labels."""
 
-    name = "class_prior"
+    name, inputs = "class_prior", "none"
     prior: np.ndarray
     """float64 [3]"""
 
@@ -63,7 +46,7 @@ class ClassPrior(Baseline):
 class TickerPrior(Baseline):
     """Every row gets its ticker's class frequencies, a ticker unknown to the training the class prior."""
 
-    name = "ticker_prior"
+    name, inputs = "ticker_prior", "none"
     prior: np.ndarray
     """float64 [3], of all tickers"""
     tickers: tuple[str, ...]
@@ -77,10 +60,22 @@ class TickerPrior(Baseline):
 
 
 @dataclass(frozen=True)
+class Persistence(Baseline):
+    """Every row gets the class frequencies that followed its `known_label`, the newest that was fully known."""
+
+    name, inputs = "persistence", "known_labels"
+    after: np.ndarray
+    """float64 [4, 3]: after a known sell, hold, buy, and after none"""
+
+    def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
+        return self.after[_known_class(rows)]
+
+
+@dataclass(frozen=True)
 class Logistic(Baseline):
     """Multinomial logistic regression on standardised features. A class absent from the training gets 0."""
 
-    name = "logistic"
+    name, inputs = "logistic", "components"
     features: tuple[str, ...]
     mean: np.ndarray
     """float64 [F], of the training rows"""
@@ -101,7 +96,7 @@ def fit_class_prior(labels: pl.DataFrame, cutoff: date) -> ClassPrior:
 
     Raises CutoffError for a label that ends after `cutoff`, StockAssetsError for no label at all.
     """
-    _require_labels(labels, cutoff)
+    require_labels(labels, cutoff)
     counts = _class_counts(labels) + 1.0  # so that a class never seen does not cost an infinite log-loss
     return ClassPrior(cutoff, counts / counts.sum())
 
@@ -119,6 +114,43 @@ def fit_ticker_prior(labels: pl.DataFrame, cutoff: date, pseudo_count: float = 1
     return TickerPrior(cutoff, prior, tuple(counts["ticker"]), table / table.sum(axis=1, keepdims=True))
 
 
+def known_labels(labels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """ticker, session, known_label (i8) of `rows`: the newest label of the ticker that was known at the close.
+
+    `labels` are rows of ticker, session, label, horizon_end, in any order; that of session s is known at the close of t
+    when horizon_end <= t, so as a rule it is that of `horizon` bars ago. known_label is null where no label of the
+    last LABEL_LIFETIME days is known: with the labels of so many days before the first row, the answer is that of all
+    labels. Sorted by ticker and session.
+    """
+    newest = labels.drop_nulls("label").select("ticker", "horizon_end", known_label="label", labelled="session")
+    known = rows.select(KEYS).sort("session", "ticker")
+    known = known.join_asof(
+        newest.sort("horizon_end", "labelled"),
+        left_on="session",
+        right_on="horizon_end",
+        by="ticker",
+        check_sortedness=False,  # polars warns that it cannot check it within tickers; both sides are sorted here
+    )
+    fresh = pl.col("labelled") >= pl.col("session") - pl.duration(days=LABEL_LIFETIME)
+    return known.select(*KEYS, pl.when(fresh).then("known_label").cast(pl.Int8)).sort(KEYS)
+
+
+def fit_persistence(
+    known: pl.DataFrame, labels: pl.DataFrame, cutoff: date, pseudo_count: float = 100.0
+) -> Persistence:
+    """The class frequencies after each `known_label` of `known_labels`, shrunk to those of all.
+
+    Shrunk as in `fit_ticker_prior`. Labels without a row in `known` do not count. Raises as `fit_class_prior`, and
+    BadBarsError for a known label that is no class.
+    """
+    prior = fit_class_prior(labels, cutoff).prior
+    pairs = known.join(labels.select(*KEYS, "label"), on=KEYS)
+    counts = np.zeros((len(CLASSES) + 1, len(CLASSES)))
+    np.add.at(counts, (_known_class(pairs), pairs["label"].to_numpy() - CLASSES[0]), 1.0)
+    after = counts + pseudo_count * prior
+    return Persistence(cutoff, after / after.sum(axis=1, keepdims=True))
+
+
 def fit_logistic(features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, regularisation: float = 1.0) -> Logistic:
     """Multinomial logistic regression on the floating-point columns of `features`.
 
@@ -129,27 +161,16 @@ def fit_logistic(features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, reg
     """
     from sklearn.linear_model import LogisticRegression
 
-    _require_labels(labels, cutoff)
+    require_labels(labels, cutoff)
     columns = feature_columns(features)
     rows = features.join(labels.select(*KEYS, "label"), on=KEYS).sort(KEYS)
-    classes = rows["label"].unique().sort()
-    if len(classes) < 2:
-        raise StockAssetsError(
-            f"a logistic regression with cutoff {cutoff} has {rows.height} row(s) of {len(classes)} "
-            "class(es) to learn from; expected two classes or more"
-        )
+    seen = require_classes(rows["label"], "a logistic regression", cutoff)
     mean, std = fit_scaler(rows, columns)
     model = LogisticRegression(C=1 / regularisation, max_iter=500)
     model.fit(standardised(rows, columns, mean, std), rows["label"].to_numpy())
     if model.n_iter_.max() >= model.max_iter:
         raise StockAssetsError(f"a logistic regression with cutoff {cutoff} did not converge in {model.max_iter} steps")
-    weights, bias = np.zeros((len(columns), len(CLASSES))), np.full(len(CLASSES), -np.inf)
-    coefficients, intercept = np.asarray(model.coef_), np.asarray(model.intercept_)
-    seen = [CLASSES.index(c) for c in classes]
-    if len(seen) == 2:  # scikit-learn keeps one row of weights then, that of the later class
-        weights[:, seen[1]], bias[seen] = coefficients[0], [0.0, intercept[0]]
-    else:
-        weights[:, seen], bias[seen] = coefficients.T, intercept
+    weights, bias = output_layer(np.asarray(model.coef_).T, np.asarray(model.intercept_), seen)
     return Logistic(cutoff, columns, mean, std, weights, bias)
 
 
@@ -168,7 +189,6 @@ def baselines_to_artifact(baselines: Sequence[Baseline]) -> tuple[dict[str, np.n
 
 def baselines_from_artifact(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> list[Baseline]:
     """The baselines that `baselines_to_artifact` described. Raises ArtifactError for anything missing or unknown."""
-    kinds: dict[str, type[Baseline]] = {kind.name: kind for kind in (ClassPrior, TickerPrior, Logistic)}
     try:
         if (description["kind"], tuple(description["classes"])) != ("baselines", CLASSES):
             raise ArtifactError(
@@ -183,17 +203,25 @@ def baselines_from_artifact(tensors: Mapping[str, np.ndarray], description: Mapp
             name, cutoff = values.pop("name"), date.fromisoformat(values.pop("cutoff"))
             prefix = f"{name}/"
             arrays = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
-            loaded.append(kinds[name](cutoff=cutoff, **values, **arrays))
+            loaded.append(_KINDS[name](cutoff=cutoff, **values, **arrays))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"artifact of baselines is incomplete: {error!r}") from error
     return loaded
 
 
+_KINDS: dict[str, type[Baseline]] = {kind.name: kind for kind in (ClassPrior, TickerPrior, Persistence, Logistic)}
+
+
+def _known_class(rows: pl.DataFrame) -> np.ndarray:
+    """int64 [N], the row of `Persistence.after` that each of `rows` reads."""
+    if "known_label" not in rows.columns:
+        raise ArtifactError("persistence reads the column known_label, which the rows lack; make it by known_labels")
+    wrong = rows.filter(~pl.col("known_label").is_in(CLASSES))
+    if not wrong.is_empty():
+        ticker, session, label = wrong.select(*KEYS, "known_label").row(0)
+        raise BadBarsError(f"known_label of {ticker} at {session} is {label}; expected null or one of {CLASSES}")
+    return rows["known_label"].cast(pl.Int64).fill_null(CLASSES[-1] + 1).to_numpy() - CLASSES[0]
+
+
 def _class_counts(labels: pl.DataFrame) -> np.ndarray:
     return np.array([(labels["label"] == c).sum() for c in CLASSES], np.float64)
-
-
-def _require_labels(labels: pl.DataFrame, cutoff: date) -> None:
-    require_known(labels, cutoff)
-    if labels.is_empty():
-        raise StockAssetsError(f"no label is known by the cutoff {cutoff}; expected usable labels before it")

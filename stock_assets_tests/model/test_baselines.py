@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -7,29 +8,41 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
+from stock_assets.model.baseline import Baseline
 from stock_assets.model.baselines import (
-    Baseline,
+    LABEL_LIFETIME,
+    NAIVE,
     Logistic,
+    Persistence,
     baselines_from_artifact,
     baselines_to_artifact,
     fit_class_prior,
     fit_logistic,
+    fit_persistence,
     fit_ticker_prior,
+    known_labels,
 )
 from stock_assets.model.splits import training_rows
 from stock_assets.storage.artifacts import load_artifact, save_artifact
-from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
+from stock_assets_tests.model.synthetic import HORIZON, sessions_of, synthetic_panel
 
 DAYS = sessions_of(300)
 CUTOFF = DAYS[239]
 FEATURES, LABELS = synthetic_panel(tickers=5, sessions=300)
 KNOWN = training_rows(LABELS, CUTOFF)
-LATER = FEATURES.filter(pl.col("session") > CUTOFF)
+NEWEST = known_labels(LABELS, FEATURES)
+#: One frame that every baseline finds its inputs in.
+LATER = FEATURES.join(NEWEST, on=["ticker", "session"]).filter(pl.col("session") > CUTOFF)
 
 
 @pytest.fixture(scope="module")
 def baselines() -> list[Baseline]:
-    return [fit_class_prior(KNOWN, CUTOFF), fit_ticker_prior(KNOWN, CUTOFF), fit_logistic(FEATURES, KNOWN, CUTOFF)]
+    return [
+        fit_class_prior(KNOWN, CUTOFF),
+        fit_ticker_prior(KNOWN, CUTOFF),
+        fit_logistic(FEATURES, KNOWN, CUTOFF),
+        fit_persistence(NEWEST, KNOWN, CUTOFF),
+    ]
 
 
 def test_the_class_prior_is_the_counted_share():
@@ -56,8 +69,100 @@ def test_a_ticker_unknown_to_the_training_gets_the_class_prior():
     assert answer.select("p_sell", "p_hold", "p_buy").unique().row(0) == pytest.approx(tuple(model.prior))
 
 
+def test_the_known_label_is_that_of_a_horizon_ago_and_none_before():
+    late = known_labels(LABELS.sample(fraction=1.0, shuffle=True, seed=0), LATER.sample(fraction=1.0, seed=1))
+    assert late.equals(NEWEST.filter(pl.col("session") > CUTOFF))
+    expected = FEATURES.select("ticker", "session").join(LABELS, on=["ticker", "session"], how="left")
+    expected = expected.sort("ticker", "session").with_columns(pl.col("label").shift(HORIZON).over("ticker"))
+    assert NEWEST["known_label"].to_list() == expected["label"].to_list()
+    assert NEWEST.filter(pl.col("session") <= DAYS[HORIZON - 1])["known_label"].null_count() == 5 * HORIZON
+    assert NEWEST.schema == {"ticker": pl.String, "session": pl.Date, "known_label": pl.Int8}
+
+
+def test_the_known_label_is_the_newest_that_was_over_by_then():
+    """Worked by hand: a ticker whose labels have gaps, beside one that has none yet."""
+    labels = pl.DataFrame(
+        {
+            "ticker": ["A"] * 4,
+            "session": [date(2018, 1, 2), date(2018, 1, 3), date(2018, 1, 4), date(2018, 1, 5)],
+            "label": [1, -1, None, 0],
+            "horizon_end": [date(2018, 1, 11), date(2018, 1, 12), date(2018, 1, 16), date(2018, 1, 17)],
+        }
+    )
+    asked = {10: None, 11: 1, 12: -1, 16: -1, 17: 0, 31: 0}
+    rows = pl.DataFrame({"ticker": ["A"] * len(asked), "session": [date(2018, 1, day) for day in asked]})
+    rows = pl.concat([rows, rows.head(1).with_columns(ticker=pl.lit("B"), session=date(2018, 1, 31))])
+    assert known_labels(labels, rows)["known_label"].to_list() == [*asked.values(), None]
+
+
+def test_an_old_label_counts_as_none_so_that_how_far_back_labels_were_read_never_shows():
+    labelled = LABELS.filter(pl.col("ticker") == "T00").row(-1, named=True)["session"]
+    last = labelled + timedelta(days=LABEL_LIFETIME)
+    days = [last, last + timedelta(days=1)]
+    rows = pl.DataFrame({"ticker": ["T00"] * 2, "session": days})
+    answer = known_labels(LABELS, rows)
+    assert answer["known_label"].is_null().to_list() == [False, True]
+    read = LABELS.filter(pl.col("session") >= days[0] - timedelta(days=LABEL_LIFETIME))
+    assert known_labels(read, rows).equals(answer)
+    assert known_labels(LABELS.clear(), rows)["known_label"].null_count() == 2
+    assert known_labels(LABELS, rows.clear()).is_empty()
+
+
+def test_no_label_that_ends_later_touches_the_known_one():
+    day = DAYS[200]
+    rows = FEATURES.filter(pl.col("session") <= day)
+    assert known_labels(training_rows(LABELS, day), rows).equals(NEWEST.filter(pl.col("session") <= day))
+
+
+def test_persistence_counts_what_followed_each_known_label():
+    model = fit_persistence(NEWEST.sample(fraction=1.0, shuffle=True, seed=0), KNOWN, CUTOFF, pseudo_count=50)
+    prior = fit_class_prior(KNOWN, CUTOFF).prior
+    pairs = KNOWN.join(NEWEST, on=["ticker", "session"])
+    for position, known in enumerate((-1, 0, 1, None)):
+        followed = pairs.filter(pl.col("known_label").eq_missing(known))["label"].to_list()
+        assert len(followed) > 20
+        expected = [(followed.count(c) + 50 * prior[i]) / (len(followed) + 50) for i, c in enumerate((-1, 0, 1))]
+        np.testing.assert_allclose(model.after[position], expected)
+        asked = LATER.with_columns(known_label=pl.lit(known, pl.Int8))
+        assert model.predict(asked).select("p_sell", "p_hold", "p_buy").unique().row(0) == pytest.approx(expected)
+    # the panel's state is persistent, and so must be what persistence says
+    assert model.after[2, 2] > prior[2] + 0.02 > model.after[0, 2] + 0.02
+
+
+def test_a_known_label_never_seen_in_training_is_answered_with_the_prior():
+    model = fit_persistence(NEWEST.with_columns(known_label=pl.lit(None, pl.Int8)), KNOWN, CUTOFF)
+    for position in (0, 1, 2):
+        np.testing.assert_allclose(model.after[position], fit_class_prior(KNOWN, CUTOFF).prior)
+
+
+def test_persistence_refuses_what_is_no_known_label(baselines: list[Baseline]):
+    with pytest.raises(ArtifactError, match="known_label, which the rows lack"):
+        baselines[3].predict(LATER.drop("known_label"))
+    with pytest.raises(BadBarsError, match=f"known_label of T00 at {DAYS[240]} is 2; expected null or one of"):
+        baselines[3].predict(LATER.with_columns(known_label=pl.lit(2, pl.Int8)))
+
+
+def test_every_baseline_says_what_it_reads(baselines: list[Baseline]):
+    assert {model.name: model.inputs for model in baselines} == {
+        "class_prior": "none",
+        "ticker_prior": "none",
+        "logistic": "components",
+        "persistence": "known_labels",
+    }
+    assert {model.name for model in baselines if isinstance(model, Persistence) or model.inputs == "none"} == set(NAIVE)
+
+
+def test_a_day_alone_is_the_day_in_a_range_and_no_session_is_no_row(baselines: list[Baseline]):
+    for model in baselines:
+        whole = model.predict(LATER).filter(pl.col("session") == DAYS[250])
+        alone = model.predict(LATER, [DAYS[250]])
+        columns = ["p_sell", "p_hold", "p_buy", "score"]
+        np.testing.assert_allclose(alone.select(columns), whole.select(columns), rtol=0, atol=1e-12)
+        assert model.predict(LATER, []).schema == whole.schema
+
+
 def test_the_logistic_regression_beats_the_prior_and_is_at_its_optimum(baselines: list[Baseline]):
-    prior, _, logistic = baselines
+    prior, _, logistic, _ = baselines
     assert isinstance(logistic, Logistic)
     truth = LATER.join(LABELS, on=["ticker", "session"]).sort("ticker", "session")
     rows = np.arange(truth.height)
@@ -109,6 +214,8 @@ def test_labels_past_the_cutoff_and_sessions_before_it_are_refused(baselines: li
         with pytest.raises(CutoffError, match="look past the cutoff"):
             fit(LABELS, CUTOFF)
     with pytest.raises(CutoffError, match="look past the cutoff"):
+        fit_persistence(NEWEST, LABELS, CUTOFF)
+    with pytest.raises(CutoffError, match="look past the cutoff"):
         fit_logistic(FEATURES, LABELS, CUTOFF)
     for model in baselines:
         with pytest.raises(CutoffError, match=f"trained through {CUTOFF} was asked to predict {DAYS[0]}"):
@@ -117,7 +224,7 @@ def test_labels_past_the_cutoff_and_sessions_before_it_are_refused(baselines: li
 
 def test_rows_come_back_sorted_for_the_sessions_asked(baselines: list[Baseline]):
     for model in baselines:
-        answer = model.predict(FEATURES.sample(fraction=1.0, shuffle=True, seed=0), DAYS[250:260])
+        answer = model.predict(LATER.sample(fraction=1.0, shuffle=True, seed=0), DAYS[250:260])
         assert answer.equals(model.predict(LATER).filter(pl.col("session").is_in(DAYS[250:260])))
         assert answer.columns == ["ticker", "session", "p_sell", "p_hold", "p_buy", "score"]
         assert answer.height == 50
