@@ -55,7 +55,7 @@ class Learnable:
     @cached_property
     def known_labels(self) -> pl.DataFrame:
         """Of the bars themselves: the labels of the last sessions may not be materialized yet, though known."""
-        from stock_assets.model.splits import known_labels
+        from stock_assets.model.baselines import known_labels
 
         rule = self._settings
         made = barrier_labels(self._bars, rule.horizon, rule.buy_threshold, rule.sell_threshold)

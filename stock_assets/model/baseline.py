@@ -45,6 +45,11 @@ class Baseline:
         """float64 [N, 3] in the order of `rows`."""
         raise NotImplementedError
 
+    def to_artifact(self):
+        from stock_assets.model.baselines import baselines_to_artifact
+
+        return baselines_to_artifact([self])
+
 
 def require_labels(labels: pl.DataFrame, cutoff: date) -> None:
     """Raises CutoffError for a label that ends after `cutoff`, StockAssetsError for no label at all."""

@@ -26,9 +26,6 @@ NAIVE = ("class_prior", "ticker_prior", "persistence")
 #: show in the answer.
 LABEL_LIFETIME = 60
 
-    def to_artifact(self):
-        return baselines_to_artifact([self])
-
 
 @dataclass(frozen=True)
 class ClassPrior(Baseline):

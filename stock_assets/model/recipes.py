@@ -139,6 +139,10 @@ NETWORKS = {
 
 #: Those of `trained_baselines`.
 BASELINES = {
+    "persistence": _baseline(
+        "known_labels",
+        lambda given: baselines.fit_persistence(given.inputs.known_labels, given.labels, given.cutoff),
+    ),
     "class_prior": _baseline("known_labels", lambda given: baselines.fit_class_prior(given.labels, given.cutoff)),
     "ticker_prior": _baseline("known_labels", lambda given: baselines.fit_ticker_prior(given.labels, given.cutoff)),
     "logistic": _baseline(

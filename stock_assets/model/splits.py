@@ -53,21 +53,6 @@ def label_of_rows_ago(rows: pl.DataFrame, labels: pl.DataFrame, lag: int) -> pl.
     return joined.select(*KEYS, pl.col("label").shift(lag).over("ticker").alias("known_label"))
 
 
-def known_labels(labels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """ticker, session, known_label (i8): at each of `rows` the newest label of its ticker that is known at the close.
-
-    `labels` have ticker, label and horizon_end, the session from whose close on the label is known; null where there
-    is none yet. Sorted by ticker and session.
-    """
-    known = labels.select("ticker", session="horizon_end", known_label=pl.col("label").cast(pl.Int8))
-    return (
-        rows.select(KEYS)
-        .sort(KEYS)
-        .join_asof(known.sort(KEYS), on="session", by="ticker", check_sortedness=False)  # by ticker it is sorted
-        .sort(KEYS)
-    )
-
-
 def training_rows(labels: pl.DataFrame, cutoff: date) -> pl.DataFrame:
     """The labels fully known when session `cutoff` is over."""
     return labels.filter(pl.col("horizon_end") <= cutoff)
