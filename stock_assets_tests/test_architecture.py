@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DOMAIN = ("market", "features", "model", "evaluation")
-LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi"}
+LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "optuna"}
 #: The homes of the libraries that they are about; nobody imports them while the graph is loaded.
 TORCH_ROOMS = {"model/rnn.py", "model/descent.py", "model/training.py", "model/volatility.py", "model/deepar.py"}
 

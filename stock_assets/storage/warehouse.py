@@ -33,6 +33,7 @@ ROOMS: Mapping[str, str] = {
     "trained_rnn": "model",
     "trained_baselines": "model",
     "predictions": "model",
+    "tuned_hyperparameters": "model",
     "evaluation_report": "evaluation",
     "leakage_audit": "evaluation",
 }

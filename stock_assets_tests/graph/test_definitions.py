@@ -29,6 +29,7 @@ GRAPH = {
         {"stationary_features", "pca_components", "trained_rnn", "trained_baselines", "daily_bars"},
         "predicted days",
     ),
+    "tuned_hyperparameters": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, None),
     "evaluation_report": (
         "evaluation",
         {"predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"},
