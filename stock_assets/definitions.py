@@ -8,6 +8,7 @@ from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
+from stock_assets.defs.tuning import tuning_assets
 from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import Settings, settings
 from stock_assets.storage.warehouse import Warehouse
@@ -29,6 +30,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *market_assets(config),
             *feature_assets(config),
             *model_assets(config),
+            *tuning_assets(config),
             *evaluation_assets(config),
         ],
         resources={

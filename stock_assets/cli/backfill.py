@@ -23,6 +23,8 @@ RANGE_START, RANGE_END, PARTITION = (
 )
 #: Judged anew whenever anything before them changed.
 REPORTS = ("evaluation_report", "leakage_audit")
+#: Costs too much for a first look, and nothing waits for it: made when a person asks for it.
+ON_DEMAND = ("tuned_hyperparameters",)
 
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
@@ -36,9 +38,11 @@ def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[st
 
 
 def missing(instance: dg.DagsterInstance, keys: Mapping[str, Sequence[str] | None]) -> Targets:
-    """What was never materialized; the reports as well when anything before them is missing."""
+    """What was never materialized; the reports as well when anything before them is missing, nothing ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
+        if asset in ON_DEMAND:
+            continue
         asset_key = dg.AssetKey(asset)
         if all_keys is None:
             if (asset in REPORTS and targets) or instance.get_latest_materialization_event(asset_key) is None:

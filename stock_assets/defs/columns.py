@@ -128,6 +128,18 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "p_buy": ("DOUBLE", "probability that the upper barrier is touched first"),
         "score": ("DOUBLE", "p_buy - p_sell"),
     },
+    "tuned_hyperparameters": {
+        "network": ("VARCHAR", "what was tuned: deepar or rnn"),
+        "study": ("VARCHAR", "the network and a digest of inputs, folds and ranges: trials compare within one"),
+        "trial": ("BIGINT", "its number, in the order they began"),
+        "state": ("VARCHAR", "complete, pruned, or fail when its process died"),
+        "value": ("DOUBLE", "mean log-loss of the validation periods, in nats; null but for complete trials"),
+        "is_default": ("BOOLEAN", "whether it is the configuration that the network has by default"),
+        "params": ("VARCHAR", "the hyperparameters, as JSON"),
+        "epochs": ("BIGINT", "epochs trained, over all folds"),
+        "seconds": ("DOUBLE", "how long it took"),
+        "started": ("TIMESTAMPTZ", "when it began, UTC"),
+    },
     "evaluation_report": {
         "model": ("VARCHAR", "the model, or a naive baseline"),
         "year": ("INTEGER", "the test year; null for the mean of the yearly scores"),

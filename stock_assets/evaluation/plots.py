@@ -4,7 +4,7 @@ Every picture is a Figure of its own: no pyplot, no global state, nothing to clo
 Ito's, which colour-blind readers tell apart; sell, hold and buy also differ in shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -277,6 +277,54 @@ def lag_sweep(sweep: pl.DataFrame) -> bytes:
         _legend_below(figure)
 
     return _picture(draw, 3.6)
+
+
+def optimization_history(trials: pl.DataFrame, title: str) -> bytes:
+    """The score of every trial in the order they began, the best so far, and that of the default configuration.
+
+    `trials` has trial, state (complete, pruned or failed), value (lower is better; null but for complete ones) and
+    is_default. Trials without a value are marks on the axis.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        rows = trials.sort("trial")
+        done = rows.drop_nulls("value")
+        axes.scatter(done["trial"], done["value"], color=_SERIES[0], s=26, label="complete", zorder=3)
+        axes.step(done["trial"], done["value"].cum_min(), where="post", color=_SERIES[1], label="best so far")
+        for state, colour, marker in (("pruned", COLOURS[0], "|"), ("fail", _SERIES[3], "x")):
+            without = rows.filter(pl.col("state") == state)["trial"]
+            if len(without):
+                at = [0.02] * len(without)
+                axes.scatter(
+                    without, at, color=colour, marker=marker, label=state, transform=axes.get_xaxis_transform()
+                )
+        for value in done.filter("is_default")["value"]:
+            axes.axhline(value, color=_SERIES[2], linestyle="--", linewidth=1.2, label="default configuration")
+        axes.set_title(title)
+        axes.set_xlabel("trial")
+        axes.set_ylabel("log-loss of the\nvalidation periods")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend_below(figure)
+
+    return _picture(draw, 3.8)
+
+
+def hyperparameter_importance(shares: Mapping[str, float], title: str) -> bytes:
+    """How much of the scores' variance each hyperparameter explains; `shares` are fractions, of at least one."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        ordered = sorted(shares.items(), key=lambda item: item[1])
+        bars = axes.barh([name for name, _ in ordered], [100 * share for _, share in ordered], color=_SERIES[0])
+        axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=9)
+        axes.set_xlim(0, 112)
+        axes.set_title(title)
+        axes.set_xlabel("variance of the scores explained (%)")
+        axes.grid(visible=False, axis="y")
+
+    return _picture(draw, 1.4 + 0.28 * len(shares))
 
 
 def _cells(table: pl.DataFrame, model: str) -> Sequence[tuple[int, int, int, float | None]]:

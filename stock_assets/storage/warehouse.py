@@ -34,6 +34,7 @@ ROOMS: Mapping[str, str] = {
     "trained_baselines": "model",
     "trained_ensemble": "model",
     "predictions": "model",
+    "tuned_hyperparameters": "model",
     "evaluation_report": "evaluation",
     "leakage_audit": "evaluation",
 }

@@ -55,7 +55,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 13
+    assert len(order) == 14
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
@@ -71,6 +71,7 @@ def test_the_keys_of_every_asset_are_its_own(keys):
     assert {asset for asset, all_keys in keys.items() if all_keys is None} == {
         "universe",
         "pca_model",
+        "tuned_hyperparameters",
         "evaluation_report",
         "leakage_audit",
     }
@@ -85,6 +86,12 @@ def test_the_keys_of_every_asset_are_its_own(keys):
 
 def test_everything_is_missing_in_an_empty_instance(instance):
     assert backfill.missing(instance, KEYS) == {asset: all_keys and list(all_keys) for asset, all_keys in KEYS.items()}
+
+
+def test_what_is_made_on_demand_is_never_missing(instance):
+    assert backfill.missing(instance, {"tuned_hyperparameters": None, "universe": None}) == {"universe": None}
+    chosen = backfill.within({"tuned_hyperparameters": None}, date(2018, 1, 2), date(2018, 1, 2), [*backfill.ON_DEMAND])
+    assert chosen == {"tuned_hyperparameters": None}
 
 
 def test_nothing_is_missing_when_everything_is_there(instance):

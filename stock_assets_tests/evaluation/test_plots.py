@@ -54,6 +54,18 @@ def learning_curves() -> pl.DataFrame:
     )
 
 
+def trials() -> pl.DataFrame:
+    states = ["complete", "complete", "pruned", "complete", "fail", "pruned", "complete", "complete", "complete"]
+    return pl.DataFrame(
+        {
+            "trial": range(9),
+            "state": states,
+            "value": [1.05 - i / 99 if state == "complete" else None for i, state in enumerate(states)],
+            "is_default": [i == 0 for i in range(9)],
+        }
+    )
+
+
 PICTURES = {
     "candlestick": lambda: plots.candlestick(with_bands_and_labels(bars(120)), "AAA"),
     "candlestick without bands or labels": lambda: plots.candlestick(bars(30), "AAA"),
@@ -75,6 +87,9 @@ PICTURES = {
     "lag sweep": lambda: plots.lag_sweep(
         pl.DataFrame({"lag": [1, 6, 7], "honest": [False, False, True], "accuracy": [0.74, 0.45, None]})
     ),
+    "optimization history": lambda: plots.optimization_history(trials(), "9 trials"),
+    "optimization history of one trial": lambda: plots.optimization_history(trials()[:1], "1 trial"),
+    "importance": lambda: plots.hyperparameter_importance({"hidden": 0.7, "layers": 0.3}, "What it hangs on"),
     "confusion": lambda: plots.confusion(metrics.confusion_table(PREDICTIONS, LABELS), "prior"),
 }
 

@@ -1,6 +1,6 @@
 """A small simulated market on a real DuckDB file and a real instance, materialized as a run would."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -36,8 +36,10 @@ class Graph:
         last: date | str | None = None,
         *,
         fail: bool = False,
+        config: Mapping[str, object] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """One run of `keys` over the partitions from `first` to `last`, as a range backfill launches it."""
+        """One run of `keys` over the partitions from `first` to `last`, as a range backfill launches it; `config` is
+        that of the first key."""
         tags = (
             {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last or first)}
             if first
@@ -50,6 +52,7 @@ class Graph:
             instance=self.instance,
             resources=dict(self.defs.resources or {}) | self.resources,
             raise_on_error=not fail,
+            run_config={"ops": {keys[0]: {"config": dict(config)}}} if config else None,
         )
         assert result.success is not fail
         return result

@@ -41,6 +41,7 @@ GRAPH = {
         },
         "predicted days",
     ),
+    "tuned_hyperparameters": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, None),
     "evaluation_report": (
         "evaluation",
         {"predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"},

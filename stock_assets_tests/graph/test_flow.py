@@ -1,5 +1,6 @@
 """The whole graph on a small simulated market: the rows, the checks, and that how rows are made never shows."""
 
+import json
 from datetime import date
 
 import dagster as dg
@@ -30,6 +31,7 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     graph.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], YEAR)
     graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
     graph.materialize(["evaluation_report", "leakage_audit"])
+    graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 2})
     return graph
 
 
@@ -73,6 +75,31 @@ def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
     suspect = graph.table("daily_bars").filter(pl.col("suspect").is_not_null())
     assert suspect.height > 0
     assert predictions.join(suspect, on=["ticker", "session"], how="semi").is_empty()
+
+
+def test_tuning_tells_what_it_tried_and_what_the_best_is_worth(graph: Graph, instance: dg.DagsterInstance):
+    rows = graph.warehouse.read("tuned_hyperparameters")
+    assert rows["state"].to_list() == ["complete"] * 3
+    assert rows["is_default"].to_list() == [True, False, False]
+    assert rows["study"].n_unique() == 1
+    event = instance.get_latest_materialization_event(dg.AssetKey("tuned_hyperparameters"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    about = event.asset_materialization.metadata
+    best = rows.sort("value").row(0, named=True)
+    assert f"Trial {best['trial']} scores {best['value']:.4f} on 2018-H2" in str(about["rnn_verdict"].value)
+    tried = json.loads(best["params"])
+    adopted = about["rnn_best"].value
+    assert isinstance(adopted, dict)
+    assert {name: adopted[name] for name in tried} == tried
+    assert "nothing after 2018-12-31" in str(about["rnn_sample"].value)
+    assert "data:image/png" in str(about["rnn_history"].value)
+
+    # asked again, nothing is tried again; asked for a network nobody knows, the networks are named
+    graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 1})
+    assert_frame_equal(graph.warehouse.read("tuned_hyperparameters"), rows)
+    result = graph.materialize(["tuned_hyperparameters"], config={"networks": ["gpt"]}, fail=True)
+    assert "expected one of deepar, rnn" in failure_of(result)
 
 
 def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):

@@ -1,0 +1,377 @@
+"""Which hyperparameters to try, how one configuration is judged, and what the best of many tries is worth.
+
+A configuration is judged as it would have served: trained through the session before a validation period exactly as
+a model year is trained, then asked for that period. All periods lie before the first model year, so the test years
+stay untouched. `trials` runs the search.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.model.config import CLASSES, PROBABILITIES, DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.model.splits import KEYS, label_of_rows_ago, training_rows
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a hyperparameter may take, `low` and `high` included; whole numbers where both are."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether it is searched on a logarithmic scale."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one trial may cost. Every trial of a study works on the same sample."""
+
+    tickers: int = 120
+    """Tickers, drawn once with the study's seed; all where there are fewer."""
+    rows_per_epoch: int = 131_072
+    """Rows of the segments of one epoch, at most."""
+    steps_per_epoch: int | None = None
+    """Steps of the optimizer in one epoch, whatever the batch; None for as many as its rows take."""
+    every: int = 3
+    """Every so many sessions of a validation period are scored: neighbours share six of seven days."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be tuned."""
+
+    defaults: RnnConfig
+    space: Mapping[str, Range]
+    """Field of the configuration: its range."""
+    budget: Budget = field(default_factory=Budget)
+
+    def configuration(self, params: Mapping[str, float]) -> RnnConfig:
+        """The defaults with `params` in their place, and trained to the last epoch: their number is searched for, so
+        that nothing but the pruner may end a training early."""
+        changed = replace(self.defaults, **params)
+        if isinstance(changed, DeepArConfig):  # which learns from as many rows as it predicts from
+            changed = replace(changed, segment=changed.context)
+        return replace(changed, patience=changed.epochs)
+
+    def default_params(self) -> dict[str, float]:
+        return {name: getattr(self.defaults, name) for name in self.space}
+
+
+#: The networks and their ranges: those of the reference study, and ours about the defaults.
+NETWORKS: Mapping[str, Network] = {
+    "deepar": Network(
+        DeepArConfig(),
+        {
+            "epochs": Range(20, 100),
+            "context": Range(10, 60),
+            "batch": Range(32, 256),
+            "learning_rate": Range(1e-5, 1e-3, log=True),
+            "hidden": Range(30, 200),
+            "dropout": Range(0.0, 0.1),
+            "layers": Range(1, 3),
+        },
+        Budget(rows_per_epoch=24_576, steps_per_epoch=4),
+    ),
+    "rnn": Network(
+        VolatilityConfig(),
+        {
+            "epochs": Range(2, 8),
+            "context": Range(16, 64),
+            "batch": Range(8, 64, log=True),
+            "learning_rate": Range(5e-4, 8e-3, log=True),
+            "weight_decay": Range(0.005, 0.2, log=True),
+            "hidden": Range(32, 128, log=True),
+            "dropout": Range(0.0, 0.5),
+            "direction_weight": Range(0.05, 1.0, log=True),
+            "tilt": Range(0.02, 0.15, log=True),
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One step of the walk-forward: learn through `cutoff`, be judged from session `first` to `last`."""
+
+    name: str
+    cutoff: date
+    first: date
+    last: date
+    tail: int
+    """Last sessions of the known labels that choose the epoch: a third of them at most."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a trial reads. Nothing in it is later than the cutoff of the first model year."""
+
+    network: str
+    features: pl.DataFrame
+    """ticker, session and the inputs, sorted by ticker and session"""
+    labels: pl.DataFrame
+    """usable ones, known by the cutoff"""
+    suspects: pl.DataFrame
+    """ticker, session of the rows that count in no mean of a session"""
+    folds: tuple[Fold, ...]
+    horizon: int
+    seed: int
+    budget: Budget
+    digest: str
+    """Of all the above and the search space: trials are comparable where it is the same."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.digest}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a configuration is on the folds."""
+
+    log_loss: float
+    """Mean of the folds' log-losses, in nats."""
+    per_session: tuple[float, ...]
+    """Mean log-loss of each scored session, in order."""
+    epochs: int
+    """Epochs trained, over all folds."""
+
+
+def validation_folds(sessions: Sequence[date], horizon: int, most: int = 2, tail: int = 126) -> tuple[Fold, ...]:
+    """The last `most` calendar years that can be judged, else half-years.
+
+    `sessions` are those with features and labels, all before the first model year. A year is judged where 200
+    sessions and the purge lie before it, a half-year where 50 do.
+
+    Raises StockAssetsError where not even a half-year can be.
+    """
+    ordered = sorted(sessions)
+    for least, period_of in ((200, _year), (50, _half_year)):
+        periods: dict[str, list[date]] = {}
+        for session in ordered:
+            periods.setdefault(period_of(session), []).append(session)
+        folds = []
+        for name, days in periods.items():
+            before = ordered.index(days[0])
+            if before >= least + horizon:
+                folds.append(Fold(name, ordered[before - 1], days[0], days[-1], min(tail, (before - horizon) // 3)))
+        if folds:
+            return tuple(folds[-most:])
+    span = f", {ordered[0]} to {ordered[-1]}" if ordered else ""
+    raise StockAssetsError(
+        f"tuning found {len(ordered)} session(s) with features and labels before the first model year{span}; expected "
+        f"{50 + horizon} or more and then a half-year to judge. Start earlier, or with a later first model year"
+    )
+
+
+def _year(session: date) -> str:
+    return str(session.year)
+
+
+def _half_year(session: date) -> str:
+    return f"{session.year}-H{1 if session.month <= 6 else 2}"
+
+
+def prepare(
+    network: str,
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    suspects: pl.DataFrame,
+    cutoff: date,
+    horizon: int,
+    seed: int,
+    budget: Budget | None = None,
+) -> Study:
+    """The study of `network` on a seeded sample of the tickers, from what was known when session `cutoff` was over.
+
+    `features` has ticker, session and the inputs; rows after `cutoff` are not looked at, nor are labels that end
+    after it. `cutoff` is that of the first model year: it lies before every test year.
+
+    Raises StockAssetsError for a network nobody knows and for too little history.
+    """
+    if network not in NETWORKS:
+        raise StockAssetsError(f"there is no network {network!r} to tune; expected one of {', '.join(NETWORKS)}")
+    budget = budget or NETWORKS[network].budget
+    known = training_rows(labels, cutoff)
+    names = known["ticker"].unique().sort()
+    if len(names) > budget.tickers:
+        names = pl.Series(np.random.default_rng(seed).choice(names.to_numpy(), budget.tickers, replace=False)).sort()
+    chosen = pl.col("ticker").is_in(names.to_list())
+    past = features.filter((pl.col("session") <= cutoff) & chosen).cast({pl.Float64: pl.Float32}).sort(KEYS)
+    known = known.filter(chosen).join(past.select(KEYS), on=KEYS, how="semi").sort(KEYS)
+    doubted = suspects.filter((pl.col("session") <= cutoff) & chosen).select(KEYS).sort(KEYS)
+    folds = validation_folds(known["session"].unique().to_list(), horizon)
+    described = {
+        "network": network,
+        "defaults": NETWORKS[network].defaults.to_dict(),
+        "space": {name: asdict(range_) for name, range_ in NETWORKS[network].space.items()},
+        "folds": [asdict(fold) for fold in folds],
+        "horizon": horizon,
+        "seed": seed,
+        "budget": asdict(budget),
+    }
+    digest = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
+    for frame in (past, known, doubted):
+        digest.update(frame.rechunk().write_ipc(None, compression="uncompressed").getvalue())
+    return Study(network, past, known, doubted, folds, horizon, seed, budget, digest.hexdigest()[:12])
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """Writes what `read_study` reads; DuckDB has one writer, so that workers read files of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _FRAMES:
+        getattr(study, name).write_ipc(folder / f"{name}.arrow")
+    plain = {name: getattr(study, name) for name in ("network", "horizon", "seed", "digest")}
+    plain |= {"folds": [asdict(fold) for fold in study.folds], "budget": asdict(study.budget)}
+    (folder / "study.json").write_text(json.dumps(plain, default=str))
+
+
+def read_study(folder: Path) -> Study:
+    """The study that `write_study` wrote."""
+    plain = json.loads((folder / "study.json").read_text())
+    dates = ("cutoff", "first", "last")
+    folds = tuple(Fold(**fold | {day: date.fromisoformat(fold[day]) for day in dates}) for fold in plain.pop("folds"))
+    frames = {name: pl.read_ipc(folder / f"{name}.arrow") for name in _FRAMES}
+    return Study(**frames, **plain | {"folds": folds, "budget": Budget(**plain["budget"])})
+
+
+_FRAMES = ("features", "labels", "suspects")
+
+
+def judged_rows(study: Study, fold: Fold) -> pl.DataFrame:
+    """ticker, session, label of the fold's scored rows, the same for every configuration.
+
+    They are those with as many feature rows behind them as the longest context of the search space asks for.
+    """
+    enough = int(NETWORKS[study.network].space["context"].high)
+    old = study.features.select(*KEYS).filter(pl.int_range(pl.len()).over("ticker") >= enough - 1)
+    inside = study.labels.filter(pl.col("session").is_between(fold.first, fold.last)).join(old, on=KEYS, how="semi")
+    days = inside["session"].unique().sort().gather_every(study.budget.every)
+    return inside.filter(pl.col("session").is_in(days.to_list())).select(*KEYS, "label").sort("session", "ticker")
+
+
+def evaluate(
+    study: Study, params: Mapping[str, float], on_epoch: Callable[[int, int, float], None] | None = None
+) -> Score:
+    """The log-loss of a configuration on the study's folds, the latest fold first.
+
+    `on_epoch` is told the number of the fold, the epoch, and the validation loss less that of the untrained network,
+    which makes folds comparable: it is measured on the tail of the labels known by the fold's cutoff.
+
+    Raises StockAssetsError where a fold has no row to score, and what training raises.
+    """
+    config = NETWORKS[study.network].configuration(params)
+    losses: list[np.ndarray] = []
+    per_session: list[pl.DataFrame] = []
+    epochs = 0
+    for number, fold in enumerate(reversed(study.folds)):
+        judged = judged_rows(study, fold)
+        at_start: list[float] = []
+
+        def say(report: Any, number: int = number, at_start: list[float] = at_start) -> None:
+            nonlocal epochs
+            if not at_start:
+                at_start.append(report.validation_loss)
+            elif on_epoch:
+                on_epoch(number, report.epoch, report.validation_loss - at_start[0])
+            epochs += report.epoch > 0
+
+        answers = _answers(study, fold, _within_budget(config, study.budget, fold), judged, say)
+        right = pl.concat_list(PROBABILITIES).list.get(pl.col("label").cast(pl.Int32) - CLASSES[0])
+        scored = judged.join(answers, on=KEYS).select("session", loss=-right.log())
+        if scored.is_empty():
+            raise StockAssetsError(
+                f"the fold {fold.name} has {judged.height} label(s) and no prediction to score; expected rows of the "
+                "same tickers and sessions"
+            )
+        losses.append(scored["loss"].to_numpy())
+        per_session.append(scored.group_by("session").agg(pl.col("loss").mean()))
+    return Score(
+        log_loss=float(np.mean([loss.mean() for loss in losses])),
+        per_session=tuple(pl.concat(per_session).sort("session")["loss"]),
+        epochs=epochs,
+    )
+
+
+def _within_budget(config: RnnConfig, budget: Budget, fold: Fold) -> RnnConfig:
+    segments = budget.rows_per_epoch // config.segment
+    if budget.steps_per_epoch:
+        segments = min(segments, budget.steps_per_epoch * config.batch)
+    return replace(config, segments_per_epoch=max(segments, 1), validation_sessions=fold.tail)
+
+
+def _answers(
+    study: Study, fold: Fold, config: RnnConfig, judged: pl.DataFrame, say: Callable[[Any], None]
+) -> pl.DataFrame:
+    """The probabilities of the fold's scored sessions, from a model trained through the fold's cutoff."""
+    labels, sessions = training_rows(study.labels, fold.cutoff), judged["session"].unique().to_list()
+    features = study.features.filter(pl.col("session") <= fold.last)
+    if isinstance(config, VolatilityConfig):
+        from stock_assets.model.volatility import predict_volatility, train_volatility
+
+        volatility = train_volatility(
+            features, labels, study.suspects, config, fold.cutoff, study.seed, study.horizon, say
+        )
+        return predict_volatility(volatility, features, study.suspects, sessions)
+    assert isinstance(config, DeepArConfig)
+    from stock_assets.model.deepar import predict_deepar, train_deepar
+
+    known = label_of_rows_ago(features, study.labels, study.horizon)
+    deepar = train_deepar(features, labels, known, config, fold.cutoff, study.seed, say)
+    return predict_deepar(deepar, features, known, sessions)
+
+
+def expected_best(tries: int, deviation: float) -> float:
+    """How far the best of `tries` scores is expected to lie from their mean where none is better than another.
+
+    σ ((1 - γ) Φ⁻¹(1 - 1/N) + γ Φ⁻¹(1 - 1/(N e))) with γ Euler's constant and σ = `deviation`, the standard deviation
+    of the scores; 0 for a single try (Bailey & López de Prado 2014, The Deflated Sharpe Ratio). It takes the tries
+    as independent and σ as pure luck: a search that draws near its best, and real differences in skill within σ,
+    make it an over-estimate.
+    """
+    if tries < 2:
+        return 0.0
+    quantile = NormalDist().inv_cdf
+    return deviation * (
+        (1 - np.euler_gamma) * quantile(1 - 1 / tries) + np.euler_gamma * quantile(1 - 1 / (tries * np.e))
+    )
+
+
+@dataclass(frozen=True)
+class Deflation:
+    """What remains of an improvement when the number of tries is taken off. In nats; more is better."""
+
+    tries: int
+    best: float
+    default: float
+    improvement: float
+    """The default configuration's log-loss less the best one's."""
+    by_luck: float
+    """`expected_best` of as many tries that are all equally good."""
+    deflated: float
+    """improvement - by_luck: above 0 where the search found more than luck would."""
+
+
+def deflate(values: Sequence[float], default: float, tries: int) -> Deflation:
+    """The deflated improvement of the lowest of `values`, the log-losses of the trials that came to an end.
+
+    `tries` counts the pruned ones too: they were looked at. `values` holds at least one.
+    """
+    best = min(values)
+    by_luck = expected_best(tries, float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+    return Deflation(tries, best, default, default - best, by_luck, default - best - by_luck)
+
+
+def improvement_per_session(default: Score, best: Score) -> np.ndarray:
+    """float64 [S]: the default's log-loss less the best one's, session by session: what a day-block bootstrap draws
+    from."""
+    return np.asarray(default.per_session) - np.asarray(best.per_session)
