@@ -9,7 +9,8 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.model import MADE_BEFORE_MODELS, Learnable
+from stock_assets.defs.model import MADE_BEFORE_MODELS
+from stock_assets.defs.serving import Learnable
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.model.tuning import NETWORKS, Study, prepare
@@ -59,7 +60,7 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         why = f"every session up to {cutoff}, the cutoff of the first model year"
         warehouse.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], "tuned_hyperparameters", why)
         warehouse.require(["labels"], sessions[: -settings.horizon], "tuned_hyperparameters", why)
-        known = Learnable(warehouse, sessions[0], cutoff)
+        known = Learnable(warehouse, settings, sessions[0], cutoff)
         labels, _ = known.labels_at(cutoff)
 
         def say(row: dict) -> None:
