@@ -1,5 +1,6 @@
 """The evaluation group: how good the models honestly are, and what they would score if they cheated."""
 
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -177,6 +178,7 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
         horizon=settings.horizon,
         every=settings.horizon,
     )
+    of_last_year = replace(audit, cutoffs={year: audit.cutoffs[year] for year in years[-1:]})
     models = audited_models(settings)
     copied = lag_sweep(labels, years=years, horizon=settings.horizon).select(
         protocol=pl.when("honest").then(pl.lit("honest")).otherwise(pl.lit("cheating")),
@@ -191,7 +193,7 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
         [
             audit.table(models, warehouse.read("predictions"), "logistic", peeking_components(warehouse)),
             copied,
-            audit.sweep("logistic", models["logistic"]),
+            of_last_year.sweep("logistic", models["logistic"]),
         ],
         how="diagonal",
     ).select(list(SCHEMA))
