@@ -162,10 +162,11 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "leakage_audit": {
         "protocol": ("VARCHAR", "honest or cheating"),
         "model": ("VARCHAR", "what was scored"),
-        "lag": ("INTEGER", "rows between the copied label and the session; null for a model"),
-        "rows": ("BIGINT", "rows of the sweep that were scored; null for a model"),
+        "lag": ("INTEGER", "in a sweep, rows between the session and the label that is copied or read; else null"),
+        "rows": ("BIGINT", "rows that were scored"),
         "accuracy": _METRICS["accuracy"],
         "rmse": ("DOUBLE", "root mean squared error of the class taken as -1, 0, 1"),
+        "ordinal_rmse": ("DOUBLE", "root mean squared error of the point forecast of the label; null for persistence"),
         "log_loss": _METRICS["log_loss"],
         "note": ("VARCHAR", "where the score comes from"),
     },

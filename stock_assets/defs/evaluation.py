@@ -1,18 +1,23 @@
 """The evaluation group: how good the models honestly are, and what they would score if they cheated."""
 
+from dataclasses import replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.columns import COLUMNS
+from stock_assets.defs.features import PCA_COLUMNS, trusted
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import write_file
 from stock_assets.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from stock_assets.evaluation.leakage import Model
 
 #: The audit trains on every label again, honestly and cheating: two test years tell enough.
 AUDITED_YEARS = 2
@@ -118,10 +123,12 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         "leakage_audit",
         description=(
             "The honest protocol and the cheating one side by side: copying yesterday's label, which already contains "
-            "six days of the answer, scores what most studies report." + note
+            "six days of the answer, scores what most studies report. Each model with yesterday's label beside its "
+            "walk-forward predictions, components fitted with the test years, and the accuracy against the label's lag."
+            + note
         ),
-        deps=["predictions", "labels", "pca_components", "daily_bars"],
-        kinds=("scikitlearn",),
+        deps=["predictions", "labels", "stationary_features", "pca_components", "daily_bars"],
+        kinds=("scikitlearn", "pytorch"),
     )
     def leakage_audit(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         from stock_assets.evaluation import plots
@@ -149,29 +156,64 @@ def usable_since(warehouse: Warehouse, first: date) -> tuple[pl.DataFrame, dict[
     )
 
 
-def sweep_of(audit: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the audit that copy a label, as `leakage.lag_sweep` made them."""
-    return audit.filter(pl.col("lag").is_not_null()).with_columns(honest=pl.col("protocol") == "honest")
+def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
+    """The rows of the audit that sweep the lag of a label that `model` copies, or reads."""
+    swept = pl.col("lag").is_not_null() & (pl.col("model") == model)
+    return audit.filter(swept).with_columns(honest=pl.col("protocol") == "honest")
 
 
 def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
-    """Honest and cheating scores on the last test years, and the sweep over the lag of a copied label."""
-    from stock_assets.evaluation.leakage import lag_sweep, leakage_table
+    """Honest and cheating scores on the last test years, and what the lag of a known label is worth."""
+    from stock_assets.evaluation.leakage import SCHEMA, Audit, lag_sweep
 
     labels = warehouse.read("labels")
     usable, _ = usable_since(warehouse, settings.calendar.sessions[0])
     served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"].dt.year()
     years = served.unique().sort().to_list()[-AUDITED_YEARS:]
-    cutoffs = {year: settings.calendar.before(date(year, 1, 1), 1)[0] for year in years}
-    components = warehouse.read("pca_components").drop("pca_version")
-    sides = leakage_table(components, labels, usable, cutoffs, settings.horizon)
-    sweep = lag_sweep(labels, years=years, horizon=settings.horizon).select(
+    audit = Audit(
+        components=warehouse.read("pca_components").drop("pca_version"),
+        labels=labels,
+        usable=usable,
+        cutoffs={year: settings.calendar.before(date(year, 1, 1), 1)[0] for year in years},
+        horizon=settings.horizon,
+        every=settings.horizon,
+    )
+    of_last_year = replace(audit, cutoffs={year: audit.cutoffs[year] for year in years[-1:]})
+    models = audited_models(settings)
+    copied = lag_sweep(labels, years=years, horizon=settings.horizon).select(
         protocol=pl.when("honest").then(pl.lit("honest")).otherwise(pl.lit("cheating")),
         model=pl.lit("persistence"),
         lag=pl.col("lag").cast(pl.Int32),
-        rows=pl.col("rows").cast(pl.Int64),
+        rows="rows",
         accuracy="accuracy",
         rmse="rmse",
         note=pl.format("copies the label of {} rows ago", "lag"),
     )
-    return pl.concat([sides, sweep], how="diagonal").select(list(COLUMNS["leakage_audit"]))
+    return pl.concat(
+        [
+            audit.table(models, warehouse.read("predictions"), "logistic", peeking_components(warehouse)),
+            copied,
+            of_last_year.sweep("logistic", models["logistic"]),
+        ],
+        how="diagonal",
+    ).select(list(SCHEMA))
+
+
+def audited_models(settings: Settings) -> dict[str, "Model"]:
+    """The models that are trained again with yesterday's label. Small networks do: such a label is quickly learned."""
+    from stock_assets.evaluation.leakage import of_deepar, of_rows
+    from stock_assets.model.baselines import fit_logistic
+    from stock_assets.model.config import DeepArConfig
+
+    deepar = DeepArConfig(hidden=32, epochs=6, learning_rate=5e-3, batch=64, segments_per_epoch=1024)
+    return {"logistic": of_rows(fit_logistic), "deepar": of_deepar(deepar, settings.seed)}
+
+
+def peeking_components(warehouse: Warehouse) -> pl.DataFrame:
+    """Components like `pca_components`, but of a scaler and axes fitted on every session there is."""
+    from stock_assets.features import components, stationary
+
+    features = warehouse.read("stationary_features", columns=PCA_COLUMNS)
+    last = features["session"].max()
+    model = components.fit_pca(trusted(warehouse, features), stationary.CLASSIC, fit_through=last)  # pyright: ignore[reportArgumentType]
+    return components.transform(model, features).drop("pca_version")

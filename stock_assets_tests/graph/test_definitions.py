@@ -47,7 +47,11 @@ GRAPH = {
         {"predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"},
         None,
     ),
-    "leakage_audit": ("evaluation", {"predictions", "labels", "pca_components", "daily_bars"}, None),
+    "leakage_audit": (
+        "evaluation",
+        {"predictions", "labels", "stationary_features", "pca_components", "daily_bars"},
+        None,
+    ),
 }
 
 
