@@ -12,6 +12,7 @@ from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
 DAYS = trading_calendar("XNYS", date(2018, 1, 2), date(2018, 12, 31)).sessions
+SCORED = metrics.scored_rows(PREDICTIONS, LABELS)
 
 
 def size_of(png: bytes) -> tuple[int, int]:
@@ -67,15 +68,13 @@ PICTURES = {
         pl.DataFrame({"year": [2018, 2018, 2019], "label": [-1, 1, 0], "rows": [30, 20, 50]})
     ),
     "learning curve": lambda: plots.learning_curve(learning_curves(), "log-loss", "accuracy"),
-    "calibration": lambda: plots.calibration(metrics.calibration_table(PREDICTIONS, LABELS)),
-    "calibration without a full bin": lambda: plots.calibration(
-        metrics.calibration_table(PREDICTIONS, LABELS), smallest=10**9
-    ),
-    "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(metrics.scored_rows(PREDICTIONS, LABELS))),
+    "calibration": lambda: plots.calibration(metrics.calibration_table(SCORED)),
+    "calibration without a full bin": lambda: plots.calibration(metrics.calibration_table(SCORED), smallest=10**9),
+    "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(SCORED)),
     "lag sweep": lambda: plots.lag_sweep(
         pl.DataFrame({"lag": [1, 6, 7], "honest": [False, False, True], "accuracy": [0.74, 0.45, None]})
     ),
-    "confusion": lambda: plots.confusion(metrics.confusion_table(PREDICTIONS, LABELS), "prior"),
+    "confusion": lambda: plots.confusion(metrics.confusion_table(SCORED), "prior"),
 }
 
 
