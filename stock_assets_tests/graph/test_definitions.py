@@ -31,7 +31,16 @@ GRAPH = {
     ),
     "evaluation_report": (
         "evaluation",
-        {"predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"},
+        {
+            "universe",
+            "daily_bars",
+            "stationary_features",
+            "labels",
+            "pca_components",
+            "trained_rnn",
+            "predictions",
+            "leakage_audit",
+        },
         None,
     ),
     "leakage_audit": ("evaluation", {"predictions", "labels", "pca_components", "daily_bars"}, None),
