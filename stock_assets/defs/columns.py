@@ -16,7 +16,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "universe": {
         "ticker": KEY["ticker"],
         "name": ("VARCHAR", "the company, where the source knows it"),
-        "sector": ("VARCHAR", "the sector, where the source knows it"),
+        "sector": ("VARCHAR", "the sector, where the source knows it: simulated does, a snapshot may, yahoo does not"),
         "from_session": ("DATE", "the first session of the membership"),
         "to_session": ("DATE", "the last session of the membership; null while it lasts"),
     },

@@ -1,5 +1,6 @@
 """The evaluation group: how good the models honestly are, and what they would score if they cheated."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -10,10 +11,12 @@ import polars as pl
 from stock_assets.defs import checks
 from stock_assets.defs.features import PCA_COLUMNS, trusted
 from stock_assets.defs.market import SIMULATED
+from stock_assets.defs.serving import usable_between
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
+from stock_assets.model.splits import KEYS
 from stock_assets.settings import Settings
-from stock_assets.storage.artifacts import write_file
+from stock_assets.storage.artifacts import load_artifact, write_file
 from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
 
 #: The audit trains on every label again, honestly and cheating: two test years tell enough.
 AUDITED_YEARS = 2
+#: So many of the best models are drawn, beside the best naive baseline; the tables hold all.
+LEADING = 5
+#: Sessions of the charts of one ticker.
+CHART_SESSIONS = 252
+#: About so many rows compare price and volume with the components: a few seconds of fitting.
+COMPARED_ROWS = 50_000
+STUDY_COLUMNS = ("ticker", "session", "close", "volume", "split_ratio", "total_return")
 
 EVALUATION_CHECKS = {
     "leak_alarm": "no model's walk-forward mean is too good to be honest: accuracy up to .485, log-loss from .995 on; "
@@ -38,7 +48,16 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "Walk-forward scores of every model beside the naive baselines, with 95 % intervals, and a self-contained "
             "HTML report. Only labels fully known are scored; suspect rows are left out and counted." + note
         ),
-        deps=["predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"],
+        deps=[
+            "universe",
+            "daily_bars",
+            "stationary_features",
+            "labels",
+            "pca_components",
+            "trained_rnn",
+            "predictions",
+            "leakage_audit",
+        ],
         kinds=("matplotlib",),
         checks=checks.specs("evaluation_report", EVALUATION_CHECKS, blocking=False),
     )
@@ -49,37 +68,55 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from stock_assets.model.baselines import NAIVE
 
         predictions = warehouse.read("predictions")
-        first = predictions["session"].min()
-        usable, left_out = usable_since(warehouse, first)  # pyright: ignore[reportArgumentType]
-        table = metrics.walk_forward_table(predictions, usable, seed=settings.seed)
+        first, last = predictions["session"].min(), predictions["session"].max()
+        cutoffs = cutoff_of_years(predictions)
+        usable, left_out = usable_between(warehouse, first)  # pyright: ignore[reportArgumentType]
+        scored = metrics.scored_rows(predictions, usable)
+        del predictions  # a dozen models of ten years are gigabytes
+        table = metrics.score_table(scored, seed=settings.seed)
         means = table.filter(pl.col("year").is_null())
         best = means.filter(~pl.col("model").is_in(list(NAIVE))).sort("log_loss").row(0, named=True)
         naive = metrics.best_naive(table, NAIVE)
         if naive is None:
             raise StockAssetsError("predictions hold no naive baseline; expected class_prior or ticker_prior")
-        confusion = metrics.confusion_table(predictions, usable)
-        scored = metrics.scored_rows(predictions, usable)
-        by_year = usable.group_by(pl.col("session").dt.year().alias("year"), "label").agg(rows=pl.len())
-        figures = {
-            "label_distribution": plots.label_distribution(by_year),
-            "calibration": plots.calibration(metrics.calibration_table(predictions, usable)),
-            "confusion": plots.confusion(confusion, best["model"]),
-            "rank_ic": plots.rank_ic_through_time(metrics.daily_rank_ic(scored)),
-        }
+        leading = scored.filter(pl.col("model").is_in([*means["model"].head(LEADING), best["model"], naive["model"]]))
+        confusion = metrics.confusion_table(leading)
+        classification = metrics.classification_report(confusion, best["model"])
         spread = breakdowns.decile_spread(scored, seed=settings.seed)
         market = warehouse.read("stationary_features", first, columns=["session", "market_vol_22"]).unique("session")  # pyright: ignore[reportArgumentType]
         regimes = breakdowns.by_regime(scored, market.rename({"market_vol_22": "volatility"}))
+        tickers = {model: breakdowns.by_ticker(scored, model) for model in (best["model"], naive["model"])}
+        sector_of = sectors(warehouse)
+        by_sector = breakdowns.by_sector(scored, best["model"], sector_of)
         audit = warehouse.read("leakage_audit")
         sweep = sweep_of(audit)
-        figures["lag_sweep"] = plots.lag_sweep(sweep)
-        bars = warehouse.read("daily_bars", columns=["ticker", "session"])
+        by_year = usable.group_by(pl.col("session").dt.year().alias("year"), "label").agg(rows=pl.len())
+        figures = {
+            "confusion": plots.confusion(confusion, best["model"]),
+            "calibration": plots.calibration(metrics.calibration_table(leading)),
+            "rank_ic": plots.rank_ic_through_time(metrics.daily_rank_ic(leading)),
+            "accuracy_by_ticker": plots.accuracy_by_ticker(tickers),
+            "lag_sweep": plots.lag_sweep(sweep),
+            "label_distribution": plots.label_distribution(by_year),
+        }
+        if by_sector.height:
+            dots = tickers[best["model"]].join(sector_of, on="ticker")
+            figures["accuracy_by_sector"] = plots.accuracy_by_sector(dots, by_sector)
+        bars = warehouse.read("daily_bars", columns=STUDY_COLUMNS)
+        compared = compared_inputs(warehouse, cutoffs)
+        figures |= study_figures(warehouse, settings, bars, list(cutoffs.values())) | {
+            "ablation": plots.ablation(compared)
+        }
         page = render_report(
-            f"stock_assets: {settings.source} prices, judged {first} to {predictions['session'].max()}",
+            f"stock_assets: {settings.source} prices, judged {first} to {last}",
             {
                 "walk_forward": table,
+                "classification": classification,
                 "spread": spread,
                 "regimes": regimes,
-                "tickers": breakdowns.by_ticker(scored, best["model"]),
+                "tickers": tickers[best["model"]],
+                "sectors": by_sector,
+                "ablation": compared,
                 "leakage": audit.filter(pl.col("lag").is_null()),
                 "lag_sweep": sweep,
                 "suspects": pl.DataFrame(list(left_out.items()), {"reason": pl.String, "rows": pl.Int64}, orient="row"),
@@ -111,11 +148,16 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "log_loss_of_naive": naive["log_loss"],
                 "accuracy": best["accuracy"],
                 "accuracy_of_naive": naive["accuracy"],
-                "scores": preview(means.drop("year"), rows=10),
-                "decile_spread": preview(spread, rows=10),
-                "regimes": preview(regimes, rows=20),
+                "scores": preview(means.drop("year"), rows=20),
+                "classification_report": preview(classification),
+                "decile_spread": preview(spread, rows=20),
+                "regimes": preview(regimes, rows=50),
+                "best_tickers": preview(tickers[best["model"]]),
+                "worst_tickers": preview(tickers[best["model"]].reverse()),
+                "sectors": preview(by_sector, rows=20) if by_sector.height else "the source states none",
+                "price_and_volume_against_pca": preview(compared.filter(pl.col("year").is_null())),
                 "labels_left_out": left_out,
-                **{name: picture(png, name) for name, png in figures.items()},
+                **{name: picture(png, name.replace("_", " ")) for name, png in figures.items()},
             },
         )
 
@@ -146,14 +188,79 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [evaluation_report, leakage_audit]
 
 
-def usable_since(warehouse: Warehouse, first: date) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The labels since `first` that may be scored, and the rows left out by reason."""
-    from stock_assets.model.splits import usable_labels
+def cutoff_of_years(predictions: pl.DataFrame) -> dict[int, date]:
+    """The last session that the models of each predicted year know, by year."""
+    years = predictions.group_by(pl.col("session").dt.year().alias("year")).agg(pl.col("trained_through").max())
+    return dict(years.sort("year").iter_rows())
 
-    return usable_labels(
-        warehouse.read("labels", first),
-        warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect"]),
-    )
+
+def sectors(warehouse: Warehouse) -> pl.DataFrame:
+    """ticker, sector: the last one that the universe states of each ticker, which may be none."""
+    members = warehouse.read("universe", columns=["ticker", "sector", "from_session"]).sort("from_session")
+    return members.group_by("ticker").agg(pl.col("sector").drop_nulls().last()).drop_nulls()
+
+
+def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date]) -> pl.DataFrame:
+    """`study.ablation_table` of price and volume, with and without the principal components, on COMPARED_ROWS."""
+    from stock_assets.evaluation import study
+
+    labels, _ = usable_between(warehouse, date.min)
+    one_in = -(-labels.height // COMPARED_ROWS)
+    # rows of every session, since those of one move together; drawn by a digest, so that they are always the same
+    drawn = "md5_number_lower(concat(ticker, session)) % ? = 0"
+
+    def sample(table: str, columns: str) -> pl.DataFrame:
+        statement = f"SELECT ticker, session, COLUMNS('{columns}') FROM features.{table} WHERE {drawn}"
+        return warehouse.read_sql(table, statement, [one_in])
+
+    prices = sample("stationary_features", "^(log_return_|volume_ratio)").sort("session", "ticker")
+    components = sample("pca_components", "^pc_")
+    own, scores = ([name for name in frame.columns if name not in KEYS] for frame in (prices, components))
+    sets = {"price and volume": own, "price, volume and components": [*own, *scores]}
+    return study.ablation_table(prices.join(components, on=KEYS), labels, cutoffs, sets)
+
+
+def study_figures(
+    warehouse: Warehouse, settings: Settings, bars: pl.DataFrame, cutoffs: Sequence[date]
+) -> dict[str, bytes]:
+    """What the reference study shows of its target, one ticker and the training; `bars` are all, of STUDY_COLUMNS."""
+    from stock_assets.evaluation import plots, study
+
+    thresholds = [(settings.buy_threshold, settings.sell_threshold), study.SYMMETRIC]
+    ticker = study.most_traded(bars)
+    labels = warehouse.read("labels", columns=["ticker", "session", "label"])
+    chart = study.chart(bars.filter(pl.col("ticker") == ticker), labels)
+    recent = chart.tail(CHART_SESSIONS)
+    figures = {
+        "label_thresholds": plots.label_distribution(
+            study.label_counts(bars, settings.horizon, thresholds), by="thresholds"
+        ),
+        "price_and_volume": plots.price_and_volume(chart, cutoffs, ticker),
+        "bollinger": plots.bollinger(recent, ticker),
+        "rsi_and_momentum": plots.rsi_and_momentum(recent, ticker),
+    }
+    curves = learning_curves(warehouse, settings)
+    return figures if curves.is_empty() else figures | {"epochs": plots.epochs(curves)}
+
+
+def learning_curves(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
+    """model_year, model, epoch, accuracy, rmse of every saved network that judged its classes after each epoch.
+
+    A network whose folder is gone has no curve; the report is about predictions, which are there.
+    """
+    schema = {"model_year": pl.Int64, "model": pl.String, "epoch": pl.Int64, "accuracy": pl.Float64, "rmse": pl.Float64}
+    rows = []
+    for year, model, folder in (
+        warehouse.read("trained_rnn", columns=["model_year", "model", "artifact"])
+        .sort("model_year", "model")
+        .iter_rows()
+    ):
+        if (settings.artifacts / folder).is_dir():
+            curve = load_artifact(settings.artifacts / folder).description.get("curve", [])
+            rows += [
+                {"model_year": year, "model": model, **epoch} for epoch in curve if {"accuracy", "rmse"} <= {*epoch}
+            ]
+    return pl.DataFrame(rows, schema, strict=False)
 
 
 def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
@@ -167,7 +274,7 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     from stock_assets.evaluation.leakage import SCHEMA, Audit, lag_sweep
 
     labels = warehouse.read("labels")
-    usable, _ = usable_since(warehouse, settings.calendar.sessions[0])
+    usable, _ = usable_between(warehouse, settings.calendar.sessions[0])
     served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"].dt.year()
     years = served.unique().sort().to_list()[-AUDITED_YEARS:]
     audit = Audit(

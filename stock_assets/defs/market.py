@@ -37,7 +37,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "dagster/row_count": members.height,
                 "tickers": members["ticker"].n_unique(),
                 "still_members": members["to_session"].null_count(),
-                "sectors": members["sector"].n_unique(),
+                "sectors": members["sector"].drop_nulls().n_unique(),
                 "preview": preview(members),
             }
         )

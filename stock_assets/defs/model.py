@@ -1,6 +1,6 @@
 """The model group: networks and baselines per model year, and what they predict per trading day."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         wanted = sorted(map(int, context.partition_keys))
         known = known_by(warehouse, wanted[-1], table)
         # read before the threads start, which would each read them
-        known.features, known.known_labels  # noqa: B018
+        _ = known.features, known.known_labels
         left_out: dict[int, dict[str, int]] = {}
         curves: dict[str, list[dict[str, Any]]] = {}
         checkpoints = []
@@ -95,7 +95,15 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
             def run(say: Say) -> dict[str, Any]:
                 hear = Progress(f"{year} {model}", say)
-                lesson = Lesson(known, labels, cutoff_of(year), settings.seed, settings.horizon, hear, checkpoint)
+                lesson = Lesson(
+                    known,  # pyright: ignore[reportArgumentType]: its properties are cached
+                    labels,
+                    cutoff_of(year),
+                    settings.seed,
+                    settings.horizon,
+                    hear,
+                    checkpoint,
+                )
                 trained = recipe.train(lesson)
                 version, folder = save(settings, table, year, model, recipe, trained, known)
                 row = {
@@ -218,7 +226,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def judge_year(warehouse: Warehouse, year: int) -> pl.DataFrame:
         """ticker, session and, per model, the probability it gave to what came true: on some sessions of `year`."""
         cutoff = cutoff_of(year + 1)
-        sessions = calendar.between(date(year, 1, 1), calendar.shift(cutoff, -settings.horizon))[::WEIGHED_EVERY]
+        sessions = calendar.between(date(year, 1, 1), cutoff)[: -settings.horizon : WEIGHED_EVERY]
         known = inputs_for(warehouse, sessions, "trained_ensemble")
         labels, _ = usable_between(warehouse, sessions[0], sessions[-1])
         right = pl.concat_list("p_sell", "p_hold", "p_buy").list.get(pl.col("label").cast(pl.Int64) + 1)
@@ -235,7 +243,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             .sort("session", "ticker")
         )
 
-    def inputs_for(warehouse: Warehouse, sessions: list[date], needed_by: str) -> Learnable:
+    def inputs_for(warehouse: Warehouse, sessions: Sequence[date], needed_by: str) -> Learnable:
         """What the models read to predict `sessions`: their features and the context before them."""
         from stock_assets.model.recipes import CONTEXT
 

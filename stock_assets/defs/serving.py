@@ -120,7 +120,8 @@ class Version:
         artifact = load_artifact(settings.artifacts / self.folder)
         require_schema(self.version, artifact.description, feature_columns(getattr(known, recipe.reads)))
         trained = recipe.load(artifact.tensors, artifact.description)
-        return recipe.predict(trained, known, sessions).with_columns(
+        answer = recipe.predict(trained, known, sessions)  # pyright: ignore[reportArgumentType]: a property, cached
+        return answer.with_columns(
             model=pl.lit(self.model), model_version=pl.lit(self.version), trained_through=pl.lit(self.cutoff)
         )
 

@@ -5,8 +5,7 @@ All take rows of `metrics.scored_rows`: one per model, session and ticker, with 
 
 import polars as pl
 
-from stock_assets.evaluation.metrics import BLOCK, SMALLEST, block_bootstrap, t_statistic
-from stock_assets.model.config import CLASSES, PROBABILITIES
+from stock_assets.evaluation.metrics import BLOCK, block_bootstrap, t_statistic
 
 DECILES = 10
 #: What a trade costs: 10 basis points of what is bought or sold.
@@ -91,12 +90,11 @@ def by_regime(scored: pl.DataFrame, market_volatility: pl.DataFrame) -> pl.DataF
     third = pl.int_range(pl.len()) * len(REGIMES) // pl.len()
     regimes = days.select("session", _regime=third)
     return (
-        _judged(scored)
-        .join(regimes, on="session")
+        scored.join(regimes, on="session")
         .group_by("_regime", "model")
         .agg(
             sessions=pl.col("session").n_unique().cast(pl.Int64),
-            accuracy=pl.col("hit").mean(),
+            accuracy=_HIT.mean(),
             log_loss=pl.col("surprise").mean(),
         )
         .sort("_regime", "log_loss", "model")
@@ -113,17 +111,32 @@ def by_regime(scored: pl.DataFrame, market_volatility: pl.DataFrame) -> pl.DataF
 def by_ticker(scored: pl.DataFrame, model: str) -> pl.DataFrame:
     """ticker, rows, accuracy, log_loss of one model, the most accurate first."""
     return (
-        _judged(scored.filter(pl.col("model") == model))
+        scored.filter(pl.col("model") == model)
         .group_by("ticker")
-        .agg(rows=pl.len().cast(pl.Int64), accuracy=pl.col("hit").mean(), log_loss=pl.col("surprise").mean())
+        .agg(rows=pl.len().cast(pl.Int64), accuracy=_HIT.mean(), log_loss=pl.col("surprise").mean())
         .sort(["accuracy", "ticker"], descending=[True, False])
     )
 
 
-def _judged(scored: pl.DataFrame) -> pl.DataFrame:
-    """The rows with `hit` (0 or 1) and `surprise`, -ln p(label)."""
-    guess = pl.concat_list(PROBABILITIES).list.arg_max().cast(pl.Int64) + CLASSES[0]
-    right = pl.concat_list(PROBABILITIES).list.get(pl.col("label").cast(pl.Int64) - CLASSES[0])
-    return scored.with_columns(
-        hit=(guess == pl.col("label")).cast(pl.Float64), surprise=-right.clip(lower_bound=SMALLEST).log()
+def by_sector(scored: pl.DataFrame, model: str, sectors: pl.DataFrame) -> pl.DataFrame:
+    """sector, tickers, rows, accuracy, log_loss of one model, the most accurate sector first.
+
+    `sectors` has ticker and sector, one row per ticker; tickers without a sector do not count. Empty where no
+    sector is known.
+    """
+    known = sectors.select("ticker", "sector").drop_nulls("sector")
+    return (
+        scored.filter(pl.col("model") == model)
+        .join(known, on="ticker")
+        .group_by("sector")
+        .agg(
+            tickers=pl.col("ticker").n_unique().cast(pl.Int64),
+            rows=pl.len().cast(pl.Int64),
+            accuracy=_HIT.mean(),
+            log_loss=pl.col("surprise").mean(),
+        )
+        .sort(["accuracy", "sector"], descending=[True, False])
     )
+
+
+_HIT = pl.col("predicted") == pl.col("label")

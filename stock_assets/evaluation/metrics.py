@@ -21,6 +21,7 @@ BLOCK = 21
 SMALLEST = 1e-15
 #: A session with fewer rows than this has no rank correlation.
 SMALLEST_CROSS_SECTION = 3
+NAMES = {-1: "sell", 0: "hold", 1: "buy"}
 
 
 def predicted(probabilities: np.ndarray) -> np.ndarray:
@@ -95,19 +96,27 @@ def block_bootstrap(
 
 
 def scored_rows(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Each prediction that has a label, with `label` and `forward_return_1`; sorted by model, session,
-    ticker.
+    """Each prediction that has a label, with `label`, `forward_return_1`, `predicted` (int8, the most probable
+    class) and `surprise` (-ln p(label), as in `log_loss`); sorted by model, session, ticker.
 
     Predictions without a label (too recent, or left out as suspect) are dropped; `labels` are the usable
-    ones.
+    ones. Every table below and of `breakdowns` is made of these rows.
 
     Raises StockAssetsError for probabilities that are not finite or do not sum to 1 and for a row that
     comes twice, CutoffError for a prediction made by a model trained through its session or later.
     """
     _check_predictions(predictions)
-    return predictions.join(
-        labels.select("ticker", "session", "label", "forward_return_1"), on=["ticker", "session"], how="inner"
-    ).sort("model", "session", "ticker")
+    p_sell, p_hold, p_buy = (pl.col(name) for name in PROBABILITIES)
+    label = pl.col("label")
+    of_label = pl.when(label == -1).then(p_sell).when(label == 0).then(p_hold).otherwise(p_buy)
+    guess = pl.when((p_sell >= p_hold) & (p_sell >= p_buy)).then(-1).when(p_hold >= p_buy).then(0).otherwise(1)
+    return (
+        predictions.join(
+            labels.select("ticker", "session", "label", "forward_return_1"), on=["ticker", "session"], how="inner"
+        )
+        .with_columns(predicted=guess.cast(pl.Int8), surprise=-of_label.clip(lower_bound=SMALLEST).log())
+        .sort("model", "session", "ticker")
+    )
 
 
 def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
@@ -134,16 +143,9 @@ def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
 
 
 def walk_forward_table(predictions: pl.DataFrame, labels: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """One row per model and year, and one with year null: the mean of the yearly scores.
+    """`score_table` of `predictions` (model, trained_through, ticker, session, p_sell, p_hold, p_buy, score).
 
-    `predictions` has model, trained_through, ticker, session, p_sell, p_hold, p_buy, score; `labels` are
-    usable ones. Columns: model, year, sessions, rows, then accuracy, log_loss and rank_ic each with their
-    95 % interval (`_low`, `_high`, day-block bootstrap), balanced_accuracy, macro_f1, brier, rmse,
-    ordinal_rmse, rank_ic_t (over sessions; for the mean row over all sessions of all years). Sorted by the
-    mean log-loss, best model first.
-
-    NaN handling: rank_ic and its companions are null for a model whose score never tells two tickers apart.
-    Raises as `scored_rows`, and StockAssetsError when no prediction has a label.
+    `labels` are usable ones. Raises as `scored_rows`, and StockAssetsError when no prediction has a label.
     """
     scored = scored_rows(predictions, labels)
     if scored.is_empty():
@@ -151,6 +153,19 @@ def walk_forward_table(predictions: pl.DataFrame, labels: pl.DataFrame, seed: in
             f"none of the {predictions.height} prediction(s) has a usable label; expected sessions whose "
             "horizon is over"
         )
+    return score_table(scored, seed)
+
+
+def score_table(scored: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+    """One row per model and year, and one with year null: the mean of the yearly scores.
+
+    `scored` is that of `scored_rows`. Columns: model, year, sessions, rows, then accuracy, log_loss and rank_ic
+    each with their 95 % interval (`_low`, `_high`, day-block bootstrap), balanced_accuracy, macro_f1, brier,
+    rmse, ordinal_rmse, rank_ic_t (over sessions; for the mean row over all sessions of all years). Sorted by the
+    mean log-loss, best model first.
+
+    NaN handling: rank_ic and its companions are null for a model whose score never tells two tickers apart.
+    """
     ic = daily_rank_ic(scored)
     table = []
     for (model,), of_model in scored.partition_by("model", as_dict=True, maintain_order=True).items():
@@ -170,12 +185,9 @@ def walk_forward_table(predictions: pl.DataFrame, labels: pl.DataFrame, seed: in
     return frame.sort(mean_loss, "model", "year", nulls_last=True)
 
 
-def confusion_table(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+def confusion_table(scored: pl.DataFrame) -> pl.DataFrame:
     """model, label, predicted, rows, share: all nine pairs per model; share is of the label's rows."""
-    guess = pl.concat_list(PROBABILITIES).list.arg_max().cast(pl.Int8) + CLASSES[0]
-    counted = (
-        scored_rows(predictions, labels).group_by("model", "label", guess.cast(pl.Int8).alias("predicted")).len("rows")
-    )
+    counted = scored.group_by("model", "label", "predicted").len("rows")
     classes = pl.DataFrame({"label": CLASSES}, schema={"label": pl.Int8})
     pairs = counted.select("model").unique().join(classes, how="cross")
     return (
@@ -187,13 +199,51 @@ def confusion_table(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataF
     )
 
 
-def calibration_table(predictions: pl.DataFrame, labels: pl.DataFrame, bins: int = 20) -> pl.DataFrame:
+def classification_report(confusion: pl.DataFrame, model: str) -> pl.DataFrame:
+    """class, precision, recall, f1, support of one model: sell, hold, buy, their plain and their weighted mean.
+
+    `confusion` is that of `confusion_table`. Of the rows predicted as the class, `precision` is the share that
+    was one; of the `support` rows of the class, `recall` the share predicted as one; `f1` their harmonic mean
+    (scikit-learn's `classification_report`). Null where there is nothing to divide by; means leave nulls out.
+    """
+    cells = confusion.filter(pl.col("model") == model)
+    hits = pl.col("rows").filter(pl.col("label") == pl.col("predicted")).sum()
+    labelled = cells.group_by(pl.col("label").alias("c")).agg(support=pl.col("rows").sum(), hits=hits)
+    guessed = cells.group_by(pl.col("predicted").alias("c")).agg(guessed=pl.col("rows").sum())
+
+    def ratio(above: pl.Expr, below: pl.Expr) -> pl.Expr:
+        return pl.when(below > 0).then(above / below)
+
+    found, support, said = pl.col("hits"), pl.col("support"), pl.col("guessed")
+    by_class = (
+        labelled.join(guessed, on="c")
+        .sort("c")
+        .select(
+            pl.col("c").replace_strict(NAMES, return_dtype=pl.String).alias("class"),
+            precision=ratio(found, said),
+            recall=ratio(found, support),
+            f1=ratio(2 * found, said + support),
+            support=support.cast(pl.Int64),
+        )
+    )
+    scores = ("precision", "recall", "f1")
+
+    def weighted(name: str) -> pl.Expr:
+        weight = pl.when(pl.col(name).is_not_null()).then(pl.col("support"))
+        return ratio((pl.col(name) * weight).sum(), weight.sum())
+
+    rows = pl.col("support").sum()
+    plain_mean = by_class.select(pl.lit("mean").alias("class"), pl.col(*scores).mean(), rows)
+    weighted_mean = by_class.select(pl.lit("weighted mean").alias("class"), *map(weighted, scores), rows)
+    return pl.concat([by_class, plain_mean, weighted_mean])
+
+
+def calibration_table(scored: pl.DataFrame, bins: int = 20) -> pl.DataFrame:
     """model, class, bin, rows, forecast, observed: does a class come as often as its probability says?
 
     Probabilities are sorted into `bins` equal intervals of [0, 1]; `forecast` is their mean within the bin,
     `observed` the share of its rows with that label. Empty bins have no row.
     """
-    scored = scored_rows(predictions, labels)
     parts = [
         scored.select(
             "model",
@@ -243,14 +293,10 @@ def _scores_of_year(rows: pl.DataFrame, ic: pl.DataFrame, seed: int) -> tuple[di
     labels = rows["label"].cast(pl.Int64).to_numpy()
     probabilities = rows.select(PROBABILITIES).to_numpy()
     daily_ic = ic["rank_ic"].drop_nulls().to_numpy()
-    by_session = (
-        rows.select("session")
-        .with_columns(
-            hit=pl.Series((predicted(probabilities) == labels).astype(float)),
-            surprise=pl.Series(_surprise(labels, probabilities)),
-        )
-        .group_by("session", maintain_order=True)
-        .agg(pl.col("hit", "surprise").mean(), pl.len().cast(pl.Float64).alias("rows"))
+    by_session = rows.group_by("session", maintain_order=True).agg(
+        hit=(pl.col("predicted") == pl.col("label")).mean(),
+        surprise=pl.col("surprise").mean(),
+        rows=pl.len().cast(pl.Float64),
     )
     scores = {
         "sessions": by_session.height,

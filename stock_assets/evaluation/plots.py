@@ -5,18 +5,19 @@ Ito's, which colour-blind readers tell apart; sell, hold and buy also differ in 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from stock_assets.evaluation.metrics import NAMES, t_statistic
 from stock_assets.model.config import CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAMES = {-1: "sell", 0: "hold", 1: "buy"}
 COLOURS = {-1: "#d55e00", 0: "#7f7f7f", 1: "#0072b2"}
 _MARKERS = {-1: "v", 0: "o", 1: "^"}
 _INK, _FAINT = "#222222", "#d9d9d9"
@@ -118,15 +119,15 @@ def explained_variance(ratios: Sequence[float]) -> bytes:
     return _picture(draw, 3.6)
 
 
-def label_distribution(counts: pl.DataFrame) -> bytes:
-    """The share of each label, per year where `counts` (label, rows and maybe year) tells years apart."""
+def label_distribution(counts: pl.DataFrame, by: str = "year") -> bytes:
+    """The share of each label, one bar per value of the column `by` where `counts` (label, rows) has it."""
+    parts = counts if by in counts.columns else counts.with_columns(pl.lit("all").alias(by))
+    years = parts[by].unique().sort().to_list()
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        by_year = counts if "year" in counts.columns else counts.with_columns(year=pl.lit("all"))
-        years = by_year["year"].unique().sort().to_list()
-        totals = dict(by_year.group_by("year").agg(pl.col("rows").sum()).iter_rows())
-        rows = {(year, label): count for year, label, count in by_year.select("year", "label", "rows").iter_rows()}
+        totals = dict(parts.group_by(by).agg(pl.col("rows").sum()).iter_rows())
+        rows = {(year, label): count for year, label, count in parts.select(by, "label", "rows").iter_rows()}
         left = np.zeros(len(years))
         for c in CLASSES:
             share = np.array([100 * rows.get((year, c), 0) / totals[year] for year in years])
@@ -141,11 +142,12 @@ def label_distribution(counts: pl.DataFrame) -> bytes:
         axes.invert_yaxis()
         axes.set_xlim(0, 100)
         axes.set_xlabel("share of labels (%)")
-        axes.set_title(f"{int(by_year['rows'].sum()):,} labels", pad=26)
+        count = int(max(totals.values()) if by == "thresholds" else sum(totals.values()))
+        axes.set_title(f"{count:,} labels", pad=26)
         axes.grid(visible=False)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
 
-    return _picture(draw, 1.7 + 0.32 * (counts["year"].n_unique() if "year" in counts.columns else 1))
+    return _picture(draw, 1.7 + 0.32 * len(years))
 
 
 def learning_curve(curves: pl.DataFrame, loss_name: str, skill_name: str) -> bytes:
@@ -205,11 +207,11 @@ def calibration(table: pl.DataFrame, smallest: int = 50) -> bytes:
         panels[0].set_ylabel("observed share")
         _legend_below(figure)
 
-    return _picture(draw, 4.0)
+    return _picture(draw, 3.7)
 
 
 def rank_ic_through_time(ic: pl.DataFrame, window: int = 63) -> bytes:
-    """Running sum and `window`-session mean of the daily rank IC, one line per model.
+    """Running sum and `window`-session mean of the daily rank IC, one line per model with its t-statistic.
 
     `ic` is that of `metrics.daily_rank_ic`; sessions without a correlation are left out, and so are models
     without any.
@@ -219,8 +221,9 @@ def rank_ic_through_time(ic: pl.DataFrame, window: int = 63) -> bytes:
         total, mean = figure.subplots(2, 1, sharex=True)
         colours = _colours(ic["model"])
         for model, rows in _groups(ic.drop_nulls("rank_ic").sort("session"), "model"):
-            colour = colours[model]
-            total.plot(rows["session"], rows["rank_ic"].cum_sum(), color=colour, label=model)
+            colour, t = colours[model], t_statistic(rows["rank_ic"].to_numpy())
+            name = model if t is None else f"{model} (t = {t:.1f})"
+            total.plot(rows["session"], rows["rank_ic"].cum_sum(), color=colour, label=name)
             mean.plot(rows["session"], rows["rank_ic"].rolling_mean(window), color=colour, linewidth=1.2)
         total.set_title("Rank IC of the score against the next day's return, running sum")
         mean.set_title(f"… and its mean over {window} sessions")
@@ -273,7 +276,180 @@ def lag_sweep(sweep: pl.DataFrame) -> bytes:
         axes.set_xticks(sweep["lag"].to_list())
         axes.set_xlabel("rows ago")
         axes.set_ylabel("accuracy (%)")
+        axes.margins(y=0.12)  # room for the figures on the bars
         axes.set_title("Copying the label of some rows ago")
+        _legend_below(figure)
+
+    return _picture(draw, 3.6)
+
+
+def accuracy_by_ticker(tickers: Mapping[str, pl.DataFrame]) -> bytes:
+    """How many tickers are predicted how well: one outline per model, with its median.
+
+    `tickers` maps each model to its `breakdowns.by_ticker`.
+    """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        accuracies = {model: 100 * table["accuracy"].to_numpy() for model, table in tickers.items()}
+        pooled = np.concatenate(list(accuracies.values()))
+        edges = np.linspace(pooled.min() - 0.5, pooled.max() + 0.5, 41)
+        for i, (model, values) in enumerate(accuracies.items()):
+            median = float(np.median(values))
+            colour = _SERIES[i % len(_SERIES)]
+            axes.hist(values, edges, histtype="stepfilled", color=colour, alpha=0.25)
+            axes.hist(values, edges, histtype="step", color=colour, label=f"{model}, half above {median:.1f} %")
+            axes.axvline(median, color=colour, linestyle="--", linewidth=1.2)
+        axes.set_xlabel("accuracy of a ticker (%)")
+        axes.set_ylabel("tickers")
+        axes.set_title("Accuracy per ticker")
+        _legend_below(figure)
+
+    return _picture(draw, 3.6)
+
+
+def accuracy_by_sector(tickers: pl.DataFrame, sectors: pl.DataFrame) -> bytes:
+    """Each ticker's accuracy as a dot in the row of its sector, and the sector's own as a bar.
+
+    `tickers` has sector and accuracy, `sectors` is `breakdowns.by_sector`.
+    """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for i, (sector, accuracy) in enumerate(sectors.select("sector", "accuracy").iter_rows()):
+            dots = 100 * tickers.filter(pl.col("sector") == sector)["accuracy"].sort().to_numpy()
+            # side by side instead of on top of each other, in an order that says nothing
+            spread = (np.arange(len(dots)) * 0.618 % 1 - 0.5) * 0.5
+            axes.scatter(dots, i + spread, s=12, color=_SERIES[0], alpha=0.5, linewidth=0)
+            axes.vlines(100 * accuracy, i - 0.36, i + 0.36, color=_SERIES[1], linewidth=2.4)
+        axes.set_yticks(range(sectors.height), sectors["sector"].to_list())
+        axes.set_ylim(sectors.height - 0.4, -0.6)
+        axes.set_xlabel("accuracy (%); a dot is a ticker, the bar its sector")
+        axes.set_title("Accuracy per sector")
+
+    return _picture(draw, 1.4 + 0.34 * sectors.height)
+
+
+def price_and_volume(bars: pl.DataFrame, cutoffs: Sequence[date], title: str) -> bytes:
+    """Close and volume of one ticker, the sessions before the first of `cutoffs` and after each told apart.
+
+    `bars` is that of `study.chart`; a cutoff is the last session that the models of the next test year know.
+    """
+
+    def draw(figure: "Figure") -> None:
+        price, volume = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        first, last = bars["session"][0], bars["session"][-1]
+        price.plot(bars["session"], bars["close"], color=_INK, linewidth=1.2)
+        # one polygon: thousands of bars would take seconds
+        volume.fill_between(bars["session"], bars["volume"] / 1e6, step="mid", color="#7f7f7f", linewidth=0)
+        volume.set_ylim(0)
+        for axes in (price, volume):
+            axes.axvspan(first, cutoffs[0], color=_SERIES[5], alpha=0.15, linewidth=0, label="trains only")
+            axes.axvspan(cutoffs[0], last, color=_SERIES[4], alpha=0.15, linewidth=0, label="tests, then trains")
+            for i, cutoff in enumerate(cutoffs):
+                text = "cutoff of a model year" if i == 0 else None
+                axes.axvline(cutoff, color=_SERIES[1], linestyle="--", linewidth=1.0, label=text)
+        price.set_title(f"{title}: price, volume, and the train-test split")
+        price.set_ylabel("adjusted price")
+        volume.set_ylabel("volume\n(millions)")
+        price.set_xlim(first, last)
+        _legend_below(figure)
+
+    return _picture(draw, 4.6)
+
+
+def bollinger(bars: pl.DataFrame, title: str) -> bytes:
+    """The 25- and the 50-day Bollinger bands around the close; `bars` is that of `study.chart`."""
+    from matplotlib.dates import AutoDateLocator
+
+    def draw(figure: "Figure") -> None:
+        for axes, k in zip(figure.subplots(2, 1, sharex=True), (25, 50), strict=True):
+            x, fill = bars["session"], {"color": _SERIES[5], "alpha": 0.25, "linewidth": 0}
+            axes.fill_between(x, bars[f"bb_lower_{k}"], bars[f"bb_upper_{k}"], **fill, label="mean ± 2 std")
+            axes.plot(x, bars[f"ma_{k}"], color=_SERIES[0], linewidth=1.2, label="mean")
+            axes.plot(x, bars["close"], color=_INK, linewidth=1.2, label="close")
+            axes.set_title(f"{title}: {k}-day Bollinger bands")
+            axes.xaxis.set_major_locator(AutoDateLocator(maxticks=8))
+            axes.set_ylabel("adjusted price")
+            axes.set_xlim(bars["session"][0], bars["session"][-1])
+        _legend_below(figure)
+
+    return _picture(draw, 5.6)
+
+
+def rsi_and_momentum(bars: pl.DataFrame, title: str, span: int = 25) -> bytes:
+    """RSI and momentum of each session, coloured by its label; `bars` is that of `study.chart`.
+
+    Sessions whose label is not known yet are left out.
+    """
+
+    def draw(figure: "Figure") -> None:
+        rsi, momentum = figure.subplots(2, 1, sharex=True)
+        known = bars.drop_nulls(["label", f"rsi_{span}"])
+        for axes, values in ((rsi, known[f"rsi_{span}"]), (momentum, 100 * known[f"momentum_{span}"])):
+            axes.plot(known["session"], values, color=_FAINT, linewidth=1.0, zorder=1)
+            for c in CLASSES:
+                here = (known["label"] == c).to_numpy()
+                axes.scatter(
+                    known["session"].filter(here),
+                    values.filter(here),
+                    marker=_MARKERS[c],
+                    color=COLOURS[c],
+                    s=24,
+                    label=NAMES[c],
+                )
+        for level in (30, 70):
+            rsi.axhline(level, color=_INK, linestyle=":", linewidth=0.8)
+        momentum.axhline(0, color=_INK, linewidth=0.8)
+        rsi.set_title(f"{title}: RSI over {span} days")
+        momentum.set_title(f"{title}: momentum over {span} days (% of the close)")
+        _legend_below(figure)
+
+    return _picture(draw, 5.6)
+
+
+def epochs(curves: pl.DataFrame) -> bytes:
+    """Accuracy and RMSE on the validation labels against the epoch; a colour per model year, a line style per model.
+
+    `curves` has model_year, model, epoch, accuracy (fraction) and rmse (of the classes -1, 0, 1).
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(figure: "Figure") -> None:
+        hits, distance = figure.subplots(1, 2)
+        colours, models = _colours(curves["model_year"]), curves["model"].unique().sort().to_list()
+        for (year, model), rows in curves.sort("epoch").partition_by("model_year", "model", as_dict=True).items():
+            style = ("-", "--", ":", "-.")[models.index(model) % 4]
+            line: Any = {"color": colours[year], "linestyle": style, "marker": "o", "markersize": 4}
+            hits.plot(rows["epoch"], 100 * rows["accuracy"], **line, label=f"{model} {year}")
+            distance.plot(rows["epoch"], rows["rmse"], **line)
+        hits.set_title("Accuracy (%)")
+        distance.set_title("RMSE of the predicted class")
+        for axes in (hits, distance):
+            axes.set_xlabel("epoch; 0 is untrained")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend_below(figure, 4)
+
+    return _picture(draw, 4.2)
+
+
+def ablation(table: pl.DataFrame) -> bytes:
+    """Accuracy and log-loss of each set of inputs, by test year; `table` is `study.ablation_table`."""
+
+    def draw(figure: "Figure") -> None:
+        right, loss = figure.subplots(1, 2)
+        years = table["year"].drop_nulls().unique().sort().to_list()
+        sets = table["inputs"].unique(maintain_order=True).to_list()
+        for i, name in enumerate(sets):
+            rows = table.filter((pl.col("inputs") == name) & pl.col("year").is_not_null()).sort("year")
+            line: Any = {"color": _SERIES[i % len(_SERIES)], "marker": ("o", "s", "^")[i % 3], "markersize": 6}
+            right.plot(range(len(years)), 100 * rows["accuracy"], **line, label=name)
+            loss.plot(range(len(years)), rows["log_loss"], **line)
+        right.set_title("Accuracy (%)")
+        loss.set_title("Log-loss (lower is better)")
+        for axes in (right, loss):
+            axes.set_xticks(range(len(years)), [str(year) for year in years])
+            axes.margins(x=0.1)
         _legend_below(figure)
 
     return _picture(draw, 3.6)
@@ -341,12 +517,12 @@ def _colours(names: pl.Series) -> dict[Any, str]:
     return {name: _SERIES[i % len(_SERIES)] for i, name in enumerate(names.unique().sort())}
 
 
-def _legend_below(figure: "Figure") -> None:
+def _legend_below(figure: "Figure", most: int = 7) -> None:
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 7))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), most))
 
 
 def _picture(draw: Callable[["Figure"], None], height: float) -> bytes:

@@ -1,10 +1,12 @@
 """The evaluation report: one HTML file that needs nothing else, on a desk or on a phone."""
 
+import struct
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
+from typing import NamedTuple
 
 import polars as pl
 from jinja2 import Environment, StrictUndefined
@@ -12,8 +14,35 @@ from jinja2 import Environment, StrictUndefined
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.baselines import NAIVE
 
-TABLES = ("walk_forward", "spread", "regimes", "tickers", "leakage", "lag_sweep", "suspects")
-FIGURES = ("label_distribution", "learning_curve", "calibration", "confusion", "rank_ic", "lag_sweep")
+TABLES = (
+    "walk_forward",
+    "classification",
+    "spread",
+    "regimes",
+    "tickers",
+    "sectors",
+    "ablation",
+    "leakage",
+    "lag_sweep",
+    "suspects",
+)
+FIGURES = (
+    "confusion",
+    "calibration",
+    "rank_ic",
+    "accuracy_by_ticker",
+    "accuracy_by_sector",
+    "lag_sweep",
+    "label_thresholds",
+    "label_distribution",
+    "price_and_volume",
+    "bollinger",
+    "rsi_and_momentum",
+    "epochs",
+    "ablation",
+)
+#: So many of the best tickers are listed, and so many of the worst.
+LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -40,10 +69,14 @@ def render_report(
 ) -> str:
     """One self-contained HTML page: inline style, pictures as data URIs, no script, nothing from the network.
 
-    `tables` are those of `metrics.walk_forward_table` (`walk_forward`, required), `leakage.leakage_table`
-    (`leakage`), `leakage.lag_sweep` (`lag_sweep`), `breakdowns.decile_spread` (`spread`), `by_regime` (`regimes`) and
-    `by_ticker` of the best model (`tickers`), and suspect rows by reason (`suspects`: reason, rows).
-    `figures` are PNGs, named as in FIGURES. A section without its table and figure is left out.
+    `tables` are those of `metrics.score_table` (`walk_forward`, required), `classification_report` of the best model
+    (`classification`), `leakage.leakage_table` (`leakage`), `leakage.lag_sweep` (`lag_sweep`),
+    `breakdowns.decile_spread` (`spread`), `by_regime` (`regimes`), `by_ticker` and `by_sector` of the best model
+    (`tickers`, `sectors`; an empty one says that no sector is known), `study.ablation_table` (`ablation`), and suspect
+    rows by reason (`suspects`: reason, rows). `figures` are PNGs, named as in FIGURES after the functions of `plots`. A
+    section without its table and figure is left out.
+
+    The best model of the single tables and figures is the one with the lowest log-loss that is not naive.
 
     Raises ValueError for a table or figure it does not know and when `walk_forward` is missing.
     """
@@ -55,22 +88,61 @@ def render_report(
     scores = tables["walk_forward"]
     means = scores.filter(pl.col("year").is_null()).sort("log_loss", "model").to_dicts()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"score": _score, "interval": _interval, "percent": _percent, "basis_points": _basis_points}
+    environment.filters |= {
+        "score": _score,
+        "interval": _interval,
+        "percent": _percent,
+        "basis_points": _basis_points,
+        "count": _count,
+    }
     template = environment.from_string(files("stock_assets.evaluation").joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
         title=title,
         facts=facts,
         means=means,
         best=means[0],
+        judged=next((row for row in means if row["model"] not in NAIVE), means[0])["model"],
         naive=best_naive(scores, NAIVE),
         years=scores.filter(pl.col("year").is_not_null()).sort("year", "log_loss", "model").to_dicts(),
         tables={name: table.to_dicts() for name, table in tables.items()},
-        figures={name: f"data:image/png;base64,{b64encode(png).decode()}" for name, png in figures.items()},
+        regimes=_by_model(tables["regimes"]) if "regimes" in tables else {},
+        regime_names=tables["regimes"]["regime"].unique(maintain_order=True).to_list() if "regimes" in tables else [],
+        listed=LISTED,
+        figures={name: _Image.of(png) for name, png in figures.items()},
     )
+
+
+class _Image(NamedTuple):
+    address: str
+    width: int
+    height: int
+    """Pixels: a reader's place on the page must not jump while pictures are decoded."""
+
+    @classmethod
+    def of(cls, png: bytes) -> "_Image":
+        width, height = struct.unpack(">II", png[16:24])  # of the IHDR chunk, which comes first
+        return cls(f"data:image/png;base64,{b64encode(png).decode()}", width, height)
+
+
+def _by_model(regimes: pl.DataFrame) -> dict[str, list[dict | None]]:
+    """model → its row in each regime with `gain`, the log-loss that the regime's best naive baseline loses more.
+
+    Models in the order of their mean log-loss over the regimes; the regimes of each in that of `regimes`.
+    """
+    order = regimes["regime"].unique(maintain_order=True).to_list()
+    naive = pl.col("log_loss").filter(pl.col("model").is_in(list(NAIVE))).min().over("regime")
+    rows = regimes.with_columns(gain=naive - pl.col("log_loss")).sort(pl.col("log_loss").mean().over("model"), "model")
+    models = rows["model"].unique(maintain_order=True).to_list()
+    cells = {(row["model"], row["regime"]): row for row in rows.iter_rows(named=True)}
+    return {model: [cells.get((model, regime)) for regime in order] for model in models}
 
 
 def _score(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
 
 
 def _basis_points(value: float | None) -> str:

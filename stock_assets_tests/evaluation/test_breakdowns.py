@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from stock_assets.evaluation import metrics
-from stock_assets.evaluation.breakdowns import REGIMES, by_regime, by_ticker, decile_spread
+from stock_assets.evaluation.breakdowns import REGIMES, by_regime, by_sector, by_ticker, decile_spread
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
 SCORED = metrics.scored_rows(PREDICTIONS, LABELS)
@@ -83,3 +83,20 @@ def test_tickers_are_scored_one_by_one_the_best_first():
     assert table["accuracy"][0] == pytest.approx(
         metrics.accuracy(truth, rows.select("p_sell", "p_hold", "p_buy").to_numpy())
     )
+
+
+def test_sectors_pool_the_rows_of_their_tickers():
+    model, tickers = SCORED["model"][0], SCORED["ticker"].unique().sort()
+    halves = pl.DataFrame({"ticker": tickers, "sector": (["Energy", "Retail"] * len(tickers))[: len(tickers)]})
+    one_unknown = halves.with_columns(pl.when(pl.col("ticker") != tickers[0]).then("sector"))
+    table = by_sector(SCORED, model, one_unknown)
+    assert table["accuracy"].is_sorted(descending=True)
+    assert dict(table.select("sector", "tickers").rows()) == {
+        "Energy": len(tickers) // 2 - 1,
+        "Retail": len(tickers) // 2,
+    }
+    singles = by_ticker(SCORED, model).join(one_unknown, on="ticker").filter(pl.col("sector") == "Energy")
+    energy = table.row(by_predicate=pl.col("sector") == "Energy", named=True)
+    assert energy["rows"] == singles["rows"].sum()
+    assert energy["accuracy"] == pytest.approx((singles["accuracy"] * singles["rows"]).sum() / singles["rows"].sum())
+    assert by_sector(SCORED, model, halves.with_columns(sector=pl.lit(None, pl.String))).is_empty()

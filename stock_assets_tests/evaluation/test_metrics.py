@@ -235,7 +235,7 @@ def test_a_t_statistic_needs_two_different_values():
 
 
 def test_the_confusion_table_counts_every_pair():
-    table = metrics.confusion_table(PREDICTIONS, LABELS)
+    table = metrics.confusion_table(metrics.scored_rows(PREDICTIONS, LABELS))
     assert table.height == 18
     joined = PREDICTIONS.filter(pl.col("model") == "knowing").join(LABELS, on=["ticker", "session"])
     pairs = [(y, guess((a, b, c))) for y, a, b, c in joined.select("label", "p_sell", "p_hold", "p_buy").rows()]
@@ -246,7 +246,7 @@ def test_the_confusion_table_counts_every_pair():
 
 
 def test_the_calibration_table_sets_what_was_said_beside_what_came():
-    table = metrics.calibration_table(PREDICTIONS, LABELS, bins=10)
+    table = metrics.calibration_table(metrics.scored_rows(PREDICTIONS, LABELS), bins=10)
     joined = PREDICTIONS.filter(pl.col("model") == "knowing").join(LABELS, on=["ticker", "session"])
     said = [(p, y == 1) for p, y in joined.select("p_buy", "label").rows() if 0.2 <= p < 0.3]
     row = table.row(
@@ -256,7 +256,7 @@ def test_the_calibration_table_sets_what_was_said_beside_what_came():
     assert row["forecast"] == pytest.approx(mean([p for p, _ in said]))
     assert row["observed"] == pytest.approx(mean([came for _, came in said]))
     certain = PREDICTIONS.with_columns(p_sell=pl.lit(0.0), p_hold=pl.lit(0.0), p_buy=pl.lit(1.0))
-    assert set(metrics.calibration_table(certain, LABELS, bins=10)["bin"]) == {0, 9}
+    assert set(metrics.calibration_table(metrics.scored_rows(certain, LABELS), bins=10)["bin"]) == {0, 9}
 
 
 def test_the_best_naive_model_is_the_one_with_the_lowest_log_loss():
@@ -265,3 +265,43 @@ def test_the_best_naive_model_is_the_one_with_the_lowest_log_loss():
     assert best is not None
     assert (best["model"], best["year"]) == ("prior", None)
     assert metrics.best_naive(table, ("absent",)) is None
+
+
+def test_the_classification_report_is_that_of_scikit_learn():
+    from sklearn.metrics import classification_report
+
+    rng = np.random.default_rng(0)
+    label, predicted = rng.choice([-1, 0, 1], 500, p=[0.2, 0.3, 0.5]), rng.choice([-1, 0, 1], 500, p=[0.5, 0.4, 0.1])
+    scored = pl.DataFrame({"model": "m", "label": label, "predicted": predicted}).cast({pl.Int64: pl.Int8})
+    report = metrics.classification_report(metrics.confusion_table(scored), "m")
+    oracle = classification_report(label, predicted, output_dict=True)
+    assert isinstance(oracle, dict)
+    theirs = {"sell": "-1", "hold": "0", "buy": "1", "mean": "macro avg", "weighted mean": "weighted avg"}
+    assert report["class"].to_list() == list(theirs)
+    for name, precision, recall, f1, support in report.rows():
+        found = {"precision": precision, "recall": recall, "f1-score": f1, "support": support}
+        assert found == pytest.approx(oracle[theirs[name]]), name
+    certain = np.eye(3)[predicted + 1]
+    means = report.row(by_predicate=pl.col("class") == "mean", named=True)
+    assert means["recall"] == pytest.approx(metrics.balanced_accuracy(label, certain))
+    assert means["f1"] == pytest.approx(metrics.macro_f1(label, certain))
+
+
+def test_a_class_that_is_never_predicted_has_no_precision():
+    """The prior always says hold."""
+    report = metrics.classification_report(metrics.confusion_table(metrics.scored_rows(PREDICTIONS, LABELS)), "prior")
+    held = LABELS.filter(pl.col("label") == 0).height / LABELS.height
+    assert report["precision"].to_list() == [None, pytest.approx(held), None, *[pytest.approx(held)] * 2]
+    assert report["recall"].to_list() == [0.0, 1.0, 0.0, pytest.approx(1 / 3), pytest.approx(held)]
+    assert report["f1"].to_list()[0] == 0.0
+
+
+def test_the_predicted_class_of_a_row_is_the_first_of_equals():
+    p = [(0.4, 0.4, 0.2), (0.2, 0.4, 0.4), (0.4, 0.2, 0.4), (0.2, 0.3, 0.5), (1 / 3, 1 / 3, 1 / 3), (0.0, 1.0, 0.0)]
+    some = PREDICTIONS[: len(p)].with_columns(
+        pl.Series(name, [row[i] for row in p]) for i, name in enumerate(("p_sell", "p_hold", "p_buy"))
+    )
+    scored = metrics.scored_rows(some, LABELS)
+    probabilities = scored.select("p_sell", "p_hold", "p_buy").to_numpy()
+    assert scored["predicted"].to_list() == metrics.predicted(probabilities).tolist()
+    assert scored["surprise"].mean() == pytest.approx(metrics.log_loss(scored["label"].to_numpy(), probabilities))

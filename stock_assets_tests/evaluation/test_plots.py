@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.evaluation import metrics, plots
+from stock_assets.evaluation import breakdowns, metrics, plots, study
 from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
 DAYS = trading_calendar("XNYS", date(2018, 1, 2), date(2018, 12, 31)).sessions
+SCORED = metrics.scored_rows(PREDICTIONS, LABELS)
 
 
 def size_of(png: bytes) -> tuple[int, int]:
@@ -66,6 +67,41 @@ def trials() -> pl.DataFrame:
     )
 
 
+def chart(count: int = 130) -> pl.DataFrame:
+    rows = bars(count)
+    sessions = trading_calendar("XNYS", date(2018, 1, 2), date(2018, 12, 31)).sessions[:count]
+    flat = pl.DataFrame(
+        {
+            "ticker": "AAA",
+            "session": sessions,
+            "close": rows["close"],
+            "volume": rows["volume"],
+            "split_ratio": 1.0,
+            "total_return": rows["close"].pct_change(),
+        }
+    )
+    return study.chart(flat, flat.head(count - 7).select("ticker", "session", label=pl.int_range(pl.len()) % 3 - 1))
+
+
+def curves(*models: str) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"model_year": year, "model": model, "epoch": e, "accuracy": 0.4 + e / 100, "rmse": 1.1 - e / 50}
+            for model in models
+            for year in range(2014, 2020)
+            for e in range(4)
+        ]
+    )
+
+
+TICKERS = breakdowns.by_ticker(SCORED, "knowing")
+SECTORS = pl.DataFrame({"ticker": TICKERS["ticker"], "sector": (["Energy", "Retail"] * 6)[: TICKERS.height]})
+COMPARED = pl.DataFrame(
+    {"inputs": ["a", "a", "a", "b", "b", "b"], "year": [2018, 2019, None] * 2}
+    | {"accuracy": [0.4] * 6, "log_loss": [1.05, 1.04, 1.045, 1.02, 1.03, 1.025]}
+)
+CUTOFFS = [date(2018, 3, 29), date(2018, 6, 29)]
+
 PICTURES = {
     "candlestick": lambda: plots.candlestick(with_bands_and_labels(bars(120)), "AAA"),
     "candlestick without bands or labels": lambda: plots.candlestick(bars(30), "AAA"),
@@ -79,18 +115,31 @@ PICTURES = {
         pl.DataFrame({"year": [2018, 2018, 2019], "label": [-1, 1, 0], "rows": [30, 20, 50]})
     ),
     "learning curve": lambda: plots.learning_curve(learning_curves(), "log-loss", "accuracy"),
-    "calibration": lambda: plots.calibration(metrics.calibration_table(PREDICTIONS, LABELS)),
-    "calibration without a full bin": lambda: plots.calibration(
-        metrics.calibration_table(PREDICTIONS, LABELS), smallest=10**9
-    ),
-    "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(metrics.scored_rows(PREDICTIONS, LABELS))),
+    "calibration": lambda: plots.calibration(metrics.calibration_table(SCORED)),
+    "calibration without a full bin": lambda: plots.calibration(metrics.calibration_table(SCORED), smallest=10**9),
+    "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(SCORED)),
     "lag sweep": lambda: plots.lag_sweep(
         pl.DataFrame({"lag": [1, 6, 7], "honest": [False, False, True], "accuracy": [0.74, 0.45, None]})
     ),
     "optimization history": lambda: plots.optimization_history(trials(), "9 trials"),
     "optimization history of one trial": lambda: plots.optimization_history(trials()[:1], "1 trial"),
     "importance": lambda: plots.hyperparameter_importance({"hidden": 0.7, "layers": 0.3}, "What it hangs on"),
-    "confusion": lambda: plots.confusion(metrics.confusion_table(PREDICTIONS, LABELS), "prior"),
+    "labels per pair of thresholds": lambda: plots.label_distribution(
+        pl.DataFrame({"thresholds": ["+2.5%", "+2.7%"], "label": [0, 0], "rows": [30, 30]}), by="thresholds"
+    ),
+    "tickers": lambda: plots.accuracy_by_ticker({"knowing": TICKERS, "prior": breakdowns.by_ticker(SCORED, "prior")}),
+    "one ticker": lambda: plots.accuracy_by_ticker({"knowing": TICKERS.head(1)}),
+    "sectors": lambda: plots.accuracy_by_sector(
+        TICKERS.join(SECTORS, on="ticker"), breakdowns.by_sector(SCORED, "knowing", SECTORS)
+    ),
+    "price and volume": lambda: plots.price_and_volume(chart(), CUTOFFS, "AAA"),
+    "Bollinger bands": lambda: plots.bollinger(chart(), "AAA"),
+    "RSI and momentum": lambda: plots.rsi_and_momentum(chart(), "AAA"),
+    "RSI of a history too short for it": lambda: plots.rsi_and_momentum(chart(40), "AAA"),
+    "epochs": lambda: plots.epochs(curves("rnn_classifier")),
+    "epochs of two networks": lambda: plots.epochs(curves("rnn_classifier", "deepar")),
+    "ablation": lambda: plots.ablation(COMPARED),
+    "confusion": lambda: plots.confusion(metrics.confusion_table(SCORED), "prior"),
 }
 
 
@@ -112,6 +161,20 @@ def test_the_same_picture_is_the_same_bytes():
 def test_labels_show_in_the_candlestick():
     rows = with_bands_and_labels(bars(60))
     assert plots.candlestick(rows, "AAA") != plots.candlestick(rows.with_columns(label=-pl.col("label")), "AAA")
+
+
+def test_labels_colour_the_momentum():
+    rows = chart()
+    other = rows.with_columns(label=-pl.col("label"))
+    assert plots.rsi_and_momentum(rows, "AAA") != plots.rsi_and_momentum(other, "AAA")
+
+
+def test_a_dozen_models_are_told_by_name_and_the_pictures_stay_small():
+    thirteen = pl.concat(
+        SCORED.filter(pl.col("model") == "knowing").with_columns(model=pl.lit(f"m{i}")) for i in range(13)
+    )
+    assert len(plots.rank_ic_through_time(metrics.daily_rank_ic(thirteen))) < 250_000
+    assert all(len(draw()) < 120_000 for draw in (PICTURES["tickers"], PICTURES["Bollinger bands"], PICTURES["epochs"]))
 
 
 def test_importing_the_plots_loads_no_matplotlib_and_drawing_no_pyplot():

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from stock_assets.evaluation import breakdowns, metrics
-from stock_assets.evaluation.report import ReportFacts, render_report
+from stock_assets.evaluation.report import FIGURES, ReportFacts, render_report
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
 SIMULATED = ReportFacts("simulated", 12, date(2017, 7, 3), date(2018, 12, 31))
@@ -16,7 +16,9 @@ NAMED = PREDICTIONS.with_columns(pl.col("model").replace({"knowing": "rnn", "pri
 SCORES = metrics.walk_forward_table(NAMED, LABELS)
 SCORED = metrics.scored_rows(NAMED, LABELS)
 VOLATILITY = SCORED.select("session").unique().with_columns(volatility=pl.col("session").dt.ordinal_day())
-PNG = b"\x89PNG\r\n\x1a\n not really"
+#: The signature and the size, 900 by 360, of a picture; nobody looks at the rest.
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x03\x84\x00\x00\x01\x68 not really"
+SECTORS = pl.DataFrame({"ticker": SCORED["ticker"].unique().sort(), "sector": ["Energy", "Retail"] * 6})
 TABLES = {
     "walk_forward": SCORES,
     "leakage": pl.DataFrame(
@@ -35,6 +37,12 @@ TABLES = {
     "spread": breakdowns.decile_spread(SCORED),
     "regimes": breakdowns.by_regime(SCORED, VOLATILITY),
     "tickers": breakdowns.by_ticker(SCORED, "rnn"),
+    "sectors": breakdowns.by_sector(SCORED, "rnn", SECTORS),
+    "classification": metrics.classification_report(metrics.confusion_table(SCORED), "rnn"),
+    "ablation": pl.DataFrame(
+        {"inputs": ["price and volume"] * 2, "year": [2019, None], "columns": [8, 8], "rows": [2345, 2345]}
+        | {"accuracy": [0.41, 0.41], "log_loss": [1.0456, 1.0456]}
+    ),
     "suspects": pl.DataFrame({"reason": ["frozen quote"], "rows": [4321]}),
 }
 
@@ -65,26 +73,91 @@ class Page(HTMLParser):
 
 
 def test_one_page_holds_every_section_and_needs_nothing_else():
-    html = render_report("How good?", TABLES, {"calibration": PNG, "confusion": PNG, "rank_ic": PNG}, REAL)
+    html = render_report("How good?", TABLES, dict.fromkeys(FIGURES, PNG), REAL)
     page = Page(html)
     for section in (
         "Walk-forward scores",
         "Calibration",
+        "Class by class",
         "Confusion",
         "Rank IC",
         "Decile spread",
         "Calm and stormy markets",
         "Ticker by ticker",
+        "Sector by sector",
         "Leakage audit",
         "Suspect rows",
+        "The study's own figures",
+        "Most of the skill is volatility".lower(),
+        "Differences below .005 in one year are noise",
     ):
         assert section in page.text
-    assert page.addresses == [f"data:image/png;base64,{b64encode(PNG).decode()}"] * 3
+    pictures = [address for address in page.addresses if not address.startswith("#")]
+    assert pictures == [f"data:image/png;base64,{b64encode(PNG).decode()}"] * len(FIGURES)
+    assert html.count('loading="lazy" decoding="async"') == html.count('width="900" height="360"') == len(FIGURES)
+    assert html.count("<figcaption>") == len(FIGURES)
     assert "script" not in page.tags
     assert "link" not in page.tags
     assert not re.search(r"https?://|url\(|@import", html)
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
     assert "@media (max-width" in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_every_entry_of_the_contents_leads_to_a_section_and_every_section_has_one():
+    for tables, figures in ((TABLES, dict.fromkeys(FIGURES, PNG)), ({"walk_forward": SCORES}, {"calibration": PNG})):
+        html = render_report("t", tables, figures, REAL)
+        entries = [address[1:] for address in Page(html).addresses if address.startswith("#")]
+        assert entries == re.findall(r'<h2 id="([a-z-]+)">', html)
+        assert entries
+
+
+def test_classes_tickers_and_sectors_of_the_best_model_are_told():
+    html = render_report("t", TABLES, {}, REAL)
+    text, report = Page(html).text, TABLES["classification"]
+    for column in ("precision", "recall", "f1"):
+        assert f"{report[column][0]:.4f}" in text
+    assert f"{report['support'][0]:,}" in text
+    assert re.search(r"Energy\s*[\d.]+ %", text)
+    assert "1.0456" in text
+    assert "rnn: half of its 12 tickers" in text
+    assert (
+        re.findall(r"<tr><td>(T\d+)", html.split("The worst")[1])[:2] == TABLES["tickers"]["ticker"].to_list()[:-3:-1]
+    )
+
+
+def test_where_no_sector_is_known_one_line_says_so():
+    text = Page(render_report("t", TABLES | {"sectors": TABLES["sectors"].clear()}, {}, REAL)).text
+    assert "The source snapshot states no sector of any ticker" in text
+    assert "Sector by sector" in text
+
+
+def test_thirteen_models_make_one_row_each_in_tables_that_scroll():
+    names = [f"model_{i}" for i in range(12)]
+    many = pl.concat([SCORES, *(SCORES.filter(pl.col("model") == "rnn").with_columns(model=pl.lit(n)) for n in names)])
+    one = TABLES["regimes"].filter(pl.col("model") == "rnn")
+    regimes = pl.concat([TABLES["regimes"], *(one.with_columns(model=pl.lit(n)) for n in names)])
+    html = render_report("t", TABLES | {"walk_forward": many, "regimes": regimes}, {}, REAL)
+    table = html.split('<h2 id="scores">')[1].split("<details>")[0]
+    assert table.count("<tr") == 1 + 14
+    assert html.split('<h2 id="regimes">')[1].split("</table>")[0].count("<tr") == 1 + 14
+    assert html.count("<table>") == html.count('<div class="scroll"><table>')
+    assert len(html) < 200_000
+
+
+def test_a_regime_is_read_against_its_own_naive_baseline():
+    html = render_report("t", TABLES, {}, REAL).split('<h2 id="regimes">')[1].split("</table>")[0]
+    rows = {(r["regime"], r["model"]): r for r in TABLES["regimes"].iter_rows(named=True)}
+    assert re.findall(r"<th[^>]*>([a-z]+)</th>", html) == ["model", "calm", "normal", "stormy"]
+    for model in ("rnn", "class_prior"):
+        cells = re.findall(r"<td>([\d.]+)<small>", html.split(f"<td>{model}</td>")[1].split("</tr>")[0])
+        assert cells == [f"{rows[regime, model]['log_loss']:.4f}" for regime in ("calm", "normal", "stormy")]
+    for regime in ("calm", "normal", "stormy"):
+        gain = rows[regime, "class_prior"]["log_loss"] - rows[regime, "rnn"]["log_loss"]
+        assert f"{gain:+.4f} gained, {100 * rows[regime, 'rnn']['accuracy']:.1f} %" in html
+    without = TABLES["regimes"].filter((pl.col("model") != "rnn") | (pl.col("regime") != "normal"))
+    html = render_report("t", TABLES | {"regimes": without}, {}, REAL).split('<h2 id="regimes">')[1]
+    assert re.findall(r"<td>([–\d.]+)<?", html.split("<td>rnn</td>")[1].split("</tr>")[0])[1] == "–"
 
 
 def test_scores_stand_beside_their_intervals_and_the_best_naive_baseline():

@@ -44,7 +44,16 @@ GRAPH = {
     "tuned_hyperparameters": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, None),
     "evaluation_report": (
         "evaluation",
-        {"predictions", "labels", "stationary_features", "daily_bars", "leakage_audit"},
+        {
+            "universe",
+            "daily_bars",
+            "stationary_features",
+            "labels",
+            "pca_components",
+            "trained_rnn",
+            "predictions",
+            "leakage_audit",
+        },
         None,
     ),
     "leakage_audit": (

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -100,6 +101,41 @@ def test_tuning_tells_what_it_tried_and_what_the_best_is_worth(graph: Graph, ins
     assert_frame_equal(graph.warehouse.read("tuned_hyperparameters"), rows)
     result = graph.materialize(["tuned_hyperparameters"], config={"networks": ["gpt"]}, fail=True)
     assert "expected one of deepar, rnn" in failure_of(result)
+
+
+def test_the_report_shows_its_figures_in_the_ui_and_in_one_small_page(graph: Graph, instance: dg.DagsterInstance):
+    from stock_assets.evaluation.report import FIGURES
+
+    event = instance.get_latest_materialization_event(dg.AssetKey("evaluation_report"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    for name in FIGURES:
+        assert str(metadata[name].value).startswith(f"![{name.replace('_', ' ')}](data:image/png;base64,"), name
+    assert {"classification_report", "sectors", "best_tickers", "worst_tickers"} <= set(metadata)
+    path = graph.settings.artifacts / "evaluation_report" / "report.html"
+    assert metadata["report"].value == str(path)
+    page = path.read_text()
+    assert page.count("<img") == len(FIGURES)
+    assert len(page) < 2_000_000
+    assert "http" not in page
+    for told in ("rnn_classifier", "SIM03", "Technology", "weighted mean", "price, volume and components"):
+        assert told in page
+
+
+def test_a_store_without_sectors_or_curves_has_a_report_that_says_so(graph: Graph):
+    members, models = graph.warehouse.read("universe"), graph.warehouse.read("trained_rnn")
+    try:
+        graph.warehouse.replace_table("universe", members.with_columns(sector=pl.lit(None, pl.String)))
+        graph.warehouse.replace_table("trained_rnn", models.with_columns(artifact=pl.lit("trained_rnn/2019/gone")))
+        result = graph.materialize(["evaluation_report"])
+    finally:
+        graph.warehouse.replace_table("universe", members)
+        graph.warehouse.replace_table("trained_rnn", models)
+    (made,) = result.asset_materializations_for_node("evaluation_report")
+    assert "epochs" not in made.metadata
+    assert made.metadata["sectors"].value == "the source states none"
+    assert "states no sector of any ticker" in Path(str(made.metadata["report"].value)).read_text()
 
 
 def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):

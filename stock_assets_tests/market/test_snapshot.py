@@ -255,6 +255,29 @@ def test_universe_spans_first_to_last_bar(tmp_path: Path) -> None:
     assert SnapshotSource(path, CALENDAR, tickers=("GONE",)).universe()["to_session"].to_list() == [SESSIONS[5]]
 
 
+@pytest.mark.parametrize("name", ["prices.parquet", "prices.csv"])
+def test_a_sector_that_rows_state_is_the_tickers(tmp_path: Path, name: str) -> None:
+    moved = pl.Series(["Technology"] * 6 + ["Communication"] * 2 + [" ", None])
+    frame = pl.concat(
+        [bars("AAPL", 5.0).with_columns(sector=moved), bars("MSFT", 5.0).with_columns(sector=pl.lit(None, pl.String))]
+    )
+    path = write(tmp_path / name, frame.rename({"sector": "GICS Sector"}))
+
+    assert SnapshotSource(path, CALENDAR).universe()["sector"].to_list() == ["Communication", None]
+    before = SnapshotSource(path, CALENDAR, end=SESSIONS[5]).universe()  # the move was not yet known
+    assert before["sector"].to_list() == ["Technology", None]
+    assert fetch(path).schema == RAW_SCHEMA
+
+
+def test_of_two_files_one_may_state_sectors(tmp_path: Path) -> None:
+    write(tmp_path / "aapl.csv", bars("AAPL", 5.0).with_columns(sector=pl.lit("Technology")))
+    write(tmp_path / "msft.csv", bars("MSFT", 5.0))
+    assert SnapshotSource(tmp_path, CALENDAR).universe().select("ticker", "sector").rows() == [
+        ("AAPL", "Technology"),
+        ("MSFT", None),
+    ]
+
+
 def test_rows_outside_calendar_and_end_do_not_exist(tmp_path: Path) -> None:
     path = write(tmp_path / "prices.parquet", pl.concat([bars("OLD", 5.0, SESSIONS[:2]), bars("AAPL", 5.0)]))
     calendar = trading_calendar("XNYS", SESSIONS[2], date(2020, 12, 31))

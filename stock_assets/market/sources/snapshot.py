@@ -37,9 +37,13 @@ _NAMES = {
     "volume": ("volume", "vol"),
     "dividend": ("dividend", "dividends"),
     "split_ratio": ("splitratio", "splits", "split", "stocksplits", "stocksplit"),
+    "sector": ("sector", "gicssector"),
 }
 _MEANING = {name: column for column, names in _NAMES.items() for name in names}
 _REQUIRED = ("session", "open", "high", "low", "close", "volume")
+
+#: What a file's bars are read into: a sector is no part of a bar, and few files have one.
+_BARS = pl.Schema({**BARS, "sector": pl.String})
 
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".txt")
 
@@ -52,7 +56,8 @@ class SnapshotSource:
 
     A file needs date, open, high, low, close and volume; with dividends and splits it must also have the
     adjusted close. Without an adjusted close, close is one (Stooq). Without a ticker column the name of
-    the file is the ticker; Stooq's `.US` is dropped. A folder is read with all folders inside it.
+    the file is the ticker; Stooq's `.US` is dropped. A column sector may say in each row what the ticker's
+    is. A folder is read with all folders inside it.
     """
 
     name: ClassVar[str] = "snapshot"
@@ -72,7 +77,8 @@ class SnapshotSource:
     def universe(self) -> pl.DataFrame:
         """Every ticker with the sessions of its first and last bar (`UNIVERSE_SCHEMA`), sorted by ticker.
 
-        `to_session` is null for a ticker with a bar in the snapshot's last session; `name` is the ticker.
+        `to_session` is null for a ticker with a bar in the snapshot's last session; `name` is the ticker;
+        `sector` the last one that its rows state, null where they state none.
 
         Raises SourceError when the snapshot is broken or lacks a configured ticker.
         """
@@ -86,7 +92,7 @@ class SnapshotSource:
             bars.group_by("ticker")
             .agg(
                 name=pl.col("ticker").first(),
-                sector=pl.lit(None, pl.String),
+                sector=pl.col("sector").drop_nulls().last(),
                 from_session=pl.col("session").min(),
                 to_session=to_session,
             )
@@ -173,7 +179,7 @@ def _load(path: Path, files: tuple[tuple[Path, int, int], ...], calendar: Tradin
 
 
 def _read(file: Path, root: Path) -> pl.DataFrame:
-    """One file as `BARS`, its values checked."""
+    """One file as `_BARS`, its values checked."""
     place = str(file if file == root else file.relative_to(root.parent))
     if file.stat().st_size == 0:
         raise EmptySourceError(f"{place} is empty, expected bars")
@@ -198,11 +204,12 @@ def _read(file: Path, root: Path) -> pl.DataFrame:
         ticker=pl.col("ticker").cast(pl.String).str.strip_chars().str.to_uppercase().str.strip_suffix(".US"),
         session=_session(table.schema["session"]),
         **{column: _number(column) for column in (*PRICES, "volume") if column in table.columns},
+        sector=_text("sector") if "sector" in table.columns else pl.lit(None, pl.String),
         **actions,
     )
     if "adj_close" not in bars.columns:
         bars = bars.with_columns(adj_close="close")
-    bars = bars.match_to_schema(BARS)
+    bars = bars.match_to_schema(_BARS)
     check_values(bars, said=table.to_dict())
     return bars
 
@@ -256,6 +263,12 @@ def _session(kind: pl.DataType) -> pl.Expr:
 
 def _number(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Float64, strict=False)
+
+
+def _text(column: str) -> pl.Expr:
+    """Null where the cell is empty."""
+    text = pl.col(column).cast(pl.String).str.strip_chars()
+    return pl.when(text != "").then(text)
 
 
 def _action(column: str) -> pl.Expr:
