@@ -14,6 +14,7 @@ import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError, StockAssetsError
 from stock_assets.model.baseline import Baseline, output_layer, require_classes, require_labels
+from stock_assets.model.classical import Mlp, Svm, Trees
 from stock_assets.model.config import CLASSES
 from stock_assets.model.probabilities import softmax
 from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
@@ -206,7 +207,9 @@ def baselines_from_artifact(tensors: Mapping[str, np.ndarray], description: Mapp
     return loaded
 
 
-_KINDS: dict[str, type[Baseline]] = {kind.name: kind for kind in (ClassPrior, TickerPrior, Persistence, Logistic)}
+_KINDS: dict[str, type[Baseline]] = {
+    kind.name: kind for kind in (ClassPrior, TickerPrior, Persistence, Logistic, Svm, Mlp, Trees)
+}
 
 
 def _known_class(rows: pl.DataFrame) -> np.ndarray:
