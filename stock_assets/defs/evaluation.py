@@ -14,6 +14,7 @@ from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.serving import usable_between
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
+from stock_assets.features.stationary import STATIONARY
 from stock_assets.model.splits import KEYS
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import load_artifact, write_file
@@ -22,8 +23,6 @@ from stock_assets.storage.warehouse import Warehouse
 if TYPE_CHECKING:
     from stock_assets.evaluation.leakage import Model
 
-#: The audit trains on every label again, honestly and cheating: two test years tell enough.
-AUDITED_YEARS = 2
 #: So many of the best models are drawn, beside the best naive baseline; the tables hold all.
 LEADING = 5
 #: Sessions of the charts of one ticker.
@@ -270,24 +269,30 @@ def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
 
 
 def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
-    """Honest and cheating scores on the last test years, and what the lag of a known label is worth."""
-    from stock_assets.evaluation.leakage import SCHEMA, Audit, lag_sweep
+    """Honest and cheating scores of the last test year, and what the lag of a known label is worth."""
+    from stock_assets.evaluation import leakage
+    from stock_assets.model.config import VolatilityConfig
 
     labels = warehouse.read("labels")
     usable, _ = usable_between(warehouse, settings.calendar.sessions[0])
-    served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"].dt.year()
-    years = served.unique().sort().to_list()[-AUDITED_YEARS:]
-    audit = Audit(
+    served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"]
+    year = int(served.dt.year().max())  # pyright: ignore[reportArgumentType]
+    audit = leakage.Audit(
         components=warehouse.read("pca_components").drop("pca_version"),
         labels=labels,
         usable=usable,
-        cutoffs={year: settings.calendar.before(date(year, 1, 1), 1)[0] for year in years},
+        cutoffs={year: settings.calendar.before(date(year, 1, 1), 1)[0]},
         horizon=settings.horizon,
-        every=settings.horizon,
     )
-    of_last_year = replace(audit, cutoffs={year: audit.cutoffs[year] for year in years[-1:]})
     models = audited_models(settings)
-    copied = lag_sweep(labels, years=years, horizon=settings.horizon).select(
+    first, last = date(year, 1, 1), date(year, 12, 31)
+    table = audit.table(models, warehouse.read("predictions", first, last), "logistic", peeking_components(warehouse))
+    suspects = warehouse.read("daily_bars", columns=["ticker", "session", "suspect"]).drop_nulls("suspect")
+    network = VolatilityConfig(hidden=32, epochs=2, segments_per_epoch=1024)
+    rnn = leakage.of_volatility(network, settings.seed, suspects, settings.horizon)
+    features = warehouse.read("stationary_features", columns=[*KEYS, *STATIONARY]).cast({pl.Float64: pl.Float32})
+    of_features = replace(audit, components=features)
+    copied = leakage.lag_sweep(labels, years=[year], horizon=settings.horizon).select(
         protocol=pl.when("honest").then(pl.lit("honest")).otherwise(pl.lit("cheating")),
         model=pl.lit("persistence"),
         lag=pl.col("lag").cast(pl.Int32),
@@ -298,22 +303,32 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     )
     return pl.concat(
         [
-            audit.table(models, warehouse.read("predictions"), "logistic", peeking_components(warehouse)),
+            table,
+            of_features.cheating({"rnn": rnn}, "the stationary features"),
             copied,
-            of_last_year.sweep("logistic", models["logistic"]),
+            audit.sweep("logistic", models["logistic"]),
         ],
         how="diagonal",
-    ).select(list(SCHEMA))
+    ).select(list(leakage.SCHEMA))
 
 
 def audited_models(settings: Settings) -> dict[str, "Model"]:
     """The models that are trained again with yesterday's label. Small networks do: such a label is quickly learned."""
-    from stock_assets.evaluation.leakage import of_deepar, of_rows
+    from stock_assets.evaluation.leakage import of_deepar, of_recurrent, of_rows
     from stock_assets.model.baselines import fit_logistic
-    from stock_assets.model.config import DeepArConfig
+    from stock_assets.model.classical import fit_mlp, fit_svm, fit_trees
+    from stock_assets.model.config import DeepArConfig, RnnConfig
 
+    classifier = RnnConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
     deepar = DeepArConfig(hidden=32, epochs=6, learning_rate=5e-3, batch=64, segments_per_epoch=1024)
-    return {"logistic": of_rows(fit_logistic), "deepar": of_deepar(deepar, settings.seed)}
+    return {
+        "logistic": of_rows(fit_logistic, every=settings.horizon),
+        "svm": of_rows(fit_svm),
+        "mlp": of_rows(fit_mlp),
+        "trees": of_rows(fit_trees),
+        "rnn_classifier": of_recurrent(classifier, settings.seed),
+        "deepar": of_deepar(deepar, settings.seed),
+    }
 
 
 def peeking_components(warehouse: Warehouse) -> pl.DataFrame:

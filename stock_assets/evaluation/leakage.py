@@ -16,7 +16,7 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.model.config import CLASSES, PROBABILITIES, DeepArConfig, RnnConfig
+from stock_assets.model.config import CLASSES, PROBABILITIES, DeepArConfig, RnnConfig, VolatilityConfig
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.splits import KEYS, label_of_rows_ago, training_rows
 
@@ -113,12 +113,15 @@ class Fitted(Protocol):
     def predict(self, features: pl.DataFrame, sessions: Sequence[date], /) -> pl.DataFrame: ...
 
 
-def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted]) -> Model:
-    """The model that `fit` makes of (features, labels, cutoff): one that looks at a session's own row alone."""
+def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], every: int = 1) -> Model:
+    """The model that `fit` makes of (features, labels, cutoff): one that looks at a session's own row alone.
+
+    It learns from every `every`-th session: neighbours share all but one of a horizon's days.
+    """
 
     def answer(lesson: Lesson) -> pl.DataFrame:
         inputs = lesson.inputs()
-        return fit(inputs, lesson.labels, lesson.cutoff).predict(inputs, lesson.sessions)
+        return fit(inputs, _every(lesson.labels, every), lesson.cutoff).predict(inputs, lesson.sessions)
 
     return answer
 
@@ -150,6 +153,19 @@ def of_deepar(config: DeepArConfig, seed: int) -> Model:
     return answer
 
 
+def of_volatility(config: VolatilityConfig, seed: int, suspects: pl.DataFrame, horizon: int) -> Model:
+    """The volatility network; its components are to be the stationary features."""
+
+    def answer(lesson: Lesson) -> pl.DataFrame:
+        from stock_assets.model.volatility import predict_volatility, train_volatility
+
+        inputs = lesson.inputs()
+        trained = train_volatility(inputs, lesson.labels, suspects, config, lesson.cutoff, seed, horizon)
+        return predict_volatility(trained, inputs, suspects, lesson.sessions)
+
+    return answer
+
+
 def persistence(lesson: Lesson) -> pl.DataFrame:
     """Copies the known label; no row where there is none."""
     if lesson.known is None:
@@ -175,8 +191,6 @@ class Audit:
     cutoffs: Mapping[int, date]
     """Of each test year the last session that its models may know."""
     horizon: int = 7
-    every: int = 1
-    """The models learn from every so many sessions: neighbours share all but one of a horizon's days."""
 
     def table(
         self, models: Mapping[str, Model], predictions: pl.DataFrame | None = None, cheap: str = "logistic",
@@ -206,8 +220,12 @@ class Audit:
             table.append(self._row("cheating", cheap, after, models[cheap], components=peeking))
         yesterday = f"copies yesterday's label: {self.horizon - 1} of its {self.horizon} days are in the future"
         table.append(self._row("cheating", "persistence", yesterday, persistence, 1))
-        note = "the components and the labels up to yesterday's, which are not known yet"
-        table += [self._row("cheating", name, note, model, 1) for name, model in models.items()]
+        return pl.concat([pl.DataFrame(table, schema=SCHEMA), self.cheating(models)])
+
+    def cheating(self, models: Mapping[str, Model], inputs: str = "the components") -> pl.DataFrame:
+        """SCHEMA, lag null: each of `models` trained with the labels up to yesterday's beside its `inputs`."""
+        note = f"{inputs} and the labels up to yesterday's, which are not known yet"
+        table = [self._row("cheating", name, note, model, 1) for name, model in models.items()]
         return pl.DataFrame(table, schema=SCHEMA)
 
     def sweep(self, name: str, model: Model, lags: Iterable[int] = range(1, 11)) -> pl.DataFrame:
@@ -228,7 +246,7 @@ class Audit:
         years = []
         for year, cutoff in self.cutoffs.items():
             test = self._test_rows(year)
-            learned = _every(training_rows(self.usable, cutoff), self.every)
+            learned = training_rows(self.usable, cutoff)
             lesson = Lesson(components, known, learned, cutoff, test["session"].unique().sort().to_list())
             years.append(_scores(model(lesson), test, name, year))
         row = {score: float(np.mean([of_year[score] for of_year in years])) for score in years[0]}

@@ -1,9 +1,9 @@
 """What every baseline shares: a cutoff, the kind of frame it reads, and the frame it answers in."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,9 @@ from stock_assets.model.splits import KEYS, require_after, require_known
 #: What a baseline reads beside ticker and session: nothing; the principal components (pc_1 … pc_k, f64); the
 #: stationary features (f32); or `known_label` of `baselines.known_labels`.
 Inputs = Literal["none", "components", "features", "known_labels"]
+
+#: What the description of its artifact calls it.
+KIND = "baseline"
 
 #: Rows answered at a time, so that the intermediate arrays of a long range stay small.
 _CHUNK_ROWS = 32_768
@@ -45,10 +48,17 @@ class Baseline:
         """float64 [N, 3] in the order of `rows`."""
         raise NotImplementedError
 
-    def to_artifact(self):
-        from stock_assets.model.baselines import baselines_to_artifact
-
-        return baselines_to_artifact([self])
+    def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(tensors, description) for `storage.artifacts.save_artifact`; `baselines.baseline_from_artifact` reads it."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "cutoff"}
+        tensors = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        return tensors, {
+            "kind": KIND,
+            "name": self.name,
+            "classes": list(CLASSES),
+            "cutoff": self.cutoff.isoformat(),
+            "values": {name: value for name, value in values.items() if name not in tensors},
+        }
 
 
 def require_labels(labels: pl.DataFrame, cutoff: date) -> None:

@@ -4,8 +4,8 @@ Each is a dataclass of plain values with a `cutoff`, answers in the frame of eve
 tensors and JSON.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError, StockAssetsError
-from stock_assets.model.baseline import Baseline, output_layer, require_classes, require_labels
+from stock_assets.model.baseline import KIND, Baseline, output_layer, require_classes, require_labels
 from stock_assets.model.classical import Mlp, Svm, Trees
 from stock_assets.model.config import CLASSES
 from stock_assets.model.probabilities import softmax
@@ -172,39 +172,18 @@ def fit_logistic(features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, reg
     return Logistic(cutoff, columns, mean, std, weights, bias)
 
 
-def baselines_to_artifact(baselines: Sequence[Baseline]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(tensors, description) of baselines with distinct names, for `storage.artifacts.save_artifact`."""
-    tensors: dict[str, np.ndarray] = {}
-    described = []
-    for baseline in baselines:
-        values = {field.name: getattr(baseline, field.name) for field in fields(baseline)}
-        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-        tensors |= {f"{baseline.name}/{name}": value for name, value in arrays.items()}
-        plain = {name: value for name, value in values.items() if name not in arrays}
-        described.append(plain | {"name": baseline.name, "cutoff": baseline.cutoff.isoformat()})
-    return tensors, {"kind": "baselines", "classes": list(CLASSES), "baselines": described}
-
-
-def baselines_from_artifact(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> list[Baseline]:
-    """The baselines that `baselines_to_artifact` described. Raises ArtifactError for anything missing or unknown."""
+def baseline_from_artifact(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> Baseline:
+    """The baseline that `Baseline.to_artifact` described. Raises ArtifactError for anything missing or unknown."""
     try:
-        if (description["kind"], tuple(description["classes"])) != ("baselines", CLASSES):
+        if (description["kind"], tuple(description["classes"])) != (KIND, CLASSES):
             raise ArtifactError(
-                f"artifact is a {description['kind']!r} with classes {description['classes']}; expected "
-                f"'baselines' with classes {list(CLASSES)}"
+                f"artifact is a {description['kind']!r} with classes {description['classes']}; expected {KIND!r} with "
+                f"classes {list(CLASSES)}"
             )
-        loaded = []
-        for plain in description["baselines"]:
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
-            }
-            name, cutoff = values.pop("name"), date.fromisoformat(values.pop("cutoff"))
-            prefix = f"{name}/"
-            arrays = {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
-            loaded.append(_KINDS[name](cutoff=cutoff, **values, **arrays))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"artifact of baselines is incomplete: {error!r}") from error
-    return loaded
+        plain = {name: tuple(v) if isinstance(v, list) else v for name, v in description["values"].items()}
+        return _KINDS[description["name"]](cutoff=date.fromisoformat(description["cutoff"]), **plain, **tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"artifact of a baseline is incomplete: {error!r}") from error
 
 
 _KINDS: dict[str, type[Baseline]] = {

@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import polars as pl
 
-from stock_assets.model import baselines
+from stock_assets.model import baselines, classical
+from stock_assets.model.baseline import Baseline
 from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
 from stock_assets.model.deepar import TrainedDeepAr, predict_deepar, train_deepar
 from stock_assets.model.descent import Checkpoint
@@ -77,12 +78,15 @@ class Recipe:
     """Rows of a ticker that a prediction looks at, that of the session included."""
 
 
-def _baseline(reads: Reads, fit: Callable[[Lesson], Any]) -> Recipe:
-    def load(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
-        (found,) = baselines.baselines_from_artifact(tensors, description)
-        return found
-
-    return Recipe(reads, fit, load, lambda model, inputs, sessions: model.predict(getattr(inputs, reads), sessions))
+def _baseline(kind: type[Baseline], fit: Callable[[Lesson], Baseline]) -> Recipe:
+    # one that looks at nothing but the keys is given the smallest frame that has them
+    reads: Reads = "known_labels" if kind.inputs == "none" else kind.inputs
+    return Recipe(
+        reads,
+        fit,
+        baselines.baseline_from_artifact,
+        lambda model, inputs, sessions: model.predict(getattr(inputs, reads), sessions),
+    )
 
 
 #: Those of `trained_rnn`.
@@ -139,17 +143,31 @@ NETWORKS = {
 
 #: Those of `trained_baselines`.
 BASELINES = {
+    "class_prior": _baseline(baselines.ClassPrior, lambda given: baselines.fit_class_prior(given.labels, given.cutoff)),
+    "ticker_prior": _baseline(
+        baselines.TickerPrior, lambda given: baselines.fit_ticker_prior(given.labels, given.cutoff)
+    ),
     "persistence": _baseline(
-        "known_labels",
+        baselines.Persistence,
         lambda given: baselines.fit_persistence(given.inputs.known_labels, given.labels, given.cutoff),
     ),
-    "class_prior": _baseline("known_labels", lambda given: baselines.fit_class_prior(given.labels, given.cutoff)),
-    "ticker_prior": _baseline("known_labels", lambda given: baselines.fit_ticker_prior(given.labels, given.cutoff)),
     "logistic": _baseline(
-        "components", lambda given: baselines.fit_logistic(given.inputs.components, given.labels, given.cutoff)
+        baselines.Logistic, lambda given: baselines.fit_logistic(given.inputs.components, given.labels, given.cutoff)
+    ),
+    "svm": _baseline(
+        classical.Svm,
+        lambda given: classical.fit_svm(given.inputs.features, given.labels, given.cutoff, given.seed),
+    ),
+    "mlp": _baseline(
+        classical.Mlp,
+        lambda given: classical.fit_mlp(given.inputs.features, given.labels, given.cutoff, given.seed),
+    ),
+    "trees": _baseline(
+        classical.Trees,
+        lambda given: classical.fit_trees(given.inputs.features, given.labels, given.cutoff, given.seed),
     ),
 }
 
 RECIPES = NETWORKS | BASELINES
-#: Rows of a ticker that the most forgetful of all models looks at: what a day's prediction needs at least.
+#: Rows of a ticker that the model with the longest memory looks at: what a day's prediction needs at least.
 CONTEXT = max(recipe.context for recipe in RECIPES.values())

@@ -14,8 +14,7 @@ from stock_assets.model.baselines import (
     NAIVE,
     Logistic,
     Persistence,
-    baselines_from_artifact,
-    baselines_to_artifact,
+    baseline_from_artifact,
     fit_class_prior,
     fit_logistic,
     fit_persistence,
@@ -243,32 +242,37 @@ def test_features_that_do_not_fit_are_named(baselines: list[Baseline]):
 
 
 def test_a_fresh_process_predicts_the_same_without_torch_or_scikit_learn(baselines: list[Baseline], tmp_path: Path):
-    save_artifact(tmp_path / "baselines", *baselines_to_artifact(baselines))
+    for model in baselines:
+        save_artifact(tmp_path / model.name, *model.to_artifact())
     LATER.write_parquet(tmp_path / "later.parquet")
     script = """
 import sys
 from pathlib import Path
 import polars as pl
-from stock_assets.model.baselines import baselines_from_artifact
+from stock_assets.model.baselines import baseline_from_artifact
 from stock_assets.storage.artifacts import load_artifact
 
 folder = Path(sys.argv[1])
-artifact = load_artifact(folder / "baselines")
-for model in baselines_from_artifact(artifact.tensors, artifact.description):
-    model.predict(pl.read_parquet(folder / "later.parquet")).write_parquet(folder / f"{model.name}.parquet")
+for name in sys.argv[2:]:
+    artifact = load_artifact(folder / name)
+    model = baseline_from_artifact(artifact.tensors, artifact.description)
+    assert model.name == name
+    model.predict(pl.read_parquet(folder / "later.parquet")).write_parquet(folder / f"{name}.parquet")
 assert not {"torch", "sklearn"} & sys.modules.keys()
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    names = [model.name for model in baselines]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path), *names], check=True)
     for model in baselines:
         assert pl.read_parquet(tmp_path / f"{model.name}.parquet").equals(model.predict(LATER))
 
 
 def test_an_artifact_that_does_not_fit_is_refused(baselines: list[Baseline], tmp_path: Path):
-    artifact = load_artifact(save_artifact(tmp_path / "b", *baselines_to_artifact(baselines)))
+    (logistic,) = (model for model in baselines if model.name == "logistic")
+    artifact = load_artifact(save_artifact(tmp_path / "b", *logistic.to_artifact()))
     tensors, description = artifact.tensors, artifact.description
     with pytest.raises(ArtifactError, match="incomplete: TypeError"):
-        baselines_from_artifact({name: t for name, t in tensors.items() if name != "logistic/bias"}, description)
+        baseline_from_artifact({name: t for name, t in tensors.items() if name != "bias"}, description)
     with pytest.raises(ArtifactError, match="incomplete: KeyError"):
-        baselines_from_artifact(tensors, {**description, "baselines": [{"name": "oracle", "cutoff": "2019-01-02"}]})
+        baseline_from_artifact(tensors, description | {"name": "oracle"})
     with pytest.raises(ArtifactError, match="is a 'rnn'"):
-        baselines_from_artifact(tensors, description | {"kind": "rnn"})
+        baseline_from_artifact(tensors, description | {"kind": "rnn"})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.model.baseline import Baseline
-from stock_assets.model.baselines import baselines_from_artifact, baselines_to_artifact, fit_class_prior, fit_logistic
+from stock_assets.model.baselines import baseline_from_artifact, fit_class_prior, fit_logistic
 from stock_assets.model.classical import EVERY, fit_mlp, fit_svm, fit_trees, thinned
 from stock_assets.model.splits import training_rows
 from stock_assets.storage.artifacts import load_artifact, save_artifact
@@ -243,20 +243,20 @@ def test_thinned_labels_of_a_ticker_are_a_step_apart_and_every_session_keeps_som
 def test_a_fresh_process_predicts_the_same(fitted: dict[str, Baseline], tmp_path: Path):
     """And without scikit-learn, but for the trees: lightgbm itself imports it where it is installed."""
     for name, model in fitted.items():
-        save_artifact(tmp_path / name, *baselines_to_artifact([model]))
+        save_artifact(tmp_path / name, *model.to_artifact())
     LATER.write_parquet(tmp_path / "later.parquet")
     script = """
 import sys
 from pathlib import Path
 import polars as pl
-from stock_assets.model.baselines import baselines_from_artifact
+from stock_assets.model.baselines import baseline_from_artifact
 from stock_assets.storage.artifacts import load_artifact
 
 folder = Path(sys.argv[1])
 for name in ("svm", "mlp", "trees"):
     assert not {"torch", "sklearn", "lightgbm"} & sys.modules.keys()
     artifact = load_artifact(folder / name)
-    (model,) = baselines_from_artifact(artifact.tensors, artifact.description)
+    model = baseline_from_artifact(artifact.tensors, artifact.description)
     model.predict(pl.read_parquet(folder / "later.parquet")).write_parquet(folder / f"{model.name}.parquet")
 assert "torch" not in sys.modules
 """
@@ -266,12 +266,13 @@ assert "torch" not in sys.modules
 
 
 def test_an_artifact_that_does_not_fit_is_refused(fitted: dict[str, Baseline], tmp_path: Path):
-    artifact = load_artifact(save_artifact(tmp_path / "b", *baselines_to_artifact([*fitted.values()])))
-    loaded = baselines_from_artifact(artifact.tensors, artifact.description)
-    assert [same(one, other) for one, other in zip(loaded, fitted.values(), strict=True)] == [True] * 3
-    less = {name: tensor for name, tensor in artifact.tensors.items() if name != "svm/phases"}
+    for name, model in fitted.items():
+        artifact = load_artifact(save_artifact(tmp_path / name, *model.to_artifact()))
+        assert same(baseline_from_artifact(artifact.tensors, artifact.description), model)
+    tensors, description = fitted["svm"].to_artifact()
+    less = {name: tensor for name, tensor in tensors.items() if name != "phases"}
     with pytest.raises(ArtifactError, match="incomplete: TypeError"):
-        baselines_from_artifact(less, artifact.description)
+        baseline_from_artifact(less, description)
     with pytest.raises(ArtifactError, match="the saved trees are no LightGBM model"):
         replace(fitted["trees"], text="tree\nversion=v4\n").predict(LATER)  # pyright: ignore[reportCallIssue]
 
