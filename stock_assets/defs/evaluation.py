@@ -176,7 +176,6 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
         usable=usable,
         cutoffs={year: settings.calendar.before(date(year, 1, 1), 1)[0] for year in years},
         horizon=settings.horizon,
-        every=settings.horizon,
     )
     of_last_year = replace(audit, cutoffs={year: audit.cutoffs[year] for year in years[-1:]})
     models = audited_models(settings)
@@ -205,8 +204,8 @@ def audited_models(settings: Settings) -> dict[str, "Model"]:
     from stock_assets.model.baselines import fit_logistic
     from stock_assets.model.config import DeepArConfig
 
-    deepar = DeepArConfig(hidden=32, epochs=6, learning_rate=5e-3, batch=64, segments_per_epoch=1024)
-    return {"logistic": of_rows(fit_logistic), "deepar": of_deepar(deepar, settings.seed)}
+    deepar = DeepArConfig(hidden=48, epochs=10, learning_rate=1e-2, batch=32, segments_per_epoch=1536)
+    return {"logistic": of_rows(fit_logistic, every=settings.horizon), "deepar": of_deepar(deepar, settings.seed)}
 
 
 def peeking_components(warehouse: Warehouse) -> pl.DataFrame:

@@ -113,12 +113,16 @@ class Fitted(Protocol):
     def predict(self, features: pl.DataFrame, sessions: Sequence[date], /) -> pl.DataFrame: ...
 
 
-def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted]) -> Model:
-    """The model that `fit` makes of (features, labels, cutoff): one that looks at a session's own row alone."""
+def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], every: int = 1) -> Model:
+    """The model that `fit` makes of (features, labels, cutoff): one that looks at a session's own row alone.
+
+    It learns from every so many sessions: neighbours share all but one of their labels' days.
+    """
 
     def answer(lesson: Lesson) -> pl.DataFrame:
         inputs = lesson.inputs()
-        return fit(inputs, lesson.labels, lesson.cutoff).predict(inputs, lesson.sessions)
+        learned = _every(lesson.labels, every)
+        return fit(inputs, learned, lesson.cutoff).predict(inputs, lesson.sessions)
 
     return answer
 
@@ -175,8 +179,6 @@ class Audit:
     cutoffs: Mapping[int, date]
     """Of each test year the last session that its models may know."""
     horizon: int = 7
-    every: int = 1
-    """The models learn from every so many sessions: neighbours share all but one of a horizon's days."""
 
     def table(
         self, models: Mapping[str, Model], predictions: pl.DataFrame | None = None, cheap: str = "logistic",
@@ -228,7 +230,7 @@ class Audit:
         years = []
         for year, cutoff in self.cutoffs.items():
             test = self._test_rows(year)
-            learned = _every(training_rows(self.usable, cutoff), self.every)
+            learned = training_rows(self.usable, cutoff)
             lesson = Lesson(components, known, learned, cutoff, test["session"].unique().sort().to_list())
             years.append(_scores(model(lesson), test, name, year))
         row = {score: float(np.mean([of_year[score] for of_year in years])) for score in years[0]}

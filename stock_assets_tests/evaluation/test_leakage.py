@@ -144,7 +144,7 @@ def test_yesterdays_label_makes_every_model_look_brilliant(market: tuple[pl.Data
 
 def test_the_sweep_of_a_model_falls_off_the_same_cliff(market: tuple[pl.DataFrame, pl.DataFrame]):
     features, labels = market
-    sweep = Audit(features, labels, labels, CUTOFFS, every=3).sweep("logistic", LOGISTIC)
+    sweep = Audit(features, labels, labels, CUTOFFS).sweep("logistic", of_rows(fit_logistic, every=3))
     assert sweep.schema == SCHEMA
     assert sweep["lag"].to_list() == list(range(1, 11))
     assert sweep["protocol"].to_list() == ["cheating"] * 6 + ["honest"] * 4
@@ -180,11 +180,18 @@ def test_a_model_learns_from_what_it_is_given_and_from_no_test_year(market: tupl
         lessons.append(lesson)
         return LOGISTIC(lesson)
 
-    Audit(features, labels, labels, {2018: CUTOFFS[2018]}, every=5).table({"listening": listening})
+    Audit(features, labels, labels, {2018: CUTOFFS[2018]}).table({"listening": listening})
     (lesson,) = lessons
-    assert lesson.labels["horizon_end"].max() <= CUTOFFS[2018]  # pyright: ignore[reportOperatorIssue]
-    learned = training_rows(labels, CUTOFFS[2018])["session"].unique().sort()
-    assert lesson.labels["session"].unique().sort().to_list() == learned.to_list()[::5]
+    learned = training_rows(labels, CUTOFFS[2018])
+    assert lesson.labels.equals(learned)
+    given: list[pl.DataFrame] = []
+
+    def fit(features: pl.DataFrame, labels: pl.DataFrame, cutoff: date):
+        given.append(labels)
+        return fit_logistic(features, labels, cutoff)
+
+    of_rows(fit, every=5)(lesson)
+    assert given[0]["session"].unique().sort().to_list() == learned["session"].unique().sort().to_list()[::5]
     assert {day.year for day in lesson.sessions} == {2018}
     inputs = lesson.inputs()
     assert inputs.select(features.columns).equals(features)
@@ -292,8 +299,8 @@ def test_with_yesterdays_label_a_model_beats_the_study_and_without_it_none_comes
     )
     features = features.with_columns(pl.selectors.float().fill_null(0.0).fill_nan(0.0))
     cutoff = date(2018, 12, 31)
-    audit = Audit(features, labels, labels, {2019: cutoff}, every=3)
-    cheating, honest = audit.sweep("perceptron", of_rows(Perceptron), [1, HORIZON]).to_dicts()
+    audit = Audit(features, labels, labels, {2019: cutoff})
+    cheating, honest = audit.sweep("perceptron", of_rows(Perceptron, every=3), [1, HORIZON]).to_dicts()
     assert cheating["accuracy"] > 0.7476
     assert cheating["ordinal_rmse"] < 0.5435
     assert honest["protocol"] == "honest"
