@@ -11,9 +11,10 @@ may know and how it is judged: see `gluonts_worker`, which it runs as. GluonTS h
 A target is a (ticker, session) whose label enters the loss. GluonTS trains on random windows, in which it takes the
 loss at every step, so its targets are counted in three ways:
 
-- distinct: different targets of an epoch (50 steps of GluonTS), over its seconds. This is the issue's figure;
-- with repeats: each time one enters the loss, as often as windows overlap there;
-- ever: different targets of the whole training, over its seconds.
+- distinct: different targets of an epoch (50 steps of GluonTS), over its seconds. On a panel of less than a million
+  rows windows overlap so often that this flatters us;
+- with repeats: each time one enters the loss, as often as windows overlap there. This is what the machine does;
+- ever: different targets of the whole training, over its seconds. It falls the longer one trains.
 
 Clocks stand still while an epoch is judged. CPU seconds are those of all cores. The level to reach is the best that
 GluonTS did within the budget, once as its own distribution has it and once with two cuts fitted to training rows, which
@@ -155,9 +156,14 @@ def run_gluonts(
     return GluonTS.of(json.loads((folder / "answer.json").read_text()))
 
 
-def reached(epochs: Sequence[Epoch], level: float) -> float:
-    """Seconds until the log-loss was `level` or below; infinite where it never was."""
-    return next((e.clock for e in epochs if e.log_loss is not None and e.log_loss <= level), np.inf)
+def reached(one: Learned, level: float) -> float:
+    """Seconds of training until the log-loss was `level` or below; infinite where it never was.
+
+    Where the epochs have no log-loss it is the whole training that reached it, with its judging.
+    """
+    if all(epoch.log_loss is None for epoch in one.epochs):
+        return one.seconds if one.log_loss <= level else np.inf
+    return next((e.clock for e in one.epochs if e.log_loss is not None and e.log_loss <= level), np.inf)
 
 
 class Speeds(NamedTuple):
@@ -184,7 +190,7 @@ def report(theirs: GluonTS, ours: Sequence[Learned]) -> str:
     """The tables, the curves and the targets, as Markdown."""
     slow = theirs.learned
     levels = {
-        "its best log-loss": (slow.log_loss, reached(slow.epochs, slow.log_loss)),
+        "its best log-loss": (slow.log_loss, reached(slow, slow.log_loss)),
         "that with fitted cuts": (min(theirs.calibrated), slow.epochs[int(np.argmin(theirs.calibrated))].clock),
     }
     named = ", ".join(f"{name} {number}" for name, number in theirs.versions.items())
@@ -198,7 +204,7 @@ def report(theirs: GluonTS, ours: Sequence[Learned]) -> str:
         [
             one.network,
             f"{one.log_loss:.4f}",
-            *(shown(seconds if one is slow else reached(one.epochs, level)) for level, seconds in levels.values()),
+            *(shown(seconds if one is slow else reached(one, level)) for level, seconds in levels.values()),
             round(one.memory / 2**20),
             round((one.memory - one.memory_before) / 2**20),
         ]
@@ -223,14 +229,17 @@ def shown(seconds: float) -> str:
 
 def goals(slow: Learned, one: Learned, levels: dict[str, tuple[float, float]]) -> list[Target]:
     """The issue's, of one of our networks. A level that was never reached is 0 times faster."""
-    name, times = one.network, Speeds.of(one).distinct / Speeds.of(slow).distinct
-    found = [Target(f"{name}: times the distinct targets per second", times, 50, at_least=True)]
-    if any(epoch.log_loss for epoch in one.epochs):
-        found += [
-            Target(f"{name}: times faster to {what}", seconds / reached(one.epochs, level), 10, at_least=True)
+    name, fast, theirs = one.network, Speeds.of(one), Speeds.of(slow)
+    return [
+        Target(f"{name}: times the distinct targets per second", fast.distinct / theirs.distinct, 50, at_least=True),
+        Target(f"{name}: the same of the whole training (ever)", fast.ever / theirs.ever, 50, at_least=True),
+        Target(f"{name}: the same with repeats", fast.repeats / theirs.repeats, 50, at_least=True),
+        *(
+            Target(f"{name}: times faster to {what}", seconds / reached(one, level), 10, at_least=True)
             for what, (level, seconds) in levels.items()
-        ]
-    return [*found, Target(f"{name}: peak memory over GluonTS's", one.memory / slow.memory, 1)]
+        ),
+        Target(f"{name}: peak memory over GluonTS's", one.memory / slow.memory, 1),
+    ]
 
 
 def main() -> None:

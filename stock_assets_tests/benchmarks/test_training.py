@@ -110,7 +110,10 @@ def test_the_report_says_never_and_missed():
     assert "| deepar: times faster to its best log-loss | 150.0 | at least 10 | met |" in text
     assert "| deepar: times faster to that with fitted cuts | 0.0 | at least 10 | missed |" in text
     assert "| deepar: times the distinct targets per second | 100.0 | at least 50 | met |" in text
-    assert reached(slow.learned.epochs, 1.2) == 20.0
+    assert reached(slow.learned, 1.2) == 20.0
+    blind = learned("rnn", [1.0], 3.0)
+    blind = blind._replace(epochs=[epoch._replace(log_loss=None) for epoch in blind.epochs])
+    assert [reached(blind, level) for level in (1.01, 0.99)] == [3.0, np.inf]
 
 
 def test_a_budget_without_an_epoch_is_an_error():
