@@ -17,6 +17,9 @@ TITLES = {
     "event_log": "The event log",
     "new_session": "One new session",
     "backfill": "Ten years",
+    "one_day": "A day's predictions",
+    "training": "Training speed against GluonTS's DeepAR",
+    "training_scale": "How training grows",
     "walk_forward": "How good the models honestly are",
 }
 

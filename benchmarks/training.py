@@ -1,0 +1,282 @@
+"""Training speed: targets per second, time to an equal log-loss and peak memory, against GluonTS's DeepAR.
+
+    python -m benchmarks.training [--budget-seconds 600] [--gluonts-python PATH] [--cutoff 2018-12-31]
+
+GluonTS wants pandas < 3 and lives in an environment of its own. PATH is the interpreter of one that has it; without
+it, one is made of benchmarks/gluonts-requirements.txt, once, in the user's cache folder (XDG_CACHE_HOME or ~/.cache).
+GluonTS trains at the study's configuration for the budget, our networks as they train for a model year, each in a
+process of its own and one after the other, on the same tickers, sessions, labels, components and cutoff. What GluonTS
+may know and how it is judged: see `gluonts_worker`, which it runs as. GluonTS has all cores, our networks one thread.
+
+A target is a (ticker, session) whose label enters the loss. GluonTS trains on random windows, in which it takes the
+loss at every step, so its targets are counted in three ways:
+
+- distinct: different targets of an epoch (50 steps of GluonTS), over its seconds. On a panel of less than a million
+  rows windows overlap so often that this flatters us;
+- with repeats: each time one enters the loss, as often as windows overlap there. This is what the machine does;
+- ever: different targets of the whole training, over its seconds. It falls the longer one trains.
+
+Clocks stand still while an epoch is judged. CPU seconds are those of all cores. The level to reach is the best that
+GluonTS did within the budget, once as its own distribution has it and once with two cuts fitted to training rows, which
+is the harder level. All are judged on the same validation targets.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import venv
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from benchmarks.common import Target, fill, preamble, set_workload, table, targets, use
+from benchmarks.common import workload_parser as parser_of
+from benchmarks.learning import (
+    NETWORKS,
+    Epoch,
+    Learned,
+    Material,
+    in_own_process,
+    known_labels,
+    learn,
+    sampled_validation,
+)
+from stock_assets.model.config import CLASSES, DeepArConfig
+from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
+from stock_assets.model.splits import KEYS
+from stock_assets.settings import PROJECT_DIR
+from stock_assets.storage.warehouse import Warehouse
+
+REQUIREMENTS = Path(__file__).parent / "gluonts-requirements.txt"
+SAMPLE = 20_000  # validation targets that judge every epoch
+
+
+class GluonTS(NamedTuple):
+    """What the worker answered."""
+
+    learned: Learned  # judged by the distribution as it is
+    calibrated: list[float]  # log-loss by epoch with fitted cuts
+    threads: int
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> "GluonTS":
+        """From the worker's JSON. Raises RuntimeError where no epoch was over."""
+        epochs = [Epoch(*(epoch[name] for name in Epoch._fields)) for epoch in answer["epochs"]]
+        if len(epochs) < 2:
+            raise RuntimeError("GluonTS finished no epoch within the budget")
+        best = min(epoch.log_loss or np.inf for epoch in epochs)
+        measured = {name: answer[name] for name in ("seconds", "ever", "memory_before", "memory")}
+        learned = Learned(network="GluonTS", epochs=epochs, log_loss=best, **measured)
+        calibrated = [epoch["calibrated_log_loss"] for epoch in answer["epochs"]]
+        return cls(learned, calibrated, answer["threads"], answer["versions"])
+
+
+def gluonts_python(given: Path | None) -> Path:
+    """An interpreter that has GluonTS: the given one, or that of an environment in the cache, made where it is not.
+
+    Raises SystemExit where it has no GluonTS, or the environment cannot be made.
+    """
+    if given is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
+        folder = cache / "stock_assets" / f"gluonts-{digest}"
+        given = folder / "bin" / "python"
+        if not (folder / "made").exists():
+            venv.create(folder, clear=True, with_pip=True)
+            install = [given, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
+            if subprocess.run(install, check=False).returncode:
+                raise SystemExit(f"GluonTS could not be installed from {REQUIREMENTS.name} into {folder}")
+            (folder / "made").touch()
+    if not given.exists():
+        raise SystemExit(f"--gluonts-python {given}: no such file; expected the Python of an environment with GluonTS")
+    asked = subprocess.run([given, "-c", "import gluonts.torch"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        reason = asked.stderr.strip().splitlines()[-1]
+        raise SystemExit(f"--gluonts-python {given}: {reason}; expected what {REQUIREMENTS.name} lists")
+    return given
+
+
+def panel_of(
+    components: pl.DataFrame, labels: pl.DataFrame, train: pl.DataFrame, judged: pl.DataFrame, clip: float, seed: int
+) -> dict[str, np.ndarray]:
+    """The arrays that `gluonts_worker` reads: rows of all tickers, one ticker after the other.
+
+    starts, ends, train_lengths int64 [T]: first row, one past the last, and rows up to the last training label, of
+    each ticker; sessions datetime64[D] [N]; values float32 [N, F], standardised as our networks have them; labels
+    float32 [N], -1, 0, 1 or NaN; judged int64 [V], the validation rows, and truth int64 [V], their classes from 0;
+    calibrating and calibrating_truth: as many training rows at most.
+    """
+    rows = components.sort(KEYS)
+    columns = feature_columns(rows)
+    mean, std = fit_scaler(rows.join(train.select(KEYS), on=KEYS, how="semi"), columns)
+    label = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")["label"]
+    classes = label.cast(pl.Int64).fill_null(0).to_numpy() - CLASSES[0]
+    numbered = rows.select(KEYS).with_row_index("row")
+
+    def row_numbers(keys: pl.DataFrame) -> np.ndarray:
+        return numbered.join(keys.select(KEYS), on=KEYS, how="semi")["row"].sort().cast(pl.Int64).to_numpy()
+
+    counts = rows.group_by("ticker", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
+    starts = np.cumsum(counts) - counts
+    trains, judges = row_numbers(train), row_numbers(judged)
+    after = np.zeros(rows.height, np.int64)
+    after[trains] = trains + 1
+    calibrates = np.sort(np.random.default_rng(seed).choice(trains, min(len(judges), len(trains)), replace=False))
+    return {
+        "starts": starts,
+        "ends": starts + counts,
+        "sessions": rows["session"].to_numpy().astype("datetime64[D]"),
+        "values": standardised(rows, columns, mean, std, clip, np.float32),
+        "labels": label.cast(pl.Float32).fill_null(np.nan).to_numpy(),
+        "train_lengths": np.maximum(np.maximum.reduceat(after, starts) - starts, 0),
+        "judged": judges,
+        "truth": classes[judges],
+        "calibrating": calibrates,
+        "calibrating_truth": classes[calibrates],
+    }
+
+
+def run_gluonts(
+    python: Path, folder: Path, panel: dict[str, np.ndarray], budget: float, seed: int, batches: int = 50
+) -> GluonTS:
+    """GluonTS on `panel`, in a process of its own. Raises RuntimeError where it fails."""
+    np.savez(folder / "panel.npz", **panel)  # pyright: ignore[reportArgumentType]
+    command = [python, "-m", "benchmarks.gluonts_worker", folder / "panel.npz", folder / "answer.json"]
+    options = ["--budget-seconds", str(budget), "--seed", str(seed), "--batches", str(batches)]
+    done = subprocess.run([*command, *options], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"GluonTS ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return GluonTS.of(json.loads((folder / "answer.json").read_text()))
+
+
+def reached(one: Learned, level: float) -> float:
+    """Seconds of training until the log-loss was `level` or below; infinite where it never was.
+
+    Where the epochs have no log-loss it is the whole training that reached it, with its judging.
+    """
+    if all(epoch.log_loss is None for epoch in one.epochs):
+        return one.seconds if one.log_loss <= level else np.inf
+    return next((e.clock for e in one.epochs if e.log_loss is not None and e.log_loss <= level), np.inf)
+
+
+class Speeds(NamedTuple):
+    """Targets per second."""
+
+    distinct: float
+    repeats: float
+    ever: float
+    distinct_of_cpu: float
+
+    @classmethod
+    def of(cls, one: Learned) -> "Speeds":
+        """Medians of the epochs; `ever` over all of their seconds."""
+        epochs = one.epochs[1:]
+        return cls(
+            float(np.median([e.distinct / e.seconds for e in epochs])),
+            float(np.median([e.targets / e.seconds for e in epochs])),
+            one.ever / sum(e.seconds for e in epochs),
+            float(np.median([e.distinct / e.cpu for e in epochs])),
+        )
+
+
+def report(theirs: GluonTS, ours: Sequence[Learned]) -> str:
+    """The tables, the curves and the targets, as Markdown."""
+    slow = theirs.learned
+    # the fitted cuts alone make a fair forecast of the untrained network: its input is scaled by how often labels move
+    trained = 1 + int(np.argmin(theirs.calibrated[1:]))
+    levels = {
+        "its best log-loss": (slow.log_loss, reached(slow, slow.log_loss)),
+        "that with fitted cuts": (theirs.calibrated[trained], slow.epochs[trained].clock),
+    }
+    named = ", ".join(f"{name} {number}" for name, number in theirs.versions.items())
+    text = f"{named}; GluonTS on {theirs.threads} threads, our networks on one.\n\n"
+    rows = [
+        [one.network, len(one.epochs) - 1, one.epochs[-1].clock, *map(round, Speeds.of(one))] for one in (slow, *ours)
+    ]
+    header = ("", "epochs", "seconds", "distinct targets/s", "with repeats", "ever", "distinct, per CPU second")
+    text += table(header, rows) + "\n"
+    rows = [
+        [
+            one.network,
+            f"{one.log_loss:.4f}",
+            *(shown(seconds if one is slow else reached(one, level)) for level, seconds in levels.values()),
+            round(one.memory / 2**20),
+            round((one.memory - one.memory_before) / 2**20),
+        ]
+        for one in (slow, *ours)
+    ]
+    header = ("", "best log-loss", *(f"seconds to {level:.4f}, {what}" for what, (level, _) in levels.items()))
+    text += table((*header, "peak memory, MiB", "of it above libraries and input"), rows) + "\n"
+    text += "Log-loss of the validation targets after so many seconds of training:\n\n"
+    curves = {one.network: [(e.clock, e.log_loss) for e in one.epochs if e.log_loss] for one in (slow, *ours)}
+    curves["GluonTS, fitted cuts"] = [(e.clock, loss) for e, loss in zip(slow.epochs, theirs.calibrated, strict=True)]
+    text += "".join(
+        f"- {name}: {', '.join(f'{loss:.4f} ({clock:.0f} s)' for clock, loss in curve)}\n"
+        for name, curve in curves.items()
+        if curve
+    )
+    return text + "\n" + targets(*(goal for one in ours for goal in goals(slow, one, levels)))
+
+
+def shown(seconds: float) -> str:
+    return f"{seconds:.1f}" if np.isfinite(seconds) else "never"
+
+
+def goals(slow: Learned, one: Learned, levels: dict[str, tuple[float, float]]) -> list[Target]:
+    """The issue's, of one of our networks. A level that was never reached is 0 times faster."""
+    name, fast, theirs = one.network, Speeds.of(one), Speeds.of(slow)
+    return [
+        Target(f"{name}: times the distinct targets per second", fast.distinct / theirs.distinct, 50, at_least=True),
+        Target(f"{name}: the same of the whole training (ever)", fast.ever / theirs.ever, 50, at_least=True),
+        Target(f"{name}: the same with repeats", fast.repeats / theirs.repeats, 50, at_least=True),
+        *(
+            Target(f"{name}: times faster to {what}", seconds / reached(one, level), 10, at_least=True)
+            for what, (level, seconds) in levels.items()
+        ),
+        Target(f"{name}: peak memory over GluonTS's", one.memory / slow.memory, 1),
+    ]
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--budget-seconds", type=float, default=600.0, help="of training for GluonTS (default: 600)")
+    parser.add_argument("--gluonts-python", type=Path, metavar="PATH", help="default: an environment in the cache")
+    parser.add_argument("--cutoff", type=date.fromisoformat, help="default: the last session before the last year")
+    options = parser.parse_args()
+    python = gluonts_python(options.gluonts_python)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        set_workload(options, folder)
+        config = use(folder / "store")
+        fill(config, config.calendar.sessions)
+        cutoff = options.cutoff or config.calendar.before(date(options.end.year, 1, 1), 1)[0]
+        material = Material.of(Warehouse(config.database), cutoff)
+        compare(python, material, folder, cutoff, options.budget_seconds, config.seed)
+
+
+def compare(python: Path, material: Material, folder: Path, cutoff: date, budget: float, seed: int) -> None:
+    study = DeepArConfig()
+    train, judged = sampled_validation(material.labels, cutoff, study.validation_sessions, SAMPLE, seed)
+    print(
+        f"Cutoff {cutoff}: {train.height:,} training labels, {judged.height:,} of the last {study.validation_sessions} "
+        f"sessions judge. Budget of GluonTS: {budget:g} s.\n",
+        flush=True,
+    )
+    known_labels(material).write_parquet(folder / "known.parquet")
+    # of the validation labels ours see the judged ones alone, so that their curves are on these
+    material._replace(labels=pl.concat([train, judged])).write(folder)
+    ours = [in_own_process(learn, network, folder, cutoff, seed) for network in NETWORKS]
+    panel = panel_of(material.components, material.labels, train, judged, study.input_clip, seed)
+    print(report(run_gluonts(python, folder, panel, budget, seed), ours), flush=True)
+
+
+if __name__ == "__main__":
+    preamble()
+    main()
