@@ -118,11 +118,11 @@ class Watch:
     def descend(self, descend: Callable[..., Any]) -> Callable[..., Any]:
         """`model.descent.descend`, watched."""
 
-        def watched(network: Any, panel: Any, config: Any, rng: Any, loss_of: Any, judge: Any, on_epoch: Any) -> Any:
+        def watched(network: Any, panel: Any, config: Any, seed: int, loss_of: Any, judge: Any, *rest: Any) -> Any:
             self._seen, self._before = np.zeros((2, len(panel.labels)), bool)
 
             def counted(segments: Any) -> Any:
-                rows = segments.numpy()
+                rows = segments.cpu().numpy()
                 rows = rows[panel.labels[rows] != IGNORE]
                 self._seen[rows] = True
                 self._targets += len(rows)
@@ -144,7 +144,7 @@ class Watch:
 
             from stock_assets.model.training import EpochReport
 
-            return descend(network, panel, config, rng, counted, judged, on_epoch)
+            return descend(network, panel, config, seed, counted, judged, *rest)
 
         return watched
 
