@@ -49,7 +49,7 @@ def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, days: np.ndarray, til
 
 
 def _side(buy: np.ndarray, days: np.ndarray) -> float:
-    """Log odds of `buy`, bool [N], shrunk towards 0 as far as they may be chance (James & Stein 1961, one mean).
+    """Log odds of `buy`, bool [N], shrunk towards 0 by the share of their square that may be chance.
 
     A few years have few independent weeks, and one rising market must not make every label a buy.
     """
