@@ -18,8 +18,8 @@ BLOCK = 7
 class BarrierMap:
     """logit P(move) as a piecewise linear function of a forecast sigma, that never falls; and the odds of the sides.
 
-    Which barrier is touched, and whether one is, are different questions: ln(P(buy) / P(sell)) is the same for all
-    but for `tilt` per unit of the direction score, so that the score never ranks tickers by their volatility.
+    Which barrier is touched, and whether one is, are different questions: ln(P(buy) / P(sell)) is one number for all
+    rows, plus `tilt` per unit of the direction score. Were it a function of sigma, volatility would rank the tickers.
     """
 
     knots: np.ndarray
