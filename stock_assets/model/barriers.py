@@ -10,40 +10,53 @@ from stock_assets.model.config import CLASSES
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 #: Penalty on the squared slopes, per row.
 RIDGE = 1e-4
+#: Sessions whose labels count as one reading of buy against sell: their horizons overlap.
+BLOCK = 7
 
 
 @dataclass(frozen=True)
 class BarrierMap:
-    """P(move) and ln(P(buy) / P(sell)) as piecewise linear functions of a forecast sigma.
+    """logit P(move) as a piecewise linear function of a forecast sigma, that never falls; and the odds of the sides.
 
-    logit P(move) never falls in sigma, and the odds of buy against sell rise by `tilt` per unit of the direction
-    score: which barrier is touched, and whether one is, are different questions.
+    Which barrier is touched, and whether one is, are different questions: ln(P(buy) / P(sell)) is one number for all
+    rows, plus `tilt` per unit of the direction score. Were it a function of sigma, volatility would rank the tickers.
     """
 
     knots: np.ndarray
     """float64 [5], ascending"""
     move: np.ndarray
     """float64 [7]: constant and slopes between the knots, the slopes not negative"""
-    side: np.ndarray
-    """float64 [7]: the same for buy against sell"""
+    side: float
+    """ln(P(buy) / P(sell)) without a direction"""
     tilt: float
 
     def probabilities(self, sigma: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """float64 [N, 3] in the order of CLASSES, of sigma and direction, float64 [N] each."""
-        ramps = _ramps(sigma, self.knots)
-        move = _sigmoid(ramps @ self.move)
-        buy = _sigmoid(ramps @ self.side + self.tilt * direction)
+        move = _sigmoid(_ramps(sigma, self.knots) @ self.move)
+        buy = _sigmoid(self.side + self.tilt * direction)
         return np.column_stack([move * (1 - buy), 1 - move, move * buy])
 
 
-def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, tilt: float) -> BarrierMap:
-    """The map of highest likelihood on `sigma`, float64 [N], and `labels`, -1, 0 or 1 [N]."""
+def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, days: np.ndarray, tilt: float) -> BarrierMap:
+    """The map of highest likelihood on `sigma`, float64 [N], and `labels`, -1, 0 or 1 [N].
+
+    `days` are the numbers of their sessions, int64 [N]: they say how sure the odds of buy against sell are.
+    """
     knots = np.quantile(sigma, QUANTILES)
-    ramps = _ramps(sigma, knots)
     moved = labels != 0
-    move = _fit_logistic(ramps, moved, rising=True)
-    side = _fit_logistic(ramps[moved], labels[moved] == CLASSES[2], rising=False)
-    return BarrierMap(knots, move, side, tilt)
+    move = _fit_logistic(_ramps(sigma, knots), moved)
+    return BarrierMap(knots, move, _side(labels[moved] == CLASSES[2], days[moved]), tilt)
+
+
+def _side(buy: np.ndarray, days: np.ndarray) -> float:
+    """Log odds of `buy`, bool [N], shrunk towards 0 by the share of their square that may be chance.
+
+    A few years have few independent weeks, and one rising market must not make every label a buy.
+    """
+    share = (buy.sum() + 1) / (len(buy) + 2)  # one imaginary row of either side
+    odds = float(np.log(share / (1 - share)))
+    error = np.sqrt((np.bincount(days // BLOCK, buy - share) ** 2).sum()) / ((len(buy) + 2) * share * (1 - share))
+    return odds * max(0.0, 1 - float(error / odds) ** 2) if odds else 0.0
 
 
 def _ramps(sigma: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -53,8 +66,8 @@ def _ramps(sigma: np.ndarray, knots: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones_like(sigma), below, inner, above])
 
 
-def _fit_logistic(inputs: np.ndarray, truth: np.ndarray, rising: bool) -> np.ndarray:
-    """Coefficients, the constant's first, of a logistic regression; the others not negative where `rising`."""
+def _fit_logistic(inputs: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Coefficients, the constant's first, of a logistic regression; the others not negative."""
     from scipy.optimize import minimize
 
     truth = truth.astype(np.float64)
@@ -65,12 +78,10 @@ def _fit_logistic(inputs: np.ndarray, truth: np.ndarray, rising: bool) -> np.nda
         value = np.mean(np.logaddexp(0.0, logits) - truth * logits) + RIDGE / 2 * slopes @ slopes
         return float(value), inputs.T @ (_sigmoid(logits) - truth) / len(truth) + RIDGE * slopes
 
-    if not len(truth):
-        return np.zeros(inputs.shape[1])
     # one imaginary row of either class keeps the constant finite when one is absent
     share = (truth.sum() + 1) / (len(truth) + 2)
     start = np.append(np.log(share / (1 - share)), np.zeros(inputs.shape[1] - 1))
-    bounds = [(-10.0, 10.0), *[(0.0 if rising else None, None)] * (inputs.shape[1] - 1)]
+    bounds = [(-10.0, 10.0), *[(0.0, None)] * (inputs.shape[1] - 1)]
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 100}).x
 
 

@@ -110,10 +110,12 @@ class VolatilityConfig(RnnConfig):
     """Weight of the direction's squared error beside the mean smooth L1 of the volatilities."""
     level_ridge: float = 0.02
     """Ridge penalty of the level, per row, on standardised inputs."""
-    direction_ridge: float = 0.3
-    """Ridge penalty of the linear direction score, likewise."""
+    level_memory: float = 0.5
+    """Share of the level's mean error over the sessions of the context whose horizon is over that is added to it."""
+    direction_ridge: float = 1.0
+    """Ridge penalty of the linear direction score, as `level_ridge`."""
     every: int = 3
-    """The ridges learn from every so many sessions: neighbours share six of seven days."""
+    """The level learns from every so many sessions: neighbours share six of seven days."""
     tilt: float = 0.06
     """ln(P(buy) / P(sell)) per standard deviation of the day's direction score."""
 

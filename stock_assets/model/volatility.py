@@ -2,9 +2,9 @@
 
 Flexible classifiers memorise the regimes of days and lose more than they win. So the network never sees the level
 of a day: inputs and targets are differences to the session's mean, and it learns which tickers will move more than
-the others, and which way. A ridge regression forecasts the level of the day; `barriers` turns the sum into
-probabilities. Splitting level and cross-section, and the targets, follow HAR (Corsi 2009) and range-based
-volatility (Garman & Klass 1980, Parkinson 1980).
+the others, and which way. A ridge regression forecasts the level of the day, and what it missed in the last sessions
+corrects it; `barriers` turns the sum into probabilities. Splitting level and cross-section, and the targets, follow
+HAR (Corsi 2009) and range-based volatility (Garman & Klass 1980, Parkinson 1980).
 """
 
 from collections.abc import Callable, Collection
@@ -70,6 +70,8 @@ class TrainedVolatility:
     direction_weights: np.ndarray
     """float64 [F]"""
     barriers: BarrierMap
+    horizon: int
+    """Sessions"""
     cutoff: date
     seed: int
     curve: tuple[VolatilityEpoch, ...]
@@ -85,13 +87,15 @@ class TrainedVolatility:
     def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(tensors, description) for `storage.artifacts.save_artifact`."""
         tensors = weights_to_tensors(self.weights) | {name: getattr(self, name) for name in _ARRAYS}
-        tensors |= {f"barriers/{name}": getattr(self.barriers, name) for name in ("knots", "move", "side")}
+        tensors |= {f"barriers/{name}": getattr(self.barriers, name) for name in ("knots", "move")}
         return tensors, {
             "kind": "volatility",
             "classes": list(CLASSES),
             "outputs": list(OUTPUTS),
             "config": self.config.to_dict(),
             "features": list(self.features),
+            "side": self.barriers.side,
+            "horizon": self.horizon,
             "cutoff": self.cutoff.isoformat(),
             "seed": self.seed,
             "best_epoch": self.best_epoch,
@@ -113,7 +117,7 @@ class TrainedVolatility:
                 features=tuple(description["features"]),
                 weights=weights_of_tensors(tensors),
                 barriers=BarrierMap(
-                    tensors["barriers/knots"], tensors["barriers/move"], tensors["barriers/side"], config.tilt
+                    tensors["barriers/knots"], tensors["barriers/move"], description["side"], config.tilt
                 ),
                 cutoff=date.fromisoformat(description["cutoff"]),
                 curve=tuple(VolatilityEpoch(**report) for report in description["curve"]),
@@ -127,7 +131,7 @@ class TrainedVolatility:
 
 
 _ARRAYS = ("scale", "target_scale", "level_mean", "level_scale", "level_weights", "direction_weights")
-_PLAIN = ("seed", "best_epoch", "validation_log_loss", "validation_accuracy")
+_PLAIN = ("horizon", "seed", "best_epoch", "validation_log_loss", "validation_accuracy")
 
 
 def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
@@ -138,6 +142,19 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
     - log_range: ln(highest - lowest cumulative sum of r, 0 among them, + 0.002), the range of the closes;
     - direction: forward_return_1 as a normal score, Φ⁻¹((rank - ½) / count) among the session's labels.
     """
+    rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
+    return (
+        _ahead(features.select(*KEYS, _DAILY_VOLATILITY, _DAILY_RETURN).sort(KEYS), horizon)
+        .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
+        .filter(pl.col("_end") == pl.col("horizon_end"))
+        .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
+        .select(*KEYS, *OUTPUTS)
+        .sort(KEYS)
+    )
+
+
+def _ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """Sorted `rows` with VOLATILITIES of the ticker's next `horizon` rows, and `_end`, the last one's session."""
     variance = (2 * pl.col(_DAILY_VOLATILITY)).exp() - 1e-5
     steps = range(1, horizon + 1)
 
@@ -146,21 +163,11 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
 
     returns = ahead(pl.col(_DAILY_RETURN))
     paths = [pl.sum_horizontal(returns[:step]) for step in steps]
-    rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
-    return (
-        features.select(*KEYS, _DAILY_VOLATILITY, _DAILY_RETURN)
-        .sort(KEYS)
-        .with_columns(
-            pl.col("session").shift(-horizon).over("ticker").alias("_end"),
-            (0.5 * (pl.mean_horizontal(ahead(variance)) + 1e-5).log()).alias("log_total"),
-            (0.5 * (pl.mean_horizontal([r**2 for r in returns]) + 1e-5).log()).alias("log_close"),
-            (pl.max_horizontal(*paths, 0.0) - pl.min_horizontal(*paths, 0.0) + 0.002).log().alias("log_range"),
-        )
-        .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
-        .filter(pl.col("_end") == pl.col("horizon_end"))
-        .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
-        .select(*KEYS, *OUTPUTS)
-        .sort(KEYS)
+    return rows.with_columns(
+        pl.col("session").shift(-horizon).over("ticker").alias("_end"),
+        (0.5 * (pl.mean_horizontal(ahead(variance)) + 1e-5).log()).alias("log_total"),
+        (0.5 * (pl.mean_horizontal([r**2 for r in returns]) + 1e-5).log()).alias("log_close"),
+        (pl.max_horizontal(*paths, 0.0) - pl.min_horizontal(*paths, 0.0) + 0.002).log().alias("log_range"),
     )
 
 
@@ -190,7 +197,7 @@ def train_volatility(
     train, validation = train_validation_split(labels, cutoff, config.validation_sessions)
     columns = feature_columns(features)
     past = features.filter(pl.col("session") <= cutoff).sort(KEYS)
-    market = _Market(past, suspects, columns)
+    market = _Market(past, suspects, columns, horizon)
     targets = past.select(KEYS).join(
         volatility_targets(past, labels, horizon), on=KEYS, how="left", maintain_order="left"
     )
@@ -225,7 +232,7 @@ def train_volatility(
     standard = np.clip((rows - level_mean) / level_scale, -config.input_clip, config.input_clip)
     constant = level[few].mean(axis=0)
     level_weights = np.vstack([_ridge(standard, level[few] - constant, config.level_ridge), constant])
-    direction_weights = _ridge(inputs[:-1][few], wanted[few, 3:], config.direction_ridge)[:, 0]
+    direction_weights = _ridge(inputs[:-1][trains], wanted[trains, 3:], config.direction_ridge)[:, 0]
 
     answers = _answers(network, panel.marked(known), config)
     model = TrainedVolatility(
@@ -238,7 +245,8 @@ def train_volatility(
         level_scale=level_scale,
         level_weights=level_weights,
         direction_weights=direction_weights,
-        barriers=BarrierMap(np.zeros(1), np.zeros(3), np.zeros(3), config.tilt),
+        barriers=BarrierMap(np.zeros(1), np.zeros(3), 0.0, config.tilt),
+        horizon=horizon,
         cutoff=cutoff,
         seed=seed,
         curve=found.curve,
@@ -249,11 +257,12 @@ def train_volatility(
     sigma, direction = _forecast(model, market, inputs[:-1], answers, known)
     truth = market.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
     truth = truth["label"].fill_null(0).cast(pl.Int64).to_numpy()
-    unseen = fit_barrier_map(sigma[trains], truth[trains], config.tilt).probabilities(sigma[judged], direction[judged])
+    unseen = fit_barrier_map(sigma[trains], truth[trains], market.day[trains], config.tilt)
+    unseen = unseen.probabilities(sigma[judged], direction[judged])
     right = unseen[np.arange(len(unseen)), truth[judged] - CLASSES[0]]
     return replace(
         model,
-        barriers=fit_barrier_map(sigma[known], truth[known], config.tilt),
+        barriers=fit_barrier_map(sigma[known], truth[known], market.day[known], config.tilt),
         validation_log_loss=float(-np.log(right).mean()),
         validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth[judged]).mean()),
     )
@@ -272,7 +281,7 @@ def predict_volatility(
     BadBarsError for features that are not finite.
     """
     require_after(trained.cutoff, sessions)
-    market = _Market(features.sort(KEYS), suspects, trained.features)
+    market = _Market(features.sort(KEYS), suspects, trained.features, trained.horizon)
     asked = asked_rows(market.keys, sessions, trained.config.context).to_numpy()
     inputs = market.deviations()
     _standardise(inputs, trained.scale, trained.config.input_clip)
@@ -293,12 +302,21 @@ def predict_volatility(
 class _Market:
     """Feature rows of all tickers, and the means of their sessions."""
 
-    def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: tuple[str, ...]) -> None:
+    def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: tuple[str, ...], horizon: int) -> None:
         self.keys = rows.select(KEYS)
         zero, one = np.zeros(len(columns)), np.ones(len(columns))
         self.values = standardised(rows, columns, zero, one, dtype=np.float32)  # [N, F] as they are
         self.day = rows["session"].rank("dense").cast(pl.Int64).to_numpy() - 1
         self._trusted = ~_among(self.keys, suspects)
+        self._horizon = horizon
+        ahead = _ahead(rows.select(*KEYS, _DAILY_VOLATILITY, _DAILY_RETURN), horizon)
+        self._realised = ahead.select(VOLATILITIES).to_numpy()  # [N, 3], read where _over
+        # a horizon with a missing row ends later than its session's others: it would be known too early; flags
+        # persist for a horizon, so a bad bar inside one shows at its end
+        sessions = rows["session"].unique().sort()
+        end = sessions.search_sorted(ahead["_end"].fill_null(date.max)).to_numpy()
+        self._over = (end == self.day + horizon) & ahead["_end"].is_not_null().to_numpy()
+        self._over &= self._trusted & np.roll(self._trusted, -horizon)
 
     def mean(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float64 [N, K]: of `values` [N, K] over the session's trusted ones of `rows` (bool [N]); 0 where none is."""
@@ -307,6 +325,22 @@ class _Market:
         number = np.maximum(np.bincount(day, minlength=days), 1)
         sums = [np.bincount(day, column[counted], minlength=days) for column in values.T]
         return (np.column_stack(sums) / number[:, None])[self.day]
+
+    def recent_error(self, forecast: np.ndarray, sessions: int) -> np.ndarray:
+        """float64 [N, 3]: VOLATILITIES as they came less `forecast` [N, 3], the same for all rows of a session.
+
+        The mean over those of the last `sessions` sessions whose horizon is over, of the mean of their tickers; 0
+        where there is none.
+        """
+        errors = self.mean(np.where(self._over[:, None], self._realised, 0.0), self._over)
+        errors -= self.mean(forecast, self._over)
+        first = np.unique(self.day, return_index=True)[1]  # one row of each session
+        by_session, there = errors[first], np.bincount(self.day[self._over], minlength=len(first)) > 0
+        total, number = np.zeros_like(by_session), np.zeros(len(first))
+        for back in range(self._horizon, min(sessions, len(first))):
+            total[back:] += by_session[:-back]
+            number[back:] += there[:-back]
+        return (total / np.maximum(number, 1.0)[:, None])[self.day]
 
     def deviations(self) -> np.ndarray:
         """float32 [N + 1, F]: the values less their session's mean; the last row is padding."""
@@ -333,13 +367,14 @@ def _forecast(
     """
     apart = answers[:, :3] * model.target_scale
     apart -= market.mean(apart, rows)
-    of_session = np.isin(market.day, np.unique(market.day[rows]))
     level = np.zeros((len(rows), 3))
     clip = model.config.input_clip
-    for part in np.array_split(np.flatnonzero(of_session), 1 + of_session.sum() // _CHUNK_ROWS):
+    for part in np.array_split(np.arange(len(rows)), 1 + len(rows) // _CHUNK_ROWS):
         standard = np.clip((market.values[part] - model.level_mean) / model.level_scale, -clip, clip)
         level[part] = standard @ model.level_weights[:-1] + model.level_weights[-1]
-    sigma = (market.mean(level, of_session) + apart).mean(axis=1)
+    level = market.mean(level, np.ones(len(rows), bool))
+    level += model.config.level_memory * market.recent_error(level, model.config.context)
+    sigma = (level + apart).mean(axis=1)
     linear = market.scores(inputs @ model.direction_weights, rows)
     return sigma, market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)
 
@@ -396,9 +431,12 @@ def _answers(network: SegmentLSTM, panel: Panel, config: VolatilityConfig) -> np
 
 def _ridge(inputs: np.ndarray, wanted: np.ndarray, penalty: float) -> np.ndarray:
     """float64 [F, K]: the slopes of least squares with `penalty` x the squared slopes per row."""
-    inputs = inputs.astype(np.float64)
-    scatter = inputs.T @ inputs / len(inputs)
-    return np.linalg.solve(scatter + penalty * np.eye(len(scatter)), inputs.T @ wanted / len(inputs))
+    scatter, moment = penalty * np.eye(inputs.shape[1]), np.zeros((inputs.shape[1], wanted.shape[1]))
+    for part in np.array_split(np.arange(len(inputs)), 1 + len(inputs) // _CHUNK_ROWS):
+        some = inputs[part].astype(np.float64)
+        scatter += some.T @ some / len(inputs)
+        moment += some.T @ wanted[part] / len(inputs)
+    return np.linalg.solve(scatter, moment)
 
 
 def _spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

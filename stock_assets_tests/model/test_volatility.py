@@ -127,6 +127,20 @@ def test_a_day_predicted_alone_equals_the_day_in_a_range(trained: TrainedVolatil
     np.testing.assert_allclose(together.select(pl.sum_horizontal("p_sell", "p_hold", "p_buy")).to_series(), 1.0)
 
 
+def test_what_the_level_missed_lately_is_made_good(trained: TrainedVolatility):
+    off = trained.level_weights + np.append(np.zeros((len(trained.features), 1)), [[0.05]], axis=0)
+
+    def holds(memory: float, level_weights: np.ndarray) -> np.ndarray:
+        config = replace(trained.config, level_memory=memory)
+        return predicted(replace(trained, config=config, level_weights=level_weights))["p_hold"].to_numpy()
+
+    np.testing.assert_allclose(holds(1.0, off), holds(1.0, trained.level_weights), atol=1e-9)
+    unseen = (holds(0.0, trained.level_weights) - holds(0.0, off)).mean()
+    seen_by_half = (holds(0.5, trained.level_weights) - holds(0.5, off)).mean()
+    assert unseen > 0.003
+    assert 0.3 < seen_by_half / unseen < 0.8
+
+
 def test_a_suspect_row_moves_no_mean_of_its_session(trained: TrainedVolatility):
     suspects = FEATURES.filter(pl.col("ticker") == "T05").select("ticker", "session")
     absurd = FEATURES.with_columns(
