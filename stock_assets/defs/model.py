@@ -18,6 +18,7 @@ from stock_assets.defs.serving import (
     ENSEMBLE,
     TRAINED,
     Learnable,
+    answers_of,
     by_year,
     ensemble,
     save,
@@ -230,12 +231,9 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         known = inputs_for(warehouse, sessions, "trained_ensemble")
         labels, _ = usable_between(warehouse, sessions[0], sessions[-1])
         right = pl.concat_list("p_sell", "p_hold", "p_buy").list.get(pl.col("label").cast(pl.Int64) + 1)
-        parts = [
-            version.predict(settings, known, sessions)
-            for version in serving_versions(warehouse, year, sessions[0], known.pca_version)
-        ]
+        versions = serving_versions(warehouse, year, sessions[0], known.pca_version)
         return (
-            pl.concat(parts)
+            answers_of(versions, settings, known, sessions)
             .join(labels.select("ticker", "session", "label"), on=["ticker", "session"])
             .with_columns(right=right)
             .pivot("model", index=["ticker", "session"], values="right")
@@ -285,7 +283,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         for year, days in by_year(sessions):
             versions = serving_versions(warehouse, year, days[0], known.pca_version)
             weights = serving_weights(warehouse, year, days[0])
-            answers = pl.concat([version.predict(settings, known, days) for version in versions])
+            answers = answers_of(versions, settings, known, days)
             parts += [answers, ensemble(answers, weights).select(answers.columns)]
         rows = (
             pl.concat(parts)

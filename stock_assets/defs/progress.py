@@ -19,7 +19,9 @@ class Stopped(Exception):
     """Raised inside a training that is no longer wanted, because another failed or the run was cancelled."""
 
 
-def side_by_side(jobs: Sequence[Callable[[Say], Result]], say: Say, workers: int | None = None) -> list[Result]:
+def side_by_side(
+    jobs: Sequence[Callable[[Say], Result]], say: Say = lambda _: None, workers: int | None = None
+) -> list[Result]:
     """What each of `jobs` returns, in their order, with as many at once as there are cores.
 
     In threads: a network is one core's work and leaves Python alone while it computes, and the panel is there once.

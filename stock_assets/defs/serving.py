@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from stock_assets.defs.progress import side_by_side
 from stock_assets.errors import ArtifactError, CutoffError
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.stationary import STATIONARY
@@ -124,6 +125,15 @@ class Version:
         return answer.with_columns(
             model=pl.lit(self.model), model_version=pl.lit(self.version), trained_through=pl.lit(self.cutoff)
         )
+
+
+def answers_of(
+    versions: Sequence[Version], settings: Settings, known: Learnable, sessions: Collection[date]
+) -> pl.DataFrame:
+    """What all `versions` answer for `sessions`, as many at once as there are cores."""
+    _ = known.features, known.known_labels  # read before the threads start, which would each read them
+    jobs = [lambda _say, version=version: version.predict(settings, known, sessions) for version in versions]
+    return pl.concat(side_by_side(jobs))
 
 
 def serving_versions(
