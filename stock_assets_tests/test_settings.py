@@ -17,9 +17,9 @@ def test_the_default_is_the_simulated_market():
     config = read_settings()
     assert (config.source, config.start, config.end, config.model_start_year) == (
         "simulated",
-        date(2021, 1, 4),
+        date(2022, 1, 3),
         None,
-        2023,
+        2024,
     )
 
 
@@ -61,12 +61,12 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
             {"START": "2019-12-31", "END": "2010-01-04"},
             "STOCK_ASSETS_END=2010-01-04 lies before STOCK_ASSETS_START=2019-12-31",
         ),
-        ({"FIRST_MODEL_YEAR": "2021"}, "STOCK_ASSETS_FIRST_MODEL_YEAR=2021"),
+        ({"FIRST_MODEL_YEAR": "2022"}, "STOCK_ASSETS_FIRST_MODEL_YEAR=2022"),
         (
-            {"FIRST_MODEL_YEAR": "2023", "END": "2022-12-31"},
-            "FIRST_MODEL_YEAR=2023; expected a year up to STOCK_ASSETS_END=2022",
+            {"FIRST_MODEL_YEAR": "2024", "END": "2023-12-31"},
+            "FIRST_MODEL_YEAR=2024; expected a year up to STOCK_ASSETS_END=2023",
         ),
-        ({"END": "2021-12-31"}, "FIRST_MODEL_YEAR=2021; expected a year after STOCK_ASSETS_START=2021-01-04"),
+        ({"END": "2022-12-31"}, "FIRST_MODEL_YEAR=2022; expected a year after STOCK_ASSETS_START=2022-01-03"),
         ({"SAUCE": "yahoo"}, "STOCK_ASSETS_SAUCE is no setting"),
     ],
 )
