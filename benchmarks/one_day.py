@@ -61,7 +61,7 @@ def main() -> None:
         config = use(Path(folder, "store"))
         sessions = config.calendar.sessions
         fill(config, sessions)
-        for name in ("trained_rnn", "trained_baselines"):
+        for name in ("trained_rnn", "trained_baselines", "trained_ensemble"):
             materialize(config, [name], [sessions[-1].year])  # pyright: ignore[reportArgumentType]
         for owner, name, kind in WRAPPED:
             stack.enter_context(patch.object(owner, name, timed(getattr(owner, name), kind)))

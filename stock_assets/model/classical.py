@@ -328,9 +328,14 @@ def _raw(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
 def _lightgbm() -> ModuleType:
     try:
         import lightgbm
-    except OSError as error:  # its wheel leaves the OpenMP runtime to the system
-        raise StockAssetsError(
-            f"LightGBM cannot be loaded ({error}); it needs the system library libgomp.so.1 (Debian: apt-get install "
-            "libgomp1)"
-        ) from error
+    except OSError:  # its wheel leaves the OpenMP runtime to the system; torch's brings one, which then serves both
+        import torch  # noqa: F401
+
+        try:
+            import lightgbm
+        except OSError as error:
+            raise StockAssetsError(
+                f"LightGBM cannot be loaded ({error}); it needs the system library libgomp.so.1 (Debian: apt-get "
+                "install libgomp1)"
+            ) from error
     return lightgbm
