@@ -6,22 +6,30 @@ import numpy as np
 SMALLEST = 0.02
 
 
-def pool_weights(right: np.ndarray, steps: int = 200) -> np.ndarray:
+def pool_weights(right: np.ndarray) -> np.ndarray:
     """float64 [K], not negative, summing to 1: the weights whose average has the smallest log-loss.
 
     `right` is float64 [N, K]: the probability that each of K models gave to what came true in each of N rows (at
-    least one). The log-loss of an average is convex in its weights, and expectation maximisation (Dempster, Laird &
-    Rubin 1977) climbs from equal ones to the best. Weights below `SMALLEST` are set to zero, the others scaled up.
+    least one). The log-loss of an average is convex in its weights, so there is one best average. Weights below
+    `SMALLEST` are set to zero, the others scaled up.
 
     Raises ValueError for no row, and for a probability that is not finite or negative.
     """
+    from scipy.optimize import minimize
+
     if not len(right) or not (np.isfinite(right).all() and (right >= 0).all()):
-        raise ValueError(
-            f"probabilities of shape {right.shape}; expected finite numbers, none negative, one row or more"
-        )
+        raise ValueError(f"probabilities {right.shape}; expected finite numbers, none negative, one row or more")
     right = np.maximum(right, 1e-12)
-    weights = np.full(right.shape[1], 1 / right.shape[1])
-    for _ in range(steps):
-        weights = weights * (right / (right @ weights)[:, None]).mean(axis=0)
-    weights = np.where(weights < SMALLEST, 0.0, weights)
+    models = right.shape[1]
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = right @ weights
+        return float(-np.log(mixed).mean()), -(right / mixed[:, None]).mean(axis=0)
+
+    whole = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": lambda _: np.ones(models)}
+    start = np.full(models, 1 / models)
+    found = minimize(
+        loss, start, jac=True, method="SLSQP", bounds=[(0.0, 1.0)] * models, constraints=whole, options={"ftol": 1e-9}
+    )
+    weights = np.where(found.x < SMALLEST, 0.0, found.x)
     return weights / weights.sum()
