@@ -1,6 +1,7 @@
 """What a person does first, done with a real Chromium: look at the graph, look at an asset, click, backfill a year."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ def launched_id(page: Page, what: str) -> str:
 
 
 def test_the_graph_shows_every_asset(page: Page):
+    page.set_viewport_size({"width": 2560, "height": 2880})  # what lies outside of it is not drawn
     page.goto("/asset-groups")
     graph = page.locator("foreignObject")
     for room in dict.fromkeys(ROOMS.values()):
@@ -131,7 +133,12 @@ def test_a_click_materializes_one_day(page: Page, server: Server):
     page.get_by_role("link", name="View").or_(page.get_by_role("button", name="View")).first.click()
     page.wait_for_url(re.compile("/runs/"))
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=3 * PATIENCE)
-    (run,) = (run for run in server.runs({"dagster/partition": DAY}) if run["id"].startswith(short_id))
+    until = time.monotonic() + PATIENCE / 1000
+    while True:  # the page may tell of the step a moment before the run is over
+        (run,) = (run for run in server.runs({"dagster/partition": DAY}) if run["id"].startswith(short_id))
+        if run["status"] != "STARTED" or time.monotonic() > until:
+            break
+        time.sleep(0.5)
     assert run["status"] == "SUCCESS"
     assert run["assetSelection"] == [{"path": ["daily_bars"]}]
     for name, rows in server.tables().items():
