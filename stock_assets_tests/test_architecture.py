@@ -12,7 +12,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 DOMAIN = ("market", "features", "model", "evaluation")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna"}
 #: The homes of the libraries that they are about; nobody imports them while the graph is loaded.
-TORCH_ROOMS = {f"model/{name}.py" for name in ("rnn", "descent", "training", "volatility", "deepar", "recipes")}
+TORCH_ROOMS = {
+    f"model/{name}.py" for name in ("rnn", "descent", "inference", "training", "volatility", "deepar", "recipes")
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:

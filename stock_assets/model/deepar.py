@@ -14,10 +14,9 @@ newest known label is a direct input, so that one pass answers for a session.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from math import expm1, log, pi
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,26 +25,23 @@ from scipy.special import stdtr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stock_assets.errors import ArtifactError, BadBarsError, StockAssetsError
+from stock_assets.errors import BadBarsError, StockAssetsError
 from stock_assets.model.config import CLASSES, DeepArConfig
 from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
+from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.rnn import (
     SeededDropout,
     StackedLSTM,
-    weights_of_tensors,
-    weights_to_tensors,
     with_weights,
 )
 from stock_assets.model.scaling import feature_columns, fit_scaler
 from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
-from stock_assets.model.training import INFERENCE_BATCH, EpochReport, asked_rows
+from stock_assets.model.training import EpochReport, TrainedRnn, asked_rows
 from stock_assets.model.windows import (
     IGNORE,
     Panel,
     build_panel,
-    context_windows,
-    labelled_spans,
     random_segments,
 )
 
@@ -104,83 +100,23 @@ class DeepAr(nn.Module):
 
 
 @dataclass(frozen=True)
-class TrainedDeepAr:
-    """Everything that inference needs, as plain values."""
+class TrainedDeepAr(TrainedRnn):
+    """A `TrainedRnn` whose weights are those of `DeepAr`; two columns for the known label follow its features.
+
+    `train_loss` of its curve is the negative log density of a label, in nats; the rest is of the class probabilities.
+    """
+
+    kind = "deepar"
+    configuration = DeepArConfig
+    further = ("tickers",)
 
     config: DeepArConfig
-    features: tuple[str, ...]
-    """Input columns, in order; two for the known label follow them."""
-    mean: np.ndarray
-    """float64 [F], of the training rows alone"""
-    std: np.ndarray
-    """float64 [F], likewise; 1 where a column is constant"""
     tickers: tuple[str, ...]
     """Those with an embedding of their own, in order."""
-    weights: dict[str, np.ndarray]
-    """float32, the state of `DeepAr` after the best epoch"""
-    cutoff: date
-    """Last session whose close the training has seen."""
-    seed: int
-    curve: tuple[EpochReport, ...]
-    """`train_loss` is the negative log density of a label, in nats; the rest is of the class probabilities."""
-    best_epoch: int
 
-    @property
-    def validation_log_loss(self) -> float:
-        return self.curve[self.best_epoch].validation_loss
-
-    @property
-    def validation_accuracy(self) -> float:
-        return self.curve[self.best_epoch].accuracy
-
-    def network(self) -> DeepAr:
+    def network(self) -> DeepAr:  # pyright: ignore[reportIncompatibleMethodOverride]: asked with tickers too
         """The network in evaluation mode. Raises ArtifactError when the weights do not fit the configuration."""
         return with_weights(DeepAr(len(self.features), len(self.tickers), self.config), self.weights)
-
-    def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(tensors, description) for `storage.artifacts.save_artifact`."""
-        return weights_to_tensors(self.weights) | {"mean": self.mean, "std": self.std}, {
-            "kind": "deepar",
-            "classes": list(CLASSES),
-            "config": self.config.to_dict(),
-            "features": list(self.features),
-            "tickers": list(self.tickers),
-            "cutoff": self.cutoff.isoformat(),
-            "seed": self.seed,
-            "best_epoch": self.best_epoch,
-            "curve": [asdict(report) for report in self.curve],
-        }
-
-    @classmethod
-    def from_artifact(cls, tensors: dict[str, np.ndarray], description: dict[str, Any]) -> "TrainedDeepAr":
-        """The network that `to_artifact` described. Raises ArtifactError when something is missing or unknown."""
-        try:
-            if (description["kind"], tuple(description["classes"])) != ("deepar", CLASSES):
-                raise ArtifactError(
-                    f"artifact is a {description['kind']!r} with classes {description['classes']}; "
-                    f"expected 'deepar' with classes {list(CLASSES)}"
-                )
-            trained = cls(
-                config=DeepArConfig.from_dict(description["config"]),
-                features=tuple(description["features"]),
-                mean=tensors["mean"],
-                std=tensors["std"],
-                tickers=tuple(description["tickers"]),
-                weights=weights_of_tensors(tensors),
-                cutoff=date.fromisoformat(description["cutoff"]),
-                seed=description["seed"],
-                curve=tuple(EpochReport(**report) for report in description["curve"]),
-                best_epoch=description["best_epoch"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"artifact of a deepar is incomplete: {error!r}") from error
-        if not len(trained.mean) == len(trained.std) == len(trained.features):
-            raise ArtifactError(
-                f"artifact of a deepar has {len(trained.mean)} means and {len(trained.std)} deviations; "
-                f"expected one each of its {len(trained.features)} features"
-            )
-        trained.network()  # so that weights of another shape are refused here, not at the first prediction
-        return trained
 
 
 def train_deepar(
@@ -240,7 +176,7 @@ def train_deepar(
         checkpoint,
     )
     return TrainedDeepAr(
-        config, columns, mean, std, tickers, found.weights, cutoff, seed, found.curve, found.best_epoch
+        config, columns, mean, std, found.weights, cutoff, seed, found.curve, found.best_epoch, tickers
     )
 
 
@@ -265,13 +201,9 @@ def forecast_deepar(
     asked = asked_rows(panel.keys, sessions, config.context)
     last_rows = np.flatnonzero(asked.to_numpy())
     values, network = torch.from_numpy(panel.values), trained.network()
-    answers = np.empty((len(last_rows), 3), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(last_rows), INFERENCE_BATCH):
-            chunk = np.resize(last_rows[start : start + INFERENCE_BATCH], INFERENCE_BATCH)
-            windows = torch.from_numpy(context_windows(chunk, config.context))
-            answer = network.at_last_step(values[windows], ticker_of[chunk])  # [256, context, F + 2] -> [256, 3]
-            answers[start : start + INFERENCE_BATCH] = answer[: len(last_rows) - start].numpy()
+    answers = answers_at(
+        last_rows, config.context, 3, lambda windows: network.at_last_step(values[windows], ticker_of[windows[:, -1]])
+    )
     columns = zip(("location", "scale", "degrees"), answers.astype(np.float64).T, strict=True)
     return panel.keys.filter(asked).with_columns(pl.Series(name, column) for name, column in columns)
 
@@ -381,18 +313,18 @@ def _fit(
 def _judge(
     network: DeepAr, panel: Panel, ticker_of: Tensor, config: DeepArConfig, epoch: int, train_loss: float
 ) -> EpochReport:
-    """The report of an epoch, on the panel's labels, by one pass along each ticker's tail as `training` does it."""
+    """The report of an epoch, on the panel's labels, by one pass along each ticker."""
     place = device_of(network)
-    values, labels = torch.from_numpy(panel.values).to(place), torch.from_numpy(panel.labels).to(place)
-    answers, truths = [], []
-    with torch.inference_mode():
-        for spans in torch.from_numpy(labelled_spans(panel, config.context)).to(place).split(config.batch):
-            known = labels[spans] != IGNORE  # [B, L]
-            answers.append(network(values[spans], ticker_of[spans[:, 0]])[known].cpu().numpy())
-            truths.append(labels[spans][known].cpu().numpy())
-    if not answers:
+    values = torch.from_numpy(panel.values).to(place)
+
+    def answer(spans: Tensor) -> Tensor:
+        spans = spans.to(place)
+        return network(values[spans], ticker_of[spans[:, 0]])
+
+    rows, answers = answers_along(panel, config, 3, answer)
+    if not len(rows):
         raise StockAssetsError("no label of the validation sessions has inputs; expected rows of the same sessions")
-    probabilities, truth = class_probabilities(np.concatenate(answers)), np.concatenate(truths)  # [V, 3], [V]
+    probabilities, truth = class_probabilities(answers), panel.labels[rows]  # [V, 3], [V]
     distance = probabilities.argmax(axis=1) - truth
     of_truth = probabilities[np.arange(len(truth)), truth]
     return EpochReport(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -13,22 +13,12 @@ from torch.nn import functional
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.config import CLASSES, RnnConfig
 from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
+from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame, softmax
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, fit_scaler
 from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
-from stock_assets.model.windows import (
-    IGNORE,
-    Panel,
-    build_panel,
-    context_windows,
-    labelled_spans,
-)
-
-#: Windows of one forward pass. Passes are filled up to this size: with a fixed shape the same window gives
-#: the same figures whichever windows share its pass, so a day predicted alone equals the day inside a
-#: range.
-INFERENCE_BATCH = 256
+from stock_assets.model.windows import IGNORE, Panel, build_panel
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,11 @@ class EpochReport:
 @dataclass(frozen=True)
 class TrainedRnn:
     """Everything that inference needs, as plain values."""
+
+    kind: ClassVar[str] = "rnn"
+    configuration: ClassVar[type[RnnConfig]] = RnnConfig
+    #: What a kind of network keeps beside these fields, each a list of texts in its description.
+    further: ClassVar[tuple[str, ...]] = ()
 
     config: RnnConfig
     features: tuple[str, ...]
@@ -82,10 +77,11 @@ class TrainedRnn:
     def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """(tensors, description) for `storage.artifacts.save_artifact`."""
         return weights_to_tensors(self.weights) | {"mean": self.mean, "std": self.std}, {
-            "kind": "rnn",
+            "kind": self.kind,
             "classes": list(CLASSES),
             "config": self.config.to_dict(),
             "features": list(self.features),
+            **{name: list(getattr(self, name)) for name in self.further},
             "cutoff": self.cutoff.isoformat(),
             "seed": self.seed,
             "best_epoch": self.best_epoch,
@@ -93,16 +89,16 @@ class TrainedRnn:
         }
 
     @classmethod
-    def from_artifact(cls, tensors: dict[str, np.ndarray], description: dict[str, Any]) -> "TrainedRnn":
+    def from_artifact(cls, tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Self:
         """The network that `to_artifact` described. Raises ArtifactError when something is missing or unknown."""
         try:
-            if (description["kind"], tuple(description["classes"])) != ("rnn", CLASSES):
+            if (description["kind"], tuple(description["classes"])) != (cls.kind, CLASSES):
                 raise ArtifactError(
                     f"artifact is a {description['kind']!r} with classes {description['classes']}; "
-                    f"expected 'rnn' with classes {list(CLASSES)}"
+                    f"expected {cls.kind!r} with classes {list(CLASSES)}"
                 )
             trained = cls(
-                config=RnnConfig.from_dict(description["config"]),
+                config=cls.configuration.from_dict(description["config"]),
                 features=tuple(description["features"]),
                 mean=tensors["mean"],
                 std=tensors["std"],
@@ -111,9 +107,15 @@ class TrainedRnn:
                 seed=description["seed"],
                 curve=tuple(EpochReport(**report) for report in description["curve"]),
                 best_epoch=description["best_epoch"],
+                **{name: tuple(description[name]) for name in cls.further},
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"artifact of an rnn is incomplete: {error!r}") from error
+            raise ArtifactError(f"artifact of kind {cls.kind!r} is incomplete: {error!r}") from error
+        if not len(trained.mean) == len(trained.std) == len(trained.features):
+            raise ArtifactError(
+                f"artifact of kind {cls.kind!r} has {len(trained.mean)} means and {len(trained.std)} deviations; "
+                f"expected one each of its {len(trained.features)} features"
+            )
         trained.network()  # so that weights of another shape are refused here, not at the first prediction
         return trained
 
@@ -176,13 +178,9 @@ def predict(trained: TrainedRnn, features: pl.DataFrame, sessions: Collection[da
     asked = asked_rows(panel.keys, sessions, trained.config.context)
     last_rows = np.flatnonzero(asked.to_numpy())
     values, network = torch.from_numpy(panel.values), trained.network()
-    logits = np.empty((len(last_rows), len(CLASSES)), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(last_rows), INFERENCE_BATCH):
-            chunk = last_rows[start : start + INFERENCE_BATCH]
-            windows = torch.from_numpy(context_windows(np.resize(chunk, INFERENCE_BATCH), trained.config.context))
-            answer = network.at_last_step(values[windows])  # [256, context, F] -> [256, 3]
-            logits[start : start + len(chunk)] = answer[: len(chunk)].numpy()
+    logits = answers_at(
+        last_rows, trained.config.context, len(CLASSES), lambda windows: network.at_last_step(values[windows])
+    )
     return probability_frame(panel.keys.filter(asked), softmax(logits))
 
 
@@ -233,23 +231,14 @@ def _fit(
 
 
 def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, train_loss: float) -> EpochReport:
-    """The report of an epoch, on the panel's labels.
-
-    One pass along each ticker's tail: its later steps remember more than the `context` rows of a
-    prediction, which costs a sixty-fourth of separate windows and ranks the epochs alike.
-    """
+    """The report of an epoch, on the panel's labels."""
     place = device_of(network)
-    values, labels = torch.from_numpy(panel.values).to(place), torch.from_numpy(panel.labels).to(place)
+    values = torch.from_numpy(panel.values).to(place)
     network.eval()
-    answers, truths = [], []
-    with torch.inference_mode():
-        for spans in torch.from_numpy(labelled_spans(panel, config.context)).to(place).split(config.batch):
-            known = labels[spans] != IGNORE  # [B, L]
-            answers.append(network(values[spans])[known])
-            truths.append(labels[spans][known])
-    if not answers:
+    rows, answers = answers_along(panel, config, len(CLASSES), lambda spans: network(values[spans.to(place)]))
+    if not len(rows):
         raise StockAssetsError("no label of the validation sessions has features; expected rows of the same sessions")
-    logits, truth = torch.cat(answers), torch.cat(truths)  # [V, 3], [V]
+    logits, truth = torch.from_numpy(answers), torch.from_numpy(panel.labels[rows])  # [V, 3], [V]
     distance = (logits.argmax(dim=1) - truth).double()
     return EpochReport(
         epoch=epoch,

@@ -21,12 +21,13 @@ from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.barriers import BarrierMap, fit_barrier_map
 from stock_assets.model.config import CLASSES, VolatilityConfig
 from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
+from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, standardised
 from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
-from stock_assets.model.training import INFERENCE_BATCH, asked_rows
-from stock_assets.model.windows import IGNORE, Panel, context_windows, labelled_spans, panel_of
+from stock_assets.model.training import asked_rows
+from stock_assets.model.windows import Panel, panel_of
 
 #: What the network forecasts of the horizon: three readings of its volatility, in logs.
 VOLATILITIES = ("log_total", "log_close", "log_range")
@@ -288,11 +289,9 @@ def predict_volatility(
     values, network = torch.from_numpy(inputs), trained.network()
     last_rows = np.flatnonzero(asked)
     answers = np.zeros((len(asked), len(OUTPUTS)), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(last_rows), INFERENCE_BATCH):
-            chunk = last_rows[start : start + INFERENCE_BATCH]
-            windows = torch.from_numpy(context_windows(np.resize(chunk, INFERENCE_BATCH), trained.config.context))
-            answers[chunk] = network.at_last_step(values[windows])[: len(chunk)].numpy()
+    answers[last_rows] = answers_at(
+        last_rows, trained.config.context, len(OUTPUTS), lambda windows: network.at_last_step(values[windows])
+    )
     sigma, direction = _forecast(trained, market, inputs[:-1], answers, asked)
     return probability_frame(
         market.keys.filter(pl.Series(asked)), trained.barriers.probabilities(sigma[asked], direction[asked])
@@ -422,10 +421,8 @@ def _answers(network: SegmentLSTM, panel: Panel, config: VolatilityConfig) -> np
     place = device_of(network)
     values = torch.from_numpy(panel.values).to(place)
     network.eval()
-    with torch.inference_mode():
-        for spans in torch.from_numpy(labelled_spans(panel, config.context)).split(config.batch):
-            known = torch.from_numpy(panel.labels)[spans] != IGNORE
-            out[spans[known].numpy()] = network(values[spans.to(place)])[known.to(place)].cpu().numpy()
+    rows, answers = answers_along(panel, config, len(OUTPUTS), lambda spans: network(values[spans.to(place)]))
+    out[rows] = answers
     return out[:-1]
 
 
