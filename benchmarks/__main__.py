@@ -21,6 +21,7 @@ TITLES = {
     "training": "Training speed against GluonTS's DeepAR",
     "training_scale": "How training grows",
     "walk_forward": "How good the models honestly are",
+    "tuning": "What tuning finds",
 }
 
 

@@ -230,7 +230,7 @@ def test_an_artifact_brings_everything_back(trained: TrainedRnn, tmp_path: Path)
     [
         ("description", "cutoff", None, "incomplete: "),
         ("description", "kind", "tree", "is a 'tree'"),
-        ("description", "features", ["memory", "shock"], "weights do not fit"),
+        ("description", "features", ["memory", "shock"], "3 means and 3 deviations; expected one each of its 2"),
         ("config", "hidden", 9, "weights do not fit"),
         ("config", "wings", 2, "incomplete: TypeError"),
         ("tensors", "mean", None, "incomplete: KeyError"),
