@@ -26,7 +26,8 @@ def main() -> None:
         trials = Warehouse(config.database).read("tuned_hyperparameters")
         with dg.DagsterInstance.get() as instance:
             event = instance.get_latest_materialization_event(dg.AssetKey("tuned_hyperparameters"))
-    assert event is not None and event.asset_materialization is not None
+    assert event is not None
+    assert event.asset_materialization is not None
     found = {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
     print(
         table(
@@ -44,9 +45,8 @@ def main() -> None:
         )
     )
     for name in trials["network"].unique(maintain_order=True):
-        print(
-            f"{name}: {found[f'{name}_verdict']} Sample: {found[f'{name}_sample']}.\n\nBest: `{found[f'{name}_best']}`\n"
-        )
+        print(f"{name}: {found[f'{name}_verdict']} Sample: {found[f'{name}_sample']}.\n")
+        print(f"Best: `{found[f'{name}_best']}`\n")
     print(f"{seconds:.0f} seconds.")
 
 
