@@ -8,8 +8,8 @@ import json
 import os
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -26,6 +26,8 @@ class TradingCalendar:
 
     name: str
     sessions: tuple[date, ...]
+    closes: Mapping[date, datetime] = field(default_factory=dict, compare=False, repr=False)
+    """When each session closes, in UTC: half days and daylight saving as the exchange has them."""
 
     @cached_property
     def _position(self) -> dict[date, int]:
@@ -84,17 +86,23 @@ def trading_calendar(
     Dagster starts needs them, and the library brings pandas and half a second with it.
     """
     if cache_dir is None:
-        return TradingCalendar(name, _computed_sessions(name, start, end))
-    file = cache_dir / f"sessions-{name}-{start}-{end}-{version('exchange_calendars')}.json"
+        return _calendar_of(name, _computed_closes(name, start, end))
+    file = cache_dir / f"closes-{name}-{start}-{end}-{version('exchange_calendars')}.json"
     if not file.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps([str(session) for session in _computed_sessions(name, start, end)]))
+        temporary.write_text(json.dumps(_computed_closes(name, start, end)))
         temporary.replace(file)
-    return TradingCalendar(name, tuple(map(date.fromisoformat, json.loads(file.read_text()))))
+    return _calendar_of(name, json.loads(file.read_text()))
 
 
-def _computed_sessions(name: str, start: date, end: date) -> tuple[date, ...]:
+def _calendar_of(name: str, closes: dict[str, int]) -> TradingCalendar:
+    moments = {date.fromisoformat(day): datetime.fromtimestamp(second, UTC) for day, second in closes.items()}
+    return TradingCalendar(name, tuple(moments), moments)
+
+
+def _computed_closes(name: str, start: date, end: date) -> dict[str, int]:
+    """The session and the second since 1970 at which it closes."""
     import exchange_calendars
 
     with warnings.catch_warnings():
@@ -102,7 +110,7 @@ def _computed_sessions(name: str, start: date, end: date) -> tuple[date, ...]:
         warnings.filterwarnings("ignore", message="Series.values returning", category=DeprecationWarning)
         # start and end are passed because the library's own window is twenty years back and one ahead of now
         exchange = exchange_calendars.get_calendar(name, start=start, end=end)
-    return tuple(day.date() for day in exchange.sessions)
+    return {str(day.date()): int(close.timestamp()) for day, close in exchange.closes.items()}  # pyright: ignore[reportAttributeAccessIssue]: days
 
 
 def runs_of(sessions: Iterable[date], calendar: TradingCalendar) -> list[tuple[date, date]]:

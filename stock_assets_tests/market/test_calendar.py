@@ -57,5 +57,17 @@ def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
     assert kept == XNYS
     (file,) = (tmp_path / "new").iterdir()
     trading_calendar.cache_clear()
-    file.write_text('["2012-01-03"]')  # what is kept is what is read
+    file.write_text('{"2012-01-03": 1325624400}')  # what is kept is what is read
     assert trading_calendar("XNYS", start, end, tmp_path / "new").sessions == (start,)
+
+
+@pytest.mark.parametrize(
+    ("session", "close"),
+    [
+        (date(2012, 7, 2), datetime(2012, 7, 2, 20, 0, tzinfo=UTC)),  # daylight saving
+        (date(2012, 7, 3), datetime(2012, 7, 3, 17, 0, tzinfo=UTC)),  # a half day
+        (date(2012, 12, 28), datetime(2012, 12, 28, 21, 0, tzinfo=UTC)),
+    ],
+)
+def test_a_session_closes_when_the_exchange_does(session: date, close: datetime):
+    assert XNYS.closes[session] == close
