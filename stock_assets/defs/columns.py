@@ -57,6 +57,13 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "is_member": ("BOOLEAN", "whether the universe held the ticker on that session"),
         "suspect": ("VARCHAR", "why the row neither trains nor scores; null for a trusted bar"),
     },
+    "restatements": {
+        **KEY,
+        "column": ("VARCHAR", "the figure of daily_bars that changed"),
+        "before": ("DOUBLE", "what was stored; null where there was no bar"),
+        "after": ("DOUBLE", "what is stored now; null where the bar is gone"),
+        "seen_at": ("TIMESTAMPTZ", "when the platform saw it, UTC"),
+    },
     "indicators": {**KEY, **{name: ("DOUBLE", text) for name, text in INDICATOR_DESCRIPTIONS.items()}},
     "stationary_features": {
         **KEY,

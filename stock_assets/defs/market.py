@@ -1,6 +1,6 @@
 """The market group: who could be traded, what the vendor said, and the one clean bar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 
 import dagster as dg
@@ -16,6 +16,10 @@ from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 Clock = Callable[[], datetime]
+
+#: Every fetch asks for so many sessions before its own once more, so that what the vendor restated within a week is
+#: seen the next evening.
+LOOK_AGAIN = 5
 
 SIMULATED = " **SIMULATED: made-up prices with a planted signal, no market.**"
 
@@ -61,15 +65,19 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         first, last = sessions[0], sessions[-1]
         require_one_source(warehouse, source)
         tickers = warehouse.read("universe", columns=["ticker"])["ticker"].unique().sort().to_list()
-        answer = source.fetch(tickers, first, last, clock()).filter(pl.col("session").is_in(sessions))
+        before = settings.calendar.before(first, LOOK_AGAIN)
+        again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
+        since = min(again, default=first)
+        fetched = source.fetch(tickers, since, last, clock()).filter(pl.col("session").is_in([*again, *sessions]))
+        answer = fetched.filter(pl.col("session").is_in(sessions))
         if silent := sorted(set(sessions) - set(answer["session"])):
             raise EmptySourceError(
                 f"{source.name} has no bar of any of {len(tickers)} tickers for {len(silent)} session(s): "
                 f"{', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
                 f"{settings.exchange} was open, so every session should have some"
             )
-        stored = stored_versions(warehouse, first, last, answer)
-        new = adjustments.new_versions(stored, answer)
+        new = adjustments.new_versions(stored_versions(warehouse, since, last, fetched), fetched)
+        of_range = new.filter(pl.col("session").is_in(sessions)).height
         if new.height:
             warehouse.append("raw_ohlcv", new)
         return report_sessions(
@@ -77,8 +85,9 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             answer,
             sessions,
             about_last={
-                "new_versions": dg.MetadataValue.int(new.height),
-                "unchanged": dg.MetadataValue.int(answer.height - new.height),
+                "new_versions": dg.MetadataValue.int(of_range),
+                "unchanged": dg.MetadataValue.int(answer.height - of_range),
+                "restated_before_the_range": dg.MetadataValue.int(new.height - of_range),
                 "source": dg.MetadataValue.text(source.name),
             },
         )
@@ -94,7 +103,9 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions=days,
         checks=checks.specs("daily_bars", checks.DAILY_BAR_CHECKS),
     )
-    def daily_bars(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
+    def daily_bars(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
+    ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         first, last = sessions[0], sessions[-1]
         lookback = settings.calendar.before(first, quality.LOOKBACK_SESSIONS)
@@ -108,7 +119,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         members = warehouse.read("universe")
         known = settings.calendar.between(settings.calendar.sessions[0], last)
         bars = adjustments.clean_bars(raw, members, known).filter(pl.col("session").is_in(sessions))
-        warehouse.replace_sessions("daily_bars", sessions, bars)
+        restated = adjustments.restatements(stored_bars(warehouse, sessions, bars), bars, clock())
+        warehouse.replace_sessions("daily_bars", sessions, bars, beside={"restatements": restated})
         suspect = bars["suspect"].drop_nulls().value_counts(sort=True)
         return report_sessions(
             context,
@@ -118,6 +130,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             {
                 "suspect_bars": dg.MetadataValue.json(dict(suspect.iter_rows())),
                 "tickers": dg.MetadataValue.int(bars["ticker"].n_unique()),
+                "restated_figures": dg.MetadataValue.int(restated.height),
             },
         )
 
@@ -141,5 +154,13 @@ def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.Data
     """The latest version of every bar stored from `first` to `last`; no row before the first write."""
     try:
         return adjustments.latest_versions(warehouse.read("raw_ohlcv", first, last))
+    except MissingTableError:
+        return like.clear()
+
+
+def stored_bars(warehouse: Warehouse, sessions: Sequence[date], like: pl.DataFrame) -> pl.DataFrame:
+    """The bars of `sessions` that are stored; no row before the first write."""
+    try:
+        return warehouse.read("daily_bars", sessions[0], sessions[-1]).filter(pl.col("session").is_in(sessions))
     except MissingTableError:
         return like.clear()

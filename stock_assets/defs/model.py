@@ -134,7 +134,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
         rows = side_by_side(jobs[::-1], context.log.info)[::-1]
         frame = pl.DataFrame(rows).select(list(COLUMNS[table]))
-        warehouse.replace_rows(table, "model_year", wanted, frame)
+        warehouse.replace_rows(table, frame.select("model_year", "trained_through").unique(), frame)
         for checkpoint in checkpoints:
             checkpoint.clear()
         for year in wanted:
@@ -217,7 +217,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             rows += weigh(year, cutoff_of(year), [judged[y] for y in earlier])
         frame = pl.DataFrame(rows, schema_overrides={"log_loss": pl.Float64, "rows": pl.Int64})
         frame = frame.select(list(COLUMNS["trained_ensemble"]))
-        warehouse.replace_rows("trained_ensemble", "model_year", wanted, frame)
+        warehouse.replace_rows("trained_ensemble", frame.select("model_year").unique(), frame)
         for year in wanted:
             of_year = frame.filter((pl.col("model_year") == year) & (pl.col("weight") > 0))
             weights = dict(of_year.select("member", "weight").iter_rows())

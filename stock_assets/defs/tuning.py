@@ -76,7 +76,7 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             tables.append(trials.trial_table(found))
             about |= findings(study, found, tables[-1])
         table = pl.concat(tables)
-        warehouse.replace_rows("tuned_hyperparameters", "network", config.networks, table)
+        warehouse.replace_rows("tuned_hyperparameters", pl.DataFrame({"network": config.networks}), table)
         complete = table.filter(pl.col("state") == "complete").sort("value")
         return dg.MaterializeResult(
             metadata={

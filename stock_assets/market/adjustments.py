@@ -5,11 +5,11 @@ every later dividend. Multiplied back, a bar is what was traded on its day and n
 """
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 import polars as pl
 
-from stock_assets.market.bars import BAR_SCHEMA
+from stock_assets.market.bars import BAR_SCHEMA, RESTATEMENT_SCHEMA, UTC_TIME
 from stock_assets.market.quality import MAX_ABSENCE, suspect_reason
 
 #: Two figures of one bar that differ by less than this are the same figure, said twice: vendors round to
@@ -47,6 +47,36 @@ def total_returns(bars: pl.DataFrame, preceding: pl.Expr) -> pl.DataFrame:
     )
 
 
+def differs(now: str, then: str) -> pl.Expr:
+    """Whether two columns say different figures: apart by more than rounding, or only one of them null."""
+    apart = (pl.col(now) - pl.col(then)).abs() > SAME_FIGURE * pl.max_horizontal(pl.col(now).abs(), pl.col(then).abs())
+    return (pl.col(now).is_null() != pl.col(then).is_null()) | apart.fill_null(value=False)
+
+
+def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
+    """What `bars` says otherwise than the `stored` ones of the same sessions (`RESTATEMENT_SCHEMA`).
+
+    Both have the columns of `BAR_SCHEMA`. A bar that only one of them has counts with all its figures, unless its
+    session had no bar at all: then it was simply not made yet.
+    """
+    figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio", "total_return"]
+    keys = ["ticker", "session"]
+    made = stored["session"].unique()
+
+    def long(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+        of_made = frame.filter(pl.col("session").is_in(made.implode()))
+        return of_made.unpivot(figures, index=keys, variable_name="column", value_name=name)
+
+    return (
+        long(stored, "before")
+        .join(long(bars, "after"), on=[*keys, "column"], how="full", coalesce=True)
+        .filter(differs("after", "before"))
+        .with_columns(seen_at=pl.lit(seen_at).cast(UTC_TIME))
+        .select(RESTATEMENT_SCHEMA.names())
+        .sort("session", "ticker", "column")
+    )
+
+
 def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
     """The rows of `answered` that say something `stored` (latest versions) does not: what to append.
 
@@ -79,13 +109,10 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
         figures(stored), on=["ticker", "session"], how="left", suffix="_stored", nulls_equal=True
     )
 
-    def differs(name: str) -> pl.Expr:
-        now, then = pl.col(name), pl.col(f"{name}_stored")
-        apart = (now - then).abs() > SAME_FIGURE * pl.max_horizontal(now.abs(), then.abs())
-        return (now.is_null() != then.is_null()) | apart.fill_null(value=False)
-
     numbers = [*("open", "high", "low", "close", "volume", "dividend", "split_ratio"), "adjusted_return"]
-    changed = pl.col("source").ne_missing(pl.col("source_stored")) | pl.any_horizontal(map(differs, numbers))
+    changed = pl.col("source").ne_missing(pl.col("source_stored")) | pl.any_horizontal(
+        differs(name, f"{name}_stored") for name in numbers
+    )
     return answered.join(pairs.filter(changed).select("ticker", "session"), on=["ticker", "session"])
 
 

@@ -51,6 +51,19 @@ BAR_SCHEMA = pl.Schema(
     }
 )
 
+#: A figure of a stored bar that the vendor, or a bar before it, has changed since. `before` or `after` is null
+#: where the bar or the figure was not there.
+RESTATEMENT_SCHEMA = pl.Schema(
+    {
+        "ticker": pl.String,
+        "session": pl.Date,
+        "column": pl.String,
+        "before": pl.Float64,
+        "after": pl.Float64,
+        "seen_at": UTC_TIME,
+    }
+)
+
 #: Who belonged to the universe when; `to_session` is null while the membership lasts (inclusive otherwise).
 UNIVERSE_SCHEMA = pl.Schema(
     {

@@ -25,6 +25,7 @@ ROOMS: Mapping[str, str] = {
     "universe": "market",
     "raw_ohlcv": "market",
     "daily_bars": "market",
+    "restatements": "market",
     "indicators": "features",
     "stationary_features": "features",
     "labels": "features",
@@ -192,18 +193,42 @@ class Warehouse:
 
     # ---------------------------------------------------------------- writing, always in one transaction
 
-    def replace_sessions(self, table: str, sessions: Sequence[date], frame: pl.DataFrame) -> None:
+    def replace_sessions(
+        self,
+        table: str,
+        sessions: Sequence[date],
+        frame: pl.DataFrame,
+        beside: Mapping[str, pl.DataFrame] | None = None,
+    ) -> None:
         """Puts `frame` in the place of every row of `sessions`, in one transaction: twice gives the same rows.
 
-        Raises BadBarsError when `frame` holds a session that is not among `sessions`.
+        The rows of `beside`, by table, are appended in the same transaction. Raises BadBarsError when `frame` holds
+        a session that is not among `sessions`.
         """
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
-        self._replace(table, "session", pl.Series("session", list(sessions), dtype=pl.Date), frame)
+        wanted = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
+        self.replace_rows(table, wanted, frame, beside)
 
-    def replace_rows(self, table: str, column: str, values: Sequence[object], frame: pl.DataFrame) -> None:
-        """Puts `frame` in the place of every row whose `column` is one of `values`, in one transaction."""
-        self._replace(table, column, pl.Series(column, list(values)), frame)
+    def replace_rows(
+        self,
+        table: str,
+        keys: pl.DataFrame,
+        frame: pl.DataFrame,
+        beside: Mapping[str, pl.DataFrame] | None = None,
+    ) -> None:
+        """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the
+        rows of `beside`, by table: in one transaction."""
+        columns = ", ".join(map(_quoted, keys.columns))
+        with self._writing(frame) as connection:
+            connection.register("wanted", keys.to_arrow())
+            _create(connection, table)
+            connection.execute(f"DELETE FROM {_qualified(table)} WHERE ({columns}) IN (SELECT ({columns}) FROM wanted)")
+            _insert(connection, table)
+            for other, rows in (beside or {}).items():
+                connection.register("incoming", rows.to_arrow())
+                _create(connection, other)
+                _insert(connection, other)
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
         """Puts `frame` in the place of the whole table, in one transaction."""
@@ -214,14 +239,6 @@ class Warehouse:
         """Adds the rows of `frame`, in one transaction."""
         with self._writing(frame) as connection:
             _create(connection, table)
-            _insert(connection, table)
-
-    def _replace(self, table: str, column: str, wanted: pl.Series, frame: pl.DataFrame) -> None:
-        with self._writing(frame) as connection:
-            connection.register("wanted", wanted.to_frame().to_arrow())
-            _create(connection, table)
-            name = _quoted(column)
-            connection.execute(f"DELETE FROM {_qualified(table)} WHERE {name} IN (SELECT {name} FROM wanted)")
             _insert(connection, table)
 
     @contextmanager

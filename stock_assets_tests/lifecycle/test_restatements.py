@@ -1,0 +1,95 @@
+"""A restated bar asks for exactly what it reaches."""
+
+from datetime import date
+
+import polars as pl
+
+from stock_assets.lifecycle.restatements import REACH, Affected, affected, stale_bars
+from stock_assets.market.adjustments import clean_bars, new_versions, restatements
+from stock_assets.market.calendar import trading_calendar
+from stock_assets_tests.market.generators import FETCHED, raw_answer, universe_of
+
+XNYS = trading_calendar("XNYS", date(2015, 1, 2), date(2026, 12, 31))
+DAYS = XNYS.sessions[:40]
+CLOSES = [100.0 + i for i in range(40)]
+HORIZON = 7
+
+
+def bars_of(raw: pl.DataFrame) -> pl.DataFrame:
+    return clean_bars(raw, universe_of(raw), DAYS)
+
+
+def labels_until(last: date) -> pl.DataFrame:
+    sessions = [day for day in DAYS if day <= last]
+    ends = [XNYS.shift(day, HORIZON) for day in sessions]
+    return pl.DataFrame({"ticker": "AAA", "session": sessions, "horizon_end": ends})
+
+
+def changed_at(*places: int) -> pl.DataFrame:
+    return pl.DataFrame({"ticker": "AAA", "session": [DAYS[place] for place in places]})
+
+
+def test_what_is_stored_is_not_stale_and_a_split_told_later_changes_nothing():
+    raw = raw_answer(DAYS, CLOSES)
+    bars = bars_of(raw)
+    assert stale_bars(raw, bars).is_empty()
+    # the vendor's basis is halved, as-traded figures stay
+    same = raw.with_columns(
+        *[pl.col(name) / 2 for name in ("open", "high", "low", "close", "dividend")],
+        pl.col("volume") * 2,
+        later_splits=pl.lit(2.0),
+    )
+    assert stale_bars(same, bars).is_empty()
+
+
+def test_a_changed_close_and_a_late_bar_are_stale_and_are_found_once_the_bar_is_made_anew_no_more():
+    raw = raw_answer(DAYS, CLOSES)
+    bars = bars_of(raw)
+    restated = raw.with_columns(
+        close=pl.when(pl.col("session") == DAYS[20]).then(pl.col("close") * 1.01).otherwise("close"),
+        high=pl.col("high") + 5,
+    ).filter(pl.col("session") == DAYS[20])
+    late = bars.filter(pl.col("session") != DAYS[30])
+    assert stale_bars(restated, bars).rows() == [(raw["ticker"][0], DAYS[20])]
+    assert stale_bars(raw, late).rows() == [(raw["ticker"][0], DAYS[30])]
+    newer = pl.concat([raw, restated.with_columns(fetched_at=pl.lit(FETCHED).dt.offset_by("1d"))])
+    assert new_versions(raw, restated).height == 1
+    assert stale_bars(newer, bars_of(newer)).is_empty()
+
+
+def test_a_restatement_names_every_figure_with_both_values_and_the_return_after_it():
+    raw = raw_answer(DAYS, CLOSES)
+    before = bars_of(raw)
+    newer = raw.with_columns(
+        close=pl.when(pl.col("session") == DAYS[20]).then(pl.col("close") + 0.5).otherwise("close")
+    )
+    found = restatements(before, bars_of(newer), FETCHED)
+    assert found.select("session", "column").rows() == [
+        (DAYS[20], "close"),
+        (DAYS[20], "total_return"),
+        (DAYS[21], "total_return"),
+    ]
+    assert found.row(0)[3:5] == (120.0, 120.5)
+    assert restatements(before, before, FETCHED).is_empty()
+    # a session that was never made is new and not restated; a bar that came late to one that was is
+    assert restatements(before.filter(pl.col("session") < DAYS[30]), before, FETCHED).is_empty()
+
+
+def test_features_reach_forward_and_labels_backward():
+    assert affected(XNYS, changed_at(20), labels_until(DAYS[25]), DAYS[32], DAYS[25]) == Affected(
+        (DAYS[20], DAYS[32]), (DAYS[13], DAYS[20])
+    )
+    # the newest bar has no label of its own yet, but ended those before it
+    assert affected(XNYS, changed_at(31), labels_until(DAYS[25]), DAYS[32], DAYS[25]) == Affected(
+        (DAYS[31], DAYS[32]), (DAYS[24], DAYS[25])
+    )
+    # nothing is labelled around it
+    assert affected(XNYS, changed_at(31), labels_until(DAYS[10]), DAYS[32], DAYS[10]).labels is None
+
+
+def test_several_changes_are_one_range_and_old_ones_end_where_nothing_sees_them_any_more():
+    assert affected(XNYS, changed_at(12, 20), labels_until(DAYS[25]), DAYS[32], DAYS[25]) == Affected(
+        (DAYS[12], DAYS[32]), (DAYS[5], DAYS[20])
+    )
+    far = XNYS.sessions[2000]
+    assert affected(XNYS, changed_at(5), labels_until(DAYS[25]), far, far).chain == (DAYS[5], XNYS.sessions[5 + REACH])
