@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from stock_assets.defs.automation import automation
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.market import market_assets
@@ -25,7 +26,10 @@ def build_definitions(config: Settings) -> dg.Definitions:
     def source(_context: dg.InitResourceContext) -> object:
         return make_source(config)
 
+    schedules, sensors = automation(config)
     return dg.Definitions(
+        schedules=schedules,
+        sensors=sensors,
         assets=[
             *market_assets(config),
             *feature_assets(config),

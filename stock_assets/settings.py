@@ -4,7 +4,7 @@ A wrong value is one clear line: the variable, what it holds, and what was expec
 """
 
 import os
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,6 +47,9 @@ class Settings(BaseSettings):
         description="the first year that a model serves; two full years after the start when unset",
     )
     exchange: str = Field(default="XNYS", description="an exchange_calendars code")
+    after_close_minutes: int = Field(
+        default=60, ge=0, le=720, description="minutes after the close of a session before it is fetched"
+    )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
@@ -97,6 +100,10 @@ class Settings(BaseSettings):
             return self.first_model_year
         after_two_years = self.start.year + (2 if self.start.month == 1 else 3)
         return min(after_two_years, self.end.year) if self.end else after_two_years
+
+    @property
+    def after_close(self) -> timedelta:
+        return timedelta(minutes=self.after_close_minutes)
 
     @property
     def database(self) -> Path:

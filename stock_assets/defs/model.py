@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from stock_assets.defs import checks
 from stock_assets.defs.columns import COLUMNS
@@ -19,14 +20,16 @@ from stock_assets.defs.serving import (
     TRAINED,
     Learnable,
     answers_of,
+    base_versions,
     by_year,
+    champions_of,
     ensemble,
     save,
-    serving_versions,
     serving_weights,
     usable_between,
 )
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
+from stock_assets.errors import CutoffError
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.settings import Settings
@@ -49,6 +52,18 @@ WEIGHED_YEARS, WEIGHED_EVERY = 3, 7
 ALONE = "rnn"
 
 
+class TrainingConfig(dg.Config):
+    """Through which session to learn; shown in the launchpad."""
+
+    cutoff: str | None = Field(
+        default=None,
+        description=(
+            "the last session to learn from, YYYY-MM-DD, for a retraining within one model year: it adds a version "
+            "beside the first one; unset: the last session before the year"
+        ),
+    )
+
+
 def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     calendar = settings.calendar
     years = model_years(settings)
@@ -62,9 +77,22 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         """The last session before the year: what is known later must not have trained its model."""
         return calendar.before(date(year, 1, 1), 1)[0]
 
-    def known_by(warehouse: Warehouse, last_year: int, needed_by: str) -> Learnable:
-        """Everything there is to learn from for the model years up to `last_year`."""
-        cutoff = cutoff_of(last_year)
+    def cutoff_within(year: int, wanted: str) -> date:
+        """The chosen cutoff of a retraining. Raises CutoffError unless it lies within the model year."""
+        try:
+            cutoff = date.fromisoformat(wanted)
+        except ValueError:
+            raise CutoffError(f"cutoff {wanted!r} of model year {year} is no date; expected YYYY-MM-DD") from None
+        first, last = cutoff_of(year), calendar.between(date(year, 1, 1), date(year, 12, 31))[-1]
+        if not first < cutoff < last or not calendar.is_session(cutoff):
+            raise CutoffError(
+                f"cutoff {cutoff} of model year {year}; expected a session after {first}, the cutoff of its first "
+                f"version, and before {last}, the last session that it serves"
+            )
+        return cutoff
+
+    def known_by(warehouse: Warehouse, cutoff: date, needed_by: str) -> Learnable:
+        """Everything there is to learn from for cutoffs up to `cutoff`."""
         sessions = calendar.between(calendar.sessions[0], cutoff)
         why = f"every session up to the cutoff {cutoff}"
         warehouse.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why)
@@ -72,7 +100,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         return Learnable(warehouse, settings, sessions[0], cutoff)
 
     def train_all(
-        context: dg.AssetExecutionContext, warehouse: Warehouse, table: str, recipes: dict[str, "Recipe"]
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        warehouse: Warehouse,
+        table: str,
+        recipes: dict[str, "Recipe"],
     ) -> tuple[pl.DataFrame, dict[str, list[dict[str, Any]]]]:
         """(the rows of `table`, the epochs of each network) of every recipe and model year of the run.
 
@@ -83,7 +115,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from stock_assets.storage.artifacts import CheckpointFile
 
         wanted = sorted(map(int, context.partition_keys))
-        known = known_by(warehouse, wanted[-1], table)
+        cutoffs = {year: cutoff_within(year, config.cutoff) if config.cutoff else cutoff_of(year) for year in wanted}
+        known = known_by(warehouse, cutoffs[wanted[-1]], table)
         # read before the threads start, which would each read them
         _ = known.features, known.known_labels
         left_out: dict[int, dict[str, int]] = {}
@@ -91,7 +124,8 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         checkpoints = []
 
         def job(year: int, model: str, recipe: "Recipe", labels: pl.DataFrame) -> Callable[[Say], dict[str, Any]]:
-            checkpoint = CheckpointFile(settings.artifacts / table / str(year) / f".checkpoint-{model}")
+            name = f".checkpoint-{model}-{cutoffs[year]}"
+            checkpoint = CheckpointFile(settings.artifacts / table / str(year) / name)
             checkpoints.append(checkpoint)
 
             def run(say: Say) -> dict[str, Any]:
@@ -99,7 +133,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 lesson = Lesson(
                     known,  # pyright: ignore[reportArgumentType]: its properties are cached
                     labels,
-                    cutoff_of(year),
+                    cutoffs[year],
                     settings.seed,
                     settings.horizon,
                     hear,
@@ -129,7 +163,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         jobs = []
         for year in wanted:
-            labels, left_out[year] = known.labels_at(cutoff_of(year))
+            labels, left_out[year] = known.labels_at(cutoffs[year])
             jobs += [job(year, model, recipe, labels) for model, recipe in recipes.items()]
         # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
         rows = side_by_side(jobs[::-1], context.log.info)[::-1]
@@ -139,7 +173,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             checkpoint.clear()
         for year in wanted:
             of_year = frame.filter(pl.col("model_year") == year)
-            shown = {"models": of_year.height, "trained_through": str(cutoff_of(year))}
+            shown = {"models": of_year.height, "trained_through": str(cutoffs[year])}
             context.add_asset_metadata({**shown, "labels_left_out": left_out[year]}, partition_key=str(year))
         context.add_asset_metadata({"preview": preview(frame)}, partition_key=str(wanted[-1]))
         return frame, curves
@@ -156,11 +190,13 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions=years,
         kinds=("pytorch",),
     )
-    def trained_rnn(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
+    def trained_rnn(
+        context: dg.AssetExecutionContext, config: TrainingConfig, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult:
         from stock_assets.evaluation import plots
         from stock_assets.model.recipes import NETWORKS
 
-        frame, curves = train_all(context, warehouse, "trained_rnn", NETWORKS)
+        frame, curves = train_all(context, config, warehouse, "trained_rnn", NETWORKS)
         titles = {"rnn": ("smooth L1 + squared error", "validation R², volatility across tickers", "r2")}
         pictures = {}
         for model, epochs in curves.items():
@@ -184,11 +220,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds=("scikitlearn",),
     )
     def trained_baselines(
-        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+        context: dg.AssetExecutionContext, config: TrainingConfig, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
         from stock_assets.model.recipes import BASELINES
 
-        train_all(context, warehouse, "trained_baselines", BASELINES)
+        train_all(context, config, warehouse, "trained_baselines", BASELINES)
         return dg.MaterializeResult()
 
     @table_asset(
@@ -232,7 +268,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         known = inputs_for(warehouse, sessions, "trained_ensemble")
         labels, _ = usable_between(warehouse, sessions[0], sessions[-1])
         right = pl.concat_list("p_sell", "p_hold", "p_buy").list.get(pl.col("label").cast(pl.Int64) + 1)
-        versions = serving_versions(warehouse, year, sessions[0], known.pca_version)
+        versions = base_versions(warehouse, year, sessions[0], known.pca_version)
         return (
             answers_of(versions, settings, known, sessions)
             .join(labels.select("ticker", "session", "label"), on=["ticker", "session"])
@@ -282,10 +318,10 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         known = inputs_for(warehouse, sessions, "predictions")
         parts = []
         for year, days in by_year(sessions):
-            versions = serving_versions(warehouse, year, days[0], known.pca_version)
             weights = serving_weights(warehouse, year, days[0])
-            answers = answers_of(versions, settings, known, days)
-            parts += [answers, ensemble(answers, weights).select(answers.columns)]
+            for versions, span in champions_of(warehouse, year, days, known.pca_version):
+                answers = answers_of(versions, settings, known, span)
+                parts += [answers, ensemble(answers, weights).select(answers.columns)]
         rows = (
             pl.concat(parts)
             .join(known.suspects, on=["ticker", "session"], how="anti")

@@ -12,7 +12,9 @@ from stock_assets.defs.progress import side_by_side
 from stock_assets.errors import ArtifactError, CutoffError
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.stationary import STATIONARY
+from stock_assets.lifecycle.promotion import champions
 from stock_assets.settings import Settings
+from stock_assets.storage.champions import read_promotions
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 TRAINED = ("trained_rnn", "trained_baselines")
 ENSEMBLE = "ensemble"
+_VERSION = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
 
 
 class Learnable:
@@ -136,33 +139,44 @@ def answers_of(
     return pl.concat(side_by_side(jobs))
 
 
-def serving_versions(
+def base_versions(
     warehouse: Warehouse, year: int, first: date, pca_version: str, tables: Sequence[str] = TRAINED
 ) -> list[Version]:
-    """The newest version of every model of `year` whose cutoff lies before session `first`.
+    """The first version of every model of `year`, which serves it from its first session on.
 
-    Raises ArtifactError when a table has none, CutoffError when there are only later ones.
+    Raises ArtifactError when a table has none, CutoffError when it is trained through session `first` or later.
     """
-    versions = []
-    for table in tables:
-        newest = _newest(warehouse, table, year, first).unique("model", keep="last").sort("model")
-        other = newest.filter(pl.col("pca_version") != pca_version)
-        if not other.is_empty():
-            raise ArtifactError(
-                f"{table} {year} reads principal components {other['pca_version'][0]}, found {pca_version} in "
-                f"pca_components. Materialize {table} {year} again."
-            )
-        versions += [
-            Version(row["model"], row["version"], row["trained_through"], row["artifact"])
-            for row in newest.iter_rows(named=True)
-        ]
-    return versions
+    rows = pl.concat([_first(warehouse, table, year, first).select(_VERSION) for table in tables])
+    return [_usable(row, first, pca_version) for row in rows.sort("model").iter_rows(named=True)]
+
+
+def champions_of(
+    warehouse: Warehouse, year: int, sessions: Sequence[date], pca_version: str
+) -> list[tuple[list[Version], list[date]]]:
+    """Which versions of all models serve which of `sessions`, ascending and all of `year`.
+
+    A model's first version of the year, until the table `promotions` says that another one does. Raises as
+    `base_versions`, for the versions that were promoted too.
+    """
+    base_versions(warehouse, year, sessions[0], pca_version)
+    trained = pl.concat([warehouse.read(table, columns=_VERSION) for table in TRAINED])
+    trained = trained.filter(pl.col("model_year") == year)
+    promotions = read_promotions(warehouse)
+    rows = {row["version"]: row for row in trained.iter_rows(named=True)}
+    models = trained["model"].unique().sort().to_list()
+    by_model = [champions(promotions, trained, model, sessions) for model in models]
+    spans: dict[tuple[str, ...], list[date]] = {}
+    for session in sessions:
+        spans.setdefault(tuple(serving[session] for serving in by_model), []).append(session)
+    return [
+        ([_usable(rows[version], span[0], pca_version) for version in versions], span)
+        for versions, span in spans.items()
+    ]
 
 
 def serving_weights(warehouse: Warehouse, year: int, first: date) -> pl.DataFrame:
-    """member, weight, version, trained_through: the ensemble of `year`. Raises as `serving_versions`."""
-    rows = _newest(warehouse, "trained_ensemble", year, first)
-    return rows.filter(pl.col("trained_through") == rows["trained_through"].max())
+    """member, weight, version, trained_through: the ensemble of `year`. Raises as `base_versions`."""
+    return _first(warehouse, "trained_ensemble", year, first)
 
 
 def ensemble(answers: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
@@ -175,13 +189,18 @@ def ensemble(answers: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
     return (
         answers.join(weighted, on="model")
         .group_by("ticker", "session")
-        .agg(*((pl.col(column) * pl.col("weight")).sum() for column in columns), pl.len().alias("members"))
+        .agg(
+            *((pl.col(column) * pl.col("weight")).sum() for column in columns),
+            pl.col("trained_through").max(),
+            pl.len().alias("members"),
+        )
         .filter(pl.col("members") == weighted.height)
         .drop("members")
         .with_columns(
             model=pl.lit(ENSEMBLE),
             model_version=pl.lit(weights["version"][0]),
-            trained_through=pl.lit(weights["trained_through"][0]),
+            # a member may have been trained again since it was weighed
+            trained_through=pl.max_horizontal("trained_through", pl.lit(weights["trained_through"][0])),
         )
     )
 
@@ -193,8 +212,8 @@ def by_year(sessions: Iterable[date]) -> list[tuple[int, list[date]]]:
     return sorted(years.items())
 
 
-def _newest(warehouse: Warehouse, table: str, year: int, first: date) -> pl.DataFrame:
-    """The rows of `year` whose cutoff lies before session `first`, the newest last."""
+def _first(warehouse: Warehouse, table: str, year: int, first: date) -> pl.DataFrame:
+    """The rows of `table` of the earliest cutoff of `year`, which has to lie before session `first`."""
     try:
         rows = warehouse.read(table).filter(pl.col("model_year") == year)
     except MissingTableError:
@@ -203,10 +222,22 @@ def _newest(warehouse: Warehouse, table: str, year: int, first: date) -> pl.Data
         raise ArtifactError(
             f"predictions of {first} need {table} of model year {year}. Materialize {table} {year} first."
         )
-    before = rows.filter(pl.col("trained_through") < first)
-    if before.is_empty():
-        raise CutoffError(
-            f"{table} {year} was trained through {rows['trained_through'].min()}, which is not before the session "
-            f"{first} it should predict"
+    rows = rows.filter(pl.col("trained_through") == pl.col("trained_through").min())
+    _require_before(f"{table} {year}", rows["trained_through"][0], first)
+    return rows
+
+
+def _usable(row: dict[str, Any], first: date, pca_version: str) -> Version:
+    """The version in a row of a table of trained models, if it may predict session `first`."""
+    if row["pca_version"] != pca_version:
+        raise ArtifactError(
+            f"{row['version']} reads principal components {row['pca_version']}, found {pca_version} in pca_components. "
+            f"Train {row['model']} of model year {row['model_year']} again."
         )
-    return before.sort("trained_through")
+    _require_before(row["version"], row["trained_through"], first)
+    return Version(row["model"], row["version"], row["trained_through"], row["artifact"])
+
+
+def _require_before(what: str, cutoff: date, first: date) -> None:
+    if cutoff >= first:
+        raise CutoffError(f"{what} was trained through {cutoff}, which is not before the session {first} to predict")

@@ -1,0 +1,85 @@
+"""Evenings of the real daemon's logic in this process, on a clock that a test moves."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.load_target import WorkspaceLoadTarget
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._daemon.sensor import execute_sensor_iteration
+from dagster._scheduler.scheduler import launch_scheduled_runs
+
+from stock_assets.cli.server import prepare_home
+from stock_assets.settings import Settings
+
+#: The project's instance, but runs are executed where they are launched.
+INSTANCE = """
+storage:
+  custom:
+    module: stock_assets.storage.event_log
+    class: BatchingSqliteStorage
+    config:
+      base_dir:
+        env: DAGSTER_HOME
+run_launcher:
+  module: dagster._core.launcher.sync_in_memory_run_launcher
+  class: SyncInMemoryRunLauncher
+run_coordinator:
+  module: dagster._core.run_coordinator
+  class: DefaultRunCoordinator
+telemetry:
+  enabled: false
+"""
+
+
+class InThisProcess(WorkspaceLoadTarget):
+    """The definitions of a file, without a server in between."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def create_origins(self) -> list[InProcessCodeLocationOrigin]:
+        target = LoadableTargetOrigin(
+            executable_path=sys.executable,
+            python_file=str(self.file),
+            working_directory=str(self.file.parent),
+            attribute="defs",
+        )
+        return [InProcessCodeLocationOrigin(target, location_name="stock_assets")]
+
+
+@dataclass
+class Platform:
+    """A platform whose clock stands where the test puts it."""
+
+    workspace: WorkspaceProcessContext
+    instance: dg.DagsterInstance
+
+    def tick(self, now: datetime) -> None:
+        """One look of the schedules, then of the sensors, at `now`; the runs they ask for are over when it returns."""
+        logger = logging.getLogger("daemon")
+        with freeze_time(now):
+            errors = [
+                *filter(None, launch_scheduled_runs(self.workspace, logger, now, {})),
+                *filter(None, execute_sensor_iteration(self.workspace, logger, None, None)),
+            ]
+        assert not errors, errors
+
+
+@contextmanager
+def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
+    prepare_home(settings, INSTANCE)
+    with (
+        dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
+        create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
+    ):
+        yield Platform(workspace, instance)
