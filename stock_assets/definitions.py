@@ -1,10 +1,11 @@
-"""The table of contents: every asset, in flow order, and what they run with."""
+"""The table of contents: every asset, in flow order, the jobs beside them, and what they run with."""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from stock_assets.defs.automation import automation
+from stock_assets.defs.champions import champion_jobs
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.market import market_assets
@@ -12,6 +13,7 @@ from stock_assets.defs.model import model_assets
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import Settings, settings
+from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
 
 
@@ -37,8 +39,10 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *tuning_assets(config),
             *evaluation_assets(config),
         ],
+        jobs=champion_jobs(config),
         resources={
             "warehouse": Warehouse(config.database),
+            "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),
             "source": source,
             "clock": dg.ResourceDefinition.hardcoded_resource(utc_now, "the current time, UTC"),
         },

@@ -9,6 +9,7 @@ StockAssetsError
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── StoreBusyError       another process kept the store locked for too long
+├── RegistryError        the model registry (MLflow) is damaged, or does not answer
 └── ArtifactError        a saved model is absent, incomplete or of another layout
 """
 
@@ -42,6 +43,10 @@ class QueryError(StockAssetsError):
 
 class StoreBusyError(StockAssetsError):
     """Another process held the store for longer than we wait."""
+
+
+class RegistryError(StockAssetsError):
+    """The model registry is damaged or does not answer; names its URI."""
 
 
 class ArtifactError(StockAssetsError):

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
         default=0.022, gt=0, lt=1, description="the loss, as a positive fraction, below which a label is sell"
     )
     seed: int = Field(default=0, ge=0, description="seeds the simulated market and the training")
+    mlflow: str | None = Field(
+        default=None,
+        description="off, or a tracking URI of MLflow (http://host:port, sqlite:///file); a SQLite file in the data "
+        "folder when unset",
+    )
 
     @field_validator("tickers", mode="before")
     @classmethod
@@ -70,6 +76,18 @@ class Settings(BaseSettings):
         if not tickers:
             raise ValueError("expected tickers separated by commas, or a file with one per line")
         return tickers
+
+    @field_validator("mlflow")
+    @classmethod
+    def _names_a_registry(cls, value: str | None) -> str | None:
+        if value is None or value == "off":
+            return value
+        parts = urlsplit(value)
+        server = parts.scheme in ("http", "https") and parts.netloc
+        file = parts.scheme == "sqlite" and not parts.netloc and parts.path.strip("/")
+        if not (server or file):
+            raise ValueError("neither off nor a tracking URI")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
@@ -112,6 +130,18 @@ class Settings(BaseSettings):
     @property
     def artifacts(self) -> Path:
         return self.data_dir / "artifacts"
+
+    @property
+    def mlflow_uri(self) -> str | None:
+        """The tracking URI of the model registry; None when it is off."""
+        if self.mlflow is None:
+            return f"sqlite:///{self.data_dir.absolute() / 'mlflow' / 'mlflow.db'}"
+        return None if self.mlflow == "off" else self.mlflow
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where a registry in SQLite keeps the files of its runs; a server knows its own place."""
+        return self.data_dir.absolute() / "mlflow" / "artifacts"
 
     @property
     def dagster_home(self) -> Path:

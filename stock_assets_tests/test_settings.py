@@ -39,6 +39,11 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
         ("TICKERS", " , ", "expected tickers separated by commas"),
         ("FIRST_MODEL_YEAR", "soon", "expected the first year that a model serves"),
+        ("MLFLOW", "", "expected off, or a tracking URI of MLflow"),
+        ("MLFLOW", "on", "expected off, or a tracking URI of MLflow"),
+        ("MLFLOW", "sqlite:///", "expected off, or a tracking URI of MLflow"),
+        ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
+        ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
@@ -83,3 +88,12 @@ def test_tickers_come_from_a_list_or_a_file(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "tickers.txt").write_text("brk-b\nmsft\n")
     monkeypatch.setenv("STOCK_ASSETS_TICKERS", str(tmp_path / "tickers.txt"))
     assert read_settings().tickers == ("BRK-B", "MSFT")
+
+
+def test_the_registry_is_a_file_beside_the_store_unless_set_or_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert read_settings(data_dir=tmp_path).mlflow_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    assert read_settings(data_dir=tmp_path).mlflow_artifacts == tmp_path / "mlflow" / "artifacts"
+    monkeypatch.setenv("STOCK_ASSETS_MLFLOW", "http://models.example:5000")
+    assert read_settings().mlflow_uri == "http://models.example:5000"
+    monkeypatch.setenv("STOCK_ASSETS_MLFLOW", "off")
+    assert read_settings().mlflow_uri is None

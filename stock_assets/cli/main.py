@@ -15,6 +15,7 @@ from rich.table import Table
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 if TYPE_CHECKING:
@@ -137,6 +138,44 @@ def query(
     out.print(table)
     if answer.height > 200:
         out.print(f"200 of {answer.height} rows shown")
+
+
+@app.command()
+def models() -> None:
+    """Lists which version of every model serves, since when and why, and the versions with another alias."""
+    from stock_assets.storage.champions import models_in_service
+
+    config = read_settings()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    rows = models_in_service(Warehouse(config.database), registry, config.calendar)
+    if rows.is_empty():
+        raise StockAssetsError("no model is trained yet. Materialize trained_rnn and trained_baselines first.")
+    table = Table("model", "alias", "version", "trained through", "model year", "serves from", "why")
+    for row in rows.iter_rows():
+        table.add_row(*("" if value is None else escape(str(value)) for value in row))
+    out.print(table)
+
+
+@app.command("rollback")
+def rollback_command(
+    model: Annotated[str, typer.Argument(help="the model that goes back, such as rnn or ensemble")],
+    to: Annotated[str | None, typer.Option(help="a version; the one that served before when unset")] = None,
+    reason: Annotated[str, typer.Option(help="why, for the history")] = "rolled back from the shell",
+) -> None:
+    """Makes the version that served before the champion again, from the next session on."""
+    from stock_assets.storage.champions import rollback
+
+    config = read_settings()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    done, notes = rollback(Warehouse(config.database), registry, config.calendar, model, to, datetime.now(UTC), reason)
+    for note in notes:
+        err.print(f"[bold]stock-assets:[/] {escape(note)}", highlight=False, soft_wrap=True)
+    out.print(
+        f"{escape(done.version)} is the champion of {escape(model)} from {done.serves_from} on, in place of "
+        f"{escape(str(done.replaced))}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def summarise(config: Settings, seconds: float) -> None:

@@ -177,6 +177,25 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "log_loss": _METRICS["log_loss"],
         "note": ("VARCHAR", "where the score comes from"),
     },
+    "promotions": {
+        "model": ("VARCHAR", "the model"),
+        "version": ("VARCHAR", "the version that was decided about"),
+        "model_year": ("INTEGER", "the year that it serves"),
+        "serves_from": ("DATE", "the first session that the decision holds for"),
+        "decided_at": ("TIMESTAMPTZ", "when it was decided, UTC"),
+        "outcome": ("VARCHAR", "champion: it serves from then on; challenger: it does not"),
+        "kind": ("VARCHAR", "judged on a window, rollback by a person, or alias: moved in the model registry"),
+        "replaced": ("VARCHAR", "the version that served before; of a challenger, the one it was compared with"),
+        "window_first": ("DATE", "first session compared; null where nothing was, as below"),
+        "window_last": ("DATE", "last session compared"),
+        "sessions": ("BIGINT", "sessions compared"),
+        "rows": ("BIGINT", "predictions compared, those that both versions made and that have a label"),
+        "improvement": ("DOUBLE", "log-loss of the champion less that of the challenger, in nats"),
+        "improvement_low": ("DOUBLE", "lower end of its 95 % interval, paired day-block bootstrap"),
+        "improvement_high": ("DOUBLE", "upper end of its 95 % interval"),
+        "margin": ("DOUBLE", "the improvement that was asked for, in nats"),
+        "reason": ("VARCHAR", "why, in one sentence"),
+    },
 }
 
 _PRICES = ("open", "high", "low", "close", "dividend")

@@ -38,7 +38,10 @@ ROOMS: Mapping[str, str] = {
     "tuned_hyperparameters": "model",
     "evaluation_report": "evaluation",
     "leakage_audit": "evaluation",
+    "promotions": "lifecycle",
 }
+#: Tables that are no assets: a row is added when something is decided.
+HISTORIES = ("promotions",)
 
 #: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
 _BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")

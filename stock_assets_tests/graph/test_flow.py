@@ -13,7 +13,7 @@ from stock_assets.defs.columns import COLUMNS
 from stock_assets.errors import ArtifactError, CutoffError, EmptySourceError, MissingSessionsError, SourceError
 from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
-from stock_assets.storage.warehouse import ROOMS
+from stock_assets.storage.warehouse import HISTORIES, ROOMS
 from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
 
 YEAR = "2019"
@@ -44,8 +44,11 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 
 def test_every_table_has_rows_and_exactly_the_columns_it_shows(graph: Graph):
-    assert set(graph.warehouse.row_counts()) == set(ROOMS) == set(COLUMNS)
+    assert set(COLUMNS) == set(ROOMS)
+    assert set(ROOMS) - set(graph.warehouse.row_counts()) <= set(HISTORIES)  # nothing may have been decided yet
     for table, columns in COLUMNS.items():
+        if table in HISTORIES:
+            continue
         rows = graph.warehouse.read(table)
         assert rows.height > 0, table
         shown = [name for name in columns if not name.startswith("pc_1 …")]

@@ -1,0 +1,327 @@
+"""The model registry: every training as an MLflow run, every version under a name, and aliases that point at them.
+
+Nothing else imports mlflow. By default the registry is a SQLite file beside the store, and nothing leaves the machine.
+What serves is decided by the table `promotions`; the aliases are its mirror (`storage/champions.py`).
+"""
+
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from importlib.metadata import version as installed
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from stock_assets.errors import ArtifactError, RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "stock_assets"
+#: What MLflow takes in one batch.
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
+#: The most that MLflow answers at once: far more than there are.
+_ALL_VERSIONS, _ALL_MODELS = 200_000, 1000
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of one version of a model, in plain values.
+
+    `version` is our own name of it, `curve` one dict per epoch (`epoch` and its metrics), `figures` PNGs by name, and
+    `folder` the saved artifact, None for a model that is a row of a table. A metric that is None is left out.
+    """
+
+    model: str
+    version: str
+    model_year: int
+    trained_through: date
+    params: Mapping[str, str | int | float | bool | None]
+    metrics: Mapping[str, float | None]
+    code_version: str
+    curve: Sequence[Mapping[str, float | None]] = ()
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    folder: Path | None = None
+    pca_version: str | None = None
+
+
+class Registry(Protocol):
+    """Where trainings are kept and versions have aliases. Every method raises RegistryError when it does not answer."""
+
+    def track(self, training: Training) -> None:
+        """Keeps the training as one run and registers its version; a second time changes nothing."""
+        ...
+
+    def alias(self, model: str, alias: str) -> str | None:
+        """Our name of the version behind an alias, None without one."""
+        ...
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        """Model → alias → our name of the version, for every model that was tracked here."""
+        ...
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Points the alias at a version. Raises ArtifactError for one that was never tracked."""
+        ...
+
+
+class NoRegistry:
+    """The registry when it is off: it keeps nothing, and takes every alias for set."""
+
+    def track(self, training: Training) -> None: ...
+
+    def alias(self, model: str, alias: str) -> str | None: ...
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        return {}
+
+    def set_alias(self, model: str, alias: str, version: str) -> None: ...
+
+
+def open_registry(uri: str | None, artifacts: Path) -> Registry:
+    """The registry at `uri`, none for None. Nothing is imported, made or asked before it is used."""
+    return NoRegistry() if uri is None else MlflowRegistry(uri, artifacts)
+
+
+class MlflowRegistry:
+    """A registry behind an MLflow tracking URI (sqlite:/// or http); `artifacts` is where a SQLite one keeps files.
+
+    Several processes may use it at once, also while it is made. A run is complete when its model version is there:
+    a run that was cut off before is continued by the next `track` of that version.
+    """
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        self.uri, self.artifacts = uri, artifacts
+        path = uri.removeprefix("sqlite:///")
+        self._file = Path(path) if path != uri else None
+
+    def track(self, training: Training) -> None:
+        """Raises ArtifactError when `training.folder` is not there."""
+        if training.folder is not None and not training.folder.is_dir():
+            raise ArtifactError(f"{training.version} cannot be tracked: {training.folder} does not exist")
+        with self._asking() as client, self._locked():
+            if self._number(client, training.model, training.version) is not None:
+                return
+            about = {
+                "version": training.version,
+                "model_year": str(training.model_year),
+                "trained_through": str(training.trained_through),
+                "pca_version": training.pca_version,
+            }
+            about = {name: value for name, value in about.items() if value is not None}
+            tags = about | {"model": training.model, "code_version": training.code_version}
+            experiment = self._experiment(client)
+            started = client.search_runs([experiment], f"tags.version = '{training.version}'", max_results=1)
+            run = started[0] if started else client.create_run(experiment, run_name=training.version, tags=tags)
+            _log(client, run, training)
+            source = str(run.info.artifact_uri)
+            for name, png in training.figures.items():
+                client.log_stream(run.info.run_id, BytesIO(png), f"figures/{name}.png")
+            if training.folder is not None:
+                client.log_artifacts(run.info.run_id, str(training.folder), "model")
+                source = f"{source}/model"
+            client.set_terminated(run.info.run_id)
+            _register_model(client, training.model)
+            client.create_model_version(training.model, source, run.info.run_id, tags=about)
+
+    def alias(self, model: str, alias: str) -> str | None:
+        return self.aliases().get(model, {}).get(alias)
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        """Raises ArtifactError for an alias on a version that was not tracked by us, and so has no name."""
+        if self._file is not None and not self._file.exists():
+            return {}  # making it takes seconds, and there is nothing to read
+        with self._asking() as client:
+            ours = f"tags.made_by = '{EXPERIMENT}'"
+            models = {m.name: m.aliases for m in client.search_registered_models(ours, max_results=_ALL_MODELS)}
+            if not any(models.values()):
+                return {model: {} for model in models}
+            names = {
+                (v.name, int(v.version)): v.tags.get("version")
+                for v in client.search_model_versions(max_results=_ALL_VERSIONS)
+            }
+        found: dict[str, dict[str, str]] = {}
+        for model, aliases in models.items():
+            found[model] = {}
+            for alias, number in aliases.items():
+                name = names.get((model, int(number)))
+                if name is None:
+                    raise ArtifactError(
+                        f"the alias {alias} of {model} in {self._shown} points at version {number}, which stock_assets "
+                        "did not make; expected one with the tag version"
+                    )
+                found[model][alias] = name
+        return found
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        with self._asking() as client:
+            number = self._number(client, model, version)
+            if number is None:
+                raise ArtifactError(
+                    f"{version} of {model} was never registered in {self._shown}, so it cannot be its {alias}"
+                )
+            client.set_registered_model_alias(model, alias, number)
+
+    # ---------------------------------------------------------------- the connection
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        import logging
+
+        from mlflow import MlflowClient
+
+        # it logs how it makes its tables, and the traceback of what it raises; we raise one line
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+        if self._file is not None:
+            with self._locked():
+                self._make_or_check(self._file)
+        return MlflowClient(self.uri, self.uri)
+
+    def _make_or_check(self, file: Path) -> None:
+        """Makes the database, whole or not at all, or sees that it is one.
+
+        MLflow would make the tables one by one, several processes at once, and a killed one would leave half of them;
+        and it would knock at a damaged file for a hundred seconds.
+        """
+        import sqlite3
+
+        if file.exists():
+            try:
+                with closing(sqlite3.connect(file)) as connection:
+                    connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            except sqlite3.DatabaseError as error:
+                raise RegistryError(f"{self._shown} is no registry of MLflow, or damaged: {error}") from error
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        aside = file.with_name(f".new-{file.name}")
+        for leftover in file.parent.glob(f"{aside.name}*"):  # a killed one, and its journal
+            leftover.unlink()
+        made = SqlAlchemyStore(f"sqlite:///{aside}", self.artifacts.absolute().as_uri())
+        made.engine.dispose()
+        aside.replace(file)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process or thread at a time, where the registry is a file."""
+        if self._file is None:
+            yield
+            return
+        import fcntl
+
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.with_name(f".{self._file.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the kernel should we be killed
+            yield
+
+    @contextmanager
+    def _asking(self) -> Iterator["MlflowClient"]:
+        """The client; whatever goes wrong while it is asked is one RegistryError."""
+        # read when mlflow is imported
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        # its own patience with a server that does not answer is several minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        with warnings.catch_warnings():
+            # mlflow 3.17 uses what SQLAlchemy 2.1 and pydantic deprecate
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            from alembic.util.exc import CommandError
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            try:
+                yield self._client
+            except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+                line = (str(error).strip() or repr(error)).splitlines()[0].replace(self.uri, self._shown)
+                raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from error
+
+    @property
+    def _shown(self) -> str:
+        """The URI without a password."""
+        parts = urlsplit(self.uri)
+        if self._file is not None or parts.password is None:
+            return self.uri
+        return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+    def _experiment(self, client: "MlflowClient") -> str:
+        from mlflow.exceptions import MlflowException
+
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return found.experiment_id
+        # a server decides itself where its files are
+        place = self.artifacts.absolute().as_uri() if self._file is not None else None
+        try:
+            return client.create_experiment(EXPERIMENT, place)
+        except MlflowException:
+            if found := client.get_experiment_by_name(EXPERIMENT):  # somebody else was quicker
+                return found.experiment_id
+            raise
+
+    def _number(self, client: "MlflowClient", model: str, version: str) -> str | None:
+        """MLflow's own number of a version, None for one that was never registered."""
+        found = client.search_model_versions(f"name = '{model}' and tags.version = '{version}'")
+        return str(found[0].version) if found else None
+
+
+def _log(client: "MlflowClient", run: Any, training: Training) -> None:
+    """Parameters, scores and epochs; those of a run that was cut off before stay as they are."""
+    from mlflow.entities import Metric, Param
+
+    moment = run.info.start_time  # the same in a second attempt, so that nothing is there twice
+    last = int(max((epoch["epoch"] or 0 for epoch in training.curve), default=0))
+    metrics = [Metric(name, value, moment, last) for name, value in training.metrics.items() if value is not None]
+    metrics += [
+        Metric(f"epoch/{name}", value, moment, int(epoch["epoch"] or 0))
+        for epoch in training.curve
+        for name, value in epoch.items()
+        if name != "epoch" and value is not None
+    ]
+    params = [Param(name, str(value)) for name, value in training.params.items() if name not in run.data.params]
+    for i in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(run.info.run_id, metrics=metrics[i : i + _METRICS_AT_ONCE])
+    for i in range(0, len(params), _PARAMS_AT_ONCE):
+        client.log_batch(run.info.run_id, params=params[i : i + _PARAMS_AT_ONCE])
+
+
+def _register_model(client: "MlflowClient", model: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    client.set_registered_model_tag(model, "made_by", EXPERIMENT)
+
+
+def code_version(commit: str | None, changes: str | None, package: str) -> str:
+    """How a training names the code that made it: the commit, with +dirty where the tree has changes, else the version
+    of the package. `commit` is None outside a clone or without git."""
+    if not commit:
+        return package
+    return f"{commit}+dirty" if changes else commit
+
+
+def read_code_version(folder: Path) -> str:
+    """`code_version` of the clone whose root is `folder`; an installed package inside somebody else's clone is none."""
+    root = _git(folder, "rev-parse", "--show-toplevel")
+    package = installed("stock_assets")
+    if root is None or Path(root).resolve() != folder.resolve():
+        return package
+    return code_version(_git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain"), package)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says, None where it is absent or fails."""
+    try:
+        said = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout.strip() if said.returncode == 0 else None

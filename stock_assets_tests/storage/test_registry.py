@@ -1,0 +1,309 @@
+"""The model registry on a real SQLite file: what is tracked, once, and what is said when it cannot be."""
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from stock_assets.errors import ArtifactError, RegistryError
+from stock_assets.storage import registry as module
+from stock_assets.storage.registry import (
+    MlflowRegistry,
+    NoRegistry,
+    Training,
+    code_version,
+    open_registry,
+    read_code_version,
+)
+
+PNG = b"\x89PNG not really"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="module")
+def registry(home: Path) -> Iterator[MlflowRegistry]:
+    """A registry that two processes made at the same moment, and that this one uses without a network."""
+    uri = f"sqlite:///{home}/db/mlflow.db"
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store"])  # seconds, spent once for both
+    together = start.Barrier(2)
+    makers = [start.Process(target=make, args=(uri, home, together, name)) for name in "ab"]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join(120)
+    assert [maker.exitcode for maker in makers] == [0, 0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", no_network)
+        yield MlflowRegistry(uri, home / "artifacts")
+
+
+def make(uri: str, home: Path, together, name: str) -> None:
+    together.wait(60)
+    MlflowRegistry(uri, home / "artifacts").track(training(f"maker-{name}", model="maker"))
+
+
+def no_network(_socket: socket.socket, address: object) -> None:
+    raise ConnectionRefusedError(f"the registry wants to talk to {address}")
+
+
+def training(version: str, model: str = "rnn", **changes) -> Training:
+    plain = {
+        "model": model,
+        "version": version,
+        "model_year": 2026,
+        "trained_through": date(2025, 12, 31),
+        "params": {"units": 64, "rate": 0.001, "clip": None, "warm": True},
+        "metrics": {"validation_log_loss": 1.02, "validation_accuracy": None},
+        "code_version": "abc+dirty",
+        "curve": [{"epoch": e, "loss": 1 / e, "r2": 0.1 * e} for e in (1, 2, 3)],
+        "figures": {"learning_curve": PNG},
+        "pca_version": "p1",
+    }
+    return Training(**(plain | changes))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "model.json").write_text("{}")
+    (saved / "weights.safetensors").write_bytes(b"0")
+    return saved
+
+
+def versions_of(registry: MlflowRegistry, version: str) -> list:
+    with registry._asking() as client:
+        return list(client.search_model_versions(f"tags.version = '{version}'"))
+
+
+def runs_of(registry: MlflowRegistry, version: str) -> list:
+    with registry._asking() as client:
+        experiment = client.get_experiment_by_name("stock_assets")
+        assert experiment
+        return list(client.search_runs([experiment.experiment_id], f"tags.version = '{version}'"))
+
+
+def curve_of(registry: MlflowRegistry, run) -> list[tuple[int, float]]:
+    with registry._asking() as client:
+        return sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, "epoch/loss"))
+
+
+def test_two_processes_made_one_registry_and_both_are_in_it(registry: MlflowRegistry, home: Path):
+    assert [len(runs_of(registry, f"maker-{name}")) for name in "ab"] == [1, 1]
+    assert registry.aliases()["maker"] == {}
+    assert sorted(path.name for path in (home / "db").iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
+def test_a_training_is_one_run_and_one_version_with_all_that_is_known_of_it(registry: MlflowRegistry, folder: Path):
+    registry.track(training("rnn-2025-12-31-aaa", folder=folder))
+    (run,) = runs_of(registry, "rnn-2025-12-31-aaa")
+    (version,) = versions_of(registry, "rnn-2025-12-31-aaa")
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "rnn-2025-12-31-aaa"
+    assert run.data.params == {"units": "64", "rate": "0.001", "clip": "None", "warm": "True"}
+    assert run.data.metrics == pytest.approx({"validation_log_loss": 1.02, "epoch/loss": 1 / 3, "epoch/r2": 0.3})
+    assert curve_of(registry, run) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert run.data.tags["code_version"] == "abc+dirty"
+    about = {
+        "version": "rnn-2025-12-31-aaa",
+        "model_year": "2026",
+        "trained_through": "2025-12-31",
+        "pca_version": "p1",
+    }
+    assert version.tags == about
+    assert version.name == "rnn"
+    assert version.run_id == run.info.run_id
+    files = Path(version.source.removeprefix("file://"))
+    assert {path.name for path in files.iterdir()} == {"model.json", "weights.safetensors"}
+    assert (files.parent / "figures" / "learning_curve.png").read_bytes() == PNG
+
+
+def test_a_second_time_changes_nothing(registry: MlflowRegistry):
+    once = training("rnn-2025-12-31-bbb")
+    registry.track(once)
+    registry.track(replace(once, metrics={"validation_log_loss": 2.0}))
+    (run,) = runs_of(registry, once.version)
+    assert len(versions_of(registry, once.version)) == 1
+    assert run.data.metrics["validation_log_loss"] == 1.02
+
+
+@pytest.mark.parametrize("method", ["log_batch", "log_stream", "set_terminated", "create_model_version"])
+def test_a_tracking_that_was_cut_off_is_completed_by_the_next(
+    registry: MlflowRegistry, monkeypatch: pytest.MonkeyPatch, method: str
+):
+    cut_off = training(f"rnn-cut-off-at-{method}", curve=[{"epoch": i, "loss": 1.0} for i in range(1200)])
+
+    def killed(*_arguments, **_named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry._client, method, killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.track(cut_off)
+    assert versions_of(registry, cut_off.version) == []
+    registry.track(cut_off)
+    (run,) = runs_of(registry, cut_off.version)
+    assert (run.info.status, len(versions_of(registry, cut_off.version))) == ("FINISHED", 1)
+    assert curve_of(registry, run) == [(step, 1.0) for step in range(1200)]
+
+
+def test_an_alias_names_our_version_and_moves(registry: MlflowRegistry):
+    for version in ("trees-1", "trees-2"):
+        registry.track(training(version, model="trees"))
+    assert registry.alias("trees", "champion") is None
+    registry.set_alias("trees", "champion", "trees-1")
+    registry.set_alias("trees", "challenger", "trees-2")
+    assert registry.aliases()["trees"] == {"champion": "trees-1", "challenger": "trees-2"}
+    registry.set_alias("trees", "champion", "trees-2")
+    assert registry.alias("trees", "champion") == "trees-2"
+    assert registry.alias("nobody", "champion") is None
+
+
+@pytest.mark.parametrize(("model", "version"), [("trees", "rnn-of-another-model"), ("unheard", "unheard-1")])
+def test_an_alias_needs_a_version_that_was_registered(registry: MlflowRegistry, model: str, version: str):
+    registry.track(training("rnn-of-another-model"))
+    with pytest.raises(ArtifactError, match=f"{version} of {model} was never registered in sqlite:///"):
+        registry.set_alias(model, "champion", version)
+
+
+def test_an_alias_that_a_person_set_on_something_else_is_an_error(registry: MlflowRegistry):
+    registry.track(training("svm-1", model="svm"))
+    with registry._asking() as client:
+        strange = client.create_model_version("svm", "file:///nowhere")
+        client.set_registered_model_alias("svm", "champion", str(strange.version))
+    with pytest.raises(
+        ArtifactError, match=r"the alias champion of svm .* points at version 2, which stock_assets did not"
+    ):
+        registry.aliases()
+    with registry._asking() as client:
+        client.delete_registered_model_alias("svm", "champion")
+
+
+def test_models_that_others_keep_on_the_same_server_are_none_of_ours(registry: MlflowRegistry):
+    with registry._asking() as client:
+        client.create_registered_model("somebody_elses")
+    assert "somebody_elses" not in registry.aliases()
+
+
+def test_a_training_without_its_folder_is_refused(registry: MlflowRegistry, tmp_path: Path):
+    with pytest.raises(ArtifactError, match=r"rnn-lost cannot be tracked: .*gone does not exist"):
+        registry.track(training("rnn-lost", folder=tmp_path / "gone"))
+
+
+def test_reading_a_registry_that_is_not_there_makes_none(tmp_path: Path):
+    absent = MlflowRegistry(f"sqlite:///{tmp_path}/new/mlflow.db", tmp_path)
+    assert absent.aliases() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "text", "empty", "another"])
+def test_a_damaged_registry_is_one_line_with_its_uri(
+    registry: MlflowRegistry, home: Path, tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
+):
+    registry.track(training("rnn-whole"))
+    whole = (home / "db" / "mlflow.db").read_bytes()
+    if damage == "another":
+        import sqlite3
+
+        with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+            connection.execute("CREATE TABLE recipes (name)")
+        connection.close()
+    else:
+        content = {"cut": whole[: len(whole) // 2], "zeros": b"\0" * 9000, "text": b"models", "empty": b""}[damage]
+        (tmp_path / "mlflow.db").write_bytes(content)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(RegistryError, match=uri) as caught:
+        MlflowRegistry(uri, tmp_path).aliases()
+    assert len(str(caught.value).splitlines()) == 1
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_one_line(registry: MlflowRegistry, tmp_path: Path):  # noqa: ARG001
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RegistryError, match=f"sqlite:///{tmp_path}/file/mlflow.db does not answer"):
+        MlflowRegistry(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path).track(training("rnn-nowhere"))
+
+
+def test_a_server_that_does_not_answer_is_one_line_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError) as caught:
+        MlflowRegistry("http://me:secret@127.0.0.1:9", tmp_path).aliases()
+    said = str(caught.value)
+    assert said.startswith("the model registry http://me:***@127.0.0.1:9 does not answer: ")
+    assert "secret" not in said
+    assert len(said.splitlines()) == 1
+
+
+def test_without_a_registry_everything_is_taken_and_nothing_kept(tmp_path: Path):
+    off = open_registry(None, tmp_path)
+    assert isinstance(off, NoRegistry)
+    off.track(training("rnn-1"))
+    off.set_alias("rnn", "champion", "rnn-1")
+    assert (off.aliases(), off.alias("rnn", "champion"), list(tmp_path.iterdir())) == ({}, None, [])
+
+
+def test_opening_a_registry_imports_nothing(tmp_path: Path):
+    code = (
+        "import sys; from pathlib import Path; from stock_assets.storage.registry import open_registry; "
+        f"print(open_registry('sqlite:///{tmp_path}/mlflow.db', Path('{tmp_path}')).aliases(), 'mlflow' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert said.stdout.strip() == "{} False"
+
+
+# ---------------------------------------------------------------- the code that trained
+
+
+@pytest.mark.parametrize(
+    ("commit", "changes", "said"),
+    [
+        ("abc", "", "abc"),
+        ("abc", None, "abc"),
+        ("abc", " M a.py", "abc+dirty"),
+        (None, " M a.py", "1.0"),
+        ("", "", "1.0"),
+    ],
+)
+def test_code_is_named_by_its_commit_or_the_version_of_the_package(commit, changes, said):
+    assert code_version(commit, changes, "1.0") == said
+
+
+def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def git(*arguments: str) -> str:
+        made = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        return subprocess.run(
+            ["git", "-C", tmp_path, *made, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    package = read_code_version(tmp_path)
+    assert package == module.installed("stock_assets")
+    git("init", "--quiet")
+    (tmp_path / "a.py").write_text("1")
+    git("add", "a.py")
+    git("commit", "--quiet", "-m", "one")
+    assert read_code_version(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "a.py").write_text("2")
+    assert read_code_version(tmp_path) == f"{git('rev-parse', 'HEAD')}+dirty"
+    (tmp_path / "inside").mkdir()
+    assert read_code_version(tmp_path / "inside") == package
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired))
+    assert read_code_version(tmp_path) == package
+
+
+def absent(*_arguments, **_named):
+    raise FileNotFoundError("git")
