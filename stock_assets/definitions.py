@@ -6,6 +6,7 @@ import dagster as dg
 
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
+from stock_assets.defs.lifecycle import lifecycle_assets
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.tuning import tuning_assets
@@ -31,6 +32,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *feature_assets(config),
             *model_assets(config),
             *tuning_assets(config),
+            *lifecycle_assets(config),
             *evaluation_assets(config),
         ],
         resources={

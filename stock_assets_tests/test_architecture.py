@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-DOMAIN = ("market", "features", "model", "evaluation")
+DOMAIN = ("market", "features", "model", "evaluation", "lifecycle")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna"}
 #: The homes of the libraries that they are about; nobody imports them while the graph is loaded.
 TORCH_ROOMS = {

@@ -170,6 +170,14 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "log_loss": _METRICS["log_loss"],
         "note": ("VARCHAR", "where the score comes from"),
     },
+    "drift": {
+        "session": KEY["session"],
+        "kind": ("VARCHAR", "input: a column of stationary_features; prediction: a probability of the serving model"),
+        "column": ("VARCHAR", "the column whose recent rows are compared with the reference"),
+        "psi": ("DOUBLE", "population stability index over the deciles of the reference (Siddiqi 2006)"),
+        "ks": ("DOUBLE", "two-sample Kolmogorov-Smirnov distance, from 0 (alike) to 1"),
+        "reference_through": ("DATE", "the cutoff of the serving model, where the reference ends"),
+    },
 }
 
 _PRICES = ("open", "high", "low", "close", "dividend")
