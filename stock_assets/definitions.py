@@ -8,6 +8,7 @@ from stock_assets.defs.automation import automation
 from stock_assets.defs.champions import champion_jobs
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
+from stock_assets.defs.lifecycle import lifecycle_assets
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.tuning import tuning_assets
@@ -37,6 +38,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *feature_assets(config),
             *model_assets(config),
             *tuning_assets(config),
+            *lifecycle_assets(config),
             *evaluation_assets(config),
         ],
         jobs=champion_jobs(config),

@@ -177,6 +177,23 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "log_loss": _METRICS["log_loss"],
         "note": ("VARCHAR", "where the score comes from"),
     },
+    "drift": {
+        "session": KEY["session"],
+        "kind": ("VARCHAR", "input: a column of stationary_features; prediction: a probability of the serving model"),
+        "column": ("VARCHAR", "the column whose recent rows are compared with the reference"),
+        "psi": ("DOUBLE", "population stability index over the deciles of the reference (Siddiqi 2006)"),
+        "ks": ("DOUBLE", "two-sample Kolmogorov-Smirnov distance, from 0 (alike) to 1"),
+        "reference_through": ("DATE", "the cutoff of the serving model, where the reference ends"),
+    },
+    "retraining_decisions": {
+        "session": KEY["session"],
+        "decided_at": ("TIMESTAMPTZ", "when it was decided, UTC"),
+        "retrain": ("BOOLEAN", "whether a training was asked for"),
+        "rule": ("VARCHAR", "the rule that asked for it, or what spoke against it"),
+        "reason": ("VARCHAR", "what was found and the limit, in one sentence"),
+        "cutoff": ("DATE", "of the training that was asked for; null without one"),
+        "facts": ("VARCHAR", "everything that was known, as JSON"),
+    },
     "promotions": {
         "model": ("VARCHAR", "the model"),
         "version": ("VARCHAR", "the version that was decided about"),

@@ -1,6 +1,6 @@
 """The model group: networks and baselines per model year, and what they predict per trading day."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from pydantic import Field
 
 from stock_assets.defs import checks
 from stock_assets.defs.columns import COLUMNS
-from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
 from stock_assets.defs.progress import Progress, Say, side_by_side
 from stock_assets.defs.serving import (
     ENSEMBLE,
+    MADE_BEFORE_MODELS,
     TRAINED,
     Learnable,
     answers_of,
@@ -24,21 +24,19 @@ from stock_assets.defs.serving import (
     by_year,
     champions_of,
     ensemble,
+    inputs_for,
     save,
     serving_weights,
     usable_between,
 )
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import CutoffError
-from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from stock_assets.model.recipes import Recipe
-
-MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
 PREDICTION_CHECKS = {
     "probabilities": "p_sell, p_hold and p_buy are finite, not negative, and sum to 1",
@@ -265,7 +263,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         """ticker, session and, per model, the probability it gave to what came true: on some sessions of `year`."""
         cutoff = cutoff_of(year + 1)
         sessions = calendar.between(date(year, 1, 1), cutoff)[: -settings.horizon : WEIGHED_EVERY]
-        known = inputs_for(warehouse, sessions, "trained_ensemble")
+        known = inputs_for(warehouse, settings, sessions, "trained_ensemble")
         labels, _ = usable_between(warehouse, sessions[0], sessions[-1])
         right = pl.concat_list("p_sell", "p_hold", "p_buy").list.get(pl.col("label").cast(pl.Int64) + 1)
         versions = base_versions(warehouse, year, sessions[0], known.pca_version)
@@ -277,20 +275,6 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             .drop_nulls()
             .sort("session", "ticker")
         )
-
-    def inputs_for(warehouse: Warehouse, sessions: Sequence[date], needed_by: str) -> Learnable:
-        """What the models read to predict `sessions`: their features and the context before them."""
-        from stock_assets.model.recipes import CONTEXT
-
-        # every ticker that has features missed at most MAX_MISSED sessions, so this holds its whole context
-        reach = CONTEXT - 1 + MAX_MISSED
-        lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
-        of_range = calendar.between(sessions[0], sessions[-1])
-        warehouse.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, "features of the day and its context")
-        first = (*lookback, sessions[0])[0]
-        # the labels known at the first of them are those of a horizon earlier
-        bars = calendar.before(first, settings.horizon + MAX_MISSED)
-        return Learnable(warehouse, settings, first, sessions[-1], (*bars, first)[0])
 
     @table_asset(
         "predictions",
@@ -315,7 +299,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from stock_assets.model.training import missing_history
 
         sessions = chosen_sessions(context)
-        known = inputs_for(warehouse, sessions, "predictions")
+        known = inputs_for(warehouse, settings, sessions, "predictions")
         parts = []
         for year, days in by_year(sessions):
             weights = serving_weights(warehouse, year, days[0])

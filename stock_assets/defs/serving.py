@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.progress import side_by_side
 from stock_assets.errors import ArtifactError, CutoffError
 from stock_assets.features.labels import labels as barrier_labels
-from stock_assets.features.stationary import STATIONARY
+from stock_assets.features.lookback import MAX_MISSED
+from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.lifecycle.promotion import champions
 from stock_assets.settings import Settings
 from stock_assets.storage.champions import read_promotions
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 TRAINED = ("trained_rnn", "trained_baselines")
 ENSEMBLE = "ensemble"
+MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 _VERSION = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
 
 
@@ -74,6 +77,22 @@ class Learnable:
         from stock_assets.model.splits import training_rows, usable_labels
 
         return usable_labels(training_rows(self._labels, cutoff), self.suspects)
+
+
+def inputs_for(warehouse: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str) -> Learnable:
+    """What the models read to predict `sessions`: their features and the context before them."""
+    from stock_assets.model.recipes import CONTEXT
+
+    calendar = settings.calendar
+    # every ticker that has features missed at most MAX_MISSED sessions, so this holds its whole context
+    reach = CONTEXT - 1 + MAX_MISSED
+    lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
+    of_range = calendar.between(sessions[0], sessions[-1])
+    warehouse.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, "features of the day and its context")
+    first = (*lookback, sessions[0])[0]
+    # the labels known at the first of them are those of a horizon earlier
+    bars = calendar.before(first, settings.horizon + MAX_MISSED)
+    return Learnable(warehouse, settings, first, sessions[-1], (*bars, first)[0])
 
 
 def usable_between(warehouse: Warehouse, first: date, last: date | None = None) -> tuple[pl.DataFrame, dict[str, int]]:

@@ -234,6 +234,29 @@ def rank_ic_through_time(ic: pl.DataFrame, window: int = 63) -> bytes:
     return _picture(draw, 5.0)
 
 
+def drift_through_time(drift: pl.DataFrame, limits: Mapping[str, float], cutoffs: Sequence[date]) -> bytes:
+    """One line per kind of `drift` (session, kind, drift), dashed where its limit is, and the `cutoffs` of the models.
+
+    A kind without a row shows its limit alone.
+    """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        for (kind, limit), colour in zip(limits.items(), _SERIES, strict=False):
+            rows = drift.filter(pl.col("kind") == kind).sort("session")
+            axes.plot(rows["session"], rows["drift"], color=colour, label=f"{kind} drift")
+            axes.axhline(limit, color=colour, linestyle="--", linewidth=1.0, label=f"limit {limit:g}")
+        for i, cutoff in enumerate(cutoffs):
+            label = "cutoff of a model" if i == 0 else None
+            axes.axvline(cutoff, color=_INK, linestyle=":", linewidth=1.0, label=label)  # pyright: ignore[reportArgumentType]
+        axes.set_title("How far the last month lies from what the serving model learned from")
+        axes.set_ylabel("Kolmogorov-Smirnov distance")
+        axes.set_ylim(0, 1)
+        _legend_below(figure)
+
+    return _picture(draw, 4.0)
+
+
 def confusion(table: pl.DataFrame, model: str) -> bytes:
     """The confusion matrix of one model of `metrics.confusion_table`: rows of the matrix sum to 100 %."""
 

@@ -38,10 +38,12 @@ ROOMS: Mapping[str, str] = {
     "tuned_hyperparameters": "model",
     "evaluation_report": "evaluation",
     "leakage_audit": "evaluation",
+    "drift": "lifecycle",
     "promotions": "lifecycle",
+    "retraining_decisions": "lifecycle",
 }
 #: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("promotions",)
+HISTORIES = ("promotions", "restatements", "retraining_decisions")
 
 #: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
 _BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")

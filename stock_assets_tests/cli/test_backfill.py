@@ -55,13 +55,14 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 15
+    assert len(order) == 16
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
         ("daily_bars", "labels"),
         ("pca_model", "pca_components"),
         ("trained_rnn", "predictions"),
+        ("predictions", "drift"),
         ("leakage_audit", "evaluation_report"),
     ):
         assert order.index(before) < order.index(after)

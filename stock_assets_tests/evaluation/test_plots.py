@@ -55,6 +55,14 @@ def learning_curves() -> pl.DataFrame:
     )
 
 
+LIMITS = {"input": 0.3, "prediction": 0.5}
+
+
+def drift_figures(*kinds: str) -> pl.DataFrame:
+    frames = [pl.DataFrame({"session": DAYS[2:60]}).with_columns(kind=pl.lit(k), drift=pl.lit(0.2)) for k in kinds]
+    return pl.concat(frames)
+
+
 def trials() -> pl.DataFrame:
     states = ["complete", "complete", "pruned", "complete", "fail", "pruned", "complete", "complete", "complete"]
     return pl.DataFrame(
@@ -139,6 +147,8 @@ PICTURES = {
     "epochs": lambda: plots.epochs(curves("rnn_classifier")),
     "epochs of two networks": lambda: plots.epochs(curves("rnn_classifier", "deepar")),
     "ablation": lambda: plots.ablation(COMPARED),
+    "drift": lambda: plots.drift_through_time(drift_figures("input", "prediction"), LIMITS, [DAYS[1], DAYS[30]]),
+    "drift of inputs alone": lambda: plots.drift_through_time(drift_figures("input"), LIMITS, [DAYS[0]]),
     "confusion": lambda: plots.confusion(metrics.confusion_table(SCORED), "prior"),
 }
 

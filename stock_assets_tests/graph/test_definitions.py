@@ -61,6 +61,7 @@ GRAPH = {
         {"predictions", "labels", "stationary_features", "pca_components", "daily_bars"},
         None,
     ),
+    "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
 }
 
 

@@ -31,6 +31,7 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     graph.materialize(["pca_components"], days[0], days[-1])
     graph.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], YEAR)
     graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
+    graph.materialize(["drift"], date(2019, 1, 2), days[-1])
     graph.materialize(["evaluation_report", "leakage_audit"])
     graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 2})
     return graph

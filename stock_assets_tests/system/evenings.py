@@ -1,6 +1,5 @@
 """Evenings of the real daemon's logic in this process, on a clock that a test moves."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ import dagster as dg
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.workspace.load_target import WorkspaceLoadTarget
 from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceLoadTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 

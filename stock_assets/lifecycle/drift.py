@@ -1,0 +1,123 @@
+"""How far the newest sessions lie from those that the serving model learned from.
+
+Two figures per column, of the rows of RECENT sessions against those of the REFERENCE sessions up to the cutoff:
+
+- the population stability index (Siddiqi 2006, Credit Risk Scorecards): Σ (r - f) ln(r / f) over BINS bins, r and f
+  the recent and the reference share of rows in the bin. The bins end at the deciles of the reference; where deciles
+  coincide there are fewer. A share below FLOOR counts as FLOOR, so that an empty decile costs .69 and not infinity.
+- the two-sample Kolmogorov-Smirnov distance: the largest difference of the two distribution functions.
+
+The recent window ends at the session itself and has RECENT sessions even where the first of them lie before the
+cutoff: a few sessions alone would show how neighbouring days resemble each other, not that anything moved. So the
+figures are small just after a training, and say all from RECENT sessions on.
+
+A single column moves with every swing of volatility (above all those of the market, which have one value per session).
+What is watched is therefore one figure per session over all columns of a kind, `summary`.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from stock_assets.errors import StockAssetsError
+
+#: Sessions of the recent window, that of the figure included: a month.
+RECENT = 21
+#: Sessions of the reference, the last of them the cutoff: a year, so that every season is in it.
+REFERENCE = 252
+#: A reference of fewer sessions than this, a quarter, says too little of what is ordinary.
+SMALLEST_REFERENCE = 63
+#: Bins of the population stability index.
+BINS = 10
+#: Smallest share of a bin.
+FLOOR = 1e-4
+#: Values of a reference that the distributions are compared at: a distance is too small by 1 / LEVELS at most, and
+#: exact where the reference has no more rows.
+LEVELS = 1000
+
+INPUT, PREDICTION = "input", "prediction"
+SCHEMA = pl.Schema({"session": pl.Date, "column": pl.String, "psi": pl.Float64, "ks": pl.Float64})
+
+
+def drift(
+    reference: pl.DataFrame, recent: pl.DataFrame, columns: Sequence[str], sessions: Sequence[date]
+) -> pl.DataFrame:
+    """session, column, psi, ks (`SCHEMA`) of `columns` for each of `sessions` that has RECENT - 1 others before it.
+
+    `reference` and `recent` hold `columns` (floating-point numbers), `recent` also session; both in any order, and a
+    row may be in both. `sessions` are consecutive and ascending: the recent windows are counted in them. Sorted by
+    session, then in the order of `columns`. A figure depends on the reference and on its own window alone, and counts
+    are whole numbers: how it was asked for does not show.
+
+    Raises StockAssetsError where a number is null or not finite, and where the reference or a window has no row.
+    """
+    windows = len(sessions) - RECENT + 1
+    if windows < 1:
+        return SCHEMA.to_frame()
+    place = pl.DataFrame({"session": list(sessions)}, {"session": pl.Date}).with_row_index("day")
+    recent = recent.join(place, on="session")
+    day = recent["day"].to_numpy()
+    size = _windowed(np.bincount(day, minlength=len(sessions)))
+    if reference.is_empty() or not size.all():
+        last = sessions[RECENT - 1 + int(size.argmin())]
+        empty = "the reference" if reference.is_empty() else f"the window up to {last}"
+        raise StockAssetsError(f"{empty} has no row to compare; expected some on each side")
+    figures = [_column(_numbers(reference, name), _numbers(recent, name), day, len(sessions)) for name in columns]
+    psi, ks = (np.stack(kind, axis=1).ravel() for kind in zip(*figures, strict=True))  # by session, then by column
+    return pl.DataFrame(
+        {
+            "session": np.repeat(np.array(sessions[RECENT - 1 :], "datetime64[D]"), len(columns)),
+            "column": list(columns) * windows,
+            "psi": psi,
+            "ks": ks,
+        },
+        SCHEMA,
+    )
+
+
+def summary(figures: pl.DataFrame, kind: str, quantile: float = 0.5) -> pl.DataFrame:
+    """session, drift: the `quantile` over the columns of `kind` of their KS distances; no row where there is none.
+
+    `figures` have session, kind, column and ks.
+    """
+    of_kind = figures.filter(pl.col("kind") == kind)
+    return of_kind.group_by("session").agg(drift=pl.col("ks").quantile(quantile, "linear")).sort("session")
+
+
+def _numbers(rows: pl.DataFrame, name: str) -> np.ndarray:
+    values = rows[name]
+    if values.null_count() or not values.is_finite().all():
+        raise StockAssetsError(f"{name} has numbers that are null or not finite; expected finite ones to compare")
+    return values.to_numpy()
+
+
+def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, days: int) -> tuple[np.ndarray, np.ndarray]:
+    """(psi, ks) of each recent window, float64 [days - RECENT + 1]; `day` [N] is the place of each row of `recent`."""
+    ordered = np.sort(reference)
+    at = ordered[np.ceil(np.arange(1, LEVELS + 1) / LEVELS * len(ordered)).astype(int) - 1]
+    # just below a value as well: the distribution functions jump where many rows are equal
+    edges = np.unique(np.concatenate([at, np.nextafter(at, at.dtype.type(-np.inf))]))
+    expected = np.searchsorted(ordered, edges, side="right") / len(ordered)
+
+    cells = len(edges) + 1  # a row is in the cell of the first edge that it does not exceed
+    where = day * cells + np.searchsorted(edges, recent)
+    counts = _windowed(np.bincount(where, minlength=days * cells).reshape(days, cells))
+    found = (counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True))[:, :-1]
+
+    deciles = np.unique(np.searchsorted(edges, at[LEVELS // BINS - 1 : -1 : LEVELS // BINS]))
+    return _psi(expected[deciles], found[:, deciles]), np.abs(found - expected).max(axis=1)
+
+
+def _windowed(counts: np.ndarray) -> np.ndarray:
+    """Sums over RECENT neighbours along the first axis, of which there are RECENT - 1 fewer."""
+    total = np.cumsum(counts, axis=0)
+    total[RECENT:] -= total[:-RECENT].copy()
+    return total[RECENT - 1 :]
+
+
+def _psi(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Of the distribution functions at the ends of all bins but the last, [B] and [D, B]."""
+    shares = [np.diff(ends, prepend=0.0, append=1.0).clip(FLOOR) for ends in (expected, found)]
+    return ((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum(axis=-1)

@@ -1,0 +1,243 @@
+"""Whether the serving model should be trained again: rules over facts, without a store or a clock.
+
+A rule answers with a reason or None. `decide` asks them only where nothing speaks against a training at all, in this
+order: no two at once, none before the last closed session is predicted (what an outage left behind is caught up first,
+and facts of weeks ago start nothing), none within the cool-down after the last one. Among the rules the first that has
+a reason wins: what the model learned was wrong (`restated`), it does harm (`decayed`), the world has moved
+(`drifted`), there is more to learn (`enough_labels`).
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.evaluation.metrics import block_bootstrap, scored_rows
+from stock_assets.model.splits import KEYS
+
+# The limits were set on ten real years so that each rule rings at most about once in five, a model being trained every
+# year: `python -m benchmarks drift`, the section "Drift: when it rings" of BENCHMARKS.md.
+
+#: Sessions. No year has so many, so this rings only where the yearly training was left out.
+NEW_LABELS = 260
+#: The median distance of the inputs. Reached in two of nine years, in the crashes of August 2011 and December 2018.
+INPUT_DRIFT = 0.40
+#: The median distance of the probabilities, which is more restless. Reached once in five years, in December 2018.
+PREDICTION_DRIFT = 0.70
+#: Log-loss of the best naive baseline less that of the model, in nats: no better than it. The least lead of a quarter
+#: in six years is .012.
+SKILL = 0.0
+#: A quarter; labels of neighbouring sessions share six of their seven days, so these are nine independent weeks.
+SKILL_SESSIONS = 63
+#: Five tickers of 500 whose whole history was rewritten. A provisional last bar of every ticker is a twentieth of it.
+RESTATED = 0.01
+#: The recent window of drift: after so many sessions nothing in it was seen at the last decision.
+COOL_DOWN = 21
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known when the decision is made, after `session` was predicted."""
+
+    session: date
+    """The last session that was predicted."""
+    cutoff: date
+    """That of the serving model."""
+    new_labels: int
+    """Sessions whose labels became known after the cutoff."""
+    input_drift: float | None
+    """`drift.summary` of the inputs at `session`; None if unknown."""
+    prediction_drift: float | None
+    """Likewise of the predictions."""
+    skill: float | None
+    """`Skill.mean` of the serving model over the last scored sessions after its cutoff; None where there are none."""
+    skill_sessions: int
+    """The number of these sessions."""
+    restated: float
+    """Share of the rows the serving model learned from whose bar was restated since, from 0 to 1."""
+    sessions_since_decision: int | None
+    """Since the last decision to retrain; None where there was none."""
+    in_flight: str | None
+    """The id of the training run under way."""
+    behind: int
+    """Sessions that are closed but not predicted yet."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """From which figure on a fact is a reason to train again."""
+
+    new_labels: int = NEW_LABELS
+    input_drift: float = INPUT_DRIFT
+    prediction_drift: float = PREDICTION_DRIFT
+    skill: float = SKILL
+    skill_sessions: int = SKILL_SESSIONS
+    restated: float = RESTATED
+    cool_down: int = COOL_DOWN
+    """Sessions after a decision to retrain in which there is no other."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    retrain: bool
+    rule: str
+    """The rule that asked for it, or what spoke against it: in_flight, behind, cool_down, nothing_due."""
+    reason: str
+    """One sentence with what was found and the limit."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Mean over sessions of the log-loss of the best naive baseline less that of the model, in nats."""
+
+    mean: float
+    low: float
+    high: float
+    """Ends of the 95 % interval, day-block bootstrap."""
+    sessions: int
+    naive: str
+    """The naive baseline with the lowest log-loss over these sessions."""
+
+
+def decide(facts: Facts, policy: Policy) -> Decision:
+    """Whether to train again, and why, or why not."""
+    if facts.in_flight is not None:
+        return Decision(False, "in_flight", f"run {facts.in_flight} is training already; limit: one at a time")
+    if facts.behind > 0:
+        return Decision(
+            False,
+            "behind",
+            f"{_count(facts.behind, 'closed session')} after {facts.session} not predicted yet; limit: 0",
+        )
+    since = facts.sessions_since_decision
+    if since is not None and since < policy.cool_down:
+        return Decision(
+            False,
+            "cool_down",
+            f"the last decision to retrain is {_count(since, 'session')} old; limit: {policy.cool_down}",
+        )
+    for name, rule in RULES.items():
+        if reason := rule(facts, policy):
+            return Decision(True, name, reason)
+    return Decision(False, "nothing_due", f"nothing is due: {'; '.join(tell(facts, policy) for tell in _FOUND)}")
+
+
+def restated(facts: Facts, policy: Policy) -> str | None:
+    """The model learned from bars that have turned out wrong."""
+    return _restated(facts, policy) if facts.restated >= policy.restated else None
+
+
+def decayed(facts: Facts, policy: Policy) -> str | None:
+    """The model has lost its lead over the best naive baseline, on a full window of sessions that it served."""
+    if facts.skill is None or facts.skill_sessions < policy.skill_sessions:
+        return None
+    return _skill(facts, policy) if facts.skill <= policy.skill else None
+
+
+def drifted(facts: Facts, policy: Policy) -> str | None:
+    """The inputs, or else the predictions, no longer look like those of the year before the cutoff."""
+    if facts.input_drift is not None and facts.input_drift >= policy.input_drift:
+        return _inputs(facts, policy)
+    if facts.prediction_drift is not None and facts.prediction_drift >= policy.prediction_drift:
+        return _predictions(facts, policy)
+    return None
+
+
+def enough_labels(facts: Facts, policy: Policy) -> str | None:
+    """There is much to learn from that the model has not seen."""
+    return _labels(facts, policy) if facts.new_labels >= policy.new_labels else None
+
+
+Rule = Callable[[Facts, Policy], str | None]
+#: In order of priority.
+RULES: dict[str, Rule] = {
+    "restated": restated,
+    "decayed": decayed,
+    "drifted": drifted,
+    "enough_labels": enough_labels,
+}
+
+
+def daily_losses(predictions: pl.DataFrame, labels: pl.DataFrame, models: Sequence[str]) -> pl.DataFrame:
+    """session and one column per model of `models`: its mean log-loss on the session's rows that all of them answered.
+
+    `predictions` and `labels` are those of `metrics.scored_rows`: only usable labels that are known. Sorted by session;
+    sessions without a label have no row.
+
+    Raises StockAssetsError for a model without any prediction, and as `scored_rows`.
+    """
+    rows = predictions.filter(pl.col("model").is_in(list(models)))
+    if silent := [name for name in models if name not in set(rows["model"])]:
+        raise StockAssetsError(
+            f"no prediction of {', '.join(silent)}; expected some of each of {', '.join(models)} "
+            f"(found {', '.join(sorted(set(predictions['model']))) or 'none'})"
+        )
+    scored = scored_rows(rows, labels)
+    losses = [pl.col("surprise").filter(pl.col("model") == name).first().alias(name) for name in models]
+    paired = scored.group_by(KEYS).agg(losses).drop_nulls()
+    return paired.group_by("session").agg(pl.col(list(models)).mean()).sort("session")
+
+
+def skill_of(
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    model: str,
+    naive_models: Sequence[str],
+    sessions: Collection[date],
+) -> Skill | None:
+    """How far `model` was ahead of the best of `naive_models` on `sessions`; None where none of them has a label.
+
+    Of `daily_losses`, which it raises as; every session counts the same. To judge one version, give sessions that it
+    served.
+    """
+    losses = daily_losses(predictions.filter(pl.col("session").is_in(list(sessions))), labels, [model, *naive_models])
+    if losses.is_empty():
+        return None
+    naive = min(naive_models, key=lambda name: (losses[name].mean(), name))
+    lead = (losses[naive] - losses[model]).to_numpy()
+    low, high = block_bootstrap(lead) or (lead.mean(), lead.mean())
+    return Skill(float(lead.mean()), low, high, len(lead), naive)
+
+
+def _restated(facts: Facts, policy: Policy) -> str:
+    return (
+        f"{facts.restated:.2%} of the rows learned from were restated since the cutoff {facts.cutoff} "
+        f"(limit {policy.restated:.2%})"
+    )
+
+
+def _skill(facts: Facts, policy: Policy) -> str:
+    if facts.skill is None:
+        return "skill unknown"
+    return (
+        f"skill against the best naive baseline is {facts.skill:+.4f} over {_count(facts.skill_sessions, 'session')} "
+        f"(limit {policy.skill:+.4f} over {policy.skill_sessions})"
+    )
+
+
+def _inputs(facts: Facts, policy: Policy) -> str:
+    return _drift("inputs", facts.input_drift, policy.input_drift)
+
+
+def _predictions(facts: Facts, policy: Policy) -> str:
+    return _drift("predictions", facts.prediction_drift, policy.prediction_drift)
+
+
+def _drift(what: str, found: float | None, limit: float) -> str:
+    return f"drift of the {what} {'unknown' if found is None else f'is {found:.3f}'} (limit {limit:.3f})"
+
+
+def _labels(facts: Facts, policy: Policy) -> str:
+    return (
+        f"labels of {_count(facts.new_labels, 'session')} became known since the cutoff {facts.cutoff} "
+        f"(limit {policy.new_labels})"
+    )
+
+
+_FOUND = (_restated, _skill, _inputs, _predictions, _labels)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
