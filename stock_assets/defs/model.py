@@ -1,6 +1,6 @@
 """The model group: networks and baselines per model year, and what they predict per trading day."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from stock_assets.defs import checks
 from stock_assets.defs.columns import COLUMNS
-from stock_assets.defs.market import SIMULATED
+from stock_assets.defs.market import SIMULATED, Clock
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
 from stock_assets.defs.progress import Progress, Say, side_by_side
 from stock_assets.defs.serving import (
@@ -32,7 +32,9 @@ from stock_assets.defs.serving import (
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import CutoffError
 from stock_assets.features.stationary import FIRST_BAR
-from stock_assets.settings import Settings
+from stock_assets.settings import PROJECT_DIR, Settings
+from stock_assets.storage.champions import follow_aliases, last_predicted
+from stock_assets.storage.registry import Registry, Training, read_code_version
 from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext,
         config: TrainingConfig,
         warehouse: Warehouse,
+        registry: Registry,
         table: str,
         recipes: dict[str, "Recipe"],
     ) -> tuple[pl.DataFrame, dict[str, list[dict[str, Any]]]]:
@@ -115,11 +118,13 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         wanted = sorted(map(int, context.partition_keys))
         cutoffs = {year: cutoff_within(year, config.cutoff) if config.cutoff else cutoff_of(year) for year in wanted}
         known = known_by(warehouse, cutoffs[wanted[-1]], table)
+        code = read_code_version(PROJECT_DIR)
         # read before the threads start, which would each read them
         _ = known.features, known.known_labels
         left_out: dict[int, dict[str, int]] = {}
         curves: dict[str, list[dict[str, Any]]] = {}
         checkpoints = []
+        trainings: list[tuple[dict[str, Any], Any, list[dict[str, Any]]]] = []
 
         def job(year: int, model: str, recipe: "Recipe", labels: pl.DataFrame) -> Callable[[Say], dict[str, Any]]:
             name = f".checkpoint-{model}-{cutoffs[year]}"
@@ -148,13 +153,16 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     "pca_version": known.pca_version,
                     "artifact": folder,
                 }
+                curve: list[dict[str, Any]] = []
                 if hasattr(trained, "curve"):
                     row |= {
                         "best_epoch": trained.best_epoch,
                         "validation_accuracy": trained.validation_accuracy,
                         "validation_log_loss": trained.validation_log_loss,
                     }
-                    curves.setdefault(model, []).extend({"model_year": year, **asdict(e)} for e in trained.curve)
+                    curve = [asdict(epoch) for epoch in trained.curve]
+                    curves.setdefault(model, []).extend({"model_year": year, **epoch} for epoch in curve)
+                trainings.append((row, trained, curve))
                 return row
 
             return run
@@ -166,6 +174,9 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
         rows = side_by_side(jobs[::-1], context.log.info)[::-1]
         frame = pl.DataFrame(rows).select(list(COLUMNS[table]))
+        # before the rows: a version that serves is one that was tracked
+        for row, trained, curve in trainings:
+            registry.track(training_of(settings, row, trained, curve, code))
         warehouse.replace_rows(table, frame.select("model_year", "trained_through").unique(), frame)
         for checkpoint in checkpoints:
             checkpoint.clear()
@@ -189,20 +200,18 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds=("pytorch",),
     )
     def trained_rnn(
-        context: dg.AssetExecutionContext, config: TrainingConfig, warehouse: dg.ResourceParam[Warehouse]
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult:
-        from stock_assets.evaluation import plots
         from stock_assets.model.recipes import NETWORKS
 
-        frame, curves = train_all(context, config, warehouse, "trained_rnn", NETWORKS)
-        titles = {"rnn": ("smooth L1 + squared error", "validation R², volatility across tickers", "r2")}
-        pictures = {}
-        for model, epochs in curves.items():
-            loss, skill, column = titles.get(model, ("log-loss", "validation accuracy", "accuracy"))
-            curve = pl.DataFrame(epochs).with_columns(skill=column)
-            pictures[f"learning_curve_{model}"] = picture(
-                plots.learning_curve(curve, loss, skill), f"learning curve of {model}"
-            )
+        frame, curves = train_all(context, config, warehouse, registry, "trained_rnn", NETWORKS)
+        pictures = {
+            f"learning_curve_{model}": picture(curve_picture(model, epochs), f"learning curve of {model}")
+            for model, epochs in curves.items()
+        }
         context.add_asset_metadata(pictures, partition_key=str(frame["model_year"].max()))
         return dg.MaterializeResult()
 
@@ -218,11 +227,14 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds=("scikitlearn",),
     )
     def trained_baselines(
-        context: dg.AssetExecutionContext, config: TrainingConfig, warehouse: dg.ResourceParam[Warehouse]
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult:
         from stock_assets.model.recipes import BASELINES
 
-        train_all(context, config, warehouse, "trained_baselines", BASELINES)
+        train_all(context, config, warehouse, registry, "trained_baselines", BASELINES)
         return dg.MaterializeResult()
 
     @table_asset(
@@ -237,7 +249,9 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds=("polars",),
     )
     def trained_ensemble(
-        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult:
         wanted = sorted(map(int, context.partition_keys))
         trained = [set(warehouse.read(table)["model_year"]) for table in TRAINED]
@@ -251,6 +265,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             rows += weigh(year, cutoff_of(year), [judged[y] for y in earlier])
         frame = pl.DataFrame(rows, schema_overrides={"log_loss": pl.Float64, "rows": pl.Int64})
         frame = frame.select(list(COLUMNS["trained_ensemble"]))
+        code = read_code_version(PROJECT_DIR)
+        for (year,), of_year in frame.partition_by("model_year", as_dict=True, maintain_order=True).items():
+            version, cutoff = of_year["version"][0], of_year["trained_through"][0]
+            weights = {f"weight/{member}": weight for member, weight in of_year.select("member", "weight").rows()}
+            registry.track(Training(ENSEMBLE, version, int(str(year)), cutoff, weights, {}, code))
         warehouse.replace_rows("trained_ensemble", frame.select("model_year").unique(), frame)
         for year in wanted:
             of_year = frame.filter((pl.col("model_year") == year) & (pl.col("weight") > 0))
@@ -294,12 +313,24 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         checks=checks.specs("predictions", PREDICTION_CHECKS),
         kinds=("pytorch",),
     )
-    def predictions(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        from stock_assets.model.recipes import CONTEXT
+    def predictions(
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult:
+        from stock_assets.model.recipes import CONTEXT, RECIPES
         from stock_assets.model.training import missing_history
 
         sessions = chosen_sessions(context)
         known = inputs_for(warehouse, settings, sessions, "predictions")
+        # what is predicted already keeps the versions that predicted it; new sessions follow the registry
+        done = last_predicted(warehouse)
+        if new := [session for session in sessions if done is None or session > done]:
+            year, days = by_year(new)[-1]
+            base_versions(warehouse, year, days[0], known.pca_version)
+            for note in follow_aliases(warehouse, registry, (*RECIPES, ENSEMBLE), days[0], clock()):
+                context.log.info(note)
         parts = []
         for year, days in by_year(sessions):
             weights = serving_weights(warehouse, year, days[0])
@@ -327,6 +358,38 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     return [trained_rnn, trained_baselines, trained_ensemble, predictions]
+
+
+def training_of(
+    settings: Settings, row: Mapping[str, Any], trained: Any, curve: list[dict[str, Any]], code: str
+) -> Training:
+    """What the registry keeps of a training: `row` of its table, and the epochs of a network."""
+    params = getattr(trained, "config", None)
+    epochs = [{"model_year": row["model_year"], **epoch} for epoch in curve]
+    figures = {"learning_curve": curve_picture(row["model"], epochs)} if epochs else {}
+    scores = ("training_rows", "best_epoch", "validation_accuracy", "validation_log_loss")
+    return Training(
+        row["model"],
+        row["version"],
+        row["model_year"],
+        row["trained_through"],
+        params=(params.to_dict() if params else {}) | {"seed": settings.seed},
+        metrics={name: row.get(name) for name in scores},
+        code_version=code,
+        curve=curve,
+        figures=figures,
+        pca_version=row["pca_version"],
+        folder=settings.artifacts / row["artifact"],
+    )
+
+
+def curve_picture(model: str, epochs: list[dict[str, Any]]) -> bytes:
+    """The learning curves of the model years in `epochs`, as a PNG."""
+    from stock_assets.evaluation import plots
+
+    titles = {"rnn": ("smooth L1 + squared error", "validation R², volatility across tickers", "r2")}
+    loss, skill, column = titles.get(model, ("log-loss", "validation accuracy", "accuracy"))
+    return plots.learning_curve(pl.DataFrame(epochs).with_columns(skill=column), loss, skill)
 
 
 def weigh(year: int, cutoff: date, judged: list[pl.DataFrame]) -> list[dict[str, Any]]:

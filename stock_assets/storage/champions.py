@@ -55,7 +55,7 @@ def trained_versions(warehouse: Warehouse) -> pl.DataFrame:
 def next_session(warehouse: Warehouse, calendar: TradingCalendar) -> date:
     """The first session that has no prediction yet. Raises StockAssetsError before the first prediction, and at the
     end of a closed snapshot."""
-    last = _last_predicted(warehouse)
+    last = last_predicted(warehouse)
     if last is None:
         raise StockAssetsError("there are no predictions yet, so no version serves. Materialize predictions first.")
     following = calendar.shift(last, 1)
@@ -175,7 +175,7 @@ def models_in_service(warehouse: Warehouse, registry: Registry, calendar: Tradin
     """model, alias, version, trained_through, model_year, serves_from, reason: the champion of every model, and each
     version that has another alias, in the model year of the newest session. Without a trained version, no row."""
     trained, history, aliases = trained_versions(warehouse), read_promotions(warehouse), registry.aliases()
-    last = _last_predicted(warehouse)
+    last = last_predicted(warehouse)
     rows = []
     for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
         years = versions["model_year"]
@@ -198,7 +198,8 @@ def models_in_service(warehouse: Warehouse, registry: Registry, calendar: Tradin
     return table.select("model", "alias", "version", "trained_through", "model_year", "serves_from", "reason")
 
 
-def _last_predicted(warehouse: Warehouse) -> date | None:
+def last_predicted(warehouse: Warehouse) -> date | None:
+    """The last session of `predictions`; None without one."""
     try:
         return warehouse.read_sql("predictions", "SELECT max(session) AS last FROM model.predictions")["last"][0]
     except MissingTableError:
