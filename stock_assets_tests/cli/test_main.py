@@ -1,7 +1,5 @@
 """The command line: one line and exit code 2 for what a person can act on, and never a traceback."""
 
-import sys
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -12,29 +10,7 @@ from stock_assets.cli import main as cli
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.baselines import NAIVE
 from stock_assets.storage.warehouse import Warehouse
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
-@pytest.fixture
-def call(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:  # noqa: ARG001
-    """(exit code, standard output, standard error) of a command line."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stock-assets", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
-    return call
+from stock_assets_tests.cli.conftest import Call, one_line
 
 
 @pytest.fixture
@@ -43,10 +19,6 @@ def store(data_dir: Path) -> Warehouse:
     bars = pl.DataFrame({"ticker": ["SIM01", "SIM02"], "session": [date(2019, 1, 2)] * 2, "close": [10.0, None]})
     warehouse.replace_sessions("daily_bars", [date(2019, 1, 2)], bars)
     return warehouse
-
-
-def one_line(text: str) -> bool:
-    return text.startswith("stock-assets: ") and text.count("\n") == 1
 
 
 @pytest.mark.usefixtures("store")

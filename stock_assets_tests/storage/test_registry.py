@@ -34,8 +34,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def registry(home: Path) -> Iterator[MlflowRegistry]:
-    """A registry that two processes made at the same moment, and that this one uses without a network."""
+    """A registry that two processes made at the same moment, after one was killed there; used without a network."""
     uri = f"sqlite:///{home}/db/mlflow.db"
+    (home / "db").mkdir()
+    for left_by_a_killed_one in (".new-mlflow.db", ".new-mlflow.db-journal"):
+        (home / "db" / left_by_a_killed_one).write_bytes(b"half")
     start = multiprocessing.get_context("forkserver")
     start.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store"])  # seconds, spent once for both
     together = start.Barrier(2)

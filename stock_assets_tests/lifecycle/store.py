@@ -1,0 +1,59 @@
+"""A store with versions that nobody trained and predictions that nobody made, and a registry in memory."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+
+from stock_assets.errors import ArtifactError, RegistryError
+from stock_assets.market.calendar import TradingCalendar, trading_calendar
+from stock_assets.storage.registry import Training
+from stock_assets.storage.warehouse import Warehouse
+
+CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2018, 1, 2), date(2019, 12, 31))
+#: The last session that is predicted, a Friday, and the one after it.
+PREDICTED, NEXT = date(2019, 5, 31), date(2019, 6, 3)
+NOW = datetime(2019, 6, 1, 1, tzinfo=UTC)
+BASE, NEWER, NEWEST = "rnn-2018-12-31-aaa", "rnn-2019-03-29-bbb", "rnn-2019-05-30-ccc"
+CUTOFFS = {BASE: date(2018, 12, 31), NEWER: date(2019, 3, 29), NEWEST: date(2019, 5, 30)}
+
+
+def handmade_store(path: Path) -> Warehouse:
+    """Three versions of rnn and one of trees and of the ensemble for 2019, predictions up to PREDICTED."""
+    warehouse = Warehouse(path)
+    rnn = [{"model_year": 2019, "model": "rnn", "version": v, "trained_through": c} for v, c in CUTOFFS.items()]
+    trees = {"model_year": 2019, "model": "trees", "version": "trees-1", "trained_through": date(2018, 12, 31)}
+    members = [
+        {"model_year": 2019, "member": member, "weight": 0.5, "version": "ensemble-1", "trained_through": CUTOFFS[BASE]}
+        for member in ("rnn", "trees")
+    ]
+    warehouse.replace_table("trained_rnn", pl.DataFrame(rnn))
+    warehouse.replace_table("trained_baselines", pl.DataFrame([trees]))
+    warehouse.replace_table("trained_ensemble", pl.DataFrame(members))
+    days = CALENDAR.between(date(2019, 5, 1), PREDICTED)
+    warehouse.replace_table("predictions", pl.DataFrame({"session": days, "model": "rnn"}))
+    return warehouse
+
+
+class MemoryRegistry:
+    """A registry that keeps names and aliases; `broken` does not answer."""
+
+    def __init__(self, *versions: str, broken: bool = False) -> None:
+        self.versions, self.broken = set(versions), broken
+        self.kept: dict[str, dict[str, str]] = {}
+
+    def track(self, training: Training) -> None:
+        self.versions.add(training.version)
+
+    def alias(self, model: str, alias: str) -> str | None:
+        return self.aliases().get(model, {}).get(alias)
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        return {model: dict(aliases) for model, aliases in self.kept.items()}
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        if self.broken:
+            raise RegistryError("the model registry does not answer")
+        if version not in self.versions:
+            raise ArtifactError(f"{version} of {model} was never registered")
+        self.kept.setdefault(model, {})[alias] = version
