@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from stock_assets.defs.automation import automation
-from stock_assets.defs.champions import champion_jobs
+from stock_assets.defs.champions import champion_assets, champion_jobs
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.lifecycle import lifecycle_assets
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
+from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import Settings, settings
@@ -32,13 +33,14 @@ def build_definitions(config: Settings) -> dg.Definitions:
     schedules, sensors = automation(config)
     return dg.Definitions(
         schedules=schedules,
-        sensors=sensors,
+        sensors=[*sensors, retraining_sensor(config)],
         assets=[
             *market_assets(config),
             *feature_assets(config),
             *model_assets(config),
             *tuning_assets(config),
             *lifecycle_assets(config),
+            *champion_assets(config),
             *evaluation_assets(config),
         ],
         jobs=champion_jobs(config),

@@ -23,7 +23,7 @@ Clock = Callable[[], datetime]
 #: What is made of a closed session, in one run.
 BARS = ("universe", "raw_ohlcv")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
-SERVED = ("predictions",)
+SERVED = ("predictions", "drift")
 MODELS = (*TRAINED, "trained_ensemble")
 #: Dagster's own job of all assets, which backfills use: a job of a person's making takes assets of one and the same
 #: partition set alone.
@@ -87,6 +87,11 @@ def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings,
     )
 
 
+def patient(warehouse: Warehouse) -> Warehouse:
+    """The same store, for a tick."""
+    return Warehouse(warehouse.path, PATIENCE, warehouse.memory_limit)
+
+
 def last_session(warehouse: Warehouse, table: str) -> date | None:
     try:
         return warehouse.read_sql(table, f"SELECT max(session) AS last FROM {table}")["last"][0]
@@ -133,9 +138,6 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
     """The schedules and the sensors."""
     calendar, horizon = settings.calendar, settings.horizon
     evening_assets = (*BARS, *FEATURES, *SERVED)
-
-    def patient(warehouse: Warehouse) -> Warehouse:
-        return Warehouse(warehouse.path, PATIENCE, warehouse.memory_limit)
 
     @dg.schedule(
         name="evening",
@@ -278,6 +280,7 @@ def request_or_wait(
     assets: Sequence[str],
     asked_by: str,
     partition: str | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> dg.RunRequest | dg.SkipReason:
     """The run for `work`, or why it has to wait after it failed."""
     tried = attempts(context.instance, work)
@@ -285,7 +288,7 @@ def request_or_wait(
         return dg.SkipReason(f"{work} failed {tried.failures} time(s); it is tried again at {again:%Y-%m-%d %H:%M} UTC")
     context.log.info(plan.reason)
     first, last = (partition, partition) if partition else (str(plan.sessions[0]), str(plan.sessions[-1]))
-    return ask(assets, first, last, asked_by, work, tried.failures)
+    return ask(assets, first, last, asked_by, work, tried.failures, config)
 
 
 def last_fetch(warehouse: Warehouse) -> datetime | None:

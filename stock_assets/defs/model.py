@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -104,6 +104,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         config: TrainingConfig,
         warehouse: Warehouse,
         registry: Registry,
+        now: datetime,
         table: str,
         recipes: dict[str, "Recipe"],
     ) -> tuple[pl.DataFrame, dict[str, list[dict[str, Any]]]]:
@@ -149,6 +150,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     "model": model,
                     "version": version,
                     "trained_through": trained.cutoff,
+                    "trained_at": now,
                     "training_rows": labels.height,
                     "pca_version": known.pca_version,
                     "artifact": folder,
@@ -204,10 +206,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         config: TrainingConfig,
         warehouse: dg.ResourceParam[Warehouse],
         registry: dg.ResourceParam[Registry],
+        clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         from stock_assets.model.recipes import NETWORKS
 
-        frame, curves = train_all(context, config, warehouse, registry, "trained_rnn", NETWORKS)
+        frame, curves = train_all(context, config, warehouse, registry, clock(), "trained_rnn", NETWORKS)
         pictures = {
             f"learning_curve_{model}": picture(curve_picture(model, epochs), f"learning curve of {model}")
             for model, epochs in curves.items()
@@ -231,10 +234,11 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         config: TrainingConfig,
         warehouse: dg.ResourceParam[Warehouse],
         registry: dg.ResourceParam[Registry],
+        clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         from stock_assets.model.recipes import BASELINES
 
-        train_all(context, config, warehouse, registry, "trained_baselines", BASELINES)
+        train_all(context, config, warehouse, registry, clock(), "trained_baselines", BASELINES)
         return dg.MaterializeResult()
 
     @table_asset(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TRAINED = ("trained_rnn", "trained_baselines")
 ENSEMBLE = "ensemble"
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
-_VERSION = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
+VERSION_COLUMNS = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
 
 
 class Learnable:
@@ -165,8 +165,8 @@ def base_versions(
 
     Raises ArtifactError when a table has none, CutoffError when it is trained through session `first` or later.
     """
-    rows = pl.concat([_first(warehouse, table, year, first).select(_VERSION) for table in tables])
-    return [_usable(row, first, pca_version) for row in rows.sort("model").iter_rows(named=True)]
+    rows = pl.concat([_first(warehouse, table, year, first).select(VERSION_COLUMNS) for table in tables])
+    return [usable(row, first, pca_version) for row in rows.sort("model").iter_rows(named=True)]
 
 
 def champions_of(
@@ -178,7 +178,7 @@ def champions_of(
     `base_versions`, for the versions that were promoted too.
     """
     base_versions(warehouse, year, sessions[0], pca_version)
-    trained = pl.concat([warehouse.read(table, columns=_VERSION) for table in TRAINED])
+    trained = pl.concat([warehouse.read(table, columns=VERSION_COLUMNS) for table in TRAINED])
     trained = trained.filter(pl.col("model_year") == year)
     promotions = read_promotions(warehouse)
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
@@ -187,8 +187,13 @@ def champions_of(
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
         spans.setdefault(tuple(serving[session] for serving in by_model), []).append(session)
+    for version in {version for versions in spans for version in versions} - set(rows):
+        raise ArtifactError(
+            f"{version} serves by the table promotions, and no table of trained models has it any more; expected one "
+            f"of {', '.join(sorted(rows))}: roll back to it with `stock-assets rollback`"
+        )
     return [
-        ([_usable(rows[version], span[0], pca_version) for version in versions], span)
+        ([usable(rows[version], span[0], pca_version) for version in versions], span)
         for versions, span in spans.items()
     ]
 
@@ -246,7 +251,7 @@ def _first(warehouse: Warehouse, table: str, year: int, first: date) -> pl.DataF
     return rows
 
 
-def _usable(row: dict[str, Any], first: date, pca_version: str) -> Version:
+def usable(row: dict[str, Any], first: date, pca_version: str) -> Version:
     """The version in a row of a table of trained models, if it may predict session `first`."""
     if row["pca_version"] != pca_version:
         raise ArtifactError(

@@ -15,6 +15,7 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.metrics import block_bootstrap, scored_rows
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.splits import KEYS
 
 # The limits were set on ten real years so that each rule rings at most about once in five, a model being trained every
@@ -35,6 +36,9 @@ SKILL_SESSIONS = 63
 RESTATED = 0.01
 #: The recent window of drift: after so many sessions nothing in it was seen at the last decision.
 COOL_DOWN = 21
+#: A model trained within the year learns up to so many labelled sessions ago: on those after its cutoff it is judged
+#: against the champion. Two months are the least that three blocks of days come out of.
+JUDGED = 42
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,13 @@ def decide(facts: Facts, policy: Policy) -> Decision:
         if reason := rule(facts, policy):
             return Decision(True, name, reason)
     return Decision(False, "nothing_due", f"nothing is due: {'; '.join(tell(facts, policy) for tell in _FOUND)}")
+
+
+def training_cutoff(calendar: TradingCalendar, labelled_through: date, serving: date) -> date | None:
+    """Through which session a challenger learns: JUDGED sessions before the last label, None where the `serving` cutoff
+    is not earlier and it would learn nothing new."""
+    cutoff = calendar.shift(labelled_through, -JUDGED)
+    return cutoff if cutoff and cutoff > serving else None
 
 
 def restated(facts: Facts, policy: Policy) -> str | None:

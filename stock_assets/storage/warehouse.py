@@ -43,7 +43,7 @@ ROOMS: Mapping[str, str] = {
     "retraining_decisions": "lifecycle",
 }
 #: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("promotions", "restatements", "retraining_decisions")
+HISTORIES = ("restatements", "retraining_decisions")
 
 #: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
 _BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")
