@@ -202,7 +202,7 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
             policy.prediction_drift,
             len(years) - 1,
         ),
-        "skill lost, minus the lead": (lost, -policy.skill, len(years)),
+        "skill lost, minus the lead": (lost, 0.0 - policy.skill, len(years)),
     }
     print(
         f"Thresholds at quantiles of the daily figures, and alarms per year (cool-down {policy.cool_down} sessions):\n"
@@ -220,6 +220,10 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
         for session, figure in series:
             largest[session.year] = max(figure, largest.get(session.year, -np.inf))
         rows.append([name, *(f"{largest[year]:.3f}" if year in largest else "–" for year in compared)])
+    textbook = [figures.group_by("session").agg((pl.col("psi") >= 0.25).mean()) for figures in of_inputs.values()]
+    rows.append(
+        ["share of inputs with PSI from .25 on, median day", *(f"{days['psi'].median():.2f}" for days in textbook)]
+    )
     print(table(("figure", *map(str, compared)), rows))
     print("At the thresholds of the policy:\n")
     rows = []
@@ -248,7 +252,7 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
         row: list[object] = [
             str(year),
             shown(delay(summarised(figures, "ks", 0.5), policy.input_drift, days)),
-            shown(delay(series, -policy.skill, days)),
+            shown(delay(series, 0.0 - policy.skill, days)),
         ]
         if year in years[1:]:
             moved = summarised(year_of_drift(calendar, year, said, PROBABILITIES, wild_said), "ks", 0.5)
