@@ -22,8 +22,8 @@ from stock_assets.model.splits import KEYS
 
 #: Sessions. No year has so many, so this rings only where the yearly training was left out.
 NEW_LABELS = 260
-#: A Kolmogorov-Smirnov distance, `drift.summary`. Reached once in nine years, in March 2018 after the calmest year of
-#: all; in years that did not choose it, in March 2020 and after April 2025.
+#: A Kolmogorov-Smirnov distance, `drift.summary`. Reached twice in nine years: in March 2018, after the calmest year of
+#: all, and on the last day of 2018; in years that did not choose it, in March 2020 and after April 2025.
 INPUT_DRIFT = 0.65
 #: Likewise. Probabilities are more restless. Reached once in five years, in December 2018.
 PREDICTION_DRIFT = 0.70
