@@ -10,6 +10,7 @@ market twice as volatile); features, labels and predictions are made again, and 
 counted.
 """
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -19,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from benchmarks.common import fill, preamble, set_workload, table, use
+from benchmarks.common import DATA, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
-from stock_assets.defs.lifecycle import SERVING
+from stock_assets.defs.lifecycle import SERVING, inputs
 from stock_assets.defs.serving import Learnable, usable_between
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
@@ -32,7 +33,7 @@ from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.baselines import NAIVE
 from stock_assets.model.config import PROBABILITIES
 from stock_assets.model.splits import KEYS
-from stock_assets.settings import Settings
+from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 1.0)
@@ -42,6 +43,9 @@ SUMMARIES = {
     for of in ("ks", "psi")
     for q in (0.5, 0.75, 0.9)
 }
+#: 102 tickers with their dividends and splits, 2016 to 2025: years that set no threshold.
+LATER = DATA / "yahoo_102_tickers_with_actions_2016_2026.parquet"
+LATER_WORKLOAD = {"SNAPSHOT": str(LATER), "START": "2016-03-14", "END": "2025-12-31", "FIRST_MODEL_YEAR": "2018"}
 RARE = 1 / 5  # alarms per year
 TIMES = 2.0
 
@@ -111,6 +115,10 @@ def year_of_drift(
 def summarised(figures: pl.DataFrame, of: str, quantile: float) -> Series:
     by_session = figures.group_by("session").agg(pl.col(of).quantile(quantile, "linear")).sort("session")
     return list(by_session.iter_rows())
+
+
+def watched(figures: pl.DataFrame) -> Series:
+    return summarised(figures, "ks", drift.QUANTILE)
 
 
 def decay(
@@ -193,16 +201,16 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
     ]
     ordinary: dict[str, tuple[Series, float, int]] = {
         "drift of inputs": (
-            [pair for year in compared for pair in summarised(of_inputs[year], "ks", 0.5)],
+            [pair for year in compared for pair in watched(of_inputs[year])],
             policy.input_drift,
             len(compared),
         ),
         "drift of predictions": (
-            [pair for year in years[1:] for pair in summarised(of_predictions[year], "ks", 0.5)],
+            [pair for year in years[1:] for pair in watched(of_predictions[year])],
             policy.prediction_drift,
             len(years) - 1,
         ),
-        "skill lost, minus the lead": (lost, -policy.skill, len(years)),
+        "skill lost, minus the lead": (lost, 0.0 - policy.skill, len(years)),
     }
     print(
         f"Thresholds at quantiles of the daily figures, and alarms per year (cool-down {policy.cool_down} sessions):\n"
@@ -220,6 +228,10 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
         for session, figure in series:
             largest[session.year] = max(figure, largest.get(session.year, -np.inf))
         rows.append([name, *(f"{largest[year]:.3f}" if year in largest else "–" for year in compared)])
+    textbook = [figures.group_by("session").agg((pl.col("psi") >= 0.25).mean()) for figures in of_inputs.values()]
+    rows.append(
+        ["share of inputs with PSI from .25 on, median day", *(f"{days['psi'].median():.2f}" for days in textbook)]
+    )
     print(table(("figure", *map(str, compared)), rows))
     print("At the thresholds of the policy:\n")
     rows = []
@@ -247,11 +259,11 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
         series = decay(together, known_then, calendar, policy.skill_sessions, horizon)
         row: list[object] = [
             str(year),
-            shown(delay(summarised(figures, "ks", 0.5), policy.input_drift, days)),
-            shown(delay(series, -policy.skill, days)),
+            shown(delay(watched(figures), policy.input_drift, days)),
+            shown(delay(series, 0.0 - policy.skill, days)),
         ]
         if year in years[1:]:
-            moved = summarised(year_of_drift(calendar, year, said, PROBABILITIES, wild_said), "ks", 0.5)
+            moved = watched(year_of_drift(calendar, year, said, PROBABILITIES, wild_said))
             row.insert(2, shown(delay(moved, policy.prediction_drift, days)))
         else:
             row.insert(2, "no reference")
@@ -264,6 +276,23 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
             [[name, f"{thresholds[name]:.3f}", *map(shown, delays[name])] for name in SUMMARIES],
         )
     )
+
+
+def later_years(config: Settings, warehouse: Warehouse) -> None:
+    """Drift of inputs in years that set no threshold."""
+    calendar, policy = config.calendar, Policy()
+    materialize(config, ["universe"])
+    materialize(config, ["raw_ohlcv", "daily_bars", "stationary_features"], calendar.sessions)
+    features = inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
+    first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
+    years = range(first.year + 1, calendar.sessions[-1].year + 1)
+    by_year = {year: watched(year_of_drift(calendar, year, features, STATIONARY)) for year in years}
+    print(f"Years that set no threshold: {LATER.name}, inputs alone, threshold {policy.input_drift:.3f}:\n")
+    largest = [f"{max(figure for _, figure in series):.3f}" for series in by_year.values()]
+    print(table(("figure", *map(str, years)), [["largest drift of inputs", *largest]]))
+    together = [pair for series in by_year.values() for pair in series]
+    rung = alarms(together, policy.input_drift, policy.cool_down, calendar)
+    print(f"Rings {len(rung) / len(years):.2f} times a year: {', '.join(map(str, rung)) or 'never'}.\n")
 
 
 def delay(series: Series, threshold: float, planted: Sequence[date]) -> int | None:
@@ -288,6 +317,11 @@ def main() -> None:
         known = Learnable(warehouse, config, config.calendar.sessions[0], config.calendar.sessions[-1])
         years = range(config.model_start_year, config.calendar.sessions[-1].year + 1)
         report(config, warehouse, known, serve(config, known, years), years)
+        if LATER.exists():
+            os.environ |= {PREFIX + name: value for name, value in LATER_WORKLOAD.items()}
+            del os.environ[PREFIX + "TICKERS"]
+            config = use(Path(folder, "later"))
+            later_years(config, Warehouse(config.database))
 
 
 if __name__ == "__main__":

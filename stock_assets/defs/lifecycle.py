@@ -17,7 +17,7 @@ from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy
 from stock_assets.model.config import PROBABILITIES
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import Warehouse
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 #: No row, where the market is too young for a reference.
 NONE = pl.DataFrame(schema={**drift.SCHEMA, "kind": pl.String, "reference_through": pl.Date})
@@ -68,7 +68,6 @@ def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def drift_asset(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        warehouse.require([*MADE_BEFORE_PCA, "predictions"], sessions, "drift")
         served: dict[date, list[date]] = {}
         for session, cutoff in cutoffs(warehouse, sessions).items():
             served.setdefault(cutoff, []).append(session)
@@ -100,8 +99,12 @@ def cutoffs(warehouse: Warehouse, sessions: Sequence[date]) -> dict[date, date]:
         "SELECT session, max(trained_through) FROM model.predictions "
         "WHERE model = ? AND session BETWEEN ? AND ? GROUP BY session"
     )
-    found = dict(warehouse.read_sql("predictions", statement, [SERVING, sessions[0], sessions[-1]]).iter_rows())
+    try:
+        found = dict(warehouse.read_sql("predictions", statement, [SERVING, sessions[0], sessions[-1]]).iter_rows())
+    except MissingTableError:
+        found = {}
     if absent := [session for session in sessions if session not in found]:
+        warehouse.require([*MADE_BEFORE_PCA, "predictions"], absent, "drift")
         raise MissingSessionsError("drift", "predictions", absent, f"rows of {SERVING}, whose cutoff it needs")
     return {session: found[session] for session in sessions}
 

@@ -59,7 +59,7 @@ class Graph:
 
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)
-        return rows.sort([key for key in ("session", "ticker", "model") if key in rows.columns])
+        return rows.sort([key for key in ("session", "ticker", "model", "kind", "column") if key in rows.columns])
 
 
 @pytest.fixture(scope="module")

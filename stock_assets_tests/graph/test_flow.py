@@ -144,11 +144,11 @@ def test_a_store_without_sectors_or_curves_has_a_report_that_says_so(graph: Grap
 
 def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
     days = graph.calendar.sessions
-    tables = [*DAILY_CHAIN[1:], "pca_components", "predictions"]
+    tables = [*DAILY_CHAIN[1:], "pca_components", "predictions", "drift"]
     before = {table: graph.table(table) for table in [*tables, "raw_ohlcv", "labels"]}
     for day in (days[300], days[-1]):  # both in 2019, which a model serves
         graph.materialize([*DAILY_CHAIN, "pca_components"], day)
-        graph.materialize(["predictions"], day)
+        graph.materialize(["predictions", "drift"], day)
     graph.materialize(["labels"], days[200])
     for table, rows in before.items():
         assert_frame_equal(graph.table(table), rows, rel_tol=1e-6 if table == "predictions" else 1e-9, abs_tol=1e-9)
@@ -187,6 +187,7 @@ def test_a_range_run_stores_pictures_once_and_counts_on_every_day(graph: Graph, 
         (["indicators"], 5, "of raw_ohlcv that are not there"),
         (["pca_components"], 100, "needs 1 session(s) of raw_ohlcv"),
         (["predictions"], 300, "needs 114 session(s) of raw_ohlcv"),
+        (["drift"], 300, "needs 1 session(s) of raw_ohlcv"),
     ],
 )
 def test_an_empty_store_names_the_first_step(keys, day, named, instance: dg.DagsterInstance, tmp_path):
