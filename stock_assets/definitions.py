@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from stock_assets.defs.alerts import alert_channels, alert_sensor
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
+from stock_assets.defs.freshness import freshness_check, freshness_sensor
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.tuning import tuning_assets
@@ -33,9 +35,12 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *tuning_assets(config),
             *evaluation_assets(config),
         ],
+        asset_checks=[freshness_check(config)],
+        sensors=[alert_sensor(), freshness_sensor(config)],
         resources={
             "warehouse": Warehouse(config.database),
             "source": source,
+            "channels": alert_channels(config),
             "clock": dg.ResourceDefinition.hardcoded_resource(utc_now, "the current time, UTC"),
         },
         # a process per step costs three times what the steps themselves do

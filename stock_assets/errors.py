@@ -9,7 +9,8 @@ StockAssetsError
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── StoreBusyError       another process kept the store locked for too long
-└── ArtifactError        a saved model is absent, incomplete or of another layout
+├── ArtifactError        a saved model is absent, incomplete or of another layout
+└── AlertError           an alert could not be handed over to a channel
 """
 
 from collections.abc import Sequence
@@ -46,6 +47,10 @@ class StoreBusyError(StockAssetsError):
 
 class ArtifactError(StockAssetsError):
     """A saved model is absent, incomplete, or has another layout than this code reads."""
+
+
+class AlertError(StockAssetsError):
+    """An alert could not be handed over to a channel; says what the channel answered."""
 
 
 class CutoffError(StockAssetsError):

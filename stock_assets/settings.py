@@ -4,12 +4,12 @@ A wrong value is one clear line: the variable, what it holds, and what was expec
 """
 
 import os
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
@@ -55,6 +55,13 @@ class Settings(BaseSettings):
         default=0.022, gt=0, lt=1, description="the loss, as a positive fraction, below which a label is sell"
     )
     seed: int = Field(default=0, ge=0, description="seeds the simulated market and the training")
+    after_close_minutes: int = Field(
+        default=60, ge=0, le=720, description="minutes after the close of a session before it is fetched, 0 to 720"
+    )
+    alert_webhook: HttpUrl | None = Field(
+        default=None,
+        description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
+    )
 
     @field_validator("tickers", mode="before")
     @classmethod
@@ -97,6 +104,11 @@ class Settings(BaseSettings):
             return self.first_model_year
         after_two_years = self.start.year + (2 if self.start.month == 1 else 3)
         return min(after_two_years, self.end.year) if self.end else after_two_years
+
+    @property
+    def after_close(self) -> timedelta:
+        """How long after its close a session is fetched."""
+        return timedelta(minutes=self.after_close_minutes)
 
     @property
     def database(self) -> Path:

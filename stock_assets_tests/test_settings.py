@@ -39,6 +39,8 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
         ("TICKERS", " , ", "expected tickers separated by commas"),
         ("FIRST_MODEL_YEAR", "soon", "expected the first year that a model serves"),
+        ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
+        ("ALERT_WEBHOOK", "hooks.example.com", "expected the http(s) address"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(

@@ -37,6 +37,8 @@ ROOMS: Mapping[str, str] = {
     "tuned_hyperparameters": "model",
     "evaluation_report": "evaluation",
     "leakage_audit": "evaluation",
+    "operations": "lifecycle",
+    "alerts": "lifecycle",
 }
 
 #: What DuckDB says while another process, or another thread of this one, has the file open in its own way.

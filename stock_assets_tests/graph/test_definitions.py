@@ -61,7 +61,11 @@ GRAPH = {
         {"predictions", "labels", "stationary_features", "pca_components", "daily_bars"},
         None,
     ),
+    "operations": ("lifecycle", {"predictions", "labels", "daily_bars"}, None),
 }
+
+#: Tables that sensors write, and no asset.
+RECORDS = {"alerts"}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,9 @@ def test_the_graph_is_that_of_the_design(defs: dg.Definitions, settings: Setting
         for key in graph.get_all_asset_keys()
     }
     assert found == GRAPH
-    assert {key: group for key, (group, *_) in found.items()} == dict(ROOMS)
+    assert {key: group for key, (group, *_) in found.items()} == {
+        table: room for table, room in ROOMS.items() if table not in RECORDS
+    }
 
 
 def test_every_asset_explains_itself(defs: dg.Definitions):
@@ -121,11 +127,19 @@ def test_checks_guard_what_predictions_rest_on(defs: dg.Definitions):
         "labels:label_distribution",
         "predictions:probabilities",
         "predictions:cutoff_before_session",
+        "predictions:fresh",
     } <= checks
 
 
 def test_everything_that_opens_the_store_is_in_its_pool(defs: dg.Definitions):
     assert {asset.op.pool for asset in defs.resolve_asset_graph().assets_defs if asset.op} == {"duckdb"}
+
+
+def test_the_alarms_are_on_by_default_and_explain_themselves(defs: dg.Definitions):
+    sensors = {sensor.name: sensor for sensor in defs.resolve_all_sensors()}
+    for name in ("alert_on_failure", "freshness"):
+        assert sensors[name].default_status == dg.DefaultSensorStatus.RUNNING
+        assert len(sensors[name].description or "") > 100
 
 
 def test_partitions_of_a_closed_snapshot(settings: Settings):

@@ -15,6 +15,7 @@ from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.storage.warehouse import ROOMS
 from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
+from stock_assets_tests.graph.test_definitions import RECORDS
 
 YEAR = "2019"
 
@@ -31,7 +32,7 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     graph.materialize(["pca_components"], days[0], days[-1])
     graph.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], YEAR)
     graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
-    graph.materialize(["evaluation_report", "leakage_audit"])
+    graph.materialize(["evaluation_report", "leakage_audit", "operations"])
     graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 2})
     return graph
 
@@ -44,8 +45,11 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 
 def test_every_table_has_rows_and_exactly_the_columns_it_shows(graph: Graph):
-    assert set(graph.warehouse.row_counts()) == set(ROOMS) == set(COLUMNS)
+    assert set(ROOMS) == set(COLUMNS)
+    assert set(graph.warehouse.row_counts()) == set(ROOMS) - RECORDS
     for table, columns in COLUMNS.items():
+        if table in RECORDS:  # nothing went wrong: test_alerts looks at its columns
+            continue
         rows = graph.warehouse.read(table)
         assert rows.height > 0, table
         shown = [name for name in columns if not name.startswith("pc_1 …")]
