@@ -10,6 +10,7 @@ from stock_assets.defs.features import feature_assets
 from stock_assets.defs.freshness import freshness_check, freshness_sensor
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
+from stock_assets.defs.operations import operations_assets
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import Settings, settings
@@ -34,6 +35,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *model_assets(config),
             *tuning_assets(config),
             *evaluation_assets(config),
+            *operations_assets(config),
         ],
         asset_checks=[freshness_check(config)],
         sensors=[alert_sensor(), freshness_sensor(config)],

@@ -174,7 +174,7 @@ def alert_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, said: str, no
     names = [name.split("(")[0].strip() for name in checks]
     return Alert(
         fingerprint(run.job_name, step, f"{error} {' '.join(names)}"),
-        f"{what(run)} failed{span(run)}",
+        f"{what(run)} failed" + (f" for {partitions}" if (partitions := span(run)) else ""),
         "\n".join(lines),
         run.run_id,
         now,
@@ -205,12 +205,10 @@ def what(run: dg.DagsterRun) -> str:
 
 
 def span(run: dg.DagsterRun) -> str:
-    """' for …' with the partitions of a run; nothing where it has none."""
-    first = run.tags.get("dagster/asset_partition_range_start") or run.tags.get("dagster/partition")
+    """The partitions of a run in words, empty where it has none."""
+    first = run.tags.get("dagster/asset_partition_range_start") or run.tags.get("dagster/partition") or ""
     last = run.tags.get("dagster/asset_partition_range_end") or first
-    if not first:
-        return ""
-    return f" for {first}" if first == last else f" for {first} to {last}"
+    return first if first == last else f"{first} to {last}"
 
 
 def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType) -> Iterator[dg.DagsterEvent]:
