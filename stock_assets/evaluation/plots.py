@@ -7,7 +7,7 @@ Ito's, which colour-blind readers tell apart; sell, hold and buy also differ in 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -576,13 +576,14 @@ def _colours(names: pl.Series) -> dict[Any, str]:
     return {name: _SERIES[i % len(_SERIES)] for i, name in enumerate(names.unique().sort())}
 
 
-def _legend_below(figure: "Figure", most: int = 7, side: str = "center") -> None:
+def _legend_below(figure: "Figure", most: int = 7, side: Literal["left", "center"] = "center") -> None:
     """On the left a phone, which shows that part of a picture first, has it in view."""
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc=f"outside lower {side}", ncols=min(len(handles), most))
+        place: Any = f"outside lower {side}"
+        figure.legend(handles.values(), handles.keys(), loc=place, ncols=min(len(handles), most))
 
 
 def _picture(draw: Callable[["Figure"], None], height: float) -> bytes:
