@@ -10,7 +10,8 @@ StockAssetsError
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
-└── ArtifactError        a saved model is absent, incomplete or of another layout
+├── ArtifactError        a saved model is absent, incomplete or of another layout
+└── AlertError           an alert could not be handed over to a channel
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ class RegistryError(StockAssetsError):
 
 class ArtifactError(StockAssetsError):
     """A saved model is absent, incomplete, or has another layout than this code reads."""
+
+
+class AlertError(StockAssetsError):
+    """An alert could not be handed over to a channel; says what the channel answered."""
 
 
 class CutoffError(StockAssetsError):

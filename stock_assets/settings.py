@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
@@ -48,9 +48,6 @@ class Settings(BaseSettings):
         description="the first year that a model serves; two full years after the start when unset",
     )
     exchange: str = Field(default="XNYS", description="an exchange_calendars code")
-    after_close_minutes: int = Field(
-        default=60, ge=0, le=720, description="minutes after the close of a session before it is fetched"
-    )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
@@ -63,6 +60,13 @@ class Settings(BaseSettings):
         default=None,
         description="off, or a tracking URI of MLflow (http://host:port, sqlite:///file); a SQLite file in the data "
         "folder when unset",
+    )
+    after_close_minutes: int = Field(
+        default=60, ge=0, le=720, description="minutes after the close of a session before it is fetched, 0 to 720"
+    )
+    alert_webhook: HttpUrl | None = Field(
+        default=None,
+        description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
 
     @field_validator("tickers", mode="before")
@@ -121,6 +125,7 @@ class Settings(BaseSettings):
 
     @property
     def after_close(self) -> timedelta:
+        """How long after its close a session is fetched."""
         return timedelta(minutes=self.after_close_minutes)
 
     @property

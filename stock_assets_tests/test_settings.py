@@ -44,6 +44,8 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("MLFLOW", "sqlite:///", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
+        ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
+        ("ALERT_WEBHOOK", "hooks.example.com", "expected the http(s) address"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(

@@ -11,6 +11,7 @@ import polars as pl
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
+from stock_assets.defs.alerts import PATIENCE
 from stock_assets.defs.serving import TRAINED
 from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.evening import RETRY, Plan, State, chain_due, labels_due, model_year_due
@@ -23,7 +24,7 @@ Clock = Callable[[], datetime]
 #: What is made of a closed session, in one run.
 BARS = ("universe", "raw_ohlcv")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
-SERVED = ("predictions", "drift")
+SERVED = ("predictions", "drift", "operations")
 MODELS = (*TRAINED, "trained_ensemble")
 #: Dagster's own job of all assets, which backfills use: a job of a person's making takes assets of one and the same
 #: partition set alone.
@@ -37,8 +38,6 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-#: A tick that meets a writer waits no longer for the store; the next one comes soon.
-PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,30 +72,18 @@ def under_way(instance: dg.DagsterInstance) -> str | None:
 
 def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings, now: datetime) -> State:
     """What the store and the instance say at `now`. Raises StoreBusyError while a writer holds the store."""
-    predicted = last_session(warehouse, "predictions")
+    predicted = warehouse.last_session("predictions")
     oldest = settings.calendar.shift(predicted, 1) if predicted else None
     tried = attempts(instance, evening_of(oldest)) if oldest else Attempts()
     return State(
         now,
         predicted,
-        last_session(warehouse, "labels"),
+        warehouse.last_session("labels"),
         frozenset.intersection(*(trained_years(warehouse, table) for table in MODELS)),
         under_way(instance),
         tried.failures,
         tried.failed_at,
     )
-
-
-def patient(warehouse: Warehouse) -> Warehouse:
-    """The same store, for a tick."""
-    return Warehouse(warehouse.path, PATIENCE, warehouse.memory_limit)
-
-
-def last_session(warehouse: Warehouse, table: str) -> date | None:
-    try:
-        return warehouse.read_sql(table, f"SELECT max(session) AS last FROM {table}")["last"][0]
-    except MissingTableError:
-        return None
 
 
 def trained_years(warehouse: Warehouse, table: str) -> frozenset[int]:
@@ -156,7 +143,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
     )
     def evening(context: dg.ScheduleEvaluationContext, warehouse: dg.ResourceParam[Warehouse]):
         try:
-            state = look(context.instance, patient(warehouse), settings, context.scheduled_execution_time)
+            state = look(context.instance, warehouse.patient(PATIENCE), settings, context.scheduled_execution_time)
         except StoreBusyError as busy:
             return dg.SkipReason(str(busy))
         plan = chain_due(calendar, settings.after_close, state)
@@ -182,7 +169,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
         clock: dg.ResourceParam[Clock],
     ):
         try:
-            state = look(context.instance, patient(warehouse), settings, clock())
+            state = look(context.instance, warehouse.patient(PATIENCE), settings, clock())
         except StoreBusyError as busy:
             return dg.SkipReason(str(busy))
         plan = labels_due(calendar, horizon, state)
@@ -207,7 +194,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
         clock: dg.ResourceParam[Clock],
     ):
         try:
-            state = look(context.instance, patient(warehouse), settings, clock())
+            state = look(context.instance, warehouse.patient(PATIENCE), settings, clock())
         except StoreBusyError as busy:
             return dg.SkipReason(str(busy))
         year = model_year_due(calendar, horizon, state)
@@ -236,7 +223,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
         warehouse: dg.ResourceParam[Warehouse],
         clock: dg.ResourceParam[Clock],
     ):
-        store = patient(warehouse)
+        store = warehouse.patient(PATIENCE)
         try:
             state = look(context.instance, store, settings, clock())
             newest = last_fetch(store)

@@ -13,7 +13,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.promotion import MARGIN, Promotion, judge, serving
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.settings import Settings
-from stock_assets.storage.champions import last_predicted, read_promotions, record, rollback
+from stock_assets.storage.champions import read_promotions, record, rollback
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
 
@@ -75,7 +75,7 @@ def judge_challengers(
     now: datetime,
 ) -> list[Promotion]:
     """The verdict on the newest version of every model that was not judged yet, in the year of the next session."""
-    last = last_predicted(warehouse)
+    last = warehouse.last_session("predictions")
     if last is None:
         raise StockAssetsError("there are no predictions yet, so nothing serves. Materialize predictions first.")
     session = calendar.shift(last, 1) or last

@@ -216,6 +216,31 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "margin": ("DOUBLE", "the improvement that was asked for, in nats"),
         "reason": ("VARCHAR", "why, in one sentence"),
     },
+    "operations": {
+        "session": KEY["session"],
+        "models": ("BIGINT", "models that predicted the session, the ensemble included"),
+        "rows": ("BIGINT", "tickers that the model in service predicted"),
+        "suspects": ("BIGINT", "bars of the session that are suspect, and neither train nor score"),
+        "version": ("VARCHAR", "the version of rnn that predicted the session"),
+        "trained_through": ("DATE", "its cutoff"),
+        "age": ("BIGINT", "sessions between its cutoff and the session"),
+        "scored": ("BIGINT", "rows of rnn whose label is known and trusted"),
+        "log_loss": ("DOUBLE", "of rnn on these rows, mean, in nats; null until a label is known"),
+        "ensemble_log_loss": ("DOUBLE", "of the ensemble"),
+        "naive_log_loss": ("DOUBLE", "of the naive baseline that was best over all these sessions"),
+        "accuracy": _METRICS["accuracy"],
+    },
+    "alerts": {
+        "key": ("VARCHAR", "the trouble: the same at every repetition"),
+        "title": ("VARCHAR", "what the last message said, or would have said, in a line"),
+        "text": ("VARCHAR", "the message itself"),
+        "run_id": ("VARCHAR", "the last run it was about; null where it is about none"),
+        "first_at": ("TIMESTAMPTZ", "when it came first since it was last resolved, UTC"),
+        "last_at": ("TIMESTAMPTZ", "when it came last, UTC"),
+        "sent_at": ("TIMESTAMPTZ", "when a person was told last, UTC; null while a channel has not been reached"),
+        "count": ("BIGINT", "times it came that no message has told of yet"),
+        "resolved_at": ("TIMESTAMPTZ", "when it was over, UTC; null while it lasts"),
+    },
 }
 
 _PRICES = ("open", "high", "low", "close", "dividend")

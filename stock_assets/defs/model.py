@@ -33,7 +33,7 @@ from stock_assets.defs.tables import chosen_sessions, picture, preview, report_s
 from stock_assets.errors import CutoffError
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.settings import PROJECT_DIR, Settings
-from stock_assets.storage.champions import follow_aliases, last_predicted
+from stock_assets.storage.champions import follow_aliases
 from stock_assets.storage.registry import Registry, Training, read_code_version
 from stock_assets.storage.warehouse import Warehouse
 
@@ -329,7 +329,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         sessions = chosen_sessions(context)
         known = inputs_for(warehouse, settings, sessions, "predictions")
         # what is predicted already keeps the versions that predicted it; new sessions follow the registry
-        done = last_predicted(warehouse)
+        done = warehouse.last_session("predictions")
         if new := [session for session in sessions if done is None or session > done]:
             year, days = by_year(new)[-1]
             base_versions(warehouse, year, days[0], known.pca_version)

@@ -7,12 +7,12 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
+from stock_assets.defs.alerts import PATIENCE
 from stock_assets.defs.automation import (
     EVERY_ASSET,
     Clock,
     attempts,
     look,
-    patient,
     request_or_wait,
 )
 from stock_assets.defs.lifecycle import SERVING, cutoffs
@@ -71,7 +71,7 @@ def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
         warehouse: dg.ResourceParam[Warehouse],
         clock: dg.ResourceParam[Clock],
     ):
-        store = patient(warehouse)
+        store = warehouse.patient(PATIENCE)
         try:
             state = look(context.instance, store, settings, clock())
             if state.predicted_through is None or state.labelled_through is None:

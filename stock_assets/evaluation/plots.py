@@ -7,7 +7,7 @@ Ito's, which colour-blind readers tell apart; sell, hold and buy also differ in 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -526,6 +526,65 @@ def hyperparameter_importance(shares: Mapping[str, float], title: str) -> bytes:
     return _picture(draw, 1.4 + 0.28 * len(shares))
 
 
+def live_skill(skill: pl.DataFrame) -> bytes:
+    """Log-loss through time and the running gain over the naive baseline, one line per model.
+
+    `skill` is that of `operations.live_skill`: session, model, log_loss, gain.
+    """
+
+    def draw(figure: "Figure") -> None:
+        loss, gain = figure.subplots(2, 1, sharex=True)
+        colours = _colours(skill["model"])
+        alone = skill["session"].n_unique() == 1  # a line needs two
+        for model, rows in _groups(skill.sort("session"), "model"):
+            naive = model == "naive"
+            look: Any = {"color": _INK if naive else colours[model], "linestyle": "--" if naive else "-"}
+            if model == "ensemble":  # which may be rnn alone
+                look |= {"linestyle": ":", "linewidth": 2.6, "zorder": 3}
+            look |= {"marker": "o"} if alone else {}
+            loss.plot(rows["session"], rows["log_loss"], label=model, **look)
+            if not naive:
+                gain.plot(rows["session"], rows["gain"], **look)
+        loss.set_title("Log-loss, rolling mean")
+        gain.set_title("Gain over the naive baseline, running sum")
+        gain.axhline(0, color=_INK, linewidth=0.8)
+        _dates(gain)
+        _legend_below(figure, side="left")
+
+    return _picture(draw, 5.0)
+
+
+def drift(table: pl.DataFrame) -> bytes:
+    """The largest PSI and KS of all columns of a session through time, one line per kind.
+
+    `table` has session, kind, column, psi, ks.
+    """
+    worst = table.group_by("session", "kind").agg(pl.col("psi", "ks").max()).sort("session")
+
+    def draw(figure: "Figure") -> None:
+        panels = figure.subplots(2, 1, sharex=True)
+        colours = _colours(worst["kind"])
+        names = (("psi", "Population stability index"), ("ks", "Kolmogorov-Smirnov statistic"))
+        for axes, (column, name) in zip(panels, names, strict=True):
+            for kind, rows in _groups(worst, "kind"):
+                axes.plot(rows["session"], rows[column], color=colours[kind], marker="o", markersize=3, label=kind)
+            axes.set_title(f"{name}, largest of all columns")
+            axes.set_ylim(bottom=0)
+        _dates(panels[-1])
+        _legend_below(figure, side="left")
+
+    return _picture(draw, 5.0)
+
+
+def _dates(axes: Any) -> None:
+    """A few dates below `axes`, shortened where they repeat."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=2, maxticks=8)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
 def _cells(table: pl.DataFrame, model: str) -> Sequence[tuple[int, int, int, float | None]]:
     return table.filter(pl.col("model") == model).select("label", "predicted", "rows", "share").rows()
 
@@ -540,12 +599,14 @@ def _colours(names: pl.Series) -> dict[Any, str]:
     return {name: _SERIES[i % len(_SERIES)] for i, name in enumerate(names.unique().sort())}
 
 
-def _legend_below(figure: "Figure", most: int = 7) -> None:
+def _legend_below(figure: "Figure", most: int = 7, side: Literal["left", "center"] = "center") -> None:
+    """On the left a phone, which shows that part of a picture first, has it in view."""
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), most))
+        place: Any = f"outside lower {side}"
+        figure.legend(handles.values(), handles.keys(), loc=place, ncols=min(len(handles), most))
 
 
 def _picture(draw: Callable[["Figure"], None], height: float) -> bytes:

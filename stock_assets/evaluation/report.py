@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.baselines import NAIVE
@@ -87,16 +87,7 @@ def render_report(
         raise ValueError("the table walk_forward is missing; a report without scores reports nothing")
     scores = tables["walk_forward"]
     means = scores.filter(pl.col("year").is_null()).sort("log_loss", "model").to_dicts()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "score": _score,
-        "interval": _interval,
-        "percent": _percent,
-        "basis_points": _basis_points,
-        "count": _count,
-    }
-    template = environment.from_string(files("stock_assets.evaluation").joinpath("report.html.j2").read_text("utf-8"))
-    return template.render(
+    return page_template("report.html.j2").render(
         title=title,
         facts=facts,
         means=means,
@@ -108,18 +99,36 @@ def render_report(
         regimes=_by_model(tables["regimes"]) if "regimes" in tables else {},
         regime_names=tables["regimes"]["regime"].unique(maintain_order=True).to_list() if "regimes" in tables else [],
         listed=LISTED,
-        figures={name: _Image.of(png) for name, png in figures.items()},
+        figures={name: Image.of(png) for name, png in figures.items()},
     )
 
 
-class _Image(NamedTuple):
+def page_template(name: str) -> Template:
+    """A template of this package, with the filters, macros and the style that all its pages share."""
+    loader = FunctionLoader(lambda part: files("stock_assets.evaluation").joinpath(part).read_text("utf-8"))
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "score": _score,
+        "interval": _interval,
+        "percent": _percent,
+        "basis_points": _basis_points,
+        "count": _count,
+    }
+    return environment.get_template(name)
+
+
+class Image(NamedTuple):
+    """A PNG as an HTML page holds it."""
+
     address: str
     width: int
     height: int
     """Pixels: a reader's place on the page must not jump while pictures are decoded."""
 
     @classmethod
-    def of(cls, png: bytes) -> "_Image":
+    def of(cls, png: bytes) -> "Image":
         width, height = struct.unpack(">II", png[16:24])  # of the IHDR chunk, which comes first
         return cls(f"data:image/png;base64,{b64encode(png).decode()}", width, height)
 

@@ -55,7 +55,7 @@ def trained_versions(warehouse: Warehouse) -> pl.DataFrame:
 def next_session(warehouse: Warehouse, calendar: TradingCalendar) -> date:
     """The first session that has no prediction yet. Raises StockAssetsError before the first prediction, and at the
     end of a closed snapshot."""
-    last = last_predicted(warehouse)
+    last = warehouse.last_session("predictions")
     if last is None:
         raise StockAssetsError("there are no predictions yet, so no version serves. Materialize predictions first.")
     following = calendar.shift(last, 1)
@@ -175,7 +175,7 @@ def models_in_service(warehouse: Warehouse, registry: Registry, calendar: Tradin
     """model, alias, version, trained_through, model_year, serves_from, reason: the champion of every model, and each
     version that has another alias, in the model year of the newest session. Without a trained version, no row."""
     trained, history, aliases = trained_versions(warehouse), read_promotions(warehouse), registry.aliases()
-    last = last_predicted(warehouse)
+    last = warehouse.last_session("predictions")
     rows = []
     for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
         years = versions["model_year"]
@@ -196,14 +196,6 @@ def models_in_service(warehouse: Warehouse, registry: Registry, calendar: Tradin
     schema = {"model": pl.String, "alias": pl.String, "version": pl.String, "serves_from": pl.Date, "reason": pl.String}
     table = pl.DataFrame(rows, schema=schema).join(trained, on=["model", "version"], how="left", maintain_order="left")
     return table.select("model", "alias", "version", "trained_through", "model_year", "serves_from", "reason")
-
-
-def last_predicted(warehouse: Warehouse) -> date | None:
-    """The last session of `predictions`; None without one."""
-    try:
-        return warehouse.read_sql("predictions", "SELECT max(session) AS last FROM model.predictions")["last"][0]
-    except MissingTableError:
-        return None
 
 
 def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, session: date) -> None:

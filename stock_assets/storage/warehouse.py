@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,9 +41,11 @@ ROOMS: Mapping[str, str] = {
     "drift": "lifecycle",
     "promotions": "lifecycle",
     "retraining_decisions": "lifecycle",
+    "operations": "lifecycle",
+    "alerts": "lifecycle",
 }
 #: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("restatements", "retraining_decisions")
+HISTORIES = ("restatements", "retraining_decisions", "alerts")
 
 #: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
 _BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")
@@ -66,6 +68,10 @@ class Warehouse:
     path: Path
     wait: float = 60.0
     memory_limit: str = "2GB"
+
+    def patient(self, seconds: float) -> "Warehouse":
+        """The same store, which is waited for no longer than so many seconds."""
+        return replace(self, wait=min(self.wait, seconds))
 
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -138,6 +144,13 @@ class Warehouse:
         except MissingTableError:
             return set()
         return set(rows["session"])
+
+    def last_session(self, table: str) -> date | None:
+        """The newest session of `table`; None without a row or a table."""
+        try:
+            return self.read_sql(table, f"SELECT max(session) AS session FROM {_qualified(table)}").item()
+        except MissingTableError:
+            return None
 
     def require(self, tables: Sequence[str], sessions: Sequence[date], needed_by: str, why: str = "") -> None:
         """Raises MissingSessionsError unless every one of `tables` holds a row of every one of `sessions`.

@@ -62,6 +62,8 @@ GRAPH = {
         None,
     ),
     "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
+    "promotions": ("lifecycle", {"trained_rnn", "trained_baselines", "predictions", "labels"}, None),
+    "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions"}, None),
 }
 
 
@@ -122,11 +124,19 @@ def test_checks_guard_what_predictions_rest_on(defs: dg.Definitions):
         "labels:label_distribution",
         "predictions:probabilities",
         "predictions:cutoff_before_session",
+        "predictions:fresh",
     } <= checks
 
 
 def test_everything_that_opens_the_store_is_in_its_pool(defs: dg.Definitions):
     assert {asset.op.pool for asset in defs.resolve_asset_graph().assets_defs if asset.op} == {"duckdb"}
+
+
+def test_the_alarms_are_on_by_default_and_explain_themselves(defs: dg.Definitions):
+    sensors = {sensor.name: sensor for sensor in defs.sensors or ()}
+    for name in ("alert_on_failure", "freshness"):
+        assert sensors[name].default_status == dg.DefaultSensorStatus.RUNNING
+        assert len(sensors[name].description or "") > 100
 
 
 def test_partitions_of_a_closed_snapshot(settings: Settings):

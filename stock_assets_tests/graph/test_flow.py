@@ -32,7 +32,8 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     graph.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], YEAR)
     graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
     graph.materialize(["drift"], date(2019, 1, 2), days[-1])
-    graph.materialize(["evaluation_report", "leakage_audit"])
+    graph.materialize(["promotions"])
+    graph.materialize(["evaluation_report", "leakage_audit", "operations"])
     graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 2})
     return graph
 
