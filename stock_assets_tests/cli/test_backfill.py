@@ -55,7 +55,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 15
+    assert len(order) == 16
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
@@ -74,6 +74,7 @@ def test_the_keys_of_every_asset_are_its_own(keys):
         "tuned_hyperparameters",
         "evaluation_report",
         "leakage_audit",
+        "operations",
     }
     assert (keys["raw_ohlcv"][0], keys["raw_ohlcv"][-1]) == ("2018-01-02", "2019-06-28")
     assert len(keys["labels"]) == len(keys["raw_ohlcv"]) - 7
