@@ -22,7 +22,7 @@ RANGE_START, RANGE_END, PARTITION = (
     "dagster/partition",
 )
 #: Judged anew whenever anything before them changed.
-REPORTS = ("evaluation_report", "leakage_audit")
+REPORTS = ("evaluation_report", "leakage_audit", "operations")
 #: Costs too much for a first look, and nothing waits for it: made when a person asks for it.
 ON_DEMAND = ("tuned_hyperparameters",)
 

@@ -75,6 +75,7 @@ def test_the_keys_of_every_asset_are_its_own(keys):
         "tuned_hyperparameters",
         "evaluation_report",
         "leakage_audit",
+        "operations",
     }
     assert (keys["raw_ohlcv"][0], keys["raw_ohlcv"][-1]) == ("2018-01-02", "2019-06-28")
     assert len(keys["labels"]) == len(keys["raw_ohlcv"]) - 7
