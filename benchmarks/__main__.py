@@ -22,6 +22,7 @@ TITLES = {
     "training_scale": "How training grows",
     "walk_forward": "How good the models honestly are",
     "tuning": "What tuning finds",
+    "online": "Online learning: does a weekly update pay?",
 }
 
 
