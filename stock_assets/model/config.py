@@ -133,7 +133,7 @@ class UpdateConfig:
     Chosen on 2013 alone (`benchmarks.online`).
     """
 
-    rate: float = 0.1
+    rate: float = 0.3
     """Peak learning rate as a share of the training's; falls along a half cosine to zero at the last step."""
     passes: int = 1
     """Times that the newest labels are met; with 0 the weights stay and what stands beside the network is refitted."""
