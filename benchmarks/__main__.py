@@ -23,6 +23,7 @@ TITLES = {
     "walk_forward": "How good the models honestly are",
     "tuning": "What tuning finds",
     "drift": "Drift: when it rings",
+    "online": "Online learning: does a weekly update pay?",
 }
 
 

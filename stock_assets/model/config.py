@@ -127,6 +127,28 @@ class VolatilityConfig(RnnConfig):
 
 
 @dataclass(frozen=True)
+class UpdateConfig:
+    """How a trained network follows labels that became known since. Raises SettingsError for a value out of its range.
+
+    Chosen on 2013 alone (`benchmarks.online`).
+    """
+
+    rate: float = 0.3
+    """Peak learning rate as a share of the training's; falls along a half cosine to zero at the last step."""
+    passes: int = 1
+    """Times that the newest labels are met; with 0 the weights stay and what stands beside the network is refitted."""
+    memory: float = 1.0
+    """Segments from anywhere in the known history for each one of the newest labels, against forgetting."""
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise SettingsError(f"UpdateConfig.rate={self.rate}; expected more than 0")
+        for name in ("passes", "memory"):
+            if not getattr(self, name) >= 0:
+                raise SettingsError(f"UpdateConfig.{name}={getattr(self, name)}; expected 0 or more")
+
+
+@dataclass(frozen=True)
 class DeepArConfig(RnnConfig):
     """A `RnnConfig` for the reference study's own network, at its tuned values. Raises SettingsError likewise."""
 

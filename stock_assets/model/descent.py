@@ -1,4 +1,4 @@
-"""One way to train every network: AdamW on random segments, and the weights of the best epoch."""
+"""One way to train every network: AdamW on random segments, and the weights of the best epoch. And to update it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.model.config import RnnConfig
+from stock_assets.model.config import RnnConfig, UpdateConfig
 from stock_assets.model.rnn import SeededDropout
-from stock_assets.model.windows import Panel, random_segments
+from stock_assets.model.windows import Panel, labelled_spans, random_segments
 
 
 class Epoch(Protocol):
@@ -70,12 +70,7 @@ def descend(
 
     Raises StockAssetsError for a loss that is not finite.
     """
-    place = device_of(network)
-    half = config.bfloat16 and has_bfloat16(place)
-    rng, drops = np.random.default_rng(seed), torch.Generator(place).manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, SeededDropout):
-            module.generator = drops
+    rng, drops = np.random.default_rng(seed), _seeded_dropout(network, seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     name = _name_of(network, panel, config, seed)
     saved = checkpoint.load() if checkpoint else None
@@ -90,29 +85,46 @@ def descend(
         if len(curve) - 1 - best >= config.patience:
             break
         segments = random_segments(panel, config.segment, rng)[: config.segments_per_epoch]
-        batches = torch.from_numpy(segments).to(place).split(config.batch)
-        total, rows = 0.0, 0
-        network.train()
-        for step, batch in enumerate(batches):
-            progress = (epoch - 1 + step / len(batches)) / config.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * 0.5 * (1 + np.cos(np.pi * progress))
-            with torch.autocast(place.type, torch.bfloat16, enabled=half):
-                loss, known = loss_of(batch)
-            _require_finite(loss.item(), f"loss of epoch {epoch}, step {step + 1},", config)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-            optimizer.step()
-            total, rows = total + loss.item() * known, rows + known
-        curve.append(judge(epoch, total / rows))
-        _require_finite(curve[-1].validation_loss, f"validation loss of epoch {epoch}", config)
+        curve.append(judge(epoch, _epoch(network, optimizer, segments, config, loss_of, epoch, config.epochs)))
+        _require_finite(curve[-1].validation_loss, f"validation loss of epoch {epoch}", config.learning_rate)
         if curve[-1].validation_loss < curve[best].validation_loss:
             best, weights = epoch, _weights(network)
         if checkpoint:
             checkpoint.save(*_state(name, curve, best, weights, network, optimizer, rng, drops))
         on_epoch(curve[-1])
     return Descent(tuple(curve), weights, best)
+
+
+def follow(
+    network: nn.Module,
+    panel: Panel,
+    fresh: Panel,
+    config: RnnConfig,
+    update: UpdateConfig,
+    seed: int,
+    loss_of: Callable[[Tensor], tuple[Tensor, int]],
+) -> dict[str, np.ndarray]:
+    """The weights (float32) after a few steps from those of `network`, which is trained in place.
+
+    `panel` and `fresh` are the same rows, with all known labels and with the new ones. Each pass meets the segment of
+    every ticker that ends at its newest label, and `update.memory` times as many random ones of `panel`; nothing is
+    held back to choose the best step. `loss_of` and the rate are those of `descend`. The same arguments give the same
+    weights.
+
+    Raises StockAssetsError where `fresh` has no label and for a loss that is not finite.
+    """
+    rng = np.random.default_rng(seed)
+    _seeded_dropout(network, seed)
+    rate = config.learning_rate * update.rate
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+    newest = labelled_spans(fresh, config.segment)
+    if not len(newest):
+        raise StockAssetsError("none of the new labels has features; expected rows of the same tickers and sessions")
+    for one in range(1, update.passes + 1):
+        older = random_segments(panel, newest.shape[1], rng)[: round(update.memory * len(newest))]
+        segments = rng.permutation(np.concatenate([newest, older]))
+        _epoch(network, optimizer, segments, config, loss_of, one, update.passes)
+    return _weights(network)
 
 
 def best_device() -> torch.device:
@@ -127,6 +139,45 @@ def device_of(network: nn.Module) -> torch.device:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 itself; emulated it would be far slower than in single precision."""
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+
+
+def _epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    segments: np.ndarray,
+    config: RnnConfig,
+    loss_of: Callable[[Tensor], tuple[Tensor, int]],
+    epoch: int,
+    epochs: int,
+) -> float:
+    """The mean training loss of epoch number `epoch` of `epochs`, in one pass over `segments` (int64 [S, L])."""
+    place, peak = device_of(network), optimizer.defaults["lr"]
+    half = config.bfloat16 and has_bfloat16(place)
+    batches = torch.from_numpy(segments).to(place).split(config.batch)
+    total, rows = 0.0, 0
+    network.train()
+    for step, batch in enumerate(batches):
+        progress = (epoch - 1 + step / len(batches)) / epochs
+        for group in optimizer.param_groups:
+            group["lr"] = peak * 0.5 * (1 + np.cos(np.pi * progress))
+        with torch.autocast(place.type, torch.bfloat16, enabled=half):
+            loss, known = loss_of(batch)
+        _require_finite(loss.item(), f"loss of epoch {epoch}, step {step + 1},", peak)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+        optimizer.step()
+        total, rows = total + loss.item() * known, rows + known
+    return total / rows
+
+
+def _seeded_dropout(network: nn.Module, seed: int) -> torch.Generator:
+    """What the dropout of `network` draws from now on."""
+    drops = torch.Generator(device_of(network)).manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, SeededDropout):
+            module.generator = drops
+    return drops
 
 
 def _name_of(network: nn.Module, panel: Panel, config: RnnConfig, seed: int) -> str:
@@ -186,10 +237,10 @@ def _resume(
     return [report(**epoch) for epoch in description["curve"]], description["best"], under("best/")
 
 
-def _require_finite(loss: float, what: str, config: RnnConfig) -> None:
+def _require_finite(loss: float, what: str, rate: float) -> None:
     if not np.isfinite(loss):
         raise StockAssetsError(
-            f"the {what} became {loss}; expected a finite number. Lower the learning rate, {config.learning_rate} now"
+            f"the {what} became {loss}; expected a finite number. Lower the learning rate, {rate} now"
         )
 
 

@@ -13,11 +13,11 @@ import polars as pl
 
 from stock_assets.model import baselines, classical
 from stock_assets.model.baseline import Baseline
-from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.model.config import DeepArConfig, RnnConfig, UpdateConfig, VolatilityConfig
 from stock_assets.model.deepar import TrainedDeepAr, predict_deepar, train_deepar
 from stock_assets.model.descent import Checkpoint
-from stock_assets.model.training import TrainedRnn, predict, train_rnn
-from stock_assets.model.volatility import TrainedVolatility, predict_volatility, train_volatility
+from stock_assets.model.training import TrainedRnn, predict, train_rnn, update_rnn
+from stock_assets.model.volatility import TrainedVolatility, predict_volatility, train_volatility, update_volatility
 
 Reads = Literal["features", "components", "known_labels"]
 
@@ -76,6 +76,9 @@ class Recipe:
     """ticker, session, p_sell, p_hold, p_buy, score."""
     context: int = 1
     """Rows of a ticker that a prediction looks at, that of the session included."""
+    update: Callable[[Any, Lesson], Any] | None = None
+    """What `train` gave, after a few steps on the labels known since its cutoff; None where a model cannot. Nobody
+    calls it by default: ARCHITECTURE.md says why. Of the lesson it hears inputs, labels and cutoff alone."""
 
 
 def _baseline(kind: type[Baseline], fit: Callable[[Lesson], Baseline]) -> Recipe:
@@ -107,6 +110,9 @@ NETWORKS = {
         TrainedVolatility.from_artifact,
         lambda model, inputs, sessions: predict_volatility(model, inputs.features, inputs.suspects, sessions),
         VolatilityConfig.context,
+        lambda model, given: update_volatility(
+            model, given.inputs.features, given.labels, given.inputs.suspects, given.cutoff, UpdateConfig()
+        ),
     ),
     "rnn_classifier": Recipe(
         "components",
@@ -122,6 +128,7 @@ NETWORKS = {
         TrainedRnn.from_artifact,
         lambda model, inputs, sessions: predict(model, inputs.components, sessions),
         RnnConfig.context,
+        lambda model, given: update_rnn(model, given.inputs.components, given.labels, given.cutoff, UpdateConfig()),
     ),
     "deepar": Recipe(
         "components",

@@ -1,7 +1,7 @@
 """Train the recurrent network of one model year, and predict with it."""
 
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, ClassVar, Self
 
@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
-from stock_assets.model.config import CLASSES, RnnConfig
-from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
+from stock_assets.model.config import CLASSES, RnnConfig, UpdateConfig
+from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of, follow
 from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame, softmax
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, fit_scaler
-from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
+from stock_assets.model.splits import KEYS, labels_since, require_after, require_known, train_validation_split
 from stock_assets.model.windows import IGNORE, Panel, build_panel
 
 
@@ -162,6 +162,31 @@ def train_rnn(
     return TrainedRnn(config, columns, mean, std, found.weights, cutoff, seed, found.curve, found.best_epoch)
 
 
+def update_rnn(
+    trained: TrainedRnn,
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    cutoff: date,
+    update: UpdateConfig,
+) -> TrainedRnn:
+    """`trained` after a few steps on the labels that became known since its cutoff, with the new `cutoff`.
+
+    `features` and `labels` are as for `train_rnn`: all there are, as segments of older labels stand beside the new
+    ones. Scaler, seed and the curve stay those of the training. The same arguments give the same network.
+
+    Raises CutoffError for a cutoff that is not later or a label that ends after it, ArtifactError for a column that
+    `features` lack, BadBarsError for features that are not finite, and StockAssetsError where no label became known.
+    """
+    fresh = labels_since(labels, trained.cutoff, cutoff)
+    past = features.filter(pl.col("session") <= cutoff)
+    panel = build_panel(past, trained.features, trained.mean, trained.std, trained.config.input_clip)
+    panel, fresh = panel.labelled(labels), panel.labelled(fresh)
+    network = trained.network().to(best_device())
+    loss_of = _loss_of(network, panel)
+    weights = follow(network, panel, fresh, trained.config, update, trained.seed + cutoff.toordinal(), loss_of)
+    return replace(trained, weights=weights, cutoff=cutoff)
+
+
 def predict(trained: TrainedRnn, features: pl.DataFrame, sessions: Collection[date]) -> pl.DataFrame:
     """Probabilities of sell, hold, buy for every ticker and session that has enough history.
 
@@ -213,13 +238,7 @@ def _fit(
     on_epoch: Callable[[EpochReport], None],
     checkpoint: Checkpoint | None,
 ) -> Descent[EpochReport]:
-    place = device_of(network)
-    values, labels = torch.from_numpy(train.values).to(place), torch.from_numpy(train.labels).to(place)
-
-    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
-        targets = labels[rows].flatten()  # [B * L]
-        loss = functional.cross_entropy(network(values[rows]).flatten(0, 1), targets, ignore_index=IGNORE)
-        return loss, int((targets != IGNORE).sum())
+    labels = torch.from_numpy(train.labels).to(device_of(network))
 
     def judge(epoch: int, train_loss: float | None) -> EpochReport:
         if train_loss is None:
@@ -227,7 +246,21 @@ def _fit(
             train_loss = functional.cross_entropy(prior, labels, ignore_index=IGNORE).item()
         return _judge(network, validation, config, epoch, train_loss)
 
+    loss_of = _loss_of(network, train)
     return descend(network, train, config, seed, loss_of, judge, EpochReport, on_epoch, checkpoint)
+
+
+def _loss_of(network: SegmentLSTM, panel: Panel) -> Callable[[torch.Tensor], tuple[torch.Tensor, int]]:
+    """The log-loss of segments of `panel`, and how many labels they hold."""
+    place = device_of(network)
+    values, labels = torch.from_numpy(panel.values).to(place), torch.from_numpy(panel.labels).to(place)
+
+    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        targets = labels[rows].flatten()  # [B * L]
+        loss = functional.cross_entropy(network(values[rows]).flatten(0, 1), targets, ignore_index=IGNORE)
+        return loss, int((targets != IGNORE).sum())
+
+    return loss_of
 
 
 def _judge(network: SegmentLSTM, panel: Panel, config: RnnConfig, epoch: int, train_loss: float) -> EpochReport:

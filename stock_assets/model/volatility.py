@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.model.barriers import BarrierMap, fit_barrier_map
-from stock_assets.model.config import CLASSES, VolatilityConfig
-from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
+from stock_assets.model.config import CLASSES, UpdateConfig, VolatilityConfig
+from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of, follow
 from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, standardised
-from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
+from stock_assets.model.splits import KEYS, labels_since, require_after, require_known, train_validation_split
 from stock_assets.model.training import asked_rows
 from stock_assets.model.windows import Panel, panel_of
 
@@ -197,22 +197,14 @@ def train_volatility(
     require_known(labels, cutoff)
     train, validation = train_validation_split(labels, cutoff, config.validation_sessions)
     columns = feature_columns(features)
-    past = features.filter(pl.col("session") <= cutoff).sort(KEYS)
-    market = _Market(past, suspects, columns, horizon)
-    targets = past.select(KEYS).join(
-        volatility_targets(past, labels, horizon), on=KEYS, how="left", maintain_order="left"
-    )
-    del past  # half a gigabyte of a whole market
-    wanted = targets.select(OUTPUTS).to_numpy()  # [N, 4], NaN where nothing is known
-    known = np.asarray(np.isfinite(wanted).all(axis=1))
+    market, wanted, known = _known_by(cutoff, features, labels, suspects, columns, horizon)
     trains = known & _among(market.keys, train)
     if not trains.any():
         raise StockAssetsError(
             f"none of the {train.height} training label(s) known by {cutoff} has features over its horizon; expected "
             "rows of the same tickers and sessions"
         )
-    level = wanted[:, :3]
-    centred = np.column_stack([level - market.mean(level, known), wanted[:, 3]])
+    centred = _centred(market, wanted, known)
     target_scale = _spread(centred[:, :3], trains)
     inputs = market.deviations()
     scale = _spread(inputs[:-1], trains)
@@ -220,19 +212,12 @@ def train_volatility(
 
     panel = panel_of(market.keys, inputs)
     judged = known & _among(market.keys, validation)
-    goal = np.zeros((len(panel.values), len(OUTPUTS)), np.float32)  # the padding row's is never looked at
-    goal[:-1] = centred / np.append(target_scale, 1.0)
+    goal = _goal(centred, target_scale)
     network = SegmentLSTM(len(columns), config, len(OUTPUTS), generator=torch.Generator().manual_seed(seed))
     network = network.to(best_device())
     found = _descend(network, panel, goal, trains, judged, config, seed, on_epoch or (lambda _: None), checkpoint)
     network = network_of(len(columns), config, len(OUTPUTS), found.weights)
 
-    few = trains & (market.day % config.every == 0)
-    rows = market.values[few]
-    level_mean, level_scale = rows.mean(axis=0, dtype=np.float64), _spread(market.values, few)
-    standard = np.clip((rows - level_mean) / level_scale, -config.input_clip, config.input_clip)
-    constant = level[few].mean(axis=0)
-    level_weights = np.vstack([_ridge(standard, level[few] - constant, config.level_ridge), constant])
     direction_weights = _ridge(inputs[:-1][trains], wanted[trains, 3:], config.direction_ridge)[:, 0]
 
     answers = _answers(network, panel.marked(known), config)
@@ -242,9 +227,7 @@ def train_volatility(
         scale=scale,
         target_scale=target_scale,
         weights=found.weights,
-        level_mean=level_mean,
-        level_scale=level_scale,
-        level_weights=level_weights,
+        **_fit_level(market, wanted, trains & _apart(market, config), config),
         direction_weights=direction_weights,
         barriers=BarrierMap(np.zeros(1), np.zeros(3), 0.0, config.tilt),
         horizon=horizon,
@@ -256,8 +239,7 @@ def train_volatility(
         validation_accuracy=float("nan"),
     )
     sigma, direction = _forecast(model, market, inputs[:-1], answers, known)
-    truth = market.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
-    truth = truth["label"].fill_null(0).cast(pl.Int64).to_numpy()
+    truth = _truth(market, labels)
     unseen = fit_barrier_map(sigma[trains], truth[trains], market.day[trains], config.tilt)
     unseen = unseen.probabilities(sigma[judged], direction[judged])
     right = unseen[np.arange(len(unseen)), truth[judged] - CLASSES[0]]
@@ -267,6 +249,41 @@ def train_volatility(
         validation_log_loss=float(-np.log(right).mean()),
         validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth[judged]).mean()),
     )
+
+
+def update_volatility(
+    trained: TrainedVolatility,
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    suspects: pl.DataFrame,
+    cutoff: date,
+    update: UpdateConfig,
+) -> TrainedVolatility:
+    """`trained` after a few steps on the labels that became known since its cutoff, with the new `cutoff`.
+
+    `features`, `labels` and `suspects` are as for `train_volatility`: all there are, as segments of older labels stand
+    beside the new ones, and the level and the map are fitted again, on all that is known by `cutoff`, on the sessions
+    that the level learns from. Scales, the linear direction, seed, curve and validation scores stay those of the
+    training. The same arguments give the same model.
+
+    Raises CutoffError for a cutoff that is not later or a label that ends after it, ArtifactError for a column that
+    `features` lack, BadBarsError for features that are not finite, and StockAssetsError where no label became known.
+    """
+    fresh = labels_since(labels, trained.cutoff, cutoff)
+    config = trained.config
+    market, wanted, known = _known_by(cutoff, features, labels, suspects, trained.features, trained.horizon)
+    inputs = market.deviations()
+    _standardise(inputs, trained.scale, config.input_clip)
+    panel = panel_of(market.keys, inputs).marked(known)
+    newest = panel.marked(known & _among(market.keys, fresh))
+    network = trained.network().to(best_device())
+    loss_of = _loss_of(network, panel, _goal(_centred(market, wanted, known), trained.target_scale), known, config)
+    weights = follow(network, panel, newest, config, update, trained.seed + cutoff.toordinal(), loss_of)
+    apart = known & _apart(market, config)
+    model = replace(trained, weights=weights, cutoff=cutoff, **_fit_level(market, wanted, apart, config))
+    sigma, _ = _forecast(model, market, inputs[:-1], _answers(model.network(), panel, config), known)
+    barriers = fit_barrier_map(sigma[apart], _truth(market, labels)[apart], market.day[apart], config.tilt)
+    return replace(model, barriers=barriers)
 
 
 def predict_volatility(
@@ -296,6 +313,22 @@ def predict_volatility(
     return probability_frame(
         market.keys.filter(pl.Series(asked)), trained.barriers.probabilities(sigma[asked], direction[asked])
     )
+
+
+def _known_by(
+    cutoff: date,
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    suspects: pl.DataFrame,
+    columns: tuple[str, ...],
+    horizon: int,
+) -> tuple["_Market", np.ndarray, np.ndarray]:
+    """(the market up to `cutoff`, OUTPUTS [N, 4] with NaN where nothing is known, where all of them are: bool [N])."""
+    past = features.filter(pl.col("session") <= cutoff).sort(KEYS)
+    market = _Market(past, suspects, columns, horizon)
+    targets = volatility_targets(past, labels, horizon)
+    wanted = market.keys.join(targets, on=KEYS, how="left", maintain_order="left").select(OUTPUTS).to_numpy()
+    return market, wanted, np.asarray(np.isfinite(wanted).all(axis=1))
 
 
 class _Market:
@@ -357,6 +390,41 @@ class _Market:
         return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-12)[:, 0]
 
 
+def _centred(market: _Market, wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """`wanted` [N, 4] with the volatilities as differences to their session's mean."""
+    return np.column_stack([wanted[:, :3] - market.mean(wanted[:, :3], known), wanted[:, 3]])
+
+
+def _goal(centred: np.ndarray, target_scale: np.ndarray) -> np.ndarray:
+    """float32 [N + 1, 4]: what the network learns, in standard deviations. The padding row is never looked at."""
+    goal = np.zeros((len(centred) + 1, len(OUTPUTS)), np.float32)
+    goal[:-1] = centred / np.append(target_scale, 1.0)
+    return goal
+
+
+def _truth(market: _Market, labels: pl.DataFrame) -> np.ndarray:
+    """int64 [N]: the labels, 0 where there is none."""
+    rows = market.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
+    return rows["label"].fill_null(0).cast(pl.Int64).to_numpy()
+
+
+def _apart(market: _Market, config: VolatilityConfig) -> np.ndarray:
+    """bool [N]: the rows of every `config.every`-th session."""
+    return market.day % config.every == 0
+
+
+def _fit_level(
+    market: _Market, wanted: np.ndarray, rows: np.ndarray, config: VolatilityConfig
+) -> dict[str, np.ndarray]:
+    """The level's fields of `TrainedVolatility`, by ridge regression on `rows` (bool [N])."""
+    values, level = market.values[rows], wanted[rows, :3]
+    mean, scale = values.mean(axis=0, dtype=np.float64), _spread(market.values, rows)
+    standard = np.clip((values - mean) / scale, -config.input_clip, config.input_clip)
+    constant = level.mean(axis=0)
+    weights = np.vstack([_ridge(standard, level - constant, config.level_ridge), constant])
+    return {"level_mean": mean, "level_scale": scale, "level_weights": weights}
+
+
 def _forecast(
     model: TrainedVolatility, market: _Market, inputs: np.ndarray, answers: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -389,30 +457,42 @@ def _descend(
     on_epoch: Callable[[VolatilityEpoch], None],
     checkpoint: Checkpoint | None,
 ) -> Descent[VolatilityEpoch]:
-    place = device_of(network)
-    values, goals = torch.from_numpy(panel.values).to(place), torch.from_numpy(goal).to(place)
-    learns = torch.from_numpy(np.append(trains, False)).to(place)
     if not judged.any():
         raise StockAssetsError("no label of the validation sessions has features; expected rows of the same sessions")
-
-    def loss_at(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        direction = functional.mse_loss(found[:, 3], wanted[:, 3])
-        return functional.smooth_l1_loss(found[:, :3], wanted[:, :3]) + config.direction_weight * direction
-
-    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
-        known = learns[rows]
-        return loss_at(network(values[rows])[known], goals[rows][known]), int(known.sum())
 
     def judge(epoch: int, train_loss: float | None) -> VolatilityEpoch:
         found = torch.from_numpy(_answers(network, panel.marked(judged), config)[judged])
         wanted = torch.from_numpy(goal[:-1][judged])
         missed = (found - wanted)[:, :3].square().sum() / wanted[:, :3].square().sum()
         if train_loss is None:
-            at_start = goals[learns]
-            train_loss = loss_at(torch.zeros_like(at_start), at_start).item()
-        return VolatilityEpoch(epoch, config.epochs, train_loss, loss_at(found, wanted).item(), 1 - missed.item())
+            at_start = torch.from_numpy(goal[:-1][trains])
+            train_loss = _loss(torch.zeros_like(at_start), at_start, config).item()
+        loss = _loss(found, wanted, config).item()
+        return VolatilityEpoch(epoch, config.epochs, train_loss, loss, 1 - missed.item())
 
+    loss_of = _loss_of(network, panel, goal, trains, config)
     return descend(network, panel.marked(trains), config, seed, loss_of, judge, VolatilityEpoch, on_epoch, checkpoint)
+
+
+def _loss(found: torch.Tensor, wanted: torch.Tensor, config: VolatilityConfig) -> torch.Tensor:
+    """The mean loss of OUTPUTS, [R, 4] each."""
+    direction = functional.mse_loss(found[:, 3], wanted[:, 3])
+    return functional.smooth_l1_loss(found[:, :3], wanted[:, :3]) + config.direction_weight * direction
+
+
+def _loss_of(
+    network: SegmentLSTM, panel: Panel, goal: np.ndarray, learns: np.ndarray, config: VolatilityConfig
+) -> Callable[[torch.Tensor], tuple[torch.Tensor, int]]:
+    """The loss of segments at the rows that the network `learns` (bool [N]), and how many these are."""
+    place = device_of(network)
+    values, goals = torch.from_numpy(panel.values).to(place), torch.from_numpy(goal).to(place)
+    learnt = torch.from_numpy(np.append(learns, False)).to(place)
+
+    def loss_of(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        known = learnt[rows]
+        return _loss(network(values[rows])[known], goals[rows][known], config), int(known.sum())
+
+    return loss_of
 
 
 def _answers(network: SegmentLSTM, panel: Panel, config: VolatilityConfig) -> np.ndarray:
