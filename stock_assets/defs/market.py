@@ -120,7 +120,9 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         known = settings.calendar.between(settings.calendar.sessions[0], last)
         bars = adjustments.clean_bars(raw, members, known).filter(pl.col("session").is_in(sessions))
         restated = adjustments.restatements(stored_bars(warehouse, sessions, bars), bars, clock())
-        warehouse.replace_sessions("daily_bars", sessions, bars, beside={"restatements": restated})
+        warehouse.replace_sessions(
+            "daily_bars", sessions, bars, beside={"restatements": restated} if restated.height else None
+        )
         suspect = bars["suspect"].drop_nulls().value_counts(sort=True)
         return report_sessions(
             context,

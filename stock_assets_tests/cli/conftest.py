@@ -14,7 +14,7 @@ Call = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli.out, "width", 200)
     return tmp_path
 
 

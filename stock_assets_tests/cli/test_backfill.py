@@ -55,7 +55,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 16
+    assert len(order) == 18
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
@@ -76,6 +76,7 @@ def test_the_keys_of_every_asset_are_its_own(keys):
         "evaluation_report",
         "leakage_audit",
         "operations",
+        "promotions",
     }
     assert (keys["raw_ohlcv"][0], keys["raw_ohlcv"][-1]) == ("2018-01-02", "2019-06-28")
     assert len(keys["labels"]) == len(keys["raw_ohlcv"]) - 7
