@@ -72,25 +72,25 @@ def under_way(instance: dg.DagsterInstance) -> str | None:
 
 def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings, now: datetime) -> State:
     """What the store and the instance say at `now`. Raises StoreBusyError while a writer holds the store."""
-    predicted = warehouse.last_session("predictions")
+    found = warehouse.read_each(
+        {table: f"SELECT max(session) AS last FROM {table}" for table in ("predictions", "labels")}
+        | {table: f"SELECT DISTINCT model_year FROM {table}" for table in MODELS}
+    )
+    predicted, labelled = (
+        rows.item() if (rows := found[table]) is not None else None for table in ("predictions", "labels")
+    )
+    years = [frozenset(rows["model_year"]) if (rows := found[table]) is not None else frozenset() for table in MODELS]
     oldest = settings.calendar.shift(predicted, 1) if predicted else None
     tried = attempts(instance, evening_of(oldest)) if oldest else Attempts()
     return State(
         now,
         predicted,
-        warehouse.last_session("labels"),
-        frozenset.intersection(*(trained_years(warehouse, table) for table in MODELS)),
+        labelled,
+        frozenset.intersection(*years),
         under_way(instance),
         tried.failures,
         tried.failed_at,
     )
-
-
-def trained_years(warehouse: Warehouse, table: str) -> frozenset[int]:
-    try:
-        return frozenset(warehouse.read(table, columns=["model_year"])["model_year"])
-    except MissingTableError:
-        return frozenset()
 
 
 def evening_of(oldest: date) -> str:

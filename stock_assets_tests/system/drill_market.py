@@ -1,21 +1,105 @@
 """The definitions of the drill: the project's own, on a clock and a vendor that the test plants."""
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
 import dagster as dg
+import polars as pl
 from dagster._time import get_current_datetime
 
 from stock_assets.definitions import build_definitions
+from stock_assets.market.sources import Source
+from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import settings
 
-project = build_definitions(settings())
-defs = dg.Definitions(
-    assets=project.assets,
-    schedules=project.schedules,
-    sensors=project.sensors,
-    jobs=project.jobs,
-    executor=project.executor,
-    resources={
-        **dict(project.resources or {}),
-        # `freeze_time` of Dagster moves it
-        "clock": dg.ResourceDefinition.hardcoded_resource(get_current_datetime),
-    },
-)
+PRICES = ("open", "high", "low", "close", "adj_close")
+#: From the regime change on, log returns are so many times what they would have been.
+WILDER = 2.5
+
+
+@dataclass(frozen=True)
+class Plants:
+    """What goes wrong, and when the vendor mends it; read from the environment, where the test puts it."""
+
+    regime: date
+    """the session after whose close the market is wilder"""
+    restated: tuple[str, date, date]
+    """ticker and session of a close that is 2 % higher for who asks from the day on"""
+    corrupt: tuple[date, date]
+    """a session whose opens are wrong, and the day from which they are right"""
+
+    def text(self) -> str:
+        ticker, session, seen = self.restated
+        return " ".join(map(str, (self.regime, ticker, session, seen, *self.corrupt)))
+
+    @classmethod
+    def of(cls, text: str) -> "Plants":
+        regime, ticker, session, seen, corrupt, mended = text.split()
+        day = date.fromisoformat
+        return cls(day(regime), (ticker, day(session), day(seen)), (day(corrupt), day(mended)))
+
+
+@dataclass(frozen=True)
+class PlantedSource:
+    """The simulated market, with what was planted in it."""
+
+    inner: Source
+    plants: Plants
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def universe(self) -> pl.DataFrame:
+        return self.inner.universe()
+
+    def fetch(self, tickers: Sequence[str], first: date, last: date, now: datetime) -> pl.DataFrame:
+        """As `Source.fetch`."""
+        plants = self.plants
+        rows = self.inner.fetch(tickers, first, last, now)
+        if last > plants.regime:
+            # both prices are in the basis of one answer, so that a later split changes no as-traded figure
+            whole = self.inner.fetch(tickers, plants.regime, last, now)
+            anchor = whole.filter(pl.col("session") == plants.regime).select("ticker", anchor="close")
+            rows = rows.join(anchor, on="ticker", how="left", maintain_order="left")
+            wild = (pl.col("session") > plants.regime) & pl.col("anchor").is_not_null()
+            factor = (pl.col("close") / pl.col("anchor")) ** (WILDER - 1)
+            moved = {name: pl.col("anchor") * (pl.col(name) / pl.col("anchor")) ** WILDER for name in PRICES}
+            moved["dividend"] = pl.col("dividend") * factor
+            rows = rows.with_columns(
+                pl.when(wild).then(value).otherwise(name).alias(name) for name, value in moved.items()
+            ).drop("anchor")
+        ticker, session, seen = plants.restated
+        if now.date() >= seen:
+            here = (pl.col("ticker") == ticker) & (pl.col("session") == session)
+            rows = rows.with_columns(
+                *[pl.when(here).then(pl.col(name) * 1.02).otherwise(name).alias(name) for name in ("high", "close")]
+            )
+        session, mended = plants.corrupt
+        if now.date() < mended:
+            here = (pl.col("session") == session) & (pl.col("ticker").str.slice(-1).is_in(["1", "2", "3"]))
+            rows = rows.with_columns(open=pl.when(here).then(pl.col("high") * 1.5).otherwise("open"))
+        return rows
+
+
+def planted(project: dg.Definitions, plants: Plants) -> dg.Definitions:
+    """`project` on the clock that `freeze_time` of Dagster moves, with what is planted."""
+    return dg.Definitions(
+        assets=project.assets,
+        asset_checks=project.asset_checks,
+        schedules=project.schedules,
+        sensors=project.sensors,
+        jobs=project.jobs,
+        executor=project.executor,
+        resources={
+            **dict(project.resources or {}),
+            "source": dg.ResourceDefinition(lambda _: PlantedSource(make_source(settings()), plants)),
+            "clock": dg.ResourceDefinition.hardcoded_resource(get_current_datetime),
+        },
+    )
+
+
+if "DRILL_PLANTS" in os.environ:
+    defs = planted(build_definitions(settings()), Plants.of(os.environ["DRILL_PLANTS"]))

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,11 @@ class Platform:
 @contextmanager
 def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
     prepare_home(settings, INSTANCE)
-    with (
-        dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
-        create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
-    ):
-        yield Platform(workspace, instance)
+    with warnings.catch_warnings():
+        # Dagster 1.13 reads what it deprecates
+        warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")
+        with (
+            dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
+            create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
+        ):
+            yield Platform(workspace, instance)

@@ -1,0 +1,243 @@
+"""A year of evenings: the real schedule, sensors and runs, on a clock that is moved from evening to evening.
+
+The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
+is spoilt. At the end the store holds what one straight backfill makes of the same prices.
+
+A test run plays six weeks of it; `DRILL_SESSIONS=252` plays the year.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+from dagster._core.test_utils import freeze_time
+from polars.testing import assert_frame_equal
+
+from stock_assets.definitions import build_definitions
+from stock_assets.lifecycle import retraining
+from stock_assets.lifecycle.drift import RECENT
+from stock_assets.model import recipes
+from stock_assets.settings import PREFIX, Settings, settings
+from stock_assets.storage.champions import read_promotions
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.system import drill_market
+from stock_assets_tests.system.drill_market import Plants, planted
+from stock_assets_tests.system.evenings import Platform, platform
+
+SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
+YEAR = 252
+FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
+TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
+SPOILT = "trees"
+DAILY = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
+
+
+@dataclass
+class Drill:
+    settings: Settings
+    warehouse: Warehouse
+    evenings: list[date]
+    plants: Plants
+    corrupt_at_its_evening: dict[str, bool]
+    straight: Warehouse
+
+
+def moment(day: date) -> datetime:
+    """The evening of a session: twenty minutes after it was due."""
+    return datetime.combine(day + timedelta(days=1), time(0, 20), UTC)
+
+
+def fill(config: Settings, defs: dg.Definitions, instance: dg.DagsterInstance, last: date) -> None:
+    """Everything up to session `last` as a backfill makes it, at the evening of that session."""
+    days = config.calendar.between(config.calendar.sessions[0], last)
+    years = sorted({day.year for day in days if day.year >= config.model_start_year})
+    served = [day for day in days if day.year in years]
+
+    def make(assets: list[str] | tuple[str, ...], first: object = None, through: object = None) -> None:
+        tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(through)}
+        dg.materialize(
+            list(defs.assets or ()),  # pyright: ignore[reportArgumentType]
+            selection=list(assets),
+            instance=instance,
+            resources=dict(defs.resources or {}),
+            tags=tags if first else {},
+        )
+
+    with freeze_time(moment(last)):
+        make(["universe"])
+        make(DAILY, days[0], days[-1])
+        make(["labels"], days[0], days[-1 - config.horizon])
+        make(["pca_model"])
+        make(["pca_components"], days[0], days[-1])
+        make(["trained_rnn", "trained_baselines", "trained_ensemble"], years[0], years[-1])
+        make(["predictions", "drift"], served[0], served[-1])
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every training within a year spoils the model SPOILT: it learns from shuffled labels."""
+    recipe = recipes.BASELINES[SPOILT]
+
+    def train(lesson):
+        if (lesson.cutoff.month, lesson.cutoff.day) != (12, 31):
+            shuffled = np.random.default_rng(0).permutation(lesson.labels["label"].to_numpy())
+            lesson = replace(lesson, labels=lesson.labels.with_columns(label=pl.Series(shuffled)))
+        return recipe.train(lesson)
+
+    monkeypatch.setitem(recipes.BASELINES, SPOILT, replace(recipe, train=train))
+
+
+@pytest.fixture(scope="module")
+def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
+    folder = tmp_path_factory.mktemp("drill")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            patch.delenv(name)
+        for name, value in {
+            "START": FIRST,
+            "FIRST_MODEL_YEAR": 2021,
+            "DATA_DIR": folder / "platform",
+            "TICKERS": ",".join(TICKERS),
+        }.items():
+            patch.setenv(PREFIX + name, str(value))
+        settings.cache_clear()
+        config = settings()
+        calendar = config.calendar
+        start = calendar.position(LAST_BEFORE)
+        evenings = list(calendar.sessions[start + 1 : start + 1 + SESSIONS])
+        plants = Plants(
+            regime=evenings[1],
+            restated=("SIM05", evenings[4], evenings[6]),
+            corrupt=(evenings[8], evenings[10]),
+        )
+        away = {*evenings[12:14], *evenings[SESSIONS - 6 : SESSIONS - 3]}
+        patch.setenv("DRILL_PLANTS", plants.text())
+        patch.setenv("DAGSTER_HOME", str(config.dagster_home))
+        spoil(patch)
+        stopped = {}
+        with platform(config, Path(drill_market.__file__)) as running:
+            fill(config, planted(build_definitions(config), plants), running.instance, LAST_BEFORE)
+            warehouse = Warehouse(config.database)
+            running.tick(moment(LAST_BEFORE) + timedelta(minutes=10))
+            for session in evenings:
+                if session in away:
+                    continue
+                evening(running, session)
+                if session == plants.corrupt[0]:
+                    stopped = {
+                        "bars": session in warehouse.sessions("daily_bars"),
+                        "features": session in warehouse.sessions("stationary_features"),
+                        "predictions": session in warehouse.sessions("predictions"),
+                    }
+        aside = config.model_copy(update={"data_dir": folder / "straight", "mlflow": "off"})
+        patch.setenv("DAGSTER_HOME", str(aside.dagster_home))
+        patch.setenv(PREFIX + "DATA_DIR", str(aside.data_dir))
+        with platform(aside, Path(drill_market.__file__)) as straight:
+            fill(aside, planted(build_definitions(aside), plants), straight.instance, evenings[-1])
+        yield Drill(config, warehouse, evenings, plants, stopped, Warehouse(aside.database))
+    settings.cache_clear()
+
+
+def evening(running: Platform, session: date) -> None:
+    """The ticks of an evening, until nothing more is asked for: the session, its labels, what was restated, a
+    training."""
+    now = moment(session)
+    for _ in range(12):
+        before = running.instance.get_runs_count()
+        running.tick(now)
+        now += timedelta(minutes=10)
+        if running.instance.get_runs_count() == before:
+            return
+    raise AssertionError(f"the evening of {session} does not end")
+
+
+def compared(frame: pl.DataFrame) -> pl.DataFrame:
+    keys = [name for name in ("session", "ticker", "model") if name in frame.columns]
+    return frame.drop("fetched_at", strict=False).sort(keys)
+
+
+pytestmark = pytest.mark.xdist_group("drill")
+
+
+def test_every_session_is_predicted_by_models_that_end_before_it(drill: Drill):
+    rows = drill.warehouse.read("predictions", drill.evenings[0])
+    assert set(rows["session"]) == set(drill.evenings)
+    assert (rows["trained_through"] < rows["session"]).all()
+    assert rows["model_version"].null_count() == 0
+    assert not rows.select("session", "ticker", "model").is_duplicated().any()
+
+
+def test_every_label_that_is_complete_is_there(drill: Drill):
+    calendar, horizon = drill.settings.calendar, drill.settings.horizon
+    known = calendar.between(FIRST, calendar.shift(drill.evenings[-1], -horizon) or FIRST)
+    assert drill.warehouse.sessions("labels") == set(known)
+
+
+def test_the_corrupt_day_stopped_at_a_check_and_was_made_when_it_was_mended(drill: Drill):
+    assert drill.corrupt_at_its_evening == {"bars": True, "features": False, "predictions": False}
+    session, _ = drill.plants.corrupt
+    assert drill.warehouse.read("daily_bars", session, session)["suspect"].null_count() > 0
+    (alert,) = drill.warehouse.read("alerts").filter(pl.col("title").str.contains(str(session))).rows(named=True)
+    assert "no_ohlc" in alert["text"]
+
+
+def test_the_restatement_is_kept_and_travelled(drill: Drill):
+    ticker, session, _ = drill.plants.restated
+    seen = drill.warehouse.read("restatements").filter((pl.col("ticker") == ticker) & (pl.col("session") == session))
+    close = seen.filter(pl.col("column") == "close").row(0, named=True)
+    assert close["after"] == pytest.approx(close["before"] * 1.02)
+
+
+def test_the_store_equals_that_of_one_straight_backfill(drill: Drill):
+    for table in (*DAILY[1:], "labels", "pca_components"):
+        assert_frame_equal(
+            compared(drill.warehouse.read(table)), compared(drill.straight.read(table)), rel_tol=1e-9, abs_tol=1e-12
+        )
+    shared = ["session", "ticker", "model", "model_version", "trained_through"]
+    ours, theirs = (store.read("predictions") for store in (drill.warehouse, drill.straight))
+    both = ours.join(theirs, on=shared, suffix="_straight")
+    changed = set(read_promotions(drill.warehouse).filter(pl.col("outcome") == "champion")["model"])
+    assert both.filter(~pl.col("model").is_in([*changed, "ensemble"])).height == (
+        theirs.filter(~pl.col("model").is_in([*changed, "ensemble"])).height
+    )
+    for name in ("p_sell", "p_hold", "p_buy"):
+        np.testing.assert_allclose(both[name], both[f"{name}_straight"], atol=1e-6)
+
+
+def test_every_session_was_decided_on_once(drill: Drill):
+    decided = drill.warehouse.read("retraining_decisions")
+    assert not decided["session"].is_duplicated().any()
+    asked = decided.filter("retrain").sort("session")
+    calendar = drill.settings.calendar
+    places = [calendar.position(session) for session in asked["session"]]
+    assert all(later - earlier >= retraining.COOL_DOWN for earlier, later in pairwise(places))
+
+
+def test_the_wilder_market_is_noticed_and_trained_on(drill: Drill):
+    asked = drill.warehouse.read("retraining_decisions").filter("retrain").sort("session")
+    calendar = drill.settings.calendar
+    first = asked.filter(pl.col("session") > drill.plants.regime).row(0, named=True)
+    late = calendar.position(first["session"]) - calendar.position(drill.plants.regime)
+    assert late <= RECENT + 5, first["reason"]
+    versions = drill.warehouse.read("trained_rnn").filter(pl.col("trained_through") == first["cutoff"])
+    assert set(versions["model"]) == set(recipes.NETWORKS)
+
+
+def test_the_spoilt_challenger_never_serves(drill: Drill):
+    judged = read_promotions(drill.warehouse).filter((pl.col("model") == SPOILT) & (pl.col("kind") == "judged"))
+    assert judged.height > 0
+    assert set(judged["outcome"]) == {"challenger"}
+    served = drill.warehouse.read("predictions", drill.evenings[0]).filter(pl.col("model") == SPOILT)
+    assert set(served["trained_through"].dt.strftime("%m-%d")) == {"12-31"}
+
+
+@pytest.mark.skipif(SESSIONS < YEAR, reason="a whole year is played with DRILL_SESSIONS=252")
+def test_the_new_year_began_with_models_of_its_own(drill: Drill):
+    rows = drill.warehouse.read("predictions", date(2022, 1, 1)).filter(pl.col("model") == "rnn")
+    assert rows["trained_through"].min() == date(2021, 12, 31)
