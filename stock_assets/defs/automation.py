@@ -128,14 +128,14 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
 
     @dg.schedule(
         name="evening",
-        cron_schedule="*/10 * * * *",
+        cron_schedule="* * * * *",
         execution_timezone="UTC",
         job_name=EVERY_ASSET,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
             f"Makes every closed session of {calendar.name} that has no predictions yet, from the vendor's answer to "
             "the predictions, oldest first, in one run: on an ordinary evening one session, after an outage all "
-            "that were missed. It looks every ten minutes and asks for nothing on holidays, on weekends, before a "
+            "that were missed. It looks every minute and asks for nothing on holidays, on weekends, before a "
             "session is due, and while another run is under way; the tick says which. A session that fails is tried "
             "again later and later, and those after it wait: first after "
             f"{RETRY.seconds // 60} minutes."
