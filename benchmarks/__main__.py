@@ -18,6 +18,7 @@ TITLES = {
     "new_session": "One new session",
     "backfill": "Ten years",
     "one_day": "A day's predictions",
+    "evening": "An evening",
     "training": "Training speed against GluonTS's DeepAR",
     "training_scale": "How training grows",
     "walk_forward": "How good the models honestly are",

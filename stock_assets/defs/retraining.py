@@ -78,6 +78,10 @@ def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
                 return dg.SkipReason("nothing is predicted or labelled yet, so there is nothing to decide on")
             if state.under_way:
                 return dg.SkipReason(f"{state.under_way} is under way")
+            if calendar.shift(state.predicted_through, 1) is None:
+                return dg.SkipReason(
+                    f"the calendar of the settings ends with {state.predicted_through}: no model serves"
+                )
             history = decisions(store)
             if state.predicted_through not in history["session"]:
                 row = decide_now(store, settings, policy, state, history)
@@ -122,7 +126,8 @@ def decide_now(
     assert labelled is not None
     facts = facts_of(warehouse, settings, policy, state, history)
     decision, upcoming = decide(facts, policy), calendar.shift(session, 1)
-    year = (upcoming or session).year
+    assert upcoming is not None  # the sensor sees to it
+    year = upcoming.year
     # the first version of a year has its last session but one behind it
     base = calendar.before(date(year, 1, 1), 1)[0]
     cutoff = training_cutoff(calendar, labelled, max(facts.cutoff, base)) if decision.retrain else None

@@ -43,8 +43,7 @@ class RnnConfig:
     validation_sessions: int = 126
     """Last sessions of the known labels that choose the best epoch and never train."""
     bfloat16: bool = True
-    """Train in bfloat16 where the machine computes in it (a third faster, up to twice with more cells). Predictions
-    are made in single precision."""
+    """Train in bfloat16 where the machine computes in it, which is faster. Predictions are made in single precision."""
     input_clip: float = 6.0
     """Standardised inputs are cut to ± this many standard deviations, so that one wild bar cannot flood the state."""
 

@@ -1,0 +1,96 @@
+"""An evening: what an idle tick costs, and how soon after a tick the predictions of a new session are there.
+
+    python -m benchmarks.evening
+
+A store of ten years but its last session. Every sensor and the schedule are evaluated on it in turn; then a real
+`dagster dev` is started and its schedule makes the last session.
+"""
+
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from benchmarks.common import DAILY, RUN, fill, materialize, preamble, serve, set_workload, table, use, workload_parser
+from stock_assets.cli.graphql import DagsterClient
+from stock_assets.definitions import build_definitions
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import Warehouse
+
+TICKS = 50
+PATIENCE = 300.0
+EVENINGS = "query E($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results {" + RUN + "} } } }"
+
+
+def ticks(config: Settings, now: datetime) -> list[list[object]]:
+    """name, median and largest milliseconds of so many evaluations each."""
+    repository = build_definitions(config).get_repository_def()
+    rows: list[list[object]] = []
+    with dg.DagsterInstance.get() as instance:
+        for definition in [*repository.schedule_defs, *repository.sensor_defs]:
+            if definition.name == "alert_on_failure":
+                continue  # Dagster asks it for failed runs alone
+            took = []
+            cursor = None
+            for _ in range(TICKS // 5):
+                began = time.perf_counter()
+                if isinstance(definition, dg.ScheduleDefinition):
+                    context = dg.build_schedule_context(instance, now, repository_def=repository)
+                else:
+                    context = dg.build_sensor_context(instance, cursor, repository_def=repository)
+                done = definition.evaluate_tick(context)  # pyright: ignore[reportArgumentType]
+                took.append((time.perf_counter() - began) * 1000)
+                cursor = getattr(done, "cursor", None) or cursor
+            rows.append([definition.name, statistics.median(took), max(took)])
+    return rows
+
+
+def until_predicted(client: DagsterClient, warehouse: Warehouse, last: object) -> dict[str, float]:
+    """Seconds since the schedule's tick asked for the run."""
+    deadline = time.monotonic() + PATIENCE
+    while last not in warehouse.sessions("predictions"):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no predictions of {last} after {PATIENCE:.0f} s")
+        time.sleep(0.2)
+    seen = time.time()
+    wanted = {"filter": {"tags": [{"key": "stock_assets/asked_by", "value": "evening"}]}}
+    while (run := client.ask(EVENINGS, wanted)["runsOrError"]["results"][0])["status"] != "SUCCESS":
+        time.sleep(0.5)
+    asked = run["creationTime"]
+    steps = {step["stepKey"]: (step["startTime"] - asked, step["endTime"] - asked) for step in run["stepStats"]}
+    first = min(start for start, _ in steps.values())
+    return {
+        "queue, process start and planning": first,
+        "steps up to predictions": steps["predictions"][1] - first,
+        "**predictions are written**": steps["predictions"][1],
+        "seen by a reader": seen - asked,
+        "run over (drift, operations)": run["endTime"] - asked,
+    }
+
+
+def main() -> None:
+    options = workload_parser(__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        set_workload(options, Path(folder))
+        config = use(Path(folder, "store"))
+        sessions = config.calendar.sessions
+        last = sessions[-1]
+        fill(config, sessions[:-1])
+        predicted = [day for day in sessions[:-1] if day.year == last.year]
+        materialize(config, ["trained_rnn", "trained_baselines", "trained_ensemble"], [last.year])  # pyright: ignore[reportArgumentType]
+        materialize(config, ["predictions", "drift"], predicted)
+        # before the session is due
+        early = datetime.combine(last, datetime.min.time(), UTC) + timedelta(hours=12)
+        print(table(("tick", "median ms", "largest ms"), ticks(config, early)))
+        print(f"{TICKS // 5} evaluations each, {len(sessions):,} partitions of {len(DAILY)} daily assets and more.\n")
+        with serve(config) as client:
+            seconds = until_predicted(client, Warehouse(config.database), last)
+        print(table(("since the tick", "seconds"), list(seconds.items())))
+
+
+if __name__ == "__main__":
+    preamble()
+    main()
