@@ -17,6 +17,7 @@ import psutil
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.errors import StockAssetsError
+from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
 
 HOST = "127.0.0.1"
@@ -99,6 +100,7 @@ def settle_interrupted_runs(home: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
         for run in instance.get_runs(dg.RunsFilter(statuses=under_way)):
+            instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})
             instance.report_run_failed(run, "the server was killed while this run was under way")
         for run_id in instance.event_log_storage.get_concurrency_run_ids():
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import takewhile
 
 import dagster as dg
 import polars as pl
@@ -14,7 +15,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from stock_assets.defs.alerts import PATIENCE
 from stock_assets.defs.serving import TRAINED
 from stock_assets.errors import StoreBusyError
-from stock_assets.lifecycle.evening import RETRY, Plan, State, chain_due, labels_due, model_year_due
+from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan, State, chain_due, labels_due, model_year_due
 from stock_assets.lifecycle.restatements import Affected, affected, stale_bars
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -44,20 +45,26 @@ _UNFINISHED = [
 class Attempts:
     """The runs there were for some work."""
 
-    failures: int = 0
-    failed_at: datetime | None = None
+    runs: int = 0
     succeeded: bool = False
+    """the last of them"""
+    failures: int = 0
+    """since the last success; a run that the server took along when it was killed is none"""
+    failed_at: datetime | None = None
 
 
 def attempts(instance: dg.DagsterInstance, work: str) -> Attempts:
-    """Of the runs tagged with `work`: the failures since the last success."""
-    failures, failed_at = 0, None
-    for record in instance.get_run_records(dg.RunsFilter(tags={WORK: work}), limit=50):  # newest first
-        if record.dagster_run.is_success:
-            return Attempts(failures, failed_at, succeeded=True)
-        failures += 1
-        failed_at = failed_at or datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
-    return Attempts(failures, failed_at)
+    """The runs tagged with `work`."""
+    records = instance.get_run_records(dg.RunsFilter(tags={WORK: work}))  # newest first
+    since = list(takewhile(lambda record: not record.dagster_run.is_success, records))
+    failed = [record for record in since if INTERRUPTED not in record.dagster_run.tags]
+    ends = [record.end_time or record.create_timestamp.timestamp() for record in failed[:1]]
+    return Attempts(
+        len(records),
+        bool(records) and not since,
+        len(failed),
+        datetime.fromtimestamp(ends[0], UTC) if ends else None,
+    )
 
 
 def under_way(instance: dg.DagsterInstance) -> str | None:
@@ -90,6 +97,7 @@ def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings,
         under_way(instance),
         tried.failures,
         tried.failed_at,
+        tried.runs,
     )
 
 
@@ -151,7 +159,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
             return dg.SkipReason(plan.reason)
         context.log.info(plan.reason)
         work = evening_of(plan.sessions[0])
-        return ask(evening_assets, plan.sessions[0], plan.sessions[-1], "evening", work, state.failures)
+        return ask(evening_assets, plan.sessions[0], plan.sessions[-1], "evening", work, state.attempts)
 
     @dg.sensor(
         name="complete_labels",
@@ -275,7 +283,7 @@ def request_or_wait(
         return dg.SkipReason(f"{work} failed {tried.failures} time(s); it is tried again at {again:%Y-%m-%d %H:%M} UTC")
     context.log.info(plan.reason)
     first, last = (partition, partition) if partition else (str(plan.sessions[0]), str(plan.sessions[-1]))
-    return ask(assets, first, last, asked_by, work, tried.failures, config)
+    return ask(assets, first, last, asked_by, work, tried.runs, config)
 
 
 def last_fetch(warehouse: Warehouse) -> datetime | None:

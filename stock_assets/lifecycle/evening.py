@@ -10,6 +10,9 @@ from stock_assets.market.calendar import TradingCalendar
 #: a vendor mends a bad day within hours, and an alarm a minute helps nobody.
 RETRY, LONGEST_RETRY = timedelta(minutes=30), timedelta(hours=6)
 
+#: The tag of a run that ended because its server was killed: no failure of its session, which is tried again at once.
+INTERRUPTED = "stock_assets/interrupted"
+
 
 @dataclass(frozen=True)
 class State:
@@ -29,6 +32,8 @@ class State:
     """runs for the oldest session that is not predicted which failed"""
     failed_at: datetime | None = None
     """when the last of them did"""
+    attempts: int = 0
+    """all runs for it that there were"""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""What the schedule and the sensors ask of Dagster: retries, keys that never come twice, steps of a restatement."""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+
+from stock_assets.definitions import build_definitions
+from stock_assets.defs.automation import (
+    FEATURES,
+    SERVED,
+    WORK,
+    Attempts,
+    ask,
+    attempts,
+    request_or_wait,
+    steps_of,
+    under_way,
+)
+from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan
+from stock_assets.lifecycle.restatements import Affected
+from stock_assets.settings import read_settings
+
+WANTED = "labels from 2019-03-01"
+PLAN = Plan((date(2019, 3, 1),), "one session")
+
+
+@dg.job
+def nothing():
+    pass
+
+
+def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
+    made = instance.create_run_for_job(nothing, tags={WORK: WANTED, **tags})
+    if status is dg.DagsterRunStatus.FAILURE:
+        instance.report_run_failed(made)
+    elif status is dg.DagsterRunStatus.SUCCESS:
+        instance.handle_new_event(
+            dg.EventLogEntry(
+                error_info=None,
+                level="debug",
+                user_message="",
+                run_id=made.run_id,
+                timestamp=datetime.now(UTC).timestamp(),
+                dagster_event=dg.DagsterEvent("PIPELINE_SUCCESS", "nothing"),
+            )
+        )
+    return made
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def test_failures_count_since_the_last_success_and_without_those_the_server_took_along(instance: dg.DagsterInstance):
+    failure, success = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+    assert attempts(instance, WANTED) == Attempts()
+    run(instance, failure)
+    assert (attempts(instance, WANTED).runs, attempts(instance, WANTED).failures) == (1, 1)
+    run(instance, failure, **{INTERRUPTED: "true"})
+    assert (attempts(instance, WANTED).runs, attempts(instance, WANTED).failures) == (2, 1)
+    run(instance, success)
+    assert attempts(instance, WANTED) == Attempts(3, succeeded=True)
+    run(instance, failure)
+    found = attempts(instance, WANTED)
+    assert (found.runs, found.failures, found.succeeded) == (4, 1, False)
+
+
+def test_work_that_failed_waits_and_is_asked_for_under_a_new_key(instance: dg.DagsterInstance):
+    context = dg.build_sensor_context(instance)
+    first = request_or_wait(context, WANTED, datetime.now(UTC), PLAN, ("labels",), "complete_labels")
+    assert isinstance(first, dg.RunRequest)
+    run(instance, dg.DagsterRunStatus.FAILURE)
+    waits = request_or_wait(context, WANTED, datetime.now(UTC), PLAN, ("labels",), "complete_labels")
+    assert isinstance(waits, dg.SkipReason)
+    assert "failed 1 time" in str(waits.skip_message)
+    later = datetime.now(UTC) + RETRY
+    second = request_or_wait(context, WANTED, later, PLAN, ("labels",), "complete_labels")
+    assert isinstance(second, dg.RunRequest)
+    assert second.run_key != first.run_key
+    assert second.tags["dagster/asset_partition_range_start"] == "2019-03-01"
+
+
+def test_whatever_is_unfinished_is_told(instance: dg.DagsterInstance):
+    assert under_way(instance) is None
+    made = run(instance, dg.DagsterRunStatus.NOT_STARTED)
+    assert under_way(instance) == f"run {made.run_id[:8]} ({WANTED})"
+    instance.report_run_failed(made)
+    assert under_way(instance) is None
+
+
+def test_the_cutoff_of_a_training_goes_to_both_tables_of_models():
+    asked = ask(("trained_rnn",), "2019", "2019", "retraining", "w", 0, {"cutoff": "2019-03-01"})
+    assert asked.run_config == {
+        "ops": {table: {"config": {"cutoff": "2019-03-01"}} for table in ("trained_rnn", "trained_baselines")}
+    }
+
+
+def test_a_restatement_before_the_first_model_year_is_predicted_from_there_on():
+    first, last, served = date(2018, 12, 20), date(2019, 3, 1), date(2019, 1, 2)
+    labels = (date(2018, 12, 11), date(2018, 12, 20))
+    assert steps_of(Affected((first, last), labels), served) == [
+        (FEATURES, "2018-12-20", "2019-03-01"),
+        (SERVED, "2019-01-02", "2019-03-01"),
+        (("labels",), "2018-12-11", "2018-12-20"),
+    ]
+    assert steps_of(Affected((first, first), None), served) == [(FEATURES, "2018-12-20", "2018-12-20")]
+    assert steps_of(Affected((last, last), None), served) == [((*FEATURES, *SERVED), "2019-03-01", "2019-03-01")]
+
+
+def test_everything_is_on_by_default_and_explains_itself(tmp_path):
+    repository = build_definitions(read_settings(source="simulated", data_dir=tmp_path)).get_repository_def()
+    definitions = [*repository.schedule_defs, *repository.sensor_defs]
+    assert {definition.name for definition in definitions} == {
+        "evening", "complete_labels", "new_model_year", "restated_bars", "retraining", "freshness", "alert_on_failure",
+    }  # fmt: skip
+    for definition in definitions:
+        assert definition.default_status.value == "RUNNING", definition.name
+        assert len(definition.description or "") > 80, definition.name
