@@ -177,8 +177,12 @@ class Warehouse:
 
         `tables` stand in the order they are made, so that the error names the first step to take.
         """
-        for table in tables if sessions else ():
-            there = self.sessions(table, min(sessions), max(sessions))
+        if not sessions:
+            return
+        span = f"WHERE session BETWEEN DATE '{min(sessions)}' AND DATE '{max(sessions)}'"
+        found = self.read_each({table: f"SELECT DISTINCT session FROM {_qualified(table)} {span}" for table in tables})
+        for table in tables:
+            there = set(rows["session"]) if (rows := found[table]) is not None else set()
             if absent := [session for session in sessions if session not in there]:
                 raise MissingSessionsError(needed_by, table, absent, why)
 

@@ -32,7 +32,6 @@ from stock_assets_tests.system.drill_market import Plants, planted
 from stock_assets_tests.system.evenings import Platform, platform
 
 SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
-YEAR = 252
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 SPOILT = "trees"
@@ -93,24 +92,26 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(recipes.BASELINES, SPOILT, replace(recipe, train=train))
 
 
+def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TICKERS) -> Settings:
+    """The drill's market with its store in `data_dir`, in the environment, as the definitions of the drill read it."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        patch.delenv(name)
+    chosen = {"START": FIRST, "FIRST_MODEL_YEAR": 2021, "DATA_DIR": data_dir, "TICKERS": ",".join(tickers)}
+    for name, value in chosen.items():
+        patch.setenv(PREFIX + name, str(value))
+    settings.cache_clear()
+    config = settings()
+    patch.setenv("DAGSTER_HOME", str(config.dagster_home))
+    return config
+
+
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     folder = tmp_path_factory.mktemp("drill")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(PREFIX)]:
-            patch.delenv(name)
-        for name, value in {
-            "START": FIRST,
-            "FIRST_MODEL_YEAR": 2021,
-            "DATA_DIR": folder / "platform",
-            "TICKERS": ",".join(TICKERS),
-        }.items():
-            patch.setenv(PREFIX + name, str(value))
-        settings.cache_clear()
-        config = settings()
-        calendar = config.calendar
-        start = calendar.position(LAST_BEFORE)
-        evenings = list(calendar.sessions[start + 1 : start + 1 + SESSIONS])
+        config = use(patch, folder / "platform")
+        start = config.calendar.position(LAST_BEFORE)
+        evenings = list(config.calendar.sessions[start + 1 : start + 1 + SESSIONS])
         plants = Plants(
             regime=evenings[1],
             restated=("SIM05", evenings[4], evenings[6]),
@@ -118,7 +119,6 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
         )
         away = {*evenings[12:14], *evenings[SESSIONS - 6 : SESSIONS - 3]}
         patch.setenv("DRILL_PLANTS", plants.text())
-        patch.setenv("DAGSTER_HOME", str(config.dagster_home))
         spoil(patch)
         stopped = {}
         with platform(config, Path(drill_market.__file__)) as running:
@@ -135,9 +135,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
                         "features": session in warehouse.sessions("stationary_features"),
                         "predictions": session in warehouse.sessions("predictions"),
                     }
-        aside = config.model_copy(update={"data_dir": folder / "straight", "mlflow": "off"})
-        patch.setenv("DAGSTER_HOME", str(aside.dagster_home))
-        patch.setenv(PREFIX + "DATA_DIR", str(aside.data_dir))
+        aside = use(patch, folder / "straight")
         with platform(aside, Path(drill_market.__file__)) as straight:
             fill(aside, planted(build_definitions(aside), plants), straight.instance, evenings[-1])
         yield Drill(config, warehouse, evenings, plants, stopped, Warehouse(aside.database))
@@ -237,7 +235,25 @@ def test_the_spoilt_challenger_never_serves(drill: Drill):
     assert set(served["trained_through"].dt.strftime("%m-%d")) == {"12-31"}
 
 
-@pytest.mark.skipif(SESSIONS < YEAR, reason="a whole year is played with DRILL_SESSIONS=252")
-def test_the_new_year_began_with_models_of_its_own(drill: Drill):
-    rows = drill.warehouse.read("predictions", date(2022, 1, 1)).filter(pl.col("model") == "rnn")
-    assert rows["trained_through"].min() == date(2021, 12, 31)
+def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = use(monkeypatch, tmp_path / "data", TICKERS[:4])
+    never = date(2030, 1, 2)
+    plants = Plants(regime=never, restated=("SIM01", never, never), corrupt=(never, never))
+    monkeypatch.setenv("DRILL_PLANTS", plants.text())
+    with platform(config, Path(drill_market.__file__)) as running:
+        fill(config, planted(build_definitions(config), plants), running.instance, date(2021, 12, 30))
+        warehouse = Warehouse(config.database)
+        evening(running, date(2021, 12, 31))
+        models = warehouse.read("trained_rnn").filter(pl.col("model_year") == 2022)
+        assert set(models["trained_through"]) == {date(2021, 12, 31)}, (
+            "trained on the evening of the year's last session"
+        )
+        evening(running, date(2022, 1, 3))
+    settings.cache_clear()
+    served = (
+        warehouse.read("predictions", date(2021, 12, 31)).group_by("session").agg(pl.col("trained_through").unique())
+    )
+    assert dict(served.iter_rows()) == {
+        date(2021, 12, 31): [date(2020, 12, 31)],
+        date(2022, 1, 3): [date(2021, 12, 31)],
+    }
