@@ -27,7 +27,8 @@ EVENINGS = "query E($filter: RunsFilter) { runsOrError(filter: $filter) { ... on
 
 def ticks(config: Settings, now: datetime) -> list[list[object]]:
     """name, median and largest milliseconds of so many evaluations each."""
-    repository = build_definitions(config).get_repository_def()
+    project = build_definitions(config)
+    repository, resources = project.get_repository_def(), dict(project.resources or {})
     rows: list[list[object]] = []
     with dg.DagsterInstance.get() as instance:
         for definition in [*repository.schedule_defs, *repository.sensor_defs]:
@@ -38,9 +39,9 @@ def ticks(config: Settings, now: datetime) -> list[list[object]]:
             for _ in range(TICKS // 5):
                 began = time.perf_counter()
                 if isinstance(definition, dg.ScheduleDefinition):
-                    context = dg.build_schedule_context(instance, now, repository_def=repository)
+                    context = dg.build_schedule_context(instance, now, resources, repository_def=repository)
                 else:
-                    context = dg.build_sensor_context(instance, cursor, repository_def=repository)
+                    context = dg.build_sensor_context(instance, cursor, repository_def=repository, resources=resources)
                 done = definition.evaluate_tick(context)  # pyright: ignore[reportArgumentType]
                 took.append((time.perf_counter() - began) * 1000)
                 cursor = getattr(done, "cursor", None) or cursor

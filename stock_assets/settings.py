@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         default_factory=lambda data: PROJECT_DIR / "data" / data.get("source", "simulated"),
         description="the folder of the DuckDB file, the model artifacts and Dagster's own storage",
     )
-    start: date = Field(default=date(2022, 1, 3), description="the first session, as YYYY-MM-DD")
+    start: date = Field(default=date(2023, 1, 3), description="the first session, as YYYY-MM-DD")
     end: date | None = Field(
         default=None, description="the last session of a closed snapshot, as YYYY-MM-DD; open when unset"
     )

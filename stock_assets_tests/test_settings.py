@@ -17,9 +17,9 @@ def test_the_default_is_the_simulated_market():
     config = read_settings()
     assert (config.source, config.start, config.end, config.model_start_year) == (
         "simulated",
-        date(2022, 1, 3),
+        date(2023, 1, 3),
         None,
-        2024,
+        2025,
     )
 
 
@@ -73,7 +73,7 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
             {"FIRST_MODEL_YEAR": "2024", "END": "2023-12-31"},
             "FIRST_MODEL_YEAR=2024; expected a year up to STOCK_ASSETS_END=2023",
         ),
-        ({"END": "2022-12-31"}, "FIRST_MODEL_YEAR=2022; expected a year after STOCK_ASSETS_START=2022-01-03"),
+        ({"END": "2023-12-31"}, "FIRST_MODEL_YEAR=2023; expected a year after STOCK_ASSETS_START=2023-01-03"),
         ({"SAUCE": "yahoo"}, "STOCK_ASSETS_SAUCE is no setting"),
     ],
 )
