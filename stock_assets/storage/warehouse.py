@@ -4,8 +4,6 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
-import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from stock_assets.errors import BadBarsError, MissingSessionsError, QueryError, StockAssetsError, StoreBusyError
+from stock_assets.errors import BadBarsError, MissingSessionsError, QueryError, StockAssetsError
+from stock_assets.storage.attached import attached, patiently
 
 if TYPE_CHECKING:
     import duckdb
@@ -47,9 +46,6 @@ ROOMS: Mapping[str, str] = {
 #: Tables that are no assets: a row is added when something is decided.
 HISTORIES = ("restatements", "retraining_decisions", "alerts")
 
-#: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
-_BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")
-
 
 class MissingTableError(StockAssetsError):
     """A table was asked for before anything was written to it."""
@@ -79,41 +75,17 @@ class Warehouse:
 
         Raises StoreBusyError when another process keeps the file locked for longer than `wait` seconds.
         """
-        connection = self._open(read_only=read_only)
-        try:
-            if not read_only:
-                for room in dict.fromkeys(ROOMS.values()):
-                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {room}")
-            present = {name for (name,) in connection.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
-            rooms = [room for room in dict.fromkeys(ROOMS.values()) if room in present]
-            if rooms:
-                connection.execute(f"SET search_path='{','.join(rooms)}'")
-            yield connection
-        finally:
-            connection.close()
-
-    def _open(self, *, read_only: bool) -> "duckdb.DuckDBPyConnection":
-        import duckdb
-
         if not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         elif not self.path.exists():
-            raise StockAssetsError(f"there is no store at {self.path} yet: nothing has been materialized")
-        deadline, pause = time.monotonic() + self.wait, 0.01
-        while True:
-            try:
-                return duckdb.connect(self.path, read_only=read_only, config={"memory_limit": self.memory_limit})
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
-                if not any(sign in str(error) for sign in _BUSY):
-                    raise
-                if time.monotonic() > deadline:
-                    raise StoreBusyError(
-                        f"{self.path.name} was locked by another process for more than {self.wait:g} s; "
-                        "close the program that holds it open, or try again when its run is over"
-                    ) from error
-                # jitter, so that several waiting processes do not knock at the same moment
-                time.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(0.5, pause * 1.5)
+            raise _no_store(self.path)
+        with attached(self.path, read_only, self.wait) as (connection, database):
+            connection.execute(f"SET memory_limit = '{self.memory_limit}'")
+            if not read_only:
+                for room in sorted(set(ROOMS.values()) - _rooms(connection, database)):
+                    connection.execute(f"CREATE SCHEMA {database}.{room}")
+            _search(connection, database)
+            yield connection
 
     # ---------------------------------------------------------------- reading
 
@@ -210,7 +182,12 @@ class Warehouse:
         """
         import duckdb
 
-        with self.connect(read_only=True) as connection:
+        if not self.path.exists():
+            raise _no_store(self.path)
+        # a DuckDB of its own, as these settings are for ever
+        with patiently(lambda: duckdb.connect(self.path, read_only=True), self.path, self.wait) as connection:
+            connection.execute(f"SET memory_limit = '{self.memory_limit}'")
+            _search(connection, self.path.stem)
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             try:
@@ -226,7 +203,8 @@ class Warehouse:
         if not self.path.exists():
             return {}
         with self.connect(read_only=True) as connection:
-            present = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+            statement = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+            present = {name for (name,) in connection.execute(statement).fetchall()}
             counts = {}
             for table in (name for name in ROOMS if name in present):
                 row = connection.execute(f"SELECT count(*) FROM {_qualified(table)}").fetchone()
@@ -296,6 +274,22 @@ class Warehouse:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+
+def _no_store(path: Path) -> StockAssetsError:
+    return StockAssetsError(f"there is no store at {path} yet: nothing has been materialized")
+
+
+def _rooms(connection: "duckdb.DuckDBPyConnection", database: str) -> set[str]:
+    statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
+    return {name for (name,) in connection.execute(statement, [database]).fetchall()}
+
+
+def _search(connection: "duckdb.DuckDBPyConnection", database: str) -> None:
+    """Unqualified names of tables are looked for in every room of the database."""
+    there = _rooms(connection, database)
+    rooms = [room for room in dict.fromkeys(ROOMS.values()) if room in there] or ["main"]
+    connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in rooms)}'")
 
 
 def _quoted(identifier: str) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
@@ -78,6 +79,9 @@ class Platform:
 @contextmanager
 def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
     prepare_home(settings, INSTANCE)
+    # Dagster keeps the last definitions that it loaded from a file, with the settings of another platform
+    ReconstructableJob.get_repository_definition.cache_clear()
+    ReconstructableJob.get_definition.cache_clear()
     with warnings.catch_warnings():
         # Dagster 1.13 reads what it deprecates
         warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")

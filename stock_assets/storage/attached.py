@@ -1,0 +1,115 @@
+"""The one DuckDB of this process, to which a store's file is attached while it is used.
+
+Starting a DuckDB takes ten times as long as attaching a file to one that runs (`python -m benchmarks evening`), and an
+evening asks its store a hundred times. A file stays attached, and locked, only as long as somebody here uses it.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from stock_assets.errors import StoreBusyError
+
+if TYPE_CHECKING:
+    import duckdb
+
+T = TypeVar("T")
+
+#: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
+_BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")
+
+
+@dataclass
+class _Attached:
+    name: str
+    read_only: bool
+    users: int = 1
+
+
+_ENGINES: dict[int, "duckdb.DuckDBPyConnection"] = {}
+_FILES: dict[Path, _Attached] = {}
+_NUMBERS = count(1)
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def attached(path: Path, read_only: bool, wait: float) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
+    """A connection to which the file is attached, and the name of its database there.
+
+    Raises StoreBusyError as `patiently`.
+    """
+    engine = _engine(path)
+    name = patiently(lambda: _attach(engine, path, read_only), path, wait)
+    try:
+        with engine.cursor() as connection:
+            yield connection, name
+    finally:
+        _detach(engine, path)
+
+
+def patiently(open_file: Callable[[], T], path: Path, wait: float) -> T:
+    """What `open_file` returns.
+
+    Raises StoreBusyError where another process, or another thread of this one, keeps the file open in the other way
+    for more than `wait` seconds.
+    """
+    import duckdb
+
+    deadline, pause = time.monotonic() + wait, 0.01
+    while True:
+        try:
+            return open_file()
+        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            if not any(sign in str(error) for sign in _BUSY):
+                raise
+            if time.monotonic() > deadline:
+                raise StoreBusyError(
+                    f"{path.name} was locked by another process for more than {wait:g} s; "
+                    "close the program that holds it open, or try again when its run is over"
+                ) from error
+            # jitter, so that several waiting processes do not knock at the same moment
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(0.5, pause * 1.5)
+
+
+def _engine(path: Path) -> "duckdb.DuckDBPyConnection":
+    """That of this process, made at the first use; what does not fit into memory goes beside the first store."""
+    import duckdb
+
+    with _LOCK:
+        if os.getpid() not in _ENGINES:
+            _ENGINES[os.getpid()] = duckdb.connect(":memory:", config={"temp_directory": f"{path}.tmp"})
+        return _ENGINES[os.getpid()]
+
+
+def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool) -> str:
+    import duckdb
+
+    with _LOCK:
+        found = _FILES.get(path)
+        if found is None:
+            found = _Attached(f"store_{next(_NUMBERS)}", read_only)
+            location = str(path).replace("'", "''")
+            engine.execute(f"ATTACH '{location}' AS {found.name}{' (READ_ONLY)' if read_only else ''}")
+            _FILES[path] = found
+        elif found.read_only != read_only:
+            raise duckdb.ConnectionException(f"{path.name} is open in this process with a different configuration")
+        else:
+            found.users += 1
+        return found.name
+
+
+def _detach(engine: "duckdb.DuckDBPyConnection", path: Path) -> None:
+    with _LOCK:
+        found = _FILES[path]
+        found.users -= 1
+        if not found.users:
+            del _FILES[path]
+            engine.execute(f"DETACH {found.name}")
