@@ -59,17 +59,12 @@ def candlestick(bars: pl.DataFrame, title: str) -> bytes:
             price.fill_between(x, lower, upper, color="#56b4e9", alpha=0.18, linewidth=0, label="25-day mean ± 2 std")
             price.plot(x, mean, color="#56b4e9", linewidth=1.2)
         price.vlines(x, low, high, color=_INK, linewidth=0.8)
-        # hollow when the price rose, filled when it fell: readable without colour
+        # hollow when the price rose, filled when it fell: readable without colour. Lines, as rectangles of their own
+        # take ten times as long to draw.
         body = np.maximum(np.abs(close - opened), (high.max() - low.min()) * 1e-3)
-        price.bar(
-            x,
-            body,
-            0.65,
-            np.minimum(opened, close),
-            color=np.where(rising, "white", _INK),
-            edgecolor=_INK,
-            linewidth=0.8,
-        )
+        bottom, thick = np.minimum(opened, close), 0.65 * 72 * _WIDTH * 0.88 / (bars.height + 1)
+        price.vlines(x, bottom, bottom + body, color=_INK, linewidth=thick)
+        price.vlines(x[rising], bottom[rising], (bottom + body)[rising], color="white", linewidth=0.6 * thick)
         if "label" in bars.columns:
             offset = (high.max() - low.min()) * 0.03
             for c in CLASSES:
@@ -89,7 +84,8 @@ def candlestick(bars: pl.DataFrame, title: str) -> bytes:
         price.set_ylabel("price")
         if price.get_legend_handles_labels()[0]:
             price.legend(loc="upper left", ncols=3, fontsize=9)
-        volume.bar(x, bars["volume"].to_numpy() / 1e6, 0.65, color=np.where(rising, "#9a9a9a", _INK))
+        volume.vlines(x, 0, bars["volume"].to_numpy() / 1e6, color=np.where(rising, "#9a9a9a", _INK), linewidth=thick)
+        volume.set_ylim(bottom=0)
         volume.set_ylabel("volume\n(millions)")
         ticks = np.unique(np.linspace(0, bars.height - 1, 7).astype(int))
         volume.set_xticks(ticks, [str(bars["session"][int(i)]) for i in ticks], fontsize=9)
