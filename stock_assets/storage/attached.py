@@ -4,6 +4,7 @@ Starting a DuckDB takes ten times as long as attaching a file to one that runs (
 evening asks its store a hundred times. A file stays attached, and locked, only as long as somebody here uses it.
 """
 
+import atexit
 import os
 import random
 import threading
@@ -86,7 +87,13 @@ def _engine(path: Path) -> "duckdb.DuckDBPyConnection":
     with _LOCK:
         if os.getpid() not in _ENGINES:
             _ENGINES[os.getpid()] = duckdb.connect(":memory:", config={"temp_directory": f"{path}.tmp"})
+            atexit.register(_stop)
         return _ENGINES[os.getpid()]
+
+
+def _stop() -> None:
+    if engine := _ENGINES.pop(os.getpid(), None):
+        engine.close()
 
 
 def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool) -> str:

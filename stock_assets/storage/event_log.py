@@ -30,8 +30,11 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
@@ -170,12 +173,43 @@ def _planned_check_row(event: EventLogEntry, event_row: Mapping[str, Any], event
     }
 
 
+class _OpenedOnce:
+    """A stock storage that looks for migrations once a process, not at every instance, and keeps its engine.
+
+    A code server makes an instance for every tick of every sensor: with the stock storage, most of a tick that does
+    nothing goes into reading Dagster's migration scripts.
+    """
+
+    _conn_string: str
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with _engine(self._conn_string).begin() as connection:
+            yield connection
+
+
+class _Runs(_OpenedOnce, SqliteRunStorage): ...
+
+
+class _Schedules(_OpenedOnce, SqliteScheduleStorage): ...
+
+
+@lru_cache(maxsize=64)
+def _migrated(storage: type[SqliteRunStorage] | type[SqliteScheduleStorage], folder: str) -> str:
+    """The address of the database in `folder`, which is made and brought to today's form."""
+    return storage.from_local(folder)._conn_string
+
+
 class BatchingSqliteStorage(DagsterSqliteStorage):
     """Dagster's SQLite storage with the batching event log in place of the stock one."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
+        # in place of the stock constructor, which opens every database anew
+        DagsterStorage.__init__(self)
+        self.base_dir, self._inst_data = base_dir, inst_data
+        self._run_storage = _Runs(_migrated(_Runs, str(Path(base_dir) / "history")))
         self._event_log_storage = BatchingSqliteEventLogStorage(_event_log_dir(base_dir))
+        self._schedule_storage = _Schedules(_migrated(_Schedules, str(Path(base_dir) / "schedules")))
         # Dagster fills batches only where this is set, and reads it at every event. Webserver, daemon,
         # code server and each run process build this storage from the instance before they write, so that
         # nobody has to set it. A user's own value stays.

@@ -1,15 +1,17 @@
 """Evenings of the real daemon's logic in this process, on a clock that a test moves."""
 
 import logging
+import random
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
@@ -20,6 +22,8 @@ from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from stock_assets.cli.server import prepare_home
+from stock_assets.defs.automation import WORK
+from stock_assets.evaluation import plots
 from stock_assets.settings import Settings
 
 #: The project's instance, but runs are executed where they are launched.
@@ -65,24 +69,42 @@ class Platform:
     workspace: WorkspaceProcessContext
     instance: dg.DagsterInstance
 
-    def tick(self, now: datetime) -> None:
-        """One look of the schedules, then of the sensors, at `now`; the runs they ask for are over when it returns."""
+    def tick(self, now: datetime) -> set[str]:
+        """One look of the schedules, then of the sensors, at `now`, and the works they asked runs for, which are over
+        when it returns."""
         logger = logging.getLogger("daemon")
+        before = self.instance.get_runs_count()
+        random.seed(now.timestamp())  # Dagster shuffles its sensors
         with freeze_time(now):
             errors = [
                 *filter(None, launch_scheduled_runs(self.workspace, logger, now, {})),
                 *filter(None, execute_sensor_iteration(self.workspace, logger, None, None)),
             ]
         assert not errors, errors
+        runs = self.instance.get_runs(limit=new) if (new := self.instance.get_runs_count() - before) else []
+        return {run.tags[WORK] for run in runs}
+
+    def evening(self, now: datetime, ordinary: Collection[str] = ()) -> None:
+        """Ticks from `now` on, ten minutes apart, until one asks for nothing but what every evening does: works that
+        begin with a word of `ordinary`."""
+        for later in range(12):
+            if all(work.startswith(tuple(ordinary)) for work in self.tick(now + later * timedelta(minutes=10))):
+                return
+        raise AssertionError(f"the evening of {now} does not end")
 
 
 @contextmanager
 def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
+    """The platform of the definitions in a file. Its pictures are one and the same: drawing them takes a third of an
+    evening."""
     prepare_home(settings, INSTANCE)
-    # Dagster keeps the last definitions that it loaded from a file, with the settings of another platform
+    blank = plots.explained_variance([1.0])
+    # Dagster keeps what it loaded from a file, with the settings of an earlier platform
+    sys.modules.pop(definitions.stem, None)
     ReconstructableJob.get_repository_definition.cache_clear()
     ReconstructableJob.get_definition.cache_clear()
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(plots, "_picture", lambda *_: blank)
         # Dagster 1.13 reads what it deprecates
         warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")
         with (

@@ -7,6 +7,8 @@ A test run plays six weeks of it; `DRILL_SESSIONS=252` plays the year.
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -29,12 +31,15 @@ from stock_assets.storage.champions import read_promotions
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
-from stock_assets_tests.system.evenings import Platform, platform
+from stock_assets_tests.system.evenings import platform
 
 SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
+MEMORY = Path("/dev/shm")
 SPOILT = "trees"
+#: What every evening asks for: its session, and the labels that it completes.
+DAILY_WORK = ("session", "labels")
 DAILY = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
 
 
@@ -108,6 +113,8 @@ def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TI
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     folder = tmp_path_factory.mktemp("drill")
+    if MEMORY.is_dir():  # a year of commits to a disk takes minutes
+        folder = Path(tempfile.mkdtemp(dir=MEMORY))
     with pytest.MonkeyPatch.context() as patch:
         config = use(patch, folder / "platform")
         start = config.calendar.position(LAST_BEFORE)
@@ -128,31 +135,20 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
             for session in evenings:
                 if session in away:
                     continue
-                evening(running, session)
+                running.evening(moment(session), DAILY_WORK)
                 if session == plants.corrupt[0]:
                     stopped = {
                         "bars": session in warehouse.sessions("daily_bars"),
                         "features": session in warehouse.sessions("stationary_features"),
                         "predictions": session in warehouse.sessions("predictions"),
                     }
+            running.evening(moment(evenings[-1]) + timedelta(hours=1))
         aside = use(patch, folder / "straight")
         with platform(aside, Path(drill_market.__file__)) as straight:
             fill(aside, planted(build_definitions(aside), plants), straight.instance, evenings[-1])
         yield Drill(config, warehouse, evenings, plants, stopped, Warehouse(aside.database))
     settings.cache_clear()
-
-
-def evening(running: Platform, session: date) -> None:
-    """The ticks of an evening, until nothing more is asked for: the session, its labels, what was restated, a
-    training."""
-    now = moment(session)
-    for _ in range(12):
-        before = running.instance.get_runs_count()
-        running.tick(now)
-        now += timedelta(minutes=10)
-        if running.instance.get_runs_count() == before:
-            return
-    raise AssertionError(f"the evening of {session} does not end")
+    shutil.rmtree(folder)
 
 
 def compared(frame: pl.DataFrame) -> pl.DataFrame:
@@ -243,12 +239,12 @@ def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: p
     with platform(config, Path(drill_market.__file__)) as running:
         fill(config, planted(build_definitions(config), plants), running.instance, date(2021, 12, 30))
         warehouse = Warehouse(config.database)
-        evening(running, date(2021, 12, 31))
+        running.evening(moment(date(2021, 12, 31)))
         models = warehouse.read("trained_rnn").filter(pl.col("model_year") == 2022)
         assert set(models["trained_through"]) == {date(2021, 12, 31)}, (
             "trained on the evening of the year's last session"
         )
-        evening(running, date(2022, 1, 3))
+        running.evening(moment(date(2022, 1, 3)))
     settings.cache_clear()
     served = (
         warehouse.read("predictions", date(2021, 12, 31)).group_by("session").agg(pl.col("trained_through").unique())
