@@ -124,7 +124,7 @@ def serve(config: Settings, instance: str | None = None) -> Iterator[DagsterClie
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with dagster_dev(config, port, instance) as client:
+    with dagster_dev(config, port, instance) as (client, _):
         yield client
 
 

@@ -44,6 +44,10 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+#: A `dagster dev` that ends by itself is started again, unless it does so this many times in a row this soon.
+EARLY_ENDS, EARLY_SECONDS = 3, 300
+
+
 @app.command()
 def run(port: Port = 3000) -> None:
     """Starts Dagster, materializes whatever is missing, shows the score, and keeps serving until Ctrl-C."""
@@ -55,20 +59,28 @@ def run(port: Port = 3000) -> None:
             signal.signal(number, _interrupt)
     market = "SIMULATED market, no real prices" if config.source == "simulated" else f"source {config.source}"
     out.print(f"stock_assets: {market}, from {config.start}; starting Dagster …", soft_wrap=True)
-    began = time.monotonic()
+    early = 0
     try:
-        with dagster_dev(config, port) as client:
-            out.print(f"Dagster is up at [link]{client.url}[/link]")
-            try:
-                complete(config, client)
-            except StockAssetsError as error:
-                err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            summarise(config, time.monotonic() - began)
-            out.print(
-                f"\nBrowse the graph at [bold]{client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
-                highlight=False,
-            )
-            signal.pause()
+        while early < EARLY_ENDS:
+            began = time.monotonic()
+            with dagster_dev(config, port) as (client, process):
+                out.print(f"Dagster is up at [link]{client.url}[/link]")
+                try:
+                    complete(config, client)
+                except StockAssetsError as error:
+                    err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+                summarise(config, time.monotonic() - began)
+                out.print(
+                    f"\nBrowse the graph at [bold]{client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
+                    highlight=False,
+                )
+                code = process.wait()
+            early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
+            out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
+        raise StockAssetsError(
+            f"dagster dev ended {early} times within {EARLY_SECONDS} s of its start; see dagster-dev.log and "
+            f"dagster-dev.previous.log in {config.dagster_home}"
+        )
     except KeyboardInterrupt:
         out.print("\nstopped")
 

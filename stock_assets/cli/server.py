@@ -107,8 +107,12 @@ def settle_interrupted_runs(home: Path) -> None:
 
 
 @contextmanager
-def dagster_dev(settings: Settings, port: int, instance: str | None = None) -> Iterator[DagsterClient]:
+def dagster_dev(
+    settings: Settings, port: int, instance: str | None = None
+) -> Iterator[tuple[DagsterClient, subprocess.Popen[bytes]]]:
     """A running `dagster dev` on 127.0.0.1; every process of it is gone on leaving.
+
+    It ends by itself when its daemon or its web server dies. What it logged before stays in one `.previous` file.
 
     Raises StockAssetsError for a busy port or data folder, a full disk, or a server that does not come up.
     """
@@ -118,6 +122,8 @@ def dagster_dev(settings: Settings, port: int, instance: str | None = None) -> I
     log = home / "dagster-dev.log"
     with sole_owner(home) as lock:
         settle_interrupted_runs(home)
+        if log.exists():
+            log.replace(log.with_suffix(".previous.log"))
         with log.open("wb") as sink:
             process = subprocess.Popen(
                 [
@@ -147,7 +153,7 @@ def dagster_dev(settings: Settings, port: int, instance: str | None = None) -> I
             lock.flush()
             client = DagsterClient(f"http://{HOST}:{port}")
             wait_until_ready(client, process, log)
-            yield client
+            yield client, process
         finally:
             stop(process)
 

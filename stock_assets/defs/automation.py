@@ -49,7 +49,8 @@ class Attempts:
     succeeded: bool = False
     """the last of them"""
     failures: int = 0
-    """since the last success; a run that the server took along when it was killed is none"""
+    """since the last success; a run that the server took along when it was killed is none, and neither is the first
+    whose own process was"""
     failed_at: datetime | None = None
 
 
@@ -58,6 +59,8 @@ def attempts(instance: dg.DagsterInstance, work: str) -> Attempts:
     records = instance.get_run_records(dg.RunsFilter(tags={WORK: work}))  # newest first
     since = list(takewhile(lambda record: not record.dagster_run.is_success, records))
     failed = [record for record in since if INTERRUPTED not in record.dagster_run.tags]
+    if failed and killed(instance, failed[-1].dagster_run):
+        failed.pop()
     ends = [record.end_time or record.create_timestamp.timestamp() for record in failed[:1]]
     return Attempts(
         len(records),
@@ -65,6 +68,12 @@ def attempts(instance: dg.DagsterInstance, work: str) -> Attempts:
         len(failed),
         datetime.fromtimestamp(ends[0], UTC) if ends else None,
     )
+
+
+def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the run failed without a step that did: something took its process."""
+    of_step = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1)
+    return run.status == dg.DagsterRunStatus.FAILURE and not of_step.records
 
 
 def under_way(instance: dg.DagsterInstance) -> str | None:

@@ -5,7 +5,8 @@ from datetime import date, datetime
 
 import dagster as dg
 
-from stock_assets.defs.alerts import PATIENCE, raise_alarm, resolve, send_pending
+from stock_assets.defs.alerts import PATIENCE, raise_alarm, records, resolve, send_pending
+from stock_assets.defs.automation import WORK, attempts
 from stock_assets.defs.market import Clock
 from stock_assets.defs.tables import DUCKDB_POOL
 from stock_assets.errors import StoreBusyError
@@ -44,7 +45,8 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         description=(
             f"Calls when a closed session is not predicted {GRACE.seconds // 3600} hours after it was due, and reports "
             "the check `fresh` of predictions when its state changes or another session is done. Holidays and weekends "
-            "are never late, nor is a closed snapshot. It also sends what `alert_on_failure` could not send."
+            "are never late, nor is a closed snapshot. It also sends what `alert_on_failure` could not send, and "
+            "ends the alarms whose work was done since."
         ),
     )
     def freshness_tick(
@@ -57,6 +59,8 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         try:
             if sent := send_pending(warehouse, channels, now):
                 said.append(f"{sent} alert(s) that had waited were sent")
+            if over := resolve_done(context.instance, warehouse, now):
+                said.append(f"{over} alarm(s) are over: a later run did the work")
             predicted = warehouse.patient(PATIENCE).last_session("predictions")
             state = state_of(settings, predicted, now)
             cursor = f"{state.fresh} {predicted} {state.sessions_behind}"
@@ -78,6 +82,17 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         return _skipped([*said, f"reported: {state.reason}"], [evaluation], cursor)
 
     return freshness_tick
+
+
+def resolve_done(instance: dg.DagsterInstance, warehouse: Warehouse, now: datetime) -> int:
+    """Marks the alerts of failed runs as over whose work a later run of the schedule or a sensor did; their number."""
+    done = 0
+    for record in records(warehouse.patient(PATIENCE)):
+        if record.resolved_at is None and record.alert.run_id:
+            run = instance.get_run_by_id(record.alert.run_id)
+            if run and WORK in run.tags and attempts(instance, run.tags[WORK]).succeeded:
+                done += resolve(warehouse, record.alert.key, now)
+    return done
 
 
 def state_of(settings: Settings, predicted: date | None, now: datetime) -> Freshness:

@@ -12,7 +12,7 @@ from stock_assets.defs.serving import usable_between
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import write_file
-from stock_assets.storage.warehouse import ROOMS, MissingTableError, Warehouse
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 #: Predicted sessions that are looked at.
 SESSIONS = 250
@@ -135,9 +135,7 @@ def failures(instance: dg.DagsterInstance, now: datetime) -> pl.DataFrame:
 
 
 def optional(warehouse: Warehouse, table: str, first: date | None = None) -> pl.DataFrame | None:
-    """The rows of `table`, None before anything was written to it, or where the store has no such table at all."""
-    if table not in ROOMS:
-        return None
+    """The rows of `table`, None before anything was written to it."""
     try:
         return warehouse.read(table, first)
     except MissingTableError:

@@ -200,6 +200,7 @@ def tick(
     warehouse: Warehouse, inbox: Inbox, now: datetime, cursor: str | None = None, settings=None
 ) -> dg.SensorResult:
     context = dg.build_sensor_context(
+        instance=dg.DagsterInstance.ephemeral(),
         cursor=cursor,
         resources={"warehouse": warehouse, "channels": cast(Sequence, [inbox]), "clock": lambda: now},
     )

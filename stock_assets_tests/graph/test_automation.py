@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 import pytest
+from dagster._core.execution.plan.objects import StepFailureData
 
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import (
@@ -30,21 +31,25 @@ def nothing():
     pass
 
 
-def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterRun:
+def record(instance: dg.DagsterInstance, run_id: str, event: dg.DagsterEvent) -> None:
+    moment = datetime.now(UTC).timestamp()
+    instance.handle_new_event(dg.EventLogEntry(None, "debug", "", run_id, moment, dagster_event=event))
+
+
+def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, killed: bool = False, **tags: str) -> dg.DagsterRun:
     made = instance.create_run_for_job(nothing, tags={WORK: WANTED, **tags})
     if status is dg.DagsterRunStatus.FAILURE:
+        if not killed:
+            record(
+                instance,
+                made.run_id,
+                dg.DagsterEvent(
+                    "STEP_FAILURE", "nothing", step_key="daily_bars", event_specific_data=StepFailureData(None, None)
+                ),
+            )
         instance.report_run_failed(made)
     elif status is dg.DagsterRunStatus.SUCCESS:
-        instance.handle_new_event(
-            dg.EventLogEntry(
-                error_info=None,
-                level="debug",
-                user_message="",
-                run_id=made.run_id,
-                timestamp=datetime.now(UTC).timestamp(),
-                dagster_event=dg.DagsterEvent("PIPELINE_SUCCESS", "nothing"),
-            )
-        )
+        record(instance, made.run_id, dg.DagsterEvent("PIPELINE_SUCCESS", "nothing"))
     return made
 
 
@@ -66,6 +71,13 @@ def test_failures_count_since_the_last_success_and_without_those_the_server_took
     run(instance, failure)
     found = attempts(instance, WANTED)
     assert (found.runs, found.failures, found.succeeded) == (4, 1, False)
+
+
+def test_the_first_run_whose_process_was_killed_is_tried_again_at_once(instance: dg.DagsterInstance):
+    run(instance, dg.DagsterRunStatus.FAILURE, killed=True)
+    assert attempts(instance, WANTED) == Attempts(1)
+    run(instance, dg.DagsterRunStatus.FAILURE, killed=True)
+    assert attempts(instance, WANTED).failures == 1
 
 
 def test_work_that_failed_waits_and_is_asked_for_under_a_new_key(instance: dg.DagsterInstance):

@@ -5,6 +5,7 @@ Whatever does not need the whole graph therefore runs meanwhile, as an impatient
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 import psutil
@@ -38,6 +39,12 @@ query Runs($filter: RunsFilter) {
   runsOrError(filter: $filter) { ... on Runs { results { id status tags { key value } assetSelection { path } } } }
 }"""
 
+MESSAGES = """
+query Messages($id: ID!, $after: String) {
+  logsForRun(runId: $id, afterCursor: $after) { ... on EventConnection {
+    cursor hasMore events { ... on EngineEvent { message } }
+  } }
+}"""
 
 #: What a test waits for, in the order in which it comes; the server is stopped last.
 STAGES = ("server", "meanwhile", "summary", "stopped")
@@ -154,6 +161,18 @@ class Server:
         answer = self.client.ask(RUNS, {"filter": {"runIds": [run_id]}})
         (run,) = answer["runsOrError"]["results"]
         return run["status"]
+
+    def process_of(self, run_id: str) -> int:
+        """The process that executes the run, as soon as it does."""
+        page: dict[str, Any] = {"cursor": None}
+
+        def named() -> int | None:
+            page.update(self.client.ask(MESSAGES, {"id": run_id, "after": page["cursor"]})["logsForRun"])
+            said = " ".join(event.get("message", "") for event in page["events"])
+            pid = re.search(r"Executing steps in process \(pid: (\d+)\)", said)
+            return int(pid[1]) if pid else None
+
+        return eventually("process of the run", named, pause=0.05)
 
     def finished(self, run_id: str, seconds: float = 3 * MINUTES) -> str:
         """How the run ended."""

@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import signal
 import time
@@ -12,7 +11,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import psutil
@@ -20,19 +18,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets_tests.system.chain import WRITERS, contents, materialize, small_market
-from stock_assets_tests.system.conftest import Server, eventually
+from stock_assets_tests.system.conftest import Server
 from stock_assets_tests.system.test_concurrency import launch
 
 KILLS = 20
 SEED = 20240229
-
-
-MESSAGES = """
-query Messages($id: ID!, $after: String) {
-  logsForRun(runId: $id, afterCursor: $after) { ... on EventConnection {
-    cursor hasMore events { ... on EngineEvent { message } }
-  } }
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -145,16 +135,7 @@ def test_a_killed_run_is_reported_and_holds_up_nobody(server: Server):
     days = [str(day) for day in server.settings.calendar.sessions]
     (killed,) = launch(server, [(days[0], days[-1])])
 
-    page: dict[str, Any] = {"cursor": None}
-
-    def process_of_the_run() -> int | None:
-        asked = {"id": killed, "after": page["cursor"]}
-        page.update(server.client.ask(MESSAGES, asked)["logsForRun"])
-        said = " ".join(event.get("message", "") for event in page["events"])
-        pid = re.search(r"Executing steps in process \(pid: (\d+)\)", said)
-        return int(pid[1]) if pid else None
-
-    os.kill(eventually("process of the run", process_of_the_run, pause=0.05), signal.SIGKILL)
+    os.kill(server.process_of(killed), signal.SIGKILL)
     assert server.finished(killed) == "FAILURE"
     (following,) = launch(server, [(days[0], days[-1])])
     assert server.finished(following) == "SUCCESS"

@@ -179,6 +179,7 @@ def test_the_corrupt_day_stopped_at_a_check_and_was_made_when_it_was_mended(dril
     assert drill.warehouse.read("daily_bars", session, session)["suspect"].null_count() > 0
     (alert,) = drill.warehouse.read("alerts").filter(pl.col("title").str.contains(str(session))).rows(named=True)
     assert "no_ohlc" in alert["text"]
+    assert alert["resolved_at"] is not None, "the day was made after all"
 
 
 def test_the_restatement_is_kept_and_travelled(drill: Drill):

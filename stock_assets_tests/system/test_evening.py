@@ -1,16 +1,28 @@
 """The evening schedule of a real daemon: a session without predictions is made, and the pages show who asked."""
 
+import os
+import random
+import signal
+import time
+from functools import partial
+
 import pytest
 from playwright.sync_api import Page, expect
 from polars.testing import assert_frame_equal
 
-from stock_assets_tests.system.conftest import MINUTES, Server, eventually, start
+from stock_assets_tests.system.conftest import COMPLETE, MINUTES, Server, eventually, start
 from stock_assets_tests.system.test_browser import PATIENCE, browser, page  # noqa: F401
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
 EVENING = {"stock_assets/asked_by": "evening"}
 AUTOMATION = ("evening", "complete_labels", "new_model_year", "restated_bars", "retraining", "freshness")
+
+
+def started(server: Server, earlier: set[str]) -> str | None:
+    """The evening run that is under way and not one of `earlier`."""
+    fresh = [run["id"] for run in server.runs(EVENING) if run["status"] == "STARTED" and run["id"] not in earlier]
+    return fresh[0] if fresh else None
 
 
 def test_a_closed_session_without_predictions_is_made_by_the_schedule(server: Server, summary: str):  # noqa: ARG001
@@ -42,10 +54,7 @@ def test_an_evening_whose_every_process_was_killed_is_finished_after_a_restart(s
     with server.warehouse.connect(read_only=False) as connection:
         connection.execute("DELETE FROM predictions WHERE session = ?", [last])
 
-    def started() -> bool:
-        return any(run["status"] == "STARTED" and run["id"] not in earlier for run in server.runs(EVENING))
-
-    eventually("evening run", started, 3 * MINUTES)
+    eventually("evening run", partial(started, server, earlier), 3 * MINUTES)
     for member in reversed(server.family()):
         member.kill()
     server.process.wait()
@@ -57,3 +66,27 @@ def test_an_evening_whose_every_process_was_killed_is_finished_after_a_restart(s
     ended = [run["status"] for run in server.runs(EVENING) if run["id"] not in earlier]
     assert sorted(ended)[0] == "FAILURE"
     assert len(ended) == 2
+
+
+def test_an_evening_in_which_anything_is_killed_completes_by_itself(server: Server, summary: str):  # noqa: ARG001
+    """The run, the web server and the daemon, each at a random moment of an evening: nobody starts anything again."""
+    last = server.settings.calendar.sessions[-1]
+    before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
+    chance = random.Random(0)
+    for victim in ("run", "dagster_webserver", "dagster._daemon"):
+        earlier, restarts = {run["id"] for run in server.runs(EVENING)}, server.said().count(COMPLETE)
+        with server.warehouse.connect(read_only=False) as connection:
+            connection.execute("DELETE FROM predictions WHERE session = ?", [last])
+        run_id = eventually("evening run", partial(started, server, earlier), 3 * MINUTES)
+        process = server.process_of(run_id)
+        time.sleep(chance.uniform(0, 3))
+        if victim == "run":
+            os.kill(process, signal.SIGKILL)
+        else:
+            (process,) = [member for member in server.family() if victim in " ".join(member.cmdline())]
+            process.kill()
+            eventually("restart", lambda n=restarts: server.said().count(COMPLETE) > n, 2 * MINUTES)
+        eventually("evening", lambda: last in server.warehouse.sessions("predictions"), 4 * MINUTES, pause=1)
+        after = server.warehouse.read("predictions", last, last).sort("model", "ticker")
+        assert_frame_equal(after, before, abs_tol=1e-6)
+    assert server.said().count("ended by itself") == 2
