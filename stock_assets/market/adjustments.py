@@ -4,17 +4,22 @@ Vendors rewrite history: their close is split-adjusted as of the download and th
 every later dividend. Multiplied back, a bar is what was traded on its day and never changes again.
 """
 
-from collections.abc import Sequence
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from stock_assets.market import repair
 from stock_assets.market.bars import BAR_SCHEMA, RESTATEMENT_SCHEMA, UTC_TIME
 from stock_assets.market.quality import MAX_ABSENCE, suspect_reason
 
 #: Two figures of one bar that differ by less than this are the same figure, said twice: vendors round to
 #: seven significant digits.
 SAME_FIGURE = 1e-6
+#: What is fetched sooner after the close is provisional: vendors correct prints and volumes over night.
+SETTLING = timedelta(hours=12)
+#: Yahoo's settled volumes, before splits, are multiples of it.
+ROUND_LOT = 100
 
 
 def latest_versions(raw: pl.DataFrame) -> pl.DataFrame:
@@ -31,20 +36,16 @@ def as_traded(raw: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def total_returns(bars: pl.DataFrame, preceding: pl.Expr) -> pl.DataFrame:
-    """`bars` (as traded, sorted by ticker and session) with `total_return`, null on the first of a listing.
+def total_returns(bars: pl.DataFrame) -> pl.DataFrame:
+    """`bars` (as traded) with `total_return`, null where `before`, the close of the listing's preceding bar, is.
 
-    (close[t] + dividend[t]) * split_ratio[t] / close[t-1] - 1, with the listing's preceding bar as t-1: no
-    later event can change it. A source without corporate actions (null `split_ratio`) falls back to the
-    ratio of two adjusted closes of one and the same answer. `preceding` is true where the row above is
-    the bar before, of the same listing.
+    (close[t] + dividend[t]) * split_ratio[t] / before - 1: no later event can change it. A source without corporate
+    actions (null `split_ratio`) falls back to the ratio of two adjusted closes of one and the same answer.
     """
-    before = pl.when(preceding).then(pl.col("close").shift(1))
-    from_actions = (pl.col("close") + pl.col("dividend")) * pl.col("split_ratio") / before - 1
-    from_adjusted = pl.when(preceding).then(pl.col("adj_close") / pl.col("previous_adj_close") - 1)
-    return bars.with_columns(
-        total_return=pl.when(pl.col("split_ratio").is_null()).then(from_adjusted).otherwise(from_actions)
-    )
+    from_actions = (pl.col("close") + pl.col("dividend")) * pl.col("split_ratio") / pl.col("before") - 1
+    from_adjusted = pl.col("adj_close") / pl.col("previous_adj_close") - 1
+    by_source = pl.when(pl.col("split_ratio").is_null()).then(from_adjusted).otherwise(from_actions)
+    return bars.with_columns(total_return=pl.when(pl.col("before").is_not_null()).then(by_source))
 
 
 def differs(now: str, then: str) -> pl.Expr:
@@ -77,12 +78,15 @@ def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) ->
     )
 
 
-def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
+def new_versions(
+    stored: pl.DataFrame, answered: pl.DataFrame, closes: Mapping[date, datetime] | None = None
+) -> pl.DataFrame:
     """The rows of `answered` that say something `stored` (latest versions) does not: what to append.
 
     Compared are the as-traded figures, not the vendor's basis, so that a split announced today or a dividend
     paid since is no new version of every past row. Rows without corporate actions are compared by the
-    return between their two adjusted closes.
+    return between their two adjusted closes. With `closes` (session: moment of its close, UTC), a settled answer
+    to a version that was fetched within `SETTLING` is new though it says the same: it confirms it.
     """
 
     if stored.is_empty():
@@ -100,6 +104,7 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
             "volume",
             "dividend",
             "split_ratio",
+            "fetched_at",
             adjusted_return=pl.when(pl.col("split_ratio").is_null()).then(
                 pl.col("adj_close") / pl.col("previous_adj_close")
             ),
@@ -110,34 +115,110 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
     )
 
     numbers = [*("open", "high", "low", "close", "volume", "dividend", "split_ratio"), "adjusted_return"]
-    changed = pl.col("source").ne_missing(pl.col("source_stored")) | pl.any_horizontal(
-        differs(name, f"{name}_stored") for name in numbers
+    settled = settled_at(closes or {})
+    confirming = (pl.col("fetched_at") >= settled) & (pl.col("fetched_at_stored") < settled)
+    changed = (
+        confirming.fill_null(value=False)
+        | pl.col("source").ne_missing(pl.col("source_stored"))
+        | pl.any_horizontal(differs(name, f"{name}_stored") for name in numbers)
     )
     return answered.join(pairs.filter(changed).select("ticker", "session"), on=["ticker", "session"])
 
 
-def clean_bars(raw: pl.DataFrame, universe: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
+def clean_bars(
+    raw: pl.DataFrame,
+    universe: pl.DataFrame,
+    sessions: Sequence[date],
+    closes: Mapping[date, datetime] | None = None,
+) -> pl.DataFrame:
     """The one clean bar of every (session, ticker) in `raw` (`BAR_SCHEMA`), sorted by session and ticker.
 
     `raw` may hold several versions of a bar: the one fetched last counts. `sessions` are the exchange's from
-    the first of the store to the last in `raw`. A row depends on `quality.LOOKBACK_SESSIONS` sessions before it.
+    the first of the store to the last in `raw`, and `closes` says when they closed (UTC): without it, when a bar was
+    fetched does not make it provisional. A row depends on `quality.LOOKBACK_SESSIONS` sessions before it.
     """
+    return clean_bars_and_findings(raw, universe, sessions, closes)[0]
+
+
+def clean_bars_and_findings(
+    raw: pl.DataFrame,
+    universe: pl.DataFrame,
+    sessions: Sequence[date],
+    closes: Mapping[date, datetime] | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`clean_bars`, and what is wrong with the versions they are made from (`repair.no_findings`), by the same rules of
+    time."""
     positions = pl.DataFrame(
         {"session": sessions, "position": range(len(sessions))},
         schema={"session": pl.Date, "position": pl.Int32},
     )
+    latest = latest_versions(raw).with_columns(provisional=provisional(closes or {}))
+    bars, unpriced = repair.priced(as_traded(latest))
     bars = (
-        as_traded(latest_versions(raw))
-        .join(positions, on="session", maintain_order="left")
+        bars.join(positions, on="session", maintain_order="left")
         .with_columns(
             preceding=(
                 (pl.col("ticker") == pl.col("ticker").shift(1)) & (pl.col("position").diff() <= MAX_ABSENCE)
             ).fill_null(value=False)
         )
-        .with_columns(listing=(~pl.col("preceding")).cum_sum())
+        .with_columns(
+            listing=(~pl.col("preceding")).cum_sum(),
+            before=pl.when(pl.col("preceding")).then(pl.col("close").shift(1)),
+        )
     )
-    judged = total_returns(bars, pl.col("preceding")).with_columns(suspect=suspect_reason())
-    return with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
+    bars, units = repair.in_one_unit(bars)
+    bars, dividends = repair.plausible_dividends(bars)
+    found = pl.concat([units, dividends.filter(pl.col("kind") == "dividend")])
+    judged = total_returns(repair.contradicted(bars, found)).with_columns(suspect=suspect_reason())
+    clean = with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
+    return clean, pl.concat([unpriced, units, dividends, repair.untrusted(judged)])
+
+
+def as_of(
+    raw: pl.DataFrame,
+    universe: pl.DataFrame,
+    sessions: Sequence[date],
+    moment: datetime,
+    closes: Mapping[date, datetime] | None = None,
+) -> pl.DataFrame:
+    """The clean bars that were known at `moment`: `clean_bars` of the versions that had been fetched by then."""
+    return clean_bars(raw.filter(pl.col("fetched_at") <= moment), universe, sessions, closes)
+
+
+def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
+    """Whether a version of `RAW_SCHEMA` (rows sorted by ticker and session) was fetched before the vendor settled it.
+
+    Either it was fetched within `SETTLING` of the close, or its volume is no multiple of `ROUND_LOT` though the five
+    bars before are: the vendor rounds once it has settled, and a snapshot does not say when it was taken.
+    """
+    odd = ((pl.col("volume") % ROUND_LOT != 0) & (pl.col("later_splits") == 1)).fill_null(value=False)
+    among = odd.cast(pl.Int32).rolling_sum(6, min_samples=6).over("ticker")
+    return (pl.col("fetched_at") < settled_at(closes)).fill_null(value=False) | (odd & (among == 1)).fill_null(
+        value=False
+    )
+
+
+def settled_at(closes: Mapping[date, datetime]) -> pl.Expr:
+    """When the bar of the row's session is settled; null where its close is not known."""
+    moments = pl.Series([close + SETTLING for close in closes.values()], dtype=UTC_TIME)
+    sessions = pl.Series(list(closes), dtype=pl.Date)
+    return pl.col("session").replace_strict(sessions, moments, default=None, return_dtype=UTC_TIME)
+
+
+def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datetime]) -> pl.DataFrame:
+    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` says the same and is settled, as the
+    rows to put in their place: only `fetched_at` and `provisional` are new."""
+    waiting = bars.filter(pl.col("provisional"))
+    newest = latest_versions(raw).with_columns(still=provisional(closes))
+    keys = ["ticker", "session"]
+    traded = as_traded(newest.filter(~pl.col("still"))).select(*keys, "fetched_at", "close", "volume")
+    pairs = waiting.join(traded, on=keys, suffix="_now")
+    same = ~differs("close_now", "close") & ~differs("volume_now", "volume")
+    return (
+        pairs.filter(same, pl.col("fetched_at_now") > pl.col("fetched_at"))
+        .with_columns(fetched_at="fetched_at_now", provisional=pl.lit(value=False))
+        .select(BAR_SCHEMA.names())
+    )
 
 
 def with_membership(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
