@@ -52,6 +52,7 @@ def applied_splits(bars: pl.DataFrame) -> pl.Series:
         "ticker",
         place=pl.int_range(pl.len()),
         close=pl.col("close"),
+        paid=pl.col("close") + pl.col("dividend").fill_null(0.0),
         ratio=pl.col("split_ratio").fill_null(1.0),
     )
     events = rows.filter(pl.col("ratio").log().abs() >= math.log(SMALLEST_SPLIT))
@@ -64,18 +65,17 @@ def applied_splits(bars: pl.DataFrame) -> pl.Series:
 def _forgotten(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
     """By how much the basis changes at each row [rows] for want of an adjustment, 1.0 nearly everywhere."""
     first, last = SPLIT_WINDOW
-    before = pl.when(pl.col("ticker") == pl.col("ticker").shift()).then(pl.col("close").shift())
-    jumps = rows.select("ticker", "place", jump=(pl.col("close") / before).log())
     split = pl.col("ratio").log()
+    before = pl.when(pl.col("ticker") == pl.col("ticker").shift()).then(pl.col("close").shift())
+    # with the dividend and without it: one that was paid with the split may make the price fall as the split would
+    jumps = rows.select("ticker", "place", jump=(pl.col("close") / before).log(), paid=(pl.col("paid") / before).log())
     times = (pl.col("jump") / split).round()
+    tolerance = pl.min_horizontal(SPLIT_TOLERANCE, split.abs() / 3)
     missed = (
         events.select("ticker", "ratio", place=pl.int_ranges(pl.col("place") + first, pl.col("place") + last + 1))
         .explode("place")
         .join(jumps, on=["ticker", "place"])
-        .filter(
-            times.abs() == 1,
-            (pl.col("jump") - times * split).abs() <= pl.min_horizontal(SPLIT_TOLERANCE, split.abs() / 3),
-        )
+        .filter(times.abs() == 1, *[(pl.col(name) - times * split).abs() <= tolerance for name in ("jump", "paid")])
         .group_by("place")
         .agg(factor=(times * split).first().exp())
     )
@@ -145,22 +145,27 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
       so it stays, and the bar is suspect,
     - any other contradiction: the adjusted close is wrong.
     """
-    paid = (pl.col("dividend") > 0) & (pl.col("before") > 0) & pl.col("split_ratio").is_not_null()
     price = pl.col("before") / pl.col("split_ratio")
+    implied = price - pl.col("close") * pl.col("previous_adj_close") / pl.col("adj_close")
+    apart = (pl.col("dividend") - implied).abs() > DIVIDEND_TOLERANCE * price
+    # an adjusted close may be infinite: then it implies nothing, and contradicts
+    contradicts = (apart | ~implied.is_finite()).fill_null(value=False)
     rows = (
         bars.with_row_index("row")
-        .filter(paid)
+        .filter((pl.col("dividend") > 0) | contradicts, price.is_not_null())
         .with_columns(
             price=price,
-            implied=price - pl.col("close") * pl.col("previous_adj_close") / pl.col("adj_close"),
-            last=pl.col("dividend").shift(1).over("listing"),
-            apart=pl.col("position").diff().over("listing"),
+            implied=implied,
+            contradicts=contradicts,
+        )
+        .with_columns(
+            last=_before(pl.col("dividend")),
+            apart=pl.col("position") - _before(pl.col("position")),
         )
         .with_columns(
             share=pl.col("dividend") / pl.col("price"),
             fell=1 - pl.col("close") / pl.col("price"),
             ratio=pl.col("dividend") / pl.col("implied"),
-            contradicts=(pl.col("dividend") - pl.col("implied")).abs() > DIVIDEND_TOLERANCE * pl.col("price"),
         )
     )
     dividend, implied, ratio = pl.col("dividend"), pl.col("implied"), pl.col("ratio")
@@ -180,11 +185,11 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
             & ((_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio"))))
         )
         .then(implied)
-        .when(_units(pl.col("last") / dividend) == 1)
+        .when((dividend > 0) & _near(pl.col("last"), dividend * UNIT))
         .then(dividend * UNIT)
     )
     same = _near(pl.col("last"), dividend) | (_units(pl.col("last") / dividend) != 0)
-    again = mended.is_null() & (pl.col("apart") <= DIVIDEND_APART) & same
+    again = (dividend > 0) & mended.is_null() & (pl.col("apart") <= DIVIDEND_APART) & same
     judged = rows.with_columns(mended=mended, again=again.fill_null(value=False))
     nothing = pl.lit(None, pl.Float64)
     wrong, twice = judged.filter(pl.col("mended").is_not_null()), judged.filter("again")
@@ -275,3 +280,8 @@ def _units(ratio: pl.Expr) -> pl.Expr:
 
 def _near(one: pl.Expr, other: pl.Expr) -> pl.Expr:
     return (one / other - 1).abs() <= 0.1
+
+
+def _before(value: pl.Expr) -> pl.Expr:
+    """`value` on the last row of the listing above that has a dividend; null where there is none."""
+    return pl.when(pl.col("dividend") > 0).then(value).shift(1).forward_fill().over("listing")
