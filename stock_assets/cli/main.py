@@ -160,13 +160,13 @@ def moment_of(text: str) -> datetime:
 
 def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[str, pl.DataFrame]":
     """The market tables as they were known at `moment`, by name; the universe is today's."""
-    import polars as pl
-
     from stock_assets.market.adjustments import as_of
     from stock_assets.market.renames import continued
 
-    universe = warehouse.read("universe")
-    raw = warehouse.read("raw_ohlcv").filter(pl.col("fetched_at") <= moment)
+    def until(table: str, column: str) -> pl.DataFrame:
+        return warehouse.read_sql(table, f"SELECT * FROM {table} WHERE {column} <= ?", [moment])
+
+    universe, raw = warehouse.read("universe"), until("raw_ohlcv", "fetched_at")
     if raw.is_empty():
         raise StockAssetsError(f"nothing had been fetched by --as-of {moment:%Y-%m-%d %H:%M %Z}")
     calendar = config.calendar
@@ -174,7 +174,7 @@ def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[
     frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
     for table in ("restatements", "quarantine"):
         try:
-            frames[table] = warehouse.read(table).filter(pl.col("seen_at") <= moment)
+            frames[table] = until(table, "seen_at")
         except MissingTableError:
             continue
     return frames

@@ -5,7 +5,7 @@ every later dividend. Multiplied back, a bar is what was traded on its day and n
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
@@ -116,7 +116,7 @@ def new_versions(
 
     numbers = [*("open", "high", "low", "close", "volume", "dividend", "split_ratio"), "adjusted_return"]
     settled = settled_at(closes or {})
-    confirming = (pl.col("fetched_at") >= settled) & (pl.col("fetched_at_stored") < settled)
+    confirming = (utc("fetched_at") >= settled) & (utc("fetched_at_stored") < settled)
     changed = (
         confirming.fill_null(value=False)
         | pl.col("source").ne_missing(pl.col("source_stored"))
@@ -182,7 +182,7 @@ def as_of(
     closes: Mapping[date, datetime] | None = None,
 ) -> pl.DataFrame:
     """The clean bars that were known at `moment`: `clean_bars` of the versions that had been fetched by then."""
-    return clean_bars(raw.filter(pl.col("fetched_at") <= moment), universe, sessions, closes)
+    return clean_bars(raw.filter(utc("fetched_at") <= moment.astimezone(UTC)), universe, sessions, closes)
 
 
 def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
@@ -193,9 +193,12 @@ def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
     """
     odd = ((pl.col("volume") % ROUND_LOT != 0) & (pl.col("later_splits") == 1)).fill_null(value=False)
     among = odd.cast(pl.Int32).rolling_sum(6, min_samples=6).over("ticker")
-    return (pl.col("fetched_at") < settled_at(closes)).fill_null(value=False) | (odd & (among == 1)).fill_null(
-        value=False
-    )
+    return (utc("fetched_at") < settled_at(closes)).fill_null(value=False) | (odd & (among == 1)).fill_null(value=False)
+
+
+def utc(moment: str) -> pl.Expr:
+    """The column as `UTC_TIME`: DuckDB calls the same zone by another name, and they do not compare."""
+    return pl.col(moment).dt.convert_time_zone("UTC")
 
 
 def settled_at(closes: Mapping[date, datetime]) -> pl.Expr:
@@ -215,7 +218,7 @@ def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datet
     pairs = waiting.join(traded, on=keys, suffix="_now")
     same = ~differs("close_now", "close") & ~differs("volume_now", "volume")
     return (
-        pairs.filter(same, pl.col("fetched_at_now") > pl.col("fetched_at"))
+        pairs.filter(same, utc("fetched_at_now") > utc("fetched_at"))
         .with_columns(fetched_at="fetched_at_now", provisional=pl.lit(value=False))
         .select(BAR_SCHEMA.names())
     )

@@ -110,7 +110,7 @@ def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`bars` with every price in the unit of the bars before, and a finding for every price that was in another.
 
     `bars` are as traded, sorted, with `listing` and `before`, the close of the preceding bar. A close that jumps by
-    a hundred begins or ends another unit; it lasts for `UNIT_MEMORY` bars at most. An open, high or low a hundred
+    a hundred begins or ends another unit; after `UNIT_MEMORY` bars it is the new one. An open, high or low a hundred
     times off its close is mended alone.
     """
     jump = _units(pl.col("close") * pl.col("split_ratio").fill_null(1.0) / pl.col("before")).fill_null(0)
@@ -118,8 +118,9 @@ def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     alone = pl.any_horizontal(_units(pl.col(name) / pl.col("close")) != 0 for name in sides)
     if not bars.select(((jump != 0) | alone).any()).item():
         return bars, no_findings()
-    states = bars.with_columns(jump=jump).with_columns(
-        state=pl.col("jump").rolling_sum(UNIT_MEMORY, min_samples=1).over("listing")
+    states = bars.with_columns(jump=jump).with_row_index("row")
+    states = states.join(_other_units(states), on="row", how="left", maintain_order="left").with_columns(
+        pl.col("state").fill_null(0)
     )
     unit, passed = UNIT ** pl.col("state").cast(pl.Float64), UNIT ** pl.col("jump").cast(pl.Float64)
     mended = states.with_columns(
@@ -128,7 +129,18 @@ def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         previous_adj_close=pl.col("previous_adj_close") * passed,
     ).with_columns(pl.col(name) / UNIT ** _units(pl.col(name) / pl.col("close")).cast(pl.Float64) for name in sides)
     told = [_changed(bars, mended, name, "unit") for name in (*sides, "close")]
-    return mended.drop("jump", "state"), pl.concat(told)
+    return mended.drop("row", "jump", "state"), pl.concat(told)
+
+
+def _other_units(bars: pl.DataFrame) -> pl.DataFrame:
+    """row, state (Int64): by how many hundreds a bar is off the unit that most of the bars before it are in."""
+    jumped = bars.filter(pl.col("jump") != 0)["listing"].unique()
+    level = bars.filter(pl.col("listing").is_in(jumped.implode())).with_columns(
+        level=pl.col("jump").cum_sum().cast(pl.Float64).over("listing")
+    )
+    usual = pl.col("level").shift(1).rolling_quantile(0.5, "lower", window_size=2 * UNIT_MEMORY - 1, min_samples=1)
+    state = pl.col("level") - usual.over("listing")
+    return level.select("row", state=state.fill_null(0.0).round().cast(pl.Int64))
 
 
 def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -148,16 +160,14 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
     price = pl.col("before") / pl.col("split_ratio")
     implied = price - pl.col("close") * pl.col("previous_adj_close") / pl.col("adj_close")
     apart = (pl.col("dividend") - implied).abs() > DIVIDEND_TOLERANCE * price
+    # after a bar that is missing, the adjusted close before is not that of the close before
+    follows = pl.col("position").diff().over("listing") == 1
     # an adjusted close may be infinite: then it implies nothing, and contradicts
-    contradicts = (apart | ~implied.is_finite()).fill_null(value=False)
+    contradicts = (follows & (apart | ~implied.is_finite())).fill_null(value=False)
     rows = (
         bars.with_row_index("row")
-        .filter((pl.col("dividend") > 0) | contradicts, price.is_not_null())
-        .with_columns(
-            price=price,
-            implied=implied,
-            contradicts=contradicts,
-        )
+        .with_columns(price=price, implied=implied, contradicts=contradicts)
+        .filter((pl.col("dividend") > 0) | pl.col("contradicts"), pl.col("price").is_not_null())
         .with_columns(
             last=_before(pl.col("dividend")),
             apart=pl.col("position") - _before(pl.col("position")),
