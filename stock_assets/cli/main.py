@@ -163,7 +163,7 @@ def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[
     from stock_assets.market.adjustments import as_of
     from stock_assets.market.renames import continued
 
-    def until(table: str, column: str) -> pl.DataFrame:
+    def until(table: str, column: str) -> "pl.DataFrame":
         return warehouse.read_sql(table, f"SELECT * FROM {table} WHERE {column} <= ?", [moment])
 
     universe, raw = warehouse.read("universe"), until("raw_ohlcv", "fetched_at")

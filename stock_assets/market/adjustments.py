@@ -191,9 +191,12 @@ def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
     Either it was fetched within `SETTLING` of the close, or its volume is no multiple of `ROUND_LOT` though the five
     bars before are: the vendor rounds once it has settled, and a snapshot does not say when it was taken.
     """
-    odd = ((pl.col("volume") % ROUND_LOT != 0) & (pl.col("later_splits") == 1)).fill_null(value=False)
-    among = odd.cast(pl.Int32).rolling_sum(6, min_samples=6).over("ticker")
-    return (utc("fetched_at") < settled_at(closes)).fill_null(value=False) | (odd & (among == 1)).fill_null(value=False)
+    lots = pl.col("volume") / ROUND_LOT
+    own_basis = pl.col("later_splits") == 1  # a volume that is adjusted for a spin-off is rounded no more
+    rounded = ((lots == lots.round()) & (lots > 0) & own_basis).fill_null(value=False)
+    five_before = rounded.cast(pl.Int32).shift(1).rolling_sum(5).over("ticker") == 5
+    unrounded = (five_before & ~rounded & own_basis & (lots > 0)).fill_null(value=False)
+    return (utc("fetched_at") < settled_at(closes)).fill_null(value=False) | unrounded
 
 
 def utc(moment: str) -> pl.Expr:
@@ -209,17 +212,25 @@ def settled_at(closes: Mapping[date, datetime]) -> pl.Expr:
 
 
 def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datetime]) -> pl.DataFrame:
-    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` says the same and is settled, as the
-    rows to put in their place: only `fetched_at` and `provisional` are new."""
-    waiting = bars.filter(pl.col("provisional"))
-    newest = latest_versions(raw).with_columns(still=provisional(closes))
+    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` is settled and says what the one says
+    that they are made from, as the rows to put in their place: only `fetched_at` and `provisional` are new."""
+    figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio"]
     keys = ["ticker", "session"]
-    traded = as_traded(newest.filter(~pl.col("still"))).select(*keys, "fetched_at", "close", "volume")
-    pairs = waiting.join(traded, on=keys, suffix="_now")
-    same = ~differs("close_now", "close") & ~differs("volume_now", "volume")
+    versions = raw.with_columns(fetched_at=utc("fetched_at")).sort(*keys, "fetched_at")
+    newest = as_traded(latest_versions(versions).filter(~provisional(closes)))
+    waiting = bars.filter(pl.col("provisional")).with_columns(fetched_at=utc("fetched_at"))
+    said = as_traded(versions).select(*keys, "fetched_at", *figures)
+    pairs = (
+        waiting.select(*keys, "fetched_at")
+        .join(said, on=[*keys, "fetched_at"])
+        .join(newest.select(*keys, "fetched_at", *figures), on=keys, suffix="_now")
+        .filter(pl.col("fetched_at_now") > pl.col("fetched_at"))
+        .filter(~pl.any_horizontal(differs(f"{name}_now", name) for name in figures))
+    )
+    settled = pairs.select(*keys, "fetched_at_now", settled=pl.lit(value=False))
     return (
-        pairs.filter(same, utc("fetched_at_now") > utc("fetched_at"))
-        .with_columns(fetched_at="fetched_at_now", provisional=pl.lit(value=False))
+        waiting.join(settled, on=keys)
+        .with_columns(fetched_at="fetched_at_now", provisional="settled")
         .select(BAR_SCHEMA.names())
     )
 
