@@ -196,11 +196,11 @@ def injected(kind: str, path: Path) -> Score:
     return Score(kind, false, found, right, 0, right)
 
 
-def healthy() -> tuple[int, pl.DataFrame]:
+def healthy(path: Path = HEALTHY) -> tuple[int, pl.DataFrame]:
     """The bars of ten ordinary years of 102 tickers, and what is found in them."""
     first, last = date(2016, 3, 14), date(2026, 3, 13)
     calendar = trading_calendar("XNYS", first)
-    source = SnapshotSource(HEALTHY, calendar)
+    source = SnapshotSource(path, calendar)
     universe = source.universe()
     raw = source.fetch(universe["ticker"].to_list(), first, last, FETCHED)
     _, findings = clean_bars_and_findings(raw, universe, calendar.between(first, last))
