@@ -20,6 +20,7 @@ DAILY_BAR_CHECKS = {
     "unique_bars": "one bar per (ticker, session)",
     "positive_prices": "every price is positive and finite, no volume is negative",
     "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
+    "adjusted_closes": "the vendor's adjusted closes imply the dividends and splits that it tells",
     **{f"no_{reason}": f"no bar is suspect because {text}" for reason, text in quality.REASONS.items()},
 }
 
@@ -64,8 +65,8 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     }
 
 
-def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.AssetCheckResult]:
-    """All of `DAILY_BAR_CHECKS` on the rows just written."""
+def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:
+    """All of `DAILY_BAR_CHECKS` on the rows just written and on what `repair` found in them."""
     table = "daily_bars"
     absent = quality.absent_members(bars, universe)
     thin = quality.thin_sessions(bars, absent)
@@ -80,6 +81,8 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.Ass
             metadata={"threshold": quality.COVERAGE, "sessions_below": thin.height},
         ),
     ]
+    contradicted = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
+    results.append(result(table, "adjusted_closes", contradicted, blocking=False))
     size = bars.group_by("session").agg(bars=pl.len())
     for reason in quality.REASONS:
         flagged = bars.filter(pl.col("suspect") == reason)

@@ -70,7 +70,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         before = settings.calendar.before(first, LOOK_AGAIN)
         again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
         since = min(again, default=first)
-        fetched = source.fetch(tickers, since, last, clock()).filter(pl.col("session").is_in([*again, *sessions]))
+        told = source.fetch(tickers, since, last, clock())
+        fetched = told.filter(pl.col("session").is_in([*again, *sessions]))
         answer = fetched.filter(pl.col("session").is_in(sessions))
         if silent := sorted(set(sessions) - set(answer["session"])):
             raise EmptySourceError(
@@ -83,7 +84,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         of_range = new.filter(pl.col("session").is_in(sessions)).height
         if new.height:
             warehouse.append("raw_ohlcv", new)
-        unapplied = new_findings(warehouse, repair.unapplied_splits(fetched), clock())
+        forgotten = repair.unapplied_splits(told).join(fetched, on=["ticker", "session"], how="semi")
+        unapplied = new_findings(warehouse, forgotten, clock())
         if unapplied.height:
             warehouse.append("quarantine", unapplied)
         return report_sessions(
@@ -144,7 +146,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             context,
             bars,
             sessions,
-            checks.daily_bar_results(bars, members),
+            checks.daily_bar_results(bars, members, findings),
             {
                 "suspect_bars": dg.MetadataValue.json(dict(suspect.iter_rows())),
                 "tickers": dg.MetadataValue.int(bars["ticker"].n_unique()),

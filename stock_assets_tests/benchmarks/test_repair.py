@@ -31,8 +31,12 @@ def test_precision_and_recall_stay_above_their_floors(real_data):
     }
     assert fallen == {}
     assert {kind: score.false for kind, score in scores.items()} == {
-        **{"unit": 5, "split": 13, "dividend": 54, "adjustment": 116},
-        **{"no_price": 101, "frozen": 101},
+        "unit": 5,
+        "split": 13,
+        "dividend": 54,
+        "adjustment": 116,
+        "no_price": 101,
+        "frozen": 101,
     }
 
 
