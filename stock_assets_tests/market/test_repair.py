@@ -27,7 +27,7 @@ def judged(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 def answered(closes: list[float], ratios: dict[int, float] | None = None, **columns: object) -> pl.DataFrame:
     """A vendor's answer as the sources read it, with splits at the given places."""
     ratio = [(ratios or {}).get(i, 1.0) for i in range(len(closes))]
-    plain = raw_answer(DAYS[: len(closes)], closes, split_ratio=ratio, **columns)
+    plain = raw_answer(DAYS[: len(closes)], closes, "A", split_ratio=ratio, **columns)
     bars = with_history(plain.with_columns(place=pl.lit("here")).select(BARS.names()))
     return bars.with_columns(plain["source"], plain["fetched_at"]).select(plain.columns)
 
@@ -193,7 +193,9 @@ def test_frozen_and_absurd_bars_are_told_on_their_day_alone():
         side: [100.0 if i == 10 else 101.0 if side == "high" else 99.0 for i in range(30)] for side in ("high", "low")
     }
     flat = {side: values + [300.0 * values[0] / 100] * 30 for side, values in flat.items()}
-    _, findings = judged(raw_answer(DAYS[:60], closes, volume=[0.0 if i == 10 else 1e6 for i in range(60)], **flat))
+    _, findings = judged(
+        raw_answer(DAYS[:60], closes, "A", volume=[0.0 if i == 10 else 1e6 for i in range(60)], **flat)
+    )
     assert [row[:3] for row in told(findings)] == [
         (DAYS[10], "frozen", "volume"),
         (DAYS[30], "absurd_return", "total_return"),
