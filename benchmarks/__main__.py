@@ -19,6 +19,7 @@ TITLES = {
     "backfill": "Ten years",
     "one_day": "A day's predictions",
     "evening": "An evening",
+    "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",
     "training_scale": "How training grows",
     "walk_forward": "How good the models honestly are",

@@ -16,7 +16,7 @@ from rich.table import Table
 from stock_assets.errors import StockAssetsError
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.registry import open_registry
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import MissingTableError, Warehouse, query_frames
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,15 +141,55 @@ def backfill_command(
 @app.command()
 def query(
     statement: Annotated[str, typer.Argument(help="a SELECT over the tables, e.g. 'select * from labels limit 5'")],
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="answer from what was known at that moment, e.g. 2026-11-01T22:00Z: prices alone, read-only"),
+    ] = None,
 ) -> None:
     """Answers a SELECT from the store, read-only, as a table on the terminal."""
-    answer = Warehouse(read_settings().database).query(statement)
+    config = read_settings()
+    warehouse = Warehouse(config.database)
+    if as_of is None:
+        answer = warehouse.query(statement)
+    else:
+        answer = query_frames(known_at(warehouse, config, moment_of(as_of)), statement)
     table = Table(*map(escape, answer.columns))
     for row in answer.head(200).iter_rows():
         table.add_row(*("" if value is None else escape(str(value)) for value in row))
     out.print(table)
     if answer.height > 200:
         out.print(f"200 of {answer.height} rows shown")
+
+
+def moment_of(text: str) -> datetime:
+    """The moment that `text` writes in ISO 8601, in UTC where it names no zone. Raises StockAssetsError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise StockAssetsError(f"--as-of {text!r} is no moment; expected one such as 2026-11-01T22:00Z") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[str, pl.DataFrame]":
+    """The market tables as they were known at `moment`, by name; the universe is today's."""
+    from stock_assets.market.adjustments import as_of
+    from stock_assets.market.renames import continued
+
+    def until(table: str, column: str) -> "pl.DataFrame":
+        return warehouse.read_sql(table, f"SELECT * FROM {table} WHERE {column} <= ?", [moment])
+
+    universe, raw = warehouse.read("universe"), until("raw_ohlcv", "fetched_at")
+    if raw.is_empty():
+        raise StockAssetsError(f"nothing had been fetched by --as-of {moment:%Y-%m-%d %H:%M %Z}")
+    calendar = config.calendar
+    bars = as_of(continued(raw, universe), universe, calendar.sessions, moment, calendar.closes)
+    frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
+    for table in ("restatements", "quarantine"):
+        try:
+            frames[table] = until(table, "seen_at")
+        except MissingTableError:
+            continue
+    return frames
 
 
 @app.command()

@@ -17,6 +17,7 @@ from stock_assets.defs.serving import TRAINED
 from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan, State, chain_due, labels_due, model_year_due
 from stock_assets.lifecycle.restatements import Affected, affected, stale_bars
+from stock_assets.market.renames import continued
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
@@ -311,7 +312,7 @@ def changed_since(warehouse: Warehouse, moment: datetime, last: date) -> pl.Data
     if raw.is_empty():
         return raw.select("ticker", "session")
     bars = warehouse.read("daily_bars", raw["session"].min(), raw["session"].max())  # pyright: ignore[reportArgumentType]
-    return stale_bars(raw, bars)
+    return stale_bars(continued(raw, warehouse.read("universe")), bars)
 
 
 def labels_around(warehouse: Warehouse, changed: pl.DataFrame) -> pl.DataFrame:

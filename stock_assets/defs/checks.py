@@ -20,6 +20,7 @@ DAILY_BAR_CHECKS = {
     "unique_bars": "one bar per (ticker, session)",
     "positive_prices": "every price is positive and finite, no volume is negative",
     "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
+    "adjusted_closes": "the vendor's adjusted closes imply the dividends and splits that it tells",
     **{f"no_{reason}": f"no bar is suspect because {text}" for reason, text in quality.REASONS.items()},
 }
 
@@ -64,8 +65,8 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     }
 
 
-def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.AssetCheckResult]:
-    """All of `DAILY_BAR_CHECKS` on the rows just written."""
+def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:
+    """All of `DAILY_BAR_CHECKS` on the rows just written and on what `repair` found in them."""
     table = "daily_bars"
     absent = quality.absent_members(bars, universe)
     thin = quality.thin_sessions(bars, absent)
@@ -80,31 +81,30 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame) -> list[dg.Ass
             metadata={"threshold": quality.COVERAGE, "sessions_below": thin.height},
         ),
     ]
+    contradicted = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
+    results.append(result(table, "adjusted_closes", contradicted, blocking=False))
     size = bars.group_by("session").agg(bars=pl.len())
     for reason in quality.REASONS:
         flagged = bars.filter(pl.col("suspect") == reason)
-        share = (
-            flagged.group_by("session")
-            .len()
-            .join(size, on="session")
-            .select(pl.col("len") / pl.col("bars"))
-            .to_series()
-            .max()
-        )
+        shares = flagged.group_by("session").len().join(size, on="session")
+        shares = shares.with_columns(share=pl.col("len") / pl.col("bars"))
         tickers = (
             flagged.group_by("ticker")
             .agg(bars=pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
             .sort("bars", "ticker", descending=[True, False])
         )
-        # a few bad tickers stay out of training and scoring by their flag; a bad session must not travel on
-        blocking = isinstance(share, float) and share > SYSTEMATIC and reason in quality.VENDOR_ERRORS
+        # a few bad tickers stay out of training and scoring by their flag; a bad session must not travel on, and of a
+        # handful of tickers a single one is no session
+        systematic = shares.filter(pl.col("share") > SYSTEMATIC, pl.col("len") > 1)
+        highest = float(shares["share"].max() or 0.0)  # pyright: ignore[reportArgumentType]: a number
+        blocking = systematic.height > 0 and reason in quality.VENDOR_ERRORS
         results.append(
             result(
                 table,
                 f"no_{reason}",
                 tickers,
                 blocking=blocking,
-                metadata={"highest_share_of_a_session": float(share or 0.0), "blocks_above": SYSTEMATIC},  # pyright: ignore[reportArgumentType]
+                metadata={"highest_share_of_a_session": highest, "blocks_above": SYSTEMATIC},
             )
         )
     return results

@@ -2,6 +2,7 @@
 
 from stock_assets.features.indicators import DESCRIPTIONS as INDICATOR_DESCRIPTIONS
 from stock_assets.features.stationary import DESCRIPTIONS as STATIONARY_DESCRIPTIONS
+from stock_assets.market.repair import KINDS
 
 KEY = {
     "ticker": ("VARCHAR", "the ticker as the source spells it"),
@@ -56,6 +57,17 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "is_member": ("BOOLEAN", "whether the universe held the ticker on that session"),
         "suspect": ("VARCHAR", "why the row neither trains nor scores; null for a trusted bar"),
+        "provisional": ("BOOLEAN", "whether the version it is made from was fetched before the vendor settled it"),
+        "fetched_at": ("TIMESTAMPTZ", "when that version was fetched, UTC: its row of raw_ohlcv"),
+    },
+    "quarantine": {
+        **KEY,
+        "kind": ("VARCHAR", "what is wrong: " + ", ".join(KINDS)),
+        "column": ("VARCHAR", "the figure that is wrong"),
+        "found": ("DOUBLE", "what the vendor said, as traded"),
+        "expected": ("DOUBLE", "what its other figures say; null where they cannot tell"),
+        "repaired": ("BOOLEAN", "whether daily_bars holds the expected figure, or needs no such figure"),
+        "seen_at": ("TIMESTAMPTZ", "when the platform saw it, UTC"),
     },
     "restatements": {
         **KEY,

@@ -1,6 +1,6 @@
 """The market group: who could be traded, what the vendor said, and the one clean bar."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 
 import dagster as dg
@@ -10,7 +10,9 @@ from stock_assets.defs import checks
 from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, table_asset
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market import adjustments, quality
+from stock_assets.market import adjustments, quality, repair
+from stock_assets.market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
+from stock_assets.market.renames import continued
 from stock_assets.market.sources import Source
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -68,7 +70,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         before = settings.calendar.before(first, LOOK_AGAIN)
         again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
         since = min(again, default=first)
-        fetched = source.fetch(tickers, since, last, clock()).filter(pl.col("session").is_in([*again, *sessions]))
+        told = source.fetch(tickers, since, last, clock())
+        fetched = told.filter(pl.col("session").is_in([*again, *sessions]))
         answer = fetched.filter(pl.col("session").is_in(sessions))
         if silent := sorted(set(sessions) - set(answer["session"])):
             raise EmptySourceError(
@@ -76,10 +79,15 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 f"{', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
                 f"{settings.exchange} was open, so every session should have some"
             )
-        new = adjustments.new_versions(stored_versions(warehouse, since, last, fetched), fetched)
+        stored = stored_versions(warehouse, since, last, fetched)
+        new = adjustments.new_versions(stored, fetched, settings.calendar.closes)
         of_range = new.filter(pl.col("session").is_in(sessions)).height
         if new.height:
             warehouse.append("raw_ohlcv", new)
+        forgotten = repair.unapplied_splits(told).join(fetched, on=["ticker", "session"], how="semi")
+        unapplied = new_findings(warehouse, forgotten, clock())
+        if unapplied.height:
+            warehouse.append("quarantine", unapplied)
         return report_sessions(
             context,
             answer,
@@ -88,6 +96,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "new_versions": dg.MetadataValue.int(of_range),
                 "unchanged": dg.MetadataValue.int(answer.height - of_range),
                 "restated_before_the_range": dg.MetadataValue.int(new.height - of_range),
+                "splits_not_applied": dg.MetadataValue.int(unapplied.height),
                 "source": dg.MetadataValue.text(source.name),
             },
         )
@@ -97,7 +106,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         description=(
             "The one clean bar of every ticker and session, **as traded**: the version fetched last, multiplied back "
             "by every later split. `total_return` never changes again. A `suspect` bar stays here and in labels, but "
-            "neither trains nor scores." + source_note
+            "neither trains nor scores; what the vendor's own figures contradict stands in the table `quarantine`. "
+            "`provisional` until a later fetch confirms or changes it." + source_note
         ),
         deps=["raw_ohlcv", "universe"],
         partitions=days,
@@ -118,21 +128,31 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         raw = warehouse.read("raw_ohlcv", (lookback or sessions)[0], last)
         members = warehouse.read("universe")
         known = settings.calendar.between(settings.calendar.sessions[0], last)
-        bars = adjustments.clean_bars(raw, members, known).filter(pl.col("session").is_in(sessions))
-        restated = adjustments.restatements(stored_bars(warehouse, sessions, bars), bars, clock())
-        warehouse.replace_sessions(
-            "daily_bars", sessions, bars, beside={"restatements": restated} if restated.height else None
+        closes = settings.calendar.closes
+        bars, findings = (
+            frame.filter(pl.col("session").is_in(sessions))
+            for frame in adjustments.clean_bars_and_findings(continued(raw, members), members, known, closes)
         )
+        beside = {
+            "restatements": adjustments.restatements(stored_bars(warehouse, sessions, bars), bars, clock()),
+            "quarantine": new_findings(warehouse, findings, clock()),
+        }
+        warehouse.replace_sessions(
+            "daily_bars", sessions, bars, {table: rows for table, rows in beside.items() if rows.height}
+        )
+        confirm(warehouse, raw, settings.calendar.before(first, LOOK_AGAIN), closes)
         suspect = bars["suspect"].drop_nulls().value_counts(sort=True)
         return report_sessions(
             context,
             bars,
             sessions,
-            checks.daily_bar_results(bars, members),
+            checks.daily_bar_results(bars, members, findings),
             {
                 "suspect_bars": dg.MetadataValue.json(dict(suspect.iter_rows())),
                 "tickers": dg.MetadataValue.int(bars["ticker"].n_unique()),
-                "restated_figures": dg.MetadataValue.int(restated.height),
+                "restated_figures": dg.MetadataValue.int(beside["restatements"].height),
+                "found_wrong": dg.MetadataValue.json(dict(findings["kind"].value_counts(sort=True).iter_rows())),
+                "provisional_bars": dg.MetadataValue.int(int(bars["provisional"].sum())),
             },
         )
 
@@ -158,6 +178,30 @@ def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.Data
         return adjustments.latest_versions(warehouse.read("raw_ohlcv", first, last))
     except MissingTableError:
         return like.clear()
+
+
+def new_findings(warehouse: Warehouse, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
+    """Those of `findings` that `quarantine` does not tell yet."""
+    if findings.is_empty():
+        return QUARANTINE_SCHEMA.to_frame()
+    try:
+        first, last = findings["session"].min(), findings["session"].max()
+        stored = warehouse.read("quarantine", first, last)  # pyright: ignore[reportArgumentType]: dates
+    except MissingTableError:
+        stored = QUARANTINE_SCHEMA.to_frame()
+    return repair.new_findings(stored, findings, seen_at)
+
+
+def confirm(warehouse: Warehouse, raw: pl.DataFrame, sessions: Sequence[date], closes: Mapping[date, datetime]) -> None:
+    """Marks the provisional bars of `sessions` as settled that what was fetched since confirms."""
+    if not sessions:
+        return
+    bars = stored_bars(warehouse, sessions, BAR_SCHEMA.to_frame())
+    if "provisional" not in bars.columns or not bars["provisional"].any():
+        return
+    settled = adjustments.confirmed(bars, raw.filter(pl.col("session").is_in(sessions)), closes)
+    if settled.height:
+        warehouse.replace_rows("daily_bars", settled.select("ticker", "session"), settled)
 
 
 def stored_bars(warehouse: Warehouse, sessions: Sequence[date], like: pl.DataFrame) -> pl.DataFrame:

@@ -4,17 +4,22 @@ Vendors rewrite history: their close is split-adjusted as of the download and th
 every later dividend. Multiplied back, a bar is what was traded on its day and never changes again.
 """
 
-from collections.abc import Sequence
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from stock_assets.market import repair
 from stock_assets.market.bars import BAR_SCHEMA, RESTATEMENT_SCHEMA, UTC_TIME
 from stock_assets.market.quality import MAX_ABSENCE, suspect_reason
 
 #: Two figures of one bar that differ by less than this are the same figure, said twice: vendors round to
 #: seven significant digits.
 SAME_FIGURE = 1e-6
+#: What is fetched sooner after the close is provisional: vendors correct prints and volumes over night.
+SETTLING = timedelta(hours=12)
+#: Yahoo's settled volumes, before splits, are multiples of it.
+ROUND_LOT = 100
 
 
 def latest_versions(raw: pl.DataFrame) -> pl.DataFrame:
@@ -31,20 +36,16 @@ def as_traded(raw: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def total_returns(bars: pl.DataFrame, preceding: pl.Expr) -> pl.DataFrame:
-    """`bars` (as traded, sorted by ticker and session) with `total_return`, null on the first of a listing.
+def total_returns(bars: pl.DataFrame) -> pl.DataFrame:
+    """`bars` (as traded) with `total_return`, null where `before`, the close of the listing's preceding bar, is.
 
-    (close[t] + dividend[t]) * split_ratio[t] / close[t-1] - 1, with the listing's preceding bar as t-1: no
-    later event can change it. A source without corporate actions (null `split_ratio`) falls back to the
-    ratio of two adjusted closes of one and the same answer. `preceding` is true where the row above is
-    the bar before, of the same listing.
+    (close[t] + dividend[t]) * split_ratio[t] / before - 1: no later event can change it. A source without corporate
+    actions (null `split_ratio`) falls back to the ratio of two adjusted closes of one and the same answer.
     """
-    before = pl.when(preceding).then(pl.col("close").shift(1))
-    from_actions = (pl.col("close") + pl.col("dividend")) * pl.col("split_ratio") / before - 1
-    from_adjusted = pl.when(preceding).then(pl.col("adj_close") / pl.col("previous_adj_close") - 1)
-    return bars.with_columns(
-        total_return=pl.when(pl.col("split_ratio").is_null()).then(from_adjusted).otherwise(from_actions)
-    )
+    from_actions = (pl.col("close") + pl.col("dividend")) * pl.col("split_ratio") / pl.col("before") - 1
+    from_adjusted = pl.col("adj_close") / pl.col("previous_adj_close") - 1
+    by_source = pl.when(pl.col("split_ratio").is_null()).then(from_adjusted).otherwise(from_actions)
+    return bars.with_columns(total_return=pl.when(pl.col("before").is_not_null()).then(by_source))
 
 
 def differs(now: str, then: str) -> pl.Expr:
@@ -77,12 +78,15 @@ def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) ->
     )
 
 
-def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
+def new_versions(
+    stored: pl.DataFrame, answered: pl.DataFrame, closes: Mapping[date, datetime] | None = None
+) -> pl.DataFrame:
     """The rows of `answered` that say something `stored` (latest versions) does not: what to append.
 
     Compared are the as-traded figures, not the vendor's basis, so that a split announced today or a dividend
     paid since is no new version of every past row. Rows without corporate actions are compared by the
-    return between their two adjusted closes.
+    return between their two adjusted closes. With `closes` (session: moment of its close, UTC), a settled answer
+    to a version that was fetched within `SETTLING` is new though it says the same: it confirms it.
     """
 
     if stored.is_empty():
@@ -100,6 +104,7 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
             "volume",
             "dividend",
             "split_ratio",
+            "fetched_at",
             adjusted_return=pl.when(pl.col("split_ratio").is_null()).then(
                 pl.col("adj_close") / pl.col("previous_adj_close")
             ),
@@ -110,34 +115,124 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
     )
 
     numbers = [*("open", "high", "low", "close", "volume", "dividend", "split_ratio"), "adjusted_return"]
-    changed = pl.col("source").ne_missing(pl.col("source_stored")) | pl.any_horizontal(
-        differs(name, f"{name}_stored") for name in numbers
+    settled = settled_at(closes or {})
+    confirming = (utc("fetched_at") >= settled) & (utc("fetched_at_stored") < settled)
+    changed = (
+        confirming.fill_null(value=False)
+        | pl.col("source").ne_missing(pl.col("source_stored"))
+        | pl.any_horizontal(differs(name, f"{name}_stored") for name in numbers)
     )
     return answered.join(pairs.filter(changed).select("ticker", "session"), on=["ticker", "session"])
 
 
-def clean_bars(raw: pl.DataFrame, universe: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
+def clean_bars(
+    raw: pl.DataFrame,
+    universe: pl.DataFrame,
+    sessions: Sequence[date],
+    closes: Mapping[date, datetime] | None = None,
+) -> pl.DataFrame:
     """The one clean bar of every (session, ticker) in `raw` (`BAR_SCHEMA`), sorted by session and ticker.
 
     `raw` may hold several versions of a bar: the one fetched last counts. `sessions` are the exchange's from
-    the first of the store to the last in `raw`. A row depends on `quality.LOOKBACK_SESSIONS` sessions before it.
+    the first of the store to the last in `raw`, and `closes` says when they closed (UTC): without it, when a bar was
+    fetched does not make it provisional. A row depends on `quality.LOOKBACK_SESSIONS` sessions before it.
     """
+    return clean_bars_and_findings(raw, universe, sessions, closes)[0]
+
+
+def clean_bars_and_findings(
+    raw: pl.DataFrame,
+    universe: pl.DataFrame,
+    sessions: Sequence[date],
+    closes: Mapping[date, datetime] | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`clean_bars`, and what is wrong with the versions they are made from (`repair.no_findings`), by the same rules of
+    time."""
     positions = pl.DataFrame(
         {"session": sessions, "position": range(len(sessions))},
         schema={"session": pl.Date, "position": pl.Int32},
     )
+    latest = latest_versions(raw).with_columns(provisional=provisional(closes or {}))
+    bars, unpriced = repair.priced(as_traded(latest))
     bars = (
-        as_traded(latest_versions(raw))
-        .join(positions, on="session", maintain_order="left")
+        bars.join(positions, on="session", maintain_order="left")
         .with_columns(
             preceding=(
                 (pl.col("ticker") == pl.col("ticker").shift(1)) & (pl.col("position").diff() <= MAX_ABSENCE)
             ).fill_null(value=False)
         )
-        .with_columns(listing=(~pl.col("preceding")).cum_sum())
+        .with_columns(
+            listing=(~pl.col("preceding")).cum_sum(),
+            before=pl.when(pl.col("preceding")).then(pl.col("close").shift(1)),
+        )
     )
-    judged = total_returns(bars, pl.col("preceding")).with_columns(suspect=suspect_reason())
-    return with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
+    bars, units = repair.in_one_unit(bars)
+    bars, dividends = repair.plausible_dividends(bars)
+    found = pl.concat([units, dividends.filter(pl.col("kind") == "dividend")])
+    judged = total_returns(repair.contradicted(bars, found)).with_columns(suspect=suspect_reason())
+    clean = with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
+    return clean, pl.concat([unpriced, units, dividends, repair.untrusted(judged)])
+
+
+def as_of(
+    raw: pl.DataFrame,
+    universe: pl.DataFrame,
+    sessions: Sequence[date],
+    moment: datetime,
+    closes: Mapping[date, datetime] | None = None,
+) -> pl.DataFrame:
+    """The clean bars that were known at `moment`: `clean_bars` of the versions that had been fetched by then."""
+    return clean_bars(raw.filter(utc("fetched_at") <= moment.astimezone(UTC)), universe, sessions, closes)
+
+
+def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
+    """Whether a version of `RAW_SCHEMA` (rows sorted by ticker and session) was fetched before the vendor settled it.
+
+    Either it was fetched within `SETTLING` of the close, or its volume is no multiple of `ROUND_LOT` though the five
+    bars before are: the vendor rounds once it has settled, and a snapshot does not say when it was taken.
+    """
+    lots = pl.col("volume") / ROUND_LOT
+    own_basis = pl.col("later_splits") == 1  # a volume that is adjusted for a spin-off is rounded no more
+    rounded = ((lots == lots.round()) & (lots > 0) & own_basis).fill_null(value=False)
+    five_before = rounded.cast(pl.Int32).shift(1).rolling_sum(5).over("ticker") == 5
+    unrounded = (five_before & ~rounded & own_basis & (lots > 0)).fill_null(value=False)
+    return (utc("fetched_at") < settled_at(closes)).fill_null(value=False) | unrounded
+
+
+def utc(moment: str) -> pl.Expr:
+    """The column as `UTC_TIME`: DuckDB calls the same zone by another name, and they do not compare."""
+    return pl.col(moment).dt.convert_time_zone("UTC")
+
+
+def settled_at(closes: Mapping[date, datetime]) -> pl.Expr:
+    """When the bar of the row's session is settled; null where its close is not known."""
+    moments = pl.Series([close + SETTLING for close in closes.values()], dtype=UTC_TIME)
+    sessions = pl.Series(list(closes), dtype=pl.Date)
+    return pl.col("session").replace_strict(sessions, moments, default=None, return_dtype=UTC_TIME)
+
+
+def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datetime]) -> pl.DataFrame:
+    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` is settled and says what the one says
+    that they are made from, as the rows to put in their place: only `fetched_at` and `provisional` are new."""
+    figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio"]
+    keys = ["ticker", "session"]
+    versions = raw.with_columns(fetched_at=utc("fetched_at")).sort(*keys, "fetched_at")
+    newest = as_traded(latest_versions(versions).filter(~provisional(closes)))
+    waiting = bars.filter(pl.col("provisional")).with_columns(fetched_at=utc("fetched_at"))
+    said = as_traded(versions).select(*keys, "fetched_at", *figures)
+    pairs = (
+        waiting.select(*keys, "fetched_at")
+        .join(said, on=[*keys, "fetched_at"])
+        .join(newest.select(*keys, "fetched_at", *figures), on=keys, suffix="_now")
+        .filter(pl.col("fetched_at_now") > pl.col("fetched_at"))
+        .filter(~pl.any_horizontal(differs(f"{name}_now", name) for name in figures))
+    )
+    settled = pairs.select(*keys, "fetched_at_now", settled=pl.lit(value=False))
+    return (
+        waiting.join(settled, on=keys)
+        .with_columns(fetched_at="fetched_at_now", provisional="settled")
+        .select(BAR_SCHEMA.names())
+    )
 
 
 def with_membership(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:

@@ -33,7 +33,8 @@ RAW_SCHEMA = pl.Schema(
 )
 
 #: The one clean bar of a (session, ticker), as traded on that day. `total_return` is null on a ticker's
-#: first bar. `suspect` is null or the reason why the row neither trains nor scores.
+#: first bar. `suspect` is null or the reason why the row neither trains nor scores. `fetched_at` is that of the raw
+#: version the bar was made from, which is `provisional` where the vendor had not settled it by then.
 BAR_SCHEMA = pl.Schema(
     {
         "ticker": pl.String,
@@ -48,6 +49,8 @@ BAR_SCHEMA = pl.Schema(
         "total_return": pl.Float64,
         "is_member": pl.Boolean,
         "suspect": pl.String,
+        "provisional": pl.Boolean,
+        "fetched_at": UTC_TIME,
     }
 )
 
@@ -60,6 +63,21 @@ RESTATEMENT_SCHEMA = pl.Schema(
         "column": pl.String,
         "before": pl.Float64,
         "after": pl.Float64,
+        "seen_at": UTC_TIME,
+    }
+)
+
+#: A figure of the vendor that other figures of the vendor contradict. `expected` is null where none can be told;
+#: `repaired` where `daily_bars` holds it, or needs no such figure.
+QUARANTINE_SCHEMA = pl.Schema(
+    {
+        "ticker": pl.String,
+        "session": pl.Date,
+        "kind": pl.String,
+        "column": pl.String,
+        "found": pl.Float64,
+        "expected": pl.Float64,
+        "repaired": pl.Boolean,
         "seen_at": UTC_TIME,
     }
 )

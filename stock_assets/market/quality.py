@@ -27,6 +27,7 @@ LOOKBACK_SESSIONS = DISTRUST + MAX_ABSENCE
 
 #: Every reason that `suspect` may hold, strongest first, as shown on the checks and in the report.
 REASONS = {
+    "vendor_error": "another figure of the vendor contradicts it: the table quarantine tells which",
     "ohlc": "open or close lies outside [low, high], as in a bar the vendor has not settled yet",
     "absurd_return": f"a return above {ABSURD_GAIN:+.0%} or below {ABSURD_LOSS:+.0%} within {DISTRUST} sessions",
     "gap": f"the ticker skipped a session within the last {GAP_MEMORY}",
@@ -35,32 +36,42 @@ REASONS = {
 }
 
 
+def absurd() -> pl.Expr:
+    """Whether the return of the day is too large to be true."""
+    return ~pl.col("total_return").is_between(ABSURD_LOSS, ABSURD_GAIN)
+
+
+def frozen() -> pl.Expr:
+    """Whether nothing traded and nothing moved on the day."""
+    return (pl.col("volume") == 0) & (pl.col("high") == pl.col("low"))
+
+
 def suspect_reason() -> pl.Expr:
     """The strongest reason in `REASONS` to distrust a bar (String), or null.
 
     To be evaluated on rows sorted by ticker and session that begin `LOOKBACK_SESSIONS` before the first one
     to judge, with the as-traded bar, `total_return`, `position` (Int32, the session's place in the calendar
-    of the store) and `listing` (one value per uninterrupted listing of a ticker).
+    of the store), `listing` (one value per uninterrupted listing of a ticker) and `contradicted`
+    (Boolean, whether `repair` found a figure of the bar wrong).
     """
     low, high = pl.col("low") * (1 - OHLC_TOLERANCE), pl.col("high") * (1 + OHLC_TOLERANCE)
     inside = pl.col("open").is_between(low, high) & pl.col("close").is_between(low, high)
-    absurd = ~pl.col("total_return").is_between(ABSURD_LOSS, ABSURD_GAIN)
-    frozen = (pl.col("volume") == 0) & (pl.col("high") == pl.col("low"))
     skipped = pl.col("position").diff().over("listing") > 1
 
     def since(event: pl.Expr) -> pl.Expr:
         """Sessions since the listing's last `event`, null before the first."""
         return pl.col("position") - pl.when(event).then(pl.col("position")).forward_fill().over("listing")
 
-    often_frozen = frozen.cast(pl.Int32).rolling_sum(FROZEN_WINDOW, min_samples=1).over("listing") >= FROZEN_BARS
+    often_frozen = frozen().cast(pl.Int32).rolling_sum(FROZEN_WINDOW, min_samples=1).over("listing") >= FROZEN_BARS
     # a ticker that trades on the first session of the store was listed before it
     listed_later = pl.col("position").first().over("listing") > 0
     young = pl.int_range(pl.len()).over("listing") < SHORT_HISTORY
     flags = {
+        "vendor_error": pl.col("contradicted"),
         "ohlc": ~inside,
-        "absurd_return": since(absurd) < DISTRUST,
+        "absurd_return": since(absurd()) < DISTRUST,
         "gap": since(skipped) < GAP_MEMORY,
-        "frozen": frozen | often_frozen,
+        "frozen": frozen() | often_frozen,
         "short_history": young & listed_later,
     }
     return pl.coalesce(pl.when(flag).then(pl.lit(reason)) for reason, flag in flags.items())
@@ -69,7 +80,7 @@ def suspect_reason() -> pl.Expr:
 #: The share of the universe's members that must have a bar for a session to count as delivered.
 COVERAGE = 0.90
 #: The reasons that speak against the vendor's answer and not against one ticker.
-VENDOR_ERRORS = ("ohlc", "absurd_return", "frozen")
+VENDOR_ERRORS = ("vendor_error", "ohlc", "absurd_return", "frozen")
 
 
 def duplicates(bars: pl.DataFrame) -> pl.DataFrame:

@@ -25,6 +25,7 @@ ROOMS: Mapping[str, str] = {
     "raw_ohlcv": "market",
     "daily_bars": "market",
     "restatements": "market",
+    "quarantine": "market",
     "indicators": "features",
     "stationary_features": "features",
     "labels": "features",
@@ -44,7 +45,7 @@ ROOMS: Mapping[str, str] = {
     "alerts": "lifecycle",
 }
 #: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("restatements", "retraining_decisions", "alerts")
+HISTORIES = ("restatements", "quarantine", "retraining_decisions", "alerts")
 
 
 class MissingTableError(StockAssetsError):
@@ -190,13 +191,7 @@ class Warehouse:
             _search(connection, self.path.stem)
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
-            try:
-                answer = connection.sql(statement)
-            except duckdb.Error as error:
-                raise QueryError(f"the query failed: {error}") from error
-            if answer is None:
-                raise QueryError("the statement answers nothing; expected a SELECT")
-            return answer.pl()
+            return _answered(connection, statement)
 
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists, in the order of the graph."""
@@ -274,6 +269,34 @@ class Warehouse:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+
+def query_frames(frames: Mapping[str, pl.DataFrame], statement: str) -> pl.DataFrame:
+    """The answer to a person's own SELECT over `frames`, by table, and nothing else.
+
+    Raises QueryError for a statement that is wrong, names another table or wants more than to read.
+    """
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        for name, frame in frames.items():
+            connection.register(name, frame.to_arrow())
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
+        return _answered(connection, statement)
+
+
+def _answered(connection: "duckdb.DuckDBPyConnection", statement: str) -> pl.DataFrame:
+    import duckdb
+
+    try:
+        answer = connection.sql(statement)
+    except duckdb.Error as error:
+        raise QueryError(f"the query failed: {error}") from error
+    if answer is None:
+        raise QueryError("the statement answers nothing; expected a SELECT")
+    return answer.pl()
 
 
 def _no_store(path: Path) -> StockAssetsError:

@@ -1,6 +1,6 @@
 """The command line: one line and exit code 2 for what a person can act on, and never a traceback."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +11,7 @@ from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.baselines import NAIVE
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
+from stock_assets_tests.market.generators import raw_answer, universe_of
 
 
 @pytest.fixture
@@ -58,6 +59,45 @@ def test_a_query_that_cannot_be_answered_is_an_error_without_a_traceback(call: C
     assert (code, answer) == (2, "")
     assert complaint.startswith(f"stock-assets: {said}")
     assert "Traceback" not in complaint
+
+
+@pytest.fixture
+def versions(data_dir: Path) -> Warehouse:
+    """Two versions of one bar, and what was listed of it."""
+    warehouse, day = Warehouse(data_dir / "stock_assets.duckdb"), date(2023, 1, 4)
+    first = raw_answer([day], [10.0]).with_columns(fetched_at=pl.lit(datetime(2023, 1, 4, 22, tzinfo=UTC)))
+    later = raw_answer([day], [11.0]).with_columns(fetched_at=pl.lit(datetime(2023, 1, 5, 22, tzinfo=UTC)))
+    warehouse.replace_table("universe", universe_of(first))
+    warehouse.append("raw_ohlcv", pl.concat([first, later]))
+    return warehouse
+
+
+@pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize(
+    ("moment", "close", "provisional"),
+    [("2023-01-04T22:00Z", 10.0, True), ("2023-01-05T21:59:59", 10.0, True), ("2023-01-05T23:00+01:00", 11.0, False)],
+)
+def test_a_query_is_answered_from_what_was_known_then(call: Call, moment: str, close: float, provisional: bool):
+    code, said, complaint = call("query", "--as-of", moment, "select close, provisional from daily_bars")
+    assert (code, complaint) == (0, "")
+    assert f"│ {close} " in said
+    assert str(provisional) in said
+
+
+@pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize(
+    ("moment", "statement", "said"),
+    [
+        ("yesterday", "select 1", "--as-of 'yesterday' is no moment; expected one such as 2026-11-01T22:00Z"),
+        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by --as-of 2023-01-04 21:59 UTC"),
+        ("2023-01-04T22:00Z", "select * from predictions", "the query failed: Catalog Error"),
+        ("2023-01-04T22:00Z", "select * from read_csv('/etc/passwd')", "the query failed: Permission Error"),
+    ],
+)
+def test_what_was_not_known_then_is_an_error(call: Call, moment: str, statement: str, said: str):
+    code, answer, complaint = call("query", "--as-of", moment, statement)
+    assert (code, answer) == (2, "")
+    assert complaint.startswith(f"stock-assets: {said}")
 
 
 def test_a_query_before_anything_was_made(call: Call, data_dir: Path):

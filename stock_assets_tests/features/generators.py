@@ -99,6 +99,8 @@ def _ticker(
             "total_return": total_return,
             "is_member": [True] * size,
             "suspect": suspect,
+            "provisional": [False] * size,
+            "fetched_at": [None] * size,
         },
         schema=BAR_SCHEMA,
     )

@@ -48,11 +48,12 @@ def test_a_changed_close_and_a_late_bar_are_stale_and_are_found_once_the_bar_is_
     restated = raw.with_columns(
         close=pl.when(pl.col("session") == DAYS[20]).then(pl.col("close") * 1.01).otherwise("close"),
         high=pl.col("high") + 5,
+        fetched_at=pl.lit(FETCHED).dt.offset_by("1d"),
     ).filter(pl.col("session") == DAYS[20])
     late = bars.filter(pl.col("session") != DAYS[30])
     assert stale_bars(restated, bars).rows() == [(raw["ticker"][0], DAYS[20])]
     assert stale_bars(raw, late).rows() == [(raw["ticker"][0], DAYS[30])]
-    newer = pl.concat([raw, restated.with_columns(fetched_at=pl.lit(FETCHED).dt.offset_by("1d"))])
+    newer = pl.concat([raw, restated])
     assert new_versions(raw, restated).height == 1
     assert stale_bars(newer, bars_of(newer)).is_empty()
 

@@ -153,7 +153,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
 
 def compared(frame: pl.DataFrame) -> pl.DataFrame:
     keys = [name for name in ("session", "ticker", "model") if name in frame.columns]
-    return frame.drop("fetched_at", strict=False).sort(keys)
+    return frame.drop("fetched_at", "provisional", strict=False).sort(keys)
 
 
 pytestmark = pytest.mark.xdist_group("drill")

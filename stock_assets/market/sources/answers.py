@@ -12,6 +12,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.bars import RAW_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.repair import applied_splits
 
 PRICES = ("open", "high", "low", "close", "adj_close")
 
@@ -116,16 +117,15 @@ def check_sessions(bars: pl.DataFrame, calendar: TradingCalendar) -> None:
 def with_history(bars: pl.DataFrame) -> pl.DataFrame:
     """`bars`, sorted by ticker and session, with `previous_adj_close` and `later_splits` of `RAW_SCHEMA`.
 
-    `later_splits` multiplies every split that the bars know, the last bar's included: the vendor has
-    adjusted the prices for all of them.
+    `later_splits` multiplies every split that the bars know, the last bar's included: the vendor has adjusted the
+    prices for all of them, but where `applied_splits` finds one forgotten.
     """
     bars = in_order(bars)
     same = pl.col("ticker") == pl.col("ticker").shift()
-    later = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
     has_actions = bars["split_ratio"].null_count() < bars.height
     return bars.with_columns(
         previous_adj_close=pl.when(same).then(pl.col("adj_close").shift()),
-        later_splits=later.over("ticker") if has_actions else pl.lit(1.0),
+        later_splits=applied_splits(bars) if has_actions else pl.lit(1.0),
     )
 
 

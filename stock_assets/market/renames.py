@@ -1,0 +1,73 @@
+"""One company, two tickers: the bars of the old name are the history of the new one.
+
+A vendor serves the whole history under the new ticker. A store that was filled evening by evening holds the days
+before the change under the old one.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+import polars as pl
+
+
+class Rename(NamedTuple):
+    old: str
+    new: str
+    session: date
+    """the first session under the new ticker"""
+
+
+#: Changes of the ticker alone, of members of the S&P 500. Add yours here.
+RENAMES = (
+    Rename("HCP", "PEAK", date(2019, 11, 5)),
+    Rename("TMK", "GL", date(2019, 8, 8)),
+    Rename("BHGE", "BKR", date(2019, 10, 18)),
+    Rename("SYMC", "NLOK", date(2019, 11, 5)),
+    Rename("CBS", "VIAC", date(2019, 12, 5)),
+    Rename("BBT", "TFC", date(2019, 12, 9)),
+    Rename("JEC", "J", date(2019, 12, 10)),
+    Rename("UTX", "RTX", date(2020, 4, 3)),
+    Rename("CTL", "LUMN", date(2020, 9, 18)),
+    Rename("LB", "BBWI", date(2021, 8, 3)),
+    Rename("VIAC", "PARA", date(2022, 2, 17)),
+    Rename("BLL", "BALL", date(2022, 5, 10)),
+    Rename("FB", "META", date(2022, 6, 9)),
+    Rename("ANTM", "ELV", date(2022, 6, 28)),
+    Rename("NLOK", "GEN", date(2022, 11, 8)),
+    Rename("PKI", "RVTY", date(2023, 5, 16)),
+    Rename("FISV", "FI", date(2023, 6, 7)),
+    Rename("ABC", "COR", date(2023, 8, 30)),
+    Rename("CDAY", "DAY", date(2024, 2, 1)),
+    Rename("PEAK", "DOC", date(2024, 3, 4)),
+    Rename("FLT", "CPAY", date(2024, 3, 25)),
+)
+
+
+def continued(raw: pl.DataFrame, universe: pl.DataFrame, renames: Sequence[Rename] = RENAMES) -> pl.DataFrame:
+    """`raw` (`RAW_SCHEMA`) with the rows of an old ticker, before the change, under its newest name.
+
+    Only where `universe` (`UNIVERSE_SCHEMA`) holds the new name and not the old one: a snapshot taken before the
+    change keeps its own. What the vendor said under the new ticker of a session counts, not what it said under the old.
+    """
+    listed = set(universe["ticker"])
+    names = {rename.old: (newest(rename, renames), rename.session) for rename in renames}
+    due = {old: (new, until) for old, (new, until) in names.items() if new in listed and old not in listed}
+    due = {old: name for old, name in due.items() if old in set(raw["ticker"].unique())} if due else {}
+    if not due:
+        return raw
+    table = pl.DataFrame(
+        [(old, new, until) for old, (new, until) in due.items()],
+        schema={"ticker": pl.String, "new": pl.String, "until": pl.Date},
+        orient="row",
+    )
+    told = raw.join(table, on="ticker", how="left", maintain_order="left")
+    old = told.filter(pl.col("session") < pl.col("until")).with_columns(ticker="new").select(raw.columns)
+    kept = told.filter((pl.col("session") < pl.col("until")).fill_null(value=False).not_()).select(raw.columns)
+    return pl.concat([kept, old.join(kept, on=["ticker", "session"], how="anti")])
+
+
+def newest(rename: Rename, renames: Sequence[Rename] = RENAMES) -> str:
+    """The ticker that the company has after `rename` and all renames since."""
+    later = [other for other in renames if other.old == rename.new and other.session > rename.session]
+    return newest(min(later, key=lambda other: other.session), renames) if later else rename.new
