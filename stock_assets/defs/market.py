@@ -1,7 +1,8 @@
 """The market group: who could be traded, what the vendor said, and the one clean bar."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -11,6 +12,8 @@ from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, table_asset
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market import adjustments, quality
+from stock_assets.market.bars import OUTCOME_SCHEMA
+from stock_assets.market.outcomes import blamed, outcomes, owed, too_many, updated
 from stock_assets.market.sources import Source
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -54,6 +57,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ),
         deps=["universe"],
         partitions=days,
+        checks=checks.specs("raw_ohlcv", checks.RAW_CHECKS, blocking=False),
     )
     def raw_ohlcv(
         context: dg.AssetExecutionContext,
@@ -62,32 +66,56 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        first, last = sessions[0], sessions[-1]
+        first = sessions[0]
         require_one_source(warehouse, source)
-        tickers = warehouse.read("universe", columns=["ticker"])["ticker"].unique().sort().to_list()
+        universe, now = warehouse.read("universe"), clock()
+        tickers = universe["ticker"].unique().sort().to_list()
         before = settings.calendar.before(first, LOOK_AGAIN)
         again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
-        since = min(again, default=first)
-        fetched = source.fetch(tickers, since, last, clock()).filter(pl.col("session").is_in([*again, *sessions]))
-        answer = fetched.filter(pl.col("session").is_in(sessions))
-        if silent := sorted(set(sessions) - set(answer["session"])):
+        told = stored_outcomes(warehouse)
+        asks = questions(
+            tickers, sorted({*again, *sessions}), owed(told, tickers), partial(warehouse.sessions, "raw_ohlcv")
+        )
+
+        answers = [source.fetch(names, asked[0], asked[-1], now) for names, asked in asks]
+        failures = {ticker: failure for answer in answers for ticker, failure in answer.failures.items()}
+        reasons = blamed(failures, universe, first)
+        if message := too_many(reasons, len(tickers), settings.max_failed_share):
+            raise SourceError(f"{source.name}: {message}. What was answered is kept, and is not asked for again today")
+
+        versions: list[pl.DataFrame] = []
+        fetched: list[pl.DataFrame] = []
+        for (names, asked), answer in zip(asks, answers, strict=True):
+            rows = answer.bars.filter(pl.col("session").is_in(asked))
+            stored = stored_versions(warehouse, asked[0], asked[-1], rows)
+            found = outcomes(answer, stored, names, universe, asked, settings.calendar, now)
+            told = updated(told, found, names, asked, settings.calendar)
+            versions.append(adjustments.new_versions(stored, rows))
+            fetched.append(rows.filter(pl.col("session").is_in(sessions)))
+        bars, new = pl.concat(fetched), pl.concat(versions)
+        if silent := sorted(set(sessions) - set(bars["session"])):
             raise EmptySourceError(
                 f"{source.name} has no bar of any of {len(tickers)} tickers for {len(silent)} session(s): "
                 f"{', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
                 f"{settings.exchange} was open, so every session should have some"
             )
-        new = adjustments.new_versions(stored_versions(warehouse, since, last, fetched), fetched)
         of_range = new.filter(pl.col("session").is_in(sessions)).height
         if new.height:
             warehouse.append("raw_ohlcv", new)
+        warehouse.replace_table("fetch_outcomes", told)
+        for answer in answers:
+            answer.settle()
+        offenders = pl.DataFrame(list(reasons.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
         return report_sessions(
             context,
-            answer,
+            bars,
             sessions,
+            [checks.result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": len(tickers)})],
             about_last={
                 "new_versions": dg.MetadataValue.int(of_range),
-                "unchanged": dg.MetadataValue.int(answer.height - of_range),
+                "unchanged": dg.MetadataValue.int(bars.height - of_range),
                 "restated_before_the_range": dg.MetadataValue.int(new.height - of_range),
+                "failed_tickers": dg.MetadataValue.json(reasons),
                 "source": dg.MetadataValue.text(source.name),
             },
         )
@@ -150,6 +178,30 @@ def require_one_source(warehouse: Warehouse, source: Source) -> None:
             f"the store {warehouse.path.name} holds {other[0]} prices and STOCK_ASSETS_SOURCE is {source.name}; "
             "expected one source per store: set STOCK_ASSETS_DATA_DIR to another folder"
         )
+
+
+def questions(
+    tickers: Sequence[str],
+    sessions: Sequence[date],
+    owed: Mapping[str, date],
+    past: Callable[[date, date], Iterable[date]],
+) -> list[tuple[list[str], list[date]]]:
+    """Who is asked for which sessions: all for `sessions`, and those who owe an answer for earlier ones (`past` lists
+    those that are stored) for these too, so that what is owed by a few is not asked of all."""
+    late = sorted(ticker for ticker, since in owed.items() if since < sessions[0])
+    others = [ticker for ticker in tickers if ticker not in late]
+    asks = [(others, list(sessions))]
+    if late:
+        asks.append((late, sorted({*past(min(owed[ticker] for ticker in late), sessions[-1]), *sessions})))
+    return [ask for ask in asks if ask[0]]
+
+
+def stored_outcomes(warehouse: Warehouse) -> pl.DataFrame:
+    """The table `fetch_outcomes`; no row before the first write."""
+    try:
+        return warehouse.read("fetch_outcomes")
+    except MissingTableError:
+        return OUTCOME_SCHEMA.to_frame()
 
 
 def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.DataFrame) -> pl.DataFrame:

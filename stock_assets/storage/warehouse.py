@@ -25,6 +25,7 @@ ROOMS: Mapping[str, str] = {
     "raw_ohlcv": "market",
     "daily_bars": "market",
     "restatements": "market",
+    "fetch_outcomes": "market",
     "indicators": "features",
     "stationary_features": "features",
     "labels": "features",
@@ -44,7 +45,7 @@ ROOMS: Mapping[str, str] = {
     "alerts": "lifecycle",
 }
 #: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("restatements", "retraining_decisions", "alerts")
+HISTORIES = ("restatements", "fetch_outcomes", "retraining_decisions", "alerts")
 
 
 class MissingTableError(StockAssetsError):

@@ -13,6 +13,7 @@ from stock_assets.defs.columns import COLUMNS
 from stock_assets.errors import ArtifactError, CutoffError, EmptySourceError, MissingSessionsError, SourceError
 from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.market.sources import Answer
 from stock_assets.storage.warehouse import HISTORIES, ROOMS
 from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
 
@@ -256,7 +257,8 @@ class _Silent:
         return self._inner.universe()
 
     def fetch(self, tickers, first, last, fetched_at):
-        return self._inner.fetch(tickers, first, last, fetched_at).filter(pl.col("session") != self._silent)
+        answer = self._inner.fetch(tickers, first, last, fetched_at)
+        return Answer(answer.bars.filter(pl.col("session") != self._silent))
 
 
 def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: dg.DagsterInstance, tmp_path):
@@ -290,8 +292,8 @@ class _Broken(_Silent):
 
     def fetch(self, tickers, first, last, fetched_at):
         wrong = pl.when(pl.col("session") == self._silent).then(100.0).otherwise(1.0)
-        answer = self._inner.fetch(tickers, first, last, fetched_at)
-        return answer.with_columns(pl.col("open", "high", "low", "close") * wrong)
+        answer = self._inner.fetch(tickers, first, last, fetched_at).bars
+        return Answer(answer.with_columns(pl.col("open", "high", "low", "close") * wrong))
 
 
 def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.DagsterInstance, tmp_path):
@@ -313,9 +315,10 @@ def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.Dagst
 
     class Restating(_Silent):
         def fetch(self, tickers, first, last, fetched_at):
-            answer = self._inner.fetch(tickers, first, last, fetched_at)
+            answer = self._inner.fetch(tickers, first, last, fetched_at).bars
             restated = (pl.col("ticker") == "SIM03") & (pl.col("session") == self._silent)
-            return answer.with_columns(pl.when(restated).then(pl.col("volume") * 2).otherwise("volume").alias("volume"))
+            volume = pl.when(restated).then(pl.col("volume") * 2).otherwise("volume")
+            return Answer(answer.with_columns(volume.alias("volume")))
 
     settings = small_market(tmp_path)
     days = settings.calendar.sessions
