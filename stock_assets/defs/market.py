@@ -81,7 +81,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         failures = {ticker: failure for answer in answers for ticker, failure in answer.failures.items()}
         reasons = blamed(failures, universe, first)
         if message := too_many(reasons, len(tickers), settings.max_failed_share):
-            raise SourceError(f"{source.name}: {message}. What was answered is kept, and is not asked for again today")
+            raise SourceError(f"{source.name}: {message}")
 
         versions: list[pl.DataFrame] = []
         fetched: list[pl.DataFrame] = []
@@ -199,7 +199,7 @@ def questions(
 def stored_outcomes(warehouse: Warehouse) -> pl.DataFrame:
     """The table `fetch_outcomes`; no row before the first write."""
     try:
-        return warehouse.read("fetch_outcomes")
+        return warehouse.read("fetch_outcomes").cast(dict(OUTCOME_SCHEMA))  # pyright: ignore[reportArgumentType]
     except MissingTableError:
         return OUTCOME_SCHEMA.to_frame()
 
