@@ -7,10 +7,15 @@ import polars as pl
 import pytest
 
 from stock_assets.market.bars import OUTCOME_SCHEMA
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources import Answer, Failure
+from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets_tests.graph.conftest import Graph, small_market
 from stock_assets_tests.graph.test_flow import failure_of
+from stock_assets_tests.market.fake_time import FakeTime
+from stock_assets_tests.market.vendor import UNAVAILABLE, Vendor, serving
 
 
 class Flaky:
@@ -123,3 +128,52 @@ def test_why_there_is_no_bar_is_a_stretch_per_ticker(graph: Graph) -> None:
     late = universe.filter(pl.col("from_session") > days[19])["ticker"].sort().to_list()
     assert told(graph, "not_listed") == [(ticker, days[0], days[19], "not_listed") for ticker in late]
     assert late
+
+
+def plain_history(calendar: TradingCalendar) -> pl.DataFrame:
+    close = pl.Series([100.0 + i for i in range(len(calendar.sessions))])
+    return pl.DataFrame({"session": calendar.sessions}).with_columns(
+        open=close,
+        high=close + 1,
+        low=close - 1,
+        close=close,
+        adj_close=close,
+        volume=1e6,
+        dividend=0.0,
+        split_ratio=1.0,
+    )
+
+
+# yfinance 1.7 sorts with inplace=True, which pandas 3.1 deprecates
+@pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")
+def test_yahoo_asks_in_the_next_run_for_what_the_failed_one_lacks(
+    instance: dg.DagsterInstance, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    tickers = tuple(f"T{i}" for i in range(6))
+    settings = small_market(tmp_path, source="yahoo", tickers=tickers)
+    days, everything = settings.calendar.sessions, plain_history(settings.calendar)
+    broken = {"T4", "T5"}
+    vendor = Vendor(
+        dict.fromkeys(tickers, everything), fails=lambda ticker, _: UNAVAILABLE if ticker in broken else None
+    )
+
+    def yahoo() -> YahooSource:
+        time = FakeTime()
+        budget = Budget(Politeness(per_second=1000, tries=2), clock=time.clock, sleep=time.sleep)
+        return YahooSource(settings.calendar, tickers, vendor.url, staged=settings.staged_answers, budget=budget)
+
+    graph = Graph(settings, instance)
+    with serving(vendor):
+        graph.resources = {"source": yahoo()}
+        graph.materialize(["universe"])
+        message = failure_of(graph.materialize(["raw_ohlcv"], days[0], days[9], fail=True))
+        assert "yahoo: no answer for 2 of 6 tickers, 33.3%, where 5.0% may fail. T4, T5: HTTP 503" in message
+        assert vendor.asked == {"T0": 1, "T1": 1, "T2": 1, "T3": 1, "T4": 2, "T5": 2}
+
+        broken.clear()
+        graph.resources = {"source": yahoo()}
+        graph.materialize(["raw_ohlcv"], days[0], days[9])
+        assert vendor.asked == {"T0": 1, "T1": 1, "T2": 1, "T3": 1, "T4": 3, "T5": 3}
+    assert graph.table("raw_ohlcv").height == 60
+    assert not list(settings.staged_answers.iterdir())

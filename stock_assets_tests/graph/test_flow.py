@@ -307,7 +307,7 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
     failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
     assert failed["no_absurd_return"].severity == dg.AssetCheckSeverity.ERROR
     assert "SIM01" in str(failed["no_absurd_return"].metadata["sample"].value)
-    assert set(graph.warehouse.row_counts()) == {"universe", "raw_ohlcv", "daily_bars"}
+    assert set(graph.warehouse.row_counts()) == {"universe", "raw_ohlcv", "daily_bars", "fetch_outcomes"}
 
 
 def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.DagsterInstance, tmp_path):
