@@ -104,7 +104,7 @@ class Vendor:
             known = known[min(count, len(known) - 1)]
         if isinstance(known, Reply):
             return known
-        return Reply(200, _chart(ticker, known, query, self.zones.get(ticker, NEW_YORK)))
+        return Reply(200, chart(ticker, known, query, self.zones.get(ticker, NEW_YORK)))
 
 
 @contextmanager
@@ -167,7 +167,8 @@ def _opening(session: date, zone: str) -> int:
     return int(datetime.combine(session, time(9, 30), ZoneInfo(zone)).timestamp())
 
 
-def _chart(ticker: str, bars: pl.DataFrame, query: dict[str, list[str]], zone: str) -> str:
+def chart(ticker: str, bars: pl.DataFrame, query: Mapping[str, Sequence[str]], zone: str = NEW_YORK) -> str:
+    """What Yahoo answers for `ticker`: its `bars` (as in `Vendor.answers`) of the range that the query asks for."""
     stamps = [_opening(session, zone) for session in bars["session"]]
     bars = bars.with_columns(stamp=pl.Series(stamps, dtype=pl.Int64))
     bars = bars.filter(pl.col("stamp").is_between(*(int(query[p][0]) for p in ("period1", "period2")), closed="left"))
