@@ -130,6 +130,19 @@ def test_why_there_is_no_bar_is_a_stretch_per_ticker(graph: Graph) -> None:
     assert late
 
 
+def test_what_a_source_says_of_its_progress_is_in_the_log_of_the_run(
+    instance: dg.DagsterInstance, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talking(settings, say):
+        say("Yahoo: 120 of 500 tickers, about 190 s to go")
+        return make_source(settings)
+
+    monkeypatch.setattr("stock_assets.definitions.make_source", talking)
+    result = Graph(small_market(tmp_path), instance).materialize(["universe"])
+    said = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert "Yahoo: 120 of 500 tickers, about 190 s to go" in said
+
+
 def plain_history(calendar: TradingCalendar) -> pl.DataFrame:
     close = pl.Series([100.0 + i for i in range(len(calendar.sessions))])
     return pl.DataFrame({"session": calendar.sessions}).with_columns(

@@ -265,6 +265,13 @@ def test_a_crumb_that_ran_out_is_renewed(serve: Callable[..., Vendor]) -> None:
     assert server.asked - before == {"AAPL": 2, "MSFT": 1}
 
 
+def test_a_crumb_that_is_refused_is_asked_for_again(serve: Callable[..., Vendor]) -> None:
+    """yfinance 1.7 takes the words of the refusal for the crumb."""
+    server = serve(AAPL=history(100.0), MSFT=history(200.0))
+    server.crumb, server.crumb_refusals = "a.new.crumb", 3
+    assert fetch(server, "AAPL", "MSFT", tries=5)["ticker"].n_unique() == 2
+
+
 def test_threads_that_renew_a_crumb_at_once_do_not_fail(serve: Callable[..., Vendor]) -> None:
     tickers = [f"T{i}" for i in range(12)]
     server = serve(**dict.fromkeys(tickers, history(100.0)))
@@ -303,7 +310,7 @@ def test_a_server_that_is_gone_names_the_ticker() -> None:
         answer = YahooSource(CALENDAR, ("AAPL",), url, budget=polite()).fetch(
             ["AAPL"], SESSIONS[0], SESSIONS[1], FETCHED
         )
-    assert "no answer (ConnectionError" in answer.failures["AAPL"].reason
+    assert "no answer (ConnectionError, curl 7)" in answer.failures["AAPL"].reason
 
 
 @pytest.mark.parametrize(
@@ -365,3 +372,9 @@ def test_universe_is_what_was_configured() -> None:
     ]
     with pytest.raises(SourceError, match="STOCK_ASSETS_TICKERS is not set"):
         YahooSource(CALENDAR, None).universe()
+
+
+def test_members_are_the_universe_where_nothing_is_configured() -> None:
+    members = UNIVERSE_SCHEMA.to_frame().vstack(YahooSource(CALENDAR, ("META",)).universe())
+    assert YahooSource(CALENDAR, None, members=lambda: members).universe().equals(members)
+    assert YahooSource(CALENDAR, ("AAPL",), members=lambda: members).universe()["ticker"].to_list() == ["AAPL"]

@@ -75,6 +75,8 @@ class Vendor:
     fails: Callable[[str, int], Reply | None] = lambda _ticker, _count: None
     latency: float = 0.0
     crumb: str | None = None
+    crumb_refusals: int = 0
+    """so many requests for a crumb are answered 429"""
     url: str = ""
     requests: list[str] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
@@ -91,6 +93,9 @@ class Vendor:
                 count = self.asked[ticker]
                 self.asked[ticker] += 1
         if parts.path == "/v1/test/getcrumb":
+            if self.crumb_refusals:
+                self.crumb_refusals -= 1
+                return RATE_LIMITED
             return Reply(200, self.crumb or "a.crumb", "text/plain")
         if not parts.path.startswith(CHART):
             return Reply(404, "not found", "text/plain")  # as fc.yahoo.com, which sets its cookie with a 404

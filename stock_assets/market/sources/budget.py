@@ -184,11 +184,11 @@ class Pace:
 
     def __call__(self, done: int, asked: int) -> None:
         now = self._clock()
-        if done <= self._done:  # another fetch
+        if done < self._done:  # another fetch
             self._began = self._said = now
         self._done = done
         if now - self._said >= self._every or done == asked:
             self._said = now
-            left = (now - self._began) / done * (asked - done)
-            eta = f", about {left:.0f} s to go" if done < asked else ""
+            left = (now - self._began) / max(done, 1) * (asked - done)
+            eta = f", about {left:.0f} s to go" if 0 < done < asked else ""
             self._say(f"{self._name}: {done} of {asked} tickers{eta}")

@@ -102,6 +102,8 @@ class YahooSource:
         check_request(first, last, fetched_at)
         asked = sorted(set(tickers))
         kept = staging(self.staged, fetched_at.astimezone(UTC).date(), first, last) if self.staged else None
+        if kept is not None:
+            kept.expect(len(asked))
         histories: list[pl.DataFrame] = []
         failures: dict[str, Failure] = {}
 
@@ -237,7 +239,7 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
                 response = super().request(method, url, **{**options, "timeout": budget.politeness.timeout})
             except RequestException as error:
                 if asks_prices:
-                    raise Transient(f"no answer ({type(error).__name__}: {error})") from error
+                    raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
                 raise  # yfinance goes on without its cookie
             if brings_cookie:
                 self.biscuit = response
