@@ -13,7 +13,7 @@ from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market import adjustments, quality
 from stock_assets.market.bars import OUTCOME_SCHEMA
-from stock_assets.market.outcomes import blamed, outcomes, owed, too_many, updated
+from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
 from stock_assets.market.sources import Source
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -78,21 +78,22 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
         answers = [source.fetch(names, asked[0], asked[-1], now) for names, asked in asks]
-        failures = {ticker: failure for answer in answers for ticker, failure in answer.failures.items()}
-        reasons = blamed(failures, universe, first)
-        if message := too_many(reasons, len(tickers), settings.max_failed_share):
+        members = expected(universe, first)
+        reasons, *of_owed = (
+            {name: failure.reason for name, failure in answer.failures.items() if name in members} for answer in answers
+        )
+        if message := too_many(reasons, len(members), settings.max_failed_share):
             raise SourceError(f"{source.name}: {message}")
+        reasons = reasons | {name: reason for more in of_owed for name, reason in more.items()}
 
         versions: list[pl.DataFrame] = []
-        fetched: list[pl.DataFrame] = []
         for (names, asked), answer in zip(asks, answers, strict=True):
             rows = answer.bars.filter(pl.col("session").is_in(asked))
             stored = stored_versions(warehouse, asked[0], asked[-1], rows)
             found = outcomes(answer, stored, names, universe, asked, settings.calendar, now)
             told = updated(told, found, names, asked, settings.calendar)
             versions.append(adjustments.new_versions(stored, rows))
-            fetched.append(rows.filter(pl.col("session").is_in(sessions)))
-        bars, new = pl.concat(fetched), pl.concat(versions)
+        bars, new = answers[0].bars.filter(pl.col("session").is_in(sessions)), pl.concat(versions)
         if silent := sorted(set(sessions) - set(bars["session"])):
             raise EmptySourceError(
                 f"{source.name} has no bar of any of {len(tickers)} tickers for {len(silent)} session(s): "
@@ -110,7 +111,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             context,
             bars,
             sessions,
-            [checks.result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": len(tickers)})],
+            [checks.result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": len(members)})],
             about_last={
                 "new_versions": dg.MetadataValue.int(of_range),
                 "unchanged": dg.MetadataValue.int(bars.height - of_range),
@@ -181,19 +182,19 @@ def require_one_source(warehouse: Warehouse, source: Source) -> None:
 
 
 def questions(
-    tickers: Sequence[str],
-    sessions: Sequence[date],
+    tickers: list[str],
+    sessions: list[date],
     owed: Mapping[str, date],
     past: Callable[[date, date], Iterable[date]],
 ) -> list[tuple[list[str], list[date]]]:
-    """Who is asked for which sessions: all for `sessions`, and those who owe an answer for earlier ones (`past` lists
-    those that are stored) for these too, so that what is owed by a few is not asked of all."""
-    late = sorted(ticker for ticker, since in owed.items() if since < sessions[0])
-    others = [ticker for ticker in tickers if ticker not in late]
-    asks = [(others, list(sessions))]
-    if late:
-        asks.append((late, sorted({*past(min(owed[ticker] for ticker in late), sessions[-1]), *sessions})))
-    return [ask for ask in asks if ask[0]]
+    """Who is asked for which sessions: first all for `sessions`, then those who owe an answer for earlier ones for
+    these (`past` lists those that are stored), so that what a few owe is not asked of all, and does not stand in the
+    way of what they say today."""
+    asks = [(tickers, sessions)]
+    if late := sorted(ticker for ticker, since in owed.items() if since < sessions[0]):
+        earlier = sorted(set(past(min(owed[ticker] for ticker in late), sessions[0])) - {sessions[0]})
+        asks += [(late, earlier)] if earlier else []
+    return asks
 
 
 def stored_outcomes(warehouse: Warehouse) -> pl.DataFrame:

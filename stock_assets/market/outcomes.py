@@ -7,7 +7,7 @@ import polars as pl
 
 from stock_assets.market.bars import OUTCOME_SCHEMA, UTC_TIME
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.sources import Answer, Failure
+from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import some
 
 #: A ticker without a bar for longer than so many sessions is delisted, before that halted.
@@ -121,11 +121,9 @@ def updated(
     )
 
 
-def blamed(failures: Mapping[str, Failure], universe: pl.DataFrame, first: date) -> dict[str, str]:
-    """The reason, by ticker, of the `failures` of those that the universe (`UNIVERSE_SCHEMA`) holds on `first` or
-    later: of one that has left it, nobody expects a bar."""
-    here = universe.filter(pl.col("to_session").fill_null(date.max) >= first)["ticker"]
-    return {ticker: failure.reason for ticker, failure in failures.items() if ticker in set(here)}
+def expected(universe: pl.DataFrame, first: date) -> set[str]:
+    """The tickers that the universe (`UNIVERSE_SCHEMA`) holds on `first` or later: of others nobody expects a bar."""
+    return set(universe.filter(pl.col("to_session").fill_null(date.max) >= first)["ticker"])
 
 
 def owed(stored: pl.DataFrame, tickers: Sequence[str]) -> dict[str, date]:
@@ -138,7 +136,7 @@ def owed(stored: pl.DataFrame, tickers: Sequence[str]) -> dict[str, date]:
 
 
 def too_many(reasons: Mapping[str, str], asked: int, allowed: float, shown: int = 50) -> str | None:
-    """Who failed and how (`blamed`), in words, when it is more than the `allowed` share of the `asked` tickers."""
+    """Who failed and why, in words, when it is more than the `allowed` share of the `asked` tickers."""
     if len(reasons) <= allowed * asked:
         return None
     groups: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.market.bars import OUTCOME_SCHEMA, RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.outcomes import blamed, outcomes, owed, too_many, updated
+from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
 from stock_assets.market.sources import Answer, Failure
 
 CALENDAR = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31))
@@ -45,7 +45,7 @@ def found(answer: Answer, members: pl.DataFrame, days=DAYS, stored: pl.DataFrame
 
 
 @pytest.mark.parametrize(
-    ("traded", "interval", "expected"),
+    ("traded", "interval", "reason"),
     [
         (DAYS, ALWAYS, None),
         (DAYS[5:], ALWAYS, (DAYS[0], DAYS[4], "not_listed", f"nothing before {DAYS[5]}")),
@@ -56,9 +56,9 @@ def found(answer: Answer, members: pl.DataFrame, days=DAYS, stored: pl.DataFrame
         (DAYS[:30], (DAYS[0], DAYS[29]), (DAYS[30], DAYS[-1], "delisted", f"left the universe after {DAYS[29]}")),
     ],
 )
-def test_why_there_is_no_bar(traded, interval, expected) -> None:
+def test_why_there_is_no_bar(traded, interval, reason) -> None:
     answer = Answer(bars(A=list(traded), B=list(DAYS)))
-    assert found(answer, universe(A=interval, B=ALWAYS)) == ([] if expected is None else [("A", *expected)])
+    assert found(answer, universe(A=interval, B=ALWAYS)) == ([] if reason is None else [("A", *reason)])
 
 
 def test_who_failed_says_so_and_who_had_left_did_not_fail() -> None:
@@ -76,7 +76,7 @@ def test_who_failed_says_so_and_who_had_left_did_not_fail() -> None:
         ("C", DAYS[0], DAYS[-1], "unknown", "no data found"),
         ("D", DAYS[0], DAYS[-1], "delisted", "left the universe after 2019-01-02"),
     ]
-    assert blamed(answer.failures, members, DAYS[0]) == {"B": "HTTP 503 (5 tries)", "C": "no data found"}
+    assert expected(members, DAYS[0]) == {"A", "B", "C"}
 
 
 def test_a_bar_that_was_stored_before_needs_no_excuse() -> None:

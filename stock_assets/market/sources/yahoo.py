@@ -34,6 +34,8 @@ _LOOK_BACK = timedelta(days=30)
 #: "Slow down", and "not you": 999 is Yahoo's own.
 _REFUSALS = (401, 403, 429, 999)
 
+_LOADING = threading.Lock()
+
 #: yfinance's column for each of ours.
 _COLUMNS = {
     "open": "Open",
@@ -162,7 +164,8 @@ def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:
 
     Raises Transient where it may be asked again, UnknownTickerError where Yahoo says that there is nothing.
     """
-    yf = _yfinance()
+    with _LOADING:
+        yf = _yfinance()
     # yfinance keeps what it was told of the past as long as the process lives; vendors restate the past
     yf.data.YfData.cache_get.cache_clear()
     session.renewed.crumb = False
