@@ -34,6 +34,7 @@ _LOOK_BACK = timedelta(days=30)
 #: "Slow down", and "not you": 999 is Yahoo's own.
 _REFUSALS = (401, 403, 429, 999)
 
+_EMPTY = "an empty answer"
 _LOADING = threading.Lock()
 
 #: yfinance's column for each of ours.
@@ -144,8 +145,6 @@ class YahooSource:
             raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
         from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
         bars = self.budget.patiently(ticker, lambda: _ask(self._session, ticker, from_, to))
-        if bars.is_empty():
-            raise UnknownTickerError(f"Yahoo has no bar of {ticker} from {from_} to {to}")
         wanted = bars.filter(pl.col("session").is_between(first, last))
         check_values(wanted)
         check_sessions(wanted, self.calendar)
@@ -160,9 +159,10 @@ class YahooSource:
 
 
 def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:
-    """Yahoo's history of `ticker` from `first` to `last` as `BARS`, no row where it states none.
+    """Yahoo's history of `ticker` from `first` to `last` as `BARS`, at least one row.
 
-    Raises Transient where it may be asked again, UnknownTickerError where Yahoo says that there is nothing.
+    Raises UnknownTickerError where Yahoo says that there is nothing, and Transient where it says nothing at all: an
+    empty chart is also what a vendor in trouble sends.
     """
     with _LOADING:
         yf = _yfinance()
@@ -176,13 +176,13 @@ def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:
         history = prices.history(
             start=first, end=last + timedelta(days=1), interval="1d", auto_adjust=False, actions=True
         )
+        if history.empty:
+            raise Transient(_EMPTY)
         return _bars(history, ticker)
     except (Transient, GivenUp, SourceError):
         raise
     except yf.exceptions.YFPricesMissingError as error:
-        if error.yahoo_reason is None:  # a whole answer, in which no session is
-            return BARS.to_frame()
-        raise Transient(f"{error.yahoo_reason}") from error
+        raise Transient(error.yahoo_reason or _EMPTY) from error
     except Exception as error:  # a broken answer fails anywhere in yfinance, with any exception
         raise Transient(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
 
@@ -257,7 +257,7 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
 
 
 def judge(status: int, text: str, retry_after: str | None, now: datetime) -> None:
-    """Nothing where an answer of the chart endpoint holds prices, or says that there are none in the range.
+    """Nothing where an answer of the chart endpoint holds a chart.
 
     Raises UnknownTickerError where Yahoo says that there is nothing to be had, and Transient for the rest.
     `retry_after` is the header: seconds, or a date.
@@ -277,7 +277,7 @@ def judge(status: int, text: str, retry_after: str | None, now: datetime) -> Non
             raise UnknownTickerError(f"Yahoo says {said}")
         raise Transient(said)
     if not result:
-        raise Transient("an empty answer")
+        raise Transient(_EMPTY)
 
 
 def _beginning(text: str) -> str:
