@@ -15,6 +15,7 @@ TITLES = {
     "imports": "Importing the definitions",
     "indicators": "Indicators and labels against the reference study's loop",
     "event_log": "The event log",
+    "fetch": "Fetching from Yahoo",
     "new_session": "One new session",
     "backfill": "Ten years",
     "one_day": "A day's predictions",

@@ -30,8 +30,8 @@ def build_definitions(config: Settings) -> dg.Definitions:
     """Everything Dagster shows and runs under `config`."""
 
     @dg.resource(description="where prices come from; opened when a run first asks")
-    def source(_context: dg.InitResourceContext) -> object:
-        return make_source(config)
+    def source(context: dg.InitResourceContext) -> object:
+        return make_source(config, context.log.info if context.log else lambda _: None)
 
     schedules, sensors = automation(config)
     return dg.Definitions(

@@ -3,7 +3,8 @@
 StockAssetsError
 ├── SettingsError        an environment variable holds what it may not
 ├── SourceError          a source answered with something that is not prices
-│   └── EmptySourceError   … or with nothing at all
+│   ├── EmptySourceError   … or with nothing at all
+│   └── UnknownTickerError … or that it has nothing of a ticker
 ├── BadBarsError         rows that break the contract of their table
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
 ├── CutoffError          a model would be used before its training data ends
@@ -32,6 +33,10 @@ class SourceError(StockAssetsError):
 
 class EmptySourceError(SourceError):
     """A source answered with nothing where bars were expected. A holiday is not this error."""
+
+
+class UnknownTickerError(SourceError):
+    """A vendor says that it has nothing of a ticker; asking again changes nothing."""
 
 
 class BadBarsError(StockAssetsError):

@@ -64,6 +64,12 @@ class Settings(BaseSettings):
     after_close_minutes: int = Field(
         default=60, ge=0, le=720, description="minutes after the close of a session before it is fetched, 0 to 720"
     )
+    max_failed_share: float = Field(
+        default=0.05, ge=0, lt=1, description="the share of the tickers that may fail before a run does, 0 to below 1"
+    )
+    requests_per_second: float = Field(
+        default=2.0, gt=0, le=50, description="requests a second that the yahoo source makes, above 0 to 50"
+    )
     alert_webhook: HttpUrl | None = Field(
         default=None,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
@@ -135,6 +141,11 @@ class Settings(BaseSettings):
     @property
     def artifacts(self) -> Path:
         return self.data_dir / "artifacts"
+
+    @property
+    def staged_answers(self) -> Path:
+        """What a vendor said and is not stored yet."""
+        return self.data_dir / "staged_answers"
 
     @property
     def mlflow_uri(self) -> str | None:

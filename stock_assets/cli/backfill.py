@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 
 import dagster as dg
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.errors import StockAssetsError
+from stock_assets.market.sources import staging
+from stock_assets.market.sources.budget import Pace
 
 #: Keys of every asset to backfill, in flow order; None for an unpartitioned asset.
 Targets = dict[str, list[str] | None]
@@ -23,6 +26,8 @@ RANGE_START, RANGE_END, PARTITION = (
 )
 #: Judged anew whenever anything before them changed.
 REPORTS = ("evaluation_report", "leakage_audit", "operations")
+#: The asset that waits for a vendor.
+FETCHED = "raw_ohlcv"
 #: Costs too much for a first look, and nothing waits for it: made when a person asks for it.
 ON_DEMAND = ("tuned_hyperparameters",)
 
@@ -100,8 +105,14 @@ def launch(client: DagsterClient, targets: Targets, keys: Mapping[str, Sequence[
     return client.launch(ranges, title)
 
 
-def follow(client: DagsterClient, backfill_id: str, keys: Mapping[str, Sequence[str] | None], console: Console) -> None:
-    """Shows a bar per asset until the backfill is over.
+def follow(
+    client: DagsterClient,
+    backfill_id: str,
+    keys: Mapping[str, Sequence[str] | None],
+    console: Console,
+    staged: Path | None = None,
+) -> None:
+    """Shows a bar per asset until the backfill is over, and how far a fetch is whose answers wait in `staged`.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
@@ -112,6 +123,8 @@ def follow(client: DagsterClient, backfill_id: str, keys: Mapping[str, Sequence[
         TimeElapsedColumn(),
         TextColumn("{task.fields[state]}"),
     )
+    heard: list[str] = []
+    pace = Pace("running", heard.append, every=0)
     with Progress(*columns, console=console) as progress:
         bars: dict[str, TaskID] = {}
         while True:
@@ -132,6 +145,9 @@ def follow(client: DagsterClient, backfill_id: str, keys: Mapping[str, Sequence[
                 )
                 failed = status.get("numPartitionsFailed", int(status.get("failed", False)))
                 text = f"{failed} failed" if failed else "running" if asset in running else ""
+                if text == "running" and asset == FETCHED and staged and (fetched := staging.progress(staged)):
+                    pace(*fetched)
+                    text = heard[-1]
                 if asset in running or counted:
                     progress.start_task(bars[asset])
                 progress.update(bars[asset], completed=counted, total=total, state=text)

@@ -103,7 +103,7 @@ def complete(config: Settings, client: "DagsterClient") -> None:
     if open_id := client.open_backfill():
         out.print(f"resuming backfill {open_id}")
         try:
-            backfill.follow(client, open_id, keys, out)
+            backfill.follow(client, open_id, keys, out, config.staged_answers)
         except StockAssetsError as error:
             said = escape(str(error))
             out.print(f"it ended early ({said}); what it left out is launched again", highlight=False, soft_wrap=True)
@@ -113,7 +113,7 @@ def complete(config: Settings, client: "DagsterClient") -> None:
         out.print("everything is materialized already")
         return
     out.print("the daemon looks for work every 30 s, so each stage of the graph waits for its turn", soft_wrap=True)
-    backfill.follow(client, backfill.launch(client, targets, keys, "make run"), keys, out)
+    backfill.follow(client, backfill.launch(client, targets, keys, "make run"), keys, out, config.staged_answers)
 
 
 @app.command("backfill")
@@ -134,7 +134,8 @@ def backfill_command(
     chosen = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
     targets = backfill.within(keys, start.date(), end.date(), chosen)
     began = time.monotonic()
-    backfill.follow(client, backfill.launch(client, targets, keys, f"{start.date()} to {end.date()}"), keys, out)
+    backfill_id = backfill.launch(client, targets, keys, f"{start.date()} to {end.date()}")
+    backfill.follow(client, backfill_id, keys, out, read_settings().staged_answers)
     out.print(f"done in {time.monotonic() - began:.0f} s")
 
 

@@ -16,6 +16,7 @@ from stock_assets.market import quality
 SYSTEMATIC = 0.10
 OFFENDERS_SHOWN, OFFENDERS_NAMED = 20, 600
 
+RAW_CHECKS = {"answered": "the vendor answered for every ticker; names the others, which the next run asks for again"}
 DAILY_BAR_CHECKS = {
     "unique_bars": "one bar per (ticker, session)",
     "positive_prices": "every price is positive and finite, no volume is negative",

@@ -76,6 +76,14 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "after": ("DOUBLE", "what is stored now; null where the bar is gone"),
         "seen_at": ("TIMESTAMPTZ", "when the platform saw it, UTC"),
     },
+    "fetch_outcomes": {
+        "ticker": KEY["ticker"],
+        "first": ("DATE", "the first session of a stretch without a bar"),
+        "last": ("DATE", "its last session"),
+        "outcome": ("VARCHAR", "not_listed, delisted, halted, holiday, unknown (to the vendor) or error"),
+        "reason": ("VARCHAR", "what was seen, or what the vendor said"),
+        "fetched_at": ("TIMESTAMPTZ", "when the vendor was asked last, UTC"),
+    },
     "indicators": {**KEY, **{name: ("DOUBLE", text) for name, text in INDICATOR_DESCRIPTIONS.items()}},
     "stationary_features": {
         **KEY,

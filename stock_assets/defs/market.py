@@ -1,7 +1,8 @@
 """The market group: who could be traded, what the vendor said, and the one clean bar."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -11,7 +12,8 @@ from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, table_asset
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market import adjustments, quality, repair
-from stock_assets.market.bars import BAR_SCHEMA, QUARANTINE_SCHEMA
+from stock_assets.market.bars import BAR_SCHEMA, OUTCOME_SCHEMA, QUARANTINE_SCHEMA
+from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
 from stock_assets.market.renames import continued
 from stock_assets.market.sources import Source
 from stock_assets.settings import Settings
@@ -56,6 +58,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ),
         deps=["universe"],
         partitions=days,
+        checks=checks.specs("raw_ohlcv", checks.RAW_CHECKS, blocking=False),
     )
     def raw_ohlcv(
         context: dg.AssetExecutionContext,
@@ -64,39 +67,63 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        first, last = sessions[0], sessions[-1]
+        first = sessions[0]
         require_one_source(warehouse, source)
-        tickers = warehouse.read("universe", columns=["ticker"])["ticker"].unique().sort().to_list()
+        universe, now = warehouse.read("universe"), clock()
+        tickers = universe["ticker"].unique().sort().to_list()
         before = settings.calendar.before(first, LOOK_AGAIN)
         again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
-        since = min(again, default=first)
-        told = source.fetch(tickers, since, last, clock())
-        fetched = told.filter(pl.col("session").is_in([*again, *sessions]))
-        answer = fetched.filter(pl.col("session").is_in(sessions))
-        if silent := sorted(set(sessions) - set(answer["session"])):
+        told = stored_outcomes(warehouse)
+        asks = questions(
+            tickers, sorted({*again, *sessions}), owed(told, tickers), partial(warehouse.sessions, "raw_ohlcv")
+        )
+
+        answers = [source.fetch(names, asked[0], asked[-1], now) for names, asked in asks]
+        members = expected(universe, first)
+        reasons, *of_owed = (
+            {name: failure.reason for name, failure in answer.failures.items() if name in members} for answer in answers
+        )
+        if message := too_many(reasons, len(members), settings.max_failed_share):
+            raise SourceError(f"{source.name}: {message}")
+        reasons = reasons | {name: reason for more in of_owed for name, reason in more.items()}
+
+        versions: list[pl.DataFrame] = []
+        forgotten: list[pl.DataFrame] = []
+        for (names, asked), answer in zip(asks, answers, strict=True):
+            rows = answer.bars.filter(pl.col("session").is_in(asked))
+            stored = stored_versions(warehouse, asked[0], asked[-1], rows)
+            found = outcomes(answer, stored, names, universe, asked, settings.calendar, now)
+            told = updated(told, found, names, asked, settings.calendar)
+            versions.append(adjustments.new_versions(stored, rows, settings.calendar.closes))
+            forgotten.append(repair.unapplied_splits(answer.bars).join(rows, on=["ticker", "session"], how="semi"))
+        bars, new = answers[0].bars.filter(pl.col("session").is_in(sessions)), pl.concat(versions)
+        if silent := sorted(set(sessions) - set(bars["session"])):
             raise EmptySourceError(
                 f"{source.name} has no bar of any of {len(tickers)} tickers for {len(silent)} session(s): "
                 f"{', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
                 f"{settings.exchange} was open, so every session should have some"
             )
-        stored = stored_versions(warehouse, since, last, fetched)
-        new = adjustments.new_versions(stored, fetched, settings.calendar.closes)
         of_range = new.filter(pl.col("session").is_in(sessions)).height
         if new.height:
             warehouse.append("raw_ohlcv", new)
-        forgotten = repair.unapplied_splits(told).join(fetched, on=["ticker", "session"], how="semi")
-        unapplied = new_findings(warehouse, forgotten, clock())
+        unapplied = new_findings(warehouse, pl.concat(forgotten), now)
         if unapplied.height:
             warehouse.append("quarantine", unapplied)
+        warehouse.replace_table("fetch_outcomes", told)
+        for answer in answers:
+            answer.settle()
+        offenders = pl.DataFrame(list(reasons.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
         return report_sessions(
             context,
-            answer,
+            bars,
             sessions,
+            [checks.result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": len(members)})],
             about_last={
                 "new_versions": dg.MetadataValue.int(of_range),
-                "unchanged": dg.MetadataValue.int(answer.height - of_range),
+                "unchanged": dg.MetadataValue.int(bars.height - of_range),
                 "restated_before_the_range": dg.MetadataValue.int(new.height - of_range),
                 "splits_not_applied": dg.MetadataValue.int(unapplied.height),
+                "failed_tickers": dg.MetadataValue.json(reasons),
                 "source": dg.MetadataValue.text(source.name),
             },
         )
@@ -170,6 +197,30 @@ def require_one_source(warehouse: Warehouse, source: Source) -> None:
             f"the store {warehouse.path.name} holds {other[0]} prices and STOCK_ASSETS_SOURCE is {source.name}; "
             "expected one source per store: set STOCK_ASSETS_DATA_DIR to another folder"
         )
+
+
+def questions(
+    tickers: list[str],
+    sessions: list[date],
+    owed: Mapping[str, date],
+    past: Callable[[date, date], Iterable[date]],
+) -> list[tuple[list[str], list[date]]]:
+    """Who is asked for which sessions: first all for `sessions`, then those who owe an answer for earlier ones for
+    these (`past` lists those that are stored), so that what a few owe is not asked of all, and does not stand in the
+    way of what they say today."""
+    asks = [(tickers, sessions)]
+    if late := sorted(ticker for ticker, since in owed.items() if since < sessions[0]):
+        earlier = sorted(set(past(min(owed[ticker] for ticker in late), sessions[0])) - {sessions[0]})
+        asks += [(late, earlier)] if earlier else []
+    return asks
+
+
+def stored_outcomes(warehouse: Warehouse) -> pl.DataFrame:
+    """The table `fetch_outcomes`; no row before the first write."""
+    try:
+        return warehouse.read("fetch_outcomes").cast(dict(OUTCOME_SCHEMA))  # pyright: ignore[reportArgumentType]
+    except MissingTableError:
+        return OUTCOME_SCHEMA.to_frame()
 
 
 def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.DataFrame) -> pl.DataFrame:

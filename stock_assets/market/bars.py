@@ -92,3 +92,15 @@ UNIVERSE_SCHEMA = pl.Schema(
         "to_session": pl.Date,
     }
 )
+
+#: Why a ticker has no bar from session `first` to `last` (`market/outcomes.py`), as of `fetched_at`.
+OUTCOME_SCHEMA = pl.Schema(
+    {
+        "ticker": pl.String,
+        "first": pl.Date,
+        "last": pl.Date,
+        "outcome": pl.String,
+        "reason": pl.String,
+        "fetched_at": UTC_TIME,
+    }
+)

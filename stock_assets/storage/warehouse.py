@@ -26,6 +26,7 @@ ROOMS: Mapping[str, str] = {
     "daily_bars": "market",
     "restatements": "market",
     "quarantine": "market",
+    "fetch_outcomes": "market",
     "indicators": "features",
     "stationary_features": "features",
     "labels": "features",
@@ -45,7 +46,7 @@ ROOMS: Mapping[str, str] = {
     "alerts": "lifecycle",
 }
 #: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("restatements", "quarantine", "retraining_decisions", "alerts")
+HISTORIES = ("restatements", "quarantine", "fetch_outcomes", "retraining_decisions", "alerts")
 
 
 class MissingTableError(StockAssetsError):

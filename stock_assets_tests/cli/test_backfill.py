@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 
 import dagster as dg
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from rich.console import Console
 from stock_assets.cli import backfill
 from stock_assets.definitions import build_definitions
 from stock_assets.errors import StockAssetsError
+from stock_assets.market.sources.staging import Staging
 from stock_assets.settings import read_settings
 
 DAYS = ["2018-12-27", "2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"]
@@ -243,6 +245,21 @@ def test_partitions_are_counted_while_the_run_is_still_under_way():
     done, running = backfill.finished_partitions(runs, latest, KEYS)
     assert done == {"universe": 1, "raw_ohlcv": 3}
     assert running == {"labels"}
+
+
+def test_following_tells_how_far_a_fetch_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
+    days = ["raw_ohlcv"], DAYS[0], DAYS[4]
+    behind = [counts("raw_ohlcv", 5, 0)]
+    under_way = Staging(tmp_path / "2020-01-02_2019-01-02_2019-12-31")
+    under_way.expect(3)
+    under_way.save("AAPL", pl.DataFrame({"close": [1.0]}))
+    client = FakeClient(state("CANCELED", run("STARTED", *days), statuses=behind))
+    client.latest = {"raw_ohlcv": (None, {"run-1"})}
+    console = Console(record=True, width=150, file=io.StringIO(), force_terminal=True)
+    with pytest.raises(StockAssetsError):
+        backfill.follow(client, "abcdefgh", KEYS, console, tmp_path)  # pyright: ignore[reportArgumentType]
+    assert "running: 1 of 3 tickers, about 0 s to go" in console.export_text()
 
 
 def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch):

@@ -13,6 +13,7 @@ from stock_assets.defs.columns import COLUMNS
 from stock_assets.errors import ArtifactError, CutoffError, EmptySourceError, MissingSessionsError, SourceError
 from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.market.sources import Answer
 from stock_assets.storage.warehouse import HISTORIES, ROOMS
 from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
 
@@ -257,7 +258,8 @@ class _Silent:
         return self._inner.universe()
 
     def fetch(self, tickers, first, last, fetched_at):
-        return self._inner.fetch(tickers, first, last, fetched_at).filter(pl.col("session") != self._silent)
+        answer = self._inner.fetch(tickers, first, last, fetched_at)
+        return Answer(answer.bars.filter(pl.col("session") != self._silent))
 
 
 def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: dg.DagsterInstance, tmp_path):
@@ -291,8 +293,8 @@ class _Broken(_Silent):
 
     def fetch(self, tickers, first, last, fetched_at):
         wrong = pl.when(pl.col("session") == self._silent).then(5.0).otherwise(1.0)
-        answer = self._inner.fetch(tickers, first, last, fetched_at)
-        return answer.with_columns(pl.col("open", "high", "low", "close") * wrong)
+        answer = self._inner.fetch(tickers, first, last, fetched_at).bars
+        return Answer(answer.with_columns(pl.col("open", "high", "low", "close") * wrong))
 
 
 def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.DagsterInstance, tmp_path):
@@ -306,7 +308,7 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
     failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
     assert failed["no_absurd_return"].severity == dg.AssetCheckSeverity.ERROR
     assert "SIM01" in str(failed["no_absurd_return"].metadata["sample"].value)
-    assert set(graph.warehouse.row_counts()) == {"universe", "raw_ohlcv", "daily_bars", "quarantine"}
+    assert set(graph.warehouse.row_counts()) == {"universe", "raw_ohlcv", "daily_bars", "quarantine", "fetch_outcomes"}
 
 
 def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_nobody(
@@ -319,10 +321,12 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
         """Quotes SIM01 in hundredths on one session."""
 
         def fetch(self, tickers, first, last, fetched_at):
-            answer = self._inner.fetch(tickers, first, last, fetched_at)
+            answer = self._inner.fetch(tickers, first, last, fetched_at).bars
             wrong = (pl.col("ticker") == "SIM01") & (pl.col("session") == self._silent)
             prices = ("open", "high", "low", "close", "adj_close")
-            return answer.with_columns(pl.when(wrong).then(pl.col(p) * 100).otherwise(p).alias(p) for p in prices)
+            return Answer(
+                answer.with_columns(pl.when(wrong).then(pl.col(p) * 100).otherwise(p).alias(p) for p in prices)
+            )
 
     settings = small_market(tmp_path)
     days, closes = settings.calendar.sessions, settings.calendar.closes
@@ -364,9 +368,10 @@ def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.Dagst
 
     class Restating(_Silent):
         def fetch(self, tickers, first, last, fetched_at):
-            answer = self._inner.fetch(tickers, first, last, fetched_at)
+            answer = self._inner.fetch(tickers, first, last, fetched_at).bars
             restated = (pl.col("ticker") == "SIM03") & (pl.col("session") == self._silent)
-            return answer.with_columns(pl.when(restated).then(pl.col("volume") * 2).otherwise("volume").alias("volume"))
+            volume = pl.when(restated).then(pl.col("volume") * 2).otherwise("volume")
+            return Answer(answer.with_columns(volume.alias("volume")))
 
     settings = small_market(tmp_path)
     days = settings.calendar.sessions

@@ -1,5 +1,6 @@
 """The yahoo source against a small Yahoo on this machine; no test leaves it."""
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,19 +13,31 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import SourceError
 from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.sources.yahoo import YahooSource
-from stock_assets_tests.market.chart_server import (
+from stock_assets.market.sources import Answer, Failure
+from stock_assets.market.sources.budget import Budget, Politeness, Transient
+from stock_assets.market.sources.yahoo import YahooSource, judge
+from stock_assets_tests.market.fake_time import FakeTime
+from stock_assets_tests.market.vendor import (
     BROKEN,
+    COME_BACK,
+    DOWN,
+    DRIP,
+    HANGS,
     HTML,
+    INVALID_CRUMB,
     MALFORMED,
+    NO_RANGE,
     NO_RESULT,
     RATE_LIMITED,
-    ChartServer,
+    TRUNCATED,
+    UNAVAILABLE,
+    UNKNOWN,
     Reply,
-    chart_server,
+    Vendor,
+    serving,
 )
 
 pytestmark = [
@@ -64,7 +77,7 @@ def changed(column: str, value: float | None) -> pl.DataFrame:
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ChartServer]]:
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Vendor]]:
     """Starts a server with the answers given by ticker; a request to anywhere else fails the test."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     hosts: set[str | None] = set()
@@ -76,15 +89,30 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ChartServer
 
     monkeypatch.setattr(curl_cffi.requests.Session, "request", noted)
     with ExitStack() as servers:
-        yield lambda **answers: servers.enter_context(chart_server(answers))
+        yield lambda **answers: servers.enter_context(serving(Vendor(answers)))
     assert hosts <= {"127.0.0.1"}
 
 
-def fetch(server: ChartServer, *tickers: str, first: date = SESSIONS[1], last: date = SESSIONS[-1]) -> pl.DataFrame:
-    return YahooSource(CALENDAR, tickers, server.url).fetch(tickers, first, last, FETCHED)
+def polite(**options: Any) -> Budget:
+    """A budget on a clock that nobody waits for."""
+    time = FakeTime()
+    politeness = {"per_second": 1000.0, "tries": 3, "timeout": 10.0, **options}
+    return Budget(Politeness(**politeness), clock=time.clock, sleep=time.sleep)
 
 
-def test_bars_are_returned_as_yahoo_states_them(serve: Callable[..., ChartServer]) -> None:
+def asked_of(
+    server: Vendor, *tickers: str, first: date = SESSIONS[1], last: date = SESSIONS[-1], **options: Any
+) -> Answer:
+    return YahooSource(CALENDAR, tickers, server.url, budget=polite(**options)).fetch(tickers, first, last, FETCHED)
+
+
+def fetch(server: Vendor, *tickers: str, **options: Any) -> pl.DataFrame:
+    answer = asked_of(server, *tickers, **options)
+    assert answer.failures == {}
+    return answer.bars
+
+
+def test_bars_are_returned_as_yahoo_states_them(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0), MSFT=history(200.0, SESSIONS[5:]))
 
     raw = fetch(server, "MSFT", "AAPL")
@@ -104,7 +132,7 @@ def test_bars_are_returned_as_yahoo_states_them(serve: Callable[..., ChartServer
     assert before.rows() == [("AAPL", pytest.approx(99.0)), ("MSFT", None)]
 
 
-def test_a_split_after_the_range_is_known(serve: Callable[..., ChartServer]) -> None:
+def test_a_split_after_the_range_is_known(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0))
     assert fetch(server, "AAPL", last=PAID)["later_splits"].unique().to_list() == [4.0]
     after = fetch(server, "AAPL", first=PAID).select("session", "later_splits", "split_ratio")
@@ -116,83 +144,184 @@ def test_a_split_after_the_range_is_known(serve: Callable[..., ChartServer]) -> 
     ]
 
 
-def test_nothing_after_fetched_at_is_asked_for(serve: Callable[..., ChartServer]) -> None:
+def test_nothing_after_fetched_at_is_asked_for(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0))
-    source = YahooSource(CALENDAR, ("AAPL",), server.url)
+    source = YahooSource(CALENDAR, ("AAPL",), server.url, budget=polite())
 
-    raw = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], datetime(2020, 8, 27, 22, tzinfo=UTC))
+    raw = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], datetime(2020, 8, 27, 22, tzinfo=UTC)).bars
 
     assert raw["session"].max() == PAID
     assert raw["later_splits"].unique().to_list() == [1.0]  # Yahoo had adjusted nothing yet
 
 
 @pytest.mark.parametrize("session", [date(2020, 3, 6), date(2020, 3, 9), date(2020, 10, 30), date(2020, 11, 2)])
-def test_the_session_is_the_date_at_the_exchange(serve: Callable[..., ChartServer], session: date) -> None:
+def test_the_session_is_the_date_at_the_exchange(serve: Callable[..., Vendor], session: date) -> None:
     """Around both clock changes, when the opening bell moves from 14:30 to 13:30 UTC and back."""
     sessions = CALENDAR.between(date(2020, 3, 2), date(2020, 11, 6))
-    source = YahooSource(CALENDAR, ("AAPL",), serve(AAPL=history(100.0, sessions)).url)
-    raw = source.fetch(["AAPL"], session, session, datetime(2020, 11, 6, 22, tzinfo=UTC))
+    source = YahooSource(CALENDAR, ("AAPL",), serve(AAPL=history(100.0, sessions)).url, budget=polite())
+    raw = source.fetch(["AAPL"], session, session, datetime(2020, 11, 6, 22, tzinfo=UTC)).bars
     assert raw.select("session", "close").rows() == [(session, 100.0 + sessions.index(session))]
 
 
-def test_one_request_per_ticker_and_progress(serve: Callable[..., ChartServer]) -> None:
+def test_one_request_per_ticker_and_progress(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0), MSFT=history(200.0))
     seen: list[tuple[int, int]] = []
-    source = YahooSource(CALENDAR, None, server.url, on_progress=lambda done, of: seen.append((done, of)))
+    source = YahooSource(
+        CALENDAR, None, server.url, on_progress=lambda done, of: seen.append((done, of)), budget=polite(threads=1)
+    )
     source.fetch(["AAPL", "MSFT"], SESSIONS[0], SESSIONS[1], FETCHED)
     charts = [target.partition("?")[0] for target in server.requests if "/chart/" in target]
     assert charts == ["/v8/finance/chart/AAPL", "/v8/finance/chart/MSFT"]
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_a_restated_history_is_seen_by_the_next_fetch(serve: Callable[..., ChartServer]) -> None:
+def test_a_restated_history_is_seen_by_the_next_fetch(serve: Callable[..., Vendor]) -> None:
     before = fetch(serve(AAPL=history(100.0)), "AAPL")
     after = fetch(serve(AAPL=history(50.0)), "AAPL")
     assert (before["close"][0], after["close"][0]) == (101.0, 51.0)
 
 
-@pytest.mark.parametrize("answer", [history(100.0).clear(), NO_RESULT], ids=["no bars", "no result"])
-def test_an_empty_answer_is_an_error(serve: Callable[..., ChartServer], answer: pl.DataFrame | Reply) -> None:
-    server = serve(AAPL=history(100.0), VOID=answer, NONE=answer)
-    with pytest.raises(EmptySourceError, match=r"^Yahoo has no prices of NONE, VOID from 2020-07-19 to 2020-09-11$"):
-        fetch(server, "VOID", "AAPL", "NONE")
-
-
-def test_bars_outside_the_range_alone_are_an_error(serve: Callable[..., ChartServer]) -> None:
+def test_bars_outside_the_range_alone_are_no_failure(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0, SESSIONS[5:]))
-    with pytest.raises(EmptySourceError, match="yahoo has no bar from 2020-08-17 to 2020-08-18 of AAPL"):
-        fetch(server, "AAPL", first=SESSIONS[0], last=SESSIONS[1])
-    weekend = fetch(server, "AAPL", first=date(2020, 8, 29), last=date(2020, 8, 30))
-    assert weekend.is_empty()
+    answer = asked_of(server, "AAPL", first=SESSIONS[0], last=SESSIONS[1])
+    assert answer.bars.is_empty()
+    assert answer.failures == {}
+    assert answer.known == {"AAPL": (SESSIONS[5], SESSIONS[-1])}
+
+
+FAILURES = [
+    (UNKNOWN, "Yahoo says Not Found: No data found, symbol may be delisted", 1),
+    (NO_RANGE, "Yahoo says Bad Request: Data doesn't exist for startDate = 1", 1),
+    (history(100.0).clear(), "an empty answer (3 tries)", 3),
+    (RATE_LIMITED, "HTTP 429: 'Too Many Requests' (3 tries)", 3),
+    (BROKEN, 'HTTP 500: \'{"chart":{"result":null', 3),
+    (UNAVAILABLE, "HTTP 503: '<html>Service Unavailable</html>' (3 tries)", 3),
+    (DOWN, "no chart but 'Will be right back' (3 tries)", 3),
+    (MALFORMED, 'no chart but \'{"chart":{"result":[{"meta":\' (3 tries)', 3),
+    (HTML, "no chart but '<!DOCTYPE html><html><body>Oops</body></html>' (3 tries)", 3),
+    (NO_RESULT, "an empty answer (3 tries)", 3),
+    (TRUNCATED, "no answer (", 3),
+    (Reply(200, "{}"), "no chart but '{}' (3 tries)", 3),
+    (Reply(200, '{"chart":{"result":[{"meta":{}}],"error":null}}'), "that yfinance cannot read (KeyError", 3),
+    (Reply(200, '{"chart":{"result":null,"error":{"code":"Internal","description":"?"}}}'), "Internal: ? (3 tries)", 3),
+    (INVALID_CRUMB, "HTTP 401", 6),  # every try asks once more with a new crumb
+]
+
+
+@pytest.mark.parametrize(("reply", "reason", "requests"), FAILURES, ids=[reason[:30] for _, reason, _ in FAILURES])
+def test_a_failure_names_its_ticker_and_leaves_the_others_alone(
+    serve: Callable[..., Vendor], reply: pl.DataFrame | Reply, reason: str, requests: int
+) -> None:
+    server = serve(AAPL=history(100.0), BAD=reply, MSFT=history(200.0))
+    answer = asked_of(server, "AAPL", "BAD", "MSFT", threads=1)
+    assert list(answer.failures) == ["BAD"]
+    assert reason in answer.failures["BAD"].reason
+    assert answer.failures["BAD"].unknown is (requests == 1)
+    assert answer.bars["ticker"].unique().sort().to_list() == ["AAPL", "MSFT"]
+    assert server.asked["BAD"] == requests
 
 
 @pytest.mark.parametrize(
-    ("reply", "message"),
+    "replies",
     [
-        (None, "No data found, symbol may be delisted"),
-        (RATE_LIMITED, "YFRateLimitError: Too Many Requests"),
-        (BROKEN, "server error"),
-        (Reply(503, "<html>Service Unavailable</html>", "text/html"), "JSONDecodeError"),
-        (Reply(200, "Will be right back", "text/html"), "YAHOO! FINANCE IS CURRENTLY DOWN"),
-        (MALFORMED, "JSONDecodeError"),
-        (HTML, "JSONDecodeError"),
-        (Reply(200, "{}"), "has no prices of BAD"),
-        (Reply(200, '{"chart":{"result":[{"meta":{}}],"error":null}}'), "KeyError"),
+        [RATE_LIMITED],
+        [COME_BACK],
+        [INVALID_CRUMB],
+        [BROKEN, UNAVAILABLE],
+        [MALFORMED, TRUNCATED],
+        [HTML, NO_RESULT],
     ],
 )
-def test_every_failure_names_the_ticker(serve: Callable[..., ChartServer], reply: Reply | None, message: str) -> None:
-    server = serve(AAPL=history(100.0), **({} if reply is None else {"BAD": reply}))
-    with pytest.raises(SourceError, match=r"Yahoo.* BAD\b") as error:
-        fetch(server, "AAPL", "BAD")
-    assert message in str(error.value)
+def test_what_passes_is_not_seen(serve: Callable[..., Vendor], replies: list[Reply]) -> None:
+    server = serve(AAPL=[*replies, history(100.0)])
+    assert fetch(server, "AAPL").height == len(SESSIONS) - 1
+    assert server.asked["AAPL"] == len(replies) + 1
+
+
+def test_a_refusal_is_answered_with_patience_and_not_with_four_more_requests(serve: Callable[..., Vendor]) -> None:
+    server = serve(AAPL=[history(1.0), RATE_LIMITED, history(100.0)])
+    source = YahooSource(CALENDAR, None, server.url, budget=polite())
+    source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED)
+    before = len(server.requests)
+    source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED)
+    assert len(server.requests) - before == 2
+
+
+@pytest.mark.parametrize("reply", [HANGS, DRIP], ids=["hangs", "drips"])
+def test_nobody_is_waited_for_for_ever(serve: Callable[..., Vendor], reply: Reply) -> None:
+    server = serve(AAPL=[reply, history(100.0)], MSFT=history(200.0))
+    assert fetch(server, "AAPL", "MSFT", timeout=0.3)["ticker"].n_unique() == 2
+    assert server.asked["AAPL"] == 2
+
+
+def test_a_crumb_that_ran_out_is_renewed(serve: Callable[..., Vendor]) -> None:
+    server = serve(AAPL=history(100.0), MSFT=history(200.0))
+    server.crumb = "first.crumb"
+    source = YahooSource(CALENDAR, None, server.url, budget=polite(threads=1))
+    assert source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED).failures == {}
+    server.crumb = "second.crumb"
+    before = server.asked.copy()
+    assert source.fetch(["AAPL", "MSFT"], SESSIONS[0], SESSIONS[-1], FETCHED).failures == {}
+    assert server.asked - before == {"AAPL": 2, "MSFT": 1}
+
+
+def test_a_crumb_that_is_refused_is_asked_for_again(serve: Callable[..., Vendor]) -> None:
+    """yfinance 1.7 takes the words of the refusal for the crumb."""
+    server = serve(AAPL=history(100.0), MSFT=history(200.0))
+    server.crumb, server.crumb_refusals = "a.new.crumb", 3
+    assert fetch(server, "AAPL", "MSFT", tries=5)["ticker"].n_unique() == 2
+
+
+def test_threads_that_renew_a_crumb_at_once_do_not_fail(serve: Callable[..., Vendor]) -> None:
+    tickers = [f"T{i}" for i in range(12)]
+    server = serve(**dict.fromkeys(tickers, history(100.0)))
+    server.crumb = "first.crumb"
+    source = YahooSource(CALENDAR, None, server.url, budget=polite(tries=5))
+    source.fetch(tickers[:1], SESSIONS[0], SESSIONS[-1], FETCHED)
+    server.crumb = "second.crumb"
+    answer = source.fetch(tickers, SESSIONS[0], SESSIONS[-1], FETCHED)
+    assert answer.failures == {}
+    assert answer.bars["ticker"].n_unique() == 12
+
+
+def test_a_vendor_who_refuses_everyone_ends_the_run_with_one_reason(serve: Callable[..., Vendor]) -> None:
+    tickers = [f"T{i}" for i in range(40)]
+    server = serve(**{**dict.fromkeys(tickers, RATE_LIMITED), "T0": history(100.0)})
+    answer = asked_of(server, *tickers, threads=4)
+    assert len({failure.reason for failure in answer.failures.values()}) == 1
+    assert len(answer.failures) == 39
+    assert answer.failures["T1"].reason.startswith("gave up: no answer since ")
+    assert server.asked.total() < 20
+    assert answer.bars["ticker"].unique().to_list() == ["T0"]
+
+
+def test_an_index_in_another_time_zone(serve: Callable[..., Vendor]) -> None:
+    """Tokyo opens on the evening before in New York, and at 00:30 UTC."""
+    server = serve(**{"^N225": history(20_000.0), "AAPL": history(100.0)})
+    server.zones = {"^N225": "Asia/Tokyo"}
+    raw = fetch(server, "AAPL", "^N225")
+    assert raw.filter(pl.col("ticker") == "^N225")["session"].to_list() == list(SESSIONS[1:])
 
 
 def test_a_server_that_is_gone_names_the_ticker() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        source = YahooSource(CALENDAR, ("AAPL",), f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(SourceError, match="Yahoo, ticker AAPL: ConnectionError"):
-            source.fetch(["AAPL"], SESSIONS[0], SESSIONS[1], FETCHED)
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        answer = YahooSource(CALENDAR, ("AAPL",), url, budget=polite()).fetch(
+            ["AAPL"], SESSIONS[0], SESSIONS[1], FETCHED
+        )
+    assert "no answer (ConnectionError, curl 7)" in answer.failures["AAPL"].reason
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("90", 90.0), ("Fri, 11 Sep 2020 22:01:30 GMT", 90.0), ("Fri, 11 Sep 2020 21:00:00 GMT", 0.0), ("soon", None)],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    with pytest.raises(Transient) as error:
+        judge(429, "Too Many Requests", header, FETCHED)
+    assert error.value.retry_after == seconds
+    assert error.value.refused
 
 
 @pytest.mark.parametrize(
@@ -204,29 +333,30 @@ def test_a_server_that_is_gone_names_the_ticker() -> None:
     ],
 )
 def test_a_bar_that_is_none_is_named(
-    serve: Callable[..., ChartServer], column: str, value: float | None, message: str
+    serve: Callable[..., Vendor], column: str, value: float | None, message: str
 ) -> None:
-    server = serve(AAPL=changed(column, value))
-    with pytest.raises(SourceError, match=rf"^Yahoo, ticker AAPL, session 2020-08-27, {message}$"):
-        fetch(server, "AAPL")
+    server = serve(AAPL=changed(column, value), MSFT=history(200.0))
+    answer = asked_of(server, "AAPL", "MSFT")
+    assert answer.failures == {"AAPL": Failure(f"Yahoo, ticker AAPL, session 2020-08-27, {message}")}
+    assert answer.bars["ticker"].unique().to_list() == ["MSFT"]
+    assert server.asked["AAPL"] == 1
 
 
-def test_a_bar_on_a_holiday_is_named(serve: Callable[..., ChartServer]) -> None:
+def test_a_bar_on_a_holiday_is_named(serve: Callable[..., Vendor]) -> None:
     labor_day = date(2020, 9, 7)
     server = serve(AAPL=history(100.0, tuple(sorted((*SESSIONS, labor_day)))))
-    with pytest.raises(SourceError, match=r"ticker AAPL, session 2020-09-07, .* a Monday on which XNYS was closed"):
-        fetch(server, "AAPL")
+    reason = asked_of(server, "AAPL").failures["AAPL"].reason
+    assert re.search(r"ticker AAPL, session 2020-09-07, .* a Monday on which XNYS was closed", reason)
 
 
 @pytest.mark.parametrize("ticker", ["../v1/test/getcrumb", "A?b=c", "A B", "..", ""])
-def test_a_ticker_is_no_address(serve: Callable[..., ChartServer], ticker: str) -> None:
+def test_a_ticker_is_no_address(serve: Callable[..., Vendor], ticker: str) -> None:
     server = serve(AAPL=history(100.0))
-    with pytest.raises(SourceError, match="expected letters and digits"):
-        fetch(server, ticker)
+    assert "expected letters and digits" in asked_of(server, ticker).failures[ticker].reason
     assert server.requests == []
 
 
-def test_a_reversed_range_is_refused(serve: Callable[..., ChartServer]) -> None:
+def test_a_reversed_range_is_refused(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0))
     with pytest.raises(SourceError, match="lies after the last"):
         fetch(server, "AAPL", first=SESSIONS[2], last=SESSIONS[1])
@@ -242,3 +372,9 @@ def test_universe_is_what_was_configured() -> None:
     ]
     with pytest.raises(SourceError, match="STOCK_ASSETS_TICKERS is not set"):
         YahooSource(CALENDAR, None).universe()
+
+
+def test_members_are_the_universe_where_nothing_is_configured() -> None:
+    members = UNIVERSE_SCHEMA.to_frame().vstack(YahooSource(CALENDAR, ("META",)).universe())
+    assert YahooSource(CALENDAR, None, members=lambda: members).universe().equals(members)
+    assert YahooSource(CALENDAR, ("AAPL",), members=lambda: members).universe()["ticker"].to_list() == ["AAPL"]

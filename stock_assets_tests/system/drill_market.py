@@ -10,7 +10,7 @@ import polars as pl
 from dagster._time import get_current_datetime
 
 from stock_assets.definitions import build_definitions
-from stock_assets.market.sources import Source
+from stock_assets.market.sources import Answer, Source
 from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import settings
 
@@ -55,13 +55,13 @@ class PlantedSource:
     def universe(self) -> pl.DataFrame:
         return self.inner.universe()
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, now: datetime) -> pl.DataFrame:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, now: datetime) -> Answer:
         """As `Source.fetch`."""
         plants = self.plants
-        rows = self.inner.fetch(tickers, first, last, now)
+        rows = self.inner.fetch(tickers, first, last, now).bars
         if last > plants.regime:
             # both prices are in the basis of one answer, so that a later split changes no as-traded figure
-            whole = self.inner.fetch(tickers, plants.regime, last, now)
+            whole = self.inner.fetch(tickers, plants.regime, last, now).bars
             anchor = whole.filter(pl.col("session") == plants.regime).select("ticker", anchor="close")
             rows = rows.join(anchor, on="ticker", how="left", maintain_order="left")
             wild = (pl.col("session") > plants.regime) & pl.col("anchor").is_not_null()
@@ -81,7 +81,7 @@ class PlantedSource:
         if now.date() < mended:
             here = (pl.col("session") == session) & (pl.col("ticker").str.slice(-1).is_in(["1", "2", "3"]))
             rows = rows.with_columns(open=pl.when(here).then(pl.col("high") * 1.5).otherwise("open"))
-        return rows
+        return Answer(rows)
 
 
 def planted(project: dg.Definitions, plants: Plants) -> dg.Definitions:

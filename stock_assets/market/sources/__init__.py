@@ -1,10 +1,38 @@
 """Where prices come from. Every source answers the same two questions in the same two tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import ClassVar, Protocol
 
 import polars as pl
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no answer for a ticker."""
+
+    reason: str
+    unknown: bool = False
+    """the vendor says that it has nothing of the ticker, and will say so again"""
+
+
+def nothing_to_settle() -> None:
+    """The source kept nothing."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a source says to one question."""
+
+    bars: pl.DataFrame
+    """`RAW_SCHEMA`, sorted by ticker and session, one row per (ticker, session)"""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """by ticker; these have no row"""
+    known: Mapping[str, tuple[date, date]] = field(default_factory=dict)
+    """first and last bar that the vendor holds of a ticker, where it says more than was asked for"""
+    settle: Callable[[], None] = nothing_to_settle
+    """to be called when the bars are stored: what the source kept for the case of a kill may go"""
 
 
 class Source(Protocol):
@@ -20,12 +48,12 @@ class Source(Protocol):
         """
         ...
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, both included, as known at `fetched_at` (UTC).
 
-        Returns `RAW_SCHEMA`, sorted by ticker and session, one row per (ticker, session). Tickers with no
-        bar in the range have no row; nothing after `fetched_at` is used.
+        Tickers with no bar in the range have no row; nothing after `fetched_at` is used.
 
-        Raises EmptySourceError when no ticker has a bar, SourceError for anything that is not prices.
+        Raises SourceError when the source as a whole cannot answer, and EmptySourceError when a source that holds
+        all there is has no bar of any ticker.
         """
         ...

@@ -37,6 +37,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.sources import Answer
 
 SECTORS = ("Energy", "Finance", "Health", "Industry", "Retail", "Technology")
 TICKERS = tuple(f"SIM{i:02d}" for i in range(1, 61))
@@ -292,7 +293,7 @@ class SimulatedSource:
         ]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last` as a vendor shows them at `fetched_at` (`RAW_SCHEMA`).
 
         Only sessions closed by `fetched_at` exist. Prices, dividends and volumes are adjusted for the splits
@@ -317,11 +318,12 @@ class SimulatedSource:
                 f"the simulated market has no bar of {_some(tickers) or 'no ticker'} from {first} to {last}; "
                 f"at {fetched_at} it has {held}"
             )
-        return frame.with_columns(
+        bars = frame.with_columns(
             pl.col("previous_adj_close").fill_nan(None),
             source=pl.lit(self.name),
             fetched_at=pl.lit(fetched_at.astimezone(UTC)),
-        ).match_to_schema(RAW_SCHEMA)
+        )
+        return Answer(bars.match_to_schema(RAW_SCHEMA))
 
     def oracle_probabilities(
         self,

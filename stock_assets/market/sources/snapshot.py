@@ -14,6 +14,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.bars import UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import (
     BARS,
     PRICES,
@@ -100,7 +101,7 @@ class SnapshotSource:
             .match_to_schema(UNIVERSE_SCHEMA)
         )
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, as the snapshot holds them (`RAW_SCHEMA`).
 
         `later_splits` multiplies all later splits of the snapshot, those after `end` and `fetched_at` too:
@@ -112,7 +113,7 @@ class SnapshotSource:
         check_request(first, last, fetched_at)
         bars = self._bars()
         self._check_known(tickers, bars)
-        return answer(
+        rows = answer(
             bars,
             calendar=self.calendar,
             tickers=tickers,
@@ -121,6 +122,7 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
+        return Answer(rows)
 
     def _bars(self) -> pl.DataFrame:
         bars = _load(self.path, _files(self.path), self.calendar)

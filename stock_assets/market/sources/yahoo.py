@@ -1,35 +1,41 @@
-"""Prices from Yahoo Finance through yfinance, one history per ticker."""
+"""Prices from Yahoo Finance through yfinance, one history per ticker, at a pace that Yahoo bears."""
 
 import atexit
+import json
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import UNIVERSE_SCHEMA
+from stock_assets.errors import SourceError, UnknownTickerError
+from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.sources.answers import (
-    BARS,
-    answer,
-    check_request,
-    check_sessions,
-    check_values,
-    some,
-    with_history,
-)
+from stock_assets.market.sources import Answer, Failure, nothing_to_settle
+from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient
+from stock_assets.market.sources.staging import staging
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: The preceding bar of a ticker is looked for this long before the first session.
 _LOOK_BACK = timedelta(days=30)
+
+#: "Slow down", and "not you": 999 is Yahoo's own.
+_REFUSALS = (401, 403, 429, 999)
+
+_EMPTY = "an empty answer"
+_LOADING = threading.Lock()
 
 #: yfinance's column for each of ours.
 _COLUMNS = {
@@ -54,18 +60,30 @@ class YahooSource:
         calendar: TradingCalendar,
         tickers: tuple[str, ...] | None,
         base_url: str | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        *,
+        members: Callable[[], pl.DataFrame] | None = None,
+        staged: Path | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        """`base_url` gets every request in place of Yahoo; `on_progress` hears tickers done and asked for."""
-        self.calendar, self.tickers = calendar, tickers
-        self.base_url, self.on_progress = base_url, on_progress
+        """`base_url` gets every request in place of Yahoo; `on_progress` hears tickers done and asked for.
+
+        `members` returns the universe (`UNIVERSE_SCHEMA`) where no tickers are configured. In the folder `staged`
+        answers wait for their rows to be stored; without one, a killed fetch begins anew.
+        """
+        self.calendar, self.tickers, self.members = calendar, tickers, members
+        self.on_progress, self.staged = on_progress, staged
+        self.budget = budget or Budget(Politeness())
+        self._session = _polite_session(self.budget, base_url)
 
     def universe(self) -> pl.DataFrame:
-        """The configured tickers from the calendar's first session on, open-ended (`UNIVERSE_SCHEMA`).
+        """The configured tickers from the calendar's first session on, open-ended, else the `members`.
 
-        Raises SourceError when no ticker is configured: Yahoo has no list of all.
+        Raises SourceError when there are neither: Yahoo has no list of all.
         """
         if not self.tickers:
+            if self.members is not None:
+                return self.members().match_to_schema(UNIVERSE_SCHEMA)
             raise SourceError("STOCK_ASSETS_TICKERS is not set; the source yahoo expects the tickers to ask for")
         tickers = pl.DataFrame({"ticker": sorted(self.tickers)})
         return tickers.with_columns(
@@ -75,65 +93,98 @@ class YahooSource:
             to_session=pl.lit(None, pl.Date),
         ).match_to_schema(UNIVERSE_SCHEMA)
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
-        """The bars of `tickers` from `first` to `last` (`RAW_SCHEMA`), split-adjusted as of `fetched_at`.
+    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
+        """The bars of `tickers` from `first` to `last`, split-adjusted as of `fetched_at`, and who failed, and why.
 
         `fetched_at` is the time of the call: each history is asked for up to its day, because the splits
-        after `last` are needed too. One request per ticker.
+        after `last` are needed too. One request per ticker, whatever the range; what an earlier call for the same
+        range got on the same day (UTC), and was not settled, is not asked for again and keeps its own `fetched_at`.
 
-        Raises EmptySourceError naming the tickers that Yahoo has no prices of, and SourceError naming the
-        ticker for any other failure and for a bar that is none.
+        A ticker fails with its answer: one that cannot be had, that Yahoo does not know, or whose bars are none.
         """
         check_request(first, last, fetched_at)
-        today = fetched_at.astimezone(UTC).date()
         asked = sorted(set(tickers))
-        # yfinance keeps what it was told of the past as long as the process lives; vendors restate the past
-        _yfinance().data.YfData.cache_get.cache_clear()
+        kept = staging(self.staged, fetched_at.astimezone(UTC).date(), first, last) if self.staged else None
+        if kept is not None:
+            kept.expect(len(asked))
         histories: list[pl.DataFrame] = []
-        for ticker in asked:
-            histories.append(_history(ticker, first - _LOOK_BACK, today, self.base_url))
-            if self.on_progress is not None:
-                self.on_progress(len(histories), len(asked))
-        empty = [ticker for ticker, bars in zip(asked, histories, strict=True) if bars.is_empty()]
-        if empty or not asked:
-            raise EmptySourceError(f"Yahoo has no prices of {some(empty, 20)} from {first - _LOOK_BACK} to {today}")
-        bars = with_history(pl.concat(histories))
+        failures: dict[str, Failure] = {}
+
+        def work(ticker: str) -> pl.DataFrame:
+            if kept is not None and (there := kept.load(ticker)) is not None:
+                return there
+            history = self._history(ticker, first, last, fetched_at)
+            if kept is not None:
+                kept.save(ticker, history)
+            return history
+
+        with ThreadPoolExecutor(self.budget.politeness.threads) as pool:
+            running = {pool.submit(work, ticker): ticker for ticker in asked}
+            try:
+                for done, future in enumerate(as_completed(running), 1):
+                    try:
+                        histories.append(future.result())
+                    except (Exhausted, GivenUp, SourceError) as error:
+                        failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
+                    self.on_progress(done, len(asked))
+            except BaseException:  # cancelled, or an error of ours: the others are not waited for
+                self.budget.stop("the run was stopped")
+                pool.shutdown(cancel_futures=True)
+                raise
+        known = {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
+        wanted = [
+            bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
+        ]
+        bars = pl.concat([RAW_SCHEMA.to_frame(), *wanted]).sort("ticker", "session")
+        return Answer(bars, dict(sorted(failures.items())), known, kept.clear if kept else nothing_to_settle)
+
+    def _history(self, ticker: str, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
+        """All that Yahoo says of `ticker` from shortly before `first` to the day of `fetched_at` (`RAW_SCHEMA`),
+        at least one row. Raises Exhausted, GivenUp, or SourceError naming the ticker."""
+        if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
+            raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
+        from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
+        bars = self.budget.patiently(ticker, lambda: _ask(self._session, ticker, from_, to))
         wanted = bars.filter(pl.col("session").is_between(first, last))
         check_values(wanted)
         check_sessions(wanted, self.calendar)
-        return answer(
-            wanted,
-            calendar=self.calendar,
-            tickers=asked,
-            first=first,
-            last=last,
-            source=self.name,
-            fetched_at=fetched_at,
+        return with_history(bars).select(
+            pl.lit(self.name).alias(column)
+            if column == "source"
+            else pl.lit(fetched_at.astimezone(UTC)).cast(kind).alias(column)
+            if column == "fetched_at"
+            else column
+            for column, kind in RAW_SCHEMA.items()
         )
 
 
-def _history(ticker: str, first: date, last: date, base_url: str | None) -> pl.DataFrame:
-    """Yahoo's history of `ticker` from `first` to `last` as `BARS`, no row where it states none.
+def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:
+    """Yahoo's history of `ticker` from `first` to `last` as `BARS`, at least one row.
 
-    Raises SourceError naming the ticker.
+    Raises UnknownTickerError where Yahoo says that there is nothing, and Transient where it says nothing at all: an
+    empty chart is also what a vendor in trouble sends.
     """
-    if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
-        raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
-    yf = _yfinance()
-    # The zone in which yfinance takes start and end. Without it, it asks Yahoo once more for every ticker
-    # and hides what Yahoo answers behind "no timezone found".
-    yf.cache.get_tz_cache().store(ticker.upper(), "UTC")
+    with _LOADING:
+        yf = _yfinance()
+    # yfinance keeps what it was told of the past as long as the process lives; vendors restate the past
+    yf.data.YfData.cache_get.cache_clear()
+    session.renewed.crumb = False
     try:
-        history = yf.Ticker(ticker, session=_session(base_url)).history(
+        # What yf.Ticker does, less the zone: it would ask Yahoo once more for that of every ticker, and hide what
+        # Yahoo answers behind "no timezone found". Here it is only the one in which start and end are taken.
+        prices = yf.scrapers.history.PriceHistory(yf.data.YfData(session=session), ticker.upper(), "UTC", session)
+        history = prices.history(
             start=first, end=last + timedelta(days=1), interval="1d", auto_adjust=False, actions=True
         )
+        if history.empty:
+            raise Transient(_EMPTY)
         return _bars(history, ticker)
+    except (Transient, GivenUp, SourceError):
+        raise
     except yf.exceptions.YFPricesMissingError as error:
-        if error.yahoo_reason is None:
-            return BARS.to_frame()
-        raise SourceError(f"Yahoo, ticker {ticker}: {error.yahoo_reason}") from error
+        raise Transient(error.yahoo_reason or _EMPTY) from error
     except Exception as error:  # a broken answer fails anywhere in yfinance, with any exception
-        raise SourceError(f"Yahoo, ticker {ticker}: {type(error).__name__}: {error}") from error
+        raise Transient(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
 
 
 def _bars(history: "pd.DataFrame", ticker: str) -> pl.DataFrame:
@@ -160,18 +211,86 @@ def _yfinance() -> Any:
     return yfinance
 
 
-@cache
-def _session(base_url: str | None) -> Any:
-    """The HTTP session of yfinance, which sends every request to `base_url` when there is one."""
+def _polite_session(budget: Budget, base_url: str | None) -> Any:
+    """The HTTP session of yfinance: each request waits for its turn, and goes to `base_url` where there is one.
+
+    yfinance meets every failure (429 and 404 included) with another cookie, another crumb and the same request again:
+    four requests where one was too many. So an answer with prices is let through, and a first 401, for which a new
+    crumb is the cure; everything else is an exception.
+    """
     from curl_cffi.requests import Session
+    from curl_cffi.requests.exceptions import RequestException
 
-    if base_url is None:
-        return Session(impersonate="chrome")
-    base = urlsplit(base_url)
+    base = None if base_url is None else urlsplit(base_url)
 
-    class Redirected(Session):
+    class Polite(Session):
+        renewed = threading.local()
+        """`crumb`: whether a new one was asked for in this try"""
+        biscuit: Any = None
+        """the answer that brought the cookie"""
+
         def request(self, method: Any, url: str, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-            here = urlsplit(url)._replace(scheme=base.scheme, netloc=base.netloc).geturl()
-            return super().request(method, here, **options)
+            parts = urlsplit(url)
+            brings_cookie = parts.path in ("", "/")
+            if brings_cookie and self.biscuit is not None and self.cookies:
+                return self.biscuit  # yfinance asks for the cookie before every request where it cannot keep it on disk
+            budget.take()
+            if base is not None:
+                url = parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
+            asks_prices = parts.path.startswith("/v8/finance/chart/")
+            try:
+                response = super().request(method, url, **{**options, "timeout": budget.politeness.timeout})
+            except RequestException as error:
+                if asks_prices:
+                    raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
+                raise  # yfinance goes on without its cookie
+            if brings_cookie:
+                self.biscuit = response
+            if asks_prices:
+                if response.status_code in (401, 403) and not self.renewed.crumb:
+                    self.renewed.crumb = True
+                else:
+                    judge(response.status_code, response.text, response.headers.get("Retry-After"), datetime.now(UTC))
+            return response
 
-    return Redirected()
+    return Polite(impersonate="chrome") if base is None else Polite()
+
+
+def judge(status: int, text: str, retry_after: str | None, now: datetime) -> None:
+    """Nothing where an answer of the chart endpoint holds a chart.
+
+    Raises UnknownTickerError where Yahoo says that there is nothing to be had, and Transient for the rest.
+    `retry_after` is the header: seconds, or a date.
+    """
+    if status in _REFUSALS:
+        raise Transient(f"HTTP {status}: {_beginning(text)}", refused=True, retry_after=_seconds(retry_after, now))
+    if status >= 500:
+        raise Transient(f"HTTP {status}: {_beginning(text)}", retry_after=_seconds(retry_after, now))
+    try:
+        chart = json.loads(text)["chart"]
+        error, result = chart["error"], chart["result"]
+    except (ValueError, KeyError, TypeError):
+        raise Transient(f"no chart but {_beginning(text)}") from None
+    if error:
+        said = f"{error.get('code')}: {error.get('description')}"
+        if status in (400, 404, 422) or error.get("code") == "Not Found":
+            raise UnknownTickerError(f"Yahoo says {said}")
+        raise Transient(said)
+    if not result:
+        raise Transient(_EMPTY)
+
+
+def _beginning(text: str) -> str:
+    return repr(" ".join(text[:200].split())[:80])
+
+
+def _seconds(retry_after: str | None, now: datetime) -> float | None:
+    """The wait that the header asks for; None without one that can be read."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
