@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
 from stock_assets.market.calendar import CALENDAR_END, TradingCalendar, trading_calendar
+from stock_assets.market.context import SERIES
 
 PREFIX = "STOCK_ASSETS_"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -42,6 +43,11 @@ class Settings(BaseSettings):
     tickers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
         description="tickers separated by commas, or a file with one per line; all the source has when unset",
+    )
+    context: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="index and fund symbols separated by commas, or off; ^VIX,^GSPC,SPY when unset (of a snapshot "
+        "those that it holds)",
     )
     first_model_year: int | None = Field(
         default=None,
@@ -80,6 +86,13 @@ class Settings(BaseSettings):
         if not tickers:
             raise ValueError("expected tickers separated by commas, or a file with one per line")
         return tickers
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _split_series(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return () if value.strip() in ("", "off") else cls._split_tickers(value)
 
     @field_validator("mlflow")
     @classmethod
@@ -122,6 +135,11 @@ class Settings(BaseSettings):
             return self.first_model_year
         after_two_years = self.start.year + (2 if self.start.month == 1 else 3)
         return min(after_two_years, self.end.year) if self.end else after_two_years
+
+    @property
+    def context_series(self) -> tuple[str, ...]:
+        """The context series to ask for; a snapshot may lack those that nobody named."""
+        return SERIES if self.context is None else self.context
 
     @property
     def after_close(self) -> timedelta:

@@ -1,5 +1,6 @@
 """What every column of every table means: shown in the UI beside the asset."""
 
+from stock_assets.features.context import DESCRIPTIONS as CONTEXT_DESCRIPTIONS
 from stock_assets.features.indicators import DESCRIPTIONS as INDICATOR_DESCRIPTIONS
 from stock_assets.features.stationary import DESCRIPTIONS as STATIONARY_DESCRIPTIONS
 
@@ -64,10 +65,24 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "after": ("DOUBLE", "what is stored now; null where the bar is gone"),
         "seen_at": ("TIMESTAMPTZ", "when the platform saw it, UTC"),
     },
+    "context_series": {
+        "series": ("VARCHAR", "an index (^VIX, ^GSPC) or a fund that holds one (SPY)"),
+        "session": KEY["session"],
+        "open": ("DOUBLE", "first value, in the vendor's basis"),
+        "high": ("DOUBLE", "highest value"),
+        "low": ("DOUBLE", "lowest value"),
+        "close": ("DOUBLE", "last value; of ^VIX in percent a year"),
+        "total_return": (
+            "DOUBLE",
+            "return since the session before, of a fund with its dividends, as a fraction; null on the first bar",
+        ),
+        "source": ("VARCHAR", "who said it: simulated, snapshot or yahoo"),
+        "fetched_at": ("TIMESTAMPTZ", "when it was said, UTC"),
+    },
     "indicators": {**KEY, **{name: ("DOUBLE", text) for name, text in INDICATOR_DESCRIPTIONS.items()}},
     "stationary_features": {
         **KEY,
-        **{name: ("DOUBLE", text) for name, text in STATIONARY_DESCRIPTIONS.items()},
+        **{name: ("DOUBLE", text) for name, text in (STATIONARY_DESCRIPTIONS | CONTEXT_DESCRIPTIONS).items()},
     },
     "labels": {
         **KEY,

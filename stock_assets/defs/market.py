@@ -136,7 +136,49 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [universe, raw_ohlcv, daily_bars]
+    @table_asset(
+        "context_series",
+        description=(
+            "Daily bars of what is no stock of the universe: the volatility index ^VIX, the index ^GSPC and SPY, a "
+            "fund that holds it. Rows of days without a session are left out and counted. Features and the market "
+            "comparison of the report read them; a source that has none leaves the table empty." + source_note
+        ),
+        partitions=days,
+        checks=checks.specs(
+            "context_series",
+            {"complete": "every series that the source has, has a bar of every session"},
+            blocking=False,
+        ),
+    )
+    def context_series(
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        source: dg.ResourceParam[Source],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult:
+        sessions = chosen_sessions(context)
+        require_one_source(warehouse, source)
+        answer = source.context(sessions[0], sessions[-1], clock())
+        rows = answer.rows.filter(pl.col("session").is_in(sessions))
+        warehouse.replace_sessions("context_series", sessions, rows)
+        expected = warehouse.read_sql("context_series", "SELECT DISTINCT series FROM market.context_series")
+        absent = (
+            expected.join(pl.DataFrame({"session": sessions}, schema={"session": pl.Date}), how="cross")
+            .join(rows, on=["series", "session"], how="anti")
+            .sort("session", "series")
+        )
+        return report_sessions(
+            context,
+            rows,
+            sessions,
+            [checks.result("context_series", "complete", absent, blocking=False)],
+            {
+                "series": dg.MetadataValue.json(rows["series"].unique().sort().to_list()),
+                "left_out_without_a_session": dg.MetadataValue.json(answer.off_session),
+            },
+        )
+
+    return [universe, raw_ohlcv, daily_bars, context_series]
 
 
 def require_one_source(warehouse: Warehouse, source: Source) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.progress import side_by_side
 from stock_assets.errors import ArtifactError, CutoffError
+from stock_assets.features.context import CONTEXT, present
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
@@ -56,8 +57,10 @@ class Learnable:
 
     @cached_property
     def features(self) -> pl.DataFrame:
+        """The stationary inputs, and those of the context series that are there from the first session on."""
+        rows = self._read("stationary_features")
         # single precision is what the network computes in, and half the memory
-        return self._read("stationary_features", ["ticker", "session", *STATIONARY]).cast({pl.Float64: pl.Float32})
+        return rows.select("ticker", "session", *STATIONARY, *present(rows)).cast({pl.Float64: pl.Float32})
 
     @cached_property
     def known_labels(self) -> pl.DataFrame:
@@ -141,7 +144,11 @@ class Version:
 
         recipe = RECIPES[self.model]
         artifact = load_artifact(settings.artifacts / self.folder)
-        require_schema(self.version, artifact.description, feature_columns(getattr(known, recipe.reads)))
+        made_for = artifact.description.get("columns", [])
+        columns = feature_columns(getattr(known, recipe.reads))
+        # a model from before a context series was there goes on without it
+        columns = [name for name in columns if name in made_for or name not in CONTEXT]
+        require_schema(self.version, artifact.description, columns)
         trained = recipe.load(artifact.tensors, artifact.description)
         answer = recipe.predict(trained, known, sessions)  # pyright: ignore[reportArgumentType]: a property, cached
         return answer.with_columns(

@@ -25,6 +25,7 @@ ROOMS: Mapping[str, str] = {
     "raw_ohlcv": "market",
     "daily_bars": "market",
     "restatements": "market",
+    "context_series": "market",
     "indicators": "features",
     "stationary_features": "features",
     "labels": "features",

@@ -14,6 +14,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.bars import UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.context import SERIES, Context, context_of, is_index
 from stock_assets.market.sources.answers import (
     BARS,
     PRICES,
@@ -68,9 +69,13 @@ class SnapshotSource:
         calendar: TradingCalendar,
         tickers: tuple[str, ...] | None = None,
         end: date | None = None,
+        series: tuple[str, ...] | None = None,
     ) -> None:
-        """`tickers` None means all. Rows before the calendar or after `end` and the calendar do not exist."""
-        self.path, self.calendar, self.tickers = path, calendar, tickers
+        """`tickers` None means all, `series` None those of SERIES that it holds; an index is no ticker.
+
+        Rows before the calendar or after `end` and the calendar do not exist.
+        """
+        self.path, self.calendar, self.tickers, self.series = path, calendar, tickers, series
         self.start = calendar.sessions[0]
         self.end = min(end or calendar.sessions[-1], calendar.sessions[-1])
 
@@ -122,8 +127,20 @@ class SnapshotSource:
             fetched_at=fetched_at,
         )
 
+    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+        """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
+        check_request(first, last, fetched_at)
+        bars = self._loaded()[1]
+        if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
+            raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
+        return context_of(bars, self.calendar, first, min(last, self.end), self.name, fetched_at)
+
+    def _loaded(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        series = SERIES if self.series is None else self.series
+        return _load(self.path, _files(self.path), self.calendar, self.tickers or (), series)
+
     def _bars(self) -> pl.DataFrame:
-        bars = _load(self.path, _files(self.path), self.calendar)
+        bars = self._loaded()[0]
         within = bars.filter(pl.col("session").is_between(self.start, self.end))
         if within.is_empty():
             raise EmptySourceError(
@@ -171,15 +188,30 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 # One snapshot per process is read and checked once, and again when a file has changed.
 @lru_cache(maxsize=1)
-def _load(path: Path, files: tuple[tuple[Path, int, int], ...], calendar: TradingCalendar) -> pl.DataFrame:
-    """All bars of `files`, checked, sorted by ticker and session, with their history."""
-    bars = pl.concat([_read(file, path) for file, _, _ in files], rechunk=True)
+def _load(
+    path: Path,
+    files: tuple[tuple[Path, int, int], ...],
+    calendar: TradingCalendar,
+    tickers: tuple[str, ...],
+    series: tuple[str, ...],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All bars of `files`, checked, sorted by ticker and session, with their history; and those of `series` as `BARS`.
+
+    A fund among the series is a ticker too where `tickers` names it.
+    """
+    bars = pl.concat([_read(file, path, series) for file, _, _ in files], rechunk=True)
+    among = pl.col("ticker").is_in(series)
+    context = bars.filter(among).select(BARS.names())
+    if context.height:
+        bars = bars.filter(~among | (pl.col("ticker").is_in(tickers) & ~is_index(pl.col("ticker"))))
+    if bars.is_empty():
+        raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
     check_sessions(bars, calendar)
-    return with_history(bars).drop("place")
+    return with_history(bars).drop("place"), context
 
 
-def _read(file: Path, root: Path) -> pl.DataFrame:
-    """One file as `_BARS`, its values checked."""
+def _read(file: Path, root: Path, series: tuple[str, ...] = ()) -> pl.DataFrame:
+    """One file as `_BARS`, its values checked; without the indices that are not among `series`."""
     place = str(file if file == root else file.relative_to(root.parent))
     if file.stat().st_size == 0:
         raise EmptySourceError(f"{place} is empty, expected bars")
@@ -210,7 +242,13 @@ def _read(file: Path, root: Path) -> pl.DataFrame:
     if "adj_close" not in bars.columns:
         bars = bars.with_columns(adj_close="close")
     bars = bars.match_to_schema(_BARS)
-    check_values(bars, said=table.to_dict())
+    said: dict[str, pl.Series] | None = table.to_dict()
+    index = is_index(pl.col("ticker"))
+    if bars.select(index.any()).item():
+        # what is left out would shift the numbers of rows by which a message quotes the file
+        bars, said = bars.filter(~index | pl.col("ticker").is_in(series)), None
+        bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
+    check_values(bars, said)
     return bars
 
 

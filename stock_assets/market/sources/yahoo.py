@@ -15,6 +15,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.bars import UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.context import SERIES, Context, context_of
 from stock_assets.market.sources.answers import (
     BARS,
     answer,
@@ -55,8 +56,10 @@ class YahooSource:
         tickers: tuple[str, ...] | None,
         base_url: str | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        series: tuple[str, ...] = SERIES,
     ) -> None:
         """`base_url` gets every request in place of Yahoo; `on_progress` hears tickers done and asked for."""
+        self.series = series
         self.calendar, self.tickers = calendar, tickers
         self.base_url, self.on_progress = base_url, on_progress
 
@@ -110,6 +113,14 @@ class YahooSource:
             source=self.name,
             fetched_at=fetched_at,
         )
+
+    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+        """As `Source.context`: one request per series; one that Yahoo states no bar of has no row."""
+        check_request(first, last, fetched_at)
+        today = fetched_at.astimezone(UTC).date()
+        histories = [_history(name, first - _LOOK_BACK, today, self.base_url) for name in self.series]
+        bars = pl.concat([BARS.to_frame(), *histories])
+        return context_of(bars, self.calendar, first, last, self.name, fetched_at)
 
 
 def _history(ticker: str, first: date, last: date, base_url: str | None) -> pl.DataFrame:
