@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from stock_assets.errors import SettingsError
 from stock_assets.market.calendar import CALENDAR_END, TradingCalendar, trading_calendar
 from stock_assets.market.context import SERIES
+from stock_assets.market.membership import FROM_WIKIPEDIA
 
 PREFIX = "STOCK_ASSETS_"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -48,6 +49,15 @@ class Settings(BaseSettings):
         default=None,
         description="index and fund symbols separated by commas, or off; ^VIX,^GSPC,SPY when unset (of a snapshot "
         "those that it holds)",
+    )
+    membership: str | None = Field(
+        default=None,
+        description="a Parquet or CSV file with ticker, start_date and end_date of every membership, or wikipedia for "
+        "the S&P 500; every ticker is a member as long as the source has it when unset",
+    )
+    members_only: bool = Field(
+        default=True,
+        description="true or false: whether only the members of a session train, are predicted and are scored",
     )
     first_model_year: int | None = Field(
         default=None,
@@ -93,6 +103,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return () if value.strip() in ("", "off") else cls._split_tickers(value)
+
+    @field_validator("membership")
+    @classmethod
+    def _is_wikipedia_or_a_file(cls, value: str | None) -> str | None:
+        if value is not None and value != FROM_WIKIPEDIA and not Path(value).is_file():
+            raise ValueError("no such file")
+        return value
 
     @field_validator("mlflow")
     @classmethod

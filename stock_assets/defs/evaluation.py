@@ -73,7 +73,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         predictions = warehouse.read("predictions")
         first, last = predictions["session"].min(), predictions["session"].max()
         cutoffs = cutoff_of_years(predictions)
-        usable, left_out = usable_between(warehouse, first)  # pyright: ignore[reportArgumentType]
+        usable, left_out = usable_between(warehouse, first, None, settings.members_only)  # pyright: ignore[reportArgumentType]
         scored = metrics.scored_rows(predictions, usable)
         del predictions  # a dozen models of ten years are gigabytes
         table = metrics.score_table(scored, seed=settings.seed)
@@ -113,7 +113,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         beside = benchmark.comparison(returns, settings.seed)
         if beside.height:
             figures["growth"] = plots.growth(benchmark.growth(returns), series)
-        compared = compared_inputs(warehouse, cutoffs)
+        compared = compared_inputs(warehouse, cutoffs, settings.members_only)
         figures |= study_figures(warehouse, settings, bars, list(cutoffs.values())) | {
             "ablation": plots.ablation(compared)
         }
@@ -223,11 +223,11 @@ def context_rows(warehouse: Warehouse) -> pl.DataFrame:
         return CONTEXT_SCHEMA.to_frame().select("series", "session", "total_return")
 
 
-def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date]) -> pl.DataFrame:
+def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date], members_only: bool) -> pl.DataFrame:
     """`study.ablation_table` of price and volume, with and without the principal components, on COMPARED_ROWS."""
     from stock_assets.evaluation import study
 
-    labels, _ = usable_between(warehouse, date.min)
+    labels, _ = usable_between(warehouse, date.min, None, members_only)
     one_in = -(-labels.height // COMPARED_ROWS)
     # rows of every session, since those of one move together; drawn by a digest, so that they are always the same
     drawn = "md5_number_lower(concat(ticker, session)) % ? = 0"
@@ -298,7 +298,7 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     from stock_assets.model.config import VolatilityConfig
 
     labels = warehouse.read("labels")
-    usable, _ = usable_between(warehouse, settings.calendar.sessions[0])
+    usable, _ = usable_between(warehouse, settings.calendar.sessions[0], None, settings.members_only)
     served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"]
     year = int(served.dt.year().max())  # pyright: ignore[reportArgumentType]
     audit = leakage.Audit(

@@ -12,6 +12,7 @@ from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market import adjustments, quality
 from stock_assets.market.sources import Source
+from stock_assets.market.sources.factory import make_universe
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
@@ -32,8 +33,16 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         "universe",
         description="Who was a member of the universe when, as far as the source knows." + source_note,
     )
-    def universe(warehouse: dg.ResourceParam[Warehouse], source: dg.ResourceParam[Source]) -> dg.MaterializeResult:
-        members = source.universe().sort("ticker", "from_session")
+    def universe(
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        source: dg.ResourceParam[Source],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult:
+        members, told = make_universe(settings, source, clock())
+        members = members.sort("ticker", "from_session")
+        if "warning" in told:
+            context.log.warning(told["warning"])
         require_one_source(warehouse, source)
         warehouse.replace_table("universe", members)
         return dg.MaterializeResult(
@@ -43,6 +52,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "still_members": members["to_session"].null_count(),
                 "sectors": members["sector"].drop_nulls().n_unique(),
                 "preview": preview(members),
+                **told,
             }
         )
 

@@ -304,7 +304,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @table_asset(
         "predictions",
         description=(
-            "Probabilities of sell, hold and buy for every trusted ticker on every session, from each model of the "
+            "Probabilities of sell, hold and buy for every trusted member on every session, from each model of the "
             "session's year. A model trained through the session or later is refused, with both dates." + note
         ),
         deps=[

@@ -16,6 +16,7 @@ from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.lifecycle.promotion import champions
+from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings
 from stock_assets.storage.champions import read_promotions
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -50,9 +51,12 @@ class Learnable:
             )
         self.pca_version: str = versions[0]
         self.components = components.drop("pca_version")
-        bars = ["ticker", "session", "suspect", "total_return"]
+        bars = ["ticker", "session", "suspect", "total_return", "is_member"]
         self._bars = warehouse.read("daily_bars", bars_first or first, last, bars)
-        self.suspects = self._bars.filter(pl.col("suspect").is_not_null()).drop("total_return")
+        self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
+        self._outsiders = outsiders(self._bars, settings.members_only)
+        strangers = self._outsiders.join(self._flagged, on=["ticker", "session"], how="anti")
+        self.suspects = pl.concat([self._flagged, strangers.with_columns(suspect=pl.lit(NO_MEMBER))])
         """ticker, session, suspect of the rows that neither train nor score"""
 
     @cached_property
@@ -79,7 +83,7 @@ class Learnable:
         """(usable labels known by `cutoff`, rows left out by reason)."""
         from stock_assets.model.splits import training_rows, usable_labels
 
-        return usable_labels(training_rows(self._labels, cutoff), self.suspects)
+        return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
 
 
 def inputs_for(warehouse: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str) -> Learnable:
@@ -98,14 +102,22 @@ def inputs_for(warehouse: Warehouse, settings: Settings, sessions: Sequence[date
     return Learnable(warehouse, settings, first, sessions[-1], (*bars, first)[0])
 
 
-def usable_between(warehouse: Warehouse, first: date, last: date | None = None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The labels from `first` to `last` that may train and score, and the rows left out by reason."""
+def usable_between(
+    warehouse: Warehouse, first: date, last: date | None = None, members_only: bool = False
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The labels from `first` to `last` that may train and score, and the rows left out by reason.
+
+    Whoever joins them with predictions need not ask for members: only they are predicted.
+    """
     from stock_assets.model.splits import usable_labels
 
-    return usable_labels(
-        warehouse.read("labels", first, last),
-        warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect"]),
-    )
+    bars = warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect", "is_member"])
+    return usable_labels(warehouse.read("labels", first, last), bars, outsiders(bars, members_only))
+
+
+def outsiders(bars: pl.DataFrame, members_only: bool) -> pl.DataFrame:
+    """ticker, session of the `bars` of no members; none where they count too."""
+    return bars.filter(~pl.col("is_member") & members_only).select("ticker", "session")
 
 
 def save(
