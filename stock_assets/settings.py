@@ -14,7 +14,7 @@ from pydantic import Field, HttpUrl, ValidationError, field_validator, model_val
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
-from stock_assets.market.calendar import CALENDAR_END, TradingCalendar, trading_calendar
+from stock_assets.market.calendar import CALENDAR_END, CURRENCIES, SessionHours, TradingCalendar, trading_calendar
 from stock_assets.market.context import SERIES
 from stock_assets.market.membership import FROM_WIKIPEDIA
 
@@ -64,6 +64,14 @@ class Settings(BaseSettings):
         description="the first year that a model serves; two full years after the start when unset",
     )
     exchange: str = Field(default="XNYS", description="an exchange_calendars code")
+    currency: str | None = Field(
+        default=None, description="the ISO 4217 code of the prices, such as USD; the exchange's when unset"
+    )
+    session_hours: str | None = Field(
+        default=None,
+        description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
+        "when unset",
+    )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
@@ -103,6 +111,20 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return () if value.strip() in ("", "off") else cls._split_tickers(value)
+
+    @field_validator("session_hours")
+    @classmethod
+    def _are_hours(cls, value: str | None) -> str | None:
+        if value is not None:
+            SessionHours.parse(value)
+        return value
+
+    @field_validator("currency")
+    @classmethod
+    def _is_a_currency(cls, value: str | None) -> str | None:
+        if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
+            raise ValueError("not three letters")
+        return value and value.upper()
 
     @field_validator("membership")
     @classmethod
@@ -191,7 +213,13 @@ class Settings(BaseSettings):
     @property
     def calendar(self) -> TradingCalendar:
         """The sessions from `start` to `end`, or years ahead of today when the end is open."""
-        return trading_calendar(self.exchange, self.start, self.end or CALENDAR_END, self.data_dir)
+        calendar = trading_calendar(self.exchange, self.start, self.end or CALENDAR_END, self.data_dir)
+        return _with_hours(calendar, self.session_hours) if self.session_hours else calendar
+
+    @property
+    def listing_currency(self) -> str | None:
+        """The currency of the prices; None where the exchange's is not known."""
+        return self.currency or CURRENCIES.get(self.exchange)
 
 
 def read_settings(**overrides: object) -> Settings:
@@ -222,6 +250,11 @@ def read_settings(**overrides: object) -> Settings:
             variable, expected = PREFIX + field.upper(), Settings.model_fields[field].description
             lines.append(f"{variable}={problem['input']!r} is wrong ({message}); expected {expected}")
         raise SettingsError("\n".join(lines)) from None
+
+
+@cache
+def _with_hours(calendar: TradingCalendar, hours: str) -> TradingCalendar:
+    return calendar.with_hours(SessionHours.parse(hours))
 
 
 @cache

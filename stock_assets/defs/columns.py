@@ -20,6 +20,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "sector": ("VARCHAR", "the sector, where the source knows it: simulated does, a snapshot may, yahoo does not"),
         "from_session": ("DATE", "the first session of the membership"),
         "to_session": ("DATE", "the last session of the membership; null while it lasts"),
+        "currency": ("VARCHAR", "what the prices are quoted in, ISO 4217; null where nobody said"),
     },
     "raw_ohlcv": {
         **KEY,

@@ -142,6 +142,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 horizon=settings.horizon,
                 buy_threshold=settings.buy_threshold,
                 sell_threshold=settings.sell_threshold,
+                currency=settings.listing_currency,
                 market=series,
             ),
         )

@@ -40,7 +40,9 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         members, told = make_universe(settings, source, clock())
-        members = members.sort("ticker", "from_session")
+        members = members.sort("ticker", "from_session").with_columns(
+            currency=pl.lit(settings.listing_currency, pl.String)
+        )
         if "warning" in told:
             context.log.warning(told["warning"])
         require_one_source(warehouse, source)

@@ -24,14 +24,13 @@ def daily_returns(scored: pl.DataFrame, model: str, market: pl.DataFrame, cost: 
     """session, TOP, AFTER_COSTS, ALL, market: returns to the next close (fractions), sorted by session.
 
     TOP holds, in equal parts, the tenth of the session's tickers with the highest score of `model`; each session what
-    leaves and what enters it costs `cost` (buying it first included). ALL holds every ticker that the model scored.
-    `scored` is that of `metrics.scored_rows`, `market` that of `market_returns`; sessions that only one of them has,
-    and those of fewer than DECILES tickers, do not count.
+    leaves and what enters it costs `cost` (buying it first included). Of fewer than ten tickers it is the best one. ALL
+    holds every ticker that the model scored. `scored` is that of `metrics.scored_rows`, `market` that of
+    `market_returns`; sessions that only one of them has do not count.
     """
-    rows = scored.filter(
-        (pl.col("model") == model) & pl.col("forward_return_1").is_finite(), pl.len().over("session") >= DECILES
-    ).sort("session", pl.col("score"), "ticker")
-    size = pl.len().over("session") // DECILES
+    known = scored.filter(pl.col("model") == model, pl.col("forward_return_1").is_finite())
+    rows = known.sort("session", "score", "ticker")
+    size = (pl.len() // DECILES).clip(lower_bound=1).over("session")
     top = rows.with_columns(weight=1 / size).filter(
         pl.int_range(pl.len()).over("session") >= pl.len().over("session") - size
     )

@@ -61,6 +61,7 @@ class ReportFacts:
     horizon: int = 7
     buy_threshold: float = 0.027
     sell_threshold: float = 0.022
+    currency: str | None = None
     market: str = "SPY"
     """The series that is bought and held."""
 

@@ -84,8 +84,13 @@ def test_a_fall_is_counted_from_the_peak_that_includes_the_start():
 def test_without_a_market_there_is_nothing_to_compare():
     none = daily_returns(scored(), "rnn", market_returns(held().clear())[1])
     assert comparison(none).is_empty()
-    few = daily_returns(scored(tickers=9), "rnn", market_returns(held())[1])
-    assert few.is_empty()
+
+
+def test_of_a_few_tickers_the_best_is_held():
+    rows = scored(tickers=3)
+    found = daily_returns(rows, "rnn", market_returns(held())[1])
+    best = rows.sort("score").group_by("session").agg(pl.col("forward_return_1").last()).sort("session")
+    assert found[TOP].to_list() == best["forward_return_1"].to_list()[:-1]
 
 
 def test_the_picture_is_one():

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
     assert kept == XNYS
     (file,) = (tmp_path / "new").iterdir()
     trading_calendar.cache_clear()
-    file.write_text('{"2012-01-03": 1325624400}')  # what is kept is what is read
+    known = {"zone": "UTC", "days": ["2012-01-03"], "opens": [1325601000], "closes": [1325624400]}
+    file.write_text(json.dumps(known))  # what is kept is what is read
     assert trading_calendar("XNYS", start, end, tmp_path / "new").sessions == (start,)
 
 

@@ -12,9 +12,10 @@ from typing import ClassVar
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import UNIVERSE_SCHEMA
+from stock_assets.market.bars import UNIVERSE_SCHEMA, UTC_TIME
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import SERIES, Context, context_of, is_index
+from stock_assets.market.resample import session_bars
 from stock_assets.market.sources.answers import (
     BARS,
     PRICES,
@@ -30,6 +31,7 @@ from stock_assets.market.sources.answers import (
 _NAMES = {
     "ticker": ("ticker", "tickers", "symbol", "symbols"),
     "session": ("session", "date"),
+    "at": ("ts", "timestamp", "datetime", "opentime"),
     "open": ("open",),
     "high": ("high",),
     "low": ("low",),
@@ -41,7 +43,7 @@ _NAMES = {
     "sector": ("sector", "gicssector"),
 }
 _MEANING = {name: column for column, names in _NAMES.items() for name in names}
-_REQUIRED = ("session", "open", "high", "low", "close", "volume")
+_REQUIRED = ("open", "high", "low", "close", "volume")
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
 _BARS = pl.Schema({**BARS, "sector": pl.String})
@@ -58,7 +60,8 @@ class SnapshotSource:
     A file needs date, open, high, low, close and volume; with dividends and splits it must also have the
     adjusted close. Without an adjusted close, close is one (Stooq). Without a ticker column the name of
     the file is the ticker; Stooq's `.US` is dropped. A column sector may say in each row what the ticker's
-    is. A folder is read with all folders inside it.
+    is. A folder is read with all folders inside it. A file with a timestamp in place of the date holds bars of
+    minutes (UTC where no zone is named), of which those of the calendar's sessions are made.
     """
 
     name: ClassVar[str] = "snapshot"
@@ -199,7 +202,7 @@ def _load(
 
     A fund among the series is a ticker too where `tickers` names it.
     """
-    bars = pl.concat([_read(file, path, series) for file, _, _ in files], rechunk=True)
+    bars = pl.concat([_read(file, path, calendar, series) for file, _, _ in files], rechunk=True)
     among = pl.col("ticker").is_in(series)
     context = bars.filter(among).select(BARS.names())
     if context.height:
@@ -210,7 +213,7 @@ def _load(
     return with_history(bars).drop("place"), context
 
 
-def _read(file: Path, root: Path, series: tuple[str, ...] = ()) -> pl.DataFrame:
+def _read(file: Path, root: Path, calendar: TradingCalendar, series: tuple[str, ...]) -> pl.DataFrame:
     """One file as `_BARS`, its values checked; without the indices that are not among `series`."""
     place = str(file if file == root else file.relative_to(root.parent))
     if file.stat().st_size == 0:
@@ -227,6 +230,9 @@ def _read(file: Path, root: Path, series: tuple[str, ...] = ()) -> pl.DataFrame:
 
     if "ticker" not in table.columns:
         table = table.with_columns(ticker=pl.lit(file.stem))
+    of_minutes = "at" in table.columns
+    if of_minutes:
+        table = _of_sessions(table, calendar, place)
     if "dividend" in table.columns:
         actions = {"dividend": _action("dividend"), "split_ratio": _action("split_ratio").replace(0.0, 1.0)}
     else:
@@ -242,7 +248,7 @@ def _read(file: Path, root: Path, series: tuple[str, ...] = ()) -> pl.DataFrame:
     if "adj_close" not in bars.columns:
         bars = bars.with_columns(adj_close="close")
     bars = bars.match_to_schema(_BARS)
-    said: dict[str, pl.Series] | None = table.to_dict()
+    said: dict[str, pl.Series] | None = None if of_minutes else table.to_dict()
     index = is_index(pl.col("ticker"))
     if bars.select(index.any()).item():
         # what is left out would shift the numbers of rows by which a message quotes the file
@@ -250,6 +256,23 @@ def _read(file: Path, root: Path, series: tuple[str, ...] = ()) -> pl.DataFrame:
         bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
     check_values(bars, said)
     return bars
+
+
+def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str) -> pl.DataFrame:
+    """The bars of minutes in `table` as bars of sessions, with the sector, if it has one."""
+    if actions := sorted({"adj_close", "dividend", "split_ratio"} & {*table.columns}):
+        raise SourceError(f"{place} has a timestamp and {', '.join(actions)}; expected bars of minutes as traded")
+    at = pl.col("at") if isinstance(table.schema["at"], pl.Datetime) else pl.col("at").str.to_datetime(strict=False)
+    zone = getattr(table.schema["at"], "time_zone", None)
+    at = (at.dt.replace_time_zone("UTC") if zone is None else at.dt.convert_time_zone("UTC")).cast(UTC_TIME)
+    try:
+        minutes = table.select("ticker", at.alias("at"), *map(_number, ("open", "high", "low", "close", "volume")))
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(f"{place} has times that cannot be read: {str(error).splitlines()[0]}") from error
+    made = session_bars(minutes, calendar, place)
+    if "sector" in table.columns:
+        made = made.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
+    return made
 
 
 def _kind(file: Path) -> str:
@@ -275,7 +298,10 @@ def _our_names(names: Sequence[str], place: str) -> dict[str, str]:
         if column is not None:
             ours[column] = name
     found = f"found {', '.join(names)}"
+    ours.pop("session" if "at" in ours else "at", None)
     missing = [column for column in _REQUIRED if column not in ours]
+    if not {"session", "at"} & ours.keys():
+        missing.insert(0, "session")
     if missing:
         raise SourceError(f"{place} has no column {', '.join(missing)}; {found}")
     if ("dividend" in ours) != ("split_ratio" in ours):
