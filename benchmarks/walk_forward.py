@@ -34,8 +34,6 @@ def main() -> None:
         sessions = config.calendar.sessions
         predicted = [session for session in sessions if session.year >= config.model_start_year]
         years = sorted({session.year for session in predicted})
-        if options.context:
-            materialize(config, ["context_series"], sessions)
         fill(config, sessions)
         seconds = {
             name: materialize(config, [name], years)  # pyright: ignore[reportArgumentType]

@@ -111,13 +111,14 @@ def usable_between(
     """
     from stock_assets.model.splits import usable_labels
 
-    bars = warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect", "is_member"])
+    columns = ["ticker", "session", "suspect", *(["is_member"] if members_only else [])]
+    bars = warehouse.read("daily_bars", first, columns=columns)
     return usable_labels(warehouse.read("labels", first, last), bars, outsiders(bars, members_only))
 
 
 def outsiders(bars: pl.DataFrame, members_only: bool) -> pl.DataFrame:
     """ticker, session of the `bars` of no members; none where they count too."""
-    return bars.filter(~pl.col("is_member") & members_only).select("ticker", "session")
+    return (bars.filter(~pl.col("is_member")) if members_only else bars.clear()).select("ticker", "session")
 
 
 def save(

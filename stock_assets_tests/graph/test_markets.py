@@ -18,14 +18,8 @@ HOUR = timedelta(hours=1)
 
 
 def tokyo(folder: Path, **more: object) -> Settings:
-    return read_settings(
-        source="simulated",
-        exchange="XTKS",
-        start=date(2024, 12, 2),
-        data_dir=folder,
-        tickers=("SIM01", "SIM02"),
-        **more,
-    )
+    plain = {"source": "simulated", "exchange": "XTKS", "start": date(2024, 12, 2), "tickers": ("SIM01", "SIM02")}
+    return read_settings(**(plain | {"data_dir": folder} | more))
 
 
 def test_tokyo_has_its_own_sessions_and_currency_through_the_graph(instance: dg.DagsterInstance, tmp_path: Path):
