@@ -1,7 +1,8 @@
 """What the context series say of the market: the same for every ticker of a session.
 
-A volatility index is what option prices expect of the next month. Columns are null where their series is not there,
-or had no bar for STALE sessions; a session without one carries the last close forward.
+A volatility index is what option prices expect of the next month. ^VIX is quoted for a quarter of an hour after the
+shares have closed: its last value is known when a prediction is made, not at the very close. Columns are null where
+their series is not there, or had no bar for STALE sessions; a session without one carries the last close forward.
 """
 
 from collections.abc import Sequence

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from stock_assets.errors import SettingsError
+
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
 CALENDAR_END = date(2035, 12, 31)
@@ -157,8 +159,9 @@ def trading_calendar(
 ) -> TradingCalendar:
     """The sessions of exchange `name` (an exchange_calendars code such as XNYS) from `start` to `end`.
 
-    With a `cache_dir` they are kept there in a file per version of exchange_calendars: every process that
-    Dagster starts needs them, and the library brings pandas and half a second with it.
+    Raises SettingsError for a name that is none. With a `cache_dir` they are kept there in a file per version of
+    exchange_calendars: every process that Dagster starts needs them, and the library brings pandas and half a second
+    with it.
     """
     if cache_dir is None:
         return _calendar_of(name, _computed_hours(name, start, end))
@@ -187,7 +190,13 @@ def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
         # exchange_calendars 4.13 reads a timezone-aware Series in a way that pandas 3.1 deprecates
         warnings.filterwarnings("ignore", message="Series.values returning", category=DeprecationWarning)
         # start and end are passed because the library's own window is twenty years back and one ahead of now
-        exchange = exchange_calendars.get_calendar(name, start=start, end=end)
+        try:
+            exchange = exchange_calendars.get_calendar(name, start=start, end=end)
+        except exchange_calendars.errors.InvalidCalendarName as error:
+            known = exchange_calendars.get_calendar_names(include_aliases=False)
+            raise SettingsError(
+                f"STOCK_ASSETS_EXCHANGE={name} is no calendar; expected one of {', '.join(known)}"
+            ) from error
     ahead = datetime(start.year, 1, 1, tzinfo=ZoneInfo(str(exchange.tz))).utcoffset()
     return {
         "zone": str(exchange.tz) if ahead and ahead > timedelta(0) else "UTC",
