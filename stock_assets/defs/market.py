@@ -170,9 +170,13 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         require_one_source(warehouse, source)
-        answer = source.context(sessions[0], sessions[-1], clock())
+        before = settings.calendar.before(sessions[0], LOOK_AGAIN)
+        answer = source.context((*before, sessions[0])[0], sessions[-1], clock())
         rows = answer.rows.filter(pl.col("session").is_in(sessions))
-        warehouse.replace_sessions("context_series", sessions, rows)
+        late = late_rows(warehouse, before, answer.rows)
+        warehouse.replace_sessions(
+            "context_series", sessions, rows, beside={"context_series": late} if late.height else None
+        )
         expected = warehouse.read_sql("context_series", "SELECT DISTINCT series FROM market.context_series")
         absent = (
             expected.join(pl.DataFrame({"session": sessions}, schema={"session": pl.Date}), how="cross")
@@ -186,6 +190,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             [checks.result("context_series", "complete", absent, blocking=False)],
             {
                 "series": dg.MetadataValue.json(rows["series"].unique().sort().to_list()),
+                "came_late": dg.MetadataValue.int(late.height),
                 "left_out_without_a_session": dg.MetadataValue.json(answer.off_session),
             },
         )
@@ -204,6 +209,17 @@ def require_one_source(warehouse: Warehouse, source: Source) -> None:
             f"the store {warehouse.path.name} holds {other[0]} prices and STOCK_ASSETS_SOURCE is {source.name}; "
             "expected one source per store: set STOCK_ASSETS_DATA_DIR to another folder"
         )
+
+
+def late_rows(warehouse: Warehouse, sessions: Sequence[date], answered: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `answered` that the vendor did not have yet when their session, one of `sessions`, was made."""
+    keys = ["series", "session"]
+    try:
+        stored = warehouse.read("context_series", *(sessions[0], sessions[-1]), keys) if sessions else answered.clear()
+    except MissingTableError:
+        return answered.clear()
+    made = answered.filter(pl.col("session").is_in(sessions)).join(stored, on="session", how="semi")
+    return made.join(stored, on=keys, how="anti")
 
 
 def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.DataFrame) -> pl.DataFrame:
