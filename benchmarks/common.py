@@ -23,7 +23,7 @@ DATA = Path(os.environ.get("REAL_DATA_DIR", PROJECT_DIR.parent / "shared" / "dat
 PRICES = DATA / "yahoo_sp500_2010_2019.parquet"
 #: Tickers of the file that the reference study left out.
 LEFT_OUT = ("AGN", "BRK", "CPRI", "HP")
-DAILY = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
+DAILY = ("raw_ohlcv", "context_series", "daily_bars", "indicators", "stationary_features")
 MADE = (*DAILY, "labels", "pca_model", "pca_components")
 LIBRARIES = ("dagster", "polars", "duckdb", "torch")
 

@@ -1,27 +1,35 @@
 """How good the models honestly are: every model year trained, every session predicted, the report's own table.
 
-    python -m benchmarks.walk_forward
+    python -m benchmarks.walk_forward [--context]
 
-The whole graph in this process. Each model year learns from labels fully known by the last session of the year before;
-scores are means of the yearly ones, intervals from blocks of 21 days.
+With --context the models also read ^VIX and ^GSPC (features.context), and the report compares with SPY. The whole
+graph in this process. Each model year learns from labels fully known by the last session of the year before; scores
+are means of the yearly ones, intervals from blocks of 21 days.
 """
 
+import os
 import tempfile
 from pathlib import Path
 
 import polars as pl
 
-from benchmarks.common import fill, materialize, preamble, set_workload, table, use
+from benchmarks.common import DATA, PRICES, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
+from stock_assets.settings import PREFIX
 from stock_assets.storage.warehouse import Warehouse
 
+#: The indices, in a file of their own.
+INDICES = DATA / "index_daily_2009_2026.parquet"
 METRICS = ("log_loss", "accuracy", "rank_ic")
 
 
 def main() -> None:
-    options = parser_of(__doc__).parse_args()
+    parser = parser_of(__doc__)
+    parser.add_argument("--context", action="store_true", help=f"the context series of {INDICES.name} too")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))
+        set_context(options.context, Path(folder, "prices"))
         config = use(Path(folder, "store"))
         sessions = config.calendar.sessions
         predicted = [session for session in sessions if session.year >= config.model_start_year]
@@ -60,6 +68,16 @@ def main() -> None:
     never = never.filter(pl.col("share") > 0.5).sort("share", descending=True)
     print("Tickers rejected on most sessions:", ", ".join(f"{t} {s:.0%}" for t, s in never.rows()) + ".\n")
     print(table(("asset", "seconds"), list(seconds.items())))
+
+
+def set_context(wanted: bool, folder: Path) -> None:
+    """Puts prices and indices together into `folder`, a snapshot; of the simulated market only the setting."""
+    os.environ[f"{PREFIX}CONTEXT"] = "^VIX,^GSPC,SPY" if wanted else "off"
+    if wanted and PRICES.exists():
+        folder.mkdir()
+        for file in (PRICES, INDICES):
+            (folder / file.name).symlink_to(file.absolute())
+        os.environ[f"{PREFIX}SNAPSHOT"] = str(folder)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from pydantic import Field, HttpUrl, ValidationError, field_validator, model_val
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
-from stock_assets.market.calendar import CALENDAR_END, TradingCalendar, trading_calendar
+from stock_assets.market.calendar import CALENDAR_END, CURRENCIES, SessionHours, TradingCalendar, trading_calendar
+from stock_assets.market.context import SERIES
+from stock_assets.market.membership import FROM_WIKIPEDIA
 
 PREFIX = "STOCK_ASSETS_"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -43,11 +45,33 @@ class Settings(BaseSettings):
         default=None,
         description="tickers separated by commas, or a file with one per line; all the source has when unset",
     )
+    context: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="index and fund symbols separated by commas, or off; ^VIX,^GSPC,SPY when unset (of a snapshot "
+        "those that it holds)",
+    )
+    membership: str | None = Field(
+        default=None,
+        description="a Parquet or CSV file with ticker, start_date and end_date of every membership, or wikipedia for "
+        "the S&P 500; every ticker is a member as long as the source has it when unset",
+    )
+    members_only: bool = Field(
+        default=True,
+        description="true or false: whether only the members of a session train, are predicted and are scored",
+    )
     first_model_year: int | None = Field(
         default=None,
         description="the first year that a model serves; two full years after the start when unset",
     )
     exchange: str = Field(default="XNYS", description="an exchange_calendars code")
+    currency: str | None = Field(
+        default=None, description="the ISO 4217 code of the prices, such as USD; the exchange's when unset"
+    )
+    session_hours: str | None = Field(
+        default=None,
+        description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
+        "when unset",
+    )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
@@ -86,6 +110,34 @@ class Settings(BaseSettings):
         if not tickers:
             raise ValueError("expected tickers separated by commas, or a file with one per line")
         return tickers
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _split_series(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return () if value.strip() in ("", "off") else cls._split_tickers(value)
+
+    @field_validator("session_hours")
+    @classmethod
+    def _are_hours(cls, value: str | None) -> str | None:
+        if value is not None:
+            SessionHours.parse(value)
+        return value
+
+    @field_validator("currency")
+    @classmethod
+    def _is_a_currency(cls, value: str | None) -> str | None:
+        if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
+            raise ValueError("not three letters")
+        return value and value.upper()
+
+    @field_validator("membership")
+    @classmethod
+    def _is_wikipedia_or_a_file(cls, value: str | None) -> str | None:
+        if value is not None and value != FROM_WIKIPEDIA and not Path(value).is_file():
+            raise ValueError("no such file")
+        return value
 
     @field_validator("mlflow")
     @classmethod
@@ -130,6 +182,11 @@ class Settings(BaseSettings):
         return min(after_two_years, self.end.year) if self.end else after_two_years
 
     @property
+    def context_series(self) -> tuple[str, ...]:
+        """The context series to ask for; a snapshot may lack those that nobody named."""
+        return SERIES if self.context is None else self.context
+
+    @property
     def after_close(self) -> timedelta:
         """How long after its close a session is fetched."""
         return timedelta(minutes=self.after_close_minutes)
@@ -167,7 +224,13 @@ class Settings(BaseSettings):
     @property
     def calendar(self) -> TradingCalendar:
         """The sessions from `start` to `end`, or years ahead of today when the end is open."""
-        return trading_calendar(self.exchange, self.start, self.end or CALENDAR_END, self.data_dir)
+        calendar = trading_calendar(self.exchange, self.start, self.end or CALENDAR_END, self.data_dir)
+        return _with_hours(calendar, self.session_hours) if self.session_hours else calendar
+
+    @property
+    def listing_currency(self) -> str | None:
+        """The currency of the prices; None where the exchange's is not known."""
+        return self.currency or CURRENCIES.get(self.exchange)
 
 
 def read_settings(**overrides: object) -> Settings:
@@ -198,6 +261,11 @@ def read_settings(**overrides: object) -> Settings:
             variable, expected = PREFIX + field.upper(), Settings.model_fields[field].description
             lines.append(f"{variable}={problem['input']!r} is wrong ({message}); expected {expected}")
         raise SettingsError("\n".join(lines)) from None
+
+
+@cache
+def _with_hours(calendar: TradingCalendar, hours: str) -> TradingCalendar:
+    return calendar.with_hours(SessionHours.parse(hours))
 
 
 @cache

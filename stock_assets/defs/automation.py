@@ -24,7 +24,7 @@ from stock_assets.storage.warehouse import MissingTableError, Warehouse
 Clock = Callable[[], datetime]
 
 #: What is made of a closed session, in one run.
-BARS = ("universe", "raw_ohlcv")
+BARS = ("universe", "raw_ohlcv", "context_series")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
 SERVED = ("predictions", "drift", "operations")
 MODELS = (*TRAINED, "trained_ensemble")

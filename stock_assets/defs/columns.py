@@ -1,5 +1,6 @@
 """What every column of every table means: shown in the UI beside the asset."""
 
+from stock_assets.features.context import DESCRIPTIONS as CONTEXT_DESCRIPTIONS
 from stock_assets.features.indicators import DESCRIPTIONS as INDICATOR_DESCRIPTIONS
 from stock_assets.features.stationary import DESCRIPTIONS as STATIONARY_DESCRIPTIONS
 from stock_assets.market.repair import KINDS
@@ -20,6 +21,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "sector": ("VARCHAR", "the sector, where the source knows it: simulated does, a snapshot may, yahoo does not"),
         "from_session": ("DATE", "the first session of the membership"),
         "to_session": ("DATE", "the last session of the membership; null while it lasts"),
+        "currency": ("VARCHAR", "what the prices are quoted in, ISO 4217; null where nobody said"),
     },
     "raw_ohlcv": {
         **KEY,
@@ -84,10 +86,24 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "reason": ("VARCHAR", "what was seen, or what the vendor said"),
         "fetched_at": ("TIMESTAMPTZ", "when the vendor was asked last, UTC"),
     },
+    "context_series": {
+        "series": ("VARCHAR", "an index (^VIX, ^GSPC) or a fund that holds one (SPY)"),
+        "session": KEY["session"],
+        "open": ("DOUBLE", "first value, in the vendor's basis"),
+        "high": ("DOUBLE", "highest value"),
+        "low": ("DOUBLE", "lowest value"),
+        "close": ("DOUBLE", "last value; of ^VIX in percent a year"),
+        "total_return": (
+            "DOUBLE",
+            "return since the session before, of a fund with its dividends, as a fraction; null on the first bar",
+        ),
+        "source": ("VARCHAR", "who said it: simulated, snapshot or yahoo"),
+        "fetched_at": ("TIMESTAMPTZ", "when it was said, UTC"),
+    },
     "indicators": {**KEY, **{name: ("DOUBLE", text) for name, text in INDICATOR_DESCRIPTIONS.items()}},
     "stationary_features": {
         **KEY,
-        **{name: ("DOUBLE", text) for name, text in STATIONARY_DESCRIPTIONS.items()},
+        **{name: ("DOUBLE", text) for name, text in (STATIONARY_DESCRIPTIONS | CONTEXT_DESCRIPTIONS).items()},
     },
     "labels": {
         **KEY,

@@ -16,10 +16,11 @@ from stock_assets.defs.serving import usable_between
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.stationary import STATIONARY
+from stock_assets.market.context import CONTEXT_SCHEMA
 from stock_assets.model.splits import KEYS
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import load_artifact, write_file
-from stock_assets.storage.warehouse import Warehouse
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
 if TYPE_CHECKING:
     from stock_assets.evaluation.leakage import Model
@@ -30,7 +31,7 @@ LEADING = 5
 CHART_SESSIONS = 252
 #: About so many rows compare price and volume with the components: a few seconds of fitting.
 COMPARED_ROWS = 50_000
-STUDY_COLUMNS = ("ticker", "session", "close", "volume", "split_ratio", "total_return")
+STUDY_COLUMNS = ("ticker", "session", "close", "volume", "split_ratio", "total_return", "is_member", "suspect")
 
 EVALUATION_CHECKS = {
     "leak_alarm": "no model's walk-forward mean is too good to be honest: accuracy up to .485, log-loss from .995 on; "
@@ -51,6 +52,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[
             "universe",
             "daily_bars",
+            "context_series",
             "stationary_features",
             "labels",
             "pca_components",
@@ -62,15 +64,16 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         checks=checks.specs("evaluation_report", EVALUATION_CHECKS, blocking=False),
     )
     def evaluation_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        from stock_assets.evaluation import breakdowns, metrics, plots
+        from stock_assets.evaluation import benchmark, breakdowns, metrics, plots
         from stock_assets.evaluation.leakage import too_good
         from stock_assets.evaluation.report import ReportFacts, render_report
+        from stock_assets.evaluation.survivorship import survivors, survivorship
         from stock_assets.model.baselines import NAIVE
 
         predictions = warehouse.read("predictions")
         first, last = predictions["session"].min(), predictions["session"].max()
         cutoffs = cutoff_of_years(predictions)
-        usable, left_out = usable_between(warehouse, first)  # pyright: ignore[reportArgumentType]
+        usable, left_out = usable_between(warehouse, first, None, settings.members_only)  # pyright: ignore[reportArgumentType]
         scored = metrics.scored_rows(predictions, usable)
         del predictions  # a dozen models of ten years are gigabytes
         table = metrics.score_table(scored, seed=settings.seed)
@@ -103,7 +106,14 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             dots = tickers[best["model"]].join(sector_of, on="ticker")
             figures["accuracy_by_sector"] = plots.accuracy_by_sector(dots, by_sector)
         bars = warehouse.read("daily_bars", columns=STUDY_COLUMNS)
-        compared = compared_inputs(warehouse, cutoffs)
+        survived = survivors(warehouse.read("universe"), bars["session"].max())  # pyright: ignore[reportArgumentType]
+        bias = survivorship(scored, bars.filter(pl.col("suspect").is_null()), best["model"], survived, settings.seed)
+        series, held = benchmark.market_returns(context_rows(warehouse))
+        returns = benchmark.daily_returns(scored, best["model"], held)
+        beside = benchmark.comparison(returns, settings.seed)
+        if beside.height:
+            figures["growth"] = plots.growth(benchmark.growth(returns), series)
+        compared = compared_inputs(warehouse, cutoffs, settings.members_only)
         figures |= study_figures(warehouse, settings, bars, list(cutoffs.values())) | {
             "ablation": plots.ablation(compared)
         }
@@ -113,6 +123,8 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "walk_forward": table,
                 "classification": classification,
                 "spread": spread,
+                "market": beside,
+                "survivorship": bias,
                 "regimes": regimes,
                 "tickers": tickers[best["model"]],
                 "sectors": by_sector,
@@ -130,6 +142,8 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 horizon=settings.horizon,
                 buy_threshold=settings.buy_threshold,
                 sell_threshold=settings.sell_threshold,
+                currency=settings.listing_currency,
+                market=series,
             ),
         )
         path = settings.artifacts / "evaluation_report" / "report.html"
@@ -151,6 +165,8 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "scores": preview(means.drop("year"), rows=20),
                 "classification_report": preview(classification),
                 "decile_spread": preview(spread, rows=20),
+                "beside_the_market": preview(beside) if beside.height else "there is no context series",
+                "survivorship": preview(bias) if bias.height else "no ticker ever left the universe",
                 "regimes": preview(regimes, rows=50),
                 "best_tickers": preview(tickers[best["model"]]),
                 "worst_tickers": preview(tickers[best["model"]].reverse()),
@@ -200,11 +216,19 @@ def sectors(warehouse: Warehouse) -> pl.DataFrame:
     return members.group_by("ticker").agg(pl.col("sector").drop_nulls().last()).drop_nulls()
 
 
-def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date]) -> pl.DataFrame:
+def context_rows(warehouse: Warehouse) -> pl.DataFrame:
+    """series, session, total_return of the context series; none before the first was made."""
+    try:
+        return warehouse.read("context_series", columns=["series", "session", "total_return"])
+    except MissingTableError:
+        return CONTEXT_SCHEMA.to_frame().select("series", "session", "total_return")
+
+
+def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date], members_only: bool) -> pl.DataFrame:
     """`study.ablation_table` of price and volume, with and without the principal components, on COMPARED_ROWS."""
     from stock_assets.evaluation import study
 
-    labels, _ = usable_between(warehouse, date.min)
+    labels, _ = usable_between(warehouse, date.min, None, members_only)
     one_in = -(-labels.height // COMPARED_ROWS)
     # rows of every session, since those of one move together; drawn by a digest, so that they are always the same
     drawn = "md5_number_lower(concat(ticker, session)) % ? = 0"
@@ -275,7 +299,7 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     from stock_assets.model.config import VolatilityConfig
 
     labels = warehouse.read("labels")
-    usable, _ = usable_between(warehouse, settings.calendar.sessions[0])
+    usable, _ = usable_between(warehouse, settings.calendar.sessions[0], None, settings.members_only)
     served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"]
     year = int(served.dt.year().max())  # pyright: ignore[reportArgumentType]
     audit = leakage.Audit(

@@ -13,7 +13,9 @@ from stock_assets.defs.partitions import labelled_days, trading_days
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import BadBarsError
 from stock_assets.features import components, indicators, labels, stationary
+from stock_assets.features import context as market_context
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
+from stock_assets.market.context import CONTEXT_SCHEMA
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
@@ -53,6 +55,15 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         bars = warehouse.read("daily_bars", first, last, ["ticker", "session", "total_return", *columns])
         return bars, list(calendar.between(first, last))
 
+    def context_of(warehouse: Warehouse, sessions: list[date]) -> pl.DataFrame:
+        lookback = calendar.before(sessions[0], market_context.LOOKBACK)
+        known = calendar.between((*lookback, sessions[0])[0], sessions[-1])
+        try:
+            series = warehouse.read("context_series", known[0], known[-1], ["series", "session", "close"])
+        except MissingTableError:
+            series = CONTEXT_SCHEMA.to_frame()
+        return market_context.context_features(series, known)
+
     def store_daily(
         warehouse: Warehouse, table: str, sessions: list[date], rows: pl.DataFrame, columns: Sequence[str]
     ) -> tuple[pl.DataFrame, dg.AssetCheckResult]:
@@ -88,7 +99,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "session, the volatility of the market and of each ticker's peers, past earnings days replayed. Every "
             "column is the same for a share before and after a split." + note
         ),
-        deps=["daily_bars"],
+        deps=["daily_bars", "context_series"],
         partitions=days,
         checks=checks.specs("stationary_features", _FINITE),
     )
@@ -98,6 +109,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         sessions = chosen_sessions(context)
         bars, known = bars_with_lookback(warehouse, sessions, "stationary_features", stationary.BAR_COLUMNS)
         rows = stationary.stationary_features(bars, sessions[0], known)
+        rows = rows.join(context_of(warehouse, sessions), on="session", how="left", maintain_order="left")
         rows, finite = store_daily(warehouse, "stationary_features", sessions, rows, stationary.STATIONARY)
         return report_sessions(context, rows, sessions, [finite])
 

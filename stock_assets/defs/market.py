@@ -16,6 +16,7 @@ from stock_assets.market.bars import BAR_SCHEMA, OUTCOME_SCHEMA, QUARANTINE_SCHE
 from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
 from stock_assets.market.renames import continued
 from stock_assets.market.sources import Source
+from stock_assets.market.sources.factory import make_universe
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
 
@@ -36,8 +37,18 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         "universe",
         description="Who was a member of the universe when, as far as the source knows." + source_note,
     )
-    def universe(warehouse: dg.ResourceParam[Warehouse], source: dg.ResourceParam[Source]) -> dg.MaterializeResult:
-        members = source.universe().sort("ticker", "from_session")
+    def universe(
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        source: dg.ResourceParam[Source],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult:
+        members, told = make_universe(settings, source, clock())
+        members = members.sort("ticker", "from_session").with_columns(
+            currency=pl.lit(settings.listing_currency, pl.String)
+        )
+        if "warning" in told:
+            context.log.warning(told["warning"])
         require_one_source(warehouse, source)
         warehouse.replace_table("universe", members)
         return dg.MaterializeResult(
@@ -47,6 +58,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "still_members": members["to_session"].null_count(),
                 "sectors": members["sector"].drop_nulls().n_unique(),
                 "preview": preview(members),
+                **told,
             }
         )
 
@@ -183,7 +195,55 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [universe, raw_ohlcv, daily_bars]
+    @table_asset(
+        "context_series",
+        description=(
+            "Daily bars of what is no stock of the universe: the volatility index ^VIX, the index ^GSPC and SPY, a "
+            "fund that holds it. Rows of days without a session are left out and counted. Features and the market "
+            "comparison of the report read them; a source that has none leaves the table empty." + source_note
+        ),
+        partitions=days,
+        checks=checks.specs(
+            "context_series",
+            {"complete": "every series that the source has, has a bar of every session"},
+            blocking=False,
+        ),
+    )
+    def context_series(
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        source: dg.ResourceParam[Source],
+        clock: dg.ResourceParam[Clock],
+    ) -> dg.MaterializeResult:
+        sessions = chosen_sessions(context)
+        require_one_source(warehouse, source)
+        before = settings.calendar.before(sessions[0], LOOK_AGAIN)
+        answer = source.context((*before, sessions[0])[0], sessions[-1], clock())
+        rows = answer.rows.filter(pl.col("session").is_in(sessions))
+        late = late_rows(warehouse, before, answer.rows)
+        warehouse.replace_sessions(
+            "context_series", sessions, rows, beside={"context_series": late} if late.height else None
+        )
+        expected = warehouse.read_sql("context_series", "SELECT DISTINCT series FROM market.context_series")
+        absent = (
+            expected.join(pl.DataFrame({"session": sessions}, schema={"session": pl.Date}), how="cross")
+            .join(rows, on=["series", "session"], how="anti")
+            .sort("session", "series")
+        )
+        return report_sessions(
+            context,
+            rows,
+            sessions,
+            [checks.result("context_series", "complete", absent, blocking=False)],
+            {
+                "series": dg.MetadataValue.json(rows["series"].unique().sort().to_list()),
+                "came_late": dg.MetadataValue.int(late.height),
+                "left_out_without_a_session": dg.MetadataValue.json(answer.off_session),
+                "failed_series": dg.MetadataValue.json(dict(answer.failures)),
+            },
+        )
+
+    return [universe, raw_ohlcv, daily_bars, context_series]
 
 
 def require_one_source(warehouse: Warehouse, source: Source) -> None:
@@ -221,6 +281,17 @@ def stored_outcomes(warehouse: Warehouse) -> pl.DataFrame:
         return warehouse.read("fetch_outcomes").cast(dict(OUTCOME_SCHEMA))  # pyright: ignore[reportArgumentType]
     except MissingTableError:
         return OUTCOME_SCHEMA.to_frame()
+
+
+def late_rows(warehouse: Warehouse, sessions: Sequence[date], answered: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `answered` that the vendor did not have yet when their session, one of `sessions`, was made."""
+    keys = ["series", "session"]
+    try:
+        stored = warehouse.read("context_series", *(sessions[0], sessions[-1]), keys) if sessions else answered.clear()
+    except MissingTableError:
+        return answered.clear()
+    made = answered.filter(pl.col("session").is_in(sessions)).join(stored, on="session", how="semi")
+    return made.join(stored, on=keys, how="anti")
 
 
 def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.DataFrame) -> pl.DataFrame:

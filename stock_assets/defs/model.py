@@ -31,6 +31,7 @@ from stock_assets.defs.serving import (
 )
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import CutoffError
+from stock_assets.features.context import CONTEXT
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.storage.champions import follow_aliases
@@ -185,6 +186,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         for year in wanted:
             of_year = frame.filter(pl.col("model_year") == year)
             shown = {"models": of_year.height, "trained_through": str(cutoffs[year])}
+            shown["context_columns"] = ", ".join(name for name in known.features.columns if name in CONTEXT) or "none"
             context.add_asset_metadata({**shown, "labels_left_out": left_out[year]}, partition_key=str(year))
         context.add_asset_metadata({"preview": preview(frame)}, partition_key=str(wanted[-1]))
         return frame, curves
@@ -302,7 +304,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @table_asset(
         "predictions",
         description=(
-            "Probabilities of sell, hold and buy for every trusted ticker on every session, from each model of the "
+            "Probabilities of sell, hold and buy for every trusted member on every session, from each model of the "
             "session's year. A model trained through the session or later is refused, with both dates." + note
         ),
         deps=[

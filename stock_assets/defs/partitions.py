@@ -1,35 +1,46 @@
 """How the tables are cut: trading days, the trading days whose labels are known, and model years.
 
 Every set is computed from the settings and the exchange calendar alone, so it is the same in every process
-and on every day. The window of session D closes at 00:00 UTC of the next day: the day is there the same evening.
+and on every day. The window of session D closes at midnight of the calendar's zone (UTC from London westwards): the day
+is there the same evening.
 """
 
 from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.settings import Settings
 
 WEEKENDS = "0 0 * * 0,6"  # one cron string: as dates, key checks would be eight times slower
 
 
-def _days(first: date, last: date | None, closures: list[date], end_offset: int = 0) -> dg.DailyPartitionsDefinition:
+def _days(
+    calendar: TradingCalendar, first: date, last: date | None, end_offset: int = 0
+) -> dg.DailyPartitionsDefinition:
     """The sessions from `first` to `last`; open-ended and `end_offset` sessions late where `last` is None.
 
     A plain daily set with the closures excluded, not a weekday cron: that would hide Friday until Monday.
     """
+
+    def midnight(day: date) -> datetime:
+        return datetime.combine(day, time(), ZoneInfo(calendar.zone) if calendar.zone != "UTC" else None)
+
+    weekends = [WEEKENDS] if calendar.rests_on_weekends else []
     return dg.DailyPartitionsDefinition(
-        start_date=datetime.combine(first, time()),
-        end_date=datetime.combine(last + timedelta(days=1), time()) if last else None,
+        start_date=midnight(first),
+        end_date=midnight(last + timedelta(days=1)) if last else None,
+        timezone=calendar.zone,
         end_offset=end_offset,
-        exclusions=[WEEKENDS, *(datetime.combine(day, time()) for day in closures)],
+        exclusions=[*weekends, *map(midnight, calendar.closures())] or None,
     )
 
 
 def trading_days(config: Settings) -> dg.DailyPartitionsDefinition:
     """One partition per session from the first of the settings on."""
     calendar = config.calendar
-    return _days(calendar.sessions[0], config.end and calendar.sessions[-1], list(calendar.closures()))
+    return _days(calendar, calendar.sessions[0], config.end and calendar.sessions[-1])
 
 
 def labelled_days(config: Settings) -> dg.DailyPartitionsDefinition:
@@ -37,7 +48,7 @@ def labelled_days(config: Settings) -> dg.DailyPartitionsDefinition:
     calendar = config.calendar
     last = config.end and calendar.shift(calendar.sessions[-1], -config.horizon)
     offset = 0 if config.end else -config.horizon  # a negative offset counts sessions, closures included
-    return _days(calendar.sessions[0], last, list(calendar.closures()), offset)
+    return _days(calendar, calendar.sessions[0], last, offset)
 
 
 def predicted_days(config: Settings) -> dg.DailyPartitionsDefinition:
@@ -47,7 +58,7 @@ def predicted_days(config: Settings) -> dg.DailyPartitionsDefinition:
     """
     calendar = config.calendar
     first = calendar.between(date(config.model_start_year, 1, 1), calendar.sessions[-1])[0]
-    return _days(first, config.end and calendar.sessions[-1], list(calendar.closures()))
+    return _days(calendar, first, config.end and calendar.sessions[-1])
 
 
 def model_years(config: Settings) -> dg.TimeWindowPartitionsDefinition:
@@ -57,6 +68,7 @@ def model_years(config: Settings) -> dg.TimeWindowPartitionsDefinition:
         fmt="%Y",
         start=str(config.model_start_year),
         end=str(config.end.year + 1) if config.end else None,
+        timezone=config.calendar.zone,
         end_offset=0 if config.end else 1,
     )
 

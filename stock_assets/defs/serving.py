@@ -11,10 +11,12 @@ import polars as pl
 from stock_assets.defs.features import MADE_BEFORE_PCA
 from stock_assets.defs.progress import side_by_side
 from stock_assets.errors import ArtifactError, CutoffError
+from stock_assets.features.context import CONTEXT, present
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.lifecycle.promotion import champions
+from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings
 from stock_assets.storage.champions import read_promotions
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -49,15 +51,20 @@ class Learnable:
             )
         self.pca_version: str = versions[0]
         self.components = components.drop("pca_version")
-        bars = ["ticker", "session", "suspect", "total_return"]
+        bars = ["ticker", "session", "suspect", "total_return", "is_member"]
         self._bars = warehouse.read("daily_bars", bars_first or first, last, bars)
-        self.suspects = self._bars.filter(pl.col("suspect").is_not_null()).drop("total_return")
+        self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
+        self._outsiders = outsiders(self._bars, settings.members_only)
+        strangers = self._outsiders.join(self._flagged, on=["ticker", "session"], how="anti")
+        self.suspects = pl.concat([self._flagged, strangers.with_columns(suspect=pl.lit(NO_MEMBER))])
         """ticker, session, suspect of the rows that neither train nor score"""
 
     @cached_property
     def features(self) -> pl.DataFrame:
+        """The stationary inputs, and those of the context series that are there from the first session on."""
+        rows = self._read("stationary_features")
         # single precision is what the network computes in, and half the memory
-        return self._read("stationary_features", ["ticker", "session", *STATIONARY]).cast({pl.Float64: pl.Float32})
+        return rows.select("ticker", "session", *STATIONARY, *present(rows)).cast({pl.Float64: pl.Float32})
 
     @cached_property
     def known_labels(self) -> pl.DataFrame:
@@ -76,7 +83,7 @@ class Learnable:
         """(usable labels known by `cutoff`, rows left out by reason)."""
         from stock_assets.model.splits import training_rows, usable_labels
 
-        return usable_labels(training_rows(self._labels, cutoff), self.suspects)
+        return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
 
 
 def inputs_for(warehouse: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str) -> Learnable:
@@ -95,14 +102,23 @@ def inputs_for(warehouse: Warehouse, settings: Settings, sessions: Sequence[date
     return Learnable(warehouse, settings, first, sessions[-1], (*bars, first)[0])
 
 
-def usable_between(warehouse: Warehouse, first: date, last: date | None = None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The labels from `first` to `last` that may train and score, and the rows left out by reason."""
+def usable_between(
+    warehouse: Warehouse, first: date, last: date | None = None, members_only: bool = False
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The labels from `first` to `last` that may train and score, and the rows left out by reason.
+
+    Whoever joins them with predictions need not ask for members: only they are predicted.
+    """
     from stock_assets.model.splits import usable_labels
 
-    return usable_labels(
-        warehouse.read("labels", first, last),
-        warehouse.read("daily_bars", first, columns=["ticker", "session", "suspect"]),
-    )
+    columns = ["ticker", "session", "suspect", *(["is_member"] if members_only else [])]
+    bars = warehouse.read("daily_bars", first, columns=columns)
+    return usable_labels(warehouse.read("labels", first, last), bars, outsiders(bars, members_only))
+
+
+def outsiders(bars: pl.DataFrame, members_only: bool) -> pl.DataFrame:
+    """ticker, session of the `bars` of no members; none where they count too."""
+    return (bars.filter(~pl.col("is_member")) if members_only else bars.clear()).select("ticker", "session")
 
 
 def save(
@@ -141,7 +157,11 @@ class Version:
 
         recipe = RECIPES[self.model]
         artifact = load_artifact(settings.artifacts / self.folder)
-        require_schema(self.version, artifact.description, feature_columns(getattr(known, recipe.reads)))
+        made_for = artifact.description.get("columns", [])
+        columns = feature_columns(getattr(known, recipe.reads))
+        # a model from before a context series was there goes on without it
+        columns = [name for name in columns if name in made_for or name not in CONTEXT]
+        require_schema(self.version, artifact.description, columns)
         trained = recipe.load(artifact.tensors, artifact.description)
         answer = recipe.predict(trained, known, sessions)  # pyright: ignore[reportArgumentType]: a property, cached
         return answer.with_columns(

@@ -230,6 +230,24 @@ def rank_ic_through_time(ic: pl.DataFrame, window: int = 63) -> bytes:
     return _picture(draw, 5.0)
 
 
+def growth(paths: pl.DataFrame, market: str) -> bytes:
+    """What 1 has grown to, one line per portfolio; `paths` is that of `benchmark.growth`, `market` a series' name."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        names = [name for name in paths.columns if name != "session"]
+        colours = _colours(pl.Series(names))
+        for name in names:
+            look: Any = {"color": _INK, "linestyle": "--"} if name == "market" else {"color": colours[name]}
+            axes.plot(paths["session"], paths[name], label=market if name == "market" else name, **look)
+        axes.set_yscale("log")
+        axes.set_title("What 1 has grown to")
+        _dates(axes)
+        _legend_below(figure, side="left")
+
+    return _picture(draw, 3.7)
+
+
 def drift_through_time(drift: pl.DataFrame, limits: Mapping[str, float], cutoffs: Sequence[date]) -> bytes:
     """One line per kind of `drift` (session, kind, drift), dashed where its limit is, and the `cutoffs` of the models.
 

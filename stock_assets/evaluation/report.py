@@ -18,6 +18,8 @@ TABLES = (
     "walk_forward",
     "classification",
     "spread",
+    "market",
+    "survivorship",
     "regimes",
     "tickers",
     "sectors",
@@ -30,6 +32,7 @@ FIGURES = (
     "confusion",
     "calibration",
     "rank_ic",
+    "growth",
     "accuracy_by_ticker",
     "accuracy_by_sector",
     "lag_sweep",
@@ -58,6 +61,9 @@ class ReportFacts:
     horizon: int = 7
     buy_threshold: float = 0.027
     sell_threshold: float = 0.022
+    currency: str | None = None
+    market: str = "SPY"
+    """The series that is bought and held."""
 
     @property
     def simulated(self) -> bool:
@@ -71,10 +77,11 @@ def render_report(
 
     `tables` are those of `metrics.score_table` (`walk_forward`, required), `classification_report` of the best model
     (`classification`), `leakage.leakage_table` (`leakage`), `leakage.lag_sweep` (`lag_sweep`),
-    `breakdowns.decile_spread` (`spread`), `by_regime` (`regimes`), `by_ticker` and `by_sector` of the best model
-    (`tickers`, `sectors`; an empty one says that no sector is known), `study.ablation_table` (`ablation`), and suspect
-    rows by reason (`suspects`: reason, rows). `figures` are PNGs, named as in FIGURES after the functions of `plots`. A
-    section without its table and figure is left out.
+    `breakdowns.decile_spread` (`spread`), `benchmark.comparison` and `survivorship.survivorship` of the best model
+    (`market`, `survivorship`; an empty one says that nobody left), `breakdowns.by_regime` (`regimes`), `by_ticker` and
+    `by_sector` of the best model (`tickers`, `sectors`; an empty one says that no sector is known),
+    `study.ablation_table` (`ablation`), and suspect rows by reason (`suspects`: reason, rows). `figures` are PNGs,
+    named as in FIGURES after the functions of `plots`. A section without its table and figure is left out.
 
     The best model of the single tables and figures is the one with the lowest log-loss that is not naive.
 

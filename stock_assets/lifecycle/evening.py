@@ -1,7 +1,7 @@
 """What an evening has to do, decided from what the store holds, what is under way and the clock."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from itertools import takewhile
 
 from stock_assets.market.calendar import TradingCalendar
@@ -45,10 +45,9 @@ class Plan:
 
 
 def due_at(calendar: TradingCalendar, session: date, after_close: timedelta) -> datetime:
-    """When a session is to be fetched, UTC: `after_close` after its close, and not before its partition exists,
-    at 00:00 UTC of the next day."""
-    partition = datetime.combine(session + timedelta(days=1), time(), UTC)
-    return max(calendar.closes[session] + after_close, partition)
+    """When a session is to be fetched, UTC: `after_close` after its close, and not before its partition exists, at
+    midnight of the calendar's zone."""
+    return max(calendar.closes[session] + after_close, calendar.day_over(session))
 
 
 def chain_due(calendar: TradingCalendar, after_close: timedelta, state: State) -> Plan:

@@ -17,14 +17,20 @@ import polars as pl
 from stock_assets.errors import CutoffError, StockAssetsError
 
 KEYS = ["ticker", "session"]
+#: The reason of a label that is left out because its ticker was no member of the universe on its session.
+NO_MEMBER = "no_member"
 
 
-def usable_labels(labels: pl.DataFrame, suspects: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+def usable_labels(
+    labels: pl.DataFrame, suspects: pl.DataFrame, outsiders: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, dict[str, int]]:
     """The labels that may train and score, and how many of the others were left out, by reason.
 
     `suspects` holds ticker, session, suspect (a reason or null). A label is left out when its session or its
-    `horizon_end` is suspect; since flags persist for a horizon after a bad bar, this covers every bar in
-    between. A label suspect at both ends is counted once, under the reason of its session.
+    `horizon_end` is suspect; since flags persist for a horizon after a bad bar, this covers every bar in between. A
+    label suspect at both ends is counted once, under the reason of its session. `outsiders` holds ticker, session of
+    those who were no members then: their labels count under NO_MEMBER. Who leaves within the horizon keeps its label,
+    since nobody knew.
     """
     flagged = suspects.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
     judged = labels.join(flagged, on=KEYS, how="left").join(
@@ -33,6 +39,10 @@ def usable_labels(labels: pl.DataFrame, suspects: pl.DataFrame) -> tuple[pl.Data
         how="left",
     )
     reason = pl.coalesce("suspect", "_suspect_at_end")
+    if outsiders is not None and outsiders.height:
+        marked = outsiders.select(KEYS).unique().with_columns(_outside=pl.lit(NO_MEMBER))
+        judged = judged.join(marked, on=KEYS, how="left")
+        reason = pl.coalesce("_outside", reason)
     excluded = (
         judged.filter(reason.is_not_null())
         .group_by(reason.alias("reason"))

@@ -27,6 +27,7 @@ ROOMS: Mapping[str, str] = {
     "restatements": "market",
     "quarantine": "market",
     "fetch_outcomes": "market",
+    "context_series": "market",
     "indicators": "features",
     "stationary_features": "features",
     "labels": "features",

@@ -35,6 +35,15 @@ TABLES = {
     "lag_sweep": pl.DataFrame(
         {"lag": [1, 7], "honest": [False, True], "rows": [1234, 1000], "accuracy": [0.74, 0.39], "rmse": [0.69, 1.1]}
     ),
+    "market": pl.DataFrame(
+        {"portfolio": ["top tenth", "market"], "sessions": [250, 250], "growth": [1.3, 1.2], "yearly": [0.31, 0.21]}
+        | {"volatility": [0.2, 0.15], "sharpe": [1.4, 1.2], "drawdown": [-0.1, -0.08], "excess": [0.0004, None]}
+        | {"excess_low": [-0.0001, None], "excess_high": [0.0009, None]}
+    ),
+    "survivorship": pl.DataFrame(
+        {"score": ["log_loss", "daily_return"], "then": [1.02, 0.0004], "now": [1.01, 0.0005]}
+        | {"difference": [-0.01, 0.0001], "low": [-0.02, 0.00005], "high": [-0.005, 0.0002]}
+    ),
     "spread": breakdowns.decile_spread(SCORED),
     "regimes": breakdowns.by_regime(SCORED, VOLATILITY),
     "tickers": breakdowns.by_ticker(SCORED, "rnn"),
@@ -83,6 +92,8 @@ def test_one_page_holds_every_section_and_needs_nothing_else():
         "Confusion",
         "Rank IC",
         "Decile spread",
+        "Beside the market",
+        "Survivorship bias",
         "Calm and stormy markets",
         "Ticker by ticker",
         "Sector by sector",
@@ -131,6 +142,16 @@ def test_where_no_sector_is_known_one_line_says_so():
     text = Page(render_report("t", TABLES | {"sectors": TABLES["sectors"].clear()}, {}, REAL)).text
     assert "The source snapshot states no sector of any ticker" in text
     assert "Sector by sector" in text
+
+
+def test_the_market_and_the_survivors_stand_beside_the_model():
+    text = Page(render_report("t", TABLES, {}, REAL)).text
+    assert "SPY bought once and held, with its dividends" in text
+    assert "4.0[-1.0, 9.0]" in text
+    assert "mean return, bp a day" in text
+    assert "-0.0100[-0.0200, -0.0050]" in text
+    none = Page(render_report("t", TABLES | {"survivorship": TABLES["survivorship"].clear()}, {}, REAL)).text
+    assert "no ticker ever left this universe" in none
 
 
 def test_thirteen_models_make_one_row_each_in_tables_that_scroll():

@@ -13,7 +13,7 @@ from stock_assets.definitions import build_definitions
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 
-DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
+DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "context_series", "indicators", "stationary_features")
 
 
 @dataclass

@@ -18,7 +18,8 @@ GRAPH = {
     "raw_ohlcv": ("market", {"universe"}, "trading days"),
     "daily_bars": ("market", {"raw_ohlcv", "universe"}, "trading days"),
     "indicators": ("features", {"daily_bars"}, "trading days"),
-    "stationary_features": ("features", {"daily_bars"}, "trading days"),
+    "context_series": ("market", set(), "trading days"),
+    "stationary_features": ("features", {"daily_bars", "context_series"}, "trading days"),
     "labels": ("features", {"daily_bars"}, "labelled days"),
     "pca_model": ("features", {"stationary_features"}, None),
     "pca_components": ("features", {"stationary_features", "pca_model"}, "trading days"),
@@ -47,6 +48,7 @@ GRAPH = {
         {
             "universe",
             "daily_bars",
+            "context_series",
             "stationary_features",
             "labels",
             "pca_components",

@@ -147,6 +147,8 @@ def test_a_store_without_sectors_or_curves_has_a_report_that_says_so(graph: Grap
 def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
     days = graph.calendar.sessions
     tables = [*DAILY_CHAIN[1:], "pca_components", "predictions", "drift"]
+    tables.remove("context_series")
+    said = graph.table("context_series").drop("fetched_at").sort("series", "session")
     before = {table: graph.table(table) for table in [*tables, "raw_ohlcv", "labels"]}
     for day in (days[300], days[-1]):  # both in 2019, which a model serves
         graph.materialize([*DAILY_CHAIN, "pca_components"], day)
@@ -154,6 +156,7 @@ def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
     graph.materialize(["labels"], days[200])
     for table, rows in before.items():
         assert_frame_equal(graph.table(table), rows, rel_tol=1e-6 if table == "predictions" else 1e-9, abs_tol=1e-9)
+    assert_frame_equal(graph.table("context_series").drop("fetched_at").sort("series", "session"), said)
     assert graph.table("raw_ohlcv").height == before["raw_ohlcv"].height  # the same answer is no new version
 
 
@@ -165,6 +168,8 @@ def test_a_range_in_chunks_and_out_of_order_equals_one_run(graph: Graph, instanc
         again.materialize(["raw_ohlcv"], days[first], days[last])
     for first, last in ((0, 120), (121, 220)):
         again.materialize(["daily_bars"], days[first], days[last])
+    for first, last in ((140, 220), (0, 139)):
+        again.materialize(["context_series"], days[first], days[last])
     for first, last in ((150, 220), (0, 149)):
         again.materialize(["indicators", "stationary_features"], days[first], days[last])
     for table in ("daily_bars", "indicators", "stationary_features"):

@@ -9,10 +9,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.defs.model import weigh
-from stock_assets.defs.serving import Learnable, Version, ensemble, save
+from stock_assets.defs.serving import Learnable, Version, ensemble, save, usable_between
 from stock_assets.errors import ArtifactError
+from stock_assets.features.stationary import STATIONARY
 from stock_assets.model.recipes import RECIPES
+from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
 
 DAYS = sessions_of(120)
@@ -50,6 +53,61 @@ def test_an_artifact_made_for_other_columns_is_refused_by_its_schema(settings: S
     other = FEATURES.with_columns(news=pl.lit(0.0))
     with pytest.raises(ArtifactError, match=f"{version.version} .*schema.*unknown to it: news"):
         version.predict(settings, inputs(other), DAYS[100:])
+
+
+def test_a_model_goes_on_without_a_context_series_that_came_later_and_misses_one_that_it_knows(
+    settings: Settings, version: Version
+):
+    later = inputs(FEATURES.with_columns(vix_level=pl.lit(-4.0)))
+    assert_frame_equal(
+        version.predict(settings, later, DAYS[100:]), version.predict(settings, inputs(FEATURES), DAYS[100:])
+    )
+    recipe, known = RECIPES["logistic"], LABELS.filter(pl.col("horizon_end") <= CUTOFF)
+    trained = recipe.train(SimpleNamespace(inputs=later, labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
+    name, folder = save(settings, "trained_baselines", 2012, "logistic", recipe, trained, later)
+    with pytest.raises(ArtifactError, match="lacking now: vix_level"):
+        Version("logistic", name, CUTOFF, folder).predict(settings, inputs(FEATURES), DAYS[100:])
+
+
+def made_up(settings: Settings, path: str) -> tuple[Warehouse, pl.DataFrame]:
+    """A store whose bars, features and components are noise; T1 leaves the universe after 90 sessions."""
+    warehouse = Warehouse(settings.database)
+    keys = LABELS.select("ticker", "session").filter(pl.col("session") <= DAYS[110])
+    stays = (pl.col("ticker") != "T01") | (pl.col("session") <= DAYS[89])
+    bars = keys.with_columns(suspect=pl.lit(None, pl.String), total_return=pl.lit(0.001), is_member=stays)
+    warehouse.replace_table("daily_bars", bars)
+    warehouse.replace_table("labels", LABELS)
+    warehouse.replace_table("pca_components", keys.with_columns(pc_1=pl.lit(0.0), pca_version=pl.lit("x")))
+    inputs_of = {name: pl.lit(0.5) for name in STATIONARY} | {"vix_level": pl.lit(-4.0)}
+    late = pl.when(pl.col("session") > DAYS[50]).then(-5.0)
+    features = keys.with_columns(**inputs_of, index_vol_22=late)
+    warehouse.replace_table("stationary_features", features if path == "with" else features.drop("vix_level"))
+    return warehouse, bars
+
+
+def test_only_members_are_learned_from_unless_all_are_asked_for(settings: Settings):
+    warehouse, bars = made_up(settings, "with")
+    outside = bars.filter(~pl.col("is_member")).height
+    members, everyone = (
+        Learnable(warehouse, config, DAYS[0], DAYS[110])
+        for config in (settings, settings.model_copy(update={"members_only": False}))
+    )
+    labels, left_out = members.labels_at(DAYS[110])
+    gone = labels.filter(pl.col("ticker") == "T01")
+    assert gone["session"].max() == DAYS[89]
+    assert gone["horizon_end"].max() > DAYS[89]
+    assert left_out == {NO_MEMBER: everyone.labels_at(DAYS[110])[0].height - labels.height}
+    assert members.suspects["suspect"].to_list() == [NO_MEMBER] * outside
+    assert everyone.suspects.is_empty()
+    scored, reasons = usable_between(warehouse, DAYS[0], None, True)
+    assert reasons[NO_MEMBER] == usable_between(warehouse, DAYS[0])[0].height - scored.height > 0
+
+
+@pytest.mark.parametrize(("path", "expected"), [("with", [*STATIONARY, "vix_level"]), ("without", [*STATIONARY])])
+def test_a_context_column_is_read_where_it_is_known_from_the_first_session(settings: Settings, path: str, expected):
+    warehouse, _ = made_up(settings, path)
+    known = Learnable(warehouse, settings, DAYS[0], DAYS[110])
+    assert known.features.columns == ["ticker", "session", *expected]
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])

@@ -1,8 +1,10 @@
+import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
+from stock_assets.errors import SettingsError
 from stock_assets.market.calendar import runs_of, trading_calendar
 
 XNYS = trading_calendar("XNYS", date(2012, 1, 3), date(2013, 1, 31))
@@ -57,7 +59,8 @@ def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
     assert kept == XNYS
     (file,) = (tmp_path / "new").iterdir()
     trading_calendar.cache_clear()
-    file.write_text('{"2012-01-03": 1325624400}')  # what is kept is what is read
+    known = {"zone": "UTC", "days": ["2012-01-03"], "opens": [1325601000], "closes": [1325624400]}
+    file.write_text(json.dumps(known))  # what is kept is what is read
     assert trading_calendar("XNYS", start, end, tmp_path / "new").sessions == (start,)
 
 
@@ -71,3 +74,41 @@ def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
 )
 def test_a_session_closes_when_the_exchange_does(session: date, close: datetime):
     assert XNYS.closes[session] == close
+
+
+def test_an_exchange_nobody_knows_is_one_clear_error():
+    with pytest.raises(SettingsError, match=r"STOCK_ASSETS_EXCHANGE=MOON is no calendar; expected one of .*XNYS"):
+        trading_calendar("MOON", date(2012, 1, 3), date(2012, 1, 31))
+
+
+def test_a_market_that_never_closes_has_a_session_every_day(tmp_path: Path):
+    days = trading_calendar("24/7", date(2025, 1, 1), date(2025, 1, 31), tmp_path)
+    assert len(days.sessions) == 31
+    assert days.closures() == ()
+    assert not days.rests_on_weekends
+    assert days.last_closed(datetime(2025, 1, 5, tzinfo=UTC)) == date(2025, 1, 4)
+
+
+def test_where_somebody_trades_on_weekends_the_other_weekends_are_closures():
+    riyadh = trading_calendar("XSAU", date(2024, 1, 1), date(2024, 1, 31))  # from Sunday to Thursday
+    assert riyadh.is_session(date(2024, 1, 7))
+    closed = riyadh.closures()
+    assert {day.weekday() for day in closed} == {4, 5}
+    assert len(closed) + len(riyadh.sessions) == (riyadh.sessions[-1] - riyadh.sessions[0]).days + 1
+
+
+@pytest.mark.parametrize(
+    ("code", "zone", "moment", "last"),
+    [
+        ("XTKS", "Asia/Tokyo", datetime(2025, 1, 8, 15, tzinfo=UTC), date(2025, 1, 8)),
+        ("XETR", "Europe/Berlin", datetime(2025, 7, 8, 21, 59, tzinfo=UTC), date(2025, 7, 7)),
+        ("XLON", "UTC", datetime(2025, 7, 8, 23, 59, tzinfo=UTC), date(2025, 7, 7)),
+        ("XNYS", "UTC", datetime(2025, 1, 9, tzinfo=UTC), date(2025, 1, 8)),
+    ],
+)
+def test_a_day_is_over_at_the_midnight_that_comes_first(code: str, zone: str, moment: datetime, last: date):
+    calendar = trading_calendar(code, date(2025, 1, 1), date(2025, 12, 31))
+    assert (calendar.zone, calendar.last_closed(moment)) == (zone, last)
+    # every session has closed when its day is over
+    assert all(calendar.closes[day] <= calendar.day_over(day) for day in calendar.sessions)
+    assert all(calendar.opens[day] < calendar.closes[day] for day in calendar.sessions)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from stock_assets.errors import CutoffError, StockAssetsError
 from stock_assets.model.splits import (
+    NO_MEMBER,
     require_after,
     require_known,
     train_validation_split,
@@ -91,6 +92,21 @@ def test_suspect_rows_are_left_out_at_both_ends_and_counted_by_reason():
     assert usable.columns == labels.columns
     left = {*usable.select("ticker", "session").iter_rows()} | {*usable.select("ticker", "horizon_end").iter_rows()}
     assert not left & flags.keys()
+
+
+def test_outsiders_are_left_out_on_their_session_alone():
+    _, labels = synthetic_panel(tickers=2, sessions=60)
+    none = labels.select("ticker", "session", suspect=pl.lit(None, pl.String))
+    left = labels.filter((pl.col("ticker") == "T01") & (pl.col("session") >= DAYS[30])).select("ticker", "session")
+    usable, excluded = usable_labels(labels, none, left)
+    assert excluded == {NO_MEMBER: left.height}
+    # a label whose horizon reaches over the day it left stays: nobody knew
+    assert usable.filter(pl.col("ticker") == "T01")["session"].max() == DAYS[29]
+    assert usable.columns == labels.columns
+    flagged = none.with_columns(suspect=pl.when(pl.col("session") >= DAYS[30]).then(pl.lit("frozen")))
+    _, both = usable_labels(labels, flagged, left)
+    assert both[NO_MEMBER] == left.height
+    assert sum(both.values()) == labels.filter(pl.col("horizon_end") >= DAYS[30]).height
 
 
 def test_labels_without_flags_are_all_usable():

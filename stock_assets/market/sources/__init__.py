@@ -1,11 +1,14 @@
-"""Where prices come from. Every source answers the same two questions in the same two tables."""
+"""Where prices come from. Every source answers the same questions in the same tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import polars as pl
+
+if TYPE_CHECKING:  # it checks its bars as the sources do
+    from stock_assets.market.context import Context
 
 
 @dataclass(frozen=True)
@@ -55,5 +58,13 @@ class Source(Protocol):
 
         Raises SourceError when the source as a whole cannot answer, and EmptySourceError when a source that holds
         all there is has no bar of any ticker.
+        """
+        ...
+
+    def context(self, first: date, last: date, fetched_at: datetime) -> "Context":
+        """The configured context series from `first` to `last`, as known at `fetched_at` (UTC).
+
+        A series that has no bar of a session has no row of it. Raises SourceError for one that the source does not
+        have although it was named, and for a bar that is none.
         """
         ...

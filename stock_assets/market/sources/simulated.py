@@ -35,8 +35,9 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
+from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA, UTC_TIME
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.context import CONTEXT_SCHEMA, SERIES, Context
 from stock_assets.market.sources import Answer
 
 SECTORS = ("Energy", "Finance", "Health", "Industry", "Retail", "Technology")
@@ -167,17 +168,24 @@ def intraday(
     """
     gap_noise, turnover_noise = rng.standard_normal((2, COMPANIES))
     up_noise, down_noise = rng.standard_exponential((2, COMPANIES))
-    move = np.log(close / base)
-    gap = 0.25 * move + np.sqrt(0.25 * 0.75) * volatility * gap_noise
-    rest, variance = move - gap, 0.75 * volatility**2
-    opened = base * np.exp(gap)
-    high = opened * np.exp((rest + np.sqrt(rest**2 + 2 * variance * up_noise)) / 2)
-    low = opened * np.exp((rest - np.sqrt(rest**2 + 2 * variance * down_noise)) / 2)
-    # log and exp may lose the last bit, which would leave the close outside its own range
-    high, low = np.maximum(high, np.maximum(opened, close)), np.minimum(low, np.minimum(opened, close))
-    surprise = np.abs(move) / volatility - 0.8  # 0.8 is what a normal move comes to on average
+    opened, high, low = bridge(base, close, volatility, gap_noise, up_noise, down_noise)
+    surprise = np.abs(np.log(close / base)) / volatility - 0.8  # 0.8 is what a normal move comes to on average
     turnover = TURNOVER * volatility / USUAL_VOLATILITY * np.exp(0.4 * surprise + 0.25 * turnover_noise)
     return opened, high, low, np.maximum(np.round(turnover / close), 1.0)
+
+
+def bridge(
+    base: np.ndarray, close: np.ndarray, volatility: np.ndarray, gap: np.ndarray, up: np.ndarray, down: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Open, high and low of the bridge that `intraday` tells of; `gap` standard normal, `up`, `down` exponential."""
+    move = np.log(close / base)
+    overnight = 0.25 * move + np.sqrt(0.25 * 0.75) * volatility * gap
+    rest, variance = move - overnight, 0.75 * volatility**2
+    opened = base * np.exp(overnight)
+    high = opened * np.exp((rest + np.sqrt(rest**2 + 2 * variance * up)) / 2)
+    low = opened * np.exp((rest - np.sqrt(rest**2 + 2 * variance * down)) / 2)
+    # log and exp may lose the last bit, which would leave the close outside its own range
+    return opened, np.maximum(high, np.maximum(opened, close)), np.minimum(low, np.minimum(opened, close))
 
 
 USUAL_VOLATILITY = total_volatility(State(*np.zeros((2, 1)), *np.zeros((2, COMPANIES))))
@@ -272,6 +280,7 @@ class SimulatedSource:
     calendar: TradingCalendar
     seed: int = 0
     tickers: tuple[str, ...] | None = None
+    series: tuple[str, ...] = SERIES
 
     def universe(self) -> pl.DataFrame:
         """`UNIVERSE_SCHEMA`, sorted by ticker; from a company's first to its last bar, null while it trades.
@@ -324,6 +333,21 @@ class SimulatedSource:
             fetched_at=pl.lit(fetched_at.astimezone(UTC)),
         )
         return Answer(bars.match_to_schema(RAW_SCHEMA))
+
+    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+        """As `Source.context`, by the laws of `simulated_context`."""
+        from stock_assets.market.sources.simulated_context import context_bars
+
+        closed = self.calendar.last_closed(fetched_at)
+        wanted = self.calendar.between(first, min(last, closed)) if closed else ()
+        if not wanted or not self.series:
+            return Context(CONTEXT_SCHEMA.to_frame(), {})
+        positions = self._positions(wanted)
+        days = pl.DataFrame({"position": positions, "session": wanted}, schema_overrides={"session": pl.Date})
+        bars = context_bars(self.seed, self._history_to(positions[-1]), positions, self.series)
+        rows = bars.join(days, on="position", maintain_order="left").rename({"ticker": "series"})
+        told = rows.with_columns(source=pl.lit(self.name), fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME))
+        return Context(told.select(CONTEXT_SCHEMA.names()), {})
 
     def oracle_probabilities(
         self,

@@ -12,8 +12,10 @@ from typing import ClassVar
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import UNIVERSE_SCHEMA
+from stock_assets.market.bars import UNIVERSE_SCHEMA, UTC_TIME
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.context import SERIES, Context, context_of, is_index
+from stock_assets.market.resample import session_bars
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import (
     BARS,
@@ -30,6 +32,7 @@ from stock_assets.market.sources.answers import (
 _NAMES = {
     "ticker": ("ticker", "tickers", "symbol", "symbols"),
     "session": ("session", "date"),
+    "at": ("ts", "timestamp", "datetime", "opentime"),
     "open": ("open",),
     "high": ("high",),
     "low": ("low",),
@@ -41,7 +44,7 @@ _NAMES = {
     "sector": ("sector", "gicssector"),
 }
 _MEANING = {name: column for column, names in _NAMES.items() for name in names}
-_REQUIRED = ("session", "open", "high", "low", "close", "volume")
+_REQUIRED = ("open", "high", "low", "close", "volume")
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
 _BARS = pl.Schema({**BARS, "sector": pl.String})
@@ -58,7 +61,8 @@ class SnapshotSource:
     A file needs date, open, high, low, close and volume; with dividends and splits it must also have the
     adjusted close. Without an adjusted close, close is one (Stooq). Without a ticker column the name of
     the file is the ticker; Stooq's `.US` is dropped. A column sector may say in each row what the ticker's
-    is. A folder is read with all folders inside it.
+    is. A folder is read with all folders inside it. A file with a timestamp in place of the date holds bars of
+    minutes (UTC where no zone is named), of which those of the calendar's sessions are made.
     """
 
     name: ClassVar[str] = "snapshot"
@@ -69,9 +73,13 @@ class SnapshotSource:
         calendar: TradingCalendar,
         tickers: tuple[str, ...] | None = None,
         end: date | None = None,
+        series: tuple[str, ...] | None = None,
     ) -> None:
-        """`tickers` None means all. Rows before the calendar or after `end` and the calendar do not exist."""
-        self.path, self.calendar, self.tickers = path, calendar, tickers
+        """`tickers` None means all, `series` None those of SERIES that it holds; an index is no ticker.
+
+        Rows before the calendar or after `end` and the calendar do not exist.
+        """
+        self.path, self.calendar, self.tickers, self.series = path, calendar, tickers, series
         self.start = calendar.sessions[0]
         self.end = min(end or calendar.sessions[-1], calendar.sessions[-1])
 
@@ -124,8 +132,20 @@ class SnapshotSource:
         )
         return Answer(rows)
 
+    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+        """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
+        check_request(first, last, fetched_at)
+        bars = self._loaded()[1]
+        if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
+            raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
+        return context_of(bars, self.calendar, first, min(last, self.end), self.name, fetched_at)
+
+    def _loaded(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        series = SERIES if self.series is None else self.series
+        return _load(self.path, _files(self.path), self.calendar, self.tickers or (), series)
+
     def _bars(self) -> pl.DataFrame:
-        bars = _load(self.path, _files(self.path), self.calendar)
+        bars = self._loaded()[0]
         within = bars.filter(pl.col("session").is_between(self.start, self.end))
         if within.is_empty():
             raise EmptySourceError(
@@ -173,15 +193,30 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 # One snapshot per process is read and checked once, and again when a file has changed.
 @lru_cache(maxsize=1)
-def _load(path: Path, files: tuple[tuple[Path, int, int], ...], calendar: TradingCalendar) -> pl.DataFrame:
-    """All bars of `files`, checked, sorted by ticker and session, with their history."""
-    bars = pl.concat([_read(file, path) for file, _, _ in files], rechunk=True)
+def _load(
+    path: Path,
+    files: tuple[tuple[Path, int, int], ...],
+    calendar: TradingCalendar,
+    tickers: tuple[str, ...],
+    series: tuple[str, ...],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All bars of `files`, checked, sorted by ticker and session, with their history; and those of `series` as `BARS`.
+
+    A fund among the series is a ticker too where `tickers` names it.
+    """
+    bars = pl.concat([_read(file, path, calendar, series) for file, _, _ in files], rechunk=True)
+    among = pl.col("ticker").is_in(series)
+    context = bars.filter(among).select(BARS.names())
+    if context.height:
+        bars = bars.filter(~among | (pl.col("ticker").is_in(tickers) & ~is_index(pl.col("ticker"))))
+    if bars.is_empty():
+        raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
     check_sessions(bars, calendar)
-    return with_history(bars).drop("place")
+    return with_history(bars).drop("place"), context
 
 
-def _read(file: Path, root: Path) -> pl.DataFrame:
-    """One file as `_BARS`, its values checked."""
+def _read(file: Path, root: Path, calendar: TradingCalendar, series: tuple[str, ...]) -> pl.DataFrame:
+    """One file as `_BARS`, its values checked; without the indices that are not among `series`."""
     place = str(file if file == root else file.relative_to(root.parent))
     if file.stat().st_size == 0:
         raise EmptySourceError(f"{place} is empty, expected bars")
@@ -197,6 +232,9 @@ def _read(file: Path, root: Path) -> pl.DataFrame:
 
     if "ticker" not in table.columns:
         table = table.with_columns(ticker=pl.lit(file.stem))
+    of_minutes = "at" in table.columns
+    if of_minutes:
+        table = _of_sessions(table, calendar, place)
     if "dividend" in table.columns:
         actions = {"dividend": _action("dividend"), "split_ratio": _action("split_ratio").replace(0.0, 1.0)}
     else:
@@ -212,8 +250,31 @@ def _read(file: Path, root: Path) -> pl.DataFrame:
     if "adj_close" not in bars.columns:
         bars = bars.with_columns(adj_close="close")
     bars = bars.match_to_schema(_BARS)
-    check_values(bars, said=table.to_dict())
+    said: dict[str, pl.Series] | None = None if of_minutes else table.to_dict()
+    index = is_index(pl.col("ticker"))
+    if bars.select(index.any()).item():
+        # what is left out would shift the numbers of rows by which a message quotes the file
+        bars, said = bars.filter(~index | pl.col("ticker").is_in(series)), None
+        bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
+    check_values(bars, said)
     return bars
+
+
+def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str) -> pl.DataFrame:
+    """The bars of minutes in `table` as bars of sessions, with the sector, if it has one."""
+    if actions := sorted({"adj_close", "dividend", "split_ratio"} & {*table.columns}):
+        raise SourceError(f"{place} has a timestamp and {', '.join(actions)}; expected bars of minutes as traded")
+    at = pl.col("at") if isinstance(table.schema["at"], pl.Datetime) else pl.col("at").str.to_datetime(strict=False)
+    zone = getattr(table.schema["at"], "time_zone", None)
+    at = (at.dt.replace_time_zone("UTC") if zone is None else at.dt.convert_time_zone("UTC")).cast(UTC_TIME)
+    try:
+        minutes = table.select("ticker", at.alias("at"), *map(_number, ("open", "high", "low", "close", "volume")))
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(f"{place} has times that cannot be read: {str(error).splitlines()[0]}") from error
+    made = session_bars(minutes, calendar, place)
+    if "sector" in table.columns:
+        made = made.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
+    return made
 
 
 def _kind(file: Path) -> str:
@@ -239,7 +300,10 @@ def _our_names(names: Sequence[str], place: str) -> dict[str, str]:
         if column is not None:
             ours[column] = name
     found = f"found {', '.join(names)}"
+    ours.pop("session" if "at" in ours else "at", None)
     missing = [column for column in _REQUIRED if column not in ours]
+    if not {"session", "at"} & ours.keys():
+        missing.insert(0, "session")
     if missing:
         raise SourceError(f"{place} has no column {', '.join(missing)}; {found}")
     if ("dividend" in ours) != ("split_ratio" in ours):

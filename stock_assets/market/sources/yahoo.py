@@ -20,6 +20,7 @@ import polars as pl
 from stock_assets.errors import SourceError, UnknownTickerError
 from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.context import SERIES, Context, context_of
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient
@@ -62,28 +63,25 @@ class YahooSource:
         base_url: str | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
         *,
-        members: Callable[[], pl.DataFrame] | None = None,
+        series: tuple[str, ...] = SERIES,
         staged: Path | None = None,
         budget: Budget | None = None,
     ) -> None:
         """`base_url` gets every request in place of Yahoo; `on_progress` hears tickers done and asked for.
 
-        `members` returns the universe (`UNIVERSE_SCHEMA`) where no tickers are configured. In the folder `staged`
-        answers wait for their rows to be stored; without one, a killed fetch begins anew.
+        In the folder `staged` answers wait for their rows to be stored; without one, a killed fetch begins anew.
         """
-        self.calendar, self.tickers, self.members = calendar, tickers, members
+        self.calendar, self.tickers, self.series = calendar, tickers, series
         self.on_progress, self.staged = on_progress, staged
         self.budget = budget or Budget(Politeness())
         self._session = _polite_session(self.budget, base_url)
 
     def universe(self) -> pl.DataFrame:
-        """The configured tickers from the calendar's first session on, open-ended, else the `members`.
+        """The configured tickers from the calendar's first session on, open-ended (`UNIVERSE_SCHEMA`).
 
-        Raises SourceError when there are neither: Yahoo has no list of all.
+        Raises SourceError when no ticker is configured: Yahoo has no list of all.
         """
         if not self.tickers:
-            if self.members is not None:
-                return self.members().match_to_schema(UNIVERSE_SCHEMA)
             raise SourceError("STOCK_ASSETS_TICKERS is not set; the source yahoo expects the tickers to ask for")
         tickers = pl.DataFrame({"ticker": sorted(self.tickers)})
         return tickers.with_columns(
@@ -139,12 +137,8 @@ class YahooSource:
         return Answer(bars, dict(sorted(failures.items())), known, kept.clear if kept else nothing_to_settle)
 
     def _history(self, ticker: str, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
-        """All that Yahoo says of `ticker` from shortly before `first` to the day of `fetched_at` (`RAW_SCHEMA`),
-        at least one row. Raises Exhausted, GivenUp, or SourceError naming the ticker."""
-        if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
-            raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
-        from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
-        bars = self.budget.patiently(ticker, lambda: _ask(self._session, ticker, from_, to))
+        """`_told` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for a bar that is none."""
+        bars = self._told(ticker, first, fetched_at)
         wanted = bars.filter(pl.col("session").is_between(first, last))
         check_values(wanted)
         check_sessions(wanted, self.calendar)
@@ -156,6 +150,26 @@ class YahooSource:
             else column
             for column, kind in RAW_SCHEMA.items()
         )
+
+    def _told(self, ticker: str, first: date, fetched_at: datetime) -> pl.DataFrame:
+        """All that Yahoo says of `ticker` from shortly before `first` to the day of `fetched_at` (`BARS`), at least
+        one row. Raises Exhausted, GivenUp, or SourceError naming the ticker."""
+        if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
+            raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
+        from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
+        return self.budget.patiently(ticker, lambda: _ask(self._session, ticker, from_, to))
+
+    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+        """As `Source.context`: one request per series, of which one may fail alone."""
+        check_request(first, last, fetched_at)
+        histories, failures = [BARS.to_frame()], {}
+        for name in self.series:
+            try:
+                histories.append(self._told(name, first, fetched_at))
+            except (Exhausted, GivenUp, SourceError) as error:
+                failures[name] = str(error)
+        told = context_of(pl.concat(histories), self.calendar, first, last, self.name, fetched_at)
+        return told._replace(failures=failures)
 
 
 def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:

@@ -1,0 +1,68 @@
+"""The context series in the graph: what a late vendor leaves out comes the next evening, and none is no fault."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import dagster as dg
+import polars as pl
+
+from stock_assets.features.context import CONTEXT
+from stock_assets.features.stationary import STATIONARY
+from stock_assets.market.context import SERIES, Context
+from stock_assets.market.sources import Source
+from stock_assets.market.sources.factory import make_source
+from stock_assets_tests.graph.conftest import Graph, small_market
+
+
+@dataclass
+class Late:
+    """The market, whose ^VIX of `session` is not there while `silent`."""
+
+    inner: Source
+    session: date
+    silent: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+        rows, off = self.inner.context(first, last, fetched_at)
+        gone = (pl.col("series") == "^VIX") & (pl.col("session") == self.session) & self.silent
+        return Context(rows.filter(~gone), off)
+
+
+def test_a_bar_that_came_late_is_warned_about_and_fetched_the_next_evening(instance: dg.DagsterInstance, tmp_path):
+    settings = small_market(tmp_path)
+    days = settings.calendar.sessions
+    late = Late(make_source(settings), days[9])
+    graph = Graph(settings, instance, {"source": late})
+    result = graph.materialize(["context_series"], days[0], days[9])
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert check.metadata["named"].value == "^VIX"
+    assert graph.warehouse.read("context_series").height == 10 * len(SERIES) - 1
+    late.silent = False
+    result = graph.materialize(["context_series"], days[10])
+    assert result.get_asset_check_evaluations()[0].passed
+    rows = graph.warehouse.read("context_series")
+    assert not rows.select("series", "session").is_duplicated().any()
+    assert rows.height == 11 * len(SERIES)
+    # a session that was never made is not made beside another
+    graph.materialize(["context_series"], days[20])
+    assert graph.warehouse.sessions("context_series") == {*days[:11], days[20]}
+
+
+def test_without_a_series_the_features_are_those_of_before(instance: dg.DagsterInstance, tmp_path):
+    frames = []
+    for context in ("off", None):
+        graph = Graph(small_market(tmp_path / str(context), context=context), instance)
+        days = graph.calendar.sessions
+        graph.materialize(["universe"])
+        graph.materialize(["raw_ohlcv", "daily_bars", "context_series", "stationary_features"], days[0], days[75])
+        frames.append(graph.table("stationary_features"))
+    without, with_series = frames
+    assert without.select("ticker", "session", *STATIONARY).equals(with_series.select("ticker", "session", *STATIONARY))
+    assert without.select(pl.col(CONTEXT).is_null().all()).row(0) == (True,) * len(CONTEXT)
+    assert with_series.select(pl.col(CONTEXT).is_finite().all()).row(0) == (True,) * len(CONTEXT)
