@@ -78,6 +78,7 @@ def loop(url: str, tickers: list[str], first: date, threads: int) -> int:
     import yfinance as yf
     from curl_cffi.requests import Session
 
+    warnings.simplefilter("ignore")  # yfinance's import switches its own on
     base = urlsplit(url)
 
     class Redirected(Session):
@@ -87,14 +88,12 @@ def loop(url: str, tickers: list[str], first: date, threads: int) -> int:
 
     assert threads == 1
     session = Redirected()
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yf.set_tz_cache_location(folder)
-        frames = [
-            yf.Ticker(ticker, session=session).history(
-                start=first, end=DECADE[1] + timedelta(days=1), auto_adjust=False, actions=True
-            )
-            for ticker in tickers
-        ]
+    frames = [
+        yf.Ticker(ticker, session=session).history(
+            start=first, end=DECADE[1] + timedelta(days=1), auto_adjust=False, actions=True
+        )
+        for ticker in tickers
+    ]
     return sum(map(len, frames))
 
 
@@ -102,16 +101,19 @@ def measured(who: str, tickers: int, first: date, latency: float, threads: int) 
     """One side, in a process of its own."""
     names = [f"T{i:03d}" for i in range(tickers)]
     here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=vendor, args=(names, first, latency, there))
+    server = multiprocessing.get_context("spawn").Process(
+        target=vendor, args=(names, first, latency, there), daemon=True
+    )
     server.start()
     asked = json.dumps({"who": who, "url": here.recv(), "tickers": names, "first": str(first), "threads": threads})
-    answer = subprocess.run(
-        [sys.executable, "-m", "benchmarks.fetch", "--worker", asked],
-        env={**os.environ, "NO_PROXY": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        answer = subprocess.run(
+            [sys.executable, "-m", "benchmarks.fetch", "--worker", asked],
+            env={**os.environ, "NO_PROXY": "127.0.0.1", "XDG_CACHE_HOME": cache},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
     here.send("enough")
     requests = here.recv()
     server.join()

@@ -34,7 +34,7 @@ def outcomes(
     - `holiday`: nobody has a bar, though some have one before and one after
     - `halted`: it has bars before, and after or not so long ago
     """
-    bars = pl.concat([answer.bars.select("ticker", "session"), stored.select("ticker", "session")]).unique()
+    bars = pl.concat([answer.bars.select("ticker", "session"), stored.select("ticker", "session")])
     spans = bars.group_by("ticker").agg(known_first=pl.col("session").min(), known_last=pl.col("session").max())
     known = [(ticker, first, last) for ticker, (first, last) in answer.known.items()]
     spans = (
@@ -78,10 +78,14 @@ def outcomes(
         .then(_outcome("delisted", pl.format("no bar since {}", "known_last")))
         .otherwise(_outcome("halted", pl.lit("no bar in what was asked for")))
     )
+    # most tickers have every bar: they are counted, and only the others looked at session by session
+    within = bars.filter(pl.col("session").is_in(days["session"].implode()))
+    complete = within.group_by("ticker").agg(pl.col("session").n_unique()).filter(pl.col("session") == days.height)
+    incomplete = sorted(set(tickers) - set(complete["ticker"]))
     missing = (
-        pl.DataFrame({"ticker": sorted(set(tickers))}, schema={"ticker": pl.String})
+        pl.DataFrame({"ticker": incomplete}, schema={"ticker": pl.String})
         .join(days, how="cross")
-        .join(bars, on=["ticker", "session"], how="anti")
+        .join(bars.filter(pl.col("ticker").is_in(incomplete)), on=["ticker", "session"], how="anti")
         .join(spans, on="ticker", how="left")
         .join(members, on="ticker", how="left")
         .join(failures, on="ticker", how="left")
