@@ -27,9 +27,9 @@ class Late:
         return self.inner.name
 
     def context(self, first: date, last: date, fetched_at: datetime) -> Context:
-        rows, off = self.inner.context(first, last, fetched_at)
+        answer = self.inner.context(first, last, fetched_at)
         gone = (pl.col("series") == "^VIX") & (pl.col("session") == self.session) & self.silent
-        return Context(rows.filter(~gone), off)
+        return answer._replace(rows=answer.rows.filter(~gone))
 
 
 def test_a_bar_that_came_late_is_warned_about_and_fetched_the_next_evening(instance: dg.DagsterInstance, tmp_path):

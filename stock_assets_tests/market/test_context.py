@@ -10,11 +10,13 @@ from polars.testing import assert_frame_equal
 from stock_assets.errors import SettingsError, SourceError
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.context import CONTEXT_SCHEMA, SERIES
+from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.simulated import SimulatedSource
 from stock_assets.market.sources.snapshot import SnapshotSource
 from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets.settings import read_settings
-from stock_assets_tests.market.chart_server import UNKNOWN, chart_server
+from stock_assets_tests.market.fake_time import FakeTime
+from stock_assets_tests.market.vendor import UNKNOWN, Vendor, serving
 
 CALENDAR = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31))
 DAYS = CALENDAR.sessions
@@ -39,7 +41,7 @@ class TestSimulated:
             assert_frame_equal(part.drop("fetched_at"), expected, check_exact=True)
 
     def test_the_index_is_what_the_companies_return(self):
-        bars = self.source.fetch([f"SIM{i:02d}" for i in range(1, 61)], DAYS[0], DAYS[-1], LATER)
+        bars = self.source.fetch([f"SIM{i:02d}" for i in range(1, 61)], DAYS[0], DAYS[-1], LATER).bars
         price = pl.col("close") / pl.col("close").shift().over("ticker") - 1  # quoted prices are split-adjusted
         mean = bars.with_columns(price=price).group_by("session").agg(pl.col("price").mean()).sort("session")
         index = self.source.context(DAYS[0], DAYS[-1], LATER).rows.filter(pl.col("series") == "^GSPC")
@@ -137,13 +139,17 @@ def test_yahoo_answers_per_series_and_a_silent_one_has_no_row():
         dividend=pl.lit(0.0),
         split_ratio=pl.lit(1.0),
     )
-    with chart_server({"^VIX": history, "^GSPC": UNKNOWN}) as server:
-        source = YahooSource(CALENDAR, ("AAPL",), server.url, series=("^VIX",))
+    time = FakeTime()
+    budget = Budget(Politeness(per_second=1000.0), clock=time.clock, sleep=time.sleep)
+    with serving(Vendor({"^VIX": history, "^GSPC": UNKNOWN})) as vendor:
+        source = YahooSource(CALENDAR, ("AAPL",), vendor.url, series=("^VIX", "^GSPC"), budget=budget)
         answer = source.context(days[1], DAYS[180], LATER)
     assert answer.rows["session"].to_list() == list(days[1:])
     assert answer.rows["total_return"].to_list() == [0.0] * 5
     assert answer.off_session == {"^VIX": 1}
     assert answer.rows["source"].unique().to_list() == ["yahoo"]
+    assert list(answer.failures) == ["^GSPC"]
+    assert "^GSPC" in answer.failures["^GSPC"] or "Not Found" in answer.failures["^GSPC"]
 
 
 def test_the_setting_names_series_or_turns_them_off():

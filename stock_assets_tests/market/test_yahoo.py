@@ -14,9 +14,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import SourceError
+from stock_assets.market.adjustments import clean_bars_and_findings
 from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.sources import Answer, Failure
+from stock_assets.market.sources import Answer
 from stock_assets.market.sources.budget import Budget, Politeness, Transient
 from stock_assets.market.sources.yahoo import YahooSource, judge
 from stock_assets_tests.market.fake_time import FakeTime
@@ -324,22 +325,20 @@ def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) ->
     assert error.value.refused
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("close", -1.0, "column close: found -1.0, expected a finite price above 0"),
-        ("open", None, "column open: found nothing, expected a finite price above 0"),
-        ("volume", -1.0, "column volume: found -1.0, expected a number not below 0"),
-    ],
-)
-def test_a_bar_that_is_none_is_named(
-    serve: Callable[..., Vendor], column: str, value: float | None, message: str
+@pytest.mark.parametrize(("column", "value"), [("close", -1.0), ("open", None), ("volume", -1.0)])
+def test_a_bar_that_is_none_is_stored_as_told_and_held_out(
+    serve: Callable[..., Vendor], column: str, value: float | None
 ) -> None:
     server = serve(AAPL=changed(column, value), MSFT=history(200.0))
     answer = asked_of(server, "AAPL", "MSFT")
-    assert answer.failures == {"AAPL": Failure(f"Yahoo, ticker AAPL, session 2020-08-27, {message}")}
-    assert answer.bars["ticker"].unique().to_list() == ["MSFT"]
-    assert server.asked["AAPL"] == 1
+    assert answer.failures == {}
+    universe = YahooSource(CALENDAR, ("AAPL", "MSFT")).universe()
+    bars, findings = clean_bars_and_findings(answer.bars, universe, SESSIONS)
+    assert set(answer.bars.select("ticker", "session").rows()) - set(bars.select("ticker", "session").rows()) == {
+        ("AAPL", PAID)
+    }
+    told = findings.filter(pl.col("kind") == "no_price").select("ticker", "session", "column")
+    assert told.rows() == [("AAPL", PAID, column)]
 
 
 def test_a_bar_on_a_holiday_is_named(serve: Callable[..., Vendor]) -> None:
@@ -372,9 +371,3 @@ def test_universe_is_what_was_configured() -> None:
     ]
     with pytest.raises(SourceError, match="STOCK_ASSETS_TICKERS is not set"):
         YahooSource(CALENDAR, None).universe()
-
-
-def test_members_are_the_universe_where_nothing_is_configured() -> None:
-    members = UNIVERSE_SCHEMA.to_frame().vstack(YahooSource(CALENDAR, ("META",)).universe())
-    assert YahooSource(CALENDAR, None, members=lambda: members).universe().equals(members)
-    assert YahooSource(CALENDAR, ("AAPL",), members=lambda: members).universe()["ticker"].to_list() == ["AAPL"]

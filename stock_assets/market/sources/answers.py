@@ -53,14 +53,16 @@ def check_request(first: date, last: date, fetched_at: datetime) -> None:
         raise ValueError(f"fetched_at={fetched_at} has no time zone; expected UTC")
 
 
-def check_values(bars: pl.DataFrame, said: Mapping[str, pl.Series] | None = None) -> None:
-    """Raises SourceError for the first value that no bar may have.
+def check_values(bars: pl.DataFrame, said: Mapping[str, pl.Series] | None = None, *, priced: bool = True) -> None:
+    """Raises SourceError for the first value that no bar may have; with `priced` False not for a price or a volume,
+    which `repair.priced` holds out and tells.
 
     `said` holds what a file says, by column and row by row, so that text where a number belongs is reported
     as it stands there, with the number of its row.
     """
-    broken = bars.select(wrong.any().alias(column) for column, wrong, _ in _RULES).row(0, named=True)
-    for column, wrong, expected in _RULES:
+    rules = [rule for rule in _RULES if priced or rule[0] not in (*PRICES, "volume")]
+    broken = bars.select(wrong.any().alias(column) for column, wrong, _ in rules).row(0, named=True)
+    for column, wrong, expected in rules:
         if not broken[column]:
             continue
         row, *_ = bars.with_row_index("row").filter(wrong).head(1).to_dicts()
