@@ -185,6 +185,7 @@ def _calendar_of(name: str, known: Mapping[str, Any]) -> TradingCalendar:
 def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
     """zone, the days of the sessions, and the seconds since 1970 at which each opens and closes."""
     import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
 
     with warnings.catch_warnings():
         # exchange_calendars 4.13 reads a timezone-aware Series in a way that pandas 3.1 deprecates
@@ -192,7 +193,7 @@ def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
         # start and end are passed because the library's own window is twenty years back and one ahead of now
         try:
             exchange = exchange_calendars.get_calendar(name, start=start, end=end)
-        except exchange_calendars.errors.InvalidCalendarName as error:
+        except InvalidCalendarName as error:
             known = exchange_calendars.get_calendar_names(include_aliases=False)
             raise SettingsError(
                 f"STOCK_ASSETS_EXCHANGE={name} is no calendar; expected one of {', '.join(known)}"
