@@ -82,9 +82,17 @@ def loop(url: str, tickers: list[str], first: date, threads: int) -> int:
     base = urlsplit(url)
 
     class Redirected(Session):
+        cookie: Any = None
+
         def request(self, method: Any, url: str, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-            here = urlsplit(url)._replace(scheme=base.scheme, netloc=base.netloc).geturl()
-            return super().request(method, here, **options)
+            parts = urlsplit(url)
+            if parts.path in ("", "/") and self.cookie is not None:
+                return self.cookie  # yfinance keeps Yahoo's cookie on disk, and that of another host not
+            here = parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
+            answer = super().request(method, here, **options)
+            if parts.path in ("", "/"):
+                self.cookie = answer
+            return answer
 
     assert threads == 1
     session = Redirected()
