@@ -8,7 +8,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from stock_assets.storage.warehouse import HISTORIES, ROOMS
 
-WIDTH, HEIGHT = 1900, 1060
+WIDTH, HEIGHT = 2500, 1500
 TARGET = Path(__file__).parent / "asset_graph.png"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -17,7 +17,7 @@ def main(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         page = browser.new_page(
-            viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.25, color_scheme="light", base_url=url
+            viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.0, color_scheme="light", base_url=url
         )
         page.goto("/asset-groups")
         graph = page.locator("foreignObject")

