@@ -41,8 +41,10 @@ TABLES = {
         | {"excess_low": [-0.0001, None], "excess_high": [0.0009, None]}
     ),
     "survivorship": pl.DataFrame(
-        {"score": ["log_loss", "daily_return"], "then": [1.02, 0.0004], "now": [1.01, 0.0005]}
-        | {"difference": [-0.01, 0.0001], "low": [-0.02, 0.00005], "high": [-0.005, 0.0002]}
+        {"score": ["log_loss", "accuracy", "rank_ic", "daily_return"]}
+        | {"then": [1.02, 0.44, 0.01, 0.0004], "now": [1.01, 0.45, 0.02, 0.0005]}
+        | {"difference": [-0.01, 0.01, 0.01, 0.0001], "low": [-0.02, 0.0, 0.0, 0.00005]}
+        | {"high": [-0.005, 0.02, 0.02, 0.0002]}
     ),
     "spread": breakdowns.decile_spread(SCORED),
     "regimes": breakdowns.by_regime(SCORED, VOLATILITY),
