@@ -9,6 +9,7 @@ from playwright.sync_api import expect, sync_playwright
 from stock_assets.storage.warehouse import HISTORIES, ROOMS
 
 WIDTH, HEIGHT = 2500, 1500
+ZOOM_OUT, MARGIN = 4, 15
 TARGET = Path(__file__).parent / "asset_graph.png"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -17,7 +18,7 @@ def main(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         page = browser.new_page(
-            viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.0, color_scheme="light", base_url=url
+            viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=2.0, color_scheme="light", base_url=url
         )
         page.goto("/asset-groups")
         graph = page.locator("foreignObject")
@@ -29,14 +30,19 @@ def main(url: str) -> None:
         page.reload()  # fits what is expanded now
         expect(graph.get_by_text("predictions").first).to_be_visible(timeout=60_000)
         page.wait_for_load_state("networkidle")
-        page.mouse.move(400, 950)  # the fit leaves out the top of the first group
-        page.mouse.down()
-        page.mouse.move(400, 1040, steps=10)
-        page.mouse.up()
-        search = page.locator(".CodeMirror").first.bounding_box()
-        assert search
-        left, top = search["x"] - 41, search["y"] - 20
-        page.screenshot(path=TARGET, clip={"x": left, "y": top, "width": WIDTH - left, "height": HEIGHT - top})
+        page.mouse.move(WIDTH / 2, HEIGHT / 2)
+        page.keyboard.down("Control")
+        for _ in range(ZOOM_OUT):  # the fit stops where the names can still be read, and leaves out half of the graph
+            page.mouse.wheel(0, 100)
+            page.wait_for_timeout(100)
+        page.keyboard.up("Control")
+        page.wait_for_timeout(1000)
+        boxes = [box for each in graph.all() if (box := each.bounding_box())]
+        left, top = (min(box[side] for box in boxes) - MARGIN for side in ("x", "y"))
+        right, bottom = (
+            max(box[side] + box[size] for box in boxes) + MARGIN for side, size in (("x", "width"), ("y", "height"))
+        )
+        page.screenshot(path=TARGET, clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
         browser.close()
 
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 import dagster as dg
 import polars as pl
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from stock_assets.defs.alerts import PATIENCE
@@ -72,9 +73,13 @@ def attempts(instance: dg.DagsterInstance, work: str) -> Attempts:
 
 
 def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the run failed without a step that did: something took its process."""
-    of_step = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1)
-    return run.status == dg.DagsterRunStatus.FAILURE and not of_step.records
+    """Whether the run failed without a step that did of its own: something took its process, or told it to end."""
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return False
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    events = [record.event_log_entry.get_dagster_event() for record in failures]
+    errors = [event.step_failure_data.error for event in events]
+    return all(error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__ for error in errors)
 
 
 def under_way(instance: dg.DagsterInstance) -> str | None:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 from dagster._core.execution.plan.objects import StepFailureData
+from dagster._utils.error import SerializableErrorInfo
 
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import (
@@ -36,17 +37,16 @@ def record(instance: dg.DagsterInstance, run_id: str, event: dg.DagsterEvent) ->
     instance.handle_new_event(dg.EventLogEntry(None, "debug", "", run_id, moment, dagster_event=event))
 
 
-def run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, killed: bool = False, **tags: str) -> dg.DagsterRun:
+def run(
+    instance: dg.DagsterInstance, status: dg.DagsterRunStatus, fails_with: str | None = "SourceError", **tags: str
+) -> dg.DagsterRun:
+    """A run that ended so; without `fails_with` no step of it did."""
     made = instance.create_run_for_job(nothing, tags={WORK: WANTED, **tags})
     if status is dg.DagsterRunStatus.FAILURE:
-        if not killed:
-            record(
-                instance,
-                made.run_id,
-                dg.DagsterEvent(
-                    "STEP_FAILURE", "nothing", step_key="daily_bars", event_specific_data=StepFailureData(None, None)
-                ),
-            )
+        if fails_with:
+            failure = StepFailureData(SerializableErrorInfo("", [], fails_with), None)
+            event = dg.DagsterEvent("STEP_FAILURE", "nothing", step_key="daily_bars", event_specific_data=failure)
+            record(instance, made.run_id, event)
         instance.report_run_failed(made)
     elif status is dg.DagsterRunStatus.SUCCESS:
         record(instance, made.run_id, dg.DagsterEvent("PIPELINE_SUCCESS", "nothing"))
@@ -73,10 +73,13 @@ def test_failures_count_since_the_last_success_and_without_those_the_server_took
     assert (found.runs, found.failures, found.succeeded) == (4, 1, False)
 
 
-def test_the_first_run_whose_process_was_killed_is_tried_again_at_once(instance: dg.DagsterInstance):
-    run(instance, dg.DagsterRunStatus.FAILURE, killed=True)
+@pytest.mark.parametrize("ends_with", [None, "DagsterExecutionInterruptedError"])
+def test_the_first_run_whose_process_was_ended_is_tried_again_at_once(
+    instance: dg.DagsterInstance, ends_with: str | None
+):
+    run(instance, dg.DagsterRunStatus.FAILURE, ends_with)
     assert attempts(instance, WANTED) == Attempts(1)
-    run(instance, dg.DagsterRunStatus.FAILURE, killed=True)
+    run(instance, dg.DagsterRunStatus.FAILURE, ends_with)
     assert attempts(instance, WANTED).failures == 1
 
 
