@@ -9,7 +9,7 @@ from playwright.sync_api import expect, sync_playwright
 from stock_assets.storage.warehouse import HISTORIES, ROOMS
 
 WIDTH, HEIGHT = 2500, 1500
-ZOOM_OUT, MARGIN = 4, 15
+ZOOM_OUT, MARGIN = 7, 15
 TARGET = Path(__file__).parent / "asset_graph.png"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -34,7 +34,7 @@ def main(url: str) -> None:
         page.keyboard.down("Control")
         for _ in range(ZOOM_OUT):  # the fit stops where the names can still be read, and leaves out half of the graph
             page.mouse.wheel(0, 100)
-            page.wait_for_timeout(100)
+            page.wait_for_timeout(200)
         page.keyboard.up("Control")
         page.wait_for_timeout(1000)
         boxes = [box for each in graph.all() if (box := each.bounding_box())]
