@@ -20,7 +20,7 @@ from stock_assets.market.context import CONTEXT_SCHEMA
 from stock_assets.model.splits import KEYS
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import load_artifact, write_file
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from stock_assets.evaluation.leakage import Model
@@ -218,10 +218,8 @@ def sectors(warehouse: Warehouse) -> pl.DataFrame:
 
 def context_rows(warehouse: Warehouse) -> pl.DataFrame:
     """series, session, total_return of the context series; none before the first was made."""
-    try:
-        return warehouse.read("context_series", columns=["series", "session", "total_return"])
-    except MissingTableError:
-        return CONTEXT_SCHEMA.to_frame().select("series", "session", "total_return")
+    columns = ["series", "session", "total_return"]
+    return warehouse.read_or(CONTEXT_SCHEMA.to_frame().select(columns), "context_series", columns=columns)
 
 
 def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date], members_only: bool) -> pl.DataFrame:

@@ -58,10 +58,10 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def context_of(warehouse: Warehouse, sessions: list[date]) -> pl.DataFrame:
         lookback = calendar.before(sessions[0], market_context.LOOKBACK)
         known = calendar.between((*lookback, sessions[0])[0], sessions[-1])
-        try:
-            series = warehouse.read("context_series", known[0], known[-1], ["series", "session", "close"])
-        except MissingTableError:
-            series = CONTEXT_SCHEMA.to_frame()
+        columns = ["series", "session", "close"]
+        series = warehouse.read_or(
+            CONTEXT_SCHEMA.to_frame().select(columns), "context_series", known[0], known[-1], columns
+        )
         return market_context.context_features(series, known)
 
     def store_daily(

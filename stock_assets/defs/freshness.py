@@ -1,11 +1,12 @@
 """Whether today's predictions are there: a check on them, and a sensor that reports it and calls when they are late."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 
 import dagster as dg
 
-from stock_assets.defs.alerts import PATIENCE, raise_alarm, records, resolve, send_pending
+from stock_assets.defs.alerts import PATIENCE, raise_alarm, records, resolve, send_pending, write
 from stock_assets.defs.automation import WORK, attempts
 from stock_assets.defs.market import Clock
 from stock_assets.defs.tables import DUCKDB_POOL
@@ -86,12 +87,13 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
 
 def resolve_done(instance: dg.DagsterInstance, warehouse: Warehouse, now: datetime) -> int:
     """Marks the alerts of failed runs as over whose work a later run of the schedule or a sensor did; their number."""
-    done = 0
-    for record in records(warehouse.patient(PATIENCE)):
+    store, done = warehouse.patient(PATIENCE), 0
+    for record in records(store):
         if record.resolved_at is None and record.alert.run_id:
             run = instance.get_run_by_id(record.alert.run_id)
             if run and WORK in run.tags and attempts(instance, run.tags[WORK]).succeeded:
-                done += resolve(warehouse, record.alert.key, now)
+                write(store, replace(record, resolved_at=now))
+                done += 1
     return done
 
 

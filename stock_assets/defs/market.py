@@ -277,40 +277,30 @@ def questions(
 
 def stored_outcomes(warehouse: Warehouse) -> pl.DataFrame:
     """The table `fetch_outcomes`; no row before the first write."""
-    try:
-        return warehouse.read("fetch_outcomes").cast(dict(OUTCOME_SCHEMA))  # pyright: ignore[reportArgumentType]
-    except MissingTableError:
-        return OUTCOME_SCHEMA.to_frame()
+    return warehouse.read_or(OUTCOME_SCHEMA.to_frame(), "fetch_outcomes").cast(dict(OUTCOME_SCHEMA))  # pyright: ignore[reportArgumentType]
 
 
 def late_rows(warehouse: Warehouse, sessions: Sequence[date], answered: pl.DataFrame) -> pl.DataFrame:
     """The rows of `answered` that the vendor did not have yet when their session, one of `sessions`, was made."""
-    keys = ["series", "session"]
-    try:
-        stored = warehouse.read("context_series", *(sessions[0], sessions[-1]), keys) if sessions else answered.clear()
-    except MissingTableError:
+    if not sessions:
         return answered.clear()
+    keys = ["series", "session"]
+    stored = warehouse.read_or(answered.clear().select(keys), "context_series", sessions[0], sessions[-1], keys)
     made = answered.filter(pl.col("session").is_in(sessions)).join(stored, on="session", how="semi")
     return made.join(stored, on=keys, how="anti")
 
 
 def stored_versions(warehouse: Warehouse, first: date, last: date, like: pl.DataFrame) -> pl.DataFrame:
     """The latest version of every bar stored from `first` to `last`; no row before the first write."""
-    try:
-        return adjustments.latest_versions(warehouse.read("raw_ohlcv", first, last))
-    except MissingTableError:
-        return like.clear()
+    return adjustments.latest_versions(warehouse.read_or(like.clear(), "raw_ohlcv", first, last))
 
 
 def new_findings(warehouse: Warehouse, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
     """Those of `findings` that `quarantine` does not tell yet."""
     if findings.is_empty():
         return QUARANTINE_SCHEMA.to_frame()
-    try:
-        first, last = findings["session"].min(), findings["session"].max()
-        stored = warehouse.read("quarantine", first, last)  # pyright: ignore[reportArgumentType]: dates
-    except MissingTableError:
-        stored = QUARANTINE_SCHEMA.to_frame()
+    first, last = findings["session"].min(), findings["session"].max()
+    stored = warehouse.read_or(QUARANTINE_SCHEMA.to_frame(), "quarantine", first, last)  # pyright: ignore[reportArgumentType]: dates
     return repair.new_findings(stored, findings, seen_at)
 
 
@@ -328,7 +318,5 @@ def confirm(warehouse: Warehouse, raw: pl.DataFrame, sessions: Sequence[date], c
 
 def stored_bars(warehouse: Warehouse, sessions: Sequence[date], like: pl.DataFrame) -> pl.DataFrame:
     """The bars of `sessions` that are stored; no row before the first write."""
-    try:
-        return warehouse.read("daily_bars", sessions[0], sessions[-1]).filter(pl.col("session").is_in(sessions))
-    except MissingTableError:
-        return like.clear()
+    stored = warehouse.read_or(like.clear(), "daily_bars", sessions[0], sessions[-1])
+    return stored.filter(pl.col("session").is_in(sessions))

@@ -84,10 +84,12 @@ class Warehouse:
             raise _no_store(self.path)
         with attached(self.path, read_only, self.wait) as (connection, database):
             connection.execute(f"SET memory_limit = '{self.memory_limit}'")
+            there = _rooms(connection, database)
             if not read_only:
-                for room in sorted(set(ROOMS.values()) - _rooms(connection, database)):
+                for room in sorted(set(ROOMS.values()) - there):
                     connection.execute(f"CREATE SCHEMA {database}.{room}")
-            _search(connection, database)
+                there = set(ROOMS.values())
+            _search(connection, database, there)
             yield connection
 
     # ---------------------------------------------------------------- reading
@@ -107,6 +109,20 @@ class Warehouse:
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
         where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
         return self._select(table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values()))
+
+    def read_or(
+        self,
+        empty: pl.DataFrame,
+        table: str,
+        first: date | None = None,
+        last: date | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """As `read`, but `empty` before anything was written to the table."""
+        try:
+            return self.read(table, first, last, columns)
+        except MissingTableError:
+            return empty
 
     def sessions(self, table: str, first: date | None = None, last: date | None = None) -> set[date]:
         """The sessions from `first` to `last` of which `table` holds at least one row; none without a table."""
@@ -190,7 +206,7 @@ class Warehouse:
         # a DuckDB of its own, as these settings are for ever
         with patiently(lambda: duckdb.connect(self.path, read_only=True), self.path, self.wait) as connection:
             connection.execute(f"SET memory_limit = '{self.memory_limit}'")
-            _search(connection, self.path.stem)
+            _search(connection, self.path.stem, _rooms(connection, self.path.stem))
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             return _answered(connection, statement)
@@ -310,9 +326,8 @@ def _rooms(connection: "duckdb.DuckDBPyConnection", database: str) -> set[str]:
     return {name for (name,) in connection.execute(statement, [database]).fetchall()}
 
 
-def _search(connection: "duckdb.DuckDBPyConnection", database: str) -> None:
-    """Unqualified names of tables are looked for in every room of the database."""
-    there = _rooms(connection, database)
+def _search(connection: "duckdb.DuckDBPyConnection", database: str, there: set[str]) -> None:
+    """Unqualified names of tables are looked for in every room that is `there` in the database."""
     rooms = [room for room in dict.fromkeys(ROOMS.values()) if room in there] or ["main"]
     connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in rooms)}'")
 
