@@ -36,23 +36,12 @@ class Measured(NamedTuple):
 
 def vendor(tickers: list[str], first: date, latency: float, pipe: Connection) -> None:
     """Serves until the pipe says something; then tells how many requests there were."""
-    import polars as pl
 
     from stock_assets.market.calendar import trading_calendar
-    from stock_assets_tests.market.vendor import Reply, Vendor, chart, serving
+    from stock_assets_tests.market.vendor import Reply, Vendor, chart, plain_history, serving
 
     sessions = trading_calendar("XNYS", *DECADE).between(first, DECADE[1])
-    close = pl.Series([100 + 0.01 * i for i in range(len(sessions))])
-    bars = pl.DataFrame({"session": sessions}).with_columns(
-        open=close,
-        high=close + 1,
-        low=close - 1,
-        close=close,
-        adj_close=close,
-        volume=1e6,
-        dividend=0.0,
-        split_ratio=1.0,
-    )
+    bars = plain_history(sessions)
     reply = Reply(200, chart("T", bars, {"period1": ["0"], "period2": ["9999999999"]}))
     with serving(Vendor(dict.fromkeys(tickers, reply), latency=latency)) as yahoo:
         pipe.send(yahoo.url)

@@ -59,8 +59,8 @@ def candlestick(bars: pl.DataFrame, title: str) -> bytes:
             price.fill_between(x, lower, upper, color="#56b4e9", alpha=0.18, linewidth=0, label="25-day mean ± 2 std")
             price.plot(x, mean, color="#56b4e9", linewidth=1.2)
         price.vlines(x, low, high, color=_INK, linewidth=0.8)
-        # hollow when the price rose, filled when it fell: readable without colour. Lines, as rectangles of their own
-        # take ten times as long to draw.
+        # hollow when the price rose, filled when it fell: readable without colour. Lines, as a rectangle of its own
+        # for every body takes longer to draw than all the rest.
         body = np.maximum(np.abs(close - opened), (high.max() - low.min()) * 1e-3)
         bottom, thick = np.minimum(opened, close), 0.65 * 72 * _WIDTH * 0.88 / (bars.height + 1)
         price.vlines(x, bottom, bottom + body, color=_INK, linewidth=thick)

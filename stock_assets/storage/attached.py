@@ -1,7 +1,7 @@
 """The one DuckDB of this process, to which a store's file is attached while it is used.
 
-Starting a DuckDB takes ten times as long as attaching a file to one that runs (`python -m benchmarks evening`), and an
-evening asks its store a hundred times. A file stays attached, and locked, only as long as somebody here uses it.
+Starting a DuckDB takes far longer than attaching a file to one that runs, and an evening asks its store again and
+again. A file stays attached, and locked, only as long as somebody here uses it.
 """
 
 import atexit

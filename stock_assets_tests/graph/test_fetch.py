@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from stock_assets.market.bars import OUTCOME_SCHEMA
-from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources import Answer, Failure
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.factory import make_source
@@ -15,7 +14,7 @@ from stock_assets.market.sources.yahoo import YahooSource
 from stock_assets_tests.graph.conftest import Graph, small_market
 from stock_assets_tests.graph.test_flow import failure_of
 from stock_assets_tests.market.fake_time import FakeTime
-from stock_assets_tests.market.vendor import UNAVAILABLE, Vendor, serving
+from stock_assets_tests.market.vendor import UNAVAILABLE, Vendor, plain_history, serving
 
 
 class Flaky:
@@ -143,20 +142,6 @@ def test_what_a_source_says_of_its_progress_is_in_the_log_of_the_run(
     assert "Yahoo: 120 of 500 tickers, about 190 s to go" in said
 
 
-def plain_history(calendar: TradingCalendar) -> pl.DataFrame:
-    close = pl.Series([100.0 + i for i in range(len(calendar.sessions))])
-    return pl.DataFrame({"session": calendar.sessions}).with_columns(
-        open=close,
-        high=close + 1,
-        low=close - 1,
-        close=close,
-        adj_close=close,
-        volume=1e6,
-        dividend=0.0,
-        split_ratio=1.0,
-    )
-
-
 # yfinance 1.7 sorts with inplace=True, which pandas 3.1 deprecates
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")
 def test_yahoo_asks_in_the_next_run_for_what_the_failed_one_lacks(
@@ -165,7 +150,7 @@ def test_yahoo_asks_in_the_next_run_for_what_the_failed_one_lacks(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     tickers = tuple(f"T{i}" for i in range(6))
     settings = small_market(tmp_path, source="yahoo", tickers=tickers)
-    days, everything = settings.calendar.sessions, plain_history(settings.calendar)
+    days, everything = settings.calendar.sessions, plain_history(settings.calendar.sessions, step=1.0)
     broken = {"T4", "T5"}
     vendor = Vendor(
         dict.fromkeys(tickers, everything), fails=lambda ticker, _: UNAVAILABLE if ticker in broken else None

@@ -37,6 +37,7 @@ from stock_assets_tests.market.vendor import (
     TRUNCATED,
     UNAVAILABLE,
     Vendor,
+    plain_history,
     serving,
 )
 
@@ -52,28 +53,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def history(sessions: tuple[date, ...], base: float = 100.0) -> pl.DataFrame:
-    """A plain history: a price that grows by a cent a session."""
-    close = pl.Series([base + 0.01 * i for i in range(len(sessions))])
-    return pl.DataFrame({"session": list(sessions)}).with_columns(
-        open=close,
-        high=close + 1,
-        low=close - 1,
-        close=close,
-        adj_close=close,
-        volume=1e6,
-        dividend=0.0,
-        split_ratio=1.0,
-    )
-
-
 def test_five_hundred_tickers_with_a_tenth_of_the_requests_failing_are_complete() -> None:
     calendar = trading_calendar("XNYS", date(2016, 1, 4), date(2025, 12, 31))
     sessions = calendar.sessions if FULL else calendar.sessions[-60:]
     tickers = [f"T{i:03d}" for i in range(500 if FULL else 100)]
     draw = random.Random(5)
     bad = {(ticker, count): draw.choice(FAILURES) for ticker in tickers for count in range(9) if draw.random() < 0.1}
-    same = history(sessions)
+    same = plain_history(sessions)
     vendor = Vendor(dict.fromkeys(tickers, same), fails=lambda ticker, count: bad.get((ticker, count)))
     time, seen = FakeTime(), []
     budget = Budget(Politeness(per_second=1000), clock=time.clock, sleep=time.sleep)
@@ -144,7 +130,7 @@ def test_a_killed_fetch_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed whenever so many more requests have come in, at a random moment thereafter."""
     calendar = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31), tmp_path)
     count, threads, draw = 60, 4, random.Random(9)
-    vendor = Vendor({f"T{i:03d}": history(calendar.sessions) for i in range(count)}, latency=0.02)
+    vendor = Vendor({f"T{i:03d}": plain_history(calendar.sessions) for i in range(count)}, latency=0.02)
     evening = datetime(2020, 12, 31, 22, tzinfo=UTC)
     kills = 0
     with serving(vendor):

@@ -112,6 +112,21 @@ class Vendor:
         return Reply(200, chart(ticker, known, query, self.zones.get(ticker, NEW_YORK)))
 
 
+def plain_history(sessions: Sequence[date], base: float = 100.0, step: float = 0.01) -> pl.DataFrame:
+    """A history without corporate actions, of a price that grows by `step` a session."""
+    close = pl.Series([base + step * i for i in range(len(sessions))])
+    return pl.DataFrame({"session": list(sessions)}).with_columns(
+        open=close,
+        high=close + 1,
+        low=close - 1,
+        close=close,
+        adj_close=close,
+        volume=1e6,
+        dividend=0.0,
+        split_ratio=1.0,
+    )
+
+
 @contextmanager
 def serving(vendor: Vendor) -> Iterator[Vendor]:
     """The vendor on 127.0.0.1 for the time of the block."""

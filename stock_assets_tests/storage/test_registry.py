@@ -152,10 +152,11 @@ def test_a_tracking_that_was_cut_off_is_completed_by_the_next(
     def killed(*_arguments, **_named):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(registry._client, method, killed)
-        with pytest.raises(KeyboardInterrupt):
-            registry.track(cut_off)
+    with registry._asking() as client:
+        monkeypatch.setattr(client, method, killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.track(cut_off)
+    monkeypatch.undo()
     assert versions_of(registry, cut_off.version) == []
     registry.track(cut_off)
     (run,) = runs_of(registry, cut_off.version)

@@ -95,8 +95,8 @@ class Platform:
 
 @contextmanager
 def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
-    """The platform of the definitions in a file. Its pictures are one and the same: drawing them takes a third of an
-    evening."""
+    """The platform of the definitions in a file. Its pictures are one and the same: drawing them takes long and
+    decides nothing."""
     prepare_home(settings, INSTANCE)
     blank = plots.explained_variance([1.0])
     # Dagster keeps what it loaded from a file, with the settings of an earlier platform
