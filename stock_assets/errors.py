@@ -4,7 +4,8 @@ StockAssetsError
 ├── SettingsError        an environment variable holds what it may not
 ├── SourceError          a source answered with something that is not prices
 │   ├── EmptySourceError   … or with nothing at all
-│   └── UnknownTickerError … or that it has nothing of a ticker
+│   ├── UnknownTickerError … or that it has nothing of a ticker
+│   └── QuietTickerError   … or that a ticker has not traded since
 ├── BadBarsError         rows that break the contract of their table
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
 ├── CutoffError          a model would be used before its training data ends
@@ -37,6 +38,17 @@ class EmptySourceError(SourceError):
 
 class UnknownTickerError(SourceError):
     """A vendor says that it has nothing of a ticker; asking again changes nothing."""
+
+
+class QuietTickerError(SourceError):
+    """A vendor knows a ticker, and that it has not traded since before the range that was asked for.
+
+    `known` are the days of its first and its last trade.
+    """
+
+    def __init__(self, message: str, known: tuple[date, date]) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class BadBarsError(StockAssetsError):

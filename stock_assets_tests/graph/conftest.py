@@ -57,6 +57,21 @@ class Graph:
         assert result.success is not fail
         return result
 
+    def materialize_everything(self) -> None:
+        """All but `tuned_hyperparameters`, as a backfill of the whole graph does it; one model year."""
+        days, year = self.calendar.sessions, self.settings.first_model_year
+        served = [day for day in days if day.year >= year]
+        self.materialize(["universe"])
+        self.materialize(DAILY_CHAIN, days[0], days[-1])
+        self.materialize(["labels"], days[0], days[-1 - self.settings.horizon])
+        self.materialize(["pca_model"])
+        self.materialize(["pca_components"], days[0], days[-1])
+        self.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], str(year))
+        self.materialize(["predictions"], served[0], served[-1])
+        self.materialize(["drift"], served[0], served[-1])
+        self.materialize(["promotions"])
+        self.materialize(["evaluation_report", "leakage_audit", "operations"])
+
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)
         return rows.sort([key for key in ("session", "ticker", "model", "kind", "column") if key in rows.columns])

@@ -22,19 +22,9 @@ YEAR = "2019"
 
 @pytest.fixture(scope="module")
 def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    """Everything materialized once, as a backfill of the whole graph does it."""
+    """Everything materialized once."""
     graph = Graph(small_market(tmp_path_factory.mktemp("market")), instance)
-    days = graph.calendar.sessions
-    graph.materialize(["universe"])
-    graph.materialize(DAILY_CHAIN, days[0], days[-1])
-    graph.materialize(["labels"], days[0], days[-1 - graph.settings.horizon])
-    graph.materialize(["pca_model"])
-    graph.materialize(["pca_components"], days[0], days[-1])
-    graph.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], YEAR)
-    graph.materialize(["predictions"], date(2019, 1, 2), days[-1])
-    graph.materialize(["drift"], date(2019, 1, 2), days[-1])
-    graph.materialize(["promotions"])
-    graph.materialize(["evaluation_report", "leakage_audit", "operations"])
+    graph.materialize_everything()
     graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 2})
     return graph
 

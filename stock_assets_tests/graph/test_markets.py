@@ -11,8 +11,9 @@ import pytest
 from stock_assets.defs.partitions import labelled_days, model_years, predicted_days, trading_days
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.lifecycle.evening import State, chain_due, due_at
+from stock_assets.market.calendar import trading_calendar
 from stock_assets.settings import Settings, read_settings
-from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph
+from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
 
 HOUR = timedelta(hours=1)
 
@@ -36,6 +37,35 @@ def test_tokyo_has_its_own_sessions_and_currency_through_the_graph(instance: dg.
     assert horizon_ends.unique().to_list() == [days[27]]
     assert graph.warehouse.sessions("stationary_features") == set(days[FIRST_BAR - 1 : 75])
     assert set(graph.warehouse.read("universe")["currency"]) == {"JPY"}
+
+
+@pytest.mark.parametrize("exchange", ["XTKS", "24/7"])
+def test_a_market_whose_members_leave_is_learned_and_judged(
+    exchange: str, instance: dg.DagsterInstance, tmp_path: Path
+):
+    """From prices to the report; SIM01 and SIM02 leave in the model year, and are judged until then."""
+    left = date(2019, 2, 15)
+    members = pl.DataFrame(
+        [(f"SIM{i:02d}", date(2018, 1, 1), left if i < 3 else None) for i in range(1, 8)],
+        {"ticker": pl.String, "start_date": pl.Date, "end_date": pl.Date},
+        orient="row",
+    )
+    members.write_csv(tmp_path / "members.csv")
+    chosen = {"exchange": exchange, "membership": str(tmp_path / "members.csv"), "end": date(2019, 4, 26)}
+    settings = small_market(tmp_path / "store", **chosen)
+    graph = Graph(settings, instance)
+    graph.materialize_everything()
+    assert set(graph.calendar.sessions) - set(trading_calendar("XNYS", settings.start, settings.end).sessions)
+    predicted = graph.table("predictions")
+    assert predicted["ticker"].n_unique() == 7
+    gone = predicted.filter(pl.col("ticker").is_in(["SIM01", "SIM02"]))
+    assert graph.calendar.before(left, 1)[0] <= gone["session"].max() <= left
+    event = instance.get_latest_materialization_event(dg.AssetKey("evaluation_report"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    shown = event.asset_materialization.metadata["survivorship"].value
+    assert "daily_return" in shown
+    assert "log_loss" in shown
 
 
 def test_a_session_of_tokyo_is_due_in_its_own_evening(tmp_path: Path):

@@ -191,9 +191,23 @@ def test_bars_outside_the_range_alone_are_no_failure(serve: Callable[..., Vendor
     assert answer.known == {"AAPL": (SESSIONS[5], SESSIONS[-1])}
 
 
+def test_a_ticker_that_has_not_traded_since_is_no_failure(serve: Callable[..., Vendor]) -> None:
+    """Halted for two months, or delisted: Yahoo sends a chart without bars, and the time of the last trade."""
+    long_ago = CALENDAR.between(date(2020, 3, 2), date(2020, 5, 29))
+    server = serve(HALTED=history(100.0, long_ago), AAPL=history(100.0))
+    answer = asked_of(server, "AAPL", "HALTED")
+    assert answer.failures == {}
+    assert answer.known["HALTED"] == (long_ago[0], long_ago[-1])
+    assert answer.bars["ticker"].unique().to_list() == ["AAPL"]
+    assert server.asked["HALTED"] == 1
+
+
+#: no bar, although it traded after the range
+SILENT = '{"chart":{"result":[{"meta":{"regularMarketTime":4000000000},"indicators":{"quote":[{}]}}],"error":null}}'
 FAILURES = [
     (UNKNOWN, "Yahoo says Not Found: No data found, symbol may be delisted", 1),
     (NO_RANGE, "Yahoo says Bad Request: Data doesn't exist for startDate = 1", 1),
+    (Reply(200, SILENT), "an empty answer (3 tries)", 3),
     (history(100.0).clear(), "an empty answer (3 tries)", 3),
     (RATE_LIMITED, "HTTP 429: 'Too Many Requests' (3 tries)", 3),
     (BROKEN, 'HTTP 500: \'{"chart":{"result":null', 3),
@@ -325,7 +339,7 @@ def test_a_server_that_is_gone_names_the_ticker() -> None:
 )
 def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     with pytest.raises(Transient) as error:
-        judge(429, "Too Many Requests", header, FETCHED)
+        judge(429, "Too Many Requests", header, FETCHED, FETCHED)
     assert error.value.retry_after == seconds
     assert error.value.refused
 

@@ -191,13 +191,17 @@ def chart(ticker: str, bars: pl.DataFrame, query: Mapping[str, Sequence[str]], z
     """What Yahoo answers for `ticker`: its `bars` (as in `Vendor.answers`) of the range that the query asks for."""
     stamps = [_opening(session, zone) for session in bars["session"]]
     bars = bars.with_columns(stamp=pl.Series(stamps, dtype=pl.Int64))
-    bars = bars.filter(pl.col("stamp").is_between(*(int(query[p][0]) for p in ("period1", "period2")), closed="left"))
+    begin, end = (int(query[p][0]) for p in ("period1", "period2"))
+    past = bars.filter(pl.col("stamp") < end)
+    bars = past.filter(pl.col("stamp") >= begin)
     result: dict[str, object] = {
         "meta": {
             "currency": "USD",
             "symbol": ticker,
             "exchangeName": "NMS",
             "fullExchangeName": "NasdaqGS",
+            "firstTradeDate": past["stamp"].min(),
+            "regularMarketTime": past["stamp"].max(),
             "instrumentType": "INDEX" if ticker.startswith("^") else "EQUITY",
             "hasPrePostMarketData": True,
             "gmtoffset": int(datetime.now(UTC).astimezone(ZoneInfo(zone)).utcoffset().total_seconds()),  # pyright: ignore

@@ -5,9 +5,9 @@ import json
 import re
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from stock_assets.errors import SourceError, UnknownTickerError
+from stock_assets.errors import QuietTickerError, SourceError, UnknownTickerError
 from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import SERIES, Context, context_of
@@ -98,7 +98,8 @@ class YahooSource:
         after `last` are needed too. One request per ticker, whatever the range; what an earlier call for the same
         range got on the same day (UTC), and was not settled, is not asked for again and keeps its own `fetched_at`.
 
-        A ticker fails with its answer: one that cannot be had, that Yahoo does not know, or whose bars are none.
+        A ticker fails with its answer: one that cannot be had, that Yahoo does not know, or whose bars are none. One
+        of which Yahoo says that it has not traded since has no bars, and its days in `Answer.known`.
         """
         check_request(first, last, fetched_at)
         asked = sorted(set(tickers))
@@ -107,6 +108,7 @@ class YahooSource:
             kept.expect(len(asked))
         histories: list[pl.DataFrame] = []
         failures: dict[str, Failure] = {}
+        quiet: dict[str, tuple[date, date]] = {}
 
         def work(ticker: str) -> pl.DataFrame:
             if kept is not None and (there := kept.load(ticker)) is not None:
@@ -122,6 +124,8 @@ class YahooSource:
                 for done, future in enumerate(as_completed(running), 1):
                     try:
                         histories.append(future.result())
+                    except QuietTickerError as silence:
+                        quiet[running[future]] = silence.known
                     except (Exhausted, GivenUp, SourceError) as error:
                         failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
                     self.on_progress(done, len(asked))
@@ -129,7 +133,7 @@ class YahooSource:
                 self.budget.stop("the run was stopped")
                 pool.shutdown(cancel_futures=True)
                 raise
-        known = {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
+        known = quiet | {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
         wanted = [
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
@@ -175,8 +179,8 @@ class YahooSource:
 def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:
     """Yahoo's history of `ticker` from `first` to `last` as `BARS`, at least one row.
 
-    Raises UnknownTickerError where Yahoo says that there is nothing, and Transient where it says nothing at all: an
-    empty chart is also what a vendor in trouble sends.
+    Raises UnknownTickerError where Yahoo says that there is nothing, QuietTickerError where the last trade was earlier,
+    and Transient where it says nothing at all: an empty chart is also what a vendor in trouble sends.
     """
     with _LOADING:
         yf = _yfinance()
@@ -264,17 +268,20 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
                 if response.status_code in (401, 403) and not self.renewed.crumb:
                     self.renewed.crumb = True
                 else:
-                    judge(response.status_code, response.text, response.headers.get("Retry-After"), datetime.now(UTC))
+                    since = datetime.fromtimestamp(int(options["params"]["period1"]), UTC)
+                    wait = response.headers.get("Retry-After")
+                    judge(response.status_code, response.text, wait, datetime.now(UTC), since)
             return response
 
     return Polite(impersonate="chrome") if base is None else Polite()
 
 
-def judge(status: int, text: str, retry_after: str | None, now: datetime) -> None:
-    """Nothing where an answer of the chart endpoint holds a chart.
+def judge(status: int, text: str, retry_after: str | None, now: datetime, since: datetime) -> None:
+    """Nothing where an answer of the chart endpoint, asked for bars since `since`, holds a chart.
 
-    Raises UnknownTickerError where Yahoo says that there is nothing to be had, and Transient for the rest.
-    `retry_after` is the header: seconds, or a date.
+    Raises UnknownTickerError where Yahoo says that there is nothing to be had, QuietTickerError where it has no bar and
+    says that the last trade was before `since`, and Transient for the rest. `retry_after` is the header: seconds, or a
+    date.
     """
     if status in _REFUSALS:
         raise Transient(f"HTTP {status}: {_beginning(text)}", refused=True, retry_after=_seconds(retry_after, now))
@@ -292,6 +299,22 @@ def judge(status: int, text: str, retry_after: str | None, now: datetime) -> Non
         raise Transient(said)
     if not result:
         raise Transient(_EMPTY)
+    if not result[0].get("timestamp") and (known := _traded(result[0].get("meta") or {}, since)):
+        raise QuietTickerError(f"Yahoo knows of no trade since {known[1]}", known)
+
+
+def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | None:
+    """The days of the first and the last trade of a ticker that has not traded since; None for any other.
+
+    Yahoo states both of every ticker, in seconds since 1970: whoever traded lately and has no bar is not answered.
+    """
+    last = meta.get("regularMarketTime")
+    if last is None or last >= since.timestamp():
+        return None
+    zone = timezone(timedelta(seconds=meta.get("gmtoffset", 0)))
+    first = meta.get("firstTradeDate")
+    opened, closed = (datetime.fromtimestamp(stamp, zone).date() for stamp in (last if first is None else first, last))
+    return opened, closed
 
 
 def _beginning(text: str) -> str:
