@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
+from typing import NamedTuple
 
 import dagster as dg
 import polars as pl
@@ -15,7 +16,7 @@ from stock_assets.market import adjustments, quality, repair
 from stock_assets.market.bars import BAR_SCHEMA, OUTCOME_SCHEMA, QUARANTINE_SCHEMA
 from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
 from stock_assets.market.renames import continued
-from stock_assets.market.sources import Source
+from stock_assets.market.sources import Answer, Source
 from stock_assets.market.sources.factory import make_universe
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import MissingTableError, Warehouse
@@ -79,49 +80,25 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        first = sessions[0]
         require_one_source(warehouse, source)
         universe, now = warehouse.read("universe"), clock()
-        tickers = universe["ticker"].unique().sort().to_list()
-        before = settings.calendar.before(first, LOOK_AGAIN)
-        again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
         told = stored_outcomes(warehouse)
-        asks = questions(
-            tickers, sorted({*again, *sessions}), owed(told, tickers), partial(warehouse.sessions, "raw_ohlcv")
-        )
-
-        answers = [source.fetch(names, asked[0], asked[-1], now) for names, asked in asks]
-        members = expected(universe, first)
-        reasons, *of_owed = (
-            {name: failure.reason for name, failure in answer.failures.items() if name in members} for answer in answers
-        )
-        if message := too_many(reasons, len(members), settings.max_failed_share):
-            raise SourceError(f"{source.name}: {message}")
-        reasons = reasons | {name: reason for more in of_owed for name, reason in more.items()}
-
-        versions: list[pl.DataFrame] = []
-        forgotten: list[pl.DataFrame] = []
-        for (names, asked), answer in zip(asks, answers, strict=True):
-            rows = answer.bars.filter(pl.col("session").is_in(asked))
-            stored = stored_versions(warehouse, asked[0], asked[-1], rows)
-            found = outcomes(answer, stored, names, universe, asked, settings.calendar, now)
-            told = updated(told, found, names, asked, settings.calendar)
-            versions.append(adjustments.new_versions(stored, rows, settings.calendar.closes))
-            forgotten.append(repair.unapplied_splits(answer.bars).join(rows, on=["ticker", "session"], how="semi"))
-        bars, new = answers[0].bars.filter(pl.col("session").is_in(sessions)), pl.concat(versions)
+        asks = asked_for(settings, warehouse, universe, sessions, told)
+        members = expected(universe, sessions[0])
+        answers, reasons = answered(settings, source, asks, members, now)
+        news = news_of(settings, warehouse, universe, asks, answers, told, now)
+        bars = answers[0].bars.filter(pl.col("session").is_in(sessions))
         if silent := sorted(set(sessions) - set(bars["session"])):
             raise EmptySourceError(
-                f"{source.name} has no bar of any of {len(tickers)} tickers for {len(silent)} session(s): "
-                f"{', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
+                f"{source.name} has no bar of any of {universe['ticker'].n_unique()} tickers for {len(silent)} "
+                f"session(s): {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}; "
                 f"{settings.exchange} was open, so every session should have some"
             )
-        of_range = new.filter(pl.col("session").is_in(sessions)).height
-        if new.height:
-            warehouse.append("raw_ohlcv", new)
-        unapplied = new_findings(warehouse, pl.concat(forgotten), now)
-        if unapplied.height:
-            warehouse.append("quarantine", unapplied)
-        warehouse.replace_table("fetch_outcomes", told)
+        of_range = news.versions.filter(pl.col("session").is_in(sessions)).height
+        for table, rows in (("raw_ohlcv", news.versions), ("quarantine", news.unapplied_splits)):
+            if rows.height:
+                warehouse.append(table, rows)
+        warehouse.replace_table("fetch_outcomes", news.outcomes)
         for answer in answers:
             answer.settle()
         offenders = pl.DataFrame(list(reasons.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
@@ -133,8 +110,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             about_last={
                 "new_versions": dg.MetadataValue.int(of_range),
                 "unchanged": dg.MetadataValue.int(bars.height - of_range),
-                "restated_before_the_range": dg.MetadataValue.int(new.height - of_range),
-                "splits_not_applied": dg.MetadataValue.int(unapplied.height),
+                "restated_before_the_range": dg.MetadataValue.int(news.versions.height - of_range),
+                "splits_not_applied": dg.MetadataValue.int(news.unapplied_splits.height),
                 "failed_tickers": dg.MetadataValue.json(reasons),
                 "source": dg.MetadataValue.text(source.name),
             },
@@ -259,12 +236,77 @@ def require_one_source(warehouse: Warehouse, source: Source) -> None:
         )
 
 
+#: Tickers, and the sessions that they are asked for.
+Ask = tuple[list[str], list[date]]
+
+
+class News(NamedTuple):
+    """What the answers of a source change in the store."""
+
+    versions: pl.DataFrame
+    """bars that are new, or other than stored (`RAW_SCHEMA`)"""
+    outcomes: pl.DataFrame
+    """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
+    unapplied_splits: pl.DataFrame
+    """findings that are new (`QUARANTINE_SCHEMA`)"""
+
+
+def asked_for(
+    settings: Settings, warehouse: Warehouse, universe: pl.DataFrame, sessions: Sequence[date], told: pl.DataFrame
+) -> list[Ask]:
+    """The `questions` for `sessions`, the week before them, and what `told`, the stored outcomes, says is owed."""
+    tickers = universe["ticker"].unique().sort().to_list()
+    before = settings.calendar.before(sessions[0], LOOK_AGAIN)
+    again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
+    return questions(
+        tickers, sorted({*again, *sessions}), owed(told, tickers), partial(warehouse.sessions, "raw_ohlcv")
+    )
+
+
+def answered(
+    settings: Settings, source: Source, asks: Sequence[Ask], members: set[str], now: datetime
+) -> tuple[list[Answer], dict[str, str]]:
+    """The answers to `asks`, and why there is none of some of `members`. Raises SourceError naming them when too many
+    of them fail the first, of all."""
+    answers = [source.fetch(names, asked[0], asked[-1], now) for names, asked in asks]
+    reasons, *of_owed = (
+        {name: failure.reason for name, failure in answer.failures.items() if name in members} for answer in answers
+    )
+    if message := too_many(reasons, len(members), settings.max_failed_share):
+        raise SourceError(f"{source.name}: {message}")
+    for more in of_owed:
+        reasons |= more
+    return answers, reasons
+
+
+def news_of(
+    settings: Settings,
+    warehouse: Warehouse,
+    universe: pl.DataFrame,
+    asks: Sequence[Ask],
+    answers: Sequence[Answer],
+    told: pl.DataFrame,
+    now: datetime,
+) -> News:
+    """What `answers` to `asks` change in the store, whose outcomes are `told`."""
+    versions: list[pl.DataFrame] = []
+    splits: list[pl.DataFrame] = []
+    for (names, asked), answer in zip(asks, answers, strict=True):
+        rows = answer.bars.filter(pl.col("session").is_in(asked))
+        stored = stored_versions(warehouse, asked[0], asked[-1], rows)
+        found = outcomes(answer, stored, names, universe, asked, settings.calendar, now)
+        told = updated(told, found, names, asked, settings.calendar)
+        versions.append(adjustments.new_versions(stored, rows, settings.calendar.closes))
+        splits.append(repair.unapplied_splits(answer.bars).join(rows, on=["ticker", "session"], how="semi"))
+    return News(pl.concat(versions), told, new_findings(warehouse, pl.concat(splits), now))
+
+
 def questions(
     tickers: list[str],
     sessions: list[date],
     owed: Mapping[str, date],
     past: Callable[[date, date], Iterable[date]],
-) -> list[tuple[list[str], list[date]]]:
+) -> list[Ask]:
     """Who is asked for which sessions: first all for `sessions`, then those who owe an answer for earlier ones for
     these (`past` lists those that are stored), so that what a few owe is not asked of all, and does not stand in the
     way of what they say today."""
