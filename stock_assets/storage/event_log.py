@@ -25,16 +25,24 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from dagster import DagsterEventType
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    SqlEventLogStorageMetadata,
+    SqlEventLogStorageTable,
+)
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
+from dagster._core.storage.sql import get_alembic_config
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
@@ -53,6 +61,11 @@ def _engine(url: str) -> Engine:
     return create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
+@lru_cache(maxsize=1)
+def _migrations() -> ScriptDirectory:
+    return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
+
+
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     """The stock SQLite event log, whose `store_event_batch` takes one transaction per shard."""
 
@@ -68,6 +81,24 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             self._initialized_dbs.add(shard)
         with engine.begin() as connection:
             yield connection
+
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        """As in the stock storage, which reads all of Dagster's migration scripts at every look at a shard; here once
+        a process, when a shard is made. It is made as a whole: whoever comes second finds it."""
+        with engine.connect() as connection:
+            if MigrationContext.configure(connection).get_current_revision():
+                return
+        with engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            context = MigrationContext.configure(connection)
+            if context.get_current_revision():
+                return
+            if not (for_index_shard and engine.dialect.has_table(connection, SqlEventLogStorageTable.name)):
+                SqlEventLogStorageMetadata.create_all(connection)
+                context.stamp(_migrations(), "head")
+                return
+        super()._initdb(engine, for_index_shard)  # of an old Dagster that stamped none
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:

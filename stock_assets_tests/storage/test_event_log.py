@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -669,3 +670,17 @@ def test_the_storage_is_the_one_configured(tmp_path: Path, monkeypatch: pytest.M
     DagsterSqliteStorage(str(tmp_path)).event_log_storage.store_event(materializations("run", "bars", 1)[1])
     again = BatchingSqliteStorage(str(tmp_path)).event_log_storage
     assert again.get_materialized_partitions(ASSETS[0]) == {"key_0"}
+
+
+def test_a_shard_that_several_make_at_once_is_made_once(tmp_path: Path):
+    def first_of(_: int) -> str:
+        storage = BatchingSqliteEventLogStorage(str(tmp_path))
+        with storage._connect("a_run") as connection:
+            (revision,) = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars()
+            return revision
+
+    with ThreadPoolExecutor(8) as pool:
+        (revision,) = set(pool.map(first_of, range(8)))
+    SqliteEventLogStorage(str(tmp_path)).get_logs_for_run("a_run")
+    with closing(sqlite3.connect(tmp_path / "index.db")) as index:
+        assert index.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
