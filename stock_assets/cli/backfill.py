@@ -154,7 +154,7 @@ def follow(
                 full.append(counted >= total)
                 if full[-1]:
                     progress.stop_task(bars[asset])
-            # the daemon itself notices up to 30 s later
+            # the daemon itself notices later
             complete = bool(full) and all(full) and all(run["status"] in RUN_ENDED for run in state["runs"])
             if complete or state["status"] in FINISHED:
                 break
@@ -172,7 +172,7 @@ def finished_partitions(
     keys: Mapping[str, Sequence[str] | None],
 ) -> tuple[dict[str, int], set[str]]:
     """(partitions done per asset, assets under way): finer than the backfill's own count, which the daemon
-    renews every 30 s. A run stores all partitions of an asset at once, when it is done with it."""
+    renews when it looks. A run stores all partitions of an asset at once, when it is done with it."""
     done: dict[str, set[str]] = {}
     running: set[str] = set()
     for run in runs:

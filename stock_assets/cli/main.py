@@ -112,7 +112,6 @@ def complete(config: Settings, client: "DagsterClient") -> None:
     if not targets:
         out.print("everything is materialized already")
         return
-    out.print("the daemon looks for work every 30 s, so each stage of the graph waits for its turn", soft_wrap=True)
     backfill.follow(client, backfill.launch(client, targets, keys, "make run"), keys, out, config.staged_answers)
 
 

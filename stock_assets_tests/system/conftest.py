@@ -1,6 +1,6 @@
 """One real `stock-assets run` on a small market, which all of these tests use while it works and afterwards.
 
-The daemon looks at a backfill every 30 s, so the first start takes minutes and computes for seconds of them.
+The first start goes through every stage of the graph, each in a process of its own: it takes a minute or two.
 Whatever does not need the whole graph therefore runs meanwhile, as an impatient user would.
 """
 
