@@ -44,7 +44,7 @@ def main() -> None:
     for name in names or TITLES:
         command = shlex.join(["python", "-m", f"benchmarks.{name}", *passed_on])
         print(f"## {TITLES[name]}\n\n`{command}`\n", flush=True)
-        start = f"from benchmarks.{name} import main; main()"
+        start = f"import sys; sys.argv[0] = {name!r}; from benchmarks.{name} import main; main()"
         if subprocess.run([sys.executable, "-c", start, *passed_on], cwd=PROJECT_DIR, check=False).returncode:
             print("Not measured: it ended with an error.\n", flush=True)
             failed.append(name)
