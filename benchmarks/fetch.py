@@ -36,7 +36,6 @@ class Measured(NamedTuple):
 
 def vendor(tickers: list[str], first: date, latency: float, pipe: Connection) -> None:
     """Serves until the pipe says something; then tells how many requests there were."""
-
     from stock_assets.market.calendar import trading_calendar
     from stock_assets_tests.market.vendor import Reply, Vendor, chart, plain_history, serving
 

@@ -1,7 +1,7 @@
 """Dagster's scheduler, with the pace of the daemon that goes through backfills.
 
 A backfill of several stages waits for that daemon before each of them, and Dagster 1.13 has its 30 s written in the
-code: most of a ten-year backfill would be waiting.
+code: a third of a ten-year backfill would be waiting.
 
 In dagster.yaml:
 

@@ -108,7 +108,7 @@ class YahooSource:
             kept.expect(len(asked))
         histories: list[pl.DataFrame] = []
         failures: dict[str, Failure] = {}
-        quiet: dict[str, tuple[date, date]] = {}
+        known: dict[str, tuple[date, date]] = {}
 
         def work(ticker: str) -> pl.DataFrame:
             if kept is not None and (there := kept.load(ticker)) is not None:
@@ -125,7 +125,7 @@ class YahooSource:
                     try:
                         histories.append(future.result())
                     except QuietTickerError as silence:
-                        quiet[running[future]] = silence.known
+                        known[running[future]] = silence.known
                     except (Exhausted, GivenUp, SourceError) as error:
                         failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
                     self.on_progress(done, len(asked))
@@ -133,7 +133,7 @@ class YahooSource:
                 self.budget.stop("the run was stopped")
                 pool.shutdown(cancel_futures=True)
                 raise
-        known = quiet | {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
+        known |= {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
         wanted = [
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
