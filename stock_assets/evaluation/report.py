@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -110,6 +111,7 @@ def render_report(
     )
 
 
+@cache
 def page_template(name: str) -> Template:
     """A template of this package, with the filters, macros and the style that all its pages share."""
     loader = FunctionLoader(lambda part: files("stock_assets.evaluation").joinpath(part).read_text("utf-8"))

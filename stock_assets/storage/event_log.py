@@ -17,7 +17,8 @@ The files are those of the stock storage with the same base_dir, which can take 
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
@@ -46,24 +47,49 @@ from dagster._core.storage.sql import get_alembic_config
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, NullPool, create_engine, func, select
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, func, select
 
 BATCH_SIZE = 1000
+#: Databases that a process keeps open: two of all runs, and those of the last runs.
+MOST_ENGINES = 64
 
 
-@lru_cache(maxsize=64)
+_ENGINES: dict[str, Engine] = {}
+_LOCK = threading.Lock()
+
+
 def _engine(url: str) -> Engine:
-    """The engine of one shard, kept because compiling a statement anew costs more than running it.
-
-    Its connections are not kept, as in the stock storage: closing the last one moves the write-ahead log
-    into the database, which keeps that log small and wakes whoever watches a run's log in the UI.
-    """
-    return create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+    """The engine of one database, of those used last: compiling a statement anew costs more than running it, and so
+    does opening a connection."""
+    with _LOCK:
+        engine = _ENGINES.pop(url, None)
+        if engine is None:
+            options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
+            engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=options)
+        _ENGINES[url] = engine
+        if len(_ENGINES) > MOST_ENGINES:
+            _ENGINES.pop(next(iter(_ENGINES))).dispose()
+        return engine
 
 
 @lru_cache(maxsize=1)
 def _migrations() -> ScriptDirectory:
     return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
+
+
+def _until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
+    """The question whether a database has a column, table or index, which Dagster asks at every event, for a storage
+    that remembers a yes."""
+
+    def ask(self: Any, *names: str) -> bool:
+        remembered = self.__dict__.setdefault("_has", set())
+        if (question.__name__, names) not in remembered:
+            if not question(self, *names):
+                return False
+            remembered.add((question.__name__, names))
+        return True
+
+    return ask
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -72,6 +98,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
+
+    has_asset_key_col = _until_yes(SqliteEventLogStorage.has_asset_key_col)
 
     @contextmanager
     def _begin(self, shard: str) -> Iterator[Connection]:
@@ -126,6 +154,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(planned_once(event))
+        self._wake(event.run_id)
+
+    def _wake(self, run_id: str) -> None:
+        """Who watches a run in the UI waits for a change of its file; what is committed is in the log beside it."""
+        os.utime(self.path_for_shard(run_id))
 
     def _store_batch(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
@@ -161,6 +194,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             ]
             if planned_checks:
                 index.execute(AssetCheckExecutionsTable.insert(), planned_checks)
+        self._wake(run_id)
 
 
 def _last_of_each_asset_and_type(
@@ -205,7 +239,7 @@ def _planned_check_row(event: EventLogEntry, event_row: Mapping[str, Any], event
 
 
 class _OpenedOnce:
-    """A stock storage that looks for migrations once a process, not at every instance, and keeps its engine.
+    """A stock storage that looks for migrations once a process, not at every instance, and keeps its connections.
 
     A code server makes an instance for every tick of every sensor: with the stock storage, most of a tick that does
     nothing goes into reading Dagster's migration scripts.
@@ -219,10 +253,14 @@ class _OpenedOnce:
             yield connection
 
 
-class _Runs(_OpenedOnce, SqliteRunStorage): ...
+class _Runs(_OpenedOnce, SqliteRunStorage):
+    has_built_index = _until_yes(SqliteRunStorage.has_built_index)
+    has_run_stats_index_cols = _until_yes(SqliteRunStorage.has_run_stats_index_cols)
 
 
-class _Schedules(_OpenedOnce, SqliteScheduleStorage): ...
+class _Schedules(_OpenedOnce, SqliteScheduleStorage):
+    has_built_index = _until_yes(SqliteScheduleStorage.has_built_index)
+    has_instigators_table = _until_yes(SqliteScheduleStorage.has_instigators_table)
 
 
 @lru_cache(maxsize=64)

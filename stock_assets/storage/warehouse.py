@@ -4,8 +4,8 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -84,15 +84,17 @@ class Warehouse:
             raise _no_store(self.path)
         with attached(self.path, read_only, self.wait) as (connection, database):
             connection.execute(f"SET memory_limit = '{self.memory_limit}'")
-            there = _rooms(connection, database)
-            if not read_only:
-                for room in sorted(set(ROOMS.values()) - there):
-                    connection.execute(f"CREATE SCHEMA {database}.{room}")
-                there = set(ROOMS.values())
-            _search(connection, database, there)
+            _search(connection, database, make=not read_only)
             yield connection
 
     # ---------------------------------------------------------------- reading
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything that is read within is of one moment, as nobody writes meanwhile, and the file is opened once,
+        which takes as long as a small question. Whoever writes within waits for himself."""
+        with attached(self.path, True, self.wait) if self.path.exists() else nullcontext():
+            yield
 
     def read(
         self,
@@ -206,7 +208,7 @@ class Warehouse:
         # a DuckDB of its own, as these settings are for ever
         with patiently(lambda: duckdb.connect(self.path, read_only=True), self.path, self.wait) as connection:
             connection.execute(f"SET memory_limit = '{self.memory_limit}'")
-            _search(connection, self.path.stem, _rooms(connection, self.path.stem))
+            _search(connection, self.path.stem)
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             return _answered(connection, statement)
@@ -321,15 +323,25 @@ def _no_store(path: Path) -> StockAssetsError:
     return StockAssetsError(f"there is no store at {path} yet: nothing has been materialized")
 
 
-def _rooms(connection: "duckdb.DuckDBPyConnection", database: str) -> set[str]:
-    statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
-    return {name for (name,) in connection.execute(statement, [database]).fetchall()}
+def _search(connection: "duckdb.DuckDBPyConnection", database: str, make: bool = False) -> None:
+    """Unqualified names of tables are looked for in every room of the database; those it lacks are made, or left out."""
+    import duckdb
 
+    def search(rooms: Iterable[str]) -> None:
+        connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in rooms)}'")
 
-def _search(connection: "duckdb.DuckDBPyConnection", database: str, there: set[str]) -> None:
-    """Unqualified names of tables are looked for in every room that is `there` in the database."""
-    rooms = [room for room in dict.fromkeys(ROOMS.values()) if room in there] or ["main"]
-    connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in rooms)}'")
+    rooms = dict.fromkeys(ROOMS.values())
+    try:
+        search(rooms)
+    except duckdb.CatalogException:  # a store without one of them
+        if make:
+            for room in rooms:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(database)}.{room}")
+            search(rooms)
+        else:
+            statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
+            there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
+            search([room for room in rooms if room in there] or ["main"])
 
 
 def _quoted(identifier: str) -> str:
@@ -343,8 +355,10 @@ def _qualified(table: str) -> str:
 def _create(connection: "duckdb.DuckDBPyConnection", table: str) -> None:
     """Makes the table, or gives it the columns that `incoming` has and it lacks (null in the older rows)."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table)} AS SELECT * FROM incoming LIMIT 0")
+    there = {name for name, *_ in connection.execute(f"DESCRIBE {_qualified(table)}").fetchall()}
     for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
-        connection.execute(f"ALTER TABLE {_qualified(table)} ADD COLUMN IF NOT EXISTS {_quoted(name)} {kind}")
+        if name not in there:
+            connection.execute(f"ALTER TABLE {_qualified(table)} ADD COLUMN {_quoted(name)} {kind}")
 
 
 def _insert(connection: "duckdb.DuckDBPyConnection", table: str) -> None:

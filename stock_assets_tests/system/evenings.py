@@ -1,12 +1,13 @@
 """Evenings of the real daemon's logic in this process, on a clock that a test moves."""
 
+import gc
 import logging
 import random
 import sys
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceLoadTarget
 from dagster._daemon.sensor import execute_sensor_iteration
-from dagster._scheduler.scheduler import launch_scheduled_runs
+from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
 
 from stock_assets.cli.server import prepare_home
 from stock_assets.defs.automation import WORK
@@ -41,6 +42,9 @@ run_launcher:
 run_coordinator:
   module: dagster._core.run_coordinator
   class: DefaultRunCoordinator
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 telemetry:
   enabled: false
 """
@@ -68,6 +72,8 @@ class Platform:
 
     workspace: WorkspaceProcessContext
     instance: dg.DagsterInstance
+    schedules: dict[str, ScheduleIterationTimes] = field(default_factory=dict)
+    """when each was looked at last, as a daemon remembers it"""
 
     def tick(self, now: datetime) -> set[str]:
         """One look of the schedules, then of the sensors, at `now`, and the works they asked runs for, which are over
@@ -75,9 +81,13 @@ class Platform:
         logger = logging.getLogger("daemon")
         before = self.instance.get_runs_count()
         random.seed(now.timestamp())  # Dagster shuffles its sensors
+        # a daemon that looks every minute: since the evening before there are 1,440 to go through
+        a_minute_ago = (now - timedelta(seconds=59)).timestamp()
+        for schedule, times in self.schedules.items():
+            self.schedules[schedule] = times._replace(last_iteration_timestamp=a_minute_ago, next_iteration_timestamp=0)
         with freeze_time(now):
             errors = [
-                *filter(None, launch_scheduled_runs(self.workspace, logger, now, {})),
+                *filter(None, launch_scheduled_runs(self.workspace, logger, now, self.schedules)),
                 *filter(None, execute_sensor_iteration(self.workspace, logger, None, None)),
             ]
         assert not errors, errors
@@ -91,6 +101,20 @@ class Platform:
             if all(work.startswith(tuple(ordinary)) for work in self.tick(now + later * timedelta(minutes=10))):
                 return
         raise AssertionError(f"the evening of {now} does not end")
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Python's collector of cycles walks all of Dagster and torch again and again: a sixth of a year of evenings."""
+    usual = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 @contextmanager
@@ -110,5 +134,6 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
         with (
             dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
             create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
+            rare_collections(),
         ):
             yield Platform(workspace, instance)

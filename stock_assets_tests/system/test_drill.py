@@ -38,6 +38,8 @@ FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 MEMORY = Path("/dev/shm")
 SPOILT = "trees"
+#: Models that the drill does without: one network and every kind of baseline are enough to retrain, judge and serve.
+UNUSED = ("deepar", "rnn_classifier", "svm", "mlp")
 #: What every evening asks for: its session, and the labels that it completes.
 DAILY_WORK = ("session", "labels")
 DAILY = ("raw_ohlcv", "context_series", "daily_bars", "indicators", "stationary_features")
@@ -97,6 +99,12 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(recipes.BASELINES, SPOILT, replace(recipe, train=train))
 
 
+def fewer_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    for models in (recipes.NETWORKS, recipes.BASELINES, recipes.RECIPES):
+        for name in UNUSED:
+            monkeypatch.delitem(models, name, raising=False)
+
+
 def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TICKERS) -> Settings:
     """The drill's market with its store in `data_dir`, in the environment, as the definitions of the drill read it."""
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
@@ -127,6 +135,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
         away = {*evenings[12:14], *evenings[SESSIONS - 6 : SESSIONS - 3]}
         patch.setenv("DRILL_PLANTS", plants.text())
         spoil(patch)
+        fewer_models(patch)
         stopped = {}
         with platform(config, Path(drill_market.__file__)) as running:
             fill(config, planted(build_definitions(config), plants), running.instance, LAST_BEFORE)
