@@ -106,7 +106,7 @@ def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool) ->
             location = str(path).replace("'", "''")
             engine.execute(f"ATTACH '{location}' AS {found.name}{' (READ_ONLY)' if read_only else ''}")
             _FILES[path] = found
-        elif found.read_only != read_only:
+        elif found.read_only and not read_only:
             raise duckdb.ConnectionException(f"{path.name} is open in this process with a different configuration")
         else:
             found.users += 1

@@ -5,7 +5,7 @@ Table and column names are identifiers known here, values are parameters: nothin
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -88,13 +88,6 @@ class Warehouse:
             yield connection
 
     # ---------------------------------------------------------------- reading
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Everything that is read within is of one moment, as nobody writes meanwhile, and the file is opened once,
-        which takes as long as a small question. Whoever writes within waits for himself."""
-        with attached(self.path, True, self.wait) if self.path.exists() else nullcontext():
-            yield
 
     def read(
         self,
@@ -324,7 +317,7 @@ def _no_store(path: Path) -> StockAssetsError:
 
 
 def _search(connection: "duckdb.DuckDBPyConnection", database: str, make: bool = False) -> None:
-    """Unqualified names of tables are looked for in every room of the database; those it lacks are made, or left out."""
+    """Unqualified names of tables are looked for in every room of the database; one it lacks is made, or left out."""
     import duckdb
 
     def search(rooms: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ from stock_assets.cli.server import prepare_home
 from stock_assets.defs.automation import WORK
 from stock_assets.evaluation import plots
 from stock_assets.settings import Settings
+from stock_assets.storage.attached import attached
 
 #: The project's instance, but runs are executed where they are launched.
 INSTANCE = """
@@ -72,6 +73,7 @@ class Platform:
 
     workspace: WorkspaceProcessContext
     instance: dg.DagsterInstance
+    store: Path
     schedules: dict[str, ScheduleIterationTimes] = field(default_factory=dict)
     """when each was looked at last, as a daemon remembers it"""
 
@@ -85,7 +87,8 @@ class Platform:
         a_minute_ago = (now - timedelta(seconds=59)).timestamp()
         for schedule, times in self.schedules.items():
             self.schedules[schedule] = times._replace(last_iteration_timestamp=a_minute_ago, next_iteration_timestamp=0)
-        with freeze_time(now):
+        # attached once, not a hundred times, which is a tenth of an evening
+        with freeze_time(now), attached(self.store, read_only=False, wait=0):
             errors = [
                 *filter(None, launch_scheduled_runs(self.workspace, logger, now, self.schedules)),
                 *filter(None, execute_sensor_iteration(self.workspace, logger, None, None)),
@@ -136,4 +139,4 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
             create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
             rare_collections(),
         ):
-            yield Platform(workspace, instance)
+            yield Platform(workspace, instance, settings.database)
