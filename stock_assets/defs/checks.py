@@ -113,12 +113,12 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.D
 
 def finite_result(table: str, frame: pl.DataFrame, columns: Sequence[str]) -> dg.AssetCheckResult:
     """Blocks where a number of `frame` is null, NaN or infinite, and names the ticker, session and column."""
+    finite = {name: pl.col(name).is_finite().fill_null(value=False) for name in columns}
+    whole = frame.select(**{name: test.all() for name, test in finite.items()}).row(0, named=True)
+    # one by one only where something is wrong; the first for its schema
+    wrong = [name for name in columns if not whole[name]] or columns[:1]
     bad = pl.concat(
-        [
-            frame.filter(~pl.col(name).is_finite().fill_null(value=False)).select(
-                "ticker", "session", column=pl.lit(name), value=pl.col(name)
-            )
-            for name in columns
-        ]
+        frame.filter(~finite[name]).select("ticker", "session", column=pl.lit(name), value=pl.col(name))
+        for name in wrong
     )
     return result(table, "finite", bad, blocking=True)

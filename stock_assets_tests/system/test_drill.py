@@ -135,7 +135,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         last_before, *evenings = config.calendar.sessions[start : start + 1 + SESSIONS // LEGS]
         plants = Plants(
             regime=evenings[1],
-            restated=("SIM05", evenings[4], evenings[6]),
+            restated=("SIM06", evenings[4], evenings[6]),
             corrupt=(evenings[8], evenings[10]),
         )
         away = {*evenings[12:14], *evenings[-6:-3]}
