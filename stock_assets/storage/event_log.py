@@ -53,20 +53,21 @@ BATCH_SIZE = 1000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
 MOST_ENGINES = 64
 
-
-_ENGINES: dict[str, Engine] = {}
+#: By process, as a connection must not be used after a fork, and address; that used last stands last.
+_ENGINES: dict[tuple[int, str], Engine] = {}
 _LOCK = threading.Lock()
 
 
 def _engine(url: str) -> Engine:
     """The engine of one database, of those used last: compiling a statement anew costs more than running it, and so
     does opening a connection."""
+    key = os.getpid(), url
     with _LOCK:
-        engine = _ENGINES.pop(url, None)
+        engine = _ENGINES.pop(key, None)
         if engine is None:
             options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
             engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=options)
-        _ENGINES[url] = engine
+        _ENGINES[key] = engine
         if len(_ENGINES) > MOST_ENGINES:
             _ENGINES.pop(next(iter(_ENGINES))).dispose()
         return engine

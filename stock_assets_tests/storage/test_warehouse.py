@@ -119,6 +119,28 @@ def test_a_locked_store_is_waited_for_then_one_clear_error(warehouse: Warehouse)
     holder.join()
 
 
+def test_who_reads_while_this_process_writes_sees_what_is_committed(warehouse: Warehouse):
+    warehouse.replace_sessions("daily_bars", DAYS, rows(DAYS))
+    with warehouse.connect(read_only=False) as connection:
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM daily_bars")
+        assert warehouse.read("daily_bars").height == len(DAYS)
+        connection.execute("COMMIT")
+        assert warehouse.read("daily_bars").height == 0
+    with warehouse.connect(read_only=True), pytest.raises(StoreBusyError):
+        warehouse.patient(0).append("daily_bars", rows(DAYS))
+
+
+def test_a_store_without_a_room_is_read_and_gets_it(warehouse: Warehouse):
+    with duckdb.connect(warehouse.path) as connection:
+        connection.execute("CREATE SCHEMA market")
+        connection.execute("CREATE TABLE market.daily_bars AS SELECT DATE '2020-01-01' AS session")
+    assert warehouse.read_sql("daily_bars", "SELECT * FROM daily_bars").height == 1
+    assert warehouse.query("SELECT * FROM daily_bars").height == 1
+    warehouse.append("alerts", pl.DataFrame({"key": ["a"]}))
+    assert warehouse.query("SELECT * FROM alerts, daily_bars").height == 1
+
+
 def _write_for_ever(path: Path, started: "multiprocessing.synchronize.Event") -> None:
     warehouse, value = Warehouse(path), 0.0
     many = pl.concat([rows(DAYS).with_columns(ticker=pl.lit(f"T{i}")) for i in range(2000)])
