@@ -21,7 +21,7 @@ run: install
 	@PORT=$(PORT) exec $(BIN)/stock-assets run
 
 test: install
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 check: install
 	$(BIN)/ruff check .

@@ -132,6 +132,7 @@ def test_who_reads_while_this_process_writes_sees_what_is_committed(warehouse: W
 
 
 def test_a_store_without_a_room_is_read_and_gets_it(warehouse: Warehouse):
+    warehouse.path.parent.mkdir()
     with duckdb.connect(warehouse.path) as connection:
         connection.execute("CREATE SCHEMA market")
         connection.execute("CREATE TABLE market.daily_bars AS SELECT DATE '2020-01-01' AS session")

@@ -108,11 +108,12 @@ class Platform:
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Python's collector of cycles walks all of Dagster and torch again and again: a sixth of a year of evenings."""
+    """For many evenings, once all is imported: Python's collector of cycles walks all of Dagster and torch again and
+    again, which takes a sixth of the time."""
     usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 10, 100)
     try:
         yield
     finally:
@@ -137,6 +138,5 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
         with (
             dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
             create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
-            rare_collections(),
         ):
             yield Platform(workspace, instance, settings.database)
