@@ -58,8 +58,8 @@ def attached(path: Path, read_only: bool, wait: float) -> Iterator[tuple["duckdb
 def patiently(open_file: Callable[[], T], path: Path, wait: float) -> T:
     """What `open_file` returns.
 
-    Raises StoreBusyError where another process, or another thread of this one, keeps the file open in the other way
-    for more than `wait` seconds.
+    Raises StoreBusyError where another process keeps the file open in the other way for more than `wait` seconds, or,
+    for who wants to write, a reader of this process does. Who reads while this process writes sees what is committed.
     """
     import duckdb
 

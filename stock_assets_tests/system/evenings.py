@@ -109,7 +109,7 @@ class Platform:
 @contextmanager
 def rare_collections() -> Iterator[None]:
     """For many evenings, once all is imported: Python's collector of cycles walks all of Dagster and torch again and
-    again, which takes a sixth of the time."""
+    again, which takes a tenth of the time."""
     usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
