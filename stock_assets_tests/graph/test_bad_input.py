@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from stock_assets.defs.checks import finite_result
 from stock_assets.settings import read_settings
 from stock_assets_tests.graph.conftest import Graph
 from stock_assets_tests.graph.test_flow import failure_of
@@ -78,3 +79,15 @@ def test_an_unknown_ticker_is_named(instance: dg.DagsterInstance, tmp_path: Path
     message = failure_of(Graph(settings, instance).materialize(["universe"], fail=True))
     assert message.startswith("SourceError")
     assert "ZZZ" in message
+
+
+def test_every_number_that_is_not_finite_is_named():
+    days = [date(2020, 1, 2), date(2020, 1, 3), date(2020, 1, 6)]
+    rows = pl.DataFrame({"ticker": ["A", "B", "C"], "session": days, "whole": [1.0, 2.0, 3.0]})
+    rows = rows.with_columns(broken=pl.Series([1.0, None, float("inf")]), odd=pl.Series([float("nan"), 2.0, 3.0]))
+    found = finite_result("indicators", rows, ["whole", "broken", "odd"])
+    assert not found.passed
+    sample = str(found.metadata["sample"].value)
+    assert [column for column in ("whole", "broken", "odd") if column in sample] == ["broken", "odd"]
+    assert found.metadata["named"].value == "B, C, A"
+    assert finite_result("indicators", rows, ["whole"]).passed

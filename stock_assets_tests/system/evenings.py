@@ -1,6 +1,5 @@
 """Evenings of the real daemon's logic in this process, on a clock that a test moves."""
 
-import gc
 import logging
 import random
 import sys
@@ -87,7 +86,7 @@ class Platform:
         a_minute_ago = (now - timedelta(seconds=59)).timestamp()
         for schedule, times in self.schedules.items():
             self.schedules[schedule] = times._replace(last_iteration_timestamp=a_minute_ago, next_iteration_timestamp=0)
-        # attached once, not a hundred times, which is a tenth of an evening
+        # attached once, not a hundred times
         with freeze_time(now), attached(self.store, read_only=False, wait=0):
             errors = [
                 *filter(None, launch_scheduled_runs(self.workspace, logger, now, self.schedules)),
@@ -104,21 +103,6 @@ class Platform:
             if all(work.startswith(tuple(ordinary)) for work in self.tick(now + later * timedelta(minutes=10))):
                 return
         raise AssertionError(f"the evening of {now} does not end")
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """For many evenings, once all is imported: Python's collector of cycles walks all of Dagster and torch again and
-    again, which takes a tenth of the time."""
-    usual = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 10, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
-        gc.unfreeze()
 
 
 @contextmanager
