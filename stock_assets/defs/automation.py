@@ -27,13 +27,15 @@ Clock = Callable[[], datetime]
 #: What is made of a closed session, in one run.
 BARS = ("universe", "raw_ohlcv", "context_series")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
-SERVED = ("predictions", "drift", "operations")
+AFTERWARDS = ("drift", "operations")
+SERVED = ("predictions", *AFTERWARDS)
 MODELS = (*TRAINED, "trained_ensemble")
 #: Dagster's own job of all assets, which backfills use: a job of a person's making takes assets of one and the same
 #: partition set alone.
 EVERY_ASSET = IMPLICIT_ASSET_JOB_NAME
 #: Who asked for a run, and for which work: a run that failed is found again by it.
 ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
+FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -113,7 +115,19 @@ def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings,
         tried.failures,
         tried.failed_at,
         tried.runs,
+        left_over(instance, predicted) if predicted else None,
     )
+
+
+def left_over(instance: dg.DagsterInstance, predicted: date) -> tuple[date, date] | None:
+    """First and last session of the last evening, if its run failed though they are `predicted` by now: what follows
+    the predictions is missing, and no table tells, as a young market has no drift."""
+    for record in instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: "evening"}), limit=1):
+        run = record.dagster_run
+        first, last = (date.fromisoformat(run.tags[tag]) for tag in (FIRST, LAST))
+        if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED) and last <= predicted:
+            return first, last
+    return None
 
 
 def evening_of(oldest: date) -> str:
@@ -136,8 +150,8 @@ def ask(
         asset_selection=[dg.AssetKey(asset) for asset in assets],
         run_config={"ops": {asset: {"config": dict(config)} for asset in TRAINED}} if config else None,
         tags={
-            "dagster/asset_partition_range_start": str(first),
-            "dagster/asset_partition_range_end": str(last),
+            FIRST: str(first),
+            LAST: str(last),
             ASKED_BY: asked_by,
             WORK: work,
         },
@@ -161,7 +175,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
             "that were missed. It looks every minute and asks for nothing on holidays, on weekends, before a "
             "session is due, and while another run is under way; the tick says which. A session that fails is tried "
             "again later and later, and those after it wait: first after "
-            f"{RETRY.seconds // 60} minutes."
+            f"{RETRY.seconds // 60} minutes. Of one that fails after its predictions, only what follows them is made."
         ),
     )
     def evening(context: dg.ScheduleEvaluationContext, warehouse: dg.ResourceParam[Warehouse]):
@@ -169,9 +183,16 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
             state = look(context.instance, warehouse.patient(PATIENCE), settings, context.scheduled_execution_time)
         except StoreBusyError as busy:
             return dg.SkipReason(str(busy))
+        waits = None
+        if state.left_over and not state.under_way:
+            work = evening_of(state.left_over[0])
+            rest = Plan(state.left_over, f"{work} is predicted, but its run ended before {' and '.join(AFTERWARDS)}")
+            waits = request_or_wait(context, work, state.now, rest, AFTERWARDS, "evening")
+            if isinstance(waits, dg.RunRequest):
+                return waits
         plan = chain_due(calendar, settings.after_close, state)
         if not plan.sessions:
-            return dg.SkipReason(plan.reason)
+            return waits or dg.SkipReason(plan.reason)
         context.log.info(plan.reason)
         work = evening_of(plan.sessions[0])
         return ask(evening_assets, plan.sessions[0], plan.sessions[-1], "evening", work, state.attempts)
@@ -283,7 +304,7 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
 
 
 def request_or_wait(
-    context: dg.SensorEvaluationContext,
+    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext,
     work: str,
     now: datetime,
     plan: Plan,

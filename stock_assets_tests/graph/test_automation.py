@@ -1,15 +1,21 @@
 """What the schedule and the sensors ask of Dagster: retries, keys that never come twice, steps of a restatement."""
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._utils.error import SerializableErrorInfo
 
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import (
+    ASKED_BY,
     FEATURES,
+    FIRST,
+    LAST,
     SERVED,
     WORK,
     Attempts,
@@ -19,9 +25,12 @@ from stock_assets.defs.automation import (
     steps_of,
     under_way,
 )
+from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan
 from stock_assets.lifecycle.restatements import Affected
-from stock_assets.settings import read_settings
+from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets_tests.lifecycle.store import NEXT, NOW, PREDICTED, handmade_store
 
 WANTED = "labels from 2019-03-01"
 PLAN = Plan((date(2019, 3, 1),), "one session")
@@ -54,8 +63,9 @@ def run(
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    # on a disk: the context of a schedule makes its own from a reference
+    with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as instance:
         yield instance
 
 
@@ -96,6 +106,63 @@ def test_work_that_failed_waits_and_is_asked_for_under_a_new_key(instance: dg.Da
     assert isinstance(second, dg.RunRequest)
     assert second.run_key != first.run_key
     assert second.tags["dagster/asset_partition_range_start"] == "2019-03-01"
+
+
+def evening_tick(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> dg.RunRequest | str:
+    """What the evening schedule asks for, or why it does not."""
+    defs = build_definitions(settings)
+    schedule = defs.get_repository_def().get_schedule_def("evening")
+    warehouse = Warehouse(settings.database)
+    context = dg.build_schedule_context(instance, now, {"warehouse": warehouse})
+    done = schedule.evaluate_tick(context)
+    return done.run_requests[0] if done.run_requests else str(done.skip_message)
+
+
+def test_what_follows_the_predictions_is_made_where_a_run_died_after_them(instance: dg.DagsterInstance, tmp_path: Path):
+    settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
+    warehouse = handmade_store(settings.database)
+    quiet = evening_tick(instance, settings, NOW)
+    assert quiet == "2019-05-31 is predicted; 2019-06-03 is due at 2019-06-04 00:00 UTC"
+    work = f"session {PREDICTED}"
+    asked = {ASKED_BY: "evening", WORK: work, FIRST: str(PREDICTED), LAST: str(PREDICTED)}
+
+    run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
+    rest = evening_tick(instance, settings, NOW)
+    assert isinstance(rest, dg.RunRequest)
+    assert rest.asset_selection == [dg.AssetKey("drift"), dg.AssetKey("operations")]
+    assert asked.items() <= rest.tags.items()
+
+    run(instance, dg.DagsterRunStatus.FAILURE, "ValueError", **asked)
+    waits = evening_tick(instance, settings, NOW)
+    assert "session 2019-05-31 failed 1 time(s); it is tried again at" in waits
+    following = evening_tick(instance, settings, datetime(2019, 6, 4, 0, 5, tzinfo=UTC))
+    assert isinstance(following, dg.RunRequest), "a later session waits for no picture"
+    assert following.tags[WORK] == f"session {NEXT}"
+    again = evening_tick(instance, settings, datetime.now(UTC) + 2 * RETRY)
+    assert isinstance(again, dg.RunRequest)
+    assert again.tags[WORK] == work
+    assert again.run_key != rest.run_key
+
+    run(instance, dg.DagsterRunStatus.SUCCESS, **asked)
+    assert evening_tick(instance, settings, NOW) == quiet
+    warehouse.replace_sessions("predictions", [PREDICTED], warehouse.read("predictions").clear())
+    run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
+    whole = evening_tick(instance, settings, NOW)
+    assert isinstance(whole, dg.RunRequest)
+    assert dg.AssetKey("predictions") in (whole.asset_selection or ())
+
+
+def test_no_decision_on_a_training_before_the_drift_is_there(instance: dg.DagsterInstance, tmp_path: Path):
+    settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
+    warehouse = handmade_store(settings.database)
+    warehouse.replace_table("labels", pl.DataFrame({"session": [date(2019, 5, 21)]}))
+    asked = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", FIRST: str(PREDICTED), LAST: str(PREDICTED)}
+    run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
+    context = dg.build_sensor_context(instance, resources={"warehouse": warehouse, "clock": lambda: NOW})
+    waits = retraining_sensor(settings)(context)
+    assert str(waits.skip_message) == "the drift of 2019-05-31 is still to be made"  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    with pytest.raises(MissingTableError):
+        warehouse.read("retraining_decisions")
 
 
 def test_whatever_is_unfinished_is_told(instance: dg.DagsterInstance):

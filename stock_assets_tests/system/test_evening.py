@@ -26,10 +26,15 @@ def started(server: Server, earlier: set[str]) -> str | None:
 
 
 def ended(server: Server, earlier: set[str], *expected: list[str]) -> None:
-    """The runs that are not of `earlier` come to one of these ends, in whatever order."""
-    fresh = [run["id"] for run in server.runs(EVENING) if run["id"] not in earlier]
-    found = {run_id: server.finished(run_id) for run_id in fresh}
-    assert sorted(found.values()) in expected, [server.client.failures(run_id) for run_id in fresh]
+    """The runs that are not of `earlier` come to one of these ends, in whatever order: also one that died after its
+    predictions has a second, which makes what follows them."""
+
+    def fresh() -> list[str]:
+        return [run["id"] for run in server.runs(EVENING) if run["id"] not in earlier]
+
+    eventually("success", lambda: "SUCCESS" in map(server.finished, fresh()), 3 * MINUTES, pause=1)
+    found = {run_id: server.finished(run_id) for run_id in fresh()}
+    assert sorted(found.values()) in expected, [server.client.failures(run_id) for run_id in found]
 
 
 def test_a_closed_session_without_predictions_is_made_by_the_schedule(server: Server, summary: str):  # noqa: ARG001
