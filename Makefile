@@ -1,10 +1,10 @@
-# install · run · test · check · check-real · bench
+# install · run · test · drill · check · check-real · bench
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
 STAMP := .venv/.installed
 .DEFAULT_GOAL := run
-.PHONY: install run test check check-real bench clean
+.PHONY: install run test drill check check-real bench clean
 
 install: $(STAMP)
 
@@ -22,6 +22,10 @@ run: install
 
 test: install
 	$(BIN)/pytest -n 3 --dist loadgroup
+
+# a year of evenings; its tables are so small that polars' threads would only wait for each other
+drill: install
+	DRILL_SESSIONS=252 POLARS_MAX_THREADS=1 $(BIN)/pytest stock_assets_tests/system/test_drill.py
 
 check: install
 	$(BIN)/ruff check .

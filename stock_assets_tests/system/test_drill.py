@@ -3,11 +3,7 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-A test run plays six weeks of it. The year, unbroken, or as two halves side by side, each from a backfill of what was
-before it and with troubles of its own:
-
-    DRILL_SESSIONS=252 pytest stock_assets_tests/system/test_drill.py
-    DRILL_SESSIONS=252 DRILL_LEGS=2 pytest -n 2 --dist loadgroup stock_assets_tests/system/test_drill.py
+A test run plays six weeks of it, `make drill` the year.
 """
 
 import os
@@ -37,7 +33,9 @@ from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
 from stock_assets_tests.system.evenings import platform
 
-SESSIONS, LEGS = (int(os.environ.get(name, usual)) for name, usual in (("DRILL_SESSIONS", "28"), ("DRILL_LEGS", "1")))
+pytestmark = pytest.mark.xdist_group("drill")
+
+SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 MEMORY = Path("/dev/shm")
@@ -122,17 +120,15 @@ def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TI
     return config
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(leg, marks=pytest.mark.xdist_group(f"drill-{leg}")) for leg in range(LEGS)]
-)
-def drill(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Drill]:
+@pytest.fixture(scope="module")
+def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     folder = tmp_path_factory.mktemp("drill")
     if MEMORY.is_dir():  # a year of commits to a disk takes minutes
         folder = Path(tempfile.mkdtemp(dir=MEMORY))
     with pytest.MonkeyPatch.context() as patch:
         config = use(patch, folder / "platform")
-        start = config.calendar.position(LAST_BEFORE) + request.param * (SESSIONS // LEGS)
-        last_before, *evenings = config.calendar.sessions[start : start + 1 + SESSIONS // LEGS]
+        start = config.calendar.position(LAST_BEFORE) + 1
+        evenings = list(config.calendar.sessions[start : start + SESSIONS])
         plants = Plants(
             regime=evenings[1],
             restated=("SIM06", evenings[4], evenings[6]),
@@ -145,9 +141,9 @@ def drill(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             fewer_models(patch)
         stopped = {}
         with platform(config, Path(drill_market.__file__)) as running:
-            fill(config, planted(build_definitions(config), plants), running.instance, last_before)
+            fill(config, planted(build_definitions(config), plants), running.instance, LAST_BEFORE)
             warehouse = Warehouse(config.database)
-            running.tick(moment(last_before) + timedelta(minutes=10))
+            running.tick(moment(LAST_BEFORE) + timedelta(minutes=10))
             for session in evenings:
                 if session in away:
                     continue
@@ -245,7 +241,6 @@ def test_the_spoilt_challenger_never_serves(drill: Drill):
     assert set(served["trained_through"].dt.strftime("%m-%d")) == {"12-31"}
 
 
-@pytest.mark.xdist_group("drill")
 def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = use(monkeypatch, tmp_path / "data", TICKERS[:4])
     never = date(2030, 1, 2)
