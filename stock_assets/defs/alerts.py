@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import dagster as dg
 import polars as pl
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
 from stock_assets.defs.market import Clock
 from stock_assets.errors import StockAssetsError
@@ -201,8 +203,8 @@ def what(run: dg.DagsterRun) -> str:
 
 def span(run: dg.DagsterRun) -> str:
     """The partitions of a run in words, empty where it has none."""
-    first = run.tags.get("dagster/asset_partition_range_start") or run.tags.get("dagster/partition") or ""
-    last = run.tags.get("dagster/asset_partition_range_end") or first
+    first = run.tags.get(RANGE_START) or run.tags.get("dagster/partition") or ""
+    last = run.tags.get(RANGE_END) or first
     return first if first == last else f"{first} to {last}"
 
 

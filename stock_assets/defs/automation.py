@@ -12,6 +12,8 @@ import polars as pl
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
 from stock_assets.defs.alerts import PATIENCE
 from stock_assets.defs.serving import TRAINED
@@ -35,7 +37,6 @@ MODELS = (*TRAINED, "trained_ensemble")
 EVERY_ASSET = IMPLICIT_ASSET_JOB_NAME
 #: Who asked for a run, and for which work: a run that failed is found again by it.
 ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
-FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -115,17 +116,18 @@ def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings,
         tried.failures,
         tried.failed_at,
         tried.runs,
-        left_over(instance, predicted) if predicted else None,
     )
 
 
-def left_over(instance: dg.DagsterInstance, predicted: date) -> tuple[date, date] | None:
-    """First and last session of the last evening, if its run failed though they are `predicted` by now: what follows
+def left_over(instance: dg.DagsterInstance, state: State) -> tuple[date, date] | None:
+    """First and last session of the last evening, if its run failed though they are predicted by now: what follows
     the predictions is missing, and no table tells, as a young market has no drift."""
+    if state.under_way or state.predicted_through is None:
+        return None
     for record in instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: "evening"}), limit=1):
         run = record.dagster_run
-        first, last = (date.fromisoformat(run.tags[tag]) for tag in (FIRST, LAST))
-        if run.status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED) and last <= predicted:
+        first, last = (date.fromisoformat(run.tags[tag]) for tag in (RANGE_START, RANGE_END))
+        if not run.is_success and last <= state.predicted_through:
             return first, last
     return None
 
@@ -150,8 +152,8 @@ def ask(
         asset_selection=[dg.AssetKey(asset) for asset in assets],
         run_config={"ops": {asset: {"config": dict(config)} for asset in TRAINED}} if config else None,
         tags={
-            FIRST: str(first),
-            LAST: str(last),
+            RANGE_START: str(first),
+            RANGE_END: str(last),
             ASKED_BY: asked_by,
             WORK: work,
         },
@@ -184,10 +186,10 @@ def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg
         except StoreBusyError as busy:
             return dg.SkipReason(str(busy))
         waits = None
-        if state.left_over and not state.under_way:
-            work = evening_of(state.left_over[0])
-            rest = Plan(state.left_over, f"{work} is predicted, but its run ended before {' and '.join(AFTERWARDS)}")
-            waits = request_or_wait(context, work, state.now, rest, AFTERWARDS, "evening")
+        if rest := left_over(context.instance, state):
+            work = evening_of(rest[0])
+            plan = Plan(rest, f"{work} is predicted, but its run ended before {' and '.join(AFTERWARDS)}")
+            waits = request_or_wait(context, work, state.now, plan, AFTERWARDS, "evening")
             if isinstance(waits, dg.RunRequest):
                 return waits
         plan = chain_due(calendar, settings.after_close, state)

@@ -13,6 +13,7 @@ from stock_assets.defs.automation import (
     Clock,
     attempts,
     evening_of,
+    left_over,
     look,
     request_or_wait,
 )
@@ -79,7 +80,8 @@ def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
                 return dg.SkipReason("nothing is predicted or labelled yet, so there is nothing to decide on")
             if state.under_way:
                 return dg.SkipReason(f"{state.under_way} is under way")
-            if state.left_over and not attempts(context.instance, evening_of(state.left_over[0])).failures:
+            rest = left_over(context.instance, state)
+            if rest and not attempts(context.instance, evening_of(rest[0])).failures:
                 return dg.SkipReason(f"the drift of {state.predicted_through} is still to be made")
             if calendar.shift(state.predicted_through, 1) is None:
                 return dg.SkipReason(

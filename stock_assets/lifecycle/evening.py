@@ -34,8 +34,6 @@ class State:
     """when the last of them did"""
     attempts: int = 0
     """all runs for it that there were"""
-    left_over: tuple[date, date] | None = None
-    """first and last session of the last evening, where its run ended too early, but after the predictions"""
 
 
 @dataclass(frozen=True)

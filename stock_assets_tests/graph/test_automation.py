@@ -14,8 +14,8 @@ from stock_assets.definitions import build_definitions
 from stock_assets.defs.automation import (
     ASKED_BY,
     FEATURES,
-    FIRST,
-    LAST,
+    RANGE_END,
+    RANGE_START,
     SERVED,
     WORK,
     Attempts,
@@ -57,6 +57,8 @@ def run(
             event = dg.DagsterEvent("STEP_FAILURE", "nothing", step_key="daily_bars", event_specific_data=failure)
             record(instance, made.run_id, event)
         instance.report_run_failed(made)
+    elif status is dg.DagsterRunStatus.CANCELED:
+        instance.report_run_canceled(made)
     elif status is dg.DagsterRunStatus.SUCCESS:
         record(instance, made.run_id, dg.DagsterEvent("PIPELINE_SUCCESS", "nothing"))
     return made
@@ -124,7 +126,7 @@ def test_what_follows_the_predictions_is_made_where_a_run_died_after_them(instan
     quiet = evening_tick(instance, settings, NOW)
     assert quiet == "2019-05-31 is predicted; 2019-06-03 is due at 2019-06-04 00:00 UTC"
     work = f"session {PREDICTED}"
-    asked = {ASKED_BY: "evening", WORK: work, FIRST: str(PREDICTED), LAST: str(PREDICTED)}
+    asked = {ASKED_BY: "evening", WORK: work, RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
 
     run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
     rest = evening_tick(instance, settings, NOW)
@@ -143,6 +145,9 @@ def test_what_follows_the_predictions_is_made_where_a_run_died_after_them(instan
     assert again.tags[WORK] == work
     assert again.run_key != rest.run_key
 
+    run(instance, dg.DagsterRunStatus.CANCELED, **asked)
+    assert "session 2019-05-31 failed 2 time(s)" in evening_tick(instance, settings, NOW)
+
     run(instance, dg.DagsterRunStatus.SUCCESS, **asked)
     assert evening_tick(instance, settings, NOW) == quiet
     warehouse.replace_sessions("predictions", [PREDICTED], warehouse.read("predictions").clear())
@@ -156,7 +161,7 @@ def test_no_decision_on_a_training_before_the_drift_is_there(instance: dg.Dagste
     settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
     warehouse = handmade_store(settings.database)
     warehouse.replace_table("labels", pl.DataFrame({"session": [date(2019, 5, 21)]}))
-    asked = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", FIRST: str(PREDICTED), LAST: str(PREDICTED)}
+    asked = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
     run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
     context = dg.build_sensor_context(instance, resources={"warehouse": warehouse, "clock": lambda: NOW})
     waits = retraining_sensor(settings)(context)
