@@ -46,6 +46,7 @@ from benchmarks.common import targets as targets_table
 from benchmarks.common import workload_parser as parser_of
 from stock_assets.cli.backfill import FINISHED
 from stock_assets.cli.graphql import DagsterClient
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -266,7 +267,7 @@ def main() -> None:
 
 def compare(order: str, stock_sessions: int | None, folder: Path) -> None:
     config = use(folder / "in_process")
-    sessions, watch = config.calendar.sessions, Stopwatch()
+    sessions, watch = calendar_of(config).sessions, Stopwatch()
     last = sessions if stock_sessions is None else sessions[len(sessions) - stock_sessions :]
     if len(last) <= config.horizon and stock_sessions != 0:
         raise SystemExit(f"--stock-sessions {stock_sessions}: expected more than the {config.horizon} of the horizon")

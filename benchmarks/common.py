@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.server import dagster_dev, prepare_home
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import PREFIX, PROJECT_DIR, Settings, read_settings
 
 DATA = Path(os.environ.get("REAL_DATA_DIR", PROJECT_DIR.parent / "shared" / "data"))
@@ -102,7 +103,7 @@ def set_workload(options: argparse.Namespace, folder: Path) -> None:
     list_of_tickers.write_text("\n".join(tickers))
     os.environ |= {PREFIX + name: str(value) for name, value in (chosen | {"TICKERS": list_of_tickers}).items()}
     prices = PRICES.name if PRICES.exists() else f"the SIMULATED market ({PRICES.name} is not in {DATA.name}/)"
-    sessions = len(read_settings().calendar.sessions)
+    sessions = len(calendar_of(read_settings()).sessions)
     print(
         f"{len(tickers)} tickers x {sessions:,} sessions, {options.start} to {options.end}, of {prices}.\n", flush=True
     )

@@ -23,16 +23,15 @@ import polars as pl
 from benchmarks.common import DATA, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
 from stock_assets.defs.lifecycle import SERVING, inputs
-from stock_assets.defs.serving import Learnable, usable_between
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.stationary import BAR_COLUMNS, FIRST_BAR, STATIONARY, stationary_features
+from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy, daily_losses
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.baselines import NAIVE
-from stock_assets.model.config import PROBABILITIES
-from stock_assets.model.splits import KEYS
+from stock_assets.model.materialize.inputs import Learnable, usable_between
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -65,7 +64,7 @@ def serve(config: Settings, known: Learnable, years: Iterable[int]) -> Served:
 
     models, answers = {}, []
     for year in years:
-        cutoff, days = year_of(config.calendar, year)
+        cutoff, days = year_of(calendar_of(config), year)
         labels, _ = known.labels_at(cutoff)
         for name in (SERVING, *NAIVE):
             lesson = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
@@ -156,7 +155,7 @@ def planted_year(
     config: Settings, warehouse: Warehouse, known: Learnable, served: Served, year: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """(features, predictions, usable labels) from July on of a market that is TIMES as volatile from then on."""
-    calendar = config.calendar
+    calendar = calendar_of(config)
     days = [day for day in year_of(calendar, year)[1] if day.month >= 7]
     lookback = calendar.before(days[0], LOOKBACK_SESSIONS - 1)
     bars = warehouse.read("daily_bars", lookback[0], days[-1], ["ticker", "session", "total_return", *BAR_COLUMNS])
@@ -184,7 +183,7 @@ def planted_year(
 
 
 def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Served, years: Sequence[int]) -> None:
-    calendar, policy, horizon = config.calendar, Policy(), config.horizon
+    calendar, policy, horizon = calendar_of(config), Policy(), config.horizon
     features = known.features.join(known.suspects, on=KEYS, how="anti")
     said = served.predictions.filter(pl.col("model") == SERVING).sort("session")
     labels, _ = usable_between(warehouse, date(years[0], 1, 1))
@@ -280,7 +279,7 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
 
 def later_years(config: Settings, warehouse: Warehouse) -> None:
     """Drift of inputs in years that set no threshold."""
-    calendar, policy = config.calendar, Policy()
+    calendar, policy = calendar_of(config), Policy()
     materialize(config, ["universe"])
     materialize(config, ["raw_ohlcv", "daily_bars", "stationary_features"], calendar.sessions)
     features = inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
@@ -312,10 +311,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))
         config = use(Path(folder, "store"))
-        fill(config, config.calendar.sessions)
+        fill(config, calendar_of(config).sessions)
         warehouse = Warehouse(config.database)
-        known = Learnable(warehouse, config, config.calendar.sessions[0], config.calendar.sessions[-1])
-        years = range(config.model_start_year, config.calendar.sessions[-1].year + 1)
+        known = Learnable(warehouse, config, calendar_of(config).sessions[0], calendar_of(config).sessions[-1])
+        years = range(config.model_start_year, calendar_of(config).sessions[-1].year + 1)
         report(config, warehouse, known, serve(config, known, years), years)
         if LATER.exists():
             os.environ |= {PREFIX + name: value for name, value in LATER_WORKLOAD.items()}

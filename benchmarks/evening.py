@@ -18,6 +18,7 @@ import dagster as dg
 from benchmarks.common import RUN, fill, materialize, preamble, serve, set_workload, table, use, workload_parser
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.definitions import build_definitions
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -75,7 +76,7 @@ def until_predicted(client: DagsterClient, warehouse: Warehouse, last: object) -
 
 def evening_store(config: Settings) -> None:
     """Everything but the last session's evening."""
-    *made, last = config.calendar.sessions
+    *made, last = calendar_of(config).sessions
     fill(config, made)
     materialize(config, ["trained_rnn", "trained_baselines", "trained_ensemble"], [last.year])  # pyright: ignore[reportArgumentType]
     materialize(config, ["predictions", "drift"], [day for day in made if day.year == last.year])
@@ -92,10 +93,10 @@ def main() -> None:
             set_workload(options, Path(folder))
             config = use(Path(folder, str(start)))
             evening_store(config)
-            last = config.calendar.sessions[-1]
+            last = calendar_of(config).sessions[-1]
             # before the session is due
             early = datetime.combine(last, datetime.min.time(), UTC) + timedelta(hours=12)
-            medians[f"{len(config.calendar.sessions):,} sessions"] = ticks(config, early)
+            medians[f"{len(calendar_of(config).sessions):,} sessions"] = ticks(config, early)
         rows = [[name, *(found[name] for found in medians.values())] for name in next(iter(medians.values()))]
         print(table(("tick, median ms", *medians), rows))
         print(f"{TICKS} evaluations each.\n")

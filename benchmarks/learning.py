@@ -15,13 +15,8 @@ import polars as pl
 
 from benchmarks.judging import peak_memory
 from stock_assets.features.stationary import STATIONARY
-from stock_assets.model.splits import (
-    KEYS,
-    label_of_rows_ago,
-    train_validation_split,
-    training_rows,
-    usable_labels,
-)
+from stock_assets.frames import KEYS
+from stock_assets.model.splits import label_of_rows_ago, train_validation_split, training_rows, usable_labels
 from stock_assets.model.windows import IGNORE
 from stock_assets.storage.warehouse import Warehouse
 

@@ -18,6 +18,7 @@ from benchmarks.common import DAILY, RUN, Run, Target, fill, preamble, serve, se
 from benchmarks.common import workload_parser as parser_of
 from benchmarks.imports import seconds_of
 from stock_assets.cli.graphql import DagsterClient
+from stock_assets.market.calendar import calendar_of
 from stock_assets.storage.warehouse import Warehouse
 
 ASSETS = (*DAILY, "pca_components")
@@ -74,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))
         config = use(Path(folder, "store"))
-        sessions = config.calendar.sessions
+        sessions = calendar_of(config).sessions
         fill(config, sessions[: -options.sessions])
         use(config.data_dir)
         with serve(config) as client:

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 from benchmarks.common import Target, fill, materialize, preamble, set_workload, table, targets, use
 from benchmarks.common import workload_parser as parser_of
+from stock_assets.market.calendar import calendar_of
 from stock_assets.storage import artifacts
 from stock_assets.storage.warehouse import Warehouse
 
@@ -59,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         set_workload(options, Path(folder))
         config = use(Path(folder, "store"))
-        sessions = config.calendar.sessions
+        sessions = calendar_of(config).sessions
         fill(config, sessions)
         for name in ("trained_rnn", "trained_baselines", "trained_ensemble"):
             materialize(config, [name], [sessions[-1].year])  # pyright: ignore[reportArgumentType]

@@ -31,8 +31,10 @@ from benchmarks.common import workload_parser as parser_of
 from benchmarks.learning import HORIZON, Material
 from stock_assets.evaluation import metrics
 from stock_assets.features.lookback import MAX_MISSED
+from stock_assets.frames import KEYS
+from stock_assets.market.calendar import calendar_of
 from stock_assets.model.config import UpdateConfig
-from stock_assets.model.splits import KEYS, training_rows
+from stock_assets.model.splits import training_rows
 from stock_assets.storage.warehouse import Warehouse
 
 VALIDATION_YEAR = 2013
@@ -208,9 +210,9 @@ def main() -> None:
         folder = options.material or Path(name)
         if not Path(folder, "features.parquet").exists():
             config = use(Path(name, "store"))
-            fill(config, config.calendar.sessions)
+            fill(config, calendar_of(config).sessions)
             folder.mkdir(parents=True, exist_ok=True)
-            Material.of(Warehouse(config.database), config.calendar.sessions[-1]).write(folder)
+            Material.of(Warehouse(config.database), calendar_of(config).sessions[-1]).write(folder)
         material = Material(*(pl.read_parquet(folder / f"{frame}.parquet") for frame in Material._fields))
     tickers = material.features["ticker"].unique().sort().gather_every(options.every).to_list()
     material = Material(*(frame.filter(pl.col("ticker").is_in(tickers)) for frame in material))

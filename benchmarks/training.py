@@ -47,9 +47,10 @@ from benchmarks.learning import (
     learn,
     sampled_validation,
 )
-from stock_assets.model.config import CLASSES, DeepArConfig
+from stock_assets.frames import CLASSES, KEYS
+from stock_assets.market.calendar import calendar_of
+from stock_assets.model.config import DeepArConfig
 from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
-from stock_assets.model.splits import KEYS
 from stock_assets.settings import PROJECT_DIR
 from stock_assets.storage.warehouse import Warehouse
 
@@ -255,8 +256,8 @@ def main() -> None:
         folder = Path(name)
         set_workload(options, folder)
         config = use(folder / "store")
-        fill(config, config.calendar.sessions)
-        cutoff = options.cutoff or config.calendar.before(date(options.end.year, 1, 1), 1)[0]
+        fill(config, calendar_of(config).sessions)
+        cutoff = options.cutoff or calendar_of(config).before(date(options.end.year, 1, 1), 1)[0]
         material = Material.of(Warehouse(config.database), cutoff)
         compare(python, material, folder, cutoff, options.budget_seconds, config.seed)
 

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.common import Target, fill, preamble, set_workload, table, targets, use
 from benchmarks.common import workload_parser as parser_of
 from benchmarks.learning import NETWORKS, Learned, Material, in_own_process, known_labels, learn
+from stock_assets.market.calendar import calendar_of
 from stock_assets.storage.warehouse import Warehouse
 
 
@@ -63,8 +64,8 @@ def main() -> None:
         folder = Path(name)
         set_workload(options, folder)
         config = use(folder / "store")
-        fill(config, config.calendar.sessions)
-        cutoff = config.calendar.before(date(options.end.year, 1, 1), 1)[0]
+        fill(config, calendar_of(config).sessions)
+        cutoff = calendar_of(config).before(date(options.end.year, 1, 1), 1)[0]
         material = Material.of(Warehouse(config.database), cutoff)
         print(scale(material, cutoff, options.sizes, options.networks, folder), flush=True)
 

@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 
 from benchmarks.common import fill, materialize, preamble, set_workload, table, use, workload_parser
+from stock_assets.market.calendar import calendar_of
 from stock_assets.storage.warehouse import Warehouse
 
 
@@ -21,7 +22,7 @@ def main() -> None:
         set_workload(options, Path(folder))
         config = use(Path(folder, "store"))
         # tuning reads nothing of the model years
-        fill(config, [day for day in config.calendar.sessions if day.year < config.model_start_year])
+        fill(config, [day for day in calendar_of(config).sessions if day.year < config.model_start_year])
         seconds = materialize(config, ["tuned_hyperparameters"])
         trials = Warehouse(config.database).read("tuned_hyperparameters")
         with dg.DagsterInstance.get() as instance:

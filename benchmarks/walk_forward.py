@@ -15,6 +15,7 @@ import polars as pl
 
 from benchmarks.common import DATA, PRICES, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import PREFIX
 from stock_assets.storage.warehouse import Warehouse
 
@@ -31,7 +32,7 @@ def main() -> None:
         set_workload(options, Path(folder))
         set_context(options.context, Path(folder, "prices"))
         config = use(Path(folder, "store"))
-        sessions = config.calendar.sessions
+        sessions = calendar_of(config).sessions
         predicted = [session for session in sessions if session.year >= config.model_start_year]
         years = sorted({session.year for session in predicted})
         fill(config, sessions)

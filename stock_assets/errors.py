@@ -7,6 +7,8 @@ StockAssetsError
 │   ├── UnknownTickerError … or that it has nothing of a ticker
 │   └── QuietTickerError   … or that a ticker has not traded since
 ├── BadBarsError         rows that break the contract of their table
+├── TableError           a frame that does not fit the declaration of its table
+├── MissingTableError    a table that was asked for before anything was written to it
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
@@ -53,6 +55,17 @@ class QuietTickerError(SourceError):
 
 class BadBarsError(StockAssetsError):
     """Rows break the contract of their table; names the ticker, session and column."""
+
+
+class TableError(StockAssetsError):
+    """A frame does not fit the declaration of its table; names the table, the column and what was expected."""
+
+
+class MissingTableError(StockAssetsError):
+    """A table was asked for before anything was written to it."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"there is no table {table} yet. Materialize {table} first.")
 
 
 class QueryError(StockAssetsError):

@@ -4,22 +4,74 @@ A wrong value is one clear line: the variable, what it holds, and what was expec
 """
 
 import os
-from datetime import date, timedelta
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, HttpUrl, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
-from stock_assets.market.calendar import CALENDAR_END, CURRENCIES, SessionHours, TradingCalendar, trading_calendar
-from stock_assets.market.context import SERIES
-from stock_assets.market.membership import FROM_WIKIPEDIA
 
 PREFIX = "STOCK_ASSETS_"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+#: What the setting `membership` says for the S&P 500 as Wikipedia lists it.
+FROM_WIKIPEDIA = "wikipedia"
+#: The context series that are asked for unless the setting `context` says otherwise.
+CONTEXT_SERIES = ("^VIX", "^GSPC", "SPY")
+#: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
+#: the identity of the partition definitions, which must not change from one day to the next.
+CALENDAR_END = date(2035, 12, 31)
+
+
+@dataclass(frozen=True)
+class SessionHours:
+    """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
+    1440 is the midnight after it, and begins on that day or, if the start is no earlier, on the one before."""
+
+    start: int
+    end: int
+    zone: str
+
+    @classmethod
+    def parse(cls, text: str) -> "SessionHours":
+        """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
+        found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
+        if found is None:
+            raise ValueError("not of the form 17:00-17:00 America/New_York")
+        *digits, zone = found.groups()
+        hours = [int(digit) for digit in digits]
+        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
+        if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
+            raise ValueError("no time of the day")
+        try:
+            ZoneInfo(zone)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{zone} is no time zone") from error
+        return cls(start, end, zone)
+
+    def window(self, session: date) -> tuple[datetime, datetime]:
+        """(open, close) of `session`, UTC."""
+
+        def at(minutes: int, day: date) -> datetime:
+            day += timedelta(days=minutes // 1440)
+            return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
+
+        return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """What a label looks at: so many sessions ahead, and the returns (fractions, both positive) at its two barriers."""
+
+    horizon: int = 7
+    buy_threshold: float = 0.027
+    sell_threshold: float = 0.022
 
 
 class Settings(BaseSettings):
@@ -184,7 +236,7 @@ class Settings(BaseSettings):
     @property
     def context_series(self) -> tuple[str, ...]:
         """The context series to ask for; a snapshot may lack those that nobody named."""
-        return SERIES if self.context is None else self.context
+        return CONTEXT_SERIES if self.context is None else self.context
 
     @property
     def after_close(self) -> timedelta:
@@ -222,15 +274,8 @@ class Settings(BaseSettings):
         return self.data_dir / "dagster"
 
     @property
-    def calendar(self) -> TradingCalendar:
-        """The sessions from `start` to `end`, or years ahead of today when the end is open."""
-        calendar = trading_calendar(self.exchange, self.start, self.end or CALENDAR_END, self.data_dir)
-        return _with_hours(calendar, self.session_hours) if self.session_hours else calendar
-
-    @property
-    def listing_currency(self) -> str | None:
-        """The currency of the prices; None where the exchange's is not known."""
-        return self.currency or CURRENCIES.get(self.exchange)
+    def label_rule(self) -> LabelRule:
+        return LabelRule(self.horizon, self.buy_threshold, self.sell_threshold)
 
 
 def read_settings(**overrides: object) -> Settings:
@@ -261,11 +306,6 @@ def read_settings(**overrides: object) -> Settings:
             variable, expected = PREFIX + field.upper(), Settings.model_fields[field].description
             lines.append(f"{variable}={problem['input']!r} is wrong ({message}); expected {expected}")
         raise SettingsError("\n".join(lines)) from None
-
-
-@cache
-def _with_hours(calendar: TradingCalendar, hours: str) -> TradingCalendar:
-    return calendar.with_hours(SessionHours.parse(hours))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Who may import whom, and what loading the graph may cost."""
+"""Who may import whom, where what kind of code lives, and what loading the graph may cost."""
 
 import ast
 import subprocess
@@ -9,12 +9,22 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+#: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
+ORDER = (
+    ("errors", "frames", "files", "tables"),
+    ("settings", "storage"),
+    ("market",),
+    ("features",),
+    ("model",),
+    ("evaluation",),
+    ("lifecycle",),
+    ("defs", "cli"),
+)
+RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
 DOMAIN = ("market", "features", "model", "evaluation", "lifecycle")
-LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna"}
-#: The homes of the libraries that they are about; nobody imports them while the graph is loaded.
-TORCH_ROOMS = {
-    f"model/{name}.py" for name in ("rnn", "descent", "inference", "training", "volatility", "deepar", "recipes")
-}
+#: Above every room: the front door, and what Dagster loads.
+TOP = ("__init__", "platform", "extensions", "definitions")
+LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
@@ -26,6 +36,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "stock_assets")
         elif (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)) or (
             top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ):
@@ -34,30 +45,59 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             visit(child)
 
     visit(ast.parse(path.read_text()))
-    return found
+    return found - {"stock_assets"}
 
 
 def roots(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_rooms_keep_to_themselves(path: Path):
-    name = path.relative_to(PACKAGE).as_posix()
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def places(names: set[str]) -> set[str]:
+    """The rooms and ground modules of this package among imported modules."""
+    return {name.split(".")[1] for name in names if name.startswith("stock_assets.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_one_way(path: Path):
+    place = name_of(path).split("/")[0]
+    if place in TOP:
+        return
+    later = {other for other in places(imports(path)) - {place} if RANK.get(other, len(ORDER)) >= RANK[place]}
+    allowed = {"tables": {"errors"}, "frames": {"errors"}, "files": {"errors"}, "cli": {"definitions", "platform"}}
+    beside = {"storage": {"settings"}} if place == "storage" else {}
+    assert not later - allowed.get(place, set()) - beside.get(place, set())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_steps_of_a_room_import_the_storage(path: Path):
+    parts = name_of(path).split("/")
+    if parts[0] in DOMAIN and parts[1] != "materialize":
+        assert "storage" not in places(imports(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_libraries_stay_in_their_homes(path: Path):
+    name = name_of(path)
     room = name.split("/")[0]
-    found, at_load = imports(path), imports(path, top_level_only=True)
-    if room not in ("defs", "cli", "definitions.py") and name != "storage/event_log.py":
-        assert "dagster" not in roots(found)
+    found = roots(imports(path))
+    if room not in ("defs", "cli", "definitions", "private") and name != "storage/event_log":
+        assert "dagster" not in found
     if room != "storage":
-        assert "duckdb" not in roots(found)
-    if room != "defs" and name != "definitions.py":
-        assert not {module for module in found if module.startswith("stock_assets.defs")}
-    if name != "storage/registry.py":
-        assert "mlflow" not in roots(found)
-    if room in DOMAIN:
-        assert not {module for module in found if module.startswith(("stock_assets.storage", "stock_assets.cli"))}
-    allowed = {"torch"} if name in TORCH_ROOMS else set()
-    assert not (roots(at_load) & LAZY) - allowed
+        assert "duckdb" not in found
+    if name != "storage/registry":
+        assert "mlflow" not in found
+    allowed = {"torch"} if name in TORCH_MODULES or name.startswith("model/networks/") else set()
+    assert not (roots(imports(path, top_level_only=True)) & LAZY) - allowed
+
+
+#: The homes of torch; nobody imports them while the graph is loaded.
+TORCH_MODULES = {
+    f"model/{name}" for name in ("rnn", "descent", "inference", "training", "volatility", "deepar", "recipes")
+}
 
 
 def test_loading_the_graph_leaves_the_heavy_libraries_alone():

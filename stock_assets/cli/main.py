@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import MissingTableError, StockAssetsError
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.registry import open_registry
-from stock_assets.storage.warehouse import MissingTableError, Warehouse, query_frames
+from stock_assets.storage.warehouse import Warehouse, query_frames
 
 if TYPE_CHECKING:
     import polars as pl
@@ -181,7 +182,7 @@ def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[
     universe, raw = warehouse.read("universe"), until("raw_ohlcv", "fetched_at")
     if raw.is_empty():
         raise StockAssetsError(f"nothing had been fetched by --as-of {moment:%Y-%m-%d %H:%M %Z}")
-    calendar = config.calendar
+    calendar = calendar_of(config)
     bars = as_of(continued(raw, universe), universe, calendar.sessions, moment, calendar.closes)
     frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
     for table in ("restatements", "quarantine"):
@@ -195,11 +196,11 @@ def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[
 @app.command()
 def models() -> None:
     """Lists which version of every model serves, since when and why, and the versions with another alias."""
-    from stock_assets.storage.champions import models_in_service
+    from stock_assets.lifecycle.materialize.champions import models_in_service
 
     config = read_settings()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    rows = models_in_service(Warehouse(config.database), registry, config.calendar)
+    rows = models_in_service(Warehouse(config.database), registry, calendar_of(config))
     if rows.is_empty():
         raise StockAssetsError("no model is trained yet. Materialize trained_rnn and trained_baselines first.")
     table = Table("model", "alias", "version", "trained through", "model year", "serves from", "why")
@@ -215,11 +216,13 @@ def rollback_command(
     reason: Annotated[str, typer.Option(help="why, for the history")] = "rolled back from the shell",
 ) -> None:
     """Makes the version that served before the champion again, from the next session on."""
-    from stock_assets.storage.champions import rollback
+    from stock_assets.lifecycle.materialize.champions import rollback
 
     config = read_settings()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    done, notes = rollback(Warehouse(config.database), registry, config.calendar, model, to, datetime.now(UTC), reason)
+    done, notes = rollback(
+        Warehouse(config.database), registry, calendar_of(config), model, to, datetime.now(UTC), reason
+    )
     for note in notes:
         err.print(f"[bold]stock-assets:[/] {escape(note)}", highlight=False, soft_wrap=True)
     out.print(

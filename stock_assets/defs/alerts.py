@@ -11,7 +11,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_EN
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
 from stock_assets.defs.market import Clock
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.lifecycle.alerts import (
     QUIET,
     Alert,
@@ -26,7 +26,7 @@ from stock_assets.lifecycle.alerts import (
     to_send,
 )
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 TABLE = "alerts"
 #: Seconds that a sensor waits for the store. Dagster gives a tick 60 s, and one tick reports up to five failed runs.

@@ -16,13 +16,14 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_EN
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
 from stock_assets.defs.alerts import PATIENCE
-from stock_assets.defs.serving import TRAINED
-from stock_assets.errors import StoreBusyError
+from stock_assets.errors import MissingTableError, StoreBusyError
 from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan, State, chain_due, labels_due, model_year_due
 from stock_assets.lifecycle.restatements import Affected, affected, stale_bars
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.renames import continued
+from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 Clock = Callable[[], datetime]
 
@@ -105,7 +106,7 @@ def look(instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings,
         rows.item() if (rows := found[table]) is not None else None for table in ("predictions", "labels")
     )
     years = [frozenset(rows["model_year"]) if (rows := found[table]) is not None else frozenset() for table in MODELS]
-    oldest = settings.calendar.shift(predicted, 1) if predicted else None
+    oldest = calendar_of(settings).shift(predicted, 1) if predicted else None
     tried = attempts(instance, evening_of(oldest)) if oldest else Attempts()
     return State(
         now,
@@ -162,7 +163,7 @@ def ask(
 
 def automation(settings: Settings) -> tuple[list[dg.ScheduleDefinition], list[dg.SensorDefinition]]:
     """The schedules and the sensors."""
-    calendar, horizon = settings.calendar, settings.horizon
+    calendar, horizon = calendar_of(settings), settings.horizon
     evening_assets = (*BARS, *FEATURES, *SERVED)
 
     @dg.schedule(

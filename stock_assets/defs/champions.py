@@ -7,13 +7,14 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.serving import TRAINED, VERSION_COLUMNS, answers_of, inputs_for, usable, usable_between
 from stock_assets.defs.tables import DUCKDB_POOL, preview, table_asset
 from stock_assets.errors import StockAssetsError
+from stock_assets.lifecycle.materialize.champions import read_promotions, record, rollback
 from stock_assets.lifecycle.promotion import MARGIN, Promotion, judge, serving
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.model.materialize.inputs import inputs_for, usable_between
+from stock_assets.model.materialize.versions import TRAINED, VERSION_COLUMNS, answers_of, usable
 from stock_assets.settings import Settings
-from stock_assets.storage.champions import read_promotions, record, rollback
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
 
@@ -30,7 +31,7 @@ class RollbackConfig(dg.Config):
 
 
 def champion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    calendar = settings.calendar
+    calendar = calendar_of(settings)
     note = SIMULATED if settings.source == "simulated" else ""
 
     @table_asset(
@@ -125,7 +126,7 @@ def judge_challengers(
 
 
 def champion_jobs(settings: Settings) -> list[dg.JobDefinition]:
-    calendar = settings.calendar
+    calendar = calendar_of(settings)
 
     @dg.op(
         name="set_champion",

@@ -10,16 +10,19 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.features import PCA_COLUMNS, trusted
+from stock_assets.defs.features import PCA_COLUMNS
 from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.serving import usable_between
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
+from stock_assets.features.materialize import trusted
 from stock_assets.features.stationary import STATIONARY
+from stock_assets.files import write_file
+from stock_assets.frames import KEYS
+from stock_assets.market.calendar import calendar_of, currency_of
 from stock_assets.market.context import CONTEXT_SCHEMA
-from stock_assets.model.splits import KEYS
+from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.settings import Settings
-from stock_assets.storage.artifacts import load_artifact, write_file
+from stock_assets.storage.artifacts import load_artifact
 from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -142,7 +145,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 horizon=settings.horizon,
                 buy_threshold=settings.buy_threshold,
                 sell_threshold=settings.sell_threshold,
-                currency=settings.listing_currency,
+                currency=currency_of(settings),
                 market=series,
             ),
         )
@@ -297,14 +300,14 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     from stock_assets.model.config import VolatilityConfig
 
     labels = warehouse.read("labels")
-    usable, _ = usable_between(warehouse, settings.calendar.sessions[0], None, settings.members_only)
+    usable, _ = usable_between(warehouse, calendar_of(settings).sessions[0], None, settings.members_only)
     served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"]
     year = int(served.dt.year().max())  # pyright: ignore[reportArgumentType]
     audit = leakage.Audit(
         components=warehouse.read("pca_components").drop("pca_version"),
         labels=labels,
         usable=usable,
-        cutoffs={year: settings.calendar.before(date(year, 1, 1), 1)[0]},
+        cutoffs={year: calendar_of(settings).before(date(year, 1, 1), 1)[0]},
         horizon=settings.horizon,
     )
     models = audited_models(settings)

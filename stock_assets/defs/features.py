@@ -11,13 +11,15 @@ from stock_assets.defs import checks
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import labelled_days, trading_days
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
-from stock_assets.errors import BadBarsError
+from stock_assets.errors import MissingTableError
 from stock_assets.features import components, indicators, labels, stationary
 from stock_assets.features import context as market_context
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
+from stock_assets.features.materialize import MADE_BEFORE_PCA, trusted
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import CONTEXT_SCHEMA
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 #: Sessions of the sample chart.
 CHART_SESSIONS = 90
@@ -28,16 +30,13 @@ LABEL_WINDOW = 252
 EXPLAINED_OUT_OF_SAMPLE = 0.85
 
 SAMPLE_ROWS = 100_000
-#: The tables below pca_model and pca_components, in the order they are made.
-MADE_BEFORE_PCA = ("raw_ohlcv", "daily_bars", "stationary_features")
-
 PCA_COLUMNS = ("ticker", "session", *stationary.CLASSIC)
 
 _FINITE = {"finite": "no number is null, NaN or infinite"}
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    calendar = settings.calendar
+    calendar = calendar_of(settings)
     days = trading_days(settings)
     note = SIMULATED if settings.source == "simulated" else ""
 
@@ -264,14 +263,6 @@ def read_sessions(warehouse: Warehouse, table: str, sessions: list[date], column
     return warehouse.read(table, sessions[0], sessions[-1], columns).filter(pl.col("session").is_in(sessions))
 
 
-def trusted(warehouse: Warehouse, rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` without those whose bar is suspect."""
-    if rows.is_empty():
-        raise BadBarsError("no feature row in the window; expected some before the first model year")
-    bars = warehouse.read("daily_bars", rows["session"].min(), rows["session"].max(), ["ticker", "session", "suspect"])  # pyright: ignore[reportArgumentType]
-    return rows.join(bars.filter(pl.col("suspect").is_not_null()), on=["ticker", "session"], how="anti")
-
-
 def label_distribution(recent: pl.DataFrame) -> dg.AssetCheckResult:
     """Warns when a class is rarer or more frequent among `recent` labels than `LABEL_SHARES`."""
     total = max(recent.height, 1)
@@ -303,7 +294,7 @@ def sample_chart(warehouse: Warehouse, last: date, settings: Settings) -> dict[s
     """A candlestick chart of one trusted ticker up to `last`, with its Bollinger bands and label colours."""
     from stock_assets.evaluation import plots
 
-    first = (*settings.calendar.before(last, CHART_SESSIONS - 1), last)[0]
+    first = (*calendar_of(settings).before(last, CHART_SESSIONS - 1), last)[0]
     bars = warehouse.read("daily_bars", first, last)
     candidates = (
         bars.group_by("ticker")

@@ -13,6 +13,7 @@ from stock_assets.defs.tables import DUCKDB_POOL
 from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.alerts import QUIET, Alert, Channel
 from stock_assets.lifecycle.freshness import GRACE, Freshness, freshness
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -99,7 +100,7 @@ def resolve_done(instance: dg.DagsterInstance, warehouse: Warehouse, now: dateti
 
 def state_of(settings: Settings, predicted: date | None, now: datetime) -> Freshness:
     """The freshness of `predicted`; that of a closed snapshot is what it is, and never late."""
-    state = freshness(settings.calendar, settings.after_close, GRACE, predicted, now)
+    state = freshness(calendar_of(settings), settings.after_close, GRACE, predicted, now)
     if settings.end is None:
         return state
     return Freshness(True, state.last_expected, 0, f"the snapshot is closed at {settings.end}: no session is expected")

@@ -6,18 +6,19 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from stock_assets.defs.columns import COLUMNS
-from stock_assets.defs.features import MADE_BEFORE_PCA, trusted
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import predicted_days
 from stock_assets.defs.tables import chosen_sessions, picture, report_sessions, table_asset
-from stock_assets.errors import MissingSessionsError
+from stock_assets.errors import MissingSessionsError, MissingTableError
+from stock_assets.features.materialize import MADE_BEFORE_PCA, trusted
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
+from stock_assets.frames import PROBABILITIES
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy
-from stock_assets.model.config import PROBABILITIES
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 #: No row, where the market is too young for a reference.
 NONE = pl.DataFrame(schema={**drift.SCHEMA, "kind": pl.String, "reference_through": pl.Date})
@@ -26,7 +27,7 @@ SERVING = "rnn"
 
 
 def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    calendar = settings.calendar
+    calendar = calendar_of(settings)
     note = SIMULATED if settings.source == "simulated" else ""
     first_predicted = calendar.between(date(settings.model_start_year, 1, 1), calendar.sessions[-1])[0]
 
@@ -72,7 +73,7 @@ def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         for session, cutoff in cutoffs(warehouse, sessions).items():
             served.setdefault(cutoff, []).append(session)
         parts = [part for cutoff, days in served.items() for part in figures_of(warehouse, cutoff, days)]
-        rows = pl.concat([NONE, *parts]).select(list(COLUMNS["drift"])).sort("session", maintain_order=True)
+        rows = pl.concat([NONE, *parts]).select(declared("drift").names).sort("session", maintain_order=True)
         warehouse.replace_sessions("drift", sessions, rows)
         return report_sessions(context, rows, sessions, about_last=drift_picture(warehouse, sessions[-1]))
 

@@ -11,15 +11,16 @@ import polars as pl
 from stock_assets.defs import checks
 from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.tables import chosen_sessions, preview, report_sessions, table_asset
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import EmptySourceError, MissingTableError, SourceError
 from stock_assets.market import adjustments, quality, repair
 from stock_assets.market.bars import BAR_SCHEMA, OUTCOME_SCHEMA, QUARANTINE_SCHEMA
+from stock_assets.market.calendar import calendar_of, currency_of
 from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
 from stock_assets.market.renames import continued
 from stock_assets.market.sources import Answer, Source
 from stock_assets.market.sources.factory import make_universe
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 Clock = Callable[[], datetime]
 
@@ -45,9 +46,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         members, told = make_universe(settings, source, clock())
-        members = members.sort("ticker", "from_session").with_columns(
-            currency=pl.lit(settings.listing_currency, pl.String)
-        )
+        members = members.sort("ticker", "from_session").with_columns(currency=pl.lit(currency_of(settings), pl.String))
         if "warning" in told:
             context.log.warning(told["warning"])
         require_one_source(warehouse, source)
@@ -134,7 +133,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         first, last = sessions[0], sessions[-1]
-        lookback = settings.calendar.before(first, quality.LOOKBACK_SESSIONS)
+        lookback = calendar_of(settings).before(first, quality.LOOKBACK_SESSIONS)
         warehouse.require(
             ["raw_ohlcv"],
             [*lookback, *sessions],
@@ -143,8 +142,8 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
         raw = warehouse.read("raw_ohlcv", (lookback or sessions)[0], last)
         members = warehouse.read("universe")
-        known = settings.calendar.between(settings.calendar.sessions[0], last)
-        closes = settings.calendar.closes
+        known = calendar_of(settings).between(calendar_of(settings).sessions[0], last)
+        closes = calendar_of(settings).closes
         bars, findings = (
             frame.filter(pl.col("session").is_in(sessions))
             for frame in adjustments.clean_bars_and_findings(continued(raw, members), members, known, closes)
@@ -156,7 +155,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         warehouse.replace_sessions(
             "daily_bars", sessions, bars, {table: rows for table, rows in beside.items() if rows.height}
         )
-        confirm(warehouse, raw, settings.calendar.before(first, LOOK_AGAIN), closes)
+        confirm(warehouse, raw, calendar_of(settings).before(first, LOOK_AGAIN), closes)
         suspect = bars["suspect"].drop_nulls().value_counts(sort=True)
         return report_sessions(
             context,
@@ -194,7 +193,7 @@ def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         require_one_source(warehouse, source)
-        before = settings.calendar.before(sessions[0], LOOK_AGAIN)
+        before = calendar_of(settings).before(sessions[0], LOOK_AGAIN)
         answer = source.context((*before, sessions[0])[0], sessions[-1], clock())
         rows = answer.rows.filter(pl.col("session").is_in(sessions))
         late = late_rows(warehouse, before, answer.rows)
@@ -256,7 +255,7 @@ def asked_for(
 ) -> list[Ask]:
     """The `questions` for `sessions`, the week before them, and what `told`, the stored outcomes, says is owed."""
     tickers = universe["ticker"].unique().sort().to_list()
-    before = settings.calendar.before(sessions[0], LOOK_AGAIN)
+    before = calendar_of(settings).before(sessions[0], LOOK_AGAIN)
     again = warehouse.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
     return questions(
         tickers, sorted({*again, *sessions}), owed(told, tickers), partial(warehouse.sessions, "raw_ohlcv")
@@ -294,9 +293,9 @@ def news_of(
     for (names, asked), answer in zip(asks, answers, strict=True):
         rows = answer.bars.filter(pl.col("session").is_in(asked))
         stored = stored_versions(warehouse, asked[0], asked[-1], rows)
-        found = outcomes(answer, stored, names, universe, asked, settings.calendar, now)
-        told = updated(told, found, names, asked, settings.calendar)
-        versions.append(adjustments.new_versions(stored, rows, settings.calendar.closes))
+        found = outcomes(answer, stored, names, universe, asked, calendar_of(settings), now)
+        told = updated(told, found, names, asked, calendar_of(settings))
+        versions.append(adjustments.new_versions(stored, rows, calendar_of(settings).closes))
         splits.append(repair.unapplied_splits(answer.bars).join(rows, on=["ticker", "session"], how="semi"))
     return News(pl.concat(versions), told, new_findings(warehouse, pl.concat(splits), now))
 

@@ -10,33 +10,30 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs import checks
-from stock_assets.defs.columns import COLUMNS
 from stock_assets.defs.market import SIMULATED, Clock
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
-from stock_assets.defs.progress import Progress, Say, side_by_side
-from stock_assets.defs.serving import (
-    ENSEMBLE,
-    MADE_BEFORE_MODELS,
-    TRAINED,
-    Learnable,
-    answers_of,
-    base_versions,
-    by_year,
-    champions_of,
-    ensemble,
-    inputs_for,
-    save,
-    serving_weights,
-    usable_between,
-)
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import CutoffError
 from stock_assets.features.context import CONTEXT
 from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.lifecycle.materialize.champions import champions_of, follow_aliases
+from stock_assets.market.calendar import calendar_of
+from stock_assets.model.materialize.inputs import MADE_BEFORE_MODELS, Learnable, inputs_for, usable_between
+from stock_assets.model.materialize.versions import (
+    ENSEMBLE,
+    TRAINED,
+    answers_of,
+    base_versions,
+    by_year,
+    ensemble,
+    save,
+    serving_weights,
+)
+from stock_assets.model.progress import Progress, Say, side_by_side
 from stock_assets.settings import PROJECT_DIR, Settings
-from stock_assets.storage.champions import follow_aliases
 from stock_assets.storage.registry import Registry, Training, read_code_version
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 if TYPE_CHECKING:
     from stock_assets.model.recipes import Recipe
@@ -66,7 +63,7 @@ class TrainingConfig(dg.Config):
 
 
 def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    calendar = settings.calendar
+    calendar = calendar_of(settings)
     years = model_years(settings)
     note = SIMULATED if settings.source == "simulated" else ""
     learns_from = [
@@ -176,7 +173,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             jobs += [job(year, model, recipe, labels) for model, recipe in recipes.items()]
         # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
         rows = side_by_side(jobs[::-1], context.log.info)[::-1]
-        frame = pl.DataFrame(rows).select(list(COLUMNS[table]))
+        frame = pl.DataFrame(rows).select(declared(table).names)
         # before the rows: a version that serves is one that was tracked
         for row, trained, curve in trainings:
             registry.track(training_of(settings, row, trained, curve, code))
@@ -270,7 +267,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     judged[y] = judge_year(warehouse, y)
             rows += weigh(year, cutoff_of(year), [judged[y] for y in earlier])
         frame = pl.DataFrame(rows, schema_overrides={"log_loss": pl.Float64, "rows": pl.Int64})
-        frame = frame.select(list(COLUMNS["trained_ensemble"]))
+        frame = frame.select(declared("trained_ensemble").names)
         code = read_code_version(PROJECT_DIR)
         for (year,), of_year in frame.partition_by("model_year", as_dict=True, maintain_order=True).items():
             version, cutoff = of_year["version"][0], of_year["trained_through"][0]
@@ -346,7 +343,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         rows = (
             pl.concat(parts)
             .join(known.suspects, on=["ticker", "session"], how="anti")
-            .select(list(COLUMNS["predictions"]))
+            .select(declared("predictions").names)
             .sort("session", "ticker", "model")
         )
         warehouse.replace_sessions("predictions", sessions, rows)

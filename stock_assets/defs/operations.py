@@ -8,11 +8,13 @@ import polars as pl
 from stock_assets.defs.alerts import span, what
 from stock_assets.defs.freshness import state_of
 from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.serving import usable_between
 from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.errors import MissingTableError
+from stock_assets.files import write_file
+from stock_assets.market.calendar import calendar_of
+from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.settings import Settings
-from stock_assets.storage.artifacts import write_file
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 #: Predicted sessions that are looked at.
 SESSIONS = 250
@@ -58,8 +60,8 @@ def operations_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def operations(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
-        from stock_assets.evaluation import operations as page
         from stock_assets.evaluation import plots
+        from stock_assets.lifecycle import operations as page
 
         now = clock()
         last = warehouse.last_session("predictions")
@@ -107,13 +109,13 @@ def recent(
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What `operations.session_table` is made of, for the sessions up to `last`; empty where nothing is predicted."""
     from stock_assets.evaluation import metrics
-    from stock_assets.evaluation.operations import JUDGED, with_age
+    from stock_assets.lifecycle.operations import JUDGED, with_age
 
     if last is None:
         return NOTHING_SERVED, NOTHING_SCORED, NO_SUSPECTS
-    before = settings.calendar.before(last, SESSIONS - 1)
+    before = calendar_of(settings).before(last, SESSIONS - 1)
     first = before[0] if before else last
-    served = with_age(warehouse.read_sql("predictions", SERVED, [first]), settings.calendar)
+    served = with_age(warehouse.read_sql("predictions", SERVED, [first]), calendar_of(settings))
     suspects = warehouse.read_sql("daily_bars", SUSPECTS, [first])
     try:
         labels, _ = usable_between(warehouse, first)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.settings import Settings
 
 WEEKENDS = "0 0 * * 0,6"  # one cron string: as dates, key checks would be eight times slower
@@ -39,13 +39,13 @@ def _days(
 
 def trading_days(config: Settings) -> dg.DailyPartitionsDefinition:
     """One partition per session from the first of the settings on."""
-    calendar = config.calendar
+    calendar = calendar_of(config)
     return _days(calendar, calendar.sessions[0], config.end and calendar.sessions[-1])
 
 
 def labelled_days(config: Settings) -> dg.DailyPartitionsDefinition:
     """The trading days whose label can be known: they end one horizon before the others."""
-    calendar = config.calendar
+    calendar = calendar_of(config)
     last = config.end and calendar.shift(calendar.sessions[-1], -config.horizon)
     offset = 0 if config.end else -config.horizon  # a negative offset counts sessions, closures included
     return _days(calendar, calendar.sessions[0], last, offset)
@@ -56,7 +56,7 @@ def predicted_days(config: Settings) -> dg.DailyPartitionsDefinition:
 
     A day before it would go green with no model behind it.
     """
-    calendar = config.calendar
+    calendar = calendar_of(config)
     first = calendar.between(date(config.model_start_year, 1, 1), calendar.sessions[-1])[0]
     return _days(calendar, first, config.end and calendar.sessions[-1])
 
@@ -68,7 +68,7 @@ def model_years(config: Settings) -> dg.TimeWindowPartitionsDefinition:
         fmt="%Y",
         start=str(config.model_start_year),
         end=str(config.end.year + 1) if config.end else None,
-        timezone=config.calendar.zone,
+        timezone=calendar_of(config).zone,
         end_offset=0 if config.end else 1,
     )
 

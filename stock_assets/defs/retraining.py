@@ -18,8 +18,7 @@ from stock_assets.defs.automation import (
     request_or_wait,
 )
 from stock_assets.defs.lifecycle import SERVING, cutoffs
-from stock_assets.defs.serving import TRAINED, usable_between
-from stock_assets.errors import StoreBusyError
+from stock_assets.errors import MissingTableError, StoreBusyError
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.evening import Plan, State, chain_due
 from stock_assets.lifecycle.retraining import (
@@ -32,9 +31,12 @@ from stock_assets.lifecycle.retraining import (
     skill_of,
     training_cutoff,
 )
+from stock_assets.market.calendar import calendar_of
 from stock_assets.model.baselines import NAIVE
+from stock_assets.model.materialize.inputs import usable_between
+from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 RETRAINED = (*TRAINED, "promotions")
 DECISION_SCHEMA = pl.Schema(
@@ -52,7 +54,7 @@ DECISION_SCHEMA = pl.Schema(
 
 
 def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
-    calendar, policy = settings.calendar, Policy()
+    calendar, policy = calendar_of(settings), Policy()
 
     @dg.sensor(
         name="retraining",
@@ -126,7 +128,7 @@ def decide_now(
     warehouse: Warehouse, settings: Settings, policy: Policy, state: State, history: pl.DataFrame
 ) -> pl.DataFrame:
     """The row of `retraining_decisions` for the last session that is predicted."""
-    calendar, session, labelled = settings.calendar, state.predicted_through, state.labelled_through
+    calendar, session, labelled = calendar_of(settings), state.predicted_through, state.labelled_through
     assert session is not None
     assert labelled is not None
     facts = facts_of(warehouse, settings, policy, state, history)
@@ -160,7 +162,7 @@ def decide_now(
 
 def facts_of(warehouse: Warehouse, settings: Settings, policy: Policy, state: State, history: pl.DataFrame) -> Facts:
     """Everything the rules ask for, out of the store."""
-    calendar, session, labelled = settings.calendar, state.predicted_through, state.labelled_through
+    calendar, session, labelled = calendar_of(settings), state.predicted_through, state.labelled_through
     assert session is not None
     assert labelled is not None
     cutoff = cutoffs(warehouse, [session])[session]

@@ -9,8 +9,7 @@ import polars as pl
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
-from stock_assets.defs.columns import COLUMNS, LINEAGE
-from stock_assets.storage.warehouse import ROOMS
+from stock_assets.tables import Table, declared
 
 OWNERS = ["team:stock_assets"]
 #: Everything that opens DuckDB holds this pool: one process writes at a time.
@@ -32,18 +31,17 @@ def table_asset(
 
     A run makes the `last` ones after all others that are ready: those that no prediction waits for.
     """
+    room = declared(table).room
     metadata: dict[str, object] = {
-        "dagster/table_name": f"{ROOMS[table]}.{table}",
-        "dagster/column_schema": dg.TableSchema(
-            [dg.TableColumn(name, kind, description=text) for name, (kind, text) in COLUMNS[table].items()]
-        ),
+        "dagster/table_name": f"{room}.{table}",
+        "dagster/column_schema": column_schema(declared(table)),
     }
     with warnings.catch_warnings():
         # backfill_policy is in beta since 2023; constraints.txt pins the version this was tried with
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.asset(
             key=table,
-            group_name=ROOMS[table],
+            group_name=room,
             description=description,
             deps=deps,
             partitions_def=partitions,
@@ -90,16 +88,28 @@ def report_sessions(
     return dg.MaterializeResult(check_results=list(checks))
 
 
+def column_schema(table: Table) -> dg.TableSchema:
+    """The columns of a table as the UI shows them: name, type, and what they hold in which unit."""
+    columns = [
+        dg.TableColumn(column.name, column.duckdb_type, f"{column.text}, {column.unit}" if column.unit else column.text)
+        for column in table.columns
+    ]
+    if more := table.numbered:
+        columns.append(dg.TableColumn(f"{more.name}1 … {more.name}k", more.duckdb_type, more.text))
+    return dg.TableSchema(columns)
+
+
 def column_lineage(table: str) -> dict[str, dg.MetadataValue]:
     """Which columns the columns of `table` are made of; the UI reads it from the last materialization alone."""
-    if table not in LINEAGE:
+    parents = {column.name: column.made_from for column in declared(table).columns if column.made_from}
+    if not parents:
         return {}
     return {
         "dagster/column_lineage": dg.MetadataValue.column_lineage(
             dg.TableColumnLineage(
                 {
-                    column: [dg.TableColumnDep(dg.AssetKey(parent), name) for parent, name in parents]
-                    for column, parents in LINEAGE[table].items()
+                    column: [dg.TableColumnDep(dg.AssetKey(parent), name) for parent, name in made_from]
+                    for column, made_from in parents.items()
                 }
             )
         )

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.model import MADE_BEFORE_MODELS
-from stock_assets.defs.serving import Learnable
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.market.calendar import calendar_of
+from stock_assets.model.materialize.inputs import Learnable
 from stock_assets.model.tuning import NETWORKS, Study, prepare
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -34,7 +35,7 @@ class TuningConfig(dg.Config):
 
 
 def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    calendar = settings.calendar
+    calendar = calendar_of(settings)
     note = SIMULATED if settings.source == "simulated" else ""
 
     @table_asset(

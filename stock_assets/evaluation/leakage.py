@@ -16,9 +16,10 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.model.config import CLASSES, PROBABILITIES, DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
+from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
 from stock_assets.model.probabilities import probability_frame
-from stock_assets.model.splits import KEYS, label_of_rows_ago, training_rows
+from stock_assets.model.splits import label_of_rows_ago, training_rows
 
 #: Means of the yearly scores that no honest model of this task has come near on real prices: a volatility forecast
 #: far beyond the best known one would be needed. One calm year reaches them by itself, so two are asked for.

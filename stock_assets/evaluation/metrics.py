@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import CutoffError, StockAssetsError
-from stock_assets.model.config import CLASSES, PROBABILITIES
+from stock_assets.frames import CLASSES, PROBABILITIES
 
 #: Sessions of a bootstrap block: a month, three times the overlap of two labels.
 BLOCK = 21

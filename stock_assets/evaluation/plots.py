@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.evaluation.metrics import NAMES, t_statistic
-from stock_assets.model.config import CLASSES
+from stock_assets.frames import CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -112,9 +112,11 @@ def render_report(
 
 
 @cache
-def page_template(name: str) -> Template:
-    """A template of this package, with the filters, macros and the style that all its pages share."""
-    loader = FunctionLoader(lambda part: files("stock_assets.evaluation").joinpath(part).read_text("utf-8"))
+def page_template(name: str, package: str = "stock_assets.evaluation") -> Template:
+    """The template `name` of `package`, with the filters, macros and the style of this room that all pages share."""
+    loader = FunctionLoader(
+        lambda part: files(package if part == name else "stock_assets.evaluation").joinpath(part).read_text("utf-8")
+    )
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

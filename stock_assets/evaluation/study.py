@@ -10,9 +10,9 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.features.indicators import indicators
 from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.model.baselines import fit_logistic
-from stock_assets.model.config import PROBABILITIES
-from stock_assets.model.splits import KEYS, training_rows
+from stock_assets.model.splits import training_rows
 
 #: The symmetric thresholds that the study shows beside its own, as (buy, sell).
 SYMMETRIC = (0.025, 0.025)

@@ -16,7 +16,7 @@ DESCRIPTIONS: dict[str, str] = {
     "touch_session": "The session of that crossing; null on hold",
     "horizon_end": "The session of the last bar of the horizon; the label is known from its close on",
     "forward_return_1": "Total return from this close to the next bar's close (fraction)",
-    "forward_return_7": "Total return from this close to the close of horizon_end, 7 bars later by default (fraction)",
+    "forward_return_horizon": "Total return from this close to the close of horizon_end (fraction)",
 }
 
 
@@ -35,7 +35,7 @@ def labels(
     limits are strict. Thresholds are fractions. `bars` are rows of `daily_bars`, in any order.
 
     Returns ticker, session, label (i8), touch_session (date, null on hold), horizon_end (date),
-    forward_return_1, forward_return_7 (f64; the latter over the whole horizon, whatever its length), sorted
+    forward_return_1, forward_return_horizon (f64; the latter over the whole horizon, whatever its length), sorted
     by session and ticker. No row where the ticker has fewer later bars, or a return among them is null, not
     finite or below -1.
 
@@ -69,12 +69,12 @@ def labels(
         pl.Series("touch_session", touch_session, dtype=pl.Int32).cast(pl.Date),
         pl.Series("horizon_end", session[horizon:][:count], dtype=pl.Int32).cast(pl.Date),
         pl.Series("forward_return_1", forward_return_1),
-        pl.Series("forward_return_7", total - 1),
+        pl.Series("forward_return_horizon", total - 1),
     )
     same_ticker = pl.col("ticker") == rows["ticker"].slice(horizon, count)
     in_range = pl.col("session").is_between(first or date.min, last or date.max)
     return (
-        made.filter(same_ticker & in_range & pl.col("forward_return_7").is_not_nan())
+        made.filter(same_ticker & in_range & pl.col("forward_return_horizon").is_not_nan())
         .with_columns(pl.when(pl.col("label") != 0).then("touch_session").alias("touch_session"))
         .sort("session", "ticker")
     )

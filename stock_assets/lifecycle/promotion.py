@@ -15,7 +15,7 @@ import polars as pl
 
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.evaluation.metrics import BLOCK, SMALLEST, block_bootstrap
-from stock_assets.model.config import PROBABILITIES
+from stock_assets.frames import PROBABILITIES
 
 #: Nats of log-loss by which a challenger has to be better: a sixth of what `rnn` is ahead of logistic regression
 #: (README). Less is not worth another version in service, however sure it is.

@@ -15,8 +15,8 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation.metrics import block_bootstrap, scored_rows
+from stock_assets.frames import KEYS
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.model.splits import KEYS
 
 # The limits were set on ten real years so that each rule rings at most about once in five, a model being trained every
 # year: `python -m benchmarks drift`, the section "Drift: when it rings" of BENCHMARKS.md.

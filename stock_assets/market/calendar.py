@@ -6,10 +6,9 @@ closed session passes the moment.
 
 import json
 import os
-import re
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, cached_property
@@ -19,11 +18,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
-
-#: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
-#: the identity of the partition definitions, which must not change from one day to the next.
-CALENDAR_END = date(2035, 12, 31)
-
+from stock_assets.settings import CALENDAR_END, SessionHours, Settings
 
 #: The currencies that the exchanges of these codes quote in, ISO 4217; 24/7 is that of BTC-USD.
 CURRENCIES = (
@@ -34,42 +29,6 @@ CURRENCIES = (
     | {"XBOM": "INR", "XNSE": "INR", "XASX": "AUD", "XNZE": "NZD", "XTSE": "CAD", "BVMF": "BRL", "XMEX": "MXN"}
     | {"XJSE": "ZAR", "XTAE": "ILS", "XSAU": "SAR"}
 )
-
-
-@dataclass(frozen=True)
-class SessionHours:
-    """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
-    1440 is the midnight after it, and begins on that day or, if the start is no earlier, on the one before."""
-
-    start: int
-    end: int
-    zone: str
-
-    @classmethod
-    def parse(cls, text: str) -> "SessionHours":
-        """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
-        found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
-        if found is None:
-            raise ValueError("not of the form 17:00-17:00 America/New_York")
-        *digits, zone = found.groups()
-        hours = [int(digit) for digit in digits]
-        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
-        if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
-            raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
-
-    def window(self, session: date) -> tuple[datetime, datetime]:
-        """(open, close) of `session`, UTC."""
-
-        def at(minutes: int, day: date) -> datetime:
-            day += timedelta(days=minutes // 1440)
-            return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
-
-        return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
 
 
 @dataclass(frozen=True)
@@ -207,12 +166,20 @@ def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
     }
 
 
-def runs_of(sessions: Iterable[date], calendar: TradingCalendar) -> list[tuple[date, date]]:
-    """The contiguous stretches of `sessions` in the calendar, as (first, last), ascending."""
-    stretches: list[tuple[date, date]] = []
-    for session in sorted(sessions):
-        if stretches and calendar.shift(stretches[-1][1], 1) == session:
-            stretches[-1] = (stretches[-1][0], session)
-        else:
-            stretches.append((session, session))
-    return stretches
+def calendar_of(settings: Settings) -> TradingCalendar:
+    """The sessions of the settings from `start` to `end`, or years ahead of today when the end is open.
+
+    Raises SettingsError for an exchange that has no calendar.
+    """
+    calendar = trading_calendar(settings.exchange, settings.start, settings.end or CALENDAR_END, settings.data_dir)
+    return _with_hours(calendar, settings.session_hours) if settings.session_hours else calendar
+
+
+@cache
+def _with_hours(calendar: TradingCalendar, hours: str) -> TradingCalendar:
+    return calendar.with_hours(SessionHours.parse(hours))
+
+
+def currency_of(settings: Settings) -> str | None:
+    """The currency of the prices; None where the exchange's is not known."""
+    return settings.currency or CURRENCIES.get(settings.exchange)

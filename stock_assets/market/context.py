@@ -10,10 +10,9 @@ import polars as pl
 from stock_assets.market.bars import UTC_TIME
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources.answers import check_values, in_order
+from stock_assets.settings import CONTEXT_SERIES
 
-VOLATILITY, INDEX, FUND = "^VIX", "^GSPC", "SPY"
-#: What is asked for unless STOCK_ASSETS_CONTEXT says otherwise.
-SERIES = (VOLATILITY, INDEX, FUND)
+VOLATILITY, INDEX, FUND = SERIES = CONTEXT_SERIES
 
 #: One bar of a series and session. `total_return` (fraction) is that of the adjusted closes of two sessions of one
 #: answer: of a fund with its dividends, of an index without; null on the first bar that the source has.

@@ -19,8 +19,6 @@ from stock_assets.market.bars import UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
 
 WIKIPEDIA = "https://en.wikipedia.org/wiki/List_of_S%26P_500_companies"
-#: The value of STOCK_ASSETS_MEMBERSHIP that means the page, and no file.
-FROM_WIKIPEDIA = "wikipedia"
 #: A copy younger than this is not asked for again: the index changes a few times a quarter.
 FRESH = timedelta(hours=12)
 #: With fewer members than this, the page is not what it was.

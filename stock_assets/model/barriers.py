@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stock_assets.model.config import CLASSES
+from stock_assets.frames import CLASSES
 
 #: Quantiles of the training forecasts at which the slope may change.
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.model.config import CLASSES
+from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.probabilities import probability_frame
-from stock_assets.model.splits import KEYS, require_after, require_known
+from stock_assets.model.splits import require_after, require_known
 
 #: What a baseline reads beside ticker and session: nothing; the principal components (pc_1 … pc_k, f64); the
 #: stationary features (f32); or `known_label` of `baselines.known_labels`.

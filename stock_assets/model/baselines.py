@@ -13,12 +13,11 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError, StockAssetsError
+from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.baseline import KIND, Baseline, output_layer, require_classes, require_labels
 from stock_assets.model.classical import Mlp, Svm, Trees
-from stock_assets.model.config import CLASSES
 from stock_assets.model.probabilities import softmax
 from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
-from stock_assets.model.splits import KEYS
 
 #: Baselines that look at no feature. The best of them is what any score must be read against.
 NAIVE = ("class_prior", "ticker_prior", "persistence")

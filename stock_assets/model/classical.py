@@ -22,11 +22,11 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, StockAssetsError
+from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.baseline import Baseline, output_layer, require_classes, require_labels
-from stock_assets.model.config import CLASSES
 from stock_assets.model.probabilities import softmax
 from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
-from stock_assets.model.splits import KEYS, train_validation_split
+from stock_assets.model.splits import train_validation_split
 
 if TYPE_CHECKING:
     from lightgbm import Booster

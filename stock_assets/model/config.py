@@ -6,10 +6,6 @@ from typing import Any, Self
 
 from stock_assets.errors import SettingsError
 
-#: The labels in the order of every probability triple: sell, hold, buy.
-CLASSES = (-1, 0, 1)
-PROBABILITIES = ("p_sell", "p_hold", "p_buy")
-
 
 @dataclass(frozen=True)
 class RnnConfig:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stock_assets.errors import BadBarsError, StockAssetsError
-from stock_assets.model.config import CLASSES, DeepArConfig
+from stock_assets.frames import CLASSES, KEYS
+from stock_assets.model.config import DeepArConfig
 from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of
 from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame
@@ -36,7 +37,7 @@ from stock_assets.model.rnn import (
     with_weights,
 )
 from stock_assets.model.scaling import feature_columns, fit_scaler
-from stock_assets.model.splits import KEYS, require_after, require_known, train_validation_split
+from stock_assets.model.splits import require_after, require_known, train_validation_split
 from stock_assets.model.training import EpochReport, TrainedRnn, asked_rows
 from stock_assets.model.windows import (
     IGNORE,

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from stock_assets.model.config import PROBABILITIES
+from stock_assets.frames import PROBABILITIES
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

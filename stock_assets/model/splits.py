@@ -15,8 +15,8 @@ from datetime import date
 import polars as pl
 
 from stock_assets.errors import CutoffError, StockAssetsError
+from stock_assets.frames import KEYS
 
-KEYS = ["ticker", "session"]
 #: The reason of a label that is left out because its ticker was no member of the universe on its session.
 NO_MEMBER = "no_member"
 

@@ -11,13 +11,14 @@ import torch
 from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
-from stock_assets.model.config import CLASSES, RnnConfig, UpdateConfig
+from stock_assets.frames import CLASSES, KEYS
+from stock_assets.model.config import RnnConfig, UpdateConfig
 from stock_assets.model.descent import Checkpoint, Descent, best_device, descend, device_of, follow
 from stock_assets.model.inference import answers_along, answers_at
 from stock_assets.model.probabilities import probability_frame, softmax
 from stock_assets.model.rnn import SegmentLSTM, network_of, weights_of_tensors, weights_to_tensors
 from stock_assets.model.scaling import feature_columns, fit_scaler
-from stock_assets.model.splits import KEYS, labels_since, require_after, require_known, train_validation_split
+from stock_assets.model.splits import labels_since, require_after, require_known, train_validation_split
 from stock_assets.model.windows import IGNORE, Panel, build_panel
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.model.config import CLASSES, PROBABILITIES, DeepArConfig, RnnConfig, VolatilityConfig
-from stock_assets.model.splits import KEYS, label_of_rows_ago, training_rows
+from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
+from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.model.splits import label_of_rows_ago, training_rows
 
 
 @dataclass(frozen=True)

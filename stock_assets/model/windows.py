@@ -11,9 +11,8 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import BadBarsError
-from stock_assets.model.config import CLASSES
+from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.scaling import standardised
-from stock_assets.model.splits import KEYS
 
 #: The class index of a row without a label: torch's cross_entropy skips it.
 IGNORE = -100

@@ -7,7 +7,6 @@ here is ever unpickled.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from stock_assets.errors import ArtifactError
+from stock_assets.files import TEMPORARY, sync_folder, write_file, write_synced
 
 #: Raised with every change of what the files hold that older code could not read.
 LAYOUT = 1
 WEIGHTS, MODEL = "weights.safetensors", "model.json"
 #: What a killed save left behind is removed once it is this much older than the next save, in seconds.
 STALE_AFTER = 3600.0
-_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def save_artifact(
         }
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{folder.name}-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{folder.name}-", dir=folder.parent))
     try:
         _remove_stale(temporary)
         if _is_complete(folder):
@@ -79,13 +78,13 @@ def save_artifact(
                 f"{folder} already holds another artifact; artifacts never change, so save this one under another name"
             )
         for name, blob in (content | {MODEL: model}).items():
-            _write(temporary / name, blob)
+            write_synced(temporary / name, blob)
         temporary.chmod(0o755)  # mkdtemp lets only the owner in
-        _sync(temporary)
+        sync_folder(temporary)
         if folder.exists():  # incomplete: nobody could load it
-            folder.rename(Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent)) / folder.name)
+            folder.rename(Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent)) / folder.name)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
         return folder
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -114,15 +113,6 @@ class CheckpointFile:
     def clear(self) -> None:
         """Removes the file, if there is one."""
         self.path.unlink(missing_ok=True)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Puts `content` in the place of the file: a reader sees the old one or the new one, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    _write(temporary, content)
-    temporary.replace(path)
-    _sync(path.parent)
 
 
 def load_artifact(folder: Path) -> Artifact:
@@ -170,7 +160,7 @@ def _is_complete(folder: Path) -> bool:
 def _remove_stale(newest: Path) -> None:
     """Removes what killed saves left beside `newest`, whose own age is the clock."""
     moment = newest.stat().st_mtime
-    for leftover in newest.parent.glob(f"{_TEMPORARY}*"):
+    for leftover in newest.parent.glob(f"{TEMPORARY}*"):
         try:
             stale = moment - leftover.stat().st_mtime > STALE_AFTER
         except FileNotFoundError:  # its own save has just finished
@@ -193,18 +183,3 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 def _digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
-
-
-def _write(path: Path, blob: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(blob)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,48 +13,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from stock_assets.errors import BadBarsError, MissingSessionsError, QueryError, StockAssetsError
+from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
 from stock_assets.storage.attached import attached, patiently
+from stock_assets.storage.migrations import is_current, migrate, schema_version
+from stock_assets.tables import TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
-
-#: Every table and the room, which is the DuckDB schema and the asset group, it lives in.
-ROOMS: Mapping[str, str] = {
-    "universe": "market",
-    "raw_ohlcv": "market",
-    "daily_bars": "market",
-    "restatements": "market",
-    "quarantine": "market",
-    "fetch_outcomes": "market",
-    "context_series": "market",
-    "indicators": "features",
-    "stationary_features": "features",
-    "labels": "features",
-    "pca_model": "features",
-    "pca_components": "features",
-    "trained_rnn": "model",
-    "trained_baselines": "model",
-    "trained_ensemble": "model",
-    "predictions": "model",
-    "tuned_hyperparameters": "model",
-    "evaluation_report": "evaluation",
-    "leakage_audit": "evaluation",
-    "drift": "lifecycle",
-    "promotions": "lifecycle",
-    "retraining_decisions": "lifecycle",
-    "operations": "lifecycle",
-    "alerts": "lifecycle",
-}
-#: Tables that are no assets: a row is added when something is decided.
-HISTORIES = ("restatements", "quarantine", "fetch_outcomes", "retraining_decisions", "alerts")
-
-
-class MissingTableError(StockAssetsError):
-    """A table was asked for before anything was written to it."""
-
-    def __init__(self, table: str) -> None:
-        super().__init__(f"there is no table {table} yet. Materialize {table} first.")
 
 
 @dataclass(frozen=True)
@@ -74,10 +39,25 @@ class Warehouse:
 
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A connection whose unqualified table names are found in every room.
+        """A connection whose unqualified table names are found in every room; an older store is migrated first.
 
-        Raises StoreBusyError when another process keeps the file locked for longer than `wait` seconds.
+        Raises StoreBusyError when another process keeps the file locked for longer than `wait` seconds, and
+        StockAssetsError for a store that a newer version of this code has written.
         """
+        with self._open(read_only=read_only) as connection:
+            current = is_current(connection, self.path)
+            if not current and not read_only:
+                migrate(connection)
+            if current or not read_only or schema_version(connection) is None:
+                yield connection
+                return
+        with self.connect(read_only=False):
+            pass  # it is migrated now
+        with self._open(read_only=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _open(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
         if not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         elif not self.path.exists():
@@ -210,11 +190,13 @@ class Warehouse:
         """The number of rows of every table that exists, in the order of the graph."""
         if not self.path.exists():
             return {}
+        place = {room: i for i, room in enumerate(rooms())}
+        order = sorted(TABLES.values(), key=lambda table: place[table.room])
         with self.connect(read_only=True) as connection:
             statement = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
             present = {name for (name,) in connection.execute(statement).fetchall()}
             counts = {}
-            for table in (name for name in ROOMS if name in present):
+            for table in (table.name for table in order if table.name in present):
                 row = connection.execute(f"SELECT count(*) FROM {_qualified(table)}").fetchone()
                 counts[table] = row[0] if row else 0
         return counts
@@ -231,12 +213,12 @@ class Warehouse:
         """Puts `frame` in the place of every row of `sessions`, in one transaction: twice gives the same rows.
 
         The rows of `beside`, by table, are appended in the same transaction. Raises BadBarsError when `frame` holds
-        a session that is not among `sessions`.
+        a session that is not among `sessions`, and TableError where rows do not fit their table.
         """
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
-        wanted = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
-        self.replace_rows(table, wanted, frame, beside)
+        replaced = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
+        self.replace_rows(table, replaced, frame, beside)
 
     def replace_rows(
         self,
@@ -246,33 +228,36 @@ class Warehouse:
         beside: Mapping[str, pl.DataFrame] | None = None,
     ) -> None:
         """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the
-        rows of `beside`, by table: in one transaction."""
+        rows of `beside`, by table: in one transaction. Raises TableError where rows do not fit their table."""
         columns = ", ".join(map(_quoted, keys.columns))
-        with self._writing(frame) as connection:
-            connection.register("wanted", keys.to_arrow())
-            _create(connection, table)
-            connection.execute(f"DELETE FROM {_qualified(table)} WHERE ({columns}) IN (SELECT ({columns}) FROM wanted)")
+        added = {declared(name): declared(name).fit(rows) for name, rows in (beside or {}).items()}
+        with self._writing(declared(table), frame) as connection:
+            connection.register("replaced", keys.to_arrow())
+            _create(connection, declared(table))
+            connection.execute(
+                f"DELETE FROM {_qualified(table)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
+            )
             _insert(connection, table)
-            for other, rows in (beside or {}).items():
+            for other, rows in added.items():
                 connection.register("incoming", rows.to_arrow())
                 _create(connection, other)
-                _insert(connection, other)
+                _insert(connection, other.name)
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
-        """Puts `frame` in the place of the whole table, in one transaction."""
-        with self._writing(frame) as connection:
+        """Puts `frame` in the place of the whole table, in one transaction. Raises TableError where rows do not fit."""
+        with self._writing(declared(table), frame) as connection:
             connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table)} AS SELECT * FROM incoming")
 
     def append(self, table: str, frame: pl.DataFrame) -> None:
-        """Adds the rows of `frame`, in one transaction."""
-        with self._writing(frame) as connection:
-            _create(connection, table)
+        """Adds the rows of `frame`, in one transaction. Raises TableError where rows do not fit their table."""
+        with self._writing(declared(table), frame) as connection:
+            _create(connection, declared(table))
             _insert(connection, table)
 
     @contextmanager
-    def _writing(self, incoming: pl.DataFrame) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A connection inside a transaction, to which the rows are known as `incoming`."""
-        rows = incoming.to_arrow()  # before the file is locked
+    def _writing(self, table: Table, incoming: pl.DataFrame) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection inside a transaction, to which the rows, as the table declares them, are known as `incoming`."""
+        rows = table.fit(incoming).to_arrow()  # before the file is locked
         with self.connect(read_only=False) as connection:
             connection.register("incoming", rows)
             connection.execute("BEGIN TRANSACTION")
@@ -320,21 +305,20 @@ def _search(connection: "duckdb.DuckDBPyConnection", database: str, make: bool =
     """Unqualified names of tables are looked for in every room of the database; one it lacks is made, or left out."""
     import duckdb
 
-    def search(rooms: Iterable[str]) -> None:
-        connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in rooms)}'")
+    def search(found: Iterable[str]) -> None:
+        connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in found)}'")
 
-    rooms = dict.fromkeys(ROOMS.values())
     try:
-        search(rooms)
+        search(rooms())
     except duckdb.CatalogException:  # a store without one of them
         if make:
-            for room in rooms:
+            for room in rooms():
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(database)}.{room}")
-            search(rooms)
+            search(rooms())
         else:
             statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
             there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
-            search([room for room in rooms if room in there] or ["main"])
+            search([room for room in rooms() if room in there] or ["main"])
 
 
 def _quoted(identifier: str) -> str:
@@ -342,16 +326,19 @@ def _quoted(identifier: str) -> str:
 
 
 def _qualified(table: str) -> str:
-    return f"{ROOMS[table]}.{_quoted(table)}"
+    """The name of the table with its room, which an undeclared table is searched for in all rooms."""
+    return f"{TABLES[table].room}.{_quoted(table)}" if table in TABLES else _quoted(table)
 
 
-def _create(connection: "duckdb.DuckDBPyConnection", table: str) -> None:
-    """Makes the table, or gives it the columns that `incoming` has and it lacks (null in the older rows)."""
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table)} AS SELECT * FROM incoming LIMIT 0")
-    there = {name for name, *_ in connection.execute(f"DESCRIBE {_qualified(table)}").fetchall()}
+def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
+    """Makes the table as it is declared, or gives it the columns that `incoming` has and it lacks (null in the older
+    rows)."""
+    columns = ", ".join(f"{_quoted(column.name)} {column.duckdb_type}" for column in table.columns)
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table.name)} ({columns})")
+    there = {name for name, *_ in connection.execute(f"DESCRIBE {_qualified(table.name)}").fetchall()}
     for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
         if name not in there:
-            connection.execute(f"ALTER TABLE {_qualified(table)} ADD COLUMN {_quoted(name)} {kind}")
+            connection.execute(f"ALTER TABLE {_qualified(table.name)} ADD COLUMN {_quoted(name)} {kind}")
 
 
 def _insert(connection: "duckdb.DuckDBPyConnection", table: str) -> None:

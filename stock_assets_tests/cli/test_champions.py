@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stock_assets.storage.champions import read_promotions
+from stock_assets.lifecycle.materialize.champions import read_promotions
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.lifecycle.store import BASE, NEWER, NEWEST, handmade_store

@@ -12,13 +12,14 @@ from stock_assets.model.baselines import NAIVE
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.market.generators import raw_answer, universe_of
+from stock_assets_tests.tables import rows_of
 
 
 @pytest.fixture
 def store(data_dir: Path) -> Warehouse:
     warehouse = Warehouse(data_dir / "stock_assets.duckdb")
     bars = pl.DataFrame({"ticker": ["SIM01", "SIM02"], "session": [date(2019, 1, 2)] * 2, "close": [10.0, None]})
-    warehouse.replace_sessions("daily_bars", [date(2019, 1, 2)], bars)
+    warehouse.replace_sessions("daily_bars", [date(2019, 1, 2)], rows_of("daily_bars", bars))
     return warehouse
 
 
@@ -67,7 +68,7 @@ def versions(data_dir: Path) -> Warehouse:
     warehouse, day = Warehouse(data_dir / "stock_assets.duckdb"), date(2023, 1, 4)
     first = raw_answer([day], [10.0]).with_columns(fetched_at=pl.lit(datetime(2023, 1, 4, 22, tzinfo=UTC)))
     later = raw_answer([day], [11.0]).with_columns(fetched_at=pl.lit(datetime(2023, 1, 5, 22, tzinfo=UTC)))
-    warehouse.replace_table("universe", universe_of(first))
+    warehouse.replace_table("universe", rows_of("universe", universe_of(first)))
     warehouse.append("raw_ohlcv", pl.concat([first, later]))
     return warehouse
 

@@ -22,9 +22,10 @@ from stock_assets.evaluation.leakage import (
     persistence,
     too_good,
 )
+from stock_assets.frames import PROBABILITIES
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.model.baselines import Logistic, fit_logistic
-from stock_assets.model.config import PROBABILITIES, DeepArConfig, RnnConfig
+from stock_assets.model.config import DeepArConfig, RnnConfig
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.splits import label_of_rows_ago, training_rows
 

@@ -50,7 +50,7 @@ def test_a_label_is_the_first_threshold_that_the_return_since_this_close_crosses
     assert found["touch_session"].to_list() == [DAYS[i] for i in touched]
     assert found["horizon_end"].to_list() == DAYS[4:11]
     assert found["forward_return_1"].to_list() == pytest.approx(returns[1:8])
-    assert found["forward_return_7"][0] == pytest.approx(0.03)
+    assert found["forward_return_horizon"][0] == pytest.approx(0.03)
 
 
 def test_both_thresholds_are_strict():

@@ -9,6 +9,7 @@ from stock_assets.errors import ArtifactError, RegistryError
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.storage.registry import Training
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.tables import rows_of
 
 CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2018, 1, 2), date(2019, 12, 31))
 #: The last session that is predicted, a Friday, and the one after it.
@@ -27,11 +28,11 @@ def handmade_store(path: Path) -> Warehouse:
         {"model_year": 2019, "member": member, "weight": 0.5, "version": "ensemble-1", "trained_through": CUTOFFS[BASE]}
         for member in ("rnn", "trees")
     ]
-    warehouse.replace_table("trained_rnn", pl.DataFrame(rnn))
-    warehouse.replace_table("trained_baselines", pl.DataFrame([trees]))
-    warehouse.replace_table("trained_ensemble", pl.DataFrame(members))
+    warehouse.replace_table("trained_rnn", rows_of("trained_rnn", pl.DataFrame(rnn)))
+    warehouse.replace_table("trained_baselines", rows_of("trained_baselines", pl.DataFrame([trees])))
+    warehouse.replace_table("trained_ensemble", rows_of("trained_ensemble", pl.DataFrame(members)))
     days = CALENDAR.between(date(2019, 5, 1), PREDICTED)
-    warehouse.replace_table("predictions", pl.DataFrame({"session": days, "model": "rnn"}))
+    warehouse.replace_table("predictions", rows_of("predictions", pl.DataFrame({"session": days, "model": "rnn"})))
     return warehouse
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stock_assets.errors import SettingsError
-from stock_assets.market.calendar import runs_of, trading_calendar
+from stock_assets.market.calendar import trading_calendar
 
 XNYS = trading_calendar("XNYS", date(2012, 1, 3), date(2013, 1, 31))
 
@@ -46,11 +46,6 @@ def test_position_names_what_is_no_session():
 )
 def test_a_session_is_closed_at_midnight_utc(moment: datetime, expected: date):
     assert XNYS.last_closed(moment) == expected
-
-
-def test_runs_of_bridges_weekends_and_breaks_at_missing_sessions():
-    sessions = [date(2012, 7, 6), date(2012, 7, 9), date(2012, 7, 11)]
-    assert runs_of(sessions, XNYS) == [(date(2012, 7, 6), date(2012, 7, 9)), (date(2012, 7, 11),) * 2]
 
 
 def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):

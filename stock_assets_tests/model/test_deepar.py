@@ -11,8 +11,9 @@ from scipy import integrate, stats
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, SettingsError, StockAssetsError
 from stock_assets.evaluation import metrics
+from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
 from stock_assets.model.baselines import fit_class_prior
-from stock_assets.model.config import CLASSES, PROBABILITIES, DeepArConfig, RnnConfig
+from stock_assets.model.config import DeepArConfig, RnnConfig
 from stock_assets.model.deepar import (
     DeepAr,
     TrainedDeepAr,
@@ -23,7 +24,7 @@ from stock_assets.model.deepar import (
     predict_deepar,
     train_deepar,
 )
-from stock_assets.model.splits import KEYS, label_of_rows_ago, training_rows
+from stock_assets.model.splits import label_of_rows_ago, training_rows
 from stock_assets.model.training import EpochReport
 from stock_assets.storage.artifacts import load_artifact, save_artifact
 from stock_assets_tests.model.synthetic import HORIZON, sessions_of, synthetic_panel

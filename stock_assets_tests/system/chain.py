@@ -14,8 +14,10 @@ import polars as pl
 
 from stock_assets.cli.server import prepare_home, settle_interrupted_runs
 from stock_assets.definitions import build_definitions
+from stock_assets.errors import MissingTableError
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "indicators", "stationary_features")
 #: A write of every kind; the picture on `indicators` takes longer than all of them.
@@ -45,7 +47,7 @@ def materialize(data_dir: Path, assets: tuple[str, ...], started: Connection | N
     os.environ["DAGSTER_HOME"] = str(home)
     defs = build_definitions(settings)
     everything = [defs.resolve_assets_def(key) for key in defs.resolve_asset_graph().get_all_asset_keys()]
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     tags = {
         "dagster/asset_partition_range_start": str(days[0]),
         "dagster/asset_partition_range_end": str(days[-1]),

@@ -23,6 +23,7 @@ import pytest
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.server import still_running
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import PREFIX, PROJECT_DIR, Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system.chain import DAILY_CHAIN, small_market
@@ -236,7 +237,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = start(small_market(tmp_path_factory.mktemp("system") / "data"), free_port())
     try:
         server.wait_until_it_says("Dagster is up at", 2 * MINUTES)
-        sessions = set(server.settings.calendar.sessions[60:])
+        sessions = set(calendar_of(server.settings).sessions[60:])
 
         def daily_chain_is_there() -> bool:
             done = [run for run in server.runs() if run["status"] == "SUCCESS"]

@@ -11,9 +11,10 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from polars.testing import assert_frame_equal
 
-from stock_assets.storage.warehouse import HISTORIES, ROOMS
+from stock_assets.market.calendar import calendar_of
 from stock_assets_tests.system.chain import DAILY_CHAIN
 from stock_assets_tests.system.conftest import Server, eventually
+from stock_assets_tests.tables import HISTORIES, ROOMS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
@@ -156,7 +157,7 @@ class YearBackfill:
 
 
 def backfill_a_year(page: Page, server: Server) -> YearBackfill:
-    days = [str(day) for day in server.settings.calendar.sessions if str(day).startswith(YEAR)]
+    days = [str(day) for day in calendar_of(server.settings).sessions if str(day).startswith(YEAR)]
     before = server.tables()
     page.goto("/asset-groups")
     expect(page.get_by_text("market", exact=True).first).to_be_visible(timeout=PATIENCE)

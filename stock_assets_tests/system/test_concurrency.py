@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 from polars.testing import assert_frame_equal
 
+from stock_assets.market.calendar import calendar_of
 from stock_assets_tests.system.chain import WRITERS as ASSETS
 from stock_assets_tests.system.conftest import Server, stock_assets
 
@@ -59,7 +60,7 @@ def launch(server: Server, ranges: list[tuple[str, str]]) -> list[str]:
 
 def test_runs_at_once_all_succeed_and_a_reader_is_always_answered(server: Server):
     before = server.tables()
-    days = [str(day) for day in server.settings.calendar.sessions]
+    days = [str(day) for day in calendar_of(server.settings).sessions]
     ranges = [(days[start], days[start + LENGTH - 1]) for start in range(0, RUNS * STEP, STEP)]
     run_ids = launch(server, ranges)
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from polars.testing import assert_frame_equal
 
+from stock_assets.market.calendar import calendar_of
 from stock_assets_tests.system.chain import WRITERS, contents, materialize, small_market
 from stock_assets_tests.system.conftest import Server
 from stock_assets_tests.system.test_concurrency import launch
@@ -132,7 +133,7 @@ def test_a_kill_at_any_moment_leaves_whole_sessions(forked: ForkServerContext, t
 def test_a_killed_run_is_reported_and_holds_up_nobody(server: Server):
     """The out-of-memory killer takes a run process of the live server: the next run must not wait for its place."""
     before = server.tables()
-    days = [str(day) for day in server.settings.calendar.sessions]
+    days = [str(day) for day in calendar_of(server.settings).sessions]
     (killed,) = launch(server, [(days[0], days[-1])])
 
     os.kill(server.process_of(killed), signal.SIGKILL)

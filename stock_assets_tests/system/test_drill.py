@@ -25,9 +25,10 @@ from polars.testing import assert_frame_equal
 from stock_assets.definitions import build_definitions
 from stock_assets.lifecycle import retraining
 from stock_assets.lifecycle.drift import RECENT
+from stock_assets.lifecycle.materialize.champions import read_promotions
+from stock_assets.market.calendar import calendar_of
 from stock_assets.model import recipes
 from stock_assets.settings import PREFIX, Settings, settings
-from stock_assets.storage.champions import read_promotions
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
@@ -64,7 +65,7 @@ def moment(day: date) -> datetime:
 
 def fill(config: Settings, defs: dg.Definitions, instance: dg.DagsterInstance, last: date) -> None:
     """Everything up to session `last` as a backfill makes it, at the evening of that session."""
-    days = config.calendar.between(config.calendar.sessions[0], last)
+    days = calendar_of(config).between(calendar_of(config).sessions[0], last)
     years = sorted({day.year for day in days if day.year >= config.model_start_year})
     served = [day for day in days if day.year in years]
 
@@ -127,8 +128,8 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
         folder = Path(tempfile.mkdtemp(dir=MEMORY))
     with pytest.MonkeyPatch.context() as patch:
         config = use(patch, folder / "platform")
-        start = config.calendar.position(LAST_BEFORE) + 1
-        evenings = list(config.calendar.sessions[start : start + SESSIONS])
+        start = calendar_of(config).position(LAST_BEFORE) + 1
+        evenings = list(calendar_of(config).sessions[start : start + SESSIONS])
         plants = Plants(
             regime=evenings[1],
             restated=("SIM06", evenings[4], evenings[6]),
@@ -177,7 +178,7 @@ def test_every_session_is_predicted_by_models_that_end_before_it(drill: Drill):
 
 
 def test_every_label_that_is_complete_is_there(drill: Drill):
-    calendar, horizon = drill.settings.calendar, drill.settings.horizon
+    calendar, horizon = calendar_of(drill.settings), drill.settings.horizon
     known = calendar.between(FIRST, calendar.shift(drill.evenings[-1], -horizon) or FIRST)
     assert drill.warehouse.sessions("labels") == set(known)
 
@@ -218,14 +219,14 @@ def test_every_session_was_decided_on_once(drill: Drill):
     decided = drill.warehouse.read("retraining_decisions")
     assert not decided["session"].is_duplicated().any()
     asked = decided.filter("retrain").sort("session")
-    calendar = drill.settings.calendar
+    calendar = calendar_of(drill.settings)
     places = [calendar.position(session) for session in asked["session"]]
     assert all(later - earlier >= retraining.COOL_DOWN for earlier, later in pairwise(places))
 
 
 def test_the_wilder_market_is_noticed_and_trained_on(drill: Drill):
     asked = drill.warehouse.read("retraining_decisions").filter("retrain").sort("session")
-    calendar = drill.settings.calendar
+    calendar = calendar_of(drill.settings)
     first = asked.filter(pl.col("session") > drill.plants.regime).row(0, named=True)
     late = calendar.position(first["session"]) - calendar.position(drill.plants.regime)
     assert late <= RECENT + 5, first["reason"]

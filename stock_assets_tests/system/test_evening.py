@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from polars.testing import assert_frame_equal
 
+from stock_assets.market.calendar import calendar_of
 from stock_assets_tests.system.conftest import COMPLETE, MINUTES, Server, eventually, start
 from stock_assets_tests.system.test_browser import PATIENCE, browser, page  # noqa: F401
 
@@ -38,7 +39,7 @@ def ended(server: Server, earlier: set[str], *expected: list[str]) -> None:
 
 
 def test_a_closed_session_without_predictions_is_made_by_the_schedule(server: Server, summary: str):  # noqa: ARG001
-    last = server.settings.calendar.sessions[-1]
+    last = calendar_of(server.settings).sessions[-1]
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     with server.warehouse.connect(read_only=False) as connection:
         connection.execute("DELETE FROM predictions WHERE session = ?", [last])
@@ -60,7 +61,7 @@ def test_the_automation_page_names_everything_that_runs_by_itself(page: Page, su
 
 
 def test_an_evening_whose_every_process_was_killed_is_finished_after_a_restart(server: Server, summary: str):  # noqa: ARG001
-    last = server.settings.calendar.sessions[-1]
+    last = calendar_of(server.settings).sessions[-1]
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     earlier = {run["id"] for run in server.runs(EVENING)}
     with server.warehouse.connect(read_only=False) as connection:
@@ -80,7 +81,7 @@ def test_an_evening_whose_every_process_was_killed_is_finished_after_a_restart(s
 
 def test_an_evening_in_which_anything_is_killed_completes_by_itself(server: Server, summary: str):  # noqa: ARG001
     """The run, the web server and the daemon, each at a random moment of an evening: nobody starts anything again."""
-    last = server.settings.calendar.sessions[-1]
+    last = calendar_of(server.settings).sessions[-1]
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     chance = random.Random(0)
     for victim in ("run", "dagster_webserver", "dagster._daemon"):

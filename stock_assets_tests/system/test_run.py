@@ -8,9 +8,9 @@ import pytest
 
 from stock_assets.cli.backfill import ON_DEMAND
 from stock_assets.model.baselines import NAIVE
-from stock_assets.storage.warehouse import HISTORIES, ROOMS
 from stock_assets_tests.system.chain import small_market
 from stock_assets_tests.system.conftest import COMPLETE, Server, start, stock_assets
+from stock_assets_tests.tables import HISTORIES, ROOMS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 

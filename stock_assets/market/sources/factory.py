@@ -8,8 +8,9 @@ import polars as pl
 
 from stock_assets.errors import SourceError
 from stock_assets.market import membership
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources import Source
-from stock_assets.settings import Settings
+from stock_assets.settings import FROM_WIKIPEDIA, Settings
 
 
 def make_source(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Source:
@@ -19,20 +20,20 @@ def make_source(settings: Settings, say: Callable[[str], None] = lambda _: None)
         case "simulated":
             from stock_assets.market.sources.simulated import SimulatedSource
 
-            return SimulatedSource(settings.calendar, settings.seed, settings.tickers, settings.context_series)
+            return SimulatedSource(calendar_of(settings), settings.seed, settings.tickers, settings.context_series)
         case "snapshot":
             from stock_assets.market.sources.snapshot import SnapshotSource
 
             assert settings.snapshot is not None  # the settings refuse a snapshot source without a path
             return SnapshotSource(
-                settings.snapshot, settings.calendar, settings.tickers, settings.end, settings.context
+                settings.snapshot, calendar_of(settings), settings.tickers, settings.end, settings.context
             )
         case "yahoo":
             from stock_assets.market.sources.budget import Budget, Pace, Politeness
             from stock_assets.market.sources.yahoo import YahooSource
 
             return YahooSource(
-                settings.calendar,
+                calendar_of(settings),
                 settings.tickers,
                 on_progress=Pace("Yahoo", say),
                 series=settings.context_series,
@@ -47,14 +48,14 @@ def make_universe(settings: Settings, source: Source, now: datetime) -> tuple[pl
     Of Yahoo without STOCK_ASSETS_TICKERS, which offers everything and lists nothing, it is the members themselves:
     those of STOCK_ASSETS_MEMBERSHIP, or today's S&P 500. Raises SourceError where nothing is left.
     """
-    calendar, wanted = settings.calendar, settings.membership
+    calendar, wanted = calendar_of(settings), settings.membership
     lists_nothing = settings.source == "yahoo" and settings.tickers is None
     if wanted is None and not lists_nothing:
         return source.universe(), {}
     cache, warning = settings.data_dir / "membership" / "sp500.html", None
     if wanted is None:
         members, warning = membership.current_members(calendar, cache, now)
-    elif wanted == membership.FROM_WIKIPEDIA:
+    elif wanted == FROM_WIKIPEDIA:
         members, warning = membership.sp500(calendar, cache, now)
     else:
         members = membership.as_universe(membership.read_intervals(Path(wanted)), calendar)

@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.defs.columns import COLUMNS
 from stock_assets.errors import ArtifactError, CutoffError, EmptySourceError, MissingSessionsError, SourceError
 from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources import Answer
-from stock_assets.storage.warehouse import HISTORIES, ROOMS
-from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
+from stock_assets.tables import TABLES, UTC_TIME
+from stock_assets_tests.defs.conftest import DAILY_CHAIN, Graph, small_market
+from stock_assets_tests.tables import HISTORIES, ROOMS
 
 YEAR = "2019"
 
@@ -37,14 +38,13 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 
 def test_every_table_has_rows_and_exactly_the_columns_it_shows(graph: Graph):
-    assert set(COLUMNS) == set(ROOMS)
     assert set(ROOMS) - set(graph.warehouse.row_counts()) <= set(HISTORIES)  # nothing may have been decided yet
-    for table, columns in COLUMNS.items():
+    for table, declaration in TABLES.items():
         if table in (*HISTORIES, "promotions"):
             continue
         rows = graph.warehouse.read(table)
         assert rows.height > 0, table
-        shown = [name for name in columns if not name.startswith("pc_1 …")]
+        shown = declaration.names
         assert [name for name in rows.columns if not name.startswith("pc_")] == [
             name for name in shown if not name.startswith("pc_")
         ] or set(shown) <= set(rows.columns), table
@@ -261,10 +261,10 @@ def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: 
     from stock_assets.market.sources.factory import make_source
 
     settings = small_market(tmp_path)
-    day = settings.calendar.sessions[7]
+    day = calendar_of(settings).sessions[7]
     graph = Graph(settings, instance, {"source": _Silent(make_source(settings), day)})
     graph.materialize(["universe"])
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     message = failure_of(graph.materialize(["raw_ohlcv"], days[0], days[9], fail=True))
     assert message.startswith(EmptySourceError.__name__)
     assert str(day) in message
@@ -296,7 +296,7 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
     from stock_assets.market.sources.factory import make_source
 
     settings = small_market(tmp_path)
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     graph = Graph(settings, instance, {"source": _Broken(make_source(settings), days[60])})
     graph.materialize(["universe"])
     result = graph.materialize(DAILY_CHAIN, days[0], days[60], fail=True)
@@ -324,7 +324,7 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
             )
 
     settings = small_market(tmp_path)
-    days, closes = settings.calendar.sessions, settings.calendar.closes
+    days, closes = calendar_of(settings).sessions, calendar_of(settings).closes
     evenings = [closes[day] + timedelta(hours=5) for day in days[20:23]]
     source = Halves(make_source(settings), days[21])
     graph = Graph(settings, instance, {"source": source})
@@ -350,7 +350,10 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
     assert told.select("ticker", "kind", "repaired").unique().rows() == [("SIM01", "unit", True)]
     assert told.height == 4  # a finding is told once
     # a store from before bars told their version goes on: its rows have none
-    graph.warehouse.replace_table("daily_bars", held[2].drop("provisional", "fetched_at"))
+    graph.warehouse.replace_table(
+        "daily_bars",
+        held[2].with_columns(provisional=pl.lit(None, pl.Boolean), fetched_at=pl.lit(None, UTC_TIME)),
+    )
     graph.resources["clock"] = lambda: closes[days[23]] + timedelta(hours=5)
     graph.materialize(["raw_ohlcv", "daily_bars"], days[23])
     rows = graph.table("daily_bars")
@@ -369,7 +372,7 @@ def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.Dagst
             return Answer(answer.with_columns(volume.alias("volume")))
 
     settings = small_market(tmp_path)
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     graph = Graph(settings, instance)
     graph.materialize(["universe"])
     graph.materialize(["raw_ohlcv", "daily_bars"], days[0], days[9])

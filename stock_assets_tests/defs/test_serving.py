@@ -9,14 +9,16 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.defs.model import weigh
-from stock_assets.defs.serving import Learnable, Version, ensemble, save, usable_between
 from stock_assets.errors import ArtifactError
 from stock_assets.features.stationary import STATIONARY
+from stock_assets.model.materialize.inputs import Learnable, usable_between
+from stock_assets.model.materialize.versions import Version, ensemble, save
 from stock_assets.model.recipes import RECIPES
 from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
+from stock_assets_tests.tables import rows_of
 
 DAYS = sessions_of(120)
 CUTOFF = DAYS[99]
@@ -75,13 +77,14 @@ def made_up(settings: Settings, path: str) -> tuple[Warehouse, pl.DataFrame]:
     keys = LABELS.select("ticker", "session").filter(pl.col("session") <= DAYS[110])
     stays = (pl.col("ticker") != "T01") | (pl.col("session") <= DAYS[89])
     bars = keys.with_columns(suspect=pl.lit(None, pl.String), total_return=pl.lit(0.001), is_member=stays)
-    warehouse.replace_table("daily_bars", bars)
-    warehouse.replace_table("labels", LABELS)
+    warehouse.replace_table("daily_bars", rows_of("daily_bars", bars))
+    warehouse.replace_table("labels", rows_of("labels", LABELS))
     warehouse.replace_table("pca_components", keys.with_columns(pc_1=pl.lit(0.0), pca_version=pl.lit("x")))
     inputs_of = {name: pl.lit(0.5) for name in STATIONARY} | {"vix_level": pl.lit(-4.0)}
     late = pl.when(pl.col("session") > DAYS[50]).then(-5.0)
     features = keys.with_columns(**inputs_of, index_vol_22=late)
-    warehouse.replace_table("stationary_features", features if path == "with" else features.drop("vix_level"))
+    features = features if path == "with" else features.drop("vix_level")
+    warehouse.replace_table("stationary_features", rows_of("stationary_features", features))
     return warehouse, bars
 
 

@@ -26,11 +26,13 @@ from stock_assets.defs.automation import (
     under_way,
 )
 from stock_assets.defs.retraining import retraining_sensor
+from stock_assets.errors import MissingTableError
 from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan
 from stock_assets.lifecycle.restatements import Affected
 from stock_assets.settings import Settings, read_settings
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.lifecycle.store import NEXT, NOW, PREDICTED, handmade_store
+from stock_assets_tests.tables import rows_of
 
 WANTED = "labels from 2019-03-01"
 PLAN = Plan((date(2019, 3, 1),), "one session")
@@ -160,7 +162,7 @@ def test_what_follows_the_predictions_is_made_where_a_run_died_after_them(instan
 def test_no_decision_on_a_training_before_the_drift_is_there(instance: dg.DagsterInstance, tmp_path: Path):
     settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
     warehouse = handmade_store(settings.database)
-    warehouse.replace_table("labels", pl.DataFrame({"session": [date(2019, 5, 21)]}))
+    warehouse.replace_table("labels", rows_of("labels", pl.DataFrame({"session": [date(2019, 5, 21)]})))
     asked = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
     run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
     context = dg.build_sensor_context(instance, resources={"warehouse": warehouse, "clock": lambda: NOW})

@@ -144,7 +144,7 @@ def render_operations(
     scored = recent.drop_nulls(["log_loss", "naive_log_loss"]).head(WINDOW)
     alerts = tables.get("alerts")
     rows = {name: [] if (table := tables.get(name)) is None else table.to_dicts() for name in TABLES}
-    return page_template("operations.html.j2").render(
+    return page_template("operations.html.j2", "stock_assets.lifecycle").render(
         title=f"stock_assets: operations, {facts.source} prices",
         facts=facts,
         simulated=facts.source == "simulated",

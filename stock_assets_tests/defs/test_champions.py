@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from stock_assets.definitions import build_definitions
+from stock_assets.lifecycle.materialize.champions import read_promotions
 from stock_assets.settings import read_settings
-from stock_assets.storage.champions import read_promotions
 from stock_assets.storage.registry import MlflowRegistry, NoRegistry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.lifecycle.store import BASE, NEWER, NEXT, NOW, MemoryRegistry, handmade_store

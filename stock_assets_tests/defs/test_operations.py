@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from stock_assets.defs.alerts import write
-from stock_assets.defs.columns import COLUMNS
 from stock_assets.lifecycle.alerts import Alert, Record
-from stock_assets_tests.graph.conftest import Graph, small_market
+from stock_assets.tables import TABLES
+from stock_assets_tests.defs.conftest import Graph, small_market
+from stock_assets_tests.tables import rows_of
 
 NOW = datetime(2019, 2, 1, 3, tzinfo=UTC)
 DAYS = [date(2019, 1, 29), date(2019, 1, 30), date(2019, 1, 31)]
@@ -40,11 +41,11 @@ def predict(graph: Graph) -> None:
         )
         for model, hold in (("rnn", 0.8), ("ensemble", 0.7), ("class_prior", 0.4))
     ]
-    graph.warehouse.append("predictions", pl.concat(answers))
+    graph.warehouse.append("predictions", rows_of("predictions", pl.concat(answers)))
     flagged = rows(suspect=None).with_columns(
         suspect=pl.when((pl.col("session") == DAYS[0]) & (pl.col("ticker") == "SIM02")).then(pl.lit("frozen"))
     )
-    graph.warehouse.append("daily_bars", flagged)
+    graph.warehouse.append("daily_bars", rows_of("daily_bars", flagged))
 
 
 def page_of(graph: Graph) -> tuple[str, dict]:
@@ -56,7 +57,7 @@ def test_an_empty_store_has_a_page(graph: Graph):
     page, about = page_of(graph)
     assert "Nothing is predicted yet" in page
     assert (about["last_session"], about["sessions_behind"], about["dagster/row_count"]) == ("None", 0, 0)
-    assert graph.warehouse.read("operations").columns == list(COLUMNS["operations"])
+    assert graph.warehouse.read("operations").columns == TABLES["operations"].names
 
 
 def test_predictions_come_before_their_labels(graph: Graph):
@@ -73,7 +74,7 @@ def test_predictions_come_before_their_labels(graph: Graph):
 
 def test_labels_give_live_skill_and_alarms_are_shown(graph: Graph):
     predict(graph)
-    known = rows(label=0, touch_session=None, horizon_end=DAYS[1], forward_return_1=0.01, forward_return_7=0.01)
+    known = rows(label=0, touch_session=None, horizon_end=DAYS[1], forward_return_1=0.01, forward_return_horizon=0.01)
     graph.warehouse.append("labels", known.filter(pl.col("session") == DAYS[0]).cast({"label": pl.Int8}))
     write(graph.warehouse, Record(Alert("key", "labels failed", "too few bars", "run", NOW), NOW))
     page, about = page_of(graph)

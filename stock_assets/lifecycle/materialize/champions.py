@@ -9,19 +9,21 @@ from datetime import date, datetime
 
 import polars as pl
 
-from stock_assets.errors import ArtifactError, CutoffError, RegistryError, StockAssetsError
+from stock_assets.errors import ArtifactError, CutoffError, MissingTableError, RegistryError, StockAssetsError
 from stock_assets.lifecycle.promotion import (
     SCHEMA,
     Promotion,
     champion_history,
+    champions,
     previous_champion,
     promotion_rows,
     reconcile,
     serving,
 )
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.model.materialize.versions import TRAINED, VERSION_COLUMNS, Version, base_versions, usable
 from stock_assets.storage.registry import NoRegistry, Registry
-from stock_assets.storage.warehouse import MissingTableError, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 #: What a person moves to have another version serve; where we left it; the newest version that did not make it.
 CHAMPION, SERVING, CHALLENGER = "champion", "serving", "challenger"
@@ -86,6 +88,35 @@ def record(warehouse: Warehouse, registry: Registry, promotions: Sequence[Promot
         raise RegistryError(
             f"{error}. What was decided is in the table promotions and holds; the aliases follow with new predictions"
         ) from error
+
+
+def champions_of(
+    warehouse: Warehouse, year: int, sessions: Sequence[date], pca_version: str
+) -> list[tuple[list[Version], list[date]]]:
+    """Which versions of all models serve which of `sessions`, ascending and all of `year`.
+
+    A model's first version of the year, until the table `promotions` says that another one does. Raises as
+    `base_versions`, for the versions that were promoted too.
+    """
+    base_versions(warehouse, year, sessions[0], pca_version)
+    trained = pl.concat([warehouse.read(table, columns=VERSION_COLUMNS) for table in TRAINED])
+    trained = trained.filter(pl.col("model_year") == year)
+    promotions = read_promotions(warehouse)
+    rows = {row["version"]: row for row in trained.iter_rows(named=True)}
+    models = trained["model"].unique().sort().to_list()
+    by_model = [champions(promotions, trained, model, sessions) for model in models]
+    spans: dict[tuple[str, ...], list[date]] = {}
+    for session in sessions:
+        spans.setdefault(tuple(serving[session] for serving in by_model), []).append(session)
+    for version in {version for versions in spans for version in versions} - set(rows):
+        raise ArtifactError(
+            f"{version} serves by the table promotions, and no table of trained models has it any more; expected one "
+            f"of {', '.join(sorted(rows))}: roll back to it with `stock-assets rollback`"
+        )
+    return [
+        ([usable(rows[version], span[0], pca_version) for version in versions], span)
+        for versions, span in spans.items()
+    ]
 
 
 def rollback(

@@ -8,8 +8,7 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import ArtifactError, CutoffError, RegistryError, StockAssetsError
-from stock_assets.lifecycle.promotion import SCHEMA, Promotion, promotion_rows, serving
-from stock_assets.storage.champions import (
+from stock_assets.lifecycle.materialize.champions import (
     follow_aliases,
     models_in_service,
     next_session,
@@ -18,6 +17,7 @@ from stock_assets.storage.champions import (
     rollback,
     trained_versions,
 )
+from stock_assets.lifecycle.promotion import SCHEMA, Promotion, promotion_rows, serving
 from stock_assets.storage.registry import NoRegistry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.lifecycle.store import (
@@ -31,6 +31,7 @@ from stock_assets_tests.lifecycle.store import (
     MemoryRegistry,
     handmade_store,
 )
+from stock_assets_tests.tables import rows_of
 
 IN_SERVICE = {"rnn": {"champion": BASE, "serving": BASE}}
 
@@ -157,16 +158,18 @@ def test_a_rollback_that_cannot_be_says_what_there_is(warehouse: Warehouse, regi
 
 def test_a_rollback_needs_a_session_that_follows(warehouse: Warehouse, registry: MemoryRegistry):
     last = CALENDAR.sessions[-1]
-    warehouse.replace_table("predictions", pl.DataFrame({"session": [last], "model": ["rnn"]}))
+    warehouse.replace_table("predictions", rows_of("predictions", pl.DataFrame({"session": [last], "model": ["rnn"]})))
     with pytest.raises(StockAssetsError, match="2019-12-31 is predicted, and the calendar of XNYS ends with it"):
         back(warehouse, registry)
-    warehouse.replace_table("predictions", pl.DataFrame({"session": [last]}).clear())
+    warehouse.replace_table("predictions", rows_of("predictions", pl.DataFrame({"session": [last]}).clear()))
     with pytest.raises(StockAssetsError, match="there are no predictions yet"):
         next_session(warehouse, CALENDAR)
 
 
 def test_a_rollback_never_goes_to_a_version_that_knows_the_session(warehouse: Warehouse, registry: MemoryRegistry):
-    warehouse.replace_table("predictions", pl.DataFrame({"session": [date(2019, 5, 29)], "model": ["rnn"]}))
+    warehouse.replace_table(
+        "predictions", rows_of("predictions", pl.DataFrame({"session": [date(2019, 5, 29)], "model": ["rnn"]}))
+    )
     with pytest.raises(CutoffError, match=f"{NEWEST} of rnn was trained through 2019-05-30, .* the session 2019-05-30"):
         back(warehouse, registry, to=NEWEST)
 
@@ -215,7 +218,7 @@ def test_a_promotion_that_was_cut_off_is_completed_and_not_undone(warehouse: War
 def test_the_aliases_move_on_with_the_model_year(warehouse: Warehouse, registry: MemoryRegistry):
     follow(warehouse, registry)
     fresh = {"model_year": 2020, "model": "rnn", "version": "rnn-2019-12-31", "trained_through": date(2019, 12, 31)}
-    warehouse.append("trained_rnn", pl.DataFrame([fresh]))
+    warehouse.append("trained_rnn", rows_of("trained_rnn", pl.DataFrame([fresh])))
     registry.versions.add("rnn-2019-12-31")
     follow(warehouse, registry, date(2020, 1, 2))
     assert registry.kept["rnn"]["champion"] == "rnn-2019-12-31"
@@ -233,7 +236,7 @@ def test_an_alias_on_a_version_that_knows_the_session_is_refused_with_both_dates
 def test_an_alias_on_a_version_of_another_year_is_refused(warehouse: Warehouse, registry: MemoryRegistry):
     follow(warehouse, registry)
     old = {"model_year": 2018, "model": "rnn", "version": "rnn-old", "trained_through": date(2017, 12, 29)}
-    warehouse.append("trained_rnn", pl.DataFrame([old]))
+    warehouse.append("trained_rnn", rows_of("trained_rnn", pl.DataFrame([old])))
     registry.versions.add("rnn-old")
     registry.set_alias("rnn", "champion", "rnn-old")
     with pytest.raises(ArtifactError, match=f"set to rnn-old, which is no version of model year 2019; .* {BASE}, "):

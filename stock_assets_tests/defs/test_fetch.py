@@ -7,12 +7,13 @@ import polars as pl
 import pytest
 
 from stock_assets.market.bars import OUTCOME_SCHEMA
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources import Answer, Failure
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.factory import make_source
 from stock_assets.market.sources.yahoo import YahooSource
-from stock_assets_tests.graph.conftest import Graph, small_market
-from stock_assets_tests.graph.test_flow import failure_of
+from stock_assets_tests.defs.conftest import Graph, small_market
+from stock_assets_tests.defs.test_flow import failure_of
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import UNAVAILABLE, Vendor, plain_history, serving
 
@@ -150,7 +151,7 @@ def test_yahoo_asks_in_the_next_run_for_what_the_failed_one_lacks(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     tickers = tuple(f"T{i}" for i in range(6))
     settings = small_market(tmp_path, source="yahoo", tickers=tickers)
-    days, everything = settings.calendar.sessions, plain_history(settings.calendar.sessions, step=1.0)
+    days, everything = calendar_of(settings).sessions, plain_history(calendar_of(settings).sessions, step=1.0)
     broken = {"T4", "T5"}
     vendor = Vendor(
         dict.fromkeys(tickers, everything), fails=lambda ticker, _: UNAVAILABLE if ticker in broken else None
@@ -159,7 +160,7 @@ def test_yahoo_asks_in_the_next_run_for_what_the_failed_one_lacks(
     def yahoo() -> YahooSource:
         time = FakeTime()
         budget = Budget(Politeness(per_second=1000, tries=2), clock=time.clock, sleep=time.sleep)
-        return YahooSource(settings.calendar, tickers, vendor.url, staged=settings.staged_answers, budget=budget)
+        return YahooSource(calendar_of(settings), tickers, vendor.url, staged=settings.staged_answers, budget=budget)
 
     graph = Graph(settings, instance)
     with serving(vendor):

@@ -6,8 +6,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import read_settings
-from stock_assets_tests.graph.conftest import Graph
+from stock_assets_tests.defs.conftest import Graph
 
 #: Not in the study: AGN, CPRI and HP left the index, and BRK is not Berkshire.
 LEFT_OUT = {"AGN", "BRK", "CPRI", "HP"}
@@ -28,7 +29,7 @@ def test_the_golden_label_counts_come_out_of_the_store(instance: dg.DagsterInsta
         tickers=tuple(sorted(tickers)),
     )
     graph = Graph(settings, instance)
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     graph.materialize(["universe"])
     result = graph.materialize(["raw_ohlcv", "daily_bars"], days[0], days[-1])
     graph.materialize(["labels"], days[0], days[-1 - settings.horizon])

@@ -8,10 +8,11 @@ import polars as pl
 
 from stock_assets.features.context import CONTEXT
 from stock_assets.features.stationary import STATIONARY
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import SERIES, Context
 from stock_assets.market.sources import Source
 from stock_assets.market.sources.factory import make_source
-from stock_assets_tests.graph.conftest import Graph, small_market
+from stock_assets_tests.defs.conftest import Graph, small_market
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Late:
 
 def test_a_bar_that_came_late_is_warned_about_and_fetched_the_next_evening(instance: dg.DagsterInstance, tmp_path):
     settings = small_market(tmp_path)
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     late = Late(make_source(settings), days[9])
     graph = Graph(settings, instance, {"source": late})
     result = graph.materialize(["context_series"], days[0], days[9])

@@ -7,7 +7,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.evaluation import metrics, plots
-from stock_assets.evaluation.operations import (
+from stock_assets.lifecycle.freshness import Freshness
+from stock_assets.lifecycle.operations import (
     SCHEMA,
     TABLES,
     OperationsFacts,
@@ -17,7 +18,6 @@ from stock_assets.evaluation.operations import (
     session_table,
     with_age,
 )
-from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 from stock_assets_tests.evaluation.test_report import PNG, Page

@@ -8,12 +8,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.defs.columns import COLUMNS
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.lifecycle.drift import INPUT, PREDICTION, RECENT
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
-from stock_assets_tests.graph.conftest import Graph, small_market
-from stock_assets_tests.graph.test_flow import failure_of
+from stock_assets.tables import TABLES
+from stock_assets_tests.defs.conftest import Graph, small_market
+from stock_assets_tests.defs.test_flow import failure_of
+from stock_assets_tests.tables import rows_of
 
 TICKERS = ("A", "B", "C")
 FIRST_CUTOFF, RETRAINED_AT = date(2018, 12, 31), date(2019, 5, 1)
@@ -22,7 +24,7 @@ FIRST_CUTOFF, RETRAINED_AT = date(2018, 12, 31), date(2019, 5, 1)
 def made_up(settings: Settings) -> dict[str, pl.DataFrame]:
     """Noise in every table that drift reads; from 2019-05-01 on the predictions are those of a model retrained then."""
     rng = np.random.default_rng(0)
-    days = settings.calendar.sessions
+    days = calendar_of(settings).sessions
     keys = pl.DataFrame({"session": days}).join(pl.DataFrame({"ticker": TICKERS}), how="cross")
     features = keys.filter(pl.col("session") >= days[FIRST_BAR - 1])
     features = features.with_columns(pl.Series(name, rng.normal(size=features.height)) for name in STATIONARY)
@@ -47,7 +49,7 @@ def made_up(settings: Settings) -> dict[str, pl.DataFrame]:
 def graph(instance: dg.DagsterInstance, tmp_path) -> Graph:
     graph = Graph(small_market(tmp_path), instance)
     for table, rows in made_up(graph.settings).items():
-        graph.warehouse.append(table, rows)
+        graph.warehouse.append(table, rows_of(table, rows))
     return graph
 
 
@@ -63,7 +65,7 @@ def test_every_session_is_compared_with_what_its_own_model_learned_from(graph: G
     days = graph.calendar.between(date(2019, 1, 2), date(2019, 6, 28))
     result = graph.materialize(["drift"], days[0], days[-1])
     rows = drifts(graph)
-    assert rows.columns == list(COLUMNS["drift"])
+    assert rows.columns == TABLES["drift"].names
     after = pl.col("session") > RETRAINED_AT
     assert set(rows.filter(~after)["reference_through"]) == {FIRST_CUTOFF}
     assert set(rows.filter(after)["reference_through"]) == {RETRAINED_AT}

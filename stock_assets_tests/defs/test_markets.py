@@ -11,9 +11,9 @@ import pytest
 from stock_assets.defs.partitions import labelled_days, model_years, predicted_days, trading_days
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.lifecycle.evening import State, chain_due, due_at
-from stock_assets.market.calendar import trading_calendar
+from stock_assets.market.calendar import calendar_of, currency_of, trading_calendar
 from stock_assets.settings import Settings, read_settings
-from stock_assets_tests.graph.conftest import DAILY_CHAIN, Graph, small_market
+from stock_assets_tests.defs.conftest import DAILY_CHAIN, Graph, small_market
 
 HOUR = timedelta(hours=1)
 
@@ -70,7 +70,7 @@ def test_a_market_whose_members_leave_is_learned_and_judged(
 
 def test_a_session_of_tokyo_is_due_in_its_own_evening(tmp_path: Path):
     config = tokyo(tmp_path)
-    calendar, session = config.calendar, date(2025, 1, 8)
+    calendar, session = calendar_of(config), date(2025, 1, 8)
     midnight = datetime(2025, 1, 8, 15, tzinfo=UTC)
     assert calendar.closes[session] == datetime(2025, 1, 8, 6, 30, tzinfo=UTC)
     assert due_at(calendar, session, HOUR) == midnight
@@ -102,11 +102,11 @@ def test_days_and_years_of_tokyo_fit_together(tmp_path: Path):
 
 def test_london_keeps_its_own_half_days_and_due_times(tmp_path: Path):
     config = read_settings(source="simulated", exchange="XLON", start=date(2025, 1, 2), data_dir=tmp_path)
-    calendar = config.calendar
+    calendar = calendar_of(config)
     assert calendar.closes[date(2025, 12, 24)] == datetime(2025, 12, 24, 12, 30, tzinfo=UTC)
     assert due_at(calendar, date(2025, 12, 24), HOUR) == datetime(2025, 12, 25, tzinfo=UTC)
     assert date(2025, 5, 26) not in calendar.sessions
-    assert config.listing_currency == "GBP"
+    assert currency_of(config) == "GBP"
 
 
 def around_the_clock(path: Path, folder: Path, start: date, **more: object) -> Settings:
@@ -131,7 +131,7 @@ def test_ten_days_of_bitcoin_reach_their_labels(real_data, instance: dg.DagsterI
     ]
     closes = bars.filter(pl.col("ticker") == "BTCUSDT")["close"].to_list()
     label = graph.table("labels").row(0, named=True)
-    assert label["forward_return_7"] == pytest.approx(closes[7] / closes[0] - 1)
+    assert label["forward_return_horizon"] == pytest.approx(closes[7] / closes[0] - 1)
     assert graph.table("stationary_features").is_empty()
     assert graph.warehouse.read("universe").select("ticker", "currency").rows() == [
         ("BTCUSDT", "USD"),

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from stock_assets.definitions import build_definitions
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -27,7 +28,7 @@ class Graph:
     def __post_init__(self) -> None:
         self.defs = build_definitions(self.settings)
         self.warehouse = Warehouse(self.settings.database)
-        self.calendar = self.settings.calendar
+        self.calendar = calendar_of(self.settings)
 
     def materialize(
         self,

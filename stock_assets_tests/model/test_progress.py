@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from stock_assets.defs.progress import Progress, Stopped, side_by_side
+from stock_assets.model.progress import Progress, Stopped, side_by_side
 
 
 def test_results_come_in_the_order_of_the_jobs_and_words_in_the_callers_thread():

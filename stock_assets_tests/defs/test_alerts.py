@@ -12,14 +12,15 @@ import pytest
 
 from stock_assets.defs import checks
 from stock_assets.defs.alerts import alert_channels, alert_of_run, alert_sensor, raise_alarm, records
-from stock_assets.defs.columns import COLUMNS
 from stock_assets.defs.freshness import KEY, freshness_sensor
 from stock_assets.defs.tables import table_asset
 from stock_assets.errors import AlertError, MissingSessionsError, SourceError, StoreBusyError
 from stock_assets.lifecycle.alerts import Alert, LogChannel, WebhookChannel
 from stock_assets.settings import read_settings
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets_tests.graph.conftest import Graph
+from stock_assets.tables import TABLES
+from stock_assets_tests.defs.conftest import Graph
+from stock_assets_tests.tables import rows_of
 
 NOW = datetime(2019, 3, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -127,7 +128,7 @@ def test_the_same_trouble_is_counted_and_told_again_the_next_day(desk: Desk):
     # an hour later, a day more and an asset less: still the same
     again = desk.report(missing("2019-03-01", "2019-03-04"), last="2019-03-04", keys=["daily_bars"], now=NOW + HOUR)
     assert len(desk.inbox.messages) == 1
-    assert desk.warehouse.read("alerts").columns == list(COLUMNS["alerts"])
+    assert desk.warehouse.read("alerts").columns == TABLES["alerts"].names
     (record,) = records(desk.warehouse)
     assert (record.count, record.sent_at, record.alert.run_id) == (1, NOW, again)
     assert record.alert.title == "daily_bars failed for 2019-03-01 to 2019-03-04"
@@ -193,7 +194,10 @@ OPEN = {"source": "simulated", "start": date(2018, 1, 2), "end": None, "first_mo
 
 
 def predict(warehouse: Warehouse, session: str) -> None:
-    warehouse.append("predictions", pl.DataFrame({"session": [date.fromisoformat(session)], "ticker": ["SIM01"]}))
+    warehouse.append(
+        "predictions",
+        rows_of("predictions", pl.DataFrame({"session": [date.fromisoformat(session)], "ticker": ["SIM01"]})),
+    )
 
 
 def tick(

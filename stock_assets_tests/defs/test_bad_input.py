@@ -10,8 +10,8 @@ import pytest
 
 from stock_assets.defs.checks import finite_result
 from stock_assets.settings import read_settings
-from stock_assets_tests.graph.conftest import Graph
-from stock_assets_tests.graph.test_flow import failure_of
+from stock_assets_tests.defs.conftest import Graph
+from stock_assets_tests.defs.test_flow import failure_of
 
 DAYS = ["2018-01-02", "2018-01-03", "2018-01-04"]
 

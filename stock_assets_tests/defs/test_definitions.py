@@ -7,8 +7,9 @@ import pytest
 
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.partitions import labelled_days, model_years, predicted_days, trading_days
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
-from stock_assets.storage.warehouse import HISTORIES, ROOMS
+from stock_assets_tests.tables import HISTORIES, ROOMS
 
 STUDY = {"start": date(2010, 1, 4), "end": date(2019, 12, 31), "first_model_year": 2014}
 
@@ -142,7 +143,7 @@ def test_the_alarms_are_on_by_default_and_explain_themselves(defs: dg.Definition
 
 
 def test_partitions_of_a_closed_snapshot(settings: Settings):
-    days = [str(session) for session in settings.calendar.sessions]
+    days = [str(session) for session in calendar_of(settings).sessions]
     assert trading_days(settings).get_partition_keys() == days
     assert labelled_days(settings).get_partition_keys() == days[:-7]
     assert predicted_days(settings).get_partition_keys() == [day for day in days if day >= "2014"]
@@ -163,7 +164,7 @@ def test_an_open_market_ends_with_the_last_closed_session(now, last_day: str, la
     assert trading_days(config).get_partition_keys(current_time=moment)[-1] == last_day
     assert labelled_days(config).get_partition_keys(current_time=moment)[-1] == last_label
     assert model_years(config).get_partition_keys(current_time=moment)[-1] == "2026"
-    assert str(config.calendar.last_closed(moment)) == last_day
+    assert str(calendar_of(config).last_closed(moment)) == last_day
 
 
 def test_a_range_asks_for_its_model_year_and_that_year_of_predictions_alone(defs: dg.Definitions, settings: Settings):

@@ -1,0 +1,66 @@
+"""What every room does with frames: the keys of a row, the classes of a label, and what is asked of numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+#: What names a row of prices, features, labels and predictions.
+KEYS = ["ticker", "session"]
+#: The labels in the order of every probability triple: sell, hold, buy.
+CLASSES = (-1, 0, 1)
+CLASS_NAMES = {-1: "sell", 0: "hold", 1: "buy"}
+PROBABILITIES = ("p_sell", "p_hold", "p_buy")
+#: Probabilities are cut at this from below before their logarithm, so that one certain miss costs 34.5 nats at most.
+SMALLEST_PROBABILITY = 1e-15
+
+
+def probability_of_label(suffix: str = "") -> pl.Expr:
+    """The probability (Float64) that a row of PROBABILITIES and `label` gave to its label; null without a label.
+
+    `suffix` is that of the probabilities' names: `_new` reads p_sell_new, p_hold_new and p_buy_new.
+
+    >>> rows = pl.DataFrame({"p_sell": [0.2], "p_hold": [0.5], "p_buy": [0.3], "label": [1]})
+    >>> rows.select(probability_of_label()).item()
+    0.3
+    """
+    branches = pl.when(pl.lit(value=False)).then(None)
+    for label, name in zip(CLASSES, PROBABILITIES, strict=True):
+        branches = branches.when(pl.col("label") == label).then(pl.col(f"{name}{suffix}").cast(pl.Float64))
+    return branches
+
+
+def surprise(suffix: str = "") -> pl.Expr:
+    """-ln of `probability_of_label`, in nats; the probability is cut at SMALLEST_PROBABILITY from below."""
+    return -probability_of_label(suffix).clip(lower_bound=SMALLEST_PROBABILITY).log()
+
+
+def surprises(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """float64 [N]: -ln of what `probabilities`, [N, 3] in the order of CLASSES, give to `labels`, [N] of CLASSES."""
+    of_label = probabilities[np.arange(len(labels)), np.asarray(labels, np.int64) - CLASSES[0]]
+    return -np.log(np.maximum(of_label, SMALLEST_PROBABILITY))
+
+
+def improper(predictions: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `predictions` whose PROBABILITIES are null, not finite or negative, or do not sum to 1."""
+    finite = pl.all_horizontal(pl.col(p).is_finite() & (pl.col(p) >= 0) for p in PROBABILITIES).fill_null(value=False)
+    off = (pl.sum_horizontal(PROBABILITIES) - 1).abs() > 1e-6
+    return predictions.filter(~finite | off)
+
+
+def columns_not_finite(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Those of `columns` that hold a null, a NaN or an infinity, in their order. Looks at a whole row before at one."""
+    if not columns:
+        return []
+    whole = frame.select(pl.col(name).is_finite().fill_null(value=False).all() for name in columns).row(0)
+    return [name for name, finite in zip(columns, whole, strict=True) if not finite]
+
+
+def first_not_finite(frame: pl.DataFrame, column: str) -> dict[str, object]:
+    """The first row of `frame` in which `column`, one of `columns_not_finite`, is null or not finite, by column."""
+    return frame.filter(~pl.col(column).is_finite().fill_null(value=False)).row(0, named=True)
+
+
+def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
+    """The `keys` that come more than once in `rows`, with their number as `rows`; sorted by `keys`."""
+    return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)

@@ -1,0 +1,120 @@
+"""What the model room keeps."""
+
+import polars as pl
+
+from stock_assets.tables import SESSION, TICKER, UTC_TIME, Column, Table, declare
+
+TRAINED_RNN = declare(
+    Table(
+        "trained_rnn",
+        "model",
+        "`rnn`, the volatility LSTM and its map to the barriers; `rnn_classifier`, a plain one; `deepar`, the study's "
+        "network",
+        (
+            Column("model_year", pl.Int64(), "the year that the model serves"),
+            Column("model", pl.String(), "rnn, rnn_classifier or deepar"),
+            Column("version", pl.String(), "model, cutoff and a hash of the weights"),
+            Column("trained_through", pl.Date(), "the cutoff: no label known later was used"),
+            Column("trained_at", UTC_TIME, "when it was trained", unit="UTC"),
+            Column("training_rows", pl.Int64(), "labels learned from, after the purge"),
+            Column("best_epoch", pl.Int64(), "the epoch whose weights were kept"),
+            Column("validation_accuracy", pl.Float64(), "share of rows whose most probable class came true"),
+            Column(
+                "validation_log_loss",
+                pl.Float64(),
+                "mean negative log-probability of what came true, in nats; lower is better",
+            ),
+            Column("pca_version", pl.String(), "the principal components it reads"),
+            Column("artifact", pl.String(), "folder of the weights below the artifacts folder"),
+        ),
+        keys=("model_year", "model", "version"),
+        partitions="model year",
+    )
+)
+
+TRAINED_BASELINES = declare(
+    Table(
+        "trained_baselines",
+        "model",
+        "priors of class and ticker, persistence of the newest known label, logistic, SVM, MLP, boosted trees",
+        (
+            Column("model_year", pl.Int64(), "the year that the model serves"),
+            Column("model", pl.String(), "class_prior, ticker_prior, persistence, logistic, svm, mlp or trees"),
+            Column("version", pl.String(), "model, cutoff and a hash of the numbers"),
+            Column("trained_through", pl.Date(), "the cutoff: no label known later was used"),
+            Column("trained_at", UTC_TIME, "when it was trained", unit="UTC"),
+            Column("training_rows", pl.Int64(), "labels learned from, after the purge"),
+            Column("pca_version", pl.String(), "the principal components it reads"),
+            Column("artifact", pl.String(), "folder of the numbers below the artifacts folder"),
+        ),
+        keys=("model_year", "model", "version"),
+        partitions="model year",
+    )
+)
+
+TRAINED_ENSEMBLE = declare(
+    Table(
+        "trained_ensemble",
+        "model",
+        "the average that had the smallest log-loss in the model years before",
+        (
+            Column("model_year", pl.Int64(), "the year that the average serves"),
+            Column("member", pl.String(), "the model that is weighed"),
+            Column("weight", pl.Float64(), "its share of every probability; the weights of a version sum to 1"),
+            Column(
+                "log_loss", pl.Float64(), "its own log-loss on the rows that chose the weights; null where none did"
+            ),
+            Column("rows", pl.Int64(), "walk-forward predictions of earlier years that chose the weights"),
+            Column("version", pl.String(), "ensemble, cutoff and a hash of the weights"),
+            Column("trained_through", pl.Date(), "the cutoff: no label known later was used"),
+        ),
+        keys=("model_year", "member", "version"),
+        partitions="model year",
+    )
+)
+
+PREDICTIONS = declare(
+    Table(
+        "predictions",
+        "model",
+        "probabilities per model and of the ensemble, never from one trained through the session",
+        (
+            Column("model", pl.String(), "a model of trained_rnn or trained_baselines, or their ensemble"),
+            Column("model_version", pl.String(), "the version that made the row"),
+            Column("trained_through", pl.Date(), "the cutoff of that version; always before the session"),
+            TICKER,
+            SESSION,
+            Column("p_sell", pl.Float64(), "probability that the lower barrier is touched first"),
+            Column("p_hold", pl.Float64(), "probability that neither is touched"),
+            Column("p_buy", pl.Float64(), "probability that the upper barrier is touched first"),
+            Column("score", pl.Float64(), "p_buy - p_sell"),
+        ),
+        keys=("model", "ticker", "session"),
+        partitions="predicted session",
+    )
+)
+
+TUNED_HYPERPARAMETERS = declare(
+    Table(
+        "tuned_hyperparameters",
+        "model",
+        "one row per Optuna trial, judged before the first model year; on demand, `make run` leaves it out",
+        (
+            Column("network", pl.String(), "what was tuned: deepar or rnn"),
+            Column(
+                "study", pl.String(), "the network and a digest of inputs, folds and ranges: trials compare within one"
+            ),
+            Column("trial", pl.Int64(), "its number, in the order they began"),
+            Column("state", pl.String(), "complete, pruned, or fail when its process died"),
+            Column(
+                "value", pl.Float64(), "mean log-loss of the validation periods, in nats; null but for complete trials"
+            ),
+            Column("is_default", pl.Boolean(), "whether it is the configuration that the network has by default"),
+            Column("params", pl.String(), "the hyperparameters, as JSON"),
+            Column("epochs", pl.Int64(), "epochs trained, over all folds"),
+            Column("seconds", pl.Float64(), "how long it took"),
+            Column("started", UTC_TIME, "when it began", unit="UTC"),
+        ),
+        keys=("study", "trial"),
+    )
+)

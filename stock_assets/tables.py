@@ -1,0 +1,194 @@
+"""What a table is: one declaration of its columns, keys and partitions, from which everything else is derived.
+
+Every room declares what it keeps in its `tables.py`. DuckDB's tables, the column schema and the lineage in the UI, the
+table of the README and the page `docs/tables.md` come from these declarations, and the store refuses a frame that does
+not fit the one of its table.
+
+    LABELS = declare(Table("labels", "features", "buy, sell or hold", (*KEY_COLUMNS, Column("label", pl.Int8(), "…"))))
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import polars as pl
+
+from stock_assets.errors import TableError
+
+#: Raised with every change of a declaration that stored rows have to follow; `storage.migrations` says how they do.
+SCHEMA_VERSION = 1
+#: The rooms, which are DuckDB schemas and groups of assets, in the order in which they import each other.
+ROOMS = ("market", "features", "model", "evaluation", "lifecycle")
+
+UTC_TIME = pl.Datetime("us", "UTC")
+
+_DUCKDB_TYPES: Mapping[pl.DataType, str] = {
+    pl.String(): "VARCHAR",
+    pl.Date(): "DATE",
+    pl.Float64(): "DOUBLE",
+    pl.Int64(): "BIGINT",
+    pl.Int32(): "INTEGER",
+    pl.Int8(): "TINYINT",
+    pl.Boolean(): "BOOLEAN",
+    UTC_TIME: "TIMESTAMPTZ",
+}
+
+Partitions = Literal["session", "labelled session", "predicted session", "model year"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    `dtype` is its type in polars. `text` says what it holds, in the words of the UI, and `unit` in which unit, where it
+    has one: "listing currency", "fraction", "nats", "UTC". `made_from` names the (table, column)s that it is computed
+    from, where that helps a reader.
+    """
+
+    name: str
+    dtype: pl.DataType
+    text: str
+    unit: str = ""
+    made_from: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def duckdb_type(self) -> str:
+        """The type of the column in DuckDB, such as DOUBLE."""
+        return _DUCKDB_TYPES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the store.
+
+    `room` is the DuckDB schema and the group of the asset, `text` what one row is. A `history` is no asset: a row is
+    added when something is decided or seen. `keys` name a row; they are never null. `numbered` is a column of which
+    there are as many as the data ask for: `pc_` stands for pc_1, pc_2, …
+    """
+
+    name: str
+    room: str
+    text: str
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...] = ()
+    partitions: Partitions | None = None
+    history: bool = False
+    numbered: Column | None = None
+    _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name.update({column.name: column for column in self.columns})
+        if stray := [key for key in self.keys if key not in self._by_name]:
+            raise TableError(f"the keys of {self.name} are no columns of it: {', '.join(stray)}")
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """The columns and their types in polars, without those that are `numbered`."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, in order."""
+        return list(self._by_name)
+
+    def empty(self) -> pl.DataFrame:
+        """A frame of the table's columns without a row."""
+        return self.schema.to_frame()
+
+    def column(self, name: str) -> Column | None:
+        """The column called `name`, None where the table has none."""
+        if self.numbered and name.startswith(self.numbered.name) and name.removeprefix(self.numbered.name).isdigit():
+            return Column(name, self.numbered.dtype, self.numbered.text, self.numbered.unit, self.numbered.made_from)
+        return self._by_name.get(name)
+
+    def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """`frame` with the columns of the table in their order and types.
+
+        Whole numbers may be narrower or wider than declared, and a column without a value may have any type. Nothing
+        else is converted.
+
+        Raises TableError that names the table, the column, what it has and what was expected: for a column that is
+        missing or that the table lacks, for another type, for a null in a key and for a whole number out of range.
+
+        >>> table = Table("prices", "market", "a price", (Column("close", pl.Float64(), "last price"),))
+        >>> table.fit(pl.DataFrame({"close": [1.5]})).height
+        1
+        """
+        expected = ", ".join(self.names) + (f", {self.numbered.name}1, …" if self.numbered else "")
+        if missing := [name for name in self.names if name not in frame.columns]:
+            raise TableError(
+                f"rows of {self.name} lack the column {', '.join(missing)}; found {', '.join(frame.columns)}, expected "
+                f"{expected}"
+            )
+        order = [*self.names, *(name for name in frame.columns if name not in self._by_name)]
+        wanted = {name: self._require(name, frame.schema[name], expected) for name in order}
+        fitted = frame.select(order)
+        converted = [name for name in order if frame.schema[name] != wanted[name]]
+        if converted:
+            try:
+                fitted = fitted.with_columns(_converted(name, frame.schema[name], wanted[name]) for name in converted)
+            except pl.exceptions.InvalidOperationError as error:
+                raise TableError(f"rows of {self.name} hold a number that does not fit its column: {error}") from None
+        for key in self.keys:
+            if fitted[key].null_count():
+                raise TableError(f"rows of {self.name} hold a null in {key}; expected a value, since {key} is a key")
+        return fitted
+
+    def _require(self, name: str, found: pl.DataType, expected: str) -> pl.DataType:
+        """The declared type of column `name`, if a column of type `found` may become it."""
+        column = self.column(name)
+        if column is None:
+            raise TableError(f"rows of {self.name} have the column {name}, which it lacks; expected {expected}")
+        dtype = column.dtype
+        alike = (
+            found == dtype
+            or found == pl.Null()
+            or (found.is_integer() and dtype.is_integer())
+            or (isinstance(found, pl.Datetime) and found.time_zone and isinstance(dtype, pl.Datetime))
+        )
+        if not alike:
+            raise TableError(f"rows of {self.name} hold {name} as {found}; expected {dtype}")
+        return dtype
+
+
+def _converted(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    values = pl.col(name)
+    if isinstance(found, pl.Datetime) and isinstance(wanted, pl.Datetime):
+        values = values.dt.convert_time_zone("UTC")
+    return values.cast(wanted, strict=True)
+
+
+#: Every table that is declared, by name. Importing a room declares its tables.
+TABLES: dict[str, Table] = {}
+
+
+def declare(table: Table) -> Table:
+    """`table`, known to the store from now on.
+
+    Raises TableError where another table of that name is declared.
+    """
+    if TABLES.setdefault(table.name, table) != table:
+        raise TableError(f"the table {table.name} is declared twice, in {TABLES[table.name].room} and in {table.room}")
+    return table
+
+
+def declared(name: str) -> Table:
+    """The declaration of the table `name`. Raises TableError where there is none."""
+    if name not in TABLES:
+        raise TableError(
+            f"no table {name} is declared; expected one of {', '.join(TABLES) or 'none'}. Declare it with "
+            "stock_assets.tables.declare before rows are written"
+        )
+    return TABLES[name]
+
+
+def rooms() -> tuple[str, ...]:
+    """Every room: ROOMS, then those of tables that were declared elsewhere."""
+    return tuple(dict.fromkeys((*ROOMS, *(table.room for table in TABLES.values()))))
+
+
+#: The columns that most tables begin with.
+TICKER = Column("ticker", pl.String(), "the ticker as the source spells it")
+SESSION = Column("session", pl.Date(), "the trading day, in the exchange's own time zone")
+KEY_COLUMNS = (TICKER, SESSION)

@@ -1,0 +1,24 @@
+"""The declared tables, and rows of which a test names the columns that it is about."""
+
+import polars as pl
+
+from stock_assets import evaluation, features, lifecycle, market, model
+from stock_assets.tables import TABLES, Column, declared
+
+assert all((market, features, model, evaluation, lifecycle))  # importing a room declares its tables
+_OURS = dict(TABLES)
+#: Every table of the package and its room, and those that are no assets.
+ROOMS = {table.name: table.room for table in _OURS.values()}
+HISTORIES = [table.name for table in _OURS.values() if table.history]
+
+
+def rows_of(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the columns of `table` that it lacks: its keys hold the name or day zero, the others null."""
+    filler = {pl.String(): pl.lit("-"), pl.Date(): pl.lit(0).cast(pl.Date)}
+    table_keys = declared(table).keys
+
+    def value(column: Column) -> pl.Expr:
+        return filler.get(column.dtype, pl.lit(0)) if column.name in table_keys else pl.lit(None)
+
+    absent = [column for column in declared(table).columns if column.name not in frame.columns]
+    return frame.with_columns(value(column).cast(column.dtype).alias(column.name) for column in absent)
