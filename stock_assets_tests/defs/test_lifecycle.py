@@ -138,6 +138,6 @@ def test_a_session_that_the_serving_model_did_not_answer_is_named(graph: Graph):
 def test_a_market_too_young_for_a_reference_has_no_row(instance: dg.DagsterInstance, tmp_path):
     young = Graph(small_market(tmp_path, start=date(2018, 8, 1)), instance)
     for table, rows in made_up(young.settings).items():
-        young.warehouse.append(table, rows)
+        young.warehouse.append(table, rows_of(table, rows))
     young.materialize(["drift"], "2019-01-15")
     assert young.warehouse.read("drift").is_empty()
