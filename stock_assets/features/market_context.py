@@ -33,9 +33,7 @@ FEATURES: dict[str, Feature] = {
     ),
     "vix_change_1": Feature("ln of V over V of the session before", -1.0, 1.0, _V.diff(), "session"),
     "vix_change_5": Feature("ln of V over V 5 sessions before", -2.0, 2.0, _V.diff(5), "session"),
-    "vix_gap_22": Feature(
-        "vix_level minus its mean over 22 sessions", -2.0, 2.0, _LEVEL - _LEVEL.rolling_mean(22), "session"
-    ),
+    "vix_gap_22": Feature("vix_level minus its mean over 22 sessions", -2.0, 2.0, _V - _V.rolling_mean(22), "session"),
     "index_return_5": Feature("Sum of x over 5 sessions", -1.0, 1.0, _X.rolling_sum(5), "session"),
     "index_vol_22": Feature(
         "½ ln(1e-5 + mean of x² over 22 sessions)",
