@@ -60,7 +60,8 @@ class Served(NamedTuple):
 
 def serve(config: Settings, known: Learnable, years: Iterable[int]) -> Served:
     """Trains what is watched, year by year, and asks it."""
-    from stock_assets.model.recipes import RECIPES, Lesson
+    from stock_assets.model.lesson import Lesson
+    from stock_assets.model.recipes import RECIPES
 
     models, answers = {}, []
     for year in years:

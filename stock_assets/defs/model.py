@@ -111,7 +111,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         A network that was cut off goes on from its last epoch; those that were done are done. Only once the rows are
         written are the checkpoints removed.
         """
-        from stock_assets.model.recipes import Lesson
+        from stock_assets.model.lesson import Lesson
         from stock_assets.storage.artifacts import CheckpointFile
 
         wanted = sorted(map(int, context.partition_keys))
@@ -323,7 +323,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         from stock_assets.model.recipes import CONTEXT, RECIPES
-        from stock_assets.model.training import missing_history
+        from stock_assets.model.windows import missing_history
 
         sessions = chosen_sessions(context)
         known = inputs_for(warehouse, settings, sessions, "predictions")

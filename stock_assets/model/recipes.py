@@ -6,59 +6,20 @@ Whoever trains, predicts or audits goes through here, so that a model is added i
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from stock_assets.model import baselines, classical
 from stock_assets.model.baseline import Baseline
-from stock_assets.model.config import DeepArConfig, RnnConfig, UpdateConfig, VolatilityConfig
-from stock_assets.model.deepar import TrainedDeepAr, predict_deepar, train_deepar
-from stock_assets.model.descent import Checkpoint
-from stock_assets.model.training import TrainedRnn, predict, train_rnn, update_rnn
-from stock_assets.model.volatility import TrainedVolatility, predict_volatility, train_volatility, update_volatility
+from stock_assets.model.config import DeepArConfig, RnnClassifierConfig, RnnConfig
+from stock_assets.model.lesson import Inputs, Lesson
+from stock_assets.model.networks.deepar import DeepAr, train_deepar
+from stock_assets.model.networks.rnn import Rnn, train_rnn
+from stock_assets.model.networks.rnn_classifier import RnnClassifier, train_rnn_classifier
 
 Reads = Literal["features", "components", "known_labels"]
-
-
-class Inputs(Protocol):
-    """What models read, all of the same tickers and sessions."""
-
-    @property
-    def features(self) -> pl.DataFrame:
-        """ticker, session and the stationary inputs (f32)"""
-        ...
-
-    @property
-    def components(self) -> pl.DataFrame:
-        """ticker, session and the principal components (f64)"""
-        ...
-
-    @property
-    def known_labels(self) -> pl.DataFrame:
-        """ticker, session, known_label (i8): the newest label known at the session's close, null where none is"""
-        ...
-
-    @property
-    def suspects(self) -> pl.DataFrame:
-        """ticker, session of the rows that neither train nor count in a session's mean"""
-        ...
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Everything that one training is given."""
-
-    inputs: Inputs
-    labels: pl.DataFrame
-    """usable and purged: known by the cutoff"""
-    cutoff: date
-    seed: int
-    horizon: int
-    on_epoch: Callable[[Any], None] | None = None
-    """Hears of every epoch of a network."""
-    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +37,6 @@ class Recipe:
     """ticker, session, p_sell, p_hold, p_buy, score."""
     context: int = 1
     """Rows of a ticker that a prediction looks at, that of the session included."""
-    update: Callable[[Any, Lesson], Any] | None = None
-    """What `train` gave, after a few steps on the labels known since its cutoff; None where a model cannot. Nobody
-    calls it by default: ARCHITECTURE.md says why. Of the lesson it hears inputs, labels and cutoff alone."""
 
 
 def _baseline(kind: type[Baseline], fit: Callable[[Lesson], Baseline]) -> Recipe:
@@ -92,60 +50,17 @@ def _baseline(kind: type[Baseline], fit: Callable[[Lesson], Baseline]) -> Recipe
     )
 
 
+def _network(reads: Reads, train: Callable[[Lesson], Any], trained: Any, context: int) -> Recipe:
+    return Recipe(
+        reads, train, trained.from_artifact, lambda model, inputs, sessions: model.predict(inputs, sessions), context
+    )
+
+
 #: Those of `trained_rnn`.
 NETWORKS = {
-    "rnn": Recipe(
-        "features",
-        lambda given: train_volatility(
-            given.inputs.features,
-            given.labels,
-            given.inputs.suspects,
-            VolatilityConfig(),
-            given.cutoff,
-            given.seed,
-            given.horizon,
-            given.on_epoch,
-            given.checkpoint,
-        ),
-        TrainedVolatility.from_artifact,
-        lambda model, inputs, sessions: predict_volatility(model, inputs.features, inputs.suspects, sessions),
-        VolatilityConfig.context,
-        lambda model, given: update_volatility(
-            model, given.inputs.features, given.labels, given.inputs.suspects, given.cutoff, UpdateConfig()
-        ),
-    ),
-    "rnn_classifier": Recipe(
-        "components",
-        lambda given: train_rnn(
-            given.inputs.components,
-            given.labels,
-            RnnConfig(),
-            given.cutoff,
-            given.seed,
-            given.on_epoch,
-            given.checkpoint,
-        ),
-        TrainedRnn.from_artifact,
-        lambda model, inputs, sessions: predict(model, inputs.components, sessions),
-        RnnConfig.context,
-        lambda model, given: update_rnn(model, given.inputs.components, given.labels, given.cutoff, UpdateConfig()),
-    ),
-    "deepar": Recipe(
-        "components",
-        lambda given: train_deepar(
-            given.inputs.components,
-            given.labels,
-            given.inputs.known_labels,
-            DeepArConfig(),
-            given.cutoff,
-            given.seed,
-            given.on_epoch,
-            given.checkpoint,
-        ),
-        TrainedDeepAr.from_artifact,
-        lambda model, inputs, sessions: predict_deepar(model, inputs.components, inputs.known_labels, sessions),
-        DeepArConfig.context,
-    ),
+    "rnn": _network("features", train_rnn, Rnn, RnnConfig.context),
+    "rnn_classifier": _network("components", train_rnn_classifier, RnnClassifier, RnnClassifierConfig.context),
+    "deepar": _network("components", train_deepar, DeepAr, DeepArConfig.context),
 }
 
 #: Those of `trained_baselines`.

@@ -23,7 +23,7 @@ MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 class Learnable:
     """Model inputs and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
 
-    It is the `model.recipes.Inputs` of these sessions.
+    It is the `model.lesson.Inputs` of these sessions.
     """
 
     def __init__(
