@@ -8,9 +8,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.model import MADE_BEFORE_MODELS
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.inputs import Learnable

@@ -11,7 +11,7 @@ from stock_assets.features.stationary import STATIONARY
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import SERIES, Context
 from stock_assets.market.sources import Source
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets_tests.defs.conftest import Graph, small_market
 
 

@@ -16,11 +16,11 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import SourceError
 from stock_assets.market.adjustments import clean_bars_and_findings
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.budget import Budget, Politeness, Transient
 from stock_assets.market.sources.yahoo import YahooSource, judge
+from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
@@ -339,7 +339,7 @@ def test_a_server_that_is_gone_names_the_ticker() -> None:
 )
 def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     with pytest.raises(Transient) as error:
-        judge(429, "Too Many Requests", header, FETCHED, FETCHED)
+        judge(429, "Too Many Requests", since=FETCHED, retry_after=header, now=FETCHED)
     assert error.value.retry_after == seconds
     assert error.value.refused
 

@@ -12,7 +12,7 @@ from dagster._time import get_current_datetime
 from stock_assets.definitions import build_definitions
 from stock_assets.market.context import Context
 from stock_assets.market.sources import Answer, Source
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets.settings import settings
 
 PRICES = ("open", "high", "low", "close", "adj_close")
