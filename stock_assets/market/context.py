@@ -1,4 +1,4 @@
-"""Context series: an index, a fund that holds it and a volatility index, which are no stocks of the universe."""
+"""The market context: an index, a fund that holds it and a volatility index, which are no stocks of the universe."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.market.adjustments import figures_differ, utc
+from stock_assets.market.adjustments import SETTLING, figures_differ, utc
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources.answers import check_values, in_order
 from stock_assets.market.tables import CONTEXT_SCHEMA
@@ -17,7 +17,7 @@ from stock_assets.tables import UTC_TIME
 VOLATILITY, INDEX, FUND = SERIES = CONTEXT_SERIES
 
 
-class Context(NamedTuple):
+class MarketContext(NamedTuple):
     """The answer of a source about its series."""
 
     rows: pl.DataFrame
@@ -35,7 +35,7 @@ def is_index(ticker: pl.Expr) -> pl.Expr:
 
 def context_of(
     bars: pl.DataFrame, calendar: TradingCalendar, *, first: date, last: date, source: str, fetched_at: datetime
-) -> Context:
+) -> MarketContext:
     """The sessions from `first` to `last`, and to the day of `fetched_at` (UTC), among `bars` (`answers.BARS`).
 
     `bars` holds one ticker per series and begins before `first` where the source does; volumes may be null. Raises
@@ -57,7 +57,7 @@ def context_of(
         )
         .select(CONTEXT_SCHEMA.names())
     )
-    return Context(rows, dict(off.sort("ticker").iter_rows()))
+    return MarketContext(rows, dict(off.sort("ticker").iter_rows()))
 
 
 def newest_context(rows: pl.DataFrame) -> pl.DataFrame:
@@ -77,19 +77,29 @@ def new_context_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.Dat
     return pairs.filter(_differs_from_before()).select(answered.columns)
 
 
-def changed_context(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
-    """series, session, sorted, of the bars that versions fetched after `moment` have changed.
+def changed_context(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) -> pl.DataFrame:
+    """series, session, sorted, of the bars that versions fetched after `moment` restate or add late.
 
-    `rows` are versions (`CONTEXT_SCHEMA`). A bar is changed where it is other than the newest version of `moment`, and
-    where there was none although its session lies between the first and the last that had been fetched: it came late.
-    Sessions beyond these are new, and nothing was made of them.
+    `rows` are versions (`CONTEXT_SCHEMA`). A bar is restated where it differs from the newest version of `moment`. It is
+    late where there was none, although its session had been fetched by then: there was a bar of another series, or the
+    shares had their bars more than `SETTLING` before; `bars_fetched` holds since when: session, first_fetched (UTC).
+    Other bars are new, and nothing was made of them.
     """
     rows = rows.with_columns(utc("fetched_at"))
-    until = pl.col("fetched_at") <= moment.astimezone(UTC)
+    then = moment.astimezone(UTC)
+    until = pl.col("fetched_at") <= then
     before, after = newest_context(rows.filter(until)), newest_context(rows.filter(~until))
-    covered = after.filter(pl.col("session").is_between(before["session"].min(), before["session"].max()))
-    pairs = covered.join(before, on=_KEYS, how="left", suffix="_before")
-    return pairs.filter(_differs_from_before()).select("series", "session").sort("session", "series")
+    if before.is_empty():
+        return after.select("series", "session").clear()
+    pairs = (
+        after.filter(pl.col("session") >= before["session"].min())
+        .join(before, on=_KEYS, how="left", suffix="_before")
+        .join(bars_fetched, on="session", how="left")
+    )
+    without_series = pl.col("session").is_in(before["session"].unique().implode())
+    with_bars = (pl.col("first_fetched") <= then) & (pl.col("fetched_at") > pl.col("first_fetched") + SETTLING)
+    had_been_fetched = pl.col("fetched_at_before").is_not_null() | without_series | with_bars.fill_null(value=False)
+    return pairs.filter(_differs_from_before() & had_been_fetched).select("series", "session").sort("session", "series")
 
 
 _KEYS = ["series", "session"]

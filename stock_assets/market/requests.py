@@ -24,18 +24,19 @@ class Request(NamedTuple):
 def requests_for(
     tickers: list[str],
     sessions: list[date],
-    owed_since: Mapping[str, date],
+    *,
+    owed: Mapping[str, date],
     stored_sessions: Callable[[date, date], Iterable[date]],
 ) -> list[Request]:
     """The requests for `sessions` (ascending): one for all `tickers`, and one for earlier bars that some still owe.
 
-    `owed_since` holds the first session for which a ticker owes an answer, `stored_sessions` lists the stored sessions
+    `owed` holds the first session for which a ticker owes an answer, `stored_sessions` lists the stored sessions
     between two days. The bars that a few tickers owe are a request of their own, so that neither is all tickers' past
     asked for again, nor do today's bars depend on it.
     """
     requests = [Request(tickers, sessions)]
-    if late := sorted(ticker for ticker, since in owed_since.items() if since < sessions[0]):
-        first_owed = min(owed_since[ticker] for ticker in late)
+    if late := sorted(ticker for ticker, since in owed.items() if since < sessions[0]):
+        first_owed = min(owed[ticker] for ticker in late)
         earlier = sorted(set(stored_sessions(first_owed, sessions[0])) - {sessions[0]})
         requests += [Request(late, earlier)] if earlier else []
     return requests

@@ -247,8 +247,8 @@ CONTEXT_SERIES = declare(
 )
 
 #: One version of a bar, in the vendor's own basis, split-adjusted as of `fetched_at`. `later_splits` is the product of
-#: every split after the bar and up to `fetched_at`: multiply a price or a dividend by it, or divide a volume, to get
-#: the figure as traded. A source without corporate actions has null `dividend` and `split_ratio`, 1.0 `later_splits` and
+#: every split after the bar and up to `fetched_at`: a price or a dividend times it, and a volume divided by it, is the
+#: figure as traded. A source without corporate actions has null `dividend` and `split_ratio`, 1.0 `later_splits`, and
 #: returns that follow from `previous_adj_close`, the adjusted close of the ticker's preceding bar *in the same answer*,
 #: null for its first bar. `split_ratio` is 1.0 on ordinary days, 4.0 on the ex-date of a 4-for-1 split.
 RAW_SCHEMA = RAW_OHLCV.schema

@@ -66,7 +66,7 @@ class UnreadableAnswerError(Exception):
     """yfinance could make no history of what Yahoo answered."""
 
 
-def daily_history(session: Any, ticker: str, first: date, last: date) -> "pd.DataFrame":
+def daily_history(session: Any, ticker: str, *, first: date, last: date) -> "pd.DataFrame":
     """The daily bars of `ticker` from `first` to `last` with Open, High, Low, Close, Adj Close, Volume, Dividends and
     Stock Splits, by the midnights of the exchange's time zone; no row where Yahoo sends none.
 

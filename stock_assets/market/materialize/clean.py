@@ -48,7 +48,7 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     bars, findings = (frame.filter(pl.col("session").is_in(sessions)) for frame in made)
     restated = adjustments.restatements(_stored_bars(store, sessions, bars), bars, now)
     added = {"restatements": restated, "quarantine": new_in_quarantine(store, findings, now)}
-    settled = _settled_bars(store, calendar, raw, universe, first=sessions[0])
+    settled = _settled_bars(store, calendar, raw, universe=universe, first=sessions[0])
     replaced = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
     store.write(
         [
@@ -61,7 +61,7 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
 
 
 def _settled_bars(
-    store: Warehouse, calendar: TradingCalendar, raw: pl.DataFrame, universe: pl.DataFrame, *, first: date
+    store: Warehouse, calendar: TradingCalendar, raw: pl.DataFrame, *, universe: pl.DataFrame, first: date
 ) -> pl.DataFrame:
     """The provisional bars of the week before `first` that what was fetched since confirms, as they are from now on.
 

@@ -1,12 +1,14 @@
 """The table `context_series`: versions of the bars of indices and funds, and its readers."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from typing import NamedTuple
 
 import polars as pl
 
 from stock_assets.errors import MissingTableError
+from stock_assets.market.adjustments import utc
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import changed_context, new_context_versions, newest_context
 from stock_assets.market.materialize.one_source import require_one_source
@@ -15,6 +17,7 @@ from stock_assets.market.sources import Source
 from stock_assets.market.tables import CONTEXT_SERIES
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import UTC_TIME
 
 
 class FetchedContext(NamedTuple):
@@ -86,9 +89,17 @@ def read_context(store: Warehouse, first: date | None = None, last: date | None 
     return newest_context(_versions(store, first, last))
 
 
-def changed_context_since(store: Warehouse, moment: datetime, last: date) -> pl.DataFrame:
-    """series, session of the bars up to session `last` that what was fetched after `moment` restates or adds late."""
-    return changed_context(_versions(store, None, last), moment)
+def changed_context_since(store: Warehouse, moment: datetime, last: date | None = None) -> pl.DataFrame:
+    """series, session of the bars up to session `last` that what was fetched after `moment` restates or adds late.
+
+    `moment` is any at which everything had been made of what had been fetched, such as an earlier
+    `last_context_fetch`.
+    """
+    bars_fetched = pl.DataFrame(schema={"session": pl.Date, "first_fetched": UTC_TIME})
+    with suppress(MissingTableError):
+        statement = "SELECT session, min(fetched_at) AS first_fetched FROM market.raw_ohlcv GROUP BY session"
+        bars_fetched = store.read_sql("raw_ohlcv", statement).with_columns(utc("first_fetched"))
+    return changed_context(_versions(store, None, last), moment, bars_fetched)
 
 
 def _versions(store: Warehouse, first: date | None, last: date | None) -> pl.DataFrame:

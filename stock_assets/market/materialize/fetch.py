@@ -64,7 +64,7 @@ def fetch_bars(
     members = expected_tickers(universe, sessions[0])
     requests = _requests(store, calendar_of(settings), universe, sessions=sessions, outcomes=outcomes)
     answered = [(request, _ask(source, request, now)) for request in requests]
-    failures = _failures([answer for _, answer in answered], members, source.name, settings.max_failed_share)
+    failures = _failures([answer for _, answer in answered], members, source.name, allowed=settings.max_failed_share)
     news = _news(store, calendar_of(settings), universe, answered=answered, outcomes=outcomes, now=now)
     bars = answered[0][1].bars.filter(pl.col("session").is_in(sessions))
     _require_every_session(bars, sessions, universe, source=source.name, exchange=settings.exchange)
@@ -101,10 +101,12 @@ def _requests(
     before = calendar.before(sessions[0], LOOK_AGAIN)
     again = store.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
     asked = sorted({*again, *sessions})
-    return requests_for(tickers, asked, owed_since(outcomes, tickers), partial(store.sessions, "raw_ohlcv"))
+    return requests_for(
+        tickers, asked, owed=owed_since(outcomes, tickers), stored_sessions=partial(store.sessions, "raw_ohlcv")
+    )
 
 
-def _failures(answers: Sequence[Answer], members: set[str], source: str, allowed: float) -> dict[str, str]:
+def _failures(answers: Sequence[Answer], members: set[str], source: str, *, allowed: float) -> dict[str, str]:
     """Why there is no answer of some of `members`, by ticker.
 
     Raises SourceError that names them where more than the `allowed` share of them fail the first of `answers`, that to

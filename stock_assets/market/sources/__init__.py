@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import polars as pl
 
 if TYPE_CHECKING:  # it checks its bars as the sources do
-    from stock_assets.market.context import Context
+    from stock_assets.market.context import MarketContext
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Source(Protocol):
         """
         ...
 
+    # four parameters by position: the one call of the protocol, which every source and its tests share
     def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, both included, as of `fetched_at` (UTC).
 
@@ -63,7 +64,7 @@ class Source(Protocol):
         """
         ...
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> "Context":
+    def context(self, first: date, last: date, fetched_at: datetime) -> "MarketContext":
         """The configured context series from `first` to `last`, as of `fetched_at` (UTC).
 
         A series that has no bar of a session has no row of it. Raises SourceError for one that the source does not

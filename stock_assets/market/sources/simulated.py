@@ -13,7 +13,7 @@ import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.context import SERIES, Context
+from stock_assets.market.context import SERIES, MarketContext
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.registry import register_source
 from stock_assets.market.sources.simulated_context import context_bars
@@ -105,18 +105,18 @@ class SimulatedSource:
         )
         return Answer(bars.match_to_schema(RAW_SCHEMA))
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`, by the laws of `simulated_context`."""
         closed = self.calendar.last_closed(fetched_at)
         asked = self.calendar.between(first, min(last, closed)) if closed else ()
         if not asked or not self.series:
-            return Context(CONTEXT_SCHEMA.to_frame(), {})
+            return MarketContext(CONTEXT_SCHEMA.to_frame(), {})
         positions = self._positions(asked)
         days = pl.DataFrame({"position": positions, "session": asked}, schema_overrides={"session": pl.Date})
         bars = context_bars(self.series, positions, self._history_to(positions[-1]), seed=self.seed)
         rows = bars.join(days, on="position", maintain_order="left").rename({"ticker": "series"})
         rows = rows.with_columns(source=pl.lit(self.name), fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME))
-        return Context(rows.select(CONTEXT_SCHEMA.names()), {})
+        return MarketContext(rows.select(CONTEXT_SCHEMA.names()), {})
 
     def oracle_probabilities(
         self,

@@ -13,7 +13,7 @@ import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.context import SERIES, Context, context_of, is_index
+from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
 from stock_assets.market.resample import session_bars
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import (
@@ -136,7 +136,7 @@ class SnapshotSource:
         )
         return Answer(rows)
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
         check_request(first, last, fetched_at)
         bars = self._loaded()[1]

@@ -15,7 +15,7 @@ import polars as pl
 
 from stock_assets.errors import QuietTickerError, SourceError, UnknownTickerError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.context import SERIES, Context, context_of
+from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
@@ -111,7 +111,7 @@ class YahooSource:
         def work(ticker: str) -> pl.DataFrame:
             if kept is not None and (there := kept.load(ticker)) is not None:
                 return there
-            history = self._history(ticker, first, last, fetched_at)
+            history = self._history(ticker, first=first, last=last, fetched_at=fetched_at)
             if kept is not None:
                 kept.save(ticker, history)
             return history
@@ -138,7 +138,7 @@ class YahooSource:
         bars = pl.concat([RAW_SCHEMA.to_frame(), *asked_bars]).sort("ticker", "session")
         return Answer(bars, dict(sorted(failures.items())), spans, kept.clear if kept else nothing_to_settle)
 
-    def _history(self, ticker: str, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
+    def _history(self, ticker: str, *, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
         """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""
         bars = self._all_bars(ticker, first, fetched_at)
         asked_bars = bars.filter(pl.col("session").is_between(first, last))
@@ -161,7 +161,7 @@ class YahooSource:
         from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
         return self.budget.patiently(ticker, lambda: _ask(self._session, ticker, first=from_, last=to))
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`: one request per series, of which one may fail alone."""
         check_request(first, last, fetched_at)
         histories, failures = [BARS.to_frame()], {}
@@ -189,7 +189,7 @@ def _ask(session: Any, ticker: str, *, first: date, last: date) -> pl.DataFrame:
 
     session.renewed.crumb = False
     try:
-        history = daily_history(session, ticker, first, last)
+        history = daily_history(session, ticker, first=first, last=last)
     except UnreadableAnswerError as error:
         raise Transient(str(error)) from error
     except RequestException as error:
