@@ -80,9 +80,9 @@ def new_context_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.Dat
 def changed_context(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) -> pl.DataFrame:
     """series, session, sorted, of the bars that versions fetched after `moment` restate or add late.
 
-    `rows` are versions (`CONTEXT_SCHEMA`). A bar is restated where it differs from the newest version of `moment`. It is
-    late where there was none, although its session had been fetched by then: there was a bar of another series, or the
-    shares had their bars more than `SETTLING` before; `bars_fetched` holds since when: session, first_fetched (UTC).
+    `rows` are versions (`CONTEXT_SCHEMA`). A bar is restated where it differs from the newest version of `moment`.
+    It is late where there was none, although its session had been fetched by then: another series had a bar, or the
+    shares had theirs more than `SETTLING` before; `bars_fetched` (session, first_fetched in UTC) holds since when.
     Other bars are new, and nothing was made of them.
     """
     rows = rows.with_columns(utc("fetched_at"))
