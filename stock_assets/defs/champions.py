@@ -6,8 +6,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.tables import DUCKDB_POOL, preview, table_asset
+from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.materialize.champions import read_promotions, record, rollback
 from stock_assets.lifecycle.promotion import MARGIN, Promotion, judge, serving

@@ -4,9 +4,8 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import labelled_days, trading_days
-from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.features import materialize
 from stock_assets.features.components import to_frame
 from stock_assets.features.indicators import INDICATORS

@@ -6,9 +6,8 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import predicted_days
-from stock_assets.defs.tables import chosen_sessions, picture, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, report_sessions, table_asset
 from stock_assets.errors import MissingSessionsError, MissingTableError
 from stock_assets.features.materialize import MADE_BEFORE_PCA, trusted
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY

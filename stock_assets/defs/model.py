@@ -10,9 +10,8 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs import checks
-from stock_assets.defs.market import SIMULATED, Clock
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
-from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, Clock, chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import CutoffError
 from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.features.stationary import FIRST_BAR

@@ -7,8 +7,7 @@ import polars as pl
 
 from stock_assets.defs.alerts import span, what
 from stock_assets.defs.freshness import state_of
-from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, Clock, picture, preview, table_asset
 from stock_assets.errors import MissingTableError
 from stock_assets.files import write_file
 from stock_assets.market.calendar import calendar_of

@@ -4,8 +4,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.model.cores import usable_cores
 from stock_assets.model.materialize.tuning import TABLE, tune_networks
 from stock_assets.model.tuned import TunedNetwork

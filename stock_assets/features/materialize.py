@@ -19,6 +19,7 @@ from stock_assets.features.market_context import LOOKBACK as CONTEXT_LOOKBACK
 from stock_assets.features.market_context import context_features, context_gaps
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.materialize.context import read_context
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -198,9 +199,7 @@ def _market_context(
     """
     calendar = calendar_of(settings)
     first = (*calendar.before(sessions[0], CONTEXT_LOOKBACK), sessions[0])[0]
-    columns = ["series", "session", "close"]
-    empty = pl.DataFrame(schema={"series": pl.String, "session": pl.Date, "close": pl.Float64})
-    closes = store.read_or(empty, "context_series", first, sessions[-1], columns)
+    closes = read_context(store, first, sessions[-1])
     begins = store.read_each(
         {"begins": "SELECT series, min(session) AS session FROM market.context_series GROUP BY series"}
     )["begins"]

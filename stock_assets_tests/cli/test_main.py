@@ -90,7 +90,7 @@ def test_a_query_is_answered_from_what_was_known_then(call: Call, moment: str, c
     ("moment", "statement", "said"),
     [
         ("yesterday", "select 1", "--as-of 'yesterday' is no moment; expected one such as 2026-11-01T22:00Z"),
-        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by --as-of 2023-01-04 21:59 UTC"),
+        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by 2023-01-04 21:59 UTC; expected a later moment"),
         ("2023-01-04T22:00Z", "select * from predictions", "the query failed: Catalog Error"),
         ("2023-01-04T22:00Z", "select * from read_csv('/etc/passwd')", "the query failed: Permission Error"),
     ],
