@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.features.labels import labels as barrier_labels
-from stock_assets.model.baselines import fit_ticker_prior
+from stock_assets.model.baselines.naive import fit_ticker_prior
 from stock_assets.model.config import VolatilityConfig
 from stock_assets.model.splits import training_rows
 from stock_assets.model.volatility import (
