@@ -30,8 +30,9 @@ from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy, daily_losses
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, usable_between
-from stock_assets.model.registry import MODELS, TrainingTask, naive_baselines
+from stock_assets.model.registry import MODELS, naive_baselines
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -65,8 +66,8 @@ def serve(config: Settings, known: StoredInputs, years: Iterable[int]) -> Served
         cutoff, days = year_of(calendar_of(config), year)
         labels, _ = known.labels_at(cutoff)
         for name in (SERVING, *naive_baselines()):
-            task = TrainingTask(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
-            models[name, year] = MODELS[name].train(task)
+            lesson = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
+            models[name, year] = MODELS[name].train(lesson)
             answers.append(answer(models[name, year], name, known, days))
     return Served(models, pl.concat(answers).join(known.suspects, on=KEYS, how="anti"))
 

@@ -83,10 +83,11 @@ class Learner:
         return found
 
     def _trained(self, cutoff: date) -> Any:
-        from stock_assets.model.registry import MODELS, TrainingTask
+        from stock_assets.model.lesson import Lesson
+        from stock_assets.model.registry import MODELS
 
-        task = TrainingTask(self._inputs(), self._known(cutoff), cutoff, self.seed, HORIZON)
-        return self._timed("training", lambda: MODELS[self.network].train(task))
+        lesson = Lesson(self._inputs(), self._known(cutoff), cutoff, self.seed, HORIZON)
+        return self._timed("training", lambda: MODELS[self.network].train(lesson))
 
     def updated(self, model: Any, cutoff: date, update: UpdateConfig) -> Any:
         from stock_assets.model.training import update_rnn

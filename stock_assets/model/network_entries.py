@@ -8,22 +8,23 @@ import numpy as np
 import polars as pl
 
 from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
-from stock_assets.model.registry import CurveTitles, Inputs, ModelEntry, TrainingTask, register_model
+from stock_assets.model.lesson import Inputs, Lesson
+from stock_assets.model.registry import CurveTitles, ModelEntry, register_model
 
 
-def _train_rnn(task: TrainingTask) -> Any:
+def _train_rnn(lesson: Lesson) -> Any:
     from stock_assets.model.volatility import train_volatility
 
     return train_volatility(
-        task.inputs.features,
-        task.labels,
-        task.inputs.suspects,
+        lesson.inputs.features,
+        lesson.labels,
+        lesson.inputs.suspects,
         VolatilityConfig(),
-        task.cutoff,
-        task.seed,
-        task.horizon,
-        task.on_epoch,
-        task.checkpoint,
+        lesson.cutoff,
+        lesson.seed,
+        lesson.horizon,
+        lesson.on_epoch,
+        lesson.checkpoint,
     )
 
 
@@ -39,11 +40,13 @@ def _predict_rnn(model: Any, inputs: Inputs, sessions: Collection[date]) -> pl.D
     return predict_volatility(model, inputs.features, inputs.suspects, sessions)
 
 
-def _train_rnn_classifier(task: TrainingTask) -> Any:
+def _train_rnn_classifier(lesson: Lesson) -> Any:
     from stock_assets.model.training import train_rnn
 
-    components = task.inputs.components
-    return train_rnn(components, task.labels, RnnConfig(), task.cutoff, task.seed, task.on_epoch, task.checkpoint)
+    components = lesson.inputs.components
+    return train_rnn(
+        components, lesson.labels, RnnConfig(), lesson.cutoff, lesson.seed, lesson.on_epoch, lesson.checkpoint
+    )
 
 
 def _load_rnn_classifier(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
@@ -58,18 +61,18 @@ def _predict_rnn_classifier(model: Any, inputs: Inputs, sessions: Collection[dat
     return predict(model, inputs.components, sessions)
 
 
-def _train_deepar(task: TrainingTask) -> Any:
+def _train_deepar(lesson: Lesson) -> Any:
     from stock_assets.model.deepar import train_deepar
 
     return train_deepar(
-        task.inputs.components,
-        task.labels,
-        task.inputs.known_labels,
+        lesson.inputs.components,
+        lesson.labels,
+        lesson.inputs.known_labels,
         DeepArConfig(),
-        task.cutoff,
-        task.seed,
-        task.on_epoch,
-        task.checkpoint,
+        lesson.cutoff,
+        lesson.seed,
+        lesson.on_epoch,
+        lesson.checkpoint,
     )
 
 

@@ -93,11 +93,11 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training within a year spoils the model SPOILT: it learns hold for sell, buy for hold and sell for buy."""
     entry = registry.MODELS[SPOILT]
 
-    def train(task):
-        if (task.cutoff.month, task.cutoff.day) != (12, 31):
+    def train(lesson):
+        if (lesson.cutoff.month, lesson.cutoff.day) != (12, 31):
             turned = (pl.col("label") + 2) % 3 - 1
-            task = replace(task, labels=task.labels.with_columns(turned.cast(task.labels["label"].dtype)))
-        return entry.train(task)
+            lesson = replace(lesson, labels=lesson.labels.with_columns(turned.cast(lesson.labels["label"].dtype)))
+        return entry.train(lesson)
 
     monkeypatch.setitem(registry.MODELS, SPOILT, replace(entry, train=train))
 

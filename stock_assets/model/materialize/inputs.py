@@ -25,7 +25,7 @@ MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
 
 class StoredInputs:
-    """The `registry.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
+    """The `lesson.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
 
     Raises ArtifactError where the components of these sessions are of several fits.
     """
