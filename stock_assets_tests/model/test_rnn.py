@@ -194,7 +194,7 @@ def test_bad_features_are_named(trained: Rnn):
     with pytest.raises(ArtifactError, match="columns that the features lack: noise"):
         predicted(trained, FEATURES.drop("noise"))
     with pytest.raises(BadBarsError, match=f"features of T00 at {DAYS[0]}: hint is nan"):
-        teach_rnn(FEATURES.with_columns(hint=float("nan")), KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 0, HORIZON)
+        teach_rnn(FEATURES.with_columns(hint=float("nan")), KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 0)
     with pytest.raises(StockAssetsError, match="has features over its horizon; expected rows of the same tickers"):
         teach_rnn(
             FEATURES.with_columns(ticker=pl.lit("X") + pl.col("ticker")),
@@ -203,7 +203,6 @@ def test_bad_features_are_named(trained: Rnn):
             CONFIG,
             CUTOFF,
             0,
-            HORIZON,
         )
 
 
@@ -219,6 +218,4 @@ def test_a_constant_feature_and_a_ticker_of_ten_rows_do_no_harm():
 
 def test_a_loss_that_is_not_finite_stops_the_training():
     with pytest.raises(StockAssetsError, match=r"the loss of epoch 1, step \d+, became (nan|inf)"):
-        teach_rnn(
-            FEATURES, KNOWN, NONE_SUSPECT, replace(CONFIG, learning_rate=1e12, weight_decay=1e10), CUTOFF, 0, HORIZON
-        )
+        teach_rnn(FEATURES, KNOWN, NONE_SUSPECT, replace(CONFIG, learning_rate=1e12, weight_decay=1e10), CUTOFF, 0)
