@@ -1,12 +1,13 @@
 """Trainings in threads, and their progress as lines of text."""
 
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
+
+from stock_assets.model.cores import usable_cores
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
@@ -36,7 +37,7 @@ def side_by_side(
             raise Stopped
         lines.put(text)
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         running = [pool.submit(job, pass_on) for job in jobs]
         pending = set(running)
         try:

@@ -106,21 +106,6 @@ def require_after(cutoff: date, sessions: Collection[date]) -> None:
         )
 
 
-def labels_since(labels: pl.DataFrame, before: date, cutoff: date) -> pl.DataFrame:
-    """The labels that became known after session `before` and by session `cutoff`: what an update may learn anew.
-
-    Raises CutoffError where `cutoff` is not later than `before` or a label was not fully known by it, StockAssetsError
-    where none became known in between.
-    """
-    if cutoff <= before:
-        raise CutoffError(f"a model trained through {before} was to be updated to {cutoff}; expected a later cutoff")
-    require_known(labels, cutoff)
-    fresh = labels.filter(pl.col("horizon_end") > before)
-    if fresh.is_empty():
-        raise StockAssetsError(f"no label became known after {before} and by {cutoff}; expected some to learn from")
-    return fresh
-
-
 def train_validation_split(
     labels: pl.DataFrame, cutoff: date, validation_sessions: int = 126
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
