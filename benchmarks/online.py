@@ -84,20 +84,20 @@ class Learner:
         return found
 
     def _trained(self, cutoff: date) -> Any:
-        from stock_assets.model.recipes import NETWORKS
+        from stock_assets.model.registry import MODELS
 
-        return self._timed("training", lambda: NETWORKS[self.network].train(self._lesson(cutoff)))
+        return self._timed("training", lambda: MODELS[self.network].train(self._lesson(cutoff)))
 
     def updated(self, model: Any, cutoff: date, update: UpdateConfig) -> Any:
         return self._timed("update", lambda: UPDATES[self.network](model, self._lesson(cutoff), update))
 
     def answers(self, model: Any, serving: Serving) -> pl.DataFrame:
-        from stock_assets.model.recipes import CONTEXT, NETWORKS
+        from stock_assets.model.registry import MODELS, longest_lookback
 
-        first = self.sessions[max(0, self.sessions.index(serving.sessions[0]) - CONTEXT + 1 - MAX_MISSED)]
+        first = self.sessions[max(0, self.sessions.index(serving.sessions[0]) - longest_lookback() + 1 - MAX_MISSED)]
         window = pl.col("session").is_between(first, serving.sessions[-1])
         part = Material(*(frame.filter(window) for frame in self.material))
-        answer = NETWORKS[self.network].predict(model, part.inputs(), serving.sessions)
+        answer = MODELS[self.network].predict(model, part.inputs(), serving.sessions)
         return answer.with_columns(trained_through=pl.lit(serving.cutoff))
 
     def scratch(self, year: int, block: Callable[[date], Any]) -> Iterator[pl.DataFrame]:

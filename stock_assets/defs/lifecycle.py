@@ -15,6 +15,7 @@ from stock_assets.frames import PROBABILITIES
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy
 from stock_assets.market.calendar import calendar_of
+from stock_assets.model.registry import IN_SERVICE
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
@@ -22,7 +23,7 @@ from stock_assets.tables import declared
 #: No row, where the market is too young for a reference.
 NONE = pl.DataFrame(schema={**drift.SCHEMA, "kind": pl.String, "reference_through": pl.Date})
 #: The model whose cutoff and predictions are watched.
-SERVING = "rnn"
+SERVING = IN_SERVICE
 
 
 def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:

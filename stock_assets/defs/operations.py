@@ -117,7 +117,7 @@ def recent(
     served = with_age(warehouse.read_sql("predictions", SERVED, [first]), calendar_of(settings))
     suspects = warehouse.read_sql("daily_bars", SUSPECTS, [first])
     try:
-        labels, _ = usable_between(warehouse, first)
+        labels, _ = usable_between(warehouse, settings, first)
     except MissingTableError:  # predictions come a horizon before their labels
         return served, NOTHING_SCORED, suspects
     answers = warehouse.read_sql("predictions", SCORED, [first, list(JUDGED)])

@@ -9,11 +9,10 @@ import polars as pl
 from stock_assets.evaluation.report import Image, page_template
 from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, live_yardsticks
 
 #: The model whose answers people use, and the average it is a part of.
-IN_SERVICE, POOLED = "rnn", "ensemble"
-JUDGED = (IN_SERVICE, POOLED, *NAIVE)
+JUDGED = (IN_SERVICE, ENSEMBLE, *live_yardsticks())
 #: Sessions of the rolling mean of the log-loss.
 WINDOW = 21
 #: Sessions, and columns that drifted most, that the page lists before one unfolds the rest.
@@ -69,7 +68,7 @@ def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
 
 def best_naive(scored: pl.DataFrame) -> str | None:
     """The naive model with the lowest mean log-loss over all rows of `scored` (`metrics.scored_rows`)."""
-    losses = scored.filter(pl.col("model").is_in(list(NAIVE))).group_by("model").agg(pl.col("surprise").mean())
+    losses = scored.filter(pl.col("model").is_in(live_yardsticks())).group_by("model").agg(pl.col("surprise").mean())
     return None if losses.is_empty() else losses.sort("surprise", "model").item(0, "model")
 
 
@@ -97,7 +96,7 @@ def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataF
         .join(ours, on="session", how="left")
         .join(suspects, on="session", how="left")
         .join(skill, on="session", how="left")
-        .join(mean_loss(POOLED, "ensemble_log_loss"), on="session", how="left")
+        .join(mean_loss(ENSEMBLE, "ensemble_log_loss"), on="session", how="left")
         .join(mean_loss(baseline, "naive_log_loss"), on="session", how="left")
         .with_columns(pl.col("rows", "suspects", "scored").fill_null(0))
         .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
@@ -110,7 +109,7 @@ def live_skill(sessions: pl.DataFrame, window: int = WINDOW) -> pl.DataFrame:
     (fewer at the start) of rnn, ensemble and the best naive baseline, and the running sum of what each loses less than
     the baseline, in nats per row."""
     known = sessions.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
-    columns = {IN_SERVICE: "log_loss", POOLED: "ensemble_log_loss", "naive": "naive_log_loss"}
+    columns = {IN_SERVICE: "log_loss", ENSEMBLE: "ensemble_log_loss", "naive": "naive_log_loss"}
     return pl.concat(
         known.select(
             "session",

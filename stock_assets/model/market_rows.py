@@ -36,12 +36,12 @@ class MarketRows:
         self._horizon = horizon
         ahead = volatility_ahead(rows, horizon)
         self._realised = ahead.select(VOLATILITIES).to_numpy()  # [N, 3], read where _over
-        # A horizon with a missing row ends later than its session's others: it would be known too early. Flags
-        # persist for a horizon, so a bad bar inside one shows at its end.
+        # A horizon with a missing row ends later than its session's others: it would be known too early.
         sessions = rows["session"].unique().sort()
         end = sessions.search_sorted(ahead["end"].fill_null(date.max)).to_numpy()
         self._over = (end == self.day + horizon) & ahead["end"].is_not_null().to_numpy()
-        self._over &= self._trusted & np.roll(self._trusted, -horizon)
+        distrusted = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
+        self._over &= self._trusted & (np.roll(distrusted, -horizon) == distrusted)
 
     def among(self, rows: pl.DataFrame) -> np.ndarray:
         """bool [N]: which of these rows are among `rows` (ticker, session)."""

@@ -16,7 +16,7 @@ from stock_assets.evaluation import metrics
 from stock_assets.model.config import RnnClassifierConfig
 from stock_assets.model.lesson import InputFrames
 from stock_assets.model.networks.layers import SegmentLSTM
-from stock_assets.model.recipes import NETWORKS
+from stock_assets.model.registry import MODELS
 from stock_assets.model.splits import training_rows
 from stock_assets.model.windows import Panel, build_panel
 from stock_assets.storage.artifacts import load_artifact, save_artifact
@@ -108,7 +108,7 @@ def test_without_a_pass_the_weights_stay_and_what_stands_beside_them_is_fitted_a
 
 def test_an_updated_model_is_saved_and_answers_as_before(case: Case, updated: Any, tmp_path: Path):
     artifact = load_artifact(save_artifact(tmp_path / "model", *updated.to_artifact()))
-    loaded = NETWORKS[case.network].load(artifact.tensors, artifact.description)
+    loaded = MODELS[case.network].load(artifact.tensors, artifact.description)
     assert loaded.cutoff == LATER
     assert case.predict(loaded).equals(case.predict(updated))
     assert not case.predict(loaded).equals(case.predict(case.trained))

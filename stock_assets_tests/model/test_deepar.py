@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, SettingsError, StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
-from stock_assets.model.baselines import fit_class_prior
+from stock_assets.model.baselines.naive import fit_class_prior
 from stock_assets.model.config import DeepArConfig, NetworkConfig
 from stock_assets.model.lesson import InputFrames
 from stock_assets.model.networks.deepar import (

@@ -11,8 +11,9 @@ from polars.testing import assert_frame_equal
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.features.labels import barrier_labels
-from stock_assets.model.baselines import fit_ticker_prior
+from stock_assets.model.baselines.naive import fit_ticker_prior
 from stock_assets.model.lesson import InputFrames
+from stock_assets.model.market_rows import MarketRows
 from stock_assets.model.networks.rnn import Rnn
 from stock_assets.model.splits import training_rows
 from stock_assets.model.targets import TARGETS, volatility_targets
@@ -160,6 +161,21 @@ def test_a_suspect_row_moves_no_mean_of_its_session(trained: Rnn):
     )
 
 
+def test_a_horizon_that_steps_over_a_suspect_row_corrects_no_level():
+    bad = (pl.col("ticker") == "T05") & (pl.col("session") == DAYS[310])
+    suspects = FEATURES.filter(bad).select("ticker", "session")
+    absurd = FEATURES.with_columns(
+        pl.when(bad).then(3.0).otherwise(pl.col(name)).alias(name) for name in ("vol_total_1", "log_return_1")
+    )
+
+    def errors(features: pl.DataFrame, suspects: pl.DataFrame) -> np.ndarray:
+        market = MarketRows(features, suspects, ("hint",), HORIZON)
+        return market.recent_error(np.zeros((features.height, 3)), 20)
+
+    np.testing.assert_array_equal(errors(absurd, suspects), errors(FEATURES, suspects))
+    assert not np.allclose(errors(absurd, NONE_SUSPECT), errors(FEATURES, NONE_SUSPECT))
+
+
 def test_too_short_a_history_gives_no_row(trained: Rnn):
     late = FEATURES.filter((pl.col("ticker") != "T03") | (pl.col("session") >= DAYS[305]))
     answer = predicted(trained, late).filter(pl.col("ticker") == "T03")
@@ -195,7 +211,7 @@ def test_bad_features_are_named(trained: Rnn):
     with pytest.raises(ArtifactError, match="columns that the features lack: noise"):
         predicted(trained, FEATURES.drop("noise"))
     with pytest.raises(BadBarsError, match=f"features of T00 at {DAYS[0]}: hint is nan"):
-        teach_rnn(FEATURES.with_columns(hint=float("nan")), KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 0, HORIZON)
+        teach_rnn(FEATURES.with_columns(hint=float("nan")), KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 0)
     with pytest.raises(StockAssetsError, match="has features over its horizon; expected rows of the same tickers"):
         teach_rnn(
             FEATURES.with_columns(ticker=pl.lit("X") + pl.col("ticker")),
@@ -204,7 +220,6 @@ def test_bad_features_are_named(trained: Rnn):
             CONFIG,
             CUTOFF,
             0,
-            HORIZON,
         )
 
 
@@ -220,6 +235,4 @@ def test_a_constant_feature_and_a_ticker_of_ten_rows_do_no_harm():
 
 def test_a_loss_that_is_not_finite_stops_the_training():
     with pytest.raises(StockAssetsError, match=r"the loss of epoch 1, step \d+, became (nan|inf)"):
-        teach_rnn(
-            FEATURES, KNOWN, NONE_SUSPECT, replace(CONFIG, learning_rate=1e12, weight_decay=1e10), CUTOFF, 0, HORIZON
-        )
+        teach_rnn(FEATURES, KNOWN, NONE_SUSPECT, replace(CONFIG, learning_rate=1e12, weight_decay=1e10), CUTOFF, 0)

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.model.baselines import fit_class_prior
+from stock_assets.model.baselines.naive import fit_class_prior
 from stock_assets.model.lesson import InputFrames
 from stock_assets.model.networks.rnn_classifier import RnnClassifier
 from stock_assets.model.networks.trained import ClassifierEpoch

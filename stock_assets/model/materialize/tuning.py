@@ -1,15 +1,14 @@
 """Tuning on what the store holds before the first model year."""
 
 from collections.abc import Callable, Sequence
-from datetime import date
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model import trials as trials_of
-from stock_assets.model.materialize.inputs import MADE_BEFORE_MODELS, Learnable
+from stock_assets.model.cutoffs import first_cutoff
+from stock_assets.model.materialize.inputs import inputs_through
 from stock_assets.model.tuned import TunedNetwork, tuned_network
 from stock_assets.model.tuning import prepare
 from stock_assets.settings import Settings
@@ -43,13 +42,8 @@ def tune_networks(
     Raises MissingSessionsError where tables end before the cutoff of the first model year, StockAssetsError as
     `tuning.prepare` and `trials.search`.
     """
-    calendar = calendar_of(settings)
-    cutoff = calendar.before(date(settings.model_start_year, 1, 1), 1)[0]
-    sessions = calendar.between(calendar.sessions[0], cutoff)
-    why = f"every session up to {cutoff}, the cutoff of the first model year"
-    store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], TABLE, why)
-    store.require(["labels"], sessions[: -settings.horizon], TABLE, why)
-    inputs = Learnable(store, settings, sessions[0], cutoff)
+    cutoff = first_cutoff(calendar_of(settings), settings.model_start_year)
+    inputs = inputs_through(store, settings, cutoff, TABLE)
     labels, _ = inputs.labels_at(cutoff)
     tuned = []
     for network in dict.fromkeys(networks):
