@@ -51,7 +51,7 @@ def small_store(settings: Settings) -> Warehouse:
         "daily_bars": bars,
         "stationary_features": keys.with_columns(noise),
         "pca_components": keys.with_columns(pc_1=rng.normal(size=keys.height), pca_version=pl.lit("x")),
-        "labels": barrier_labels(bars, settings.horizon, settings.buy_threshold, settings.sell_threshold).drop_nulls(),
+        "labels": barrier_labels(bars, settings.label_rule).drop_nulls(),
     }
     store = Warehouse(settings.database)
     for table, frame in rows.items():
