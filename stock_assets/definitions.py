@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from stock_assets.cli.home import misplaced_instance
 from stock_assets.defs.alerts import alert_channels, alert_sensor
 from stock_assets.defs.automation import automation
 from stock_assets.defs.champions import champion_assets, champion_jobs
@@ -61,4 +62,6 @@ def build_definitions(config: Settings) -> dg.Definitions:
     )
 
 
+if misplaced := misplaced_instance():
+    dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())

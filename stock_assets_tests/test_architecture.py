@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 #: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
 ORDER = (
-    ("errors", "frames", "files", "tables"),
+    ("errors", "frames", "files", "tables", "private"),
     ("settings", "storage"),
     ("market",),
     ("features",),
@@ -67,7 +67,13 @@ def test_imports_run_one_way(path: Path):
     if place in TOP:
         return
     later = {other for other in places(imports(path)) - {place} if RANK.get(other, len(ORDER)) >= RANK[place]}
-    allowed = {"tables": {"errors"}, "frames": {"errors"}, "files": {"errors"}, "cli": {"definitions", "platform"}}
+    allowed = {
+        "private": {"errors"},
+        "tables": {"errors"},
+        "frames": {"errors"},
+        "files": {"errors"},
+        "cli": {"definitions", "platform"},
+    }
     beside = {"storage": {"settings"}} if place == "storage" else {}
     assert not later - allowed.get(place, set()) - beside.get(place, set())
 

@@ -13,17 +13,15 @@ from stock_assets.cli.graphql import DagsterClient
 from stock_assets.errors import StockAssetsError
 from stock_assets.market.sources import staging
 from stock_assets.market.sources.budget import Pace
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
+from stock_assets.private.dagster import PARTITION_NAME_TAG as PARTITION
 
 #: Keys of every asset to backfill, in flow order; None for an unpartitioned asset.
 Targets = dict[str, list[str] | None]
 POLL_SECONDS = 2.0
 FINISHED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
 RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-RANGE_START, RANGE_END, PARTITION = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-    "dagster/partition",
-)
 #: Judged anew whenever anything before them changed.
 REPORTS = ("evaluation_report", "leakage_audit", "operations")
 #: The asset that waits for a vendor.

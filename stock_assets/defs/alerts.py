@@ -7,8 +7,6 @@ from typing import Any, cast
 
 import dagster as dg
 import polars as pl
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
 from stock_assets.defs.market import Clock
 from stock_assets.errors import MissingTableError, StockAssetsError
@@ -25,6 +23,9 @@ from stock_assets.lifecycle.alerts import (
     sent_again,
     to_send,
 )
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
+from stock_assets.private.dagster import PARTITION_NAME_TAG
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -203,7 +204,7 @@ def what(run: dg.DagsterRun) -> str:
 
 def span(run: dg.DagsterRun) -> str:
     """The partitions of a run in words, empty where it has none."""
-    first = run.tags.get(RANGE_START) or run.tags.get("dagster/partition") or ""
+    first = run.tags.get(RANGE_START) or run.tags.get(PARTITION_NAME_TAG) or ""
     last = run.tags.get(RANGE_END) or first
     return first if first == last else f"{first} to {last}"
 

@@ -9,11 +9,6 @@ from itertools import takewhile
 
 import dagster as dg
 import polars as pl
-from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
 from stock_assets.defs.alerts import PATIENCE
 from stock_assets.errors import MissingTableError, StoreBusyError
@@ -22,6 +17,9 @@ from stock_assets.lifecycle.restatements import Affected, affected, stale_bars
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.renames import continued
 from stock_assets.model.materialize.versions import TRAINED
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
+from stock_assets.private.dagster import IMPLICIT_ASSET_JOB_NAME, BulkActionsFilter, BulkActionStatus
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -83,7 +81,7 @@ def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
     events = [record.event_log_entry.get_dagster_event() for record in failures]
     errors = [event.step_failure_data.error for event in events]
-    return all(error is not None and error.cls_name == DagsterExecutionInterruptedError.__name__ for error in errors)
+    return all(error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
 
 
 def under_way(instance: dg.DagsterInstance) -> str | None:
