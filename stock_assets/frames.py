@@ -61,6 +61,17 @@ def first_not_finite(frame: pl.DataFrame, column: str) -> dict[str, object]:
     return frame.filter(~pl.col(column).is_finite().fill_null(value=False)).row(0, named=True)
 
 
+def rows_not_finite(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """ticker, session, column, value of every number of `columns` (at least one) that is null, NaN or infinite."""
+    wrong = columns_not_finite(frame, columns) or columns[:1]  # without a fault the first, for its type
+    return pl.concat(
+        frame.filter(~pl.col(name).is_finite().fill_null(value=False)).select(
+            *KEYS, column=pl.lit(name), value=pl.col(name)
+        )
+        for name in wrong
+    )
+
+
 def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     """The `keys` that come more than once in `rows`, with their number as `rows`; sorted by `keys`."""
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)

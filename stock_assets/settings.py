@@ -13,13 +13,15 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, HttpUrl, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stock_assets.errors import SettingsError
 
 PREFIX = "STOCK_ASSETS_"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+#: Settings that hold a secret: no message shows their value.
+SECRETS = ("alert_webhook", "alert_urls")
 #: What the setting `membership` says for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The context series that are asked for unless the setting `context` says otherwise.
@@ -150,6 +152,11 @@ class Settings(BaseSettings):
         default=None,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
+        "mailto://… or tgram://…",
+    )
 
     @field_validator("tickers", mode="before")
     @classmethod
@@ -183,6 +190,17 @@ class Settings(BaseSettings):
         if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
             raise ValueError("not three letters")
         return value and value.upper()
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        # an address may hold commas itself, as one of several receivers of a mail
+        urls = [url.strip() for url in re.split(r",(?=\s*[\w+.-]+://)", value) if url.strip()]
+        if any("://" not in url for url in urls):
+            raise ValueError("an address without a scheme such as slack://")
+        return tuple(urls)
 
     @field_validator("membership")
     @classmethod
@@ -304,7 +322,8 @@ def read_settings(**overrides: object) -> Settings:
                 continue
             field = str(problem["loc"][0])
             variable, expected = PREFIX + field.upper(), Settings.model_fields[field].description
-            lines.append(f"{variable}={problem['input']!r} is wrong ({message}); expected {expected}")
+            shown = "***" if field in SECRETS else repr(problem["input"])
+            lines.append(f"{variable}={shown} is wrong ({message}); expected {expected}")
         raise SettingsError("\n".join(lines)) from None
 
 

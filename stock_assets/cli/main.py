@@ -221,7 +221,13 @@ def rollback_command(
     config = read_settings()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     done, notes = rollback(
-        Warehouse(config.database), registry, calendar_of(config), model, to, datetime.now(UTC), reason
+        Warehouse(config.database),
+        registry,
+        calendar_of(config),
+        model=model,
+        to=to,
+        now=datetime.now(UTC),
+        reason=reason,
     )
     for note in notes:
         err.print(f"[bold]stock-assets:[/] {escape(note)}", highlight=False, soft_wrap=True)

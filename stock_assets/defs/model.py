@@ -332,12 +332,16 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         if new := [session for session in sessions if done is None or session > done]:
             year, days = by_year(new)[-1]
             base_versions(warehouse, year, days[0], known.pca_version)
-            for note in follow_aliases(warehouse, registry, (*RECIPES, ENSEMBLE), days[0], clock()):
-                context.log.info(note)
+            models = (*RECIPES, ENSEMBLE)
+            for message in follow_aliases(warehouse, registry, models, session=days[0], now=clock()):
+                context.log.info(message)
         parts = []
         for year, days in by_year(sessions):
             weights = serving_weights(warehouse, year, days[0])
-            for versions, span in champions_of(warehouse, year, days, known.pca_version):
+            serving = champions_of(warehouse, days, models=RECIPES, pca_version=known.pca_version)
+            for message in serving.messages:
+                context.log.warning(message)
+            for versions, span in serving.spans:
                 answers = answers_of(versions, settings, known, span)
                 parts += [answers, ensemble(answers, weights).select(answers.columns)]
         rows = (
