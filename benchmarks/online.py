@@ -83,10 +83,10 @@ class Learner:
         return found
 
     def _trained(self, cutoff: date) -> Any:
-        from stock_assets.model.recipes import NETWORKS, Lesson
+        from stock_assets.model.registry import MODELS, TrainingTask
 
-        lesson = Lesson(self._inputs(), self._known(cutoff), cutoff, self.seed, HORIZON)
-        return self._timed("training", lambda: NETWORKS[self.network].train(lesson))
+        task = TrainingTask(self._inputs(), self._known(cutoff), cutoff, self.seed, HORIZON)
+        return self._timed("training", lambda: MODELS[self.network].train(task))
 
     def updated(self, model: Any, cutoff: date, update: UpdateConfig) -> Any:
         from stock_assets.model.training import update_rnn
@@ -100,12 +100,12 @@ class Learner:
         return self._timed("update", lambda: update_rnn(model, known.components, labels, cutoff, update))
 
     def answers(self, model: Any, serving: Serving) -> pl.DataFrame:
-        from stock_assets.model.recipes import CONTEXT, NETWORKS
+        from stock_assets.model.registry import MODELS, longest_lookback
 
-        first = self.sessions[max(0, self.sessions.index(serving.sessions[0]) - CONTEXT + 1 - MAX_MISSED)]
+        first = self.sessions[max(0, self.sessions.index(serving.sessions[0]) - longest_lookback() + 1 - MAX_MISSED)]
         window = pl.col("session").is_between(first, serving.sessions[-1])
         part = Material(*(frame.filter(window) for frame in self.material))
-        answer = NETWORKS[self.network].predict(model, self._inputs(part), serving.sessions)
+        answer = MODELS[self.network].predict(model, self._inputs(part), serving.sessions)
         return answer.with_columns(trained_through=pl.lit(serving.cutoff))
 
     def scratch(self, year: int, block: Callable[[date], Any]) -> Iterator[pl.DataFrame]:

@@ -101,9 +101,7 @@ def test_libraries_stay_in_their_homes(path: Path):
 
 
 #: The homes of torch; nobody imports them while the graph is loaded.
-TORCH_MODULES = {
-    f"model/{name}" for name in ("rnn", "descent", "inference", "training", "volatility", "deepar", "recipes")
-}
+TORCH_MODULES = {f"model/{name}" for name in ("rnn", "descent", "inference", "training", "volatility", "deepar")}
 
 
 def test_loading_the_graph_leaves_the_heavy_libraries_alone():

@@ -47,9 +47,7 @@ def promotions_asset(settings: Settings) -> dg.AssetsDefinition:
         registry: dg.ResourceParam[Registry],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
-        from stock_assets.model.recipes import RECIPES
-
-        judged = judge_challengers(warehouse, settings, registry, models=RECIPES, now=clock())
+        judged = judge_challengers(warehouse, settings, registry, now=clock())
         for message in judged.messages:
             context.log.info(message)
         history = read_promotions(warehouse)

@@ -9,11 +9,9 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.model import MADE_BEFORE_MODELS
 from stock_assets.defs.tables import picture, preview, table_asset
-from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.market.calendar import calendar_of
-from stock_assets.model.materialize.inputs import Learnable
+from stock_assets.model.materialize.inputs import inputs_through
 from stock_assets.model.tuning import NETWORKS, Study, prepare
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -57,11 +55,7 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from stock_assets.model import trials
 
         cutoff = calendar.before(date(settings.model_start_year, 1, 1), 1)[0]
-        sessions = calendar.between(calendar.sessions[0], cutoff)
-        why = f"every session up to {cutoff}, the cutoff of the first model year"
-        warehouse.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], "tuned_hyperparameters", why)
-        warehouse.require(["labels"], sessions[: -settings.horizon], "tuned_hyperparameters", why)
-        known = Learnable(warehouse, settings, sessions[0], cutoff)
+        known = inputs_through(warehouse, settings, cutoff, "tuned_hyperparameters")
         labels, _ = known.labels_at(cutoff)
 
         def say(row: dict) -> None:

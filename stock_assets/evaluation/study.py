@@ -11,7 +11,7 @@ from stock_assets.evaluation import metrics
 from stock_assets.features.indicators import indicators
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.frames import KEYS, PROBABILITIES
-from stock_assets.model.baselines import fit_logistic
+from stock_assets.model.baselines.linear import fit_logistic
 from stock_assets.model.splits import training_rows
 
 #: The symmetric thresholds that the study shows beside its own, as (buy, sell).

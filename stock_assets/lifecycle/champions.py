@@ -20,9 +20,6 @@ from stock_assets.evaluation.metrics import BLOCK, block_bootstrap
 from stock_assets.frames import KEYS, PROBABILITIES, improper, repeated, surprise
 from stock_assets.lifecycle.tables import PROMOTIONS
 
-#: The model whose predictions people use: the watched one of drift, of retraining and of the operations page.
-IN_SERVICE = "rnn"
-
 #: Aliases in the model registry. A person moves CHAMPION_ALIAS to have another version serve. MIRROR_ALIAS is moved by
 #: this code alone and stands where this code left CHAMPION_ALIAS. CHALLENGER_ALIAS is the newest version that was
 #: judged and does not serve.

@@ -7,16 +7,11 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from stock_assets.evaluation.report import Image, page_template
-from stock_assets.lifecycle.champions import IN_SERVICE
 from stock_assets.lifecycle.freshness import Freshness
-from stock_assets.lifecycle.retraining import NAIVE
 from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, live_yardsticks
 
-#: The average of several models.
-ENSEMBLE = "ensemble"
-#: The models that the page scores.
-SCORED_MODELS = (IN_SERVICE, ENSEMBLE, *NAIVE)
 #: Sessions of the rolling mean of the log-loss.
 WINDOW = 21
 #: Sessions, and columns that drifted most, that the page lists before one unfolds the rest.
@@ -57,6 +52,11 @@ class OperationsFacts:
     """the naive baseline that skill is measured against; None before a label is known"""
 
 
+def scored_models() -> tuple[str, ...]:
+    """The models that the page scores."""
+    return (IN_SERVICE, ENSEMBLE, *live_yardsticks())
+
+
 def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
     """`served` (session, trained_through, …) with `age`, the sessions after the cutoff up to the session."""
     pairs = served.select("session", "trained_through").unique()
@@ -66,7 +66,7 @@ def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
 
 def best_naive(scored: pl.DataFrame) -> str | None:
     """The naive model with the lowest mean log-loss over all rows of `scored` (`metrics.scored_rows`)."""
-    losses = scored.filter(pl.col("model").is_in(list(NAIVE))).group_by("model").agg(pl.col("surprise").mean())
+    losses = scored.filter(pl.col("model").is_in(live_yardsticks())).group_by("model").agg(pl.col("surprise").mean())
     return None if losses.is_empty() else losses.sort("surprise", "model").item(0, "model")
 
 
@@ -74,7 +74,7 @@ def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataF
     """The rows of the table `operations`: one per predicted session, ascending.
 
     `served` has session, model, version, trained_through, rows, age of every model; `scored` is `metrics.scored_rows`
-    of SCORED_MODELS on usable labels; `suspects` has session, suspects. Where no label of a session is known yet,
+    of `scored_models` on usable labels; `suspects` has session, suspects. Where no label of a session is known yet,
     `scored` is 0 and the scores are null.
     """
     in_service = served.filter(pl.col("model") == IN_SERVICE).drop("model")

@@ -10,8 +10,8 @@ from stock_assets.market.calendar import TradingCalendar
 
 #: Sessions that the predictions of the reference models may lag behind those of the serving models: a month.
 LAG = 21
-#: What is made of the reference models, in order.
-REFERENCES = ("trained_references", "reference_predictions", "evaluation_report")
+#: What is made of the reference models, in order; the report shows the audit.
+REFERENCES = ("trained_references", "reference_predictions", "leakage_audit", "evaluation_report")
 
 
 def references_due(
@@ -40,13 +40,13 @@ def references_due(
     if missing:
         years = (str(missing[0]), str(missing[-1]))
         reason = f"model year(s) {', '.join(map(str, missing))} have no reference models"
-        works.append(Work(f"reference models {until}", ("trained_references",), *years, reason))
+        works.append(Work(f"reference models {until}", REFERENCES[:1], *years, reason))
     if lag:
         reason = f"the reference models lag {lag} session(s) behind the predictions"
         span = (str(first), str(predicted_through))
-        works.append(Work(f"reference predictions {until}", ("reference_predictions",), *span, reason))
+        works.append(Work(f"reference predictions {until}", REFERENCES[1:2], *span, reason))
     reason = f"the report is made again with the reference models {until}"
-    return [*works, Work(f"report {until}", ("evaluation_report",), None, None, reason)]
+    return [*works, Work(f"report {until}", REFERENCES[2:], None, None, reason)]
 
 
 def text_of_works(works: Sequence[Work]) -> str:

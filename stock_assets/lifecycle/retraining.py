@@ -21,9 +21,6 @@ from stock_assets.market.calendar import TradingCalendar
 # The limits were set on ten real years, with a model trained every year, so that each rule applies at most about once
 # in five years: `python -m benchmarks drift`, the section "Drift: when it rings" of BENCHMARKS.md.
 
-#: The naive baselines that every evening predicts; live skill and decay are measured against the better of them.
-NAIVE = ("class_prior", "ticker_prior")
-
 #: Sessions. No year has so many, so this rule applies only where the yearly training was left out.
 NEW_LABELS = 260
 #: A Kolmogorov-Smirnov distance, `drift.summary`. Reached twice in nine years: in March 2018, after the calmest year of

@@ -26,19 +26,36 @@ def usable_labels(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """The labels that may train and score, and how many of the others were left out, by reason.
 
-    `suspects` holds ticker, session, suspect (a reason or null). A label is left out when its session or its
-    `horizon_end` is suspect; since flags persist for a horizon after a bad bar, this covers every bar in between. A
-    label suspect at both ends is counted once, under the reason of its session. `outsiders` holds ticker, session of
-    those who were no members then: their labels count under NO_MEMBER. Who leaves within the horizon keeps its label,
-    since nobody knew.
+    `suspects` holds ticker, session, suspect (a reason or null) of every bar of the labels' horizons. A label is left
+    out when any bar of its ticker from its session to its `horizon_end`, both included, is suspect. It is counted once:
+    under the reason of its session, else under that of the last suspect bar of its horizon. `outsiders` holds ticker,
+    session of those who were no members then: their labels count under NO_MEMBER. A ticker that leaves within the
+    horizon keeps its label, since the departure was not known.
+
+    The usable labels have the columns of `labels` and are sorted by ticker and session.
+
+    >>> day = [date(2024, 1, number) for number in (2, 3, 4)]
+    >>> labels = pl.DataFrame({"ticker": "A", "session": day[:2], "horizon_end": [day[1], day[2]]})
+    >>> suspects = pl.DataFrame({"ticker": "A", "session": day, "suspect": [None, None, "ohlc"]})
+    >>> usable, left_out = usable_labels(labels, suspects)
+    >>> usable["session"].to_list() == day[:1], left_out
+    (True, {'ohlc': 1})
     """
-    flagged = suspects.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
-    judged = labels.join(flagged, on=KEYS, how="left").join(
-        flagged.rename({"session": "horizon_end", "suspect": "_suspect_at_end"}),
-        on=["ticker", "horizon_end"],
-        how="left",
+    flagged = suspects.filter(pl.col("suspect").is_not_null()).select(*KEYS, "suspect")
+    last_flagged = flagged.select("ticker", _flagged="session", _reason="suspect").sort("_flagged")
+    judged = (
+        labels.join(flagged, on=KEYS, how="left")
+        .sort("horizon_end")
+        .join_asof(
+            last_flagged,
+            left_on="horizon_end",
+            right_on="_flagged",
+            by="ticker",
+            check_sortedness=False,  # polars cannot check it within tickers; both sides are sorted here
+        )
     )
-    reason = pl.coalesce("suspect", "_suspect_at_end")
+    inside = pl.when(pl.col("_flagged") > pl.col("session")).then("_reason")
+    reason = pl.coalesce("suspect", inside)
     if outsiders is not None and outsiders.height:
         marked = outsiders.select(KEYS).unique().with_columns(_outside=pl.lit(NO_MEMBER))
         judged = judged.join(marked, on=KEYS, how="left")

@@ -344,12 +344,12 @@ class _Market:
         self._horizon = horizon
         ahead = _ahead(rows.select(*KEYS, _DAILY_VOLATILITY, _DAILY_RETURN), horizon)
         self._realised = ahead.select(VOLATILITIES).to_numpy()  # [N, 3], read where _over
-        # a horizon with a missing row ends later than its session's others: it would be known too early; flags
-        # persist for a horizon, so a bad bar inside one shows at its end
+        # a horizon with a missing row ends later than its session's others: it would be known too early
         sessions = rows["session"].unique().sort()
         end = sessions.search_sorted(ahead["_end"].fill_null(date.max)).to_numpy()
         self._over = (end == self.day + horizon) & ahead["_end"].is_not_null().to_numpy()
-        self._over &= self._trusted & np.roll(self._trusted, -horizon)
+        distrusted = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
+        self._over &= self._trusted & (np.roll(distrusted, -horizon) == distrusted)
 
     def mean(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float64 [N, K]: of `values` [N, K] over the session's trusted ones of `rows` (bool [N]); 0 where none is."""

@@ -224,7 +224,7 @@ def test_everything_is_on_by_default_and_explains_itself(tmp_path):
 
 
 #: Assets that no sensor makes: a backfill or a person does.
-BY_HAND = {"pca_model", "tuned_hyperparameters", "leakage_audit"}
+BY_HAND = {"pca_model", "tuned_hyperparameters"}
 
 
 def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):

@@ -24,7 +24,7 @@ from stock_assets.evaluation.leakage import (
 )
 from stock_assets.frames import PROBABILITIES
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.model.baselines import Logistic, fit_logistic
+from stock_assets.model.baselines.linear import Logistic, fit_logistic
 from stock_assets.model.config import DeepArConfig, RnnConfig
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.splits import label_of_rows_ago, training_rows

@@ -9,7 +9,7 @@ from stock_assets.evaluation import metrics, study
 from stock_assets.features.indicators import indicators
 from stock_assets.features.labels import labels as barrier_labels
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.model.baselines import fit_logistic
+from stock_assets.model.baselines.linear import fit_logistic
 
 DAYS = trading_calendar("XNYS", date(2017, 1, 3), date(2019, 12, 31)).sessions
 SPLIT = 300

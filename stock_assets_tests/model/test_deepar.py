@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, SettingsError, StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
-from stock_assets.model.baselines import fit_class_prior
+from stock_assets.model.baselines.naive import fit_class_prior
 from stock_assets.model.config import DeepArConfig, RnnConfig
 from stock_assets.model.deepar import (
     DeepAr,

@@ -10,7 +10,7 @@ from stock_assets.features.stationary import stationary_features
 from stock_assets.market.adjustments import clean_bars
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.simulated import SimulatedSource
-from stock_assets.model.baselines import fit_class_prior, fit_ticker_prior
+from stock_assets.model.baselines.naive import fit_class_prior, fit_ticker_prior
 from stock_assets.model.config import VolatilityConfig
 from stock_assets.model.splits import training_rows, usable_labels
 from stock_assets.model.volatility import predict_volatility, train_volatility

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.model.baselines import fit_class_prior
+from stock_assets.model.baselines.naive import fit_class_prior
 from stock_assets.model.config import RnnConfig
 from stock_assets.model.splits import training_rows
 from stock_assets.model.training import EpochReport, TrainedRnn, missing_history, predict, train_rnn

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from stock_assets.errors import ArtifactError, CutoffError, SettingsError, Stock
 from stock_assets.evaluation import metrics
 from stock_assets.model.config import RnnConfig, UpdateConfig, VolatilityConfig
 from stock_assets.model.descent import follow
-from stock_assets.model.recipes import NETWORKS, Lesson
+from stock_assets.model.registry import MODELS
 from stock_assets.model.rnn import SegmentLSTM
 from stock_assets.model.splits import training_rows
 from stock_assets.model.training import predict, train_rnn, update_rnn
@@ -115,7 +114,7 @@ def test_without_a_pass_the_weights_stay_and_what_stands_beside_them_is_fitted_a
 
 def test_an_updated_model_is_saved_and_answers_as_before(case: Case, updated: Any, tmp_path: Path):
     artifact = load_artifact(save_artifact(tmp_path / "model", *updated.to_artifact()))
-    loaded = NETWORKS[case.network].load(artifact.tensors, artifact.description)
+    loaded = MODELS[case.network].load(artifact.tensors, artifact.description)
     assert loaded.cutoff == LATER
     assert case.predict(loaded).equals(case.predict(updated))
     assert not case.predict(loaded).equals(case.predict(case.trained))
@@ -146,15 +145,6 @@ def test_labels_that_are_not_purged_or_not_new_and_other_columns_are_refused(cas
         case.updated(features=case.features.drop("noise"))
     with pytest.raises(StockAssetsError, match="none of the new labels has features"):
         case.updated(features=case.features.filter(pl.col("session") < DAYS[290]))
-
-
-def test_the_recipe_updates_as_the_function_does(case: Case):
-    inputs = SimpleNamespace(features=case.features, components=case.features, suspects=NONE_SUSPECT)
-    recipe = NETWORKS[case.network]
-    assert recipe.update is not None
-    lesson = Lesson(inputs, training_rows(case.labels, LATER), LATER, 99, HORIZON)  # pyright: ignore[reportArgumentType]
-    assert same(recipe.update(case.trained, lesson), case.updated(update=UpdateConfig()))
-    assert NETWORKS["deepar"].update is None
 
 
 def test_an_update_learns_a_new_rule_and_memory_keeps_the_old_one():

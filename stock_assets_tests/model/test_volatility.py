@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.features.labels import labels as barrier_labels
-from stock_assets.model.baselines import fit_ticker_prior
+from stock_assets.model.baselines.naive import fit_ticker_prior
 from stock_assets.model.config import VolatilityConfig
 from stock_assets.model.splits import training_rows
 from stock_assets.model.volatility import (
@@ -153,6 +153,22 @@ def test_a_suspect_row_moves_no_mean_of_its_session(trained: TrainedVolatility):
         predicted(trained, FEATURES, suspects).filter(others),
         abs_tol=1e-9,
     )
+
+
+def test_a_horizon_that_steps_over_a_suspect_row_corrects_no_level(trained: TrainedVolatility):
+    bad = (pl.col("ticker") == "T05") & (pl.col("session") == DAYS[310])
+    suspects = FEATURES.filter(bad).select("ticker", "session")
+    absurd = FEATURES.with_columns(
+        pl.when(bad).then(3.0).otherwise(pl.col(name)).alias(name) for name in ("vol_total_1", "log_return_1")
+    )
+    others = pl.col("ticker") != "T05"
+    assert_frame_equal(
+        predicted(trained, absurd, suspects).filter(others),
+        predicted(trained, FEATURES, suspects).filter(others),
+        abs_tol=1e-9,
+    )
+    shown = predicted(trained, absurd).filter(others, pl.col("session") == DAYS[312])
+    assert not shown.equals(predicted(trained).filter(others, pl.col("session") == DAYS[312]))
 
 
 def test_too_short_a_history_gives_no_row(trained: TrainedVolatility):

@@ -28,8 +28,17 @@ from stock_assets.lifecycle.champions import (
 )
 from stock_assets.lifecycle.tables import PROMOTIONS
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.model.materialize.inputs import Learnable, inputs_for, usable_between
-from stock_assets.model.materialize.versions import TRAINED, VERSION_COLUMNS, Version, answers_of, usable
+from stock_assets.model.materialize.inputs import StoredInputs, inputs_for, usable_between
+from stock_assets.model.materialize.versions import (
+    TRAINED,
+    VERSION_COLUMNS,
+    Assignment,
+    answers_of,
+    registered,
+    skipped_models,
+    usable,
+)
+from stock_assets.model.registry import models_of
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
@@ -45,16 +54,6 @@ _SERVICE_SCHEMA = {
     "serves_from": pl.Date,
     "reason": pl.String,
 }
-
-
-@dataclass(frozen=True)
-class ServingVersions:
-    """The versions that serve some sessions of one model year."""
-
-    spans: list[tuple[list[Version], list[date]]]
-    """(one version per model, the sessions they serve together)"""
-    messages: list[str]
-    """one sentence per model that serves none of them, with the reason"""
 
 
 @dataclass(frozen=True)
@@ -119,46 +118,43 @@ def record(store: Warehouse, registry: Registry, promotions: Sequence[Promotion]
         ) from error
 
 
-def champions_of(
-    store: Warehouse, sessions: Sequence[date], *, models: Collection[str], pca_version: str
-) -> ServingVersions:
-    """Which versions of `models` serve which of `sessions`, ascending and of one model year.
+def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str) -> Assignment:
+    """Which versions of the registered models serve which of `sessions`, ascending and of one model year.
 
     The champion of a model is its base version of the year until the table `promotions` names another. A model without
-    a version in the year is skipped, and so are versions of models that are not among `models`: shipping or removing a
-    model stops no evening.
+    a version in the year is skipped, a model whose first version was trained within the year serves from the session
+    after its cutoff on, and versions of a model that is not registered any more do not serve: shipping or removing a
+    model stops no evening. The notes name what is skipped.
 
     Raises ArtifactError where a table of trained models has no row of the year, or lacks a version that was promoted;
-    CutoffError where a version is trained through one of its sessions.
+    CutoffError where a promoted version is trained through one of its sessions.
     """
     year = sessions[0].year
-    trained, messages = _servable(_versions_of_year(store, year, sessions[0]), models, year)
+    trained = registered(_versions_of_year(store, year, sessions[0]))
     promotions = read_promotions(store)
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
-    by_model = [
-        champions_at(promotions, trained, model, sessions) for model in trained["model"].unique().sort().to_list()
-    ]
+    base_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
+    by_model = {model: champions_at(promotions, trained, model, sessions) for model in base_cutoffs}
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
-        spans.setdefault(tuple(champions[session] for champions in by_model), []).append(session)
+        serving = tuple(by_model[model][session] for model, cutoff in base_cutoffs.items() if cutoff < session)
+        spans.setdefault(serving, []).append(session)
     for version in {version for versions in spans for version in versions} - set(rows):
         raise ArtifactError(
             f"{version} serves by the table promotions, and no table of trained models has it any more; expected one "
             f"of {', '.join(sorted(rows))}: roll back to it with `stock-assets rollback`"
         )
-    return ServingVersions(
+    return Assignment(
         [
             ([usable(rows[version], span[0], pca_version) for version in versions], span)
             for versions, span in spans.items()
         ],
-        messages,
+        skipped_models(store, year, models_of("champion", "naive"), TRAINED),
     )
 
 
-def judge_challengers(
-    store: Warehouse, settings: Settings, registry: Registry, *, models: Collection[str], now: datetime
-) -> JudgedChallengers:
-    """Judges the newest version of each of `models` that was not judged yet, and records the verdicts.
+def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, *, now: datetime) -> JudgedChallengers:
+    """Judges the newest version of every registered model that was not judged yet, and records the verdicts.
 
     The model year is that of the next session. Both versions predict the sessions after the challenger's cutoff whose
     labels are usable; only members count unless the settings include everyone. A challenger without such a session
@@ -169,12 +165,12 @@ def judge_challengers(
     if last is None:
         raise StockAssetsError("there are no predictions yet, so nothing serves. Materialize predictions first.")
     session = calendar.shift(last, 1) or last
-    trained = _versions_of_year(store, session.year).filter(pl.col("model").is_in(list(models)))
+    trained = registered(_versions_of_year(store, session.year))
     pairs = challengers_to_judge(read_promotions(store), trained, session)
     if not pairs:
         return JudgedChallengers([], [])
     first = min(challenger["trained_through"] for _, challenger in pairs) + timedelta(days=1)
-    labels, _ = usable_between(store, first, members_only=settings.members_only)
+    labels, _ = usable_between(store, settings, first)
     window = sorted(labels["session"].unique())
     promotions: list[Promotion] = []
     messages: list[str] = []
@@ -253,7 +249,7 @@ def follow_aliases(
 
     Where a person has moved the alias `champion`, the version under it serves from `session` on, and the table records
     that. Where this code was cut off, the aliases are set again (`champions.reconcile`). A model without a version in
-    the session's year is skipped with a message. Without a registry nothing happens.
+    the session's year has no champion and is skipped. Without a registry nothing happens.
 
     Raises CutoffError for an alias on a version trained through `session` or later, with both dates, ArtifactError for
     one that is no version of the session's model year; nothing is changed then.
@@ -262,7 +258,6 @@ def follow_aliases(
         return []
     aliases, trained, history = registry.aliases(), trained_versions(store), read_promotions(store)
     trained_models = set(trained.filter(pl.col("model_year") == session.year)["model"])
-    messages = [_not_trained(model, session.year) for model in sorted(set(models) - trained_models)]
     moved: list[Promotion] = []
     repaired: list[tuple[str, str]] = []
     for model in sorted(trained_models & set(models)):
@@ -276,7 +271,7 @@ def follow_aliases(
             _require_usable_alias(trained, model, alias, session)
             reason = f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
             moved.append(Promotion(model, alias, session.year, session, now, "champion", "alias", champion, reason))
-    messages += [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
+    messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
     if moved:
         messages += record(store, registry, moved)
     for model, version in repaired:
@@ -335,22 +330,7 @@ def _versions_of_year(store: Warehouse, year: int, needed_by: date | None = None
     return pl.concat(parts).sort("trained_through", "version")
 
 
-def _servable(trained: pl.DataFrame, models: Collection[str], year: int) -> tuple[pl.DataFrame, list[str]]:
-    """(the rows of `trained` of registered `models`, a sentence about each model that is left out)."""
-    with_versions = set(trained["model"])
-    messages = [
-        f"{model} is no registered model any more; its versions of model year {year} do not serve"
-        for model in sorted(with_versions - set(models))
-    ]
-    messages += [_not_trained(model, year) for model in sorted(set(models) - with_versions)]
-    return trained.filter(pl.col("model").is_in(list(models))), messages
-
-
-def _not_trained(model: str, year: int) -> str:
-    return f"{model} has no trained version of model year {year}, so it predicts none of its sessions"
-
-
-def _predictions(settings: Settings, inputs: Learnable, row: dict[str, Any], days: Sequence[date]) -> pl.DataFrame:
+def _predictions(settings: Settings, inputs: StoredInputs, row: dict[str, Any], days: Sequence[date]) -> pl.DataFrame:
     """What the version of `row` predicts for `days`."""
     return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, days)
 

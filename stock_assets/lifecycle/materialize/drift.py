@@ -11,10 +11,10 @@ from stock_assets.features.materialize import MADE_BEFORE_PCA, trusted
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.lifecycle import drift
-from stock_assets.lifecycle.champions import IN_SERVICE
 from stock_assets.lifecycle.retraining import Policy
 from stock_assets.lifecycle.tables import DRIFT
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.model.registry import IN_SERVICE
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 

@@ -14,11 +14,11 @@ from stock_assets.lifecycle.freshness import GRACE, Freshness, freshness
 from stock_assets.lifecycle.operations import (
     NOTHING_SCORED,
     NOTHING_SERVED,
-    SCORED_MODELS,
     OperationsFacts,
     best_naive,
     live_skill,
     render_operations,
+    scored_models,
     session_table,
     with_age,
 )
@@ -100,10 +100,10 @@ def recent_sessions(
     served = with_age(store.read_sql("predictions", _SERVED, [first]), calendar_of(settings))
     suspects = store.read_sql("daily_bars", _SUSPECTS, [first])
     try:
-        labels, _ = usable_between(store, first, members_only=settings.members_only)
+        labels, _ = usable_between(store, settings, first)
     except MissingTableError:  # predictions come a horizon before their labels
         return served, NOTHING_SCORED, suspects
-    predictions = store.read_sql("predictions", _SCORED, [first, list(SCORED_MODELS)])
+    predictions = store.read_sql("predictions", _SCORED, [first, list(scored_models())])
     return served, metrics.scored_rows(predictions, labels), suspects
 
 

@@ -9,12 +9,10 @@ import polars as pl
 
 from stock_assets.errors import MissingTableError
 from stock_assets.lifecycle import drift
-from stock_assets.lifecycle.champions import IN_SERVICE
 from stock_assets.lifecycle.evening import State, Work, chain_due
 from stock_assets.lifecycle.materialize.drift import cutoffs_of
 from stock_assets.lifecycle.retraining import (
     JUDGED,
-    NAIVE,
     Decision,
     Facts,
     Policy,
@@ -26,6 +24,7 @@ from stock_assets.lifecycle.tables import RETRAINING_DECISIONS
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.model.materialize.versions import TRAINED
+from stock_assets.model.registry import IN_SERVICE, live_yardsticks
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -133,11 +132,12 @@ def facts_of(store: Warehouse, settings: Settings, state: State, policy: Policy,
 
 def _skill(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> tuple[float | None, int]:
     """(mean skill of the model in service over `sessions`, the number of them that have labels)."""
-    models = [IN_SERVICE, *NAIVE]
+    naive = live_yardsticks()
+    models = [IN_SERVICE, *naive]
     statement = "SELECT * FROM model.predictions WHERE session BETWEEN ? AND ? AND list_contains(?, model)"
     predictions = store.read_sql("predictions", statement, [sessions[0], sessions[-1], models])
-    labels, _ = usable_between(store, sessions[0], sessions[-1], members_only=settings.members_only)
-    skill = skill_of(predictions, labels, IN_SERVICE, NAIVE, sessions)
+    labels, _ = usable_between(store, settings, sessions[0], sessions[-1])
+    skill = skill_of(predictions, labels, IN_SERVICE, naive, sessions)
     return (skill.mean, skill.sessions) if skill else (None, 0)
 
 

@@ -1,21 +1,33 @@
-"""What every baseline shares: a cutoff, the kind of frame it reads, and the frame it answers in."""
+"""What every baseline shares: its entry among the models, a cutoff, and the frame it answers in.
 
-from collections.abc import Collection, Sequence
+A new baseline is one class in a file of this package (or of your own) with `register_baseline` above it:
+
+    @register_baseline
+    @dataclass(frozen=True)
+    class Coin(Baseline):
+        name, role, reads, title = "coin", "champion", "none", "a fair coin"
+
+        @classmethod
+        def fit(cls, task: TrainingTask) -> "Coin":
+            return cls(task.cutoff)
+
+        def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
+            return np.full((rows.height, 3), 1 / 3)
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import polars as pl
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.probabilities import probability_frame
+from stock_assets.model.registry import Inputs, ModelEntry, Reads, Role, TrainingTask, register_model
 from stock_assets.model.splits import require_after, require_known
-
-#: What a baseline reads beside ticker and session: nothing; the principal components (pc_1 … pc_k, f64); the
-#: stationary features (f32); or `known_label` of `baselines.known_labels`.
-Inputs = Literal["none", "components", "features", "known_labels"]
 
 #: What the description of its artifact calls it.
 KIND = "baseline"
@@ -29,14 +41,23 @@ class Baseline:
     """A model of plain values. `cutoff` is the last session whose close the training has seen."""
 
     name: ClassVar[str]
-    inputs: ClassVar[Inputs]
+    role: ClassVar[Role]
+    reads: ClassVar[Reads]
+    title: ClassVar[str]
+    """what it is in a few words, for the UI"""
+    naive: ClassVar[bool] = False
     cutoff: date
+
+    @classmethod
+    def fit(cls, task: TrainingTask) -> "Baseline":
+        """The model that learned from `task`."""
+        raise NotImplementedError
 
     def predict(self, features: pl.DataFrame, sessions: Collection[date] | None = None) -> pl.DataFrame:
         """ticker, session, p_sell, p_hold, p_buy, score of the rows of `features` at `sessions` (all when None).
 
-        `features` is the frame that `inputs` names. Sorted by ticker and session. Raises CutoffError when a
-        session is not after the cutoff.
+        `features` is the frame that `reads` names; any that has the keys where it is none. Sorted by ticker and
+        session. Raises CutoffError when a session is not after the cutoff.
         """
         rows = features if sessions is None else features.filter(pl.col("session").is_in(list(sessions)))
         rows = rows.sort(KEYS)
@@ -49,7 +70,7 @@ class Baseline:
         raise NotImplementedError
 
     def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(tensors, description) for `storage.artifacts.save_artifact`; `baselines.baseline_from_artifact` reads it."""
+        """(tensors, description) for `storage.artifacts.save_artifact`; `from_artifact` reads them."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "cutoff"}
         tensors = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         return tensors, {
@@ -59,6 +80,42 @@ class Baseline:
             "cutoff": self.cutoff.isoformat(),
             "values": {name: value for name, value in values.items() if name not in tensors},
         }
+
+    @classmethod
+    def from_artifact(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> Self:
+        """The baseline that `to_artifact` described. Raises ArtifactError for another one and for anything missing."""
+        try:
+            kind = description["kind"], description["name"], tuple(description["classes"])
+            if kind != (KIND, cls.name, CLASSES):
+                raise ArtifactError(f"artifact is {kind}; expected {(KIND, cls.name, CLASSES)}")
+            plain = {name: tuple(v) if isinstance(v, list) else v for name, v in description["values"].items()}
+            return cls(cutoff=date.fromisoformat(description["cutoff"]), **plain, **tensors)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"artifact of a baseline is incomplete: {error!r}") from error
+
+
+Kind = TypeVar("Kind", bound=type[Baseline])
+
+
+def register_baseline(baseline: Kind) -> Kind:
+    """`baseline`, with an entry among the models. Raises StockAssetsError where another model has its name."""
+
+    def predict(model: Baseline, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
+        return model.predict(getattr(inputs, entry.frame), sessions)
+
+    entry = ModelEntry(
+        name=baseline.name,
+        role=baseline.role,
+        title=baseline.title,
+        reads=baseline.reads,
+        table="trained_references" if baseline.role == "reference" else "trained_baselines",
+        train=baseline.fit,
+        load=baseline.from_artifact,
+        predict=predict,
+        naive=baseline.naive,
+    )
+    register_model(entry)
+    return baseline
 
 
 def require_labels(labels: pl.DataFrame, cutoff: date) -> None:

@@ -1,54 +1,55 @@
-"""The models a network has to beat: three naive ones and a logistic regression, beside those of `classical`.
+"""Baselines that look at no feature: the best of them is what any score must be read against."""
 
-Each is a dataclass of plain values with a `cutoff`, answers in the frame of every model, and is saved as
-tensors and JSON.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from stock_assets.errors import ArtifactError, BadBarsError, StockAssetsError
+from stock_assets.errors import ArtifactError, BadBarsError
 from stock_assets.frames import CLASSES, KEYS
-from stock_assets.model.baseline import KIND, Baseline, output_layer, require_classes, require_labels
-from stock_assets.model.classical import Mlp, Svm, Trees
-from stock_assets.model.probabilities import softmax
-from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
-
-#: Baselines that look at no feature. The best of them is what any score must be read against.
-NAIVE = ("class_prior", "ticker_prior", "persistence")
+from stock_assets.model.baselines.base import Baseline, register_baseline, require_labels
+from stock_assets.model.registry import TrainingTask
 
 #: Calendar days after which a ticker's newest label no longer counts as known: how far back labels were read must not
 #: show in the answer.
 LABEL_LIFETIME = 60
 
 
+@register_baseline
 @dataclass(frozen=True)
 class ClassPrior(Baseline):
     """Every row gets the class frequencies of the training labels."""
 
-    name, inputs = "class_prior", "none"
+    name, role, reads, naive = "class_prior", "naive", "none", True
+    title = "the class frequencies"
     prior: np.ndarray
     """float64 [3]"""
+
+    @classmethod
+    def fit(cls, task: TrainingTask) -> "ClassPrior":
+        return fit_class_prior(task.labels, task.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         return np.tile(self.prior, (rows.height, 1))
 
 
+@register_baseline
 @dataclass(frozen=True)
 class TickerPrior(Baseline):
     """Every row gets its ticker's class frequencies, a ticker unknown to the training the class prior."""
 
-    name, inputs = "ticker_prior", "none"
+    name, role, reads, naive = "ticker_prior", "naive", "none", True
+    title = "the class frequencies of each ticker"
     prior: np.ndarray
     """float64 [3], of all tickers"""
     tickers: tuple[str, ...]
     by_ticker: np.ndarray
     """float64 [T, 3]"""
+
+    @classmethod
+    def fit(cls, task: TrainingTask) -> "TickerPrior":
+        return fit_ticker_prior(task.labels, task.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         position = {ticker: i for i, ticker in enumerate(self.tickers)}
@@ -56,36 +57,22 @@ class TickerPrior(Baseline):
         return table[[position.get(ticker, -1) for ticker in rows["ticker"]]]
 
 
+@register_baseline
 @dataclass(frozen=True)
 class Persistence(Baseline):
     """Every row gets the class frequencies that followed its `known_label`, the newest that was fully known."""
 
-    name, inputs = "persistence", "known_labels"
+    name, role, reads, naive = "persistence", "reference", "known_labels", True
+    title = "the class frequencies after the newest known label"
     after: np.ndarray
     """float64 [4, 3]: after a known sell, hold, buy, and after none"""
 
+    @classmethod
+    def fit(cls, task: TrainingTask) -> "Persistence":
+        return fit_persistence(task.inputs.known_labels, task.labels, task.cutoff)
+
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         return self.after[_known_class(rows)]
-
-
-@dataclass(frozen=True)
-class Logistic(Baseline):
-    """Multinomial logistic regression on standardised features. A class absent from the training gets 0."""
-
-    name, inputs = "logistic", "components"
-    features: tuple[str, ...]
-    mean: np.ndarray
-    """float64 [F], of the training rows"""
-    std: np.ndarray
-    """float64 [F], likewise; 1 where a column is constant"""
-    weights: np.ndarray
-    """float64 [F, 3]"""
-    bias: np.ndarray
-    """float64 [3]; -inf for a class absent from the training"""
-
-    def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
-        scaled = standardised(rows, self.features, self.mean, self.std)
-        return softmax(scaled @ self.weights + self.bias)
 
 
 def fit_class_prior(labels: pl.DataFrame, cutoff: date) -> ClassPrior:
@@ -146,48 +133,6 @@ def fit_persistence(
     np.add.at(counts, (_known_class(pairs), pairs["label"].to_numpy() - CLASSES[0]), 1.0)
     after = counts + pseudo_count * prior
     return Persistence(cutoff, after / after.sum(axis=1, keepdims=True))
-
-
-def fit_logistic(features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, regularisation: float = 1.0) -> Logistic:
-    """Multinomial logistic regression on the floating-point columns of `features`.
-
-    The penalty is `regularisation` / 2 × the squared weights, beside the sum of the rows' log-losses. The
-    scaler is fitted on the rows that train. Raises as `fit_class_prior`, BadBarsError for features that are
-    not finite, and StockAssetsError when only one class is left to learn or the optimizer does not
-    converge.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    require_labels(labels, cutoff)
-    columns = feature_columns(features)
-    rows = features.join(labels.select(*KEYS, "label"), on=KEYS).sort(KEYS)
-    seen = require_classes(rows["label"], "a logistic regression", cutoff)
-    mean, std = fit_scaler(rows, columns)
-    model = LogisticRegression(C=1 / regularisation, max_iter=500)
-    model.fit(standardised(rows, columns, mean, std), rows["label"].to_numpy())
-    if model.n_iter_.max() >= model.max_iter:
-        raise StockAssetsError(f"a logistic regression with cutoff {cutoff} did not converge in {model.max_iter} steps")
-    weights, bias = output_layer(np.asarray(model.coef_).T, np.asarray(model.intercept_), seen)
-    return Logistic(cutoff, columns, mean, std, weights, bias)
-
-
-def baseline_from_artifact(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> Baseline:
-    """The baseline that `Baseline.to_artifact` described. Raises ArtifactError for anything missing or unknown."""
-    try:
-        if (description["kind"], tuple(description["classes"])) != (KIND, CLASSES):
-            raise ArtifactError(
-                f"artifact is a {description['kind']!r} with classes {description['classes']}; expected {KIND!r} with "
-                f"classes {list(CLASSES)}"
-            )
-        plain = {name: tuple(v) if isinstance(v, list) else v for name, v in description["values"].items()}
-        return _KINDS[description["name"]](cutoff=date.fromisoformat(description["cutoff"]), **plain, **tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"artifact of a baseline is incomplete: {error!r}") from error
-
-
-_KINDS: dict[str, type[Baseline]] = {
-    kind.name: kind for kind in (ClassPrior, TickerPrior, Persistence, Logistic, Svm, Mlp, Trees)
-}
 
 
 def _known_class(rows: pl.DataFrame) -> np.ndarray:

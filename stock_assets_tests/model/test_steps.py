@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.defs.model import weigh
 from stock_assets.errors import ArtifactError
 from stock_assets.features.stationary import STATIONARY
-from stock_assets.model.materialize.inputs import Learnable, usable_between
+from stock_assets.model.materialize.ensemble import weigh
+from stock_assets.model.materialize.inputs import StoredInputs, usable_between
 from stock_assets.model.materialize.versions import Version, ensemble, save
-from stock_assets.model.recipes import RECIPES
+from stock_assets.model.registry import MODELS
 from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
@@ -30,16 +30,16 @@ def settings(tmp_path) -> Settings:
     return read_settings(source="simulated", data_dir=tmp_path)
 
 
-def inputs(components: pl.DataFrame) -> Learnable:
+def inputs(components: pl.DataFrame) -> StoredInputs:
     return SimpleNamespace(components=components)  # pyright: ignore[reportReturnType]
 
 
 @pytest.fixture
 def version(settings: Settings) -> Version:
-    recipe = RECIPES["logistic"]
+    entry = MODELS["logistic"]
     known = LABELS.filter(pl.col("horizon_end") <= CUTOFF)
-    trained = recipe.train(SimpleNamespace(inputs=inputs(FEATURES), labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
-    name, folder = save(settings, "trained_baselines", 2012, "logistic", recipe, trained, inputs(FEATURES))
+    trained = entry.train(SimpleNamespace(inputs=inputs(FEATURES), labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
+    name, folder = save(settings, entry, 2012, trained, inputs(FEATURES))
     return Version("logistic", name, CUTOFF, folder)
 
 
@@ -64,9 +64,9 @@ def test_a_model_goes_on_without_a_context_series_that_came_later_and_misses_one
     assert_frame_equal(
         version.predict(settings, later, DAYS[100:]), version.predict(settings, inputs(FEATURES), DAYS[100:])
     )
-    recipe, known = RECIPES["logistic"], LABELS.filter(pl.col("horizon_end") <= CUTOFF)
-    trained = recipe.train(SimpleNamespace(inputs=later, labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
-    name, folder = save(settings, "trained_baselines", 2012, "logistic", recipe, trained, later)
+    entry, known = MODELS["logistic"], LABELS.filter(pl.col("horizon_end") <= CUTOFF)
+    trained = entry.train(SimpleNamespace(inputs=later, labels=known, cutoff=CUTOFF))  # pyright: ignore[reportArgumentType]
+    name, folder = save(settings, entry, 2012, trained, later)
     with pytest.raises(ArtifactError, match="lacking now: vix_level"):
         Version("logistic", name, CUTOFF, folder).predict(settings, inputs(FEATURES), DAYS[100:])
 
@@ -92,24 +92,25 @@ def test_only_members_are_learned_from_unless_all_are_asked_for(settings: Settin
     warehouse, bars = made_up(settings, "with")
     outside = bars.filter(~pl.col("is_member")).height
     members, everyone = (
-        Learnable(warehouse, config, DAYS[0], DAYS[110])
+        StoredInputs(warehouse, config, first=DAYS[0], last=DAYS[110])
         for config in (settings, settings.model_copy(update={"members_only": False}))
     )
     labels, left_out = members.labels_at(DAYS[110])
     gone = labels.filter(pl.col("ticker") == "T01")
     assert gone["session"].max() == DAYS[89]
-    assert gone["horizon_end"].max() > DAYS[89]
+    assert gone["horizon_end"].max() > DAYS[89]  # pyright: ignore[reportOperatorIssue]: a date
     assert left_out == {NO_MEMBER: everyone.labels_at(DAYS[110])[0].height - labels.height}
     assert members.suspects["suspect"].to_list() == [NO_MEMBER] * outside
     assert everyone.suspects.is_empty()
-    scored, reasons = usable_between(warehouse, DAYS[0], None, True)
-    assert reasons[NO_MEMBER] == usable_between(warehouse, DAYS[0])[0].height - scored.height > 0
+    scored, reasons = usable_between(warehouse, settings, DAYS[0])
+    everyone, _ = usable_between(warehouse, settings.model_copy(update={"members_only": False}), DAYS[0])
+    assert reasons[NO_MEMBER] == everyone.height - scored.height > 0
 
 
 @pytest.mark.parametrize(("path", "expected"), [("with", [*STATIONARY, "vix_level"]), ("without", [*STATIONARY])])
 def test_a_context_column_is_read_where_it_is_known_from_the_first_session(settings: Settings, path: str, expected):
     warehouse, _ = made_up(settings, path)
-    known = Learnable(warehouse, settings, DAYS[0], DAYS[110])
+    known = StoredInputs(warehouse, settings, first=DAYS[0], last=DAYS[110])
     assert known.features.columns == ["ticker", "session", *expected]
 
 
@@ -150,16 +151,17 @@ def test_the_weights_are_those_of_the_years_before_and_rnn_alone_where_there_are
     judged = pl.DataFrame(
         {"ticker": "T0", "session": DAYS[:100], "rnn": rng.beta(5, 3, 100), "logistic": rng.beta(1, 8, 100)}
     )
-    first, second = weigh(2015, CUTOFF, [judged])
+    (first, second), notes = weigh(2015, CUTOFF, [judged])
+    assert notes == []
     assert (first["member"], first["rows"]) == ("rnn", 100)
     assert first["weight"] == pytest.approx(1)
     assert second["weight"] == 0
     assert first["log_loss"] == pytest.approx(float(-np.log(judged["rnn"].to_numpy()).mean()))
-    (alone,) = weigh(2014, date(2013, 12, 31), [])
+    (alone,), _ = weigh(2014, date(2013, 12, 31), [])
     assert (alone["member"], alone["weight"], alone["log_loss"], alone["rows"]) == ("rnn", 1.0, None, 0)
     assert alone["version"] != first["version"]
 
 
 def test_the_same_judgement_gives_the_same_version():
     judged = pl.DataFrame({"ticker": "T0", "session": DAYS[:2], "rnn": [0.5, 0.4], "trees": [0.4, 0.5]})
-    assert_frame_equal(pl.DataFrame(weigh(2015, CUTOFF, [judged])), pl.DataFrame(weigh(2015, CUTOFF, [judged])))
+    assert weigh(2015, CUTOFF, [judged]) == weigh(2015, CUTOFF, [judged])
