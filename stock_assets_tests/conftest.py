@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# a settings file of the person who runs the tests is none of theirs
+os.environ["STOCK_ASSETS_CONFIG"] = "off"
+
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
