@@ -302,7 +302,11 @@ def read_settings(**overrides: object) -> Settings:
 
 def read_origins(**overrides: object) -> Origins:
     """As `read_settings`, with where each value comes from."""
-    given = gather(Settings.model_fields, PROJECT_DIR, overrides)
+    return checked(gather(Settings.model_fields, PROJECT_DIR, overrides))
+
+
+def checked(given: Mapping[str, Given]) -> Origins:
+    """The settings that `given` make, the others at their defaults. Raises SettingsError, one line per wrong value."""
     try:
         return Origins(Settings.model_validate({name: setting.value for name, setting in given.items()}), given)
     except ValidationError as error:
@@ -314,7 +318,7 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
     for problem in error.errors():
         message = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:  # a rule across settings names them itself
-            files = {setting.origin for setting in given.values() if setting.origin.endswith(".toml")}
+            files = {setting.origin for setting in given.values() if setting.in_file}
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])

@@ -22,6 +22,8 @@ PREFIX = "STOCK_ASSETS_"
 #: Names the settings file; `off` means that there is none.
 CONFIG = f"{PREFIX}CONFIG"
 FILE_NAME = "stock_assets.toml"
+#: The origin of a setting that the caller of this process gave.
+CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
 _PATHS, _PATH_OR_WORD, _PATH_OR_LIST = ("data_dir", "snapshot"), ("membership",), ("tickers",)
@@ -38,11 +40,15 @@ class Given:
     written: object
     """as it stands there"""
     origin: str
-    """"default", "call", the name of the variable or the path of the file"""
+    """CALL, the name of the variable or the path of the file"""
+
+    @property
+    def in_file(self) -> bool:
+        return self.origin != CALL and not self.origin.startswith(PREFIX)
 
     def named(self, setting: str) -> str:
         """Where and what, for an error: `STOCK_ASSETS_START='soon'` or `stock_assets.toml: start = 'soon'`."""
-        if self.origin.endswith(".toml"):
+        if self.in_file:
             return f"{self.origin}: {setting} = {self.written!r}"
         return f"{PREFIX}{setting.upper()}={self.written!r}"
 
@@ -80,7 +86,7 @@ def gather(settings: Collection[str], project: Path, overrides: Mapping[str, obj
         given[key] = Given(absolute(key, os.environ[name], Path.cwd()), os.environ[name], name)
     _require_settings({key: key for key in overrides}, settings)
     for key, value in overrides.items():
-        given[key] = Given(absolute(key, value, Path.cwd()), value, "call")
+        given[key] = Given(absolute(key, value, Path.cwd()), value, CALL)
     return given
 
 
@@ -102,7 +108,7 @@ def read_file(file: Path) -> dict[str, object]:
     for key, value in values.items():
         if isinstance(value, dict):
             raise SettingsError(
-                f"{file}: [{key}] is a table; expected every setting at the top, such as start = 2018-01-02"
+                f"{file}: [{key}] is a table; expected no tables, only lines such as start = 2018-01-02"
             )
     return values
 

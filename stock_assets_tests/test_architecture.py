@@ -23,7 +23,7 @@ ORDER = (
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
 DOMAIN = ("market", "features", "model", "evaluation", "lifecycle")
 #: Above every room: the front door, and what Dagster loads.
-TOP = ("__init__", "platform", "extensions", "definitions")
+TOP = ("__init__", "platform", "views", "extensions", "definitions")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
 
 

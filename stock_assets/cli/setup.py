@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
 from stock_assets.settings import Origins, Settings, checked
-from stock_assets.settings_file import FILE_NAME, Given, absolute
+from stock_assets.settings_file import Given, absolute
 
 #: Settings that hold a password or a key, and are never shown.
 SECRET = ("alert_webhook", "alert_urls")
@@ -56,7 +56,7 @@ def write_settings(file: Path, answers: Mapping[str, str]) -> Settings:
     if settings.snapshot is not None and not settings.snapshot.exists():
         raise SettingsError(f"{settings.snapshot} is no file or folder; expected a Parquet file, a CSV or a folder")
     lines = [
-        f"# The settings of stock_assets; `stock-assets config` shows all of them. Relative paths begin at {FILE_NAME}.",
+        "# What stock_assets works on; `stock-assets config` shows every setting. Relative paths begin at this file.",
         *(f"{name} = {_as_written(name, text, settings)}" for name, text in chosen.items()),
     ]
     write_file(file, ("\n".join(lines) + "\n").encode())
