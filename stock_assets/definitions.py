@@ -17,6 +17,7 @@ from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tuning import tuning_assets
+from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
 from stock_assets.market.sources.factory import make_source
 from stock_assets.settings import Settings, settings
@@ -61,6 +62,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
     )
 
 
+load_extensions(settings())
 if misplaced := misplaced_instance():
     dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())

@@ -18,6 +18,7 @@ from stock_assets.cli.home import OWNED_HOME, lock_home
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
+from stock_assets.settings_file import environment_for_child
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
@@ -120,7 +121,12 @@ def dagster_dev(
                     str(port),
                 ],
                 cwd=PROJECT_DIR,
-                env={**os.environ, "DAGSTER_HOME": str(home), OWNED_HOME: str(home)},
+                env={
+                    **os.environ,
+                    **environment_for_child(PROJECT_DIR),
+                    "DAGSTER_HOME": str(home),
+                    OWNED_HOME: str(home),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -30,6 +30,8 @@ PRUNE_FROM, LEARN_FROM = 5, 10
 DEATHS = 5
 _POLL_SECONDS = 0.5
 _WORKING = "stock_assets.model.trials"
+#: Imports the extensions of the settings, then runs the module that is named after it.
+_LAUNCHER = "stock_assets.extensions"
 #: Steps of the pruner between one fold and the next: more than any number of epochs.
 _FOLD_STEPS = 1_000
 
@@ -177,7 +179,7 @@ def _work_off(
 def _start(running: ExitStack, inputs: Path, trials: int, number: int, started: int) -> subprocess.Popen:
     log = running.enter_context((inputs / f"worker-{number}.log").open("w"))
     process = subprocess.Popen(
-        [sys.executable, "-m", _WORKING, str(inputs), str(trials), str(number), str(started), str(os.getpid())],
+        [sys.executable, "-m", _LAUNCHER, _WORKING, *map(str, (inputs, trials, number, started, os.getpid()))],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
