@@ -8,19 +8,14 @@ from datetime import date, datetime
 import polars as pl
 
 from stock_assets.features import context
-from stock_assets.features.lookback import LOOKBACK_SESSIONS
+from stock_assets.features.lookback import LOOKBACK_SESSIONS, MAX_MISSED
 from stock_assets.frames import KEYS
 from stock_assets.lifecycle.evening import FEATURES, SERVED, Work
 from stock_assets.market.adjustments import as_traded, differs, latest_versions
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.repair import priced
+from stock_assets.model.registry import longest_lookback
 
-#: Rows of features that a model reads at most: its lookback rows.
-MODEL_ROWS = 120
-#: Sessions after a changed bar whose predictions it reaches: the look-back of its features, and the models' rows.
-REACH = LOOKBACK_SESSIONS + MODEL_ROWS
-#: The same after a changed session of the market context.
-CONTEXT_REACH = context.LOOKBACK + MODEL_ROWS
 #: What is made of the market context, without what comes after the predictions.
 CONTEXT_FEATURES = ("stationary_features", "pca_components")
 
@@ -98,6 +93,12 @@ def stale_bars(raw: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     return pairs.filter(pl.any_horizontal(changed)).select(KEYS).sort("session", "ticker")
 
 
+def reach(look_back: int) -> int:
+    """Sessions after a change whose predictions it reaches: the look-back of the features that read it, and the rows of
+    features that a model reads, of a ticker that missed as many sessions as it may."""
+    return look_back + longest_lookback() + MAX_MISSED
+
+
 def affected(
     calendar: TradingCalendar,
     changed: pl.DataFrame,
@@ -115,7 +116,7 @@ def affected(
     first, last = changed["session"].min(), changed["session"].max()
     assert isinstance(first, date)
     assert isinstance(last, date)
-    end = min(calendar.shift(last, REACH) or calendar.sessions[-1], predicted_through)
+    end = min(calendar.shift(last, reach(LOOKBACK_SESSIONS)) or calendar.sessions[-1], predicted_through)
     touched = labels.join(changed.rename({"session": "changed"}), on="ticker").filter(
         pl.col("changed").is_between("session", "horizon_end")
     )["session"]
@@ -134,7 +135,9 @@ def affected_by_context(
     made = [session for session in sessions if session <= predicted_through]
     if not made:
         return None
-    return min(made), min(calendar.shift(max(made), CONTEXT_REACH) or calendar.sessions[-1], predicted_through)
+    return min(made), min(
+        calendar.shift(max(made), reach(context.LOOKBACK)) or calendar.sessions[-1], predicted_through
+    )
 
 
 def steps_of(reached: Affected, first_served: date) -> list[Step]:

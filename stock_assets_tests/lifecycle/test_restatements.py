@@ -4,20 +4,21 @@ from datetime import date
 
 import polars as pl
 
+from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.lifecycle.evening import FEATURES, SERVED
 from stock_assets.lifecycle.restatements import (
-    CONTEXT_REACH,
-    REACH,
     Affected,
     Watch,
     affected,
     affected_by_context,
+    reach,
     stale_bars,
     steps_of,
     steps_of_context,
 )
 from stock_assets.market.adjustments import clean_bars, new_versions, restatements
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.model.registry import longest_lookback
 from stock_assets_tests.market.generators import FETCHED, raw_answer, universe_of
 
 XNYS = trading_calendar("XNYS", date(2015, 1, 2), date(2026, 12, 31))
@@ -103,7 +104,7 @@ def test_features_reach_forward_and_labels_backward():
 def test_several_changes_are_one_range_and_old_ones_end_where_nothing_sees_them_any_more():
     assert reached(12, 20) == Affected((DAYS[12], DAYS[32]), (DAYS[5], DAYS[20]))
     far = XNYS.sessions[2000]
-    assert reached(5, predicted=far, labelled=far).chain == (DAYS[5], XNYS.sessions[5 + REACH])
+    assert reached(5, predicted=far, labelled=far).chain == (DAYS[5], XNYS.sessions[5 + reach(LOOKBACK_SESSIONS)])
 
 
 def test_a_restatement_before_the_first_model_year_is_predicted_from_there_on():
@@ -120,8 +121,9 @@ def test_a_restatement_before_the_first_model_year_is_predicted_from_there_on():
 
 def test_market_context_that_comes_late_reaches_the_features_that_look_back_at_it_and_their_predictions():
     through = XNYS.sessions[1000]
-    assert CONTEXT_REACH == 27 + 120, "the look-back of the features, and the rows that a model reads"
-    assert affected_by_context(XNYS, [DAYS[8], DAYS[5]], through) == (DAYS[5], XNYS.sessions[8 + CONTEXT_REACH])
+    context_reach = reach(27)
+    assert context_reach > 27 + longest_lookback(), "the look-back of the features, and the rows that a model reads"
+    assert affected_by_context(XNYS, [DAYS[8], DAYS[5]], through) == (DAYS[5], XNYS.sessions[8 + context_reach])
     assert affected_by_context(XNYS, [DAYS[5]], DAYS[9]) == (DAYS[5], DAYS[9])
     assert affected_by_context(XNYS, [DAYS[10]], DAYS[9]) is None, "nothing was made of it yet"
     assert affected_by_context(XNYS, [], DAYS[9]) is None
