@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import polars as pl
 
-from stock_assets.defs.tables import markdown_table
-from stock_assets.frames import rows_not_finite
+from stock_assets.frames import markdown_table, rows_not_finite
 from stock_assets.market import quality
 from stock_assets.market.checks import daily_bar_findings
 

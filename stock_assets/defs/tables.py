@@ -7,6 +7,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
+from stock_assets.frames import markdown_table
 from stock_assets.private.dagster import add_partition_metadata
 from stock_assets.tables import Table, declared
 
@@ -119,19 +120,6 @@ def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS, columns: int = 12) ->
     """The first rows of `frame` as a table in the UI."""
     shown = frame.head(rows).select(frame.columns[:columns])
     return dg.MetadataValue.md(markdown_table(shown))
-
-
-def markdown_table(frame: pl.DataFrame) -> str:
-    """`frame` as a Markdown table; figures with six significant digits."""
-
-    def text(value: object) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
-
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in frame.iter_rows()]
-    return "\n".join(lines)
 
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue:
