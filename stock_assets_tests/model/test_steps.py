@@ -1,5 +1,6 @@
-"""Which model serves a session: only whole artifacts made for today's columns, and an average of what is there."""
+"""The steps of the model room: what is saved, loaded, weighed and predicted, on small stores."""
 
+from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
@@ -10,13 +11,27 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError
 from stock_assets.features.stationary import STATIONARY
-from stock_assets.model.materialize.ensemble import weigh
+from stock_assets.model.baselines.base import entry_of
+from stock_assets.model.baselines.naive import ClassPrior, Persistence
+from stock_assets.model.materialize.ensemble import judge_year, weigh
 from stock_assets.model.materialize.inputs import StoredInputs, usable_between
-from stock_assets.model.materialize.versions import Version, ensemble, save
+from stock_assets.model.materialize.predict import make_reference_predictions, predictions_with_references
+from stock_assets.model.materialize.versions import REFERENCES, Version, ensemble, save
 from stock_assets.model.registry import MODELS
 from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.model.store import (
+    LEAVES,
+    QUICK,
+    model_years,
+    models_at,
+    only,
+    predicted,
+    small_settings,
+    small_store,
+    trained,
+)
 from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
 from stock_assets_tests.tables import rows_of
 
@@ -165,3 +180,72 @@ def test_the_weights_are_those_of_the_years_before_and_rnn_alone_where_there_are
 def test_the_same_judgement_gives_the_same_version():
     judged = pl.DataFrame({"ticker": "T0", "session": DAYS[:2], "rnn": [0.5, 0.4], "trees": [0.4, 0.5]})
     assert weigh(2015, CUTOFF, [judged]) == weigh(2015, CUTOFF, [judged])
+
+
+def test_the_ensemble_is_weighed_on_labels_of_members_alone(tmp_path):
+    """A ticker that left the universe is judged where no members are asked for."""
+    settings = small_settings(tmp_path)
+    with only(QUICK, entry_of(ClassPrior, table="trained_baselines")):
+        store = small_store(settings)
+        model_years(store, settings, 2018)
+        members = judge_year(store, settings, 2018)
+        everyone = judge_year(store, settings.model_copy(update={"members_only": False}), 2018)
+    gone = pl.col("ticker") == "T5"
+    assert 0 < members.filter(gone).height < everyone.filter(gone).height
+    assert members.filter(gone)["session"].max() < LEAVES  # pyright: ignore[reportOperatorIssue]: a date
+    assert_frame_equal(members.filter(~gone), everyone.filter(~gone))
+
+
+def test_references_are_predicted_apart_and_read_together(tmp_path):
+    settings, day = small_settings(tmp_path), date(2019, 5, 2)
+    after = date(2019, 5, 3)
+    with only(QUICK, entry_of(ClassPrior, table="trained_baselines"), entry_of(Persistence, table=REFERENCES)):
+        store = small_store(settings)
+        model_years(store, settings, 2019)
+        predicted(store, settings, [day, after])
+        usual = {"rnn", "class_prior", "ensemble"}
+        assert models_at(predictions_with_references(store), day) == usual
+        trained(store, settings, 2019, table=REFERENCES)
+        made = make_reference_predictions(store, settings, [day])
+        assert models_at(made.rows, day) == {"persistence"}
+        assert models_at(store.read("predictions"), day) == usual
+        together = predictions_with_references(store, day, after)
+        assert models_at(together, day) == usual | {"persistence"}
+        assert models_at(together, after) == usual
+        # a store from before the references had a table of their own: its rows count where there are no newer ones
+        old = made.rows.with_columns(model_version=pl.lit("persistence-old"))
+        store.append("predictions", pl.concat([old, old.with_columns(session=pl.lit(after))]))
+        versions = predictions_with_references(store, columns=["model", "session", "model_version"]).filter(
+            pl.col("model") == "persistence"
+        )
+        assert set(versions.filter(pl.col("session") == day)["model_version"]) == set(made.rows["model_version"])
+        assert set(versions.filter(pl.col("session") == after)["model_version"]) == {"persistence-old"}
+
+
+def test_an_ensemble_goes_on_with_a_member_that_became_a_reference(tmp_path):
+    """Its versions are still rows of the table of baselines; it answers for the ensemble and has no rows itself."""
+    settings, day = small_settings(tmp_path), date(2019, 5, 2)
+    serves = replace(entry_of(ClassPrior, table="trained_baselines"), role="champion")
+    with only(QUICK, serves):
+        store = small_store(settings)
+        model_years(store, settings, 2019)
+        weights = store.read("trained_ensemble")
+        both = pl.concat([weights.with_columns(member=pl.lit(name), weight=0.5) for name in ("rnn", "class_prior")])
+        store.replace_table("trained_ensemble", both)
+        before = predicted(store, settings, [day]).rows
+    with only(QUICK, replace(serves, role="reference")):
+        rows = predicted(store, settings, [day]).rows
+    assert_frame_equal(rows, before.filter(pl.col("model") != "class_prior"))
+
+
+def test_a_model_that_some_of_the_years_lack_is_not_weighed():
+    first = pl.DataFrame({"ticker": "T0", "session": DAYS[:2], "rnn": [0.5, 0.4], "trees": [0.4, 0.5]})
+    second = first.with_columns(coin=pl.Series([None, 0.9])).drop("trees")
+    rows, notes = weigh(2015, CUTOFF, [first, second])
+    assert [(row["member"], row["weight"], row["rows"]) for row in rows] == [("rnn", 1.0, 4)]
+    assert notes == [
+        f"{name} is no member of the ensemble of 2015: only 1 of the 2 years before have it"
+        for name in ("trees", "coin")
+    ]
+    (alone,), _ = weigh(2015, CUTOFF, [first.drop("rnn"), second.drop("rnn")])
+    assert (alone["member"], alone["weight"], alone["rows"]) == ("rnn", 1.0, 0)

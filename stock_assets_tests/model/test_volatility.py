@@ -15,6 +15,7 @@ from stock_assets.model.splits import training_rows
 from stock_assets.model.volatility import (
     OUTPUTS,
     TrainedVolatility,
+    _Market,
     predict_volatility,
     train_volatility,
     volatility_targets,
@@ -155,20 +156,19 @@ def test_a_suspect_row_moves_no_mean_of_its_session(trained: TrainedVolatility):
     )
 
 
-def test_a_horizon_that_steps_over_a_suspect_row_corrects_no_level(trained: TrainedVolatility):
+def test_a_horizon_that_steps_over_a_suspect_row_corrects_no_level():
     bad = (pl.col("ticker") == "T05") & (pl.col("session") == DAYS[310])
     suspects = FEATURES.filter(bad).select("ticker", "session")
     absurd = FEATURES.with_columns(
         pl.when(bad).then(3.0).otherwise(pl.col(name)).alias(name) for name in ("vol_total_1", "log_return_1")
     )
-    others = pl.col("ticker") != "T05"
-    assert_frame_equal(
-        predicted(trained, absurd, suspects).filter(others),
-        predicted(trained, FEATURES, suspects).filter(others),
-        abs_tol=1e-9,
-    )
-    shown = predicted(trained, absurd).filter(others, pl.col("session") == DAYS[312])
-    assert not shown.equals(predicted(trained).filter(others, pl.col("session") == DAYS[312]))
+
+    def errors(features: pl.DataFrame, suspects: pl.DataFrame) -> np.ndarray:
+        market = _Market(features, suspects, ("hint",), HORIZON)
+        return market.recent_error(np.zeros((features.height, 3)), 20)
+
+    np.testing.assert_array_equal(errors(absurd, suspects), errors(FEATURES, suspects))
+    assert not np.allclose(errors(absurd, NONE_SUSPECT), errors(FEATURES, NONE_SUSPECT))
 
 
 def test_too_short_a_history_gives_no_row(trained: TrainedVolatility):

@@ -99,6 +99,13 @@ Kind = TypeVar("Kind", bound=type[Baseline])
 
 def register_baseline(baseline: Kind) -> Kind:
     """`baseline`, with an entry among the models. Raises StockAssetsError where another model has its name."""
+    table = "trained_references" if baseline.role == "reference" else "trained_baselines"
+    register_model(entry_of(baseline, table=table))
+    return baseline
+
+
+def entry_of(baseline: type[Baseline], *, table: str) -> ModelEntry:
+    """The entry of a class of baselines whose versions are rows of `table`."""
 
     def predict(model: Baseline, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
         return model.predict(getattr(inputs, entry.frame), sessions)
@@ -108,14 +115,13 @@ def register_baseline(baseline: Kind) -> Kind:
         role=baseline.role,
         title=baseline.title,
         reads=baseline.reads,
-        table="trained_references" if baseline.role == "reference" else "trained_baselines",
+        table=table,
         train=baseline.fit,
         load=baseline.from_artifact,
         predict=predict,
         naive=baseline.naive,
     )
-    register_model(entry)
-    return baseline
+    return entry
 
 
 def require_labels(labels: pl.DataFrame, cutoff: date) -> None:
