@@ -19,7 +19,7 @@ from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, settings
 from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
@@ -30,7 +30,8 @@ def utc_now() -> datetime:
 
 
 def build_definitions(config: Settings) -> dg.Definitions:
-    """Everything Dagster shows and runs under `config`."""
+    """Everything Dagster shows and runs under `config`. Raises SettingsError for a source that is not registered."""
+    require_source(config.source)
 
     @dg.resource(description="where prices come from; opened when a run first asks")
     def source(context: dg.InitResourceContext) -> object:

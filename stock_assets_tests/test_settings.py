@@ -46,7 +46,7 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
-        ("SOURCE", "bloomberg", "expected where prices come from"),
+        ("SOURCE", "Bloom berg", "expected the name of the source that prices come from"),
         ("START", "last year", "expected the first session, as YYYY-MM-DD"),
         ("HORIZON", "0", "expected sessions a label looks ahead"),
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
@@ -157,7 +157,7 @@ def test_lists_of_the_file_are_lists_of_the_settings(folder: Path):
     ("text", "said"),
     [
         ("saurce = 'yahoo'", r"stock_assets\.toml: saurce is no setting; expected one of source, snapshot, "),
-        ("source = 'bloomberg'", r"stock_assets\.toml: source = 'bloomberg' is wrong \(.*\); expected where prices"),
+        ("source = 'Bloomberg'", r"stock_assets\.toml: source = 'Bloomberg' is wrong \(.*\); expected the name of the"),
         ("source = yahoo", r"stock_assets\.toml cannot be read as TOML: "),
         ("[source]\nname = 'yahoo'", r"stock_assets\.toml: \[source\] is a table; expected no tables"),
         ("start = 2018-01-02\nend = 2017-01-02", r"lies before .*the settings file is .*stock_assets\.toml"),

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import dagster as dg
 
-from stock_assets.defs.market import Clock
 from stock_assets.defs.sensors import PATIENCE
+from stock_assets.defs.tables import Clock
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.alerts import Alert, Channel, fingerprint
 from stock_assets.lifecycle.materialize.alerts import raise_alarm

@@ -18,7 +18,7 @@ from stock_assets.lifecycle.evening import (
 )
 from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
-from stock_assets.lifecycle.materialize.restatements import changed_context, watch_restatements
+from stock_assets.lifecycle.materialize.restatements import watch_restatements
 from stock_assets.lifecycle.references import REFERENCES, parse_works, text_of_works
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
@@ -135,7 +135,7 @@ def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         watch = Watch.parse(tick.context.cursor) if tick.context.cursor else None
-        watch, message = watch_restatements(tick.store, settings, tick.state, watch, context_changes=changed_context)
+        watch, message = watch_restatements(tick.store, settings, tick.state, watch)
         if watch is None:
             return dg.SkipReason(message)
         # kept until all is done, so that a step whose run was killed is asked for again

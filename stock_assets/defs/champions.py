@@ -3,8 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.tables import DUCKDB_POOL, preview, table_asset
+from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, preview, table_asset
 from stock_assets.lifecycle.champions import MARGIN
 from stock_assets.lifecycle.materialize.champions import judge_challengers, read_promotions, rollback
 from stock_assets.market.calendar import calendar_of

@@ -10,19 +10,17 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.frames import markdown_table, rows_not_finite
-from stock_assets.market import quality
-from stock_assets.market.checks import daily_bar_findings
+from stock_assets.market.checks import daily_bar_checks, daily_bar_findings
 
 OFFENDERS_SHOWN, OFFENDERS_NAMED = 20, 600
 
 RAW_CHECKS = {"answered": "the vendor answered for every ticker; names the others, which the next run asks for again"}
-DAILY_BAR_CHECKS = {
-    "unique_bars": "one bar per (ticker, session)",
-    "positive_prices": "every price is positive and finite, no volume is negative",
-    "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
-    "adjusted_closes": "the vendor's adjusted closes imply the dividends and splits that it reports",
-    **{f"no_{reason}": f"no bar is suspect because {text}" for reason, text in quality.REASONS.items()},
-}
+CONTEXT_CHECKS = {"complete": "every series that the source has, has a bar of every session"}
+
+
+def daily_bar_specs() -> list[dg.AssetCheckSpec]:
+    """The specifications of the checks on `daily_bars`, one for every bar check that is registered."""
+    return specs("daily_bars", daily_bar_checks())
 
 
 def specs(table: str, checks: Mapping[str, str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
@@ -65,8 +63,14 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     }
 
 
+def answered_result(failures: Mapping[str, str], members: int) -> dg.AssetCheckResult:
+    """The check of RAW_CHECKS on the answers about `members` tickers; `failures` holds why there is none, by ticker."""
+    offenders = pl.DataFrame(list(failures.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
+    return result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": members})
+
+
 def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:
-    """All of `DAILY_BAR_CHECKS` on the rows just written and on what `repair` found in them."""
+    """All of `daily_bar_specs` on the rows just written and on what `repair` found in them."""
     return [
         result("daily_bars", finding.check, finding.offenders, blocking=finding.blocking, metadata=finding.figures)
         for finding in daily_bar_findings(bars, universe, findings)

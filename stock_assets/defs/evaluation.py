@@ -11,15 +11,14 @@ import polars as pl
 
 from stock_assets.defs import checks
 from stock_assets.defs.features import PCA_COLUMNS
-from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.materialize import trusted
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of, currency_of
-from stock_assets.market.context import CONTEXT_SCHEMA
+from stock_assets.market.materialize.context import read_context
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.model.materialize.predict import predictions_with_references
 from stock_assets.model.materialize.versions import REFERENCES
@@ -116,7 +115,7 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         bars = warehouse.read("daily_bars", columns=STUDY_COLUMNS)
         survived = survivors(warehouse.read("universe"), bars["session"].max())  # pyright: ignore[reportArgumentType]
         bias = survivorship(scored, bars.filter(pl.col("suspect").is_null()), best["model"], survived, settings.seed)
-        series, held = benchmark.market_returns(context_rows(warehouse))
+        series, held = benchmark.market_returns(read_context(warehouse))
         returns = benchmark.daily_returns(scored, best["model"], held)
         beside = benchmark.comparison(returns, settings.seed)
         if beside.height:
@@ -229,12 +228,6 @@ def sectors(warehouse: Warehouse) -> pl.DataFrame:
     """ticker, sector: the last one that the universe states of each ticker, which may be none."""
     members = warehouse.read("universe", columns=["ticker", "sector", "from_session"]).sort("from_session")
     return members.group_by("ticker").agg(pl.col("sector").drop_nulls().last()).drop_nulls()
-
-
-def context_rows(warehouse: Warehouse) -> pl.DataFrame:
-    """series, session, total_return of the context series; none before the first was made."""
-    columns = ["series", "session", "total_return"]
-    return warehouse.read_or(CONTEXT_SCHEMA.to_frame().select(columns), "context_series", columns=columns)
 
 
 def compared_inputs(warehouse: Warehouse, settings: Settings, cutoffs: Mapping[int, date]) -> pl.DataFrame:

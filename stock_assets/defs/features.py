@@ -8,16 +8,15 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import labelled_days, trading_days
-from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import MissingTableError
 from stock_assets.features import components, indicators, labels, stationary
 from stock_assets.features import context as market_context
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.materialize import MADE_BEFORE_PCA, trusted
 from stock_assets.market.calendar import calendar_of
-from stock_assets.market.context import CONTEXT_SCHEMA
+from stock_assets.market.materialize.context import read_context
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -57,11 +56,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def context_of(warehouse: Warehouse, sessions: list[date]) -> pl.DataFrame:
         lookback = calendar.before(sessions[0], market_context.LOOKBACK)
         known = calendar.between((*lookback, sessions[0])[0], sessions[-1])
-        columns = ["series", "session", "close"]
-        series = warehouse.read_or(
-            CONTEXT_SCHEMA.to_frame().select(columns), "context_series", known[0], known[-1], columns
-        )
-        return market_context.context_features(series, known)
+        return market_context.context_features(read_context(warehouse, known[0], known[-1]), known)
 
     def store_daily(
         warehouse: Warehouse, table: str, sessions: list[date], rows: pl.DataFrame, columns: Sequence[str]

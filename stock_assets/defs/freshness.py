@@ -6,10 +6,9 @@ from datetime import datetime
 
 import dagster as dg
 
-from stock_assets.defs.market import Clock
 from stock_assets.defs.runs import WORK, attempts
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
-from stock_assets.defs.tables import DUCKDB_POOL
+from stock_assets.defs.tables import DUCKDB_POOL, Clock
 from stock_assets.lifecycle.alerts import QUIET, Channel
 from stock_assets.lifecycle.freshness import GRACE, KEY, Freshness, alert_of
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, read_records, resolve, send_pending, write_record

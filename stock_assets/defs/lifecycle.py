@@ -2,9 +2,8 @@
 
 import dagster as dg
 
-from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import predicted_days
-from stock_assets.defs.tables import chosen_sessions, picture, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, report_sessions, table_asset
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.materialize.drift import DriftHistory, drift_history, make_drift
 from stock_assets.settings import Settings

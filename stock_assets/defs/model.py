@@ -8,9 +8,8 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs import checks
-from stock_assets.defs.market import SIMULATED, Clock
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
-from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, Clock, chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.frames import improper
 from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.market.calendar import calendar_of

@@ -6,8 +6,7 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs.alerts import assets_of, partitions_of
-from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, Clock, picture, preview, table_asset
 from stock_assets.lifecycle.materialize.operations import SESSIONS, OperationsData, make_operations, write_page
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse

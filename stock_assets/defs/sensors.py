@@ -7,8 +7,8 @@ from functools import cached_property
 
 import dagster as dg
 
-from stock_assets.defs.market import Clock
 from stock_assets.defs.runs import state_of
+from stock_assets.defs.tables import Clock
 from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.alerts import Channel
 from stock_assets.lifecycle.evening import State

@@ -8,8 +8,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.inputs import inputs_through
 from stock_assets.model.tuning import NETWORKS, Study, prepare

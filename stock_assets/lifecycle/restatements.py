@@ -67,9 +67,9 @@ class Watch:
 
 
 def stale_bars(raw: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """ticker, session of the bars that the newest versions in `raw` (`RAW_SCHEMA`) contradict, or that are missing.
+    """ticker, session of the bars that the newest versions in `raw` (of raw_ohlcv) contradict, or that are missing.
 
-    `bars` (`BAR_SCHEMA`) are those stored of the same sessions. A bar that was made from the newest version is not
+    `bars` (of daily_bars) are those stored of the same sessions. A bar that was made from the newest version is not
     stale, though repair may have changed its figures; a bar that does not name its version is judged by its figures. A
     version without a possible price makes no bar, so no bar of it is missing.
     """
@@ -144,7 +144,8 @@ def steps_of(reached: Affected, first_served: date) -> list[Step]:
     """The runs that make `reached` again, one after the other; no model serves before `first_served`."""
     steps = _steps(FEATURES, reached.chain, first_served)
     if reached.labels:
-        steps.append((("labels",), *map(str, reached.labels)))
+        first, last = reached.labels
+        steps.append((("labels",), str(first), str(last)))
     return steps
 
 

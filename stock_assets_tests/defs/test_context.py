@@ -9,9 +9,9 @@ import polars as pl
 from stock_assets.features.context import CONTEXT
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.market.calendar import calendar_of
-from stock_assets.market.context import SERIES, Context
+from stock_assets.market.context import SERIES, MarketContext
 from stock_assets.market.sources import Source
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets_tests.defs.conftest import Graph, small_market
 
 
@@ -27,7 +27,7 @@ class Late:
     def name(self) -> str:
         return self.inner.name
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         answer = self.inner.context(first, last, fetched_at)
         gone = (pl.col("series") == "^VIX") & (pl.col("session") == self.session) & self.silent
         return answer._replace(rows=answer.rows.filter(~gone))

@@ -266,7 +266,7 @@ class _Silent:
 
 
 def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: dg.DagsterInstance, tmp_path):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     settings = small_market(tmp_path)
     day = calendar_of(settings).sessions[7]
@@ -283,7 +283,7 @@ def test_two_sources_never_mix_in_one_store(graph: Graph, instance: dg.DagsterIn
     class Other(_Silent):
         name = "yahoo"
 
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     other = Graph(graph.settings, instance, {"source": Other(make_source(graph.settings), date.max)})
     message = failure_of(other.materialize(["raw_ohlcv"], graph.calendar.sessions[0], fail=True))
@@ -301,7 +301,7 @@ class _Broken(_Silent):
 
 
 def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.DagsterInstance, tmp_path):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     settings = small_market(tmp_path)
     days = calendar_of(settings).sessions
@@ -317,7 +317,7 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
 def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_nobody(
     instance: dg.DagsterInstance, tmp_path: Path
 ):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
     from stock_assets.views import market_tables_at
 
     class Halves(_Silent):
@@ -370,7 +370,7 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
 
 
 def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.DagsterInstance, tmp_path):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     class Restating(_Silent):
         def fetch(self, tickers, first, last, fetched_at):

@@ -44,7 +44,9 @@ def test_walk_forward_the_model_comes_near_the_best_achievable_score():
             "class_prior": fit_class_prior(known, cutoff).predict(features, asked),
             "ticker_prior": fit_ticker_prior(known, cutoff).predict(features, asked),
             # nobody who sees only prices can expect a smaller log-loss: it knows the state behind them
-            "bound": source.oracle_probabilities(asked[::3], HORIZON, BUY, SELL, paths=1000),
+            "bound": source.oracle_probabilities(
+                asked[::3], horizon=HORIZON, buy_threshold=BUY, sell_threshold=SELL, paths=1000
+            ),
         }
         rows = labels.select("ticker", "session", "label")
         for answer in answers.values():

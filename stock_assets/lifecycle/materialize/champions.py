@@ -180,8 +180,8 @@ def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, 
         if inputs is None or not days:
             messages.append(f"{challenger['version']} waits: no label after its cutoff is known yet")
             continue
-        predicted = [_predictions(settings, inputs, row, days) for row in (champion, challenger)]
-        verdict = judge(*predicted, labels, seed=settings.seed)
+        of_champion, of_challenger = (_predictions(settings, inputs, row, days) for row in (champion, challenger))
+        verdict = judge(of_champion, of_challenger, labels, seed=settings.seed)
         messages.append(f"{challenger['version']} {verdict.reason}")
         promotions.append(
             Promotion(
@@ -289,8 +289,8 @@ def models_in_service(store: Warehouse, registry: Registry, calendar: TradingCal
     running = (calendar.shift(last, 1) or last).year if last else None
     rows = []
     for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
-        years = versions["model_year"].to_list()
-        year = running if running in years else max(years)
+        years: list[int] = versions["model_year"].to_list()
+        year = running if running is not None and running in years else max(years)
         champion = champion_history(history, trained, str(model), year).row(-1, named=True)
         shown = _aliased(history.filter(pl.col("model") == model), champion, aliases.get(str(model), {}))
         rows += [{"model": model, "alias": alias, **row} for alias, row in shown.items()]

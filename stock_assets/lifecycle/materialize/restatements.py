@@ -1,6 +1,5 @@
 """Finding what the vendor changed since the last look, and what of it has to be made again."""
 
-from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -18,6 +17,7 @@ from stock_assets.lifecycle.restatements import (
     steps_of_context,
 )
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.materialize.context import changed_context_since, last_context_fetch
 from stock_assets.market.renames import continued
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -31,14 +31,11 @@ def watch_restatements(
     settings: Settings,
     state: State,
     watch: Watch | None,
-    *,
-    context_changes: Callable[[Warehouse, datetime], Collection[date]],
 ) -> tuple[Watch | None, str]:
     """(the next watch, what was found): compares what was fetched since `watch` with what is stored.
 
     A watch whose steps are not done yet is returned as it is. The first look begins to watch and finds nothing. Without
-    a bar, a prediction or a label there is nothing to watch. `context_changes` returns the sessions whose market
-    context was changed, or came late, by what was fetched after a moment.
+    a bar, a prediction or a label there is nothing to watch.
     """
     predicted, labelled, newest = state.predicted_through, state.labelled_through, last_fetch(store)
     if newest is None or predicted is None or labelled is None:
@@ -59,7 +56,7 @@ def watch_restatements(
             calendar, bars, labels_around(store, bars), predicted_through=predicted, labelled_through=labelled
         )
         steps += steps_of(reached, first_served)
-    sessions = sorted(context_changes(store, watch.through))
+    sessions = sorted(changed_context_since(store, watch.through, predicted)["session"].unique())
     if span := affected_by_context(calendar, sessions, predicted):
         messages.append(f"the market context of {len(sessions)} session(s) from {sessions[0]} changed")
         steps += steps_of_context(span, first_served)
@@ -67,21 +64,14 @@ def watch_restatements(
     return Watch(newest, tuple(steps)), "; ".join(messages) or nothing
 
 
-def changed_context(store: Warehouse, moment: datetime) -> list[date]:  # noqa: ARG001
-    """The sessions whose market context was changed, or came late, by what was fetched after `moment`.
-
-    None as long as `context_series` is replaced in place and keeps no moment of its own.
-    """
-    return []
-
-
 def last_fetch(store: Warehouse) -> datetime | None:
-    """When the newest bar was fetched; None before the first."""
+    """When the newest bar, or the newest market context, was fetched; None before the first bar."""
     try:
         newest = store.read_sql("raw_ohlcv", "SELECT max(fetched_at) AS newest FROM raw_ohlcv")["newest"][0]
     except MissingTableError:
         return None
-    return newest.astimezone(UTC) if newest else None
+    context = last_context_fetch(store)
+    return max(moment.astimezone(UTC) for moment in (newest, context) if moment) if newest else None
 
 
 def changed_bars(store: Warehouse, moment: datetime, last: date) -> pl.DataFrame:
