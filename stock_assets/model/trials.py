@@ -21,6 +21,8 @@ from stock_assets.model.tuning import TUNABLE, Study, evaluate, network_of, read
 if TYPE_CHECKING:
     import optuna
 
+#: A worker: it imports the extensions of the settings, then runs this module.
+_WORKER = ("stock_assets.extensions", "stock_assets.model.trials")
 #: Completed trials before the pruner compares, and before the sampler learns from them.
 PRUNE_FROM, LEARN_FROM = 5, 10
 #: Workers that may be killed in one search before it gives up.
@@ -164,7 +166,7 @@ def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, repo
     processes: list[subprocess.Popen] = []
     try:
         for number in range(workers):
-            command = [sys.executable, "-m", "stock_assets.model.trials", *map(str, arguments), str(number)]
+            command = [sys.executable, "-m", *_WORKER, *map(str, arguments), str(number)]
             with (inputs / f"worker-{number}.log").open("w") as log:
                 processes.append(
                     subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
