@@ -254,7 +254,7 @@ def score_line(scores: "pl.DataFrame") -> str:
 
     means = scores.filter(scores["year"].is_null())
     best = means.filter(~means["model"].is_in(NAIVE)).sort("log_loss").row(0, named=True)
-    naive = best_naive(scores, NAIVE)
+    naive = best_naive(means, NAIVE)
     assert naive is not None  # the report refuses predictions without one
     return (
         f"walk-forward, mean of yearly scores: {best['model']} log-loss {best['log_loss']:.4f} "

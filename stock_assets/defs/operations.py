@@ -83,7 +83,7 @@ def operations_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         if drift is not None and drift.height:
             figures["drift"] = plots.drift(drift)
         state = state_of(settings, last, now)
-        facts = page.OperationsFacts(settings.source, now, last, state, page.best_naive(scored))
+        facts = page.OperationsFacts(settings.source, now, last, state, page.naive_baseline(scored))
         path = settings.artifacts / "operations" / "operations.html"
         write_file(path, page.render_operations(sessions, tables, figures, facts).encode())
         return dg.MaterializeResult(

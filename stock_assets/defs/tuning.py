@@ -94,7 +94,7 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def findings(study: Study, found: "optuna.Study", table: pl.DataFrame) -> dict[str, object]:
     """Metadata of one study: its best configuration, what the improvement is worth, and two pictures."""
     from stock_assets.evaluation import plots
-    from stock_assets.evaluation.metrics import block_bootstrap
+    from stock_assets.evaluation.bootstrap import block_bootstrap
     from stock_assets.model import trials
     from stock_assets.model.tuning import deflate, improvement_per_session
 

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, StockAssetsError
-from stock_assets.evaluation.metrics import BLOCK, SMALLEST, block_bootstrap
-from stock_assets.frames import PROBABILITIES
+from stock_assets.evaluation.bootstrap import BLOCK, block_bootstrap
+from stock_assets.frames import PROBABILITIES, SMALLEST_PROBABILITY
 
 #: Nats of log-loss by which a challenger has to be better: a sixth of what `rnn` is ahead of logistic regression
 #: (README). Less is not worth another version in service, however sure it is.
@@ -135,7 +135,7 @@ def judge(
         )
     gains, weights = daily["gain"].to_numpy(), daily["len"].to_numpy()
     improvement = float(np.average(gains, weights=weights))
-    interval = block_bootstrap(gains, min(BLOCK, daily.height // BLOCKS), seed, weights)
+    interval = block_bootstrap(gains, min(BLOCK, daily.height // BLOCKS), seed, weights=weights)
     assert interval is not None  # there are sessions
     low, high = interval
     better = "lower" if improvement >= 0 else "higher"
@@ -255,7 +255,7 @@ def _surprise(suffix: str) -> pl.Expr:
     p_sell, p_hold, p_buy = (pl.col(f"{name}{suffix}") for name in PROBABILITIES)
     label = pl.col("label")
     of_label = pl.when(label == -1).then(p_sell).when(label == 0).then(p_hold).otherwise(p_buy)
-    return -of_label.cast(pl.Float64).clip(lower_bound=SMALLEST).log()
+    return -of_label.cast(pl.Float64).clip(lower_bound=SMALLEST_PROBABILITY).log()
 
 
 def _improper(predictions: pl.DataFrame) -> str | None:

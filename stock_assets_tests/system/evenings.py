@@ -116,7 +116,7 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
     ReconstructableJob.get_repository_definition.cache_clear()
     ReconstructableJob.get_definition.cache_clear()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(plots, "_picture", lambda *_: blank)
+        patch.setattr(plots.style, "picture", lambda *_: blank)
         # Dagster 1.13 reads what it deprecates
         warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")
         with (
