@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from stock_assets.evaluation.findings import Ablation, ReportInputs
-from stock_assets.evaluation.leakage import too_good
+from stock_assets.evaluation.leakage import frequencies, too_good
 from stock_assets.evaluation.materialize.inputs import judged_predictions, learning_curves
 from stock_assets.evaluation.metrics import scored_rows
 from stock_assets.evaluation.report import Report, make_report, render_report
@@ -44,12 +44,13 @@ def make_evaluation_report(store: Warehouse, settings: Settings) -> MadeReport:
 
     Raises MissingTableError before there are predictions, StockAssetsError where no naive baseline was predicted.
     """
-    report = make_report(read_inputs(store, settings))
+    inputs = read_inputs(store, settings)
+    report = make_report(inputs)
     page = settings.artifacts / "evaluation_report" / "report.html"
     write_file(page, render_report(report).encode())
     scores = report.tables["walk_forward"]
     store.replace_table("evaluation_report", scores)
-    alarming = too_good(scores)
+    alarming = too_good(scores, frequencies(inputs.scored))
     # the made-up market has a signal of a size of its own
     return MadeReport(report, page, alarming.clear() if settings.source == "simulated" else alarming)
 
