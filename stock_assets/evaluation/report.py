@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from stock_assets.evaluation.figures import FIGURES, SECTIONS, Section, draw
 from stock_assets.evaluation.findings import ReportInputs, best_model, make_findings
 from stock_assets.evaluation.metrics import METRICS, RANKED_BY, best_naive
 from stock_assets.model.baselines import NAIVE
 from stock_assets.settings import LabelRule
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 #: So many of the best tickers are listed, and so many of the worst.
 LISTED = 10
@@ -145,8 +147,10 @@ def _is_shown(section: Section, report: Report) -> bool:
 
 
 @cache
-def page_template(name: str, package: str = "stock_assets.evaluation") -> Template:
+def page_template(name: str, package: str = "stock_assets.evaluation") -> "Template":
     """The template `name` of `package`, with the filters, macros and style of this room, which all pages share."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
     loader = FunctionLoader(
         lambda part: files(package if part == name else "stock_assets.evaluation").joinpath(part).read_text("utf-8")
     )

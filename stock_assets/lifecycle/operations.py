@@ -71,7 +71,7 @@ def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
 def naive_baseline(scored: pl.DataFrame) -> str | None:
     """The name of the best naive baseline over all rows of `scored` (`metrics.scored_rows`), None for no row."""
     best = best_naive(scored.group_by("model").agg(log_loss=pl.col("surprise").mean()), NAIVE)
-    return best and best["model"]
+    return None if best is None else best["model"]
 
 
 def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,20 +12,28 @@ from stock_assets.evaluation.findings import Findings
 from stock_assets.evaluation.report import Report, render_report
 from stock_assets_tests.evaluation.test_report import REAL, SCORES, Page
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
 
 def one_line(findings: Findings) -> bytes | None:
     """A picture of the mean log-losses; none for a single model."""
     losses = findings.tables["walk_forward"]["log_loss"]
-    return plots.picture(lambda figure: figure.subplots().plot(losses), 2.0) if len(losses) > 1 else None
+
+    def draw(figure: "MatplotlibFigure") -> None:
+        figure.subplots().plot(losses)
+
+    return plots.picture(draw, 2.0) if len(losses) > 1 else None
 
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     figures, sections = dict(FIGURES), dict(SECTIONS)
     yield
-    for registry, before in ((FIGURES, figures), (SECTIONS, sections)):
-        registry.clear()
-        registry.update(before)  # pyright: ignore[reportArgumentType]: each with its own
+    FIGURES.clear()
+    FIGURES.update(figures)
+    SECTIONS.clear()
+    SECTIONS.update(sections)
 
 
 def drawn(scores: Any) -> bytes | None:
