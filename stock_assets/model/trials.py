@@ -186,7 +186,7 @@ def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, repo
 # ---------------------------------------------------------------- a worker
 
 
-def work(inputs: Path, trials: int, started: int, parent: int, heartbeat: Heartbeat, number: int) -> None:
+def work(inputs: Path, trials: int, *, started: int, parent: int, heartbeat: Heartbeat, number: int) -> None:
     """Runs one trial after the other until `trials` are done or under way.
 
     `started` is the number of trials before this worker and `number` its place among the workers that start together,
@@ -239,6 +239,6 @@ if __name__ == "__main__":
     folder, *numbers = sys.argv[1:]
     trials, started, parent, interval, grace, number = map(int, numbers)
     try:
-        work(Path(folder), trials, started, parent, Heartbeat(interval, grace), number)
+        work(Path(folder), trials, started=started, parent=parent, heartbeat=Heartbeat(interval, grace), number=number)
     except StockAssetsError as error:
         sys.exit(str(error))

@@ -322,7 +322,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
     def own_fields(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> dict[str, Any]:
         if tuple(description["outputs"]) != TARGETS:
             raise ArtifactError(f"artifact forecasts {description['outputs']}; expected {list(TARGETS)}")
-        config = cls.configuration.from_dict(description["config"])
+        config = RnnConfig.from_dict(description["config"])
         level = Level(tensors["level_mean"], tensors["level_scale"], tensors["level_weights"], config.input_clip)
         return {
             "level": level,
