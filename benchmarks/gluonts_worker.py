@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=50, help="of an epoch (default: GluonTS's own, 50)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # theirs, not ours to mend
+    warnings.simplefilter("ignore")  # of GluonTS and its libraries
     with np.load(options.panel) as arrays:
         panel = {name: arrays[name] for name in arrays.files}
     answer = train(panel, options.budget_seconds, options.batches, options.seed)
