@@ -80,7 +80,7 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
 
     pca = PCA(explained if explained < 1 else None, svd_solver="covariance_eigh")
     varying = [name for name, one_varies in zip(columns, varies, strict=True) if one_varies]
-    pca.fit(_standardised_rows(rows, varying, mean[varies], scale[varies]))
+    pca.fit(_standardised_rows(rows, varying, mean=mean[varies], scale=scale[varies]))
     axes = np.zeros((pca.n_components_, len(columns)))
     axes[:, varies] = pca.components_
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
@@ -208,7 +208,9 @@ def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | Non
     return rows
 
 
-def _standardised_rows(rows: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _standardised_rows(
+    rows: pl.DataFrame, columns: Sequence[str], *, mean: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
     """(x - mean) / scale, float64 [N, F], filled so many rows at a time that nothing else of its size is held."""
     values = np.empty((rows.height, len(columns)))
     done = 0
