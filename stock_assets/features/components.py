@@ -110,8 +110,7 @@ def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
         scores[done : done + len(chunk)] = _standardised(model, chunk) @ model.components.T
         done += len(chunk)
     return rows.select(
-        "ticker",
-        "session",
+        *KEYS,
         *(pl.Series(f"pc_{i + 1}", scores[:, i]) for i in range(scores.shape[1])),
         pl.lit(model.version).alias("pca_version"),
     )

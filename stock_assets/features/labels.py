@@ -33,11 +33,11 @@ def barrier_labels(
     ...     {
     ...         "ticker": ["A"] * 3,
     ...         "session": [date(2024, 1, 2), date(2024, 1, 3), date(2024, 1, 4)],
-    ...         "total_return": [None, 0.01, 0.02],
+    ...         "total_return": [None, 0.0, 0.25],
     ...     }
     ... )
     >>> barrier_labels(bars, LabelRule(horizon=2)).select("label", "touch_session", "forward_return_1").row(0)
-    (1, datetime.date(2024, 1, 4), 0.01)
+    (1, datetime.date(2024, 1, 4), 0.0)
     """
     horizon = rule.horizon
     if horizon < 1:
