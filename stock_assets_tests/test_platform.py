@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +14,8 @@ import stock_assets
 from stock_assets import platform as front_door
 from stock_assets.cli.server import prepare_home
 from stock_assets.errors import MissingTableError, SettingsError, StockAssetsError
+from stock_assets.storage.registry import NoRegistry
+from stock_assets.tables import TABLES
 from stock_assets_tests.tables import rows_of
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.usefixtures("demo")]
@@ -128,13 +131,13 @@ def toy_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
     """A step that makes a label of SIM01 per session; (sessions, now) of its calls."""
     calls = []
 
-    def make_labels(store, _settings, sessions, now):
+    def make_labels(store, *, sessions, now):
         calls.append((tuple(sessions), now))
         rows = rows_of("labels", pl.DataFrame({"ticker": "SIM01", "session": list(sessions)}))
         store.replace_sessions("labels", sessions, rows)
 
     monkeypatch.setitem(front_door.STEPS, "labels", make_labels)
-    monkeypatch.setitem(front_door.STEPS, "universe", lambda *_: None)
+    monkeypatch.setitem(front_door.STEPS, "universe", lambda: None)
     return calls
 
 
@@ -184,3 +187,33 @@ def test_what_cannot_be_made_is_one_clear_error(monkeypatch, p: stock_assets.Pla
         monkeypatch.delitem(front_door.STEPS, name)
     with pytest.raises(StockAssetsError, match=said):
         p.materialize(table, *days)
+
+
+def test_a_step_gets_what_its_parameters_name(p: stock_assets.Platform, monkeypatch: pytest.MonkeyPatch):
+    got = {}
+
+    def step(years, source, registry, settings, extra="kept"):
+        got.update(years=years, source=source, registry=registry, settings=settings, extra=extra)
+
+    monkeypatch.setattr(p.__class__, "_record", lambda *_: None)
+    monkeypatch.setitem(front_door.STEPS, "labels", step)
+    p.materialize("labels", "2018-12-31", "2019-01-02")
+    assert (got["years"], got["source"].name, got["extra"]) == ([2018, 2019], "simulated", "kept")
+    assert isinstance(got["registry"], NoRegistry)
+    monkeypatch.setitem(front_door.STEPS, "labels", lambda clock: clock)
+    with pytest.raises(StockAssetsError, match="the step asks for clock; expected some of store, settings, sessions"):
+        p.materialize("labels", "2018-01-02")
+
+
+def test_a_step_may_be_named_by_its_module(p: stock_assets.Platform, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(front_door.STEPS, "labels", "no_such_room.materialize:make_labels")
+    with pytest.raises(ModuleNotFoundError, match="no_such_room"):
+        p.materialize("labels", "2018-01-02")
+
+
+def test_every_step_is_there_and_makes_a_declared_table():
+    for table, step in front_door.STEPS.items():
+        assert table in TABLES
+        if isinstance(step, str):
+            module, _, function = step.partition(":")
+            assert callable(getattr(import_module(module), function)), step

@@ -30,7 +30,7 @@ MOONS = declare(
 )
 
 
-def make_moons(store, settings, sessions, now):
+def make_moons(store, sessions):
     age = ((pl.col("session") - pl.date(2000, 1, 6)).dt.total_days() % 29.53).cast(pl.Float64)
     rows = pl.DataFrame({"session": list(sessions)}).with_columns(age=age, ticker=pl.lit("MOON"))
     store.replace_sessions(MOONS.name, sessions, rows)
