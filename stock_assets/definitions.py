@@ -1,4 +1,4 @@
-"""The table of contents: every asset, in flow order, the jobs beside them, and what they run with."""
+"""The table of contents: every asset in flow order, the jobs and sensors, and what they run with."""
 
 from datetime import UTC, datetime
 

@@ -69,7 +69,7 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def migrate(settings: Settings, out: Console) -> None:
-    """Brings a store of an older version to today's, and says so. Raises StockAssetsError for a newer one."""
+    """Brings a store of an older version to today's, and prints so. Raises StockAssetsError for a newer one."""
     if not settings.database.exists():
         return
     before = stored_version(settings.database)
