@@ -72,21 +72,6 @@ def own_home(home: Path) -> None:
     os.environ[OWNED_HOME] = str(home)
 
 
-def misplaced_instance() -> str | None:
-    """What to do where `dagster dev` keeps its runs elsewhere than `make run`, in one line; None where it does not."""
-    if not os.environ.get(IS_DEV_SERVER):
-        return None
-    home, own = os.environ.get("DAGSTER_HOME"), settings().dagster_home
-    if home and Path(home).resolve() != own.resolve():
-        return f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
-    if not home and not Path("dagster.yaml").exists():
-        return (
-            "this instance is temporary, as there is no dagster.yaml in the current folder: start in the folder of the "
-            f"project, or export DAGSTER_HOME={own} after the first `make run`"
-        )
-    return None
-
-
 class ProjectStorage(BatchingSqliteStorage):
     """The batching storage in `project_home()`, or in `base_dir` where dagster.yaml has one."""
 
