@@ -122,20 +122,21 @@ def tables_page(tables: list[Table]) -> str:
 
 def table_section(table: Table) -> str:
     """One table: its text, keys and partitions, and a row per column."""
-    keys = ", ".join(f"`{key}`" for key in table.keys) or "none"
-    partitions = "; a history" if table.history else f"; partitions: {PARTITIONS[table.partitions]}"
-    columns = list(table.columns)
-    if table.numbered:
-        columns.append(table.numbered)
-    rows = [column_row(column, numbered=column is table.numbered) for column in columns]
+    text = textwrap.fill(f"{table.text[0].upper()}{table.text[1:]}.", 120, break_long_words=False)
+    keys = f"Keys: {', '.join(f'`{key}`' for key in table.keys) or 'none'}."
+    if table.history:
+        keys += " A history."
+    elif table.partitions:
+        keys += f" Partitions: {PARTITIONS[table.partitions]}."
+    rows = [column_row(column, f"`{column.name}`") for column in table.columns]
+    if numbered := table.numbered:
+        rows.append(column_row(numbered, f"`{numbered.name}1`, `{numbered.name}2`, …"))
     header = ("column", "type", "unit", "meaning", "made from")
-    return "\n\n".join(
-        (f"### {table.name}", textwrap.fill(f"{table.text}.", 120, break_long_words=False), f"Keys: {keys}{partitions}.", markdown_table(header, rows))
-    )
+    return "\n\n".join((f"### {table.name}", text, keys, markdown_table(header, rows)))
 
 
-def column_row(column: Column, *, numbered: bool) -> tuple[str, ...]:
-    name = f"`{column.name}1`, `{column.name}2`, …" if numbered else f"`{column.name}`"
+def column_row(column: Column, name: str) -> tuple[str, ...]:
+    """The cells of one column, which is shown as `name`."""
     made_from = ", ".join(f"`{table}.{source}`" for table, source in column.made_from)
     return name, column.duckdb_type, column.unit, column.text, made_from
 
