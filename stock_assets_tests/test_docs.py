@@ -31,8 +31,8 @@ def prose_and_code(text: str) -> tuple[str, str]:
 
 
 def spans(prose: str) -> list[str]:
-    """What stands between backticks."""
-    return re.findall(r"`([^`\n]+)`", prose)
+    """What stands between backticks, on one line; a span does not reach into another paragraph."""
+    return [" ".join(span.split()) for part in prose.split("\n\n") for span in re.findall(r"`([^`]+)`", part)]
 
 
 def anchors(page: Path) -> set[str]:
