@@ -13,6 +13,7 @@ from stock_assets.cli.main import app
 from stock_assets.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 WIDTH = 120
 #: Files that users write, or that stood here before, as records and the history of changes call them.
@@ -139,3 +140,11 @@ def test_every_command_that_a_page_shows_exists():
                 named = {name for found in re.finditer(pattern, line) for name in found.groups() if name}
                 unknown += [f"{page.relative_to(ROOT)}: {line}" for name in named - there]
     assert not unknown, "\n".join(unknown)
+
+
+def test_the_recipes_for_contributors_run():
+    # in a process of its own: each recipe registers what it makes
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", CONTRIBUTING.read_text(), flags=re.MULTILINE | re.DOTALL))
+    assert code
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ran.returncode == 0, ran.stderr
