@@ -13,7 +13,7 @@ from stock_assets.cli.main import app
 from stock_assets.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
-CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 WIDTH = 120
 #: Files that users write, or that stood here before, as records and the history of changes call them.
@@ -81,7 +81,7 @@ def test_the_examples_of_the_generator_hold():
 
 
 def test_every_setting_stands_in_the_readme():
-    table = (ROOT / "README.md").read_text().split("<!-- begin settings -->")[1].split("<!-- end settings -->")[0]
+    table = README.read_text().split("<!-- begin settings -->")[1].split("<!-- end settings -->")[0]
     assert re.findall(rf"^\| `{PREFIX}(\w+)`", table, flags=re.MULTILINE) == [
         name.upper() for name in Settings.model_fields
     ]
@@ -148,3 +148,10 @@ def test_the_recipes_for_contributors_run():
     assert code
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.xdist_group("demo")
+@pytest.mark.usefixtures("demo")
+def test_the_example_of_the_readme_runs():
+    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    exec(compile(example, str(README), "exec"), {})
