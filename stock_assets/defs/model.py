@@ -14,7 +14,7 @@ from stock_assets.defs.market import SIMULATED, Clock
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
 from stock_assets.defs.tables import chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.errors import CutoffError
-from stock_assets.features.context import CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.lifecycle.materialize.champions import champions_of, follow_aliases
 from stock_assets.market.calendar import calendar_of
@@ -183,7 +183,7 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         for year in wanted:
             of_year = frame.filter(pl.col("model_year") == year)
             shown = {"models": of_year.height, "trained_through": str(cutoffs[year])}
-            shown["context_columns"] = ", ".join(name for name in known.features.columns if name in CONTEXT) or "none"
+            shown["context_columns"] = ", ".join(c for c in known.features.columns if c in MARKET_CONTEXT) or "none"
             context.add_asset_metadata({**shown, "labels_left_out": left_out[year]}, partition_key=str(year))
         context.add_asset_metadata({"preview": preview(frame)}, partition_key=str(wanted[-1]))
         return frame, curves

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from stock_assets.errors import ArtifactError, CutoffError, MissingTableError
-from stock_assets.features.context import CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.model.materialize.inputs import Learnable
 from stock_assets.model.progress import side_by_side
 from stock_assets.settings import Settings
@@ -61,7 +61,7 @@ class Version:
         made_for = artifact.description.get("columns", [])
         columns = feature_columns(getattr(known, recipe.reads))
         # a model from before a context series was there goes on without it
-        columns = [name for name in columns if name in made_for or name not in CONTEXT]
+        columns = [name for name in columns if name in made_for or name not in MARKET_CONTEXT]
         require_schema(self.version, artifact.description, columns)
         trained = recipe.load(artifact.tensors, artifact.description)
         answer = recipe.predict(trained, known, sessions)  # pyright: ignore[reportArgumentType]: a property, cached
