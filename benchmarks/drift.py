@@ -23,7 +23,7 @@ import polars as pl
 from benchmarks.common import DATA, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
 from stock_assets.defs.lifecycle import SERVING, inputs
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.stationary import BAR_COLUMNS, FIRST_BAR, STATIONARY, stationary_features
 from stock_assets.frames import KEYS, PROBABILITIES
@@ -172,9 +172,7 @@ def planted_year(
         known_labels = known.known_labels.filter(pl.col("session") >= days[0])
 
     answers = [answer(served.models[name, year], name, Inputs, days) for name in (SERVING, *naive_baselines())]
-    labels = barrier_labels(
-        bars.filter(pl.col("session") >= days[0]), config.horizon, config.buy_threshold, config.sell_threshold
-    )
+    labels = barrier_labels(bars.filter(pl.col("session") >= days[0]), config.label_rule)
     trusted = [frame.join(known.suspects, on=KEYS, how="anti") for frame in (rows, pl.concat(answers), labels)]
     return trusted[0], trusted[1], trusted[2]
 
@@ -188,7 +186,7 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
     # inputs need no model: every year whose reference has sessions enough
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     compared = list(range(first.year + 1, years[-1] + 1))
-    of_inputs = {year: year_of_drift(calendar, year, features, STATIONARY) for year in compared}
+    of_inputs = {year: year_of_drift(calendar, year, features, list(STATIONARY)) for year in compared}
     of_predictions = {year: year_of_drift(calendar, year, said, PROBABILITIES) for year in years[1:]}
     lost = [
         pair
@@ -245,7 +243,7 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
     for year in years:
         wild, answers, wild_labels = planted_year(config, warehouse, known, served, year)
         days = sorted(set(answers["session"]))
-        figures = year_of_drift(calendar, year, features, STATIONARY, wild)
+        figures = year_of_drift(calendar, year, features, list(STATIONARY), wild)
         for name, (of, quantile) in SUMMARIES.items():
             delays[name].append(delay(summarised(figures, of, quantile), thresholds[name], days))
         wild_said = answers.filter(pl.col("model") == SERVING)
@@ -282,7 +280,7 @@ def later_years(config: Settings, warehouse: Warehouse) -> None:
     features = inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     years = range(first.year + 1, calendar.sessions[-1].year + 1)
-    by_year = {year: watched(year_of_drift(calendar, year, features, STATIONARY)) for year in years}
+    by_year = {year: watched(year_of_drift(calendar, year, features, list(STATIONARY))) for year in years}
     print(f"Years that set no threshold: {LATER.name}, inputs alone, threshold {policy.input_drift:.3f}:\n")
     largest = [f"{max(figure for _, figure in series):.3f}" for series in by_year.values()]
     print(table(("figure", *map(str, years)), [["largest drift of inputs", *largest]]))

@@ -10,7 +10,6 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.features import PCA_COLUMNS
 from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.tables import picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
@@ -379,7 +378,7 @@ def peeking_components(warehouse: Warehouse) -> pl.DataFrame:
     """Components like `pca_components`, but of a scaler and axes fitted on every session there is."""
     from stock_assets.features import components, stationary
 
-    features = warehouse.read("stationary_features", columns=PCA_COLUMNS)
+    features = warehouse.read("stationary_features", columns=[*KEYS, *stationary.pca_inputs()])
     last = features["session"].max()
-    model = components.fit_pca(trusted(warehouse, features), stationary.CLASSIC, fit_through=last)  # pyright: ignore[reportArgumentType]
+    model = components.fit_pca(trusted(warehouse, features), stationary.pca_inputs(), fit_through=last)  # pyright: ignore[reportArgumentType]
     return components.transform(model, features).drop("pca_version")

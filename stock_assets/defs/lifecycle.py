@@ -42,7 +42,7 @@ def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             why = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {cutoff}"
             warehouse.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why)
             learned, seen = (inputs(warehouse, days[0], days[-1]) for days in (featured, recent))
-            found.append(drift.drift(learned, seen, STATIONARY, recent).with_columns(kind=pl.lit(drift.INPUT)))
+            found.append(drift.drift(learned, seen, list(STATIONARY), recent).with_columns(kind=pl.lit(drift.INPUT)))
         # what was said before the cutoff, by whichever version served then: a version's answers to the rows that it
         # learned from are surer than those it will ever give again, and would be drift by themselves
         said = answers(warehouse, reference[0], cutoff)

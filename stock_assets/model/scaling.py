@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError
-from stock_assets.features.context import CONTEXT as MARKET_CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.frames import columns_not_finite, first_not_finite
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.market.calendar import calendar_of
@@ -51,7 +51,7 @@ def small_store(settings: Settings) -> Warehouse:
         "daily_bars": bars,
         "stationary_features": keys.with_columns(noise),
         "pca_components": keys.with_columns(pc_1=rng.normal(size=keys.height), pca_version=pl.lit("x")),
-        "labels": barrier_labels(bars, settings.horizon, settings.buy_threshold, settings.sell_threshold).drop_nulls(),
+        "labels": barrier_labels(bars, settings.label_rule).drop_nulls(),
     }
     store = Warehouse(settings.database)
     for table, frame in rows.items():

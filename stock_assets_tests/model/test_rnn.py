@@ -10,13 +10,14 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.model.baselines.naive import fit_ticker_prior
 from stock_assets.model.lesson import InputFrames
 from stock_assets.model.market_rows import MarketRows
 from stock_assets.model.networks.rnn import Rnn
 from stock_assets.model.splits import training_rows
 from stock_assets.model.targets import TARGETS, volatility_targets
+from stock_assets.settings import LabelRule
 from stock_assets.storage.artifacts import load_artifact, save_artifact
 from stock_assets_tests.model.synthetic import HORIZON, sessions_of
 from stock_assets_tests.model.tiny import teach_rnn, tiny_rnn
@@ -48,7 +49,7 @@ def volatile_market(tickers: int = 12, sessions: int = 400, seed: int = 0) -> tu
         noise=pl.Series(rng.normal(size=r.size)),
     )
     bars = keys.with_columns(total_return=pl.Series(np.expm1(r).ravel()))
-    return features, barrier_labels(bars, HORIZON)
+    return features, barrier_labels(bars, LabelRule(HORIZON))
 
 
 FEATURES, LABELS = volatile_market()

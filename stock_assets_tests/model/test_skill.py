@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from stock_assets.evaluation import metrics
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.stationary import stationary_features
 from stock_assets.market.adjustments import clean_bars
 from stock_assets.market.calendar import trading_calendar
@@ -15,6 +15,7 @@ from stock_assets.model.config import RnnConfig
 from stock_assets.model.lesson import InputFrames, Lesson
 from stock_assets.model.networks.rnn import train_rnn
 from stock_assets.model.splits import training_rows, usable_labels
+from stock_assets.settings import LabelRule
 
 HORIZON, BUY, SELL = 7, 0.027, 0.022
 #: The share of the way from the best naive baseline to the bound that the model has to make.
@@ -32,7 +33,7 @@ def test_walk_forward_the_model_comes_near_the_best_achievable_score():
     raw = source.fetch(universe["ticker"].unique().to_list(), days[0], days[-1], evening).bars
     bars = clean_bars(raw, universe, days)
     suspects = bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
-    labels, _ = usable_labels(barrier_labels(bars, HORIZON, BUY, SELL), suspects)
+    labels, _ = usable_labels(barrier_labels(bars, LabelRule(HORIZON, BUY, SELL)), suspects)
     features = stationary_features(bars)
     inputs = InputFrames(features=features, suspects=suspects)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from stock_assets.features.context import CONTEXT as MARKET_CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_through
 from stock_assets.model.materialize.versions import save
