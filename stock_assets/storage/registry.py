@@ -262,8 +262,8 @@ class MlflowRegistry:
         try:
             return client.create_experiment(EXPERIMENT, place)
         except MlflowException:
-            if made := client.get_experiment_by_name(EXPERIMENT):  # another process was quicker
-                return made.experiment_id
+            if experiment := client.get_experiment_by_name(EXPERIMENT):  # another process was quicker
+                return experiment.experiment_id
             raise
 
     def _number(self, client: "MlflowClient", model: str, version: str) -> str | None:

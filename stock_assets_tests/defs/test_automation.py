@@ -274,7 +274,7 @@ def test_a_restated_bar_is_made_again_once(instance: dg.DagsterInstance, tmp_pat
     watched = [(Watch(NOW, steps), "1 bar(s) were restated"), (Watch(NOW), "no stored bar was changed")]
     given: list[Watch | None] = []
 
-    def watch_restatements(_store: object, _settings: object, _state: object, watch: Watch | None):
+    def watch_restatements(_store: object, _settings: object, _state: object, *, watch: Watch | None):
         given.append(watch)
         return watched[0] if watch is None or watch.steps else watched[1]
 

@@ -62,7 +62,7 @@ def store(settings: Settings) -> Warehouse:
 
 
 def watched(store: Warehouse, settings: Settings, watch: Watch | None = None) -> tuple[Watch, str]:
-    after, message = watch_restatements(store, settings, STATE, watch)
+    after, message = watch_restatements(store, settings, STATE, watch=watch)
     assert after is not None
     return after, message
 
@@ -76,7 +76,7 @@ def test_the_first_look_begins_to_watch_and_an_unchanged_store_asks_for_nothing(
 
 
 def test_before_there_are_predictions_there_is_nothing_to_watch(settings: Settings):
-    watch, message = watch_restatements(Warehouse(settings.database), settings, STATE, None)
+    watch, message = watch_restatements(Warehouse(settings.database), settings, STATE, watch=None)
     assert watch is None
     assert message == "nothing is predicted or labelled yet, so nothing can be restated"
 
