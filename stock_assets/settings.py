@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
 from stock_assets.settings_file import PREFIX, Given, gather
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+#: Settings that hold a password or a key: no output and no error shows their value.
+SECRETS = ("alert_webhook", "alert_urls")
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -78,8 +80,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Literal["simulated", "snapshot", "yahoo"] = Field(
-        default="simulated", description="where prices come from: simulated, snapshot or yahoo"
+    source: str = Field(
+        default="simulated",
+        pattern="^[a-z][a-z0-9_-]*$",
+        description="the name of the source that prices come from, in small letters",
     )
     snapshot: Path | None = Field(
         default=None, description="a Parquet file, a CSV, or a folder of either; the snapshot source reads it"
@@ -149,6 +153,11 @@ class Settings(BaseModel):
         default=None,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
+    alert_urls: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
+        "mailto://… or tgram://…",
+    )
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
@@ -190,6 +199,19 @@ class Settings(BaseModel):
         if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
             raise ValueError("not three letters")
         return value and value.upper()
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        if isinstance(value, list):
+            value = ",".join(map(str, value))
+        if not isinstance(value, str):
+            return value
+        # an address may hold commas itself, as one of several receivers of a mail
+        urls = [url.strip() for url in re.split(r",(?=\s*[\w+.-]+://)", value) if url.strip()]
+        if any("://" not in url for url in urls):
+            raise ValueError("an address without a scheme such as slack://")
+        return tuple(urls)
 
     @field_validator("membership")
     @classmethod
@@ -322,7 +344,8 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            yield f"{given[name].named(name)} is wrong ({message}); expected {Settings.model_fields[name].description}"
+            shown = given[name].named(name, secret=name in SECRETS)
+            yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
 
 
 @cache

@@ -46,11 +46,12 @@ class Given:
     def in_file(self) -> bool:
         return self.origin != CALL and not self.origin.startswith(PREFIX)
 
-    def named(self, setting: str) -> str:
+    def named(self, setting: str, *, secret: bool = False) -> str:
         """Where and what, for an error: `STOCK_ASSETS_START='soon'` or `stock_assets.toml: start = 'soon'`."""
+        shown = "***" if secret else repr(self.written)
         if self.in_file:
-            return f"{self.origin}: {setting} = {self.written!r}"
-        return f"{PREFIX}{setting.upper()}={self.written!r}"
+            return f"{self.origin}: {setting} = {shown}"
+        return f"{PREFIX}{setting.upper()}={shown}"
 
 
 def settings_file(project: Path) -> Path | None:

@@ -9,8 +9,9 @@ from typing import Literal
 
 import polars as pl
 
-from stock_assets.errors import MissingTableError, StockAssetsError
+from stock_assets.errors import StockAssetsError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse, query_frames
 from stock_assets.tables import Table, declared
@@ -187,7 +188,7 @@ class AsOf(Market):
     @cached_property
     def frames(self) -> Mapping[str, pl.DataFrame]:
         """The tables, by name. Raises StockAssetsError when nothing had been fetched by `moment`."""
-        return market_tables_at(Warehouse(self.settings.database), self.settings, self.moment)
+        return tables_as_of(Warehouse(self.settings.database), self.settings, self.moment)
 
     def query(self, statement: str) -> pl.DataFrame:
         return query_frames(self.frames, statement)
@@ -221,28 +222,6 @@ def moment_of(moment: datetime | str) -> datetime:
         except ValueError as error:
             raise StockAssetsError(f"{moment!r} is no moment; expected one such as 2026-11-01T22:00Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def market_tables_at(store: Warehouse, settings: Settings, moment: datetime) -> dict[str, pl.DataFrame]:
-    """The market tables as they were known at `moment`, by name; the universe is today's."""
-    from stock_assets.market.adjustments import as_of
-    from stock_assets.market.renames import continued
-
-    def until(table: str, column: str) -> pl.DataFrame:
-        return store.read_sql(table, f"SELECT * FROM {table} WHERE {column} <= ?", [moment])
-
-    universe, raw = store.read("universe"), until("raw_ohlcv", "fetched_at")
-    if raw.is_empty():
-        raise StockAssetsError(f"nothing had been fetched by {moment:%Y-%m-%d %H:%M %Z}")
-    calendar = calendar_of(settings)
-    bars = as_of(continued(raw, universe), universe, calendar.sessions, moment, calendar.closes)
-    frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
-    for table in ("restatements", "quarantine"):
-        try:
-            frames[table] = until(table, "seen_at")
-        except MissingTableError:
-            continue
-    return frames
 
 
 def day_of(day: Day | None) -> date | None:

@@ -46,7 +46,7 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
-        ("SOURCE", "bloomberg", "expected where prices come from"),
+        ("SOURCE", "Bloom berg", "expected the name of the source that prices come from"),
         ("START", "last year", "expected the first session, as YYYY-MM-DD"),
         ("HORIZON", "0", "expected sessions a label looks ahead"),
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
@@ -58,7 +58,6 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
         ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
-        ("ALERT_WEBHOOK", "hooks.example.com", "expected the http(s) address"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
@@ -158,7 +157,7 @@ def test_lists_of_the_file_are_lists_of_the_settings(folder: Path):
     ("text", "said"),
     [
         ("saurce = 'yahoo'", r"stock_assets\.toml: saurce is no setting; expected one of source, snapshot, "),
-        ("source = 'bloomberg'", r"stock_assets\.toml: source = 'bloomberg' is wrong \(.*\); expected where prices"),
+        ("source = 'Bloomberg'", r"stock_assets\.toml: source = 'Bloomberg' is wrong \(.*\); expected the name of the"),
         ("source = yahoo", r"stock_assets\.toml cannot be read as TOML: "),
         ("[source]\nname = 'yahoo'", r"stock_assets\.toml: \[source\] is a table; expected no tables"),
         ("start = 2018-01-02\nend = 2017-01-02", r"lies before .*the settings file is .*stock_assets\.toml"),
@@ -241,3 +240,25 @@ def test_a_worker_has_the_extensions_before_it_runs(folder: Path):
         check=True,
     )
     assert worker.stdout.splitlines() == ["imported", "worked ['3'] __main__"]
+
+
+@pytest.mark.parametrize("variable", ["ALERT_WEBHOOK", "ALERT_URLS"])
+def test_a_wrong_secret_is_never_shown(variable: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"STOCK_ASSETS_{variable}", "hooks.example.com/hush-hush")
+    with pytest.raises(SettingsError, match=rf"STOCK_ASSETS_{variable}=\*\*\* is wrong .*; expected") as caught:
+        read_settings()
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_alert_addresses_are_separated_by_commas_that_an_address_may_hold_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(
+        "STOCK_ASSETS_ALERT_URLS", "slack://a/b/c, mailto://user:word@example.com?to=x@y.z,v@w.z,json://h"
+    )
+    config = read_settings()
+    assert [url.get_secret_value() for url in config.alert_urls] == [
+        "slack://a/b/c",
+        "mailto://user:word@example.com?to=x@y.z,v@w.z",
+        "json://h",
+    ]
+    assert "word" not in repr(config)

@@ -39,11 +39,11 @@ def summarise(settings: Settings, seconds: float, out: Console) -> None:
 def score_line(scores: "pl.DataFrame") -> str:
     """The best model's mean of yearly log-losses, with its interval, next to that of the best naive baseline."""
     from stock_assets.evaluation.metrics import best_naive
-    from stock_assets.model.baselines import NAIVE
+    from stock_assets.model.registry import naive_baselines
 
     means = scores.filter(scores["year"].is_null())
-    best = means.filter(~means["model"].is_in(NAIVE)).sort("log_loss").row(0, named=True)
-    naive = best_naive(scores, NAIVE)
+    best = means.filter(~means["model"].is_in(naive_baselines())).sort("log_loss").row(0, named=True)
+    naive = best_naive(scores, naive_baselines())
     assert naive is not None  # the report refuses predictions without one
     return (
         f"walk-forward, mean of yearly scores: {best['model']} log-loss {best['log_loss']:.4f} "

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
-from stock_assets.settings import Origins, Settings, checked
+from stock_assets.market.sources.registry import require_source
+from stock_assets.settings import SECRETS, Origins, Settings, checked
 from stock_assets.settings_file import Given, absolute
 
 #: Settings that hold a password or a key, and are never shown.
-SECRET = ("alert_webhook", "alert_urls")
 HIDDEN = "(hidden)"
 
 
@@ -25,7 +25,7 @@ def settings_lines(origins: Origins) -> list[str]:
         if value is None or value == ():
             lines.append(f"{name} is unset  # {origin}: {field.description}")
         else:
-            lines.append(f"{name} = {HIDDEN if name in SECRET else shown(value)}  # {origin}")
+            lines.append(f"{name} = {HIDDEN if name in SECRETS else shown(value)}  # {origin}")
     return lines
 
 
@@ -53,6 +53,7 @@ def write_settings(file: Path, answers: Mapping[str, str]) -> Settings:
     chosen = {name: text.strip() for name, text in answers.items() if text.strip()}
     given = {name: Given(absolute(name, text, file.parent), text, str(file)) for name, text in chosen.items()}
     settings = checked(given).settings
+    require_source(settings.source)
     if settings.snapshot is not None and not settings.snapshot.exists():
         raise SettingsError(f"{settings.snapshot} is no file or folder; expected a Parquet file, a CSV or a folder")
     lines = [

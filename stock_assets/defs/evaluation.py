@@ -10,17 +10,17 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.features import PCA_COLUMNS
-from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.materialize import trusted
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of, currency_of
-from stock_assets.market.context import CONTEXT_SCHEMA
+from stock_assets.market.materialize.context import read_context
 from stock_assets.model.materialize.inputs import usable_between
+from stock_assets.model.materialize.predict import predictions_with_references
+from stock_assets.model.materialize.versions import REFERENCES
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import load_artifact
 from stock_assets.storage.warehouse import Warehouse
@@ -60,7 +60,9 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "labels",
             "pca_components",
             "trained_rnn",
+            "trained_references",
             "predictions",
+            "reference_predictions",
             "leakage_audit",
         ],
         kinds=("matplotlib",),
@@ -71,18 +73,19 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from stock_assets.evaluation.leakage import too_good
         from stock_assets.evaluation.report import ReportFacts, render_report
         from stock_assets.evaluation.survivorship import survivors, survivorship
-        from stock_assets.model.baselines import NAIVE
+        from stock_assets.model.registry import naive_baselines
 
-        predictions = warehouse.read("predictions")
+        naive_models = naive_baselines()
+        predictions = predictions_with_references(warehouse)
         first, last = predictions["session"].min(), predictions["session"].max()
         cutoffs = cutoff_of_years(predictions)
-        usable, left_out = usable_between(warehouse, first, None, settings.members_only)  # pyright: ignore[reportArgumentType]
+        usable, left_out = usable_between(warehouse, settings, first)  # pyright: ignore[reportArgumentType]
         scored = metrics.scored_rows(predictions, usable)
         del predictions  # a dozen models of ten years are gigabytes
         table = metrics.score_table(scored, seed=settings.seed)
         means = table.filter(pl.col("year").is_null())
-        best = means.filter(~pl.col("model").is_in(list(NAIVE))).sort("log_loss").row(0, named=True)
-        naive = metrics.best_naive(table, NAIVE)
+        best = means.filter(~pl.col("model").is_in(naive_models)).sort("log_loss").row(0, named=True)
+        naive = metrics.best_naive(table, naive_models)
         if naive is None:
             raise StockAssetsError("predictions hold no naive baseline; expected class_prior or ticker_prior")
         leading = scored.filter(pl.col("model").is_in([*means["model"].head(LEADING), best["model"], naive["model"]]))
@@ -111,12 +114,12 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         bars = warehouse.read("daily_bars", columns=STUDY_COLUMNS)
         survived = survivors(warehouse.read("universe"), bars["session"].max())  # pyright: ignore[reportArgumentType]
         bias = survivorship(scored, bars.filter(pl.col("suspect").is_null()), best["model"], survived, settings.seed)
-        series, held = benchmark.market_returns(context_rows(warehouse))
+        series, held = benchmark.market_returns(read_context(warehouse))
         returns = benchmark.daily_returns(scored, best["model"], held)
         beside = benchmark.comparison(returns, settings.seed)
         if beside.height:
             figures["growth"] = plots.growth(benchmark.growth(returns), series)
-        compared = compared_inputs(warehouse, cutoffs, settings.members_only)
+        compared = compared_inputs(warehouse, settings, cutoffs)
         figures |= study_figures(warehouse, settings, bars, list(cutoffs.values())) | {
             "ablation": plots.ablation(compared)
         }
@@ -188,7 +191,14 @@ def evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "walk-forward predictions, components fitted with the test years, and the accuracy against the label's lag."
             + note
         ),
-        deps=["predictions", "labels", "stationary_features", "pca_components", "daily_bars"],
+        deps=[
+            "predictions",
+            "reference_predictions",
+            "labels",
+            "stationary_features",
+            "pca_components",
+            "daily_bars",
+        ],
         kinds=("scikitlearn", "pytorch"),
     )
     def leakage_audit(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
@@ -219,17 +229,11 @@ def sectors(warehouse: Warehouse) -> pl.DataFrame:
     return members.group_by("ticker").agg(pl.col("sector").drop_nulls().last()).drop_nulls()
 
 
-def context_rows(warehouse: Warehouse) -> pl.DataFrame:
-    """series, session, total_return of the context series; none before the first was made."""
-    columns = ["series", "session", "total_return"]
-    return warehouse.read_or(CONTEXT_SCHEMA.to_frame().select(columns), "context_series", columns=columns)
-
-
-def compared_inputs(warehouse: Warehouse, cutoffs: Mapping[int, date], members_only: bool) -> pl.DataFrame:
+def compared_inputs(warehouse: Warehouse, settings: Settings, cutoffs: Mapping[int, date]) -> pl.DataFrame:
     """`study.ablation_table` of price and volume, with and without the principal components, on COMPARED_ROWS."""
     from stock_assets.evaluation import study
 
-    labels, _ = usable_between(warehouse, date.min, None, members_only)
+    labels, _ = usable_between(warehouse, settings, date.min)
     one_in = -(-labels.height // COMPARED_ROWS)
     # rows of every session, since those of one move together; drawn by a digest, so that they are always the same
     drawn = "md5_number_lower(concat(ticker, session)) % ? = 0"
@@ -275,11 +279,10 @@ def learning_curves(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     """
     schema = {"model_year": pl.Int64, "model": pl.String, "epoch": pl.Int64, "accuracy": pl.Float64, "rmse": pl.Float64}
     rows = []
-    for year, model, folder in (
-        warehouse.read("trained_rnn", columns=["model_year", "model", "artifact"])
-        .sort("model_year", "model")
-        .iter_rows()
-    ):
+    columns = ["model_year", "model", "artifact"]
+    none = pl.DataFrame(schema={"model_year": pl.Int64, "model": pl.String, "artifact": pl.String})
+    tables = [warehouse.read("trained_rnn", columns=columns), warehouse.read_or(none, REFERENCES, columns=columns)]
+    for year, model, folder in pl.concat(tables).unique().sort("model_year", "model").iter_rows():
         if (settings.artifacts / folder).is_dir():
             curve = load_artifact(settings.artifacts / folder).description.get("curve", [])
             rows += [
@@ -297,10 +300,10 @@ def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
 def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     """Honest and cheating scores of the last test year, and what the lag of a known label is worth."""
     from stock_assets.evaluation import leakage
-    from stock_assets.model.config import VolatilityConfig
+    from stock_assets.model.config import RnnConfig
 
     labels = warehouse.read("labels")
-    usable, _ = usable_between(warehouse, calendar_of(settings).sessions[0], None, settings.members_only)
+    usable, _ = usable_between(warehouse, settings, calendar_of(settings).sessions[0])
     served = usable.filter(pl.col("session").dt.year() >= settings.model_start_year)["session"]
     year = int(served.dt.year().max())  # pyright: ignore[reportArgumentType]
     audit = leakage.Audit(
@@ -312,9 +315,11 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     )
     models = audited_models(settings)
     first, last = date(year, 1, 1), date(year, 12, 31)
-    table = audit.table(models, warehouse.read("predictions", first, last), "logistic", peeking_components(warehouse))
+    table = audit.table(
+        models, predictions_with_references(warehouse, first, last), "logistic", peeking_components(warehouse)
+    )
     suspects = warehouse.read("daily_bars", columns=["ticker", "session", "suspect"]).drop_nulls("suspect")
-    network = VolatilityConfig(hidden=32, epochs=2, segments_per_epoch=1024)
+    network = RnnConfig(hidden=32, epochs=2, segments_per_epoch=1024)
     rnn = leakage.of_volatility(network, settings.seed, suspects, settings.horizon)
     features = warehouse.read("stationary_features", columns=[*KEYS, *STATIONARY]).cast({pl.Float64: pl.Float32})
     of_features = replace(audit, components=features)
@@ -342,13 +347,15 @@ def audited_models(settings: Settings) -> dict[str, "Model"]:
     """The models that are trained again with yesterday's label. Small networks do, and the baselines take bolder
     settings than their honest ones, which hold a model back from whatever predicts well."""
     from stock_assets.evaluation.leakage import of_deepar, of_recurrent, of_rows
-    from stock_assets.model.baselines import fit_logistic
-    from stock_assets.model.classical import fit_mlp, fit_svm, fit_trees
-    from stock_assets.model.config import DeepArConfig, RnnConfig
+    from stock_assets.model.baselines.linear import fit_logistic
+    from stock_assets.model.baselines.mlp import fit_mlp
+    from stock_assets.model.baselines.svm import fit_svm
+    from stock_assets.model.baselines.trees import fit_trees
+    from stock_assets.model.config import DeepArConfig, RnnClassifierConfig
 
     mlp = partial(fit_mlp, penalty=0.01, passes=8, patience=2)
     trees = partial(fit_trees, share=1.0, leaves=31, rows_per_leaf=100, rounds=200)
-    classifier = RnnConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
+    classifier = RnnClassifierConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
     deepar = DeepArConfig(hidden=48, epochs=8, learning_rate=1e-2, batch=32, segments_per_epoch=1024)
     return {
         "logistic": of_rows(fit_logistic, every=3 * settings.horizon),
@@ -364,7 +371,7 @@ def peeking_components(warehouse: Warehouse) -> pl.DataFrame:
     """Components like `pca_components`, but of a scaler and axes fitted on every session there is."""
     from stock_assets.features import components, stationary
 
-    features = warehouse.read("stationary_features", columns=PCA_COLUMNS)
+    features = warehouse.read("stationary_features", columns=[*KEYS, *stationary.pca_inputs()])
     last = features["session"].max()
-    model = components.fit_pca(trusted(warehouse, features), stationary.CLASSIC, fit_through=last)  # pyright: ignore[reportArgumentType]
+    model = components.fit_pca(trusted(warehouse, features), stationary.pca_inputs(), fit_through=last)  # pyright: ignore[reportArgumentType]
     return components.transform(model, features).drop("pca_version")

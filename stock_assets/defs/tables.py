@@ -2,14 +2,19 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 import dagster as dg
 import polars as pl
 
+from stock_assets.frames import markdown_table
 from stock_assets.private.dagster import add_partition_metadata
 from stock_assets.tables import Table, declared
 
+#: When it is now, UTC: a resource, so that a test may set it.
+Clock = Callable[[], datetime]
+#: What the descriptions of the assets of a simulated market end with.
+SIMULATED = " **SIMULATED: made-up prices with a planted signal, no market.**"
 OWNERS = ["team:stock_assets"]
 #: Everything that opens DuckDB holds this pool: one process writes at a time.
 DUCKDB_POOL = "duckdb"
@@ -119,19 +124,6 @@ def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS, columns: int = 12) ->
     """The first rows of `frame` as a table in the UI."""
     shown = frame.head(rows).select(frame.columns[:columns])
     return dg.MetadataValue.md(markdown_table(shown))
-
-
-def markdown_table(frame: pl.DataFrame) -> str:
-    """`frame` as a Markdown table; figures with six significant digits."""
-
-    def text(value: object) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
-
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in frame.iter_rows()]
-    return "\n".join(lines)
 
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue:

@@ -13,7 +13,7 @@ import polars as pl
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from stock_assets.evaluation.metrics import best_naive
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import naive_baselines
 
 TABLES = (
     "walk_forward",
@@ -100,8 +100,8 @@ def render_report(
         facts=facts,
         means=means,
         best=means[0],
-        judged=next((row for row in means if row["model"] not in NAIVE), means[0])["model"],
-        naive=best_naive(scores, NAIVE),
+        judged=next((row for row in means if row["model"] not in naive_baselines()), means[0])["model"],
+        naive=best_naive(scores, naive_baselines()),
         years=scores.filter(pl.col("year").is_not_null()).sort("year", "log_loss", "model").to_dicts(),
         tables={name: table.to_dicts() for name, table in tables.items()},
         regimes=_by_model(tables["regimes"]) if "regimes" in tables else {},
@@ -150,7 +150,7 @@ def _by_model(regimes: pl.DataFrame) -> dict[str, list[dict | None]]:
     Models in the order of their mean log-loss over the regimes; the regimes of each in that of `regimes`.
     """
     order = regimes["regime"].unique(maintain_order=True).to_list()
-    naive = pl.col("log_loss").filter(pl.col("model").is_in(list(NAIVE))).min().over("regime")
+    naive = pl.col("log_loss").filter(pl.col("model").is_in(naive_baselines())).min().over("regime")
     rows = regimes.with_columns(gain=naive - pl.col("log_loss")).sort(pl.col("log_loss").mean().over("model"), "model")
     models = rows["model"].unique(maintain_order=True).to_list()
     cells = {(row["model"], row["regime"]): row for row in rows.iter_rows(named=True)}

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stock_assets.cli import output, serve
 from stock_assets.evaluation.metrics import best_naive
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import naive_baselines
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage import migrations
 from stock_assets.storage.warehouse import Warehouse
@@ -167,7 +167,7 @@ def test_the_score_stands_beside_the_best_naive_baseline():
     line = output.score_line(table)
     assert "logistic log-loss 1.0400 [1.0300, 1.0500]" in line
     assert line.endswith("best naive baseline ticker_prior log-loss 1.0760, accuracy 0.400")
-    naive = best_naive(table, NAIVE)
+    naive = best_naive(table, naive_baselines())
     assert naive is not None
     assert naive["model"] == "ticker_prior"
 
