@@ -22,7 +22,7 @@ import polars as pl
 
 from benchmarks.common import DATA, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.stationary import BAR_COLUMNS, FIRST_BAR, STATIONARY, stationary_features
 from stock_assets.frames import KEYS, PROBABILITIES
@@ -30,8 +30,9 @@ from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.materialize.drift import trusted_inputs
 from stock_assets.lifecycle.retraining import Policy, daily_losses
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, usable_between
-from stock_assets.model.registry import IN_SERVICE, MODELS, TrainingTask, live_yardsticks
+from stock_assets.model.registry import IN_SERVICE, MODELS, live_yardsticks
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -65,7 +66,7 @@ def serve(config: Settings, known: StoredInputs, years: Iterable[int]) -> Served
         cutoff, days = year_of(calendar_of(config), year)
         labels, _ = known.labels_at(cutoff)
         for name in (IN_SERVICE, *live_yardsticks()):
-            task = TrainingTask(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
+            task = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
             models[name, year] = MODELS[name].train(task)
             answers.append(answer(models[name, year], name, known, days))
     return Served(models, pl.concat(answers).join(known.suspects, on=KEYS, how="anti"))
@@ -171,9 +172,7 @@ def planted_year(
         known_labels = known.known_labels.filter(pl.col("session") >= days[0])
 
     answers = [answer(served.models[name, year], name, Inputs, days) for name in (IN_SERVICE, *live_yardsticks())]
-    labels = barrier_labels(
-        bars.filter(pl.col("session") >= days[0]), config.horizon, config.buy_threshold, config.sell_threshold
-    )
+    labels = barrier_labels(bars.filter(pl.col("session") >= days[0]), config.label_rule)
     trusted = [frame.join(known.suspects, on=KEYS, how="anti") for frame in (rows, pl.concat(answers), labels)]
     return trusted[0], trusted[1], trusted[2]
 
@@ -187,7 +186,7 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
     # inputs need no model: every year whose reference has sessions enough
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     compared = list(range(first.year + 1, years[-1] + 1))
-    of_inputs = {year: year_of_drift(calendar, year, features, STATIONARY) for year in compared}
+    of_inputs = {year: year_of_drift(calendar, year, features, list(STATIONARY)) for year in compared}
     of_predictions = {year: year_of_drift(calendar, year, said, PROBABILITIES) for year in years[1:]}
     lost = [
         pair
@@ -244,7 +243,7 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
     for year in years:
         wild, answers, wild_labels = planted_year(config, warehouse, known, served, year)
         days = sorted(set(answers["session"]))
-        figures = year_of_drift(calendar, year, features, STATIONARY, wild)
+        figures = year_of_drift(calendar, year, features, list(STATIONARY), wild)
         for name, (of, quantile) in SUMMARIES.items():
             delays[name].append(delay(summarised(figures, of, quantile), thresholds[name], days))
         wild_said = answers.filter(pl.col("model") == IN_SERVICE)
@@ -281,7 +280,7 @@ def later_years(config: Settings, warehouse: Warehouse) -> None:
     features = trusted_inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     years = range(first.year + 1, calendar.sessions[-1].year + 1)
-    by_year = {year: watched(year_of_drift(calendar, year, features, STATIONARY)) for year in years}
+    by_year = {year: watched(year_of_drift(calendar, year, features, list(STATIONARY))) for year in years}
     print(f"Years that set no threshold: {LATER.name}, inputs alone, threshold {policy.input_drift:.3f}:\n")
     largest = [f"{max(figure for _, figure in series):.3f}" for series in by_year.values()]
     print(table(("figure", *map(str, years)), [["largest drift of inputs", *largest]]))

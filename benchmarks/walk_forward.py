@@ -2,9 +2,9 @@
 
     python -m benchmarks.walk_forward [--context]
 
-With --context the models also read ^VIX and ^GSPC (features.context), and the report compares with SPY. The whole
-graph in this process. Each model year learns from labels fully known by the last session of the year before; scores
-are means of the yearly ones, intervals from blocks of 21 days.
+With --context the models also read ^VIX and ^GSPC (features.market_context), and the report compares with SPY. The
+whole graph in this process. Each model year learns from labels fully known by the last session of the year before;
+scores are means of the yearly ones, intervals from blocks of 21 days.
 """
 
 import os

@@ -18,18 +18,14 @@ import polars as pl
 from stock_assets import evaluation, features, lifecycle, market, model
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.extensions import load_extensions
+from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, read_settings
+from stock_assets.steps import STEPS, call_step
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Table, declared
 from stock_assets.views import AsOf, Day, Market, day_of, moment_of
 
 assert all((market, features, model, evaluation, lifecycle))  # importing a room declares its tables
-
-#: Makes the rows of some sessions and stores them: (store, settings, sessions, now).
-Step = Callable[[Warehouse, Settings, Sequence[date], datetime], object]
-
-#: The step of every table that `Platform.materialize` makes. A step imports its room when it is called.
-STEPS: dict[str, Step] = {}
 
 
 def open(data_dir: str | Path | None = None, **settings: object) -> "Platform":
@@ -44,6 +40,7 @@ def open(data_dir: str | Path | None = None, **settings: object) -> "Platform":
     overrides = settings if data_dir is None else {"data_dir": data_dir, **settings}
     config = read_settings(**overrides)
     load_extensions(config)
+    require_source(config.source)
     return Platform(config)
 
 
@@ -145,13 +142,27 @@ class Platform(Market):
             raise StockAssetsError(f"there is no step that makes {table}; expected one of {', '.join(STEPS) or 'none'}")
         moment = now or datetime.now(UTC)
         sessions = self._sessions(table, first, last)
-        STEPS[table](self.store, self.settings, sessions, moment)
+        call_step(STEPS[table], self._offered(sessions, moment))
         start, end = (sessions[0], sessions[-1]) if sessions else (None, None)
         by_session = "session" in declared(table).names
         rows = self.table(table, start=start, end=end) if by_session else self.table(table)
         made = Materialization(table, start, end, rows.height, moment)
         self._record(made, sessions, made_by)
         return made
+
+    def _offered(self, sessions: Sequence[date], now: datetime) -> dict[str, Callable[[], object]]:
+        """What a step may ask for, by the name of its parameter."""
+        from stock_assets.storage.registry import open_registry
+
+        return {
+            "store": lambda: self.store,
+            "settings": lambda: self.settings,
+            "sessions": lambda: list(sessions),
+            "years": lambda: sorted({session.year for session in sessions}),
+            "now": lambda: now,
+            "source": lambda: make_source(self.settings),
+            "registry": lambda: open_registry(self.settings.mlflow_uri, self.settings.mlflow_artifacts),
+        }
 
     def _sessions(self, table: str, first: Day | None, last: Day | None) -> tuple[date, ...]:
         """The sessions that `first` and `last` choose; none for a table that is made as a whole."""

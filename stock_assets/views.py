@@ -9,8 +9,9 @@ from typing import Literal
 
 import polars as pl
 
-from stock_assets.errors import MissingTableError, StockAssetsError
+from stock_assets.errors import StockAssetsError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse, query_frames
 from stock_assets.tables import Table, declared
@@ -81,10 +82,10 @@ class Market(ABC):
         rows = rows.sort([key for key in declaration.keys if key in rows.columns])
         if columns is None:
             return rows
-        asked = list(columns)
-        if unknown := [column for column in asked if column not in rows.columns]:
+        chosen_columns = list(columns)
+        if unknown := [column for column in chosen_columns if column not in rows.columns]:
             raise StockAssetsError(f"{name} has no column {unknown[0]}; expected some of {', '.join(rows.columns)}")
-        return rows.select(asked)
+        return rows.select(chosen_columns)
 
     def _require_tickers(self, tickers: Sequence[str]) -> None:
         there = set(self._read(declared("universe"), None, None, None)["ticker"])
@@ -115,7 +116,7 @@ class Market(ABC):
         end: Day | None = None,
         columns: Iterable[str] | None = None,
     ) -> pl.DataFrame:
-        """The inputs of the models (`stationary_features`), or some `columns` of them beside ticker and session.
+        """The inputs of the models (`stationary_features`), or some `columns` of them, after ticker and session.
 
         >>> import stock_assets
         >>> p = stock_assets.open()
@@ -178,7 +179,7 @@ class AsOf(Market):
     >>> p.as_of("2100-01-01T00:00Z").labels()
     Traceback (most recent call last):
     ...
-    stock_assets.errors.StockAssetsError: labels is not kept by version, so nobody knows what it was at ...
+    stock_assets.errors.StockAssetsError: labels is not kept by version, so it is not known as it was at ...
     """
 
     settings: Settings
@@ -187,7 +188,7 @@ class AsOf(Market):
     @cached_property
     def frames(self) -> Mapping[str, pl.DataFrame]:
         """The tables, by name. Raises StockAssetsError when nothing had been fetched by `moment`."""
-        return market_tables_at(Warehouse(self.settings.database), self.settings, self.moment)
+        return tables_as_of(Warehouse(self.settings.database), self.settings, self.moment)
 
     def query(self, statement: str) -> pl.DataFrame:
         return query_frames(self.frames, statement)
@@ -195,8 +196,8 @@ class AsOf(Market):
     def _read(self, table: Table, first: date | None, last: date | None, tickers: Sequence[str] | None) -> pl.DataFrame:
         if table.name not in self.frames:
             raise StockAssetsError(
-                f"{table.name} is not kept by version, so nobody knows what it was at {self.moment:%Y-%m-%d %H:%M %Z}; "
-                f"expected one of {', '.join(self.frames)}"
+                f"{table.name} is not kept by version, so it is not known as it was at "
+                f"{self.moment:%Y-%m-%d %H:%M %Z}; expected one of {', '.join(self.frames)}"
             )
         rows = self.frames[table.name]
         if first is not None:
@@ -221,28 +222,6 @@ def moment_of(moment: datetime | str) -> datetime:
         except ValueError as error:
             raise StockAssetsError(f"{moment!r} is no moment; expected one such as 2026-11-01T22:00Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def market_tables_at(store: Warehouse, settings: Settings, moment: datetime) -> dict[str, pl.DataFrame]:
-    """The market tables as they were known at `moment`, by name; the universe is today's."""
-    from stock_assets.market.adjustments import as_of
-    from stock_assets.market.renames import continued
-
-    def until(table: str, column: str) -> pl.DataFrame:
-        return store.read_sql(table, f"SELECT * FROM {table} WHERE {column} <= ?", [moment])
-
-    universe, raw = store.read("universe"), until("raw_ohlcv", "fetched_at")
-    if raw.is_empty():
-        raise StockAssetsError(f"nothing had been fetched by {moment:%Y-%m-%d %H:%M %Z}")
-    calendar = calendar_of(settings)
-    bars = as_of(continued(raw, universe), universe, calendar.sessions, moment, calendar.closes)
-    frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
-    for table in ("restatements", "quarantine"):
-        try:
-            frames[table] = until(table, "seen_at")
-        except MissingTableError:
-            continue
-    return frames
 
 
 def day_of(day: Day | None) -> date | None:

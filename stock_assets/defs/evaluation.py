@@ -10,7 +10,6 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.features import PCA_COLUMNS
 from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.features.materialize import trusted
@@ -301,7 +300,7 @@ def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
 def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
     """Honest and cheating scores of the last test year, and what the lag of a known label is worth."""
     from stock_assets.evaluation import leakage
-    from stock_assets.model.config import VolatilityConfig
+    from stock_assets.model.config import RnnConfig
 
     labels = warehouse.read("labels")
     usable, _ = usable_between(warehouse, settings, calendar_of(settings).sessions[0])
@@ -320,7 +319,7 @@ def audit_table(warehouse: Warehouse, settings: Settings) -> pl.DataFrame:
         models, predictions_with_references(warehouse, first, last), "logistic", peeking_components(warehouse)
     )
     suspects = warehouse.read("daily_bars", columns=["ticker", "session", "suspect"]).drop_nulls("suspect")
-    network = VolatilityConfig(hidden=32, epochs=2, segments_per_epoch=1024)
+    network = RnnConfig(hidden=32, epochs=2, segments_per_epoch=1024)
     rnn = leakage.of_volatility(network, settings.seed, suspects, settings.horizon)
     features = warehouse.read("stationary_features", columns=[*KEYS, *STATIONARY]).cast({pl.Float64: pl.Float32})
     of_features = replace(audit, components=features)
@@ -352,11 +351,11 @@ def audited_models(settings: Settings) -> dict[str, "Model"]:
     from stock_assets.model.baselines.mlp import fit_mlp
     from stock_assets.model.baselines.svm import fit_svm
     from stock_assets.model.baselines.trees import fit_trees
-    from stock_assets.model.config import DeepArConfig, RnnConfig
+    from stock_assets.model.config import DeepArConfig, RnnClassifierConfig
 
     mlp = partial(fit_mlp, penalty=0.01, passes=8, patience=2)
     trees = partial(fit_trees, share=1.0, leaves=31, rows_per_leaf=100, rounds=200)
-    classifier = RnnConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
+    classifier = RnnClassifierConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
     deepar = DeepArConfig(hidden=48, epochs=8, learning_rate=1e-2, batch=32, segments_per_epoch=1024)
     return {
         "logistic": of_rows(fit_logistic, every=3 * settings.horizon),
@@ -372,7 +371,7 @@ def peeking_components(warehouse: Warehouse) -> pl.DataFrame:
     """Components like `pca_components`, but of a scaler and axes fitted on every session there is."""
     from stock_assets.features import components, stationary
 
-    features = warehouse.read("stationary_features", columns=PCA_COLUMNS)
+    features = warehouse.read("stationary_features", columns=[*KEYS, *stationary.pca_inputs()])
     last = features["session"].max()
-    model = components.fit_pca(trusted(warehouse, features), stationary.CLASSIC, fit_through=last)  # pyright: ignore[reportArgumentType]
+    model = components.fit_pca(trusted(warehouse, features), stationary.pca_inputs(), fit_through=last)  # pyright: ignore[reportArgumentType]
     return components.transform(model, features).drop("pca_version")

@@ -7,7 +7,7 @@ audited beside it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Protocol
 
@@ -17,7 +17,9 @@ import polars as pl
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation import metrics
 from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
-from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.model.config import DeepArConfig, RnnClassifierConfig, RnnConfig
+from stock_assets.model.lesson import InputFrames
+from stock_assets.model.lesson import Lesson as ModelLesson
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.splits import label_of_rows_ago, training_rows
 
@@ -127,14 +129,15 @@ def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], every: in
     return answer
 
 
-def of_recurrent(config: RnnConfig, seed: int) -> Model:
+def of_recurrent(config: RnnClassifierConfig, seed: int) -> Model:
     """The recurrent classifier, with a known label among its inputs."""
 
     def answer(lesson: Lesson) -> pl.DataFrame:
-        from stock_assets.model.training import predict, train_rnn
+        from stock_assets.model.networks.rnn_classifier import train_rnn_classifier
 
-        inputs = lesson.inputs()
-        return predict(train_rnn(inputs, lesson.labels, config, lesson.cutoff, seed), inputs, lesson.sessions)
+        inputs = InputFrames(components=lesson.inputs())
+        given = ModelLesson(inputs, lesson.labels, lesson.cutoff, seed, horizon=0)  # which only `rnn` reads
+        return train_rnn_classifier(given, config).predict(inputs, lesson.sessions)
 
     return answer
 
@@ -143,26 +146,27 @@ def of_deepar(config: DeepArConfig, seed: int) -> Model:
     """The reference study's own network; `expected` is the location of its distribution."""
 
     def answer(lesson: Lesson) -> pl.DataFrame:
-        from stock_assets.model.deepar import forecast_deepar, forecast_to_probabilities, train_deepar
+        from stock_assets.model.networks.deepar import forecast_to_probabilities, train_deepar
 
-        known = lesson.components.select(KEYS).clear().with_columns(known_label=pl.lit(None, pl.Int8))
-        known = known if lesson.known is None else lesson.known
-        trained = train_deepar(lesson.components, lesson.labels, known, config, lesson.cutoff, seed)
-        forecast = forecast_deepar(trained, lesson.components, known, lesson.sessions)
+        inputs = InputFrames(components=lesson.components)
+        if lesson.known is not None:
+            inputs = replace(inputs, known_labels=lesson.known)
+        given = ModelLesson(inputs, lesson.labels, lesson.cutoff, seed, horizon=0)  # which only `rnn` reads
+        forecast = train_deepar(given, config).forecast(inputs, lesson.sessions)
         return forecast_to_probabilities(forecast).with_columns(expected=forecast["location"])
 
     return answer
 
 
-def of_volatility(config: VolatilityConfig, seed: int, suspects: pl.DataFrame, horizon: int) -> Model:
-    """The volatility network; its components are to be the stationary features."""
+def of_volatility(config: RnnConfig, seed: int, suspects: pl.DataFrame, horizon: int) -> Model:
+    """The model `rnn`; its components are to be the stationary features."""
 
     def answer(lesson: Lesson) -> pl.DataFrame:
-        from stock_assets.model.volatility import predict_volatility, train_volatility
+        from stock_assets.model.networks.rnn import train_rnn
 
-        inputs = lesson.inputs()
-        trained = train_volatility(inputs, lesson.labels, suspects, config, lesson.cutoff, seed, horizon)
-        return predict_volatility(trained, inputs, suspects, lesson.sessions)
+        inputs = InputFrames(features=lesson.inputs(), suspects=suspects)
+        given = ModelLesson(inputs, lesson.labels, lesson.cutoff, seed, horizon)
+        return train_rnn(given, config).predict(inputs, lesson.sessions)
 
     return answer
 

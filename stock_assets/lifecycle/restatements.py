@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 import polars as pl
 
-from stock_assets.features import context
+from stock_assets.features import market_context
 from stock_assets.features.lookback import LOOKBACK_SESSIONS, MAX_MISSED
 from stock_assets.frames import KEYS
 from stock_assets.lifecycle.evening import FEATURES, SERVED, Work
@@ -136,7 +136,7 @@ def affected_by_context(
     if not reached:
         return None
     return min(reached), min(
-        calendar.shift(max(reached), reach(context.LOOKBACK)) or calendar.sessions[-1], predicted_through
+        calendar.shift(max(reached), reach(market_context.LOOKBACK)) or calendar.sessions[-1], predicted_through
     )
 
 

@@ -1,91 +1,36 @@
 """The entries of the networks, apart from their modules: reading the list of models does not load torch."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import date
+from importlib import import_module
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
-from stock_assets.model.registry import CurveTitles, Inputs, ModelEntry, TrainingTask, register_model
+from stock_assets.model.config import DeepArConfig, RnnClassifierConfig, RnnConfig
+from stock_assets.model.lesson import Inputs
+from stock_assets.model.registry import CurveTitles, ModelEntry, register_model
 
 
-def _train_rnn(task: TrainingTask) -> Any:
-    from stock_assets.model.volatility import train_volatility
+def loaded_on_call(module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of `module`, or the method `Class.method`; the module is imported when it is called."""
 
-    return train_volatility(
-        task.inputs.features,
-        task.labels,
-        task.inputs.suspects,
-        VolatilityConfig(),
-        task.cutoff,
-        task.seed,
-        task.horizon,
-        task.on_epoch,
-        task.checkpoint,
-    )
+    def call(*arguments: Any) -> Any:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found(*arguments)
+
+    return call
 
 
-def _load_rnn(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
-    from stock_assets.model.volatility import TrainedVolatility
-
-    return TrainedVolatility.from_artifact(tensors, description)
-
-
-def _predict_rnn(model: Any, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
-    from stock_assets.model.volatility import predict_volatility
-
-    return predict_volatility(model, inputs.features, inputs.suspects, sessions)
-
-
-def _train_rnn_classifier(task: TrainingTask) -> Any:
-    from stock_assets.model.training import train_rnn
-
-    components = task.inputs.components
-    return train_rnn(components, task.labels, RnnConfig(), task.cutoff, task.seed, task.on_epoch, task.checkpoint)
-
-
-def _load_rnn_classifier(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
-    from stock_assets.model.training import TrainedRnn
-
-    return TrainedRnn.from_artifact(tensors, description)
-
-
-def _predict_rnn_classifier(model: Any, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
-    from stock_assets.model.training import predict
-
-    return predict(model, inputs.components, sessions)
-
-
-def _train_deepar(task: TrainingTask) -> Any:
-    from stock_assets.model.deepar import train_deepar
-
-    return train_deepar(
-        task.inputs.components,
-        task.labels,
-        task.inputs.known_labels,
-        DeepArConfig(),
-        task.cutoff,
-        task.seed,
-        task.on_epoch,
-        task.checkpoint,
-    )
-
-
-def _load_deepar(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Any:
-    from stock_assets.model.deepar import TrainedDeepAr
-
-    return TrainedDeepAr.from_artifact(tensors, description)
-
-
-def _predict_deepar(model: Any, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
-    from stock_assets.model.deepar import predict_deepar
-
-    return predict_deepar(model, inputs.components, inputs.known_labels, sessions)
+def predict(model: Any, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
+    """What the trained network `model` predicts for `sessions`."""
+    return model.predict(inputs, sessions)
 
 
 _CLASSES_JUDGED = CurveTitles("log-loss", "validation accuracy", "accuracy")
+_RNN, _CLASSIFIER, _DEEPAR = (f"stock_assets.model.networks.{name}" for name in ("rnn", "rnn_classifier", "deepar"))
 
 RNN = register_model(
     ModelEntry(
@@ -95,10 +40,10 @@ RNN = register_model(
         "barriers",
         reads="features",
         table="trained_rnn",
-        train=_train_rnn,
-        load=_load_rnn,
-        predict=_predict_rnn,
-        lookback_rows=VolatilityConfig.context,
+        train=loaded_on_call(_RNN, "train_rnn"),
+        load=loaded_on_call(_RNN, "Rnn.from_artifact"),
+        predict=predict,
+        lookback_rows=RnnConfig.context,
         curve=CurveTitles("smooth L1 + squared error", "validation R², volatility across tickers", "r2"),
     )
 )
@@ -110,10 +55,10 @@ RNN_CLASSIFIER = register_model(
         title="a recurrent network that predicts the classes themselves",
         reads="components",
         table="trained_rnn",
-        train=_train_rnn_classifier,
-        load=_load_rnn_classifier,
-        predict=_predict_rnn_classifier,
-        lookback_rows=RnnConfig.context,
+        train=loaded_on_call(_CLASSIFIER, "train_rnn_classifier"),
+        load=loaded_on_call(_CLASSIFIER, "RnnClassifier.from_artifact"),
+        predict=predict,
+        lookback_rows=RnnClassifierConfig.context,
         curve=_CLASSES_JUDGED,
     )
 )
@@ -125,9 +70,9 @@ DEEPAR = register_model(
         title="the network of the reference study, which also reads the newest label that is known",
         reads="components",
         table="trained_references",
-        train=_train_deepar,
-        load=_load_deepar,
-        predict=_predict_deepar,
+        train=loaded_on_call(_DEEPAR, "train_deepar"),
+        load=loaded_on_call(_DEEPAR, "DeepAr.from_artifact"),
+        predict=predict,
         lookback_rows=DeepArConfig.context,
         curve=_CLASSES_JUDGED,
     )

@@ -7,15 +7,13 @@ one call of `register_model` before the definitions are loaded.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-
-if TYPE_CHECKING:  # its module loads torch
-    from stock_assets.model.descent import Checkpoint
+from stock_assets.model.lesson import Inputs, Lesson
 
 #: The model whose predictions are the platform's: its skill, drift and age are watched.
 IN_SERVICE = "rnn"
@@ -25,7 +23,7 @@ ENSEMBLE = "ensemble"
 #: champion: may serve, and is judged against its own later versions. naive: looks at no feature, and is what live
 #: skill is measured against. reference: trained and scored for the report and the audit alone, never every evening.
 Role = Literal["champion", "naive", "reference"]
-#: The frame of `Inputs` whose columns feed a model; none for one that looks at ticker and session alone.
+#: The frame of `lesson.Inputs` whose columns feed a model; none for one that looks at ticker and session alone.
 Reads = Literal["none", "features", "components", "known_labels"]
 READS: Mapping[Reads, str] = {
     "none": "no feature",
@@ -33,47 +31,6 @@ READS: Mapping[Reads, str] = {
     "components": "the principal components",
     "known_labels": "the newest known label",
 }
-
-
-class Inputs(Protocol):
-    """What models read, all of the same tickers and sessions."""
-
-    @property
-    def features(self) -> pl.DataFrame:
-        """ticker, session and the stationary inputs (f32)"""
-        ...
-
-    @property
-    def components(self) -> pl.DataFrame:
-        """ticker, session and the principal components (f64)"""
-        ...
-
-    @property
-    def known_labels(self) -> pl.DataFrame:
-        """ticker, session, known_label (i8): the newest label known at the session's close, null where there is
-        none"""
-        ...
-
-    @property
-    def suspects(self) -> pl.DataFrame:
-        """ticker, session of the rows that neither train nor count in a session's mean"""
-        ...
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """Everything that one training is given."""
-
-    inputs: Inputs
-    labels: pl.DataFrame
-    """usable and purged: known by the cutoff"""
-    cutoff: date
-    seed: int
-    horizon: int
-    """sessions"""
-    on_epoch: Callable[[Any], None] | None = None
-    """called with the report of every epoch of a network"""
-    checkpoint: "Checkpoint | None" = None
 
 
 class CurveTitles(NamedTuple):
@@ -96,7 +53,7 @@ class ModelEntry:
     reads: Reads
     table: str
     """the table of trained models that its versions are rows of"""
-    train: Callable[[TrainingTask], Any]
+    train: Callable[[Lesson], Any]
     """returns something with `cutoff` and `to_artifact`; a network's also has `config`, `curve`, `best_epoch`,
     `validation_log_loss` and `validation_accuracy`"""
     load: Callable[[dict[str, np.ndarray], dict[str, Any]], Any]

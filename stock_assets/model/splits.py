@@ -73,8 +73,9 @@ def usable_labels(
 def label_of_rows_ago(rows: pl.DataFrame, labels: pl.DataFrame, lag: int) -> pl.DataFrame:
     """ticker, session, known_label: at each of `rows` the label of the ticker's own row `lag` rows earlier, or null.
 
-    Honest from `lag` = horizon on: the label of seven rows ago is fully known at the close. Give all rows of a
-    ticker, those without a label too: one left out would shift the lags. Sorted by ticker and session.
+    Free of look-ahead from `lag` = horizon on: at a horizon of seven, the label of seven rows ago is fully known at the
+    close. `rows` are all rows of a ticker, those without a label too: a row left out would shift the lags. The result
+    is sorted by ticker and session.
     """
     joined = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left").sort(KEYS)
     return joined.select(*KEYS, pl.col("label").shift(lag).over("ticker").alias("known_label"))
@@ -98,26 +99,11 @@ def require_known(labels: pl.DataFrame, cutoff: date) -> None:
 
 
 def require_after(cutoff: date, sessions: Collection[date]) -> None:
-    """Raises CutoffError when a session is not after the cutoff of the model that is asked to predict it."""
+    """Raises CutoffError when a session is not after the cutoff of the model that is to predict it."""
     if len(sessions) and min(sessions) <= cutoff:
         raise CutoffError(
             f"a model trained through {cutoff} was asked to predict {min(sessions)}; expected sessions after its cutoff"
         )
-
-
-def labels_since(labels: pl.DataFrame, before: date, cutoff: date) -> pl.DataFrame:
-    """The labels that became known after session `before` and by session `cutoff`: what an update may learn anew.
-
-    Raises CutoffError where `cutoff` is not later than `before` or a label was not fully known by it, StockAssetsError
-    where none became known in between.
-    """
-    if cutoff <= before:
-        raise CutoffError(f"a model trained through {before} was to be updated to {cutoff}; expected a later cutoff")
-    require_known(labels, cutoff)
-    fresh = labels.filter(pl.col("horizon_end") > before)
-    if fresh.is_empty():
-        raise StockAssetsError(f"no label became known after {before} and by {cutoff}; expected some to learn from")
-    return fresh
 
 
 def train_validation_split(
@@ -128,13 +114,13 @@ def train_validation_split(
     Validation is their last `validation_sessions` sessions. Train is purged: each of its labels ends before
     the first session of the validation. Raises StockAssetsError where that leaves nothing to train on.
     """
-    known = training_rows(labels, cutoff)
-    sessions = known["session"].unique().sort()
+    trainable = training_rows(labels, cutoff)
+    sessions = trainable["session"].unique().sort()
     if len(sessions) > validation_sessions:
         first = sessions[-validation_sessions]
-        train = known.filter(pl.col("horizon_end") < first)
+        train = trainable.filter(pl.col("horizon_end") < first)
         if not train.is_empty():
-            return train, known.filter(pl.col("session") >= first)
+            return train, trainable.filter(pl.col("session") >= first)
     raise StockAssetsError(
         f"a model with cutoff {cutoff} has labels of {len(sessions)} session(s) to learn from; expected "
         f"more than the {validation_sessions} sessions of its validation and one horizon of purge before them"

@@ -6,7 +6,7 @@ from datetime import date, datetime
 import dagster as dg
 import polars as pl
 
-from stock_assets.features.context import CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import SERIES, MarketContext
@@ -65,5 +65,5 @@ def test_without_a_series_the_features_are_those_of_before(instance: dg.DagsterI
         frames.append(graph.table("stationary_features"))
     without, with_series = frames
     assert without.select("ticker", "session", *STATIONARY).equals(with_series.select("ticker", "session", *STATIONARY))
-    assert without.select(pl.col(CONTEXT).is_null().all()).row(0) == (True,) * len(CONTEXT)
-    assert with_series.select(pl.col(CONTEXT).is_finite().all()).row(0) == (True,) * len(CONTEXT)
+    assert without.select(pl.col(MARKET_CONTEXT).is_null().all()).row(0) == (True,) * len(MARKET_CONTEXT)
+    assert with_series.select(pl.col(MARKET_CONTEXT).is_finite().all()).row(0) == (True,) * len(MARKET_CONTEXT)

@@ -12,7 +12,8 @@ import pytest
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.baselines.base import Baseline, entry_of, register_baseline
 from stock_assets.model.baselines.naive import ClassPrior, TickerPrior
-from stock_assets.model.registry import MODELS, TrainingTask
+from stock_assets.model.lesson import Lesson
+from stock_assets.model.registry import MODELS
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import load_artifact
 from stock_assets.storage.warehouse import Warehouse
@@ -39,8 +40,8 @@ class Coin(Baseline):
     edge: float
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Coin":
-        return cls(task.cutoff, float((task.labels["label"] == 0).cast(pl.Float64).mean()))  # pyright: ignore[reportArgumentType]: labels are there
+    def fit(cls, lesson: Lesson) -> "Coin":
+        return cls(lesson.cutoff, float((lesson.labels["label"] == 0).cast(pl.Float64).mean()))  # pyright: ignore[reportArgumentType]: labels are there
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         side = (1 - self.edge) / 2

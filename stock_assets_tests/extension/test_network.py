@@ -13,8 +13,9 @@ import pytest
 from stock_assets.errors import StockAssetsError
 from stock_assets.model.baselines.base import entry_of
 from stock_assets.model.baselines.naive import ClassPrior
+from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.probabilities import probability_frame, softmax
-from stock_assets.model.registry import CurveTitles, Inputs, ModelEntry, TrainingTask, register_model
+from stock_assets.model.registry import CurveTitles, ModelEntry, register_model
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import Training
 from stock_assets_tests.lifecycle.store import MemoryRegistry
@@ -75,21 +76,21 @@ class Toy:
         return {"bias": self.bias}, {"kind": "toy", "cutoff": self.cutoff.isoformat()}
 
 
-def train(task: TrainingTask) -> Toy:
-    counts = np.bincount(task.labels["label"].to_numpy() + 1, minlength=3) + 1.0
+def train(lesson: Lesson) -> Toy:
+    counts = np.bincount(lesson.labels["label"].to_numpy() + 1, minlength=3) + 1.0
     goal, bias, curve = np.log(counts / counts.sum()), np.zeros(3), []
     start = 0
-    assert task.checkpoint is not None
-    if saved := task.checkpoint.load():
+    assert lesson.checkpoint is not None
+    if saved := lesson.checkpoint.load():
         bias, start = saved[0]["bias"], int(saved[1]["epoch"])
     for epoch in range(start, 4):
         loss = float(-(softmax(goal[None]) * np.log(softmax(bias[None]))).sum())
         curve.append(ToyEpoch(epoch, 3, loss, loss, float(softmax(bias[None]).max())))
-        if task.on_epoch:
-            task.on_epoch(curve[-1])
+        if lesson.on_epoch:
+            lesson.on_epoch(curve[-1])
         bias = (bias + goal) / 2
-        task.checkpoint.save({"bias": bias}, {"epoch": epoch + 1})
-    return Toy(task.cutoff, bias, tuple(curve))
+        lesson.checkpoint.save({"bias": bias}, {"epoch": epoch + 1})
+    return Toy(lesson.cutoff, bias, tuple(curve))
 
 
 def load(tensors: dict[str, np.ndarray], description: dict[str, Any]) -> Toy:
@@ -159,9 +160,9 @@ def test_a_training_that_failed_goes_on_from_its_last_epoch(settings: Settings):
     class Stops(Exception):
         pass
 
-    def stops(task: TrainingTask) -> Toy:
-        assert task.checkpoint is not None
-        task.checkpoint.save({"bias": np.zeros(3)}, {"epoch": 2})
+    def stops(lesson: Lesson) -> Toy:
+        assert lesson.checkpoint is not None
+        lesson.checkpoint.save({"bias": np.zeros(3)}, {"epoch": 2})
         raise Stops
 
     with only(QUICK, replace(TOY, train=stops)):

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.baselines.base import Baseline, entry_of
 from stock_assets.model.cutoffs import cutoffs_of
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.ensemble import WeighedEnsembles, weigh_ensembles
 from stock_assets.model.materialize.predict import Predictions, make_predictions
 from stock_assets.model.materialize.train import Tracking, TrainedModels, train_models
-from stock_assets.model.registry import MODELS, ModelEntry, TrainingTask, register_model
+from stock_assets.model.registry import MODELS, ModelEntry, register_model
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
@@ -50,7 +51,7 @@ def small_store(settings: Settings) -> Warehouse:
         "daily_bars": bars,
         "stationary_features": keys.with_columns(noise),
         "pca_components": keys.with_columns(pc_1=rng.normal(size=keys.height), pca_version=pl.lit("x")),
-        "labels": barrier_labels(bars, settings.horizon, settings.buy_threshold, settings.sell_threshold).drop_nulls(),
+        "labels": barrier_labels(bars, settings.label_rule).drop_nulls(),
     }
     store = Warehouse(settings.database)
     for table, frame in rows.items():
@@ -67,9 +68,9 @@ class Quick(Baseline):
     """float64 [3]"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Quick":
-        counts = np.bincount(task.labels["label"].to_numpy() + 1, minlength=3) + 1.0
-        return cls(task.cutoff, counts / counts.sum())
+    def fit(cls, lesson: Lesson) -> "Quick":
+        counts = np.bincount(lesson.labels["label"].to_numpy() + 1, minlength=3) + 1.0
+        return cls(lesson.cutoff, counts / counts.sum())
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         return np.tile(self.prior, (rows.height, 1))

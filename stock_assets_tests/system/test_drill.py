@@ -93,11 +93,11 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training within a year spoils the model SPOILT: it learns hold for sell, buy for hold and sell for buy."""
     entry = registry.MODELS[SPOILT]
 
-    def train(task):
-        if (task.cutoff.month, task.cutoff.day) != (12, 31):
+    def train(lesson):
+        if (lesson.cutoff.month, lesson.cutoff.day) != (12, 31):
             turned = (pl.col("label") + 2) % 3 - 1
-            task = replace(task, labels=task.labels.with_columns(turned.cast(task.labels["label"].dtype)))
-        return entry.train(task)
+            lesson = replace(lesson, labels=lesson.labels.with_columns(turned.cast(lesson.labels["label"].dtype)))
+        return entry.train(lesson)
 
     monkeypatch.setitem(registry.MODELS, SPOILT, replace(entry, train=train))
 
@@ -111,7 +111,13 @@ def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TI
     """The drill's market with its store in `data_dir`, in the environment, as the definitions of the drill read it."""
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         patch.delenv(name)
-    chosen = {"START": FIRST, "FIRST_MODEL_YEAR": 2021, "DATA_DIR": data_dir, "TICKERS": ",".join(tickers)}
+    chosen = {
+        "CONFIG": "off",
+        "START": FIRST,
+        "FIRST_MODEL_YEAR": 2021,
+        "DATA_DIR": data_dir,
+        "TICKERS": ",".join(tickers),
+    }
     for name, value in chosen.items():
         patch.setenv(PREFIX + name, str(value))
     settings.cache_clear()

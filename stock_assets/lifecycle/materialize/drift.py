@@ -106,7 +106,7 @@ def _drift_of_inputs(
     why = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {reference[-1]}"
     store.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why)
     learned, newest = (trusted_inputs(store, days[0], days[-1]) for days in (featured, recent))
-    return drift.drift_figures(learned, newest, STATIONARY, recent)
+    return drift.drift_figures(learned, newest, list(STATIONARY), recent)
 
 
 def _drift_of_predictions(

@@ -8,8 +8,8 @@ A new baseline is one class in a file of this package (or of your own) with `reg
         name, role, reads, title = "coin", "champion", "none", "a fair coin"
 
         @classmethod
-        def fit(cls, task: TrainingTask) -> "Coin":
-            return cls(task.cutoff)
+        def fit(cls, lesson: Lesson) -> "Coin":
+            return cls(lesson.cutoff)
 
         def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
             return np.full((rows.height, 3), 1 / 3)
@@ -25,8 +25,9 @@ import polars as pl
 
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.frames import CLASSES, KEYS
+from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.probabilities import probability_frame
-from stock_assets.model.registry import Inputs, ModelEntry, Reads, Role, TrainingTask, register_model
+from stock_assets.model.registry import ModelEntry, Reads, Role, register_model
 from stock_assets.model.splits import require_after, require_known
 
 #: What the description of its artifact calls it.
@@ -49,8 +50,8 @@ class Baseline:
     cutoff: date
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Baseline":
-        """The model that learned from `task`."""
+    def fit(cls, lesson: Lesson) -> "Baseline":
+        """The model that learned from `lesson`."""
         raise NotImplementedError
 
     def predict(self, features: pl.DataFrame, sessions: Collection[date] | None = None) -> pl.DataFrame:

@@ -15,8 +15,8 @@ from stock_assets.model.baselines.base import (
     require_classes,
     require_labels,
 )
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.probabilities import softmax
-from stock_assets.model.registry import TrainingTask
 from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
 
 
@@ -38,18 +38,20 @@ class Logistic(Baseline):
     """float64 [3]; -inf for a class absent from the training"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Logistic":
-        return fit_logistic(task.inputs.components, task.labels, task.cutoff)
+    def fit(cls, lesson: Lesson) -> "Logistic":
+        return fit_logistic(lesson.inputs.components, lesson.labels, lesson.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         scaled = standardised(rows, self.features, self.mean, self.std)
         return softmax(scaled @ self.weights + self.bias)
 
 
-def fit_logistic(features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, regularisation: float = 1.0) -> Logistic:
+def fit_logistic(
+    features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, *, regularisation: float = 1.0
+) -> Logistic:
     """Multinomial logistic regression on the floating-point columns of `features`.
 
-    The penalty is `regularisation` / 2 × the squared weights, beside the sum of the rows' log-losses. The
+    Minimises the sum of the rows' log-losses + `regularisation` / 2 × the squared weights. The
     scaler is fitted on the rows that train. Raises as `fit_class_prior`, BadBarsError for features that are
     not finite, and StockAssetsError when only one class is left to learn or the optimizer does not
     converge.

@@ -15,8 +15,8 @@ import polars as pl
 from stock_assets.frames import CLASSES, surprises
 from stock_assets.model.baselines.base import Baseline, output_layer, register_baseline, require_classes
 from stock_assets.model.baselines.samples import CLIP, training_and_tail
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.probabilities import softmax
-from stock_assets.model.registry import TrainingTask
 from stock_assets.model.scaling import fit_scaler, standardised
 
 
@@ -45,15 +45,15 @@ class Mlp(Baseline):
     """float64 [3]; -inf for a class absent from the training"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Mlp":
-        return fit_mlp(task.inputs.features, task.labels, task.cutoff, seed=task.seed)
+    def fit(cls, lesson: Lesson) -> "Mlp":
+        return fit_mlp(lesson.inputs.features, lesson.labels, lesson.cutoff, seed=lesson.seed)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         scaled = standardised(rows, self.features, self.mean, self.std, self.clip)
         return softmax(np.tanh(scaled @ self.hidden_weights + self.hidden_bias) @ self.weights + self.bias)
 
 
-def fit_mlp(
+def fit_mlp(  # every parameter after the cutoff is a hyperparameter
     features: pl.DataFrame,
     labels: pl.DataFrame,
     cutoff: date,
@@ -67,14 +67,14 @@ def fit_mlp(
     """A neural network of one hidden layer on the floating-point columns of `features`.
 
     Adam minimises the mean log-loss + `penalty` / 2 × the squared weights. The number of passes, `passes` at most, is
-    that with the least log-loss on the tail, the search ending `patience` passes after it; then the network trains
-    that long on all rows. Without a pass it is the class prior. `labels` are usable and purged; features after
+    the one with the lowest log-loss on the tail; the search ends `patience` passes after it. Then the network trains
+    that long on all rows. After no pass it is the class prior. `labels` are usable and purged; features after
     `cutoff` are not looked at. Raises as `fit_svm`.
     """
     train, tail, columns = training_and_tail(features, labels, cutoff, "an MLP")
     least, best = np.inf, 0
-    for i, found in enumerate(islice(_passes(train, columns, cutoff, seed, hidden, penalty), passes + 1)):
-        loss = _log_loss(found, tail)
+    for i, model in enumerate(islice(_passes(train, columns, cutoff, seed, hidden, penalty), passes + 1)):
+        loss = _log_loss(model, tail)
         if loss < least:
             least, best = loss, i
         elif i - best >= patience:

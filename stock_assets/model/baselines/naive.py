@@ -9,10 +9,10 @@ import polars as pl
 from stock_assets.errors import ArtifactError, BadBarsError
 from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.baselines.base import Baseline, register_baseline, require_labels
-from stock_assets.model.registry import TrainingTask
+from stock_assets.model.lesson import Lesson
 
-#: Calendar days after which a ticker's newest label no longer counts as known: how far back labels were read must not
-#: show in the answer.
+#: Calendar days after which a ticker's newest label no longer counts as known, so that results do not depend on how
+#: far back labels were read.
 LABEL_LIFETIME = 60
 
 
@@ -27,8 +27,8 @@ class ClassPrior(Baseline):
     """float64 [3]"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "ClassPrior":
-        return fit_class_prior(task.labels, task.cutoff)
+    def fit(cls, lesson: Lesson) -> "ClassPrior":
+        return fit_class_prior(lesson.labels, lesson.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         return np.tile(self.prior, (rows.height, 1))
@@ -48,8 +48,8 @@ class TickerPrior(Baseline):
     """float64 [T, 3]"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "TickerPrior":
-        return fit_ticker_prior(task.labels, task.cutoff)
+    def fit(cls, lesson: Lesson) -> "TickerPrior":
+        return fit_ticker_prior(lesson.labels, lesson.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         position = {ticker: i for i, ticker in enumerate(self.tickers)}
@@ -68,8 +68,8 @@ class Persistence(Baseline):
     """float64 [4, 3]: after a known sell, hold, buy, and after none"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Persistence":
-        return fit_persistence(task.inputs.known_labels, task.labels, task.cutoff)
+    def fit(cls, lesson: Lesson) -> "Persistence":
+        return fit_persistence(lesson.inputs.known_labels, lesson.labels, lesson.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         return self.after[_known_class(rows)]
@@ -85,11 +85,11 @@ def fit_class_prior(labels: pl.DataFrame, cutoff: date) -> ClassPrior:
     return ClassPrior(cutoff, counts / counts.sum())
 
 
-def fit_ticker_prior(labels: pl.DataFrame, cutoff: date, pseudo_count: float = 100.0) -> TickerPrior:
+def fit_ticker_prior(labels: pl.DataFrame, cutoff: date, *, pseudo_count: float = 100.0) -> TickerPrior:
     """The class frequencies of each ticker, shrunk to those of all.
 
     (count of the ticker and class + pseudo_count × class prior) / (count of the ticker + pseudo_count).
-    Labels of neighbouring sessions share six of their seven days, so a hundred labels are about fifteen
+    At a horizon of seven sessions neighbouring labels share six days, so a hundred labels are about fifteen
     observations. Raises as `fit_class_prior`.
     """
     prior = fit_class_prior(labels, cutoff).prior
@@ -103,12 +103,12 @@ def known_labels(labels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
     `labels` are rows of ticker, session, label, horizon_end, in any order; that of session s is known at the close of t
     when horizon_end <= t, so as a rule it is that of `horizon` bars ago. known_label is null where no label of the
-    last LABEL_LIFETIME days is known: with the labels of so many days before the first row, the answer is that of all
-    labels. Sorted by ticker and session.
+    last LABEL_LIFETIME days is known. So labels from that many days before the first row on give the same result as
+    all labels. Sorted by ticker and session.
     """
     newest = labels.drop_nulls("label").select("ticker", "horizon_end", known_label="label", labelled="session")
-    known = rows.select(KEYS).sort("session", "ticker")
-    known = known.join_asof(
+    joined = rows.select(KEYS).sort("session", "ticker")
+    joined = joined.join_asof(
         newest.sort("horizon_end", "labelled"),
         left_on="session",
         right_on="horizon_end",
@@ -116,19 +116,19 @@ def known_labels(labels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         check_sortedness=False,  # polars warns that it cannot check it within tickers; both sides are sorted here
     )
     fresh = pl.col("labelled") >= pl.col("session") - pl.duration(days=LABEL_LIFETIME)
-    return known.select(*KEYS, pl.when(fresh).then("known_label").cast(pl.Int8)).sort(KEYS)
+    return joined.select(*KEYS, pl.when(fresh).then("known_label").cast(pl.Int8)).sort(KEYS)
 
 
 def fit_persistence(
-    known: pl.DataFrame, labels: pl.DataFrame, cutoff: date, pseudo_count: float = 100.0
+    newest_labels: pl.DataFrame, labels: pl.DataFrame, cutoff: date, *, pseudo_count: float = 100.0
 ) -> Persistence:
     """The class frequencies after each `known_label` of `known_labels`, shrunk to those of all.
 
-    Shrunk as in `fit_ticker_prior`. Labels without a row in `known` do not count. Raises as `fit_class_prior`, and
-    BadBarsError for a known label that is no class.
+    Shrunk as in `fit_ticker_prior`. Labels without a row in `newest_labels` do not count. Raises as `fit_class_prior`,
+    and BadBarsError for a known label that is no class.
     """
     prior = fit_class_prior(labels, cutoff).prior
-    pairs = known.join(labels.select(*KEYS, "label"), on=KEYS)
+    pairs = newest_labels.join(labels.select(*KEYS, "label"), on=KEYS)
     counts = np.zeros((len(CLASSES) + 1, len(CLASSES)))
     np.add.at(counts, (_known_class(pairs), pairs["label"].to_numpy() - CLASSES[0]), 1.0)
     after = counts + pseudo_count * prior

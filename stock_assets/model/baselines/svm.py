@@ -13,8 +13,8 @@ import polars as pl
 from stock_assets.frames import CLASSES
 from stock_assets.model.baselines.base import Baseline, output_layer, register_baseline, require_classes
 from stock_assets.model.baselines.samples import CLIP, training_and_tail
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.probabilities import softmax
-from stock_assets.model.registry import TrainingTask
 from stock_assets.model.scaling import fit_scaler, standardised
 
 
@@ -49,8 +49,8 @@ class Svm(Baseline):
     """float64 [3]; -inf for a class absent from the training"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Svm":
-        return fit_svm(task.inputs.features, task.labels, task.cutoff, seed=task.seed)
+    def fit(cls, lesson: Lesson) -> "Svm":
+        return fit_svm(lesson.inputs.features, lesson.labels, lesson.cutoff, seed=lesson.seed)
 
     def waves(self, rows: pl.DataFrame, dtype: type = np.float64) -> np.ndarray:
         """The random Fourier features, `dtype` [N, W]."""
@@ -68,7 +68,7 @@ class Svm(Baseline):
         return softmax(self.decisions(rows) @ self.weights + self.bias)
 
 
-def fit_svm(
+def fit_svm(  # every parameter after the cutoff is a hyperparameter
     features: pl.DataFrame,
     labels: pl.DataFrame,
     cutoff: date,
@@ -83,8 +83,9 @@ def fit_svm(
 
     The kernel is exp(-`width`² |x - y|² / (2 F)) of the F standardised columns; the machines minimise the mean hinge
     loss + `penalty` / 2 × the squared weights, by averaged stochastic gradient descent in `passes` passes over the
-    labels before the tail. The logit learns from those rows and the tail together: from the tail alone it took over
-    the mood of half a year. `labels` are usable and purged; features after `cutoff` are not looked at.
+    labels before the tail. The logit learns from those rows and the tail together: from the tail alone it
+    learned the class frequencies of half a year. `labels` are usable and purged; features after `cutoff` are not
+    looked at.
 
     Raises CutoffError for a label that ends after `cutoff`, BadBarsError for features that are not finite, and
     StockAssetsError for too little history or only one class.
@@ -115,8 +116,8 @@ def fit_svm(
 
     planes = machine.planes.astype(np.float32)  # so that the waves are not copied into double precision
     decisions = np.vstack([part @ planes for part in (inputs, machine.waves(tail, np.float32))]) + machine.offsets
-    known = pl.concat([train["label"], tail["label"]])
-    logit = LogisticRegression().fit(decisions, known.to_numpy())
-    seen = require_classes(known, "an SVM", cutoff)
+    all_labels = pl.concat([train["label"], tail["label"]])
+    logit = LogisticRegression().fit(decisions, all_labels.to_numpy())
+    seen = require_classes(all_labels, "an SVM", cutoff)
     weights, bias = output_layer(np.asarray(logit.coef_).T, np.asarray(logit.intercept_), seen)
     return replace(machine, weights=weights, bias=bias)

@@ -13,7 +13,7 @@ from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.frames import CLASSES
 from stock_assets.model.baselines.base import Baseline, register_baseline, require_classes
 from stock_assets.model.baselines.samples import training_and_tail
-from stock_assets.model.registry import TrainingTask
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.scaling import standardised
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Trees(Baseline):
     """The model in LightGBM's own text format"""
 
     @classmethod
-    def fit(cls, task: TrainingTask) -> "Trees":
-        return fit_trees(task.inputs.features, task.labels, task.cutoff, seed=task.seed)
+    def fit(cls, lesson: Lesson) -> "Trees":
+        return fit_trees(lesson.inputs.features, lesson.labels, lesson.cutoff, seed=lesson.seed)
 
     @cached_property
     def _booster(self) -> "Booster":
@@ -47,7 +47,7 @@ class Trees(Baseline):
         return np.asarray(self._booster.predict(_raw(rows, self.features), num_threads=1))
 
 
-def fit_trees(
+def fit_trees(  # every parameter after the cutoff is a hyperparameter
     features: pl.DataFrame,
     labels: pl.DataFrame,
     cutoff: date,
@@ -64,9 +64,9 @@ def fit_trees(
 
     Each tree looks at a random `share` of the columns and, like extremely randomised trees (Geurts, Ernst & Wehenkel
     2006), at one random threshold of each: what is fitted less sharply outlives its regime. The number of rounds,
-    `rounds` at most, is that with the least log-loss on the tail, the search ending `patience` rounds after it; then as
-    many are grown on all rows. `labels` are usable and purged; features after `cutoff` are not looked at. One thread,
-    so that the same rows give the same trees on any number of cores.
+    `rounds` at most, is the one with the lowest log-loss on the tail; the search ends `patience` rounds after it. Then
+    as many are grown on all rows. `labels` are usable and purged; features after `cutoff` are not looked at. One
+    thread, so that the same rows give the same trees on any number of cores.
 
     Raises as `fit_svm`, and StockAssetsError where LightGBM cannot be loaded.
     """
@@ -88,9 +88,9 @@ def fit_trees(
         "seed": seed,
         "verbosity": -1,
     }
-    known = pl.concat([train, tail])
-    data = lightgbm.Dataset(_raw(known, columns), known["label"].to_numpy() - CLASSES[0], params=parameters)
-    learned, judged = data.subset(range(train.height)), data.subset(range(train.height, known.height))
+    rows = pl.concat([train, tail])
+    data = lightgbm.Dataset(_raw(rows, columns), rows["label"].to_numpy() - CLASSES[0], params=parameters)
+    learned, judged = data.subset(range(train.height)), data.subset(range(train.height, rows.height))
     stop = lightgbm.early_stopping(patience, verbose=False)
     searched = lightgbm.train(parameters, learned, rounds, [judged], callbacks=[stop])
     return Trees(cutoff, columns, lightgbm.train(parameters, data, searched.best_iteration).model_to_string())

@@ -7,9 +7,9 @@ from functools import cached_property
 import polars as pl
 
 from stock_assets.errors import ArtifactError
-from stock_assets.features.context import present
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
+from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
 from stock_assets.features.materialize import MADE_BEFORE_PCA
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.frames import KEYS
@@ -25,7 +25,7 @@ MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
 
 class StoredInputs:
-    """The `registry.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
+    """The `lesson.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
 
     Raises ArtifactError where the components of these sessions are of several fits.
     """
@@ -33,7 +33,8 @@ class StoredInputs:
     def __init__(
         self, store: Warehouse, settings: Settings, *, first: date, last: date, bars_first: date | None = None
     ) -> None:
-        """`bars_first` is where the bars begin whose labels are known at `first`."""
+        """`bars_first` is where the bars begin whose labels are known at `first`, where rows are to be predicted."""
+        self._predicts = bars_first is not None
         self._read = lambda table, columns=None: store.read(table, first, last, columns)
         self._settings = settings
         components = self._read("pca_components")
@@ -55,16 +56,17 @@ class StoredInputs:
 
     @cached_property
     def features(self) -> pl.DataFrame:
-        """The stationary inputs, and those of the market context that are there from the first session on."""
+        """The stationary inputs, and those of the market context: to train on, the ones that most sessions have; to
+        predict, all, of which a model reads those that it was trained on."""
         rows = self._read("stationary_features")
+        context = MARKET_CONTEXT if self._predicts else context_inputs(rows)
         # single precision is what the network computes in, and half the memory
-        return rows.select("ticker", "session", *STATIONARY, *present(rows)).cast({pl.Float64: pl.Float32})
+        return rows.select("ticker", "session", *STATIONARY, *context).cast({pl.Float64: pl.Float32})
 
     @cached_property
     def known_labels(self) -> pl.DataFrame:
         """Of the bars themselves: the labels of the last sessions may not be materialized yet, though known."""
-        rule = self._settings
-        labels = barrier_labels(self._bars, rule.horizon, rule.buy_threshold, rule.sell_threshold)
+        labels = barrier_labels(self._bars, self._settings.label_rule)
         return known_labels(labels, self._bars.select(KEYS))
 
     @cached_property

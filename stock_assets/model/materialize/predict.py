@@ -22,6 +22,7 @@ from stock_assets.model.materialize.versions import (
     skipped_models,
 )
 from stock_assets.model.registry import longest_lookback, models_of
+from stock_assets.model.windows import missing_history
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
@@ -115,8 +116,6 @@ def _stored(
     notes: Sequence[str],
 ) -> Predictions:
     """Writes the trusted rows of `parts` in place of those of `sessions`, and counts the others."""
-    from stock_assets.model.training import missing_history
-
     names = declared(table).names
     rows = (
         pl.concat([part.select(names) for part in parts])

@@ -7,11 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from stock_assets.features.context import CONTEXT as MARKET_CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_through
 from stock_assets.model.materialize.versions import save
 from stock_assets.model.progress import Progress, Say, side_by_side
-from stock_assets.model.registry import MODELS, ModelEntry, TrainingTask, learning_curve, models_into
+from stock_assets.model.registry import MODELS, ModelEntry, learning_curve, models_into
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.storage.artifacts import CheckpointFile
 from stock_assets.storage.registry import Registry, Training, read_code_version
@@ -52,7 +53,7 @@ class _Job:
 
     entry: ModelEntry
     year: int
-    task: TrainingTask
+    lesson: Lesson
     checkpoint: CheckpointFile
     epochs: Epochs = field(default_factory=list)
 
@@ -102,14 +103,14 @@ def _job(
     settings: Settings, entry: ModelEntry, year: int, cutoff: date, inputs: StoredInputs, labels: pl.DataFrame
 ) -> _Job:
     checkpoint = CheckpointFile(settings.artifacts / entry.table / str(year) / f".checkpoint-{entry.name}-{cutoff}")
-    task = TrainingTask(inputs, labels, cutoff, settings.seed, settings.horizon, checkpoint=checkpoint)  # pyright: ignore[reportArgumentType]: its properties are cached
-    return _Job(entry, year, task, checkpoint)
+    lesson = Lesson(inputs, labels, cutoff, settings.seed, settings.horizon, checkpoint=checkpoint)  # pyright: ignore[reportArgumentType]: its properties are cached
+    return _Job(entry, year, lesson, checkpoint)
 
 
 def _train(settings: Settings, job: _Job, inputs: StoredInputs, now: datetime, say: Say) -> tuple[dict[str, Any], Any]:
     """(row of the table, trained model) of one job, which gets its epochs."""
-    task = replace(job.task, on_epoch=Progress(f"{job.year} {job.entry.name}", say))
-    trained = job.entry.train(task)
+    lesson = replace(job.lesson, on_epoch=Progress(f"{job.year} {job.entry.name}", say))
+    trained = job.entry.train(lesson)
     version, folder = save(settings, job.entry, job.year, trained, inputs)
     row = {
         "model_year": job.year,
@@ -117,7 +118,7 @@ def _train(settings: Settings, job: _Job, inputs: StoredInputs, now: datetime, s
         "version": version,
         "trained_through": trained.cutoff,
         "trained_at": now,
-        "training_rows": task.labels.height,
+        "training_rows": lesson.labels.height,
         "pca_version": inputs.pca_version,
         "artifact": folder,
     }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from stock_assets.errors import ArtifactError, CutoffError, MissingTableError
-from stock_assets.features.context import CONTEXT as MARKET_CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.model.materialize.inputs import StoredInputs
 from stock_assets.model.progress import side_by_side

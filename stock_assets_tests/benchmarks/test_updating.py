@@ -1,6 +1,5 @@
 """A trained network follows the labels that became known since, and looks at nothing else."""
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
@@ -11,19 +10,19 @@ import polars as pl
 import pytest
 import torch
 
+from benchmarks.updating import UPDATES, UpdateConfig, follow, update_rnn_classifier
 from stock_assets.errors import ArtifactError, CutoffError, SettingsError, StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.model.config import RnnConfig, UpdateConfig, VolatilityConfig
-from stock_assets.model.descent import follow
+from stock_assets.model.config import RnnClassifierConfig
+from stock_assets.model.lesson import InputFrames
+from stock_assets.model.networks.layers import SegmentLSTM
 from stock_assets.model.registry import MODELS
-from stock_assets.model.rnn import SegmentLSTM
 from stock_assets.model.splits import training_rows
-from stock_assets.model.training import predict, train_rnn, update_rnn
-from stock_assets.model.volatility import predict_volatility, train_volatility, update_volatility
-from stock_assets.model.windows import build_panel
+from stock_assets.model.windows import Panel, build_panel
 from stock_assets.storage.artifacts import load_artifact, save_artifact
-from stock_assets_tests.model.synthetic import HORIZON, synthetic_panel
-from stock_assets_tests.model.test_volatility import CUTOFF, DAYS, FEATURES, LABELS, NONE_SUSPECT
+from stock_assets_tests.model.synthetic import synthetic_panel
+from stock_assets_tests.model.test_rnn import CUTOFF, DAYS, FEATURES, LABELS, NONE_SUSPECT
+from stock_assets_tests.model.tiny import lesson, teach_classifier, teach_rnn, tiny_classifier, tiny_rnn
 
 LATER = DAYS[314]  # so that rows after the first cutoff have labels
 UPDATE = UpdateConfig(rate=0.5)
@@ -34,36 +33,31 @@ class Case(NamedTuple):
     trained: Any
     features: pl.DataFrame
     labels: pl.DataFrame
-    update: Callable[..., Any]
-    predict: Callable[[Any], pl.DataFrame]
+
+    def update(
+        self, model: Any, features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, update: UpdateConfig
+    ) -> Any:
+        given = lesson(InputFrames(features, features), labels, cutoff, seed=99)
+        return UPDATES[self.network](model, given, update)
+
+    def predict(self, model: Any) -> pl.DataFrame:
+        return model.predict(InputFrames(self.features, self.features), DAYS[320:340])
 
     def updated(self, cutoff: date = LATER, update: UpdateConfig = UPDATE, features: pl.DataFrame | None = None) -> Any:
-        known = training_rows(self.labels, cutoff)
-        return self.update(self.trained, self.features if features is None else features, known, cutoff, update)
+        labels = training_rows(self.labels, cutoff)
+        return self.update(self.trained, self.features if features is None else features, labels, cutoff, update)
 
 
 def volatility() -> Case:
-    config, known = VolatilityConfig.for_tests(epochs=1), training_rows(LABELS, CUTOFF)
-    trained = train_volatility(FEATURES, known, NONE_SUSPECT, config, CUTOFF, 1, HORIZON)
-    return Case(
-        "rnn",
-        trained,
-        FEATURES,
-        LABELS,
-        lambda model, features, labels, cutoff, update: update_volatility(
-            model, features, labels, NONE_SUSPECT, cutoff, update
-        ),
-        lambda model: predict_volatility(model, FEATURES, NONE_SUSPECT, DAYS[320:340]),
-    )
+    trained = teach_rnn(FEATURES, training_rows(LABELS, CUTOFF), NONE_SUSPECT, tiny_rnn(epochs=1), CUTOFF, 1)
+    return Case("rnn", trained, FEATURES, LABELS)
 
 
 def classifier() -> Case:
     features, labels = synthetic_panel(tickers=6, sessions=400)
-    config = RnnConfig.for_tests(learning_rate=5e-3)
-    trained = train_rnn(features, training_rows(labels, CUTOFF), config, CUTOFF, 1)
-    return Case(
-        "rnn_classifier", trained, features, labels, update_rnn, lambda model: predict(model, features, DAYS[320:340])
-    )
+    config = tiny_classifier(learning_rate=5e-3)
+    trained = teach_classifier(features, training_rows(labels, CUTOFF), config, CUTOFF, 1)
+    return Case("rnn_classifier", trained, features, labels)
 
 
 @pytest.fixture(scope="module", params=[volatility, classifier], ids=["rnn", "rnn_classifier"])
@@ -84,7 +78,7 @@ def same(one: Any, other: Any) -> bool:
 def test_an_update_moves_the_cutoff_and_the_weights_and_keeps_what_the_inputs_mean(case: Case, updated: Any):
     assert updated.cutoff == LATER
     moved = {f.name for f in fields(updated) if getattr(updated, f.name) is not getattr(case.trained, f.name)}
-    level = {"level_mean", "level_scale", "level_weights", "barriers"} if case.network == "rnn" else set()
+    level = {"level", "barriers"} if case.network == "rnn" else set()
     assert moved == {"cutoff", "weights"} | level
     assert not np.array_equal(updated.weights["skip.weight"], case.trained.weights["skip.weight"])
 
@@ -108,7 +102,7 @@ def test_without_a_pass_the_weights_stay_and_what_stands_beside_them_is_fitted_a
     still = case.updated(update=UpdateConfig(passes=0))
     assert all(np.array_equal(value, case.trained.weights[name]) for name, value in still.weights.items())
     if case.network == "rnn":
-        assert not np.array_equal(still.level_weights, case.trained.level_weights)
+        assert not np.array_equal(still.level.weights, case.trained.level.weights)
         assert still.barriers.side != case.trained.barriers.side
 
 
@@ -152,14 +146,15 @@ def test_an_update_learns_a_new_rule_and_memory_keeps_the_old_one():
     turned = labels.with_columns(
         pl.when(pl.col("session") > CUTOFF).then(-pl.col("label")).otherwise("label").alias("label")
     )
-    config = RnnConfig.for_tests(hidden=16, epochs=5, learning_rate=0.02)
-    trained = train_rnn(features, training_rows(turned, CUTOFF), config, CUTOFF, 0)
+    config = tiny_classifier(hidden=16, epochs=5, learning_rate=0.02)
+    trained = teach_classifier(features, training_rows(turned, CUTOFF), config, CUTOFF)
 
     def losses(update: UpdateConfig) -> tuple[float, float]:
         """By the new rule, after the update, and by the old one."""
         cutoff = DAYS[359]
-        model = update_rnn(trained, features, training_rows(turned, cutoff), cutoff, update)
-        rows = predict(model, features, DAYS[360:]).join(labels, on=["ticker", "session"])
+        inputs = InputFrames(components=features)
+        model = update_rnn_classifier(trained, lesson(inputs, training_rows(turned, cutoff), cutoff), update)
+        rows = model.predict(inputs, DAYS[360:]).join(labels, on=["ticker", "session"])
         probabilities = rows.select("p_sell", "p_hold", "p_buy").to_numpy()
         old = rows["label"].cast(pl.Int64).to_numpy()
         return metrics.log_loss(-old, probabilities), metrics.log_loss(old, probabilities)
@@ -170,21 +165,35 @@ def test_an_update_learns_a_new_rule_and_memory_keeps_the_old_one():
     assert still[1] < remembered[1] < moved[1] - 0.1
 
 
+class Recording:
+    """A `trainer.Network` that keeps the segments it meets, and never judges."""
+
+    report: Any = None
+
+    def __init__(self, config: RnnClassifierConfig, panel: Panel) -> None:
+        self.config, self.panel = config, panel
+        self.met: list[torch.Tensor] = []
+
+    def build(self, generator: torch.Generator) -> SegmentLSTM:
+        return SegmentLSTM(3, self.config, 3, generator=generator)
+
+    def loss(self, module: SegmentLSTM, segments: torch.Tensor) -> tuple[torch.Tensor, int]:
+        self.met.append(segments)
+        return module(torch.from_numpy(self.panel.values)[segments]).square().mean(), 1
+
+    def judge(self, *_: Any) -> Any:
+        raise AssertionError
+
+
 def test_every_new_label_and_the_stated_share_of_older_segments_enter_the_loss():
     features, labels = synthetic_panel(tickers=5, sessions=300)
-    config = RnnConfig.for_tests(batch=4)
+    config = tiny_classifier(batch=4)
     columns = ("memory", "shock", "noise")
     panel = build_panel(features, columns, np.zeros(3), np.ones(3), 6.0)
     new = panel.labelled(labels.filter(pl.col("session") >= DAYS[285]))
-    met: list[torch.Tensor] = []
-
-    def record(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
-        met.append(rows)
-        return network(torch.from_numpy(panel.values)[rows]).square().mean(), 1
-
-    network = SegmentLSTM(3, config, 3, generator=torch.Generator().manual_seed(0))
-    follow(network, panel.labelled(labels), new, config, UpdateConfig(passes=2, memory=1.4), 0, record)
-    rows = torch.cat(met)
+    recorded = Recording(config, panel.labelled(labels))
+    follow(recorded, recorded.build(torch.Generator().manual_seed(0)), new, UpdateConfig(passes=2, memory=1.4), 0)
+    rows = torch.cat(recorded.met)
     assert len(rows) == 2 * (5 + 7)
     assert set(np.flatnonzero(new.labels >= 0)) <= set(rows.flatten().tolist())
     newest = (rows[:, :, None] == torch.from_numpy(np.flatnonzero(new.labels >= 0))).any(dim=(1, 2))

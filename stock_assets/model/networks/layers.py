@@ -1,4 +1,4 @@
-"""The recurrent network: an LSTM that answers at every step of a sequence."""
+"""The layers that the networks share: LSTMs that answer at every step of a sequence, and dropout with its own seed."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -8,17 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from stock_assets.errors import ArtifactError
-from stock_assets.model.config import RnnConfig
+from stock_assets.model.config import NetworkConfig
 
 # The steps of so small a network are over before a second thread has woken up, and beside other work it spins: one
 # thread trains nearly as fast as two on an idle machine and far faster on a busy one, and gives the same figures
-# everywhere. Several networks are trained beside each other instead.
+# everywhere. Several networks are trained side by side instead.
 torch.set_num_threads(1)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class SeededDropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that networks can train beside each other and a training can
-    be resumed, each with the same figures as alone and in one go."""
+    """Dropout that draws from a generator of its own (see `trainer.seed_dropout`).
+
+    So several networks can train at the same time, and a training can be resumed, each with the same figures as alone
+    and in one go.
+    """
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -33,9 +38,12 @@ class SeededDropout(nn.Module):
 
 
 class StackedLSTM(nn.Module):
-    """`layers` of LSTM with dropout between them, [B, L, F] -> [B, L, H]; drawn as by `nn.LSTM`, from `generator`."""
+    """`layers` of LSTM with dropout between them, [B, L, F] -> [B, L, H].
 
-    def __init__(self, features: int, config: RnnConfig, generator: torch.Generator | None) -> None:
+    The weights are drawn as `nn.LSTM` draws them, but from `generator`.
+    """
+
+    def __init__(self, features: int, config: NetworkConfig, generator: torch.Generator | None) -> None:
         super().__init__()
         widths = [features, *[config.hidden] * (config.layers - 1)]
         # not with the initial values that would be drawn from torch's own random state
@@ -56,7 +64,7 @@ class StackedLSTM(nn.Module):
 class SegmentLSTM(nn.Module):
     """`outputs` numbers at every step, from that step's inputs and those before it.
 
-    A linear path beside the LSTM carries what a linear regression would see. Both heads start at zero and the
+    A linear path parallel to the LSTM carries what a linear regression would see. Both heads start at zero and the
     bias at `bias` (zero when None), so that training can only depart from it: from the class prior where that is
     the bias of a classifier, from the mean where targets are centred. The LSTM starts from `generator`.
     """
@@ -64,7 +72,7 @@ class SegmentLSTM(nn.Module):
     def __init__(
         self,
         features: int,
-        config: RnnConfig,
+        config: NetworkConfig,
         outputs: int,
         bias: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -88,29 +96,20 @@ class SegmentLSTM(nn.Module):
         return self.head(self.lstm(inputs)[:, -1]) + self.skip(inputs[:, -1])
 
 
-_PREFIX = "weights/"
-Network = TypeVar("Network", bound=nn.Module)
-
-
-def with_weights(network: Network, weights: Mapping[str, np.ndarray]) -> Network:
-    """The network with these weights, in evaluation mode. Raises ArtifactError when they do not fit."""
+def with_weights(module: Module, weights: Mapping[str, np.ndarray]) -> Module:
+    """The module with these weights, in evaluation mode. Raises ArtifactError when they do not fit."""
     try:
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except RuntimeError as error:
         raise ArtifactError(f"weights do not fit their configuration: {error}") from None
-    return network.eval()
+    return module.eval()
 
 
-def network_of(features: int, config: RnnConfig, outputs: int, weights: Mapping[str, np.ndarray]) -> SegmentLSTM:
-    """The `SegmentLSTM` with these weights, in evaluation mode. Raises ArtifactError when they do not fit."""
-    return with_weights(SegmentLSTM(features, config, outputs), weights)
+def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """A copy of the module's weights by name, float32."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
 
 
-def weights_to_tensors(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights under the names that they have in an artifact."""
-    return {f"{_PREFIX}{name}": value for name, value in weights.items()}
-
-
-def weights_of_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights among the tensors of an artifact."""
-    return {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+def device_of(module: nn.Module) -> torch.device:
+    """The device on which the module computes."""
+    return next(module.parameters()).device

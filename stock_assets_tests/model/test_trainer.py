@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from stock_assets.model.config import RnnConfig, VolatilityConfig
+from stock_assets.model.config import RnnClassifierConfig
+from stock_assets.model.networks.rnn_classifier import RnnClassifier
+from stock_assets.model.networks.trained import ClassifierEpoch
 from stock_assets.model.splits import training_rows
-from stock_assets.model.training import EpochReport, TrainedRnn, train_rnn
-from stock_assets.model.volatility import train_volatility
 from stock_assets.storage.artifacts import CheckpointFile
-from stock_assets_tests.model.synthetic import HORIZON, sessions_of, synthetic_panel
-from stock_assets_tests.model.test_volatility import CUTOFF as LAST
-from stock_assets_tests.model.test_volatility import FEATURES as VOLATILE
-from stock_assets_tests.model.test_volatility import KNOWN, NONE_SUSPECT
+from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
+from stock_assets_tests.model.test_rnn import CUTOFF as LAST
+from stock_assets_tests.model.test_rnn import FEATURES as VOLATILE
+from stock_assets_tests.model.test_rnn import KNOWN, NONE_SUSPECT
+from stock_assets_tests.model.tiny import teach_classifier, teach_rnn, tiny_classifier, tiny_rnn
 
 CUTOFF = sessions_of(300)[239]
-CONFIG = RnnConfig.for_tests(epochs=5, layers=2, learning_rate=0.01)
+CONFIG = tiny_classifier(epochs=5, layers=2, learning_rate=0.01)
 FEATURES, LABELS = synthetic_panel(tickers=4, sessions=300)
 
 
@@ -31,29 +32,31 @@ class CutOff(Exception):
     pass
 
 
-def train(checkpoint: CheckpointFile | None = None, until: int = 99, config: RnnConfig = CONFIG, seed: int = 1):
+def train(
+    checkpoint: CheckpointFile | None = None, until: int = 99, config: RnnClassifierConfig = CONFIG, seed: int = 1
+):
     """The trained network and the epochs that were heard of; CutOff right after epoch `until`."""
-    heard: list[EpochReport] = []
+    heard: list[ClassifierEpoch] = []
 
-    def hear(report: EpochReport) -> None:
+    def hear(report: ClassifierEpoch) -> None:
         heard.append(report)
         if report.epoch == until:
             raise CutOff
 
-    return train_rnn(FEATURES, training_rows(LABELS, CUTOFF), config, CUTOFF, seed, hear, checkpoint), heard
+    return teach_classifier(FEATURES, training_rows(LABELS, CUTOFF), config, CUTOFF, seed, hear, checkpoint), heard
 
 
-def same(one: TrainedRnn, other: TrainedRnn) -> bool:
+def same(one: RnnClassifier, other: RnnClassifier) -> bool:
     return one.curve == other.curve and all(np.array_equal(one.weights[n], w) for n, w in other.weights.items())
 
 
 @pytest.fixture(scope="module")
-def in_one_go() -> TrainedRnn:
+def in_one_go() -> RnnClassifier:
     return train()[0]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3, 5])
-def test_a_training_cut_off_goes_on_as_if_it_never_had_been(epoch: int, in_one_go: TrainedRnn, tmp_path: Path):
+def test_a_training_cut_off_goes_on_as_if_it_never_had_been(epoch: int, in_one_go: RnnClassifier, tmp_path: Path):
     checkpoint = CheckpointFile(tmp_path / "checkpoint")
     with pytest.raises(CutOff):
         train(checkpoint, until=epoch)
@@ -70,22 +73,24 @@ def test_a_training_cut_off_goes_on_as_if_it_never_had_been(epoch: int, in_one_g
 
 
 def test_the_volatility_network_goes_on_likewise(tmp_path: Path):
-    config = VolatilityConfig.for_tests(epochs=3)
+    config = tiny_rnn(epochs=3)
     checkpoint = CheckpointFile(tmp_path / "checkpoint")
 
     def cut_off(report: object) -> None:
         if getattr(report, "epoch", None) == 2:
             raise CutOff
 
-    inputs = (VOLATILE, KNOWN, NONE_SUSPECT, config, LAST, 1, HORIZON)
+    inputs = (VOLATILE, KNOWN, NONE_SUSPECT, config, LAST, 1)
     with pytest.raises(CutOff):
-        train_volatility(*inputs, cut_off, checkpoint)
-    resumed, whole = train_volatility(*inputs, checkpoint=checkpoint), train_volatility(*inputs)
+        teach_rnn(*inputs, cut_off, checkpoint)
+    resumed, whole = teach_rnn(*inputs, checkpoint=checkpoint), teach_rnn(*inputs)
     assert resumed.curve == whole.curve
     assert all(np.array_equal(resumed.weights[name], value) for name, value in whole.weights.items())
 
 
-def test_a_checkpoint_of_another_training_or_one_cut_short_is_not_gone_on_from(in_one_go: TrainedRnn, tmp_path: Path):
+def test_a_checkpoint_of_another_training_or_one_cut_short_is_not_gone_on_from(
+    in_one_go: RnnClassifier, tmp_path: Path
+):
     checkpoint = CheckpointFile(tmp_path / "checkpoint")
     with pytest.raises(CutOff):
         train(checkpoint, until=3)
@@ -103,7 +108,7 @@ def test_a_checkpoint_of_another_training_or_one_cut_short_is_not_gone_on_from(i
     assert checkpoint.load() is None
 
 
-def test_trainings_beside_each_other_give_what_they_give_alone(in_one_go: TrainedRnn):
+def test_trainings_beside_each_other_give_what_they_give_alone(in_one_go: RnnClassifier):
     torch.manual_seed(5)
     with ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda seed: train(seed=seed)[0], [1, 2, 1]))
@@ -116,11 +121,11 @@ KILLED = """
 import sys
 from pathlib import Path
 from stock_assets.storage.artifacts import CheckpointFile
-from stock_assets_tests.model import test_descent
+from stock_assets_tests.model import test_trainer
 report = lambda epoch: print(epoch.epoch, flush=True)
-test_descent.train_rnn(
-    test_descent.FEATURES, test_descent.training_rows(test_descent.LABELS, test_descent.CUTOFF), test_descent.LONG,
-    test_descent.CUTOFF, 1, report, CheckpointFile(Path(sys.argv[1])),
+test_trainer.teach_classifier(
+    test_trainer.FEATURES, test_trainer.training_rows(test_trainer.LABELS, test_trainer.CUTOFF), test_trainer.LONG,
+    test_trainer.CUTOFF, 1, report, CheckpointFile(Path(sys.argv[1])),
 )
 """
 LONG = replace(CONFIG, epochs=20, patience=20, learning_rate=1e-3)
