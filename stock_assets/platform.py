@@ -11,30 +11,21 @@ others). `.to_pandas()` makes a pandas frame of it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
-from typing import cast
 
 import polars as pl
 
 from stock_assets import evaluation, features, lifecycle, market, model
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.extensions import load_extensions
+from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, read_settings
+from stock_assets.steps import STEPS, call_step
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Table, declared
 from stock_assets.views import AsOf, Day, Market, day_of, moment_of
 
 assert all((market, features, model, evaluation, lifecycle))  # importing a room declares its tables
-
-#: A function that makes the rows of a table and stores them, or "module:function", which is imported when it is called.
-#: It gets what its parameters name: `store`, `settings`, `sessions` (ascending), `years` (of the sessions), `now`,
-#: `source` and `registry`.
-Step = Callable[..., object] | str
-
-#: The step of every table that `Platform.materialize` makes.
-STEPS: dict[str, Step] = {}
 
 
 def open(data_dir: str | Path | None = None, **settings: object) -> "Platform":
@@ -49,6 +40,7 @@ def open(data_dir: str | Path | None = None, **settings: object) -> "Platform":
     overrides = settings if data_dir is None else {"data_dir": data_dir, **settings}
     config = read_settings(**overrides)
     load_extensions(config)
+    require_source(config.source)
     return Platform(config)
 
 
@@ -150,7 +142,7 @@ class Platform(Market):
             raise StockAssetsError(f"there is no step that makes {table}; expected one of {', '.join(STEPS) or 'none'}")
         moment = now or datetime.now(UTC)
         sessions = self._sessions(table, first, last)
-        self._run(STEPS[table], sessions, moment)
+        call_step(STEPS[table], self._offered(sessions, moment))
         start, end = (sessions[0], sessions[-1]) if sessions else (None, None)
         by_session = "session" in declared(table).names
         rows = self.table(table, start=start, end=end) if by_session else self.table(table)
@@ -158,15 +150,11 @@ class Platform(Market):
         self._record(made, sessions, made_by)
         return made
 
-    def _run(self, step: Step, sessions: Sequence[date], now: datetime) -> None:
-        """Calls `step` with what its parameters name. Raises StockAssetsError for a name that there is nothing for."""
-        from stock_assets.market.sources.registry import make_source
+    def _offered(self, sessions: Sequence[date], now: datetime) -> dict[str, Callable[[], object]]:
+        """What a step may ask for, by the name of its parameter."""
         from stock_assets.storage.registry import open_registry
 
-        if isinstance(step, str):
-            module, _, function = step.partition(":")
-            step = cast(Callable[..., object], getattr(import_module(module), function))
-        offered: dict[str, Callable[[], object]] = {
+        return {
             "store": lambda: self.store,
             "settings": lambda: self.settings,
             "sessions": lambda: list(sessions),
@@ -175,10 +163,6 @@ class Platform(Market):
             "source": lambda: make_source(self.settings),
             "registry": lambda: open_registry(self.settings.mlflow_uri, self.settings.mlflow_artifacts),
         }
-        parameters = signature(step).parameters.values()
-        if unknown := [one.name for one in parameters if one.name not in offered and one.default is one.empty]:
-            raise StockAssetsError(f"the step asks for {unknown[0]}; expected some of {', '.join(offered)}")
-        step(**{one.name: offered[one.name]() for one in parameters if one.name in offered})
 
     def _sessions(self, table: str, first: Day | None, last: Day | None) -> tuple[date, ...]:
         """The sessions that `first` and `last` choose; none for a table that is made as a whole."""

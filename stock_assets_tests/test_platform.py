@@ -9,11 +9,12 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import stock_assets
-from stock_assets import platform as front_door
 from stock_assets.cli.server import prepare_home
 from stock_assets.errors import MissingTableError, SettingsError, StockAssetsError
+from stock_assets.steps import STEPS
 from stock_assets.storage.registry import NoRegistry
 from stock_assets.tables import TABLES
 from stock_assets_tests.tables import rows_of
@@ -136,8 +137,8 @@ def toy_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
         rows = rows_of("labels", pl.DataFrame({"ticker": "SIM01", "session": list(sessions)}))
         store.replace_sessions("labels", sessions, rows)
 
-    monkeypatch.setitem(front_door.STEPS, "labels", make_labels)
-    monkeypatch.setitem(front_door.STEPS, "universe", lambda: None)
+    monkeypatch.setitem(STEPS, "labels", make_labels)
+    monkeypatch.setitem(STEPS, "universe", lambda: None)
     return calls
 
 
@@ -176,15 +177,15 @@ def test_dagster_knows_what_was_made_without_it(tmp_path: Path, toy_step: list, 
 @pytest.mark.parametrize(
     ("table", "days", "said"),
     [
-        ("raw_ohlcv", (), "there is no step that makes raw_ohlcv; expected one of labels, universe"),
+        ("raw_ohlcv", (), "there is no step that makes raw_ohlcv; expected one of universe, labels"),
         ("labels", (), "labels is made per session; expected a first and a last session"),
         ("labels", ("2018-01-06", "2018-01-07"), "XNYS has no session from 2018-01-06 to 2018-01-07"),
         ("universe", ("2018-01-02",), "universe is made as a whole; expected no first and no last session"),
     ],
 )
 def test_what_cannot_be_made_is_one_clear_error(monkeypatch, p: stock_assets.Platform, table, days, said):
-    for name in set(front_door.STEPS) - {"labels", "universe"}:
-        monkeypatch.delitem(front_door.STEPS, name)
+    for name in set(STEPS) - {"labels", "universe"}:
+        monkeypatch.delitem(STEPS, name)
     with pytest.raises(StockAssetsError, match=said):
         p.materialize(table, *days)
 
@@ -196,24 +197,36 @@ def test_a_step_gets_what_its_parameters_name(p: stock_assets.Platform, monkeypa
         got.update(years=years, source=source, registry=registry, settings=settings, extra=extra)
 
     monkeypatch.setattr(p.__class__, "_record", lambda *_: None)
-    monkeypatch.setitem(front_door.STEPS, "labels", step)
+    monkeypatch.setitem(STEPS, "labels", step)
     p.materialize("labels", "2018-12-31", "2019-01-02")
     assert (got["years"], got["source"].name, got["extra"]) == ([2018, 2019], "simulated", "kept")
     assert isinstance(got["registry"], NoRegistry)
-    monkeypatch.setitem(front_door.STEPS, "labels", lambda clock: clock)
+    monkeypatch.setitem(STEPS, "labels", lambda clock: clock)
     with pytest.raises(StockAssetsError, match="the step asks for clock; expected some of store, settings, sessions"):
         p.materialize("labels", "2018-01-02")
 
 
 def test_a_step_may_be_named_by_its_module(p: stock_assets.Platform, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(front_door.STEPS, "labels", "no_such_room.materialize:make_labels")
+    monkeypatch.setitem(STEPS, "labels", "no_such_room.materialize:make_labels")
     with pytest.raises(ModuleNotFoundError, match="no_such_room"):
         p.materialize("labels", "2018-01-02")
 
 
 def test_every_step_is_there_and_makes_a_declared_table():
-    for table, step in front_door.STEPS.items():
+    for table, step in STEPS.items():
         assert table in TABLES
         if isinstance(step, str):
             module, _, function = step.partition(":")
             assert callable(getattr(import_module(module), function)), step
+
+
+def test_a_market_made_without_dagster_equals_one_made_by_the_assets(p: stock_assets.Platform, tmp_path: Path):
+    by_hand = stock_assets.open(tmp_path)
+    by_hand.materialize("universe", now=NOW)
+    for table in ("raw_ohlcv", "context_series", "daily_bars"):
+        assert by_hand.materialize(table, "2018-01-02", "2018-01-31", now=NOW).rows > 0
+    moments = pl.selectors.datetime()  # the assets fetched at another time
+    for table in ("universe", "raw_ohlcv", "context_series", "daily_bars"):
+        days = {} if table == "universe" else {"start": "2018-01-02", "end": "2018-01-31"}
+        mine, theirs = (market.table(table, **days).drop(moments) for market in (by_hand, p))
+        assert_frame_equal(mine, theirs)

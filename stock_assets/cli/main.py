@@ -15,6 +15,7 @@ from stock_assets.cli.output import frame_table
 from stock_assets.errors import StockAssetsError
 from stock_assets.extensions import load_extensions
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import Settings, read_origins, read_settings
 from stock_assets.settings_file import CONFIG, FILE_NAME
 from stock_assets.storage.registry import open_registry
@@ -42,9 +43,10 @@ def main() -> NoReturn:
 
 
 def configured() -> Settings:
-    """The settings, with their extensions imported."""
+    """The settings, with their extensions imported. Raises SettingsError for a source that is none."""
     settings = read_settings()
     load_extensions(settings)
+    require_source(settings.source)
     return settings
 
 

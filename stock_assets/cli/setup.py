@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
+from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import SECRETS, Origins, Settings, checked
 from stock_assets.settings_file import Given, absolute
 
@@ -52,6 +53,7 @@ def write_settings(file: Path, answers: Mapping[str, str]) -> Settings:
     chosen = {name: text.strip() for name, text in answers.items() if text.strip()}
     given = {name: Given(absolute(name, text, file.parent), text, str(file)) for name, text in chosen.items()}
     settings = checked(given).settings
+    require_source(settings.source)
     if settings.snapshot is not None and not settings.snapshot.exists():
         raise SettingsError(f"{settings.snapshot} is no file or folder; expected a Parquet file, a CSV or a folder")
     lines = [

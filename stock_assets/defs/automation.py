@@ -135,7 +135,7 @@ def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         watch = Watch.parse(tick.context.cursor) if tick.context.cursor else None
-        watch, message = watch_restatements(tick.store, settings, tick.state, watch)
+        watch, message = watch_restatements(tick.store, settings, tick.state, watch=watch)
         if watch is None:
             return dg.SkipReason(message)
         # kept until all is done, so that a step whose run was killed is asked for again

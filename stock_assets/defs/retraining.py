@@ -32,12 +32,12 @@ def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
     def retraining(tick: Tick) -> Answer:
         if waits := reason_to_wait(tick.context.instance, settings, tick.state):
             return dg.SkipReason(waits)
-        decisions, is_new = decide_retraining(tick.store, settings, tick.state, policy)
+        decisions, is_new = decide_retraining(tick.store, settings, tick.state, policy=policy)
         newest = decisions.row(-1, named=True)
         if is_new:
             tick.context.log.info(newest["reason"])
-        assert tick.state.predicted_through is not None
-        work = training_due(calendar_of(settings), decisions, policy, tick.state.predicted_through)
+        through = tick.state.predicted_through or newest["session"]
+        work = training_due(calendar_of(settings), decisions, policy=policy, predicted_through=through)
         if work is None or attempts(tick.context.instance, work.name).succeeded:
             return dg.SkipReason(f"{newest['session']}: {newest['reason']}")
         return request_or_wait(tick.context, work, "retraining", tick.now)

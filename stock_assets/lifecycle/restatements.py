@@ -132,11 +132,11 @@ def affected_by_context(
 
     A session after `predicted_through` was made of nothing yet and does not count; None where no other is left.
     """
-    made = [session for session in sessions if session <= predicted_through]
-    if not made:
+    reached = [session for session in sessions if session <= predicted_through]
+    if not reached:
         return None
-    return min(made), min(
-        calendar.shift(max(made), reach(market_context.LOOKBACK)) or calendar.sessions[-1], predicted_through
+    return min(reached), min(
+        calendar.shift(max(reached), reach(market_context.LOOKBACK)) or calendar.sessions[-1], predicted_through
     )
 
 

@@ -1,7 +1,8 @@
 """The model registry: every training as an MLflow run, every version under a name, and aliases that point at them.
 
-Nothing else imports mlflow. By default the registry is a SQLite file beside the store, and nothing leaves the machine.
-What serves is decided by the table `promotions`; the aliases are its mirror (`storage/champions.py`).
+Only this file and `private/mlflow.py` import mlflow. By default the registry is a SQLite file beside the store, and
+nothing leaves the machine. The table `promotions` decides which version serves; the aliases mirror it
+(`lifecycle/materialize/champions.py`).
 """
 
 import os
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from stock_assets.errors import ArtifactError, RegistryError
+from stock_assets.files import TEMPORARY, sync_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +54,7 @@ class Training:
 
 
 class Registry(Protocol):
-    """Where trainings are kept and versions have aliases. Every method raises RegistryError when it does not answer."""
+    """Keeps trainings, and gives versions aliases. Every method raises RegistryError when there is no answer."""
 
     def track(self, training: Training) -> None:
         """Keeps the training as one run and registers its version; a second time changes nothing."""
@@ -72,7 +74,7 @@ class Registry(Protocol):
 
 
 class NoRegistry:
-    """The registry when it is off: it keeps nothing, and takes every alias for set."""
+    """The registry when it is off: it keeps nothing and has no alias."""
 
     def track(self, training: Training) -> None: ...
 
@@ -85,15 +87,15 @@ class NoRegistry:
 
 
 def open_registry(uri: str | None, artifacts: Path) -> Registry:
-    """The registry at `uri`, none for None. Nothing is imported, made or asked before it is used."""
+    """The registry at `uri`, none for None. Nothing is imported, made or requested before it is used."""
     return NoRegistry() if uri is None else MlflowRegistry(uri, artifacts)
 
 
 class MlflowRegistry:
     """A registry behind an MLflow tracking URI (sqlite:/// or http); `artifacts` is where a SQLite one keeps files.
 
-    Several processes may use it at once, also while it is made. A run is complete when its model version is there:
-    a run that was cut off before is continued by the next `track` of that version.
+    Several processes may use it at once, also while it is made. A run is complete when its model version exists; the
+    next `track` of that version continues a run that was cut off before.
     """
 
     def __init__(self, uri: str, artifacts: Path) -> None:
@@ -134,9 +136,9 @@ class MlflowRegistry:
         return self.aliases().get(model, {}).get(alias)
 
     def aliases(self) -> dict[str, dict[str, str]]:
-        """Raises ArtifactError for an alias on a version that was not tracked by us, and so has no name."""
+        """Raises ArtifactError for an alias on a version that stock_assets did not track, and so has no name."""
         if self._file is not None and not self._file.exists():
-            return {}  # making it takes seconds, and there is nothing to read
+            return {}  # making it takes seconds, and it would be empty
         with self._asking() as client:
             ours = f"tags.made_by = '{EXPERIMENT}'"
             models = {m.name: m.aliases for m in client.search_registered_models(ours, max_results=_ALL_MODELS)}
@@ -146,9 +148,9 @@ class MlflowRegistry:
                 (v.name, int(v.version)): v.tags.get("version")
                 for v in client.search_model_versions(max_results=_ALL_VERSIONS)
             }
-        found: dict[str, dict[str, str]] = {}
+        by_model: dict[str, dict[str, str]] = {}
         for model, aliases in models.items():
-            found[model] = {}
+            by_model[model] = {}
             for alias, number in aliases.items():
                 name = names.get((model, int(number)))
                 if name is None:
@@ -156,8 +158,8 @@ class MlflowRegistry:
                         f"the alias {alias} of {model} in {self._shown} points at version {number}, which stock_assets "
                         "did not make; expected one with the tag version"
                     )
-                found[model][alias] = name
-        return found
+                by_model[model][alias] = name
+        return by_model
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with self._asking() as client:
@@ -184,10 +186,10 @@ class MlflowRegistry:
         return MlflowClient(self.uri, self.uri)
 
     def _make_or_check(self, file: Path) -> None:
-        """Makes the database, whole or not at all, or sees that it is one.
+        """Makes the database, whole or not at all, or checks that the file is one.
 
         MLflow would make the tables one by one, several processes at once, and a killed one would leave half of them;
-        and it would knock at a damaged file for a hundred seconds.
+        and it would try to open a damaged file for a hundred seconds.
         """
         import sqlite3
 
@@ -198,14 +200,14 @@ class MlflowRegistry:
             except sqlite3.DatabaseError as error:
                 raise RegistryError(f"{self._shown} is no registry of MLflow, or damaged: {error}") from error
             return
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+        from stock_assets.private.mlflow import make_tables
 
-        aside = file.with_name(f".new-{file.name}")
-        for leftover in file.parent.glob(f"{aside.name}*"):  # a killed one, and its journal
+        aside = file.with_name(f"{TEMPORARY}{file.name}")  # one name for all: the caller holds the lock
+        for leftover in file.parent.glob(f"{aside.name}*"):  # of a killed process, and its journal
             leftover.unlink()
-        made = SqlAlchemyStore(f"sqlite:///{aside}", self.artifacts.absolute().as_uri())
-        made.engine.dispose()
+        make_tables(aside, self.artifacts)
         aside.replace(file)
+        sync_folder(file.parent)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -222,7 +224,7 @@ class MlflowRegistry:
 
     @contextmanager
     def _asking(self) -> Iterator["MlflowClient"]:
-        """The client; whatever goes wrong while it is asked is one RegistryError."""
+        """The client; whatever goes wrong while it is used is one RegistryError."""
         # read when mlflow is imported
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         # its own patience with a server that does not answer is several minutes
@@ -253,25 +255,25 @@ class MlflowRegistry:
     def _experiment(self, client: "MlflowClient") -> str:
         from mlflow.exceptions import MlflowException
 
-        if found := client.get_experiment_by_name(EXPERIMENT):
-            return found.experiment_id
+        if experiment := client.get_experiment_by_name(EXPERIMENT):
+            return experiment.experiment_id
         # a server decides itself where its files are
         place = self.artifacts.absolute().as_uri() if self._file is not None else None
         try:
             return client.create_experiment(EXPERIMENT, place)
         except MlflowException:
-            if found := client.get_experiment_by_name(EXPERIMENT):  # somebody else was quicker
-                return found.experiment_id
+            if experiment := client.get_experiment_by_name(EXPERIMENT):  # another process was quicker
+                return experiment.experiment_id
             raise
 
     def _number(self, client: "MlflowClient", model: str, version: str) -> str | None:
         """MLflow's own number of a version, None for one that was never registered."""
-        found = client.search_model_versions(f"name = '{model}' and tags.version = '{version}'")
-        return str(found[0].version) if found else None
+        versions = client.search_model_versions(f"name = '{model}' and tags.version = '{version}'")
+        return str(versions[0].version) if versions else None
 
 
 def _log(client: "MlflowClient", run: Any, training: Training) -> None:
-    """Parameters, scores and epochs; those of a run that was cut off before stay as they are."""
+    """Logs parameters, scores and epochs; those of a run that was cut off before stay as they are."""
     from mlflow.entities import Metric, Param
 
     moment = run.info.start_time  # the same in a second attempt, so that nothing is there twice
@@ -302,8 +304,12 @@ def _register_model(client: "MlflowClient", model: str) -> None:
 
 
 def code_version(commit: str | None, changes: str | None, package: str) -> str:
-    """How a training names the code that made it: the commit, with +dirty where the tree has changes, else the version
-    of the package. `commit` is None outside a clone or without git."""
+    """The name of the code that made a training: the commit, with +dirty where the tree has changes, or the version of
+    the package. `commit` is None outside a clone or without git.
+
+    >>> code_version("abc", " M file", "1.0"), code_version(None, None, "1.0")
+    ('abc+dirty', '1.0')
+    """
     if not commit:
         return package
     return f"{commit}+dirty" if changes else commit
@@ -319,9 +325,9 @@ def read_code_version(folder: Path) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says, None where it is absent or fails."""
+    """The output of git, None where git is absent or fails."""
     try:
-        said = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30)
+        answer = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
-    return said.stdout.strip() if said.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -269,9 +269,9 @@ def test_a_busy_store_is_looked_at_by_the_next_tick(warehouse: Warehouse, inbox:
         def read_sql(self, *_args: object, **_more: object) -> pl.DataFrame:
             raise StoreBusyError("store.duckdb was locked by another process")
 
-    result = tick(Busy(warehouse.path), inbox, NOW, "as it was")
+    result: object = tick(Busy(warehouse.path), inbox, NOW, "as it was")
+    assert isinstance(result, dg.SkipReason), "the cursor stays as it was"
     assert "the next tick looks again: store.duckdb was locked" in str(result.skip_message)
-    assert isinstance(result, dg.SkipReason), "and so the cursor stays as it was"
 
 
 def test_the_check_is_a_persons_too_and_what_the_sensor_reports_is_what_the_asset_shows(

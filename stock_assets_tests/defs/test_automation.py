@@ -29,6 +29,7 @@ from stock_assets.defs.runs import (
 )
 from stock_assets.errors import MissingTableError
 from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Attempts, Work
+from stock_assets.lifecycle.restatements import Watch
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.lifecycle.store import NEXT, NOW, PREDICTED, handmade_store
@@ -240,3 +241,52 @@ def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
     assert all("evening" in named[name] for name in EVENING)
     assert named["labels"] == {"complete_labels", "restated_bars"}
     assert named["trained_rnn"] == {"new_model_year", "retraining"}
+
+
+def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg.DagsterInstance, tmp_path: Path):
+    settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
+    assert sensor_tick(instance, settings, "reference_models", NOW)[0] == "the reference models are up to date"
+    handmade_store(settings.database)
+    cursor, asked = None, []
+    for _ in range(3):
+        work, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
+        assert isinstance(work, dg.RunRequest)
+        asked.append(([key.to_user_string() for key in work.asset_selection or ()], work.tags.get(RANGE_START)))
+        under = run(instance, dg.DagsterRunStatus.NOT_STARTED, None, **{WORK: work.tags[WORK]})
+        waits, _ = sensor_tick(instance, settings, "reference_models", NOW, cursor)
+        assert "is under way" in str(waits)
+        record(instance, under.run_id, dg.DagsterEvent("PIPELINE_SUCCESS", "nothing"))
+    assert asked == [
+        (["trained_references"], "2019"),
+        (["reference_predictions"], "2019-01-02"),
+        (["leakage_audit", "evaluation_report"], None),
+    ]
+    done, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
+    assert done == "the reference models and the report are made"
+    assert cursor == "[]"
+
+
+def test_a_restated_bar_is_made_again_once(instance: dg.DagsterInstance, tmp_path: Path, monkeypatch):
+    """The cursor holds the runs until all have succeeded."""
+    settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
+    handmade_store(settings.database)
+    steps = ((("daily_bars", "labels"), "2019-05-02", "2019-05-31"), (("labels",), "2019-05-02", "2019-05-10"))
+    watched = [(Watch(NOW, steps), "1 bar(s) were restated"), (Watch(NOW), "no stored bar was changed")]
+    given: list[Watch | None] = []
+
+    def watch_restatements(_store: object, _settings: object, _state: object, *, watch: Watch | None):
+        given.append(watch)
+        return watched[0] if watch is None or watch.steps else watched[1]
+
+    monkeypatch.setattr("stock_assets.defs.automation.watch_restatements", watch_restatements)
+    cursor = None
+    for assets, first, last in steps:
+        asked, cursor = sensor_tick(instance, settings, "restated_bars", NOW, cursor)
+        assert isinstance(asked, dg.RunRequest)
+        assert [key.to_user_string() for key in asked.asset_selection or ()] == list(assets)
+        assert (asked.tags[RANGE_START], asked.tags[RANGE_END]) == (first, last)
+        run(instance, dg.DagsterRunStatus.SUCCESS, None, **{WORK: asked.tags[WORK]})
+    done, cursor = sensor_tick(instance, settings, "restated_bars", NOW, cursor)
+    assert done == "all that was restated is made again"
+    assert sensor_tick(instance, settings, "restated_bars", NOW, cursor)[0] == "no stored bar was changed"
+    assert given == [None, Watch(NOW, steps), Watch(NOW, steps), Watch(NOW)]

@@ -87,7 +87,7 @@ def test_labels_give_live_skill_and_alarms_are_shown(graph: Graph):
     assert about["naive_baseline"] == "class_prior"
     assert "data:image/png" in str(about["live_skill"])
     assert "too few bars" in page
-    assert "not told yet" in page
+    assert "not sent yet" in page
 
 
 def test_failed_runs_are_counted(graph: Graph, instance: dg.DagsterInstance):

@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 import stock_assets
-from stock_assets.platform import STEPS
+from stock_assets.steps import STEPS
 from stock_assets.tables import TABLES
 
 EXTENSION = """
 import polars as pl
 
-from stock_assets.platform import STEPS
+from stock_assets.steps import STEPS
 from stock_assets.tables import KEY_COLUMNS, Column, Table, declare
 
 MOONS = declare(

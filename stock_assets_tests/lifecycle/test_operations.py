@@ -143,7 +143,7 @@ def test_an_empty_store_has_a_page_that_says_so():
     for told in (
         "none yet",
         "No alarm yet",
-        "No drift yet",
+        "No drift has been measured yet",
         "No decision yet",
         "No promotion yet",
         "no label is known",

@@ -37,7 +37,7 @@ def registry(home: Path) -> Iterator[MlflowRegistry]:
     """A registry that two processes made at the same moment, after one was killed there; used without a network."""
     uri = f"sqlite:///{home}/db/mlflow.db"
     (home / "db").mkdir()
-    for left_by_a_killed_one in (".new-mlflow.db", ".new-mlflow.db-journal"):
+    for left_by_a_killed_one in (".tmp-mlflow.db", ".tmp-mlflow.db-journal"):
         (home / "db" / left_by_a_killed_one).write_bytes(b"half")
     start = multiprocessing.get_context("forkserver")
     start.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store"])  # seconds, spent once for both

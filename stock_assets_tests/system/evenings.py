@@ -21,7 +21,7 @@ from dagster._core.workspace.load_target import WorkspaceLoadTarget
 from dagster._daemon import sensor as sensor_daemon
 
 from stock_assets.cli.server import prepare_home
-from stock_assets.defs.automation import WORK
+from stock_assets.defs.runs import WORK
 from stock_assets.evaluation import plots
 from stock_assets.settings import Settings
 from stock_assets.storage.attached import attached

@@ -30,6 +30,7 @@ def watch_restatements(
     store: Warehouse,
     settings: Settings,
     state: State,
+    *,
     watch: Watch | None,
 ) -> tuple[Watch | None, str]:
     """(the next watch, what was found): compares what was fetched since `watch` with what is stored.

@@ -38,7 +38,9 @@ def read_decisions(store: Warehouse) -> pl.DataFrame:
     return table.fit(store.read_or(table.empty(), table.name)).sort("session")
 
 
-def decide_retraining(store: Warehouse, settings: Settings, state: State, policy: Policy) -> tuple[pl.DataFrame, bool]:
+def decide_retraining(
+    store: Warehouse, settings: Settings, state: State, *, policy: Policy
+) -> tuple[pl.DataFrame, bool]:
     """(all decisions, whether one is new): decides once for the last predicted session and records the decision.
 
     `state` has predictions and labels, and a session after the last predicted one.
@@ -46,19 +48,19 @@ def decide_retraining(store: Warehouse, settings: Settings, state: State, policy
     history = read_decisions(store)
     if state.predicted_through in history["session"]:
         return history, False
-    row = decision_on(store, settings, state, policy, history)
+    row = decision_on(store, settings, state, policy=policy, history=history)
     store.replace_rows(RETRAINING_DECISIONS.name, row.select("session"), row)
     return pl.concat([history, row]), True
 
 
 def training_due(
-    calendar: TradingCalendar, decisions: pl.DataFrame, policy: Policy, predicted_through: date
+    calendar: TradingCalendar, decisions: pl.DataFrame, *, policy: Policy, predicted_through: date
 ) -> Work | None:
     """The training that the newest decision asks for; None without one and once its cool-down is over."""
-    asked = decisions.filter("retrain")
-    if asked.is_empty():
+    retrainings = decisions.filter("retrain")
+    if retrainings.is_empty():
         return None
-    newest = asked.row(-1, named=True)
+    newest = retrainings.row(-1, named=True)
     session = newest["session"]
     if calendar.position(predicted_through) - calendar.position(session) >= policy.cool_down:
         return None
@@ -68,13 +70,13 @@ def training_due(
 
 
 def decision_on(
-    store: Warehouse, settings: Settings, state: State, policy: Policy, history: pl.DataFrame
+    store: Warehouse, settings: Settings, state: State, *, policy: Policy, history: pl.DataFrame
 ) -> pl.DataFrame:
     """The row of `retraining_decisions` for the last predicted session."""
     calendar, session, labelled = calendar_of(settings), state.predicted_through, state.labelled_through
     assert session is not None
     assert labelled is not None
-    facts = facts_of(store, settings, state, policy, history)
+    facts = facts_of(store, settings, state, policy=policy, history=history)
     decision, upcoming = decide(facts, policy), calendar.shift(session, 1)
     assert upcoming is not None
     year = upcoming.year
@@ -103,7 +105,7 @@ def decision_on(
     )
 
 
-def facts_of(store: Warehouse, settings: Settings, state: State, policy: Policy, history: pl.DataFrame) -> Facts:
+def facts_of(store: Warehouse, settings: Settings, state: State, *, policy: Policy, history: pl.DataFrame) -> Facts:
     """What the rules decide on after the last predicted session."""
     calendar, session, labelled = calendar_of(settings), state.predicted_through, state.labelled_through
     assert session is not None

@@ -1,0 +1,156 @@
+"""What the watch for restatements and the reference models ask for, on stores made by hand."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stock_assets.lifecycle.evening import FEATURES, SERVED, State
+from stock_assets.lifecycle.materialize.references import next_references
+from stock_assets.lifecycle.materialize.restatements import watch_restatements
+from stock_assets.lifecycle.references import LAG, parse_works, references_due, text_of_works
+from stock_assets.lifecycle.restatements import Watch
+from stock_assets.market.adjustments import clean_bars
+from stock_assets.market.calendar import trading_calendar
+from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.market.generators import FETCHED, raw_answer, universe_of
+from stock_assets_tests.tables import rows_of
+
+XNYS = trading_calendar("XNYS", date(2018, 1, 2), date(2026, 12, 31))
+DAYS = XNYS.between(date(2019, 1, 2), date(2019, 2, 28))
+PREDICTED, LABELLED = DAYS[-1], DAYS[-8]
+LATER = FETCHED + timedelta(days=1)
+STATE = State(LATER, PREDICTED, LABELLED, frozenset({2019}))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
+
+
+def context_rows(
+    sessions: tuple[date, ...], series: str = "^VIX", fetched=FETCHED, close: float = 20.0
+) -> pl.DataFrame:
+    rows = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
+    figures = {name: pl.lit(close) for name in ("open", "high", "low", "close")}
+    return rows_of(
+        "context_series",
+        rows.with_columns(**figures, series=pl.lit(series), source=pl.lit("test"), fetched_at=pl.lit(fetched)),
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Warehouse:
+    """Everything up to PREDICTED; ^VIX has no bar of DAYS[10] yet."""
+    store, raw = Warehouse(settings.database), raw_answer(DAYS, [100.0 + i for i in range(len(DAYS))])
+    universe = universe_of(raw)
+    labelled = [day for day in DAYS if day <= LABELLED]
+    labels = {"ticker": "A", "session": labelled, "horizon_end": [XNYS.shift(day, 7) for day in labelled]}
+    tables = {
+        "universe": universe,
+        "raw_ohlcv": raw,
+        "daily_bars": clean_bars(raw, universe, DAYS),
+        "labels": pl.DataFrame(labels),
+    }
+    for table, rows in tables.items():
+        store.append(table, rows_of(table, rows))
+    store.append("context_series", context_rows(tuple(day for day in DAYS if day != DAYS[10])))
+    store.append("context_series", context_rows(DAYS, "^GSPC"))
+    return store
+
+
+def watched(store: Warehouse, settings: Settings, watch: Watch | None = None) -> tuple[Watch, str]:
+    after, message = watch_restatements(store, settings, STATE, watch=watch)
+    assert after is not None
+    return after, message
+
+
+def test_the_first_look_begins_to_watch_and_an_unchanged_store_asks_for_nothing(store: Warehouse, settings: Settings):
+    first, _ = watched(store, settings)
+    assert first == Watch(FETCHED)
+    again, message = watched(store, settings, first)
+    assert again == first
+    assert message.startswith("no stored bar was changed by what was fetched up to 2030-01-01 00:00 UTC")
+
+
+def test_before_there_are_predictions_there_is_nothing_to_watch(settings: Settings):
+    watch, message = watch_restatements(Warehouse(settings.database), settings, STATE, watch=None)
+    assert watch is None
+    assert message == "nothing is predicted or labelled yet, so nothing can be restated"
+
+
+def test_a_changed_bar_asks_for_what_it_reaches_until_that_is_made(store: Warehouse, settings: Settings):
+    first, _ = watched(store, settings)
+    version = raw_answer(DAYS[20:21], [130.0], fetched_at=LATER, previous_adj_close=119.0)
+    store.append("raw_ohlcv", version)
+    found, message = watched(store, settings, first)
+    assert message == f"1 bar(s) were restated: A {DAYS[20]}"
+    assert found.steps == (
+        ((*FEATURES, *SERVED), str(DAYS[20]), str(PREDICTED)),
+        (("labels",), str(DAYS[13]), str(DAYS[20])),
+    )
+    assert watched(store, settings, found)[0] == found, "kept until its runs have succeeded"
+    assert watched(store, settings, Watch(found.through))[0].steps == ()
+
+
+def test_market_context_that_comes_late_has_its_features_and_predictions_made_again(
+    store: Warehouse, settings: Settings
+):
+    first, _ = watched(store, settings)
+    store.append("context_series", context_rows(DAYS[10:11], fetched=LATER))
+    found, message = watched(store, settings, first)
+    assert message == f"the market context of 1 session(s) from {DAYS[10]} changed"
+    assert found.steps == ((("stationary_features", "pca_components", *SERVED), str(DAYS[10]), str(PREDICTED)),)
+    assert found.through == LATER
+    done, _ = watched(store, settings, Watch(found.through))
+    assert done.steps == (), "once"
+    store.append("context_series", context_rows(DAYS[30:31], fetched=LATER + timedelta(days=1), close=25.0))
+    restated, _ = watched(store, settings, done)
+    assert [step[1:] for step in restated.steps] == [(str(DAYS[30]), str(PREDICTED))]
+
+
+# ---------------------------------------------------------------- reference models
+
+
+def due(references_through: date | None, years: set[int], predicted_through: date | None = PREDICTED):
+    works = references_due(
+        XNYS,
+        first_served=DAYS[0],
+        predicted_through=predicted_through,
+        model_years=frozenset({2019}),
+        references_through=references_through,
+        reference_years=frozenset(years),
+    )
+    return [(work.assets, work.first, work.last) for work in works]
+
+
+REPORT = (("leakage_audit", "evaluation_report"), None, None)
+
+
+def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
+    behind, nearly = XNYS.shift(PREDICTED, -LAG), XNYS.shift(PREDICTED, 1 - LAG)
+    assert due(None, set(), None) == [], "nothing is predicted yet"
+    assert due(nearly, {2019}) == []
+    assert due(behind, {2019}) == [
+        (("reference_predictions",), str(XNYS.shift(behind, 1) if behind else ""), str(PREDICTED)),
+        REPORT,
+    ]
+    assert due(None, set()) == [
+        (("trained_references",), "2019", "2019"),
+        (("reference_predictions",), str(DAYS[0]), str(PREDICTED)),
+        REPORT,
+    ]
+    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT]
+
+
+def test_what_is_due_is_read_from_the_store(settings: Settings):
+    store = Warehouse(settings.database)
+    works = next_references(store, settings, STATE)
+    assert [work.assets for work in works] == [("trained_references",), ("reference_predictions",), REPORT[0]]
+    assert parse_works(text_of_works(works)) == works
+    trained = pl.DataFrame({"model_year": [2019]}, schema={"model_year": pl.Int32})
+    store.append("trained_references", rows_of("trained_references", trained))
+    store.append("reference_predictions", rows_of("reference_predictions", pl.DataFrame({"session": [PREDICTED]})))
+    assert next_references(store, settings, STATE) == []
