@@ -157,7 +157,7 @@ class Stopwatch:
         from dagster._core.execution.plan import compute_generator
 
         from stock_assets.defs import features, market
-        from stock_assets.market.sources.factory import make_source
+        from stock_assets.market.sources.registry import make_source
         from stock_assets.storage.event_log import BatchingSqliteEventLogStorage as EventLog
 
         def same(*_: object) -> None:

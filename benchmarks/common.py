@@ -97,7 +97,7 @@ def set_workload(options: argparse.Namespace, folder: Path) -> None:
         tickers = pl.read_parquet(PRICES, columns=["ticker"])["ticker"].unique().sort().to_list()
         chosen |= {"SOURCE": "snapshot", "SNAPSHOT": PRICES}
     else:
-        from stock_assets.market.sources.simulated import TICKERS as tickers
+        from stock_assets.market.sources.simulated_laws import TICKERS as tickers
     tickers = [ticker for ticker in tickers if ticker not in LEFT_OUT][: options.tickers]
     list_of_tickers = folder / "tickers.txt"
     list_of_tickers.write_text("\n".join(tickers))

@@ -23,15 +23,16 @@ import polars as pl
 from benchmarks.common import DATA, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
 from stock_assets.defs.lifecycle import SERVING, inputs
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.stationary import BAR_COLUMNS, FIRST_BAR, STATIONARY, stationary_features
 from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy, daily_losses
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.model.baselines import NAIVE
-from stock_assets.model.materialize.inputs import Learnable, usable_between
+from stock_assets.model.lesson import Lesson
+from stock_assets.model.materialize.inputs import StoredInputs, usable_between
+from stock_assets.model.registry import MODELS, naive_baselines
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -58,25 +59,21 @@ class Served(NamedTuple):
     predictions: pl.DataFrame
 
 
-def serve(config: Settings, known: Learnable, years: Iterable[int]) -> Served:
+def serve(config: Settings, known: StoredInputs, years: Iterable[int]) -> Served:
     """Trains what is watched, year by year, and asks it."""
-    from stock_assets.model.recipes import RECIPES, Lesson
-
     models, answers = {}, []
     for year in years:
         cutoff, days = year_of(calendar_of(config), year)
         labels, _ = known.labels_at(cutoff)
-        for name in (SERVING, *NAIVE):
+        for name in (SERVING, *naive_baselines()):
             lesson = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
-            models[name, year] = RECIPES[name].train(lesson)
+            models[name, year] = MODELS[name].train(lesson)
             answers.append(answer(models[name, year], name, known, days))
     return Served(models, pl.concat(answers).join(known.suspects, on=KEYS, how="anti"))
 
 
 def answer(model: Any, name: str, inputs: Any, sessions: Sequence[date]) -> pl.DataFrame:
-    from stock_assets.model.recipes import RECIPES
-
-    rows = RECIPES[name].predict(model, inputs, sessions)
+    rows = MODELS[name].predict(model, inputs, sessions)
     return rows.with_columns(model=pl.lit(name), trained_through=pl.lit(model.cutoff))
 
 
@@ -127,9 +124,9 @@ def decay(
 
     Minus, so that larger is worse, as with drift.
     """
-    losses = daily_losses(predictions, labels, (SERVING, *NAIVE))
+    losses = daily_losses(predictions, labels, (SERVING, *naive_baselines()))
     means = losses.select("session", pl.exclude("session").rolling_mean(last)).drop_nulls()
-    lost = means.select("session", pl.col(SERVING) - pl.min_horizontal(*NAIVE))
+    lost = means.select("session", pl.col(SERVING) - pl.min_horizontal(*naive_baselines()))
     known = ((calendar.shift(session, horizon), figure) for session, figure in lost.iter_rows())
     return [(session, figure) for session, figure in known if session]
 
@@ -152,7 +149,7 @@ def rare_threshold(series: Series, years: int, cool_down: int, calendar: Trading
 
 
 def planted_year(
-    config: Settings, warehouse: Warehouse, known: Learnable, served: Served, year: int
+    config: Settings, warehouse: Warehouse, known: StoredInputs, served: Served, year: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """(features, predictions, usable labels) from July on of a market that is TIMES as volatile from then on."""
     calendar = calendar_of(config)
@@ -174,24 +171,22 @@ def planted_year(
         suspects = known.suspects
         known_labels = known.known_labels.filter(pl.col("session") >= days[0])
 
-    answers = [answer(served.models[name, year], name, Inputs, days) for name in (SERVING, *NAIVE)]
-    labels = barrier_labels(
-        bars.filter(pl.col("session") >= days[0]), config.horizon, config.buy_threshold, config.sell_threshold
-    )
+    answers = [answer(served.models[name, year], name, Inputs, days) for name in (SERVING, *naive_baselines())]
+    labels = barrier_labels(bars.filter(pl.col("session") >= days[0]), config.label_rule)
     trusted = [frame.join(known.suspects, on=KEYS, how="anti") for frame in (rows, pl.concat(answers), labels)]
     return trusted[0], trusted[1], trusted[2]
 
 
-def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Served, years: Sequence[int]) -> None:
+def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: Served, years: Sequence[int]) -> None:
     calendar, policy, horizon = calendar_of(config), Policy(), config.horizon
     features = known.features.join(known.suspects, on=KEYS, how="anti")
     said = served.predictions.filter(pl.col("model") == SERVING).sort("session")
-    labels, _ = usable_between(warehouse, date(years[0], 1, 1))
+    labels, _ = usable_between(warehouse, config, date(years[0], 1, 1))
 
     # inputs need no model: every year whose reference has sessions enough
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     compared = list(range(first.year + 1, years[-1] + 1))
-    of_inputs = {year: year_of_drift(calendar, year, features, STATIONARY) for year in compared}
+    of_inputs = {year: year_of_drift(calendar, year, features, list(STATIONARY)) for year in compared}
     of_predictions = {year: year_of_drift(calendar, year, said, PROBABILITIES) for year in years[1:]}
     lost = [
         pair
@@ -248,7 +243,7 @@ def report(config: Settings, warehouse: Warehouse, known: Learnable, served: Ser
     for year in years:
         wild, answers, wild_labels = planted_year(config, warehouse, known, served, year)
         days = sorted(set(answers["session"]))
-        figures = year_of_drift(calendar, year, features, STATIONARY, wild)
+        figures = year_of_drift(calendar, year, features, list(STATIONARY), wild)
         for name, (of, quantile) in SUMMARIES.items():
             delays[name].append(delay(summarised(figures, of, quantile), thresholds[name], days))
         wild_said = answers.filter(pl.col("model") == SERVING)
@@ -285,7 +280,7 @@ def later_years(config: Settings, warehouse: Warehouse) -> None:
     features = inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     years = range(first.year + 1, calendar.sessions[-1].year + 1)
-    by_year = {year: watched(year_of_drift(calendar, year, features, STATIONARY)) for year in years}
+    by_year = {year: watched(year_of_drift(calendar, year, features, list(STATIONARY))) for year in years}
     print(f"Years that set no threshold: {LATER.name}, inputs alone, threshold {policy.input_drift:.3f}:\n")
     largest = [f"{max(figure for _, figure in series):.3f}" for series in by_year.values()]
     print(table(("figure", *map(str, years)), [["largest drift of inputs", *largest]]))
@@ -313,7 +308,9 @@ def main() -> None:
         config = use(Path(folder, "store"))
         fill(config, calendar_of(config).sessions)
         warehouse = Warehouse(config.database)
-        known = Learnable(warehouse, config, calendar_of(config).sessions[0], calendar_of(config).sessions[-1])
+        known = StoredInputs(
+            warehouse, config, first=calendar_of(config).sessions[0], last=calendar_of(config).sessions[-1]
+        )
         years = range(config.model_start_year, calendar_of(config).sessions[-1].year + 1)
         report(config, warehouse, known, serve(config, known, years), years)
         if LATER.exists():

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +17,7 @@ import polars as pl
 from benchmarks.judging import peak_memory
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.frames import KEYS
+from stock_assets.model.lesson import InputFrames, Lesson
 from stock_assets.model.splits import label_of_rows_ago, train_validation_split, training_rows, usable_labels
 from stock_assets.model.windows import IGNORE
 from stock_assets.storage.warehouse import Warehouse
@@ -67,6 +69,11 @@ class Material(NamedTuple):
             suspects,
         )
 
+    def inputs(self, known_labels: pl.DataFrame | None = None) -> InputFrames:
+        """What networks read; `deepar` alone reads the known labels."""
+        inputs = InputFrames(self.features, self.components, suspects=self.suspects)
+        return inputs if known_labels is None else replace(inputs, known_labels=known_labels)
+
     def write(self, folder: Path) -> None:
         for name, frame in self._asdict().items():
             frame.write_parquet(folder / f"{name}.parquet")
@@ -111,37 +118,52 @@ class Watch:
         self._began, self._cpu = time.perf_counter(), time.process_time()
 
     def descend(self, descend: Callable[..., Any]) -> Callable[..., Any]:
-        """`model.descent.descend`, watched."""
+        """`networks.trainer.descend`, watched."""
 
-        def watched(network: Any, panel: Any, config: Any, seed: int, loss_of: Any, judge: Any, *rest: Any) -> Any:
-            self._seen, self._before = np.zeros((2, len(panel.labels)), bool)
-
-            def counted(segments: Any) -> Any:
-                rows = segments.cpu().numpy()
-                rows = rows[panel.labels[rows] != IGNORE]
-                self._seen[rows] = True
-                self._targets += len(rows)
-                return loss_of(segments)
-
-            def judged(epoch: int, train_loss: float | None) -> Any:
-                seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._cpu
-                self._clock += seconds
-                report = judge(epoch, train_loss)
-                # what the volatility network is judged by is no log-loss
-                loss = report.validation_loss if isinstance(report, EpochReport) else None
-                distinct = int(self._seen.sum())
-                self.epochs.append(Epoch(seconds, cpu, self._clock, self._targets, distinct, loss))
-                self._before |= self._seen
-                self.ever = int(self._before.sum())
-                self._seen[:], self._targets = False, 0
-                self._began, self._cpu = time.perf_counter(), time.process_time()
-                return report
-
-            from stock_assets.model.training import EpochReport
-
-            return descend(network, panel, config, seed, counted, judged, *rest)
+        def watched(network: Any, lesson: Lesson) -> Any:
+            self._seen, self._before = np.zeros((2, len(network.panel.labels)), bool)
+            return descend(_Watched(network, self), lesson)
 
         return watched
+
+    def count(self, rows: np.ndarray) -> None:
+        """These rows entered the loss."""
+        self._seen[rows] = True
+        self._targets += len(rows)
+
+    def judge(self, judge: Callable[[], Any]) -> Any:
+        """The report that `judge` returns; ends the epoch and begins the next one."""
+        from stock_assets.model.networks.trained import ClassifierEpoch
+
+        seconds, cpu = time.perf_counter() - self._began, time.process_time() - self._cpu
+        self._clock += seconds
+        report = judge()
+        # what the model `rnn` is judged by is no log-loss
+        loss = report.validation_loss if isinstance(report, ClassifierEpoch) else None
+        self.epochs.append(Epoch(seconds, cpu, self._clock, self._targets, int(self._seen.sum()), loss))
+        self._before |= self._seen
+        self.ever = int(self._before.sum())
+        self._seen[:], self._targets = False, 0
+        self._began, self._cpu = time.perf_counter(), time.process_time()
+        return report
+
+
+class _Watched:
+    """A `trainer.Network` that reports to a `Watch`."""
+
+    def __init__(self, network: Any, watch: Watch) -> None:
+        self._network, self._watch = network, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def loss(self, module: Any, segments: Any) -> Any:
+        rows, labels = segments.cpu().numpy(), self._network.panel.labels
+        self._watch.count(rows[labels[rows] != IGNORE])
+        return self._network.loss(module, segments)
+
+    def judge(self, module: Any, epoch: int, train_loss: float | None) -> Any:
+        return self._watch.judge(lambda: self._network.judge(module, epoch, train_loss))
 
 
 def learn(network: str, folder: Path, cutoff: date, seed: int = 0) -> Learned:
@@ -149,32 +171,26 @@ def learn(network: str, folder: Path, cutoff: date, seed: int = 0) -> Learned:
 
     Reading the files and importing the libraries is not timed.
     """
-    from stock_assets.model import deepar, training, volatility
-    from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+    from stock_assets.model.networks import deepar, rnn, rnn_classifier
 
     def read(name: str) -> pl.DataFrame:
         return pl.read_parquet(folder / f"{name}.parquet")
 
-    labels = read("labels")
-    config = {"deepar": DeepArConfig, "rnn_classifier": RnnConfig, "rnn": VolatilityConfig}[network]()
-    inputs = read("features" if network == "rnn" else "components")
-    suspects = read("suspects")
+    train = {"deepar": deepar.train_deepar, "rnn_classifier": rnn_classifier.train_rnn_classifier, "rnn": rnn.train_rnn}
+    inputs = {
+        "deepar": lambda: InputFrames(components=read("components"), known_labels=read("known")),
+        "rnn_classifier": lambda: InputFrames(components=read("components")),
+        "rnn": lambda: InputFrames(features=read("features"), suspects=read("suspects")),
+    }
+    lesson = Lesson(inputs[network](), read("labels"), cutoff, seed, HORIZON)
     before, watch = peak_memory(), Watch()
     began = time.perf_counter()
     with ExitStack() as stack:
-        for module in (deepar, training, volatility):
+        for module in (deepar, rnn, rnn_classifier):
             stack.enter_context(patch.object(module, "descend", watch.descend(module.descend)))
-        if isinstance(config, VolatilityConfig):
-            trained = volatility.train_volatility(inputs, labels, suspects, config, cutoff, seed, HORIZON)
-            loss = trained.validation_log_loss
-        elif isinstance(config, DeepArConfig):
-            trained = deepar.train_deepar(inputs, labels, read("known"), config, cutoff, seed)
-            loss = trained.curve[trained.best_epoch].validation_loss
-        else:
-            trained = training.train_rnn(inputs, labels, config, cutoff, seed)
-            loss = trained.curve[trained.best_epoch].validation_loss
+        trained = train[network](lesson)
     seconds = time.perf_counter() - began
-    return Learned(network, watch.epochs, seconds, watch.ever, loss, before, peak_memory())
+    return Learned(network, watch.epochs, seconds, watch.ever, trained.validation_log_loss, before, peak_memory())
 
 
 def known_labels(material: Material) -> pl.DataFrame:

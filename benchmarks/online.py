@@ -29,12 +29,13 @@ import polars as pl
 from benchmarks.common import fill, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
 from benchmarks.learning import HORIZON, Material
+from benchmarks.updating import UPDATES, UpdateConfig
 from stock_assets.evaluation import metrics
 from stock_assets.evaluation.bootstrap import block_bootstrap
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
-from stock_assets.model.config import UpdateConfig
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.splits import training_rows
 from stock_assets.storage.warehouse import Warehouse
 
@@ -84,29 +85,20 @@ class Learner:
         return found
 
     def _trained(self, cutoff: date) -> Any:
-        from stock_assets.model.recipes import NETWORKS, Lesson
+        from stock_assets.model.registry import MODELS
 
-        lesson = Lesson(self._inputs(), self._known(cutoff), cutoff, self.seed, HORIZON)
-        return self._timed("training", lambda: NETWORKS[self.network].train(lesson))
+        return self._timed("training", lambda: MODELS[self.network].train(self._lesson(cutoff)))
 
     def updated(self, model: Any, cutoff: date, update: UpdateConfig) -> Any:
-        from stock_assets.model.training import update_rnn
-        from stock_assets.model.volatility import update_volatility
-
-        known, labels = self.material, self._known(cutoff)
-        if self.network == "rnn":
-            return self._timed(
-                "update", lambda: update_volatility(model, known.features, labels, known.suspects, cutoff, update)
-            )
-        return self._timed("update", lambda: update_rnn(model, known.components, labels, cutoff, update))
+        return self._timed("update", lambda: UPDATES[self.network](model, self._lesson(cutoff), update))
 
     def answers(self, model: Any, serving: Serving) -> pl.DataFrame:
-        from stock_assets.model.recipes import CONTEXT, NETWORKS
+        from stock_assets.model.registry import MODELS, longest_lookback
 
-        first = self.sessions[max(0, self.sessions.index(serving.sessions[0]) - CONTEXT + 1 - MAX_MISSED)]
+        first = self.sessions[max(0, self.sessions.index(serving.sessions[0]) - longest_lookback() + 1 - MAX_MISSED)]
         window = pl.col("session").is_between(first, serving.sessions[-1])
         part = Material(*(frame.filter(window) for frame in self.material))
-        answer = NETWORKS[self.network].predict(model, self._inputs(part), serving.sessions)
+        answer = MODELS[self.network].predict(model, part.inputs(), serving.sessions)
         return answer.with_columns(trained_through=pl.lit(serving.cutoff))
 
     def scratch(self, year: int, block: Callable[[date], Any]) -> Iterator[pl.DataFrame]:
@@ -121,11 +113,9 @@ class Learner:
             model = self.updated(model, serving.cutoff, update)
             yield self.answers(model, serving)
 
-    def _known(self, cutoff: date) -> pl.DataFrame:
-        return training_rows(self.material.labels, cutoff)
-
-    def _inputs(self, part: Material | None = None) -> Any:
-        return part or self.material  # both networks read nothing but its frames
+    def _lesson(self, cutoff: date) -> Lesson:
+        labels = training_rows(self.material.labels, cutoff)
+        return Lesson(self.material.inputs(), labels, cutoff, self.seed, HORIZON)
 
 
 def paired(scored: pl.DataFrame, model: str, against: str) -> dict[str, tuple[float, float, float]]:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.walk_forward [--context [--lag-vix]]
 
-With --context the models also read ^VIX and ^GSPC (features.context), and the report compares with SPY. ^VIX closes a
-quarter of an hour after the shares: with --lag-vix each session has the ^VIX of the session before, which was known
-long before the close, so that the difference of the two runs is what those minutes are worth.
+With --context the models also read ^VIX and ^GSPC (features.market_context), and the report compares with SPY. ^VIX
+closes a quarter of an hour after the shares: with --lag-vix each session has the ^VIX of the session before, which was
+known long before the close, so that the difference of the two runs is what those minutes are worth.
 
 The whole graph in this process. Each model year learns from labels fully known by the last session of the year before;
 scores are means of the yearly ones, intervals from blocks of 21 days.

@@ -16,7 +16,7 @@ from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_assets
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tuning import tuning_assets
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, settings
 from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
@@ -27,7 +27,8 @@ def utc_now() -> datetime:
 
 
 def build_definitions(config: Settings) -> dg.Definitions:
-    """Everything Dagster shows and runs under `config`."""
+    """Everything Dagster shows and runs under `config`. Raises SettingsError for a source that is not registered."""
+    require_source(config.source)
 
     @dg.resource(description="where prices come from; opened when a run first asks")
     def source(context: dg.InitResourceContext) -> object:

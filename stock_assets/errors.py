@@ -15,6 +15,7 @@ StockAssetsError
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
 ├── ArtifactError        a saved model is absent, incomplete or of another layout
+├── PrivateApiError      a symbol that we borrow from inside another package is gone
 └── AlertError           an alert could not be handed over to a channel
 """
 
@@ -82,6 +83,10 @@ class RegistryError(StockAssetsError):
 
 class ArtifactError(StockAssetsError):
     """A saved model is absent, incomplete, or has another layout than this code reads."""
+
+
+class PrivateApiError(StockAssetsError):
+    """Another package has dropped or renamed something private that we use; names it and the way out."""
 
 
 class AlertError(StockAssetsError):

@@ -1,6 +1,8 @@
 """Files that a reader sees whole or not at all, also after a crash: written aside, synced and renamed."""
 
 import os
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 
 #: What the name of a file or folder begins with while it is written.
@@ -8,7 +10,10 @@ TEMPORARY = ".tmp-"
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Puts `content` in the place of the file at `path`; its folder is made where there is none."""
+    """Puts `content` in the place of the file at `path`; its folder is made where there is none.
+
+    What a killed process left while it wrote the same file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of the process's own, so that two writers never share a half-written file
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
@@ -17,7 +22,24 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _remove_leftovers(path)
     sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f"{escape(TEMPORARY)}*-{escape(path.name)}"):
+        process = leftover.name.removeprefix(TEMPORARY).partition("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    with suppress(PermissionError):  # it runs, as another user
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
 def write_synced(path: Path, content: bytes) -> None:

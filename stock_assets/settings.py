@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -79,8 +79,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    source: Literal["simulated", "snapshot", "yahoo"] = Field(
-        default="simulated", description="where prices come from: simulated, snapshot or yahoo"
+    source: str = Field(
+        default="simulated",
+        pattern="^[a-z][a-z0-9_-]*$",
+        description="the name of the source that prices come from, in small letters",
     )
     snapshot: Path | None = Field(
         default=None, description="a Parquet file, a CSV, or a folder of either; the snapshot source reads it"

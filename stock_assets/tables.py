@@ -173,6 +173,17 @@ def declare(table: Table) -> Table:
     return table
 
 
+def redeclare(table: Table) -> Table:
+    """`table` in the place of the declaration of its name: what is registered from outside a room adds columns to it.
+
+    Raises TableError where no table of that name is declared, and where `table` lacks one of its columns.
+    """
+    if missing := [name for name in declared(table.name).names if name not in table.names]:
+        raise TableError(f"the new declaration of {table.name} lacks {', '.join(missing)}; expected it to add columns")
+    TABLES[table.name] = table
+    return table
+
+
 def declared(name: str) -> Table:
     """The declaration of the table `name`. Raises TableError where there is none."""
     if name not in TABLES:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 #: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
 ORDER = (
-    ("errors", "frames", "files", "tables"),
+    ("errors", "frames", "files", "tables", "private"),
     ("settings", "storage"),
     ("market",),
     ("features",),
@@ -67,7 +67,13 @@ def test_imports_run_one_way(path: Path):
     if place in TOP:
         return
     later = {other for other in places(imports(path)) - {place} if RANK.get(other, len(ORDER)) >= RANK[place]}
-    allowed = {"tables": {"errors"}, "frames": {"errors"}, "files": {"errors"}, "cli": {"definitions", "platform"}}
+    allowed = {
+        "private": {"errors"},
+        "tables": {"errors"},
+        "frames": {"errors"},
+        "files": {"errors"},
+        "cli": {"definitions", "platform"},
+    }
     beside = {"storage": {"settings"}} if place == "storage" else {}
     assert not later - allowed.get(place, set()) - beside.get(place, set())
 
@@ -91,13 +97,12 @@ def test_libraries_stay_in_their_homes(path: Path):
     if name != "storage/registry":
         assert "mlflow" not in found
     allowed = {"torch"} if name in TORCH_MODULES or name.startswith("model/networks/") else set()
+    allowed |= {path.stem} if room == "private" else set()
     assert not (roots(imports(path, top_level_only=True)) & LAZY) - allowed
 
 
-#: The homes of torch; nobody imports them while the graph is loaded.
-TORCH_MODULES = {
-    f"model/{name}" for name in ("rnn", "descent", "inference", "training", "volatility", "deepar", "recipes")
-}
+#: The homes of torch besides `model/networks/`; nothing imports them while the graph is loaded.
+TORCH_MODULES = {"private/torch"}
 
 
 def test_loading_the_graph_leaves_the_heavy_libraries_alone():

@@ -33,7 +33,7 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
-        ("SOURCE", "bloomberg", "expected where prices come from"),
+        ("SOURCE", "Bloom berg", "expected the name of the source that prices come from"),
         ("START", "last year", "expected the first session, as YYYY-MM-DD"),
         ("HORIZON", "0", "expected sessions a label looks ahead"),
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse, query_frames
@@ -45,6 +46,13 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def configuration() -> Settings:
+    """The settings of the environment. Raises SettingsError, also for a source that is not registered."""
+    config = read_settings()
+    require_source(config.source)
+    return config
+
+
 #: A `dagster dev` that ends by itself is started again, unless it does so this many times in a row this soon.
 EARLY_ENDS, EARLY_SECONDS = 3, 300
 
@@ -54,7 +62,7 @@ def run(port: Port = 3000) -> None:
     """Starts Dagster, materializes whatever is missing, shows the score, and keeps serving until Ctrl-C."""
     from stock_assets.cli.server import dagster_dev
 
-    config = read_settings()
+    config = configuration()
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, _interrupt)
@@ -135,7 +143,7 @@ def backfill_command(
     targets = backfill.within(keys, start.date(), end.date(), chosen)
     began = time.monotonic()
     backfill_id = backfill.launch(client, targets, keys, f"{start.date()} to {end.date()}")
-    backfill.follow(client, backfill_id, keys, out, read_settings().staged_answers)
+    backfill.follow(client, backfill_id, keys, out, configuration().staged_answers)
     out.print(f"done in {time.monotonic() - began:.0f} s")
 
 
@@ -144,16 +152,20 @@ def query(
     statement: Annotated[str, typer.Argument(help="a SELECT over the tables, e.g. 'select * from labels limit 5'")],
     as_of: Annotated[
         str | None,
-        typer.Option(help="answer from what was known at that moment, e.g. 2026-11-01T22:00Z: prices alone, read-only"),
+        typer.Option(
+            help="answer from the tables as they were at that moment, e.g. 2026-11-01T22:00Z: prices alone, read-only"
+        ),
     ] = None,
 ) -> None:
     """Answers a SELECT from the store, read-only, as a table on the terminal."""
-    config = read_settings()
+    config = configuration()
     warehouse = Warehouse(config.database)
     if as_of is None:
         answer = warehouse.query(statement)
     else:
-        answer = query_frames(known_at(warehouse, config, moment_of(as_of)), statement)
+        from stock_assets.market.materialize.time_travel import tables_as_of
+
+        answer = query_frames(tables_as_of(warehouse, config, moment_of(as_of)), statement)
     table = Table(*map(escape, answer.columns))
     for row in answer.head(200).iter_rows():
         table.add_row(*("" if value is None else escape(str(value)) for value in row))
@@ -171,34 +183,12 @@ def moment_of(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def known_at(warehouse: Warehouse, config: Settings, moment: datetime) -> "dict[str, pl.DataFrame]":
-    """The market tables as they were known at `moment`, by name; the universe is today's."""
-    from stock_assets.market.adjustments import as_of
-    from stock_assets.market.renames import continued
-
-    def until(table: str, column: str) -> "pl.DataFrame":
-        return warehouse.read_sql(table, f"SELECT * FROM {table} WHERE {column} <= ?", [moment])
-
-    universe, raw = warehouse.read("universe"), until("raw_ohlcv", "fetched_at")
-    if raw.is_empty():
-        raise StockAssetsError(f"nothing had been fetched by --as-of {moment:%Y-%m-%d %H:%M %Z}")
-    calendar = calendar_of(config)
-    bars = as_of(continued(raw, universe), universe, calendar.sessions, moment, calendar.closes)
-    frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
-    for table in ("restatements", "quarantine"):
-        try:
-            frames[table] = until(table, "seen_at")
-        except MissingTableError:
-            continue
-    return frames
-
-
 @app.command()
 def models() -> None:
     """Lists which version of every model serves, since when and why, and the versions with another alias."""
     from stock_assets.lifecycle.materialize.champions import models_in_service
 
-    config = read_settings()
+    config = configuration()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     rows = models_in_service(Warehouse(config.database), registry, calendar_of(config))
     if rows.is_empty():
@@ -218,7 +208,7 @@ def rollback_command(
     """Makes the version that served before the champion again, from the next session on."""
     from stock_assets.lifecycle.materialize.champions import rollback
 
-    config = read_settings()
+    config = configuration()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     done, notes = rollback(
         Warehouse(config.database), registry, calendar_of(config), model, to, datetime.now(UTC), reason
@@ -250,11 +240,11 @@ def summarise(config: Settings, seconds: float) -> None:
 def score_line(scores: "pl.DataFrame") -> str:
     """The best model's mean of yearly log-losses, with its interval, beside that of the best naive baseline."""
     from stock_assets.evaluation.metrics import best_naive
-    from stock_assets.model.baselines import NAIVE
+    from stock_assets.model.registry import naive_baselines
 
     means = scores.filter(scores["year"].is_null())
-    best = means.filter(~means["model"].is_in(NAIVE)).sort("log_loss").row(0, named=True)
-    naive = best_naive(means, NAIVE)
+    best = means.filter(~means["model"].is_in(naive_baselines())).sort("log_loss").row(0, named=True)
+    naive = best_naive(means, naive_baselines())
     assert naive is not None  # the report refuses predictions without one
     return (
         f"walk-forward, mean of yearly scores: {best['model']} log-loss {best['log_loss']:.4f} "

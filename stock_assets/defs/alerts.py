@@ -10,7 +10,7 @@ import polars as pl
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
 
-from stock_assets.defs.market import Clock
+from stock_assets.defs.tables import Clock
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.lifecycle.alerts import (
     QUIET,

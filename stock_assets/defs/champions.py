@@ -6,14 +6,13 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.tables import DUCKDB_POOL, preview, table_asset
+from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, preview, table_asset
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.materialize.champions import read_promotions, record, rollback
 from stock_assets.lifecycle.promotion import MARGIN, Promotion, judge, serving
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.materialize.inputs import inputs_for, usable_between
-from stock_assets.model.materialize.versions import TRAINED, VERSION_COLUMNS, answers_of, usable
+from stock_assets.model.materialize.versions import TRAINED, VERSION_COLUMNS, answers_of, registered, usable
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
@@ -82,7 +81,7 @@ def judge_challengers(
     session = calendar.shift(last, 1) or last
     history = read_promotions(warehouse)
     versions = pl.concat([warehouse.read(table, columns=VERSION_COLUMNS) for table in TRAINED])
-    versions = versions.filter(pl.col("model_year") == session.year).sort("trained_through")
+    versions = registered(versions.filter(pl.col("model_year") == session.year)).sort("trained_through")
     pairs = []
     for (model,), of_model in versions.partition_by("model", as_dict=True, maintain_order=True).items():
         champion = serving(history, of_model, str(model), session)
@@ -94,7 +93,7 @@ def judge_challengers(
     if not pairs:
         return []
     first = min(newest["trained_through"] for _, newest in pairs)
-    labels, _ = usable_between(warehouse, first + timedelta(days=1))
+    labels, _ = usable_between(warehouse, settings, first + timedelta(days=1))
     window = sorted(labels["session"].unique())
     decided = []
     known = inputs_for(warehouse, settings, window, "promotions") if window else None

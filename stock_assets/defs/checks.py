@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs.tables import markdown_table
+from stock_assets.frames import repeated
 from stock_assets.market import quality
 
 #: A check that finds more than this share of a session's tickers wrong has found the vendor wrong.
@@ -17,13 +18,19 @@ SYSTEMATIC = 0.10
 OFFENDERS_SHOWN, OFFENDERS_NAMED = 20, 600
 
 RAW_CHECKS = {"answered": "the vendor answered for every ticker; names the others, which the next run asks for again"}
-DAILY_BAR_CHECKS = {
-    "unique_bars": "one bar per (ticker, session)",
-    "positive_prices": "every price is positive and finite, no volume is negative",
-    "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
-    "adjusted_closes": "the vendor's adjusted closes imply the dividends and splits that it tells",
-    **{f"no_{reason}": f"no bar is suspect because {text}" for reason, text in quality.REASONS.items()},
-}
+CONTEXT_CHECKS = {"complete": "every series that the source has, has a bar of every session"}
+
+
+def daily_bar_specs() -> list[dg.AssetCheckSpec]:
+    """The specifications of the checks on `daily_bars`, one for every bar check that is registered."""
+    texts = {
+        "unique_bars": "one bar per (ticker, session)",
+        "positive_prices": "every price is positive and finite, no volume is negative",
+        "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
+        "adjusted_closes": "the vendor's adjusted closes imply the dividends and splits that it states",
+        **{f"no_{check.name}": f"no bar is suspect because {check.text}" for check in quality.BAR_CHECKS.values()},
+    }
+    return specs("daily_bars", texts)
 
 
 def specs(table: str, checks: Mapping[str, str], *, blocking: bool = True) -> list[dg.AssetCheckSpec]:
@@ -66,13 +73,19 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     }
 
 
+def answered_result(failures: Mapping[str, str], members: int) -> dg.AssetCheckResult:
+    """The check of RAW_CHECKS on the answers about `members` tickers; `failures` holds why there is none, by ticker."""
+    offenders = pl.DataFrame(list(failures.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
+    return result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": members})
+
+
 def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:
-    """All of `DAILY_BAR_CHECKS` on the rows just written and on what `repair` found in them."""
+    """All of `daily_bar_specs` on the rows just written and on what `repair` found in them."""
     table = "daily_bars"
     absent = quality.absent_members(bars, universe)
     thin = quality.thin_sessions(bars, absent)
     results = [
-        result(table, "unique_bars", quality.duplicates(bars), blocking=True),
+        result(table, "unique_bars", repeated(bars), blocking=True),
         result(table, "positive_prices", quality.impossible_prices(bars), blocking=True),
         result(
             table,
@@ -85,8 +98,8 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.D
     contradicted = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
     results.append(result(table, "adjusted_closes", contradicted, blocking=False))
     size = bars.group_by("session").agg(bars=pl.len())
-    for reason in quality.REASONS:
-        flagged = bars.filter(pl.col("suspect") == reason)
+    for check in quality.BAR_CHECKS.values():
+        flagged = bars.filter(pl.col("suspect") == check.name)
         shares = flagged.group_by("session").len().join(size, on="session")
         shares = shares.with_columns(share=pl.col("len") / pl.col("bars"))
         tickers = (
@@ -98,11 +111,11 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.D
         # handful of tickers a single one is no session
         systematic = shares.filter(pl.col("share") > SYSTEMATIC, pl.col("len") > 1)
         highest = float(shares["share"].max() or 0.0)  # pyright: ignore[reportArgumentType]: a number
-        blocking = systematic.height > 0 and reason in quality.VENDOR_ERRORS
+        blocking = systematic.height > 0 and check.against_vendor
         results.append(
             result(
                 table,
-                f"no_{reason}",
+                f"no_{check.name}",
                 tickers,
                 blocking=blocking,
                 metadata={"highest_share_of_a_session": highest, "blocks_above": SYSTEMATIC},

@@ -4,8 +4,7 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.defs import checks
-from stock_assets.defs.market import SIMULATED
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.evaluation.leakage import LIMITS
 from stock_assets.evaluation.materialize.evaluation_report import MadeReport, make_evaluation_report
 from stock_assets.evaluation.materialize.leakage_audit import make_leakage_audit
@@ -35,7 +34,9 @@ def evaluation_report_asset(settings: Settings) -> dg.AssetsDefinition:
             "labels",
             "pca_components",
             "trained_rnn",
+            "trained_references",
             "predictions",
+            "reference_predictions",
             "leakage_audit",
         ],
         kinds=("matplotlib",),
@@ -58,7 +59,14 @@ def leakage_audit_asset(settings: Settings) -> dg.AssetsDefinition:
             "Each model with yesterday's label and its walk-forward predictions, components fitted with the test "
             "years, and the accuracy against the label's lag." + note(settings)
         ),
-        deps=["predictions", "labels", "stationary_features", "pca_components", "daily_bars"],
+        deps=[
+            "predictions",
+            "reference_predictions",
+            "labels",
+            "stationary_features",
+            "pca_components",
+            "daily_bars",
+        ],
         kinds=("scikitlearn", "pytorch"),
     )
     def leakage_audit(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:

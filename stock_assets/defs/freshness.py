@@ -8,8 +8,7 @@ import dagster as dg
 
 from stock_assets.defs.alerts import PATIENCE, raise_alarm, records, resolve, send_pending, write
 from stock_assets.defs.automation import WORK, attempts
-from stock_assets.defs.market import Clock
-from stock_assets.defs.tables import DUCKDB_POOL
+from stock_assets.defs.tables import DUCKDB_POOL, Clock
 from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.alerts import QUIET, Alert, Channel
 from stock_assets.lifecycle.freshness import GRACE, Freshness, freshness

@@ -6,9 +6,8 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from stock_assets.defs.market import SIMULATED
 from stock_assets.defs.partitions import predicted_days
-from stock_assets.defs.tables import chosen_sessions, picture, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, report_sessions, table_asset
 from stock_assets.errors import MissingSessionsError, MissingTableError
 from stock_assets.features.materialize import MADE_BEFORE_PCA, trusted
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
@@ -16,6 +15,7 @@ from stock_assets.frames import PROBABILITIES
 from stock_assets.lifecycle import drift
 from stock_assets.lifecycle.retraining import Policy
 from stock_assets.market.calendar import calendar_of
+from stock_assets.model.registry import IN_SERVICE
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
@@ -23,7 +23,7 @@ from stock_assets.tables import declared
 #: No row, where the market is too young for a reference.
 NONE = pl.DataFrame(schema={**drift.SCHEMA, "kind": pl.String, "reference_through": pl.Date})
 #: The model whose cutoff and predictions are watched.
-SERVING = "rnn"
+SERVING = IN_SERVICE
 
 
 def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -41,7 +41,7 @@ def lifecycle_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             why = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {cutoff}"
             warehouse.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why)
             learned, seen = (inputs(warehouse, days[0], days[-1]) for days in (featured, recent))
-            found.append(drift.drift(learned, seen, STATIONARY, recent).with_columns(kind=pl.lit(drift.INPUT)))
+            found.append(drift.drift(learned, seen, list(STATIONARY), recent).with_columns(kind=pl.lit(drift.INPUT)))
         # what was said before the cutoff, by whichever version served then: a version's answers to the rows that it
         # learned from are surer than those it will ever give again, and would be drift by themselves
         said = answers(warehouse, reference[0], cutoff)

@@ -7,8 +7,7 @@ import polars as pl
 
 from stock_assets.defs.alerts import span, what
 from stock_assets.defs.freshness import state_of
-from stock_assets.defs.market import SIMULATED, Clock
-from stock_assets.defs.tables import picture, preview, table_asset
+from stock_assets.defs.tables import SIMULATED, Clock, picture, preview, table_asset
 from stock_assets.errors import MissingTableError
 from stock_assets.files import write_file
 from stock_assets.market.calendar import calendar_of
@@ -118,7 +117,7 @@ def recent(
     served = with_age(warehouse.read_sql("predictions", SERVED, [first]), calendar_of(settings))
     suspects = warehouse.read_sql("daily_bars", SUSPECTS, [first])
     try:
-        labels, _ = usable_between(warehouse, first)
+        labels, _ = usable_between(warehouse, settings, first)
     except MissingTableError:  # predictions come a horizon before their labels
         return served, NOTHING_SCORED, suspects
     answers = warehouse.read_sql("predictions", SCORED, [first, list(JUDGED)])

@@ -32,9 +32,9 @@ from stock_assets.lifecycle.retraining import (
     training_cutoff,
 )
 from stock_assets.market.calendar import calendar_of
-from stock_assets.model.baselines import NAIVE
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.model.materialize.versions import TRAINED
+from stock_assets.model.registry import live_yardsticks
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -174,10 +174,10 @@ def facts_of(warehouse: Warehouse, settings: Settings, policy: Policy, state: St
         answers = warehouse.read_sql(
             "predictions",
             "SELECT * FROM model.predictions WHERE session BETWEEN ? AND ? AND list_contains(?, model)",
-            [scored[0], scored[-1], [SERVING, *NAIVE]],
+            [scored[0], scored[-1], [SERVING, *live_yardsticks()]],
         )
-        labels, _ = usable_between(warehouse, scored[0], scored[-1])
-        skill = skill_of(answers, labels, SERVING, NAIVE, scored)
+        labels, _ = usable_between(warehouse, settings, scored[0], scored[-1])
+        skill = skill_of(answers, labels, SERVING, live_yardsticks(), scored)
     asked = history.filter("retrain")["session"].max()
     return Facts(
         session=session,

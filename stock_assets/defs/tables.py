@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 import dagster as dg
 import polars as pl
@@ -11,6 +11,10 @@ from dagster._core.execution.context.metadata_logging import AssetMetadataHandle
 
 from stock_assets.tables import Table, declared
 
+#: When it is now, UTC: a resource, so that a test may set it.
+Clock = Callable[[], datetime]
+#: What the descriptions of the assets of a simulated market end with.
+SIMULATED = " **SIMULATED: made-up prices with a planted signal, no market.**"
 OWNERS = ["team:stock_assets"]
 #: Everything that opens DuckDB holds this pool: one process writes at a time.
 DUCKDB_POOL = "duckdb"

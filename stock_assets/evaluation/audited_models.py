@@ -1,7 +1,7 @@
 """The models of the leakage audit: each learns from what one question hands over, and answers it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import Protocol
@@ -11,7 +11,8 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.frames import CLASS_NAMES, CLASSES, KEYS
-from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.model.config import DeepArConfig, RnnClassifierConfig, RnnConfig
+from stock_assets.model.lesson import InputFrames, Lesson
 from stock_assets.model.probabilities import probability_frame
 
 #: Labels that a model of single rows is handed over: the newest that it may read, and those of the rows before.
@@ -74,14 +75,15 @@ def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], every: in
     return answer
 
 
-def of_recurrent(config: RnnConfig, seed: int) -> AuditedModel:
+def of_recurrent(config: RnnClassifierConfig, seed: int) -> AuditedModel:
     """The recurrent classifier, with a known label among its inputs."""
 
     def answer(question: AuditQuestion) -> pl.DataFrame:
-        from stock_assets.model.training import predict, train_rnn
+        from stock_assets.model.networks.rnn_classifier import train_rnn_classifier
 
-        inputs = question.inputs()
-        return predict(train_rnn(inputs, question.labels, config, question.cutoff, seed), inputs, question.sessions)
+        inputs = InputFrames(components=question.inputs())
+        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon=0)  # the horizon is read by `rnn` alone
+        return train_rnn_classifier(lesson, config).predict(inputs, question.sessions)
 
     return answer
 
@@ -90,26 +92,27 @@ def of_deepar(config: DeepArConfig, seed: int) -> AuditedModel:
     """The reference study's own network; `expected` is the location of its distribution."""
 
     def answer(question: AuditQuestion) -> pl.DataFrame:
-        from stock_assets.model.deepar import forecast_deepar, forecast_to_probabilities, train_deepar
+        from stock_assets.model.networks.deepar import forecast_to_probabilities, train_deepar
 
-        none = question.components.select(KEYS).clear().with_columns(known_label=pl.lit(None, pl.Int8))
-        handed = none if question.known is None else question.known
-        trained = train_deepar(question.components, question.labels, handed, config, question.cutoff, seed)
-        forecast = forecast_deepar(trained, question.components, handed, question.sessions)
+        inputs = InputFrames(components=question.components)
+        if question.known is not None:
+            inputs = replace(inputs, known_labels=question.known)
+        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon=0)  # the horizon is read by `rnn` alone
+        forecast = train_deepar(lesson, config).forecast(inputs, question.sessions)
         return forecast_to_probabilities(forecast).with_columns(expected=forecast["location"])
 
     return answer
 
 
-def of_volatility(config: VolatilityConfig, seed: int, suspects: pl.DataFrame, *, horizon: int) -> AuditedModel:
-    """The volatility network; its components have to be the stationary features."""
+def of_rnn(config: RnnConfig, seed: int, suspects: pl.DataFrame, *, horizon: int) -> AuditedModel:
+    """The model `rnn`; its components have to be the stationary features."""
 
     def answer(question: AuditQuestion) -> pl.DataFrame:
-        from stock_assets.model.volatility import predict_volatility, train_volatility
+        from stock_assets.model.networks.rnn import train_rnn
 
-        inputs = question.inputs()
-        trained = train_volatility(inputs, question.labels, suspects, config, question.cutoff, seed, horizon)
-        return predict_volatility(trained, inputs, suspects, question.sessions)
+        inputs = InputFrames(features=question.inputs(), suspects=suspects)
+        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon)
+        return train_rnn(lesson, config).predict(inputs, question.sessions)
 
     return answer
 
@@ -128,12 +131,14 @@ def audited_models(horizon: int, seed: int) -> Mapping[str, AuditedModel]:
     Small networks do, and the baselines take bolder settings than their honest ones, which hold a model back from
     whatever predicts well.
     """
-    from stock_assets.model.baselines import fit_logistic
-    from stock_assets.model.classical import fit_mlp, fit_svm, fit_trees
+    from stock_assets.model.baselines.linear import fit_logistic
+    from stock_assets.model.baselines.mlp import fit_mlp
+    from stock_assets.model.baselines.svm import fit_svm
+    from stock_assets.model.baselines.trees import fit_trees
 
     mlp = partial(fit_mlp, penalty=0.01, passes=8, patience=2)
     trees = partial(fit_trees, share=1.0, leaves=31, rows_per_leaf=100, rounds=200)
-    classifier = RnnConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
+    classifier = RnnClassifierConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
     deepar = DeepArConfig(hidden=48, epochs=8, learning_rate=1e-2, batch=32, segments_per_epoch=1024)
     return {
         "logistic": of_rows(fit_logistic, every=3 * horizon),
@@ -145,10 +150,10 @@ def audited_models(horizon: int, seed: int) -> Mapping[str, AuditedModel]:
     }
 
 
-def audited_volatility(horizon: int, seed: int, suspects: pl.DataFrame) -> Mapping[str, AuditedModel]:
+def audited_rnn(horizon: int, seed: int, suspects: pl.DataFrame) -> Mapping[str, AuditedModel]:
     """The model that reads the stationary features, by name; `suspects` has ticker, session, suspect."""
-    small = VolatilityConfig(hidden=32, epochs=2, segments_per_epoch=1024)
-    return {"rnn": of_volatility(small, seed, suspects, horizon=horizon)}
+    small = RnnConfig(hidden=32, epochs=2, segments_per_epoch=1024)
+    return {"rnn": of_rnn(small, seed, suspects, horizon=horizon)}
 
 
 def _every(labels: pl.DataFrame, every: int) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from stock_assets.evaluation.classes import classification_report, confusion_tab
 from stock_assets.evaluation.leakage import sweep_of
 from stock_assets.evaluation.metrics import RANKED_BY, best_naive, score_table
 from stock_assets.evaluation.survivorship import members_at_the_end, survivorship
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import naive_baselines
 from stock_assets.settings import LabelRule
 
 #: So many of the best models are drawn, and the best naive baseline; the tables hold all.
@@ -107,7 +107,7 @@ class Findings:
 
 def best_model(means: pl.DataFrame) -> dict[str, Any]:
     """The row of `means` (one per model) with the lowest log-loss that is no naive baseline, else the lowest of all."""
-    order = means.sort(pl.col("model").is_in(list(NAIVE)), RANKED_BY, "model")
+    order = means.sort(pl.col("model").is_in(naive_baselines()), RANKED_BY, "model")
     return order.row(0, named=True)
 
 
@@ -118,9 +118,9 @@ def make_findings(inputs: ReportInputs) -> Findings:
     """
     scores = score_table(inputs.scored, seed=inputs.seed)
     means = scores.filter(pl.col("year").is_null())
-    naive = best_naive(means, NAIVE)
+    naive = best_naive(means, naive_baselines())
     if naive is None:
-        raise StockAssetsError(f"predictions hold no naive baseline; expected one of {', '.join(NAIVE)}")
+        raise StockAssetsError(f"predictions hold no naive baseline; expected one of {', '.join(naive_baselines())}")
     best = best_model(means)["model"]
     drawn = [*means["model"].head(LEADING), best, naive["model"]]
     leading = inputs.scored.filter(pl.col("model").is_in(drawn))

@@ -14,7 +14,7 @@ import polars as pl
 from stock_assets.evaluation.figures import FIGURES, SECTIONS, Section, draw
 from stock_assets.evaluation.findings import ReportInputs, best_model, make_findings
 from stock_assets.evaluation.metrics import METRICS, RANKED_BY, best_naive
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import naive_baselines
 from stock_assets.settings import LabelRule
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Report:
     @property
     def naive(self) -> dict[str, Any] | None:
         """The mean scores of the best naive baseline, None where there is none."""
-        return best_naive(self.means, NAIVE)
+        return best_naive(self.means, naive_baselines())
 
 
 def make_report(inputs: ReportInputs) -> Report:
@@ -187,7 +187,7 @@ def _by_model(regimes: pl.DataFrame) -> dict[str, list[dict | None]]:
     Models in the order of their mean log-loss over the regimes; the regimes of each in that of `regimes`.
     """
     order = regimes["regime"].unique(maintain_order=True).to_list()
-    naive = pl.col("log_loss").filter(pl.col("model").is_in(list(NAIVE))).min().over("regime")
+    naive = pl.col("log_loss").filter(pl.col("model").is_in(naive_baselines())).min().over("regime")
     rows = regimes.with_columns(gain=naive - pl.col("log_loss")).sort(pl.col("log_loss").mean().over("model"), "model")
     models = rows["model"].unique(maintain_order=True).to_list()
     cells = {(row["model"], row["regime"]): row for row in rows.iter_rows(named=True)}

@@ -8,11 +8,12 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.features.indicators import indicators
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.indicators import classic_indicators
+from stock_assets.features.labels import barrier_labels
 from stock_assets.frames import KEYS, PROBABILITIES
-from stock_assets.model.baselines import fit_logistic
+from stock_assets.model.baselines.linear import fit_logistic
 from stock_assets.model.splits import training_rows
+from stock_assets.settings import LabelRule
 
 #: The symmetric thresholds that the study shows beside its own, as (buy, sell).
 SYMMETRIC = (0.025, 0.025)
@@ -22,10 +23,10 @@ def label_counts(bars: pl.DataFrame, horizon: int, thresholds: Sequence[tuple[fl
     """thresholds, label, rows: how often each label comes at each pair of (buy, sell) thresholds.
 
     `bars` are rows of `daily_bars` (ticker, session, total_return), suspect ones too; horizons are complete.
-    Thresholds are fractions; pairs that come twice are counted once. Raises as `features.labels.labels`.
+    Thresholds are fractions; pairs that come twice are counted once. Raises as `features.labels.barrier_labels`.
     """
     counts = [
-        barrier_labels(bars, horizon, buy, sell)
+        barrier_labels(bars, LabelRule(horizon, buy, sell))
         .group_by("label")
         .agg(rows=pl.len().cast(pl.Int64))
         .select(pl.lit(f"+{buy:.1%} / −{sell:.1%}").alias("thresholds"), "label", "rows")
@@ -57,7 +58,7 @@ def chart(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     later_splits = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
     adjusted = pl.col("close").last() * growth / growth.last()
     rows = rows.with_columns(adjusted=adjusted, volume=pl.col("volume") * later_splits)
-    of_ticker = indicators(rows)
+    of_ticker = classic_indicators(rows)
     prices = [name for name in of_ticker.columns if name.startswith(("ma_", "bb_"))]
     momenta = [name for name in of_ticker.columns if name.startswith("momentum_")]
     return (

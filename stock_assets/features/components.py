@@ -1,6 +1,7 @@
 """Principal components of the features: fitted once on a stated window, then only applied.
 
-A model is plain numbers. It is stored as a table (`to_frame`) and read back to the same bits (`from_frame`).
+scikit-learn fits; a model is plain numbers. It is stored as a table (`to_frame`) and read back to the same bits
+(`from_frame`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,23 +14,8 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError
-
-#: The table of a model: one row per component and feature.
-SCHEMA = pl.Schema(
-    {
-        "pca_version": pl.String,
-        "component": pl.Int64,
-        "position": pl.Int64,
-        "feature": pl.String,
-        "loading": pl.Float64,
-        "mean": pl.Float64,
-        "scale": pl.Float64,
-        "explained_variance_ratio": pl.Float64,
-        "fit_from": pl.Date,
-        "fit_through": pl.Date,
-        "n_rows": pl.Int64,
-    }
-)
+from stock_assets.features.tables import PCA_MODEL
+from stock_assets.frames import KEYS, columns_not_finite, first_not_finite
 
 _CHUNK_ROWS = 100_000
 
@@ -64,44 +50,46 @@ class PcaModel:
         return digest.hexdigest()[:12]
 
 
-def fit_pca(features: pl.DataFrame, columns: Sequence[str], fit_through: date, explained: float = 0.95) -> PcaModel:
+def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date, explained: float = 0.95) -> PcaModel:
     """The scaler and the fewest components that keep `explained` of the variance, up to `fit_through` only.
 
     `features` are rows of ticker, session and `columns`, in any order; leave suspect rows out beforehand. All
-    sessions count alike up to `fit_through`, later ones are not looked at.
+    sessions count alike up to `fit_through`, later ones are not looked at. A column that is constant has a loading
+    of 0 in every component. The array that is fitted on is the only copy of the rows.
 
     Raises BadBarsError where a column is missing, a number is null or not finite, fewer than two rows lie in
     the window, or no column varies; ValueError unless 0 < explained <= 1.
     """
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
     if not 0 < explained <= 1:
         raise ValueError(f"explained is {explained}; expected a share above 0 and up to 1")
     # sums depend on the order of their terms in the last bit, and the version on every bit: hence sorted
     rows = _checked(features, columns, fit_through).sort("session", "ticker")
     if rows.height < 2:
         raise BadBarsError(f"features have {rows.height} row(s) up to {fit_through}; expected two or more to fit on")
-    mean = rows.select(pl.col(columns).mean()).to_numpy()[0]
-    scatter = np.zeros((len(columns), len(columns)))
-    for chunk in _chunks(rows, columns):
-        centred = chunk - mean
-        scatter += centred.T @ centred / rows.height
-    scale = np.sqrt(np.diag(scatter))
-    varies = scale > 1e-12 * np.maximum(1.0, np.abs(mean))
+    scaler = StandardScaler()
+    for chunk in _chunks(rows, columns):  # its own way to the variance copies what it is given
+        scaler.partial_fit(chunk)
+    mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
+    varies = np.sqrt(np.asarray(scaler.var_)) > 1e-12 * np.maximum(1.0, np.abs(mean))
     if not varies.any():
         raise BadBarsError(f"no column of {', '.join(columns)} varies up to {fit_through}; expected one to")
     scale = np.where(varies, scale, 1.0)
 
-    correlation = np.where(np.outer(varies, varies), scatter / np.outer(scale, scale), 0.0)
-    variances, axes = np.linalg.eigh(correlation)
-    shares, axes = np.maximum(variances[::-1], 0.0) / varies.sum(), axes.T[::-1]
-    kept = min(int(np.searchsorted(np.cumsum(shares), explained - 1e-12)) + 1, int(varies.sum()))
-    axes = axes[:kept]
+    pca = PCA(explained if explained < 1 else None, svd_solver="covariance_eigh")
+    varying = [name for name, one_varies in zip(columns, varies, strict=True) if one_varies]
+    pca.fit(_standardised_rows(rows, varying, mean[varies], scale[varies]))
+    axes = np.zeros((pca.n_components_, len(columns)))
+    axes[:, varies] = pca.components_
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     return PcaModel(
         columns=tuple(columns),
         mean=mean,
         scale=scale,
         components=axes * np.sign(largest),  # an axis has no direction of its own
-        explained_variance_ratio=shares[:kept],
+        explained_variance_ratio=np.asarray(pca.explained_variance_ratio_),
         fit_from=rows["session"][0],
         fit_through=fit_through,
         n_rows=rows.height,
@@ -132,7 +120,7 @@ def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
 def explained_out_of_sample(model: PcaModel, features: pl.DataFrame) -> float:
     """The share of the variance of `features`, standardised by the model, that its components reproduce.
 
-    On the fit window this is the sum of `explained_variance_ratio`; on later rows it tells how well the axes
+    On the fit window this is the sum of `explained_variance_ratio`; on later rows it measures how well the axes
     still fit. NaN where the rows do not vary at all.
 
     Raises BadBarsError where there are no rows, a column is missing, or a number is null or not finite.
@@ -149,7 +137,7 @@ def explained_out_of_sample(model: PcaModel, features: pl.DataFrame) -> float:
 
 
 def to_frame(model: PcaModel) -> pl.DataFrame:
-    """The model as a table of `SCHEMA`: one row per component (from 1) and feature."""
+    """The model as a table `pca_model`: one row per component (from 1) and feature."""
     count, width = model.components.shape
     return pl.DataFrame(
         {
@@ -165,7 +153,7 @@ def to_frame(model: PcaModel) -> pl.DataFrame:
             "fit_through": [model.fit_through] * (count * width),
             "n_rows": [model.n_rows] * (count * width),
         },
-        schema=SCHEMA,
+        schema=PCA_MODEL.schema,
     )
 
 
@@ -175,13 +163,14 @@ def from_frame(frame: pl.DataFrame) -> PcaModel:
     Raises ArtifactError where the table is empty, holds more than one model, lacks a row or column, or its
     numbers are not those that its version names.
     """
-    missing = [name for name in SCHEMA if name not in frame.columns]
+    schema = PCA_MODEL.schema
+    missing = [name for name in schema if name not in frame.columns]
     if missing:
-        raise ArtifactError(f"the PCA table lacks {', '.join(missing)}; expected {', '.join(SCHEMA)}")
+        raise ArtifactError(f"the PCA table lacks {', '.join(missing)}; expected {', '.join(schema)}")
     versions = frame["pca_version"].unique().sort().to_list()
     if len(versions) != 1:
         raise ArtifactError(f"the PCA table holds {len(versions)} models {versions}; expected one")
-    rows = frame.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()).sort("component", "position")
+    rows = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("component", "position")
     width = rows["position"].n_unique()
     count, one = rows["component"].n_unique(), rows.head(width)
     if rows.height != count * width:
@@ -206,19 +195,27 @@ def _standardised(model: PcaModel, chunk: np.ndarray) -> np.ndarray:
 
 
 def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | None = None) -> pl.DataFrame:
-    """The keys and `columns` of the rows up to `through`, known to be finite."""
-    missing = [name for name in ("ticker", "session", *columns) if name not in features.columns]
+    """The keys and `columns` of the rows up to `through`. Raises BadBarsError where a number is not finite."""
+    missing = [name for name in (*KEYS, *columns) if name not in features.columns]
     if missing or not columns:
         raise BadBarsError(f"features lack {', '.join(missing) or 'any column'}; expected {', '.join(columns)}")
-    rows = features.select("ticker", "session", *columns)
+    rows = features.select(*KEYS, *columns)
     if through is not None:
         rows = rows.filter(pl.col("session") <= through)
-    finite = rows.select(pl.col(name).is_finite().fill_null(False).all() for name in columns).row(0)
-    for name, whole in zip(columns, finite, strict=True):
-        if not whole:
-            bad = rows.filter(~pl.col(name).is_finite().fill_null(False)).row(0, named=True)
-            raise BadBarsError(f"{bad['ticker']} {bad['session']}: {name} is {bad[name]}; expected a finite number")
+    for name in columns_not_finite(rows, columns)[:1]:
+        bad = first_not_finite(rows, name)
+        raise BadBarsError(f"{bad['ticker']} {bad['session']}: {name} is {bad[name]}; expected a finite number")
     return rows
+
+
+def _standardised_rows(rows: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(x - mean) / scale, float64 [N, F], filled so many rows at a time that nothing else of its size is held."""
+    values = np.empty((rows.height, len(columns)))
+    done = 0
+    for chunk in _chunks(rows, columns):
+        values[done : done + len(chunk)] = (chunk - mean) / scale
+        done += len(chunk)
+    return values
 
 
 def _chunks(rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[np.ndarray]:

@@ -1,26 +1,34 @@
 """Earnings announcements, seen from prices alone: past days of a joint burst of volume and range, replayed.
 
-A company reports four times a year, at nearly the same days. A source of announcement dates that is right point
-in time is not to be had for free; the days themselves are written into the bars.
+A company reports four times a year, on nearly the same days. There is no free source of announcement dates as they
+were known at the time, so past days are found by the bursts of volume and range that announcements cause.
 """
 
 import numpy as np
 import polars as pl
 
+from stock_assets.features.formulas import Feature
+
 #: Calendar days from an announcement to the next ones of the same company: one, two, three quarters, a year, two years.
 LAGS = (91, 182, 273, 364, 728)
-#: Calendar days from the session that are asked about: the horizon of a label.
+#: Calendar days after the session in which an announcement is looked for: the default horizon of a label.
 AHEAD = (1, 10)
 #: The burst that counts: this large, and the largest of so many bars before and after.
 LARGE = 1.2
 ALONE_WITHIN = 20
-#: The bars after must have come within so many days: less than the nearest replay is ahead, so that nothing is used
-#: before it was known.
+#: The bars after must lie within so many days: fewer than the nearest replay is ahead, so that a burst is never used
+#: before it is known to be the largest.
 CONFIRMED_WITHIN = 80
 
-#: The columns, in order.
-NAMES: dict[str, str] = {
-    f"event_{lag}": f"Largest burst (features.events) {lag} days before one of the next {AHEAD[1]} days; 0 if none"
+#: The columns of `event_columns`, in order.
+FEATURES: dict[str, Feature] = {
+    f"event_{lag}": Feature(
+        f"Largest burst (features.events) {lag} days before one of the next {AHEAD[1]} days; 0 if none",
+        0.0,
+        6.0,
+        pl.col(f"event_{lag}"),
+        "session",
+    )
     for lag in LAGS
 }
 
@@ -50,11 +58,11 @@ def bursts(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def event_columns(rows: pl.DataFrame, events: pl.DataFrame) -> list[pl.Series]:
-    """NAMES, one value per row (ticker, session) of `rows`, from the `events` of `bursts`."""
+    """The columns of FEATURES, one value (f64) per row (ticker, session) of `rows`, from the `events` of `bursts`."""
     tickers = pl.concat([rows["ticker"], events["ticker"]]).unique().sort()
     day, column = rows["session"].to_physical().to_numpy(), tickers.search_sorted(rows["ticker"]).to_numpy()
     if not len(day):
-        return [pl.Series(name, [], dtype=pl.Float64) for name in NAMES]
+        return [pl.Series(name, [], dtype=pl.Float64) for name in FEATURES]
     low, high = AHEAD
     oldest, newest = int(day.min()) - max(LAGS) + low, int(day.max()) - min(LAGS) + high
     kept = events.filter(pl.col("session").to_physical().is_between(oldest, newest))

@@ -1,9 +1,9 @@
 """How far back a row of the features room may look, and which rows have seen enough.
 
-An exponential mean remembers for ever. So that a session computed alone equals the same session of a ten-year
-range, everyone reads the bars of the last `LOOKBACK_SESSIONS` sessions, ending at the first one wanted. A
-history that reaches further back has at least 900 bars in there, and the slowest mean, span 50, gives older
-ones a weight below 1e-15. Two rules make it so, both decided by the bars inside the window alone:
+An exponential mean has no end. So that a session computed alone equals the same session of a ten-year range,
+every run reads the bars of `LOOKBACK_SESSIONS` sessions, which end at the first session that it computes. A history
+that reaches further back has at least 900 bars in there, and the slowest mean, span 50, gives older ones a weight below
+1e-15. Two rules make it so, both decided by the bars inside the window alone:
 
 - **A new history.** A ticker that missed more than `MAX_MISSED` sessions in a row, or whose total return is
   null, begins anew, like a new listing: no window reaches over the break.
@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import BadBarsError
+from stock_assets.frames import KEYS
 
 #: Sessions of bars that a row of session t may look at, t included.
 LOOKBACK_SESSIONS = 1000
@@ -34,12 +35,12 @@ def panel(bars: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 
     Raises BadBarsError where a column is missing, a key is null, or a (ticker, session) comes twice.
     """
-    missing = [name for name in ("ticker", "session", *columns) if name not in bars.columns]
+    missing = [name for name in (*KEYS, *columns) if name not in bars.columns]
     if missing:
         raise BadBarsError(f"bars lack {', '.join(missing)}; found {', '.join(bars.columns)}")
-    rows = bars.select("ticker", "session", *columns).sort("ticker", "session")
-    refuse(rows, pl.any_horizontal(pl.col("ticker", "session").is_null()), "session", "a ticker and a session")
-    again = pl.struct("ticker", "session") == pl.struct("ticker", "session").shift(1)
+    rows = bars.select(*KEYS, *columns).sort(KEYS)
+    refuse(rows, pl.any_horizontal(pl.col(KEYS).is_null()), "session", "a ticker and a session")
+    again = pl.struct(KEYS) == pl.struct(KEYS).shift(1)
     refuse(rows, again, "session", "one bar per ticker and session")
     return rows
 
@@ -73,8 +74,8 @@ def histories(bars: pl.DataFrame, columns: Sequence[str] = (), sessions: Iterabl
     day_of = day_of.unique().sort()
     position = day_of.search_sorted(rows["session"])
     rows = rows.with_columns(position.cast(pl.Int64).alias("position"))
-    known = day_of.gather(position.clip(upper_bound=max(0, day_of.len() - 1))) if day_of.len() else day_of
-    if not known.equals(rows["session"], check_dtypes=False):
+    nearest = day_of.gather(position.clip(upper_bound=max(0, day_of.len() - 1))) if day_of.len() else day_of
+    if not nearest.equals(rows["session"], check_dtypes=False):
         refuse(rows, ~pl.col("session").is_in(day_of.implode()), "session", "a session of the calendar")
     refuse(
         rows,
@@ -122,10 +123,10 @@ def by_session(
     # the hundred columns that the features need on their way would take gigabytes for a whole market at once
     begins = np.flatnonzero(rows["bar"].to_numpy() == 1)
     parts = begins[np.diff(begins // _PART_ROWS, prepend=-1) > 0].tolist() or [0]
-    wanted = (pl.col("bar") >= min_bar) & pl.col("enough") & (pl.col("session") >= (first or date.min))
+    asked_rows = (pl.col("bar") >= min_bar) & pl.col("enough") & (pl.col("session") >= (first or date.min))
     ends = [*parts[1:], rows.height]
-    made = [
-        compute(rows.slice(begin, end - begin)).filter(wanted).select(columns)
+    computed = [
+        compute(rows.slice(begin, end - begin)).filter(asked_rows).select(columns)
         for begin, end in zip(parts, ends, strict=True)
     ]
-    return pl.concat(made).sort("session", maintain_order=True)
+    return pl.concat(computed).sort("session", maintain_order=True)

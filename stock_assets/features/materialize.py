@@ -1,17 +1,223 @@
-"""The steps of the features room: load, compute, store."""
+"""The steps of the features room: load, compute, store.
+
+Each step makes the rows of the asked sessions and puts them in the place of those that are stored, in one transaction.
+It raises MissingSessionsError where rows that it is made from are not there.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
 
 import polars as pl
 
 from stock_assets.errors import BadBarsError
+from stock_assets.features import components, stationary
+from stock_assets.features.indicators import classic_indicators
+from stock_assets.features.labels import barrier_labels, late_labels
+from stock_assets.features.lookback import LOOKBACK_SESSIONS
+from stock_assets.features.market_context import LOOKBACK as CONTEXT_LOOKBACK
+from stock_assets.features.market_context import context_features, context_gaps
+from stock_assets.frames import KEYS
+from stock_assets.market.calendar import calendar_of
+from stock_assets.market.materialize.context import read_context
+from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
 #: The tables below pca_model and pca_components, in the order they are made.
 MADE_BEFORE_PCA = ("raw_ohlcv", "daily_bars", "stationary_features")
+#: Sessions whose labels show how frequent each class is: a year.
+LABEL_WINDOW = 252
+#: Sessions of the sample chart.
+CHART_SESSIONS = 90
+#: About how many rows the explained variance is computed on: a tenth of a million rows shows it as well as all do.
+_SAMPLE_ROWS = 100_000
+
+_BARS = ("raw_ohlcv", "daily_bars")
+_NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
 
 
-def trusted(warehouse: Warehouse, rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` without those whose bar is suspect."""
+class MadeIndicators(NamedTuple):
+    """The rows of `indicators` that were stored."""
+
+    rows: pl.DataFrame
+
+
+class MadeFeatures(NamedTuple):
+    """The rows of `stationary_features` that were stored."""
+
+    rows: pl.DataFrame
+    without_context: pl.DataFrame
+    """session, columns (str): the columns of the market context that a session lacks though their series has begun"""
+
+
+class MadeLabels(NamedTuple):
+    """The rows of `labels` that were stored."""
+
+    rows: pl.DataFrame
+    """those of the asked sessions"""
+    late: pl.DataFrame
+    """those of other sessions, whose tickers had skipped a session within the horizon"""
+    recent: pl.DataFrame
+    """label of the LABEL_WINDOW sessions that end at the last of the asked ones"""
+
+
+class MadeComponents(NamedTuple):
+    """The rows of `pca_components` that were stored."""
+
+    rows: pl.DataFrame
+    model: components.PcaModel
+    explained: float | None
+    """the share of the variance of these sessions that the components hold; None where no row has features yet"""
+
+
+class SampleChart(NamedTuple):
+    """The bars of one ticker on one price basis, sorted by session."""
+
+    ticker: str
+    bars: pl.DataFrame
+    """rows of `daily_bars`, and, where these tables exist, ma_25, bb_upper_25 and bb_lower_25, and label"""
+
+
+def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeIndicators:
+    """Makes `indicators` of `sessions` (ascending)."""
+    bars, read_sessions = _bars_with_lookback(store, settings, sessions, "indicators", ["close"])
+    rows = _rows_of(sessions, classic_indicators(bars, sessions[0], read_sessions))
+    store.replace_sessions("indicators", sessions, rows)
+    return MadeIndicators(rows)
+
+
+def make_stationary_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeFeatures:
+    """Makes `stationary_features` of `sessions` (ascending)."""
+    bars, read_sessions = _bars_with_lookback(store, settings, sessions, "stationary_features", stationary.BAR_COLUMNS)
+    features = stationary.stationary_features(bars, sessions[0], read_sessions)
+    context, begins = _market_context(store, settings, sessions)
+    rows = _rows_of(sessions, features.join(context, on="session", how="left", maintain_order="left"))
+    store.replace_sessions("stationary_features", sessions, rows)
+    return MadeFeatures(rows, context_gaps(context, begins, sessions))
+
+
+def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeLabels:
+    """Makes `labels` of `sessions` (ascending), and those of earlier ones that the bars of today complete.
+
+    A ticker that skips a session has its label later than the others, when the session is made already. So rows do not
+    depend on how many sessions a run makes: after it the store holds every label of the sessions made so far that the
+    stored bars allow. Rows that are stored already stay as they are outside `sessions`.
+    """
+    calendar, rule = calendar_of(settings), settings.label_rule
+    ahead = calendar.between(sessions[-1], calendar.shift(sessions[-1], rule.horizon) or calendar.sessions[-1])
+    store.require(_BARS, [*sessions, *ahead[1:]], "labels", f"a horizon of {rule.horizon} sessions")
+    first = _first_open_label(store, rule.horizon, sessions[0])
+    # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
+    bars = store.read("daily_bars", first, columns=[*KEYS, "total_return"])
+    labels = barrier_labels(bars, rule, first=first, last=sessions[-1])
+    rows = _rows_of(sessions, labels)
+    due = [(day, calendar.shift(day, rule.horizon)) for day in calendar.between(first, sessions[-1])]
+    late = late_labels(
+        labels.filter(~pl.col("session").is_in(list(sessions))),
+        store.read_or(_NO_KEYS, "labels", first, sessions[-1], KEYS),
+        pl.DataFrame(due, {"session": pl.Date, "due": pl.Date}, orient="row"),
+    )
+    store.replace_sessions("labels", sessions, rows, beside={"labels": late} if late.height else None)
+    window = (*calendar.before(sessions[-1], LABEL_WINDOW - 1), sessions[0])[0]
+    return MadeLabels(rows, late, store.read("labels", window, sessions[-1], ["label"]))
+
+
+def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
+    """Fits `pca_model` on the trusted rows of all sessions before the first model year, and stores it."""
+    calendar = calendar_of(settings)
+    fit_through = calendar.before(date(settings.model_start_year, 1, 1), 1)[0]
+    window = calendar.between(calendar.sessions[stationary.FIRST_BAR - 1], fit_through)
+    store.require(MADE_BEFORE_PCA, window, "pca_model", "the fit window")
+    columns = stationary.pca_inputs()
+    features = store.read("stationary_features", window[0], fit_through, [*KEYS, *columns])
+    model = components.fit_pca(trusted(store, features), columns, fit_through=fit_through)
+    store.replace_table("pca_model", components.to_frame(model))
+    return model
+
+
+def make_pca_components(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeComponents:
+    """Makes `pca_components` of `sessions` (ascending) with the stored fit."""
+    calendar = calendar_of(settings)
+    featured = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
+    store.require(MADE_BEFORE_PCA, featured, "pca_components")
+    model = components.from_frame(store.read("pca_model"))
+    stored = store.read("stationary_features", sessions[0], sessions[-1], [*KEYS, *model.columns])
+    features = _rows_of(sessions, stored)
+    rows = components.transform(model, features)
+    store.replace_sessions("pca_components", sessions, rows)
+    sample = features.gather_every(features.height // _SAMPLE_ROWS + 1)
+    return MadeComponents(rows, model, components.explained_out_of_sample(model, sample) if sample.height else None)
+
+
+def trusted(store: Warehouse, rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` (ticker, session, …) without those whose bar is suspect. Raises BadBarsError where there is no row."""
     if rows.is_empty():
         raise BadBarsError("no feature row in the window; expected some before the first model year")
-    bars = warehouse.read("daily_bars", rows["session"].min(), rows["session"].max(), ["ticker", "session", "suspect"])  # pyright: ignore[reportArgumentType]
-    return rows.join(bars.filter(pl.col("suspect").is_not_null()), on=["ticker", "session"], how="anti")
+    bars = store.read("daily_bars", rows["session"].min(), rows["session"].max(), [*KEYS, "suspect"])  # pyright: ignore[reportArgumentType]
+    return rows.join(bars.filter(pl.col("suspect").is_not_null()), on=KEYS, how="anti")
+
+
+def sample_chart(store: Warehouse, settings: Settings, last: date) -> SampleChart | None:
+    """The CHART_SESSIONS up to `last` of the ticker with the most bars, none of them suspect; None without one."""
+    first = (*calendar_of(settings).before(last, CHART_SESSIONS - 1), last)[0]
+    bars = store.read("daily_bars", first, last)
+    # without a split, the bars are on one price basis
+    one_basis = pl.col("suspect").is_null() & (pl.col("split_ratio").fill_null(1) == 1)
+    candidates = bars.group_by("ticker").agg(usable=one_basis.all(), bars=pl.len()).filter("usable")
+    if candidates.is_empty():
+        return None
+    ticker = candidates.sort("bars", "ticker", descending=[True, False])["ticker"][0]
+    chart = bars.filter(pl.col("ticker") == ticker).sort("session")
+    for table, columns in (("indicators", ["ma_25", "bb_upper_25", "bb_lower_25"]), ("labels", ["label"])):
+        rows = store.read_or(_NO_KEYS, table, first, last, [*KEYS, *columns])
+        chart = chart.join(rows, on=KEYS, how="left", maintain_order="left")
+    return SampleChart(ticker, chart)
+
+
+def _rows_of(sessions: Sequence[date], rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("session").is_in(list(sessions)))
+
+
+def _bars_with_lookback(
+    store: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str, columns: Sequence[str]
+) -> tuple[pl.DataFrame, list[date]]:
+    """(keys, total return and `columns` of the bars of `sessions` and their look-back, the sessions of these bars)."""
+    calendar = calendar_of(settings)
+    lookback = calendar.before(sessions[0], LOOKBACK_SESSIONS - 1)
+    store.require(_BARS, [*lookback, *sessions], needed_by, f"{LOOKBACK_SESSIONS} sessions of look-back")
+    first, last = (*lookback, sessions[0])[0], sessions[-1]
+    bars = store.read("daily_bars", first, last, [*KEYS, "total_return", *columns])
+    return bars, list(calendar.between(first, last))
+
+
+def _market_context(
+    store: Warehouse, settings: Settings, sessions: Sequence[date]
+) -> tuple[pl.DataFrame, dict[str, date]]:
+    """(`context_features` of `sessions` and of what they look back at, the first session of each stored series).
+
+    The one place of the room that reads `context_series`.
+    """
+    calendar = calendar_of(settings)
+    first = (*calendar.before(sessions[0], CONTEXT_LOOKBACK), sessions[0])[0]
+    closes = read_context(store, first, sessions[-1])
+    begins = store.read_each(
+        {"begins": "SELECT series, min(session) AS session FROM market.context_series GROUP BY series"}
+    )["begins"]
+    context = context_features(closes, calendar.between(first, sessions[-1]))
+    return context, {} if begins is None else dict(begins.iter_rows())
+
+
+def _first_open_label(store: Warehouse, horizon: int, session: date) -> date:
+    """The first session whose label may have become complete with `session` or a later bar; `session` at the latest.
+
+    A label ends `horizon` bars later, so those of a ticker that are `horizon` bars or more before its first bar from
+    `session` on were complete before. Mostly this is one horizon back, and longer ago where a ticker comes back.
+    """
+    earliest = store.read_sql(
+        "daily_bars",
+        f"""SELECT min(earliest) AS session FROM (
+            SELECT list_min(max(session, {horizon}) FILTER (session < ?)) AS earliest FROM market.daily_bars
+            GROUP BY ticker HAVING max(session) >= ?)""",
+        [session, session],
+    )["session"].item()
+    return min(earliest or session, session)

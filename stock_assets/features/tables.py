@@ -1,86 +1,98 @@
-"""What the features room keeps."""
+"""What the features room keeps. The tables of indicators and inputs follow the registries of their formulas."""
 
 import polars as pl
 
-from stock_assets.features.context import DESCRIPTIONS as CONTEXT_DESCRIPTIONS
-from stock_assets.features.indicators import DESCRIPTIONS as INDICATOR_DESCRIPTIONS
-from stock_assets.features.stationary import DESCRIPTIONS as STATIONARY_DESCRIPTIONS
-from stock_assets.tables import KEY_COLUMNS, Column, Table, declare
+from stock_assets.errors import TableError
+from stock_assets.features import market_context
+from stock_assets.features.daily import QUANTITIES
+from stock_assets.features.formulas import Feature
+from stock_assets.features.indicators import INDICATORS, Indicator
+from stock_assets.features.stationary import BAR_COLUMNS, FEATURES
+from stock_assets.tables import KEY_COLUMNS, Column, Table, declare, redeclare
 
 _RETURN = (("daily_bars", "total_return"),)
 _PRICED = (*_RETURN, ("daily_bars", "close"))
 
-INDICATORS = declare(
-    Table(
+
+def _indicators() -> Table:
+    return Table(
         "indicators",
         "features",
-        "the 25 classic columns",
+        f"the {len(INDICATORS)} classic columns",
         (
             *KEY_COLUMNS,
             *(
-                Column(name, pl.Float64(), text, made_from=_RETURN if name.startswith("rsi") else _PRICED)
-                for name, text in INDICATOR_DESCRIPTIONS.items()
+                Column(name, pl.Float64(), indicator.text, "listing currency", _PRICED)
+                if indicator.in_price
+                else Column(name, pl.Float64(), indicator.text, made_from=_RETURN)
+                for name, indicator in INDICATORS.items()
             ),
         ),
         keys=("ticker", "session"),
         partitions="session",
     )
-)
 
-STATIONARY_FEATURES = declare(
-    Table(
+
+def _stationary_features() -> Table:
+    context = market_context.FEATURES
+    return Table(
         "stationary_features",
         "features",
-        f"{len(STATIONARY_DESCRIPTIONS)} scale-free inputs of the models: own bars, the market, peers, past earnings "
-        f"days; {len(CONTEXT_DESCRIPTIONS)} of the indices, where there are some",
+        f"{len(FEATURES)} scale-free inputs of the models: own bars, the market, peers, past earnings days; "
+        f"{len(context)} of the indices, where there are some",
         (
             *KEY_COLUMNS,
+            *(Column(name, pl.Float64(), feature.description) for name, feature in FEATURES.items()),
             *(
-                Column(name, pl.Float64(), text)
-                for name, text in (STATIONARY_DESCRIPTIONS | CONTEXT_DESCRIPTIONS).items()
+                Column(name, pl.Float64(), f"{feature.description}; null without the series")
+                for name, feature in context.items()
             ),
         ),
         keys=("ticker", "session"),
         partitions="session",
     )
-)
+
+
+declare(_indicators())
+declare(_stationary_features())
 
 LABELS = declare(
     Table(
         "labels",
         "features",
-        "buy, sell or hold: which barrier is touched first within 7 bars",
+        "buy, sell or hold: which threshold the total return crosses first within the horizon (7 bars by default)",
         (
             *KEY_COLUMNS,
             Column(
                 "label",
                 pl.Int8(),
-                "1 buy, -1 sell, 0 hold: which barrier the total return touches first",
+                "1 buy, -1 sell, 0 hold: which threshold the total return since this close crosses first",
                 made_from=_RETURN,
             ),
             Column(
                 "touch_session",
                 pl.Date(),
-                "the session of the first touch; null for hold",
+                "the session of that crossing; null on hold",
                 made_from=_RETURN,
             ),
             Column(
                 "horizon_end",
                 pl.Date(),
-                "the session on which the label became known",
+                "the session of the last bar of the horizon, which counts the ticker's own bars; the label is known "
+                "from its close on",
                 made_from=_RETURN,
             ),
             Column(
                 "forward_return_1",
                 pl.Float64(),
-                "total return to the ticker's next bar",
+                "total return from this close to that of the ticker's next bar",
                 unit="fraction",
                 made_from=_RETURN,
             ),
             Column(
                 "forward_return_horizon",
                 pl.Float64(),
-                "total return over the whole horizon",
+                "total return from this close to that of horizon_end",
                 unit="fraction",
                 made_from=_RETURN,
             ),
@@ -116,7 +128,7 @@ PCA_COMPONENTS = declare(
     Table(
         "pca_components",
         "features",
-        "the scores on them",
+        "the scores on the components of pca_model",
         (
             *KEY_COLUMNS,
             Column("pca_version", pl.String(), "the fit that made the row"),
@@ -126,3 +138,32 @@ PCA_COMPONENTS = declare(
         partitions="session",
     )
 )
+
+
+def register_indicator(name: str, indicator: Indicator) -> None:
+    """Adds a column to `indicators`, from outside the package; features may read it as `name`, in units of p.
+
+    Register it wherever the package is loaded, before rows are made. Rows that are stored already hold null until
+    their sessions are made again. Raises TableError for a name that is taken.
+    """
+    _require_free(name)
+    INDICATORS[name] = indicator
+    redeclare(_indicators())
+
+
+def register_feature(name: str, feature: Feature) -> None:
+    """Adds a column to `stationary_features`, and so to the inputs of the models, from outside the package.
+
+    Register it wherever the package is loaded, before rows are made. Make `stationary_features` again for all sessions
+    afterwards, then the model years: a model reads the columns that it was trained on, none of which may be null.
+    Raises TableError for a name that is taken.
+    """
+    _require_free(name)
+    FEATURES[name] = feature
+    redeclare(_stationary_features())
+
+
+def _require_free(name: str) -> None:
+    bar_columns = ("ticker", "session", "total_return", "history", "bar", "enough", "p", *BAR_COLUMNS)
+    if name in {*INDICATORS, *FEATURES, *market_context.FEATURES, *QUANTITIES, *bar_columns}:
+        raise TableError(f"a column {name} exists already; expected a name that no indicator, feature or bar has")

@@ -10,11 +10,10 @@ from stock_assets.evaluation.metrics import best_naive
 from stock_assets.evaluation.report import Image, page_template
 from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, live_yardsticks
 
 #: The model whose answers people use, and the average it is a part of.
-IN_SERVICE, POOLED = "rnn", "ensemble"
-JUDGED = (IN_SERVICE, POOLED, *NAIVE)
+JUDGED = (IN_SERVICE, ENSEMBLE, *live_yardsticks())
 #: Sessions of the rolling mean of the log-loss.
 WINDOW = 21
 #: Sessions, and columns that drifted most, that the page lists before one unfolds the rest.
@@ -70,7 +69,7 @@ def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
 
 def naive_baseline(scored: pl.DataFrame) -> str | None:
     """The name of the best naive baseline over all rows of `scored` (`metrics.scored_rows`), None for no row."""
-    best = best_naive(scored.group_by("model").agg(log_loss=pl.col("surprise").mean()), NAIVE)
+    best = best_naive(scored.group_by("model").agg(log_loss=pl.col("surprise").mean()), live_yardsticks())
     return None if best is None else best["model"]
 
 
@@ -98,7 +97,7 @@ def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataF
         .join(ours, on="session", how="left")
         .join(suspects, on="session", how="left")
         .join(skill, on="session", how="left")
-        .join(mean_loss(POOLED, "ensemble_log_loss"), on="session", how="left")
+        .join(mean_loss(ENSEMBLE, "ensemble_log_loss"), on="session", how="left")
         .join(mean_loss(baseline, "naive_log_loss"), on="session", how="left")
         .with_columns(pl.col("rows", "suspects", "scored").fill_null(0))
         .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
@@ -111,7 +110,7 @@ def live_skill(sessions: pl.DataFrame, window: int = WINDOW) -> pl.DataFrame:
     (fewer at the start) of rnn, ensemble and the best naive baseline, and the running sum of what each loses less than
     the baseline, in nats per row."""
     known = sessions.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
-    columns = {IN_SERVICE: "log_loss", POOLED: "ensemble_log_loss", "naive": "naive_log_loss"}
+    columns = {IN_SERVICE: "log_loss", ENSEMBLE: "ensemble_log_loss", "naive": "naive_log_loss"}
     return pl.concat(
         known.select(
             "session",

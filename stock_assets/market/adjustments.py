@@ -6,12 +6,16 @@ every later dividend. Multiplied back, a bar is what was traded on its day and n
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import polars as pl
 
 from stock_assets.market import repair
-from stock_assets.market.bars import BAR_SCHEMA, RESTATEMENT_SCHEMA, UTC_TIME
+from stock_assets.market.dividends import plausible_dividends
+from stock_assets.market.findings import no_findings, with_contradicted
 from stock_assets.market.quality import MAX_ABSENCE, suspect_reason
+from stock_assets.market.tables import BAR_SCHEMA, RESTATEMENT_SCHEMA
+from stock_assets.tables import UTC_TIME
 
 #: Two figures of one bar that differ by less than this are the same figure, said twice: vendors round to
 #: seven significant digits.
@@ -48,10 +52,15 @@ def total_returns(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.with_columns(total_return=pl.when(pl.col("before").is_not_null()).then(by_source))
 
 
+def figures_differ(now: pl.Expr, then: pl.Expr) -> pl.Expr:
+    """Whether two figures of a row are different: apart by more than rounding, or only one of them null."""
+    apart = (now - then).abs() > SAME_FIGURE * pl.max_horizontal(now.abs(), then.abs())
+    return (now.is_null() != then.is_null()) | apart.fill_null(value=False)
+
+
 def differs(now: str, then: str) -> pl.Expr:
-    """Whether two columns say different figures: apart by more than rounding, or only one of them null."""
-    apart = (pl.col(now) - pl.col(then)).abs() > SAME_FIGURE * pl.max_horizontal(pl.col(now).abs(), pl.col(then).abs())
-    return (pl.col(now).is_null() != pl.col(then).is_null()) | apart.fill_null(value=False)
+    """`figures_differ` of the two columns."""
+    return figures_differ(pl.col(now), pl.col(then))
 
 
 def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
@@ -129,60 +138,66 @@ def clean_bars(
     raw: pl.DataFrame,
     universe: pl.DataFrame,
     sessions: Sequence[date],
+    *,
     closes: Mapping[date, datetime] | None = None,
 ) -> pl.DataFrame:
     """The one clean bar of every (session, ticker) in `raw` (`BAR_SCHEMA`), sorted by session and ticker.
 
     `raw` may hold several versions of a bar: the one fetched last counts. `sessions` are the exchange's from
-    the first of the store to the last in `raw`, and `closes` says when they closed (UTC): without it, when a bar was
+    the first of the store to the last in `raw`, and `closes` holds when they closed (UTC): without it, when a bar was
     fetched does not make it provisional. A row depends on `quality.LOOKBACK_SESSIONS` sessions before it.
     """
-    return clean_bars_and_findings(raw, universe, sessions, closes)[0]
+    return clean_bars_and_findings(raw, universe, sessions, closes=closes)[0]
 
 
 def clean_bars_and_findings(
     raw: pl.DataFrame,
     universe: pl.DataFrame,
     sessions: Sequence[date],
+    *,
     closes: Mapping[date, datetime] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`clean_bars`, and what is wrong with the versions they are made from (`repair.no_findings`), by the same rules of
-    time."""
-    positions = pl.DataFrame(
-        {"session": sessions, "position": range(len(sessions))},
-        schema={"session": pl.Date, "position": pl.Int32},
-    )
+    """`clean_bars`, and what is wrong with the versions they are made from (`findings.no_findings`), by the same rules
+    of time."""
     latest = latest_versions(raw).with_columns(provisional=provisional(closes or {}))
-    bars, unpriced = repair.priced(as_traded(latest))
-    bars = (
+    steps = (repair.priced, partial(in_listings, sessions=sessions), repair.in_one_unit, plausible_dividends)
+    bars, findings = repair.in_steps(as_traded(latest), steps)
+    judged = total_returns(with_contradicted(bars, findings)).with_columns(suspect=suspect_reason())
+    clean = with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
+    return clean, pl.concat([findings, repair.untrusted(judged)])
+
+
+def in_listings(bars: pl.DataFrame, *, sessions: Sequence[date]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`bars` (sorted by ticker and session) with `position`, the place of their session among `sessions` (Int32),
+    `listing`, one number per uninterrupted listing of a ticker, and `before`, the close of the listing's bar before.
+
+    A step of `repair.in_steps` that finds nothing.
+    """
+    positions = pl.DataFrame(
+        {"session": sessions, "position": range(len(sessions))}, schema={"session": pl.Date, "position": pl.Int32}
+    )
+    same = pl.col("ticker") == pl.col("ticker").shift(1)
+    placed = (
         bars.join(positions, on="session", maintain_order="left")
-        .with_columns(
-            preceding=(
-                (pl.col("ticker") == pl.col("ticker").shift(1)) & (pl.col("position").diff() <= MAX_ABSENCE)
-            ).fill_null(value=False)
-        )
+        .with_columns(preceding=(same & (pl.col("position").diff() <= MAX_ABSENCE)).fill_null(value=False))
         .with_columns(
             listing=(~pl.col("preceding")).cum_sum(),
             before=pl.when(pl.col("preceding")).then(pl.col("close").shift(1)),
         )
     )
-    bars, units = repair.in_one_unit(bars)
-    bars, dividends = repair.plausible_dividends(bars)
-    found = pl.concat([units, dividends.filter(pl.col("kind") == "dividend")])
-    judged = total_returns(repair.contradicted(bars, found)).with_columns(suspect=suspect_reason())
-    clean = with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
-    return clean, pl.concat([unpriced, units, dividends, repair.untrusted(judged)])
+    return placed, no_findings()
 
 
 def as_of(
     raw: pl.DataFrame,
     universe: pl.DataFrame,
     sessions: Sequence[date],
+    *,
     moment: datetime,
     closes: Mapping[date, datetime] | None = None,
 ) -> pl.DataFrame:
-    """The clean bars that were known at `moment`: `clean_bars` of the versions that had been fetched by then."""
-    return clean_bars(raw.filter(utc("fetched_at") <= moment.astimezone(UTC)), universe, sessions, closes)
+    """The clean bars as of `moment`: `clean_bars` of the versions that had been fetched by then."""
+    return clean_bars(raw.filter(utc("fetched_at") <= moment.astimezone(UTC)), universe, sessions, closes=closes)
 
 
 def provisional(closes: Mapping[date, datetime]) -> pl.Expr:

@@ -1,11 +1,10 @@
 """Trading sessions of an exchange: which days exist at all.
 
-A session is the local trading date, without a time. Nothing here reads the clock: whoever asks for the last
-closed session passes the moment.
+A session is the local trading date, without a time. Nothing here reads the clock: the last closed session is asked for
+at a moment.
 """
 
 import json
-import os
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
+from stock_assets.files import write_file
 from stock_assets.settings import CALENDAR_END, SessionHours, Settings
 
 #: The currencies that the exchanges of these codes quote in, ISO 4217; 24/7 is that of BTC-USD.
@@ -114,7 +114,7 @@ class TradingCalendar:
 
 @cache
 def trading_calendar(
-    name: str, start: date, end: date = CALENDAR_END, cache_dir: Path | None = None
+    name: str, start: date, end: date = CALENDAR_END, *, cache_dir: Path | None = None
 ) -> TradingCalendar:
     """The sessions of exchange `name` (an exchange_calendars code such as XNYS) from `start` to `end`.
 
@@ -126,18 +126,15 @@ def trading_calendar(
         return _calendar_of(name, _computed_hours(name, start, end))
     file = cache_dir / f"hours-{name.replace('/', '-')}-{start}-{end}-{version('exchange_calendars')}.json"
     if not file.exists():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(_computed_hours(name, start, end)))
-        temporary.replace(file)
+        write_file(file, json.dumps(_computed_hours(name, start, end)).encode())
     return _calendar_of(name, json.loads(file.read_text()))
 
 
-def _calendar_of(name: str, known: Mapping[str, Any]) -> TradingCalendar:
-    days = [date.fromisoformat(day) for day in known["days"]]
-    opens, closes = ([datetime.fromtimestamp(second, UTC) for second in known[key]] for key in ("opens", "closes"))
+def _calendar_of(name: str, hours: Mapping[str, Any]) -> TradingCalendar:
+    days = [date.fromisoformat(day) for day in hours["days"]]
+    opens, closes = ([datetime.fromtimestamp(second, UTC) for second in hours[key]] for key in ("opens", "closes"))
     return TradingCalendar(
-        name, tuple(days), dict(zip(days, closes, strict=True)), dict(zip(days, opens, strict=True)), known["zone"]
+        name, tuple(days), dict(zip(days, closes, strict=True)), dict(zip(days, opens, strict=True)), hours["zone"]
     )
 
 
@@ -153,9 +150,9 @@ def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
         try:
             exchange = exchange_calendars.get_calendar(name, start=start, end=end)
         except InvalidCalendarName as error:
-            known = exchange_calendars.get_calendar_names(include_aliases=False)
+            names = exchange_calendars.get_calendar_names(include_aliases=False)
             raise SettingsError(
-                f"STOCK_ASSETS_EXCHANGE={name} is no calendar; expected one of {', '.join(known)}"
+                f"STOCK_ASSETS_EXCHANGE={name} is no calendar; expected one of {', '.join(names)}"
             ) from error
     ahead = datetime(start.year, 1, 1, tzinfo=ZoneInfo(str(exchange.tz))).utcoffset()
     return {
@@ -171,7 +168,9 @@ def calendar_of(settings: Settings) -> TradingCalendar:
 
     Raises SettingsError for an exchange that has no calendar.
     """
-    calendar = trading_calendar(settings.exchange, settings.start, settings.end or CALENDAR_END, settings.data_dir)
+    calendar = trading_calendar(
+        settings.exchange, settings.start, settings.end or CALENDAR_END, cache_dir=settings.data_dir
+    )
     return _with_hours(calendar, settings.session_hours) if settings.session_hours else calendar
 
 
@@ -181,5 +180,5 @@ def _with_hours(calendar: TradingCalendar, hours: str) -> TradingCalendar:
 
 
 def currency_of(settings: Settings) -> str | None:
-    """The currency of the prices; None where the exchange's is not known."""
+    """The currency of the prices; None where that of the exchange is unknown."""
     return settings.currency or CURRENCIES.get(settings.exchange)

@@ -1,4 +1,4 @@
-"""Context series: an index, a fund that holds it and a volatility index, which are no stocks of the universe."""
+"""The market context: an index, a fund that holds it and a volatility index, which are no stocks of the universe."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -7,55 +7,45 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.market.bars import UTC_TIME
+from stock_assets.market.adjustments import SETTLING, figures_differ, utc
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources.answers import check_values, in_order
+from stock_assets.market.tables import CONTEXT_SCHEMA
 from stock_assets.settings import CONTEXT_SERIES
+from stock_assets.tables import UTC_TIME
 
 VOLATILITY, INDEX, FUND = SERIES = CONTEXT_SERIES
 
-#: One bar of a series and session. `total_return` (fraction) is that of the adjusted closes of two sessions of one
-#: answer: of a fund with its dividends, of an index without; null on the first bar that the source has.
-CONTEXT_SCHEMA = pl.Schema(
-    {
-        "series": pl.String,
-        "session": pl.Date,
-        **dict.fromkeys(("open", "high", "low", "close", "total_return"), pl.Float64),
-        "source": pl.String,
-        "fetched_at": UTC_TIME,
-    }
-)
 
-
-class Context(NamedTuple):
-    """What a source says of its series."""
+class MarketContext(NamedTuple):
+    """The answer of a source about its series."""
 
     rows: pl.DataFrame
     """`CONTEXT_SCHEMA`, sorted by series and session"""
     off_session: dict[str, int]
-    """Rows of each series that were left out, since the exchange was closed: ^VIX is quoted on some holidays."""
+    """rows of each series that were left out, since the exchange was closed: ^VIX is quoted on some holidays"""
     failures: Mapping[str, str] = MappingProxyType({})
-    """Why there is no answer for a series."""
+    """why there is no answer for a series"""
 
 
 def is_index(ticker: pl.Expr) -> pl.Expr:
-    """Whether a ticker names an index, which nobody can buy: Yahoo's begin with ^."""
+    """Whether a ticker names an index, which cannot be bought: Yahoo's begin with ^."""
     return ticker.str.starts_with("^").fill_null(value=False)
 
 
 def context_of(
-    bars: pl.DataFrame, calendar: TradingCalendar, first: date, last: date, source: str, fetched_at: datetime
-) -> Context:
+    bars: pl.DataFrame, calendar: TradingCalendar, *, first: date, last: date, source: str, fetched_at: datetime
+) -> MarketContext:
     """The sessions from `first` to `last`, and to the day of `fetched_at` (UTC), among `bars` (`answers.BARS`).
 
     `bars` holds one ticker per series and begins before `first` where the source does; volumes may be null. Raises
-    SourceError for a price that is none and for a session that comes twice.
+    SourceError for an impossible price and for a session that comes twice.
     """
-    known = min(last, fetched_at.astimezone(UTC).date())
+    through = min(last, fetched_at.astimezone(UTC).date())
     bars = bars.with_columns(pl.col("volume").fill_null(0.0))
     check_values(bars)
     sessions = pl.Series(calendar.sessions, dtype=pl.Date)
-    asked = pl.col("session").is_between(max(first, sessions[0]), known)
+    asked = pl.col("session").is_between(max(first, sessions[0]), through)
     on_session = pl.col("session").is_in(sessions.implode())
     off = bars.filter(asked & ~on_session & (pl.col("session") <= sessions[-1])).group_by("ticker").len()
     rows = (
@@ -67,4 +57,63 @@ def context_of(
         )
         .select(CONTEXT_SCHEMA.names())
     )
-    return Context(rows, dict(off.sort("ticker").iter_rows()))
+    return MarketContext(rows, dict(off.sort("ticker").iter_rows()))
+
+
+def newest_context(rows: pl.DataFrame) -> pl.DataFrame:
+    """The version of every (series, session) that was fetched last, sorted by both.
+
+    `rows` are of the table context_series, whole or some columns of it: series, session and fetched_at at least.
+    """
+    return rows.sort(*_KEYS, "fetched_at").unique(_KEYS, keep="last", maintain_order=True)
+
+
+def new_context_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `answered` that are not in `stored` (newest versions) or differ from them: what to append.
+
+    Both are `CONTEXT_SCHEMA`. Figures that are apart by no more than a vendor's rounding are the same.
+    """
+    pairs = answered.join(stored, on=_KEYS, how="left", suffix="_before", maintain_order="left")
+    return pairs.filter(_differs_from_before()).select(answered.columns)
+
+
+def changed_context(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) -> pl.DataFrame:
+    """series, session, sorted, of the bars that versions fetched after `moment` restate or add late.
+
+    `rows` are versions (`CONTEXT_SCHEMA`). A bar is restated where it differs from the newest version of `moment`.
+    It is late where there was none, although its session had been fetched by then: another series had a bar, or the
+    shares had theirs more than `SETTLING` before; `bars_fetched` (session, first_fetched in UTC) holds since when.
+    Other bars are new, and nothing was made of them.
+    """
+    rows = rows.with_columns(utc("fetched_at"))
+    then = moment.astimezone(UTC)
+    until = pl.col("fetched_at") <= then
+    before, after = newest_context(rows.filter(until)), newest_context(rows.filter(~until))
+    if before.is_empty():
+        return after.select("series", "session").clear()
+    pairs = (
+        after.filter(pl.col("session") >= before["session"].min())
+        .join(before, on=_KEYS, how="left", suffix="_before")
+        .join(bars_fetched, on="session", how="left")
+    )
+    without_series = pl.col("session").is_in(before["session"].unique().implode())
+    with_bars = (pl.col("first_fetched") <= then) & (pl.col("fetched_at") > pl.col("first_fetched") + SETTLING)
+    had_been_fetched = pl.col("fetched_at_before").is_not_null() | without_series | with_bars.fill_null(value=False)
+    return pairs.filter(_differs_from_before() & had_been_fetched).select("series", "session").sort("session", "series")
+
+
+_KEYS = ["series", "session"]
+
+
+def _differs_from_before() -> pl.Expr:
+    """Whether a row says something else than its columns `…_before`, which are null where there was no row."""
+    figures = ("open", "high", "low", "close")
+    # growth, as a rounding of the adjusted closes is no share of a return near zero
+    growth = pl.col("total_return") + 1, pl.col("total_return_before") + 1
+    return (
+        pl.col("fetched_at_before").is_null()
+        | pl.col("source").ne_missing(pl.col("source_before"))
+        | pl.any_horizontal(
+            *(figures_differ(pl.col(name), pl.col(f"{name}_before")) for name in figures), figures_differ(*growth)
+        )
+    )

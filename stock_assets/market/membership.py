@@ -1,6 +1,6 @@
-"""Who was a member of an index when: Wikipedia's tables of the S&P 500, or a file of intervals.
+"""Which tickers were members of an index when: Wikipedia's tables of the S&P 500, or a file of intervals.
 
-Wikipedia states who is a member now and which changes led there. Rolled back from today, the changes give every
+Wikipedia states which are members now and which changes led there. Rolled back from today, the changes give every
 membership with its first and last day. A ticker that was renamed without a change stays under its newest name.
 """
 
@@ -15,8 +15,9 @@ from typing import NamedTuple
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import UNIVERSE_SCHEMA
+from stock_assets.files import write_file
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.tables import UNIVERSE_SCHEMA
 
 WIKIPEDIA = "https://en.wikipedia.org/wiki/List_of_S%26P_500_companies"
 #: A copy younger than this is not asked for again: the index changes a few times a quarter.
@@ -222,16 +223,6 @@ def restricted(universe: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def is_member(universe: pl.DataFrame, ticker: str, session: date) -> bool:
-    """Whether `universe` (`UNIVERSE_SCHEMA`) holds `ticker` on `session`, its first and last one included."""
-    stays = (
-        (pl.col("ticker") == ticker)
-        & (pl.col("from_session") <= session)
-        & (pl.col("to_session").is_null() | (pl.col("to_session") >= session))
-    )
-    return not universe.filter(stays).is_empty()
-
-
 class Page(NamedTuple):
     """A page and where it is from."""
 
@@ -241,7 +232,7 @@ class Page(NamedTuple):
     """Why it is an old copy, and how old; None for one that is fresh."""
 
 
-def fetch_page(url: str, cache: Path, now: datetime, check: Callable[[str], object], timeout: float = 20.0) -> Page:
+def fetch_page(url: str, cache: Path, now: datetime, *, check: Callable[[str], object], timeout: float = 20.0) -> Page:
     """The page at `url`, or the copy in `cache`: while it is FRESH, and where `url` cannot be reached or fails `check`.
 
     `check` raises SourceError for a page that is not what is wanted; such a page replaces no copy. Raises SourceError
@@ -260,19 +251,16 @@ def fetch_page(url: str, cache: Path, now: datetime, check: Callable[[str], obje
         if copy is None:
             raise SourceError(f"{url} cannot be used ({error}), and there is no copy in {cache}") from error
         age = now - copy.fetched_at
-        told = f"{age.days} day(s)" if age.days else f"{age.seconds // 3600} hour(s)"
+        old = f"{age.days} day(s)" if age.days else f"{age.seconds // 3600} hour(s)"
         return copy._replace(
-            warning=f"{url} cannot be used ({error}); the copy of {copy.fetched_at:%Y-%m-%d %H:%M} UTC is {told} old"
+            warning=f"{url} cannot be used ({error}); the copy of {copy.fetched_at:%Y-%m-%d %H:%M} UTC is {old} old"
         )
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_name(f".{cache.name}.new")
-    aside.write_text(f"{_heading(url, now)}\n{answer.text}", "utf-8")
-    aside.replace(cache)
+    write_file(cache, f"{_heading(url, now)}\n{answer.text}".encode())
     return Page(answer.text, now, None)
 
 
 def sp500(
-    calendar: TradingCalendar, cache: Path, now: datetime, url: str = WIKIPEDIA
+    calendar: TradingCalendar, cache: Path, now: datetime, *, url: str = WIKIPEDIA
 ) -> tuple[pl.DataFrame, str | None]:
     """(every membership of the S&P 500 on the sessions of `calendar`, `UNIVERSE_SCHEMA`; the warning of an old copy).
 
@@ -283,16 +271,16 @@ def sp500(
         current_table(html)
         changes_table(html)
 
-    page = fetch_page(url, cache, now, check)
-    found = roll_back(current_table(page.html), changes_table(page.html))
-    return as_universe(found.intervals, calendar), page.warning
+    page = fetch_page(url, cache, now, check=check)
+    history = roll_back(current_table(page.html), changes_table(page.html))
+    return as_universe(history.intervals, calendar), page.warning
 
 
 def current_members(
-    calendar: TradingCalendar, cache: Path, now: datetime, url: str = WIKIPEDIA
+    calendar: TradingCalendar, cache: Path, now: datetime, *, url: str = WIKIPEDIA
 ) -> tuple[pl.DataFrame, str | None]:
     """`sp500` of today's members alone, spelt as Yahoo does (BRK-B)."""
-    members, warning = sp500(calendar, cache, now, url)
+    members, warning = sp500(calendar, cache, now, url=url)
     return members.filter(pl.col("to_session").is_null()).with_columns(hyphenated()), warning
 
 
@@ -306,10 +294,10 @@ def _copy(cache: Path, url: str) -> Page | None:
     if not cache.is_file():
         return None
     heading, _, html = cache.read_text("utf-8").partition("\n")
-    told = re.fullmatch(r"<!-- (\S+) fetched (\S+) -->", heading)
-    if told is None or told[1] != url:
+    origin = re.fullmatch(r"<!-- (\S+) fetched (\S+) -->", heading)
+    if origin is None or origin[1] != url:
         return None
-    return Page(html, datetime.fromisoformat(told[2]), None)
+    return Page(html, datetime.fromisoformat(origin[2]), None)
 
 
 def _heading(url: str, now: datetime) -> str:
@@ -325,13 +313,13 @@ def _tables(html: str) -> list[pl.DataFrame]:
         tables = pd.read_html(StringIO(html), flavor="lxml", keep_default_na=False)
     except ValueError as error:  # no table at all
         raise SourceError(f"the page has no table ({error}), expected those of the S&P 500") from error
-    found = []
+    frames = []
     for table in tables:
         names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
         if len(set(names)) == len(names):
             cells = {name: [str(cell) for cell in table.iloc[:, i]] for i, name in enumerate(names)}
-            found.append(pl.DataFrame(cells, dict.fromkeys(names, pl.String)))
-    return found
+            frames.append(pl.DataFrame(cells, dict.fromkeys(names, pl.String)))
+    return frames
 
 
 def _name(column: str) -> str:

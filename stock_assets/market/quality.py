@@ -3,9 +3,12 @@
 A suspect bar stays in `daily_bars` and `labels`; it neither trains nor scores.
 """
 
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
+
+from stock_assets.errors import StockAssetsError
 
 #: A return above +100 % or below -50 % that no corporate action explains is taken for a vendor's error.
 ABSURD_GAIN, ABSURD_LOSS = 1.0, -0.5
@@ -25,16 +28,6 @@ OHLC_TOLERANCE = 1e-4
 #: bar that this return started from.
 LOOKBACK_SESSIONS = DISTRUST + MAX_ABSENCE
 
-#: Every reason that `suspect` may hold, strongest first, as shown on the checks and in the report.
-REASONS = {
-    "vendor_error": "another figure of the vendor contradicts it: the table quarantine tells which",
-    "ohlc": "open or close lies outside [low, high], as in a bar the vendor has not settled yet",
-    "absurd_return": f"a return above {ABSURD_GAIN:+.0%} or below {ABSURD_LOSS:+.0%} within {DISTRUST} sessions",
-    "gap": f"the ticker skipped a session within the last {GAP_MEMORY}",
-    "frozen": f"nothing traded and nothing moved, today or on {FROZEN_BARS} of the last {FROZEN_WINDOW} bars",
-    "short_history": f"fewer than {SHORT_HISTORY} bars since the ticker was listed",
-}
-
 
 def absurd() -> pl.Expr:
     """Whether the return of the day is too large to be true."""
@@ -46,46 +39,104 @@ def frozen() -> pl.Expr:
     return (pl.col("volume") == 0) & (pl.col("high") == pl.col("low"))
 
 
+def _since(event: pl.Expr) -> pl.Expr:
+    """Sessions since the listing's last `event`, null before the first."""
+    return pl.col("position") - pl.when(event).then(pl.col("position")).forward_fill().over("listing")
+
+
+def _outside_range() -> pl.Expr:
+    low, high = pl.col("low") * (1 - OHLC_TOLERANCE), pl.col("high") * (1 + OHLC_TOLERANCE)
+    return ~(pl.col("open").is_between(low, high) & pl.col("close").is_between(low, high))
+
+
+def _often_frozen() -> pl.Expr:
+    return frozen().cast(pl.Int32).rolling_sum(FROZEN_WINDOW, min_samples=1).over("listing") >= FROZEN_BARS
+
+
+def _short_history() -> pl.Expr:
+    # a ticker that trades on the first session of the store was listed before it
+    listed_later = pl.col("position").first().over("listing") > 0
+    return (pl.int_range(pl.len()).over("listing") < SHORT_HISTORY) & listed_later
+
+
+@dataclass(frozen=True)
+class BarCheck:
+    """A reason to distrust a bar."""
+
+    name: str
+    """as `suspect` and the check `no_<name>` of daily_bars spell it"""
+    text: str
+    """completes the sentence: no bar is suspect because …"""
+    flag: pl.Expr
+    """Whether a bar is suspect (Boolean), evaluated as `suspect_reason` describes. It may look at `LOOKBACK_SESSIONS`
+    sessions before the bar and at none after it."""
+    against_vendor: bool = False
+    """Whether it speaks against the vendor's answer and not against one ticker: above a share of a session's bars it
+    stops the run."""
+
+
+#: Every check, by name; of several that hold for a bar the first is its reason.
+BAR_CHECKS: dict[str, BarCheck] = {}
+
+
+def register_bar_check(check: BarCheck) -> None:
+    """Adds `check` after those there are, which are stronger. Raises StockAssetsError where its name is taken."""
+    if check.name in BAR_CHECKS:
+        raise StockAssetsError(
+            f"a bar check named {check.name} is registered already ({BAR_CHECKS[check.name].text}); expected another "
+            "name"
+        )
+    BAR_CHECKS[check.name] = check
+
+
+for _check in (
+    BarCheck(
+        "vendor_error",
+        "another figure of the vendor contradicts it: the table quarantine holds which",
+        pl.col("contradicted"),
+        against_vendor=True,
+    ),
+    BarCheck(
+        "ohlc",
+        "open or close lies outside [low, high], as in a bar the vendor has not settled yet",
+        _outside_range(),
+        against_vendor=True,
+    ),
+    BarCheck(
+        "absurd_return",
+        f"a return above {ABSURD_GAIN:+.0%} or below {ABSURD_LOSS:+.0%} within {DISTRUST} sessions",
+        _since(absurd()) < DISTRUST,
+        against_vendor=True,
+    ),
+    BarCheck(
+        "gap",
+        f"the ticker skipped a session within the last {GAP_MEMORY}",
+        _since(pl.col("position").diff().over("listing") > 1) < GAP_MEMORY,
+    ),
+    BarCheck(
+        "frozen",
+        f"nothing traded and nothing moved, today or on {FROZEN_BARS} of the last {FROZEN_WINDOW} bars",
+        frozen() | _often_frozen(),
+        against_vendor=True,
+    ),
+    BarCheck("short_history", f"fewer than {SHORT_HISTORY} bars since the ticker was listed", _short_history()),
+):
+    register_bar_check(_check)
+
+
 def suspect_reason() -> pl.Expr:
-    """The strongest reason in `REASONS` to distrust a bar (String), or null.
+    """The name of the first of BAR_CHECKS that holds for a bar (String), or null.
 
     To be evaluated on rows sorted by ticker and session that begin `LOOKBACK_SESSIONS` before the first one
     to judge, with the as-traded bar, `total_return`, `position` (Int32, the session's place in the calendar
     of the store), `listing` (one value per uninterrupted listing of a ticker) and `contradicted`
     (Boolean, whether `repair` found a figure of the bar wrong).
     """
-    low, high = pl.col("low") * (1 - OHLC_TOLERANCE), pl.col("high") * (1 + OHLC_TOLERANCE)
-    inside = pl.col("open").is_between(low, high) & pl.col("close").is_between(low, high)
-    skipped = pl.col("position").diff().over("listing") > 1
-
-    def since(event: pl.Expr) -> pl.Expr:
-        """Sessions since the listing's last `event`, null before the first."""
-        return pl.col("position") - pl.when(event).then(pl.col("position")).forward_fill().over("listing")
-
-    often_frozen = frozen().cast(pl.Int32).rolling_sum(FROZEN_WINDOW, min_samples=1).over("listing") >= FROZEN_BARS
-    # a ticker that trades on the first session of the store was listed before it
-    listed_later = pl.col("position").first().over("listing") > 0
-    young = pl.int_range(pl.len()).over("listing") < SHORT_HISTORY
-    flags = {
-        "vendor_error": pl.col("contradicted"),
-        "ohlc": ~inside,
-        "absurd_return": since(absurd()) < DISTRUST,
-        "gap": since(skipped) < GAP_MEMORY,
-        "frozen": frozen() | often_frozen,
-        "short_history": young & listed_later,
-    }
-    return pl.coalesce(pl.when(flag).then(pl.lit(reason)) for reason, flag in flags.items())
+    return pl.coalesce(pl.when(check.flag).then(pl.lit(check.name)) for check in BAR_CHECKS.values())
 
 
 #: The share of the universe's members that must have a bar for a session to count as delivered.
 COVERAGE = 0.90
-#: The reasons that speak against the vendor's answer and not against one ticker.
-VENDOR_ERRORS = ("vendor_error", "ohlc", "absurd_return", "frozen")
-
-
-def duplicates(bars: pl.DataFrame) -> pl.DataFrame:
-    """The (ticker, session) pairs that `bars` holds more than once, with their count as `bars`."""
-    return bars.group_by("ticker", "session").agg(bars=pl.len()).filter(pl.col("bars") > 1)
 
 
 def impossible_prices(bars: pl.DataFrame) -> pl.DataFrame:

@@ -48,23 +48,43 @@ def continued(raw: pl.DataFrame, universe: pl.DataFrame, renames: Sequence[Renam
     """`raw` (`RAW_SCHEMA`) with the rows of an old ticker, before the change, under its newest name.
 
     Only where `universe` (`UNIVERSE_SCHEMA`) holds the new name and not the old one: a snapshot taken before the
-    change keeps its own. What the vendor said under the new ticker of a session counts, not what it said under the old.
+    change keeps its own. Where the vendor has answered under the new name, its rows under the old one are left out.
     """
+    kept, renamed = _by_name(raw, universe, renames)
+    return raw if renamed is None else pl.concat([kept, renamed.join(kept, on=["ticker", "session"], how="anti")])
+
+
+def all_under_newest_name(
+    raw: pl.DataFrame, universe: pl.DataFrame, renames: Sequence[Rename] = RENAMES
+) -> pl.DataFrame:
+    """As `continued`, with the rows of the old name also where there are some of the new one: every version of a bar.
+
+    Of two versions that were fetched at the same moment that of the new name counts.
+    """
+    kept, renamed = _by_name(raw, universe, renames)
+    keys = ["ticker", "session", "fetched_at"]
+    return raw if renamed is None else pl.concat([kept, renamed.join(kept, on=keys, how="anti")])
+
+
+def _by_name(
+    raw: pl.DataFrame, universe: pl.DataFrame, renames: Sequence[Rename]
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """(the rows that keep their ticker, those of old tickers under their newest; None where there are none)"""
     listed = set(universe["ticker"])
     names = {rename.old: (newest(rename, renames), rename.session) for rename in renames}
     due = {old: (new, until) for old, (new, until) in names.items() if new in listed and old not in listed}
     due = {old: name for old, name in due.items() if old in set(raw["ticker"].unique())} if due else {}
     if not due:
-        return raw
+        return raw, None
     table = pl.DataFrame(
         [(old, new, until) for old, (new, until) in due.items()],
         schema={"ticker": pl.String, "new": pl.String, "until": pl.Date},
         orient="row",
     )
-    told = raw.join(table, on="ticker", how="left", maintain_order="left")
-    old = told.filter(pl.col("session") < pl.col("until")).with_columns(ticker="new").select(raw.columns)
-    kept = told.filter((pl.col("session") < pl.col("until")).fill_null(value=False).not_()).select(raw.columns)
-    return pl.concat([kept, old.join(kept, on=["ticker", "session"], how="anti")])
+    rows = raw.join(table, on="ticker", how="left", maintain_order="left")
+    before = (pl.col("session") < pl.col("until")).fill_null(value=False)
+    renamed = rows.filter(before).with_columns(ticker="new").select(raw.columns)
+    return rows.filter(~before).select(raw.columns), renamed
 
 
 def newest(rename: Rename, renames: Sequence[Rename] = RENAMES) -> str:

@@ -5,8 +5,8 @@ from datetime import timedelta
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import UTC_TIME
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.tables import UTC_TIME
 
 
 def session_bars(minutes: pl.DataFrame, calendar: TradingCalendar, place: str) -> pl.DataFrame:

@@ -4,6 +4,18 @@ import polars as pl
 
 from stock_assets.tables import KEY_COLUMNS, SESSION, TICKER, UTC_TIME, Column, Table, declare
 
+#: What a finding may be, and what follows from it.
+FINDING_KINDS = {
+    "no_price": "a price that is not positive and finite, or a volume below 0: the bar is held out",
+    "unit": "prices a hundred times too high or too low: repaired, the bar is suspect",
+    "split": "a split that the vendor records but has not applied to this price: repaired",
+    "dividend": "a dividend against the adjusted closes, the price or those before: repaired where `expected` is known",
+    "adjustment": "an adjusted close that misses a dividend: no figure of ours is made of it",
+    "frozen": "nothing traded and nothing moved: the bar is suspect",
+    "absurd_return": "a return that no corporate action explains: the bar is suspect",
+    "ohlc": "open or close outside [low, high]: the bar is suspect",
+}
+
 UNIVERSE = declare(
     Table(
         "universe",
@@ -19,7 +31,7 @@ UNIVERSE = declare(
             ),
             Column("from_session", pl.Date(), "the first session of the membership"),
             Column("to_session", pl.Date(), "the last session of the membership; null while it lasts"),
-            Column("currency", pl.String(), "what the prices are quoted in, ISO 4217; null where nobody said"),
+            Column("currency", pl.String(), "what the prices are quoted in, ISO 4217; null where unknown"),
         ),
         keys=("ticker", "from_session"),
     )
@@ -29,7 +41,7 @@ RAW_OHLCV = declare(
     Table(
         "raw_ohlcv",
         "market",
-        "what the vendor said, word for word, and when; append-only",
+        "every version of a bar as the vendor stated it, and when it was fetched; append-only",
         (
             *KEY_COLUMNS,
             Column("open", pl.Float64(), "first price, in the vendor's basis (split-adjusted as of fetched_at)"),
@@ -50,8 +62,8 @@ RAW_OHLCV = declare(
             ),
             Column("later_splits", pl.Float64(), "product of the split ratios after the bar and up to fetched_at"),
             Column("previous_adj_close", pl.Float64(), "adjusted close of the preceding bar in the same answer"),
-            Column("source", pl.String(), "who said it: simulated, snapshot or yahoo"),
-            Column("fetched_at", UTC_TIME, "when it was said", unit="UTC"),
+            Column("source", pl.String(), "the name of the source, as STOCK_ASSETS_SOURCE spells it"),
+            Column("fetched_at", UTC_TIME, "when the source was asked", unit="UTC"),
         ),
         keys=("ticker", "session", "fetched_at"),
         partitions="session",
@@ -178,11 +190,11 @@ QUARANTINE = declare(
             Column(
                 "kind",
                 pl.String(),
-                "what is wrong: no_price, unit, split, dividend, adjustment, frozen, absurd_return, ohlc",
+                f"what is wrong: {', '.join(FINDING_KINDS)}",
             ),
             Column("column", pl.String(), "the figure that is wrong"),
-            Column("found", pl.Float64(), "what the vendor said, as traded"),
-            Column("expected", pl.Float64(), "what its other figures say; null where they cannot tell"),
+            Column("found", pl.Float64(), "the vendor's figure, as traded"),
+            Column("expected", pl.Float64(), "the figure that its other figures imply; null where they imply none"),
             Column("repaired", pl.Boolean(), "whether daily_bars holds the expected figure, or needs no such figure"),
             Column("seen_at", UTC_TIME, "when the platform saw it", unit="UTC"),
         ),
@@ -201,7 +213,7 @@ FETCH_OUTCOMES = declare(
             Column("first", pl.Date(), "the first session of a stretch without a bar"),
             Column("last", pl.Date(), "its last session"),
             Column("outcome", pl.String(), "not_listed, delisted, halted, holiday, unknown (to the vendor) or error"),
-            Column("reason", pl.String(), "what was seen, or what the vendor said"),
+            Column("reason", pl.String(), "what was seen, or the vendor's own words"),
             Column("fetched_at", UTC_TIME, "when the vendor was asked last", unit="UTC"),
         ),
         keys=("ticker", "first"),
@@ -213,7 +225,7 @@ CONTEXT_SERIES = declare(
     Table(
         "context_series",
         "market",
-        "^VIX, ^GSPC and SPY, where the source has them",
+        "every version of a bar of ^VIX, ^GSPC and SPY, where the source has them; append-only",
         (
             Column("series", pl.String(), "an index (^VIX, ^GSPC) or a fund that holds one (SPY)"),
             SESSION,
@@ -226,10 +238,27 @@ CONTEXT_SERIES = declare(
                 pl.Float64(),
                 "return since the session before, of a fund with its dividends, as a fraction; null on the first bar",
             ),
-            Column("source", pl.String(), "who said it: simulated, snapshot or yahoo"),
-            Column("fetched_at", UTC_TIME, "when it was said", unit="UTC"),
+            Column("source", pl.String(), "the name of the source, as STOCK_ASSETS_SOURCE spells it"),
+            Column("fetched_at", UTC_TIME, "when the source was asked", unit="UTC"),
         ),
-        keys=("series", "session"),
+        keys=("series", "session", "fetched_at"),
         partitions="session",
     )
 )
+
+#: One version of a bar, in the vendor's own basis, split-adjusted as of `fetched_at`. `later_splits` is the product of
+#: every split after the bar and up to `fetched_at`: a price or a dividend times it, and a volume divided by it, is the
+#: figure as traded. A source without corporate actions has null `dividend` and `split_ratio`, 1.0 `later_splits`, and
+#: returns that follow from `previous_adj_close`, the adjusted close of the ticker's preceding bar *in the same answer*,
+#: null for its first bar. `split_ratio` is 1.0 on ordinary days, 4.0 on the ex-date of a 4-for-1 split.
+RAW_SCHEMA = RAW_OHLCV.schema
+#: The one clean bar of a (ticker, session), as traded on that day. `total_return` is null on a ticker's first bar.
+BAR_SCHEMA = DAILY_BARS.schema
+RESTATEMENT_SCHEMA = RESTATEMENTS.schema
+QUARANTINE_SCHEMA = QUARANTINE.schema
+OUTCOME_SCHEMA = FETCH_OUTCOMES.schema
+#: One version of a bar of a series. `total_return` is that of the adjusted closes of two sessions of one answer: of a
+#: fund with its dividends, of an index without.
+CONTEXT_SCHEMA = CONTEXT_SERIES.schema
+#: A universe as a source states it: the currency follows from the settings.
+UNIVERSE_SCHEMA = pl.Schema({name: dtype for name, dtype in UNIVERSE.schema.items() if name != "currency"})

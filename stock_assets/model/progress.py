@@ -1,6 +1,5 @@
-"""Trainings beside each other, and how far they are."""
+"""Trainings in threads, and their progress as lines of text."""
 
-import os
 import queue
 import threading
 import time
@@ -8,15 +7,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from stock_assets.model.cores import usable_cores
+
 Result = TypeVar("Result")
 Say = Callable[[str], None]
 
-#: How often a run that waits for its trainings passes on what they say, in seconds.
+#: Seconds between two looks of a waiting run at the lines of its trainings.
 _LISTEN_EVERY = 0.2
 
 
 class Stopped(Exception):
-    """Raised inside a training that is no longer wanted, because another failed or the run was cancelled."""
+    """Raised inside a training whose result is not needed, because another failed or the run was cancelled."""
 
 
 def side_by_side(
@@ -24,25 +25,26 @@ def side_by_side(
 ) -> list[Result]:
     """What each of `jobs` returns, in their order, with as many at once as there are cores.
 
-    In threads: a network is one core's work and leaves Python alone while it computes, and the panel is there once.
-    What a job says is said in the caller's thread. The first error ends the others at their next word, and is raised.
+    In threads: a network uses one core and releases Python's lock while it computes, and all share one panel. Each job
+    gets a function that takes lines of text; these are passed to `say` in the caller's thread. The first error ends
+    the other jobs at their next line, and is raised.
     """
-    words: queue.SimpleQueue[str] = queue.SimpleQueue()
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     stop = threading.Event()
 
-    def speak(text: str) -> None:
+    def pass_on(text: str) -> None:
         if stop.is_set():
             raise Stopped
-        words.put(text)
+        lines.put(text)
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        running = [pool.submit(job, speak) for job in jobs]
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        running = [pool.submit(job, pass_on) for job in jobs]
         pending = set(running)
         try:
             while pending:
                 done, pending = wait(pending, _LISTEN_EVERY, FIRST_COMPLETED)
-                while not words.empty():
-                    say(words.get())
+                while not lines.empty():
+                    say(lines.get())
                 for future in done:
                     future.result()
         finally:
@@ -52,15 +54,15 @@ def side_by_side(
 
 
 class Progress:
-    """Says each epoch of a training, and when it is over if the epochs to come last as long as this one did."""
+    """A line of text per epoch of a training, with the seconds left if the next epochs take as long as this one."""
 
     def __init__(self, name: str, say: Say, clock: Callable[[], float] = time.perf_counter) -> None:
         self._name, self._say, self._clock = name, say, clock
-        self._heard_at: float | None = None
+        self._last_epoch_at: float | None = None
 
     def __call__(self, report: Any) -> None:
-        now, before = self._clock(), self._heard_at
-        self._heard_at = now
+        now, before = self._clock(), self._last_epoch_at
+        self._last_epoch_at = now
         left = report.epochs - report.epoch
         eta = "" if before is None or not left else f", about {(now - before) * left:.0f} s to go"
         self._say(

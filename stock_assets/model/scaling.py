@@ -1,4 +1,8 @@
-"""Standardised inputs. One column at a time, so that a large panel is never held twice."""
+"""Standardised inputs. One column at a time, so that a large panel is never held twice.
+
+A null in a column of the market context stands for the training mean, which is 0 after standardising: the series had
+no recent bar then. A null or NaN in any other column is an error.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,6 +12,8 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError
+from stock_assets.features.market_context import MARKET_CONTEXT
+from stock_assets.frames import columns_not_finite, first_not_finite
 
 
 def feature_columns(features: pl.DataFrame) -> tuple[str, ...]:
@@ -21,7 +27,7 @@ def schema_hash(columns: Sequence[str]) -> str:
 
 
 def require_schema(version: str, description: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Raises ArtifactError when the model that `description` tells of was made for other columns than `columns`."""
+    """Raises ArtifactError when the model with this `description` was made for other columns than `columns`."""
     if description.get("schema") == schema_hash(columns):
         return
     made_for = description.get("columns", [])
@@ -37,12 +43,13 @@ def require_schema(version: str, description: Mapping[str, Any], columns: Sequen
 
 
 def fit_scaler(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, std) of the columns over `rows` (at least one), float64 [F] each; std is 1 where a column is
-    constant.
+    """(mean, std) of the columns over `rows` (at least one), float64 [F] each.
 
-    Raises BadBarsError for a value that is not finite.
+    std is 1 where a column is constant. Nulls of the market context do not count; a column of nothing else has the
+    mean 0. Raises BadBarsError for any other value that is not finite.
     """
-    values = [_finite(rows, column) for column in columns]
+    require_finite(rows, columns)
+    values = [_present(column_values(rows, column)) for column in columns]
     mean, std = np.array([v.mean() for v in values]), np.array([v.std() for v in values])
     # rounding leaves a constant column with a tiny deviation, by which one must not divide
     return mean, np.where(std > 1e-12 * np.maximum(1.0, np.abs(mean)), std, 1.0)
@@ -58,26 +65,52 @@ def standardised(
 ) -> np.ndarray:
     """(x - mean) / std cut to ± clip, `dtype` [N, F], in the order of `rows` and `columns`.
 
-    Raises ArtifactError for a column that `rows` lack, BadBarsError for a value that is not finite.
+    A null of the market context becomes 0. Raises ArtifactError for a column that `rows` lack, BadBarsError for any
+    other value that is not finite.
+    """
+    require_finite(rows, columns)
+    values = np.empty((rows.height, len(columns)), dtype)
+    for i, column in enumerate(columns):
+        scaled = np.clip((column_values(rows, column) - mean[i]) / std[i], -clip, clip)
+        values[:, i] = zero_where_unknown(scaled)
+    return values
+
+
+def require_finite(rows: pl.DataFrame, columns: Sequence[str]) -> None:
+    """Raises ArtifactError for a column that `rows` lack, BadBarsError for a value that is not finite.
+
+    A null in a column of the market context is allowed.
     """
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise ArtifactError(
             f"the model was trained on columns that the features lack: {', '.join(missing)}; train it again"
         )
-    values = np.empty((rows.height, len(columns)), dtype)
-    for i, column in enumerate(columns):
-        values[:, i] = np.clip((_finite(rows, column) - mean[i]) / std[i], -clip, clip)
-    return values
-
-
-def _finite(rows: pl.DataFrame, column: str) -> np.ndarray:
-    values = rows[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        ticker, session = rows.select("ticker", "session").row(int(bad[0]))
+    lenient = [name for name in columns if name in MARKET_CONTEXT]
+    checked = rows.select("ticker", "session", *columns).with_columns(pl.col(lenient).fill_null(0.0))
+    for column in columns_not_finite(checked, columns):
+        bad = first_not_finite(checked, column)
+        finite = checked.select(pl.col(column).is_finite().fill_null(value=False).sum()).item()
         raise BadBarsError(
-            f"features of {ticker} at {session}: {column} is {values[bad[0]]}, as are {len(bad) - 1} more "
-            "row(s); expected finite numbers"
+            f"features of {bad['ticker']} at {bad['session']}: {column} is {bad[column]}, as are "
+            f"{checked.height - finite - 1} more row(s); expected finite numbers"
         )
+
+
+def column_values(rows: pl.DataFrame, column: str) -> np.ndarray:
+    """float64 [N]: the column as it is, with NaN for null."""
+    return rows[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+
+def zero_where_unknown(values: np.ndarray) -> np.ndarray:
+    """`values` with 0 in the place of NaN, changed in place."""
+    values[np.isnan(values)] = 0.0
     return values
+
+
+def _present(values: np.ndarray) -> np.ndarray:
+    """The values that are there; a single 0 where none is."""
+    unknown = np.isnan(values)
+    if not unknown.any():
+        return values
+    return values[~unknown] if not unknown.all() else np.zeros(1)

@@ -26,19 +26,36 @@ def usable_labels(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """The labels that may train and score, and how many of the others were left out, by reason.
 
-    `suspects` holds ticker, session, suspect (a reason or null). A label is left out when its session or its
-    `horizon_end` is suspect; since flags persist for a horizon after a bad bar, this covers every bar in between. A
-    label suspect at both ends is counted once, under the reason of its session. `outsiders` holds ticker, session of
-    those who were no members then: their labels count under NO_MEMBER. Who leaves within the horizon keeps its label,
-    since nobody knew.
+    `suspects` holds ticker, session, suspect (a reason or null) of every bar of the labels' horizons. A label is left
+    out when any bar of its ticker from its session to its `horizon_end`, both included, is suspect. It is counted once:
+    under the reason of its session, else under that of the last suspect bar of its horizon. `outsiders` holds ticker,
+    session of those who were no members then: their labels count under NO_MEMBER. A ticker that leaves within the
+    horizon keeps its label, since the departure was not known.
+
+    The usable labels have the columns of `labels` and are sorted by ticker and session.
+
+    >>> day = [date(2024, 1, number) for number in (2, 3, 4)]
+    >>> labels = pl.DataFrame({"ticker": "A", "session": day[:2], "horizon_end": [day[1], day[2]]})
+    >>> suspects = pl.DataFrame({"ticker": "A", "session": day, "suspect": [None, None, "ohlc"]})
+    >>> usable, left_out = usable_labels(labels, suspects)
+    >>> usable["session"].to_list() == day[:1], left_out
+    (True, {'ohlc': 1})
     """
-    flagged = suspects.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
-    judged = labels.join(flagged, on=KEYS, how="left").join(
-        flagged.rename({"session": "horizon_end", "suspect": "_suspect_at_end"}),
-        on=["ticker", "horizon_end"],
-        how="left",
+    flagged = suspects.filter(pl.col("suspect").is_not_null()).select(*KEYS, "suspect")
+    last_flagged = flagged.select("ticker", _flagged="session", _reason="suspect").sort("_flagged")
+    judged = (
+        labels.join(flagged, on=KEYS, how="left")
+        .sort("horizon_end")
+        .join_asof(
+            last_flagged,
+            left_on="horizon_end",
+            right_on="_flagged",
+            by="ticker",
+            check_sortedness=False,  # polars cannot check it within tickers; both sides are sorted here
+        )
     )
-    reason = pl.coalesce("suspect", "_suspect_at_end")
+    inside = pl.when(pl.col("_flagged") > pl.col("session")).then("_reason")
+    reason = pl.coalesce("suspect", inside)
     if outsiders is not None and outsiders.height:
         marked = outsiders.select(KEYS).unique().with_columns(_outside=pl.lit(NO_MEMBER))
         judged = judged.join(marked, on=KEYS, how="left")
@@ -56,8 +73,9 @@ def usable_labels(
 def label_of_rows_ago(rows: pl.DataFrame, labels: pl.DataFrame, lag: int) -> pl.DataFrame:
     """ticker, session, known_label: at each of `rows` the label of the ticker's own row `lag` rows earlier, or null.
 
-    Honest from `lag` = horizon on: the label of seven rows ago is fully known at the close. Give all rows of a
-    ticker, those without a label too: one left out would shift the lags. Sorted by ticker and session.
+    Free of look-ahead from `lag` = horizon on: at a horizon of seven, the label of seven rows ago is fully known at the
+    close. `rows` are all rows of a ticker, those without a label too: a row left out would shift the lags. The result
+    is sorted by ticker and session.
     """
     joined = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left").sort(KEYS)
     return joined.select(*KEYS, pl.col("label").shift(lag).over("ticker").alias("known_label"))
@@ -81,26 +99,11 @@ def require_known(labels: pl.DataFrame, cutoff: date) -> None:
 
 
 def require_after(cutoff: date, sessions: Collection[date]) -> None:
-    """Raises CutoffError when a session is not after the cutoff of the model that is asked to predict it."""
+    """Raises CutoffError when a session is not after the cutoff of the model that is to predict it."""
     if len(sessions) and min(sessions) <= cutoff:
         raise CutoffError(
             f"a model trained through {cutoff} was asked to predict {min(sessions)}; expected sessions after its cutoff"
         )
-
-
-def labels_since(labels: pl.DataFrame, before: date, cutoff: date) -> pl.DataFrame:
-    """The labels that became known after session `before` and by session `cutoff`: what an update may learn anew.
-
-    Raises CutoffError where `cutoff` is not later than `before` or a label was not fully known by it, StockAssetsError
-    where none became known in between.
-    """
-    if cutoff <= before:
-        raise CutoffError(f"a model trained through {before} was to be updated to {cutoff}; expected a later cutoff")
-    require_known(labels, cutoff)
-    fresh = labels.filter(pl.col("horizon_end") > before)
-    if fresh.is_empty():
-        raise StockAssetsError(f"no label became known after {before} and by {cutoff}; expected some to learn from")
-    return fresh
 
 
 def train_validation_split(
@@ -111,13 +114,13 @@ def train_validation_split(
     Validation is their last `validation_sessions` sessions. Train is purged: each of its labels ends before
     the first session of the validation. Raises StockAssetsError where that leaves nothing to train on.
     """
-    known = training_rows(labels, cutoff)
-    sessions = known["session"].unique().sort()
+    trainable = training_rows(labels, cutoff)
+    sessions = trainable["session"].unique().sort()
     if len(sessions) > validation_sessions:
         first = sessions[-validation_sessions]
-        train = known.filter(pl.col("horizon_end") < first)
+        train = trainable.filter(pl.col("horizon_end") < first)
         if not train.is_empty():
-            return train, known.filter(pl.col("session") >= first)
+            return train, trainable.filter(pl.col("session") >= first)
     raise StockAssetsError(
         f"a model with cutoff {cutoff} has labels of {len(sessions)} session(s) to learn from; expected "
         f"more than the {validation_sessions} sessions of its validation and one horizon of purge before them"

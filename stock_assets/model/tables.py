@@ -2,53 +2,80 @@
 
 import polars as pl
 
+from stock_assets.model.registry import models_into, named
 from stock_assets.tables import SESSION, TICKER, UTC_TIME, Column, Table, declare
 
-TRAINED_RNN = declare(
-    Table(
-        "trained_rnn",
+_MODEL_YEAR = Column("model_year", pl.Int64(), "the year that the model serves")
+_TRAINED_THROUGH = Column("trained_through", pl.Date(), "the cutoff: no label known later was used")
+_PCA_VERSION = Column("pca_version", pl.String(), "the principal components that were there when it was trained")
+
+
+def _trained_table(name: str, text: str, *, networks: bool) -> Table:
+    """A table of trained versions, one row each; those of networks say how the training went."""
+    scores = (
+        Column("best_epoch", pl.Int64(), "the epoch whose weights were kept; null without epochs"),
+        Column("validation_accuracy", pl.Float64(), "share of validation rows whose most probable class came true"),
+        Column(
+            "validation_log_loss",
+            pl.Float64(),
+            "mean negative log-probability of what came true, in nats; lower is better",
+        ),
+    )
+    return Table(
+        name,
         "model",
-        "`rnn`, the volatility LSTM and its map to the barriers; `rnn_classifier`, a plain one; `deepar`, the study's "
-        "network",
+        text,
         (
-            Column("model_year", pl.Int64(), "the year that the model serves"),
-            Column("model", pl.String(), "rnn, rnn_classifier or deepar"),
+            _MODEL_YEAR,
+            Column("model", pl.String(), named(models_into(name))),
             Column("version", pl.String(), "model, cutoff and a hash of the weights"),
-            Column("trained_through", pl.Date(), "the cutoff: no label known later was used"),
+            _TRAINED_THROUGH,
             Column("trained_at", UTC_TIME, "when it was trained", unit="UTC"),
             Column("training_rows", pl.Int64(), "labels learned from, after the purge"),
-            Column("best_epoch", pl.Int64(), "the epoch whose weights were kept"),
-            Column("validation_accuracy", pl.Float64(), "share of rows whose most probable class came true"),
-            Column(
-                "validation_log_loss",
-                pl.Float64(),
-                "mean negative log-probability of what came true, in nats; lower is better",
-            ),
-            Column("pca_version", pl.String(), "the principal components it reads"),
+            *(scores if networks else ()),
+            _PCA_VERSION,
             Column("artifact", pl.String(), "folder of the weights below the artifacts folder"),
         ),
         keys=("model_year", "model", "version"),
         partitions="model year",
     )
-)
 
-TRAINED_BASELINES = declare(
-    Table(
-        "trained_baselines",
+
+def _prediction_table(name: str, text: str, models: str) -> Table:
+    """A table of probabilities, one row per model, ticker and session."""
+    return Table(
+        name,
         "model",
-        "priors of class and ticker, persistence of the newest known label, logistic, SVM, MLP, boosted trees",
+        text,
         (
-            Column("model_year", pl.Int64(), "the year that the model serves"),
-            Column("model", pl.String(), "class_prior, ticker_prior, persistence, logistic, svm, mlp or trees"),
-            Column("version", pl.String(), "model, cutoff and a hash of the numbers"),
-            Column("trained_through", pl.Date(), "the cutoff: no label known later was used"),
-            Column("trained_at", UTC_TIME, "when it was trained", unit="UTC"),
-            Column("training_rows", pl.Int64(), "labels learned from, after the purge"),
-            Column("pca_version", pl.String(), "the principal components it reads"),
-            Column("artifact", pl.String(), "folder of the numbers below the artifacts folder"),
+            Column("model", pl.String(), models),
+            Column("model_version", pl.String(), "the version that made the row"),
+            Column("trained_through", pl.Date(), "the cutoff of that version; always before the session"),
+            TICKER,
+            SESSION,
+            Column("p_sell", pl.Float64(), "probability that the lower barrier is touched first"),
+            Column("p_hold", pl.Float64(), "probability that neither is touched"),
+            Column("p_buy", pl.Float64(), "probability that the upper barrier is touched first"),
+            Column("score", pl.Float64(), "p_buy - p_sell"),
         ),
-        keys=("model_year", "model", "version"),
-        partitions="model year",
+        keys=("model", "ticker", "session"),
+        partitions="predicted session",
+    )
+
+
+TRAINED_RNN = declare(
+    _trained_table("trained_rnn", "the recurrent networks, `rnn` and `rnn_classifier`", networks=True)
+)
+TRAINED_BASELINES = declare(
+    _trained_table(
+        "trained_baselines", "what a network has to beat: naive priors, logistic regression, MLP, trees", networks=False
+    )
+)
+TRAINED_REFERENCES = declare(
+    _trained_table(
+        "trained_references",
+        "models that never serve, for the report and the audit: the study's network, persistence, SVM",
+        networks=True,
     )
 )
 
@@ -66,7 +93,7 @@ TRAINED_ENSEMBLE = declare(
             ),
             Column("rows", pl.Int64(), "walk-forward predictions of earlier years that chose the weights"),
             Column("version", pl.String(), "ensemble, cutoff and a hash of the weights"),
-            Column("trained_through", pl.Date(), "the cutoff: no label known later was used"),
+            _TRAINED_THROUGH,
         ),
         keys=("model_year", "member", "version"),
         partitions="model year",
@@ -74,23 +101,17 @@ TRAINED_ENSEMBLE = declare(
 )
 
 PREDICTIONS = declare(
-    Table(
+    _prediction_table(
         "predictions",
-        "model",
         "probabilities per model and of the ensemble, never from one trained through the session",
-        (
-            Column("model", pl.String(), "a model of trained_rnn or trained_baselines, or their ensemble"),
-            Column("model_version", pl.String(), "the version that made the row"),
-            Column("trained_through", pl.Date(), "the cutoff of that version; always before the session"),
-            TICKER,
-            SESSION,
-            Column("p_sell", pl.Float64(), "probability that the lower barrier is touched first"),
-            Column("p_hold", pl.Float64(), "probability that neither is touched"),
-            Column("p_buy", pl.Float64(), "probability that the upper barrier is touched first"),
-            Column("score", pl.Float64(), "p_buy - p_sell"),
-        ),
-        keys=("model", "ticker", "session"),
-        partitions="predicted session",
+        "a model of trained_rnn or trained_baselines, or their ensemble",
+    )
+)
+REFERENCE_PREDICTIONS = declare(
+    _prediction_table(
+        "reference_predictions",
+        "what the models that never serve would have predicted, for the report and the audit",
+        "a model of trained_references",
     )
 )
 

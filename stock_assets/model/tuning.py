@@ -1,8 +1,8 @@
-"""Which hyperparameters to try, how one configuration is judged, and what the best of many tries is worth.
+"""Which hyperparameters to try, and how one configuration is judged.
 
 A configuration is judged as it would have served: trained through the session before a validation period exactly as
 a model year is trained, then asked for that period. All periods lie before the first model year, so the test years
-stay untouched. `trials` runs the search.
+stay untouched. `trials` runs the search, `tuned` states what its best configuration is worth.
 """
 
 import hashlib
@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
-from stock_assets.model.config import DeepArConfig, RnnConfig, VolatilityConfig
+from stock_assets.frames import KEYS, surprise
+from stock_assets.model.config import DeepArConfig, NetworkConfig, RnnConfig
+from stock_assets.model.lesson import InputFrames, Inputs, Lesson
 from stock_assets.model.splits import label_of_rows_ago, training_rows
 
 
@@ -48,29 +48,35 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Network:
+class Tunable:
     """A network that can be tuned."""
 
-    defaults: RnnConfig
+    reads: Literal["features", "components"]
+    """The frame of `lesson.Inputs` that holds its inputs."""
+    defaults: NetworkConfig
     space: Mapping[str, Range]
     """Field of the configuration: its range."""
     budget: Budget = field(default_factory=Budget)
 
-    def configuration(self, params: Mapping[str, float]) -> RnnConfig:
-        """The defaults with `params` in their place, and trained to the last epoch: their number is searched for, so
-        that nothing but the pruner may end a training early."""
+    def configuration(self, params: Mapping[str, float]) -> NetworkConfig:
+        """The defaults with `params` in their place.
+
+        It trains to the last epoch: the number of epochs is searched for, and only the pruner ends a training early.
+        """
         changed = replace(self.defaults, **params)
-        if isinstance(changed, DeepArConfig):  # which learns from as many rows as it predicts from
+        if isinstance(changed, DeepArConfig):  # it learns from as many rows as it predicts from
             changed = replace(changed, segment=changed.context)
         return replace(changed, patience=changed.epochs)
 
     def default_params(self) -> dict[str, float]:
+        """The values of the defaults in the search space."""
         return {name: getattr(self.defaults, name) for name in self.space}
 
 
 #: The networks and their ranges: those of the reference study, and ours about the defaults.
-NETWORKS: Mapping[str, Network] = {
-    "deepar": Network(
+TUNABLE: Mapping[str, Tunable] = {
+    "deepar": Tunable(
+        "components",
         DeepArConfig(),
         {
             "epochs": Range(20, 100),
@@ -83,8 +89,9 @@ NETWORKS: Mapping[str, Network] = {
         },
         Budget(rows_per_epoch=24_576, steps_per_epoch=4),
     ),
-    "rnn": Network(
-        VolatilityConfig(),
+    "rnn": Tunable(
+        "features",
+        RnnConfig(),
         {
             "epochs": Range(2, 8),
             "context": Range(16, 64),
@@ -109,7 +116,7 @@ class Fold:
     first: date
     last: date
     tail: int
-    """Last sessions of the known labels that choose the epoch: a third of them at most."""
+    """Last sessions of the labels known by the cutoff that choose the epoch: a third of them at most."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,15 @@ class Study:
     @property
     def name(self) -> str:
         return f"{self.network}-{self.digest}"
+
+
+def network_of(name: str) -> str:
+    """The network of the study of this `Study.name`.
+
+    >>> network_of("rnn-0123456789ab")
+    'rnn'
+    """
+    return name.split("-")[0]
 
 
 @dataclass(frozen=True)
@@ -184,9 +200,9 @@ def _half_year(session: date) -> str:
 
 def prepare(
     network: str,
-    features: pl.DataFrame,
+    inputs: Inputs,
     labels: pl.DataFrame,
-    suspects: pl.DataFrame,
+    *,
     cutoff: date,
     horizon: int,
     seed: int,
@@ -194,36 +210,42 @@ def prepare(
 ) -> Study:
     """The study of `network` on a seeded sample of the tickers, from what was known when session `cutoff` was over.
 
-    `features` has ticker, session and the inputs; rows after `cutoff` are not looked at, nor are labels that end
-    after it. `cutoff` is that of the first model year: it lies before every test year.
+    Input rows after `cutoff` are not looked at, nor are labels that end after it. `cutoff` is that of the first model
+    year: it lies before every test year.
 
-    Raises StockAssetsError for a network nobody knows and for too little history.
+    Raises StockAssetsError for an unknown network and for too little history.
     """
-    if network not in NETWORKS:
-        raise StockAssetsError(f"there is no network {network!r} to tune; expected one of {', '.join(NETWORKS)}")
-    budget = budget or NETWORKS[network].budget
-    known = training_rows(labels, cutoff)
-    names = known["ticker"].unique().sort()
-    if len(names) > budget.tickers:
-        names = pl.Series(np.random.default_rng(seed).choice(names.to_numpy(), budget.tickers, replace=False)).sort()
-    chosen = pl.col("ticker").is_in(names.to_list())
-    past = features.filter((pl.col("session") <= cutoff) & chosen).cast({pl.Float64: pl.Float32}).sort(KEYS)
-    known = known.filter(chosen).join(past.select(KEYS), on=KEYS, how="semi").sort(KEYS)
-    doubted = suspects.filter((pl.col("session") <= cutoff) & chosen).select(KEYS).sort(KEYS)
-    folds = validation_folds(known["session"].unique().to_list(), horizon)
+    if network not in TUNABLE:
+        raise StockAssetsError(f"there is no network {network!r} to tune; expected one of {', '.join(TUNABLE)}")
+    tunable = TUNABLE[network]
+    budget = budget or tunable.budget
+    usable = training_rows(labels, cutoff)
+    sampled = pl.col("ticker").is_in(_sample(usable["ticker"].unique().sort(), budget.tickers, seed))
+    past = getattr(inputs, tunable.reads).filter((pl.col("session") <= cutoff) & sampled)
+    past = past.cast({pl.Float64: pl.Float32}).sort(KEYS)
+    usable = usable.filter(sampled).join(past.select(KEYS), on=KEYS, how="semi").sort(KEYS)
+    suspects = inputs.suspects.filter((pl.col("session") <= cutoff) & sampled).select(KEYS).sort(KEYS)
+    folds = validation_folds(usable["session"].unique().to_list(), horizon)
     described = {
         "network": network,
-        "defaults": NETWORKS[network].defaults.to_dict(),
-        "space": {name: asdict(range_) for name, range_ in NETWORKS[network].space.items()},
+        "defaults": tunable.defaults.to_dict(),
+        "space": {name: asdict(range_) for name, range_ in tunable.space.items()},
         "folds": [asdict(fold) for fold in folds],
         "horizon": horizon,
         "seed": seed,
         "budget": asdict(budget),
     }
     digest = hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode())
-    for frame in (past, known, doubted):
+    for frame in (past, usable, suspects):
         digest.update(frame.rechunk().write_ipc(None, compression="uncompressed").getvalue())
-    return Study(network, past, known, doubted, folds, horizon, seed, budget, digest.hexdigest()[:12])
+    return Study(network, past, usable, suspects, folds, horizon, seed, budget, digest.hexdigest()[:12])
+
+
+def _sample(tickers: pl.Series, most: int, seed: int) -> list[str]:
+    """At most `most` of the sorted `tickers`, drawn with `seed`."""
+    if len(tickers) <= most:
+        return tickers.to_list()
+    return np.random.default_rng(seed).choice(tickers.to_numpy(), most, replace=False).tolist()
 
 
 def write_study(study: Study, folder: Path) -> None:
@@ -253,7 +275,7 @@ def judged_rows(study: Study, fold: Fold) -> pl.DataFrame:
 
     They are those with as many feature rows behind them as the longest context of the search space asks for.
     """
-    enough = int(NETWORKS[study.network].space["context"].high)
+    enough = int(TUNABLE[study.network].space["context"].high)
     old = study.features.select(*KEYS).filter(pl.int_range(pl.len()).over("ticker") >= enough - 1)
     inside = study.labels.filter(pl.col("session").is_between(fold.first, fold.last)).join(old, on=KEYS, how="semi")
     days = inside["session"].unique().sort().gather_every(study.budget.every)
@@ -265,12 +287,12 @@ def evaluate(
 ) -> Score:
     """The log-loss of a configuration on the study's folds, the latest fold first.
 
-    `on_epoch` is told the number of the fold, the epoch, and the validation loss less that of the untrained network,
+    `on_epoch` receives the number of the fold, the epoch, and the validation loss less that of the untrained network,
     which makes folds comparable: it is measured on the tail of the labels known by the fold's cutoff.
 
     Raises StockAssetsError where a fold has no row to score, and what training raises.
     """
-    config = NETWORKS[study.network].configuration(params)
+    config = TUNABLE[study.network].configuration(params)
     losses: list[np.ndarray] = []
     per_session: list[pl.DataFrame] = []
     epochs = 0
@@ -278,7 +300,7 @@ def evaluate(
         judged = judged_rows(study, fold)
         at_start: list[float] = []
 
-        def say(report: Any, number: int = number, at_start: list[float] = at_start) -> None:
+        def pass_on(report: Any, number: int = number, at_start: list[float] = at_start) -> None:
             nonlocal epochs
             if not at_start:
                 at_start.append(report.validation_loss)
@@ -286,9 +308,8 @@ def evaluate(
                 on_epoch(number, report.epoch, report.validation_loss - at_start[0])
             epochs += report.epoch > 0
 
-        answers = _answers(study, fold, _within_budget(config, study.budget, fold), judged, say)
-        right = pl.concat_list(PROBABILITIES).list.get(pl.col("label").cast(pl.Int32) - CLASSES[0])
-        scored = judged.join(answers, on=KEYS).select("session", loss=-right.log())
+        answers = answers_on(study, fold, _within_budget(config, study.budget, fold), judged, pass_on)
+        scored = judged.join(answers, on=KEYS).select("session", loss=surprise())
         if scored.is_empty():
             raise StockAssetsError(
                 f"the fold {fold.name} has {judged.height} label(s) and no prediction to score; expected rows of the "
@@ -303,76 +324,27 @@ def evaluate(
     )
 
 
-def _within_budget(config: RnnConfig, budget: Budget, fold: Fold) -> RnnConfig:
+def answers_on(
+    study: Study, fold: Fold, config: NetworkConfig, judged: pl.DataFrame, on_epoch: Callable[[Any], None]
+) -> pl.DataFrame:
+    """The probabilities of the sessions of `judged`, from a model trained through the fold's cutoff."""
+    past = study.features.filter(pl.col("session") <= fold.last)
+    inputs = InputFrames(past, past, label_of_rows_ago(past, study.labels, study.horizon), study.suspects)
+    labels = training_rows(study.labels, fold.cutoff)
+    lesson = Lesson(inputs, labels, fold.cutoff, study.seed, study.horizon, on_epoch)
+    return _trainer(study.network)(lesson, config).predict(inputs, judged["session"].unique().to_list())
+
+
+def _trainer(network: str) -> Callable[[Lesson, Any], Any]:
+    # imported here: torch loads no earlier than a trial needs it
+    from stock_assets.model.networks.deepar import train_deepar
+    from stock_assets.model.networks.rnn import train_rnn
+
+    return {"deepar": train_deepar, "rnn": train_rnn}[network]
+
+
+def _within_budget(config: NetworkConfig, budget: Budget, fold: Fold) -> NetworkConfig:
     segments = budget.rows_per_epoch // config.segment
     if budget.steps_per_epoch:
         segments = min(segments, budget.steps_per_epoch * config.batch)
     return replace(config, segments_per_epoch=max(segments, 1), validation_sessions=fold.tail)
-
-
-def _answers(
-    study: Study, fold: Fold, config: RnnConfig, judged: pl.DataFrame, say: Callable[[Any], None]
-) -> pl.DataFrame:
-    """The probabilities of the fold's scored sessions, from a model trained through the fold's cutoff."""
-    labels, sessions = training_rows(study.labels, fold.cutoff), judged["session"].unique().to_list()
-    features = study.features.filter(pl.col("session") <= fold.last)
-    if isinstance(config, VolatilityConfig):
-        from stock_assets.model.volatility import predict_volatility, train_volatility
-
-        volatility = train_volatility(
-            features, labels, study.suspects, config, fold.cutoff, study.seed, study.horizon, say
-        )
-        return predict_volatility(volatility, features, study.suspects, sessions)
-    assert isinstance(config, DeepArConfig)
-    from stock_assets.model.deepar import predict_deepar, train_deepar
-
-    known = label_of_rows_ago(features, study.labels, study.horizon)
-    deepar = train_deepar(features, labels, known, config, fold.cutoff, study.seed, say)
-    return predict_deepar(deepar, features, known, sessions)
-
-
-def expected_best(tries: int, deviation: float) -> float:
-    """How far the best of `tries` scores is expected to lie from their mean where none is better than another.
-
-    σ ((1 - γ) Φ⁻¹(1 - 1/N) + γ Φ⁻¹(1 - 1/(N e))) with γ Euler's constant and σ = `deviation`, the standard deviation
-    of the scores; 0 for a single try (Bailey & López de Prado 2014, The Deflated Sharpe Ratio). It takes the tries
-    as independent and σ as pure luck: a search that draws near its best, and real differences in skill within σ,
-    make it an over-estimate.
-    """
-    if tries < 2:
-        return 0.0
-    quantile = NormalDist().inv_cdf
-    return deviation * (
-        (1 - np.euler_gamma) * quantile(1 - 1 / tries) + np.euler_gamma * quantile(1 - 1 / (tries * np.e))
-    )
-
-
-@dataclass(frozen=True)
-class Deflation:
-    """What remains of an improvement when the number of tries is taken off. In nats; more is better."""
-
-    tries: int
-    best: float
-    default: float
-    improvement: float
-    """The default configuration's log-loss less the best one's."""
-    by_luck: float
-    """`expected_best` of as many tries that are all equally good."""
-    deflated: float
-    """improvement - by_luck: above 0 where the search found more than luck would."""
-
-
-def deflate(values: Sequence[float], default: float, tries: int) -> Deflation:
-    """The deflated improvement of the lowest of `values`, the log-losses of the trials that came to an end.
-
-    `tries` counts the pruned ones too: they were looked at. `values` holds at least one.
-    """
-    best = min(values)
-    by_luck = expected_best(tries, float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
-    return Deflation(tries, best, default, default - best, by_luck, default - best - by_luck)
-
-
-def improvement_per_session(default: Score, best: Score) -> np.ndarray:
-    """float64 [S]: the default's log-loss less the best one's, session by session: what a day-block bootstrap draws
-    from."""
-    return np.asarray(default.per_session) - np.asarray(best.per_session)

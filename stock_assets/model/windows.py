@@ -4,8 +4,9 @@ A sequence runs over the ticker's own rows: a session on which the ticker has no
 so that a row window means the same here as in the indicators, and nothing is filled in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -44,9 +45,13 @@ class Panel:
         classes = (known["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
         return replace(self, labels=np.append(classes, IGNORE))
 
-    def marked(self, known: np.ndarray) -> "Panel":
-        """The same rows, those of `known` (bool [N]) with a label, which says no more than that they are known."""
-        return replace(self, labels=np.append(np.where(known, 0, IGNORE), IGNORE))
+    def marked(self, rows: np.ndarray) -> "Panel":
+        """The same rows, those of `rows` (bool [N]) with some label: for a network whose targets are elsewhere."""
+        return replace(self, labels=np.append(np.where(rows, 0, IGNORE), IGNORE))
+
+    def has_label(self) -> np.ndarray:
+        """bool [N + 1]: the rows with a label; the padding row has none."""
+        return self.labels != IGNORE
 
 
 def build_panel(
@@ -110,6 +115,20 @@ def labelled_spans(panel: Panel, context: int) -> np.ndarray:
 def context_windows(last_rows: np.ndarray, context: int) -> np.ndarray:
     """Row indices, int64 [W, context], of the `context` rows that end at each of `last_rows`."""
     return last_rows[:, None] - np.arange(context - 1, -1, -1)
+
+
+def predictable_rows(keys: pl.DataFrame, sessions: Collection[date], context: int) -> pl.Series:
+    """Boolean [N]: which of the sorted `keys` are of `sessions` and have `context` rows of their ticker up to there."""
+    enough = pl.int_range(pl.len()).over("ticker") >= context - 1
+    return keys.select((enough & pl.col("session").is_in(list(sessions))).alias("predictable"))["predictable"]
+
+
+def missing_history(features: pl.DataFrame, sessions: Collection[date], context: int) -> dict[str, int]:
+    """How many feature rows at `sessions` get no prediction, by reason; empty when all do."""
+    keys = features.select(KEYS).sort(KEYS)
+    rows = keys.filter(pl.col("session").is_in(list(sessions))).height
+    short = rows - int(predictable_rows(keys, sessions, context).sum())
+    return {f"fewer than {context} feature rows": short} if short else {}
 
 
 def _spans(starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:

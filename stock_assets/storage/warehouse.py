@@ -22,6 +22,26 @@ if TYPE_CHECKING:
     import duckdb
 
 
+class AllRows:
+    """Every row of a table."""
+
+
+ALL_ROWS = AllRows()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of one table: `rows` are added after the rows that they replace were deleted.
+
+    `replaces` is None where rows are added alone, ALL_ROWS, or a frame: every stored row that agrees with one of it in
+    all its columns is replaced.
+    """
+
+    table: str
+    rows: pl.DataFrame
+    replaces: pl.DataFrame | AllRows | None = None
+
+
 @dataclass(frozen=True)
 class Warehouse:
     """The store of all tables in one DuckDB file.
@@ -229,37 +249,42 @@ class Warehouse:
     ) -> None:
         """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the
         rows of `beside`, by table: in one transaction. Raises TableError where rows do not fit their table."""
-        columns = ", ".join(map(_quoted, keys.columns))
-        added = {declared(name): declared(name).fit(rows) for name, rows in (beside or {}).items()}
-        with self._writing(declared(table), frame) as connection:
-            connection.register("replaced", keys.to_arrow())
-            _create(connection, declared(table))
-            connection.execute(
-                f"DELETE FROM {_qualified(table)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
-            )
-            _insert(connection, table)
-            for other, rows in added.items():
-                connection.register("incoming", rows.to_arrow())
-                _create(connection, other)
-                _insert(connection, other.name)
+        self.write([Change(table, frame, keys), *(Change(name, rows) for name, rows in (beside or {}).items())])
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
         """Puts `frame` in the place of the whole table, in one transaction. Raises TableError where rows do not fit."""
-        with self._writing(declared(table), frame) as connection:
-            connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table)} AS SELECT * FROM incoming")
+        self.write([Change(table, frame, ALL_ROWS)])
 
     def append(self, table: str, frame: pl.DataFrame) -> None:
         """Adds the rows of `frame`, in one transaction. Raises TableError where rows do not fit their table."""
-        with self._writing(declared(table), frame) as connection:
-            _create(connection, declared(table))
-            _insert(connection, table)
+        self.write([Change(table, frame)])
+
+    def write(self, changes: Sequence["Change"]) -> None:
+        """Makes all `changes`, of one table or of several, in their order and in one transaction.
+
+        Raises TableError where rows do not fit their table; then nothing is written.
+        """
+        fitted = [(change, declared(change.table)) for change in changes]
+        rows = [table.fit(change.rows).to_arrow() for change, table in fitted]  # before the file is locked
+        with self._transaction() as connection:
+            for (change, table), incoming in zip(fitted, rows, strict=True):
+                connection.register("incoming", incoming)
+                if isinstance(change.replaces, AllRows):
+                    connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table.name)} AS SELECT * FROM incoming")
+                    continue
+                _create(connection, table)
+                if change.replaces is not None:
+                    columns = ", ".join(map(_quoted, change.replaces.columns))
+                    connection.register("replaced", change.replaces.to_arrow())
+                    connection.execute(
+                        f"DELETE FROM {_qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
+                    )
+                _insert(connection, table.name)
 
     @contextmanager
-    def _writing(self, table: Table, incoming: pl.DataFrame) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A connection inside a transaction, to which the rows, as the table declares them, are known as `incoming`."""
-        rows = table.fit(incoming).to_arrow()  # before the file is locked
+    def _transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """A connection inside a transaction, which an exception rolls back."""
         with self.connect(read_only=False) as connection:
-            connection.register("incoming", rows)
             connection.execute("BEGIN TRANSACTION")
             try:
                 yield connection

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.learning import Material
 from benchmarks.online import SCRATCH, Learner, compare, paired, servings
+from benchmarks.updating import UpdateConfig
 from stock_assets.evaluation import metrics
-from stock_assets.model.config import UpdateConfig
 from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
 
 DAYS = sessions_of(1000)

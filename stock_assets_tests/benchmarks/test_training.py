@@ -15,10 +15,10 @@ from benchmarks.learning import Epoch, Learned, Material, Watch, sampled_validat
 from benchmarks.training import GluonTS, gluonts_python, panel_of, reached, report, run_gluonts
 from benchmarks.training_scale import Size, exponent, networks_of, sizes_of
 from stock_assets.evaluation import metrics
-from stock_assets.model import deepar, training
-from stock_assets.model.config import RnnConfig
+from stock_assets.model.networks import deepar, rnn_classifier
 from stock_assets.settings import PROJECT_DIR
 from stock_assets_tests.model.synthetic import synthetic_panel
+from stock_assets_tests.model.tiny import teach_classifier, tiny_classifier
 
 FORECASTS = np.array([[3.0, 2.5, 40.0, 8.0], [0.1, -0.9, 0.0, 30.0], [0.7, 0.2, 1.5, 0.1]])
 TRUTH = np.array([1, 0, 2, 2])
@@ -85,12 +85,12 @@ def test_a_draw_that_leaves_a_session_out_is_refused():
 
 def test_the_watch_counts_what_enters_the_loss(monkeypatch: pytest.MonkeyPatch):
     material, train, judged = material_of()
-    config, watch = RnnConfig.for_tests(segments_per_epoch=1000), Watch()
+    config, watch = tiny_classifier(segments_per_epoch=1000), Watch()
     cutoff = material.components["session"].max()
     labels = pl.concat([train, judged])
-    plain = training.train_rnn(material.components, labels, config, cutoff, 0)  # pyright: ignore[reportArgumentType]
-    monkeypatch.setattr(training, "descend", watch.descend(training.descend))
-    watched = training.train_rnn(material.components, labels, config, cutoff, 0)  # pyright: ignore[reportArgumentType]
+    plain = teach_classifier(material.components, labels, config, cutoff)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(rnn_classifier, "descend", watch.descend(rnn_classifier.descend))
+    watched = teach_classifier(material.components, labels, config, cutoff)  # pyright: ignore[reportArgumentType]
     assert [epoch.log_loss for epoch in watch.epochs] == [epoch.validation_loss for epoch in plain.curve]
     assert watched.curve == plain.curve
     assert [(e.targets, e.distinct) for e in watch.epochs] == [(0, 0)] + [(train.height, train.height)] * config.epochs

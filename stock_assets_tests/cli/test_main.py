@@ -8,7 +8,7 @@ import pytest
 
 from stock_assets.cli import main as cli
 from stock_assets.evaluation.metrics import best_naive
-from stock_assets.model.baselines import NAIVE
+from stock_assets.model.registry import naive_baselines
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.market.generators import raw_answer, universe_of
@@ -90,7 +90,7 @@ def test_a_query_is_answered_from_what_was_known_then(call: Call, moment: str, c
     ("moment", "statement", "said"),
     [
         ("yesterday", "select 1", "--as-of 'yesterday' is no moment; expected one such as 2026-11-01T22:00Z"),
-        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by --as-of 2023-01-04 21:59 UTC"),
+        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by 2023-01-04 21:59 UTC; expected a later moment"),
         ("2023-01-04T22:00Z", "select * from predictions", "the query failed: Catalog Error"),
         ("2023-01-04T22:00Z", "select * from read_csv('/etc/passwd')", "the query failed: Permission Error"),
     ],
@@ -162,7 +162,7 @@ def test_the_score_stands_beside_the_best_naive_baseline():
     line = cli.score_line(table)
     assert "logistic log-loss 1.0400 [1.0300, 1.0500]" in line
     assert line.endswith("best naive baseline ticker_prior log-loss 1.0760, accuracy 0.400")
-    naive = best_naive(table.filter(pl.col("year").is_null()), NAIVE)
+    naive = best_naive(table.filter(pl.col("year").is_null()), naive_baselines())
     assert naive is not None
     assert naive["model"] == "ticker_prior"
 

@@ -6,12 +6,12 @@ from datetime import date, datetime
 import dagster as dg
 import polars as pl
 
-from stock_assets.features.context import CONTEXT
+from stock_assets.features.market_context import MARKET_CONTEXT
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.market.calendar import calendar_of
-from stock_assets.market.context import SERIES, Context
+from stock_assets.market.context import SERIES, MarketContext
 from stock_assets.market.sources import Source
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets_tests.defs.conftest import Graph, small_market
 
 
@@ -27,7 +27,7 @@ class Late:
     def name(self) -> str:
         return self.inner.name
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         answer = self.inner.context(first, last, fetched_at)
         gone = (pl.col("series") == "^VIX") & (pl.col("session") == self.session) & self.silent
         return answer._replace(rows=answer.rows.filter(~gone))
@@ -65,5 +65,5 @@ def test_without_a_series_the_features_are_those_of_before(instance: dg.DagsterI
         frames.append(graph.table("stationary_features"))
     without, with_series = frames
     assert without.select("ticker", "session", *STATIONARY).equals(with_series.select("ticker", "session", *STATIONARY))
-    assert without.select(pl.col(CONTEXT).is_null().all()).row(0) == (True,) * len(CONTEXT)
-    assert with_series.select(pl.col(CONTEXT).is_finite().all()).row(0) == (True,) * len(CONTEXT)
+    assert without.select(pl.col(MARKET_CONTEXT).is_null().all()).row(0) == (True,) * len(MARKET_CONTEXT)
+    assert with_series.select(pl.col(MARKET_CONTEXT).is_finite().all()).row(0) == (True,) * len(MARKET_CONTEXT)

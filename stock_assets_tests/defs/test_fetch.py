@@ -6,12 +6,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from stock_assets.market.bars import OUTCOME_SCHEMA
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources import Answer, Failure
 from stock_assets.market.sources.budget import Budget, Politeness
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.market.tables import OUTCOME_SCHEMA
 from stock_assets_tests.defs.conftest import Graph, small_market
 from stock_assets_tests.defs.test_flow import failure_of
 from stock_assets_tests.market.fake_time import FakeTime

@@ -63,12 +63,15 @@ def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
     for table in ("daily_bars", "indicators", "stationary_features", "labels", "pca_components"):
         assert not graph.table(table).select("ticker", "session").is_duplicated().any(), table
     predictions = graph.table("predictions")
+    references = graph.table("reference_predictions")
+    assert not references.select("model", "ticker", "session").is_duplicated().any()
+    assert (references["trained_through"] < references["session"]).all()
     assert not predictions.select("model", "ticker", "session").is_duplicated().any()
     assert (predictions["trained_through"] < predictions["session"]).all()
     assert set(predictions["model"]) == {
-        *("rnn", "rnn_classifier", "deepar", "ensemble", "logistic", "svm", "mlp", "trees"),
-        *("persistence", "ticker_prior", "class_prior"),
+        *("rnn", "rnn_classifier", "ensemble", "logistic", "mlp", "trees", "ticker_prior", "class_prior")
     }
+    assert set(references["model"]) == {"deepar", "persistence", "svm"}
     suspect = graph.table("daily_bars").filter(pl.col("suspect").is_not_null())
     assert suspect.height > 0
     assert predictions.join(suspect, on=["ticker", "session"], how="semi").is_empty()
@@ -120,14 +123,17 @@ def test_the_report_shows_its_figures_in_the_ui_and_in_one_small_page(graph: Gra
 
 
 def test_a_store_without_sectors_or_curves_has_a_report_that_says_so(graph: Graph):
-    members, models = graph.warehouse.read("universe"), graph.warehouse.read("trained_rnn")
+    members = graph.warehouse.read("universe")
+    trained = {table: graph.warehouse.read(table) for table in ("trained_rnn", "trained_references")}
     try:
         graph.warehouse.replace_table("universe", members.with_columns(sector=pl.lit(None, pl.String)))
-        graph.warehouse.replace_table("trained_rnn", models.with_columns(artifact=pl.lit("trained_rnn/2019/gone")))
+        for table, models in trained.items():
+            graph.warehouse.replace_table(table, models.with_columns(artifact=pl.lit(f"{table}/2019/gone")))
         result = graph.materialize(["evaluation_report"])
     finally:
         graph.warehouse.replace_table("universe", members)
-        graph.warehouse.replace_table("trained_rnn", models)
+        for table, models in trained.items():
+            graph.warehouse.replace_table(table, models)
     (made,) = result.asset_materializations_for_node("evaluation_report")
     assert "epochs" not in made.metadata
     assert made.metadata["sectors"].value == "the source states none"
@@ -136,16 +142,18 @@ def test_a_store_without_sectors_or_curves_has_a_report_that_says_so(graph: Grap
 
 def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
     days = graph.calendar.sessions
-    tables = [*DAILY_CHAIN[1:], "pca_components", "predictions", "drift"]
+    tables = [*DAILY_CHAIN[1:], "pca_components", "predictions", "reference_predictions", "drift"]
     tables.remove("context_series")
     said = graph.table("context_series").drop("fetched_at").sort("series", "session")
     before = {table: graph.table(table) for table in [*tables, "raw_ohlcv", "labels"]}
     for day in (days[300], days[-1]):  # both in 2019, which a model serves
         graph.materialize([*DAILY_CHAIN, "pca_components"], day)
-        graph.materialize(["predictions", "drift"], day)
+        graph.materialize(["predictions", "reference_predictions", "drift"], day)
     graph.materialize(["labels"], days[200])
     for table, rows in before.items():
-        assert_frame_equal(graph.table(table), rows, rel_tol=1e-6 if table == "predictions" else 1e-9, abs_tol=1e-9)
+        assert_frame_equal(
+            graph.table(table), rows, rel_tol=1e-6 if table.endswith("predictions") else 1e-9, abs_tol=1e-9
+        )
     assert_frame_equal(graph.table("context_series").drop("fetched_at").sort("series", "session"), said)
     assert graph.table("raw_ohlcv").height == before["raw_ohlcv"].height  # the same answer is no new version
 
@@ -258,7 +266,7 @@ class _Silent:
 
 
 def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: dg.DagsterInstance, tmp_path):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     settings = small_market(tmp_path)
     day = calendar_of(settings).sessions[7]
@@ -275,7 +283,7 @@ def test_two_sources_never_mix_in_one_store(graph: Graph, instance: dg.DagsterIn
     class Other(_Silent):
         name = "yahoo"
 
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     other = Graph(graph.settings, instance, {"source": Other(make_source(graph.settings), date.max)})
     message = failure_of(other.materialize(["raw_ohlcv"], graph.calendar.sessions[0], fail=True))
@@ -293,7 +301,7 @@ class _Broken(_Silent):
 
 
 def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.DagsterInstance, tmp_path):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     settings = small_market(tmp_path)
     days = calendar_of(settings).sessions
@@ -309,8 +317,8 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
 def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_nobody(
     instance: dg.DagsterInstance, tmp_path: Path
 ):
-    from stock_assets.cli.main import known_at
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.materialize.time_travel import tables_as_of
+    from stock_assets.market.sources.registry import make_source
 
     class Halves(_Silent):
         """Quotes SIM01 in hundredths on one session."""
@@ -338,7 +346,7 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
         provisional = known.filter("provisional")
         assert set(provisional["session"]) == {day}
         assert set(provisional["fetched_at"]) == {evening}
-        then = known_at(graph.warehouse, settings, evening)["daily_bars"]
+        then = tables_as_of(graph.warehouse, settings, evening)["daily_bars"]
         # DuckDB calls UTC by another name
         assert_frame_equal(then, known.with_columns(pl.col("fetched_at").dt.convert_time_zone("UTC")))
     versions = graph.table("raw_ohlcv").group_by("session").agg(pl.col("fetched_at").n_unique()).sort("session")
@@ -362,7 +370,7 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
 
 
 def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.DagsterInstance, tmp_path):
-    from stock_assets.market.sources.factory import make_source
+    from stock_assets.market.sources.registry import make_source
 
     class Restating(_Silent):
         def fetch(self, tickers, first, last, fetched_at):

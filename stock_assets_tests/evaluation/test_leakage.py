@@ -21,10 +21,11 @@ from stock_assets.evaluation.audited_models import (
 from stock_assets.evaluation.leakage import LIMITS, SCHEMA, Audit, frequencies, lag_sweep, too_good
 from stock_assets.frames import CLASSES, PROBABILITIES
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.model.baselines import Logistic, fit_class_prior, fit_logistic, fit_ticker_prior
-from stock_assets.model.config import DeepArConfig, RnnConfig
+from stock_assets.model.baselines.linear import Logistic, fit_logistic
+from stock_assets.model.baselines.naive import fit_class_prior, fit_ticker_prior
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.splits import label_of_rows_ago, training_rows
+from stock_assets_tests.model.tiny import tiny_classifier, tiny_deepar
 
 HORIZON = 7
 DAYS = trading_calendar("XNYS", date(2016, 1, 4), date(2018, 12, 31)).sessions
@@ -105,8 +106,8 @@ def by_protocol(table: pl.DataFrame) -> dict[tuple[str, str], dict]:
 
 def test_yesterdays_label_makes_every_model_look_brilliant(market: tuple[pl.DataFrame, pl.DataFrame]):
     features, labels = market
-    network = RnnConfig.for_tests(hidden=16, epochs=4, learning_rate=0.02, segments_per_epoch=256)
-    deepar = DeepArConfig.for_tests(hidden=16, epochs=4, learning_rate=0.02, segments_per_epoch=256)
+    network = tiny_classifier(hidden=16, epochs=4, learning_rate=0.02, segments_per_epoch=256)
+    deepar = tiny_deepar(hidden=16, epochs=4, learning_rate=0.02, segments_per_epoch=256)
     models = {"logistic": LOGISTIC, "rnn_classifier": of_recurrent(network, 0), "deepar": of_deepar(deepar, 0)}
     predictions = pl.concat(
         LOGISTIC(

@@ -6,10 +6,11 @@ import pytest
 
 from stock_assets.errors import CutoffError, StockAssetsError
 from stock_assets.evaluation import metrics, study
-from stock_assets.features.indicators import indicators
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.indicators import classic_indicators
+from stock_assets.features.labels import barrier_labels
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.model.baselines import fit_logistic
+from stock_assets.model.baselines.linear import fit_logistic
+from stock_assets.settings import LabelRule
 
 DAYS = trading_calendar("XNYS", date(2017, 1, 3), date(2019, 12, 31)).sessions
 SPLIT = 300
@@ -40,13 +41,16 @@ def bars(tickers: int = 3, seed: int = 0) -> pl.DataFrame:
 
 
 BARS = bars()
-LABELS = barrier_labels(BARS)
+LABELS = barrier_labels(BARS, LabelRule())
 
 
 def test_labels_are_counted_at_both_thresholds():
     counts = study.label_counts(BARS, 7, [(0.027, 0.022), study.SYMMETRIC, (0.027, 0.022)])
     assert counts["thresholds"].unique(maintain_order=True).to_list() == ["+2.5% / −2.5%", "+2.7% / −2.2%"]
-    for name, expected in (("+2.7% / −2.2%", LABELS), ("+2.5% / −2.5%", barrier_labels(BARS, 7, 0.025, 0.025))):
+    for name, expected in (
+        ("+2.7% / −2.2%", LABELS),
+        ("+2.5% / −2.5%", barrier_labels(BARS, LabelRule(7, 0.025, 0.025))),
+    ):
         found = counts.filter(pl.col("thresholds") == name).select("label", "rows").rows()
         assert dict(found) == dict(expected["label"].value_counts().iter_rows())
 
@@ -76,7 +80,7 @@ def test_a_chart_is_on_one_price_basis_across_a_split():
         assert chart[f"bb_lower_{k}"][whole].to_numpy() == pytest.approx((mean - 2 * std)[whole].to_numpy())
     expected = (chart["close"] - chart["close"].shift(25)) / chart["close"]
     assert chart["momentum_25"][60:].to_numpy() == pytest.approx(expected[60:].to_numpy())
-    rsi = indicators(own)["rsi_25"]
+    rsi = classic_indicators(own)["rsi_25"]
     assert chart["rsi_25"].drop_nulls().to_list() == pytest.approx(rsi.to_list())
     assert chart["label"][:-7].to_list() == LABELS.filter(pl.col("ticker") == "T1")["label"].to_list()
     assert chart["label"][-7:].null_count() == 7

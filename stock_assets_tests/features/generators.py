@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from stock_assets.market.bars import BAR_SCHEMA
+from stock_assets.market.tables import BAR_SCHEMA
 
 START = date(2015, 1, 1)
 

@@ -9,7 +9,6 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError, BadBarsError
 from stock_assets.features.components import (
-    SCHEMA,
     PcaModel,
     explained_out_of_sample,
     fit_pca,
@@ -17,6 +16,7 @@ from stock_assets.features.components import (
     to_frame,
     transform,
 )
+from stock_assets.features.tables import PCA_MODEL
 from stock_assets_tests.features.generators import calendar
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=15)
@@ -40,7 +40,7 @@ def features(seed: int = 0, driven_by: int = 2) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def model() -> PcaModel:
-    return fit_pca(features(), COLUMNS, CUTOFF)
+    return fit_pca(features(), COLUMNS, fit_through=CUTOFF)
 
 
 @QUICK
@@ -53,7 +53,7 @@ def test_equal_to_scikit_learn(seed, explained):
     window = fitted.filter(pl.col("session") <= CUTOFF).select(COLUMNS).to_numpy()
     scaler = StandardScaler().fit(window)
     pca = PCA(explained if explained < 1 else None, svd_solver="full").fit(scaler.transform(window))
-    model = fit_pca(fitted, COLUMNS, CUTOFF, explained)
+    model = fit_pca(fitted, COLUMNS, fit_through=CUTOFF, explained=explained)
     assert model.n_rows == len(window) == 240
     axes = np.asarray(pca.components_)
     assert model.components.shape == axes.shape
@@ -74,12 +74,12 @@ def test_sessions_after_the_window_change_nothing(seed):
     fitted = features(seed)
     after = pl.col("session") > CUTOFF
     spoilt = fitted.with_columns(pl.when(after).then(float("nan")).otherwise(pl.col(COLUMNS)).name.keep())
-    version = fit_pca(fitted, COLUMNS, CUTOFF).version
-    assert fit_pca(spoilt, COLUMNS, CUTOFF).version == version
-    assert fit_pca(fitted.filter(~after), COLUMNS, CUTOFF).version == version
+    version = fit_pca(fitted, COLUMNS, fit_through=CUTOFF).version
+    assert fit_pca(spoilt, COLUMNS, fit_through=CUTOFF).version == version
+    assert fit_pca(fitted.filter(~after), COLUMNS, fit_through=CUTOFF).version == version
     within = pl.col("session") == CUTOFF
     other = fitted.with_columns(pl.when(within).then(pl.col("a") + 1).otherwise(pl.col("a")).alias("a"))
-    assert fit_pca(other, COLUMNS, CUTOFF).version != version
+    assert fit_pca(other, COLUMNS, fit_through=CUTOFF).version != version
 
 
 @QUICK
@@ -87,8 +87,8 @@ def test_sessions_after_the_window_change_nothing(seed):
 def test_the_order_of_rows_does_not_matter(seed):
     fitted = features(seed)
     shuffled = fitted.sample(fraction=1, shuffle=True, seed=seed)
-    model = fit_pca(shuffled, COLUMNS, CUTOFF)
-    assert model.version == fit_pca(fitted, COLUMNS, CUTOFF).version
+    model = fit_pca(shuffled, COLUMNS, fit_through=CUTOFF)
+    assert model.version == fit_pca(fitted, COLUMNS, fit_through=CUTOFF).version
     keys = ["session", "ticker"]
     assert_frame_equal(transform(model, shuffled).sort(keys), transform(model, fitted).sort(keys), abs_tol=1e-12)
 
@@ -105,7 +105,7 @@ def test_a_session_alone_equals_the_same_session_of_the_whole_history(model):
 def test_the_unit_of_a_feature_does_not_matter(seed, factor):
     fitted = features(seed)
     scaled = fitted.with_columns(pl.col("b") * factor)
-    ours, theirs = fit_pca(fitted, COLUMNS, CUTOFF), fit_pca(scaled, COLUMNS, CUTOFF)
+    ours, theirs = fit_pca(fitted, COLUMNS, fit_through=CUTOFF), fit_pca(scaled, COLUMNS, fit_through=CUTOFF)
     np.testing.assert_allclose(theirs.components, ours.components, atol=1e-9)
     assert explained_out_of_sample(theirs, scaled) == pytest.approx(explained_out_of_sample(ours, fitted))
 
@@ -128,7 +128,7 @@ def test_explained_out_of_sample_is_the_fit_on_the_window_and_falls_where_the_ax
 
 def test_a_constant_feature_takes_no_part():
     fitted = features().with_columns(pl.lit(0.1).alias("c"))
-    model = fit_pca(fitted, COLUMNS, CUTOFF, explained=1.0)
+    model = fit_pca(fitted, COLUMNS, fit_through=CUTOFF, explained=1.0)
     assert model.scale[2] == 1.0
     assert model.components.shape == (5, 6)
     np.testing.assert_allclose(model.components[:, 2], 0.0, atol=1e-12)
@@ -137,7 +137,7 @@ def test_a_constant_feature_takes_no_part():
 
 def test_a_model_survives_its_table_bit_for_bit(model):
     frame = to_frame(model)
-    assert frame.schema == SCHEMA
+    assert frame.schema == PCA_MODEL.schema
     again = from_frame(frame.sample(fraction=1, shuffle=True, seed=3).select(reversed(frame.columns)))
     assert again.version == model.version
     assert again.columns == model.columns
@@ -172,20 +172,20 @@ def test_a_table_that_is_no_model_is_refused(model, change, message):
 def test_features_that_make_no_sense_are_refused(model):
     rows = features()
     with pytest.raises(BadBarsError, match=r"0 row\(s\) up to 2014-12-31"):
-        fit_pca(rows, COLUMNS, date(2014, 12, 31))
+        fit_pca(rows, COLUMNS, fit_through=date(2014, 12, 31))
     with pytest.raises(BadBarsError, match="features lack g; expected"):
-        fit_pca(rows, (*COLUMNS, "g"), CUTOFF)
+        fit_pca(rows, (*COLUMNS, "g"), fit_through=CUTOFF)
     with pytest.raises(BadBarsError, match="lack any column"):
-        fit_pca(rows, (), CUTOFF)
+        fit_pca(rows, (), fit_through=CUTOFF)
     with pytest.raises(BadBarsError, match="no column of a, b varies"):
-        fit_pca(rows.with_columns(a=0.1, b=1e9), ("a", "b"), CUTOFF)
+        fit_pca(rows.with_columns(a=0.1, b=1e9), ("a", "b"), fit_through=CUTOFF)
     with pytest.raises(ValueError, match="explained is 95"):
-        fit_pca(rows, COLUMNS, CUTOFF, explained=95)
+        fit_pca(rows, COLUMNS, fit_through=CUTOFF, explained=95)
     for wrong in (None, float("nan"), float("inf")):
         at = (pl.col("ticker") == "T2") & (pl.col("session") == DAYS[3])
         bad = rows.with_columns(pl.when(at).then(pl.lit(wrong, pl.Float64)).otherwise(pl.col("d")).alias("d"))
         for use in (
-            lambda bad=bad: fit_pca(bad, COLUMNS, CUTOFF),
+            lambda bad=bad: fit_pca(bad, COLUMNS, fit_through=CUTOFF),
             lambda bad=bad: transform(model, bad),
             lambda bad=bad: explained_out_of_sample(model, bad),
         ):

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.features.events import AHEAD, ALONE_WITHIN, LAGS, LARGE, NAMES, bursts, event_columns
+from stock_assets.features.events import AHEAD, ALONE_WITHIN, FEATURES, LAGS, LARGE, bursts, event_columns
 from stock_assets_tests.features.generators import calendar
 
 
@@ -94,4 +94,4 @@ def test_columns_equal_a_search_over_all_events():
 
 
 def test_no_rows_have_no_events():
-    assert [column.name for column in event_columns(panel().clear(), bursts(panel()))] == list(NAMES)
+    assert [column.name for column in event_columns(panel().clear(), bursts(panel()))] == list(FEATURES)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import BadBarsError
-from stock_assets.features.indicators import DESCRIPTIONS, FIRST_BAR, INDICATORS, indicators
+from stock_assets.features.indicators import FIRST_BAR, INDICATORS, classic_indicators
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets_tests.features.generators import add_split, calendar, make_bars, panels
 
-PRICES = [name for name in INDICATORS if not name.startswith("rsi")]
+PRICES = [name for name, indicator in INDICATORS.items() if indicator.in_price]
 QUICK = settings(derandomize=True, deadline=None, max_examples=15)
 
 
@@ -40,7 +40,7 @@ def assert_equals_pandas(bars: pl.DataFrame, adjusted: pl.Series) -> None:
     """Every row from the 51st on: to 1e-9 of the day's price, RSI to 1e-9 of its range."""
     expected = pandas_indicators(adjusted.to_pandas())
     close = bars["close"].to_numpy()
-    found = indicators(bars)
+    found = classic_indicators(bars)
     assert found["session"].to_list() == bars["session"].to_list()[FIRST_BAR - 1 :]
     for name in INDICATORS:
         is_price = name in PRICES
@@ -63,7 +63,8 @@ def assert_same(found: pl.DataFrame, expected: pl.DataFrame, close: pl.DataFrame
 def test_the_25_have_names_and_descriptions():
     assert len(INDICATORS) == 25
     assert set(INDICATORS) == set(pandas_indicators(pd.Series([1.0])))
-    assert all(DESCRIPTIONS[name] for name in INDICATORS)
+    assert all(indicator.text for indicator in INDICATORS.values())
+    assert [name for name in INDICATORS if name not in PRICES] == ["rsi_5", "rsi_10", "rsi_25", "rsi_50"]
 
 
 @QUICK
@@ -95,7 +96,7 @@ def test_rsi_is_100_without_losses_0_without_gains_and_50_where_the_quote_is_fro
         bars = make_bars(0, tickers=1, sessions=60).with_columns(
             total_return=pl.when(pl.col("total_return").is_not_null()).then(change)
         )
-        assert indicators(bars).select("rsi_5", "rsi_50").row(-1) == (expected, expected)
+        assert classic_indicators(bars).select("rsi_5", "rsi_50").row(-1) == (expected, expected)
 
 
 def test_a_jump_of_700_times_and_back_leaves_nothing_behind():
@@ -106,7 +107,7 @@ def test_a_jump_of_700_times_and_back_leaves_nothing_behind():
     price = np.cumprod(1 + change)
     days = calendar(700)
     bars = pl.DataFrame({"ticker": "A", "session": days, "close": price, "total_return": [None, *change[1:].tolist()]})
-    found = indicators(bars).filter(pl.col("session") >= days[260])
+    found = classic_indicators(bars).filter(pl.col("session") >= days[260])
     windows = np.lib.stride_tricks.sliding_window_view(price, 50)[260 - 49 :]
     now = price[260:]
     assert (np.abs(found["std_50"].to_numpy() - windows.std(axis=1, ddof=1)) <= 1e-13 * now).all()
@@ -118,8 +119,8 @@ def test_a_jump_of_700_times_and_back_leaves_nothing_behind():
 def test_later_bars_change_nothing(bars, cut):
     days = calendar(200)
     truncated = bars.filter(pl.col("session") <= days[cut])
-    now = indicators(bars, sessions=days).filter(pl.col("session") <= days[cut])
-    assert_frame_equal(indicators(truncated, sessions=days[: cut + 1]), now, check_exact=True)
+    now = classic_indicators(bars, sessions=days).filter(pl.col("session") <= days[cut])
+    assert_frame_equal(classic_indicators(truncated, sessions=days[: cut + 1]), now, check_exact=True)
 
 
 @QUICK
@@ -127,8 +128,8 @@ def test_later_bars_change_nothing(bars, cut):
 def test_a_session_alone_equals_the_same_session_of_the_whole_history(bars, day):
     days = calendar(1300)
     seen = days[day + 1 - LOOKBACK_SESSIONS : day + 1]
-    alone = indicators(bars.filter(pl.col("session").is_in(seen)), first=days[day], sessions=seen)
-    of_history = indicators(bars, sessions=days).filter(pl.col("session") == days[day])
+    alone = classic_indicators(bars.filter(pl.col("session").is_in(seen)), first=days[day], sessions=seen)
+    of_history = classic_indicators(bars, sessions=days).filter(pl.col("session") == days[day])
     assert_same(alone, of_history, bars)
 
 
@@ -136,7 +137,7 @@ def test_a_session_alone_equals_the_same_session_of_the_whole_history(bars, day)
 @given(bars=panels(130, gaps=True), seed=st.integers(0, 100))
 def test_the_order_of_bars_does_not_matter(bars, seed):
     shuffled = bars.sample(fraction=1, shuffle=True, seed=seed)
-    assert_frame_equal(indicators(shuffled), indicators(bars), check_exact=True)
+    assert_frame_equal(classic_indicators(shuffled), classic_indicators(bars), check_exact=True)
 
 
 @QUICK
@@ -145,16 +146,16 @@ def test_another_ticker_changes_nothing(seed, tickers):
     days = calendar(130)
     more = make_bars(seed, tickers + 1, 130, gaps=True, wild=True)
     some = more.filter(pl.col("ticker") != f"T{tickers}")
-    found = indicators(more, sessions=days).filter(pl.col("ticker") != f"T{tickers}")
-    assert_frame_equal(found, indicators(some, sessions=days), check_exact=True)
+    found = classic_indicators(more, sessions=days).filter(pl.col("ticker") != f"T{tickers}")
+    assert_frame_equal(found, classic_indicators(some, sessions=days), check_exact=True)
 
 
 @QUICK
 @given(bars=panels(130), factor=st.sampled_from([0.01, 3.0, 1e4]))
 def test_prices_scale_and_rsi_does_not(bars, factor):
     scaled = bars.with_columns(pl.col("open", "high", "low", "close", "dividend") * factor)
-    expected = indicators(bars).with_columns(pl.col(PRICES) * factor)
-    assert_same(indicators(scaled), expected, scaled)
+    expected = classic_indicators(bars).with_columns(pl.col(PRICES) * factor)
+    assert_same(classic_indicators(scaled), expected, scaled)
 
 
 @QUICK
@@ -164,35 +165,37 @@ def test_a_split_moves_rows_to_the_new_price_basis_from_its_ex_date_on(seed, at,
     bars = make_bars(seed, tickers=2, sessions=130)
     split = add_split(bars, "T0", ex_date, ratio)
     after = (pl.col("ticker") == "T0") & (pl.col("session") >= ex_date)
-    expected = indicators(bars).with_columns(pl.when(after).then(pl.col(PRICES) / ratio).otherwise(pl.col(PRICES)))
-    assert_same(indicators(split), expected, split)
+    expected = classic_indicators(bars).with_columns(
+        pl.when(after).then(pl.col(PRICES) / ratio).otherwise(pl.col(PRICES))
+    )
+    assert_same(classic_indicators(split), expected, split)
 
 
 def test_rows_begin_with_the_51st_bar_and_are_sorted_by_session_and_ticker():
     bars = make_bars(1, tickers=3, sessions=60)
-    found = indicators(bars)
+    found = classic_indicators(bars)
     assert found.columns == ["ticker", "session", *INDICATORS]
     assert found.schema.dtypes()[2:] == [pl.Float64] * 25
     expected = [(f"T{i}", day) for day in calendar(60)[50:] for i in range(3)]
     assert found.select("ticker", "session").rows() == expected
-    assert indicators(bars, first=calendar(60)[58]).equals(found.tail(6))
-    assert indicators(bars.clear()).schema == found.schema
+    assert classic_indicators(bars, first=calendar(60)[58]).equals(found.tail(6))
+    assert classic_indicators(bars.clear()).schema == found.schema
 
 
 def test_no_row_where_the_ticker_missed_too_much_of_the_look_back():
     days = calendar(300)
     bars = make_bars(1, tickers=2, sessions=300)
     missing = days[100:202:2]  # the 51st is days[200]
-    found = indicators(bars.filter((pl.col("ticker") != "T0") | ~pl.col("session").is_in(missing)))
+    found = classic_indicators(bars.filter((pl.col("ticker") != "T0") | ~pl.col("session").is_in(missing)))
     assert found.filter(pl.col("ticker") == "T0")["session"].max() == days[199]
     assert found.filter(pl.col("ticker") == "T1")["session"].max() == days[299]
 
 
 def test_many_histories_are_computed_in_parts(monkeypatch):
     bars = make_bars(2, tickers=4, sessions=120, gaps=True)
-    whole = indicators(bars)
+    whole = classic_indicators(bars)
     monkeypatch.setattr("stock_assets.features.lookback._PART_ROWS", 50)
-    assert_frame_equal(indicators(bars), whole, check_exact=True)
+    assert_frame_equal(classic_indicators(bars), whole, check_exact=True)
 
 
 @pytest.mark.parametrize("close", [0.0, -3.0, float("nan"), None])
@@ -201,4 +204,4 @@ def test_a_close_that_is_no_price_is_refused(close):
         close=pl.when(pl.col("ticker") == "T1").then(pl.lit(close, pl.Float64)).otherwise(pl.col("close"))
     )
     with pytest.raises(BadBarsError, match=rf"T1 2015-01-01: close is .*{'None' if close is None else close}"):
-        indicators(bars)
+        classic_indicators(bars)

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.features.peers import COVERAGE, FACTORS, NAMES, PEERS, SHORTEST, WINDOW, comovement, peer_columns
+from stock_assets.features.peers import COVERAGE, FACTORS, FEATURES, PEERS, SHORTEST, WINDOW, comovement, peer_columns
 
 GROUPS, SIZE = 3, PEERS + 1
 
@@ -79,7 +79,7 @@ def test_columns_equal_their_formulas_row_by_row():
         assert row["peer_return_gap"] == pytest.approx(r[i] - r[peers].mean(), abs=1e-12)
         assert row["peer_vol_5"] == pytest.approx(3 * (r[peers].mean() - r[i]), abs=1e-12)
         assert row["factor_residual"] == pytest.approx(r[i] - common[i], abs=1e-12)
-    assert found.select(*NAMES).null_count().sum_horizontal().item() == 0
+    assert found.select(*FEATURES).null_count().sum_horizontal().item() == 0
 
 
 def test_returns_of_the_quarter_itself_do_not_decide_who_is_a_peer():

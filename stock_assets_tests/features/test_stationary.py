@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import BadBarsError
-from stock_assets.features.indicators import indicators
+from stock_assets.features.indicators import classic_indicators
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.stationary import (
-    DESCRIPTIONS,
     FEATURES,
     FIRST_BAR,
     STATIONARY,
+    pca_inputs,
     stationary_features,
 )
 from stock_assets_tests.features.generators import add_split, calendar, make_bars, panels
@@ -109,7 +109,7 @@ def test_every_formula_equals_its_naive_reading(seed):
     )
     session = calendar(90)[85]
     found = stationary_features(bars).filter(pl.col("session") == session)
-    classic = indicators(bars).filter(pl.col("session") == session)
+    classic = classic_indicators(bars).filter(pl.col("session") == session)
     market = naive_market(bars)
     for row, of_25 in zip(found.iter_rows(named=True), classic.iter_rows(named=True), strict=True):
         close = bars.filter((pl.col("ticker") == row["ticker"]) & (pl.col("session") == session))["close"][0]
@@ -283,10 +283,18 @@ def test_rows_begin_with_the_67th_bar_and_are_sorted_by_session_and_ticker():
 
 def test_every_column_is_described_with_its_bounds():
     assert len(STATIONARY) == len(set(STATIONARY)) == 70
-    assert tuple(DESCRIPTIONS) == STATIONARY
-    assert DESCRIPTIONS["vol_parkinson_5"] == (
+    assert FEATURES["vol_parkinson_5"].description == (
         "½ ln(1e-5 + mean of ln(H/L)² / (4 ln 2), Parkinson 1980, over 5 bars); cut at -6 and 1"
     )
+
+
+def test_the_principal_components_are_those_of_what_the_classic_indicators_and_a_tickers_own_bars_say():
+    inputs = pca_inputs()
+    assert len(inputs) == 48
+    assert inputs == [name for name in STATIONARY if name in inputs]
+    outside = ("vol_total_5", "vol_log_22", "market_vol_1", "peer_vol_5", "factor_residual", "event_91")
+    assert {"ma_gap_5", "vol_total_1", "rank_volume"} < set(inputs)
+    assert not set(outside) & set(inputs)
 
 
 @pytest.mark.parametrize("ratio", [0.0, -2.0, float("nan"), float("inf")])

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
+from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 
 FETCHED = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -63,7 +63,7 @@ ACTIONS = [
 @pytest.fixture(scope="module")
 def compared(real_data) -> pl.DataFrame:
     """Every bar of 102 tickers and ten years with `apart`: how far our return is from the vendor's."""
-    source = SnapshotSource(real_data("yahoo_102_tickers_with_actions_2016_2026.parquet"), XNYS, None)
+    source = SnapshotSource(real_data("yahoo_102_tickers_with_actions_2016_2026.parquet"), XNYS)
     first, last = date(2016, 3, 14), date(2026, 3, 13)
     raw = source.fetch(source.universe()["ticker"].to_list(), first, last, FETCHED).bars
     bars, findings = clean_bars_and_findings(raw, source.universe(), XNYS.between(first, last))
@@ -117,7 +117,7 @@ def test_the_spin_off_that_was_booked_twice_counts_once(compared: pl.DataFrame):
 
 @pytest.mark.real_data
 def test_a_delisted_ticker_ends_and_a_listing_begins(real_data, compared: pl.DataFrame):
-    source = SnapshotSource(real_data("yahoo_sp500_2010_2019.parquet"), XNYS, ("BRK", "FB"))
+    source = SnapshotSource(real_data("yahoo_sp500_2010_2019.parquet"), XNYS, tickers=("BRK", "FB"))
     universe = {row["ticker"]: row for row in source.universe().iter_rows(named=True)}
     assert universe["BRK"]["to_session"] == date(2019, 6, 7)
     assert universe["FB"]["from_session"] == date(2012, 5, 18)

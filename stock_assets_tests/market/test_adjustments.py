@@ -150,7 +150,7 @@ def test_truncating_the_future_changes_nothing(cut: int, seed: int):
 @pytest.fixture(scope="module")
 def actions(real_data) -> pl.DataFrame:
     path = real_data("yahoo_102_tickers_with_actions_2016_2026.parquet")
-    source = SnapshotSource(path, XNYS, None)
+    source = SnapshotSource(path, XNYS)
     first, last = date(2016, 3, 14), date(2026, 3, 13)
     raw = source.fetch(source.universe()["ticker"].to_list(), first, last, FETCHED).bars
     return raw.join(

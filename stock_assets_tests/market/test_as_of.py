@@ -32,7 +32,7 @@ def at(moment: datetime) -> pl.Expr:
 
 
 def bars_of(raw: pl.DataFrame) -> pl.DataFrame:
-    return clean_bars(raw, universe_of(raw), DAYS, CLOSES)
+    return clean_bars(raw, universe_of(raw), DAYS, closes=CLOSES)
 
 
 def evening(day: date) -> datetime:
@@ -134,7 +134,7 @@ def test_as_of_every_fetch_is_what_daily_bars_held_then(data: st.DataObject, len
         answer = truth.filter(pl.col("session").is_in(reach)).with_columns(at(moment))
         told = new_versions(latest_versions(raw), answer, CLOSES)
         raw = pl.concat([raw, told])
-        today = clean_bars(raw, universe, days, CLOSES)
+        today = clean_bars(raw, universe, days, closes=CLOSES)
         if held is None:
             held = today
         else:
@@ -149,10 +149,10 @@ def test_as_of_every_fetch_is_what_daily_bars_held_then(data: st.DataObject, len
             held = pl.concat([held.join(rows, on=["ticker", "session"], how="anti"), rows])
         seen.append((moment, held.sort("session", "ticker")))
     for moment, then in seen:
-        known = as_of(raw, universe, days, moment, CLOSES)
+        known = as_of(raw, universe, days, moment=moment, closes=CLOSES)
         assert_frame_equal(known, then)
         assert (known["fetched_at"] <= moment).all()
-    assert as_of(raw, universe, days, evening(days[0]) - timedelta(seconds=1), CLOSES).is_empty()
+    assert as_of(raw, universe, days, moment=evening(days[0]) - timedelta(seconds=1), closes=CLOSES).is_empty()
 
 
 def closes(length: int) -> st.SearchStrategy[list[int]]:
@@ -163,5 +163,5 @@ def test_a_moment_in_any_zone_is_the_same_moment():
     raw = raw_answer(DAYS[:3], [10.0, 11.0, 12.0]).with_columns(at(evening(DAYS[2])))
     moment = datetime(2040, 1, 1, 12, tzinfo=UTC)
     zoned = raw.with_columns(pl.col("fetched_at").dt.convert_time_zone("Etc/UTC"))  # as DuckDB returns it
-    assert_frame_equal(as_of(zoned, universe_of(raw), DAYS, moment, CLOSES), bars_of(raw))
+    assert_frame_equal(as_of(zoned, universe_of(raw), DAYS, moment=moment, closes=CLOSES), bars_of(raw))
     assert confirmed(bars_of(raw), zoned, CLOSES).is_empty()

@@ -50,13 +50,13 @@ def test_a_session_is_closed_at_midnight_utc(moment: datetime, expected: date):
 
 def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
     start, end = date(2012, 1, 3), date(2013, 1, 31)
-    kept = trading_calendar("XNYS", start, end, tmp_path / "new")
+    kept = trading_calendar("XNYS", start, end, cache_dir=tmp_path / "new")
     assert kept == XNYS
     (file,) = (tmp_path / "new").iterdir()
     trading_calendar.cache_clear()
     known = {"zone": "UTC", "days": ["2012-01-03"], "opens": [1325601000], "closes": [1325624400]}
     file.write_text(json.dumps(known))  # what is kept is what is read
-    assert trading_calendar("XNYS", start, end, tmp_path / "new").sessions == (start,)
+    assert trading_calendar("XNYS", start, end, cache_dir=tmp_path / "new").sessions == (start,)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_exchange_nobody_knows_is_one_clear_error():
 
 
 def test_a_market_that_never_closes_has_a_session_every_day(tmp_path: Path):
-    days = trading_calendar("24/7", date(2025, 1, 1), date(2025, 1, 31), tmp_path)
+    days = trading_calendar("24/7", date(2025, 1, 1), date(2025, 1, 31), cache_dir=tmp_path)
     assert len(days.sessions) == 31
     assert days.closures() == ()
     assert not days.rests_on_weekends

@@ -9,11 +9,12 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import SettingsError, SourceError
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.context import CONTEXT_SCHEMA, SERIES
+from stock_assets.market.context import SERIES
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.simulated import SimulatedSource
 from stock_assets.market.sources.snapshot import SnapshotSource
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.market.tables import CONTEXT_SCHEMA
 from stock_assets.settings import read_settings
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import UNKNOWN, Vendor, serving

@@ -19,12 +19,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.market.adjustments import clean_bars, latest_versions, new_versions
-from stock_assets.market.bars import RAW_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.market.sources import yahoo
 from stock_assets.market.sources.answers import BARS
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.market.tables import RAW_SCHEMA
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
@@ -128,7 +128,7 @@ def until(condition: Callable[[], bool], worker: "subprocess.Popen[bytes]") -> N
 
 def test_a_killed_fetch_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed whenever so many more requests have come in, at a random moment thereafter."""
-    calendar = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31), tmp_path)
+    calendar = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31), cache_dir=tmp_path)
     count, threads, draw = 60, 4, random.Random(9)
     vendor = Vendor({f"T{i:03d}": plain_history(calendar.sessions) for i in range(count)}, latency=0.02)
     evening = datetime(2020, 12, 31, 22, tzinfo=UTC)

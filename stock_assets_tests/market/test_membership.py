@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import EmptySourceError, SettingsError, SourceError
-from stock_assets.market.bars import UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.market.materialize.universe import offered_members
 from stock_assets.market.membership import (
     FEWEST,
     FRESH,
@@ -25,15 +25,14 @@ from stock_assets.market.membership import (
     current_members,
     current_table,
     fetch_page,
-    is_member,
     read_intervals,
     restricted,
     roll_back,
     sp500,
 )
-from stock_assets.market.sources.factory import make_universe
 from stock_assets.market.sources.simulated import SimulatedSource
 from stock_assets.market.sources.yahoo import YahooSource
+from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.settings import read_settings
 
 CALENDAR = trading_calendar("XNYS", date(2015, 1, 1), date(2025, 6, 30))
@@ -43,6 +42,16 @@ NOW = datetime(2025, 6, 30, 22, tzinfo=UTC)
 OTHERS = [f"OTH{i}" for i in range(FEWEST)]
 
 Change = tuple[date, str, str]
+
+
+def is_member(universe: pl.DataFrame, ticker: str, session: date) -> bool:
+    """Whether `universe` (`UNIVERSE_SCHEMA`) holds `ticker` on `session`, its first and last one included."""
+    stays = (
+        (pl.col("ticker") == ticker)
+        & (pl.col("from_session") <= session)
+        & (pl.col("to_session").is_null() | (pl.col("to_session") >= session))
+    )
+    return not universe.filter(stays).is_empty()
 
 
 def page(members: list[tuple[str, str]], changes: list[Change]) -> str:
@@ -255,15 +264,15 @@ def served() -> Iterator[Site]:
 def test_the_page_is_kept_and_asked_for_again_once_it_is_old(tmp_path: Path):
     cache = tmp_path / "cache" / "sp500.html"
     with served() as site:
-        first, warning = sp500(CALENDAR, cache, NOW, site.url)
+        first, warning = sp500(CALENDAR, cache, NOW, url=site.url)
         assert warning is None
-        assert_frame_equal(sp500(CALENDAR, cache, NOW + FRESH / 2, site.url)[0], first)
+        assert_frame_equal(sp500(CALENDAR, cache, NOW + FRESH / 2, url=site.url)[0], first)
         assert len(site.agents) == 1
         assert "stock_assets" in site.agents[0]
-        sp500(CALENDAR, cache, NOW + FRESH, site.url)
+        sp500(CALENDAR, cache, NOW + FRESH, url=site.url)
         assert len(site.agents) == 2
         # a copy from the future is no fresh one
-        sp500(CALENDAR, cache, NOW, site.url)
+        sp500(CALENDAR, cache, NOW, url=site.url)
         assert len(site.agents) == 3
         assert [file.name for file in cache.parent.iterdir()] == ["sp500.html"]
 
@@ -276,26 +285,26 @@ def test_the_page_is_kept_and_asked_for_again_once_it_is_old(tmp_path: Path):
 def test_an_old_copy_serves_with_a_warning_while_the_site_does_not(tmp_path: Path, status: int, html: str):
     cache = tmp_path / "sp500.html"
     with served() as site:
-        first, _ = sp500(CALENDAR, cache, NOW, site.url)
+        first, _ = sp500(CALENDAR, cache, NOW, url=site.url)
         kept = cache.read_text()
         site.status, site.html = status, html
-        again, warning = sp500(CALENDAR, cache, NOW + timedelta(days=3), site.url)
+        again, warning = sp500(CALENDAR, cache, NOW + timedelta(days=3), url=site.url)
         assert_frame_equal(again, first)
         assert warning is not None
         assert warning.endswith("; the copy of 2025-06-30 22:00 UTC is 3 day(s) old")
         assert cache.read_text() == kept
         with pytest.raises(SourceError, match=r"cannot be used .*and there is no copy in"):
-            sp500(CALENDAR, tmp_path / "none.html", NOW, site.url)
+            sp500(CALENDAR, tmp_path / "none.html", NOW, url=site.url)
         with pytest.raises(SourceError, match="there is no copy"):  # a copy of another address is none
-            fetch_page(f"{site.url}?other", cache, NOW, current_table)
-    gone = sp500(CALENDAR, cache, NOW + timedelta(hours=13), site.url)[1]
+            fetch_page(f"{site.url}?other", cache, NOW, check=current_table)
+    gone = sp500(CALENDAR, cache, NOW + timedelta(hours=13), url=site.url)[1]
     assert gone is not None
     assert "is 13 hour(s) old" in gone
 
 
 def test_todays_members_are_spelt_as_yahoo_does(tmp_path: Path):
     with served() as site:
-        today, warning = current_members(CALENDAR, tmp_path / "p.html", NOW, site.url)
+        today, warning = current_members(CALENDAR, tmp_path / "p.html", NOW, url=site.url)
     assert warning is None
     assert set(today["ticker"]) == {*OTHERS, "META", "BRK-B", "NEW"}
     assert today.schema == UNIVERSE_SCHEMA
@@ -369,15 +378,15 @@ def test_the_setting_restricts_any_source_and_defines_yahoos(tmp_path: Path):
     path = tmp_path / "members.csv"
     path.write_text("ticker,start_date,end_date\nSIM01,2016-01-04,2017-01-03\nBRK.B,2016-01-04,\n")
     config = read_settings(start=DAYS[0], end=DAYS[-1], data_dir=tmp_path, membership=str(path))
-    kept, told = make_universe(config, SimulatedSource(CALENDAR), NOW)
+    kept, counts, _ = offered_members(config, SimulatedSource(CALENDAR), NOW)
     assert kept.select("ticker", "from_session", "to_session").rows() == [
         ("SIM01", date(2016, 1, 4), date(2016, 12, 30))
     ]
-    assert told == {"members": 2, "members_without_prices": 1, "never_members": 59}
+    assert counts == {"members": 2, "members_without_prices": 1, "never_members": 59}
     asks = read_settings(source="yahoo", start=DAYS[0], end=DAYS[-1], data_dir=tmp_path, membership=str(path))
-    assert make_universe(asks, YahooSource(CALENDAR, None), NOW)[0]["ticker"].to_list() == ["BRK-B", "SIM01"]
+    assert offered_members(asks, YahooSource(CALENDAR, None), NOW).rows["ticker"].to_list() == ["BRK-B", "SIM01"]
     path.write_text("ticker,start_date,end_date\nBRK.B,2016-01-04,\n")
     with pytest.raises(SourceError, match=r"none of the 60 ticker\(s\) that simulated offers was a member"):
-        make_universe(config, SimulatedSource(CALENDAR), NOW)
+        offered_members(config, SimulatedSource(CALENDAR), NOW)
     with pytest.raises(SettingsError, match=r"STOCK_ASSETS_MEMBERSHIP='nowhere\.csv' is wrong"):
         read_settings(membership="nowhere.csv")

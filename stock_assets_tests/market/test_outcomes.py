@@ -1,5 +1,6 @@
 """What became of what was asked for and has no bar."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -8,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from stock_assets.market.bars import OUTCOME_SCHEMA, RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.outcomes import expected, outcomes, owed, too_many, updated
+from stock_assets.market.outcomes import expected_tickers, outcomes_of, owed_since, updated_outcomes
+from stock_assets.market.requests import too_many_failures
 from stock_assets.market.sources import Answer, Failure
+from stock_assets.market.tables import OUTCOME_SCHEMA, RAW_SCHEMA, UNIVERSE_SCHEMA
 
 CALENDAR = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31))
 DAYS = CALENDAR.sessions[20:60]
@@ -39,7 +41,15 @@ ALWAYS = (DAYS[0], None)
 
 
 def found(answer: Answer, members: pl.DataFrame, days=DAYS, stored: pl.DataFrame = NO_BARS) -> list[tuple]:
-    rows = outcomes(answer, stored, members["ticker"].to_list(), members, days, CALENDAR, NOW)
+    rows = outcomes_of(
+        answer,
+        stored,
+        tickers=members["ticker"].to_list(),
+        sessions=days,
+        universe=members,
+        calendar=CALENDAR,
+        fetched_at=NOW,
+    )
     assert rows.schema == OUTCOME_SCHEMA
     return rows.drop("fetched_at").rows()
 
@@ -76,7 +86,7 @@ def test_who_failed_says_so_and_who_had_left_did_not_fail() -> None:
         ("C", DAYS[0], DAYS[-1], "unknown", "no data found"),
         ("D", DAYS[0], DAYS[-1], "delisted", "left the universe after 2019-01-02"),
     ]
-    assert expected(members, DAYS[0]) == {"A", "B", "C"}
+    assert expected_tickers(members, DAYS[0]) == {"A", "B", "C"}
 
 
 def test_a_bar_that_was_stored_before_needs_no_excuse() -> None:
@@ -117,10 +127,14 @@ def table(*rows: tuple) -> pl.DataFrame:
     return pl.DataFrame(rows, OUTCOME_SCHEMA, orient="row")
 
 
+def after(stored: pl.DataFrame, new: pl.DataFrame, tickers: list[str], sessions: Sequence[date]) -> pl.DataFrame:
+    return updated_outcomes(stored, new, tickers=tickers, sessions=sessions, calendar=CALENDAR)
+
+
 def test_an_answer_replaces_what_was_said_of_its_range_and_grows_what_goes_on() -> None:
     stored = table(stretch("A", DAYS[0], DAYS[9]), stretch("B", DAYS[0], DAYS[9]), stretch("C", DAYS[3], DAYS[4]))
     new = table(stretch("B", DAYS[5], DAYS[12]), stretch("C", DAYS[5], DAYS[5], "halted", "no bar"))
-    told = updated(stored, new, ["A", "B", "C"], DAYS[5:13], CALENDAR)
+    told = after(stored, new, ["A", "B", "C"], DAYS[5:13])
     assert told.rows() == [
         stretch("A", DAYS[0], DAYS[4]),
         stretch("B", DAYS[0], DAYS[12]),
@@ -128,7 +142,7 @@ def test_an_answer_replaces_what_was_said_of_its_range_and_grows_what_goes_on() 
         stretch("C", DAYS[5], DAYS[5], "halted", "no bar"),
     ]
     # of those who were not asked everything stays
-    assert updated(stored, NOTHING, ["C"], DAYS, CALENDAR).rows() == stored.rows()[:2]
+    assert after(stored, NOTHING, ["C"], DAYS).rows() == stored.rows()[:2]
 
 
 def exploded(told: pl.DataFrame) -> set[tuple]:
@@ -152,7 +166,7 @@ def test_stretches_say_what_a_row_per_session_would(questions) -> None:
     for (low, high), failed, outcome in questions:
         days = DAYS[low : high + 1]
         new = table(*(stretch(ticker, days[0], days[-1], outcome, "why") for ticker in sorted(failed)))
-        told = updated(told, new, ["A", "B"], days, CALENDAR) if failed <= {"A", "B"} else told
+        told = after(told, new, ["A", "B"], days) if failed <= {"A", "B"} else told
         if failed <= {"A", "B"}:
             for ticker in "AB":
                 for day in days:
@@ -160,7 +174,7 @@ def test_stretches_say_what_a_row_per_session_would(questions) -> None:
                     if ticker in failed:
                         oracle[ticker, day] = outcome
     assert exploded(told) == {(ticker, day, outcome, "why") for (ticker, day), outcome in oracle.items()}
-    joined = updated(told, NOTHING, [], DAYS, CALENDAR)
+    joined = after(told, NOTHING, [], DAYS)
     assert_frame_equal(joined, told)
 
 
@@ -172,14 +186,14 @@ def test_what_is_owed_is_asked_for_from_its_first_session() -> None:
         stretch("C", DAYS[1], DAYS[2], "halted"),
         stretch("D", DAYS[5], DAYS[6]),
     )
-    assert owed(stored, ["A", "B", "C"]) == {"A": DAYS[3]}
+    assert owed_since(stored, ["A", "B", "C"]) == {"A": DAYS[3]}
 
 
 def test_too_many_failures_are_named_by_reason() -> None:
     reasons = {**{f"T{i:03d}": "HTTP 503" for i in range(60)}, "ODD": "no data found"}
-    assert too_many(reasons, 1220, 0.05) is None
-    message = too_many(reasons, 1219, 0.05)
+    assert too_many_failures(reasons, 1220, 0.05) is None
+    message = too_many_failures(reasons, 1219, 0.05)
     assert message is not None
     assert message.startswith("no answer for 61 of 1219 tickers, 5.0%, where 5.0% may fail. T000, T001, ")
     assert message.endswith("T049, … (60 in all): HTTP 503; ODD: no data found")
-    assert too_many({}, 0, 0.0) is None
+    assert too_many_failures({}, 0, 0.0) is None

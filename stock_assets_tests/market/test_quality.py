@@ -4,6 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from stock_assets.frames import repeated
 from stock_assets.market import quality
 from stock_assets.market.adjustments import clean_bars
 from stock_assets.market.calendar import trading_calendar
@@ -99,8 +100,8 @@ def test_the_judgement_needs_no_more_than_its_look_back():
 def test_offenders_are_named():
     raw = raw_answer(DAYS[:3], [100.0] * 3)
     bars = clean_bars(raw, universe_of(raw), DAYS)
-    assert quality.duplicates(bars).is_empty()
-    assert quality.duplicates(pl.concat([bars, bars[:1]])).select("ticker", "session").rows() == [("A", DAYS[0])]
+    assert repeated(bars).is_empty()
+    assert repeated(pl.concat([bars, bars[:1]])).select("ticker", "session").rows() == [("A", DAYS[0])]
     assert quality.impossible_prices(bars).is_empty()
     broken = bars.with_columns(low=pl.when(pl.col("session") == DAYS[1]).then(-1.0).otherwise("low"))
     assert quality.impossible_prices(broken)["session"].to_list() == [DAYS[1]]
@@ -124,7 +125,7 @@ def test_coverage_names_the_absent_and_the_thin_sessions():
 
 
 def real_bars(path: Path, first: date, last: date) -> pl.DataFrame:
-    source = SnapshotSource(path, XNYS, None)
+    source = SnapshotSource(path, XNYS)
     raw = source.fetch(source.universe()["ticker"].to_list(), first, last, FETCHED).bars
     return clean_bars(raw, source.universe(), XNYS.between(first, last))
 
@@ -168,5 +169,7 @@ def test_provisional_last_bars_and_frozen_amcr_are_caught(real_data):
     assert (amcr["suspect"] == "frozen").sum() > 0.9 * amcr.height
 
 
-def test_every_reason_has_a_sentence():
-    assert set(quality.VENDOR_ERRORS) < set(quality.REASONS)
+def test_every_bar_check_has_a_sentence_and_its_own_name():
+    assert all(check.text and name == check.name for name, check in quality.BAR_CHECKS.items())
+    against_vendor = [name for name, check in quality.BAR_CHECKS.items() if check.against_vendor]
+    assert against_vendor == ["vendor_error", "ohlc", "absurd_return", "frozen"]

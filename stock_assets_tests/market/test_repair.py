@@ -10,9 +10,10 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.market import repair
 from stock_assets.market.adjustments import clean_bars_and_findings
-from stock_assets.market.bars import QUARANTINE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.market.findings import new_findings, no_findings
 from stock_assets.market.sources.answers import BARS, with_history
+from stock_assets.market.tables import QUARANTINE_SCHEMA
 from stock_assets_tests.market.generators import raw_answer, universe_of
 
 DAYS = trading_calendar("XNYS", date(2015, 1, 2)).sessions[:200]
@@ -44,7 +45,7 @@ def at(places: list[int], name: str, factor: float) -> pl.Expr:
 def test_an_ordinary_history_has_nothing_to_repair():
     bars, findings = judged(answered(CLOSES, {30: 1.0}))
     assert findings.is_empty()
-    assert findings.schema == repair.no_findings().schema
+    assert findings.schema == no_findings().schema
     assert bars["suspect"].null_count() == 60
 
 
@@ -202,14 +203,14 @@ def test_frozen_and_absurd_bars_are_told_on_their_day_alone():
     ]
 
 
-def test_a_finding_is_told_once():
+def test_a_finding_is_listed_once():
     _, findings = judged(paying({20: 35.0}))
-    first = repair.new_findings(QUARANTINE_SCHEMA.to_frame(), findings, SEEN)
+    first = new_findings(QUARANTINE_SCHEMA.to_frame(), findings, SEEN)
     assert first.schema == QUARANTINE_SCHEMA
     assert first["seen_at"].to_list() == [SEEN]
-    assert repair.new_findings(first, findings, SEEN).is_empty()
+    assert new_findings(first, findings, SEEN).is_empty()
     other = findings.with_columns(pl.col("found") + 1)
-    assert repair.new_findings(first, other, SEEN).height == 1
+    assert new_findings(first, other, SEEN).height == 1
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)

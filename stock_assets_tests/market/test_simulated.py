@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
-from stock_assets.market.sources import simulated
-from stock_assets.market.sources.simulated import TICKERS, Shocks, SimulatedSource, State, step
+from stock_assets.market.sources import simulated_laws
+from stock_assets.market.sources.simulated import SimulatedSource
+from stock_assets.market.sources.simulated_laws import TICKERS, Shocks, State, step
+from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 
 FIRST, LAST = date(2018, 1, 2), date(2025, 12, 31)
 NOW = datetime(2026, 1, 1, 3, tzinfo=UTC)
@@ -151,7 +152,7 @@ def test_tickers_narrow_what_is_offered_and_not_what_happens(calendar: TradingCa
     assert narrow.universe()["ticker"].to_list() == ["SIM02", "SIM07"]
     answer = narrow.fetch(["SIM07", "SIM07"], FIRST, LAST, NOW).bars
     assert_frame_equal(answer, bars.filter(pl.col("ticker") == "SIM07"))
-    with pytest.raises(SourceError, match=r"knows no SIM03; it has SIM02, SIM07"):
+    with pytest.raises(SourceError, match=r"has no ticker SIM03; it has SIM02, SIM07"):
         narrow.fetch(["SIM03"], FIRST, LAST, NOW)
 
 
@@ -181,8 +182,8 @@ def test_the_future_of_the_calendar_and_of_the_run_changes_nothing(count: int, f
     last, later = calendar.sessions[count - 1], calendar.sessions[count - 1 + further]
 
     def answer(source: SimulatedSource, furthest: date) -> pl.DataFrame:
-        simulated._block.cache_clear()
-        simulated._history.cache_clear()
+        simulated_laws._block.cache_clear()
+        simulated_laws._history.cache_clear()
         source.fetch(TICKERS, furthest, furthest, evening_of(furthest))
         return source.fetch(TICKERS, FIRST, last, evening_of(last)).bars
 
@@ -344,7 +345,7 @@ def test_labels_are_roughly_balanced(labels: pl.DataFrame):
 
 def test_the_oracle_beats_every_prior_and_is_calibrated(source: SimulatedSource, labels: pl.DataFrame):
     sessions = labels["session"].unique().sort().to_list()[10::20]
-    oracle = source.oracle_probabilities(sessions, HORIZON, BUY, SELL, paths=400)
+    oracle = source.oracle_probabilities(sessions, horizon=HORIZON, buy_threshold=BUY, sell_threshold=SELL, paths=400)
     assert oracle.columns == ["ticker", "session", "p_sell", "p_hold", "p_buy"]
     assert_frame_equal(oracle, oracle.sort("ticker", "session"))
 
@@ -376,12 +377,12 @@ def test_the_oracle_beats_every_prior_and_is_calibrated(source: SimulatedSource,
 
 def test_the_oracle_is_a_function_of_its_question(source: SimulatedSource):
     days = [date(2021, 5, 3), date(2023, 5, 3)]
-    both = source.oracle_probabilities(days, 3, BUY, SELL, paths=50)
-    one = source.oracle_probabilities(days[1:], 3, BUY, SELL, paths=50)
+    both = source.oracle_probabilities(days, horizon=3, buy_threshold=BUY, sell_threshold=SELL, paths=50)
+    one = source.oracle_probabilities(days[1:], horizon=3, buy_threshold=BUY, sell_threshold=SELL, paths=50)
     assert_frame_equal(one, both.filter(pl.col("session") == days[1]), check_exact=True)
-    unreachable = source.oracle_probabilities(days, 3, 5.0, 0.999, paths=50)
+    unreachable = source.oracle_probabilities(days, horizon=3, buy_threshold=5.0, sell_threshold=0.999, paths=50)
     assert unreachable["p_hold"].min() == pytest.approx((50 + 1 / 3) / 51)
-    assert source.oracle_probabilities([], 3, BUY, SELL).is_empty()
+    assert source.oracle_probabilities([], horizon=3, buy_threshold=BUY, sell_threshold=SELL).is_empty()
 
 
 def test_the_planted_drift_ranks_the_next_returns(source: SimulatedSource, returns: pl.DataFrame):
@@ -411,7 +412,7 @@ def test_the_planted_drift_ranks_the_next_returns(source: SimulatedSource, retur
 
 
 def test_an_unknown_ticker_is_named_beside_what_exists(source: SimulatedSource, calendar: TradingCalendar):
-    message = r"knows no AAPL; it has SIM01, SIM02, SIM03, … SIM60 \(60 tickers\)"
+    message = r"has no ticker AAPL; it has SIM01, SIM02, SIM03, … SIM60 \(60 tickers\)"
     with pytest.raises(SourceError, match=message):
         source.fetch(["SIM01", "AAPL"], FIRST, LAST, NOW)
     with pytest.raises(SourceError, match=message):

@@ -10,10 +10,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets.market.sources.snapshot import SnapshotSource
+from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
 
 CALENDAR = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31))

@@ -13,25 +13,25 @@ BARS = pl.DataFrame({"session": [FIRST, LAST], "close": [1.0, None]})
 
 
 def test_what_was_saved_is_there_for_the_same_day_and_range_alone(tmp_path: Path) -> None:
-    staging(tmp_path, DAY, FIRST, LAST).save("BRK-B", BARS)
-    again = staging(tmp_path, DAY, FIRST, LAST).load("BRK-B")
+    staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST).save("BRK-B", BARS)
+    again = staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST).load("BRK-B")
     assert again is not None
     assert_frame_equal(again, BARS)
-    assert staging(tmp_path, DAY, FIRST, LAST).load("AAPL") is None
-    assert staging(tmp_path, DAY, FIRST, LAST - timedelta(days=1)).load("BRK-B") is None
+    assert staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST).load("AAPL") is None
+    assert staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST - timedelta(days=1)).load("BRK-B") is None
 
 
 def test_the_answers_of_another_day_are_removed(tmp_path: Path) -> None:
-    staging(tmp_path, DAY, FIRST, LAST).save("AAPL", BARS)
-    other_range = staging(tmp_path, DAY, FIRST, FIRST)
+    staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST).save("AAPL", BARS)
+    other_range = staging(tmp_path, asked_on=DAY, first=FIRST, last=FIRST)
     other_range.save("AAPL", BARS)
     assert len(list(tmp_path.iterdir())) == 2
-    staging(tmp_path, DAY + timedelta(days=1), FIRST, LAST)
+    staging(tmp_path, asked_on=DAY + timedelta(days=1), first=FIRST, last=LAST)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_every_ticker_has_a_file_of_its_own(tmp_path: Path) -> None:
-    kept = staging(tmp_path, DAY, FIRST, LAST)
+    kept = staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST)
     tickers = ["^GSPC", "BTC-USD", "BRK.B", "EURUSD=X", "A&B", "a", "A"]
     for i, ticker in enumerate(tickers):
         kept.save(ticker, BARS.head(1).with_columns(close=pl.lit(float(i))))
@@ -40,7 +40,7 @@ def test_every_ticker_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def test_half_a_file_is_no_answer(tmp_path: Path) -> None:
-    kept = staging(tmp_path, DAY, FIRST, LAST)
+    kept = staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST)
     kept.save("AAPL", BARS)
     (file,) = kept.folder.glob("*.parquet")
     file.write_bytes(file.read_bytes()[:40])
@@ -51,7 +51,7 @@ def test_half_a_file_is_no_answer(tmp_path: Path) -> None:
 
 def test_progress_is_seen_from_outside(tmp_path: Path) -> None:
     assert progress(tmp_path / "nowhere") is None
-    kept = staging(tmp_path, DAY, FIRST, LAST)
+    kept = staging(tmp_path, asked_on=DAY, first=FIRST, last=LAST)
     kept.expect(3)
     assert progress(tmp_path) == (0, 3)
     kept.save("AAPL", BARS)

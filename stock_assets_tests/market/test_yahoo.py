@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.errors import SourceError
+from stock_assets.errors import SourceError, StockAssetsError
 from stock_assets.market.adjustments import clean_bars_and_findings
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.budget import Budget, Politeness, Transient
 from stock_assets.market.sources.yahoo import YahooSource, judge
+from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
@@ -263,6 +263,52 @@ def test_a_refusal_is_answered_with_patience_and_not_with_four_more_requests(ser
     assert len(server.requests) - before == 2
 
 
+@pytest.mark.parametrize("place", ["_bars", "judge"])
+def test_an_error_of_our_own_is_raised_as_it_is_and_never_asked_for_again(
+    serve: Callable[..., Vendor], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """`_bars` reads what yfinance made of an answer; `judge` is called inside yfinance, by our session."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("a bug of ours")
+
+    server = serve(AAPL=history(100.0))
+    monkeypatch.setattr(f"stock_assets.market.sources.yahoo.{place}", broken)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        asked_of(server, "AAPL")
+    assert server.asked["AAPL"] == 1
+
+
+def test_an_answer_without_a_column_is_a_failure_of_the_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas as pd
+
+    from stock_assets.market.sources import yahoo
+
+    columns = [name for name in yahoo._COLUMNS.values() if name != "Adj Close"]
+    answer = pd.DataFrame({name: [1.0] for name in columns}, index=pd.DatetimeIndex(["2020-09-11"]))
+    monkeypatch.setattr("stock_assets.private.yfinance.daily_history", lambda *_, **__: answer)
+    source = YahooSource(CALENDAR, ("AAPL",), budget=polite())
+    failure = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED).failures["AAPL"]
+    assert failure.reason == "an answer without Adj Close (3 tries)"
+
+
+def test_a_yfinance_without_a_borrowed_name_is_one_clear_error() -> None:
+    from types import SimpleNamespace
+
+    from stock_assets.private import yfinance as borrowed
+
+    borrowed.require_borrowed(borrowed.yfinance, "1.7.0")
+    history = SimpleNamespace(history=SimpleNamespace(PriceHistory=object))
+    other = SimpleNamespace(scrapers=history, data=SimpleNamespace(YfData=object), exceptions=SimpleNamespace())
+    with pytest.raises(StockAssetsError) as error:
+        borrowed.require_borrowed(other, "9.9")
+    message = str(error.value)
+    assert message.startswith("yfinance 9.9 lacks data.YfData.cache_get.cache_clear (")
+    assert "exceptions.YFPricesMissingError" in message
+    assert "scrapers" not in message
+    assert message.endswith("install yfinance==1.7.0, or change stock_assets/private/yfinance.py")
+
+
 @pytest.mark.parametrize("reply", [HANGS, DRIP], ids=["hangs", "drips"])
 def test_nobody_is_waited_for_for_ever(serve: Callable[..., Vendor], reply: Reply) -> None:
     server = serve(AAPL=[reply, history(100.0)], MSFT=history(200.0))
@@ -339,7 +385,7 @@ def test_a_server_that_is_gone_names_the_ticker() -> None:
 )
 def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
     with pytest.raises(Transient) as error:
-        judge(429, "Too Many Requests", header, FETCHED, FETCHED)
+        judge(429, "Too Many Requests", since=FETCHED, retry_after=header, now=FETCHED)
     assert error.value.retry_after == seconds
     assert error.value.refused
 

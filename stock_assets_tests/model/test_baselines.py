@@ -8,19 +8,17 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
-from stock_assets.model.baseline import Baseline
-from stock_assets.model.baselines import (
+from stock_assets.model.baselines.base import Baseline
+from stock_assets.model.baselines.linear import Logistic, fit_logistic
+from stock_assets.model.baselines.naive import (
     LABEL_LIFETIME,
-    NAIVE,
-    Logistic,
     Persistence,
-    baseline_from_artifact,
     fit_class_prior,
-    fit_logistic,
     fit_persistence,
     fit_ticker_prior,
     known_labels,
 )
+from stock_assets.model.registry import naive_baselines
 from stock_assets.model.splits import training_rows
 from stock_assets.storage.artifacts import load_artifact, save_artifact
 from stock_assets_tests.model.synthetic import HORIZON, sessions_of, synthetic_panel
@@ -142,13 +140,14 @@ def test_persistence_refuses_what_is_no_known_label(baselines: list[Baseline]):
 
 
 def test_every_baseline_says_what_it_reads(baselines: list[Baseline]):
-    assert {model.name: model.inputs for model in baselines} == {
+    assert {model.name: model.reads for model in baselines} == {
         "class_prior": "none",
         "ticker_prior": "none",
         "logistic": "components",
         "persistence": "known_labels",
     }
-    assert {model.name for model in baselines if isinstance(model, Persistence) or model.inputs == "none"} == set(NAIVE)
+    looks_at_none = {model.name for model in baselines if isinstance(model, Persistence) or model.reads == "none"}
+    assert looks_at_none == set(naive_baselines()) == {model.name for model in baselines if model.naive}
 
 
 def test_a_day_alone_is_the_day_in_a_range_and_no_session_is_no_row(baselines: list[Baseline]):
@@ -249,13 +248,13 @@ def test_a_fresh_process_predicts_the_same_without_torch_or_scikit_learn(baselin
 import sys
 from pathlib import Path
 import polars as pl
-from stock_assets.model.baselines import baseline_from_artifact
+from stock_assets.model.registry import MODELS
 from stock_assets.storage.artifacts import load_artifact
 
 folder = Path(sys.argv[1])
 for name in sys.argv[2:]:
     artifact = load_artifact(folder / name)
-    model = baseline_from_artifact(artifact.tensors, artifact.description)
+    model = MODELS[artifact.description["name"]].load(artifact.tensors, artifact.description)
     assert model.name == name
     model.predict(pl.read_parquet(folder / "later.parquet")).write_parquet(folder / f"{name}.parquet")
 assert not {"torch", "sklearn"} & sys.modules.keys()
@@ -271,8 +270,9 @@ def test_an_artifact_that_does_not_fit_is_refused(baselines: list[Baseline], tmp
     artifact = load_artifact(save_artifact(tmp_path / "b", *logistic.to_artifact()))
     tensors, description = artifact.tensors, artifact.description
     with pytest.raises(ArtifactError, match="incomplete: TypeError"):
-        baseline_from_artifact({name: t for name, t in tensors.items() if name != "bias"}, description)
+        Logistic.from_artifact({name: t for name, t in tensors.items() if name != "bias"}, description)
+    for key in ("name", "kind"):
+        with pytest.raises(ArtifactError, match=r"artifact is \(.*'oracle'.*expected \('baseline', 'logistic', "):
+            Logistic.from_artifact(tensors, description | {key: "oracle"})
     with pytest.raises(ArtifactError, match="incomplete: KeyError"):
-        baseline_from_artifact(tensors, description | {"name": "oracle"})
-    with pytest.raises(ArtifactError, match="is a 'rnn'"):
-        baseline_from_artifact(tensors, description | {"kind": "rnn"})
+        Logistic.from_artifact(tensors, {name: value for name, value in description.items() if name != "values"})

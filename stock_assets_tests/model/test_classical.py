@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
-from stock_assets.model.baseline import Baseline
-from stock_assets.model.baselines import baseline_from_artifact, fit_class_prior, fit_logistic
-from stock_assets.model.classical import EVERY, fit_mlp, fit_svm, fit_trees, thinned
+from stock_assets.model.baselines.base import Baseline
+from stock_assets.model.baselines.linear import fit_logistic
+from stock_assets.model.baselines.mlp import fit_mlp
+from stock_assets.model.baselines.naive import fit_class_prior
+from stock_assets.model.baselines.samples import EVERY, thinned
+from stock_assets.model.baselines.svm import Svm, fit_svm
+from stock_assets.model.baselines.trees import fit_trees
 from stock_assets.model.splits import training_rows
 from stock_assets.storage.artifacts import load_artifact, save_artifact
 from stock_assets_tests.model.synthetic import FEATURES as COLUMNS
@@ -31,7 +35,7 @@ PROBABILITIES = ["p_sell", "p_hold", "p_buy"]
 
 def grow(features: pl.DataFrame, labels: pl.DataFrame, cutoff: Any = CUTOFF, seed: int = 0, **changes: Any) -> Baseline:
     """Trees with leaves small enough for a small panel."""
-    return fit_trees(features, labels, cutoff, seed, **({"rows_per_leaf": 50, "share": 0.7} | changes))
+    return fit_trees(features, labels, cutoff, seed=seed, **({"rows_per_leaf": 50, "share": 0.7} | changes))
 
 
 FITS: dict[str, Callable[..., Baseline]] = {"svm": fit_svm, "mlp": fit_mlp, "trees": grow}
@@ -58,7 +62,7 @@ def test_each_beats_the_prior_and_comes_near_the_logistic_regression(fitted: dic
         log_loss(model) for model in (fit_class_prior(KNOWN, CUTOFF), fit_logistic(FEATURES, KNOWN, CUTOFF))
     )
     for name, model in fitted.items():
-        assert (model.name, model.inputs) == (name, "features")
+        assert (model.name, model.reads) == (name, "features")
         assert log_loss(model) < prior - 0.1
         assert log_loss(model) < logistic + 0.02
 
@@ -249,14 +253,14 @@ def test_a_fresh_process_predicts_the_same(fitted: dict[str, Baseline], tmp_path
 import sys
 from pathlib import Path
 import polars as pl
-from stock_assets.model.baselines import baseline_from_artifact
+from stock_assets.model.registry import MODELS
 from stock_assets.storage.artifacts import load_artifact
 
 folder = Path(sys.argv[1])
 for name in ("svm", "mlp", "trees"):
     assert not {"torch", "sklearn", "lightgbm"} & sys.modules.keys()
     artifact = load_artifact(folder / name)
-    model = baseline_from_artifact(artifact.tensors, artifact.description)
+    model = MODELS[name].load(artifact.tensors, artifact.description)
     model.predict(pl.read_parquet(folder / "later.parquet")).write_parquet(folder / f"{model.name}.parquet")
 assert "torch" not in sys.modules
 """
@@ -268,11 +272,11 @@ assert "torch" not in sys.modules
 def test_an_artifact_that_does_not_fit_is_refused(fitted: dict[str, Baseline], tmp_path: Path):
     for name, model in fitted.items():
         artifact = load_artifact(save_artifact(tmp_path / name, *model.to_artifact()))
-        assert same(baseline_from_artifact(artifact.tensors, artifact.description), model)
+        assert same(type(model).from_artifact(artifact.tensors, artifact.description), model)
     tensors, description = fitted["svm"].to_artifact()
     less = {name: tensor for name, tensor in tensors.items() if name != "phases"}
     with pytest.raises(ArtifactError, match="incomplete: TypeError"):
-        baseline_from_artifact(less, description)
+        Svm.from_artifact(less, description)
     with pytest.raises(ArtifactError, match="the saved trees are no LightGBM model"):
         replace(fitted["trees"], text="tree\nversion=v4\n").predict(LATER)  # pyright: ignore[reportCallIssue]
 

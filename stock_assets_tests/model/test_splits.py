@@ -77,21 +77,53 @@ def test_a_model_serves_only_sessions_after_its_cutoff():
         require_after(DAYS[10], [DAYS[12], DAYS[10]])
 
 
-def test_suspect_rows_are_left_out_at_both_ends_and_counted_by_reason():
-    _, labels = synthetic_panel(tickers=2, sessions=60)
-    flags = {("T00", DAYS[20]): "frozen", ("T00", DAYS[21]): "frozen", ("T01", DAYS[30]): "absurd return"}
-    suspects = labels.select("ticker", "session").with_columns(
-        suspect=pl.struct("ticker", "session").map_elements(
-            lambda row: flags.get((row["ticker"], row["session"])), return_dtype=pl.String
-        )
+def flagged(keys: pl.DataFrame, flags: dict[tuple[str, date], str]) -> pl.DataFrame:
+    """ticker, session, suspect of `keys`, with the reasons in `flags`."""
+    reasons = [flags.get(key) for key in keys.select("ticker", "session").iter_rows()]
+    return keys.select("ticker", "session", suspect=pl.Series(reasons, dtype=pl.String))
+
+
+def test_a_label_that_steps_over_one_suspect_bar_is_left_out():
+    """The flags ohlc and vendor_error mark one bar alone: they do not reach to the end of the horizon."""
+    features, labels = synthetic_panel(tickers=2, sessions=60)
+    flags = {("T00", DAYS[20]): "ohlc", ("T00", DAYS[21]): "vendor_error", ("T01", DAYS[30]): "absurd_return"}
+    usable, excluded = usable_labels(labels, flagged(features, flags))
+    touched = labels.filter(
+        (pl.col("ticker") == "T00") & (pl.col("session") <= DAYS[21]) & (pl.col("horizon_end") >= DAYS[20])
+        | (pl.col("ticker") == "T01") & (pl.col("session") <= DAYS[30]) & (pl.col("horizon_end") >= DAYS[30])
     )
-    usable, excluded = usable_labels(labels, suspects)
-    # frozen: two flagged sessions and the two whose horizon ends there; absurd: one and one
-    assert excluded == {"frozen": 4, "absurd return": 2}
-    assert usable.height == labels.height - 6
-    assert usable.columns == labels.columns
-    left = {*usable.select("ticker", "session").iter_rows()} | {*usable.select("ticker", "horizon_end").iter_rows()}
-    assert not left & flags.keys()
+    assert usable.equals(labels.join(touched, on=["ticker", "session"], how="anti").sort("ticker", "session"))
+    # ohlc: its own session, and the label that ends there; vendor_error: the six that step over both, end and session
+    assert excluded == {"vendor_error": HORIZON, "absurd_return": HORIZON + 1, "ohlc": 2}
+
+
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(
+    present=st.lists(st.lists(st.booleans(), min_size=30, max_size=50), min_size=1, max_size=3),
+    bad=st.sets(st.tuples(st.integers(0, 2), st.integers(0, 49)), max_size=8),
+)
+def test_usable_labels_are_those_of_a_naive_loop(present: list[list[bool]], bad: set[tuple[int, int]]):
+    labels = labels_over(present)
+    bars = pl.DataFrame(
+        [(f"T{n}", day) for n, has in enumerate(present) for day, there in zip(DAYS, has, strict=False) if there],
+        schema={"ticker": pl.String, "session": pl.Date},
+        orient="row",
+    )
+    flags = {(f"T{ticker}", DAYS[i]): f"reason {i % 3}" for ticker, i in bad}
+    usable, excluded = usable_labels(labels.sample(fraction=1.0, shuffle=True, seed=0), flagged(bars, flags))
+    kept, reasons = [], []
+    for row in labels.iter_rows(named=True):
+        horizon = bars.filter(
+            (pl.col("ticker") == row["ticker"]) & pl.col("session").is_between(row["session"], row["horizon_end"])
+        )
+        found = [flags[key] for key in horizon.iter_rows() if key in flags]
+        own = flags.get((row["ticker"], row["session"]))
+        if found:
+            reasons.append(own or found[-1])
+        else:
+            kept.append(row)
+    assert usable.to_dicts() == sorted(kept, key=lambda row: (row["ticker"], row["session"]))
+    assert excluded == {reason: reasons.count(reason) for reason in set(reasons)}
 
 
 def test_outsiders_are_left_out_on_their_session_alone():

@@ -16,15 +16,14 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.model import trials, tuning
+from stock_assets.model import trials, tuned, tuning
+from stock_assets.model.lesson import InputFrames
+from stock_assets.model.tuned import deflate, expected_best, improvement_per_session
 from stock_assets.model.tuning import (
-    NETWORKS,
+    TUNABLE,
     Budget,
     Score,
-    deflate,
     evaluate,
-    expected_best,
-    improvement_per_session,
     judged_rows,
     prepare,
     read_study,
@@ -40,9 +39,8 @@ QUICK = {"epochs": 2, "context": 10, "batch": 32, "hidden": 30, "layers": 1, "le
 
 
 def study(features: pl.DataFrame, labels: pl.DataFrame, **changes) -> tuning.Study:
-    suspects = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
-    plain = {"suspects": suspects, "cutoff": CUTOFF, "horizon": HORIZON, "seed": 0, "budget": TINY}
-    return prepare("deepar", features, labels, **(plain | changes))
+    plain = {"cutoff": CUTOFF, "horizon": HORIZON, "seed": 0, "budget": TINY}
+    return prepare("deepar", InputFrames(components=features), labels, **(plain | changes))
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +52,9 @@ def panel() -> tuple[pl.DataFrame, pl.DataFrame]:
 # ---------------------------------------------------------------- what is searched
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", TUNABLE)
 def test_the_defaults_lie_within_the_ranges_and_both_ends_are_configurations(name: str):
-    network = NETWORKS[name]
+    network = TUNABLE[name]
     for field, wanted in network.space.items():
         assert wanted.low <= network.default_params()[field] <= wanted.high, field
     for end in ("low", "high"):
@@ -66,7 +64,7 @@ def test_the_defaults_lie_within_the_ranges_and_both_ends_are_configurations(nam
 
 
 def test_the_ranges_of_the_study_are_its_own():
-    found = {name: (wanted.low, wanted.high) for name, wanted in NETWORKS["deepar"].space.items()}
+    found = {name: (wanted.low, wanted.high) for name, wanted in TUNABLE["deepar"].space.items()}
     assert found == {
         "epochs": (20, 100),
         "context": (10, 60),
@@ -126,14 +124,14 @@ def test_nothing_after_the_cutoff_is_ever_read(panel):
 
 
 def test_each_fold_learns_from_labels_known_by_its_cutoff_alone(panel, monkeypatch: pytest.MonkeyPatch):
-    from stock_assets.model import deepar
+    from stock_assets.model.networks import deepar
 
     seen = []
     train = deepar.train_deepar
 
-    def spying(components, labels, known, config, cutoff, *rest):
-        seen.append((labels["horizon_end"].max(), cutoff, config.segment, config.context))
-        return train(components, labels, known, config, cutoff, *rest)
+    def spying(lesson, config):
+        seen.append((lesson.labels["horizon_end"].max(), lesson.cutoff, config.segment, config.context))
+        return train(lesson, config)
 
     monkeypatch.setattr(deepar, "train_deepar", spying)
     small = study(*panel)
@@ -157,11 +155,11 @@ def test_the_value_is_the_mean_of_the_folds_log_losses(panel):
     from sklearn.metrics import log_loss
 
     small = study(*panel)
-    config = NETWORKS["deepar"].configuration(QUICK)
+    config = TUNABLE["deepar"].configuration(QUICK)
     wanted = []
     for fold in small.folds:
         judged = judged_rows(small, fold)
-        answers = tuning._answers(small, fold, tuning._within_budget(config, TINY, fold), judged, lambda _: None)
+        answers = tuning.answers_on(small, fold, tuning._within_budget(config, TINY, fold), judged, lambda _: None)
         both = judged.join(answers, on=["ticker", "session"])
         assert both.height == judged.height
         wanted.append(log_loss(both["label"], both.select("p_sell", "p_hold", "p_buy").to_numpy(), labels=[-1, 0, 1]))
@@ -199,9 +197,9 @@ def test_a_study_is_read_as_it_was_written(panel, tmp_path: Path):
     assert (found.folds, found.budget, found.name) == (written.folds, written.budget, written.name)
 
 
-def test_a_network_nobody_knows_is_named(panel):
+def test_an_unknown_network_is_named(panel):
     with pytest.raises(StockAssetsError, match="no network 'transformer' to tune; expected one of deepar, rnn"):
-        prepare("transformer", *panel, panel[0].select("ticker", "session").clear(), CUTOFF, HORIZON, 0)
+        prepare("transformer", InputFrames(), panel[1], cutoff=CUTOFF, horizon=HORIZON, seed=0)
 
 
 # ---------------------------------------------------------------- what the best of many is worth
@@ -243,39 +241,52 @@ def small(panel) -> tuning.Study:
     return study(*panel, budget=Budget(tickers=2, rows_per_epoch=64, steps_per_epoch=1, every=9))
 
 
+#: A worker is taken for dead after five seconds without a sign of life.
+QUICKLY = trials.Heartbeat(1, 5)
+
+
+def workers_of(parent: int) -> list[int]:
+    """The processes that `parent` has started."""
+    return [
+        int(pid) for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
+
+
+def kill_a_worker(folder: Path, name: str, killed: list[int]) -> None:
+    """As soon as a trial is under way."""
+    found, deadline = None, time.monotonic() + 60
+    while not killed and time.monotonic() < deadline:
+        time.sleep(0.2)
+        if found is None and (folder / name / "worker-0.log").exists():  # the storage is made by then
+            found = trials.open_storage(folder, name)
+        if found and any(trial.state.name == "RUNNING" and trial.intermediate_values for trial in found.trials):
+            killed.append(workers_of(os.getpid())[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+
 def test_a_killed_worker_costs_its_trial_and_nothing_else(small: tuning.Study, tmp_path: Path):
     killed: list[int] = []
-
-    def kill_one() -> None:
-        """As soon as a worker has a trial under way."""
-        deadline = time.monotonic() + 60
-        while not killed and time.monotonic() < deadline:
-            time.sleep(0.05)
-            if not (tmp_path / small.name / "claim.lock").exists():
-                continue
-            found = trials.open_storage(tmp_path, small.name)
-            running = [t.user_attrs["pid"] for t in found.trials if t.state.name == "RUNNING" and "pid" in t.user_attrs]
-            if running:
-                os.kill(running[0], signal.SIGKILL)
-                killed.append(running[0])
-
-    told: list[dict] = []
-    killer = Thread(target=kill_one)
+    reported: list[dict] = []
+    killer = Thread(target=kill_a_worker, args=(tmp_path, small.name, killed))
     killer.start()
-    found = trials.search(small, tmp_path, trials=3, workers=2, on_trial=told.append)
+    found = trials.search(small, tmp_path, trials=3, workers=1, on_trial=reported.append, heartbeat=QUICKLY)
     killer.join()
     assert killed
-    table = trials.trial_table(found)
+    table = tuned.trial_table(found)
     assert table.filter(pl.col("state") != "fail").height == 3
     assert table.filter(pl.col("state") == "fail").height == 1
-    assert {row["trial"] for row in told} == set(table["trial"])
-    assert table.filter(pl.col("is_default") & (pl.col("state") == "complete")).height == 1
+    assert {row["trial"] for row in reported} == set(table["trial"])
+    # the killed trial was the default configuration, which is tried again before any other
+    assert table.filter("is_default")["state"].to_list() == ["fail", "complete"]
+    assert table["is_default"].to_list() == [True, True, False, False]
+    assert table["params"][1] == json.dumps(TUNABLE["deepar"].default_params(), sort_keys=True)
     assert [path.name for path in tmp_path.iterdir()] == ["trials.sqlite"]
 
-    # what is done stays done, and more can be asked for; the trial of a search that died is buried
-    orphan = found.ask()
-    again = trials.search(small, tmp_path, trials=4, workers=1)
-    grown = trials.trial_table(again)
+    # what is done stays done, and more can be asked for; a trial that a search left under way is given up
+    with pytest.warns(UserWarning, match="supposed to be used with Study.optimize"):
+        orphan = found.ask()
+    again = trials.search(small, tmp_path, trials=4, workers=1, heartbeat=QUICKLY)
+    grown = tuned.trial_table(again)
     assert_frame_equal(grown.filter(pl.col("trial") < orphan.number), table)
     assert grown.filter(pl.col("state") != "fail").height == 4
     assert grown.filter(pl.col("trial") == orphan.number)["state"].to_list() == ["fail"]
@@ -283,19 +294,37 @@ def test_a_killed_worker_costs_its_trial_and_nothing_else(small: tuning.Study, t
     complete = grown.filter(pl.col("state") == "complete")
     assert complete["value"].is_between(0.5, 2.0).all()
     assert (complete["epochs"] > 0).all()
-    ranges = NETWORKS["deepar"].space
+    ranges = TUNABLE["deepar"].space
     for params in map(json.loads, complete["params"]):
         assert set(params) == set(ranges)
         assert all(ranges[name].low <= value <= ranges[name].high for name, value in params.items())
     best = again.best_trial
-    assert evaluate(small, best.params) == trials.score_of(best)  # a trial can be had again from its row
-    assert set(trials.importances(again, seed=0)) <= set(ranges)
+    assert evaluate(small, best.params) == tuned.score_of(best)  # a trial can be had again from its row
+    assert set(tuned.importances(again, seed=0)) <= set(ranges)
+    summary = tuned.tuned_network(small, again)
+    assert summary.worth.tries == 4
+    assert f"Trial {best.number} scores {best.value:.4f} on {summary.periods}" in summary.verdict(0.0, 0.0)
+
+
+def test_several_workers_share_the_trials(small: tuning.Study, tmp_path: Path):
+    table = tuned.trial_table(trials.search(small, tmp_path, trials=3, workers=2))
+    assert table.height in (3, 4)  # one more where two end in the same instant
+    assert table["is_default"].to_list() == [True, *[False] * (table.height - 1)]
+    assert table["params"].n_unique() == table.height
+
+
+def test_a_search_whose_workers_are_all_killed_gives_up(
+    small: tuning.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trials, "_run_workers", lambda *_: 2)
+    with pytest.raises(StockAssetsError, match=r"6 workers of .* were killed; expected enough memory"):
+        trials.search(small, tmp_path, trials=2, workers=2)
 
 
 def test_a_worker_that_fails_says_why(small: tuning.Study, tmp_path: Path):
     broken = replace(small, features=small.features.with_columns(noise=pl.lit(np.nan, pl.Float32)))
-    said = r"a worker of deepar-\w+ failed: trial 0 with .*learning_rate.*: features of T0\d at .*: noise is nan"
-    with pytest.raises(StockAssetsError, match=said):
+    message = r"a worker of deepar-\w+ failed: trial 0 with .*learning_rate.*: features of T0\d at .*: noise is nan"
+    with pytest.raises(StockAssetsError, match=message):
         trials.search(broken, tmp_path, trials=1, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["trials.sqlite"]
 

@@ -10,9 +10,9 @@ import polars as pl
 from dagster._time import get_current_datetime
 
 from stock_assets.definitions import build_definitions
-from stock_assets.market.context import Context
+from stock_assets.market.context import MarketContext
 from stock_assets.market.sources import Answer, Source
-from stock_assets.market.sources.factory import make_source
+from stock_assets.market.sources.registry import make_source
 from stock_assets.settings import settings
 
 PRICES = ("open", "high", "low", "close", "adj_close")
@@ -56,7 +56,7 @@ class PlantedSource:
     def universe(self) -> pl.DataFrame:
         return self.inner.universe()
 
-    def context(self, first: date, last: date, now: datetime) -> Context:
+    def context(self, first: date, last: date, now: datetime) -> MarketContext:
         return self.inner.context(first, last, now)
 
     def fetch(self, tickers: Sequence[str], first: date, last: date, now: datetime) -> Answer:

@@ -27,7 +27,7 @@ from stock_assets.lifecycle import retraining
 from stock_assets.lifecycle.drift import RECENT
 from stock_assets.lifecycle.materialize.champions import read_promotions
 from stock_assets.market.calendar import calendar_of
-from stock_assets.model import recipes
+from stock_assets.model import registry
 from stock_assets.settings import PREFIX, Settings, settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system import drill_market
@@ -91,21 +91,20 @@ def fill(config: Settings, defs: dg.Definitions, instance: dg.DagsterInstance, l
 
 def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training within a year spoils the model SPOILT: it learns hold for sell, buy for hold and sell for buy."""
-    recipe = recipes.BASELINES[SPOILT]
+    entry = registry.MODELS[SPOILT]
 
     def train(lesson):
         if (lesson.cutoff.month, lesson.cutoff.day) != (12, 31):
             turned = (pl.col("label") + 2) % 3 - 1
             lesson = replace(lesson, labels=lesson.labels.with_columns(turned.cast(lesson.labels["label"].dtype)))
-        return recipe.train(lesson)
+        return entry.train(lesson)
 
-    monkeypatch.setitem(recipes.BASELINES, SPOILT, replace(recipe, train=train))
+    monkeypatch.setitem(registry.MODELS, SPOILT, replace(entry, train=train))
 
 
 def fewer_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    for models in (recipes.NETWORKS, recipes.BASELINES, recipes.RECIPES):
-        for name in UNUSED:
-            monkeypatch.delitem(models, name, raising=False)
+    for name in UNUSED:
+        monkeypatch.delitem(registry.MODELS, name)
 
 
 def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TICKERS) -> Settings:
@@ -231,7 +230,7 @@ def test_the_wilder_market_is_noticed_and_trained_on(drill: Drill):
     late = calendar.position(first["session"]) - calendar.position(drill.plants.regime)
     assert late <= RECENT + 5, first["reason"]
     versions = drill.warehouse.read("trained_rnn").filter(pl.col("trained_through") == first["cutoff"])
-    assert set(versions["model"]) == set(recipes.NETWORKS)
+    assert set(versions["model"]) == set(registry.models_into("trained_rnn"))
 
 
 def test_the_spoilt_challenger_never_serves(drill: Drill):

@@ -14,7 +14,7 @@ from stock_assets.evaluation.report import Report, make_report, render_report
 from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import currency_of
-from stock_assets.market.context import CONTEXT_SCHEMA
+from stock_assets.market.materialize.context import read_context
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -60,11 +60,10 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
     predictions = judged_predictions(store)
     first, last = predictions.select(first=pl.col("session").min(), last=pl.col("session").max()).row(0)
     cutoffs = cutoff_of_years(predictions)
-    usable, left_out = usable_between(store, first, None, settings.members_only)
+    usable, left_out = usable_between(store, settings, first)
     scored = scored_rows(predictions, usable)
     del predictions  # a dozen models of ten years are gigabytes
     volatility = store.read("stationary_features", first, columns=["session", "market_vol_22"]).unique("session")
-    context = ["series", "session", "total_return"]
     return ReportInputs(
         source=settings.source,
         currency=currency_of(settings),
@@ -79,9 +78,9 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         universe=store.read("universe"),
         bars=store.read("daily_bars", columns=BAR_COLUMNS),
         labels=store.read("labels", columns=[*KEYS, "label"]),
-        context=store.read_or(CONTEXT_SCHEMA.to_frame().select(context), "context_series", columns=context),
+        context=read_context(store),
         audit=store.read("leakage_audit"),
-        ablation=_ablation(store, settings.members_only),
+        ablation=_ablation(store, settings),
         curves=learning_curves(store, settings),
     )
 
@@ -92,9 +91,9 @@ def cutoff_of_years(predictions: pl.DataFrame) -> dict[int, date]:
     return dict(years.sort("year").iter_rows())
 
 
-def _ablation(store: Warehouse, members_only: bool) -> Ablation:
+def _ablation(store: Warehouse, settings: Settings) -> Ablation:
     """Price and volume, with and without the principal components, on about COMPARED_ROWS."""
-    labels, _ = usable_between(store, date.min, None, members_only)
+    labels, _ = usable_between(store, settings, date.min)
     one_in = -(-labels.height // COMPARED_ROWS)
     # rows of every session, since those of one move together; drawn by a digest, so that they are always the same
     drawn = "md5_number_lower(concat(ticker, session)) % ? = 0"

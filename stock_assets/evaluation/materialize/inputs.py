@@ -5,9 +5,12 @@ from datetime import date
 
 import polars as pl
 
+from stock_assets.model.materialize.predict import predictions_with_references
+from stock_assets.model.materialize.versions import REFERENCES
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import load_artifact
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 #: The columns that scores are made of.
 JUDGED_COLUMNS = ("model", "trained_through", "ticker", "session", "p_sell", "p_hold", "p_buy", "score")
@@ -21,13 +24,19 @@ _CURVE = {
 
 
 def judged_predictions(store: Warehouse, first: date | None = None, last: date | None = None) -> pl.DataFrame:
-    """The walk-forward predictions of all models from session `first` to `last`, with JUDGED_COLUMNS."""
-    return store.read("predictions", first, last, list(JUDGED_COLUMNS))
+    """The walk-forward predictions of all models from session `first` to `last`, with JUDGED_COLUMNS.
+
+    Those of the reference models are among them where they were made.
+    """
+    return predictions_with_references(store, first, last, JUDGED_COLUMNS)
 
 
 def trained_networks(store: Warehouse) -> pl.DataFrame:
-    """model_year, model, artifact (its folder below the artifacts) of every trained network."""
-    return store.read("trained_rnn", columns=["model_year", "model", "artifact"])
+    """model_year, model, artifact (its folder below the artifacts) of every trained network and reference model."""
+    columns = ["model_year", "model", "artifact"]
+    none = declared(REFERENCES).empty().select(columns)
+    networks, references = store.read("trained_rnn", columns=columns), store.read_or(none, REFERENCES, columns=columns)
+    return pl.concat([networks, references]).unique()
 
 
 def learning_curves(store: Warehouse, settings: Settings) -> pl.DataFrame:

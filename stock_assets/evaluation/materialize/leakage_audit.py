@@ -6,12 +6,12 @@ from datetime import date
 
 import polars as pl
 
-from stock_assets.evaluation.audited_models import AuditedModel, audited_models, audited_volatility
+from stock_assets.evaluation.audited_models import AuditedModel, audited_models, audited_rnn
 from stock_assets.evaluation.leakage import Audit, sweep_of
 from stock_assets.evaluation.materialize.inputs import judged_predictions
 from stock_assets.features.components import fit_pca, transform
 from stock_assets.features.materialize import trusted
-from stock_assets.features.stationary import CLASSIC, STATIONARY
+from stock_assets.features.stationary import STATIONARY, pca_inputs
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.inputs import usable_between
@@ -80,7 +80,7 @@ def audit_table(inputs: AuditInputs) -> pl.DataFrame:
 
 def _read(store: Warehouse, settings: Settings) -> AuditInputs:
     calendar = calendar_of(settings)
-    usable, _ = usable_between(store, calendar.sessions[0], None, settings.members_only)
+    usable, _ = usable_between(store, settings, calendar.sessions[0])
     predicted = pl.col("session").filter(pl.col("session").dt.year() >= settings.model_start_year)
     year = usable.select(predicted.dt.year().max()).item()
     suspects = store.read("daily_bars", columns=[*KEYS, "suspect"]).drop_nulls("suspect")
@@ -93,7 +93,7 @@ def _read(store: Warehouse, settings: Settings) -> AuditInputs:
             horizon=settings.horizon,
         ),
         models=audited_models(settings.horizon, settings.seed),
-        of_features=audited_volatility(settings.horizon, settings.seed, suspects),
+        of_features=audited_rnn(settings.horizon, settings.seed, suspects),
         features=store.read("stationary_features", columns=[*KEYS, *STATIONARY]).cast({pl.Float64: pl.Float32}),
         predictions=judged_predictions(store, date(year, 1, 1), date(year, 12, 31)),
         peeking=_peeking_components(store),
@@ -102,7 +102,7 @@ def _read(store: Warehouse, settings: Settings) -> AuditInputs:
 
 def _peeking_components(store: Warehouse) -> pl.DataFrame:
     """Components like `pca_components`, but of a scaler and axes fitted on every session there is."""
-    features = store.read("stationary_features", columns=[*KEYS, *CLASSIC])
+    features = store.read("stationary_features", columns=[*KEYS, *pca_inputs()])
     last = features.select(pl.col("session").max()).item()
-    model = fit_pca(trusted(store, features), CLASSIC, fit_through=last)
+    model = fit_pca(trusted(store, features), pca_inputs(), fit_through=last)
     return transform(model, features).drop("pca_version")

@@ -21,7 +21,14 @@ from stock_assets.lifecycle.promotion import (
     serving,
 )
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.model.materialize.versions import TRAINED, VERSION_COLUMNS, Version, base_versions, usable
+from stock_assets.model.materialize.versions import (
+    TRAINED,
+    VERSION_COLUMNS,
+    Version,
+    base_versions,
+    registered,
+    usable,
+)
 from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
 
@@ -95,19 +102,22 @@ def champions_of(
 ) -> list[tuple[list[Version], list[date]]]:
     """Which versions of all models serve which of `sessions`, ascending and all of `year`.
 
-    A model's first version of the year, until the table `promotions` says that another one does. Raises as
+    A model's first version of the year, until the table `promotions` says that another one does. A model that is not
+    registered serves no session, one that was first trained within the year none up to its cutoff. Raises as
     `base_versions`, for the versions that were promoted too.
     """
     base_versions(warehouse, year, sessions[0], pca_version)
     trained = pl.concat([warehouse.read(table, columns=VERSION_COLUMNS) for table in TRAINED])
-    trained = trained.filter(pl.col("model_year") == year)
+    trained = registered(trained.filter(pl.col("model_year") == year))
     promotions = read_promotions(warehouse)
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
     models = trained["model"].unique().sort().to_list()
-    by_model = [champions(promotions, trained, model, sessions) for model in models]
+    by_model = {model: champions(promotions, trained, model, sessions) for model in models}
+    first_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).iter_rows())
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
-        spans.setdefault(tuple(serving[session] for serving in by_model), []).append(session)
+        there = [model for model in models if first_cutoffs[model] < session]
+        spans.setdefault(tuple(by_model[model][session] for model in there), []).append(session)
     for version in {version for versions in spans for version in versions} - set(rows):
         raise ArtifactError(
             f"{version} serves by the table promotions, and no table of trained models has it any more; expected one "

@@ -1,4 +1,6 @@
-"""Where prices come from. Every source answers the same questions in the same tables."""
+"""Where prices come from. Every source answers the same questions in the same tables.
+
+`registry` makes the one that the settings name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import polars as pl
 
 if TYPE_CHECKING:  # it checks its bars as the sources do
-    from stock_assets.market.context import Context
+    from stock_assets.market.context import MarketContext
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,14 @@ def nothing_to_settle() -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a source says to one question."""
+    """The answer of a source to one request."""
 
     bars: pl.DataFrame
     """`RAW_SCHEMA`, sorted by ticker and session, one row per (ticker, session)"""
     failures: Mapping[str, Failure] = field(default_factory=dict)
     """by ticker; these have no row"""
     known: Mapping[str, tuple[date, date]] = field(default_factory=dict)
-    """first and last bar that the vendor holds of a ticker, where it says more than was asked for"""
+    """the days of the first and the last bar that the vendor holds of a ticker, where it states more than was asked"""
     settle: Callable[[], None] = nothing_to_settle
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""
 
@@ -42,7 +44,7 @@ class Source(Protocol):
     """A vendor of daily bars."""
 
     name: ClassVar[str]
-    """Written into `raw_ohlcv.source`: 'simulated', 'snapshot' or 'yahoo'."""
+    """what it is registered as; written into `raw_ohlcv.source`"""
 
     def universe(self) -> pl.DataFrame:
         """Every ticker the source offers, with the sessions it was a member (`UNIVERSE_SCHEMA`).
@@ -51,8 +53,9 @@ class Source(Protocol):
         """
         ...
 
+    # four parameters by position: the one call of the protocol, which every source and its tests share
     def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
-        """The bars of `tickers` from `first` to `last`, both included, as known at `fetched_at` (UTC).
+        """The bars of `tickers` from `first` to `last`, both included, as of `fetched_at` (UTC).
 
         Tickers with no bar in the range have no row; nothing after `fetched_at` is used.
 
@@ -61,10 +64,10 @@ class Source(Protocol):
         """
         ...
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> "Context":
-        """The configured context series from `first` to `last`, as known at `fetched_at` (UTC).
+    def context(self, first: date, last: date, fetched_at: datetime) -> "MarketContext":
+        """The configured context series from `first` to `last`, as of `fetched_at` (UTC).
 
         A series that has no bar of a session has no row of it. Raises SourceError for one that the source does not
-        have although it was named, and for a bar that is none.
+        have although it was named, and for an impossible price.
         """
         ...

@@ -177,7 +177,9 @@ class Budget:
 class Pace:
     """Says now and then how many tickers are done, and when all are if it goes on like this."""
 
-    def __init__(self, name: str, say: Say, every: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, say: Say, *, every: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name, self._say, self._every, self._clock = name, say, every, clock
         self._began = self._said = clock()
         self._done = 0

@@ -1,269 +1,40 @@
 """A simulated market: the embedded default source. No price, name or event in it is real.
 
-Sixty invented companies, SIM01 to SIM60, trade on the sessions of a calendar, from its first one to any date.
-The market has what makes real prices hard (fat tails, volatility that clusters, sectors, splits, dividends,
-listings, delistings) and what no real one has: laws that are written down, so that the best score anybody
-could reach is known (`SimulatedSource.oracle_probabilities`, `.expected_next_return`).
-
-The laws. The state at one close fixes the volatilities and the mean of the next session:
-
-    r_j = μ_j + β_j·m·ε_market + s·ε_sector(j) + v_j·ε_j      total return of company j, a fraction
-    m   = 0.008·exp(H)                                        volatility of the market factor
-    s   = 0.005·exp(H/2)                                      volatility of each sector factor
-    v_j = V_j·exp(H/2 + h_j)                                  volatility of the company's own part
-    μ_j = 0.0005·β_j - 0.06·v_j·z_j                           risk premium, and the planted reversal
-
-and the session moves the state on:
-
-    R'   = R, or the other regime                             calm to turbulent 1/250, back 1/60 a session
-    H'   = H + 0.06·(0.8·R' - H) + 0.06·η - 0.03·ε_market     market log-volatility; falls raise it (leverage)
-    h_j' = 0.98·h_j + 0.09·η_j                                own log-volatility, long-run deviation 0.45
-    z_j' = 0.6·z_j + 0.8·ε_j                                  the last few own surprises, unit variance
-
-All ε and η are independent: ε Student-t with 5 degrees of freedom, scaled to unit variance, clipped to ±6;
-η standard normal. H is kept within [-1, 1.25] and h within [-1.2, 1.2], so that no return comes below -0.92
-and prices stay positive.
+Its laws are in `simulated_laws`. As they are written down, the best score that a forecast could reach is known.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cache, lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA, UTC_TIME
-from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.context import CONTEXT_SCHEMA, SERIES, Context
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.context import SERIES, MarketContext
 from stock_assets.market.sources import Answer
-
-SECTORS = ("Energy", "Finance", "Health", "Industry", "Retail", "Technology")
-TICKERS = tuple(f"SIM{i:02d}" for i in range(1, 61))
-COMPANIES = len(TICKERS)
-
-# the constants of the laws above
-MARKET_VOLATILITY, SECTOR_VOLATILITY, MARKET_SHARE = 0.008, 0.005, 0.5
-RISK_PREMIUM, REVERSAL, REVERSAL_MEMORY = 0.0005, 0.06, 0.6
-ENTER_TURBULENCE, LEAVE_TURBULENCE, TURBULENCE = 1 / 250, 1 / 60, 0.8
-MARKET_PULL, MARKET_NOISE, LEVERAGE, MARKET_BOUNDS = 0.06, 0.06, 0.03, (-1.0, 1.25)
-OWN_MEMORY, OWN_NOISE, OWN_BOUNDS = 0.98, 0.09, (-1.2, 1.2)
-TAIL, SHOCK_BOUND = 5, 6.0
-
-# The companies are the same under every seed; only what happens to them differs.
-_traits = np.random.default_rng(60)
-SECTOR = np.arange(COMPANIES) % len(SECTORS)
-BETA = _traits.permutation(np.linspace(0.6, 1.4, COMPANIES))  # β
-OWN_VOLATILITY = _traits.permutation(np.geomspace(0.005, 0.015, COMPANIES))  # V
-TURNOVER = _traits.permutation(np.geomspace(2e7, 2e9, COMPANIES))  # currency per usual session
-FIRST_PRICE = _traits.permutation(np.geomspace(12, 420, COMPANIES))
-FIRST_PRICE[6] = 2.0  # SIM07 begins as a penny stock, so that there is a reverse split
-DIVIDEND_YIELD = np.where(np.arange(COMPANIES) % 5 < 3, _traits.uniform(0.01, 0.045, COMPANIES), 0.0)  # a year
-
-# Positions in the calendar: 252 sessions make a year.
-LISTED = np.zeros(COMPANIES, int)  # the first session with a bar
-LISTED[52:] = 130 + 95 * np.arange(8)  # SIM53 to SIM60 come half a year to three years after the start
-DELISTED = np.full(COMPANIES, np.iinfo(int).max)  # the first session without a bar
-DELISTED[[4, 12, 23, 30, 41, 52]] = 420, 660, 905, 1160, 1475, 1790
-SPECIAL_DIVIDEND = (11, 540, 0.08)  # SIM12 once pays 8 % of its price
-SPLIT_REVIEW, QUARTER = 126, 63
-
-# Each random stream is named by (seed, purpose, session), so no draw depends on what was drawn before.
-_BIRTH, _SESSION, _ORACLE = range(3)
-_BLOCK = 256  # sessions that are simulated, and kept, together
-
-
-class State(NamedTuple):
-    """What is true at a close and decides the next session; shapes (…, 1), (…, 1), (…, 60), (…, 60)."""
-
-    turbulent: np.ndarray  # R
-    market: np.ndarray  # H
-    own: np.ndarray  # h
-    reversal: np.ndarray  # z
-
-
-class Shocks(NamedTuple):
-    """What chance adds in one session; last axes 1, 6, 60 (ε), 1 (uniform), 1, 60 (η)."""
-
-    market: np.ndarray
-    sector: np.ndarray
-    own: np.ndarray
-    regime: np.ndarray
-    market_volatility: np.ndarray
-    own_volatility: np.ndarray
-
-
-def draw_shocks(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Shocks:
-    """The shocks of one session, for as many parallel worlds as `shape` says."""
-    factors = 1 + len(SECTORS)
-    tails = rng.standard_t(TAIL, (*shape, factors + COMPANIES)) * np.sqrt((TAIL - 2) / TAIL)
-    market, sector, own = np.split(tails.clip(-SHOCK_BOUND, SHOCK_BOUND), [1, factors], axis=-1)
-    market_volatility, own_volatility = np.split(rng.standard_normal((*shape, 1 + COMPANIES)), [1], axis=-1)
-    return Shocks(market, sector, own, rng.random((*shape, 1)), market_volatility, own_volatility)
-
-
-def volatilities(state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """m, s and v of the next session, as fractions a session."""
-    shared = np.exp(MARKET_SHARE * state.market)
-    own = OWN_VOLATILITY * shared * np.exp(state.own)
-    return MARKET_VOLATILITY * np.exp(state.market), SECTOR_VOLATILITY * shared, own
-
-
-def total_volatility(state: State) -> np.ndarray:
-    """The standard deviation of the next session's total return, a fraction, per company."""
-    market, sector, own = volatilities(state)
-    return np.sqrt((BETA * market) ** 2 + sector**2 + own**2)
-
-
-def expected_return(state: State) -> np.ndarray:
-    """μ, the mean of the next session's total return, a fraction, per company."""
-    return RISK_PREMIUM * BETA - REVERSAL * volatilities(state)[2] * state.reversal
-
-
-def step(state: State, shocks: Shocks) -> tuple[np.ndarray, State]:
-    """One session: the total returns of all companies, and the state at its close.
-
-    Nothing else moves the market: its history and the oracle's paths both come from here.
-    """
-    market, sector, own = volatilities(state)
-    surprise = BETA * market * shocks.market + sector * shocks.sector[..., SECTOR] + own * shocks.own
-    turbulent = state.turbulent ^ (shocks.regime < np.where(state.turbulent, LEAVE_TURBULENCE, ENTER_TURBULENCE))
-    pull = MARKET_PULL * (TURBULENCE * turbulent - state.market)
-    next_market = state.market + pull + MARKET_NOISE * shocks.market_volatility - LEVERAGE * shocks.market
-    next_own = OWN_MEMORY * state.own + OWN_NOISE * shocks.own_volatility
-    reversal = REVERSAL_MEMORY * state.reversal + np.sqrt(1 - REVERSAL_MEMORY**2) * shocks.own
-    following = State(turbulent, next_market.clip(*MARKET_BOUNDS), next_own.clip(*OWN_BOUNDS), reversal)
-    return expected_return(state) + surprise, following
-
-
-def corporate_actions(i: int, previous_close: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split ratios (1 on ordinary days) and dividends (per new share, whole cents) of the session at `i`.
-
-    Every 126 sessions a company looks at its price and splits 4 for 1 above 240, 2 for 1 above 120, 1 for 10
-    below 4. Every 63 sessions a payer pays a quarter of its yearly yield. A company's first bar has neither.
-    """
-    company = np.arange(COMPANIES)
-    trades = (i > LISTED) & (i < DELISTED)
-    review = trades & ((i - 11 * company) % SPLIT_REVIEW == 0)
-    levels = previous_close > 240, previous_close > 120, previous_close < 4
-    ratio = np.select([review & level for level in levels], [4.0, 2.0, 0.1], 1.0)
-    payout = np.where((i - 5 * company) % QUARTER == 0, DIVIDEND_YIELD / 4, 0.0)
-    special, when, size = SPECIAL_DIVIDEND
-    payout[special] += size * (i == when)
-    return ratio, np.where(trades, np.round(payout * previous_close / ratio, 2), 0.0)
-
-
-def intraday(
-    base: np.ndarray, close: np.ndarray, volatility: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Open, high, low and volume, as traded, of one session whose closes are known.
-
-    The log price walks from `base`, the previous close corrected for the day's split and dividend, to the
-    close as a Brownian bridge of the session's own variance, a quarter of it overnight. The maximum of a
-    bridge from 0 to y with variance v is (y + sqrt(y² + 2·v·E)) / 2, E standard exponential; the minimum
-    mirrors it. So ranges tell of the volatility that the closes were drawn with. Turnover grows with that
-    volatility against its usual level, and with the size of the day's move.
-    """
-    gap_noise, turnover_noise = rng.standard_normal((2, COMPANIES))
-    up_noise, down_noise = rng.standard_exponential((2, COMPANIES))
-    opened, high, low = bridge(base, close, volatility, gap_noise, up_noise, down_noise)
-    surprise = np.abs(np.log(close / base)) / volatility - 0.8  # 0.8 is what a normal move comes to on average
-    turnover = TURNOVER * volatility / USUAL_VOLATILITY * np.exp(0.4 * surprise + 0.25 * turnover_noise)
-    return opened, high, low, np.maximum(np.round(turnover / close), 1.0)
-
-
-def bridge(
-    base: np.ndarray, close: np.ndarray, volatility: np.ndarray, gap: np.ndarray, up: np.ndarray, down: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Open, high and low of the bridge that `intraday` tells of; `gap` standard normal, `up`, `down` exponential."""
-    move = np.log(close / base)
-    overnight = 0.25 * move + np.sqrt(0.25 * 0.75) * volatility * gap
-    rest, variance = move - overnight, 0.75 * volatility**2
-    opened = base * np.exp(overnight)
-    high = opened * np.exp((rest + np.sqrt(rest**2 + 2 * variance * up)) / 2)
-    low = opened * np.exp((rest - np.sqrt(rest**2 + 2 * variance * down)) / 2)
-    # log and exp may lose the last bit, which would leave the close outside its own range
-    return opened, np.maximum(high, np.maximum(opened, close)), np.minimum(low, np.minimum(opened, close))
-
-
-USUAL_VOLATILITY = total_volatility(State(*np.zeros((2, 1)), *np.zeros((2, COMPANIES))))
-
-
-class History(NamedTuple):
-    """Consecutive sessions of the market: the first axis of every array."""
-
-    states: State  # at each close
-    bars: dict[str, np.ndarray]  # as traded; companies outside their listing included
-
-
-def _birth(seed: int) -> State:
-    """The state before the first session: a calm market, own volatilities drawn from their long run."""
-    deviation = OWN_NOISE / np.sqrt(1 - OWN_MEMORY**2)
-    own = np.random.default_rng([seed, _BIRTH, 0]).normal(0, deviation, COMPANIES)
-    return State(np.zeros(1, bool), np.zeros(1), own.clip(*OWN_BOUNDS), np.zeros(COMPANIES))
-
-
-@cache
-def _block(seed: int, k: int) -> History:
-    """The sessions at positions 256·k to 256·k + 255, continuing where block k - 1 ended."""
-    if k == 0:
-        state, close = _birth(seed), FIRST_PRICE
-    else:
-        before = _block(seed, k - 1)
-        state, close = State(*(field[-1] for field in before.states)), before.bars["close"][-1]
-    states, bars = [], []
-    for i in range(k * _BLOCK, (k + 1) * _BLOCK):
-        rng = np.random.default_rng([seed, _SESSION, i])
-        volatility = total_volatility(state)
-        returns, state = step(state, draw_shocks(rng))
-        ratio, dividend = corporate_actions(i, close)
-        base = close / ratio - dividend
-        close = close * (1 + returns) / ratio - dividend  # (close + dividend) · ratio / previous close = 1 + r
-        opened, high, low, volume = intraday(base, close, volatility, rng)
-        states.append(state)
-        bars.append((opened, high, low, close, volume, dividend, ratio))
-    columns = "open", "high", "low", "close", "volume", "dividend", "split_ratio"
-    stacked = map(np.stack, zip(*bars, strict=True))
-    return History(State(*map(np.stack, zip(*states, strict=True))), dict(zip(columns, stacked, strict=True)))
-
-
-@lru_cache(maxsize=2)
-def _history(seed: int, blocks: int) -> History:
-    """The first `blocks` blocks end to end."""
-    parts = [_block(seed, k) for k in range(blocks)]
-    return History(
-        State(*map(np.concatenate, zip(*(part.states for part in parts), strict=True))),
-        {name: np.concatenate([part.bars[name] for part in parts]) for name in parts[0].bars},
-    )
-
-
-def _as_quoted(bars: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Traded bars the way a vendor shows them after the last one, with all their splits and dividends known.
-
-    `later_splits` multiplies the ratios after the bar; `adj_close` also carries 1 - dividend / previous close
-    for each later ex-date (Yahoo's and CRSP's rule, both amounts in the shares of the ex-date).
-    """
-
-    def product_of_later(factors: np.ndarray) -> np.ndarray:
-        following = np.concatenate([factors[1:], np.ones((1, COMPANIES))])
-        return np.cumprod(following[::-1], axis=0)[::-1]
-
-    previous_close = np.concatenate([FIRST_PRICE[None], bars["close"][:-1]])
-    later = product_of_later(bars["split_ratio"])
-    kept = product_of_later(1 - bars["dividend"] * bars["split_ratio"] / previous_close)
-    quoted = {name: bars[name] / later for name in ("open", "high", "low", "close", "dividend")}
-    adjusted = quoted["close"] * kept
-    previous = np.concatenate([np.full((1, COMPANIES), np.nan), adjusted[:-1]])
-    first_bar = np.arange(len(later))[:, None] == LISTED
-    return quoted | {
-        "adj_close": adjusted,
-        "volume": bars["volume"] * later,
-        "split_ratio": bars["split_ratio"],
-        "later_splits": later,
-        "previous_adj_close": np.where(first_bar, np.nan, previous),
-    }
+from stock_assets.market.sources.registry import register_source
+from stock_assets.market.sources.simulated_context import context_bars
+from stock_assets.market.sources.simulated_laws import (
+    COMPANIES,
+    DELISTED,
+    LISTED,
+    ORACLE_STREAM,
+    SECTOR,
+    SECTORS,
+    TICKERS,
+    History,
+    State,
+    as_quoted,
+    draw_shocks,
+    expected_return,
+    history_to,
+    step,
+)
+from stock_assets.market.tables import CONTEXT_SCHEMA, RAW_SCHEMA, UNIVERSE_SCHEMA
+from stock_assets.tables import UTC_TIME
 
 
 @dataclass(frozen=True)
@@ -312,14 +83,14 @@ class SimulatedSource:
 
         Raises SourceError for an unknown ticker, EmptySourceError when no ticker has a bar.
         """
-        companies = _known(tickers, [TICKERS[j] for j in self._offered()])
+        companies = _companies(tickers, [TICKERS[j] for j in self._offered()])
         closed = self.calendar.last_closed(fetched_at)
-        wanted = self.calendar.between(first, min(last, closed)) if closed else ()
+        asked = self.calendar.between(first, min(last, closed)) if closed else ()
         frame = pl.DataFrame()
-        if closed and wanted:
-            count, positions = self.calendar.position(closed) + 1, self._positions(wanted)
+        if closed and asked:
+            count, positions = self.calendar.position(closed) + 1, self._positions(asked)
             bars = self._history_to(count - 1).bars
-            quoted = _as_quoted({name: array[:count] for name, array in bars.items()})
+            quoted = as_quoted({name: array[:count] for name, array in bars.items()})
             frame = self._table(companies, positions, {name: array[positions] for name, array in quoted.items()})
         if frame.is_empty():
             held = f"sessions from {self.calendar.sessions[0]} to {closed}" if closed else "no closed session"
@@ -334,24 +105,23 @@ class SimulatedSource:
         )
         return Answer(bars.match_to_schema(RAW_SCHEMA))
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`, by the laws of `simulated_context`."""
-        from stock_assets.market.sources.simulated_context import context_bars
-
         closed = self.calendar.last_closed(fetched_at)
-        wanted = self.calendar.between(first, min(last, closed)) if closed else ()
-        if not wanted or not self.series:
-            return Context(CONTEXT_SCHEMA.to_frame(), {})
-        positions = self._positions(wanted)
-        days = pl.DataFrame({"position": positions, "session": wanted}, schema_overrides={"session": pl.Date})
-        bars = context_bars(self.seed, self._history_to(positions[-1]), positions, self.series)
+        asked = self.calendar.between(first, min(last, closed)) if closed else ()
+        if not asked or not self.series:
+            return MarketContext(CONTEXT_SCHEMA.to_frame(), {})
+        positions = self._positions(asked)
+        days = pl.DataFrame({"position": positions, "session": asked}, schema_overrides={"session": pl.Date})
+        bars = context_bars(self.series, positions, self._history_to(positions[-1]), seed=self.seed)
         rows = bars.join(days, on="position", maintain_order="left").rename({"ticker": "series"})
-        told = rows.with_columns(source=pl.lit(self.name), fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME))
-        return Context(told.select(CONTEXT_SCHEMA.names()), {})
+        rows = rows.with_columns(source=pl.lit(self.name), fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME))
+        return MarketContext(rows.select(CONTEXT_SCHEMA.names()), {})
 
     def oracle_probabilities(
         self,
         sessions: Sequence[date],
+        *,
         horizon: int,
         buy_threshold: float,
         sell_threshold: float,
@@ -369,7 +139,7 @@ class SimulatedSource:
         positions, states = self._states(sessions)
         counts = np.full((3, len(positions), COMPANIES), 1 / 3)
         for row, position in enumerate(positions):
-            rng = np.random.default_rng([self.seed, _ORACLE, position])
+            rng = np.random.default_rng([self.seed, ORACLE_STREAM, position])
             state = State(*(field[row] for field in states))
             wealth, label = np.ones((paths, COMPANIES)), np.zeros((paths, COMPANIES), np.int8)
             for _ in range(horizon):
@@ -390,13 +160,13 @@ class SimulatedSource:
         return self._table(self._offered(), positions, {"expected_return": expected_return(states)})
 
     def _offered(self) -> list[int]:
-        return _known(self.tickers or TICKERS, TICKERS)
+        return _companies(self.tickers or TICKERS, TICKERS)
 
     def _positions(self, sessions: Sequence[date]) -> np.ndarray:
         return np.array(sorted({self.calendar.position(session) for session in sessions}), int)
 
     def _history_to(self, position: int) -> History:
-        return _history(self.seed, position // _BLOCK + 1)
+        return history_to(self.seed, position)
 
     def _states(self, sessions: Sequence[date]) -> tuple[np.ndarray, State]:
         positions = self._positions(sessions)
@@ -416,14 +186,23 @@ class SimulatedSource:
         return frame.filter((position >= LISTED[company]) & (position < DELISTED[company]))
 
 
-def _known(tickers: Iterable[str], offered: Sequence[str]) -> list[int]:
+def _companies(tickers: Iterable[str], offered: Sequence[str]) -> list[int]:
     """The indices of `tickers`, ascending. Raises SourceError where one is not on offer."""
     asked = set(tickers)
     if unknown := asked - set(offered):
-        raise SourceError(f"the simulated market knows no {_some(unknown)}; it has {_some(offered)}")
+        raise SourceError(f"the simulated market has no ticker {_some(unknown)}; it has {_some(offered)}")
     return sorted(TICKERS.index(ticker) for ticker in asked)
 
 
 def _some(tickers: Iterable[str]) -> str:
     names = sorted(set(tickers))
     return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:3])}, … {names[-1]} ({len(names)} tickers)"
+
+
+register_source(
+    "simulated",
+    lambda settings, _: SimulatedSource(
+        calendar_of(settings), settings.seed, settings.tickers, settings.context_series
+    ),
+    "an invented market with known laws; no price is real",
+)

@@ -12,9 +12,8 @@ from typing import ClassVar
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.bars import UNIVERSE_SCHEMA, UTC_TIME
-from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.context import SERIES, Context, context_of, is_index
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
 from stock_assets.market.resample import session_bars
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import (
@@ -27,6 +26,10 @@ from stock_assets.market.sources.answers import (
     some,
     with_history,
 )
+from stock_assets.market.sources.registry import register_source
+from stock_assets.market.tables import UNIVERSE_SCHEMA
+from stock_assets.settings import Settings
+from stock_assets.tables import UTC_TIME
 
 #: The names of each column in lower case, with everything but letters and digits removed.
 _NAMES = {
@@ -71,6 +74,7 @@ class SnapshotSource:
         self,
         path: Path,
         calendar: TradingCalendar,
+        *,
         tickers: tuple[str, ...] | None = None,
         end: date | None = None,
         series: tuple[str, ...] | None = None,
@@ -132,17 +136,24 @@ class SnapshotSource:
         )
         return Answer(rows)
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
         check_request(first, last, fetched_at)
         bars = self._loaded()[1]
         if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
             raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
-        return context_of(bars, self.calendar, first, min(last, self.end), self.name, fetched_at)
+        return context_of(
+            bars,
+            self.calendar,
+            first=first,
+            last=min(last, self.end),
+            source=self.name,
+            fetched_at=fetched_at,
+        )
 
     def _loaded(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         series = SERIES if self.series is None else self.series
-        return _load(self.path, _files(self.path), self.calendar, self.tickers or (), series)
+        return _load(self.path, _files(self.path), self.calendar, tickers=self.tickers or (), series=series)
 
     def _bars(self) -> pl.DataFrame:
         bars = self._loaded()[0]
@@ -197,6 +208,7 @@ def _load(
     path: Path,
     files: tuple[tuple[Path, int, int], ...],
     calendar: TradingCalendar,
+    *,
     tickers: tuple[str, ...],
     series: tuple[str, ...],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -204,7 +216,7 @@ def _load(
 
     A fund among the series is a ticker too where `tickers` names it.
     """
-    bars = pl.concat([_read(file, path, calendar, series) for file, _, _ in files], rechunk=True)
+    bars = pl.concat([_read(file, path, calendar, series=series) for file, _, _ in files], rechunk=True)
     among = pl.col("ticker").is_in(series)
     context = bars.filter(among).select(BARS.names())
     if context.height:
@@ -215,7 +227,7 @@ def _load(
     return with_history(bars).drop("place"), context
 
 
-def _read(file: Path, root: Path, calendar: TradingCalendar, series: tuple[str, ...]) -> pl.DataFrame:
+def _read(file: Path, root: Path, calendar: TradingCalendar, *, series: tuple[str, ...]) -> pl.DataFrame:
     """One file as `_BARS`, its values checked; without the indices that are not among `series`."""
     place = str(file if file == root else file.relative_to(root.parent))
     if file.stat().st_size == 0:
@@ -340,3 +352,17 @@ def _text(column: str) -> pl.Expr:
 def _action(column: str) -> pl.Expr:
     """0 where the cell is empty; text becomes NaN, which the check of values refuses."""
     return pl.when(pl.col(column).is_null()).then(0.0).otherwise(_number(column).fill_null(float("nan")))
+
+
+def _from_settings(settings: Settings, _: object) -> SnapshotSource:
+    assert settings.snapshot is not None  # the settings refuse a snapshot source without a path
+    return SnapshotSource(
+        settings.snapshot,
+        calendar_of(settings),
+        tickers=settings.tickers,
+        end=settings.end,
+        series=settings.context,
+    )
+
+
+register_source("snapshot", _from_settings, "prices in files, Parquet or CSV")

@@ -1,15 +1,15 @@
 """Answers that wait on disk until their rows are stored, so that a killed run does not ask for them again."""
 
-import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 import polars as pl
+
+from stock_assets.files import write_file
 
 #: The file that holds the number of tickers asked for.
 _ASKED = "asked"
@@ -22,8 +22,8 @@ class Staging:
     folder: Path
 
     def expect(self, asked: int) -> None:
-        """Notes how many tickers are asked for; `progress` tells it to other processes."""
-        self._write(_ASKED, lambda file: file.write(str(asked).encode()))
+        """Notes how many tickers are asked for; other processes read it by `progress`."""
+        write_file(self.folder / _ASKED, str(asked).encode())
 
     def load(self, ticker: str) -> pl.DataFrame | None:
         """What was saved; None when there is no file, or one that cannot be read: then the ticker is asked for again,
@@ -35,7 +35,9 @@ class Staging:
 
     def save(self, ticker: str, bars: pl.DataFrame) -> None:
         """Keeps `bars`; a kill leaves the whole file or none."""
-        self._write(self._file(ticker).name, bars.write_parquet)
+        content = BytesIO()
+        bars.write_parquet(content)
+        write_file(self._file(ticker), content.getvalue())
 
     def clear(self) -> None:
         """Removes all that was saved."""
@@ -44,17 +46,8 @@ class Staging:
     def _file(self, ticker: str) -> Path:
         return self.folder / f"{quote(ticker, safe='^=&')}.parquet"
 
-    def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{name}"
-        with temporary.open("wb") as opened:
-            write(opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(self.folder / name)
 
-
-def staging(root: Path, asked_on: date, first: date, last: date) -> Staging:
+def staging(root: Path, *, asked_on: date, first: date, last: date) -> Staging:
     """The place of the answers of a day for a range. Those of other days are removed: a vendor adjusts its history for
     every split and dividend, so that answers of two days do not go together."""
     if root.exists():
@@ -65,7 +58,7 @@ def staging(root: Path, asked_on: date, first: date, last: date) -> Staging:
 
 
 def progress(root: Path) -> tuple[int, int] | None:
-    """Tickers done and asked for, of the fetch that wrote last; None without one."""
+    """The numbers of tickers done and asked for, of the fetch that wrote last; None without one."""
     try:
         newest = max(root.glob(f"*/{_ASKED}"), key=lambda file: file.stat().st_mtime, default=None)
         return newest and (len(list(newest.parent.glob("[!.]*.parquet"))), int(newest.read_text()))

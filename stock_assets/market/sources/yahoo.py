@@ -1,30 +1,28 @@
 """Prices from Yahoo Finance through yfinance, one history per ticker, at a pace that Yahoo bears."""
 
-import atexit
 import json
 import re
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import polars as pl
 
 from stock_assets.errors import QuietTickerError, SourceError, UnknownTickerError
-from stock_assets.market.bars import RAW_SCHEMA, UNIVERSE_SCHEMA
-from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.context import SERIES, Context, context_of
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
+from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.sources.staging import staging
+from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
+from stock_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +34,6 @@ _LOOK_BACK = timedelta(days=30)
 _REFUSALS = (401, 403, 429, 999)
 
 _EMPTY = "an empty answer"
-_LOADING = threading.Lock()
 
 #: yfinance's column for each of ours.
 _COLUMNS = {
@@ -61,13 +58,13 @@ class YahooSource:
         calendar: TradingCalendar,
         tickers: tuple[str, ...] | None,
         base_url: str | None = None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
         *,
+        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
         series: tuple[str, ...] = SERIES,
         staged: Path | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """`base_url` gets every request in place of Yahoo; `on_progress` hears tickers done and asked for.
+        """`base_url` gets every request in place of Yahoo, `on_progress` the numbers of tickers done and asked for.
 
         In the folder `staged` answers wait for their rows to be stored; without one, a killed fetch begins anew.
         """
@@ -103,17 +100,18 @@ class YahooSource:
         """
         check_request(first, last, fetched_at)
         asked = sorted(set(tickers))
-        kept = staging(self.staged, fetched_at.astimezone(UTC).date(), first, last) if self.staged else None
+        asked_on = fetched_at.astimezone(UTC).date()
+        kept = staging(self.staged, asked_on=asked_on, first=first, last=last) if self.staged else None
         if kept is not None:
             kept.expect(len(asked))
         histories: list[pl.DataFrame] = []
         failures: dict[str, Failure] = {}
-        known: dict[str, tuple[date, date]] = {}
+        spans: dict[str, tuple[date, date]] = {}
 
         def work(ticker: str) -> pl.DataFrame:
             if kept is not None and (there := kept.load(ticker)) is not None:
                 return there
-            history = self._history(ticker, first, last, fetched_at)
+            history = self._history(ticker, first=first, last=last, fetched_at=fetched_at)
             if kept is not None:
                 kept.save(ticker, history)
             return history
@@ -124,8 +122,8 @@ class YahooSource:
                 for done, future in enumerate(as_completed(running), 1):
                     try:
                         histories.append(future.result())
-                    except QuietTickerError as silence:
-                        known[running[future]] = silence.known
+                    except QuietTickerError as quiet:
+                        spans[running[future]] = quiet.known
                     except (Exhausted, GivenUp, SourceError) as error:
                         failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
                     self.on_progress(done, len(asked))
@@ -133,19 +131,19 @@ class YahooSource:
                 self.budget.stop("the run was stopped")
                 pool.shutdown(cancel_futures=True)
                 raise
-        known |= {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
-        wanted = [
+        spans |= {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
+        asked_bars = [
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
-        bars = pl.concat([RAW_SCHEMA.to_frame(), *wanted]).sort("ticker", "session")
-        return Answer(bars, dict(sorted(failures.items())), known, kept.clear if kept else nothing_to_settle)
+        bars = pl.concat([RAW_SCHEMA.to_frame(), *asked_bars]).sort("ticker", "session")
+        return Answer(bars, dict(sorted(failures.items())), spans, kept.clear if kept else nothing_to_settle)
 
-    def _history(self, ticker: str, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
-        """`_told` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for a bar that is none."""
-        bars = self._told(ticker, first, fetched_at)
-        wanted = bars.filter(pl.col("session").is_between(first, last))
-        check_values(wanted, priced=False)
-        check_sessions(wanted, self.calendar)
+    def _history(self, ticker: str, *, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
+        """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""
+        bars = self._all_bars(ticker, first, fetched_at)
+        asked_bars = bars.filter(pl.col("session").is_between(first, last))
+        check_values(asked_bars, priced=False)
+        check_sessions(asked_bars, self.calendar)
         return with_history(bars).select(
             pl.lit(self.name).alias(column)
             if column == "source"
@@ -155,78 +153,65 @@ class YahooSource:
             for column, kind in RAW_SCHEMA.items()
         )
 
-    def _told(self, ticker: str, first: date, fetched_at: datetime) -> pl.DataFrame:
-        """All that Yahoo says of `ticker` from shortly before `first` to the day of `fetched_at` (`BARS`), at least
+    def _all_bars(self, ticker: str, first: date, fetched_at: datetime) -> pl.DataFrame:
+        """All bars that Yahoo has of `ticker` from shortly before `first` to the day of `fetched_at` (`BARS`), at least
         one row. Raises Exhausted, GivenUp, or SourceError naming the ticker."""
         if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
             raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
         from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
-        return self.budget.patiently(ticker, lambda: _ask(self._session, ticker, from_, to))
+        return self.budget.patiently(ticker, lambda: _ask(self._session, ticker, first=from_, last=to))
 
-    def context(self, first: date, last: date, fetched_at: datetime) -> Context:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`: one request per series, of which one may fail alone."""
         check_request(first, last, fetched_at)
         histories, failures = [BARS.to_frame()], {}
         for name in self.series:
             try:
-                histories.append(self._told(name, first, fetched_at))
+                histories.append(self._all_bars(name, first, fetched_at))
             except (Exhausted, GivenUp, SourceError) as error:
                 failures[name] = str(error)
-        told = context_of(pl.concat(histories), self.calendar, first, last, self.name, fetched_at)
-        return told._replace(failures=failures)
+        answer = context_of(
+            pl.concat(histories), self.calendar, first=first, last=last, source=self.name, fetched_at=fetched_at
+        )
+        return answer._replace(failures=failures)
 
 
-def _ask(session: Any, ticker: str, first: date, last: date) -> pl.DataFrame:
+def _ask(session: Any, ticker: str, *, first: date, last: date) -> pl.DataFrame:
     """Yahoo's history of `ticker` from `first` to `last` as `BARS`, at least one row.
 
     Raises UnknownTickerError where Yahoo says that there is nothing, QuietTickerError where the last trade was earlier,
-    and Transient where it says nothing at all: an empty chart is also what a vendor in trouble sends.
+    and Transient where it is no answer: an empty chart is also what a vendor in trouble sends. An error of our own is
+    raised as it is.
     """
-    with _LOADING:
-        yf = _yfinance()
-    # yfinance keeps what it was told of the past as long as the process lives; vendors restate the past
-    yf.data.YfData.cache_get.cache_clear()
+    from curl_cffi.requests.exceptions import RequestException
+
+    from stock_assets.private.yfinance import UnreadableAnswerError, daily_history
+
     session.renewed.crumb = False
     try:
-        # What yf.Ticker does, less the zone: it would ask Yahoo once more for that of every ticker, and hide what
-        # Yahoo answers behind "no timezone found". Here it is only the one in which start and end are taken.
-        prices = yf.scrapers.history.PriceHistory(yf.data.YfData(session=session), ticker.upper(), "UTC", session)
-        history = prices.history(
-            start=first, end=last + timedelta(days=1), interval="1d", auto_adjust=False, actions=True
-        )
-        if history.empty:
-            raise Transient(_EMPTY)
-        return _bars(history, ticker)
-    except (Transient, GivenUp, SourceError):
-        raise
-    except yf.exceptions.YFPricesMissingError as error:
-        raise Transient(error.yahoo_reason or _EMPTY) from error
-    except Exception as error:  # a broken answer fails anywhere in yfinance, with any exception
-        raise Transient(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
+        history = daily_history(session, ticker, first=first, last=last)
+    except UnreadableAnswerError as error:
+        raise Transient(str(error)) from error
+    except RequestException as error:
+        raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
+    if history.empty:
+        raise Transient(_EMPTY)
+    return _bars(history, ticker)
 
 
 def _bars(history: "pd.DataFrame", ticker: str) -> pl.DataFrame:
-    """An answer of yfinance, whose index holds the midnights of the exchange's own time zone, as `BARS`."""
+    """An answer of yfinance, whose index holds the midnights of the exchange's own time zone, as `BARS`.
+
+    Raises Transient where it lacks a column.
+    """
+    if missing := sorted({*_COLUMNS.values()} - {*history.columns}):
+        raise Transient(f"an answer without {', '.join(missing)}")
     columns = {column: history[theirs].to_numpy(dtype=float) for column, theirs in _COLUMNS.items()}
     sessions = pl.Series([moment.date() for moment in history.index], dtype=pl.Date)
     bars = pl.DataFrame({"session": sessions, **columns}).with_columns(
         pl.col(*columns).fill_nan(None), place=pl.lit("Yahoo"), ticker=pl.lit(ticker)
     )
     return bars.with_columns(pl.col("split_ratio").replace(0.0, 1.0)).match_to_schema(BARS)
-
-
-@cache
-def _yfinance() -> Any:
-    """yfinance, which hides no error and keeps time zones and (pickled) cookies in a folder of its own."""
-    folder = TemporaryDirectory(ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    with warnings.catch_warnings():  # yfinance's import would switch its deprecation warnings on, for all
-        import yfinance
-        import yfinance.data
-
-    yfinance.set_tz_cache_location(folder.name)
-    yfinance.config.debug.hide_exceptions = False
-    return yfinance
 
 
 def _polite_session(budget: Budget, base_url: str | None) -> Any:
@@ -270,13 +255,13 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
                 else:
                     since = datetime.fromtimestamp(int(options["params"]["period1"]), UTC)
                     wait = response.headers.get("Retry-After")
-                    judge(response.status_code, response.text, wait, datetime.now(UTC), since)
+                    judge(response.status_code, response.text, since=since, retry_after=wait, now=datetime.now(UTC))
             return response
 
     return Polite(impersonate="chrome") if base is None else Polite()
 
 
-def judge(status: int, text: str, retry_after: str | None, now: datetime, since: datetime) -> None:
+def judge(status: int, text: str, *, since: datetime, retry_after: str | None, now: datetime) -> None:
     """Nothing where an answer of the chart endpoint, asked for bars since `since`, holds a chart.
 
     Raises UnknownTickerError where Yahoo says that there is nothing to be had, QuietTickerError where it has no bar and
@@ -293,20 +278,21 @@ def judge(status: int, text: str, retry_after: str | None, now: datetime, since:
     except (ValueError, KeyError, TypeError):
         raise Transient(f"no chart but {_beginning(text)}") from None
     if error:
-        said = f"{error.get('code')}: {error.get('description')}"
+        reason = f"{error.get('code')}: {error.get('description')}"
         if status in (400, 404, 422) or error.get("code") == "Not Found":
-            raise UnknownTickerError(f"Yahoo says {said}")
-        raise Transient(said)
+            raise UnknownTickerError(f"Yahoo says {reason}")
+        raise Transient(reason)
     if not result:
         raise Transient(_EMPTY)
-    if not result[0].get("timestamp") and (known := _traded(result[0].get("meta") or {}, since)):
-        raise QuietTickerError(f"Yahoo knows of no trade since {known[1]}", known)
+    if not result[0].get("timestamp") and (traded := _traded(result[0].get("meta") or {}, since)):
+        raise QuietTickerError(f"Yahoo knows of no trade since {traded[1]}", traded)
 
 
 def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | None:
     """The days of the first and the last trade of a ticker that has not traded since; None for any other.
 
-    Yahoo states both of every ticker, in seconds since 1970: whoever traded lately and has no bar is not answered.
+    Yahoo states both of every ticker, in seconds since 1970. A ticker that traded lately and has no bar was not
+    answered.
     """
     last = meta.get("regularMarketTime")
     if last is None or last >= since.timestamp():
@@ -331,3 +317,17 @@ def _seconds(retry_after: str | None, now: datetime) -> float | None:
         return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
     except (ValueError, TypeError):
         return None
+
+
+def _from_settings(settings: Settings, say: Say) -> YahooSource:
+    return YahooSource(
+        calendar_of(settings),
+        settings.tickers,
+        on_progress=Pace("Yahoo", say),
+        series=settings.context_series,
+        staged=settings.staged_answers,
+        budget=Budget(Politeness(per_second=settings.requests_per_second), say=say),
+    )
+
+
+register_source("yahoo", _from_settings, "Yahoo Finance, through yfinance", lists_tickers=False)

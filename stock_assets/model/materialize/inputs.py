@@ -7,30 +7,35 @@ from functools import cached_property
 import polars as pl
 
 from stock_assets.errors import ArtifactError
-from stock_assets.features.context import present
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
+from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
 from stock_assets.features.materialize import MADE_BEFORE_PCA
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
+from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
-from stock_assets.model.splits import NO_MEMBER
+from stock_assets.model.baselines.naive import known_labels
+from stock_assets.model.registry import longest_lookback
+from stock_assets.model.splits import NO_MEMBER, training_rows, usable_labels
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
+#: The tables below every model, in the order they are made.
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
 
-class Learnable:
-    """Model inputs and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
+class StoredInputs:
+    """The `lesson.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
 
-    It is the `model.recipes.Inputs` of these sessions.
+    Raises ArtifactError where the components of these sessions are of several fits.
     """
 
     def __init__(
-        self, warehouse: Warehouse, settings: Settings, first: date, last: date, bars_first: date | None = None
+        self, store: Warehouse, settings: Settings, *, first: date, last: date, bars_first: date | None = None
     ) -> None:
-        """`bars_first` is where the bars begin whose labels are known at `first`."""
-        self._read = lambda table, columns=None: warehouse.read(table, first, last, columns)
+        """`bars_first` is where the bars begin whose labels are known at `first`, where rows are to be predicted."""
+        self._predicts = bars_first is not None
+        self._read = lambda table, columns=None: store.read(table, first, last, columns)
         self._settings = settings
         components = self._read("pca_components")
         versions = components["pca_version"].unique().to_list()
@@ -42,28 +47,27 @@ class Learnable:
         self.pca_version: str = versions[0]
         self.components = components.drop("pca_version")
         bars = ["ticker", "session", "suspect", "total_return", "is_member"]
-        self._bars = warehouse.read("daily_bars", bars_first or first, last, bars)
+        self._bars = store.read("daily_bars", bars_first or first, last, bars)
         self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
-        self._outsiders = outsiders(self._bars, settings.members_only)
-        strangers = self._outsiders.join(self._flagged, on=["ticker", "session"], how="anti")
-        self.suspects = pl.concat([self._flagged, strangers.with_columns(suspect=pl.lit(NO_MEMBER))])
+        self._outsiders = _outsiders(self._bars, settings.members_only)
+        trusted_outsiders = self._outsiders.join(self._flagged, on=KEYS, how="anti")
+        self.suspects = pl.concat([self._flagged, trusted_outsiders.with_columns(suspect=pl.lit(NO_MEMBER))])
         """ticker, session, suspect of the rows that neither train nor score"""
 
     @cached_property
     def features(self) -> pl.DataFrame:
-        """The stationary inputs, and those of the context series that are there from the first session on."""
+        """The stationary inputs, and those of the market context: to train on, the ones that most sessions have; to
+        predict, all, of which a model reads those that it was trained on."""
         rows = self._read("stationary_features")
+        context = MARKET_CONTEXT if self._predicts else context_inputs(rows)
         # single precision is what the network computes in, and half the memory
-        return rows.select("ticker", "session", *STATIONARY, *present(rows)).cast({pl.Float64: pl.Float32})
+        return rows.select("ticker", "session", *STATIONARY, *context).cast({pl.Float64: pl.Float32})
 
     @cached_property
     def known_labels(self) -> pl.DataFrame:
         """Of the bars themselves: the labels of the last sessions may not be materialized yet, though known."""
-        from stock_assets.model.baselines import known_labels
-
-        rule = self._settings
-        made = barrier_labels(self._bars, rule.horizon, rule.buy_threshold, rule.sell_threshold)
-        return known_labels(made, self._bars.select("ticker", "session"))
+        labels = barrier_labels(self._bars, self._settings.label_rule)
+        return known_labels(labels, self._bars.select(KEYS))
 
     @cached_property
     def _labels(self) -> pl.DataFrame:
@@ -71,41 +75,53 @@ class Learnable:
 
     def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
         """(usable labels known by `cutoff`, rows left out by reason)."""
-        from stock_assets.model.splits import training_rows, usable_labels
-
         return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
 
+    def read_now(self) -> None:
+        """Reads what is read when it is first asked for: threads that start later would each read it."""
+        _ = self.features, self.known_labels
 
-def inputs_for(warehouse: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str) -> Learnable:
-    """What the models read to predict `sessions`: their features and the context before them."""
-    from stock_assets.model.recipes import CONTEXT
 
+def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str) -> StoredInputs:
+    """What the models read to predict `sessions`, ascending: the rows of these sessions and the lookback rows.
+
+    Raises MissingSessionsError for sessions that a table lacks; its text names `needed_by`, the table to be made.
+    """
     calendar = calendar_of(settings)
-    # every ticker that has features missed at most MAX_MISSED sessions, so this holds its whole context
-    reach = CONTEXT - 1 + MAX_MISSED
+    # every ticker that has features missed at most MAX_MISSED sessions, so this holds all its lookback rows
+    reach = longest_lookback() - 1 + MAX_MISSED
     lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
     of_range = calendar.between(sessions[0], sessions[-1])
-    warehouse.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, "features of the day and its context")
+    store.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, "features of the day and its context")
     first = (*lookback, sessions[0])[0]
     # the labels known at the first of them are those of a horizon earlier
     bars = calendar.before(first, settings.horizon + MAX_MISSED)
-    return Learnable(warehouse, settings, first, sessions[-1], (*bars, first)[0])
+    return StoredInputs(store, settings, first=first, last=sessions[-1], bars_first=(*bars, first)[0])
+
+
+def inputs_through(store: Warehouse, settings: Settings, cutoff: date, needed_by: str) -> StoredInputs:
+    """Everything there is to learn from for cutoffs up to `cutoff`. Raises as `inputs_for`."""
+    calendar = calendar_of(settings)
+    sessions = calendar.between(calendar.sessions[0], cutoff)
+    why = f"every session up to the cutoff {cutoff}"
+    store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why)
+    store.require(["labels"], sessions[: -settings.horizon], needed_by, why)
+    return StoredInputs(store, settings, first=sessions[0], last=cutoff)
 
 
 def usable_between(
-    warehouse: Warehouse, first: date, last: date | None = None, members_only: bool = False
+    store: Warehouse, settings: Settings, first: date, last: date | None = None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The labels from `first` to `last` that may train and score, and the rows left out by reason.
+    """The labels from `first` to `last` that may train and score, and the number of those left out, by reason.
 
-    Whoever joins them with predictions need not ask for members: only they are predicted.
+    Those of tickers that were no members on their session are left out where the settings ask for members alone. Every
+    score, gate and weight comes from here, so that all of them count the same labels.
     """
-    from stock_assets.model.splits import usable_labels
-
-    columns = ["ticker", "session", "suspect", *(["is_member"] if members_only else [])]
-    bars = warehouse.read("daily_bars", first, columns=columns)
-    return usable_labels(warehouse.read("labels", first, last), bars, outsiders(bars, members_only))
+    bars = store.read("daily_bars", first, columns=["ticker", "session", "suspect", "is_member"])
+    outsiders = _outsiders(bars, settings.members_only)
+    return usable_labels(store.read("labels", first, last), bars.drop("is_member"), outsiders)
 
 
-def outsiders(bars: pl.DataFrame, members_only: bool) -> pl.DataFrame:
-    """ticker, session of the `bars` of no members; none where they count too."""
-    return (bars.filter(~pl.col("is_member")) if members_only else bars.clear()).select("ticker", "session")
+def _outsiders(bars: pl.DataFrame, members_only: bool) -> pl.DataFrame:
+    """ticker, session of the `bars` of tickers that were no members then; none where they count too."""
+    return (bars.filter(~pl.col("is_member")) if members_only else bars.clear()).select(KEYS)

@@ -1,0 +1,82 @@
+"""What one bar alone says: returns, daily variances and the volume, from which windows are made.
+
+O, H, L, C are the day's prices, r the log of 1 + total return, m the market's r. Log returns and ranges are cut at ±1
+before any mean, so that one absurd return cannot explode a window.
+"""
+
+from math import log
+
+import polars as pl
+
+from stock_assets.features.formulas import of_session, volatility
+
+#: The columns of `with_quantities`, which formulas of features may read besides the bars' own.
+QUANTITIES: dict[str, str] = {
+    "r": "ln(1 + total return), cut at ±1",
+    "m": "the market's r: the mean over the session's tickers that are not suspect, each cut at ±0.2",
+    "gap": "(r - ln(C/O))², of the overnight part of the return",
+    "garman_klass": "½ ln(H/L)² - (2 ln 2 - 1) ln(C/O)², Garman & Klass 1980",
+    "parkinson": "ln(H/L)² / (4 ln 2), Parkinson 1980",
+    "rogers_satchell": "ln(H/C) ln(H/O) + ln(L/C) ln(L/O), Rogers & Satchell 1991",
+    "total": "gap² + ½ Garman-Klass + ½ Parkinson",
+    "close_variance": "r²",
+    "rm": "r m",
+    "mm": "m²",
+    "vol_total_1": "½ ln(total + 1e-5)",
+    "ln_volume": "ln(volume) on one split basis; NO_VOLUME without trades",
+    "volume_ratio": "ln_volume minus its median over 60 bars, cut at ±4",
+}
+
+#: ln(volume) of a session without trades: below every other, on any split basis.
+NO_VOLUME = -100.0
+
+
+def with_quantities(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `histories` with open, high, low, close, volume, split_ratio and suspect, plus the QUANTITIES (f64).
+
+    All tickers of a session are needed, since m is of them all. r is null where a history begins.
+    """
+    rows = _variances(_ordered_prices(_returns(rows)))
+    volume = pl.col("volume").fill_nan(0.0).fill_null(0.0)
+    splits = pl.col("split_ratio").fill_null(1.0).log().cum_sum().over("history")
+    rows = rows.with_columns(ln_volume=pl.when(volume > 0).then(volume.log() - splits).otherwise(NO_VOLUME))
+    total = pl.col("gap") + 0.5 * pl.col("garman_klass") + 0.5 * pl.col("parkinson")
+    volume_ratio = pl.col("ln_volume") - pl.col("ln_volume").rolling_median(60).over("history")
+    return rows.with_columns(
+        total=total,
+        volume_ratio=volume_ratio.clip(-4.0, 4.0),
+        close_variance=pl.col("r") ** 2,
+        rm=pl.col("r") * pl.col("m"),
+        mm=pl.col("m") ** 2,
+        vol_total_1=volatility(total),
+    )
+
+
+def _returns(rows: pl.DataFrame) -> pl.DataFrame:
+    r = (1 + pl.col("total_return")).log()
+    return rows.with_columns(r=r.clip(-1.0, 1.0), m=of_session(r.clip(-0.2, 0.2), pl.Expr.mean))
+
+
+def _ordered_prices(rows: pl.DataFrame) -> pl.DataFrame:
+    """The prices of a suspect bar may be in no order; a range that holds all four keeps the variances positive."""
+    close = pl.col("close")
+    usable = [
+        pl.when(pl.col(c).is_finite() & (pl.col(c) > 0)).then(pl.col(c)).otherwise(close)
+        for c in ("open", "high", "low")
+    ]
+    return rows.with_columns(
+        open=usable[0], high=pl.max_horizontal(*usable, close), low=pl.min_horizontal(*usable, close)
+    )
+
+
+def _variances(rows: pl.DataFrame) -> pl.DataFrame:
+    def ratio(above: str, below: str) -> pl.Expr:
+        return (pl.col(above) / pl.col(below)).log().clip(-1.0, 1.0)
+
+    gap = (pl.col("r") - (pl.col("close") / pl.col("open")).log()).clip(-1.0, 1.0)
+    return rows.with_columns(
+        gap=gap**2,
+        parkinson=ratio("high", "low") ** 2 / (4 * log(2)),
+        garman_klass=0.5 * ratio("high", "low") ** 2 - (2 * log(2) - 1) * ratio("close", "open") ** 2,
+        rogers_satchell=ratio("high", "close") * ratio("high", "open") + ratio("low", "close") * ratio("low", "open"),
+    )

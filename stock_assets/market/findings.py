@@ -1,0 +1,56 @@
+"""What a finding about a vendor's figures is, and which findings are new."""
+
+from datetime import datetime
+
+import polars as pl
+
+from stock_assets.frames import KEYS
+from stock_assets.market.tables import QUARANTINE_SCHEMA
+from stock_assets.tables import UTC_TIME
+
+#: The kinds of findings after which a bar is not trusted although its figures are repaired: `suspect` is vendor_error.
+CONTRADICTING = ("unit", "dividend")
+_NAMED_BY = [*KEYS, "kind", "column", "found", "expected"]
+
+
+def finding(
+    kind: str, column: str, *, found: pl.Expr, expected: pl.Expr | None = None, repaired: bool
+) -> list[pl.Expr]:
+    """The columns of a finding (`QUARANTINE_SCHEMA` without seen_at), to be selected from the rows that it is about.
+
+    `expected` is None where the vendor's other figures imply none.
+    """
+    implied = pl.lit(None, pl.Float64) if expected is None else expected.cast(pl.Float64)
+    return [
+        *map(pl.col, KEYS),
+        pl.lit(kind).alias("kind"),
+        pl.lit(column).alias("column"),
+        found.cast(pl.Float64).alias("found"),
+        implied.alias("expected"),
+        pl.lit(repaired).alias("repaired"),
+    ]
+
+
+def no_findings() -> pl.DataFrame:
+    """No row of `QUARANTINE_SCHEMA` without seen_at."""
+    return QUARANTINE_SCHEMA.to_frame().drop("seen_at")
+
+
+def with_contradicted(bars: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
+    """`bars` with `contradicted` (Boolean): whether one of `findings`, of the kinds CONTRADICTING, is about the bar."""
+    of_bars = findings.filter(pl.col("kind").is_in(CONTRADICTING))
+    if of_bars.is_empty():
+        return bars.with_columns(contradicted=pl.lit(value=False))
+    keys = of_bars.select(*KEYS, contradicted=pl.lit(value=True)).unique()
+    joined = bars.join(keys, on=KEYS, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("contradicted").fill_null(value=False))
+
+
+def new_findings(stored: pl.DataFrame, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
+    """The `findings` that are not `stored` (`QUARANTINE_SCHEMA`) yet, as rows to append."""
+    return (
+        findings.join(stored, on=_NAMED_BY, how="anti", nulls_equal=True)
+        .with_columns(seen_at=pl.lit(seen_at).cast(UTC_TIME))
+        .select(QUARANTINE_SCHEMA.names())
+        .sort("session", "ticker", "kind", "column")
+    )

@@ -1,0 +1,19 @@
+"""What is new in the table `quarantine`."""
+
+from datetime import datetime
+
+import polars as pl
+
+from stock_assets.market.findings import new_findings
+from stock_assets.market.tables import QUARANTINE_SCHEMA
+from stock_assets.storage.warehouse import Warehouse
+
+
+def new_in_quarantine(store: Warehouse, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
+    """Those of `findings` that `quarantine` does not hold yet, as rows to append (`QUARANTINE_SCHEMA`)."""
+    empty = QUARANTINE_SCHEMA.to_frame()
+    if findings.is_empty():
+        return empty
+    first, last = findings["session"].min(), findings["session"].max()
+    stored = store.read_or(empty, "quarantine", first, last)  # pyright: ignore[reportArgumentType]: dates
+    return new_findings(stored, findings, seen_at)

@@ -1,0 +1,64 @@
+"""Which tickers a source is asked for, for which sessions, and when too many of them fail."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+from stock_assets.market.sources.answers import some
+
+#: Every fetch asks for so many sessions before its own once more, so that what the vendor restated within a week is
+#: seen the next evening.
+LOOK_AGAIN = 5
+#: So many tickers are named for each reason in an error.
+TICKERS_NAMED = 50
+
+
+class Request(NamedTuple):
+    """One question to a source."""
+
+    tickers: list[str]
+    sessions: list[date]
+    """ascending; the bars of other sessions between them are not used"""
+
+
+def requests_for(
+    tickers: list[str],
+    sessions: list[date],
+    *,
+    owed: Mapping[str, date],
+    stored_sessions: Callable[[date, date], Iterable[date]],
+) -> list[Request]:
+    """The requests for `sessions` (ascending): one for all `tickers`, and one for earlier bars that some still owe.
+
+    `owed` holds the first session for which a ticker owes an answer, `stored_sessions` lists the stored sessions
+    between two days. The bars that a few tickers owe are a request of their own, so that neither is all tickers' past
+    asked for again, nor do today's bars depend on it.
+    """
+    requests = [Request(tickers, sessions)]
+    if late := sorted(ticker for ticker, since in owed.items() if since < sessions[0]):
+        first_owed = min(owed[ticker] for ticker in late)
+        earlier = sorted(set(stored_sessions(first_owed, sessions[0])) - {sessions[0]})
+        requests += [Request(late, earlier)] if earlier else []
+    return requests
+
+
+def too_many_failures(reasons: Mapping[str, str], asked: int, allowed: float) -> str | None:
+    """The tickers that failed and why, as a sentence, if they are more than the `allowed` share of `asked`; else None.
+
+    `reasons` holds why there is no answer, by ticker.
+
+    >>> print(too_many_failures({"AAA": "HTTP 503", "BBB": "HTTP 503"}, asked=10, allowed=0.05))
+    no answer for 2 of 10 tickers, 20.0%, where 5.0% may fail. AAA, BBB: HTTP 503
+    >>> too_many_failures({"AAA": "HTTP 503"}, asked=100, allowed=0.05)
+    """
+    if len(reasons) <= allowed * asked:
+        return None
+    tickers_of: dict[str, list[str]] = {}
+    for ticker, reason in sorted(reasons.items()):
+        tickers_of.setdefault(reason, []).append(ticker)
+    most_first: Sequence[tuple[str, list[str]]] = sorted(tickers_of.items(), key=lambda group: -len(group[1]))
+    named = "; ".join(f"{some(tickers, TICKERS_NAMED)}: {reason}" for reason, tickers in most_first)
+    return (
+        f"no answer for {len(reasons)} of {asked} tickers, {len(reasons) / asked:.1%}, where {allowed:.1%} may fail. "
+        f"{named}"
+    )

@@ -1,0 +1,71 @@
+"""Multinomial logistic regression: the model that any harder one has to beat."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.frames import KEYS
+from stock_assets.model.baselines.base import (
+    Baseline,
+    output_layer,
+    register_baseline,
+    require_classes,
+    require_labels,
+)
+from stock_assets.model.lesson import Lesson
+from stock_assets.model.probabilities import softmax
+from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
+
+
+@register_baseline
+@dataclass(frozen=True)
+class Logistic(Baseline):
+    """Multinomial logistic regression on standardised features. A class absent from the training gets 0."""
+
+    name, role, reads = "logistic", "champion", "components"
+    title = "logistic regression"
+    features: tuple[str, ...]
+    mean: np.ndarray
+    """float64 [F], of the training rows"""
+    std: np.ndarray
+    """float64 [F], likewise; 1 where a column is constant"""
+    weights: np.ndarray
+    """float64 [F, 3]"""
+    bias: np.ndarray
+    """float64 [3]; -inf for a class absent from the training"""
+
+    @classmethod
+    def fit(cls, lesson: Lesson) -> "Logistic":
+        return fit_logistic(lesson.inputs.components, lesson.labels, lesson.cutoff)
+
+    def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
+        scaled = standardised(rows, self.features, self.mean, self.std)
+        return softmax(scaled @ self.weights + self.bias)
+
+
+def fit_logistic(
+    features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, *, regularisation: float = 1.0
+) -> Logistic:
+    """Multinomial logistic regression on the floating-point columns of `features`.
+
+    Minimises the sum of the rows' log-losses + `regularisation` / 2 × the squared weights. The
+    scaler is fitted on the rows that train. Raises as `fit_class_prior`, BadBarsError for features that are
+    not finite, and StockAssetsError when only one class is left to learn or the optimizer does not
+    converge.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    require_labels(labels, cutoff)
+    columns = feature_columns(features)
+    rows = features.join(labels.select(*KEYS, "label"), on=KEYS).sort(KEYS)
+    seen = require_classes(rows["label"], "a logistic regression", cutoff)
+    mean, std = fit_scaler(rows, columns)
+    model = LogisticRegression(C=1 / regularisation, max_iter=500)
+    model.fit(standardised(rows, columns, mean, std), rows["label"].to_numpy())
+    if model.n_iter_.max() >= model.max_iter:
+        raise StockAssetsError(f"a logistic regression with cutoff {cutoff} did not converge in {model.max_iter} steps")
+    weights, bias = output_layer(np.asarray(model.coef_).T, np.asarray(model.intercept_), seen)
+    return Logistic(cutoff, columns, mean, std, weights, bias)

@@ -1,0 +1,131 @@
+"""The steps that predict sessions, and the one reader of all predictions."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from stock_assets.errors import MissingTableError
+from stock_assets.frames import KEYS
+from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
+from stock_assets.model.materialize.versions import (
+    REFERENCES,
+    TRAINED,
+    Assign,
+    Version,
+    answers_of,
+    base_versions,
+    by_year,
+    ensemble,
+    serving_weights,
+    skipped_models,
+)
+from stock_assets.model.registry import longest_lookback, models_of
+from stock_assets.model.windows import missing_history
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a step stored."""
+
+    rows: pl.DataFrame
+    """of its table, sorted by session, ticker and model"""
+    left_out: dict[str, int]
+    """feature rows of these sessions without a prediction, by reason"""
+    notes: list[str]
+    """sentences about versions that changed and models that were skipped"""
+
+
+def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[date], *, assign: Assign) -> Predictions:
+    """Predicts `sessions`, ascending, by the versions that `assign` names and by the ensemble of each model year.
+
+    Registered models without a version in a year are skipped, as are versions of models that are registered no more.
+    The ensemble has no row where one of its weighed members is missing.
+
+    Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for`, `serving_weights` and `assign`.
+    """
+    inputs = inputs_for(store, settings, sessions, "predictions")
+    assignment = assign(inputs.pca_version)
+    predicted = models_of("champion", "naive")
+    weights, notes = {}, list(assignment.notes)
+    for year, days in by_year(sessions):
+        weights[year] = serving_weights(store, year, days[0])
+        notes += skipped_models(store, year, predicted, TRAINED)
+    parts = [declared("predictions").empty()]
+    for versions, span in assignment.spans:
+        of_year = weights[span[0].year]
+        members = set(of_year.filter(pl.col("weight") > 0)["member"])
+        if absent := sorted(members - {version.model for version in versions}):
+            notes.append(
+                f"the ensemble of {span[0].year} has no rows from {span[0]} on, since it weighs {', '.join(absent)}; "
+                f"materialize trained_ensemble {span[0].year} again"
+            )
+        # an ensemble from before a model became a reference goes on with it
+        asked = [version for version in versions if version.model in predicted or version.model in members]
+        answers = answers_of(asked, settings, inputs, span)
+        pooled = ensemble(answers, of_year)
+        parts += [answers.filter(pl.col("model").is_in(list(predicted))), pooled]
+    return _stored(store, "predictions", sessions, inputs, parts, notes)
+
+
+def make_reference_predictions(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> Predictions:
+    """Predicts `sessions`, ascending, by the first version of every reference model of their year.
+
+    Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for` and `base_versions`.
+    """
+    inputs = inputs_for(store, settings, sessions, "reference_predictions")
+    parts, notes = [declared("reference_predictions").empty()], []
+    for year, days in by_year(sessions):
+        versions: list[Version] = base_versions(store, year, days[0], inputs.pca_version, [REFERENCES])
+        notes += skipped_models(store, year, models_of("reference"), [REFERENCES])
+        parts.append(answers_of(versions, settings, inputs, days))
+    return _stored(store, "reference_predictions", sessions, inputs, parts, notes)
+
+
+def predictions_with_references(
+    store: Warehouse, first: date | None = None, last: date | None = None, columns: Collection[str] | None = None
+) -> pl.DataFrame:
+    """The rows of `predictions` from `first` to `last`, and those of the reference models where they are made.
+
+    Stores from before the reference models had a table of their own hold rows of them in `predictions`: these count
+    for the models and sessions that reference_predictions lacks.
+
+    Raises MissingTableError before the first prediction.
+    """
+    names = list(columns) if columns is not None else declared("predictions").names
+    needed = list(dict.fromkeys([*names, "model", "session"]))
+    rows = store.read("predictions", first, last, needed)
+    try:
+        references = store.read("reference_predictions", first, last, needed)
+    except MissingTableError:
+        return rows.select(names)
+    newer = references.select("model", "session").unique()
+    return pl.concat([rows.join(newer, on=["model", "session"], how="anti"), references]).select(names)
+
+
+def _stored(
+    store: Warehouse,
+    table: str,
+    sessions: Sequence[date],
+    inputs: StoredInputs,
+    parts: Sequence[pl.DataFrame],
+    notes: Sequence[str],
+) -> Predictions:
+    """Writes the trusted rows of `parts` in place of those of `sessions`, and counts the others."""
+    names = declared(table).names
+    rows = (
+        pl.concat([part.select(names) for part in parts])
+        .join(inputs.suspects, on=KEYS, how="anti")
+        .sort("session", "ticker", "model")
+    )
+    store.replace_sessions(table, sessions, rows)
+    of_range = inputs.suspects.filter(pl.col("session").is_in(list(sessions)))
+    left_out = {
+        **dict(of_range["suspect"].value_counts().sort("suspect").iter_rows()),
+        **missing_history(inputs.components, sessions, longest_lookback()),
+    }
+    return Predictions(rows, left_out, list(dict.fromkeys(notes)))

@@ -1,0 +1,62 @@
+"""Tuning on what the store holds before the first model year."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from stock_assets.market.calendar import calendar_of
+from stock_assets.model import trials as trials_of
+from stock_assets.model.cutoffs import first_cutoff
+from stock_assets.model.materialize.inputs import inputs_through
+from stock_assets.model.tuned import TunedNetwork, tuned_network
+from stock_assets.model.tuning import prepare
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import Warehouse
+
+TABLE = "tuned_hyperparameters"
+
+
+class Tuned(NamedTuple):
+    """What the step stored."""
+
+    rows: pl.DataFrame
+    """Of TABLE, all trials of the networks"""
+    networks: tuple[TunedNetwork, ...]
+    pca_version: str
+
+
+def tune_networks(
+    store: Warehouse,
+    settings: Settings,
+    networks: Sequence[str],
+    *,
+    trials: int,
+    workers: int,
+    on_trial: Callable[[dict[str, Any]], None] | None = None,
+) -> Tuned:
+    """Runs until each of `networks` has `trials` trials, those of earlier calls included, and stores all of them.
+
+    `workers` processes run side by side; `on_trial` receives each new row. See `trials.search`.
+
+    Raises MissingSessionsError where tables end before the cutoff of the first model year, StockAssetsError as
+    `tuning.prepare` and `trials.search`.
+    """
+    cutoff = first_cutoff(calendar_of(settings), settings.model_start_year)
+    inputs = inputs_through(store, settings, cutoff, TABLE)
+    labels, _ = inputs.labels_at(cutoff)
+    tuned = []
+    for network in dict.fromkeys(networks):
+        study = prepare(
+            network,
+            inputs,  # pyright: ignore[reportArgumentType]: its properties are cached
+            labels,
+            cutoff=cutoff,
+            horizon=settings.horizon,
+            seed=settings.seed,
+        )
+        found = trials_of.search(study, settings.data_dir / "tuning", trials, workers, on_trial=on_trial)
+        tuned.append(tuned_network(study, found))
+    rows = pl.concat([network.trials for network in tuned])
+    store.replace_rows(TABLE, pl.DataFrame({"network": list(networks)}), rows)
+    return Tuned(rows, tuple(tuned), inputs.pca_version)

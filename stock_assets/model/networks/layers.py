@@ -1,0 +1,115 @@
+"""The layers that the networks share: LSTMs that answer at every step of a sequence, and dropout with its own seed."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stock_assets.errors import ArtifactError
+from stock_assets.model.config import NetworkConfig
+
+# The steps of so small a network are over before a second thread has woken up, and beside other work it spins: one
+# thread trains nearly as fast as two on an idle machine and far faster on a busy one, and gives the same figures
+# everywhere. Several networks are trained side by side instead.
+torch.set_num_threads(1)
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class SeededDropout(nn.Module):
+    """Dropout that draws from a generator of its own (see `trainer.seed_dropout`).
+
+    So several networks can train at the same time, and a training can be resumed, each with the same figures as alone
+    and in one go.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return inputs
+        kept = torch.empty_like(inputs).bernoulli_(1 - self.share, generator=self.generator)
+        return inputs * kept / (1 - self.share)
+
+
+class StackedLSTM(nn.Module):
+    """`layers` of LSTM with dropout between them, [B, L, F] -> [B, L, H].
+
+    The weights are drawn as `nn.LSTM` draws them, but from `generator`.
+    """
+
+    def __init__(self, features: int, config: NetworkConfig, generator: torch.Generator | None) -> None:
+        super().__init__()
+        widths = [features, *[config.hidden] * (config.layers - 1)]
+        # not with the initial values that would be drawn from torch's own random state
+        empty = (nn.LSTM(width, config.hidden, batch_first=True, device="meta") for width in widths)
+        self.layers = nn.ModuleList(layer.to_empty(device="cpu") for layer in empty)
+        self.dropout = SeededDropout(config.dropout)
+        bound = config.hidden**-0.5
+        for parameter in self.layers.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states = inputs
+        for i, layer in enumerate(self.layers):
+            states, _ = layer(states if i == 0 else self.dropout(states))
+        return states
+
+
+class SegmentLSTM(nn.Module):
+    """`outputs` numbers at every step, from that step's inputs and those before it.
+
+    A linear path parallel to the LSTM carries what a linear regression would see. Both heads start at zero and the
+    bias at `bias` (zero when None), so that training can only depart from it: from the class prior where that is
+    the bias of a classifier, from the mean where targets are centred. The LSTM starts from `generator`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        config: NetworkConfig,
+        outputs: int,
+        bias: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.lstm = StackedLSTM(features, config, generator)
+        self.dropout = SeededDropout(config.dropout)
+        self.head = nn.Linear(config.hidden, outputs, device="meta").to_empty(device="cpu")
+        self.skip = nn.Linear(features, outputs, bias=False, device="meta").to_empty(device="cpu")
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.skip.weight)
+        with torch.no_grad():
+            self.head.bias.copy_(torch.zeros(outputs) if bias is None else bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states = self.lstm(inputs)  # [B, L, F] -> [B, L, H]
+        return (self.head(self.dropout(states)) + self.skip(inputs)).float()  # [B, L, O]
+
+    def at_last_step(self, inputs: Tensor) -> Tensor:
+        """The answer at the last step alone: [B, L, F] -> [B, O]."""
+        return self.head(self.lstm(inputs)[:, -1]) + self.skip(inputs[:, -1])
+
+
+def with_weights(module: Module, weights: Mapping[str, np.ndarray]) -> Module:
+    """The module with these weights, in evaluation mode. Raises ArtifactError when they do not fit."""
+    try:
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except RuntimeError as error:
+        raise ArtifactError(f"weights do not fit their configuration: {error}") from None
+    return module.eval()
+
+
+def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """A copy of the module's weights by name, float32."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()}
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device on which the module computes."""
+    return next(module.parameters()).device

@@ -1,0 +1,61 @@
+"""What the model `rnn` learns to forecast: readings of the horizon's volatility, and a direction.
+
+The readings follow range-based volatility (Garman & Klass 1980, Parkinson 1980).
+"""
+
+import polars as pl
+
+from stock_assets.frames import KEYS
+
+#: Three readings of the volatility of the horizon, in logs.
+VOLATILITIES = ("log_total", "log_close", "log_range")
+TARGETS = (*VOLATILITIES, "direction")
+#: Daily total volatility (log) and daily log return: what the targets are made from, both among the features.
+DAILY_VOLATILITY, DAILY_RETURN = "vol_total_1", "log_return_1"
+
+
+def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """ticker, session and TARGETS (f64) of the labels whose horizon is complete among the feature rows.
+
+    With v and r the daily total variance and log return of the `horizon` rows after the session:
+    - log_total: ½ ln(mean v + 1e-5), log_close: ½ ln(mean r² + 1e-5);
+    - log_range: ln(highest - lowest cumulative sum of r, 0 among them, + 0.002), the range of the closes;
+    - direction: forward_return_1 as a normal score, Φ⁻¹((rank - ½) / count) among the session's labels.
+    """
+    rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
+    return (
+        volatility_ahead(features.sort(KEYS), horizon)
+        .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
+        .filter(pl.col("end") == pl.col("horizon_end"))
+        .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
+        .select(*KEYS, *TARGETS)
+        .sort(KEYS)
+    )
+
+
+def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """ticker, session, VOLATILITIES (f64) of the ticker's next `horizon` rows, and `end`, the session of the last one.
+
+    `rows` are feature rows sorted by ticker and session, and so is the result. Null where fewer rows follow.
+    """
+    variance = (2 * pl.col(DAILY_VOLATILITY)).exp() - 1e-5
+    steps = range(1, horizon + 1)
+
+    def ahead(column: pl.Expr) -> list[pl.Expr]:
+        return [column.shift(-step).over("ticker") for step in steps]
+
+    returns = ahead(pl.col(DAILY_RETURN))
+    paths = [pl.sum_horizontal(returns[:step]) for step in steps]
+    return rows.select(
+        *KEYS,
+        (0.5 * (pl.mean_horizontal(ahead(variance)) + 1e-5).log()).alias("log_total"),
+        (0.5 * (pl.mean_horizontal([r**2 for r in returns]) + 1e-5).log()).alias("log_close"),
+        (pl.max_horizontal(*paths, 0.0) - pl.min_horizontal(*paths, 0.0) + 0.002).log().alias("log_range"),
+        pl.col("session").shift(-horizon).over("ticker").alias("end"),
+    )
+
+
+def _normal_score(share: pl.Series) -> pl.Series:
+    from scipy.special import ndtri
+
+    return pl.Series(ndtri(share.to_numpy()))

@@ -1,0 +1,94 @@
+"""What is borrowed from the inside of yfinance, and the one call that uses it.
+
+The public `Ticker.history` asks Yahoo once more for the time zone of every ticker and hides what Yahoo answers behind
+"no timezone found". `daily_history` does what it does, less that. Importing this file checks that every borrowed name
+is there.
+"""
+
+import atexit
+import warnings
+from collections.abc import Mapping
+from datetime import date, timedelta
+from tempfile import TemporaryDirectory
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+from stock_assets.errors import StockAssetsError
+
+with warnings.catch_warnings():  # yfinance's import would switch its deprecation warnings on, for all
+    import yfinance
+    import yfinance.data
+    import yfinance.exceptions
+    import yfinance.scrapers.history
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The version that all this was tried on.
+TRIED_ON = "1.7.0"
+#: Every borrowed name, and what it is needed for.
+BORROWED = {
+    "scrapers.history.PriceHistory": "the history of a ticker, without asking for its time zone",
+    "data.YfData": "the requests of a history go through our own session, which keeps our pace",
+    "data.YfData.cache_get.cache_clear": "it keeps answers as long as the process lives; vendors restate the past",
+    "exceptions.YFPricesMissingError": "Yahoo's own reason for an answer without prices",
+    "config.debug.hide_exceptions": "a failure must be an exception, not a line in a log",
+}
+
+
+def require_borrowed(module: object, version: str, borrowed: Mapping[str, str] = BORROWED) -> None:
+    """Raises StockAssetsError where `module` lacks one of `borrowed`; it names them and the way out."""
+    missing = [f"{name} ({why})" for name, why in borrowed.items() if not _has(module, name)]
+    if missing:
+        raise StockAssetsError(
+            f"yfinance {version} lacks {'; '.join(missing)}; expected the names of version {TRIED_ON}: install "
+            f"yfinance=={TRIED_ON}, or change stock_assets/private/yfinance.py"
+        )
+
+
+def _has(module: object, name: str) -> bool:
+    for part in name.split("."):
+        if not hasattr(module, part):
+            return False
+        module = getattr(module, part)
+    return True
+
+
+require_borrowed(yfinance, yfinance.__version__)
+#: Time zones and (pickled) cookies are kept in a folder of this process.
+_folder = TemporaryDirectory(ignore_cleanup_errors=True)
+atexit.register(_folder.cleanup)
+yfinance.set_tz_cache_location(_folder.name)
+yfinance.config.debug.hide_exceptions = False
+
+
+class UnreadableAnswerError(Exception):
+    """yfinance could make no history of what Yahoo answered."""
+
+
+def daily_history(session: Any, ticker: str, *, first: date, last: date) -> "pd.DataFrame":
+    """The daily bars of `ticker` from `first` to `last` with Open, High, Low, Close, Adj Close, Volume, Dividends and
+    Stock Splits, by the midnights of the exchange's time zone; no row where Yahoo sends none.
+
+    `session` makes the requests, and what it raises is raised as it is. Raises UnreadableAnswerError where yfinance
+    fails on an answer: broken ones fail anywhere in it, with any exception.
+    """
+    yfinance.data.YfData.cache_get.cache_clear()
+    try:
+        # the time zone is the one in which `start` and `end` are taken
+        prices = yfinance.scrapers.history.PriceHistory(
+            yfinance.data.YfData(session=session), ticker.upper(), "UTC", session
+        )
+        return prices.history(start=first, end=last + timedelta(days=1), interval="1d", auto_adjust=False, actions=True)
+    except yfinance.exceptions.YFPricesMissingError as error:
+        raise UnreadableAnswerError(error.yahoo_reason or "an empty answer") from error
+    except Exception as error:
+        if not _failed_in_yfinance(error):
+            raise
+        raise UnreadableAnswerError(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
+
+
+def _failed_in_yfinance(error: Exception) -> bool:
+    """Whether yfinance, or a library that it called, raised `error`, and not the session, which is our own code."""
+    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    return [name for name in packages if name in ("yfinance", "stock_assets")][-1] == "yfinance"

@@ -1,0 +1,56 @@
+import time
+
+import torch
+from torch.nn import functional
+
+from stock_assets.model.config import NetworkConfig
+from stock_assets.model.networks.layers import SegmentLSTM
+from stock_assets_tests.model.tiny import tiny_classifier
+
+
+def trained_a_little(config: NetworkConfig) -> SegmentLSTM:
+    """A network whose heads are no longer zero."""
+    torch.manual_seed(0)
+    network = SegmentLSTM(4, config, 3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.3)
+    return network.eval()
+
+
+def test_later_inputs_get_no_gradient_from_earlier_answers():
+    network = trained_a_little(NetworkConfig(hidden=16, layers=2))
+    inputs = torch.randn(3, 20, 4, requires_grad=True)
+    network(inputs)[:, 9].sum().backward()
+    assert inputs.grad is not None
+    assert torch.equal(inputs.grad[:, 10:], torch.zeros(3, 10, 4))
+    assert (inputs.grad[:, :10].abs().sum(dim=2) > 0).all()
+
+
+def test_an_untrained_network_is_the_class_prior():
+    prior = torch.tensor([0.2, 0.5, 0.3])
+    network = SegmentLSTM(4, tiny_classifier(), 3, prior.log()).eval()
+    answer = functional.softmax(network(torch.randn(5, 7, 4)), dim=-1)
+    torch.testing.assert_close(answer, prior.expand(5, 7, 3))
+
+
+def test_the_last_step_alone_is_the_last_of_all_steps():
+    network = trained_a_little(tiny_classifier())
+    inputs = torch.randn(6, 12, 4)
+    torch.testing.assert_close(network.at_last_step(inputs), network(inputs)[:, -1])
+
+
+def test_it_learns_one_small_batch_by_heart_in_seconds():
+    start = time.perf_counter()
+    torch.manual_seed(0)
+    network = SegmentLSTM(4, NetworkConfig(hidden=32, dropout=0.0), 3)
+    inputs, targets = torch.randn(4, 16, 4), torch.randint(0, 3, (64,))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+    loss = torch.tensor(0.0)
+    for _ in range(200):
+        loss = functional.cross_entropy(network(inputs).flatten(0, 1), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+    assert time.perf_counter() - start < 10
