@@ -170,8 +170,8 @@ class Audit:
 
         Raises StockAssetsError when a year has no row to score, or nothing to learn from.
         """
-        known = f"copies the label of {self.horizon} rows ago, known at the close"
-        table = [self._row("honest", "persistence", known, model=persistence, lag=self.horizon)]
+        honest = f"copies the label of {self.horizon} rows ago, known at the close"
+        table = [self._row("honest", "persistence", honest, model=persistence, lag=self.horizon)]
         if predictions is not None:
             since = "the walk-forward predictions: each year by a model that was trained before it"
             predicted_years = pl.col("session").dt.year().unique()
