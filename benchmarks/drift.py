@@ -22,17 +22,17 @@ import polars as pl
 
 from benchmarks.common import DATA, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
-from stock_assets.defs.lifecycle import SERVING, inputs
 from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.stationary import BAR_COLUMNS, FIRST_BAR, STATIONARY, stationary_features
 from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.lifecycle import drift
+from stock_assets.lifecycle.materialize.drift import trusted_inputs
 from stock_assets.lifecycle.retraining import Policy, daily_losses
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, usable_between
-from stock_assets.model.registry import MODELS, naive_baselines
+from stock_assets.model.registry import IN_SERVICE, MODELS, live_yardsticks
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -65,9 +65,9 @@ def serve(config: Settings, known: StoredInputs, years: Iterable[int]) -> Served
     for year in years:
         cutoff, days = year_of(calendar_of(config), year)
         labels, _ = known.labels_at(cutoff)
-        for name in (SERVING, *naive_baselines()):
-            lesson = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
-            models[name, year] = MODELS[name].train(lesson)
+        for name in (IN_SERVICE, *live_yardsticks()):
+            task = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
+            models[name, year] = MODELS[name].train(task)
             answers.append(answer(models[name, year], name, known, days))
     return Served(models, pl.concat(answers).join(known.suspects, on=KEYS, how="anti"))
 
@@ -105,7 +105,7 @@ def year_of_drift(
     if planted is not None:
         begins = planted["session"].min()
         recent = pl.concat([recent.filter(pl.col("session") < begins), planted.select(recent.columns)])
-    return drift.drift(between(rows, reference[0], cutoff), recent, columns, window)
+    return drift.drift_figures(between(rows, reference[0], cutoff), recent, columns, window)
 
 
 def summarised(figures: pl.DataFrame, of: str, quantile: float) -> Series:
@@ -124,9 +124,9 @@ def decay(
 
     Minus, so that larger is worse, as with drift.
     """
-    losses = daily_losses(predictions, labels, (SERVING, *naive_baselines()))
+    losses = daily_losses(predictions, labels, (IN_SERVICE, *live_yardsticks()))
     means = losses.select("session", pl.exclude("session").rolling_mean(last)).drop_nulls()
-    lost = means.select("session", pl.col(SERVING) - pl.min_horizontal(*naive_baselines()))
+    lost = means.select("session", pl.col(IN_SERVICE) - pl.min_horizontal(*live_yardsticks()))
     known = ((calendar.shift(session, horizon), figure) for session, figure in lost.iter_rows())
     return [(session, figure) for session, figure in known if session]
 
@@ -171,7 +171,7 @@ def planted_year(
         suspects = known.suspects
         known_labels = known.known_labels.filter(pl.col("session") >= days[0])
 
-    answers = [answer(served.models[name, year], name, Inputs, days) for name in (SERVING, *naive_baselines())]
+    answers = [answer(served.models[name, year], name, Inputs, days) for name in (IN_SERVICE, *live_yardsticks())]
     labels = barrier_labels(bars.filter(pl.col("session") >= days[0]), config.label_rule)
     trusted = [frame.join(known.suspects, on=KEYS, how="anti") for frame in (rows, pl.concat(answers), labels)]
     return trusted[0], trusted[1], trusted[2]
@@ -180,7 +180,7 @@ def planted_year(
 def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: Served, years: Sequence[int]) -> None:
     calendar, policy, horizon = calendar_of(config), Policy(), config.horizon
     features = known.features.join(known.suspects, on=KEYS, how="anti")
-    said = served.predictions.filter(pl.col("model") == SERVING).sort("session")
+    said = served.predictions.filter(pl.col("model") == IN_SERVICE).sort("session")
     labels, _ = usable_between(warehouse, config, date(years[0], 1, 1))
 
     # inputs need no model: every year whose reference has sessions enough
@@ -246,7 +246,7 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
         figures = year_of_drift(calendar, year, features, list(STATIONARY), wild)
         for name, (of, quantile) in SUMMARIES.items():
             delays[name].append(delay(summarised(figures, of, quantile), thresholds[name], days))
-        wild_said = answers.filter(pl.col("model") == SERVING)
+        wild_said = answers.filter(pl.col("model") == IN_SERVICE)
         so_far = of_year(served.predictions, year).filter(pl.col("session") < days[0])
         together = pl.concat([so_far, answers.select(so_far.columns)])
         known_then = pl.concat([labels.filter(pl.col("session") < days[0]), wild_labels.select(labels.columns)])
@@ -277,7 +277,7 @@ def later_years(config: Settings, warehouse: Warehouse) -> None:
     calendar, policy = calendar_of(config), Policy()
     materialize(config, ["universe"])
     materialize(config, ["raw_ohlcv", "daily_bars", "stationary_features"], calendar.sessions)
-    features = inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
+    features = trusted_inputs(warehouse, calendar.sessions[0], calendar.sessions[-1])
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     years = range(first.year + 1, calendar.sessions[-1].year + 1)
     by_year = {year: watched(year_of_drift(calendar, year, features, list(STATIONARY))) for year in years}

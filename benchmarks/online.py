@@ -40,7 +40,7 @@ from stock_assets.model.splits import training_rows
 from stock_assets.storage.warehouse import Warehouse
 
 VALIDATION_YEAR = 2013
-#: What `--validate` compares. The first refits what stands beside the network and leaves its weights alone.
+#: What `--validate` compares. The first refits level and map and leaves the weights alone.
 SETTINGS = (
     UpdateConfig(passes=0),
     UpdateConfig(rate=0.1),

@@ -4,18 +4,21 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from stock_assets.defs.alerts import alert_channels, alert_sensor
-from stock_assets.defs.automation import automation
-from stock_assets.defs.champions import champion_assets, champion_jobs
+from stock_assets.cli.home import misplaced_instance
+from stock_assets.defs.alerts import alert_sensor
+from stock_assets.defs.automation import automation_sensors
+from stock_assets.defs.champions import promotions_asset, rollback_job
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.freshness import freshness_check, freshness_sensor
-from stock_assets.defs.lifecycle import lifecycle_assets
+from stock_assets.defs.lifecycle import drift_asset
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
-from stock_assets.defs.operations import operations_assets
+from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tuning import tuning_assets
+from stock_assets.extensions import load_extensions
+from stock_assets.lifecycle.materialize.alerts import channels_of
 from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, settings
 from stock_assets.storage.registry import open_registry
@@ -34,27 +37,25 @@ def build_definitions(config: Settings) -> dg.Definitions:
     def source(context: dg.InitResourceContext) -> object:
         return make_source(config, context.log.info if context.log else lambda _: None)
 
-    schedules, sensors = automation(config)
     return dg.Definitions(
-        schedules=schedules,
-        sensors=[*sensors, retraining_sensor(config), freshness_sensor(config), alert_sensor()],
+        sensors=[*automation_sensors(config), retraining_sensor(config), freshness_sensor(config), alert_sensor()],
         assets=[
             *market_assets(config),
             *feature_assets(config),
             *model_assets(config),
             *tuning_assets(config),
-            *lifecycle_assets(config),
-            *champion_assets(config),
+            drift_asset(config),
+            promotions_asset(config),
             *evaluation_assets(config),
-            *operations_assets(config),
+            operations_asset(config),
         ],
-        jobs=champion_jobs(config),
+        jobs=[rollback_job(config)],
         asset_checks=[freshness_check(config)],
         resources={
             "warehouse": Warehouse(config.database),
             "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),
             "source": source,
-            "channels": alert_channels(config),
+            "channels": channels_of(config),
             "clock": dg.ResourceDefinition.hardcoded_resource(utc_now, "the current time, UTC"),
         },
         # a process per step costs three times what the steps themselves do
@@ -62,4 +63,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
     )
 
 
+load_extensions(settings())
+if misplaced := misplaced_instance():
+    dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())

@@ -26,6 +26,11 @@ from datetime import date
 class StockAssetsError(Exception):
     """The base of all errors that stock_assets raises on purpose; its message is meant for a person."""
 
+    @classmethod
+    def descendants(cls) -> "list[type[StockAssetsError]]":
+        """Every error below this one."""
+        return [kind for child in cls.__subclasses__() for kind in (child, *child.descendants())]
+
 
 class SettingsError(StockAssetsError):
     """A setting has a value it may not have; names the variable, the value and what was expected."""

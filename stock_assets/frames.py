@@ -61,6 +61,36 @@ def first_not_finite(frame: pl.DataFrame, column: str) -> dict[str, object]:
     return frame.filter(~pl.col(column).is_finite().fill_null(value=False)).row(0, named=True)
 
 
+def rows_not_finite(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """ticker, session, column, value of every number of `columns` (at least one) that is null, NaN or infinite."""
+    wrong = columns_not_finite(frame, columns) or columns[:1]  # without a fault the first, for its type
+    return pl.concat(
+        frame.filter(~pl.col(name).is_finite().fill_null(value=False)).select(
+            *KEYS, column=pl.lit(name), value=pl.col(name)
+        )
+        for name in wrong
+    )
+
+
 def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     """The `keys` that come more than once in `rows`, with their number as `rows`; sorted by `keys`."""
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)
+
+
+def markdown_table(frame: pl.DataFrame) -> str:
+    """`frame` as a Markdown table; numbers with six significant digits.
+
+    >>> print(markdown_table(pl.DataFrame({"ticker": ["AAPL"], "close": [1.25]})))
+    | ticker | close |
+    | --- | --- |
+    | AAPL | 1.25 |
+    """
+
+    def text(value: object) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
+    lines += ["| " + " | ".join(map(text, row)) + " |" for row in frame.iter_rows()]
+    return "\n".join(lines)

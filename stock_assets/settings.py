@@ -1,25 +1,26 @@
-"""Every setting, from environment variables prefixed `STOCK_ASSETS_`, checked once.
+"""Every setting, from the settings file and the environment (`settings_file`), checked once.
 
-A wrong value is one clear line: the variable, what it holds, and what was expected.
+A wrong value is one clear line: the variable or the file, what it holds, and what was expected.
 """
 
-import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, HttpUrl, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
+from stock_assets.settings_file import PREFIX, Given, gather
 
-PREFIX = "STOCK_ASSETS_"
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+#: Settings that hold a password or a key: no output and no error shows their value.
+SECRETS = ("alert_webhook", "alert_urls")
 #: What the setting `membership` says for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The context series that are asked for unless the setting `context` says otherwise.
@@ -74,10 +75,10 @@ class LabelRule:
     sell_threshold: float = 0.022
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """What one installation of stock_assets works on."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(
         default="simulated",
@@ -95,11 +96,11 @@ class Settings(BaseSettings):
     end: date | None = Field(
         default=None, description="the last session of a closed snapshot, as YYYY-MM-DD; open when unset"
     )
-    tickers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+    tickers: tuple[str, ...] | None = Field(
         default=None,
         description="tickers separated by commas, or a file with one per line; all the source has when unset",
     )
-    context: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+    context: tuple[str, ...] | None = Field(
         default=None,
         description="index and fund symbols separated by commas, or off; ^VIX,^GSPC,SPY when unset (of a snapshot "
         "those that it holds)",
@@ -152,10 +153,25 @@ class Settings(BaseSettings):
         default=None,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
+    alert_urls: tuple[SecretStr, ...] = Field(
+        default=(),
+        description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
+        "mailto://… or tgram://…",
+    )
+    extensions: tuple[str, ...] = Field(
+        default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
+    )
+
+    @field_validator("extensions", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("tickers", mode="before")
     @classmethod
     def _split_tickers(cls, value: object) -> object:
+        if isinstance(value, list):
+            value = ",".join(map(str, value))
         if not isinstance(value, str):
             return value
         if "," not in value and Path(value).is_file():
@@ -168,9 +184,7 @@ class Settings(BaseSettings):
     @field_validator("context", mode="before")
     @classmethod
     def _split_series(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return () if value.strip() in ("", "off") else cls._split_tickers(value)
+        return () if value in ("", "off", []) else cls._split_tickers(value)
 
     @field_validator("session_hours")
     @classmethod
@@ -185,6 +199,19 @@ class Settings(BaseSettings):
         if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
             raise ValueError("not three letters")
         return value and value.upper()
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        if isinstance(value, list):
+            value = ",".join(map(str, value))
+        if not isinstance(value, str):
+            return value
+        # an address may hold commas itself, as one of several receivers of a mail
+        urls = [url.strip() for url in re.split(r",(?=\s*[\w+.-]+://)", value) if url.strip()]
+        if any("://" not in url for url in urls):
+            raise ValueError("an address without a scheme such as slack://")
+        return tuple(urls)
 
     @field_validator("membership")
     @classmethod
@@ -280,34 +307,45 @@ class Settings(BaseSettings):
         return LabelRule(self.horizon, self.buy_threshold, self.sell_threshold)
 
 
-def read_settings(**overrides: object) -> Settings:
-    """The settings of the environment, with `overrides` in their place.
+class Origins(NamedTuple):
+    """The settings, and those that a person has set, by name."""
 
-    Raises SettingsError, one line per wrong variable.
+    settings: Settings
+    given: Mapping[str, Given]
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings of the file and the environment, with `overrides` in their place.
+
+    Raises SettingsError, one line per wrong value.
     """
-    unknown = sorted(
-        name
-        for name in os.environ
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields
-    )
-    if unknown:
-        known = ", ".join(PREFIX + field.upper() for field in Settings.model_fields)
-        raise SettingsError(f"{', '.join(unknown)} is no setting; expected one of {known}")
+    return read_origins(**overrides).settings
+
+
+def read_origins(**overrides: object) -> Origins:
+    """As `read_settings`, with where each value comes from."""
+    return checked(gather(Settings.model_fields, PROJECT_DIR, overrides))
+
+
+def checked(given: Mapping[str, Given]) -> Origins:
+    """The settings that `given` make, the others at their defaults. Raises SettingsError, one line per wrong value."""
     try:
-        return Settings(**overrides)  # pyright: ignore[reportArgumentType]
+        return Origins(Settings.model_validate({name: setting.value for name, setting in given.items()}), given)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            message = problem["msg"].removeprefix("Value error, ")
-            if not problem["loc"]:  # a rule across settings names its variables itself
-                lines.append(message)
-                continue
-            if problem["type"] == "default_factory_not_called":  # data_dir follows from source, named already
-                continue
-            field = str(problem["loc"][0])
-            variable, expected = PREFIX + field.upper(), Settings.model_fields[field].description
-            lines.append(f"{variable}={problem['input']!r} is wrong ({message}); expected {expected}")
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(_problems(error, given))) from None
+
+
+def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[str]:
+    """A line per wrong value."""
+    for problem in error.errors():
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # a rule across settings names them itself
+            files = {setting.origin for setting in given.values() if setting.in_file}
+            yield message + "".join(f" (the settings file is {file})" for file in files)
+        elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
+            name = str(problem["loc"][0])
+            shown = given[name].named(name, secret=name in SECRETS)
+            yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
 
 
 @cache

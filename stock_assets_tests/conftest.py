@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# a settings file of the person who runs the tests is none of theirs
+os.environ["STOCK_ASSETS_CONFIG"] = "off"
+
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 
@@ -20,3 +23,26 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def demo_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of `stock_assets_tests.demo`, filled. Its tests share a worker: `xdist_group("demo")`."""
+    from stock_assets_tests import demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {**demo.ENVIRONMENT, "STOCK_ASSETS_DATA_DIR": str(folder)}.items():
+            environment.setenv(name, value)
+        demo.fill()
+    return folder
+
+
+@pytest.fixture
+def demo(demo_market: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, with the environment in which `stock_assets.open()` opens it."""
+    from stock_assets_tests import demo
+
+    for name, value in {**demo.ENVIRONMENT, "STOCK_ASSETS_DATA_DIR": str(demo_market)}.items():
+        monkeypatch.setenv(name, value)
+    return demo_market

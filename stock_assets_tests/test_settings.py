@@ -1,16 +1,29 @@
+import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from stock_assets.errors import SettingsError
-from stock_assets.settings import Settings, read_settings
+from stock_assets.extensions import load_extensions
+from stock_assets.settings import PROJECT_DIR, Settings, read_origins, read_settings
+from stock_assets.settings_file import environment_for_child
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch):
     for field in Settings.model_fields:
         monkeypatch.delenv(f"STOCK_ASSETS_{field.upper()}", raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, where a settings file is looked for."""
+    monkeypatch.delenv("STOCK_ASSETS_CONFIG")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_the_default_is_the_simulated_market():
@@ -45,7 +58,6 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
         ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
-        ("ALERT_WEBHOOK", "hooks.example.com", "expected the http(s) address"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
@@ -99,3 +111,154 @@ def test_the_registry_is_a_file_beside_the_store_unless_set_or_off(tmp_path: Pat
     assert read_settings().mlflow_uri == "http://models.example:5000"
     monkeypatch.setenv("STOCK_ASSETS_MLFLOW", "off")
     assert read_settings().mlflow_uri is None
+
+
+# ---------------------------------------------------------------- the settings file
+
+
+def test_the_environment_stands_over_the_file_and_a_call_over_both(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "stock_assets.toml").write_text("horizon = 5\nseed = 5\nstart = 2018-01-02\nmembers_only = false\n")
+    monkeypatch.setenv("STOCK_ASSETS_HORIZON", "9")
+    monkeypatch.setenv("STOCK_ASSETS_SEED", "9")
+    config, given = read_origins(seed=11)
+    assert (config.start, config.members_only, config.horizon, config.seed) == (date(2018, 1, 2), False, 9, 11)
+    origins = {name: setting.origin for name, setting in given.items()}
+    file = str(folder / "stock_assets.toml")
+    assert origins == {"start": file, "members_only": file, "horizon": "STOCK_ASSETS_HORIZON", "seed": "call"}
+
+
+def test_paths_begin_at_the_file_or_at_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "elsewhere").mkdir()
+    for name in ("tickers.txt", "members.csv"):
+        (folder / "elsewhere" / name).write_text("msft\n")
+    (folder / "elsewhere" / "my.toml").write_text(
+        'source = "snapshot"\nsnapshot = "prices"\ndata_dir = "data/tokyo"\ntickers = "tickers.txt"\n'
+        'membership = "members.csv"\nmlflow = "sqlite:///models/mlflow.db"\n'
+    )
+    monkeypatch.setenv("STOCK_ASSETS_CONFIG", "elsewhere/my.toml")
+    config, file_folder = read_settings(), folder / "elsewhere"
+    assert (config.snapshot, config.data_dir) == (file_folder / "prices", file_folder / "data" / "tokyo")
+    assert (config.tickers, config.membership) == (("MSFT",), str(file_folder / "members.csv"))
+    assert config.mlflow_uri == f"sqlite:///{file_folder}/models/mlflow.db"
+    monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", "data/osaka")
+    assert read_settings().data_dir == folder / "data" / "osaka"
+    assert read_settings().dagster_home.is_absolute()
+    assert read_settings(data_dir="data/kobe").data_dir == folder / "data" / "kobe"
+
+
+def test_lists_of_the_file_are_lists_of_the_settings(folder: Path):
+    lines = ('tickers = ["aapl", "msft", "AAPL"]', "context = []", 'extensions = ["math"]')
+    (folder / "stock_assets.toml").write_text("\n".join(lines))
+    config = read_settings()
+    assert (config.tickers, config.context, config.extensions) == (("AAPL", "MSFT"), (), ("math",))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("saurce = 'yahoo'", r"stock_assets\.toml: saurce is no setting; expected one of source, snapshot, "),
+        ("source = 'Bloomberg'", r"stock_assets\.toml: source = 'Bloomberg' is wrong \(.*\); expected the name of the"),
+        ("source = yahoo", r"stock_assets\.toml cannot be read as TOML: "),
+        ("[source]\nname = 'yahoo'", r"stock_assets\.toml: \[source\] is a table; expected no tables"),
+        ("start = 2018-01-02\nend = 2017-01-02", r"lies before .*the settings file is .*stock_assets\.toml"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_file_and_key(folder: Path, text: str, said: str):
+    (folder / "stock_assets.toml").write_text(text)
+    with pytest.raises(SettingsError, match=said) as caught:
+        read_settings()
+    assert str(folder) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_named_must_be_there(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STOCK_ASSETS_CONFIG", "nowhere.toml")
+    with pytest.raises(SettingsError, match=r"STOCK_ASSETS_CONFIG=nowhere\.toml is no file"):
+        read_settings()
+    (folder / "stock_assets.toml").write_text("horizon = 5\n")
+    monkeypatch.setenv("STOCK_ASSETS_CONFIG", "off")
+    assert read_settings().horizon == 7
+
+
+def test_a_name_that_is_no_setting_is_refused_in_a_call():
+    with pytest.raises(SettingsError, match="saurce is no setting; expected one of source"):
+        read_settings(saurce="yahoo")
+
+
+def test_a_process_in_another_folder_reads_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "stock_assets.toml").write_text('source = "snapshot"\nsnapshot = "prices"\n')
+    monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", "data/tokyo")
+    here = read_settings()
+    code = "from stock_assets.settings import settings; print(settings().snapshot, settings().data_dir)"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment_for_child(PROJECT_DIR), "PYTHONPATH": str(PROJECT_DIR)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.split() == [str(here.snapshot), str(here.data_dir)]
+    assert here.data_dir == folder / "data" / "tokyo"
+
+
+# ---------------------------------------------------------------- extensions
+
+
+def test_extensions_beside_the_settings_file_are_imported_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (folder / "my_toy_extension.py").write_text("loaded = []\n")
+    (folder / "stock_assets.toml").write_text('extensions = "my_toy_extension"\n')
+    try:
+        load_extensions(read_settings())
+        first = sys.modules["my_toy_extension"]
+        load_extensions(read_settings())
+        assert sys.modules["my_toy_extension"] is first
+    finally:
+        sys.modules.pop("my_toy_extension", None)
+
+
+def test_an_extension_that_fails_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "my_broken_extension.py").write_text("1 / 0\n")
+    with pytest.raises(SettingsError, match=r"my_broken_extension cannot be imported \(ZeroDivisionError"):
+        load_extensions(read_settings(extensions="my_broken_extension"))
+
+
+def test_a_worker_has_the_extensions_before_it_runs(folder: Path):
+    (folder / "my_toy_extension.py").write_text("print('imported')\n")
+    (folder / "my_worker.py").write_text("import sys\nprint('worked', sys.argv[1:], __name__)\n")
+    worker = subprocess.run(
+        [sys.executable, "-m", "stock_assets.extensions", "my_worker", "3"],
+        env={
+            **os.environ,
+            "STOCK_ASSETS_EXTENSIONS": "my_toy_extension",
+            "PYTHONPATH": os.pathsep.join((str(PROJECT_DIR), str(folder))),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert worker.stdout.splitlines() == ["imported", "worked ['3'] __main__"]
+
+
+@pytest.mark.parametrize("variable", ["ALERT_WEBHOOK", "ALERT_URLS"])
+def test_a_wrong_secret_is_never_shown(variable: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"STOCK_ASSETS_{variable}", "hooks.example.com/hush-hush")
+    with pytest.raises(SettingsError, match=rf"STOCK_ASSETS_{variable}=\*\*\* is wrong .*; expected") as caught:
+        read_settings()
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_alert_addresses_are_separated_by_commas_that_an_address_may_hold_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(
+        "STOCK_ASSETS_ALERT_URLS", "slack://a/b/c, mailto://user:word@example.com?to=x@y.z,v@w.z,json://h"
+    )
+    config = read_settings()
+    assert [url.get_secret_value() for url in config.alert_urls] == [
+        "slack://a/b/c",
+        "mailto://user:word@example.com?to=x@y.z,v@w.z",
+        "json://h",
+    ]
+    assert "word" not in repr(config)

@@ -1,35 +1,52 @@
-"""Backfills through the running daemon: what is missing, launched once, with a bar per asset."""
+"""Backfills through the running daemon: what is missing, launched once and followed to its end."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from stock_assets.cli.graphql import DagsterClient
+from stock_assets.cli.progress import AssetProgress, view_on
 from stock_assets.errors import StockAssetsError
 from stock_assets.market.sources import staging
 from stock_assets.market.sources.budget import Pace
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
+from stock_assets.private.dagster import PARTITION_NAME_TAG as PARTITION
 
 #: Keys of every asset to backfill, in flow order; None for an unpartitioned asset.
 Targets = dict[str, list[str] | None]
 POLL_SECONDS = 2.0
 FINISHED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
 RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-RANGE_START, RANGE_END, PARTITION = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-    "dagster/partition",
-)
-#: Judged anew whenever anything before them changed.
-REPORTS = ("evaluation_report", "leakage_audit", "operations")
 #: The asset that waits for a vendor.
 FETCHED = "raw_ohlcv"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the graph that `make run` makes in a backfill of its own."""
+
+    title: str
+    assets: tuple[str, ...]
+    """those that the graph lacks are passed over"""
+    again: tuple[str, ...]
+    """unpartitioned assets that are made again whenever anything before them was missing"""
+
+
 #: Costs too much for a first look, and nothing waits for it: made when a person asks for it.
 ON_DEMAND = ("tuned_hyperparameters",)
+#: The models that no prediction waits for, and the reports that compare the others with them.
+LATER = Stage(
+    "make run: references", ("trained_references", "reference_predictions"), ("leakage_audit", "evaluation_report")
+)
+#: All other assets.
+FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations"))
 
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
@@ -42,21 +59,30 @@ def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[st
     return keys
 
 
-def missing(instance: dg.DagsterInstance, keys: Mapping[str, Sequence[str] | None]) -> Targets:
-    """What was never materialized; the reports as well when anything before them is missing, nothing ON_DEMAND."""
+def missing(instance: dg.DagsterInstance, keys: Mapping[str, Sequence[str] | None], stage: Stage = FIRST) -> Targets:
+    """What was never materialized of `stage`, and what is made again when anything of it was missing; in the order of
+    `keys`. Nothing of it is ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        if asset in ON_DEMAND:
-            continue
         asset_key = dg.AssetKey(asset)
-        if all_keys is None:
-            if (asset in REPORTS and targets) or instance.get_latest_materialization_event(asset_key) is None:
+        if asset in stage.again and targets:
+            targets[asset] = None
+        elif not _belongs(asset, stage):
+            continue
+        elif all_keys is None:
+            if instance.get_latest_materialization_event(asset_key) is None:
                 targets[asset] = None
         else:
             done = instance.get_materialized_partitions(asset_key)
             if absent := [key for key in all_keys if key not in done]:
                 targets[asset] = absent
     return targets
+
+
+def _belongs(asset: str, stage: Stage) -> bool:
+    if asset in ON_DEMAND:
+        return False
+    return asset not in LATER.assets if stage is FIRST else asset in stage.assets
 
 
 def within(keys: Mapping[str, Sequence[str] | None], start: date, end: date, assets: Sequence[str] | None) -> Targets:
@@ -112,50 +138,22 @@ def follow(
     console: Console,
     staged: Path | None = None,
 ) -> None:
-    """Shows a bar per asset until the backfill is over, and how far a fetch is whose answers wait in `staged`.
+    """Shows how far every asset is until the backfill is over, and how far a fetch is whose answers wait in `staged`.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(bar_width=32),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[state]}"),
-    )
-    heard: list[str] = []
-    pace = Pace("running", heard.append, every=0)
-    with Progress(*columns, console=console) as progress:
-        bars: dict[str, TaskID] = {}
+    fetched = fetch_progress(staged)
+    with view_on(console) as view:
         while True:
             state = client.backfill(backfill_id)
-            statuses = {
-                "/".join(status["assetKey"]["path"]): status
-                for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", [])
-            }
-            done, running = finished_partitions(state["runs"], client.latest_runs(statuses), keys)
-            full: list[bool] = []
-            for asset, status in statuses.items():
-                total = status.get("numPartitionsTargeted", 1)
-                if asset not in bars:
-                    bars[asset] = progress.add_task(asset, total=total, state="", start=False)
-                counted = max(
-                    done.get(asset, 0),
-                    status.get("numPartitionsMaterialized", int(status.get("materialized", False))),
-                )
-                failed = status.get("numPartitionsFailed", int(status.get("failed", False)))
-                text = f"{failed} failed" if failed else "running" if asset in running else ""
-                if text == "running" and asset == FETCHED and staged and (fetched := staging.progress(staged)):
-                    pace(*fetched)
-                    text = heard[-1]
-                if asset in running or counted:
-                    progress.start_task(bars[asset])
-                progress.update(bars[asset], completed=counted, total=total, state=text)
-                full.append(counted >= total)
-                if full[-1]:
-                    progress.stop_task(bars[asset])
+            assets = assets_of(client, state, keys, fetched)
+            view.show(assets)
             # the daemon itself notices later
-            complete = bool(full) and all(full) and all(run["status"] in RUN_ENDED for run in state["runs"])
+            complete = (
+                bool(assets)
+                and all(one.complete for one in assets)
+                and all(run["status"] in RUN_ENDED for run in state["runs"])
+            )
             if complete or state["status"] in FINISHED:
                 break
             time.sleep(POLL_SECONDS)
@@ -164,6 +162,44 @@ def follow(
         problems.append(state["error"]["message"].strip())
     if problems or not (complete or state["status"] in ("COMPLETED_SUCCESS", "COMPLETED")):
         raise StockAssetsError("\n".join(problems) or f"the backfill ended as {state['status']}")
+
+
+def assets_of(
+    client: DagsterClient,
+    state: Mapping[str, Any],
+    keys: Mapping[str, Sequence[str] | None],
+    fetched: Callable[[], str | None],
+) -> list[AssetProgress]:
+    """How far every asset of a backfill in `state` is; `fetched` says how far a fetch under way is."""
+    statuses = {
+        "/".join(status["assetKey"]["path"]): status
+        for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", [])
+    }
+    done, running = finished_partitions(state["runs"], client.latest_runs(statuses), keys)
+    assets = []
+    for asset, status in statuses.items():
+        counted = status.get("numPartitionsMaterialized", int(status.get("materialized", False)))
+        failed = status.get("numPartitionsFailed", int(status.get("failed", False)))
+        text = f"{failed} failed" if failed else "running" if asset in running else ""
+        if text == "running" and asset == FETCHED:
+            text = fetched() or text
+        total = status.get("numPartitionsTargeted", 1)
+        assets.append(AssetProgress(asset, max(done.get(asset, 0), counted), total, text))
+    return assets
+
+
+def fetch_progress(staged: Path | None) -> Callable[[], str | None]:
+    """Says how far the fetch is whose answers wait in the folder `staged`; None where nothing is under way there."""
+    heard: list[str] = []
+    pace = Pace("running", heard.append, every=0)
+
+    def fetched() -> str | None:
+        if staged is None or (counted := staging.progress(staged)) is None:
+            return None
+        pace(*counted)
+        return heard[-1]
+
+    return fetched
 
 
 def finished_partitions(

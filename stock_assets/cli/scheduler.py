@@ -11,14 +11,11 @@ In dagster.yaml:
       config: {backfill_interval_seconds: 5}
 """
 
-import sys
 from typing import Any
 
 from dagster import Field, IntSource
-from dagster._core.scheduler import DagsterDaemonScheduler
 
-#: Holds the constant that the loop of the backfills reads when it starts, and nothing else that we use.
-CONTROLLER = "dagster._daemon.controller"
+from stock_assets.private.dagster import DagsterDaemonScheduler, set_backfill_interval
 
 
 class PromptScheduler(DagsterDaemonScheduler):
@@ -26,9 +23,8 @@ class PromptScheduler(DagsterDaemonScheduler):
 
     def __init__(self, backfill_interval_seconds: int, **stock: Any) -> None:
         super().__init__(**stock)
-        # the daemon makes its instance, and with it this, before it starts its loops; nobody else has loops
-        if controller := sys.modules.get(CONTROLLER):
-            vars(controller)["DEFAULT_DAEMON_INTERVAL_SECONDS"] = backfill_interval_seconds
+        # the daemon makes its instance, and this scheduler with it, before it starts its loops
+        set_backfill_interval(backfill_interval_seconds)
 
     @classmethod
     def config_type(cls) -> dict[str, Field]:

@@ -1,6 +1,5 @@
 """One `dagster dev`, web server and daemon, that this process owns from start to end."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -11,14 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 import psutil
 
 from stock_assets.cli.graphql import DagsterClient
+from stock_assets.cli.home import OWNED_HOME, lock_home
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
+from stock_assets.settings_file import environment_for_child
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
@@ -69,24 +69,6 @@ def prepare_home(settings: Settings, instance: str | None = None) -> Path:
     return home
 
 
-@contextmanager
-def sole_owner(home: Path) -> Iterator[TextIO]:
-    """The locked file that says whose DAGSTER_HOME this is; a process that inherits it holds the lock as well.
-
-    Raises StockAssetsError when another one holds it: two daemons on one instance launch everything twice.
-    """
-    with (home / "owner.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise StockAssetsError(
-                f"another stock-assets run works on {home.parent} (its dagster dev is process {lock.read().strip()}); "
-                "stop it, or set STOCK_ASSETS_DATA_DIR to another folder"
-            ) from error
-        yield lock
-
-
 def settle_interrupted_runs(home: Path) -> None:
     """Ends as failed what was under way when an earlier server was killed, and frees its places in the pools.
 
@@ -120,7 +102,7 @@ def dagster_dev(
     require_space(settings.data_dir)
     home = prepare_home(settings, instance)
     log = home / "dagster-dev.log"
-    with sole_owner(home) as lock:
+    with lock_home(home) as lock:
         settle_interrupted_runs(home)
         if log.exists():
             log.replace(log.with_suffix(".previous.log"))
@@ -139,7 +121,12 @@ def dagster_dev(
                     str(port),
                 ],
                 cwd=PROJECT_DIR,
-                env={**os.environ, "DAGSTER_HOME": str(home)},
+                env={
+                    **os.environ,
+                    **environment_for_child(PROJECT_DIR),
+                    "DAGSTER_HOME": str(home),
+                    OWNED_HOME: str(home),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

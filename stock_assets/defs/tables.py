@@ -6,9 +6,9 @@ from datetime import date, datetime
 
 import dagster as dg
 import polars as pl
-from dagster._core.definitions.metadata import normalize_metadata
-from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
 
+from stock_assets.frames import markdown_table
+from stock_assets.private.dagster import add_partition_metadata
 from stock_assets.tables import Table, declared
 
 #: When it is now, UTC: a resource, so that a test may set it.
@@ -88,7 +88,7 @@ def report_sessions(
         **column_lineage(context.asset_key.to_user_string()),
         **(about_last or {}),
     }
-    _add_partition_metadata(context, about)
+    add_partition_metadata(context, about)
     return dg.MaterializeResult(check_results=list(checks))
 
 
@@ -120,40 +120,10 @@ def column_lineage(table: str) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _add_partition_metadata(
-    context: dg.AssetExecutionContext, by_partition: Mapping[str, Mapping[str, object]]
-) -> None:
-    """What `context.add_asset_metadata(…, partition_key=…)` does for each partition, at once.
-
-    Dagster 1.13 copies all it has gathered at every call: 2,516 sessions take a second per asset that way.
-    """
-    step = context.get_step_execution_context()
-    gathered = {
-        AssetMetadataHandle(asset_key=context.asset_key, partition_key=key): normalize_metadata(dict(metadata))  # pyright: ignore[reportArgumentType]
-        for key, metadata in by_partition.items()
-    }
-    step._metadata_accumulator = OutputMetadataAccumulator(
-        per_output_metadata={**step._metadata_accumulator.per_output_metadata, **gathered}
-    )
-
-
 def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS, columns: int = 12) -> dg.MetadataValue:
     """The first rows of `frame` as a table in the UI."""
     shown = frame.head(rows).select(frame.columns[:columns])
     return dg.MetadataValue.md(markdown_table(shown))
-
-
-def markdown_table(frame: pl.DataFrame) -> str:
-    """`frame` as a Markdown table; figures with six significant digits."""
-
-    def text(value: object) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
-
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in frame.iter_rows()]
-    return "\n".join(lines)
 
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue:

@@ -1,18 +1,18 @@
-"""How far the newest sessions lie from those that the serving model learned from.
+"""How far the newest sessions lie from those that the model in service was trained on.
 
-Two figures per column, of the rows of RECENT sessions against those of the REFERENCE sessions up to the cutoff:
+Two figures per column compare the rows of RECENT sessions with those of the REFERENCE sessions up to the cutoff:
 
 - the population stability index (Siddiqi 2006, Credit Risk Scorecards): Σ (r - f) ln(r / f) over BINS bins, r and f
   the recent and the reference share of rows in the bin. The bins end at the deciles of the reference; where deciles
   coincide there are fewer. A share below FLOOR counts as FLOOR, so that an empty decile costs .69 and not infinity.
 - the two-sample Kolmogorov-Smirnov distance: the largest difference of the two distribution functions.
 
-The recent window ends at the session itself and has RECENT sessions even where the first of them lie before the
-cutoff: a few sessions alone would show how neighbouring days resemble each other, not that anything moved. So the
-figures are small just after a training, and say all from RECENT sessions on.
+The recent window ends at the session itself. It has RECENT sessions even where the first of them lie before the cutoff,
+because a few sessions alone would show how similar neighbouring days are and no change of the market. So the figures
+are small just after a training and complete RECENT sessions after it.
 
-A single column moves with every swing of volatility (above all those of the market, which have one value per session).
-What is watched is therefore one figure per session over all columns of a kind, `summary`.
+A single column moves with every swing of volatility, above all a market column, which has one value per session.
+Retraining therefore watches one figure per session over all columns of a kind, `summary`.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,14 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.frames import columns_not_finite
+from stock_assets.lifecycle.tables import DRIFT
 
 #: Sessions of the recent window, that of the figure included: a month.
 RECENT = 21
 #: Sessions of the reference, the last of them the cutoff: a year, so that every season is in it.
 REFERENCE = 252
-#: A reference of fewer sessions than this, a quarter, says too little of what is ordinary.
+#: A reference needs at least so many sessions, a quarter, to show what is ordinary.
 SMALLEST_REFERENCE = 63
 #: Bins of the population stability index.
 BINS = 10
@@ -36,29 +38,31 @@ FLOOR = 1e-4
 #: Values of a reference that the distributions are compared at: a distance is too small by 1 / LEVELS at most, and
 #: exact where the reference has no more rows.
 LEVELS = 1000
-#: Of the distances of a kind's columns, the one that is watched: nine columns in ten have moved less. At limits that
-#: ring as rarely, it rings sooner than the median when the market changes (`python -m benchmarks drift`).
+#: The quantile of the distances of a kind's columns that is watched: nine columns in ten have moved less. With limits
+#: that are reached as rarely, it reaches them sooner than the median when the market changes
+#: (`python -m benchmarks drift`).
 QUANTILE = 0.9
 
 INPUT, PREDICTION = "input", "prediction"
-SCHEMA = pl.Schema({"session": pl.Date, "column": pl.String, "psi": pl.Float64, "ks": pl.Float64})
+#: The columns of `drift_figures`.
+FIGURES = pl.Schema({name: DRIFT.schema[name] for name in ("session", "column", "psi", "ks")})
 
 
-def drift(
+def drift_figures(
     reference: pl.DataFrame, recent: pl.DataFrame, columns: Sequence[str], sessions: Sequence[date]
 ) -> pl.DataFrame:
-    """session, column, psi, ks (`SCHEMA`) of `columns` for each of `sessions` that has RECENT - 1 others before it.
+    """session, column, psi, ks (`FIGURES`) of `columns` for each of `sessions` that has RECENT - 1 others before it.
 
-    `reference` and `recent` hold `columns` (floating-point numbers), `recent` also session; both in any order, and a
-    row may be in both. `sessions` are consecutive and ascending: the recent windows are counted in them. Sorted by
-    session, then in the order of `columns`. A figure depends on the reference and on its own window alone, and counts
-    are whole numbers: how it was asked for does not show.
+    `reference` and `recent` hold `columns` (floating-point numbers), `recent` also session. Both may be in any order,
+    and a row may be in both. `sessions` are consecutive and ascending; the recent windows are counted in them. The
+    result is sorted by session, then in the order of `columns`. A figure depends on the reference and on its own window
+    alone, and counts are whole numbers, so a session alone gives the same figure as a range.
 
     Raises StockAssetsError where a number is null or not finite, and where the reference or a window has no row.
     """
     windows = len(sessions) - RECENT + 1
     if windows < 1:
-        return SCHEMA.to_frame()
+        return FIGURES.to_frame()
     place = pl.DataFrame({"session": list(sessions)}, {"session": pl.Date}).with_row_index("day")
     recent = recent.join(place, on="session")
     day = recent["day"].to_numpy()
@@ -76,12 +80,12 @@ def drift(
             "psi": psi,
             "ks": ks,
         },
-        SCHEMA,
+        FIGURES,
     )
 
 
 def summary(figures: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """session, drift: the QUANTILE over the columns of `kind` of their KS distances; no row where there is none.
+    """session, drift: the QUANTILE of the KS distances of the columns of `kind`; no row without a figure of it.
 
     `figures` have session, kind and ks.
     """
@@ -90,10 +94,9 @@ def summary(figures: pl.DataFrame, kind: str) -> pl.DataFrame:
 
 
 def _numbers(rows: pl.DataFrame, name: str) -> np.ndarray:
-    values = rows[name]
-    if values.null_count() or not values.is_finite().all():
+    if columns_not_finite(rows, [name]):
         raise StockAssetsError(f"{name} has numbers that are null or not finite; expected finite ones to compare")
-    return values.to_numpy()
+    return rows[name].to_numpy()
 
 
 def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, days: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,10 +110,10 @@ def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, days: in
     cells = len(edges) + 1  # a row is in the cell of the first edge that it does not exceed
     where = day * cells + np.searchsorted(edges, recent)
     counts = _windowed(np.bincount(where, minlength=days * cells).reshape(days, cells))
-    found = (counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True))[:, :-1]
+    observed = (counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True))[:, :-1]
 
     deciles = np.unique(np.searchsorted(edges, at[LEVELS // BINS - 1 : -1 : LEVELS // BINS]))
-    return _psi(expected[deciles], found[:, deciles]), np.abs(found - expected).max(axis=1)
+    return _psi(expected[deciles], observed[:, deciles]), np.abs(observed - expected).max(axis=1)
 
 
 def _windowed(counts: np.ndarray) -> np.ndarray:
@@ -120,7 +123,7 @@ def _windowed(counts: np.ndarray) -> np.ndarray:
     return total[RECENT - 1 :]
 
 
-def _psi(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Of the distribution functions at the ends of all bins but the last, [B] and [D, B]."""
-    shares = [np.diff(ends, prepend=0.0, append=1.0).clip(FLOOR) for ends in (expected, found)]
+def _psi(expected: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Indices of the distribution functions at the ends of all bins but the last, [B] and [D, B]."""
+    shares = [np.diff(ends, prepend=0.0, append=1.0).clip(FLOOR) for ends in (expected, observed)]
     return ((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum(axis=-1)

@@ -1,22 +1,59 @@
 """What an evening has to do, decided from what the store holds, what is under way and the clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 
 from stock_assets.market.calendar import TradingCalendar
 
-#: A session that failed is tried again after so long, twice as long after every further failure, up to the longest:
-#: a vendor mends a bad day within hours, and an alarm a minute helps nobody.
+#: Work that failed is tried again after RETRY, twice as long after every further failure, and LONGEST_RETRY at most:
+#: a vendor corrects a bad day within hours, and an alarm a minute helps nobody.
 RETRY, LONGEST_RETRY = timedelta(minutes=30), timedelta(hours=6)
 
 #: The tag of a run that ended because its server was killed: no failure of its session, which is tried again at once.
 INTERRUPTED = "stock_assets/interrupted"
 
+#: The assets that an evening makes of a closed session, in one run.
+BARS = ("universe", "raw_ohlcv", "context_series")
+FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
+AFTER_PREDICTIONS = ("drift", "operations")
+SERVED = ("predictions", *AFTER_PREDICTIONS)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run to ask for."""
+
+    name: str
+    """the same in every attempt, so that earlier attempts are found by it"""
+    assets: tuple[str, ...]
+    first: str | None
+    """first partition; None where the assets have none"""
+    last: str | None
+    reason: str
+    """why, in one sentence"""
+    config: Mapping[str, object] | None = None
+    """of the assets that train models"""
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The runs there were for some work."""
+
+    runs: int = 0
+    succeeded: bool = False
+    """the last of them"""
+    failures: int = 0
+    """since the last success, without runs that the server took along when it was killed, and without the first whose
+    own process was killed"""
+    failed_at: datetime | None = None
+    """when the last failed"""
+
 
 @dataclass(frozen=True)
 class State:
-    """What is known when a tick asks."""
+    """What a tick of the automation decides on."""
 
     now: datetime
     """aware"""
@@ -27,13 +64,13 @@ class State:
     model_years: frozenset[int]
     """the model years that are trained, networks, baselines and ensemble"""
     under_way: str | None = None
-    """the run or backfill that writes meanwhile, in words"""
+    """the run or backfill that writes now, in words"""
     failures: int = 0
-    """runs for the oldest session that is not predicted which failed"""
+    """failed runs for the oldest session that is not predicted"""
     failed_at: datetime | None = None
-    """when the last of them did"""
+    """when the last of them failed"""
     attempts: int = 0
-    """all runs for it that there were"""
+    """all runs for it"""
 
 
 @dataclass(frozen=True)
@@ -50,10 +87,24 @@ def due_at(calendar: TradingCalendar, session: date, after_close: timedelta) -> 
     return max(calendar.closes[session] + after_close, calendar.day_over(session))
 
 
+def retry_at(failures: int, failed_at: datetime) -> datetime:
+    """When work that failed so many times in a row, last at `failed_at`, is tried again.
+
+    >>> str(retry_at(3, datetime(2026, 3, 4, 12)))
+    '2026-03-04 14:00:00'
+    """
+    return failed_at + min(RETRY * 2 ** min(failures - 1, 10), LONGEST_RETRY)
+
+
+def evening_work(oldest: date) -> str:
+    """The name of an evening's work: its first session, which it keeps until that session is made."""
+    return f"session {oldest}"
+
+
 def chain_due(calendar: TradingCalendar, after_close: timedelta, state: State) -> Plan:
     """The closed sessions that have no predictions yet, oldest first.
 
-    After a failure the oldest alone is tried again: those behind it wait for what is wrong with it.
+    After a failure the oldest alone is tried again: the sessions after it wait until it is made.
     """
     if state.under_way:
         return Plan((), f"{state.under_way} is under way")
@@ -71,7 +122,7 @@ def chain_due(calendar: TradingCalendar, after_close: timedelta, state: State) -
         return Plan((), f"{due[0]} waits for model year {due[0].year}, which is not trained yet")
     if state.failures:
         assert state.failed_at is not None
-        again = state.failed_at + min(RETRY * 2 ** (state.failures - 1), LONGEST_RETRY)
+        again = retry_at(state.failures, state.failed_at)
         if state.now < again:
             return Plan(
                 (),

@@ -1,13 +1,16 @@
-"""Whether the newest predictions are those that should be there by now, counted in sessions and not in hours."""
+"""Whether the newest predictions are those expected by now, counted in sessions and not in hours."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.evening import due_at
 from stock_assets.market.calendar import TradingCalendar
 
-#: A session is late so long after it was due: time for a retry or two before anybody is called.
+#: A session is late so long after it was due: time for a retry or two before an alert.
 GRACE = timedelta(hours=2)
+#: The key of the alert about late predictions.
+KEY = "freshness/predictions"
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Freshness:
     last_expected: date | None
     """the last session that should be predicted by now; None before the first"""
     sessions_behind: int
-    """sessions up to it that are not"""
+    """sessions up to it that are not predicted"""
     reason: str
 
 
@@ -51,3 +54,8 @@ def freshness(
         f"{len(behind)} session(s) behind: {behind[0]} was due at {due:%Y-%m-%d %H:%M} UTC, and the last one predicted "
         f"is {predicted_through}",
     )
+
+
+def alert_of(state: Freshness, now: datetime) -> Alert:
+    """The alert about predictions that are late."""
+    return Alert(KEY, f"predictions are {state.sessions_behind} session(s) late", state.reason, None, now)

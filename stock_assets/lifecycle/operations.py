@@ -9,32 +9,25 @@ import polars as pl
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.evaluation.report import Image, page_template
 from stock_assets.lifecycle.freshness import Freshness
+from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, live_yardsticks
 
-#: The model whose answers people use, and the average it is a part of.
-JUDGED = (IN_SERVICE, ENSEMBLE, *live_yardsticks())
 #: Sessions of the rolling mean of the log-loss.
 WINDOW = 21
 #: Sessions, and columns that drifted most, that the page lists before one unfolds the rest.
 LISTED = 10
 
-SCHEMA = {
-    "session": pl.Date,
-    "models": pl.Int64,
-    "rows": pl.Int64,
-    "suspects": pl.Int64,
-    "version": pl.String,
-    "trained_through": pl.Date,
-    "age": pl.Int64,
-    "scored": pl.Int64,
-    "log_loss": pl.Float64,
-    "ensemble_log_loss": pl.Float64,
-    "naive_log_loss": pl.Float64,
-    "accuracy": pl.Float64,
-}
+#: `served` and `scored` of `session_table` before there is a prediction, and before there is a label of one.
+NOTHING_SERVED = pl.DataFrame(
+    schema={"session": pl.Date, "model": pl.String, "version": pl.String, "trained_through": pl.Date}
+    | {"rows": pl.Int64, "age": pl.Int64}
+)
+NOTHING_SCORED = pl.DataFrame(
+    schema={"model": pl.String, "session": pl.Date, "label": pl.Int8, "predicted": pl.Int8, "surprise": pl.Float64}
+)
 
-#: What the page shows, each with its columns or more. None where nothing has been written yet.
+#: The tables that the page shows, and the columns that it needs of each.
 TABLES = {
     "in_service": ("model", "version", "trained_through", "age", "rows"),
     "failures": ("at", "what", "partitions", "run_id"),
@@ -60,6 +53,11 @@ class OperationsFacts:
     """the naive baseline that skill is measured against; None before a label is known"""
 
 
+def scored_models() -> tuple[str, ...]:
+    """The models that the page scores."""
+    return (IN_SERVICE, ENSEMBLE, *live_yardsticks())
+
+
 def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
     """`served` (session, trained_through, …) with `age`, the sessions after the cutoff up to the session."""
     pairs = served.select("session", "trained_through").unique()
@@ -74,45 +72,48 @@ def naive_baseline(scored: pl.DataFrame) -> str | None:
 
 
 def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:
-    """One row per predicted session, ascending, with the columns of SCHEMA.
+    """The rows of the table `operations`: one per predicted session, ascending.
 
     `served` has session, model, version, trained_through, rows, age of every model; `scored` is `metrics.scored_rows`
-    of the JUDGED models on trusted labels; `suspects` has session, suspects. Where no label of a session is known yet,
+    of `scored_models` on usable labels; `suspects` has session, suspects. Where no label of a session is known yet,
     `scored` is 0 and the scores are null.
     """
-    ours = served.filter(pl.col("model") == IN_SERVICE).drop("model")
+    in_service = served.filter(pl.col("model") == IN_SERVICE).drop("model")
     baseline = naive_baseline(scored)
 
     def mean_loss(model: str | None, name: str) -> pl.DataFrame:
         rows = scored.filter(pl.col("model") == model) if model else scored.clear()
         return rows.group_by("session").agg(pl.col("surprise").mean().alias(name))
 
-    rnn = scored.filter(pl.col("model") == IN_SERVICE).group_by("session")
-    skill = rnn.agg(
+    of_service = scored.filter(pl.col("model") == IN_SERVICE).group_by("session")
+    skill = of_service.agg(
         scored=pl.len(), log_loss=pl.col("surprise").mean(), accuracy=(pl.col("label") == pl.col("predicted")).mean()
     )
     return (
         served.group_by("session")
         .agg(models=pl.len())
-        .join(ours, on="session", how="left")
+        .join(in_service, on="session", how="left")
         .join(suspects, on="session", how="left")
         .join(skill, on="session", how="left")
         .join(mean_loss(ENSEMBLE, "ensemble_log_loss"), on="session", how="left")
         .join(mean_loss(baseline, "naive_log_loss"), on="session", how="left")
         .with_columns(pl.col("rows", "suspects", "scored").fill_null(0))
-        .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+        .select(pl.col(name).cast(kind) for name, kind in OPERATIONS.schema.items())
         .sort("session")
     )
 
 
 def live_skill(sessions: pl.DataFrame, window: int = WINDOW) -> pl.DataFrame:
-    """session, model, log_loss, gain of every scored session: the mean daily log-loss over the last `window` sessions
-    (fewer at the start) of rnn, ensemble and the best naive baseline, and the running sum of what each loses less than
-    the baseline, in nats per row."""
-    known = sessions.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
+    """session, model, log_loss, gain of every scored session.
+
+    log_loss is the mean over the last `window` sessions (fewer at the start) of the daily log-loss, in nats, of the
+    model in service, the ensemble and the best naive baseline; gain is the running sum of the baseline's log-loss less
+    the model's.
+    """
+    scored = sessions.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
     columns = {IN_SERVICE: "log_loss", ENSEMBLE: "ensemble_log_loss", "naive": "naive_log_loss"}
     return pl.concat(
-        known.select(
+        scored.select(
             "session",
             model=pl.lit(model),
             log_loss=pl.col(column).rolling_mean(window, min_samples=1),
@@ -130,10 +131,10 @@ def render_operations(
 ) -> str:
     """One self-contained HTML page: inline style, pictures as data URIs, no script, nothing from the network.
 
-    `sessions` is that of `session_table`; `tables` are those of TABLES, newest row first, None where there is no such
-    table yet; `figures` are PNGs, `live_skill` and `drift`. Works without any row.
+    `sessions` is that of `session_table`; `tables` are those of TABLES, newest row first, None where the table does not
+    exist yet; `figures` are PNGs, `live_skill` and `drift`. Works without any row.
 
-    Raises ValueError for a table or figure it does not know and for one that is missing a column.
+    Raises ValueError for an unknown table or figure, and for a table that lacks a column.
     """
     if unknown := sorted({*tables} - {*TABLES}) + sorted({*figures} - {"live_skill", "drift"}):
         raise ValueError(f"{', '.join(unknown)} is no part of the page; expected {', '.join(TABLES)}, live_skill")

@@ -1,10 +1,10 @@
-"""Whether the serving model should be trained again: rules over facts, without a store or a clock.
+"""Whether the model in service should be trained again: rules over facts, without a store or a clock.
 
-A rule answers with a reason or None. `decide` asks them only where nothing speaks against a training at all, in this
-order: no two at once, none before the last closed session is predicted (what an outage left behind is caught up first,
-and facts of weeks ago start nothing), none within the cool-down after the last one. Among the rules the first that has
-a reason wins: what the model learned was wrong (`restated`), it does harm (`decayed`), the world has moved
-(`drifted`), there is more to learn (`enough_labels`).
+A rule returns a reason or None. `decide` applies the rules only where nothing forbids a training, in this order: no
+training while another one runs, none before the last closed session is predicted (after an outage the sessions are
+caught up first, since facts of weeks ago start nothing), none within the cool-down after the last one. The first rule
+with a reason decides: what the model learned was wrong (`restated`), it has lost its lead (`decayed`), the market has
+moved (`drifted`), there is more to learn (`enough_labels`).
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -19,13 +19,13 @@ from stock_assets.evaluation.metrics import scored_rows
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import TradingCalendar
 
-# The limits were set on ten real years so that each rule rings at most about once in five, a model being trained every
-# year: `python -m benchmarks drift`, the section "Drift: when it rings" of BENCHMARKS.md.
+# The limits were set on ten real years, with a model trained every year, so that each rule applies at most about once
+# in five years: `python -m benchmarks drift`, the section "Drift: when it rings" of BENCHMARKS.md.
 
-#: Sessions. No year has so many, so this rings only where the yearly training was left out.
+#: Sessions. No year has so many, so this rule applies only where the yearly training was left out.
 NEW_LABELS = 260
 #: A Kolmogorov-Smirnov distance, `drift.summary`. Reached twice in nine years: in March 2018, after the calmest year of
-#: all, and on the last day of 2018; in years that did not choose it, in March 2020 and after April 2025.
+#: all, and on the last day of 2018; in years that were not used to set it, in March 2020 and after April 2025.
 INPUT_DRIFT = 0.65
 #: Likewise. Probabilities are more restless. Reached once in five years, in December 2018.
 PREDICTION_DRIFT = 0.70
@@ -45,12 +45,12 @@ JUDGED = 42
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known when the decision is made, after `session` was predicted."""
+    """What the decision rests on, after `session` was predicted."""
 
     session: date
     """The last session that was predicted."""
     cutoff: date
-    """That of the serving model."""
+    """That of the model in service."""
     new_labels: int
     """Sessions whose labels became known after the cutoff."""
     input_drift: float | None
@@ -58,11 +58,11 @@ class Facts:
     prediction_drift: float | None
     """Likewise of the predictions."""
     skill: float | None
-    """`Skill.mean` of the serving model over the last scored sessions after its cutoff; None where there are none."""
+    """`Skill.mean` of the model in service over the last scored sessions after its cutoff; None without one."""
     skill_sessions: int
     """The number of these sessions."""
     restated: float
-    """Share of the rows the serving model learned from whose bar was restated since, from 0 to 1."""
+    """Share of the rows that the model in service learned from whose bar was restated since, from 0 to 1."""
     sessions_since_decision: int | None
     """Since the last decision to retrain; None where there was none."""
     in_flight: str | None
@@ -89,9 +89,9 @@ class Policy:
 class Decision:
     retrain: bool
     rule: str
-    """The rule that asked for it, or what spoke against it: in_flight, behind, cool_down, nothing_due."""
+    """The rule that asked for it, or what forbade it: in_flight, behind, cool_down, too_young, nothing_due."""
     reason: str
-    """One sentence with what was found and the limit."""
+    """One sentence with the figure and its limit."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,14 @@ def decide(facts: Facts, policy: Policy) -> Decision:
     for name, rule in RULES.items():
         if reason := rule(facts, policy):
             return Decision(True, name, reason)
-    return Decision(False, "nothing_due", f"nothing is due: {'; '.join(tell(facts, policy) for tell in _FOUND)}")
+    return Decision(
+        False, "nothing_due", f"nothing is due: {'; '.join(sentence(facts, policy) for sentence in _SENTENCES)}"
+    )
 
 
 def training_cutoff(calendar: TradingCalendar, labelled_through: date, serving: date) -> date | None:
-    """Through which session a challenger learns: JUDGED sessions before the last label, None where the `serving` cutoff
-    is not earlier and it would learn nothing new."""
+    """The cutoff of a challenger: JUDGED sessions before the last label. None where it is not after `serving`, the
+    cutoff in service, so that the challenger would learn nothing new."""
     cutoff = calendar.shift(labelled_through, -JUDGED)
     return cutoff if cutoff and cutoff > serving else None
 
@@ -174,17 +176,17 @@ RULES: dict[str, Rule] = {
 
 
 def daily_losses(predictions: pl.DataFrame, labels: pl.DataFrame, models: Sequence[str]) -> pl.DataFrame:
-    """session and one column per model of `models`: its mean log-loss on the session's rows that all of them answered.
+    """session and one column per model of `models`: its mean log-loss on the session's rows that all of them predict.
 
-    `predictions` and `labels` are those of `metrics.scored_rows`: only usable labels that are known. Sorted by session;
-    sessions without a label have no row.
+    `predictions` and `labels` are those of `metrics.scored_rows`: only usable labels. Sorted by session; sessions
+    without a label have no row.
 
     Raises StockAssetsError for a model without any prediction, and as `scored_rows`.
     """
     rows = predictions.filter(pl.col("model").is_in(list(models)))
-    if silent := [name for name in models if name not in set(rows["model"])]:
+    if missing := [name for name in models if name not in set(rows["model"])]:
         raise StockAssetsError(
-            f"no prediction of {', '.join(silent)}; expected some of each of {', '.join(models)} "
+            f"no prediction of {', '.join(missing)}; expected some of each of {', '.join(models)} "
             f"(found {', '.join(sorted(set(predictions['model']))) or 'none'})"
         )
     scored = scored_rows(rows, labels)
@@ -202,8 +204,8 @@ def skill_of(
 ) -> Skill | None:
     """How far `model` was ahead of the best of `naive_models` on `sessions`; None where none of them has a label.
 
-    Of `daily_losses`, which it raises as; every session counts the same. To judge one version, give sessions that it
-    served.
+    Every session of `daily_losses` counts the same. To judge one version, give sessions that it served. Raises as
+    `daily_losses`.
     """
     losses = daily_losses(predictions.filter(pl.col("session").is_in(list(sessions))), labels, [model, *naive_models])
     if losses.is_empty():
@@ -238,8 +240,8 @@ def _predictions(facts: Facts, policy: Policy) -> str:
     return _drift("predictions", facts.prediction_drift, policy.prediction_drift)
 
 
-def _drift(what: str, found: float | None, limit: float) -> str:
-    return f"drift of the {what} {'unknown' if found is None else f'is {found:.3f}'} (limit {limit:.3f})"
+def _drift(kind: str, figure: float | None, limit: float) -> str:
+    return f"drift of the {kind} {'unknown' if figure is None else f'is {figure:.3f}'} (limit {limit:.3f})"
 
 
 def _labels(facts: Facts, policy: Policy) -> str:
@@ -249,7 +251,7 @@ def _labels(facts: Facts, policy: Policy) -> str:
     )
 
 
-_FOUND = (_restated, _skill, _inputs, _predictions, _labels)
+_SENTENCES = (_restated, _skill, _inputs, _predictions, _labels)
 
 
 def _count(number: int, noun: str) -> str:

@@ -121,3 +121,21 @@ ALERTS = declare(
         history=True,
     )
 )
+
+MANUAL_MATERIALIZATIONS = declare(
+    Table(
+        "manual_materializations",
+        "lifecycle",
+        "rows that a person had made without Dagster, through `stock_assets.open()`",
+        (
+            Column("table_name", pl.String(), "the table"),
+            Column("first", pl.Date(), "first session that was made; null for a table that is made as a whole"),
+            Column("last", pl.Date(), "last session that was made"),
+            Column("rows", pl.Int64(), "rows that these sessions have afterwards"),
+            Column("made_at", UTC_TIME, "when", unit="UTC"),
+            Column("made_by", pl.String(), "by whom, as the caller named itself"),
+        ),
+        keys=("table_name", "made_at"),
+        history=True,
+    )
+)

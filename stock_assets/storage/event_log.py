@@ -16,6 +16,7 @@ In dagster.yaml:
 The files are those of the stock storage with the same base_dir, which can take over at any time.
 """
 
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,26 +29,27 @@ from typing import Any, Self
 import yaml
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from dagster import DagsterEventType
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
-from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.schema import (
+from dagster import DagsterEventType, EventLogEntry
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, func, select
+
+from stock_assets.private.dagster import (
+    ASSET_EVENTS,
+    BATCH_WRITABLE_EVENTS,
+    INDEX_SHARD_NAME,
+    SQLITE_BUSY_TIMEOUT_SECONDS,
+    AssetCheckEvaluationPlanned,
+    AssetCheckExecutionRecordStatus,
     AssetCheckExecutionsTable,
+    ConfigurableClassData,
+    DagsterSqliteStorage,
+    DagsterStorage,
     SqlEventLogStorageMetadata,
     SqlEventLogStorageTable,
+    SqliteEventLogStorage,
+    SqliteRunStorage,
+    SqliteScheduleStorage,
+    get_alembic_config,
 )
-from dagster._core.storage.event_log.sqlite import sqlite_event_log
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
-from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
-from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
-from dagster._core.storage.sql import get_alembic_config
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, func, select
 
 BATCH_SIZE = 1000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
@@ -75,7 +77,7 @@ def _engine(url: str) -> Engine:
 
 @lru_cache(maxsize=1)
 def _migrations() -> ScriptDirectory:
-    return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
+    return ScriptDirectory.from_config(get_alembic_config(inspect.getfile(SqliteEventLogStorage)))
 
 
 def _until_yes(question: Callable[..., bool]) -> Callable[..., bool]:

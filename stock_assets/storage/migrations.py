@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.storage.attached import patiently
 from stock_assets.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     # the horizon is a setting, and the column held the return over all of it
     1: ("ALTER TABLE IF EXISTS features.labels RENAME COLUMN forward_return_7 TO forward_return_horizon",),
 }
+
+#: Seconds that a locked store is waited for.
+WAIT = 60.0
 
 #: The files that this process found to be of SCHEMA_VERSION, with the inode: another may take the name of a store.
 _CURRENT: set[tuple[Path, int]] = set()
@@ -52,6 +56,14 @@ def migrate(connection: "duckdb.DuckDBPyConnection") -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def stored_version(path: Path) -> int | None:
+    """As `schema_version`, of the store at `path`, which stays as it is. Raises StoreBusyError as `patiently`."""
+    import duckdb
+
+    with patiently(lambda: duckdb.connect(path, read_only=True), path, WAIT) as connection:
+        return schema_version(connection)
 
 
 def schema_version(connection: "duckdb.DuckDBPyConnection") -> int | None:

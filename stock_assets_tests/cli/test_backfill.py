@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.progress import Progress
 
-from stock_assets.cli import backfill
+from stock_assets.cli import backfill, progress
 from stock_assets.definitions import build_definitions
 from stock_assets.errors import StockAssetsError
 from stock_assets.market.sources.staging import Staging
@@ -121,6 +122,36 @@ def test_a_missing_report_alone_asks_for_nothing_before_it(instance):
         if asset != "leakage_audit":
             materialized(instance, asset, *(all_keys or ()))
     assert backfill.missing(instance, KEYS) == {"leakage_audit": None}
+
+
+#: The same graph with the models that no prediction waits for.
+WITH_REFERENCES = {
+    "universe": None,
+    "raw_ohlcv": DAYS,
+    "trained_rnn": ["2018", "2019"],
+    "trained_references": ["2018", "2019"],
+    "reference_predictions": DAYS,
+    "leakage_audit": None,
+    "evaluation_report": None,
+    "operations": None,
+}
+
+
+def test_the_references_are_made_after_everything_else(instance):
+    first = backfill.missing(instance, WITH_REFERENCES)
+    assert list(first) == [asset for asset in WITH_REFERENCES if asset not in backfill.LATER.assets]
+    for asset, all_keys in first.items():
+        materialized(instance, asset, *(all_keys or ()))
+    assert backfill.missing(instance, WITH_REFERENCES) == {}
+    later = backfill.missing(instance, WITH_REFERENCES, backfill.LATER)
+    assert list(later) == ["trained_references", "reference_predictions", "leakage_audit", "evaluation_report"]
+    for asset in backfill.LATER.assets:
+        materialized(instance, asset, *WITH_REFERENCES[asset])
+    assert backfill.missing(instance, WITH_REFERENCES, backfill.LATER) == {}
+
+
+def test_a_graph_without_references_has_nothing_to_make_later(instance):
+    assert backfill.missing(instance, KEYS, backfill.LATER) == {}
 
 
 # ---------------------------------------------------------------- what a range means
@@ -277,6 +308,43 @@ def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch)
     backfill.follow(client, "abcdefgh", KEYS, console)  # pyright: ignore[reportArgumentType]
     assert "5/5" in console.export_text()
     assert len(client.left) == 1
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_a_pipe_gets_a_line_per_change(monkeypatch, width):
+    monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
+    days = ["raw_ohlcv"], DAYS[0], DAYS[4]
+    steps = [counts("raw_ohlcv", 2516, 0), counts("raw_ohlcv", 2516, 100), counts("raw_ohlcv", 2516, 2516)]
+    client = FakeClient(
+        *(state("REQUESTED", run("STARTED", *days), statuses=[step, counts("labels", 3, 0)]) for step in steps),
+        state("CANCELED", run("STARTED", *days), statuses=[steps[-1], counts("labels", 3, 0, 1)]),
+    )
+    client.latest = {"raw_ohlcv": (None, {"run-1"})}
+    pipe = io.StringIO()
+    with pytest.raises(StockAssetsError):
+        backfill.follow(client, "abcdefgh", KEYS, Console(file=pipe, width=width))  # pyright: ignore[reportArgumentType]
+    assert pipe.getvalue().splitlines() == ["raw_ohlcv 0/2,516 running", "raw_ohlcv 2,516/2,516", "labels 0/3 1 failed"]
+
+
+def test_an_asset_that_takes_long_gets_a_line_now_and_then():
+    now, pipe = [0.0], io.StringIO()
+    lines = progress.Lines(Console(file=pipe), lambda: now[0])
+    for second in range(25):
+        now[0] = float(second)
+        lines.show([progress.AssetProgress("raw_ohlcv", second, 100, "running")])
+    assert pipe.getvalue().splitlines() == [f"raw_ohlcv {done}/100 running" for done in (0, 10, 20)]
+
+
+@pytest.mark.parametrize("width", [40, 90])
+def test_a_terminal_gets_bars_that_fit(width):
+    bars = Progress(*progress.columns_for(width), console=Console(file=io.StringIO()))
+    progress.Bars(bars).show([progress.AssetProgress("stationary_features", 900, 2516, "running")])
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(bars.get_renderable())
+    (text,) = console.export_text().splitlines()
+    assert len(text) <= width
+    assert "stationary_features" in text
+    assert "900/2516" in text
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,20 @@
 """The command line: one line and exit code 2 for what a person can act on, and never a traceback."""
 
+import io
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.console import Console
 
-from stock_assets.cli import main as cli
+from stock_assets.cli import output, serve
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.registry import naive_baselines
+from stock_assets.settings import Settings, read_settings
+from stock_assets.storage import migrations
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import SCHEMA_VERSION
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.market.generators import raw_answer, universe_of
 from stock_assets_tests.tables import rows_of
@@ -89,8 +94,8 @@ def test_a_query_is_answered_from_what_was_known_then(call: Call, moment: str, c
 @pytest.mark.parametrize(
     ("moment", "statement", "said"),
     [
-        ("yesterday", "select 1", "--as-of 'yesterday' is no moment; expected one such as 2026-11-01T22:00Z"),
-        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by 2023-01-04 21:59 UTC; expected a later moment"),
+        ("yesterday", "select 1", "'yesterday' is no moment; expected one such as 2026-11-01T22:00Z"),
+        ("2023-01-04T21:59Z", "select 1", "nothing had been fetched by 2023-01-04 21:59 UTC"),
         ("2023-01-04T22:00Z", "select * from predictions", "the query failed: Catalog Error"),
         ("2023-01-04T22:00Z", "select * from read_csv('/etc/passwd')", "the query failed: Permission Error"),
     ],
@@ -159,7 +164,7 @@ def scores(**log_losses: float) -> pl.DataFrame:
 
 def test_the_score_stands_beside_the_best_naive_baseline():
     table = scores(rnn=1.05, logistic=1.04, ticker_prior=1.076, class_prior=1.09)
-    line = cli.score_line(table)
+    line = output.score_line(table)
     assert "logistic log-loss 1.0400 [1.0300, 1.0500]" in line
     assert line.endswith("best naive baseline ticker_prior log-loss 1.0760, accuracy 0.400")
     naive = best_naive(table.filter(pl.col("year").is_null()), naive_baselines())
@@ -169,10 +174,104 @@ def test_the_score_stands_beside_the_best_naive_baseline():
 
 @pytest.mark.usefixtures("store")
 def test_the_summary_names_every_table_and_copes_without_a_score(data_dir, capsys):
-    from stock_assets.settings import read_settings
-
-    cli.summarise(read_settings(data_dir=data_dir), 12.4)
+    output.summarise(read_settings(data_dir=data_dir), 12.4, Console(width=80))
     said = capsys.readouterr().out
     assert "12 s" in said
     assert any("daily_bars" in line and "2" in line for line in said.splitlines())
     assert "log-loss" not in said
+
+
+def test_an_older_store_is_migrated_before_the_server_starts(data_dir: Path, store: Warehouse):
+    said = io.StringIO()
+    serve.migrate(read_settings(data_dir=data_dir), Console(file=said))
+    assert said.getvalue() == ""
+    with store.connect(read_only=False) as connection:
+        connection.execute("DROP TABLE main.schema_version")
+    migrations._CURRENT.clear()
+    serve.migrate(read_settings(data_dir=data_dir), Console(file=said, width=200))
+    assert said.getvalue() == f"the store had schema version 0 and has version {SCHEMA_VERSION} now\n"
+
+
+# ---------------------------------------------------------------- the settings file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder of its own, without a setting in the environment."""
+    for name in ("STOCK_ASSETS_CONFIG", "STOCK_ASSETS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_init_asks_four_questions_and_config_shows_the_answers(call: Call, folder: Path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("yahoo\n2018-01-02\nAAPL, MSFT\n\n"))
+    code, said, complaint = call("init")
+    assert (code, complaint) == (0, "")
+    assert said.count("?") == 4
+    assert (folder / "stock_assets.toml").read_text().splitlines()[1:] == [
+        'source = "yahoo"',
+        'tickers = "AAPL, MSFT"',
+        "start = 2018-01-02",
+        'data_dir = "data/yahoo"',
+    ]
+    code, said, _ = call("config")
+    assert code == 0
+    file = folder / "stock_assets.toml"
+    assert f'source = "yahoo"  # {file}' in said
+    assert f'data_dir = "{folder / "data" / "yahoo"}"  # {file}' in said
+    assert "horizon = 7  # default" in said
+    assert [path.name for path in folder.iterdir()] == ["stock_assets.toml"]  # nothing half written stays
+
+
+def test_a_wrong_answer_writes_nothing(call: Call, folder: Path):
+    arguments = ("--source", "snapshot", "--prices", "nowhere.parquet", "--start", "2018-01-02", "--data-dir", "data")
+    code, _, complaint = call("init", *arguments)
+    assert code == 2
+    assert one_line(complaint)
+    assert "nowhere.parquet is no file or folder" in complaint
+    assert not list(folder.iterdir())
+    code, _, complaint = call(
+        "init", "--source", "bloomberg", "--prices", "", "--start", "2018-01-02", "--data-dir", ""
+    )
+    assert code == 2
+    assert "bloomberg" in complaint
+
+
+def test_a_settings_file_is_not_replaced_unasked(call: Call, folder: Path, monkeypatch):
+    (folder / "stock_assets.toml").write_text("horizon = 5\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    arguments = ("--source", "simulated", "--prices", "", "--start", "2018-01-02", "--data-dir", "")
+    code, _, _ = call("init", *arguments)
+    assert code == 1
+    assert (folder / "stock_assets.toml").read_text() == "horizon = 5\n"
+
+
+def test_config_names_the_file_and_the_environment_and_hides_secrets(call: Call, folder: Path, monkeypatch):
+    webhook, registry = "https://hooks.example.com/T0KEN", "http://me:pa55@models.example:5000"
+    (folder / "other.toml").write_text(f'alert_webhook = "{webhook}"\nmlflow = "{registry}"\nhorizon = 5\n')
+    monkeypatch.setenv("STOCK_ASSETS_HORIZON", "9")
+    code, said, _ = call("--config", "other.toml", "config")
+    assert code == 0
+    assert "T0KEN" not in said
+    assert "pa55" not in said
+    assert f"alert_webhook = (hidden)  # {folder / 'other.toml'}" in said
+    assert "horizon = 9  # STOCK_ASSETS_HORIZON" in said
+    assert len([line for line in said.splitlines() if " # " in line]) == len(Settings.model_fields)
+
+
+def test_a_query_reads_the_market_of_the_settings_file(call: Call, folder: Path):
+    (folder / "stock_assets.toml").write_text('source = "yahoo"\ndata_dir = "prices"\n')
+    code, _, complaint = call("query", "select 1")
+    assert code == 2
+    assert f"no store at {folder / 'prices' / 'stock_assets.duckdb'} yet" in complaint
+
+
+def test_an_extension_that_cannot_be_imported_is_one_line(call: Call, monkeypatch):
+    monkeypatch.setenv("STOCK_ASSETS_EXTENSIONS", "no_such_module")
+    code, _, complaint = call("query", "select 1")
+    assert code == 2
+    assert one_line(complaint)
+    assert "the extension no_such_module cannot be imported (ModuleNotFoundError" in complaint

@@ -15,6 +15,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from stock_assets.cli import server
 from stock_assets.cli.graphql import DagsterClient
+from stock_assets.cli.home import lock_home
 from stock_assets.errors import StockAssetsError
 from stock_assets.settings import PROJECT_DIR, read_settings
 
@@ -97,19 +98,19 @@ def test_nothing_starts_on_a_busy_port(tmp_path, listener):
 
 def test_one_server_at_a_time_works_on_a_data_folder(tmp_path):
     home = server.prepare_home(read_settings(data_dir=tmp_path))
-    with server.sole_owner(home) as lock:
+    with lock_home(home) as lock:
         lock.write("4711")
         lock.flush()
-        with pytest.raises(StockAssetsError, match=r"another .* works on .*process 4711"), server.sole_owner(home):
+        with pytest.raises(StockAssetsError, match=r"another .* works on .*process 4711"), lock_home(home):
             pytest.fail("it must not get here")
         heir = subprocess.Popen(["sleep", "600"], pass_fds=(lock.fileno(),))
     try:  # the owner was killed, and its server goes on
-        with pytest.raises(StockAssetsError, match="process 4711"), server.sole_owner(home):
+        with pytest.raises(StockAssetsError, match="process 4711"), lock_home(home):
             pytest.fail("it must not get here")
     finally:
         heir.kill()
         heir.wait()
-    with server.sole_owner(home):
+    with lock_home(home):
         pass
 
 

@@ -1,4 +1,4 @@
-"""What the schedule and the sensors ask of Dagster: retries, keys that never come twice, steps of a restatement."""
+"""What the sensors ask of Dagster: retries, keys that never come twice, and the assets whose pages name them."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -8,34 +8,34 @@ import dagster as dg
 import polars as pl
 import pytest
 from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.remote_representation.external import RemoteRepository
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._core.remote_representation.handle import RepositoryHandle
 from dagster._utils.error import SerializableErrorInfo
 
 from stock_assets.definitions import build_definitions
-from stock_assets.defs.automation import (
+from stock_assets.defs.automation import EVENING
+from stock_assets.defs.retraining import retraining_sensor
+from stock_assets.defs.runs import (
     ASKED_BY,
-    FEATURES,
     RANGE_END,
     RANGE_START,
-    SERVED,
     WORK,
-    Attempts,
-    ask,
     attempts,
+    next_request,
+    request,
     request_or_wait,
-    steps_of,
     under_way,
 )
-from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.errors import MissingTableError
-from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Plan
-from stock_assets.lifecycle.restatements import Affected
+from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Attempts, Work
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.lifecycle.store import NEXT, NOW, PREDICTED, handmade_store
 from stock_assets_tests.tables import rows_of
 
 WANTED = "labels from 2019-03-01"
-PLAN = Plan((date(2019, 3, 1),), "one session")
+LABELS = Work(WANTED, ("labels",), "2019-03-01", "2019-03-01", "one session")
 
 
 @dg.job
@@ -68,7 +68,6 @@ def run(
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    # on a disk: the context of a schedule makes its own from a reference
     with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as instance:
         yield instance
 
@@ -99,27 +98,33 @@ def test_the_first_run_whose_process_was_ended_is_tried_again_at_once(
 
 def test_work_that_failed_waits_and_is_asked_for_under_a_new_key(instance: dg.DagsterInstance):
     context = dg.build_sensor_context(instance)
-    first = request_or_wait(context, WANTED, datetime.now(UTC), PLAN, ("labels",), "complete_labels")
+    first = request_or_wait(context, LABELS, "complete_labels", datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)
     run(instance, dg.DagsterRunStatus.FAILURE)
-    waits = request_or_wait(context, WANTED, datetime.now(UTC), PLAN, ("labels",), "complete_labels")
+    waits = request_or_wait(context, LABELS, "complete_labels", datetime.now(UTC))
     assert isinstance(waits, dg.SkipReason)
     assert "failed 1 time" in str(waits.skip_message)
     later = datetime.now(UTC) + RETRY
-    second = request_or_wait(context, WANTED, later, PLAN, ("labels",), "complete_labels")
+    second = request_or_wait(context, LABELS, "complete_labels", later)
     assert isinstance(second, dg.RunRequest)
     assert second.run_key != first.run_key
     assert second.tags["dagster/asset_partition_range_start"] == "2019-03-01"
 
 
 def evening_tick(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> dg.RunRequest | str:
-    """What the evening schedule asks for, or why it does not."""
-    defs = build_definitions(settings)
-    schedule = defs.get_repository_def().get_schedule_def("evening")
-    warehouse = Warehouse(settings.database)
-    context = dg.build_schedule_context(instance, now, {"warehouse": warehouse})
-    done = schedule.evaluate_tick(context)
-    return done.run_requests[0] if done.run_requests else str(done.skip_message)
+    """What the sensor `evening` asks for, or why it does not."""
+    return sensor_tick(instance, settings, "evening", now)[0]
+
+
+def sensor_tick(
+    instance: dg.DagsterInstance, settings: Settings, name: str, now: datetime, cursor: str | None = None
+) -> tuple[dg.RunRequest | str, str | None]:
+    """(what the sensor asks for, or why it does not; its cursor)."""
+    repository = build_definitions(settings).get_repository_def()
+    resources = {"warehouse": Warehouse(settings.database), "channels": (), "clock": lambda: now}
+    context = dg.build_sensor_context(instance, cursor, repository_def=repository, resources=resources)
+    done = repository.get_sensor_def(name).evaluate_tick(context)
+    return (done.run_requests[0] if done.run_requests else str(done.skip_message)), done.cursor
 
 
 def test_what_follows_the_predictions_is_made_where_a_run_died_after_them(instance: dg.DagsterInstance, tmp_path: Path):
@@ -165,7 +170,9 @@ def test_no_decision_on_a_training_before_the_drift_is_there(instance: dg.Dagste
     warehouse.replace_table("labels", rows_of("labels", pl.DataFrame({"session": [date(2019, 5, 21)]})))
     asked = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
     run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
-    context = dg.build_sensor_context(instance, resources={"warehouse": warehouse, "clock": lambda: NOW})
+    context = dg.build_sensor_context(
+        instance, resources={"warehouse": warehouse, "channels": (), "clock": lambda: NOW}
+    )
     waits = retraining_sensor(settings)(context)
     assert str(waits.skip_message) == "the drift of 2019-05-31 is still to be made"  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
     with pytest.raises(MissingTableError):
@@ -181,30 +188,55 @@ def test_whatever_is_unfinished_is_told(instance: dg.DagsterInstance):
 
 
 def test_the_cutoff_of_a_training_goes_to_both_tables_of_models():
-    asked = ask(("trained_rnn",), "2019", "2019", "retraining", "w", 0, {"cutoff": "2019-03-01"})
-    assert asked.run_config == {
+    work = Work("w", ("trained_rnn",), "2019", "2019", "drift", {"cutoff": "2019-03-01"})
+    assert request(work, "retraining", 0).run_config == {
         "ops": {table: {"config": {"cutoff": "2019-03-01"}} for table in ("trained_rnn", "trained_baselines")}
     }
 
 
-def test_a_restatement_before_the_first_model_year_is_predicted_from_there_on():
-    first, last, served = date(2018, 12, 20), date(2019, 3, 1), date(2019, 1, 2)
-    labels = (date(2018, 12, 11), date(2018, 12, 20))
-    assert steps_of(Affected((first, last), labels), served) == [
-        (FEATURES, "2018-12-20", "2019-03-01"),
-        (SERVED, "2019-01-02", "2019-03-01"),
-        (("labels",), "2018-12-11", "2018-12-20"),
-    ]
-    assert steps_of(Affected((first, first), None), served) == [(FEATURES, "2018-12-20", "2018-12-20")]
-    assert steps_of(Affected((last, last), None), served) == [((*FEATURES, *SERVED), "2019-03-01", "2019-03-01")]
+def test_works_are_asked_for_one_after_the_other(instance: dg.DagsterInstance):
+    context, report = (
+        dg.build_sensor_context(instance),
+        Work("report", ("evaluation_report",), None, None, "new models"),
+    )
+    first = next_request(context, [LABELS, report], "reference_models", NOW)
+    assert isinstance(first, dg.RunRequest)
+    assert first.asset_selection == [dg.AssetKey("labels")]
+    run(instance, dg.DagsterRunStatus.SUCCESS)
+    second = next_request(context, [LABELS, report], "reference_models", NOW)
+    assert isinstance(second, dg.RunRequest)
+    assert second.asset_selection == [dg.AssetKey("evaluation_report")]
+    assert second.tags == {ASKED_BY: "reference_models", WORK: "report"}, "it has no partitions"
+    run(instance, dg.DagsterRunStatus.SUCCESS, **{WORK: "report"})
+    assert next_request(context, [LABELS, report], "reference_models", NOW) is None
 
 
 def test_everything_is_on_by_default_and_explains_itself(tmp_path):
     repository = build_definitions(read_settings(source="simulated", data_dir=tmp_path)).get_repository_def()
-    definitions = [*repository.schedule_defs, *repository.sensor_defs]
-    assert {definition.name for definition in definitions} == {
-        "evening", "complete_labels", "new_model_year", "restated_bars", "retraining", "freshness", "alert_on_failure",
+    assert not repository.schedule_defs
+    assert {definition.name for definition in repository.sensor_defs} == {
+        "evening", "complete_labels", "new_model_year", "restated_bars", "reference_models", "retraining", "freshness",
+        "alert_on_failure",
     }  # fmt: skip
-    for definition in definitions:
+    for definition in repository.sensor_defs:
         assert definition.default_status.value == "RUNNING", definition.name
         assert len(definition.description or "") > 80, definition.name
+
+
+#: Assets that no sensor makes: a backfill or a person does.
+BY_HAND = {"pca_model", "tuned_hyperparameters"}
+
+
+def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
+    """As the UI computes the automation of an asset."""
+    repository = build_definitions(read_settings(source="simulated", data_dir=tmp_path)).get_repository_def()
+    handle = RepositoryHandle.for_test(repository_name=repository.name)
+    remote = RemoteRepository(RepositorySnap.from_def(repository), handle, auto_materialize_use_sensors=True)
+    named = {
+        key.to_user_string(): {sensor.name for sensor in remote.get_sensors_targeting(key)}
+        for key in repository.asset_graph.get_all_asset_keys()
+    }
+    assert {name for name, sensors in named.items() if not sensors} == BY_HAND
+    assert all("evening" in named[name] for name in EVENING)
+    assert named["labels"] == {"complete_labels", "restated_bars"}
+    assert named["trained_rnn"] == {"new_model_year", "retraining"}

@@ -187,7 +187,7 @@ def test_a_webhook_receives_what_slack_and_mattermost_show():
         WebhookChannel(url).send(ALERT, 2)
     assert heard == [
         {
-            "text": "daily_bars failed for 2026-03-03\ntoo few bars\nrun 1 (and 2 time(s) more since it was told last)",
+            "text": "daily_bars failed for 2026-03-03\ntoo few bars\nrun 1 (and 2 time(s) more since it was sent last)",
             "title": "daily_bars failed for 2026-03-03",
             "key": "job/step/1",
             "run_id": "1",

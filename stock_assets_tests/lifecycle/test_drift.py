@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.lifecycle.drift import BINS, FLOOR, INPUT, LEVELS, RECENT, SCHEMA, drift, summary
+from stock_assets.lifecycle.drift import BINS, FIGURES, FLOOR, INPUT, LEVELS, RECENT, drift_figures, summary
 from stock_assets_tests.model.synthetic import sessions_of
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=15)
@@ -36,7 +36,7 @@ def panel(seed: int, tickers: int = 5, shift: float = 0.0) -> pl.DataFrame:
 
 
 def figures_of(rows: pl.DataFrame, columns=COLUMNS, sessions=LATER) -> pl.DataFrame:
-    return drift(rows.filter(pl.col("session").is_in(REFERENCE)), rows, columns, sessions)
+    return drift_figures(rows.filter(pl.col("session").is_in(REFERENCE)), rows, columns, sessions)
 
 
 def windows_of(rows: pl.DataFrame, session, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def test_the_figures_are_those_of_scipy_and_of_the_book(seed: int, tickers: int,
     rows = panel(seed, tickers, shift)
     found = figures_of(rows.sample(fraction=1.0, shuffle=True, seed=1))
     assert found.height == (len(LATER) - RECENT + 1) * len(COLUMNS)
-    assert found.schema == SCHEMA
+    assert found.schema == FIGURES
     for session, name, psi, ks in found.gather_every(29).iter_rows():
         reference, recent = windows_of(rows, session, name)
         assert len(reference) <= LEVELS  # where the distance is exact

@@ -9,7 +9,6 @@ from polars.testing import assert_frame_equal
 from stock_assets.evaluation import metrics, plots
 from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.lifecycle.operations import (
-    SCHEMA,
     TABLES,
     OperationsFacts,
     live_skill,
@@ -18,6 +17,7 @@ from stock_assets.lifecycle.operations import (
     session_table,
     with_age,
 )
+from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 from stock_assets_tests.evaluation.test_report import PNG, Page
@@ -73,7 +73,7 @@ def test_age_is_counted_in_sessions():
 
 def test_a_session_has_the_scores_of_its_rows():
     table = session_table(SERVED, SCORED, SUSPECTS)
-    assert dict(table.schema) == SCHEMA
+    assert table.schema == OPERATIONS.schema
     assert table["session"].to_list() == sorted(NAMED["session"].unique())
     day = table["session"][5]
     for model, column in (("rnn", "log_loss"), ("class_prior", "naive_log_loss")):
@@ -139,7 +139,7 @@ def test_a_late_session_stands_on_top():
 
 def test_an_empty_store_has_a_page_that_says_so():
     facts = OperationsFacts("snapshot", NOW, None, Freshness(True, None, 0, "no session is predicted yet"), None)
-    page = Page(render_operations(pl.DataFrame(schema=SCHEMA), dict.fromkeys(TABLES), {}, facts))
+    page = Page(render_operations(OPERATIONS.empty(), dict.fromkeys(TABLES), {}, facts))
     for told in (
         "none yet",
         "No alarm yet",
@@ -153,9 +153,9 @@ def test_an_empty_store_has_a_page_that_says_so():
 
 def test_what_the_page_does_not_know_is_named():
     with pytest.raises(ValueError, match="weather is no part of the page"):
-        render_operations(pl.DataFrame(schema=SCHEMA), {"weather": None}, {}, FACTS)
+        render_operations(OPERATIONS.empty(), {"weather": None}, {}, FACTS)
     with pytest.raises(ValueError, match="drift has no column ks, psi"):
-        render_operations(pl.DataFrame(schema=SCHEMA), {"drift": HISTORY["drift"].drop("psi", "ks")}, {}, FACTS)
+        render_operations(OPERATIONS.empty(), {"drift": HISTORY["drift"].drop("psi", "ks")}, {}, FACTS)
 
 
 @pytest.mark.parametrize("sessions", [1, 2, 40])

@@ -4,9 +4,21 @@ from datetime import date
 
 import polars as pl
 
-from stock_assets.lifecycle.restatements import REACH, Affected, affected, stale_bars
+from stock_assets.features.lookback import LOOKBACK_SESSIONS
+from stock_assets.lifecycle.evening import FEATURES, SERVED
+from stock_assets.lifecycle.restatements import (
+    Affected,
+    Watch,
+    affected,
+    affected_by_context,
+    reach,
+    stale_bars,
+    steps_of,
+    steps_of_context,
+)
 from stock_assets.market.adjustments import clean_bars, new_versions, restatements
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.model.registry import longest_lookback
 from stock_assets_tests.market.generators import FETCHED, raw_answer, universe_of
 
 XNYS = trading_calendar("XNYS", date(2015, 1, 2), date(2026, 12, 31))
@@ -27,6 +39,11 @@ def labels_until(last: date) -> pl.DataFrame:
 
 def changed_at(*places: int) -> pl.DataFrame:
     return pl.DataFrame({"ticker": "AAA", "session": [DAYS[place] for place in places]})
+
+
+def reached(*places: int, predicted: date = DAYS[32], labelled: date = DAYS[25]) -> Affected:
+    labels = labels_until(min(labelled, DAYS[25]))
+    return affected(XNYS, changed_at(*places), labels, predicted_through=predicted, labelled_through=labelled)
 
 
 def test_what_is_stored_is_not_stale_and_a_split_told_later_changes_nothing():
@@ -77,20 +94,51 @@ def test_a_restatement_names_every_figure_with_both_values_and_the_return_after_
 
 
 def test_features_reach_forward_and_labels_backward():
-    assert affected(XNYS, changed_at(20), labels_until(DAYS[25]), DAYS[32], DAYS[25]) == Affected(
-        (DAYS[20], DAYS[32]), (DAYS[13], DAYS[20])
-    )
+    assert reached(20) == Affected((DAYS[20], DAYS[32]), (DAYS[13], DAYS[20]))
     # the newest bar has no label of its own yet, but ended those before it
-    assert affected(XNYS, changed_at(31), labels_until(DAYS[25]), DAYS[32], DAYS[25]) == Affected(
-        (DAYS[31], DAYS[32]), (DAYS[24], DAYS[25])
-    )
+    assert reached(31) == Affected((DAYS[31], DAYS[32]), (DAYS[24], DAYS[25]))
     # nothing is labelled around it
-    assert affected(XNYS, changed_at(31), labels_until(DAYS[10]), DAYS[32], DAYS[10]).labels is None
+    assert reached(31, labelled=DAYS[10]).labels is None
 
 
 def test_several_changes_are_one_range_and_old_ones_end_where_nothing_sees_them_any_more():
-    assert affected(XNYS, changed_at(12, 20), labels_until(DAYS[25]), DAYS[32], DAYS[25]) == Affected(
-        (DAYS[12], DAYS[32]), (DAYS[5], DAYS[20])
-    )
+    assert reached(12, 20) == Affected((DAYS[12], DAYS[32]), (DAYS[5], DAYS[20]))
     far = XNYS.sessions[2000]
-    assert affected(XNYS, changed_at(5), labels_until(DAYS[25]), far, far).chain == (DAYS[5], XNYS.sessions[5 + REACH])
+    assert reached(5, predicted=far, labelled=far).chain == (DAYS[5], XNYS.sessions[5 + reach(LOOKBACK_SESSIONS)])
+
+
+def test_a_restatement_before_the_first_model_year_is_predicted_from_there_on():
+    first, last, served = date(2018, 12, 20), date(2019, 3, 1), date(2019, 1, 2)
+    labels = (date(2018, 12, 11), date(2018, 12, 20))
+    assert steps_of(Affected((first, last), labels), served) == [
+        (FEATURES, "2018-12-20", "2019-03-01"),
+        (SERVED, "2019-01-02", "2019-03-01"),
+        (("labels",), "2018-12-11", "2018-12-20"),
+    ]
+    assert steps_of(Affected((first, first), None), served) == [(FEATURES, "2018-12-20", "2018-12-20")]
+    assert steps_of(Affected((last, last), None), served) == [((*FEATURES, *SERVED), "2019-03-01", "2019-03-01")]
+
+
+def test_market_context_that_comes_late_reaches_the_features_that_look_back_at_it_and_their_predictions():
+    through = XNYS.sessions[1000]
+    context_reach = reach(27)
+    assert context_reach > 27 + longest_lookback(), "the look-back of the features, and the rows that a model reads"
+    assert affected_by_context(XNYS, [DAYS[8], DAYS[5]], through) == (DAYS[5], XNYS.sessions[8 + context_reach])
+    assert affected_by_context(XNYS, [DAYS[5]], DAYS[9]) == (DAYS[5], DAYS[9])
+    assert affected_by_context(XNYS, [DAYS[10]], DAYS[9]) is None, "nothing was made of it yet"
+    assert affected_by_context(XNYS, [], DAYS[9]) is None
+    assert steps_of_context((DAYS[5], DAYS[9]), DAYS[0]) == [
+        (("stationary_features", "pca_components", *SERVED), str(DAYS[5]), str(DAYS[9]))
+    ]
+
+
+def test_the_watch_is_read_as_it_was_written_and_names_its_runs():
+    watch = Watch(FETCHED, ((("labels",), "2015-02-02", "2015-02-03"),))
+    assert Watch.parse(watch.text()) == watch
+    (work,) = watch.works()
+    assert (work.name, work.assets, work.first, work.last) == (
+        f"restated labels of {FETCHED.isoformat()}",
+        ("labels",),
+        "2015-02-02",
+        "2015-02-03",
+    )

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from dagster._core.test_utils import create_test_daemon_workspace_context, freez
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceLoadTarget
-from dagster._daemon.sensor import execute_sensor_iteration
-from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
+from dagster._daemon import sensor as sensor_daemon
 
 from stock_assets.cli.server import prepare_home
 from stock_assets.defs.automation import WORK
@@ -73,25 +72,16 @@ class Platform:
     workspace: WorkspaceProcessContext
     instance: dg.DagsterInstance
     store: Path
-    schedules: dict[str, ScheduleIterationTimes] = field(default_factory=dict)
-    """when each was looked at last, as a daemon remembers it"""
 
     def tick(self, now: datetime) -> set[str]:
-        """One look of the schedules, then of the sensors, at `now`, and the works they asked runs for, which are over
-        when it returns."""
+        """One look of every sensor at `now`, `evening` first, and the works they asked runs for, which are over when it
+        returns."""
         logger = logging.getLogger("daemon")
         before = self.instance.get_runs_count()
         random.seed(now.timestamp())  # Dagster shuffles its sensors
-        # a daemon that looks every minute: since the evening before there are 1,440 to go through
-        a_minute_ago = (now - timedelta(seconds=59)).timestamp()
-        for schedule, times in self.schedules.items():
-            self.schedules[schedule] = times._replace(last_iteration_timestamp=a_minute_ago, next_iteration_timestamp=0)
         # attached once, not a hundred times
         with freeze_time(now), attached(self.store, read_only=False, wait=0):
-            errors = [
-                *filter(None, launch_scheduled_runs(self.workspace, logger, now, self.schedules)),
-                *filter(None, execute_sensor_iteration(self.workspace, logger, None, None)),
-            ]
+            errors = list(filter(None, sensor_daemon.execute_sensor_iteration(self.workspace, logger, None, None)))
         assert not errors, errors
         runs = self.instance.get_runs(limit=new) if (new := self.instance.get_runs_count() - before) else []
         return {run.tags[WORK] for run in runs}
@@ -116,6 +106,13 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
     ReconstructableJob.get_repository_definition.cache_clear()
     ReconstructableJob.get_definition.cache_clear()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        shuffled = sensor_daemon.shuffled_round_robin_by_key
+        # the others then see what the evening has made
+        patch.setattr(
+            sensor_daemon,
+            "shuffled_round_robin_by_key",
+            lambda sensors, key: sorted(shuffled(sensors, key), key=lambda sensor: sensor.name != "evening"),
+        )
         patch.setattr(plots.style, "picture", lambda *_: blank)
         # Dagster 1.13 reads what it deprecates
         warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")

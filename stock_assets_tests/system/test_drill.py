@@ -1,4 +1,4 @@
-"""A year of evenings: the real schedule, sensors and runs, on a clock that is moved from evening to evening.
+"""A year of evenings: the real sensors and runs, on a clock that is moved from evening to evening.
 
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.

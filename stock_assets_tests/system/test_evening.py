@@ -1,4 +1,4 @@
-"""The evening schedule of a real daemon: a session without predictions is made, and the pages show who asked."""
+"""The evening sensor of a real daemon: a session without predictions is made, and the pages show who asked."""
 
 import os
 import random
@@ -17,7 +17,15 @@ from stock_assets_tests.system.test_browser import PATIENCE, browser, page  # no
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
 EVENING = {"stock_assets/asked_by": "evening"}
-AUTOMATION = ("evening", "complete_labels", "new_model_year", "restated_bars", "retraining", "freshness")
+AUTOMATION = (
+    "evening",
+    "complete_labels",
+    "new_model_year",
+    "restated_bars",
+    "reference_models",
+    "retraining",
+    "freshness",
+)
 
 
 def started(server: Server, earlier: set[str]) -> str | None:
@@ -38,7 +46,7 @@ def ended(server: Server, earlier: set[str], *expected: list[str]) -> None:
     assert sorted(found.values()) in expected, [server.client.failures(run_id) for run_id in found]
 
 
-def test_a_closed_session_without_predictions_is_made_by_the_schedule(server: Server, summary: str):  # noqa: ARG001
+def test_a_closed_session_without_predictions_is_made_by_itself(server: Server, summary: str):  # noqa: ARG001
     last = calendar_of(server.settings).sessions[-1]
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     with server.warehouse.connect(read_only=False) as connection:
@@ -56,7 +64,7 @@ def test_the_automation_page_names_everything_that_runs_by_itself(page: Page, su
     page.goto("/automation")
     for name in AUTOMATION:
         expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=PATIENCE)
-    page.goto("/locations/stock_assets/schedules/evening")
+    page.goto("/locations/stock_assets/sensors/evening")
     expect(page.get_by_text("every closed session").first).to_be_visible(timeout=PATIENCE)
 
 

@@ -78,7 +78,7 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         universe=store.read("universe"),
         bars=store.read("daily_bars", columns=BAR_COLUMNS),
         labels=store.read("labels", columns=[*KEYS, "label"]),
-        context=read_context(store),
+        context=read_context(store).select("series", "session", "total_return"),
         audit=store.read("leakage_audit"),
         ablation=_ablation(store, settings),
         curves=learning_curves(store, settings),

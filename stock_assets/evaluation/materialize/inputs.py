@@ -24,19 +24,19 @@ _CURVE = {
 
 
 def judged_predictions(store: Warehouse, first: date | None = None, last: date | None = None) -> pl.DataFrame:
-    """The walk-forward predictions of all models from session `first` to `last`, with JUDGED_COLUMNS.
+    """The walk-forward predictions of all models, of references where they are made, with JUDGED_COLUMNS.
 
-    Those of the reference models are among them where they were made.
+    From session `first` to `last`, both included and open where None.
     """
     return predictions_with_references(store, first, last, JUDGED_COLUMNS)
 
 
 def trained_networks(store: Warehouse) -> pl.DataFrame:
-    """model_year, model, artifact (its folder below the artifacts) of every trained network and reference model."""
+    """model_year, model, artifact (its folder below the artifacts) of every trained network."""
     columns = ["model_year", "model", "artifact"]
     none = declared(REFERENCES).empty().select(columns)
-    networks, references = store.read("trained_rnn", columns=columns), store.read_or(none, REFERENCES, columns=columns)
-    return pl.concat([networks, references]).unique()
+    tables = [store.read("trained_rnn", columns=columns), store.read_or(none, REFERENCES, columns=columns)]
+    return pl.concat(tables).unique()
 
 
 def learning_curves(store: Warehouse, settings: Settings) -> pl.DataFrame:

@@ -1,70 +1,91 @@
-"""Who serves, kept: the table `promotions`, and the aliases of the model registry that mirror it.
+"""Which version serves a session: read, decided, recorded, and mirrored in the aliases of the model registry.
 
-The table is always written first: it decides. A process that dies between the two leaves aliases behind that the next
-`follow_aliases` repairs.
+The table `promotions` is always written first, because it decides. A process that dies between table and aliases leaves
+old aliases behind; the next `follow_aliases` repairs them.
 """
 
-from collections.abc import Collection, Sequence
-from datetime import date, datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from stock_assets.errors import ArtifactError, CutoffError, MissingTableError, RegistryError, StockAssetsError
-from stock_assets.lifecycle.promotion import (
-    SCHEMA,
+from stock_assets.lifecycle.champions import (
+    CHALLENGER_ALIAS,
+    CHAMPION_ALIAS,
+    MIRROR_ALIAS,
     Promotion,
+    challengers_to_judge,
+    champion_at,
     champion_history,
-    champions,
+    champions_at,
+    judge,
     previous_champion,
     promotion_rows,
     reconcile,
-    serving,
 )
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.lifecycle.tables import PROMOTIONS
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.model.materialize.inputs import StoredInputs, inputs_for, usable_between
 from stock_assets.model.materialize.versions import (
     TRAINED,
     VERSION_COLUMNS,
-    Version,
-    base_versions,
+    Assignment,
+    answers_of,
     registered,
+    skipped_models,
     usable,
 )
+from stock_assets.model.registry import models_of
+from stock_assets.settings import Settings
 from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
-#: What a person moves to have another version serve; where we left it; the newest version that did not make it.
-CHAMPION, SERVING, CHALLENGER = "champion", "serving", "challenger"
-#: Every table of versions, and what it calls the model.
-_TRAINED = {"trained_rnn": "model", "trained_baselines": "model", "trained_ensemble": "'ensemble'"}
-_VERSION = {"model": pl.String, "model_year": pl.Int32, "version": pl.String, "trained_through": pl.Date}
-
-
-def read_promotions(warehouse: Warehouse) -> pl.DataFrame:
-    """The table `promotions`, oldest decision first; without a row before the first decision."""
-    try:
-        rows = warehouse.read("promotions")
-    except MissingTableError:
-        return pl.DataFrame(schema=SCHEMA)
-    decided = pl.col("decided_at").dt.convert_time_zone("UTC").cast(SCHEMA["decided_at"])
-    return rows.select(list(SCHEMA)).with_columns(decided).sort("decided_at", maintain_order=True)
+#: Every table of versions that may serve, and the SQL for the name of its model.
+_VERSION_TABLES = {"trained_rnn": "model", "trained_baselines": "model", "trained_ensemble": "'ensemble'"}
+_VERSION_SCHEMA = {"model": pl.String, "model_year": pl.Int32, "version": pl.String, "trained_through": pl.Date}
+_SERVICE_SCHEMA = {
+    "model": pl.String,
+    "alias": pl.String,
+    "version": pl.String,
+    "serves_from": pl.Date,
+    "reason": pl.String,
+}
 
 
-def trained_versions(warehouse: Warehouse) -> pl.DataFrame:
-    """model, model_year, version, trained_through of every version there is, one row each, sorted."""
-    parts = [pl.DataFrame(schema=_VERSION)]
-    for table, model in _TRAINED.items():
-        wanted = f"SELECT DISTINCT {model} AS model, model_year, version, trained_through FROM model.{table}"
+@dataclass(frozen=True)
+class JudgedChallengers:
+    """What `judge_challengers` decided and recorded."""
+
+    promotions: list[Promotion]
+    messages: list[str]
+    """one sentence per verdict, and per alias that could not be set"""
+
+
+def read_promotions(store: Warehouse) -> pl.DataFrame:
+    """The table `promotions`, oldest decision first; no row before the first decision."""
+    return PROMOTIONS.fit(store.read_or(PROMOTIONS.empty(), "promotions")).sort("decided_at", maintain_order=True)
+
+
+def trained_versions(store: Warehouse) -> pl.DataFrame:
+    """model, model_year, version, trained_through: one row per saved version, sorted."""
+    parts = [pl.DataFrame(schema=_VERSION_SCHEMA)]
+    for table, model in _VERSION_TABLES.items():
+        statement = f"SELECT DISTINCT {model} AS model, model_year, version, trained_through FROM model.{table}"
         try:
-            parts.append(warehouse.read_sql(table, wanted).cast(_VERSION))  # pyright: ignore[reportArgumentType]
+            parts.append(store.read_sql(table, statement).cast(_VERSION_SCHEMA))  # pyright: ignore[reportArgumentType]
         except MissingTableError:
             continue
     return pl.concat(parts).sort("model", "model_year", "trained_through", "version")
 
 
-def next_session(warehouse: Warehouse, calendar: TradingCalendar) -> date:
+def next_session(store: Warehouse, calendar: TradingCalendar) -> date:
     """The first session that has no prediction yet. Raises StockAssetsError before the first prediction, and at the
     end of a closed snapshot."""
-    last = warehouse.last_session("predictions")
+    last = store.last_session("predictions")
     if last is None:
         raise StockAssetsError("there are no predictions yet, so no version serves. Materialize predictions first.")
     following = calendar.shift(last, 1)
@@ -73,170 +94,256 @@ def next_session(warehouse: Warehouse, calendar: TradingCalendar) -> date:
     return following
 
 
-def record(warehouse: Warehouse, registry: Registry, promotions: Sequence[Promotion]) -> list[str]:
-    """Adds `promotions` to the history, in one transaction, then sets their aliases. What could not be set is told.
+def record(store: Warehouse, registry: Registry, promotions: Sequence[Promotion]) -> list[str]:
+    """Adds `promotions` to the table in one transaction, then sets their aliases; returns what could not be set.
 
-    A version that was never registered gets no alias, and serves all the same. Raises RegistryError when the registry
-    does not answer; the history is written then.
+    A version that was never registered gets no alias and serves all the same. Raises RegistryError when the registry
+    does not answer; the table is written by then.
     """
-    warehouse.append("promotions", promotion_rows(promotions))
+    store.append("promotions", promotion_rows(promotions))
     try:
         return [
-            said
+            message
             for promotion in promotions
-            for said in _mirror(
+            for message in _set_aliases(
                 registry,
                 promotion.model,
                 promotion.version,
-                (CHAMPION, SERVING) if promotion.outcome == "champion" else (CHALLENGER,),
+                (CHAMPION_ALIAS, MIRROR_ALIAS) if promotion.outcome == "champion" else (CHALLENGER_ALIAS,),
             )
         ]
     except RegistryError as error:
         raise RegistryError(
-            f"{error}. What was decided is in the table promotions and holds; the aliases follow with new predictions"
+            f"{error}. The decision is in the table promotions and holds; the aliases follow with the next predictions"
         ) from error
 
 
-def champions_of(
-    warehouse: Warehouse, year: int, sessions: Sequence[date], pca_version: str
-) -> list[tuple[list[Version], list[date]]]:
-    """Which versions of all models serve which of `sessions`, ascending and all of `year`.
+def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str) -> Assignment:
+    """Which versions of the registered models serve which of `sessions`, ascending and of one model year.
 
-    A model's first version of the year, until the table `promotions` says that another one does. A model that is not
-    registered serves no session, one that was first trained within the year none up to its cutoff. Raises as
-    `base_versions`, for the versions that were promoted too.
+    The champion of a model is its base version of the year until the table `promotions` names another. A model without
+    a version in the year is skipped, a model whose first version was trained within the year serves from the session
+    after its cutoff on, and versions of a model that is not registered any more do not serve: shipping or removing a
+    model stops no evening. The notes name what is skipped.
+
+    Raises ArtifactError where a table of trained models has no row of the year, or lacks a version that was promoted;
+    CutoffError where a promoted version is trained through one of its sessions.
     """
-    base_versions(warehouse, year, sessions[0], pca_version)
-    trained = pl.concat([warehouse.read(table, columns=VERSION_COLUMNS) for table in TRAINED])
-    trained = registered(trained.filter(pl.col("model_year") == year))
-    promotions = read_promotions(warehouse)
+    year = sessions[0].year
+    trained = registered(_versions_of_year(store, year, sessions[0]))
+    promotions = read_promotions(store)
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
-    models = trained["model"].unique().sort().to_list()
-    by_model = {model: champions(promotions, trained, model, sessions) for model in models}
-    first_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).iter_rows())
+    base_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
+    by_model = {model: champions_at(promotions, trained, model, sessions) for model in base_cutoffs}
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
-        there = [model for model in models if first_cutoffs[model] < session]
-        spans.setdefault(tuple(by_model[model][session] for model in there), []).append(session)
+        serving = tuple(by_model[model][session] for model, cutoff in base_cutoffs.items() if cutoff < session)
+        spans.setdefault(serving, []).append(session)
     for version in {version for versions in spans for version in versions} - set(rows):
         raise ArtifactError(
             f"{version} serves by the table promotions, and no table of trained models has it any more; expected one "
             f"of {', '.join(sorted(rows))}: roll back to it with `stock-assets rollback`"
         )
-    return [
-        ([usable(rows[version], span[0], pca_version) for version in versions], span)
-        for versions, span in spans.items()
-    ]
+    return Assignment(
+        [
+            ([usable(rows[version], span[0], pca_version) for version in versions], span)
+            for versions, span in spans.items()
+        ],
+        skipped_models(store, year, models_of("champion", "naive"), TRAINED),
+    )
+
+
+def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, *, now: datetime) -> JudgedChallengers:
+    """Judges the newest version of every registered model that was not judged yet, and records the verdicts.
+
+    The model year is that of the next session. Both versions predict the sessions after the challenger's cutoff whose
+    labels are usable; only members count unless the settings include everyone. A challenger without such a session
+    waits. Raises StockAssetsError before the first prediction, and as `record`.
+    """
+    calendar = calendar_of(settings)
+    last = store.last_session("predictions")
+    if last is None:
+        raise StockAssetsError("there are no predictions yet, so nothing serves. Materialize predictions first.")
+    session = calendar.shift(last, 1) or last
+    trained = registered(_versions_of_year(store, session.year))
+    pairs = challengers_to_judge(read_promotions(store), trained, session)
+    if not pairs:
+        return JudgedChallengers([], [])
+    first = min(challenger["trained_through"] for _, challenger in pairs) + timedelta(days=1)
+    labels, _ = usable_between(store, settings, first)
+    window = sorted(labels["session"].unique())
+    promotions: list[Promotion] = []
+    messages: list[str] = []
+    inputs = inputs_for(store, settings, window, "promotions") if window else None
+    for champion, challenger in pairs:
+        days = [day for day in window if day > challenger["trained_through"]]
+        if inputs is None or not days:
+            messages.append(f"{challenger['version']} waits: no label after its cutoff is known yet")
+            continue
+        of_champion, of_challenger = (_predictions(settings, inputs, row, days) for row in (champion, challenger))
+        verdict = judge(of_champion, of_challenger, labels, seed=settings.seed)
+        messages.append(f"{challenger['version']} {verdict.reason}")
+        promotions.append(
+            Promotion(
+                challenger["model"],
+                challenger["version"],
+                session.year,
+                session,
+                now,
+                "champion" if verdict.promote else "challenger",
+                "judged",
+                champion["version"],
+                verdict.reason,
+                verdict,
+            )
+        )
+    return JudgedChallengers(promotions, [*messages, *record(store, registry, promotions)])
 
 
 def rollback(
-    warehouse: Warehouse,
+    store: Warehouse,
     registry: Registry,
     calendar: TradingCalendar,
+    *,
     model: str,
     to: str | None,
     now: datetime,
     reason: str,
 ) -> tuple[Promotion, list[str]]:
-    """(what was decided, what could not be done): the version that served before `model`'s champion, or version
-    `to`, is its champion again, from the first session without a prediction on, in that session's model year.
+    """(the decision, what could not be done): makes an earlier version the champion of `model` again.
 
-    Raises StockAssetsError for a model or version that is not there, that serves already or when nothing served
-    before, each naming what there is; CutoffError for a version trained through the session or later.
+    It is the version that served before the current champion, or version `to`. It serves from the first session
+    without a prediction on, in that session's model year.
+
+    Raises StockAssetsError for a model or version that does not exist, for one that serves already, and where nothing
+    served before, each naming the choices; CutoffError for a version trained through the session or later.
     """
-    session = next_session(warehouse, calendar)
-    trained, history = trained_versions(warehouse), read_promotions(warehouse)
-    known = trained["model"].unique().sort().to_list()
-    if model not in known:
-        raise ArtifactError(f"there is no model {model}; expected one of {', '.join(known) or 'none trained'}")
+    session = next_session(store, calendar)
+    trained, history = trained_versions(store), read_promotions(store)
+    models = trained["model"].unique().sort().to_list()
+    if model not in models:
+        raise ArtifactError(f"there is no model {model}; expected one of {', '.join(models) or 'none trained'}")
     year = session.year
     versions = trained.filter((pl.col("model") == model) & (pl.col("model_year") == year))
     # also after what was decided for a later session
     serves_from = max([session, *champion_history(history, trained, model, year)["serves_from"]])
-    current = serving(history, trained, model, serves_from)
+    current = champion_at(history, trained, model, serves_from)
     others = [version for version in versions["version"] if version != current]
-    there_is = f"other versions of model year {year}: {', '.join(others) or 'none'}"
-    wanted = to or previous_champion(history, trained, model, year)
-    if wanted is None:
-        raise StockAssetsError(f"nothing to roll back to: {current} is {model}'s first champion of {year}; {there_is}")
-    if wanted == current:
-        raise StockAssetsError(f"{current} is the champion of {model} already; {there_is}")
-    if wanted not in others:
-        raise ArtifactError(f"there is no version {wanted} of {model} for model year {year}; {there_is}")
-    _require_cutoff_before(versions, wanted, model, session)
-    promotion = Promotion(model, wanted, year, serves_from, now, "champion", "rollback", current, reason)
-    return promotion, record(warehouse, registry, [promotion])
+    choices = f"other versions of model year {year}: {', '.join(others) or 'none'}"
+    chosen = to or previous_champion(history, trained, model, year)
+    if chosen is None:
+        raise StockAssetsError(f"nothing to roll back to: {current} is {model}'s first champion of {year}; {choices}")
+    if chosen == current:
+        raise StockAssetsError(f"{current} is the champion of {model} already; {choices}")
+    if chosen not in others:
+        raise ArtifactError(f"there is no version {chosen} of {model} for model year {year}; {choices}")
+    _require_cutoff_before(versions, chosen, model, session)
+    promotion = Promotion(model, chosen, year, serves_from, now, "champion", "rollback", current, reason)
+    return promotion, record(store, registry, [promotion])
 
 
 def follow_aliases(
-    warehouse: Warehouse, registry: Registry, models: Collection[str], session: date, now: datetime
+    store: Warehouse, registry: Registry, models: Collection[str], *, session: date, now: datetime
 ) -> list[str]:
-    """What was done so that table and registry name the same champion of `models` for `session`, the newest one.
+    """Makes table and registry name the same champion of `models` for `session`, the newest; returns what was done.
 
-    Where a person has moved the alias `champion`, the version under it serves from `session` on, and the history says
-    so; where we were cut off, the aliases are set again (`lifecycle.promotion.reconcile`). Without a registry nothing
-    happens.
+    Where a person has moved the alias `champion`, the version under it serves from `session` on, and the table records
+    that. Where this code was cut off, the aliases are set again (`champions.reconcile`). A model without a version in
+    the session's year has no champion and is skipped. Without a registry nothing happens.
 
     Raises CutoffError for an alias on a version trained through `session` or later, with both dates, ArtifactError for
     one that is no version of the session's model year; nothing is changed then.
     """
     if isinstance(registry, NoRegistry):
         return []
-    aliases, trained, history = registry.aliases(), trained_versions(warehouse), read_promotions(warehouse)
-    moved, repaired = [], []
-    for model in sorted(models):
+    aliases, trained, history = registry.aliases(), trained_versions(store), read_promotions(store)
+    trained_models = set(trained.filter(pl.col("model_year") == session.year)["model"])
+    moved: list[Promotion] = []
+    repaired: list[tuple[str, str]] = []
+    for model in sorted(trained_models & set(models)):
         of_model = aliases.get(model, {})
-        table, alias = serving(history, trained, model, session), of_model.get(CHAMPION)
-        todo = reconcile(alias, of_model.get(SERVING), table)
-        if todo == "repair":
-            repaired.append((model, table))
-        elif todo == "follow":
+        champion, alias = champion_at(history, trained, model, session), of_model.get(CHAMPION_ALIAS)
+        action = reconcile(alias, of_model.get(MIRROR_ALIAS), champion)
+        if action == "repair":
+            repaired.append((model, champion))
+        elif action == "follow":
             assert alias is not None
-            versions = trained.filter(pl.col("model") == model)
-            _require_cutoff_before(versions, alias, model, session)
-            of_year = versions.filter(pl.col("model_year") == session.year)["version"]
-            if alias not in of_year:
-                raise ArtifactError(
-                    f"the alias {CHAMPION} of {model} is set to {alias}, which is no version of model year "
-                    f"{session.year}; expected one of {', '.join(of_year)}"
-                )
-            reason = f"the alias {CHAMPION} was set to {alias} in the registry"
-            moved.append(Promotion(model, alias, session.year, session, now, "champion", "alias", table, reason))
-    done = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
+            _require_usable_alias(trained, model, alias, session)
+            reason = f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
+            moved.append(Promotion(model, alias, session.year, session, now, "champion", "alias", champion, reason))
+    messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
     if moved:
-        done += record(warehouse, registry, moved)
+        messages += record(store, registry, moved)
     for model, version in repaired:
-        done += _mirror(registry, model, version, (CHAMPION, SERVING)) or [
-            f"{model}: the alias {CHAMPION} is set to {version}, which serves"
+        messages += _set_aliases(registry, model, version, (CHAMPION_ALIAS, MIRROR_ALIAS)) or [
+            f"{model}: the alias {CHAMPION_ALIAS} is set to {version}, which serves"
         ]
-    return done
+    return messages
 
 
-def models_in_service(warehouse: Warehouse, registry: Registry, calendar: TradingCalendar) -> pl.DataFrame:
+def models_in_service(store: Warehouse, registry: Registry, calendar: TradingCalendar) -> pl.DataFrame:
     """model, alias, version, trained_through, model_year, serves_from, reason: the champion of every model, and each
-    version that has another alias, in the model year of the newest session. Without a trained version, no row."""
-    trained, history, aliases = trained_versions(warehouse), read_promotions(warehouse), registry.aliases()
-    last = warehouse.last_session("predictions")
+    version that has another alias, in the model year of the next session. Without a trained version, no row."""
+    trained, history, aliases = trained_versions(store), read_promotions(store), registry.aliases()
+    last = store.last_session("predictions")
+    running = (calendar.shift(last, 1) or last).year if last else None
     rows = []
     for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
-        years = versions["model_year"]
-        running = (calendar.shift(last, 1) or last).year if last else None
-        year = running if running in years else years.max()
-        champion = champion_history(history, trained, str(model), int(year)).row(-1, named=True)  # pyright: ignore[reportArgumentType]
-        shown = {CHAMPION: champion}
-        for alias, version in aliases.get(str(model), {}).items():
-            if alias == SERVING or (alias == CHAMPION and version == champion["version"]):
-                continue
-            if alias == CHAMPION:
-                reason = "set in the registry; the next predictions follow"
-            else:
-                decided = history.filter((pl.col("model") == model) & (pl.col("version") == version))
-                reason = decided["reason"][-1] if decided.height else None
-            shown[f"{alias} (asked for)" if alias == CHAMPION else alias] = {"version": version, "reason": reason}
+        years: list[int] = versions["model_year"].to_list()
+        year = running if running is not None and running in years else max(years)
+        champion = champion_history(history, trained, str(model), year).row(-1, named=True)
+        shown = _aliased(history.filter(pl.col("model") == model), champion, aliases.get(str(model), {}))
         rows += [{"model": model, "alias": alias, **row} for alias, row in shown.items()]
-    schema = {"model": pl.String, "alias": pl.String, "version": pl.String, "serves_from": pl.Date, "reason": pl.String}
-    table = pl.DataFrame(rows, schema=schema).join(trained, on=["model", "version"], how="left", maintain_order="left")
+    table = pl.DataFrame(rows, schema=_SERVICE_SCHEMA)
+    table = table.join(trained, on=["model", "version"], how="left", maintain_order="left")
     return table.select("model", "alias", "version", "trained_through", "model_year", "serves_from", "reason")
+
+
+def _aliased(history: pl.DataFrame, champion: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The champion and the other versions of one model that have an alias, each under the alias it is shown with."""
+    shown = {CHAMPION_ALIAS: champion}
+    for alias, version in aliases.items():
+        if alias == MIRROR_ALIAS or (alias == CHAMPION_ALIAS and version == champion["version"]):
+            continue
+        if alias == CHAMPION_ALIAS:
+            alias, reason = f"{alias} (requested)", "set in the registry; the next predictions follow"
+        else:
+            decisions = history.filter(pl.col("version") == version)
+            reason = decisions["reason"][-1] if decisions.height else None
+        shown[alias] = {"version": version, "reason": reason}
+    return shown
+
+
+def _versions_of_year(store: Warehouse, year: int, needed_by: date | None = None) -> pl.DataFrame:
+    """VERSION_COLUMNS of all versions of `year`, the earliest cutoff first.
+
+    Raises ArtifactError where one of the TRAINED tables has none and session `needed_by` is to be predicted.
+    """
+    parts = []
+    for table in TRAINED:
+        rows = store.read_or(declared(table).empty().select(VERSION_COLUMNS), table, columns=VERSION_COLUMNS)
+        parts.append(rows.filter(pl.col("model_year") == year))
+        if needed_by and parts[-1].is_empty():
+            raise ArtifactError(
+                f"predictions of {needed_by} need {table} of model year {year}. Materialize {table} {year} first."
+            )
+    return pl.concat(parts).sort("trained_through", "version")
+
+
+def _predictions(settings: Settings, inputs: StoredInputs, row: dict[str, Any], days: Sequence[date]) -> pl.DataFrame:
+    """What the version of `row` predicts for `days`."""
+    return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, days)
+
+
+def _require_usable_alias(trained: pl.DataFrame, model: str, alias: str, session: date) -> None:
+    versions = trained.filter(pl.col("model") == model)
+    _require_cutoff_before(versions, alias, model, session)
+    of_year = versions.filter(pl.col("model_year") == session.year)["version"]
+    if alias not in of_year:
+        raise ArtifactError(
+            f"the alias {CHAMPION_ALIAS} of {model} is set to {alias}, which is no version of model year "
+            f"{session.year}; expected one of {', '.join(of_year)}"
+        )
 
 
 def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, session: date) -> None:
@@ -248,11 +355,11 @@ def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, ses
         )
 
 
-def _mirror(registry: Registry, model: str, version: str, aliases: Sequence[str]) -> list[str]:
-    """Sets `aliases`, in this order; what there is to tell where the version was never registered."""
+def _set_aliases(registry: Registry, model: str, version: str, aliases: Sequence[str]) -> list[str]:
+    """Sets `aliases`, in this order; returns a sentence where the version was never registered."""
     try:
         for alias in aliases:
             registry.set_alias(model, alias, version)
     except ArtifactError as error:
-        return [f"{error}; it has no alias, which changes nothing about what serves"]
+        return [f"{error}; it has no alias, which does not change what serves"]
     return []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 
-from stock_assets.lifecycle.materialize.champions import champions_of, follow_aliases, trained_versions
+from stock_assets.lifecycle.materialize.champions import champions_of, follow_aliases
 from stock_assets.model.materialize.versions import Assignment, base_versions, by_year
 from stock_assets.model.registry import ENSEMBLE, models_of
 from stock_assets.storage.registry import Registry
@@ -20,13 +20,12 @@ def serving_versions(
     """
     last_predicted = store.last_session("predictions")
     new = [session for session in sessions if last_predicted is None or session > last_predicted]
-    notes = []
+    notes: list[str] = []
     if new:
         year, days = by_year(new)[-1]
         base_versions(store, year, days[0], pca_version)
-        trained = trained_versions(store)
-        served = set(trained.filter(trained["model_year"] == year)["model"])
-        models = served & {*models_of("champion", "naive"), ENSEMBLE}
-        notes = follow_aliases(store, registry, models, days[0], now)
-    spans = [span for year, days in by_year(sessions) for span in champions_of(store, year, days, pca_version)]
-    return Assignment(spans, notes)
+        models = (*models_of("champion", "naive"), ENSEMBLE)
+        notes = follow_aliases(store, registry, models, session=days[0], now=now)
+    years = [champions_of(store, days, pca_version=pca_version) for _, days in by_year(sessions)]
+    spans = [span for assignment in years for span in assignment.spans]
+    return Assignment(spans, [*notes, *(note for assignment in years for note in assignment.notes)])

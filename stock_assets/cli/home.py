@@ -1,0 +1,119 @@
+"""The project's own Dagster instance, whoever starts it: `make run`, `dagster dev` or `dg dev`.
+
+Without DAGSTER_HOME, `dagster dev` makes an instance in a temporary folder that is removed when it ends. dagster.yaml
+names the classes of this file, which put runs, events and logs where `make run` has them all the same:
+
+    storage:
+      custom: {module: stock_assets.cli.home, class: ProjectStorage, config: {}}
+    compute_logs: {module: stock_assets.cli.home, class: ProjectComputeLogs, config: {}}
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from dagster import Field, StringSource
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
+from stock_assets.settings import settings
+from stock_assets.storage.event_log import BatchingSqliteStorage
+
+#: The home that the server of this process, or of the process that started it, has locked.
+OWNED_HOME = "STOCKASSETS_OWNED_HOME"
+
+#: The locks of this process, which hold until it ends.
+_LOCKS: list[TextIO] = []
+
+
+def project_home() -> Path:
+    """DAGSTER_HOME where it is set, else the folder beside the store of the settings."""
+    home = os.environ.get("DAGSTER_HOME")
+    return Path(home) if home else settings().dagster_home
+
+
+def lock_home(home: Path) -> TextIO:
+    """The locked file that names the process whose `home` this is; the lock goes when the file is closed.
+
+    Raises StockAssetsError where another process holds it: two daemons on one instance launch everything twice.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    lock = (home / "owner.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip()
+        lock.close()
+        raise StockAssetsError(
+            f"another stock-assets run works on {home.parent} (its dagster dev is process {owner}); stop it, or set "
+            "STOCK_ASSETS_DATA_DIR to another folder"
+        ) from error
+    return lock
+
+
+def own_home(home: Path) -> None:
+    """Locks `home` for a `dagster dev` that a person starts by hand. Raises StockAssetsError as `lock_home`.
+
+    A server of `make run` holds the lock already, and so do the processes that a locked server starts.
+    """
+    if not os.environ.get(IS_DEV_SERVER) or os.environ.get(OWNED_HOME) == str(home):
+        return
+    lock = lock_home(home)
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    _LOCKS.append(lock)
+    # Dagster has just said that a temporary folder is the storage
+    logging.getLogger("dagster").info(f"Runs, events and logs are kept in {home}, as those of `make run` are.")
+    os.environ[OWNED_HOME] = str(home)
+
+
+def misplaced_instance() -> str | None:
+    """What to do where `dagster dev` keeps its runs elsewhere than `make run`, in one line; None where it does not."""
+    if not os.environ.get(IS_DEV_SERVER):
+        return None
+    home, own = os.environ.get("DAGSTER_HOME"), settings().dagster_home
+    if home and Path(home).resolve() != own.resolve():
+        return f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
+    if not home and not Path("dagster.yaml").exists():
+        return (
+            "this instance is temporary, as there is no dagster.yaml in the current folder: start in the folder of the "
+            f"project, or export DAGSTER_HOME={own} after the first `make run`"
+        )
+    return None
+
+
+class ProjectStorage(BatchingSqliteStorage):
+    """The batching storage in `project_home()`, or in `base_dir` where dagster.yaml has one."""
+
+    def __init__(self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None) -> None:
+        folder = Path(base_dir) if base_dir else project_home()
+        own_home(folder)
+        super().__init__(str(folder), inst_data)
+
+    @classmethod
+    def config_type(cls) -> dict[str, Field]:
+        return {"base_dir": Field(StringSource, is_required=False, description="a folder; the project's when unset")}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data=inst_data, **config_value)
+
+
+class ProjectComputeLogs(LocalComputeLogManager):
+    """What the steps print, in `project_home()`."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(str(project_home() / "storage"), inst_data=inst_data)
+
+    @classmethod
+    def config_type(cls) -> dict[str, Field]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data=inst_data, **config_value)

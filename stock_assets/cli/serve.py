@@ -1,0 +1,150 @@
+"""`stock-assets run`: a server, what is missing, the score, and serving until a person ends it."""
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+
+from stock_assets.cli.output import summarise
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import Settings
+from stock_assets.storage.migrations import stored_version
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from stock_assets.cli.backfill import Stage
+    from stock_assets.cli.graphql import DagsterClient
+
+#: Ctrl-C, kill, and the terminal that closes (which nohup makes us ignore).
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: A `dagster dev` that ends by itself is started again, unless it does so this many times in a row this soon.
+EARLY_ENDS, EARLY_SECONDS = 3, 300
+
+
+def serve(settings: Settings, port: int, out: Console, err: Console) -> None:
+    """Starts Dagster, makes what is missing, shows the score and serves; a server that ends is started again.
+
+    Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
+    """
+    from stock_assets.cli.server import dagster_dev
+
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+            signal.signal(number, _interrupt)
+    migrate(settings, out)
+    market = "SIMULATED market, no real prices" if settings.source == "simulated" else f"source {settings.source}"
+    out.print(f"stock_assets: {market}, from {settings.start}; starting Dagster …", soft_wrap=True)
+    early = 0
+    try:
+        while early < EARLY_ENDS:
+            began = time.monotonic()
+            with dagster_dev(settings, port) as (client, process):
+                out.print(f"Dagster is up at [link]{client.url}[/link]")
+                make_and_show(Session(settings, client, out, err), began)
+                code = process.wait()
+            early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
+            out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
+        raise StockAssetsError(
+            f"dagster dev ended {early} times within {EARLY_SECONDS} s of its start; see dagster-dev.log and "
+            f"dagster-dev.previous.log in {settings.dagster_home}"
+        )
+    except KeyboardInterrupt:
+        out.print("\nstopped")
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """Every ending leaves through the same door, once: a second signal must not stop the cleaning up."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def migrate(settings: Settings, out: Console) -> None:
+    """Brings a store of an older version to today's, and says so. Raises StockAssetsError for a newer one."""
+    if not settings.database.exists():
+        return
+    before = stored_version(settings.database)
+    if before is None or before == SCHEMA_VERSION:
+        return
+    with Warehouse(settings.database).connect(read_only=False):
+        pass  # connecting migrates
+    out.print(f"the store had schema version {before} and has version {SCHEMA_VERSION} now", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A server that runs, for some settings, and the consoles that hear of it."""
+
+    settings: Settings
+    client: "DagsterClient"
+    out: Console
+    err: Console
+
+
+def make_and_show(session: Session, began: float) -> None:
+    """Makes what is missing and shows the score; then makes what no prediction waits for."""
+    from stock_assets.cli import backfill
+
+    made = made_completely(session, backfill.FIRST)
+    summarise(session.settings, time.monotonic() - began, session.out)
+    session.out.print(
+        f"\nBrowse the graph at [bold]{session.client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
+        highlight=False,
+    )
+    if made and made_completely(session, backfill.LATER):
+        session.out.print("everything is made")
+
+
+def made_completely(session: Session, stage: "Stage") -> bool:
+    """Whether `stage` is complete; what stands in the way is shown."""
+    try:
+        complete(session, stage)
+    except StockAssetsError as error:
+        session.err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return False
+    return True
+
+
+def complete(session: Session, stage: "Stage") -> None:
+    """Backfills what was never materialized of `stage`, first letting a backfill end that an earlier start left open.
+
+    Raises StockAssetsError with the first failure of every failed run.
+    """
+    import dagster as dg
+
+    from stock_assets.cli import backfill
+
+    settings, client, out = session.settings, session.client, session.out
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
+    if open_id := client.open_backfill():
+        out.print(f"resuming backfill {open_id}")
+        try:
+            backfill.follow(client, open_id, keys, out, settings.staged_answers)
+        except StockAssetsError as error:
+            early = f"it ended early ({escape(str(error))}); what it left out is launched again"
+            out.print(early, highlight=False, soft_wrap=True)
+    with dg.DagsterInstance.get() as instance:
+        targets = backfill.missing(instance, keys, stage)
+    if not targets:
+        if stage is backfill.FIRST:
+            out.print("everything is materialized already")
+        return
+    backfill.follow(client, backfill.launch(client, targets, keys, stage.title), keys, out, settings.staged_answers)
+
+
+def load_definitions() -> "dg.Definitions":
+    """The assets of the settings of this process, without Dagster's own chatter."""
+    logging.getLogger("dagster").setLevel(logging.WARNING)
+    from stock_assets.definitions import defs
+
+    return defs

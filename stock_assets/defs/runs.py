@@ -1,0 +1,129 @@
+"""The runs that the sensors ask for: what became of earlier ones, what is under way, and the next request."""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from itertools import takewhile
+
+import dagster as dg
+
+from stock_assets.lifecycle.evening import INTERRUPTED, Attempts, State, Work, evening_work, retry_at
+from stock_assets.lifecycle.materialize.evening import read_progress
+from stock_assets.market.calendar import calendar_of
+from stock_assets.model.materialize.versions import TRAINED
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
+from stock_assets.private.dagster import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
+from stock_assets.private.dagster import BulkActionsFilter, BulkActionStatus
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import Warehouse
+
+#: Tags of a run: the sensor that asked for it, and the name of its work, by which a failed run is found again.
+ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings, now: datetime) -> State:
+    """What the store and the instance hold at `now`. Raises StoreBusyError while a writer holds the store."""
+    progress = read_progress(store)
+    predicted = progress.predicted_through
+    oldest = calendar_of(settings).shift(predicted, 1) if predicted else None
+    tried = attempts(instance, evening_work(oldest)) if oldest else Attempts()
+    return State(
+        now,
+        predicted,
+        progress.labelled_through,
+        progress.model_years,
+        under_way(instance),
+        tried.failures,
+        tried.failed_at,
+        tried.runs,
+    )
+
+
+def attempts(instance: dg.DagsterInstance, work: str) -> Attempts:
+    """The runs tagged with `work`."""
+    records = instance.get_run_records(dg.RunsFilter(tags={WORK: work}))  # newest first
+    since = list(takewhile(lambda record: not record.dagster_run.is_success, records))
+    failed = [record for record in since if INTERRUPTED not in record.dagster_run.tags]
+    if failed and killed(instance, failed[-1].dagster_run):
+        failed.pop()
+    ends = [record.end_time or record.create_timestamp.timestamp() for record in failed[:1]]
+    return Attempts(
+        len(records),
+        bool(records) and not since,
+        len(failed),
+        datetime.fromtimestamp(ends[0], UTC) if ends else None,
+    )
+
+
+def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the run failed without a step that failed by itself: its process was killed, or told to end."""
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return False
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    events = [record.event_log_entry.get_dagster_event() for record in failures]
+    errors = [event.step_failure_data.error for event in events]
+    return all(error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
+
+
+def under_way(instance: dg.DagsterInstance) -> str | None:
+    """The run or backfill that is not over, in words; None without one."""
+    if runs := instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=1):
+        run = runs[0].dagster_run
+        return f"run {run.run_id[:8]} ({run.tags.get(WORK, run.job_name)})"
+    if backfills := instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]), limit=1):
+        return f"backfill {backfills[0].backfill_id}"
+    return None
+
+
+def unfinished_evening(instance: dg.DagsterInstance, state: State) -> tuple[date, date] | None:
+    """First and last session of the last evening, if its run failed after it had predicted them: drift and page are
+    missing then. No table can tell, since a young market has no drift."""
+    if state.under_way or state.predicted_through is None:
+        return None
+    for record in instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: "evening"}), limit=1):
+        run = record.dagster_run
+        first, last = (date.fromisoformat(run.tags[tag]) for tag in (RANGE_START, RANGE_END))
+        if not run.is_success and last <= state.predicted_through:
+            return first, last
+    return None
+
+
+def request(work: Work, asked_by: str, attempt: int) -> dg.RunRequest:
+    """A run of `work`. Its key keeps a repeated tick from asking twice."""
+    partitions = {RANGE_START: work.first, RANGE_END: work.last} if work.first and work.last else {}
+    config = {"ops": {asset: {"config": dict(work.config)} for asset in TRAINED}} if work.config else None
+    return dg.RunRequest(
+        run_key=f"{work.name}, attempt {attempt}",
+        asset_selection=[dg.AssetKey(asset) for asset in work.assets],
+        run_config=config,
+        tags={**partitions, ASKED_BY: asked_by, WORK: work.name},
+    )
+
+
+def request_or_wait(
+    context: dg.SensorEvaluationContext, work: Work, asked_by: str, now: datetime
+) -> dg.RunRequest | dg.SkipReason:
+    """The run of `work`, or why it has to wait after it failed."""
+    tried = attempts(context.instance, work.name)
+    if tried.failed_at and now < (again := retry_at(tried.failures, tried.failed_at)):
+        return dg.SkipReason(
+            f"{work.name} failed {tried.failures} time(s); it is tried again at {again:%Y-%m-%d %H:%M} UTC"
+        )
+    context.log.info(work.reason)
+    return request(work, asked_by, tried.runs)
+
+
+def next_request(
+    context: dg.SensorEvaluationContext, works: Iterable[Work], asked_by: str, now: datetime
+) -> dg.RunRequest | dg.SkipReason | None:
+    """The request for the first of `works` that has not succeeded yet, or why it waits; None once all have."""
+    for work in works:
+        if not attempts(context.instance, work.name).succeeded:
+            return request_or_wait(context, work, asked_by, now)
+    return None

@@ -1,0 +1,70 @@
+"""What all sensors share: they look at the store with little patience, and wait for the next tick while it is busy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import dagster as dg
+
+from stock_assets.defs.runs import state_of
+from stock_assets.defs.tables import Clock
+from stock_assets.errors import StoreBusyError
+from stock_assets.lifecycle.alerts import Channel
+from stock_assets.lifecycle.evening import State
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import Warehouse
+
+#: Seconds that a sensor waits for the store. Dagster gives a tick 60 s, and one tick reports up to five failed runs.
+PATIENCE = 3.0
+
+Answer = dg.RunRequest | dg.SkipReason | dg.SensorResult
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One evaluation of a sensor."""
+
+    context: dg.SensorEvaluationContext
+    settings: Settings
+    store: Warehouse
+    """waited for PATIENCE seconds"""
+    channels: Sequence[Channel]
+    now: datetime
+
+    @cached_property
+    def state(self) -> State:
+        """How far everything is. Raises StoreBusyError while a writer holds the store."""
+        return state_of(self.context.instance, self.store, self.settings, self.now)
+
+
+def platform_sensor(
+    settings: Settings, name: str, *, description: str, makes: Sequence[str] = (), seconds: int = 60
+) -> Callable[[Callable[[Tick], Answer]], dg.SensorDefinition]:
+    """The decorator of a sensor that is on by default. It asks for runs of the assets `makes`, whose pages name it.
+
+    A tick while the store is busy asks for nothing, and the next one, after `seconds`, looks again.
+    """
+
+    def decorate(answer: Callable[[Tick], Answer]) -> dg.SensorDefinition:
+        @dg.sensor(
+            name=name,
+            minimum_interval_seconds=seconds,
+            asset_selection=dg.AssetSelection.assets(*makes) if makes else None,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description=description,
+        )
+        def tick(
+            context: dg.SensorEvaluationContext,
+            warehouse: dg.ResourceParam[Warehouse],
+            channels: dg.ResourceParam[Sequence[Channel]],
+            clock: dg.ResourceParam[Clock],
+        ) -> Answer:
+            try:
+                return answer(Tick(context, settings, warehouse.patient(PATIENCE), channels, clock()))
+            except StoreBusyError as busy:
+                return dg.SkipReason(f"the next tick looks again: {busy}")
+
+        return tick
+
+    return decorate

@@ -1,0 +1,81 @@
+"""What the checks of daily_bars find: per check the offending rows, and whether they are grave enough to block."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from stock_assets.frames import repeated
+from stock_assets.market import quality
+
+#: A reason that flags more than this share of a session's tickers is a fault of the vendor and not of the tickers.
+SYSTEMATIC = 0.10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check."""
+
+    check: str
+    offenders: pl.DataFrame
+    """the rows that are wrong; none where the check passes"""
+    blocking: bool
+    """whether they keep what is made of the table from being made"""
+    figures: Mapping[str, float | int] = field(default_factory=dict)
+    """what the check measured, by name"""
+
+
+def daily_bar_checks() -> dict[str, str]:
+    """Name and text of every check on daily_bars, also of those that an extension registers."""
+    return {
+        "unique_bars": "one bar per (ticker, session)",
+        "positive_prices": "every price is positive and finite, no volume is negative",
+        "coverage": f"at least {quality.COVERAGE:.0%} of the members have a bar on every session; names the others",
+        "adjusted_closes": "the vendor's adjusted closes imply the dividends and splits that it states",
+        **{f"no_{check.name}": f"no bar is suspect because {check.text}" for check in quality.BAR_CHECKS.values()},
+    }
+
+
+def daily_bar_findings(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[Finding]:
+    """Every check on `bars`, the rows just written, and on the `findings` (rows of quarantine without
+    its moment) that repair made in them."""
+    absent = quality.absent_members(bars, universe)
+    thin = quality.thin_sessions(bars, absent)
+    contradicted = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
+    return [
+        Finding("unique_bars", repeated(bars), blocking=True),
+        Finding("positive_prices", quality.impossible_prices(bars), blocking=True),
+        Finding(
+            "coverage",
+            thin if thin.height else absent,
+            blocking=thin.height > 0,
+            figures={"threshold": quality.COVERAGE, "sessions_below": thin.height},
+        ),
+        Finding("adjusted_closes", contradicted, blocking=False),
+        *(_flagged(bars, check) for check in quality.BAR_CHECKS.values()),
+    ]
+
+
+def _flagged(bars: pl.DataFrame, check: quality.BarCheck) -> Finding:
+    """The tickers that are suspect by `check`, the most often flagged first."""
+    flagged = bars.filter(pl.col("suspect") == check.name)
+    tickers = (
+        flagged.group_by("ticker")
+        .agg(bars=pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
+        .sort("bars", "ticker", descending=[True, False])
+    )
+    size = bars.group_by("session").agg(bars=pl.len())
+    shares = flagged.group_by("session").len().join(size, on="session")
+    shares = shares.with_columns(share=pl.col("len") / pl.col("bars"))
+    # a few bad tickers stay out of training and scoring by their flag; a bad session must not travel on, and of a
+    # handful of tickers a single one is no session
+    systematic = shares.filter(pl.col("share") > SYSTEMATIC, pl.col("len") > 1)
+    return Finding(
+        f"no_{check.name}",
+        tickers,
+        blocking=systematic.height > 0 and check.against_vendor,
+        figures={
+            "highest_share_of_a_session": float(shares["share"].max() or 0.0),  # pyright: ignore[reportArgumentType]
+            "blocks_above": SYSTEMATIC,
+        },
+    )

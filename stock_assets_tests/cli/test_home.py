@@ -1,0 +1,98 @@
+"""A `dagster dev` that a person starts by hand works on the same runs as `make run`'s."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from stock_assets.cli import home
+from stock_assets.cli.server import prepare_home
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import PROJECT_DIR, read_settings, settings
+
+#: What `dagster dev` and `dg dev` do first: an instance, of DAGSTER_HOME or in a temporary folder.
+BY_HAND = """
+import sys
+import dagster as dg
+from dagster._cli.utils import get_possibly_temporary_instance_for_cli
+
+with get_possibly_temporary_instance_for_cli("dagster dev") as instance:
+    instance.report_runless_asset_event(dg.AssetMaterialization("made_by_hand"))
+    print(instance.get_ref().storage.base_dir, flush=True)
+    print(instance.compute_log_manager._base_dir, flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def by_hand(data_dir: Path, **variables: str) -> subprocess.Popen[str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", home.OWNED_HOME)}
+    return subprocess.Popen(
+        [sys.executable, "-c", BY_HAND],
+        cwd=PROJECT_DIR,
+        env={**kept, "STOCK_ASSETS_DATA_DIR": str(data_dir), "DAGSTER_IS_DEV_CLI": "1", **variables},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_server_started_by_hand_has_the_home_of_make_run_to_itself(tmp_path: Path):
+    first = by_hand(tmp_path)
+    assert first.stdout is not None
+    try:
+        assert first.stdout.readline().strip() == str(tmp_path / "dagster")
+        assert first.stdout.readline().strip() == str(tmp_path / "dagster" / "storage")
+        with pytest.raises(StockAssetsError, match=rf"another .* works on .*process {first.pid}\)"):
+            home.lock_home(tmp_path / "dagster")
+        _, complaint = by_hand(tmp_path).communicate("x", timeout=120)
+        assert f"is process {first.pid}); stop it" in complaint.splitlines()[-1]
+        child, complaint = by_hand(tmp_path, **{home.OWNED_HOME: str(tmp_path / "dagster")}).communicate(
+            "x", timeout=120
+        )
+        assert child.startswith(str(tmp_path / "dagster")), complaint
+    finally:
+        first.communicate("x", timeout=120)
+    with home.lock_home(tmp_path / "dagster"):
+        pass
+
+
+def test_make_run_finds_what_was_made_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _, complaint = by_hand(tmp_path).communicate("x", timeout=120)
+    own = prepare_home(read_settings(data_dir=tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", str(own))
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_latest_materialization_event(dg.AssetKey("made_by_hand")) is not None, complaint
+
+
+@pytest.mark.parametrize(
+    ("dagster_home", "said"),
+    [
+        ("/elsewhere", "DAGSTER_HOME is /elsewhere, and `make run`"),
+        (None, "temporary.*start in the folder of the project"),
+    ],
+)
+def test_an_instance_elsewhere_is_one_line_with_the_way_out(monkeypatch, tmp_path, dagster_home, said):
+    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
+    monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    settings.cache_clear()
+    try:
+        monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        if dagster_home:
+            monkeypatch.setenv("DAGSTER_HOME", dagster_home)
+        note = home.misplaced_instance()
+        assert note is not None
+        assert re.search(said, note)
+        assert "\n" not in note
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
+        assert home.misplaced_instance() is None
+        monkeypatch.delenv("DAGSTER_HOME")
+        monkeypatch.chdir(PROJECT_DIR)
+        assert home.misplaced_instance() is None
+    finally:
+        settings.cache_clear()

@@ -1,0 +1,90 @@
+"""What we borrow from inside Dagster is there, named in one file, and missed loudly."""
+
+import ast
+import runpy
+import sys
+import types
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from dagster._core import events as dagster_events
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+from stock_assets.errors import PrivateApiError
+from stock_assets.private import dagster as borrowed
+
+FILE = Path(borrowed.__file__)
+PACKAGE = FILE.parent.parent
+
+
+@pytest.mark.parametrize("name", sorted(borrowed.BORROWED))
+def test_every_borrowed_symbol_is_there(name: str):
+    assert getattr(borrowed, name) is getattr(import_module(borrowed.BORROWED[name].module), name)
+
+
+def test_the_symbols_were_tried_with_the_pinned_version():
+    assert version("dagster") == borrowed.TRIED_WITH
+    assert f"dagster=={borrowed.TRIED_WITH}" in (PACKAGE.parent / "constraints.txt").read_text().splitlines()
+
+
+def test_a_type_checker_sees_each_symbol_where_it_is_looked_up():
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(FILE.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dagster._")
+        for alias in node.names
+    }
+    assert seen == {name: symbol.module for name, symbol in borrowed.BORROWED.items()}
+    assert set(borrowed.__all__) > set(seen)
+
+
+@pytest.mark.parametrize("path", sorted(set(PACKAGE.rglob("*.py")) - {FILE}), ids=lambda path: path.stem)
+def test_no_other_file_reaches_into_dagster(path: Path):
+    imported = {
+        name
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not [name for name in imported if name.startswith("dagster._")]
+
+
+def fresh() -> types.SimpleNamespace:
+    """The file as a new process reads it, without what was looked up before."""
+    return types.SimpleNamespace(**runpy.run_path(str(FILE), run_name=borrowed.__name__))
+
+
+def test_a_renamed_symbol_is_one_error_with_the_way_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(dagster_events, "BATCH_WRITABLE_EVENTS")
+    with pytest.raises(PrivateApiError, match=r"has no dagster\._core\.events\.BATCH_WRITABLE_EVENTS") as caught:
+        fresh().__getattr__("BATCH_WRITABLE_EVENTS")
+    assert f"pip install 'dagster=={borrowed.TRIED_WITH}'" in str(caught.value)
+    assert "out of dagster.yaml" in str(caught.value)
+
+
+def test_a_storage_without_a_member_that_we_override_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(SqliteEventLogStorage, "_initdb")
+    with pytest.raises(PrivateApiError, match=r"sqlite_event_log\.SqliteEventLogStorage\._initdb"):
+        fresh().__getattr__("SqliteEventLogStorage")
+
+
+def test_the_import_of_a_file_that_needs_it_fails(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(dagster_events, "ASSET_EVENTS")
+    monkeypatch.delitem(vars(borrowed), "ASSET_EVENTS", raising=False)
+    with pytest.raises(PrivateApiError, match="ASSET_EVENTS"):
+        runpy.run_path(str(PACKAGE / "storage" / "event_log.py"), run_name="event_log")
+
+
+def test_a_daemon_without_the_constant_is_an_error_and_no_daemon_is_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, borrowed.CONTROLLER, raising=False)
+    borrowed.set_backfill_interval(5)
+    monkeypatch.setitem(sys.modules, borrowed.CONTROLLER, types.ModuleType("controller"))
+    with pytest.raises(PrivateApiError, match="DEFAULT_DAEMON_INTERVAL_SECONDS"):
+        borrowed.set_backfill_interval(5)
