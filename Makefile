@@ -1,10 +1,10 @@
-# install · run · test · drill · check · check-real · bench
+# install · init · run · test · drill · check · check-real · bench
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
 STAMP := .venv/.installed
 .DEFAULT_GOAL := run
-.PHONY: install run test drill check check-real bench clean
+.PHONY: install init run test drill check check-real bench clean
 
 install: $(STAMP)
 
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
+
+# four questions, whose answers every command reads from then on
+init: install
+	@$(BIN)/stock-assets init
 
 run: install
 	@PORT=$(PORT) exec $(BIN)/stock-assets run

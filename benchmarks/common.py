@@ -90,7 +90,7 @@ def set_workload(options: argparse.Namespace, folder: Path) -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     year = options.first_model_year or min(options.start.year + 4, options.end.year)
-    chosen = {"START": options.start, "END": options.end, "FIRST_MODEL_YEAR": year}
+    chosen = {"CONFIG": "off", "START": options.start, "END": options.end, "FIRST_MODEL_YEAR": year}
     if PRICES.exists():
         import polars as pl
 

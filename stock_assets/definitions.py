@@ -1,10 +1,11 @@
-"""The table of contents: every asset, in flow order, the jobs beside them, and what they run with."""
+"""The table of contents: every asset in flow order, the jobs and sensors, and what they run with."""
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 
-from stock_assets.cli.home import misplaced_instance
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
 from stock_assets.defs.champions import promotions_asset, rollback_job
@@ -20,6 +21,7 @@ from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
 from stock_assets.market.sources.registry import make_source, require_source
+from stock_assets.private.dagster import IS_DEV_SERVER
 from stock_assets.settings import Settings, settings
 from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
@@ -63,7 +65,22 @@ def build_definitions(config: Settings) -> dg.Definitions:
     )
 
 
+def misplaced_instance(config: Settings) -> str | None:
+    """What to do where `dagster dev` keeps its runs elsewhere than `make run`, in one line; None where it does not."""
+    if not os.environ.get(IS_DEV_SERVER):
+        return None
+    home, own = os.environ.get("DAGSTER_HOME"), config.dagster_home
+    if home and Path(home).resolve() != own.resolve():
+        return f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
+    if not home and not Path("dagster.yaml").exists():
+        return (
+            "this instance is temporary, as there is no dagster.yaml in the current folder: start in the folder of the "
+            f"project, or export DAGSTER_HOME={own} after the first `make run`"
+        )
+    return None
+
+
 load_extensions(settings())
-if misplaced := misplaced_instance():
+if misplaced := misplaced_instance(settings()):
     dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())

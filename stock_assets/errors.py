@@ -1,7 +1,7 @@
 """Every error a user can meet, as one tree.
 
 StockAssetsError
-├── SettingsError        an environment variable holds what it may not
+├── SettingsError        a setting has a value that it may not have
 ├── SourceError          a source answered with something that is not prices
 │   ├── EmptySourceError   … or with nothing at all
 │   ├── UnknownTickerError … or that it has nothing of a ticker
@@ -33,7 +33,7 @@ class StockAssetsError(Exception):
 
 
 class SettingsError(StockAssetsError):
-    """A setting has a value it may not have; names the variable, the value and what was expected."""
+    """A setting has a value it may not have; names the variable or the file, the value and what was expected."""
 
 
 class SourceError(StockAssetsError):
@@ -51,12 +51,12 @@ class UnknownTickerError(SourceError):
 class QuietTickerError(SourceError):
     """A vendor knows a ticker, and that it has not traded since before the range that was asked for.
 
-    `known` are the days of its first and its last trade.
+    `span` are the days of its first and its last trade.
     """
 
-    def __init__(self, message: str, known: tuple[date, date]) -> None:
+    def __init__(self, message: str, span: tuple[date, date]) -> None:
         super().__init__(message)
-        self.known = known
+        self.span = span
 
 
 class BadBarsError(StockAssetsError):

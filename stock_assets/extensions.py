@@ -3,8 +3,8 @@
     STOCK_ASSETS_EXTENSIONS=my_models,my_source make run
 
 Every process imports them once, before it looks anything up: the web server's code location and its runs, the command
-line, `stock_assets.open()` and the workers of the tuning. A module is looked for where Python looks, and beside the
-settings file.
+line, `stock_assets.open()` and the workers of the tuning. A module is looked for where Python looks, and in the
+folder of the settings file.
 
 A worker is started as `python -m stock_assets.extensions MODULE ARGUMENTS…`, which imports the extensions and then runs
 the module.
@@ -33,7 +33,7 @@ def load_extensions(config: Settings) -> None:
         except Exception as error:
             raise SettingsError(
                 f"the extension {name} cannot be imported ({type(error).__name__}: {error}); expected Python modules "
-                "separated by commas, each installed, on PYTHONPATH or beside the settings file"
+                "separated by commas, each installed, on PYTHONPATH or in the folder of the settings file"
             ) from error
 
 

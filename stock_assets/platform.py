@@ -11,7 +11,10 @@ others). `.to_pandas()` makes a pandas frame of it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 
@@ -25,10 +28,12 @@ from stock_assets.views import AsOf, Day, Market, day_of, moment_of
 
 assert all((market, features, model, evaluation, lifecycle))  # importing a room declares its tables
 
-#: Makes the rows of some sessions and stores them: (store, settings, sessions, now).
-Step = Callable[[Warehouse, Settings, Sequence[date], datetime], object]
+#: A function that makes the rows of a table and stores them, or "module:function", which is imported when it is called.
+#: It gets what its parameters name: `store`, `settings`, `sessions` (ascending), `years` (of the sessions), `now`,
+#: `source` and `registry`.
+Step = Callable[..., object] | str
 
-#: The step of every table that `Platform.materialize` makes. A step imports its room when it is called.
+#: The step of every table that `Platform.materialize` makes.
 STEPS: dict[str, Step] = {}
 
 
@@ -145,13 +150,35 @@ class Platform(Market):
             raise StockAssetsError(f"there is no step that makes {table}; expected one of {', '.join(STEPS) or 'none'}")
         moment = now or datetime.now(UTC)
         sessions = self._sessions(table, first, last)
-        STEPS[table](self.store, self.settings, sessions, moment)
+        self._run(STEPS[table], sessions, moment)
         start, end = (sessions[0], sessions[-1]) if sessions else (None, None)
         by_session = "session" in declared(table).names
         rows = self.table(table, start=start, end=end) if by_session else self.table(table)
         made = Materialization(table, start, end, rows.height, moment)
         self._record(made, sessions, made_by)
         return made
+
+    def _run(self, step: Step, sessions: Sequence[date], now: datetime) -> None:
+        """Calls `step` with what its parameters name. Raises StockAssetsError for a name that there is nothing for."""
+        from stock_assets.market.sources.registry import make_source
+        from stock_assets.storage.registry import open_registry
+
+        if isinstance(step, str):
+            module, _, function = step.partition(":")
+            step = cast(Callable[..., object], getattr(import_module(module), function))
+        offered: dict[str, Callable[[], object]] = {
+            "store": lambda: self.store,
+            "settings": lambda: self.settings,
+            "sessions": lambda: list(sessions),
+            "years": lambda: sorted({session.year for session in sessions}),
+            "now": lambda: now,
+            "source": lambda: make_source(self.settings),
+            "registry": lambda: open_registry(self.settings.mlflow_uri, self.settings.mlflow_artifacts),
+        }
+        parameters = signature(step).parameters.values()
+        if unknown := [one.name for one in parameters if one.name not in offered and one.default is one.empty]:
+            raise StockAssetsError(f"the step asks for {unknown[0]}; expected some of {', '.join(offered)}")
+        step(**{one.name: offered[one.name]() for one in parameters if one.name in offered})
 
     def _sessions(self, table: str, first: Day | None, last: Day | None) -> tuple[date, ...]:
         """The sessions that `first` and `last` choose; none for a table that is made as a whole."""

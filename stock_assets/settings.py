@@ -21,9 +21,9 @@ from stock_assets.settings_file import PREFIX, Given, gather
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
 SECRETS = ("alert_webhook", "alert_urls")
-#: What the setting `membership` says for the S&P 500 as Wikipedia lists it.
+#: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
-#: The context series that are asked for unless the setting `context` says otherwise.
+#: The market context series that a source is asked for where the setting `context` is unset.
 CONTEXT_SERIES = ("^VIX", "^GSPC", "SPY")
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
@@ -42,10 +42,10 @@ class SessionHours:
     @classmethod
     def parse(cls, text: str) -> "SessionHours":
         """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
-        found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
-        if found is None:
+        parts = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
+        if parts is None:
             raise ValueError("not of the form 17:00-17:00 America/New_York")
-        *digits, zone = found.groups()
+        *digits, zone = parts.groups()
         hours = [int(digit) for digit in digits]
         start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
         if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
@@ -264,7 +264,7 @@ class Settings(BaseModel):
 
     @property
     def context_series(self) -> tuple[str, ...]:
-        """The context series to ask for; a snapshot may lack those that nobody named."""
+        """The market context series to ask for; a snapshot may lack the default ones."""
         return CONTEXT_SERIES if self.context is None else self.context
 
     @property
@@ -282,7 +282,7 @@ class Settings(BaseModel):
 
     @property
     def staged_answers(self) -> Path:
-        """What a vendor said and is not stored yet."""
+        """The folder of a vendor's answers that are not stored yet."""
         return self.data_dir / "staged_answers"
 
     @property
@@ -299,7 +299,7 @@ class Settings(BaseModel):
 
     @property
     def dagster_home(self) -> Path:
-        """Beside the store, because Dagster's memory of what is materialized must not outlive it."""
+        """Next to the store, because Dagster's memory of what is materialized must not outlive it."""
         return self.data_dir / "dagster"
 
     @property

@@ -82,10 +82,10 @@ class Market(ABC):
         rows = rows.sort([key for key in declaration.keys if key in rows.columns])
         if columns is None:
             return rows
-        asked = list(columns)
-        if unknown := [column for column in asked if column not in rows.columns]:
+        chosen_columns = list(columns)
+        if unknown := [column for column in chosen_columns if column not in rows.columns]:
             raise StockAssetsError(f"{name} has no column {unknown[0]}; expected some of {', '.join(rows.columns)}")
-        return rows.select(asked)
+        return rows.select(chosen_columns)
 
     def _require_tickers(self, tickers: Sequence[str]) -> None:
         there = set(self._read(declared("universe"), None, None, None)["ticker"])
@@ -116,7 +116,7 @@ class Market(ABC):
         end: Day | None = None,
         columns: Iterable[str] | None = None,
     ) -> pl.DataFrame:
-        """The inputs of the models (`stationary_features`), or some `columns` of them beside ticker and session.
+        """The inputs of the models (`stationary_features`), or some `columns` of them, after ticker and session.
 
         >>> import stock_assets
         >>> p = stock_assets.open()
@@ -179,7 +179,7 @@ class AsOf(Market):
     >>> p.as_of("2100-01-01T00:00Z").labels()
     Traceback (most recent call last):
     ...
-    stock_assets.errors.StockAssetsError: labels is not kept by version, so nobody knows what it was at ...
+    stock_assets.errors.StockAssetsError: labels is not kept by version, so it is not known as it was at ...
     """
 
     settings: Settings
@@ -196,8 +196,8 @@ class AsOf(Market):
     def _read(self, table: Table, first: date | None, last: date | None, tickers: Sequence[str] | None) -> pl.DataFrame:
         if table.name not in self.frames:
             raise StockAssetsError(
-                f"{table.name} is not kept by version, so nobody knows what it was at {self.moment:%Y-%m-%d %H:%M %Z}; "
-                f"expected one of {', '.join(self.frames)}"
+                f"{table.name} is not kept by version, so it is not known as it was at "
+                f"{self.moment:%Y-%m-%d %H:%M %Z}; expected one of {', '.join(self.frames)}"
             )
         rows = self.frames[table.name]
         if first is not None:

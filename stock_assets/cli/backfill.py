@@ -170,7 +170,7 @@ def assets_of(
     keys: Mapping[str, Sequence[str] | None],
     fetched: Callable[[], str | None],
 ) -> list[AssetProgress]:
-    """How far every asset of a backfill in `state` is; `fetched` says how far a fetch under way is."""
+    """How far every asset of a backfill in `state` is; `fetched` returns how far a fetch under way is."""
     statuses = {
         "/".join(status["assetKey"]["path"]): status
         for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", [])
@@ -189,15 +189,15 @@ def assets_of(
 
 
 def fetch_progress(staged: Path | None) -> Callable[[], str | None]:
-    """Says how far the fetch is whose answers wait in the folder `staged`; None where nothing is under way there."""
-    heard: list[str] = []
-    pace = Pace("running", heard.append, every=0)
+    """A function that returns how far the fetch is whose answers wait in the folder `staged`, None without one."""
+    texts: list[str] = []
+    pace = Pace("running", texts.append, every=0)
 
     def fetched() -> str | None:
         if staged is None or (counted := staging.progress(staged)) is None:
             return None
         pace(*counted)
-        return heard[-1]
+        return texts[-1]
 
     return fetched
 

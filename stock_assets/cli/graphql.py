@@ -61,7 +61,7 @@ LOCATIONS = """
     locationOrLoadError { __typename ... on PythonError { message } } } } } }
 """
 
-#: In pages of at most 1,000 events, whatever is asked for.
+#: A page holds at most 1,000 events, whatever limit the query sets.
 FAILURES = """
 query Failures($id: ID!, $after: String) {
   logsForRun(runId: $id, afterCursor: $after) { ... on EventConnection { cursor hasMore events {
@@ -77,7 +77,7 @@ class DagsterClient:
     url: str
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The `data` of the answer. Raises StockAssetsError when nobody answers, or with an error."""
+        """The `data` of the answer. Raises StockAssetsError when no server answers, or with its error."""
         try:
             answer = requests.post(
                 f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=TIMEOUT
@@ -148,8 +148,8 @@ class DagsterClient:
         }
 
     def failures(self, run_id: str) -> list[str]:
-        """'step: message' of every step of the run that failed, with what our code said."""
-        said: list[str] = []
+        """'step: message' of every step of the run that failed, with the message of our own error."""
+        failures: list[str] = []
         page: dict[str, Any] = {"cursor": None, "hasMore": True}
         while page.get("hasMore"):
             page = self.ask(FAILURES, {"id": run_id, "after": page["cursor"]})["logsForRun"]
@@ -157,5 +157,5 @@ class DagsterClient:
                 if error := event.get("error"):
                     chain = error.get("errorChain") or []
                     message = (chain[0]["error"] if chain else error)["message"].strip()
-                    said.append(f"{event['stepKey']}: {message}")
-        return said
+                    failures.append(f"{event['stepKey']}: {message}")
+        return failures

@@ -1,4 +1,4 @@
-"""The project's own Dagster instance, whoever starts it: `make run`, `dagster dev` or `dg dev`.
+"""The project's own Dagster instance, which `make run`, `dagster dev` and `dg dev` share.
 
 Without DAGSTER_HOME, `dagster dev` makes an instance in a temporary folder that is removed when it ends. dagster.yaml
 names the classes of this file, which put runs, events and logs where `make run` has them all the same:
@@ -30,7 +30,7 @@ _LOCKS: list[TextIO] = []
 
 
 def project_home() -> Path:
-    """DAGSTER_HOME where it is set, else the folder beside the store of the settings."""
+    """DAGSTER_HOME where it is set, else the folder next to the store of the settings."""
     home = os.environ.get("DAGSTER_HOME")
     return Path(home) if home else settings().dagster_home
 
@@ -67,24 +67,9 @@ def own_home(home: Path) -> None:
     lock.write(str(os.getpid()))
     lock.flush()
     _LOCKS.append(lock)
-    # Dagster has just said that a temporary folder is the storage
+    # Dagster has just logged that a temporary folder is the storage
     logging.getLogger("dagster").info(f"Runs, events and logs are kept in {home}, as those of `make run` are.")
     os.environ[OWNED_HOME] = str(home)
-
-
-def misplaced_instance() -> str | None:
-    """What to do where `dagster dev` keeps its runs elsewhere than `make run`, in one line; None where it does not."""
-    if not os.environ.get(IS_DEV_SERVER):
-        return None
-    home, own = os.environ.get("DAGSTER_HOME"), settings().dagster_home
-    if home and Path(home).resolve() != own.resolve():
-        return f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
-    if not home and not Path("dagster.yaml").exists():
-        return (
-            "this instance is temporary, as there is no dagster.yaml in the current folder: start in the folder of the "
-            f"project, or export DAGSTER_HOME={own} after the first `make run`"
-        )
-    return None
 
 
 class ProjectStorage(BatchingSqliteStorage):

@@ -178,7 +178,7 @@ def init(
         str | None, typer.Option(help="the folder of the store and the models; asked when unset")
     ] = None,
 ) -> None:
-    """Asks four questions and writes the settings file, in the current folder or where --config says."""
+    """Asks four questions and writes the settings file, in the current folder or as FILE of --config."""
     from stock_assets.cli.setup import write_settings
 
     named = os.environ.get(CONFIG, "off")

@@ -23,7 +23,7 @@ def frame_table(frame: "pl.DataFrame") -> Table:
 
 
 def summarise(settings: Settings, seconds: float, out: Console) -> None:
-    """Rows per table, seconds, and the score beside that of the best naive baseline."""
+    """Shows the rows per table, the seconds, and the score next to that of the best naive baseline."""
     warehouse = Warehouse(settings.database)
     table = Table("table", "rows", title=f"{seconds:.0f} s")
     for name, rows in warehouse.row_counts().items():
@@ -37,7 +37,7 @@ def summarise(settings: Settings, seconds: float, out: Console) -> None:
 
 
 def score_line(scores: "pl.DataFrame") -> str:
-    """The best model's mean of yearly log-losses, with its interval, beside that of the best naive baseline."""
+    """The best model's mean of yearly log-losses, with its interval, next to that of the best naive baseline."""
     from stock_assets.evaluation.metrics import best_naive
     from stock_assets.model.registry import naive_baselines
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
-#: A bar and the time beside it need so many columns; in a narrower terminal the numbers stand alone.
+#: The width of a bar, and of a terminal that has room for it and for the time.
 BAR_WIDTH, WIDE = 32, 90
 #: Seconds between two lines about an asset that is under way.
 QUIET_SECONDS = 10.0

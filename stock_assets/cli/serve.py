@@ -69,7 +69,7 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def migrate(settings: Settings, out: Console) -> None:
-    """Brings a store of an older version to today's, and says so. Raises StockAssetsError for a newer one."""
+    """Brings a store of an older version to today's, and prints so. Raises StockAssetsError for a newer one."""
     if not settings.database.exists():
         return
     before = stored_version(settings.database)
@@ -94,28 +94,28 @@ def make_and_show(session: Session, began: float) -> None:
     """Makes what is missing and shows the score; then makes what no prediction waits for."""
     from stock_assets.cli import backfill
 
-    made = made_completely(session, backfill.FIRST)
+    made = make_stage(session, backfill.FIRST)
     summarise(session.settings, time.monotonic() - began, session.out)
     session.out.print(
         f"\nBrowse the graph at [bold]{session.client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
         highlight=False,
     )
-    if made and made_completely(session, backfill.LATER):
-        session.out.print("everything is made")
+    if made is not None and make_stage(session, backfill.LATER):
+        session.out.print("the references are made as well, and the reports compare with them")
 
 
-def made_completely(session: Session, stage: "Stage") -> bool:
-    """Whether `stage` is complete; what stands in the way is shown."""
+def make_stage(session: Session, stage: "Stage") -> bool | None:
+    """Whether anything of `stage` was missing and is made now; None where it could not be, and why is shown."""
     try:
-        complete(session, stage)
+        return complete(session, stage)
     except StockAssetsError as error:
         session.err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        return False
-    return True
+        return None
 
 
-def complete(session: Session, stage: "Stage") -> None:
-    """Backfills what was never materialized of `stage`, first letting a backfill end that an earlier start left open.
+def complete(session: Session, stage: "Stage") -> bool:
+    """Backfills what was never materialized of `stage`, first letting a backfill end that an earlier start left open;
+    whether anything was missing.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
@@ -138,8 +138,9 @@ def complete(session: Session, stage: "Stage") -> None:
     if not targets:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
-        return
+        return False
     backfill.follow(client, backfill.launch(client, targets, keys, stage.title), keys, out, settings.staged_answers)
+    return True
 
 
 def load_definitions() -> "dg.Definitions":

@@ -16,6 +16,7 @@ import psutil
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.home import OWNED_HOME, lock_home
 from stock_assets.errors import StockAssetsError
+from stock_assets.files import write_file
 from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import environment_for_child
@@ -60,19 +61,17 @@ def prepare_home(settings: Settings, instance: str | None = None) -> Path:
     """DAGSTER_HOME with the project's dagster.yaml in it, or the text of another `instance`."""
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    wanted = instance or (PROJECT_DIR / "dagster.yaml").read_text()
+    configuration = instance or (PROJECT_DIR / "dagster.yaml").read_text()
     target = home / "dagster.yaml"
-    if not target.exists() or target.read_text() != wanted:
-        temporary = target.with_suffix(".tmp")
-        temporary.write_text(wanted)
-        temporary.replace(target)
+    if not target.exists() or target.read_text() != configuration:
+        write_file(target, configuration.encode())
     return home
 
 
 def settle_interrupted_runs(home: Path) -> None:
     """Ends as failed what was under way when an earlier server was killed, and frees its places in the pools.
 
-    Nobody else would: the daemon waits for the processes of those runs, and they are gone.
+    Nothing else does: the daemon waits for the processes of those runs, and they are gone.
     """
     if not (home / "history").exists():
         return
@@ -173,16 +172,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     for member in still_running(family, STOP_SECONDS):
         with suppress(psutil.NoSuchProcess):
             member.kill()
-    with suppress(ProcessLookupError):  # whoever was started while we listed is still in the group
+    with suppress(ProcessLookupError):  # a process that was started while we listed is still in the group
         os.killpg(process.pid, signal.SIGKILL)
     still_running(family, STOP_SECONDS)
     process.wait()
 
 
 def still_running(family: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Who of `family` did not end within so many seconds.
+    """Those of `family` that did not end within so many seconds.
 
-    A zombie has ended: in a container nobody may be there to collect the orphans.
+    A zombie has ended: in a container there may be no process that collects the orphans.
     """
     deadline = time.monotonic() + seconds
     while True:

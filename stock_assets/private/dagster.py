@@ -83,11 +83,13 @@ __all__ = [
 
 
 class Borrowed(NamedTuple):
-    """One symbol of `module`, why we need it, and which of its private members we override or call."""
+    """One symbol of `module`, why we need it, and which of its members we override or use."""
 
     module: str
     why: str
     members: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    """of its instances, set by its constructor"""
 
 
 _TAGS = Borrowed("dagster._core.storage.tags", "the tags of a run over a range of partitions have no public name")
@@ -147,18 +149,26 @@ BORROWED: Mapping[str, Borrowed] = {
             "has_table",
             "path_for_shard",
         ),
+        ("_db_lock", "_initialized_dbs"),
     ),
     "SqliteRunStorage": Borrowed(
         f"{_SQLITE}.runs.sqlite.sqlite_run_storage",
         "reads all migrations at every instance, of which a code server makes one per tick",
         ("connect", "from_local", "has_built_index", "has_run_stats_index_cols"),
+        ("_conn_string",),
     ),
     "SqliteScheduleStorage": Borrowed(
         f"{_SQLITE}.schedules.sqlite.sqlite_schedule_storage",
         "as SqliteRunStorage",
         ("connect", "from_local", "has_built_index", "has_instigators_table"),
+        ("_conn_string",),
     ),
-    "DagsterSqliteStorage": Borrowed(f"{_SQLITE}.sqlite_storage", "puts the three storages together", ("from_local",)),
+    "DagsterSqliteStorage": Borrowed(
+        f"{_SQLITE}.sqlite_storage",
+        "puts the three storages together",
+        ("from_local",),
+        ("_event_log_storage", "_inst_data", "_run_storage", "_schedule_storage"),
+    ),
     "DagsterStorage": Borrowed(f"{_SQLITE}.base_storage", "its constructor, in place of DagsterSqliteStorage's"),
     "LocalComputeLogManager": Borrowed(
         f"{_SQLITE}.local_compute_log_manager",
@@ -181,13 +191,14 @@ def __getattr__(name: str) -> Any:
     """The borrowed symbol `name`. Raises PrivateApiError where Dagster has it, or a member of it, no more."""
     if name not in BORROWED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, members = BORROWED[name]
+    module, _, members, attributes = BORROWED[name]
     try:
         symbol = getattr(import_module(module), name)
     except (ImportError, AttributeError):
         _gone(f"{module}.{name}")
-    for member in members:
-        if not hasattr(symbol, member):
+    set_at_first = symbol.__init__.__code__.co_names if attributes else ()
+    for member in (*members, *attributes):
+        if not hasattr(symbol, member) and not (member in attributes and member in set_at_first):
             _gone(f"{module}.{name}.{member}")
     globals()[name] = symbol
     return symbol

@@ -115,7 +115,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         """As in the stock storage, which reads all of Dagster's migration scripts at every look at a shard; here once
-        a process, when a shard is made. It is made as a whole: whoever comes second finds it."""
+        a process, when a shard is made. It is made as a whole: a second process finds it."""
         with engine.connect() as connection:
             if MigrationContext.configure(connection).get_current_revision():
                 return
@@ -160,7 +160,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         self._wake(event.run_id)
 
     def _wake(self, run_id: str) -> None:
-        """Who watches a run in the UI waits for a change of its file; what is committed is in the log beside it."""
+        """The UI watches the file of a run for changes, and SQLite writes what is committed to another one first."""
         os.utime(self.path_for_shard(run_id))
 
     def _store_batch(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
@@ -284,7 +284,7 @@ class BatchingSqliteStorage(DagsterSqliteStorage):
         self._schedule_storage = _Schedules(_migrated(_Schedules, str(Path(base_dir) / "schedules")))
         # Dagster fills batches only where this is set, and reads it at every event. Webserver, daemon,
         # code server and each run process build this storage from the instance before they write, so that
-        # nobody has to set it. A user's own value stays.
+        # no person has to set it. A user's own value stays.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
 
     @classmethod

@@ -11,8 +11,9 @@ import pytest
 
 from stock_assets.cli import home
 from stock_assets.cli.server import prepare_home
+from stock_assets.definitions import misplaced_instance
 from stock_assets.errors import StockAssetsError
-from stock_assets.settings import PROJECT_DIR, read_settings, settings
+from stock_assets.settings import PROJECT_DIR, read_settings
 
 #: What `dagster dev` and `dg dev` do first: an instance, of DAGSTER_HOME or in a temporary folder.
 BY_HAND = """
@@ -80,19 +81,19 @@ def test_an_instance_elsewhere_is_one_line_with_the_way_out(monkeypatch, tmp_pat
     monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
     monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    try:
-        monkeypatch.delenv("DAGSTER_HOME", raising=False)
-        if dagster_home:
-            monkeypatch.setenv("DAGSTER_HOME", dagster_home)
-        note = home.misplaced_instance()
-        assert note is not None
-        assert re.search(said, note)
-        assert "\n" not in note
-        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
-        assert home.misplaced_instance() is None
-        monkeypatch.delenv("DAGSTER_HOME")
-        monkeypatch.chdir(PROJECT_DIR)
-        assert home.misplaced_instance() is None
-    finally:
-        settings.cache_clear()
+    config = read_settings()
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    if dagster_home:
+        monkeypatch.setenv("DAGSTER_HOME", dagster_home)
+    note = misplaced_instance(config)
+    assert note is not None
+    assert re.search(said, note)
+    assert "\n" not in note
+    monkeypatch.setenv("DAGSTER_HOME", str(config.dagster_home))
+    assert misplaced_instance(config) is None
+    monkeypatch.delenv("DAGSTER_HOME")
+    monkeypatch.chdir(PROJECT_DIR)
+    assert misplaced_instance(config) is None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_IS_DEV_CLI")
+    assert misplaced_instance(config) is None

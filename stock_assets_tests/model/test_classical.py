@@ -175,7 +175,7 @@ def test_a_ticker_of_ten_rows_is_learned_from_and_answered(fit: Callable[..., Ba
 @every_fit
 def test_features_that_are_not_finite_are_named(fit: Callable[..., Baseline], fitted: dict[str, Baseline]):
     bad = FEATURES.with_columns(shock=pl.when(pl.col("session") == DAYS[100]).then(None).otherwise("shock"))
-    with pytest.raises(BadBarsError, match=f"at {DAYS[100]}: shock is nan"):
+    with pytest.raises(BadBarsError, match=f"at {DAYS[100]}: shock is None"):
         fit(bad, KNOWN, CUTOFF)
     model = fitted[fit(FEATURES, KNOWN, CUTOFF).name]
     with pytest.raises(BadBarsError, match=f"features of T00 at {DAYS[330]}: noise is inf"):
@@ -242,6 +242,16 @@ def test_thinned_labels_of_a_ticker_are_a_step_apart_and_every_session_keeps_som
         assert count // step <= len(places) <= -(-count // step)
     if len(counts) >= step:
         assert set(DAYS[: min(counts)]) <= set(kept["session"])
+
+
+def test_trees_learn_where_a_gap_of_the_market_context_goes():
+    """Sessions without ^VIX on which every label is buy; elsewhere its value says nothing."""
+    gap = pl.col("session").is_in(DAYS[100:150] + DAYS[340:350])
+    features = FEATURES.with_columns(vix_level=pl.when(~gap).then(pl.lit(-4.0)))
+    labels = KNOWN.with_columns(label=pl.when(gap).then(pl.lit(1, pl.Int8)).otherwise("label"))
+    answer = grow(features, labels, share=1.0).predict(features.filter(pl.col("session") > CUTOFF))
+    inside, outside = answer.filter(gap)["p_buy"].mean(), answer.filter(~gap)["p_buy"].mean()
+    assert inside > outside + 0.3  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]: there are rows
 
 
 def test_a_fresh_process_predicts_the_same(fitted: dict[str, Baseline], tmp_path: Path):

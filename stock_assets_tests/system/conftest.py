@@ -65,6 +65,7 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment in which every process works on `settings`."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DAGSTER_", "PYTEST_"))}
     chosen = {
+        "CONFIG": "off",
         "SOURCE": settings.source,
         "DATA_DIR": str(settings.data_dir),
         "START": str(settings.start),

@@ -111,7 +111,13 @@ def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TI
     """The drill's market with its store in `data_dir`, in the environment, as the definitions of the drill read it."""
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         patch.delenv(name)
-    chosen = {"START": FIRST, "FIRST_MODEL_YEAR": 2021, "DATA_DIR": data_dir, "TICKERS": ",".join(tickers)}
+    chosen = {
+        "CONFIG": "off",
+        "START": FIRST,
+        "FIRST_MODEL_YEAR": 2021,
+        "DATA_DIR": data_dir,
+        "TICKERS": ",".join(tickers),
+    }
     for name, value in chosen.items():
         patch.setenv(PREFIX + name, str(value))
     settings.cache_clear()

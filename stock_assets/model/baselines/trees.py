@@ -14,7 +14,7 @@ from stock_assets.frames import CLASSES
 from stock_assets.model.baselines.base import Baseline, register_baseline, require_classes
 from stock_assets.model.baselines.samples import training_and_tail
 from stock_assets.model.lesson import Lesson
-from stock_assets.model.scaling import standardised
+from stock_assets.model.scaling import column_values, require_finite
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -97,8 +97,13 @@ def fit_trees(  # every parameter after the cutoff is a hyperparameter
 
 
 def _raw(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
-    """float32 [N, F]: trees need no scale, and LightGBM takes single precision as it is."""
-    return standardised(rows, columns, np.zeros(len(columns)), np.ones(len(columns)), dtype=np.float32)
+    """float32 [N, F]: trees need no scale, and LightGBM takes single precision as it is.
+
+    A null of the market context stays missing. LightGBM learns where missing values go from those of the training;
+    where the training had none, it reads 0.
+    """
+    require_finite(rows, columns)
+    return np.column_stack([column_values(rows, column).astype(np.float32) for column in columns])
 
 
 def _lightgbm() -> ModuleType:

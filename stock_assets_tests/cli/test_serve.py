@@ -1,0 +1,67 @@
+"""What `stock-assets run` makes, and in which order."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from stock_assets.cli import backfill, serve
+from stock_assets.errors import StockAssetsError
+from stock_assets.settings import read_settings
+from stock_assets_tests.cli.test_backfill import WITH_REFERENCES
+
+
+class Client:
+    """A server without an open backfill."""
+
+    url = "http://127.0.0.1:3000"
+
+    def open_backfill(self) -> None:
+        return None
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What happens in turn: the assets of every backfill, and the summary."""
+    steps: list[object] = []
+
+    @contextmanager
+    def nothing_made() -> Iterator[dg.DagsterInstance]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield instance
+
+    monkeypatch.setattr(dg.DagsterInstance, "get", nothing_made)
+    monkeypatch.setattr(serve, "load_definitions", lambda: None)
+    monkeypatch.setattr(serve, "summarise", lambda *_: steps.append("summary"))
+    monkeypatch.setattr(backfill, "partition_keys", lambda *_: WITH_REFERENCES)
+    monkeypatch.setattr(backfill, "launch", lambda client, targets, keys, title: steps.append(title) or list(targets))  # noqa: ARG005
+    monkeypatch.setattr(backfill, "follow", lambda client, assets, *_: steps.append(assets))  # noqa: ARG005
+    return steps
+
+
+def session(folder: Path, said: io.StringIO) -> serve.Session:
+    console = Console(file=said, width=200)
+    return serve.Session(read_settings(data_dir=folder), Client(), console, console)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_score_is_shown_before_the_references_are_made(tmp_path: Path, steps: list[object]):
+    serve.make_and_show(session(tmp_path, io.StringIO()), 0.0)
+    references = ["trained_references", "reference_predictions"]
+    first = [asset for asset in WITH_REFERENCES if asset not in references]
+    later = [*references, "leakage_audit", "evaluation_report"]
+    assert steps == ["make run", first, "summary", "make run: references", later]
+
+
+def test_where_the_first_stage_fails_the_references_wait(tmp_path: Path, steps: list[object], monkeypatch):
+    def fails(*_: object) -> None:
+        raise StockAssetsError("raw_ohlcv: no bar")
+
+    monkeypatch.setattr(backfill, "follow", fails)
+    said = io.StringIO()
+    serve.make_and_show(session(tmp_path, said), 0.0)
+    assert steps == ["make run", "summary"]
+    assert "not complete: raw_ohlcv: no bar" in said.getvalue()

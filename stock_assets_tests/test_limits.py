@@ -1,0 +1,76 @@
+"""Files, functions and lists of parameters that a reader can take in; what is larger says why.
+
+Ruff counts branches and statements beside this (C901, PLR0915 in pyproject.toml).
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "stock_assets"
+FILES = sorted(PACKAGE.rglob("*.py"))
+FILE_LINES, FUNCTION_LINES, PARAMETERS, POSITIONAL = 400, 60, 7, 3
+
+#: What is above a limit, and why: "file.py" or "file.py:function".
+ALLOWED: dict[str, str] = {}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """Every function and method below `tree`, with its qualified name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Function):
+            yield f"{prefix}{node.name}", node
+            yield from functions(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{prefix}{node.name}.")
+        else:
+            yield from functions(node, prefix)
+
+
+def length(function: Function) -> int:
+    """Lines from the first decorator to the end, with those of functions that stand inside."""
+    first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+    return (function.end_lineno or first) - first + 1
+
+
+def too_large(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, what is above which limit) of a file and its functions."""
+    name, text = path.relative_to(PACKAGE).as_posix(), path.read_text()
+    if (lines := text.count("\n")) > FILE_LINES:
+        yield name, f"{lines} lines, at most {FILE_LINES}"
+    for function, node in functions(ast.parse(text)):
+        if (lines := length(node)) > FUNCTION_LINES:
+            yield f"{name}:{function}", f"{lines} lines, at most {FUNCTION_LINES}"
+        positional = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg not in ("self", "cls")]
+        parameters = len(positional) + len(node.args.kwonlyargs)
+        if parameters > PARAMETERS:
+            yield (
+                f"{name}:{function}",
+                f"{parameters} parameters, {len(positional)} of them positional; at most {PARAMETERS}, "
+                f"keyword-only beyond {POSITIONAL}",
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_what_a_reader_can_take_in(path: Path):
+    above = {name: what for name, what in too_large(path) if name not in ALLOWED}
+    assert not above, f"split it, or add it to ALLOWED with the reason: {above}"
+
+
+def test_every_exception_is_still_one():
+    above = {name for path in FILES for name, _ in too_large(path)}
+    assert set(ALLOWED) <= above, f"within the limits by now: {sorted(set(ALLOWED) - above)}"
+
+
+def test_the_limits_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    many_parameters = "class A:\n  def f(self, a, b, c, *, d, e, g, h, i): ...\n"
+    long = "def outer():\n  def inner():\n" + "    x = 1\n" * 60
+    (tmp_path / "large.py").write_text(many_parameters + long + "#\n" * 400)
+    found = dict(too_large(tmp_path / "large.py"))
+    assert set(found) == {"large.py", "large.py:A.f", "large.py:outer", "large.py:outer.inner"}
+    assert found["large.py:A.f"].startswith("8 parameters, 3 of them positional")
