@@ -54,7 +54,7 @@ def leakage_audit_asset(settings: Settings) -> dg.AssetsDefinition:
     @table_asset(
         "leakage_audit",
         description=(
-            "The honest protocol and the cheating one side by side: copying yesterday's label, which already contains "
+            "The honest protocol and the cheating one compared: copying yesterday's label, which already contains "
             f"{settings.horizon - 1} of the {settings.horizon} days to be predicted, scores what most studies report. "
             "Each model with yesterday's label and its walk-forward predictions, components fitted with the test "
             "years, and the accuracy against the label's lag." + note(settings)
@@ -101,7 +101,7 @@ def report_metadata(made: MadeReport) -> dict[str, dg.MetadataValue | str | int 
         "scores": preview(report.means.drop("year"), rows=20),
         "classification_report": preview(tables["classification"]),
         "decile_spread": preview(tables["spread"], rows=20),
-        "beside_the_market": shown(tables["market"], "there is no context series"),
+        "compared_with_the_market": shown(tables["market"], "there is no context series"),
         "survivorship": shown(tables["survivorship"], "no ticker ever left the universe"),
         "regimes": preview(tables["regimes"], rows=50),
         "best_tickers": preview(tables["tickers"]),

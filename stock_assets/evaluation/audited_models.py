@@ -25,7 +25,7 @@ class AuditQuestion:
 
     components: pl.DataFrame
     """ticker, session and the inputs, floating-point numbers; of all sessions"""
-    known: pl.DataFrame | None
+    handed_labels: pl.DataFrame | None
     """ticker, session, known_label: a label that is handed over, or null; None where none is"""
     labels: pl.DataFrame
     """usable labels to learn from, all known by the cutoff"""
@@ -38,7 +38,7 @@ class AuditQuestion:
 
         There is a column per label and class: 1 for the class of the label, all 0 for null.
         """
-        if self.known is None:
+        if self.handed_labels is None:
             return self.components
         ago = (pl.col("known_label").shift(back).over("ticker") for back in range(MEMORY))
         is_class = (
@@ -46,7 +46,7 @@ class AuditQuestion:
             for back, label in enumerate(ago)
             for c in CLASSES
         )
-        handed = self.known.sort(KEYS).select(*KEYS, *is_class)
+        handed = self.handed_labels.sort(KEYS).select(*KEYS, *is_class)
         joined = self.components.join(handed, on=KEYS, how="left", maintain_order="left")
         return joined.with_columns(pl.col(handed.columns[2:]).fill_null(0.0))
 
@@ -76,13 +76,13 @@ def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], every: in
 
 
 def of_recurrent(config: RnnClassifierConfig, seed: int) -> AuditedModel:
-    """The recurrent classifier, with a known label among its inputs."""
+    """The recurrent classifier, with a handed label among its inputs."""
 
     def answer(question: AuditQuestion) -> pl.DataFrame:
         from stock_assets.model.networks.rnn_classifier import train_rnn_classifier
 
         inputs = InputFrames(components=question.inputs())
-        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon=0)  # which only `rnn` reads
+        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon=0)  # the horizon is read by `rnn` alone
         return train_rnn_classifier(lesson, config).predict(inputs, question.sessions)
 
     return answer
@@ -95,16 +95,16 @@ def of_deepar(config: DeepArConfig, seed: int) -> AuditedModel:
         from stock_assets.model.networks.deepar import forecast_to_probabilities, train_deepar
 
         inputs = InputFrames(components=question.components)
-        if question.known is not None:
-            inputs = replace(inputs, known_labels=question.known)
-        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon=0)  # which only `rnn` reads
+        if question.handed_labels is not None:
+            inputs = replace(inputs, known_labels=question.handed_labels)
+        lesson = Lesson(inputs, question.labels, question.cutoff, seed, horizon=0)  # the horizon is read by `rnn` alone
         forecast = train_deepar(lesson, config).forecast(inputs, question.sessions)
         return forecast_to_probabilities(forecast).with_columns(expected=forecast["location"])
 
     return answer
 
 
-def of_volatility(config: RnnConfig, seed: int, suspects: pl.DataFrame, *, horizon: int) -> AuditedModel:
+def of_rnn(config: RnnConfig, seed: int, suspects: pl.DataFrame, *, horizon: int) -> AuditedModel:
     """The model `rnn`; its components have to be the stationary features."""
 
     def answer(question: AuditQuestion) -> pl.DataFrame:
@@ -118,10 +118,10 @@ def of_volatility(config: RnnConfig, seed: int, suspects: pl.DataFrame, *, horiz
 
 
 def persistence(question: AuditQuestion) -> pl.DataFrame:
-    """Copies the known label; no row where there is none."""
-    if question.known is None:
-        raise StockAssetsError("persistence copies a known label; expected a question with one")
-    copied = question.known.drop_nulls().filter(pl.col("session").is_in(list(question.sessions)))
+    """Copies the label that is handed over; no row where there is none."""
+    if question.handed_labels is None:
+        raise StockAssetsError("persistence copies a label that is handed over; expected a question with one")
+    copied = question.handed_labels.drop_nulls().filter(pl.col("session").is_in(list(question.sessions)))
     return probability_frame(copied, (copied["known_label"].to_numpy()[:, None] == np.asarray(CLASSES)).astype(float))
 
 
@@ -150,10 +150,10 @@ def audited_models(horizon: int, seed: int) -> Mapping[str, AuditedModel]:
     }
 
 
-def audited_volatility(horizon: int, seed: int, suspects: pl.DataFrame) -> Mapping[str, AuditedModel]:
+def audited_rnn(horizon: int, seed: int, suspects: pl.DataFrame) -> Mapping[str, AuditedModel]:
     """The model that reads the stationary features, by name; `suspects` has ticker, session, suspect."""
     small = RnnConfig(hidden=32, epochs=2, segments_per_epoch=1024)
-    return {"rnn": of_volatility(small, seed, suspects, horizon=horizon)}
+    return {"rnn": of_rnn(small, seed, suspects, horizon=horizon)}
 
 
 def _every(labels: pl.DataFrame, every: int) -> pl.DataFrame:

@@ -61,7 +61,7 @@ _MEANS = ("macro avg", "weighted avg")
 
 
 def calibration_table(scored: pl.DataFrame, bins: int = 20) -> pl.DataFrame:
-    """model, class, bin, rows, forecast, observed: does a class come as often as its probability says?
+    """model, class, bin, rows, forecast, observed: whether a class comes as often as its probability.
 
     Probabilities are sorted into `bins` equal intervals of [0, 1]; `forecast` is their mean within the bin,
     `observed` the share of its rows with that label. Empty bins have no row.

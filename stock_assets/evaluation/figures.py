@@ -32,7 +32,7 @@ class Section:
 class Figure:
     """One picture of the report: `draw` makes a PNG of the findings, or None where there is nothing to draw.
 
-    `caption` says what to look for, and `section` is the `Section.id` under which it stands.
+    `caption` names what to look for, and `section` is the `Section.id` under which it stands.
     """
 
     name: str
@@ -48,7 +48,7 @@ SECTIONS: dict[str, Section] = {
         Section("calibration", "Calibration"),
         Section("rank-ic", "Rank IC through time"),
         Section("spread", "Decile spread", ("spread",)),
-        Section("market", "Beside the market", ("market",)),
+        Section("market", "Compared with the market", ("market",)),
         Section("survivorship", "Survivorship bias", ("survivorship",), empty_too=True),
         Section("regimes", "Calm and stormy markets", ("regimes",)),
         Section("tickers", "Ticker by ticker", ("tickers",)),
@@ -112,7 +112,7 @@ FIGURES: dict[str, Figure] = {
         Figure(
             "accuracy_by_sector",
             "Compare the bars with the width of the dots: where tickers of one sector differ more than sectors do, the "
-            "sector itself says little.",
+            "sector itself matters little.",
             "sectors",
             _accuracy_by_sector,
         ),

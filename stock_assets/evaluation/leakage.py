@@ -17,7 +17,7 @@ from stock_assets.evaluation import metrics
 from stock_assets.evaluation.audited_models import AuditedModel, AuditQuestion, persistence
 from stock_assets.evaluation.tables import LEAKAGE_AUDIT
 from stock_assets.frames import CLASSES, KEYS, PROBABILITIES
-from stock_assets.model.baselines.naive import ClassPrior, TickerPrior
+from stock_assets.model.registry import MODELS
 from stock_assets.model.splits import label_of_rows_ago, training_rows
 
 
@@ -65,8 +65,6 @@ class AlarmLimits:
 
 
 LIMITS = AlarmLimits()
-#: The baselines that look at no feature and at no label of the test years.
-PRIORS = (ClassPrior.name, TickerPrior.name)
 
 
 def frequencies(scored: pl.DataFrame) -> pl.DataFrame:
@@ -98,11 +96,12 @@ def too_good(scores: pl.DataFrame, frequencies: pl.DataFrame, limits: AlarmLimit
 
 
 def _priors(scores: pl.DataFrame, frequencies: pl.DataFrame) -> pl.DataFrame:
-    """year, accuracy, log_loss: of each scored year the best of PRIORS and of the frequencies of the year itself."""
+    """year, accuracy, log_loss: the best scores of the models that read nothing and of the year's own frequencies."""
     share = pl.col("rows") / pl.col("rows").sum()
     in_hindsight = frequencies.filter(pl.col("rows") > 0).group_by("year")
     of_year = in_hindsight.agg(accuracy=share.max(), log_loss=-(share * share.log()).sum())
-    forecasts = scores.filter(pl.col("year").is_not_null(), pl.col("model").is_in(PRIORS))
+    names = [name for name, entry in MODELS.items() if entry.reads == "none"]
+    forecasts = scores.filter(pl.col("year").is_not_null(), pl.col("model").is_in(names))
     candidates = [frame.select(pl.col("year").cast(pl.Int32), "accuracy", "log_loss") for frame in (of_year, forecasts)]
     return pl.concat(candidates).group_by("year").agg(pl.col("accuracy").max(), pl.col("log_loss").min())
 
@@ -171,8 +170,8 @@ class Audit:
 
         Raises StockAssetsError when a year has no row to score, or nothing to learn from.
         """
-        known = f"copies the label of {self.horizon} rows ago, known at the close"
-        table = [self._row("honest", "persistence", known, model=persistence, lag=self.horizon)]
+        honest = f"copies the label of {self.horizon} rows ago, known at the close"
+        table = [self._row("honest", "persistence", honest, model=persistence, lag=self.horizon)]
         if predictions is not None:
             since = "the walk-forward predictions: each year by a model that was trained before it"
             predicted_years = pl.col("session").dt.year().unique()

@@ -12,10 +12,10 @@ from stock_assets.evaluation import report
 from stock_assets.evaluation.leakage import SCHEMA
 from stock_assets.evaluation.materialize.evaluation_report import make_evaluation_report
 from stock_assets.evaluation.materialize.inputs import JUDGED_COLUMNS, judged_predictions, learning_curves
-from stock_assets.features.labels import labels as barrier_labels
+from stock_assets.features.labels import barrier_labels
 from stock_assets.frames import CLASSES, PROBABILITIES
 from stock_assets.market.calendar import calendar_of
-from stock_assets.settings import Settings, read_settings
+from stock_assets.settings import LabelRule, Settings, read_settings
 from stock_assets.storage.artifacts import save_artifact
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
@@ -67,7 +67,7 @@ def fill(settings: Settings, leaking: str | None = None) -> Warehouse:
     """A store with everything that the report reads; nothing of a market context and no network's folder."""
     store = Warehouse(settings.database)
     of_market = bars(list(calendar_of(settings).sessions))
-    labels = barrier_labels(of_market)
+    labels = barrier_labels(of_market, LabelRule())
     rng = np.random.default_rng(2)
     keys = of_market.select("ticker", "session")
     random = [pl.Series(name, rng.normal(size=keys.height)) for name in ("log_return_1", "volume_ratio", "pc_1")]

@@ -101,7 +101,7 @@ def test_one_page_holds_every_section_and_needs_nothing_else():
         "Confusion",
         "Rank IC",
         "Decile spread",
-        "Beside the market",
+        "Compared with the market",
         "Survivorship bias",
         "Calm and stormy markets",
         "Ticker by ticker",

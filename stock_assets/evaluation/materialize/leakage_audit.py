@@ -6,7 +6,7 @@ from datetime import date
 
 import polars as pl
 
-from stock_assets.evaluation.audited_models import AuditedModel, audited_models, audited_volatility
+from stock_assets.evaluation.audited_models import AuditedModel, audited_models, audited_rnn
 from stock_assets.evaluation.leakage import Audit, sweep_of
 from stock_assets.evaluation.materialize.inputs import judged_predictions
 from stock_assets.features.components import fit_pca, transform
@@ -93,7 +93,7 @@ def _read(store: Warehouse, settings: Settings) -> AuditInputs:
             horizon=settings.horizon,
         ),
         models=audited_models(settings.horizon, settings.seed),
-        of_features=audited_volatility(settings.horizon, settings.seed, suspects),
+        of_features=audited_rnn(settings.horizon, settings.seed, suspects),
         features=store.read("stationary_features", columns=[*KEYS, *STATIONARY]).cast({pl.Float64: pl.Float32}),
         predictions=judged_predictions(store, date(year, 1, 1), date(year, 12, 31)),
         peeking=_peeking_components(store),

@@ -104,7 +104,7 @@ def label_distribution(counts: pl.DataFrame, by: str = "year") -> bytes:
 
 
 def price_and_volume(bars: pl.DataFrame, cutoffs: Sequence[date], title: str) -> bytes:
-    """Close and volume of one ticker, the sessions before the first of `cutoffs` and after each told apart.
+    """Close and volume of one ticker, shaded before and after the first of `cutoffs`.
 
     `bars` is that of `study.chart`; a cutoff is the last session that the models of the next test year know.
     """
@@ -158,13 +158,13 @@ def rsi_and_momentum(bars: pl.DataFrame, title: str, span: int = 25) -> bytes:
 
     def draw(figure: "Figure") -> None:
         rsi, momentum = figure.subplots(2, 1, sharex=True)
-        known = bars.drop_nulls(["label", f"rsi_{span}"])
-        for axes, values in ((rsi, known[f"rsi_{span}"]), (momentum, 100 * known[f"momentum_{span}"])):
-            axes.plot(known["session"], values, color=style.FAINT, linewidth=1.0, zorder=1)
+        labelled = bars.drop_nulls(["label", f"rsi_{span}"])
+        for axes, values in ((rsi, labelled[f"rsi_{span}"]), (momentum, 100 * labelled[f"momentum_{span}"])):
+            axes.plot(labelled["session"], values, color=style.FAINT, linewidth=1.0, zorder=1)
             for c in CLASSES:
-                here = (known["label"] == c).to_numpy()
+                here = (labelled["label"] == c).to_numpy()
                 axes.scatter(
-                    known["session"].filter(here),
+                    labelled["session"].filter(here),
                     values.filter(here),
                     marker=style.MARKERS[c],
                     color=style.COLOURS[c],

@@ -43,8 +43,7 @@ def confusion(table: pl.DataFrame, model: str) -> bytes:
 
 
 def calibration(table: pl.DataFrame, smallest: int = 50) -> bytes:
-    """How often each class came against how probable it was said to be; one panel per class, one line per
-    model.
+    """The observed share of each class against its forecast probability; one panel per class, one line per model.
 
     `table` is that of `metrics.calibration_table`; bins with fewer than `smallest` rows are left out.
     """
@@ -153,7 +152,7 @@ def accuracy_by_sector(tickers: pl.DataFrame, sectors: pl.DataFrame) -> bytes:
         axes = figure.subplots()
         for i, (sector, accuracy) in enumerate(sectors.select("sector", "accuracy").iter_rows()):
             dots = 100 * tickers.filter(pl.col("sector") == sector)["accuracy"].sort().to_numpy()
-            # side by side instead of on top of each other, in an order that says nothing
+            # side by side instead of on top of each other, in an order without a meaning
             spread = (np.arange(len(dots)) * 0.618 % 1 - 0.5) * 0.5
             axes.scatter(dots, i + spread, s=12, color=style.SERIES[0], alpha=0.5, linewidth=0)
             axes.vlines(100 * accuracy, i - 0.36, i + 0.36, color=style.SERIES[1], linewidth=2.4)

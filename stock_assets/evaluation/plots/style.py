@@ -1,7 +1,7 @@
 """The look of all pictures: colours, shapes, legends, and the PNG that they become.
 
 Every picture is a Figure of its own: no pyplot, no global state, nothing to close. Colours are Okabe & Ito's, which
-colour-blind readers tell apart; sell, hold and buy also differ in shape.
+colour-blind readers can distinguish; sell, hold and buy also differ in shape.
 """
 
 from collections.abc import Callable
