@@ -71,7 +71,7 @@ def fit_mlp(  # every parameter after the cutoff is a hyperparameter
     that long on all rows. After no pass it is the class prior. `labels` are usable and purged; features after
     `cutoff` are not looked at. Raises as `fit_svm`.
     """
-    train, tail, columns = training_and_tail(features, labels, cutoff, "an MLP")
+    train, tail, columns = training_and_tail(features, labels, cutoff, model="an MLP")
     least, best = np.inf, 0
     for i, model in enumerate(islice(_passes(train, columns, cutoff, seed, hidden, penalty), passes + 1)):
         loss = _log_loss(model, tail)

@@ -25,7 +25,7 @@ CLIP = 5.0
 
 
 def training_and_tail(
-    features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, model: str
+    features: pl.DataFrame, labels: pl.DataFrame, cutoff: date, *, model: str
 ) -> tuple[pl.DataFrame, pl.DataFrame, tuple[str, ...]]:
     """(rows before the tail, rows of the tail, input columns): thinned labels with their features, in order."""
     require_labels(labels, cutoff)

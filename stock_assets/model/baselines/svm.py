@@ -92,7 +92,7 @@ def fit_svm(  # every parameter after the cutoff is a hyperparameter
     """
     from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-    train, tail, columns = training_and_tail(features, labels, cutoff, "an SVM")
+    train, tail, columns = training_and_tail(features, labels, cutoff, model="an SVM")
     mean, std = fit_scaler(train, columns)
     rng = np.random.default_rng(seed)
     machine = Svm(

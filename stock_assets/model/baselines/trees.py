@@ -71,7 +71,7 @@ def fit_trees(  # every parameter after the cutoff is a hyperparameter
     Raises as `fit_svm`, and StockAssetsError where LightGBM cannot be loaded.
     """
     lightgbm = _lightgbm()
-    train, tail, columns = training_and_tail(features, labels, cutoff, "boosted trees")
+    train, tail, columns = training_and_tail(features, labels, cutoff, model="boosted trees")
     require_classes(train["label"], "boosted trees", cutoff)
     parameters = {
         "objective": "multiclass",

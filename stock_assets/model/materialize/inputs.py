@@ -99,7 +99,7 @@ def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], n
     return StoredInputs(store, settings, first=first, last=sessions[-1], bars_first=(*bars, first)[0])
 
 
-def inputs_through(store: Warehouse, settings: Settings, cutoff: date, needed_by: str) -> StoredInputs:
+def inputs_through(store: Warehouse, settings: Settings, cutoff: date, *, needed_by: str) -> StoredInputs:
     """Everything there is to learn from for cutoffs up to `cutoff`. Raises as `inputs_for`."""
     calendar = calendar_of(settings)
     sessions = calendar.between(calendar.sessions[0], cutoff)

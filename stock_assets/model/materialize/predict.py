@@ -87,7 +87,7 @@ def make_reference_predictions(store: Warehouse, settings: Settings, sessions: S
 
 
 def predictions_with_references(
-    store: Warehouse, first: date | None = None, last: date | None = None, columns: Collection[str] | None = None
+    store: Warehouse, first: date | None = None, last: date | None = None, *, columns: Collection[str] | None = None
 ) -> pl.DataFrame:
     """The rows of `predictions` from `first` to `last`, and those of the reference models where they are made.
 

@@ -78,7 +78,7 @@ def train_models(
     row is written then.
     """
     years = sorted(cutoffs)
-    inputs = inputs_through(store, settings, cutoffs[years[-1]], table)
+    inputs = inputs_through(store, settings, cutoffs[years[-1]], needed_by=table)
     inputs.read_now()
     jobs, left_out = [], {}
     for year in years:
@@ -111,7 +111,7 @@ def _train(settings: Settings, job: _Job, inputs: StoredInputs, now: datetime, s
     """(row of the table, trained model) of one job, which gets its epochs."""
     lesson = replace(job.lesson, on_epoch=Progress(f"{job.year} {job.entry.name}", say))
     trained = job.entry.train(lesson)
-    version, folder = save(settings, job.entry, job.year, trained, inputs)
+    version, folder = save(settings, job.entry, job.year, trained=trained, inputs=inputs)
     row = {
         "model_year": job.year,
         "model": job.entry.name,

@@ -43,7 +43,7 @@ def tune_networks(
     `tuning.prepare` and `trials.search`.
     """
     cutoff = first_cutoff(calendar_of(settings), settings.model_start_year)
-    inputs = inputs_through(store, settings, cutoff, TABLE)
+    inputs = inputs_through(store, settings, cutoff, needed_by=TABLE)
     labels, _ = inputs.labels_at(cutoff)
     tuned = []
     for network in dict.fromkeys(networks):

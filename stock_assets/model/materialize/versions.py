@@ -24,7 +24,7 @@ REFERENCES = "trained_references"
 VERSION_COLUMNS = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
 
 
-def save(settings: Settings, entry: ModelEntry, year: int, trained: Any, inputs: StoredInputs) -> tuple[str, str]:
+def save(settings: Settings, entry: ModelEntry, year: int, *, trained: Any, inputs: StoredInputs) -> tuple[str, str]:
     """(version, folder below the artifacts folder) of a model, saved under a name made of its content."""
     tensors, description = trained.to_artifact()
     columns = feature_columns(getattr(inputs, entry.frame))
