@@ -106,7 +106,7 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
     ReconstructableJob.get_repository_definition.cache_clear()
     ReconstructableJob.get_definition.cache_clear()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(plots, "_picture", lambda *_: blank)
+        patch.setattr(plots.style, "picture", lambda *_: blank)
         shuffled = sensor_daemon.shuffled_round_robin_by_key
         # the others then see what the evening has made
         patch.setattr(
