@@ -28,15 +28,15 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-9)
     parser.add_argument("--leave-out", nargs="*", default=[], help="columns that are not compared, as table.column")
     options = parser.parse_args()
-    found: list[str] = []
+    all_differences: list[str] = []
     for name in TABLES:
         one, other = (read(store, name) for store in options.stores)
         left_out = [*MOMENTS, *(c.partition(".")[2] for c in options.leave_out if c.startswith(f"{name}."))]
-        differences = compared(name, one, other, options.tolerance, left_out)
+        differences = compared(name, one, other, tolerance=options.tolerance, left_out=left_out)
         rows = "no such table" if one is None else f"{one.height:,} rows, {one.width} columns"
         print(f"{name}: {rows}: {'; '.join(differences) or 'equal'}", flush=True)
-        found += differences
-    sys.exit(1 if found else 0)
+        all_differences += differences
+    sys.exit(1 if all_differences else 0)
 
 
 def read(store: Path, table: str) -> pl.DataFrame | None:
@@ -58,18 +58,18 @@ def has(connection: duckdb.DuckDBPyConnection, room: str) -> bool:
 
 
 def compared(
-    name: str, one: pl.DataFrame | None, other: pl.DataFrame | None, tolerance: float, left_out: list[str]
+    name: str, one: pl.DataFrame | None, other: pl.DataFrame | None, *, tolerance: float, left_out: list[str]
 ) -> list[str]:
-    """What differs between two versions of the table `name`, in words."""
+    """The differences between two versions of the table `name`, one sentence each."""
     if one is None or other is None:
         return [] if one is other else ["the table is in one store alone"]
     columns = [c for c in one.columns if c in other.columns and c not in left_out]
-    said = [f"{c} is in one store alone" for c in sorted(set(one.columns) ^ set(other.columns))]
+    differences = [f"{c} is in one store alone" for c in sorted(set(one.columns) ^ set(other.columns))]
     keys = [key for key in TABLES[name].keys if key in columns]
     order = [*keys, *(c for c in columns if c not in keys and not one[c].dtype.is_float())]
     one, other = (rows.select(columns).sort(order) for rows in (one, other))
     if one.height != other.height:
-        return [*said, f"{one.height:,} and {other.height:,} rows"]
+        return [*differences, f"{one.height:,} and {other.height:,} rows"]
     for column in columns:
         a, b = one[column], other[column]
         if a.dtype.is_float() and b.dtype.is_float():
@@ -80,10 +80,10 @@ def compared(
             wrong = pair.filter(~same.fill_null(value=False))
             if wrong.height:
                 off = wrong.select(((pl.col("a") - pl.col("b")).abs() / size.filter(pl.lit(True))).max()).item()
-                said.append(f"{column} differs in {wrong.height:,} rows, by {off:.2g} at most")
+                differences.append(f"{column} differs in {wrong.height:,} rows, by {off:.2g} at most")
         elif differ := a.ne_missing(b.cast(a.dtype, strict=False)).sum():
-            said.append(f"{column} differs in {differ:,} rows")
-    return said
+            differences.append(f"{column} differs in {differ:,} rows")
+    return differences
 
 
 if __name__ == "__main__":

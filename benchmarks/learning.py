@@ -167,7 +167,7 @@ class _Watched:
 
 
 def learn(network: str, folder: Path, cutoff: date, seed: int = 0) -> Learned:
-    """Trains `network` on the material in `folder`, and says how that went. Call it in a process of its own.
+    """Trains `network` on the material in `folder`, and measures it. Call it in a process of its own.
 
     Reading the files and importing the libraries is not timed.
     """

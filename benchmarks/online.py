@@ -31,6 +31,7 @@ from benchmarks.common import workload_parser as parser_of
 from benchmarks.learning import HORIZON, Material
 from benchmarks.updating import UPDATES, UpdateConfig
 from stock_assets.evaluation import metrics
+from stock_assets.evaluation.bootstrap import block_bootstrap
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
@@ -39,7 +40,7 @@ from stock_assets.model.splits import training_rows
 from stock_assets.storage.warehouse import Warehouse
 
 VALIDATION_YEAR = 2013
-#: What `--validate` compares. The first refits what stands beside the network and leaves its weights alone.
+#: What `--validate` compares. The first refits level and map and leaves the weights alone.
 SETTINGS = (
     UpdateConfig(passes=0),
     UpdateConfig(rate=0.1),
@@ -129,7 +130,7 @@ def paired(scored: pl.DataFrame, model: str, against: str) -> dict[str, tuple[fl
         one, other = (daily.filter(pl.col("model") == name) for name in (model, against))
         both = one.join(other, on="session").sort("session").select(pl.col("value") - pl.col("value_right"))
         values = both["value"].drop_nulls().to_numpy()
-        low, high = metrics.block_bootstrap(values) or (float("nan"), float("nan"))
+        low, high = block_bootstrap(values) or (float("nan"), float("nan"))
         return float(values.mean()), low, high
 
     return {"log_loss": difference(losses), "rank_ic": difference(ics)}

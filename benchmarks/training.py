@@ -59,7 +59,7 @@ SAMPLE = 20_000  # validation targets that judge every epoch
 
 
 class GluonTS(NamedTuple):
-    """What the worker answered."""
+    """The answer of the worker."""
 
     learned: Learned  # judged by the distribution as it is
     calibrated: list[float]  # log-loss by epoch with fitted cuts
@@ -105,7 +105,7 @@ def gluonts_python(given: Path | None) -> Path:
 
 
 def panel_of(
-    components: pl.DataFrame, labels: pl.DataFrame, train: pl.DataFrame, judged: pl.DataFrame, clip: float, seed: int
+    components: pl.DataFrame, labels: pl.DataFrame, train: pl.DataFrame, *, judged: pl.DataFrame, clip: float, seed: int
 ) -> dict[str, np.ndarray]:
     """The arrays that `gluonts_worker` reads: rows of all tickers, one ticker after the other.
 
@@ -145,7 +145,7 @@ def panel_of(
 
 
 def run_gluonts(
-    python: Path, folder: Path, panel: dict[str, np.ndarray], budget: float, seed: int, batches: int = 50
+    python: Path, folder: Path, panel: dict[str, np.ndarray], *, budget: float, seed: int, batches: int = 50
 ) -> GluonTS:
     """GluonTS on `panel`, in a process of its own. Raises RuntimeError where it fails."""
     np.savez(folder / "panel.npz", **panel)  # pyright: ignore[reportArgumentType]
@@ -259,10 +259,10 @@ def main() -> None:
         fill(config, calendar_of(config).sessions)
         cutoff = options.cutoff or calendar_of(config).before(date(options.end.year, 1, 1), 1)[0]
         material = Material.of(Warehouse(config.database), cutoff)
-        compare(python, material, folder, cutoff, options.budget_seconds, config.seed)
+        compare(python, material, folder, cutoff=cutoff, budget=options.budget_seconds, seed=config.seed)
 
 
-def compare(python: Path, material: Material, folder: Path, cutoff: date, budget: float, seed: int) -> None:
+def compare(python: Path, material: Material, folder: Path, *, cutoff: date, budget: float, seed: int) -> None:
     study = DeepArConfig()
     train, judged = sampled_validation(material.labels, cutoff, study.validation_sessions, SAMPLE, seed)
     print(
@@ -274,8 +274,8 @@ def compare(python: Path, material: Material, folder: Path, cutoff: date, budget
     # of the validation labels ours see the judged ones alone, so that their curves are on these
     material._replace(labels=pl.concat([train, judged])).write(folder)
     ours = [in_own_process(learn, network, folder, cutoff, seed) for network in NETWORKS]
-    panel = panel_of(material.components, material.labels, train, judged, study.input_clip, seed)
-    print(report(run_gluonts(python, folder, panel, budget, seed), ours), flush=True)
+    panel = panel_of(material.components, material.labels, train, judged=judged, clip=study.input_clip, seed=seed)
+    print(report(run_gluonts(python, folder, panel, budget=budget, seed=seed), ours), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes docs/asset_graph.png from a running server: python docs/screenshot.py [http://127.0.0.1:3000]"""
+"""Makes docs/asset_graph.png from a running server: python -m docs.screenshot [http://127.0.0.1:3000]"""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-from stock_assets.storage.warehouse import HISTORIES, ROOMS
+from docs.make_tables import tables_of_the_rooms
 
 WIDTH, HEIGHT = 2500, 1500
 ZOOM_OUT, MARGIN = 7, 15
@@ -22,17 +22,17 @@ def main(url: str) -> None:
         )
         page.goto("/asset-groups")
         graph = page.locator("foreignObject")
-        for room in dict.fromkeys(room for asset, room in ROOMS.items() if asset not in HISTORIES):
+        for room in dict.fromkeys(table.room for table in tables_of_the_rooms() if not table.history):
             expect(graph.get_by_text(room, exact=True).first).to_be_visible(timeout=60_000)
         page.get_by_text("Hide navigation").click()
         page.keyboard.press("Alt+KeyE")  # expands every group
         expect(graph.get_by_text("predictions").first).to_be_visible(timeout=60_000)
-        page.reload()  # fits what is expanded now
+        page.reload()  # fits the expanded graph
         expect(graph.get_by_text("predictions").first).to_be_visible(timeout=60_000)
         page.wait_for_load_state("networkidle")
         page.mouse.move(WIDTH / 2, HEIGHT / 2)
         page.keyboard.down("Control")
-        for _ in range(ZOOM_OUT):  # the fit stops where the names can still be read, and leaves out half of the graph
+        for _ in range(ZOOM_OUT):  # the fit keeps the names readable and leaves out half of the graph
             page.mouse.wheel(0, 100)
             page.wait_for_timeout(200)
         page.keyboard.up("Control")

@@ -51,12 +51,12 @@ class UnknownTickerError(SourceError):
 class QuietTickerError(SourceError):
     """A vendor knows a ticker, and that it has not traded since before the range that was asked for.
 
-    `known` are the days of its first and its last trade.
+    `span` are the days of its first and its last trade.
     """
 
-    def __init__(self, message: str, known: tuple[date, date]) -> None:
+    def __init__(self, message: str, span: tuple[date, date]) -> None:
         super().__init__(message)
-        self.known = known
+        self.span = span
 
 
 class BadBarsError(StockAssetsError):

@@ -43,7 +43,7 @@ def score_line(scores: "pl.DataFrame") -> str:
 
     means = scores.filter(scores["year"].is_null())
     best = means.filter(~means["model"].is_in(naive_baselines())).sort("log_loss").row(0, named=True)
-    naive = best_naive(scores, naive_baselines())
+    naive = best_naive(means, naive_baselines())
     assert naive is not None  # the report refuses predictions without one
     return (
         f"walk-forward, mean of yearly scores: {best['model']} log-loss {best['log_loss']:.4f} "

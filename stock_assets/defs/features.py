@@ -7,7 +7,7 @@ from stock_assets.defs import checks
 from stock_assets.defs.partitions import labelled_days, trading_days
 from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.features import materialize
-from stock_assets.features.components import to_frame
+from stock_assets.features.components import PcaModel, to_frame
 from stock_assets.features.indicators import INDICATORS
 from stock_assets.features.labels import class_shares
 from stock_assets.features.stationary import STATIONARY, pca_inputs
@@ -82,12 +82,12 @@ def stationary_features_asset(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = materialize.make_stationary_features(warehouse, settings, sessions)
+        features = materialize.make_stationary_features(warehouse, settings, sessions)
         results = [
-            checks.finite_result("stationary_features", made.rows, list(STATIONARY)),
-            checks.result("stationary_features", "market_context", made.without_context, blocking=False),
+            checks.finite_result("stationary_features", features.rows, list(STATIONARY)),
+            checks.result("stationary_features", "market_context", features.without_context, blocking=False),
         ]
-        return report_sessions(context, made.rows, sessions, results)
+        return report_sessions(context, features.rows, sessions, results)
 
     return stationary_features
 
@@ -112,13 +112,13 @@ def labels_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def labels(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = materialize.make_labels(warehouse, settings, sessions)
+        new = materialize.make_labels(warehouse, settings, sessions)
         about_last = {
-            "late_labels": dg.MetadataValue.int(made.late.height),
-            **_label_picture(made.recent),
+            "late_labels": dg.MetadataValue.int(new.late.height),
+            **_label_picture(new.recent),
             **_sample_chart(materialize.sample_chart(warehouse, settings, sessions[-1])),
         }
-        return report_sessions(context, made.rows, sessions, [label_distribution(made.recent)], about_last)
+        return report_sessions(context, new.rows, sessions, [label_distribution(new.recent)], about_last)
 
     return labels
 
@@ -137,24 +137,7 @@ def pca_model_asset(settings: Settings) -> dg.AssetsDefinition:
         kinds=("scikitlearn",),
     )
     def pca_model(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        from stock_assets.evaluation import plots
-
-        model = materialize.make_pca_model(warehouse, settings)
-        variance = plots.explained_variance(model.explained_variance_ratio.tolist())
-        first = to_frame(model).filter(pl.col("component") == 1).sort(pl.col("loading").abs(), descending=True)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": model.components.size,
-                "pca_version": model.version,
-                "components": len(model.components),
-                "features": len(model.columns),
-                "fit_from": str(model.fit_from),
-                "fit_through": str(model.fit_through),
-                "fit_rows": model.n_rows,
-                "explained_variance": picture(variance, "explained variance"),
-                "preview": preview(first),
-            }
-        )
+        return dg.MaterializeResult(metadata=_about_fit(materialize.make_pca_model(warehouse, settings)))
 
     return pca_model
 
@@ -180,10 +163,10 @@ def pca_components_asset(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = materialize.make_pca_components(warehouse, settings, sessions)
-        scores = [name for name in made.rows.columns if name.startswith("pc_")]
-        results = [checks.finite_result("pca_components", made.rows, scores), explained_out_of_sample(made)]
-        return report_sessions(context, made.rows, sessions, results)
+        scores = materialize.make_pca_components(warehouse, settings, sessions)
+        columns = [name for name in scores.rows.columns if name.startswith("pc_")]
+        results = [checks.finite_result("pca_components", scores.rows, columns), explained_out_of_sample(scores)]
+        return report_sessions(context, scores.rows, sessions, results)
 
     return pca_components
 
@@ -205,19 +188,38 @@ def label_distribution(recent: pl.DataFrame) -> dg.AssetCheckResult:
     )
 
 
-def explained_out_of_sample(made: materialize.MadeComponents) -> dg.AssetCheckResult:
+def explained_out_of_sample(scores: materialize.MadeComponents) -> dg.AssetCheckResult:
     """Warns when the components hold less of the variance of the rows than EXPLAINED_OUT_OF_SAMPLE."""
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey("pca_components"),
         check_name="explained_out_of_sample",
-        passed=made.explained is None or made.explained >= EXPLAINED_OUT_OF_SAMPLE,
+        passed=scores.explained is None or scores.explained >= EXPLAINED_OUT_OF_SAMPLE,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
-            "explained": "no feature row yet" if made.explained is None else made.explained,
+            "explained": "no feature row yet" if scores.explained is None else scores.explained,
             "threshold": EXPLAINED_OUT_OF_SAMPLE,
-            "pca_version": made.model.version,
+            "pca_version": scores.model.version,
         },
     )
+
+
+def _about_fit(model: PcaModel) -> dict[str, dg.MetadataValue]:
+    """The size and window of a fit, its explained variance and its first component, largest loading first."""
+    from stock_assets.evaluation import plots
+
+    variance = plots.explained_variance(model.explained_variance_ratio.tolist())
+    first = to_frame(model).filter(pl.col("component") == 1).sort(pl.col("loading").abs(), descending=True)
+    return {
+        "dagster/row_count": dg.MetadataValue.int(model.components.size),
+        "pca_version": dg.MetadataValue.text(model.version),
+        "components": dg.MetadataValue.int(len(model.components)),
+        "features": dg.MetadataValue.int(len(model.columns)),
+        "fit_from": dg.MetadataValue.text(str(model.fit_from)),
+        "fit_through": dg.MetadataValue.text(str(model.fit_through)),
+        "fit_rows": dg.MetadataValue.int(model.n_rows),
+        "explained_variance": picture(variance, "explained variance"),
+        "preview": preview(first),
+    }
 
 
 def _label_picture(recent: pl.DataFrame) -> dict[str, dg.MetadataValue]:

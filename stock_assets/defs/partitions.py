@@ -17,7 +17,7 @@ WEEKENDS = "0 0 * * 0,6"  # one cron string: as dates, key checks would be eight
 
 
 def _days(
-    calendar: TradingCalendar, first: date, last: date | None, end_offset: int = 0
+    calendar: TradingCalendar, first: date, last: date | None, *, end_offset: int = 0
 ) -> dg.DailyPartitionsDefinition:
     """The sessions from `first` to `last`; open-ended and `end_offset` sessions late where `last` is None.
 
@@ -48,7 +48,7 @@ def labelled_days(config: Settings) -> dg.DailyPartitionsDefinition:
     calendar = calendar_of(config)
     last = config.end and calendar.shift(calendar.sessions[-1], -config.horizon)
     offset = 0 if config.end else -config.horizon  # a negative offset counts sessions, closures included
-    return _days(calendar, calendar.sessions[0], last, offset)
+    return _days(calendar, calendar.sessions[0], last, end_offset=offset)
 
 
 def predicted_days(config: Settings) -> dg.DailyPartitionsDefinition:

@@ -63,7 +63,7 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def findings(tuned: TunedNetwork) -> dict[str, dg.MetadataValue | str]:
     """Metadata of one network: its best configuration, what the improvement is worth, and two pictures."""
     from stock_assets.evaluation import plots
-    from stock_assets.evaluation.metrics import block_bootstrap
+    from stock_assets.evaluation.bootstrap import block_bootstrap
 
     network = tuned.network
     # a block of 21 sessions, of which every few are scored

@@ -1,19 +1,20 @@
-"""What the mean scores hide: what a ranking would have earned, and where and when a model is good.
+"""Scores in parts: what a ranking would have earned, and in which markets, tickers and sectors a model is good.
 
-All take rows of `metrics.scored_rows`: one per model, session and ticker, with its label and next day's return.
+All functions take rows of `metrics.scored_rows`: one per model, session and ticker, with its label and next day's
+return.
 """
 
 import polars as pl
 
-from stock_assets.evaluation.metrics import BLOCK, block_bootstrap, t_statistic
+from stock_assets.evaluation.bootstrap import BLOCK, block_bootstrap, t_statistic
 
 DECILES = 10
-#: What a trade costs: 10 basis points of what is bought or sold.
+#: What a trade costs, as a fraction of what is bought or sold: 10 basis points.
 COST = 0.001
 REGIMES = ("calm", "normal", "stormy")
 
 
-def decile_spread(scored: pl.DataFrame, cost: float = COST, seed: int = 0) -> pl.DataFrame:
+def decile_spread(scored: pl.DataFrame, *, cost: float = COST, seed: int = 0) -> pl.DataFrame:
     """model, sessions, spread, spread_low, spread_high, t, turnover, after_costs, after_low, after_high.
 
     Each session the tenth of the tickers with the highest score is bought and the tenth with the lowest sold short,
@@ -24,8 +25,42 @@ def decile_spread(scored: pl.DataFrame, cost: float = COST, seed: int = 0) -> pl
 
     Trading at the very close that the score is computed from is not possible: this is a measure of ranking.
     """
+    table = []
+    for (model,), rows in _traded(scored, cost).partition_by("model", as_dict=True, maintain_order=True).items():
+        row: dict[str, object] = {"model": model, "sessions": rows.height, "turnover": rows["turnover"].mean()}
+        for name, short in (("spread", "spread"), ("after_costs", "after")):
+            values = rows[name].to_numpy()
+            low, high = block_bootstrap(values, BLOCK, seed) or (None, None)
+            row |= {name: float(values.mean()), f"{short}_low": low, f"{short}_high": high}
+        table.append(row | {"t": t_statistic(rows["spread"].to_numpy())})
+    return pl.DataFrame(table, schema=_SPREAD).sort("spread", descending=True)
+
+
+def _traded(scored: pl.DataFrame, cost: float) -> pl.DataFrame:
+    """model, day, turnover, spread, after_costs of every session that counts, sorted by model and day."""
+    held = _weights(scored)
+    sessions = held.select("session").unique().sort("session").with_row_index("day")
+    held = held.join(sessions, on="session").select(
+        "model", "day", "ticker", "weight", paid=pl.col("weight") * pl.col("forward_return_1")
+    )
+    before = held.select("model", pl.col("day") + 1, "ticker", before="weight")
+    return (
+        held.join(before, on=["model", "day", "ticker"], how="full", coalesce=True)
+        .filter(pl.col("day") < sessions.height)
+        .group_by("model", "day")
+        .agg(
+            turnover=(pl.col("weight").fill_null(0.0) - pl.col("before").fill_null(0.0)).abs().sum(),
+            spread=pl.col("paid").sum(),
+        )
+        .sort("model", "day")
+        .with_columns(after_costs=pl.col("spread") - cost * pl.col("turnover"))
+    )
+
+
+def _weights(scored: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `scored` that are bought or sold short, with `weight`: those of one side sum to 1, or to -1."""
     of_session = ["model", "session"]
-    ranked = (
+    return (
         scored.filter(pl.col("forward_return_1").is_finite())
         .filter((pl.len() >= DECILES).over(of_session) & (pl.col("score").n_unique() > 1).over(of_session))
         # equal scores in the order of tickers, so that the same rows give the same portfolio
@@ -44,31 +79,6 @@ def decile_spread(scored: pl.DataFrame, cost: float = COST, seed: int = 0) -> pl
         )
         .filter(pl.col("weight") != 0)
     )
-    sessions = ranked.select("session").unique().sort("session").with_row_index("day")
-    held = ranked.join(sessions, on="session").select(
-        "model", "day", "ticker", "weight", paid=pl.col("weight") * pl.col("forward_return_1")
-    )
-    before = held.select("model", pl.col("day") + 1, "ticker", before="weight")
-    traded = (
-        held.join(before, on=["model", "day", "ticker"], how="full", coalesce=True)
-        .filter(pl.col("day") < sessions.height)
-        .group_by("model", "day")
-        .agg(
-            turnover=(pl.col("weight").fill_null(0.0) - pl.col("before").fill_null(0.0)).abs().sum(),
-            spread=pl.col("paid").sum(),
-        )
-        .sort("model", "day")
-        .with_columns(after_costs=pl.col("spread") - cost * pl.col("turnover"))
-    )
-    table = []
-    for (model,), rows in traded.partition_by("model", as_dict=True, maintain_order=True).items():
-        row: dict[str, object] = {"model": model, "sessions": rows.height, "turnover": rows["turnover"].mean()}
-        for name, short in (("spread", "spread"), ("after_costs", "after")):
-            values = rows[name].to_numpy()
-            low, high = block_bootstrap(values, BLOCK, seed) or (None, None)
-            row |= {name: float(values.mean()), f"{short}_low": low, f"{short}_high": high}
-        table.append(row | {"t": t_statistic(rows["spread"].to_numpy())})
-    return pl.DataFrame(table, schema=_SPREAD).sort("spread", descending=True)
 
 
 _SPREAD = {
@@ -83,8 +93,8 @@ _SPREAD = {
 def by_regime(scored: pl.DataFrame, market_volatility: pl.DataFrame) -> pl.DataFrame:
     """regime, model, sessions, accuracy, log_loss: a third of the scored sessions each, by `market_volatility`.
 
-    `market_volatility` has session and volatility, any number known at the session's close; sessions without one do
-    not count. Sorted from calm to stormy, then by log-loss.
+    `market_volatility` has session and volatility, any number that is known at the session's close; sessions without
+    one do not count. Sorted from calm to stormy, then by log-loss.
     """
     days = scored.select("session").unique().join(market_volatility, on="session").sort("volatility", "session")
     third = pl.int_range(pl.len()) * len(REGIMES) // pl.len()
@@ -121,13 +131,13 @@ def by_ticker(scored: pl.DataFrame, model: str) -> pl.DataFrame:
 def by_sector(scored: pl.DataFrame, model: str, sectors: pl.DataFrame) -> pl.DataFrame:
     """sector, tickers, rows, accuracy, log_loss of one model, the most accurate sector first.
 
-    `sectors` has ticker and sector, one row per ticker; tickers without a sector do not count. Empty where no
-    sector is known.
+    `sectors` has ticker and sector, one row per ticker; tickers without a sector do not count. Empty where no ticker
+    has a sector.
     """
-    known = sectors.select("ticker", "sector").drop_nulls("sector")
+    sector_of = sectors.select("ticker", "sector").drop_nulls("sector")
     return (
         scored.filter(pl.col("model") == model)
-        .join(known, on="ticker")
+        .join(sector_of, on="ticker")
         .group_by("sector")
         .agg(
             tickers=pl.col("ticker").n_unique().cast(pl.Int64),

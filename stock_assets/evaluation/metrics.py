@@ -1,64 +1,73 @@
-"""How good predictions were: scores of a year, and how sure one can be of them.
+"""How good predictions were: the scores of a model in a year, and the table of all models and years.
 
-Labels are -1 sell, 0 hold, 1 buy; probabilities are float64 [N, 3] in that order; the predicted class is
-the most probable one, the first of equals. Rows of one day move together and labels of neighbouring days
-overlap, so uncertainty comes from blocks of days, never from rows.
+Labels are -1 sell, 0 hold, 1 buy; probabilities are float64 [N, 3] in that order; the predicted class is the most
+probable one, the first of equals.
+
+METRICS is the list of all scores. The columns of the table `evaluation_report`, their texts in the UI and the report's
+table of scores follow from it: a new score is one function and one entry here, or `tables.add_metric` from outside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from stock_assets.errors import CutoffError, StockAssetsError
-from stock_assets.frames import CLASSES, PROBABILITIES
+from stock_assets.evaluation.bootstrap import bootstrap_means, interval, t_statistic
+from stock_assets.frames import CLASSES, KEYS, PROBABILITIES, SMALLEST_PROBABILITY, improper, repeated, surprise
 
-#: Sessions of a bootstrap block: a month, three times the overlap of two labels.
-BLOCK = 21
-#: Probabilities are cut at this from below before their logarithm, so that one certain miss costs 34.5 at
-#: most.
-SMALLEST = 1e-15
 #: A session with fewer rows than this has no rank correlation.
 SMALLEST_CROSS_SECTION = 3
-NAMES = {-1: "sell", 0: "hold", 1: "buy"}
+#: The score by which models are ranked, lowest first.
+RANKED_BY = "log_loss"
 
 
 def predicted(probabilities: np.ndarray) -> np.ndarray:
-    """The predicted labels, int64 [N]."""
+    """int64 [N]: the most probable class of each row of `probabilities`, the first of equals."""
     return np.asarray(CLASSES)[probabilities.argmax(axis=1)]
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Share of rows whose predicted class is their label."""
-    return float((predicted(probabilities) == labels).mean())
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(labels, predicted(probabilities)))
 
 
 def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over the classes that occur among the labels of the share of their rows that is hit."""
-    hit = predicted(probabilities) == labels
-    return float(np.mean([hit[labels == c].mean() for c in CLASSES if (labels == c).any()]))
+    """Mean over the classes that occur among the labels of the share of their rows that is predicted as the class."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(labels, predicted(probabilities), labels=np.unique(labels), average="macro"))
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean over the classes that occur among labels or predictions of 2 hits / (rows labelled + rows predicted)."""
-    guess = predicted(probabilities)
-    scores = []
-    for c in CLASSES:
-        rows = (labels == c).sum() + (guess == c).sum()
-        if rows:
-            scores.append(2 * ((labels == c) & (guess == c)).sum() / rows)
-    return float(np.mean(scores))
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predicted(probabilities), average="macro"))
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean of -ln p(label), in nats; p is cut at SMALLEST from below."""
-    return float(_surprise(labels, probabilities).mean())
+    """Mean of -ln p(label), in nats; p is cut at SMALLEST_PROBABILITY from below.
+
+    >>> round(log_loss(np.array([1, 0]), np.array([[0.25, 0.25, 0.5], [0.0, 1.0, 0.0]])), 6)
+    0.346574
+    """
+    from sklearn.metrics import log_loss as score
+
+    return float(score(labels, _summing_to_one(np.maximum(probabilities, SMALLEST_PROBABILITY)), labels=list(CLASSES)))
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean over rows of the sum over classes of (p - 1[label])², from 0 to 2 (Brier 1950)."""
-    return float(((probabilities - (labels[:, None] == np.asarray(CLASSES))) ** 2).sum(axis=1).mean())
+    from sklearn.metrics import brier_score_loss
+
+    whole = _summing_to_one(probabilities)
+    return float(brier_score_loss(labels, whole, labels=list(CLASSES), scale_by_half=False))  # pyright: ignore[reportArgumentType]
 
 
 def rmse(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -71,60 +80,188 @@ def ordinal_rmse(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.sqrt(((probabilities @ np.asarray(CLASSES) - labels) ** 2).mean()))
 
 
-def t_statistic(values: np.ndarray) -> float | None:
-    """Mean / (standard deviation / √n) of the values that are not NaN; None for fewer than two or equal ones."""
-    values = values[~np.isnan(values)]
-    deviation = values.std(ddof=1) if len(values) > 1 else 0.0
-    return float(values.mean() / deviation * np.sqrt(len(values))) if deviation > 0 else None
+def _summing_to_one(probabilities: np.ndarray) -> np.ndarray:
+    """`probabilities` over their sum: scikit-learn warns of sums that single precision leaves 1e-7 beside 1."""
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
-def block_bootstrap(
-    values_per_session: np.ndarray,
-    block: int = BLOCK,
-    seed: int = 0,
-    weights: np.ndarray | None = None,
-    draws: int = 1000,
-) -> tuple[float, float] | None:
-    """(low, high): the 95 % interval of the mean over sessions, weighted by `weights` when given.
+@dataclass(frozen=True)
+class Scored:
+    """The rows of `scored_rows` of one model, of one year or of all, and what most scores are made of."""
 
-    Circular block bootstrap (Politis & Romano 1992): sessions are drawn in blocks of `block` neighbours,
-    the last one adjoining the first. NaN handling: sessions without a value are left out before; None when
-    none is left.
+    rows: pl.DataFrame
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """int64 [N]"""
+        return self.rows["label"].cast(pl.Int64).to_numpy()
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """float64 [N, 3] in the order of CLASSES"""
+        return self.rows.select(PROBABILITIES).to_numpy()
+
+    @cached_property
+    def by_session(self) -> pl.DataFrame:
+        """session, hit (share of the rows whose predicted class is their label), surprise (mean), rows; ascending"""
+        hit = (pl.col("predicted") == pl.col("label")).mean()
+        per_session = self.rows.group_by("session", maintain_order=True)
+        return per_session.agg(hit=hit, surprise=pl.col("surprise").mean(), rows=pl.len().cast(pl.Float64))
+
+    @cached_property
+    def daily_rank_ic(self) -> np.ndarray:
+        """float64 [T]: the rank IC of the sessions that have one, in the order of time"""
+        return daily_rank_ic(self.rows)["rank_ic"].drop_nulls().to_numpy()
+
+    def of_session(self, column: str) -> "Daily":
+        """A column of `by_session`, weighted by the rows of each session."""
+        return self.by_session[column].to_numpy(), self.by_session["rows"].to_numpy()
+
+
+#: What a score of single sessions is: values float64 [T] in the order of time, and weights [T] or None.
+Daily = tuple[np.ndarray, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score of the report's table.
+
+    `name` is its column, `text` what the column holds, in the words of the UI, and `title` its head in the report,
+    where it is shown with so many `digits`. `score` makes it of rows of one model; None where they have no such score.
+    Where `daily` is given, `<name>_low` and `<name>_high` are the 95 % interval of the daily values' mean, from blocks
+    of days.
+
+    The row of all years holds the mean of the yearly scores, or, where the score is `pooled`, that of all rows
+    together. A score that stands `below` another has no column of its own in the report: it is shown as `title = score`
+    in the cell of that one.
     """
-    means = _bootstrap_means(values_per_session, weights, block, draws, np.random.default_rng(seed))
-    return None if means is None else _interval(means)
+
+    name: str
+    text: str
+    title: str
+    score: Callable[[Scored], float | None]
+    digits: int = 4
+    daily: Callable[[Scored], Daily] | None = None
+    pooled: bool = False
+    below: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the score: its name and, where it has an interval, the two ends."""
+        return (self.name, f"{self.name}_low", f"{self.name}_high") if self.daily else (self.name,)
+
+
+def of_arrays(function: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Scored], float]:
+    """The `Metric.score` that calls `function` with labels [N] and probabilities [N, 3]."""
+    return lambda scored: function(scored.labels, scored.probabilities)
+
+
+def mean_rank_ic(scored: Scored) -> float | None:
+    """Mean of the daily rank IC; None where no session has one."""
+    return float(scored.daily_rank_ic.mean()) if len(scored.daily_rank_ic) else None
+
+
+#: Every score by name, in the order of the table. Intervals draw from one generator in this order: put new ones last.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "accuracy",
+            "share of rows whose most probable class came true",
+            "accuracy",
+            of_arrays(accuracy),
+            daily=lambda scored: scored.of_session("hit"),
+        ),
+        Metric(
+            "log_loss",
+            "mean negative log-probability of what came true, in nats; lower is better",
+            "log-loss",
+            of_arrays(log_loss),
+            daily=lambda scored: scored.of_session("surprise"),
+        ),
+        Metric(
+            "rank_ic",
+            "mean daily rank correlation of the score with the next session's return",
+            "next-day rank IC",
+            mean_rank_ic,
+            daily=lambda scored: (scored.daily_rank_ic, None),
+        ),
+        Metric(
+            "rank_ic_t",
+            "t-statistic of the daily rank IC",
+            "t",
+            lambda scored: t_statistic(scored.daily_rank_ic),
+            digits=1,
+            pooled=True,
+            below="rank_ic",
+        ),
+        Metric(
+            "balanced_accuracy",
+            "mean over the classes of the share of their rows that is predicted as the class",
+            "balanced accuracy",
+            of_arrays(balanced_accuracy),
+        ),
+        Metric("macro_f1", "mean F1 over the classes", "macro F1", of_arrays(macro_f1)),
+        Metric("brier", "mean squared error of the probabilities, summed over the classes", "Brier", of_arrays(brier)),
+        Metric("rmse", "root mean squared error of the class taken as -1, 0, 1", "RMSE", of_arrays(rmse)),
+        Metric(
+            "ordinal_rmse",
+            "root mean squared error of p_buy - p_sell against the label",
+            "ordinal RMSE",
+            of_arrays(ordinal_rmse),
+        ),
+    )
+}
 
 
 def scored_rows(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Each prediction that has a label, with `label`, `forward_return_1`, `predicted` (int8, the most probable
-    class) and `surprise` (-ln p(label), as in `log_loss`); sorted by model, session, ticker.
+    """Each prediction that has a label, with `label`, `forward_return_1`, `predicted` (int8, the most probable class)
+    and `surprise` (-ln p(label), in nats, as in `log_loss`); sorted by model, session, ticker.
 
-    Predictions without a label (too recent, or left out as suspect) are dropped; `labels` are the usable
-    ones. Every table below and of `breakdowns` is made of these rows.
+    `predictions` has model, trained_through, ticker, session, p_sell, p_hold, p_buy and score. `labels` are the usable
+    ones: predictions without a label, because it is too recent or left out as suspect, are dropped. Every table of this
+    room is made of these rows.
 
-    Raises StockAssetsError for probabilities that are not finite or do not sum to 1 and for a row that
-    comes twice, CutoffError for a prediction made by a model trained through its session or later.
+    Raises StockAssetsError for probabilities that are not finite or do not sum to 1 and for a row that comes twice,
+    CutoffError for a prediction made by a model trained through its session or later.
     """
     _check_predictions(predictions)
     p_sell, p_hold, p_buy = (pl.col(name) for name in PROBABILITIES)
-    label = pl.col("label")
-    of_label = pl.when(label == -1).then(p_sell).when(label == 0).then(p_hold).otherwise(p_buy)
     guess = pl.when((p_sell >= p_hold) & (p_sell >= p_buy)).then(-1).when(p_hold >= p_buy).then(0).otherwise(1)
     return (
-        predictions.join(
-            labels.select("ticker", "session", "label", "forward_return_1"), on=["ticker", "session"], how="inner"
-        )
-        .with_columns(predicted=guess.cast(pl.Int8), surprise=-of_label.clip(lower_bound=SMALLEST).log())
+        predictions.join(labels.select(*KEYS, "label", "forward_return_1"), on=KEYS, how="inner")
+        .with_columns(predicted=guess.cast(pl.Int8), surprise=surprise())
         .sort("model", "session", "ticker")
     )
 
 
-def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
-    """model, session, rows, rank_ic: Spearman's correlation of score and next day's return over the day's
-    tickers.
+def _check_predictions(predictions: pl.DataFrame) -> None:
+    if not (wrong := improper(predictions)).is_empty():
+        row = wrong.row(0, named=True)
+        shown = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
+        raise StockAssetsError(
+            f"prediction of {row['model']} for {row['ticker']} at {row['session']}: {shown}, as are "
+            f"{wrong.height - 1} more; expected finite probabilities that sum to 1"
+        )
+    if not (twice := repeated(predictions, ["model", *KEYS])).is_empty():
+        model, ticker, session, times = twice.row(0)
+        raise StockAssetsError(
+            f"{times} predictions of {model} for {ticker} at {session}; expected one per model, ticker and session"
+        )
+    late = predictions.filter(pl.col("trained_through") >= pl.col("session"))
+    if not late.is_empty():
+        row = late.row(0, named=True)
+        raise CutoffError(
+            f"{row['model']} predicted {row['ticker']} at {row['session']} though trained through "
+            f"{row['trained_through']}; expected a cutoff before the session"
+        )
 
-    NaN handling: rows without forward_return_1 do not count; rank_ic is null where fewer than
-    SMALLEST_CROSS_SECTION rows are left or where the score, or the return, is the same for all of them.
+
+def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
+    """model, session, rows, rank_ic: Spearman's correlation of score and next day's return over the day's tickers.
+
+    NaN handling: rows without forward_return_1 do not count; rank_ic is null where fewer than SMALLEST_CROSS_SECTION
+    rows are left or where the score, or the return, is the same for all of them.
     """
     ic = pl.corr("score", "forward_return_1", method="spearman")
     return (
@@ -142,270 +279,76 @@ def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def walk_forward_table(predictions: pl.DataFrame, labels: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """`score_table` of `predictions` (model, trained_through, ticker, session, p_sell, p_hold, p_buy, score).
-
-    `labels` are usable ones. Raises as `scored_rows`, and StockAssetsError when no prediction has a label.
-    """
-    scored = scored_rows(predictions, labels)
-    if scored.is_empty():
-        raise StockAssetsError(
-            f"none of the {predictions.height} prediction(s) has a usable label; expected sessions whose "
-            "horizon is over"
-        )
-    return score_table(scored, seed)
-
-
-def score_table(scored: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
+def score_table(scored: pl.DataFrame, seed: int = 0, metrics: Iterable[Metric] | None = None) -> pl.DataFrame:
     """One row per model and year, and one with year null: the mean of the yearly scores.
 
-    `scored` is that of `scored_rows`. Columns: model, year, sessions, rows, then accuracy, log_loss and rank_ic
-    each with their 95 % interval (`_low`, `_high`, day-block bootstrap), balanced_accuracy, macro_f1, brier,
-    rmse, ordinal_rmse, rank_ic_t (over sessions; for the mean row over all sessions of all years). Sorted by the
-    mean log-loss, best model first.
+    `scored` is that of `scored_rows`. Columns: model, year, sessions, rows, then the columns of each of `metrics` (of
+    METRICS where None). Sorted by the mean log-loss, best model first.
 
-    NaN handling: rank_ic and its companions are null for a model whose score never tells two tickers apart.
+    NaN handling: a score that a year does not have is null; a mean leaves such years out.
+
+    Raises StockAssetsError for no row.
     """
-    ic = daily_rank_ic(scored)
+    metrics = list(METRICS.values() if metrics is None else metrics)
+    if scored.is_empty():
+        raise StockAssetsError("no prediction has a usable label; expected predicted sessions whose horizon is over")
     table = []
     for (model,), of_model in scored.partition_by("model", as_dict=True, maintain_order=True).items():
-        ic_of_model = ic.filter(pl.col("model") == model)
-        years, draws = [], []
         by_year = of_model.with_columns(year=pl.col("session").dt.year()).partition_by(
             "year", as_dict=True, maintain_order=True
         )
-        for (year,), rows in by_year.items():
-            ic_of_year = ic_of_model.filter(pl.col("session").dt.year() == year)
-            row, drawn = _scores_of_year(rows, ic_of_year, seed + int(year))
-            years.append({"model": model, "year": year} | row | _intervals(drawn))
-            draws.append(drawn)
-        table += [*years, {"model": model, "year": None} | _mean_of_years(years, draws, ic_of_model)]
-    frame = pl.DataFrame(table, schema=_TABLE_SCHEMA)
-    mean_loss = pl.col("log_loss").filter(pl.col("year").is_null()).first().over("model")
+        years = [_year(Scored(rows), metrics, seed + int(year)) for (year,), rows in by_year.items()]
+        table += [{"model": model, "year": year} | row for (year,), (row, _) in zip(by_year, years, strict=True)]
+        table.append({"model": model, "year": None} | _all_years(Scored(of_model), metrics, years))
+    frame = pl.DataFrame(table, schema=_schema(metrics))
+    mean_loss = pl.col(RANKED_BY).filter(pl.col("year").is_null()).first().over("model")
     return frame.sort(mean_loss, "model", "year", nulls_last=True)
 
 
-def confusion_table(scored: pl.DataFrame) -> pl.DataFrame:
-    """model, label, predicted, rows, share: all nine pairs per model; share is of the label's rows."""
-    counted = scored.group_by("model", "label", "predicted").len("rows")
-    classes = pl.DataFrame({"label": CLASSES}, schema={"label": pl.Int8})
-    pairs = counted.select("model").unique().join(classes, how="cross")
-    return (
-        pairs.join(classes.rename({"label": "predicted"}), how="cross")
-        .join(counted, on=["model", "label", "predicted"], how="left")
-        .with_columns(pl.col("rows").fill_null(0))
-        .with_columns(share=_share("rows", ["model", "label"]))
-        .sort("model", "label", "predicted")
-    )
+def best_naive(means: pl.DataFrame, naive: Sequence[str]) -> dict[str, Any] | None:
+    """The row of the `naive` baseline with the lowest log-loss, the first by name of equals; None where there is none.
 
-
-def classification_report(confusion: pl.DataFrame, model: str) -> pl.DataFrame:
-    """class, precision, recall, f1, support of one model: sell, hold, buy, their plain and their weighted mean.
-
-    `confusion` is that of `confusion_table`. Of the rows predicted as the class, `precision` is the share that
-    was one; of the `support` rows of the class, `recall` the share predicted as one; `f1` their harmonic mean
-    (scikit-learn's `classification_report`). Null where there is nothing to divide by; means leave nulls out.
+    `means` has model and log_loss, one row per model: which baseline is the best depends on the rows that are scored,
+    so a page names the one of its own rows. Raises ValueError for a model that comes twice.
     """
-    cells = confusion.filter(pl.col("model") == model)
-    hits = pl.col("rows").filter(pl.col("label") == pl.col("predicted")).sum()
-    labelled = cells.group_by(pl.col("label").alias("c")).agg(support=pl.col("rows").sum(), hits=hits)
-    guessed = cells.group_by(pl.col("predicted").alias("c")).agg(guessed=pl.col("rows").sum())
-
-    def ratio(above: pl.Expr, below: pl.Expr) -> pl.Expr:
-        return pl.when(below > 0).then(above / below)
-
-    found, support, said = pl.col("hits"), pl.col("support"), pl.col("guessed")
-    by_class = (
-        labelled.join(guessed, on="c")
-        .sort("c")
-        .select(
-            pl.col("c").replace_strict(NAMES, return_dtype=pl.String).alias("class"),
-            precision=ratio(found, said),
-            recall=ratio(found, support),
-            f1=ratio(2 * found, said + support),
-            support=support.cast(pl.Int64),
-        )
-    )
-    scores = ("precision", "recall", "f1")
-
-    def weighted(name: str) -> pl.Expr:
-        weight = pl.when(pl.col(name).is_not_null()).then(pl.col("support"))
-        return ratio((pl.col(name) * weight).sum(), weight.sum())
-
-    rows = pl.col("support").sum()
-    plain_mean = by_class.select(pl.lit("mean").alias("class"), pl.col(*scores).mean(), rows)
-    weighted_mean = by_class.select(pl.lit("weighted mean").alias("class"), *map(weighted, scores), rows)
-    return pl.concat([by_class, plain_mean, weighted_mean])
-
-
-def calibration_table(scored: pl.DataFrame, bins: int = 20) -> pl.DataFrame:
-    """model, class, bin, rows, forecast, observed: does a class come as often as its probability says?
-
-    Probabilities are sorted into `bins` equal intervals of [0, 1]; `forecast` is their mean within the bin,
-    `observed` the share of its rows with that label. Empty bins have no row.
-    """
-    parts = [
-        scored.select(
-            "model",
-            pl.lit(c, pl.Int8).alias("class"),
-            (pl.col(column) * bins).floor().clip(0, bins - 1).cast(pl.Int32).alias("bin"),
-            pl.col(column).alias("forecast"),
-            (pl.col("label") == c).cast(pl.Float64).alias("observed"),
-        )
-        for c, column in zip(CLASSES, PROBABILITIES, strict=True)
-    ]
-    return (
-        pl.concat(parts)
-        .group_by("model", "class", "bin")
-        .agg(pl.len().alias("rows"), pl.col("forecast", "observed").mean())
-        .sort("model", "class", "bin")
-    )
-
-
-def best_naive(table: pl.DataFrame, naive: Sequence[str]) -> dict | None:
-    """The mean-of-years row of the `naive` model with the lowest log-loss, None where there is none."""
-    rows = table.filter(pl.col("year").is_null() & pl.col("model").is_in(list(naive))).sort("log_loss", "model")
+    rows = means.filter(pl.col("model").is_in(list(naive))).sort(RANKED_BY, "model")
+    if rows["model"].is_duplicated().any():
+        raise ValueError(f"{rows.height} rows of {rows['model'].n_unique()} baseline(s); expected one row per model")
     return None if rows.is_empty() else rows.row(0, named=True)
 
 
-_INTERVAL_OF = ("accuracy", "log_loss", "rank_ic")
-_TABLE_SCHEMA: dict[str, Any] = {
-    "model": pl.String,
-    "year": pl.Int32,
-    "sessions": pl.Int64,
-    "rows": pl.Int64,
-} | dict.fromkeys(
-    (
-        *(f"{metric}{end}" for metric in _INTERVAL_OF for end in ("", "_low", "_high")),
-        "rank_ic_t",
-        "balanced_accuracy",
-        "macro_f1",
-        "brier",
-        "rmse",
-        "ordinal_rmse",
-    ),
-    pl.Float64,
-)
+#: The scores of a year, and the bootstrap means of those that have an interval.
+_Year = tuple[dict[str, Any], dict[str, np.ndarray | None]]
 
 
-def _scores_of_year(rows: pl.DataFrame, ic: pl.DataFrame, seed: int) -> tuple[dict, dict[str, np.ndarray | None]]:
-    """(scores, bootstrap means of those that get an interval)."""
-    labels = rows["label"].cast(pl.Int64).to_numpy()
-    probabilities = rows.select(PROBABILITIES).to_numpy()
-    daily_ic = ic["rank_ic"].drop_nulls().to_numpy()
-    by_session = rows.group_by("session", maintain_order=True).agg(
-        hit=(pl.col("predicted") == pl.col("label")).mean(),
-        surprise=pl.col("surprise").mean(),
-        rows=pl.len().cast(pl.Float64),
-    )
-    scores = {
-        "sessions": by_session.height,
-        "rows": rows.height,
-        "accuracy": accuracy(labels, probabilities),
-        "log_loss": log_loss(labels, probabilities),
-        "rank_ic": float(daily_ic.mean()) if len(daily_ic) else None,
-        "rank_ic_t": t_statistic(daily_ic),
-        "balanced_accuracy": balanced_accuracy(labels, probabilities),
-        "macro_f1": macro_f1(labels, probabilities),
-        "brier": brier(labels, probabilities),
-        "rmse": rmse(labels, probabilities),
-        "ordinal_rmse": ordinal_rmse(labels, probabilities),
-    }
-    rng = np.random.default_rng(seed)
-    weights = by_session["rows"].to_numpy()
-    drawn = {
-        "accuracy": _bootstrap_means(by_session["hit"].to_numpy(), weights, BLOCK, 1000, rng),
-        "log_loss": _bootstrap_means(by_session["surprise"].to_numpy(), weights, BLOCK, 1000, rng),
-        "rank_ic": _bootstrap_means(daily_ic, None, BLOCK, 1000, rng),
-    }
-    return scores, drawn
+def _year(scored: Scored, metrics: Sequence[Metric], seed: int) -> _Year:
+    generator = np.random.default_rng(seed)
+    draws = {metric.name: bootstrap_means(*metric.daily(scored), generator) for metric in metrics if metric.daily}
+    scores = {metric.name: metric.score(scored) for metric in metrics}
+    return {"sessions": scored.by_session.height, "rows": scored.rows.height} | scores | _intervals(draws), draws
 
 
-def _mean_of_years(years: list[dict], draws: list[dict[str, np.ndarray | None]], ic: pl.DataFrame) -> dict:
-    means: dict[str, Any] = {
-        "sessions": sum(y["sessions"] for y in years),
-        "rows": sum(y["rows"] for y in years),
-    }
-    for name in (
-        "accuracy",
-        "log_loss",
-        "rank_ic",
-        "balanced_accuracy",
-        "macro_f1",
-        "brier",
-        "rmse",
-        "ordinal_rmse",
-    ):
-        known = [y[name] for y in years if y[name] is not None]
-        means[name] = float(np.mean(known)) if known else None
-    means["rank_ic_t"] = t_statistic(ic["rank_ic"].drop_nulls().to_numpy())
-    drawn: dict[str, np.ndarray | None] = {}
-    for name in _INTERVAL_OF:  # years are drawn apart, as the mean of years weighs them alike
-        known = [d for d in (of_year[name] for of_year in draws) if d is not None]
-        drawn[name] = np.mean(known, axis=0) if known else None
-    return means | _intervals(drawn)
+def _all_years(scored: Scored, metrics: Sequence[Metric], years: Sequence[_Year]) -> dict[str, Any]:
+    means: dict[str, Any] = {count: sum(scores[count] for scores, _ in years) for count in ("sessions", "rows")}
+    draws: dict[str, np.ndarray | None] = {}
+    for metric in metrics:
+        values = [scores[metric.name] for scores, _ in years if scores[metric.name] is not None]
+        means[metric.name] = float(np.mean(values)) if values else None
+        if metric.pooled:
+            means[metric.name] = metric.score(scored)
+        if metric.daily:  # years are drawn apart, as the mean of years weighs them alike
+            of_years = [drawn for _, of_year in years if (drawn := of_year[metric.name]) is not None]
+            draws[metric.name] = np.mean(of_years, axis=0) if of_years else None
+    return means | _intervals(draws)
 
 
-def _intervals(drawn: dict[str, np.ndarray | None]) -> dict[str, float | None]:
+def _intervals(draws: dict[str, np.ndarray | None]) -> dict[str, float | None]:
     ends: dict[str, float | None] = {}
-    for name, means in drawn.items():
-        ends[f"{name}_low"], ends[f"{name}_high"] = (None, None) if means is None else _interval(means)
+    for name, means in draws.items():
+        ends[f"{name}_low"], ends[f"{name}_high"] = (None, None) if means is None else interval(means)
     return ends
 
 
-def _interval(means: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _bootstrap_means(
-    values: np.ndarray, weights: np.ndarray | None, block: int, draws: int, rng: np.random.Generator
-) -> np.ndarray | None:
-    """The means of `draws` samples, float64 [draws]; None without a value."""
-    known = ~np.isnan(values)
-    values, weights = values[known], np.ones(known.sum()) if weights is None else weights[known]
-    count = len(values)
-    if not count:
-        return None
-    block = min(block, count)
-    first = rng.integers(0, count, size=(draws, -(-count // block), 1))
-    sample = ((first + np.arange(block)) % count).reshape(draws, -1)[:, :count]  # [draws, count]
-    return (values * weights)[sample].sum(axis=1) / weights[sample].sum(axis=1)
-
-
-def _surprise(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    of_label = probabilities[np.arange(len(labels)), np.asarray(labels, np.int64) - CLASSES[0]]
-    return -np.log(np.maximum(of_label, SMALLEST))
-
-
-def _share(column: str, of: list[str]) -> pl.Expr:
-    total = pl.col(column).sum().over(of)
-    return pl.when(total > 0).then(pl.col(column) / total)
-
-
-def _check_predictions(predictions: pl.DataFrame) -> None:
-    total = pl.sum_horizontal(PROBABILITIES)
-    wrong = predictions.filter(
-        ~pl.all_horizontal(pl.col(p).is_finite() & (pl.col(p) >= 0) for p in PROBABILITIES).fill_null(False)
-        | ((total - 1).abs() > 1e-6)
-    )
-    if not wrong.is_empty():
-        row = wrong.row(0, named=True)
-        shown = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
-        raise StockAssetsError(
-            f"prediction of {row['model']} for {row['ticker']} at {row['session']}: {shown}, as are "
-            f"{wrong.height - 1} more; expected finite probabilities that sum to 1"
-        )
-    twice = predictions.group_by("model", "ticker", "session").len().filter(pl.col("len") > 1)
-    if not twice.is_empty():
-        model, ticker, session, times = twice.sort("model", "ticker", "session").row(0)
-        raise StockAssetsError(
-            f"{times} predictions of {model} for {ticker} at {session}; expected one per model, ticker and session"
-        )
-    late = predictions.filter(pl.col("trained_through") >= pl.col("session"))
-    if not late.is_empty():
-        row = late.row(0, named=True)
-        raise CutoffError(
-            f"{row['model']} predicted {row['ticker']} at {row['session']} though trained through "
-            f"{row['trained_through']}; expected a cutoff before the session"
-        )
+def _schema(metrics: Iterable[Metric]) -> dict[str, Any]:
+    counts = {"model": pl.String, "year": pl.Int32, "sessions": pl.Int64, "rows": pl.Int64}
+    return counts | {column: pl.Float64 for metric in metrics for column in metric.columns}

@@ -7,44 +7,19 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from stock_assets.evaluation.metrics import best_naive
+from stock_assets.evaluation.figures import FIGURES, SECTIONS, Section, draw
+from stock_assets.evaluation.findings import ReportInputs, best_model, make_findings
+from stock_assets.evaluation.metrics import METRICS, RANKED_BY, best_naive
 from stock_assets.model.registry import naive_baselines
+from stock_assets.settings import LabelRule
 
-TABLES = (
-    "walk_forward",
-    "classification",
-    "spread",
-    "market",
-    "survivorship",
-    "regimes",
-    "tickers",
-    "sectors",
-    "ablation",
-    "leakage",
-    "lag_sweep",
-    "suspects",
-)
-FIGURES = (
-    "confusion",
-    "calibration",
-    "rank_ic",
-    "growth",
-    "accuracy_by_ticker",
-    "accuracy_by_sector",
-    "lag_sweep",
-    "label_thresholds",
-    "label_distribution",
-    "price_and_volume",
-    "bollinger",
-    "rsi_and_momentum",
-    "epochs",
-    "ablation",
-)
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 #: So many of the best tickers are listed, and so many of the worst.
 LISTED = 10
 
@@ -54,66 +29,128 @@ class ReportFacts:
     """What the numbers are about."""
 
     source: str
-    """Where the prices come from; 'simulated' puts a banner on top."""
+    """where the prices come from; 'simulated' puts a banner on top"""
     tickers: int
     first_session: date
     last_session: date
-    """Of the prices, not of the predictions."""
-    horizon: int = 7
-    buy_threshold: float = 0.027
-    sell_threshold: float = 0.022
+    """of the prices, not of the predictions"""
+    rule: LabelRule
     currency: str | None = None
     market: str = "SPY"
-    """The series that is bought and held."""
+    """the series that is bought and held"""
 
     @property
     def simulated(self) -> bool:
         return self.source == "simulated"
 
 
-def render_report(
-    title: str, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, bytes], facts: ReportFacts
-) -> str:
+@dataclass(frozen=True)
+class Report:
+    """The evaluation report as data.
+
+    `tables` are, by name: `walk_forward` (required), that of `metrics.score_table`; of the best model `classification`
+    (`classes.classification_report`), `market` (`portfolio.comparison`), `survivorship` (`survivorship.survivorship`;
+    an empty one says that no ticker left), `tickers` and `sectors` (`breakdowns.by_ticker`, `by_sector`; an empty one
+    says that the source states no sector); of all models `spread` and `regimes` (`breakdowns.decile_spread`,
+    `by_regime`), `leakage` and `lag_sweep` (rows of the table `leakage_audit`); `ablation` (`study.ablation_table`) and
+    `suspects` (reason, rows). `figures` are PNGs, named as in FIGURES.
+
+    Raises ValueError for a table or figure that no section has, and where `walk_forward` is missing.
+    """
+
+    title: str
+    tables: Mapping[str, pl.DataFrame]
+    figures: Mapping[str, bytes]
+    facts: ReportFacts
+
+    def __post_init__(self) -> None:
+        tables = ["walk_forward", *(table for section in SECTIONS.values() for table in section.tables)]
+        if unknown := sorted({*self.tables} - {*tables}) + sorted({*self.figures} - {*FIGURES}):
+            raise ValueError(
+                f"{', '.join(unknown)} is no part of the report; expected {', '.join([*tables, *FIGURES])}"
+            )
+        if "walk_forward" not in self.tables:
+            raise ValueError("the table walk_forward is missing; a report without scores reports nothing")
+
+    @property
+    def means(self) -> pl.DataFrame:
+        """The means of the yearly scores, one row per model, the lowest log-loss first."""
+        scores = self.tables["walk_forward"]
+        return scores.filter(pl.col("year").is_null()).sort(RANKED_BY, "model")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The mean scores of the best model, which the tables and figures of one model are about."""
+        return best_model(self.means)
+
+    @property
+    def naive(self) -> dict[str, Any] | None:
+        """The mean scores of the best naive baseline, None where there is none."""
+        return best_naive(self.means, naive_baselines())
+
+
+def make_report(inputs: ReportInputs) -> Report:
+    """The report that `inputs` make. Raises as `findings.make_findings`."""
+    findings = make_findings(inputs)
+    sessions = inputs.bars["session"].sort()
+    first, last = inputs.predicted
+    return Report(
+        title=f"stock_assets: {inputs.source} prices, judged {first} to {last}",
+        tables=findings.tables,
+        figures=draw(findings),
+        facts=ReportFacts(
+            source=inputs.source,
+            tickers=inputs.bars["ticker"].n_unique(),
+            first_session=sessions[0],
+            last_session=sessions[-1],
+            rule=inputs.rule,
+            currency=inputs.currency,
+            market=findings.market,
+        ),
+    )
+
+
+def render_report(report: Report) -> str:
     """One self-contained HTML page: inline style, pictures as data URIs, no script, nothing from the network.
 
-    `tables` are those of `metrics.score_table` (`walk_forward`, required), `classification_report` of the best model
-    (`classification`), `leakage.leakage_table` (`leakage`), `leakage.lag_sweep` (`lag_sweep`),
-    `breakdowns.decile_spread` (`spread`), `benchmark.comparison` and `survivorship.survivorship` of the best model
-    (`market`, `survivorship`; an empty one says that nobody left), `breakdowns.by_regime` (`regimes`), `by_ticker` and
-    `by_sector` of the best model (`tickers`, `sectors`; an empty one says that no sector is known),
-    `study.ablation_table` (`ablation`), and suspect rows by reason (`suspects`: reason, rows). `figures` are PNGs,
-    named as in FIGURES after the functions of `plots`. A section without its table and figure is left out.
-
-    The best model of the single tables and figures is the one with the lowest log-loss that is not naive.
-
-    Raises ValueError for a table or figure it does not know and when `walk_forward` is missing.
+    A section without its table and figure is left out.
     """
-    unknown = sorted({*tables} - {*TABLES}) + sorted({*figures} - {*FIGURES})
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)} is no part of the report; expected {', '.join(TABLES + FIGURES)}")
-    if "walk_forward" not in tables:
-        raise ValueError("the table walk_forward is missing; a report without scores reports nothing")
-    scores = tables["walk_forward"]
-    means = scores.filter(pl.col("year").is_null()).sort("log_loss", "model").to_dicts()
+    scores, regimes = report.tables["walk_forward"], report.tables.get("regimes", pl.DataFrame())
+    means = report.means.to_dicts()
     return page_template("report.html.j2").render(
-        title=title,
-        facts=facts,
+        title=report.title,
+        facts=report.facts,
+        metrics=sorted(
+            (metric for metric in METRICS.values() if metric.below is None), key=lambda metric: metric.name != RANKED_BY
+        ),
+        below={name: [m for m in METRICS.values() if m.below == name] for name in METRICS},
         means=means,
         best=means[0],
-        judged=next((row for row in means if row["model"] not in naive_baselines()), means[0])["model"],
-        naive=best_naive(scores, naive_baselines()),
-        years=scores.filter(pl.col("year").is_not_null()).sort("year", "log_loss", "model").to_dicts(),
-        tables={name: table.to_dicts() for name, table in tables.items()},
-        regimes=_by_model(tables["regimes"]) if "regimes" in tables else {},
-        regime_names=tables["regimes"]["regime"].unique(maintain_order=True).to_list() if "regimes" in tables else [],
+        judged=report.best["model"],
+        naive=report.naive,
+        years=scores.filter(pl.col("year").is_not_null()).sort("year", RANKED_BY, "model").to_dicts(),
+        tables={name: table.to_dicts() for name, table in report.tables.items()},
+        sections=[section for section in SECTIONS.values() if _is_shown(section, report)],
+        figures_of={id: [figure for figure in FIGURES.values() if figure.section == id] for id in SECTIONS},
+        regimes=_by_model(regimes) if regimes.height else {},
+        regime_names=regimes["regime"].unique(maintain_order=True).to_list() if regimes.height else [],
         listed=LISTED,
-        figures={name: Image.of(png) for name, png in figures.items()},
+        figures={name: Image.of(png) for name, png in report.figures.items()},
+    )
+
+
+def _is_shown(section: Section, report: Report) -> bool:
+    present = [report.tables[name] for name in section.tables if name in report.tables]
+    return any(table.height or section.empty_too for table in present) or any(
+        FIGURES[name].section == section.id for name in report.figures
     )
 
 
 @cache
-def page_template(name: str, package: str = "stock_assets.evaluation") -> Template:
-    """The template `name` of `package`, with the filters, macros and the style of this room that all pages share."""
+def page_template(name: str, package: str = "stock_assets.evaluation") -> "Template":
+    """The template `name` of `package`, with the filters, macros and style of this room, which all pages share."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
     loader = FunctionLoader(
         lambda part: files(package if part == name else "stock_assets.evaluation").joinpath(part).read_text("utf-8")
     )

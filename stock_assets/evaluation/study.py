@@ -1,4 +1,4 @@
-"""What the figures of the reference study show, on these prices: its target, its chart, its inputs compared."""
+"""The reference study's figures on these prices: its target, the chart of one ticker, its inputs compared."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -36,7 +36,7 @@ def label_counts(bars: pl.DataFrame, horizon: int, thresholds: Sequence[tuple[fl
 
 
 def most_traded(bars: pl.DataFrame) -> str:
-    """The ticker with the most money traded among those with the most bars: known to a reader, and without gaps.
+    """The ticker with the most money traded among those with the most bars: one that a reader knows, without gaps.
 
     `bars` has ticker, close and volume. Raises StockAssetsError for no bar.
     """
@@ -51,19 +51,19 @@ def chart(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 
     `bars` are all rows of `daily_bars` of one ticker, `labels` have ticker, session and label. Prices are
     adjusted for later dividends and splits, volumes for splits; momentum_k is a fraction of the close. The
-    indicators are null for a history's first bars, label where it is not known. Sorted by session.
+    indicators are null for the first bars of a history, label where it is not known yet. Sorted by session.
     """
     rows = bars.sort("session")
     growth = (1 + pl.col("total_return").fill_null(0.0)).cum_prod()
     later_splits = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
     adjusted = pl.col("close").last() * growth / growth.last()
     rows = rows.with_columns(adjusted=adjusted, volume=pl.col("volume") * later_splits)
-    found = classic_indicators(rows)
-    prices = [name for name in found.columns if name.startswith(("ma_", "bb_"))]
-    momenta = [name for name in found.columns if name.startswith("momentum_")]
+    of_ticker = classic_indicators(rows)
+    prices = [name for name in of_ticker.columns if name.startswith(("ma_", "bb_"))]
+    momenta = [name for name in of_ticker.columns if name.startswith("momentum_")]
     return (
         rows.select("ticker", "session", "close", "adjusted", "volume")
-        .join(found, on=KEYS, how="left")
+        .join(of_ticker, on=KEYS, how="left")
         .join(labels.select(*KEYS, "label"), on=KEYS, how="left")
         .select(
             "session",
@@ -71,7 +71,7 @@ def chart(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
             "volume",
             *(pl.col(name) * pl.col("adjusted") / pl.col("close") for name in prices),
             *(pl.col(name) / pl.col("close") for name in momenta),
-            *(name for name in found.columns if name.startswith("rsi_")),
+            *(name for name in of_ticker.columns if name.startswith("rsi_")),
             "label",
         )
         .sort("session")
@@ -79,7 +79,7 @@ def chart(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
 
 
 def ablation_table(
-    features: pl.DataFrame, labels: pl.DataFrame, cutoffs: Mapping[int, date], inputs: Mapping[str, Sequence[str]]
+    features: pl.DataFrame, labels: pl.DataFrame, *, cutoffs: Mapping[int, date], inputs: Mapping[str, Sequence[str]]
 ) -> pl.DataFrame:
     """inputs, year, columns, rows, accuracy, log_loss: a logistic regression on each set of columns, walk-forward.
 

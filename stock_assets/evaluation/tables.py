@@ -1,11 +1,26 @@
 """What the evaluation room keeps."""
 
+from collections.abc import Collection
+
 import polars as pl
 
-from stock_assets.tables import Column, Table, declare
+from stock_assets.evaluation.metrics import METRICS, Metric
+from stock_assets.tables import TABLES, Column, Table, declare
 
-EVALUATION_REPORT = declare(
-    Table(
+_ENDS = {"_low": "lower end", "_high": "upper end"}
+
+
+def report_table(metrics: Collection[Metric]) -> Table:
+    """The table `evaluation_report` with the columns of `metrics`."""
+    texts = {metric.name: metric.text for metric in metrics}
+    ends = {
+        f"{metric.name}{end}": f"{text} of the 95 % interval of {metric.name}, day-block bootstrap"
+        for metric in metrics
+        if metric.daily
+        for end, text in _ENDS.items()
+    }
+    columns = [column for metric in metrics for column in metric.columns]
+    return Table(
         "evaluation_report",
         "evaluation",
         "scores with intervals, and one HTML page with every figure",
@@ -14,27 +29,26 @@ EVALUATION_REPORT = declare(
             Column("year", pl.Int32(), "the test year; null for the mean of the yearly scores"),
             Column("sessions", pl.Int64(), "sessions scored"),
             Column("rows", pl.Int64(), "trusted predictions whose label is known"),
-            Column("accuracy", pl.Float64(), "share of rows whose most probable class came true"),
-            Column(
-                "log_loss", pl.Float64(), "mean negative log-probability of what came true, in nats; lower is better"
-            ),
-            Column("accuracy_low", pl.Float64(), "lower end of the 95 % interval of accuracy, day-block bootstrap"),
-            Column("accuracy_high", pl.Float64(), "upper end of the 95 % interval of accuracy, day-block bootstrap"),
-            Column("log_loss_low", pl.Float64(), "lower end of the 95 % interval of log_loss, day-block bootstrap"),
-            Column("log_loss_high", pl.Float64(), "upper end of the 95 % interval of log_loss, day-block bootstrap"),
-            Column("rank_ic_low", pl.Float64(), "lower end of the 95 % interval of rank_ic, day-block bootstrap"),
-            Column("rank_ic_high", pl.Float64(), "upper end of the 95 % interval of rank_ic, day-block bootstrap"),
-            Column("rank_ic", pl.Float64(), "mean daily rank correlation of the score with the next session's return"),
-            Column("rank_ic_t", pl.Float64(), "t-statistic of the daily rank IC"),
-            Column("balanced_accuracy", pl.Float64(), "mean over the classes of the share that is hit"),
-            Column("macro_f1", pl.Float64(), "mean F1 over the classes"),
-            Column("brier", pl.Float64(), "mean squared error of the probabilities, summed over the classes"),
-            Column("rmse", pl.Float64(), "root mean squared error of the class taken as -1, 0, 1"),
-            Column("ordinal_rmse", pl.Float64(), "root mean squared error of p_buy - p_sell against the label"),
+            *(Column(name, pl.Float64(), (texts | ends)[name]) for name in columns),
         ),
         keys=("model",),
     )
-)
+
+
+EVALUATION_REPORT = declare(report_table(METRICS.values()))
+
+
+def add_metric(metric: Metric) -> None:
+    """Adds `metric` to METRICS, and so its columns to `evaluation_report` and to the report's table of scores.
+
+    Call it before the graph is loaded. The next report is made with the new columns. Raises ValueError where there is
+    a metric of that name.
+    """
+    if metric.name in METRICS:
+        raise ValueError(f"there is a metric {metric.name} already; expected another name than {', '.join(METRICS)}")
+    METRICS[metric.name] = metric
+    TABLES["evaluation_report"] = report_table(METRICS.values())
+
 
 LEAKAGE_AUDIT = declare(
     Table(
@@ -50,16 +64,14 @@ LEAKAGE_AUDIT = declare(
                 "in a sweep, rows between the session and the label that is copied or read; else null",
             ),
             Column("rows", pl.Int64(), "rows that were scored"),
-            Column("accuracy", pl.Float64(), "share of rows whose most probable class came true"),
-            Column("rmse", pl.Float64(), "root mean squared error of the class taken as -1, 0, 1"),
+            Column("accuracy", pl.Float64(), METRICS["accuracy"].text),
+            Column("rmse", pl.Float64(), METRICS["rmse"].text),
             Column(
                 "ordinal_rmse",
                 pl.Float64(),
                 "root mean squared error of the point forecast of the label; null for persistence",
             ),
-            Column(
-                "log_loss", pl.Float64(), "mean negative log-probability of what came true, in nats; lower is better"
-            ),
+            Column("log_loss", pl.Float64(), METRICS["log_loss"].text),
             Column("note", pl.String(), "where the score comes from"),
         ),
         keys=("protocol", "model"),

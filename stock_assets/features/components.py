@@ -55,7 +55,7 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
 
     `features` are rows of ticker, session and `columns`, in any order; leave suspect rows out beforehand. All
     sessions count alike up to `fit_through`, later ones are not looked at. A column that is constant has a loading
-    of 0 in every component. The array that is fitted on is the only copy of the rows.
+    of 0 in every component. Beside the sorted rows, memory for one array of their size is needed.
 
     Raises BadBarsError where a column is missing, a number is null or not finite, fewer than two rows lie in
     the window, or no column varies; ValueError unless 0 < explained <= 1.
@@ -70,17 +70,17 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
     if rows.height < 2:
         raise BadBarsError(f"features have {rows.height} row(s) up to {fit_through}; expected two or more to fit on")
     scaler = StandardScaler()
-    for chunk in _chunks(rows, columns):  # its own way to the variance copies what it is given
+    for chunk in _chunks(rows, columns):  # all rows at once would be copied for their variance
         scaler.partial_fit(chunk)
-    mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
-    varies = np.sqrt(np.asarray(scaler.var_)) > 1e-12 * np.maximum(1.0, np.abs(mean))
+    mean, deviation = np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_))
+    varies = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))
     if not varies.any():
         raise BadBarsError(f"no column of {', '.join(columns)} varies up to {fit_through}; expected one to")
-    scale = np.where(varies, scale, 1.0)
+    scale = np.where(varies, deviation, 1.0)
 
     pca = PCA(explained if explained < 1 else None, svd_solver="covariance_eigh")
     varying = [name for name, one_varies in zip(columns, varies, strict=True) if one_varies]
-    pca.fit(_standardised_rows(rows, varying, mean[varies], scale[varies]))
+    pca.fit(_standardised_rows(rows, varying, mean=mean[varies], scale=scale[varies]))
     axes = np.zeros((pca.n_components_, len(columns)))
     axes[:, varies] = pca.components_
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
@@ -110,8 +110,7 @@ def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
         scores[done : done + len(chunk)] = _standardised(model, chunk) @ model.components.T
         done += len(chunk)
     return rows.select(
-        "ticker",
-        "session",
+        *KEYS,
         *(pl.Series(f"pc_{i + 1}", scores[:, i]) for i in range(scores.shape[1])),
         pl.lit(model.version).alias("pca_version"),
     )
@@ -208,7 +207,9 @@ def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | Non
     return rows
 
 
-def _standardised_rows(rows: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _standardised_rows(
+    rows: pl.DataFrame, columns: Sequence[str], *, mean: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
     """(x - mean) / scale, float64 [N, F], filled so many rows at a time that nothing else of its size is held."""
     values = np.empty((rows.height, len(columns)))
     done = 0

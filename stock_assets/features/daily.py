@@ -1,4 +1,4 @@
-"""What one bar alone says: returns, daily variances and the volume, from which windows are made.
+"""What follows from one bar alone: returns, daily variances and the volume, which windows are computed from.
 
 O, H, L, C are the day's prices, r the log of 1 + total return, m the market's r. Log returns and ranges are cut at ±1
 before any mean, so that one absurd return cannot explode a window.

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.features.formulas import Feature
+from stock_assets.frames import KEYS
 
 #: Calendar days from an announcement to the next ones of the same company: one, two, three quarters, a year, two years.
 LAGS = (91, 182, 273, 364, 728)
@@ -53,7 +54,7 @@ def bursts(rows: pl.DataFrame) -> pl.DataFrame:
             (after <= pl.duration(days=CONFIRMED_WITHIN)).fill_null(False).alias("confirmed"),
         )
         .filter("confirmed", pl.col("burst") > LARGE, pl.col("burst") == pl.col("peak"), pl.col("suspect").is_null())
-        .select("ticker", "session", "burst")
+        .select(*KEYS, "burst")
     )
 
 

@@ -17,8 +17,8 @@ import polars as pl
 class Feature:
     """One input of the models. Raises ValueError for bounds that are not finite or in the wrong order.
 
-    `text` says what it is, with the source of its formula. Values are cut at `low` and `high`. A formula `of` a ticker
-    is computed before one of a session, which reads the columns as cut. `in_pca` says whether the next fit of
+    `text` describes it, with the source of its formula. Values are cut at `low` and `high`. A formula `of` a ticker
+    is computed before one of a session, which reads the columns as cut. With `in_pca`, the next fit of
     `pca_model` takes it.
     """
 

@@ -121,8 +121,8 @@ def classic_indicators(
         histories(bars, ["close"], sessions),
         with_indicators,
         [*KEYS, *columns],
-        FIRST_BAR,
-        first,
+        min_bar=FIRST_BAR,
+        first=first,
     )
 
 
@@ -132,6 +132,6 @@ def with_indicators(rows: pl.DataFrame) -> pl.DataFrame:
     Windows reach over the first bars of a history, so a row means something from FIRST_BAR on only.
     """
     usable = pl.col("close").is_finite() & (pl.col("close") > 0)
-    refuse(rows, usable.not_().fill_null(True), "close", "a positive price")
+    refuse(rows, usable.not_().fill_null(True), "close", expected="a positive price")
     rows = rows.with_columns(p=(1 + pl.col("total_return").fill_null(0.0)).cum_prod().over("history"))
     return in_stages(rows, _PARTS | {name: indicator.formula for name, indicator in INDICATORS.items()})

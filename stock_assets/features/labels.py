@@ -33,11 +33,11 @@ def barrier_labels(
     ...     {
     ...         "ticker": ["A"] * 3,
     ...         "session": [date(2024, 1, 2), date(2024, 1, 3), date(2024, 1, 4)],
-    ...         "total_return": [None, 0.01, 0.02],
+    ...         "total_return": [None, 0.0, 0.25],
     ...     }
     ... )
     >>> barrier_labels(bars, LabelRule(horizon=2)).select("label", "touch_session", "forward_return_1").row(0)
-    (1, datetime.date(2024, 1, 4), 0.01)
+    (1, datetime.date(2024, 1, 4), 0.0)
     """
     horizon = rule.horizon
     if horizon < 1:
@@ -48,25 +48,14 @@ def barrier_labels(
     session = rows["session"].to_physical().to_numpy()
     count = max(0, rows.height - horizon)  # rows that have `horizon` later ones, of their ticker or the next
 
-    total, touched = np.ones(count), np.zeros(count, np.int64)
-    label, forward_return_1 = np.zeros(count, np.int8), np.empty(count)
-    for i in range(1, horizon + 1):
-        # a product from t on, instead of a ratio of two points of an index: exact whatever lies before t
-        total = total * growth[i : i + count]
-        undecided = touched == 0
-        label[undecided & (total - 1 > rule.buy_threshold)] = 1
-        label[undecided & (total - 1 < -rule.sell_threshold)] = -1
-        touched[undecided & (label != 0)] = i
-        if i == 1:
-            forward_return_1 = total - 1
-
+    label, touched, total = _first_touches(growth, count, rule)
     touch_session = session[np.arange(count) + touched]
     labels = rows.head(count).select(
         *KEYS,
         pl.Series("label", label),
         pl.Series("touch_session", touch_session, dtype=pl.Int32).cast(pl.Date),
         pl.Series("horizon_end", session[horizon:][:count], dtype=pl.Int32).cast(pl.Date),
-        pl.Series("forward_return_1", forward_return_1),
+        pl.Series("forward_return_1", growth[1:][:count] - 1),
         pl.Series("forward_return_horizon", total - 1),
     )
     same_ticker = pl.col("ticker") == rows["ticker"].slice(horizon, count)
@@ -77,6 +66,22 @@ def barrier_labels(
         .select(LABELS.names)
         .sort("session", "ticker")
     )
+
+
+def _first_touches(growth: np.ndarray, count: int, rule: LabelRule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(label, int8; bars until its threshold is crossed, 0 on hold, int64; growth over the horizon, float64), [count].
+
+    `growth` is 1 + total return of each row and has `horizon` entries more than `count`.
+    """
+    total, touched, label = np.ones(count), np.zeros(count, np.int64), np.zeros(count, np.int8)
+    for i in range(1, rule.horizon + 1):
+        # a product from t on, instead of a ratio of two points of an index: exact whatever lies before t
+        total = total * growth[i : i + count]
+        undecided = touched == 0
+        label[undecided & (total - 1 > rule.buy_threshold)] = 1
+        label[undecided & (total - 1 < -rule.sell_threshold)] = -1
+        touched[undecided & (label != 0)] = i
+    return label, touched, total
 
 
 def late_labels(labels: pl.DataFrame, stored: pl.DataFrame, due: pl.DataFrame) -> pl.DataFrame:

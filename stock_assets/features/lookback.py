@@ -39,13 +39,13 @@ def panel(bars: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     if missing:
         raise BadBarsError(f"bars lack {', '.join(missing)}; found {', '.join(bars.columns)}")
     rows = bars.select(*KEYS, *columns).sort(KEYS)
-    refuse(rows, pl.any_horizontal(pl.col(KEYS).is_null()), "session", "a ticker and a session")
+    refuse(rows, pl.any_horizontal(pl.col(KEYS).is_null()), "session", expected="a ticker and a session")
     again = pl.struct(KEYS) == pl.struct(KEYS).shift(1)
-    refuse(rows, again, "session", "one bar per ticker and session")
+    refuse(rows, again, "session", expected="one bar per ticker and session")
     return rows
 
 
-def refuse(rows: pl.DataFrame, wrong: pl.Expr, column: str, expected: str) -> None:
+def refuse(rows: pl.DataFrame, wrong: pl.Expr, column: str, *, expected: str) -> None:
     """Raises BadBarsError that names the first of `rows` for which `wrong` holds."""
     offenders = rows.filter(wrong)
     if offenders.height:
@@ -76,12 +76,12 @@ def histories(bars: pl.DataFrame, columns: Sequence[str] = (), sessions: Iterabl
     rows = rows.with_columns(position.cast(pl.Int64).alias("position"))
     nearest = day_of.gather(position.clip(upper_bound=max(0, day_of.len() - 1))) if day_of.len() else day_of
     if not nearest.equals(rows["session"], check_dtypes=False):
-        refuse(rows, ~pl.col("session").is_in(day_of.implode()), "session", "a session of the calendar")
+        refuse(rows, ~pl.col("session").is_in(day_of.implode()), "session", expected="a session of the calendar")
     refuse(
         rows,
         ~(pl.col("total_return").is_finite() & (pl.col("total_return") > -1)),
         "total_return",
-        "a number above -1, or null at the first bar",
+        expected="a number above -1, or null at the first bar",
     )
 
     new_ticker = (pl.col("ticker") != pl.col("ticker").shift(1)).fill_null(True)
@@ -112,6 +112,7 @@ def by_session(
     rows: pl.DataFrame,
     compute: Callable[[pl.DataFrame], pl.DataFrame],
     columns: Sequence[str | pl.Expr],
+    *,
     min_bar: int,
     first: date | None,
 ) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The market context: what ^VIX and ^GSPC say of the market, the same for every ticker of a session.
+"""The market context: what ^VIX and ^GSPC show of the market, the same for every ticker of a session.
 
 A volatility index is what option prices expect of the next month. ^VIX is quoted for a quarter of an hour after the
 shares have closed: its last value is known when a prediction is made, not at the very close. Columns are null where

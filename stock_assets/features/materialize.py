@@ -80,7 +80,7 @@ class SampleChart(NamedTuple):
 
 def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeIndicators:
     """Makes `indicators` of `sessions` (ascending)."""
-    bars, read_sessions = _bars_with_lookback(store, settings, sessions, "indicators", ["close"])
+    bars, read_sessions = _bars_with_lookback(store, settings, sessions, needed_by="indicators", columns=["close"])
     rows = _rows_of(sessions, classic_indicators(bars, sessions[0], read_sessions))
     store.replace_sessions("indicators", sessions, rows)
     return MadeIndicators(rows)
@@ -88,7 +88,9 @@ def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[dat
 
 def make_stationary_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeFeatures:
     """Makes `stationary_features` of `sessions` (ascending)."""
-    bars, read_sessions = _bars_with_lookback(store, settings, sessions, "stationary_features", stationary.BAR_COLUMNS)
+    bars, read_sessions = _bars_with_lookback(
+        store, settings, sessions, needed_by="stationary_features", columns=stationary.BAR_COLUMNS
+    )
     features = stationary.stationary_features(bars, sessions[0], read_sessions)
     context, begins = _market_context(store, settings, sessions)
     rows = _rows_of(sessions, features.join(context, on="session", how="left", maintain_order="left"))
@@ -179,7 +181,7 @@ def _rows_of(sessions: Sequence[date], rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _bars_with_lookback(
-    store: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str, columns: Sequence[str]
+    store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str, columns: Sequence[str]
 ) -> tuple[pl.DataFrame, list[date]]:
     """(keys, total return and `columns` of the bars of `sessions` and their look-back, the sessions of these bars)."""
     calendar = calendar_of(settings)

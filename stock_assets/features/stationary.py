@@ -202,7 +202,7 @@ def stationary_features(
     """
     rows = histories(bars, BAR_COLUMNS, sessions)
     split = pl.col("split_ratio")
-    refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", "a positive ratio, or null")
+    refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", expected="a positive ratio, or null")
     rows = with_quantities(rows)
     recent = pl.col("session") >= (first - _REACH if first else date.min)
     own = {name: feature for name, feature in FEATURES.items() if feature.of == "ticker"}
@@ -211,8 +211,8 @@ def stationary_features(
         rows,
         lambda part: in_stages(with_indicators(part).filter(recent), formulas),
         [*KEYS, "suspect", "r", *(feature.cut(pl.col(name)) for name, feature in own.items())],
-        FIRST_BAR,
-        first,
+        min_bar=FIRST_BAR,
+        first=first,
     )
     features = features.with_columns(
         *peers.peer_columns(features, rows.select(*KEYS, "suspect", "r")),

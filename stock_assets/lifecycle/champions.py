@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, StockAssetsError
-from stock_assets.evaluation.metrics import BLOCK, block_bootstrap
+from stock_assets.evaluation.bootstrap import BLOCK, block_bootstrap
 from stock_assets.frames import KEYS, PROBABILITIES, improper, repeated, surprise
 from stock_assets.lifecycle.tables import PROMOTIONS
 
@@ -113,7 +113,7 @@ def judge(
         return verdict(False, problem)
     gains, weights = daily["gain"].to_numpy(), daily["len"].to_numpy()
     improvement = float(np.average(gains, weights=weights))
-    interval = block_bootstrap(gains, min(BLOCK, daily.height // BLOCKS), seed, weights)
+    interval = block_bootstrap(gains, min(BLOCK, daily.height // BLOCKS), seed, weights=weights)
     assert interval is not None  # there are sessions
     low, high = interval
     better = "lower" if improvement >= 0 else "higher"

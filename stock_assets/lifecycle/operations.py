@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from stock_assets.evaluation.metrics import best_naive
 from stock_assets.evaluation.report import Image, page_template
 from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.lifecycle.tables import OPERATIONS
@@ -64,10 +65,10 @@ def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
     return served.join(pairs.with_columns(age=pl.Series(ages, dtype=pl.Int64)), on=["session", "trained_through"])
 
 
-def best_naive(scored: pl.DataFrame) -> str | None:
-    """The naive model with the lowest mean log-loss over all rows of `scored` (`metrics.scored_rows`)."""
-    losses = scored.filter(pl.col("model").is_in(live_yardsticks())).group_by("model").agg(pl.col("surprise").mean())
-    return None if losses.is_empty() else losses.sort("surprise", "model").item(0, "model")
+def naive_baseline(scored: pl.DataFrame) -> str | None:
+    """The name of the best naive baseline over all rows of `scored` (`metrics.scored_rows`), None for no row."""
+    best = best_naive(scored.group_by("model").agg(log_loss=pl.col("surprise").mean()), live_yardsticks())
+    return None if best is None else best["model"]
 
 
 def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:
@@ -78,7 +79,7 @@ def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataF
     `scored` is 0 and the scores are null.
     """
     in_service = served.filter(pl.col("model") == IN_SERVICE).drop("model")
-    baseline = best_naive(scored)
+    baseline = naive_baseline(scored)
 
     def mean_loss(model: str | None, name: str) -> pl.DataFrame:
         rows = scored.filter(pl.col("model") == model) if model else scored.clear()

@@ -14,7 +14,8 @@ from datetime import date
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.evaluation.metrics import block_bootstrap, scored_rows
+from stock_assets.evaluation.bootstrap import block_bootstrap
+from stock_assets.evaluation.metrics import scored_rows
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import TradingCalendar
 

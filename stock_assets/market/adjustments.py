@@ -1,4 +1,4 @@
-"""From what the vendor said to the bar of the day: as-traded prices and total returns.
+"""From the vendor's figures to the bar of the day: as-traded prices and total returns.
 
 Vendors rewrite history: their close is split-adjusted as of the download and their adjusted close moves with
 every later dividend. Multiplied back, a bar is what was traded on its day and never changes again.
@@ -17,7 +17,7 @@ from stock_assets.market.quality import MAX_ABSENCE, suspect_reason
 from stock_assets.market.tables import BAR_SCHEMA, RESTATEMENT_SCHEMA
 from stock_assets.tables import UTC_TIME
 
-#: Two figures of one bar that differ by less than this are the same figure, said twice: vendors round to
+#: Two figures of one bar that differ by less than this are the same figure, stated twice: vendors round to
 #: seven significant digits.
 SAME_FIGURE = 1e-6
 #: What is fetched sooner after the close is provisional: vendors correct prints and volumes over night.
@@ -64,18 +64,18 @@ def differs(now: str, then: str) -> pl.Expr:
 
 
 def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
-    """What `bars` says otherwise than the `stored` ones of the same sessions (`RESTATEMENT_SCHEMA`).
+    """The figures of `bars` that differ from the `stored` ones of the same sessions (`RESTATEMENT_SCHEMA`).
 
     Both have the columns of `BAR_SCHEMA`. A bar that only one of them has counts with all its figures, unless its
-    session had no bar at all: then it was simply not made yet.
+    session had no bar at all: then it had not been made yet.
     """
     figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio", "total_return"]
     keys = ["ticker", "session"]
-    made = stored["session"].unique()
+    stored_sessions = stored["session"].unique()
 
     def long(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-        of_made = frame.filter(pl.col("session").is_in(made.implode()))
-        return of_made.unpivot(figures, index=keys, variable_name="column", value_name=name)
+        rows = frame.filter(pl.col("session").is_in(stored_sessions.implode()))
+        return rows.unpivot(figures, index=keys, variable_name="column", value_name=name)
 
     return (
         long(stored, "before")
@@ -90,12 +90,12 @@ def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) ->
 def new_versions(
     stored: pl.DataFrame, answered: pl.DataFrame, closes: Mapping[date, datetime] | None = None
 ) -> pl.DataFrame:
-    """The rows of `answered` that say something `stored` (latest versions) does not: what to append.
+    """The rows of `answered` with figures that `stored` (latest versions) lacks: what to append.
 
     Compared are the as-traded figures, not the vendor's basis, so that a split announced today or a dividend
     paid since is no new version of every past row. Rows without corporate actions are compared by the
     return between their two adjusted closes. With `closes` (session: moment of its close, UTC), a settled answer
-    to a version that was fetched within `SETTLING` is new though it says the same: it confirms it.
+    to a version that was fetched within `SETTLING` is new though its figures are the same: it confirms it.
     """
 
     if stored.is_empty():
@@ -227,17 +227,17 @@ def settled_at(closes: Mapping[date, datetime]) -> pl.Expr:
 
 
 def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datetime]) -> pl.DataFrame:
-    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` is settled and says what the one says
-    that they are made from, as the rows to put in their place: only `fetched_at` and `provisional` are new."""
+    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` is settled and has the figures of the
+    one that they are made from, as the rows to put in their place: only `fetched_at` and `provisional` are new."""
     figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio"]
     keys = ["ticker", "session"]
     versions = raw.with_columns(fetched_at=utc("fetched_at")).sort(*keys, "fetched_at")
     newest = as_traded(latest_versions(versions).filter(~provisional(closes)))
     waiting = bars.filter(pl.col("provisional")).with_columns(fetched_at=utc("fetched_at"))
-    said = as_traded(versions).select(*keys, "fetched_at", *figures)
+    figures_of = as_traded(versions).select(*keys, "fetched_at", *figures)
     pairs = (
         waiting.select(*keys, "fetched_at")
-        .join(said, on=[*keys, "fetched_at"])
+        .join(figures_of, on=[*keys, "fetched_at"])
         .join(newest.select(*keys, "fetched_at", *figures), on=keys, suffix="_now")
         .filter(pl.col("fetched_at_now") > pl.col("fetched_at"))
         .filter(~pl.any_horizontal(differs(f"{name}_now", name) for name in figures))

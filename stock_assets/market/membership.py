@@ -72,7 +72,7 @@ def changes_table(html: str) -> pl.DataFrame:
         if day and {"addedticker", "removedticker"} <= set(columns):
             rows = table.select(
                 _day(day).alias("day"),
-                _text(day).alias("said"),
+                _text(day).alias("as_written"),
                 _ticker(columns["addedticker"]).alias("added"),
                 _text(columns.get("addedsecurity", "")).alias("added_name"),
                 _ticker(columns["removedticker"]).alias("removed"),
@@ -80,26 +80,26 @@ def changes_table(html: str) -> pl.DataFrame:
             ).filter(pl.any_horizontal(pl.col("added", "removed").is_not_null()))
             if (unread := rows.filter(pl.col("day").is_null())).height:
                 raise SourceError(
-                    f"the table of changes has the date {unread['said'][0]!r}, expected one as June 24, 2024"
+                    f"the table of changes has the date {unread['as_written'][0]!r}, expected one as June 24, 2024"
                 )
-            return rows.drop("said").sort("day", maintain_order=True).match_to_schema(CHANGES_SCHEMA)
+            return rows.drop("as_written").sort("day", maintain_order=True).match_to_schema(CHANGES_SCHEMA)
     raise SourceError("the page has no table of Date, Added and Removed, expected the changes of the S&P 500")
 
 
 class RolledBack(NamedTuple):
-    """Memberships, and what the two tables said of each other that cannot be."""
+    """Memberships, and where the two tables contradict each other."""
 
     intervals: pl.DataFrame
     """ticker, name, sector, start (null: before the first change), end (null: a member now; else the day it left)"""
     contradictions: list[str]
-    """Changes that add who is not a member after them: most were renamed later."""
+    """Changes that add a ticker which is no member after them: most were renamed later."""
 
 
 def roll_back(current: pl.DataFrame, changes: pl.DataFrame) -> RolledBack:
-    """Every membership that `current` and `changes` tell of, the last change undone first.
+    """Every membership that `current` and `changes` state, the last change undone first.
 
-    A ticker that is added becomes one that was no member before; one that is removed was. A member whose joining no
-    change tells of has joined on its `added` day, if that is known and no later change contradicts it.
+    A ticker that is added becomes one that was no member before; one that is removed was. A member whose joining is in
+    no change has joined on its `added` day, if that is known and no later change contradicts it.
     """
     open_since: dict[str, date | None] = dict.fromkeys(current["ticker"])  # ticker → the day it leaves
     names = {row[0]: row[1:3] for row in current.iter_rows()}
@@ -115,7 +115,7 @@ def roll_back(current: pl.DataFrame, changes: pl.DataFrame) -> RolledBack:
             contradictions.append(f"{day}: {added} was added, and is no member after it")
         if removed and removed not in open_since:
             open_since[removed] = day
-        elif removed:  # it must have come back in between, which no change tells of
+        elif removed:  # it must have come back in between, which is in no change
             rows.append((removed, None, open_since[removed]))
             contradictions.append(f"{day}: {removed} was removed, and is a member after it")
             open_since[removed] = day
@@ -177,20 +177,20 @@ def read_intervals(path: Path) -> pl.DataFrame:
         sector=_text(columns.get("sector", "")),
         start=_day(columns[start]),
         end=_day(columns[end]),
-        said=_text(columns[end]),
+        as_written=_text(columns[end]),
     )
     wrong = rows.filter(
         pl.any_horizontal(
             pl.col("ticker", "start").is_null(),
-            pl.col("end").is_null() & pl.col("said").is_not_null(),
+            pl.col("end").is_null() & pl.col("as_written").is_not_null(),
             pl.col("end") < pl.col("start"),
         )
     )
     if wrong.height:
         row = wrong.row(0, named=True)
         raise SourceError(
-            f"{path}, ticker {row['ticker']}: found the interval {row['start']} to {row['said']}, expected two dates "
-            f"in order, or an empty end ({wrong.height} such row(s))"
+            f"{path}, ticker {row['ticker']}: found the interval {row['start']} to {row['as_written']}, expected two "
+            f"dates in order, or an empty end ({wrong.height} such row(s))"
         )
     if rows.is_empty():
         raise EmptySourceError(f"{path} has no rows, expected intervals")

@@ -1,4 +1,4 @@
-"""What became of every (ticker, session) that was asked for and has no bar: nothing is silently empty."""
+"""Why a (ticker, session) that was asked for has no bar: nothing is silently empty."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -59,9 +59,9 @@ def outcomes_of(
 
 
 def _spans(bars: pl.DataFrame, answer: Answer) -> pl.DataFrame:
-    """ticker, first_bar, last_bar: the days of the first and the last bar of `bars` or of what the vendor knows."""
+    """ticker, first_bar, last_bar: the days of the first and the last bar in `bars` or by the vendor's word."""
     spans = bars.group_by("ticker").agg(first_bar=pl.col("session").min(), last_bar=pl.col("session").max())
-    stated = [(ticker, first, last) for ticker, (first, last) in answer.known.items()]
+    stated = [(ticker, first, last) for ticker, (first, last) in answer.spans.items()]
     return (
         pl.concat([spans, pl.DataFrame(stated, spans.schema, orient="row")])
         .group_by("ticker")

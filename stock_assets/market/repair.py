@@ -21,7 +21,7 @@ Step = Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]
 UNIT, UNIT_TOLERANCE = 100.0, 1.25
 #: Bars after which a level that stays in the other unit is the vendor's new unit.
 UNIT_MEMORY = 20
-#: Splits nearer to 1 than that cannot be told from a move of the price; a jump is theirs within a third of it.
+#: A split nearer to 1 than that looks like a move of the price; a jump is that of a split within a third of it.
 SMALLEST_SPLIT, SPLIT_TOLERANCE = 1.3, 0.18
 #: Bars before and after the ex-date at which a missing adjustment begins or ends.
 SPLIT_WINDOW = (-10, 5)

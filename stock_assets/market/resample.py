@@ -47,7 +47,7 @@ def session_bars(minutes: pl.DataFrame, calendar: TradingCalendar, place: str) -
     times = rows["at"].unique().sort()
     length = times.diff().drop_nulls().min() if len(times) > 1 else timedelta(0)
     whole = hours.filter((pl.col("opens") >= times.min()) & (pl.col("closes") <= times.max() + length))  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
-    made = (
+    bars = (
         rows.sort("at")
         .join_asof(whole.sort("opens"), left_on="at", right_on="opens", strategy="backward")
         .filter(pl.col("at") < pl.col("closes"))
@@ -60,9 +60,9 @@ def session_bars(minutes: pl.DataFrame, calendar: TradingCalendar, place: str) -
             pl.col("volume").sum(),
         )
     )
-    if made.is_empty():
+    if bars.is_empty():
         raise EmptySourceError(
             f"{place} has bars from {times.min()} to {times.max()}, which hold no whole session of {calendar.name}, "
             f"{calendar.sessions[0]} to {calendar.sessions[-1]}"
         )
-    return made.sort("ticker", "session")
+    return bars.sort("ticker", "session")

@@ -20,7 +20,7 @@ UNIVERSE = declare(
     Table(
         "universe",
         "market",
-        "who was a member when",
+        "which tickers were members when",
         (
             TICKER,
             Column("name", pl.String(), "the company, where the source knows it"),

@@ -10,16 +10,16 @@ from stock_assets.frames import CLASSES
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 #: Penalty on the squared slopes, per row.
 RIDGE = 1e-4
-#: Sessions whose labels count as one reading of buy against sell: their horizons overlap.
+#: Sessions whose labels count as one observation of buy against sell: their horizons overlap.
 BLOCK = 7
 
 
 @dataclass(frozen=True)
 class BarrierMap:
-    """logit P(move) as a piecewise linear function of a forecast sigma, that never falls; and the odds of the sides.
+    """logit P(move) as a piecewise linear function of a forecast sigma that never falls, and the odds of buy to sell.
 
-    Which barrier is touched, and whether one is, are different questions: ln(P(buy) / P(sell)) is one number for all
-    rows, plus `tilt` per unit of the direction score. Were it a function of sigma, volatility would rank the tickers.
+    Whether a barrier is touched depends on sigma. Which one is touched does not: ln(P(buy) / P(sell)) is one number for
+    all rows, plus `tilt` per unit of the direction score. If it depended on sigma, volatility would rank the tickers.
     """
 
     knots: np.ndarray
@@ -40,7 +40,7 @@ class BarrierMap:
 def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, days: np.ndarray, tilt: float) -> BarrierMap:
     """The map of highest likelihood on `sigma`, float64 [N], and `labels`, -1, 0 or 1 [N].
 
-    `days` are the numbers of their sessions, int64 [N]: they say how sure the odds of buy against sell are.
+    `days` are the numbers of their sessions, int64 [N]: the odds of buy to sell are trusted as far as weeks agree.
     """
     knots = np.quantile(sigma, QUANTILES)
     moved = labels != 0
@@ -51,7 +51,7 @@ def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, days: np.ndarray, til
 def _side(buy: np.ndarray, days: np.ndarray) -> float:
     """Log odds of `buy`, bool [N], shrunk towards 0 by the share of their square that may be chance.
 
-    A few years have few independent weeks, and one rising market must not make every label a buy.
+    A few years have few independent weeks, and one rising market must not make every prediction a buy.
     """
     share = (buy.sum() + 1) / (len(buy) + 2)  # one imaginary row of either side
     odds = float(np.log(share / (1 - share)))

@@ -34,13 +34,13 @@ class Level:
 
 def fit_level(values: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, clip: float, penalty: float) -> Level:
     """The `Level` by ridge regression of `targets` [N, K] on `values` [N, F] at `rows` (bool [N])."""
-    inputs, wanted = values[rows], targets[rows]
+    inputs, at_rows = values[rows], targets[rows]
     mean, scale = inputs.mean(axis=0, dtype=np.float64), spread(values, rows)
     for i in np.flatnonzero(np.isnan(mean)):
-        known = inputs[~np.isnan(inputs[:, i]), i]
-        mean[i] = known.mean(dtype=np.float64) if len(known) else 0.0
-    constant = wanted.mean(axis=0)
-    slopes = ridge(_standard(inputs, mean, scale, clip), wanted - constant, penalty)
+        present = inputs[~np.isnan(inputs[:, i]), i]
+        mean[i] = present.mean(dtype=np.float64) if len(present) else 0.0
+    constant = at_rows.mean(axis=0)
+    slopes = ridge(_standard(inputs, mean, scale, clip), at_rows - constant, penalty)
     return Level(mean, scale, np.vstack([slopes, constant]), clip)
 
 
@@ -68,8 +68,8 @@ def _deviation(column: np.ndarray) -> float:
     deviation = column.std(dtype=np.float64)
     if not np.isnan(deviation):
         return deviation
-    known = column[~np.isnan(column)]
-    return known.std(dtype=np.float64) if len(known) else 0.0
+    present = column[~np.isnan(column)]
+    return present.std(dtype=np.float64) if len(present) else 0.0
 
 
 def _standard(values: np.ndarray, mean: np.ndarray, scale: np.ndarray, clip: float) -> np.ndarray:

@@ -62,11 +62,11 @@ def search(
     """
     if trials < 1 or workers < 1:
         raise StockAssetsError(f"tuning was asked for {trials} trial(s) in {workers} process(es); expected 1 or more")
-    found, inputs = open_storage(folder, study.name, heartbeat), folder / study.name
-    reported = {trial.number for trial in found.trials if trial.state.is_finished()}
+    optuna_study, inputs = open_storage(folder, study.name, heartbeat), folder / study.name
+    reported = {trial.number for trial in optuna_study.trials if trial.state.is_finished()}
 
     def report() -> None:
-        for trial in found.trials:
+        for trial in optuna_study.trials:
             if on_trial and trial.state.is_finished() and trial.number not in reported:
                 reported.add(trial.number)
                 on_trial(trial_row(study.name, trial))
@@ -74,24 +74,26 @@ def search(
     write_study(study, inputs)
     deaths = 0
     try:
-        fail_dead_trials(found, heartbeat)
-        while (left := trials - _count(found, "COMPLETE", "PRUNED")) > 0 or not _has_default(found, "COMPLETE"):
-            if not _has_default(found, "COMPLETE", "WAITING"):
-                found.enqueue_trial(TUNABLE[study.network].default_params(), user_attrs={"default": True})
-            arguments = (inputs, trials, len(found.trials), os.getpid(), *heartbeat)
+        fail_dead_trials(optuna_study, heartbeat)
+        while (left := trials - _count(optuna_study, "COMPLETE", "PRUNED")) > 0 or not _has_default(
+            optuna_study, "COMPLETE"
+        ):
+            if not _has_default(optuna_study, "COMPLETE", "WAITING"):
+                optuna_study.enqueue_trial(TUNABLE[study.network].default_params(), user_attrs={"default": True})
+            arguments = (inputs, trials, len(optuna_study.trials), os.getpid(), *heartbeat)
             deaths += _run_workers(inputs, arguments, max(1, min(workers, left)), report)
             if deaths >= DEATHS:
                 raise StockAssetsError(
                     f"{deaths} workers of {study.name} were killed; expected enough memory for all of them: ask for "
                     "fewer workers. What is done stays done"
                 )
-            fail_dead_trials(found, heartbeat)
+            fail_dead_trials(optuna_study, heartbeat)
             report()
     finally:
         for path in inputs.iterdir():
             path.unlink()
         inputs.rmdir()
-    return found
+    return optuna_study
 
 
 def open_storage(
@@ -138,25 +140,25 @@ def _experimental() -> Iterator[None]:
 # ---------------------------------------------------------------- the parent
 
 
-def _count(found: "optuna.Study", *states: str) -> int:
-    return sum(trial.state.name in states for trial in found.trials)
+def _count(optuna_study: "optuna.Study", *states: str) -> int:
+    return sum(trial.state.name in states for trial in optuna_study.trials)
 
 
-def _has_default(found: "optuna.Study", *states: str) -> bool:
-    return any(trial.user_attrs.get("default") and trial.state.name in states for trial in found.trials)
+def _has_default(optuna_study: "optuna.Study", *states: str) -> bool:
+    return any(trial.user_attrs.get("default") and trial.state.name in states for trial in optuna_study.trials)
 
 
-def fail_dead_trials(found: "optuna.Study", heartbeat: Heartbeat) -> None:
+def fail_dead_trials(optuna_study: "optuna.Study", heartbeat: Heartbeat) -> None:
     """Waits until the trials of dead workers are marked as failed. No worker may be at work."""
     import optuna
 
     deadline = time.monotonic() + heartbeat.grace + heartbeat.interval
-    while _count(found, "RUNNING") and time.monotonic() < deadline:
+    while _count(optuna_study, "RUNNING") and time.monotonic() < deadline:
         with _experimental():
-            optuna.storages.fail_stale_trials(found)
+            optuna.storages.fail_stale_trials(optuna_study)
         time.sleep(_POLL_SECONDS)
-    for trial in found.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # killed before the first heartbeat
-        found.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    for trial in optuna_study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # killed before the first heartbeat
+        optuna_study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
 def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, report: Callable[[], None]) -> int:
@@ -188,7 +190,7 @@ def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, repo
 # ---------------------------------------------------------------- a worker
 
 
-def work(inputs: Path, trials: int, started: int, parent: int, heartbeat: Heartbeat, number: int) -> None:
+def work(inputs: Path, trials: int, *, started: int, parent: int, heartbeat: Heartbeat, number: int) -> None:
     """Runs one trial after the other until `trials` are done or under way.
 
     `started` is the number of trials before this worker and `number` its place among the workers that start together,
@@ -200,9 +202,9 @@ def work(inputs: Path, trials: int, started: int, parent: int, heartbeat: Heartb
     sampler = optuna.samplers.TPESampler(
         n_startup_trials=LEARN_FROM, constant_liar=True, seed=study.seed + 1_000 * started + number
     )
-    found = open_storage(inputs.parent, study.name, heartbeat, sampler)
+    optuna_study = open_storage(inputs.parent, study.name, heartbeat, sampler)
     enough = optuna.study.MaxTrialsCallback(trials, (states.COMPLETE, states.PRUNED, states.RUNNING))
-    found.optimize(lambda trial: _score(study, trial, parent), callbacks=[enough])
+    optuna_study.optimize(lambda trial: _score(study, trial, parent), callbacks=[enough])
 
 
 def _score(study: Study, trial: "optuna.Trial", parent: int) -> float:
@@ -241,6 +243,6 @@ if __name__ == "__main__":
     folder, *numbers = sys.argv[1:]
     trials, started, parent, interval, grace, number = map(int, numbers)
     try:
-        work(Path(folder), trials, started, parent, Heartbeat(interval, grace), number)
+        work(Path(folder), trials, started=started, parent=parent, heartbeat=Heartbeat(interval, grace), number=number)
     except StockAssetsError as error:
         sys.exit(str(error))

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import optuna
 
 
-def trial_table(found: "optuna.Study") -> pl.DataFrame:
+def trial_table(optuna_study: "optuna.Study") -> pl.DataFrame:
     """One row per trial that came to an end, as `tuned_hyperparameters` declares it.
 
     `value` is null but for complete trials.
     """
-    rows = [trial_row(found.study_name, trial) for trial in found.trials if trial.state.is_finished()]
+    rows = [trial_row(optuna_study.study_name, trial) for trial in optuna_study.trials if trial.state.is_finished()]
     return pl.DataFrame(rows, declared("tuned_hyperparameters").schema)
 
 
@@ -52,18 +52,18 @@ def score_of(trial: "optuna.trial.FrozenTrial") -> Score:
     return Score(trial.value, tuple(trial.user_attrs["per_session"]), trial.user_attrs["epochs"])
 
 
-def importances(found: "optuna.Study", seed: int) -> dict[str, float]:
+def importances(optuna_study: "optuna.Study", seed: int) -> dict[str, float]:
     """Share of the scores' variance that each hyperparameter explains, largest first (fANOVA, Hutter et al. 2014).
 
     Empty where fewer than four trials are complete or all scores are the same.
     """
     import optuna
 
-    complete = [trial.value for trial in found.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    complete = [trial.value for trial in optuna_study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if len(complete) < 4 or len(set(complete)) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    return optuna.importance.get_param_importances(found, evaluator=evaluator)
+    return optuna.importance.get_param_importances(optuna_study, evaluator=evaluator)
 
 
 def expected_best(tries: int, deviation: float) -> float:
@@ -152,18 +152,20 @@ class TunedNetwork:
         )
 
 
-def tuned_network(study: Study, found: "optuna.Study") -> TunedNetwork:
+def tuned_network(study: Study, optuna_study: "optuna.Study") -> TunedNetwork:
     """What a finished search found."""
-    table = trial_table(found)
-    default = next(score_of(t) for t in found.trials if t.user_attrs.get("default") and t.state.name == "COMPLETE")
-    gains = improvement_per_session(default, score_of(found.best_trial))
+    table = trial_table(optuna_study)
+    default = next(
+        score_of(t) for t in optuna_study.trials if t.user_attrs.get("default") and t.state.name == "COMPLETE"
+    )
+    gains = improvement_per_session(default, score_of(optuna_study.best_trial))
     tries = table.filter(pl.col("state") != "fail").height
     tunable, periods = TUNABLE[study.network], ", ".join(fold.name for fold in study.folds)
-    chosen = tunable.configuration(found.best_trial.params).to_dict()
+    chosen = tunable.configuration(optuna_study.best_trial.params).to_dict()
     return TunedNetwork(
         network=study.network,
         trials=table,
-        best_trial=found.best_trial.number,
+        best_trial=optuna_study.best_trial.number,
         worth=deflate(table["value"].drop_nulls().to_list(), default.log_loss, tries),
         gains=gains,
         seed=study.seed,
@@ -175,5 +177,5 @@ def tuned_network(study: Study, found: "optuna.Study") -> TunedNetwork:
         ),
         configuration=type(tunable.defaults).__name__,
         adopted={name: chosen[name] for name in sorted({*tunable.space, "patience", "segment"})},
-        importances=importances(found, study.seed),
+        importances=importances(optuna_study, study.seed),
     )

@@ -297,7 +297,7 @@ def evaluate(
     per_session: list[pl.DataFrame] = []
     epochs = 0
     for number, fold in enumerate(reversed(study.folds)):
-        judged = judged_rows(study, fold)
+        rows = judged_rows(study, fold)
         at_start: list[float] = []
 
         def pass_on(report: Any, number: int = number, at_start: list[float] = at_start) -> None:
@@ -308,11 +308,11 @@ def evaluate(
                 on_epoch(number, report.epoch, report.validation_loss - at_start[0])
             epochs += report.epoch > 0
 
-        answers = answers_on(study, fold, _within_budget(config, study.budget, fold), judged, pass_on)
-        scored = judged.join(answers, on=KEYS).select("session", loss=surprise())
+        answers = answers_on(study, fold, _within_budget(config, study.budget, fold), rows, pass_on)
+        scored = rows.join(answers, on=KEYS).select("session", loss=surprise())
         if scored.is_empty():
             raise StockAssetsError(
-                f"the fold {fold.name} has {judged.height} label(s) and no prediction to score; expected rows of the "
+                f"the fold {fold.name} has {rows.height} label(s) and no prediction to score; expected rows of the "
                 "same tickers and sessions"
             )
         losses.append(scored["loss"].to_numpy())
@@ -325,14 +325,14 @@ def evaluate(
 
 
 def answers_on(
-    study: Study, fold: Fold, config: NetworkConfig, judged: pl.DataFrame, on_epoch: Callable[[Any], None]
+    study: Study, fold: Fold, config: NetworkConfig, rows: pl.DataFrame, on_epoch: Callable[[Any], None]
 ) -> pl.DataFrame:
-    """The probabilities of the sessions of `judged`, from a model trained through the fold's cutoff."""
+    """The probabilities of the sessions of `rows`, from a model trained through the fold's cutoff."""
     past = study.features.filter(pl.col("session") <= fold.last)
     inputs = InputFrames(past, past, label_of_rows_ago(past, study.labels, study.horizon), study.suspects)
     labels = training_rows(study.labels, fold.cutoff)
     lesson = Lesson(inputs, labels, fold.cutoff, study.seed, study.horizon, on_epoch)
-    return _trainer(study.network)(lesson, config).predict(inputs, judged["session"].unique().to_list())
+    return _trainer(study.network)(lesson, config).predict(inputs, rows["session"].unique().to_list())
 
 
 def _trainer(network: str) -> Callable[[Lesson, Any], Any]:

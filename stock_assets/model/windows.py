@@ -33,7 +33,7 @@ class Panel:
     values: np.ndarray
     """float32 [N + 1, F]"""
     labels: np.ndarray
-    """int64 [N + 1]: 0 sell, 1 hold, 2 buy, IGNORE where no label is known"""
+    """int64 [N + 1]: 0 sell, 1 hold, 2 buy, IGNORE for a row without a label"""
     starts: np.ndarray
     """int64 [T]: the first row of each ticker"""
     ends: np.ndarray
@@ -41,8 +41,8 @@ class Panel:
 
     def labelled(self, labels: pl.DataFrame) -> "Panel":
         """The same rows with `labels` (ticker, session, label), which may cover any part of them."""
-        known = self.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
-        classes = (known["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
+        joined = self.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
+        classes = (joined["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
         return replace(self, labels=np.append(classes, IGNORE))
 
     def marked(self, rows: np.ndarray) -> "Panel":
@@ -57,8 +57,7 @@ class Panel:
 def build_panel(
     features: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, std: np.ndarray, clip: float
 ) -> Panel:
-    """The panel of `features`, without labels, each column standardised as (x - mean) / std and cut to ±
-    clip.
+    """The panel of `features`, without labels, each column standardised as (x - mean) / std and cut to ± clip.
 
     Raises BadBarsError for a (ticker, session) that comes twice and for a value that is not finite,
     ArtifactError for a column that `features` lack.
@@ -80,11 +79,10 @@ def panel_of(keys: pl.DataFrame, values: np.ndarray) -> Panel:
 
 
 def random_segments(panel: Panel, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Row indices, int64 [S, length], of segments that hold every row exactly once; PADDING after a
-    ticker's last row.
+    """Row indices, int64 [S, length], of segments that hold every row exactly once; PADDING after a ticker's last row.
 
-    Each ticker is cut into consecutive segments from a random phase on, and the segments are shuffled:
-    over the epochs every row is met at every depth of a segment. Segments without a known label are left out.
+    Each ticker is cut into consecutive segments from a random phase on, and the segments are shuffled: over the epochs
+    every row is met at every depth of a segment. Segments without a label are left out.
     """
     starts, ends = [], []
     for first, end in zip(panel.starts, panel.ends, strict=True):
@@ -92,23 +90,21 @@ def random_segments(panel: Panel, length: int, rng: np.random.Generator) -> np.n
         starts.append(np.concatenate([[first], cuts]))
         ends.append(np.concatenate([cuts, [end]]))
     segments = _spans(np.concatenate(starts), np.concatenate(ends), length)
-    known = (panel.labels[segments] != IGNORE).any(axis=1)
-    return rng.permutation(segments[known])
+    return rng.permutation(segments[panel.has_label()[segments].any(axis=1)])
 
 
 def labelled_spans(panel: Panel, context: int) -> np.ndarray:
-    """Row indices, int64 [S, longest], one span per ticker that has known labels.
+    """Row indices, int64 [S, longest], one span per ticker that has labels; PADDING after a shorter one.
 
-    It runs from `context` - 1 rows before the ticker's first label (fewer where its rows begin) to its last
-    label.
+    It runs from `context` - 1 rows before the ticker's first label (fewer where its rows begin) to its last label.
     """
-    known = np.flatnonzero(panel.labels != IGNORE)
-    if not len(known):
+    labelled = np.flatnonzero(panel.has_label())
+    if not len(labelled):
         return np.empty((0, 0), np.int64)
-    low, high = np.searchsorted(known, panel.starts), np.searchsorted(known, panel.ends)
+    low, high = np.searchsorted(labelled, panel.starts), np.searchsorted(labelled, panel.ends)
     has = high > low
-    first = np.maximum(known[low[has]] - context + 1, panel.starts[has])
-    end = known[high[has] - 1] + 1
+    first = np.maximum(labelled[low[has]] - context + 1, panel.starts[has])
+    end = labelled[high[has] - 1] + 1
     return _spans(first, end, int((end - first).max()))
 
 

@@ -103,7 +103,7 @@ def test_tuning_tells_what_it_tried_and_what_the_best_is_worth(graph: Graph, ins
 
 
 def test_the_report_shows_its_figures_in_the_ui_and_in_one_small_page(graph: Graph, instance: dg.DagsterInstance):
-    from stock_assets.evaluation.report import FIGURES
+    from stock_assets.evaluation.figures import FIGURES
 
     event = instance.get_latest_materialization_event(dg.AssetKey("evaluation_report"))
     assert event is not None

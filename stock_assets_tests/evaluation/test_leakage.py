@@ -10,21 +10,19 @@ from sklearn.neural_network import MLPClassifier
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.evaluation import metrics
-from stock_assets.evaluation.leakage import (
+from stock_assets.evaluation.audited_models import (
     MEMORY,
-    SCHEMA,
-    Audit,
-    Lesson,
-    lag_sweep,
+    AuditQuestion,
     of_deepar,
     of_recurrent,
     of_rows,
     persistence,
-    too_good,
 )
-from stock_assets.frames import PROBABILITIES
+from stock_assets.evaluation.leakage import LIMITS, SCHEMA, Audit, frequencies, lag_sweep, too_good
+from stock_assets.frames import CLASSES, PROBABILITIES
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.model.baselines.linear import Logistic, fit_logistic
+from stock_assets.model.baselines.naive import fit_class_prior, fit_ticker_prior
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.splits import label_of_rows_ago, training_rows
 from stock_assets_tests.model.tiny import tiny_classifier, tiny_deepar
@@ -33,39 +31,43 @@ HORIZON = 7
 DAYS = trading_calendar("XNYS", date(2016, 1, 4), date(2018, 12, 31)).sessions
 
 
-def barrier_labels(prices: np.ndarray, truncated: bool = False) -> np.ndarray:
-    """The labels of one ticker by a plain loop; `truncated` also judges the last rows by what is left of
-    their horizon."""
-    found = []
-    for t in range(len(prices) - (1 if truncated else HORIZON)):
+def barrier_labels(prices: np.ndarray, horizon: int = HORIZON, buy: float = 0.027, sell: float = 0.022) -> np.ndarray:
+    """The labels of one ticker by a plain loop."""
+    made = []
+    for t in range(len(prices) - horizon):
         label = 0
-        for later in prices[t + 1 : t + 1 + HORIZON]:
-            if later / prices[t] - 1 > 0.027:
+        for later in prices[t + 1 : t + 1 + horizon]:
+            if later / prices[t] - 1 > buy:
                 label = 1
-            elif later / prices[t] - 1 < -0.022:
+            elif later / prices[t] - 1 < -sell:
                 label = -1
             if label:
                 break
-        found.append(label)
-    return np.array(found + [0] * truncated, np.int8)
+        made.append(label)
+    return np.array(made, np.int8)
 
 
-@pytest.fixture(scope="module")
-def market() -> tuple[pl.DataFrame, pl.DataFrame]:
+def random_walks(horizon: int = HORIZON, buy: float = 0.027, sell: float = 0.022) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(features, labels) of a random walk, whose true labels nothing can predict but its volatility."""
     rng = np.random.default_rng(0)
     features, labels = [], []
     for ticker in range(6):
         volatility = np.exp(np.cumsum(rng.normal(scale=0.05, size=len(DAYS))).clip(-1, 1)) * 0.018
-        label = barrier_labels(100 * np.exp(np.cumsum(volatility * rng.normal(size=len(DAYS)))))
+        prices = 100 * np.exp(np.cumsum(volatility * rng.normal(size=len(DAYS))))
+        label = barrier_labels(prices, horizon, buy, sell)
         keys = {"ticker": [f"T{ticker}"] * len(DAYS), "session": DAYS}
         features.append(pl.DataFrame({**keys, "volatility": np.log(volatility), "noise": rng.normal(size=len(DAYS))}))
         labels.append(
             pl.DataFrame({name: column[: len(label)] for name, column in keys.items()}).with_columns(
-                label=pl.Series(label), horizon_end=pl.Series(DAYS[HORIZON:])
+                label=pl.Series(label), horizon_end=pl.Series(DAYS[horizon:])
             )
         )
     return pl.concat(features), pl.concat(labels)
+
+
+@pytest.fixture(scope="module")
+def market() -> tuple[pl.DataFrame, pl.DataFrame]:
+    return random_walks()
 
 
 def test_the_sweep_equals_a_plain_loop(market: tuple[pl.DataFrame, pl.DataFrame]):
@@ -108,7 +110,9 @@ def test_yesterdays_label_makes_every_model_look_brilliant(market: tuple[pl.Data
     deepar = tiny_deepar(hidden=16, epochs=4, learning_rate=0.02, segments_per_epoch=256)
     models = {"logistic": LOGISTIC, "rnn_classifier": of_recurrent(network, 0), "deepar": of_deepar(deepar, 0)}
     predictions = pl.concat(
-        LOGISTIC(Lesson(features, None, training_rows(labels, cutoff), cutoff, [d for d in DAYS if d.year == year]))
+        LOGISTIC(
+            AuditQuestion(features, None, training_rows(labels, cutoff), cutoff, [d for d in DAYS if d.year == year])
+        )
         for year, cutoff in CUTOFFS.items()
     ).with_columns(model=pl.lit("logistic"))
     audit = Audit(features, labels, labels, CUTOFFS)
@@ -137,8 +141,10 @@ def test_yesterdays_label_makes_every_model_look_brilliant(market: tuple[pl.Data
     sweep = lag_sweep(labels, [1, HORIZON], years=[2017, 2018])["accuracy"].to_list()
     assert rows["cheating", "persistence"]["accuracy"] == pytest.approx(sweep[0], abs=0.02)
     assert rows["honest", "persistence"]["accuracy"] == pytest.approx(sweep[1], abs=0.02)
-    scored = metrics.walk_forward_table(
-        predictions.with_columns(trained_through=pl.lit(DAYS[0])), labels.with_columns(forward_return_1=pl.lit(0.0))
+    scored = metrics.score_table(
+        metrics.scored_rows(
+            predictions.with_columns(trained_through=pl.lit(DAYS[0])), labels.with_columns(forward_return_1=pl.lit(0.0))
+        )
     )
     assert honest["log_loss"] == pytest.approx(scored.filter(pl.col("year").is_null())["log_loss"].item())
 
@@ -175,11 +181,11 @@ def test_components_that_know_the_test_years_stand_beside_those_that_do_not(mark
 
 def test_a_model_learns_from_what_it_is_given_and_from_no_test_year(market: tuple[pl.DataFrame, pl.DataFrame]):
     features, labels = market
-    lessons: list[Lesson] = []
+    questions: list[AuditQuestion] = []
 
-    def listening(lesson: Lesson) -> pl.DataFrame:
-        lessons.append(lesson)
-        return LOGISTIC(lesson)
+    def listening(question: AuditQuestion) -> pl.DataFrame:
+        questions.append(question)
+        return LOGISTIC(question)
 
     thinned: list[date] = []
 
@@ -188,13 +194,13 @@ def test_a_model_learns_from_what_it_is_given_and_from_no_test_year(market: tupl
         return fit_logistic(rows, learned, cutoff)
 
     Audit(features, labels, labels, {2018: CUTOFFS[2018]}).table({"listening": listening, "thin": of_rows(fit, 5)})
-    (lesson,) = lessons
-    assert lesson.labels["horizon_end"].max() <= CUTOFFS[2018]  # pyright: ignore[reportOperatorIssue]
+    (question,) = questions
+    assert question.labels["horizon_end"].max() <= CUTOFFS[2018]  # pyright: ignore[reportOperatorIssue]
     learned = training_rows(labels, CUTOFFS[2018])["session"].unique().sort()
-    assert lesson.labels["session"].unique().sort().to_list() == learned.to_list()
+    assert question.labels["session"].unique().sort().to_list() == learned.to_list()
     assert thinned == learned.to_list()[::5]
-    assert {day.year for day in lesson.sessions} == {2018}
-    inputs = lesson.inputs()
+    assert {day.year for day in question.sessions} == {2018}
+    inputs = question.inputs()
     assert inputs.select(features.columns).equals(features)
     for back in range(MEMORY):
         known = label_of_rows_ago(labels, labels, 1 + back)
@@ -211,9 +217,9 @@ def test_a_model_of_some_years_only_is_left_out_and_one_without_an_answer_named(
     audit = Audit(features, labels, labels, CUTOFFS)
     assert "half" not in audit.table({}, half)["model"].to_list()
     with pytest.raises(StockAssetsError, match=r"silent answered none of the \d+ rows of 2017"):
-        audit.table({"silent": lambda lesson: LOGISTIC(lesson).clear()})
-    with pytest.raises(StockAssetsError, match="expected a lesson with one"):
-        persistence(Lesson(features, None, labels, CUTOFFS[2018], []))
+        audit.table({"silent": lambda question: LOGISTIC(question).clear()})
+    with pytest.raises(StockAssetsError, match="expected a question with one"):
+        persistence(AuditQuestion(features, None, labels, CUTOFFS[2018], []))
 
 
 def test_lags_count_the_rows_that_are_not_usable_too(market: tuple[pl.DataFrame, pl.DataFrame]):
@@ -309,31 +315,116 @@ def test_with_yesterdays_label_a_model_beats_the_study_and_without_it_none_comes
     assert honest["ordinal_rmse"] > 0.75
 
 
-def walk_forward(features: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+def walk_forward(features: pl.DataFrame, labels: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(scores, frequencies) of 2017 and 2018 of a logistic regression on `features` and of both priors."""
     answers = []
-    for year in (2017, 2018):
+    for year, cutoff in CUTOFFS.items():
         days = [day for day in DAYS if day.year == year]
-        cutoff = DAYS[DAYS.index(days[0]) - 1]
-        answer = fit_logistic(features, training_rows(labels, cutoff), cutoff).predict(features, days)
-        answers.append(answer.with_columns(model=pl.lit("logistic"), trained_through=pl.lit(cutoff)))
-    return metrics.walk_forward_table(pl.concat(answers), labels)
-
-
-def test_the_alarm_rings_for_a_feature_that_comes_from_tomorrow_and_is_silent_otherwise(market):
-    features, labels = market
+        learned = training_rows(labels, cutoff)
+        models = {
+            "logistic": fit_logistic(features, learned, cutoff),
+            "class_prior": fit_class_prior(learned, cutoff),
+            "ticker_prior": fit_ticker_prior(learned, cutoff),
+        }
+        answers += [
+            model.predict(features, days).with_columns(model=pl.lit(name), trained_through=pl.lit(cutoff))
+            for name, model in models.items()
+        ]
     labels = labels.with_columns(forward_return_1=pl.lit(0.0))
-    features = features.drop("volatility")  # this market's own is known too well for the limits of a real one
-    tomorrows = labels.select("ticker", "session", leak=pl.col("label").shift(-1).over("ticker").cast(pl.Float64))
-    leaking = features.join(tomorrows.drop_nulls(), on=["ticker", "session"])
-    assert too_good(walk_forward(features, labels)).is_empty()
-    (alarm,) = too_good(walk_forward(leaking, labels)).iter_rows(named=True)
+    scored = metrics.scored_rows(pl.concat(answers), labels)
+    return metrics.score_table(scored), frequencies(scored)
+
+
+#: (horizon, buy, sell) thresholds, and the share of holds that they make, about.
+RULES = {
+    (7, 0.027, 0.022): 0.2,
+    (7, 0.06, 0.05): 0.48,
+    (7, 0.15, 0.15): 0.88,
+    (3, 0.08, 0.08): 0.84,
+    (2, 0.027, 0.022): 0.49,
+    (20, 0.05, 0.05): 0.23,
+    (21, 0.15, 0.15): 0.62,
+}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_alarm_rings_for_the_label_of_one_row_ago_and_for_no_honest_model(rule: tuple[int, float, float]):
+    features, labels = random_walks(*rule)
+    assert (labels["label"] == 0).mean() == pytest.approx(RULES[rule], abs=0.01)
+    noise = features.drop("volatility")  # this market's own is known too well for the limits of a real one
+    assert too_good(*walk_forward(noise, labels)).is_empty()
+    yesterdays = label_of_rows_ago(labels, labels, 1)
+    is_class = ((pl.col("known_label") == c).fill_null(value=False).cast(pl.Float64).alias(f"leak{c}") for c in CLASSES)
+    leaking = noise.join(yesterdays.select("ticker", "session", *is_class), on=["ticker", "session"])
+    (alarm,) = too_good(*walk_forward(leaking, labels)).iter_rows(named=True)
     assert alarm["model"] == "logistic"
-    assert alarm["accuracy"] > 0.485
+    assert alarm["accuracy"] > alarm["highest_accuracy"] or alarm["log_loss"] < alarm["lowest_log_loss"]
+
+
+def scores(**of_models: tuple[float, float]) -> pl.DataFrame:
+    """A table of scores with the (accuracy, log-loss) of each model in both of two years."""
+    rows = [
+        {"model": model, "year": year, "accuracy": accuracy, "log_loss": loss}
+        for model, (accuracy, loss) in of_models.items()
+        for year in (2017, 2018, None)
+    ]
+    return pl.DataFrame(rows)
+
+
+def shares(sell: float, hold: float, buy: float, years: Sequence[int] = (2017, 2018)) -> pl.DataFrame:
+    """The frequencies of 10,000 labels in each of `years`."""
+    rows = [(year, c, round(10_000 * s)) for year in years for c, s in zip(CLASSES, (sell, hold, buy), strict=True)]
+    return pl.DataFrame(rows, ["year", "label", "rows"], orient="row")
+
+
+def test_the_limits_of_the_default_labels_on_real_prices_are_those_that_were_measured():
+    """The best priors of the six years of the README score .412 and 1.074, the best honest model .458 and 1.016."""
+    priors, labels = {"class_prior": (0.322, 1.105), "ticker_prior": (0.4119, 1.0737)}, shares(0.33, 0.34, 0.33)
+    assert too_good(scores(**priors, rnn=(0.458, 1.016)), labels).is_empty()
+    assert too_good(scores(**priors, rnn=(0.484, 0.996)), labels).is_empty()
+    for cheating in ((0.486, 1.016), (0.458, 0.994)):
+        (alarm,) = too_good(scores(**priors, rnn=cheating), labels).iter_rows(named=True)
+        assert alarm["highest_accuracy"] == pytest.approx(0.485, abs=0.0005)
+        assert alarm["lowest_log_loss"] == pytest.approx(0.995, abs=0.0005)
+
+
+def test_a_prior_where_nine_labels_of_ten_are_hold_rings_no_alarm():
+    labels = shares(0.05, 0.9, 0.05)
+    assert too_good(scores(class_prior=(0.9, 0.394), ticker_prior=(0.899, 0.385), mlp=(0.901, 0.36)), labels).is_empty()
+    assert too_good(scores(class_prior=(0.9, 0.394), mlp=(0.93, 0.36)), labels)["model"].to_list() == ["mlp"]
+
+
+def test_a_year_unlike_those_before_it_rings_for_no_honest_model():
+    """102 tickers in 2019 and the first half of 2020: the priors of the calm years before know nothing of 2020."""
+    rows = {
+        "class_prior": ((0.336, 1.102), (0.104, 1.129)),
+        "ticker_prior": ((0.422, 1.057), (0.298, 1.131)),
+        "rnn": ((0.452, 1.015), (0.458, 0.894)),
+    }
+    years = [
+        {"model": model, "year": year, "accuracy": accuracy, "log_loss": loss}
+        for model, of_years in rows.items()
+        for year, (accuracy, loss) in zip((2019, 2020, None), (*of_years, np.mean(of_years, axis=0)), strict=True)
+    ]
+    labels = pl.concat([shares(0.31, 0.33, 0.36, [2019]), shares(0.45, 0.104, 0.446, [2020])])
+    assert too_good(pl.DataFrame(years), labels).is_empty()
+
+
+def test_a_leak_in_the_known_labels_of_persistence_rings_too():
+    table = scores(class_prior=(0.322, 1.105), ticker_prior=(0.398, 1.079), persistence=(0.73, 0.8))
+    assert too_good(table, shares(0.33, 0.34, 0.33))["model"].to_list() == ["persistence"]
+
+
+def test_the_check_states_the_limits_that_it_applies():
+    assert f"{LIMITS.share_of_errors:.1%} of the prior's errors" in str(LIMITS)
+    assert f"{LIMITS.nats_per_root} × √(the prior's log-loss)" in str(LIMITS)
 
 
 def test_one_calm_year_alone_rings_no_alarm(market):
     features, labels = market
-    labels = labels.with_columns(forward_return_1=pl.lit(0.0))
     leak = labels.select("ticker", "session", leak=pl.col("label").cast(pl.Float64))
-    table = walk_forward(features.join(leak, on=["ticker", "session"]), labels)
-    assert too_good(table.filter(pl.col("year").is_null() | (pl.col("year") == 2017))).is_empty()
+    table, of_years = walk_forward(features.join(leak, on=["ticker", "session"]), labels)
+    assert too_good(table, of_years)["model"].to_list() == ["logistic"]
+    assert too_good(
+        table.filter(pl.col("year").is_null() | (pl.col("year") == 2017)), of_years.filter(pl.col("year") == 2017)
+    ).is_empty()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.errors import CutoffError, StockAssetsError
-from stock_assets.evaluation import metrics
+from stock_assets.evaluation import bootstrap, classes, metrics
 from stock_assets.market.calendar import trading_calendar
 
 DAYS = trading_calendar("XNYS", date(2017, 7, 3), date(2018, 12, 31)).sessions
@@ -140,7 +140,7 @@ def test_rows_without_a_return_leave_the_rank_ic_alone():
 
 
 def test_the_table_holds_the_scores_of_each_year_and_their_mean():
-    table = metrics.walk_forward_table(PREDICTIONS, LABELS)
+    table = metrics.score_table(metrics.scored_rows(PREDICTIONS, LABELS))
     assert table.select("model", "year").rows() == [
         *(("knowing", year) for year in (2017, 2018, None)),
         *(("prior", year) for year in (2017, 2018, None)),
@@ -170,13 +170,16 @@ def test_the_table_holds_the_scores_of_each_year_and_their_mean():
 
 def test_the_order_of_rows_does_not_show():
     shuffled = PREDICTIONS.sample(fraction=1.0, shuffle=True, seed=1), LABELS.sample(fraction=1.0, shuffle=True, seed=2)
-    once, again = metrics.walk_forward_table(PREDICTIONS, LABELS), metrics.walk_forward_table(*shuffled)
+    once, again = (
+        metrics.score_table(metrics.scored_rows(PREDICTIONS, LABELS)),
+        metrics.score_table(metrics.scored_rows(*shuffled)),
+    )
     assert once.equals(again)
 
 
 def test_nothing_to_score_is_an_error():
-    with pytest.raises(StockAssetsError, match=r"none of the \d+ prediction\(s\) has a usable label"):
-        metrics.walk_forward_table(PREDICTIONS, LABELS.clear())
+    with pytest.raises(StockAssetsError, match="no prediction has a usable label"):
+        metrics.score_table(metrics.scored_rows(PREDICTIONS, LABELS.clear()))
 
 
 def test_predictions_that_are_no_probabilities_are_named():
@@ -204,7 +207,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
         for t in range(1, 504):
             noise[t] += 0.7 * noise[t - 1]
         for block in covered:
-            interval = metrics.block_bootstrap(noise, block=block, seed=trial, draws=300)
+            interval = bootstrap.block_bootstrap(noise, block=block, seed=trial, draws=300)
             assert interval is not None
             covered[block] += interval[0] <= 0 <= interval[1]
     assert 0.85 <= covered[21] / 120 <= 1.0
@@ -213,29 +216,29 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
 
 def test_an_interval_leaves_out_missing_days_and_weighs_the_others():
     values = np.array([1.0, np.nan, 3.0, np.nan, 1.0, 3.0] * 20)
-    assert metrics.block_bootstrap(values) == metrics.block_bootstrap(values[~np.isnan(values)])
-    assert metrics.block_bootstrap(np.array([np.nan])) is None
-    assert metrics.block_bootstrap(np.full(50, 2.5)) == (2.5, 2.5)
-    low, high = metrics.block_bootstrap(values, weights=np.where(values == 3.0, 0.0, 1.0)) or (0, 0)
+    assert bootstrap.block_bootstrap(values) == bootstrap.block_bootstrap(values[~np.isnan(values)])
+    assert bootstrap.block_bootstrap(np.array([np.nan])) is None
+    assert bootstrap.block_bootstrap(np.full(50, 2.5)) == (2.5, 2.5)
+    low, high = bootstrap.block_bootstrap(values, weights=np.where(values == 3.0, 0.0, 1.0)) or (0, 0)
     assert (low, high) == (1.0, 1.0)
-    assert metrics.block_bootstrap(values, seed=1) == metrics.block_bootstrap(values, seed=1)
+    assert bootstrap.block_bootstrap(values, seed=1) == bootstrap.block_bootstrap(values, seed=1)
 
 
 @pytest.mark.parametrize("day", [0, 25, 49])
 def test_every_day_is_drawn_alike_also_the_first_and_the_last(day: int):
-    low, high = metrics.block_bootstrap(np.eye(50)[day], block=10, draws=4000) or (0, 0)
+    low, high = bootstrap.block_bootstrap(np.eye(50)[day], block=10, draws=4000) or (0, 0)
     # the day lies in none, one, … of five blocks, each of which holds it in one draw out of five
     assert (low, high) == pytest.approx((0, 3 / 50))
 
 
 def test_a_t_statistic_needs_two_different_values():
-    assert metrics.t_statistic(np.array([1.0])) is None
-    assert metrics.t_statistic(np.array([1.0, 1.0])) is None
-    assert metrics.t_statistic(np.array([1.0, 3.0, np.nan])) == pytest.approx(2.0)
+    assert bootstrap.t_statistic(np.array([1.0])) is None
+    assert bootstrap.t_statistic(np.array([1.0, 1.0])) is None
+    assert bootstrap.t_statistic(np.array([1.0, 3.0, np.nan])) == pytest.approx(2.0)
 
 
 def test_the_confusion_table_counts_every_pair():
-    table = metrics.confusion_table(metrics.scored_rows(PREDICTIONS, LABELS))
+    table = classes.confusion_table(metrics.scored_rows(PREDICTIONS, LABELS))
     assert table.height == 18
     joined = PREDICTIONS.filter(pl.col("model") == "knowing").join(LABELS, on=["ticker", "session"])
     pairs = [(y, guess((a, b, c))) for y, a, b, c in joined.select("label", "p_sell", "p_hold", "p_buy").rows()]
@@ -246,7 +249,7 @@ def test_the_confusion_table_counts_every_pair():
 
 
 def test_the_calibration_table_sets_what_was_said_beside_what_came():
-    table = metrics.calibration_table(metrics.scored_rows(PREDICTIONS, LABELS), bins=10)
+    table = classes.calibration_table(metrics.scored_rows(PREDICTIONS, LABELS), bins=10)
     joined = PREDICTIONS.filter(pl.col("model") == "knowing").join(LABELS, on=["ticker", "session"])
     said = [(p, y == 1) for p, y in joined.select("p_buy", "label").rows() if 0.2 <= p < 0.3]
     row = table.row(
@@ -256,15 +259,18 @@ def test_the_calibration_table_sets_what_was_said_beside_what_came():
     assert row["forecast"] == pytest.approx(mean([p for p, _ in said]))
     assert row["observed"] == pytest.approx(mean([came for _, came in said]))
     certain = PREDICTIONS.with_columns(p_sell=pl.lit(0.0), p_hold=pl.lit(0.0), p_buy=pl.lit(1.0))
-    assert set(metrics.calibration_table(metrics.scored_rows(certain, LABELS), bins=10)["bin"]) == {0, 9}
+    assert set(classes.calibration_table(metrics.scored_rows(certain, LABELS), bins=10)["bin"]) == {0, 9}
 
 
 def test_the_best_naive_model_is_the_one_with_the_lowest_log_loss():
-    table = metrics.walk_forward_table(PREDICTIONS, LABELS)
-    best = metrics.best_naive(table, ("prior", "absent"))
+    table = metrics.score_table(metrics.scored_rows(PREDICTIONS, LABELS))
+    means = table.filter(pl.col("year").is_null())
+    best = metrics.best_naive(means, ("prior", "absent"))
     assert best is not None
     assert (best["model"], best["year"]) == ("prior", None)
-    assert metrics.best_naive(table, ("absent",)) is None
+    assert metrics.best_naive(means, ("absent",)) is None
+    with pytest.raises(ValueError, match=r"3 rows of 1 baseline\(s\); expected one row per model"):
+        metrics.best_naive(table, ("prior",))
 
 
 def test_the_classification_report_is_that_of_scikit_learn():
@@ -273,7 +279,7 @@ def test_the_classification_report_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     label, predicted = rng.choice([-1, 0, 1], 500, p=[0.2, 0.3, 0.5]), rng.choice([-1, 0, 1], 500, p=[0.5, 0.4, 0.1])
     scored = pl.DataFrame({"model": "m", "label": label, "predicted": predicted}).cast({pl.Int64: pl.Int8})
-    report = metrics.classification_report(metrics.confusion_table(scored), "m")
+    report = classes.classification_report(classes.confusion_table(scored), "m")
     oracle = classification_report(label, predicted, output_dict=True)
     assert isinstance(oracle, dict)
     theirs = {"sell": "-1", "hold": "0", "buy": "1", "mean": "macro avg", "weighted mean": "weighted avg"}
@@ -289,7 +295,7 @@ def test_the_classification_report_is_that_of_scikit_learn():
 
 def test_a_class_that_is_never_predicted_has_no_precision():
     """The prior always says hold."""
-    report = metrics.classification_report(metrics.confusion_table(metrics.scored_rows(PREDICTIONS, LABELS)), "prior")
+    report = classes.classification_report(classes.confusion_table(metrics.scored_rows(PREDICTIONS, LABELS)), "prior")
     held = LABELS.filter(pl.col("label") == 0).height / LABELS.height
     assert report["precision"].to_list() == [None, pytest.approx(held), None, *[pytest.approx(held)] * 2]
     assert report["recall"].to_list() == [0.0, 1.0, 0.0, pytest.approx(1 / 3), pytest.approx(held)]

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.evaluation import breakdowns, metrics, plots, study
+from stock_assets.evaluation import breakdowns, classes, metrics, plots, study
 from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
@@ -123,8 +123,8 @@ PICTURES = {
         pl.DataFrame({"year": [2018, 2018, 2019], "label": [-1, 1, 0], "rows": [30, 20, 50]})
     ),
     "learning curve": lambda: plots.learning_curve(learning_curves(), "log-loss", "accuracy"),
-    "calibration": lambda: plots.calibration(metrics.calibration_table(SCORED)),
-    "calibration without a full bin": lambda: plots.calibration(metrics.calibration_table(SCORED), smallest=10**9),
+    "calibration": lambda: plots.calibration(classes.calibration_table(SCORED)),
+    "calibration without a full bin": lambda: plots.calibration(classes.calibration_table(SCORED), smallest=10**9),
     "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(SCORED)),
     "lag sweep": lambda: plots.lag_sweep(
         pl.DataFrame({"lag": [1, 6, 7], "honest": [False, False, True], "accuracy": [0.74, 0.45, None]})
@@ -149,7 +149,7 @@ PICTURES = {
     "ablation": lambda: plots.ablation(COMPARED),
     "drift": lambda: plots.drift_through_time(drift_figures("input", "prediction"), LIMITS, [DAYS[1], DAYS[30]]),
     "drift of inputs alone": lambda: plots.drift_through_time(drift_figures("input"), LIMITS, [DAYS[0]]),
-    "confusion": lambda: plots.confusion(metrics.confusion_table(SCORED), "prior"),
+    "confusion": lambda: plots.confusion(classes.confusion_table(SCORED), "prior"),
 }
 
 

@@ -1,20 +1,23 @@
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from datetime import date
 from html.parser import HTMLParser
 
 import polars as pl
 import pytest
 
-from stock_assets.evaluation import breakdowns, metrics
-from stock_assets.evaluation.report import FIGURES, ReportFacts, render_report
+from stock_assets.evaluation import breakdowns, classes, metrics
+from stock_assets.evaluation.figures import FIGURES
+from stock_assets.evaluation.report import Report, ReportFacts, render_report
+from stock_assets.settings import LabelRule
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
-SIMULATED = ReportFacts("simulated", 12, date(2017, 7, 3), date(2018, 12, 31))
-REAL = ReportFacts("snapshot", 12, date(2017, 7, 3), date(2018, 12, 31))
+SIMULATED = ReportFacts("simulated", 12, date(2017, 7, 3), date(2018, 12, 31), LabelRule())
+REAL = ReportFacts("snapshot", 12, date(2017, 7, 3), date(2018, 12, 31), LabelRule())
 NAMED = PREDICTIONS.with_columns(pl.col("model").replace({"knowing": "rnn", "prior": "class_prior"}))
-SCORES = metrics.walk_forward_table(NAMED, LABELS)
 SCORED = metrics.scored_rows(NAMED, LABELS)
+SCORES = metrics.score_table(SCORED)
 VOLATILITY = SCORED.select("session").unique().with_columns(volatility=pl.col("session").dt.ordinal_day())
 #: The signature and the size, 900 by 360, of a picture; nobody looks at the rest.
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x03\x84\x00\x00\x01\x68 not really"
@@ -50,7 +53,7 @@ TABLES = {
     "regimes": breakdowns.by_regime(SCORED, VOLATILITY),
     "tickers": breakdowns.by_ticker(SCORED, "rnn"),
     "sectors": breakdowns.by_sector(SCORED, "rnn", SECTORS),
-    "classification": metrics.classification_report(metrics.confusion_table(SCORED), "rnn"),
+    "classification": classes.classification_report(classes.confusion_table(SCORED), "rnn"),
     "ablation": pl.DataFrame(
         {"inputs": ["price and volume"] * 2, "year": [2019, None], "columns": [8, 8], "rows": [2345, 2345]}
         | {"accuracy": [0.41, 0.41], "log_loss": [1.0456, 1.0456]}
@@ -84,8 +87,12 @@ class Page(HTMLParser):
         self.text += data
 
 
+def rendered(title: str, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, bytes], facts: ReportFacts) -> str:
+    return render_report(Report(title, tables, figures, facts))
+
+
 def test_one_page_holds_every_section_and_needs_nothing_else():
-    html = render_report("How good?", TABLES, dict.fromkeys(FIGURES, PNG), REAL)
+    html = rendered("How good?", TABLES, dict.fromkeys(FIGURES, PNG), REAL)
     page = Page(html)
     for section in (
         "Walk-forward scores",
@@ -120,14 +127,14 @@ def test_one_page_holds_every_section_and_needs_nothing_else():
 
 def test_every_entry_of_the_contents_leads_to_a_section_and_every_section_has_one():
     for tables, figures in ((TABLES, dict.fromkeys(FIGURES, PNG)), ({"walk_forward": SCORES}, {"calibration": PNG})):
-        html = render_report("t", tables, figures, REAL)
+        html = rendered("t", tables, figures, REAL)
         entries = [address[1:] for address in Page(html).addresses if address.startswith("#")]
         assert entries == re.findall(r'<h2 id="([a-z-]+)">', html)
         assert entries
 
 
 def test_classes_tickers_and_sectors_of_the_best_model_are_told():
-    html = render_report("t", TABLES, {}, REAL)
+    html = rendered("t", TABLES, {}, REAL)
     text, report = Page(html).text, TABLES["classification"]
     for column in ("precision", "recall", "f1"):
         assert f"{report[column][0]:.4f}" in text
@@ -141,18 +148,18 @@ def test_classes_tickers_and_sectors_of_the_best_model_are_told():
 
 
 def test_where_no_sector_is_known_one_line_says_so():
-    text = Page(render_report("t", TABLES | {"sectors": TABLES["sectors"].clear()}, {}, REAL)).text
+    text = Page(rendered("t", TABLES | {"sectors": TABLES["sectors"].clear()}, {}, REAL)).text
     assert "The source snapshot states no sector of any ticker" in text
     assert "Sector by sector" in text
 
 
 def test_the_market_and_the_survivors_stand_beside_the_model():
-    text = Page(render_report("t", TABLES, {}, REAL)).text
+    text = Page(rendered("t", TABLES, {}, REAL)).text
     assert "SPY bought once and held, with its dividends" in text
     assert "4.0[-1.0, 9.0]" in text
     assert "mean return, bp a day" in text
     assert "-0.0100[-0.0200, -0.0050]" in text
-    none = Page(render_report("t", TABLES | {"survivorship": TABLES["survivorship"].clear()}, {}, REAL)).text
+    none = Page(rendered("t", TABLES | {"survivorship": TABLES["survivorship"].clear()}, {}, REAL)).text
     assert "no ticker ever left this universe" in none
 
 
@@ -161,7 +168,7 @@ def test_thirteen_models_make_one_row_each_in_tables_that_scroll():
     many = pl.concat([SCORES, *(SCORES.filter(pl.col("model") == "rnn").with_columns(model=pl.lit(n)) for n in names)])
     one = TABLES["regimes"].filter(pl.col("model") == "rnn")
     regimes = pl.concat([TABLES["regimes"], *(one.with_columns(model=pl.lit(n)) for n in names)])
-    html = render_report("t", TABLES | {"walk_forward": many, "regimes": regimes}, {}, REAL)
+    html = rendered("t", TABLES | {"walk_forward": many, "regimes": regimes}, {}, REAL)
     table = html.split('<h2 id="scores">')[1].split("<details>")[0]
     assert table.count("<tr") == 1 + 14
     assert html.split('<h2 id="regimes">')[1].split("</table>")[0].count("<tr") == 1 + 14
@@ -170,7 +177,7 @@ def test_thirteen_models_make_one_row_each_in_tables_that_scroll():
 
 
 def test_a_regime_is_read_against_its_own_naive_baseline():
-    html = render_report("t", TABLES, {}, REAL).split('<h2 id="regimes">')[1].split("</table>")[0]
+    html = rendered("t", TABLES, {}, REAL).split('<h2 id="regimes">')[1].split("</table>")[0]
     rows = {(r["regime"], r["model"]): r for r in TABLES["regimes"].iter_rows(named=True)}
     assert re.findall(r"<th[^>]*>([a-z]+)</th>", html) == ["model", "calm", "normal", "stormy"]
     for model in ("rnn", "class_prior"):
@@ -180,12 +187,12 @@ def test_a_regime_is_read_against_its_own_naive_baseline():
         gain = rows[regime, "class_prior"]["log_loss"] - rows[regime, "rnn"]["log_loss"]
         assert f"{gain:+.4f} gained, {100 * rows[regime, 'rnn']['accuracy']:.1f} %" in html
     without = TABLES["regimes"].filter((pl.col("model") != "rnn") | (pl.col("regime") != "normal"))
-    html = render_report("t", TABLES | {"regimes": without}, {}, REAL).split('<h2 id="regimes">')[1]
+    html = rendered("t", TABLES | {"regimes": without}, {}, REAL).split('<h2 id="regimes">')[1]
     assert re.findall(r"<td>([–\d.]+)<?", html.split("<td>rnn</td>")[1].split("</tr>")[0])[1] == "–"
 
 
 def test_scores_stand_beside_their_intervals_and_the_best_naive_baseline():
-    text = Page(render_report("How good?", TABLES, {}, REAL)).text
+    text = Page(rendered("How good?", TABLES, {}, REAL)).text
     best = SCORES.row(by_predicate=(pl.col("model") == "rnn") & pl.col("year").is_null(), named=True)
     naive = SCORES.row(by_predicate=(pl.col("model") == "class_prior") & pl.col("year").is_null(), named=True)
     assert f"{best['log_loss']:.4f} [{best['log_loss_low']:.4f}, {best['log_loss_high']:.4f}]" in text
@@ -199,30 +206,30 @@ def test_scores_stand_beside_their_intervals_and_the_best_naive_baseline():
 
 def test_it_says_when_nothing_beats_the_naive_baseline():
     only = SCORES.filter(pl.col("model") == "class_prior")
-    assert "no model beats the naive baseline" in Page(render_report("t", {"walk_forward": only}, {}, REAL)).text
+    assert "no model beats the naive baseline" in Page(rendered("t", {"walk_forward": only}, {}, REAL)).text
 
 
 def test_simulated_prices_are_called_so_and_real_ones_are_not():
-    assert "SIMULATED" in Page(render_report("t", TABLES, {}, SIMULATED)).text
-    assert "SIMULATED" not in render_report("t", TABLES, {}, REAL)
+    assert "SIMULATED" in Page(rendered("t", TABLES, {}, SIMULATED)).text
+    assert "SIMULATED" not in rendered("t", TABLES, {}, REAL)
 
 
 def test_text_from_data_is_escaped():
-    html = render_report("<script>alert(1)</script>", TABLES, {}, REAL)
+    html = rendered("<script>alert(1)</script>", TABLES, {}, REAL)
     assert "<script>" not in html
     assert "yesterday&#39;s &lt;label&gt;" in html
 
 
 def test_sections_without_content_are_left_out_and_no_suspects_are_said():
-    text = Page(render_report("t", {"walk_forward": SCORES}, {}, REAL)).text
+    text = Page(rendered("t", {"walk_forward": SCORES}, {}, REAL)).text
     assert "Leakage audit" not in text
     assert "Calibration" not in text
-    none = render_report("t", {"walk_forward": SCORES, "suspects": TABLES["suspects"].clear()}, {}, REAL)
+    none = rendered("t", {"walk_forward": SCORES, "suspects": TABLES["suspects"].clear()}, {}, REAL)
     assert "no label touches a suspect bar" in Page(none).text
 
 
 def test_unknown_or_missing_parts_are_named():
     with pytest.raises(ValueError, match="table, picture is no part of the report"):
-        render_report("t", TABLES | {"table": SCORES}, {"picture": PNG}, REAL)
+        rendered("t", TABLES | {"table": SCORES}, {"picture": PNG}, REAL)
     with pytest.raises(ValueError, match="walk_forward is missing"):
-        render_report("t", {}, {}, REAL)
+        rendered("t", {}, {}, REAL)

@@ -106,7 +106,7 @@ def inputs(seed: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
 def test_the_ablation_scores_each_set_of_inputs_walk_forward():
     features, labels = inputs()
     sets = {"noise": ["noise"], "both": ["noise", "known"]}
-    table = study.ablation_table(features, labels, CUTOFFS, sets)
+    table = study.ablation_table(features, labels, cutoffs=CUTOFFS, inputs=sets)
     assert table.select("inputs", "year", "columns").rows() == [
         *(("noise", year, 1) for year in (2018, 2019, None)),
         *(("both", year, 2) for year in (2018, 2019, None)),
@@ -130,19 +130,19 @@ def test_the_ablation_scores_each_set_of_inputs_walk_forward():
 def test_the_future_and_the_order_of_rows_do_not_change_the_ablation():
     features, labels = inputs()
     sets = {"known": ["known"]}
-    table = study.ablation_table(features, labels, {2018: CUTOFFS[2018]}, sets)
+    table = study.ablation_table(features, labels, cutoffs={2018: CUTOFFS[2018]}, inputs=sets)
     past = labels.filter(pl.col("session") < date(2019, 1, 1)), features.filter(pl.col("session") < date(2019, 1, 1))
-    assert study.ablation_table(past[1], past[0], {2018: CUTOFFS[2018]}, sets).equals(table)
+    assert study.ablation_table(past[1], past[0], cutoffs={2018: CUTOFFS[2018]}, inputs=sets).equals(table)
     shuffled = [frame.sample(fraction=1.0, shuffle=True, seed=3) for frame in (features, labels)]
-    assert study.ablation_table(*shuffled, {2018: CUTOFFS[2018]}, sets).equals(table)
+    assert study.ablation_table(*shuffled, cutoffs={2018: CUTOFFS[2018]}, inputs=sets).equals(table)
 
 
 def test_a_sample_of_the_features_is_a_sample_of_everything():
     features, labels = inputs()
     some = features.gather_every(3)
-    table = study.ablation_table(some, labels, CUTOFFS, {"known": ["known"]})
+    table = study.ablation_table(some, labels, cutoffs=CUTOFFS, inputs={"known": ["known"]})
     same = study.ablation_table(
-        some, labels.join(some, on=["ticker", "session"], how="semi"), CUTOFFS, {"known": ["known"]}
+        some, labels.join(some, on=["ticker", "session"], how="semi"), cutoffs=CUTOFFS, inputs={"known": ["known"]}
     )
     assert table.equals(same)
     assert table["rows"].max() < labels.height / 3
@@ -151,6 +151,6 @@ def test_a_sample_of_the_features_is_a_sample_of_everything():
 def test_a_year_without_rows_is_named():
     features, labels = inputs()
     with pytest.raises(StockAssetsError, match="no row to score in 2022"):
-        study.ablation_table(features, labels, {2022: date(2018, 1, 2)}, {"known": ["known"]})
+        study.ablation_table(features, labels, cutoffs={2022: date(2018, 1, 2)}, inputs={"known": ["known"]})
     with pytest.raises(CutoffError, match="was asked to predict 2018"):
-        study.ablation_table(features, labels, {2018: CUTOFFS[2019]}, {"known": ["known"]})
+        study.ablation_table(features, labels, cutoffs={2018: CUTOFFS[2019]}, inputs={"known": ["known"]})

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.evaluation.survivorship import survivors, survivorship
+from stock_assets.evaluation.survivorship import members_at_the_end, survivorship
 
 DAYS = [date(2020, 1, 1) + timedelta(days=i) for i in range(150)]
 LEAVES = DAYS[99]
@@ -38,13 +38,16 @@ def market(seed: int = 0) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def test_who_survived_are_the_members_of_the_last_session():
-    assert survivors(UNIVERSE, DAYS[-1]) == ["N0", *(f"S{j}" for j in range(6))]
-    assert survivors(UNIVERSE, LEAVES) == [*(f"L{j}" for j in range(4)), *(f"S{j}" for j in range(6))]
+    assert members_at_the_end(UNIVERSE, DAYS[-1]) == ["N0", *(f"S{j}" for j in range(6))]
+    assert members_at_the_end(UNIVERSE, LEAVES) == [*(f"L{j}" for j in range(4)), *(f"S{j}" for j in range(6))]
 
 
 def test_what_survivors_flatter_is_measured_with_an_interval():
     scored, bars = market()
-    table = {row["score"]: row for row in survivorship(scored, bars, "rnn", survivors(UNIVERSE, DAYS[-1])).to_dicts()}
+    table = {
+        row["score"]: row
+        for row in survivorship(scored, bars, "rnn", survivors=members_at_the_end(UNIVERSE, DAYS[-1])).to_dicts()
+    }
     assert list(table) == ["log_loss", "accuracy", "rank_ic", "daily_return"]
     loss = table["log_loss"]
     # 4 of 10 tickers lose 0.5 more, on 100 of 150 sessions
@@ -66,7 +69,7 @@ def test_today_s_list_counts_before_it_joined():
         .otherwise("total_return")
         .alias("total_return")
     ).filter(alone)
-    table = survivorship(scored.filter(alone), richer, "rnn", survivors(UNIVERSE, DAYS[-1]))
+    table = survivorship(scored.filter(alone), richer, "rnn", survivors=members_at_the_end(UNIVERSE, DAYS[-1]))
     returns = table.row(by_predicate=pl.col("score") == "daily_return", named=True)
     assert returns["difference"] == pytest.approx(0.049 / 7 * 120 / 150, abs=2e-4)
     assert table.row(by_predicate=pl.col("score") == "log_loss", named=True)["difference"] == 0.0
@@ -75,4 +78,6 @@ def test_today_s_list_counts_before_it_joined():
 def test_where_nobody_ever_left_there_is_nothing_to_measure():
     scored, bars = market()
     stay = pl.col("ticker").str.starts_with("S")
-    assert survivorship(scored.filter(stay), bars.filter(stay), "rnn", survivors(UNIVERSE, DAYS[-1])).is_empty()
+    assert survivorship(
+        scored.filter(stay), bars.filter(stay), "rnn", survivors=members_at_the_end(UNIVERSE, DAYS[-1])
+    ).is_empty()

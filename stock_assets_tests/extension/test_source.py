@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 import pytest
@@ -23,7 +24,7 @@ from stock_assets.storage.warehouse import Warehouse
 class ToySource:
     """Two tickers whose prices rise by one a session."""
 
-    name = "toy"
+    name: ClassVar[str] = "toy"
 
     def __init__(self, settings: Settings) -> None:
         self.calendar = calendar_of(settings)
@@ -49,7 +50,8 @@ class ToySource:
         )
         return Answer(rows)
 
-    def context(self, *_: object) -> MarketContext:
+    def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
+        assert first <= last <= fetched_at.date()
         return MarketContext(CONTEXT_SCHEMA.to_frame(), {})
 
 

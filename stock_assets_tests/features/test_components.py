@@ -45,7 +45,7 @@ def model() -> PcaModel:
 
 @QUICK
 @given(seed=st.integers(0, 1000), explained=st.sampled_from([0.5, 0.9, 0.95, 0.999, 1.0]))
-def test_equal_to_scikit_learn(seed, explained):
+def test_equal_to_the_singular_values_of_the_standardised_window(seed, explained):
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
@@ -66,6 +66,34 @@ def test_equal_to_scikit_learn(seed, explained):
     scores = transform(model, fitted).select(pl.col("^pc_.*$").exclude("pca_version")).to_numpy()
     expected = pca.transform(scaler.transform(fitted.select(COLUMNS).to_numpy())) * signs
     np.testing.assert_allclose(scores, expected, atol=1e-9)
+
+
+@QUICK
+@given(seed=st.integers(0, 1000), explained=st.sampled_from([0.5, 0.95, 0.999]))
+def test_equal_to_the_eigenvectors_of_the_correlation_matrix(seed, explained):
+    fitted = features(seed, driven_by=4).with_columns(b=pl.lit(3.7))  # constant, so it takes no part
+    window = fitted.filter(pl.col("session") <= CUTOFF).select(COLUMNS).to_numpy()
+    varying = [0, 2, 3, 4, 5]
+    variances, axes = np.linalg.eigh(np.corrcoef(window[:, varying], rowvar=False))
+    shares, axes = variances[::-1] / len(varying), axes.T[::-1]
+    count = int((np.cumsum(shares) < explained).sum()) + 1
+    model = fit_pca(fitted, COLUMNS, fit_through=CUTOFF, explained=explained)
+    np.testing.assert_allclose(model.explained_variance_ratio, shares[:count], rtol=1e-9)
+    assert not model.components[:, 1].any()
+    signs = np.sign((model.components[:, varying] * axes[:count]).sum(axis=1))
+    np.testing.assert_allclose(model.components[:, varying] * signs[:, None], axes[:count], rtol=1e-9, atol=1e-12)
+
+
+def test_rows_are_read_in_parts(monkeypatch, model):
+    monkeypatch.setattr("stock_assets.features.components._CHUNK_ROWS", 37)
+    again = fit_pca(features(), COLUMNS, fit_through=CUTOFF)
+    for name in ("mean", "scale", "components", "explained_variance_ratio"):
+        np.testing.assert_allclose(getattr(again, name), getattr(model, name), rtol=1e-9, atol=1e-15)
+    assert_frame_equal(
+        transform(again, features()).drop("pca_version"),
+        transform(model, features()).drop("pca_version"),
+        abs_tol=1e-9,
+    )
 
 
 @QUICK

@@ -11,8 +11,8 @@ from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.lifecycle.operations import (
     TABLES,
     OperationsFacts,
-    best_naive,
     live_skill,
+    naive_baseline,
     render_operations,
     session_table,
     with_age,
@@ -93,7 +93,7 @@ def test_a_young_store_has_sessions_without_scores():
     assert table.height == SERVED["session"].n_unique()
     assert table["scored"].sum() == table["suspects"].sum() == 0
     assert table["log_loss"].null_count() == table.height
-    assert best_naive(SCORED.clear()) is None
+    assert naive_baseline(SCORED.clear()) is None
     assert live_skill(table).is_empty()
 
 

@@ -112,7 +112,7 @@ def test_retry_after_holds_for_everybody(time: FakeTime) -> None:
     budget.patiently("B", asking(budget, time, ["prices"], others))
     assert asked == [0, 90]
     assert others == [90.5]
-    assert said == ["the vendor fails whoever asks (HTTP 429): all requests pause for 90 s"]
+    assert said == ["the vendor fails every ticker (HTTP 429): all requests pause for 90 s"]
 
 
 def test_a_vendor_who_fails_everyone_is_asked_once_per_pause(time: FakeTime) -> None:

@@ -64,7 +64,9 @@ def test_five_hundred_tickers_with_a_tenth_of_the_requests_failing_are_complete(
     time, seen = FakeTime(), []
     budget = Budget(Politeness(per_second=1000), clock=time.clock, sleep=time.sleep)
     with serving(vendor):
-        source = YahooSource(calendar, None, vendor.url, lambda done, of: seen.append((done, of)), budget=budget)
+        source = YahooSource(
+            calendar, None, vendor.url, on_progress=lambda *numbers: seen.append(numbers), budget=budget
+        )
         evening = datetime.combine(sessions[-1], datetime.min.time(), UTC) + timedelta(hours=22)
         answer = source.fetch(tickers, sessions[0], sessions[-1], evening)
 
@@ -90,9 +92,9 @@ from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.market.sources.yahoo import YahooSource
 url, staged, out, count, day, cache, full = sys.argv[1:]
-calendar = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31), Path(cache))
+calendar = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31), cache_dir=Path(cache))
 
-def plain(_session, ticker, first, last):
+def plain(_session, ticker, *, first, last):
     with urllib.request.urlopen(f"{url}/v8/finance/chart/{ticker}?period1=0&period2=9999999999") as reply:
         (result,) = json.load(reply)["chart"]["result"]
     quote = pl.DataFrame(result["indicators"]["quote"][0]).with_columns(pl.all().cast(pl.Float64))

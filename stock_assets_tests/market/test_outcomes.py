@@ -108,7 +108,7 @@ def test_what_the_vendor_knows_beyond_the_question_decides() -> None:
     """A day alone tells no halt from a listing to come."""
     answer = Answer(
         bars(A=[DAYS[20]]),
-        known={"B": (DAYS[25], DAYS[39]), "C": (DAYS[0], DAYS[39]), "D": (DAYS[0], DAYS[19]), "E": (DAYS[0], DAYS[3])},
+        spans={"B": (DAYS[25], DAYS[39]), "C": (DAYS[0], DAYS[39]), "D": (DAYS[0], DAYS[19]), "E": (DAYS[0], DAYS[3])},
     )
     members = universe(**dict.fromkeys("ABCDE", ALWAYS))
     assert [(ticker, outcome) for ticker, _, _, outcome, _ in found(answer, members, DAYS[20:21])] == [

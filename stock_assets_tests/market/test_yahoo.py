@@ -188,7 +188,7 @@ def test_bars_outside_the_range_alone_are_no_failure(serve: Callable[..., Vendor
     answer = asked_of(server, "AAPL", first=SESSIONS[0], last=SESSIONS[1])
     assert answer.bars.is_empty()
     assert answer.failures == {}
-    assert answer.known == {"AAPL": (SESSIONS[5], SESSIONS[-1])}
+    assert answer.spans == {"AAPL": (SESSIONS[5], SESSIONS[-1])}
 
 
 def test_a_ticker_that_has_not_traded_since_is_no_failure(serve: Callable[..., Vendor]) -> None:
@@ -197,7 +197,7 @@ def test_a_ticker_that_has_not_traded_since_is_no_failure(serve: Callable[..., V
     server = serve(HALTED=history(100.0, long_ago), AAPL=history(100.0))
     answer = asked_of(server, "AAPL", "HALTED")
     assert answer.failures == {}
-    assert answer.known["HALTED"] == (long_ago[0], long_ago[-1])
+    assert answer.spans["HALTED"] == (long_ago[0], long_ago[-1])
     assert answer.bars["ticker"].unique().to_list() == ["AAPL"]
     assert server.asked["HALTED"] == 1
 

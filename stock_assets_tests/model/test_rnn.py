@@ -236,3 +236,35 @@ def test_a_constant_feature_and_a_ticker_of_ten_rows_do_no_harm():
 def test_a_loss_that_is_not_finite_stops_the_training():
     with pytest.raises(StockAssetsError, match=r"the loss of epoch 1, step \d+, became (nan|inf)"):
         teach_rnn(FEATURES, KNOWN, NONE_SUSPECT, replace(CONFIG, learning_rate=1e12, weight_decay=1e10), CUTOFF, 0)
+
+
+def with_market_context(absent: list[date]) -> pl.DataFrame:
+    """FEATURES and a level of ^VIX that follows the market's volatility, null on the sessions of `absent`."""
+    level = pl.when(~pl.col("session").is_in(absent)).then(pl.col("vol_total_1").mean().over("session"))
+    return FEATURES.with_columns(vix_level=level)
+
+
+def test_six_sessions_without_vix_stop_neither_training_nor_predictions():
+    absent = [*DAYS[200:206], *DAYS[320:326]]
+    features, whole = with_market_context(absent), with_market_context([])
+    model = teach_rnn(features, KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 1)
+    answer = predict(model, features, NONE_SUSPECT, DAYS[300:])
+    assert set(answer["session"]) == set(DAYS[300:])  # on these sessions and after them
+    assert answer["p_hold"].is_finite().all()
+    # where the context is there again, and out of the level's memory, nothing differs from a market without a gap
+    again = pl.col("session") > DAYS[325 + CONFIG.context + HORIZON]
+    with_it = predict(model, whole, NONE_SUSPECT, DAYS[300:])
+    assert_frame_equal(answer.filter(again), with_it.filter(again), check_exact=True)
+    # a null means the training mean, exactly
+    mean = float(model.level.mean[model.features.index("vix_level")])
+    filled = features.with_columns(pl.col("vix_level").fill_null(mean))
+    assert_frame_equal(answer, predict(model, filled, NONE_SUSPECT, DAYS[300:]), abs_tol=1e-6)
+
+
+def test_a_context_without_a_gap_trains_as_any_other_column():
+    whole = with_market_context([])
+    named = whole.rename({"vix_level": "other"})
+    one, other = (teach_rnn(rows, KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 1) for rows in (whole, named))
+    assert one.curve == other.curve
+    np.testing.assert_array_equal(one.level.weights, other.level.weights)
+    np.testing.assert_array_equal(one.barriers.move, other.barriers.move)

@@ -15,6 +15,8 @@ from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockA
 from stock_assets.evaluation import metrics
 from stock_assets.model.baselines.naive import fit_class_prior
 from stock_assets.model.lesson import InputFrames
+from stock_assets.model.networks.deepar import DeepAr
+from stock_assets.model.networks.rnn import Rnn
 from stock_assets.model.networks.rnn_classifier import RnnClassifier
 from stock_assets.model.networks.trained import ClassifierEpoch
 from stock_assets.model.splits import training_rows
@@ -262,3 +264,7 @@ def test_an_artifact_that_does_not_fit_is_refused(trained: RnnClassifier, where:
 def test_purging_is_as_long_as_the_horizon():
     last = training_rows(LABELS, CUTOFF)["session"].max()
     assert last == DAYS[239 - HORIZON]
+
+
+def test_the_kinds_in_stored_artifacts_never_change():
+    assert (RnnClassifier.kind, Rnn.kind, DeepAr.kind) == ("rnn", "volatility", "deepar")

@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from stock_assets.model.config import RnnClassifierConfig
+from stock_assets.model.config import NetworkConfig, RnnClassifierConfig
+from stock_assets.model.lesson import InputFrames
 from stock_assets.model.networks.rnn_classifier import RnnClassifier
-from stock_assets.model.networks.trained import ClassifierEpoch
+from stock_assets.model.networks.trained import ClassifierEpoch, Epoch
+from stock_assets.model.networks.trainer import descend
 from stock_assets.model.splits import training_rows
+from stock_assets.model.windows import Panel, build_panel
 from stock_assets.storage.artifacts import CheckpointFile
 from stock_assets_tests.model.synthetic import sessions_of, synthetic_panel
 from stock_assets_tests.model.test_rnn import CUTOFF as LAST
 from stock_assets_tests.model.test_rnn import FEATURES as VOLATILE
 from stock_assets_tests.model.test_rnn import KNOWN, NONE_SUSPECT
-from stock_assets_tests.model.tiny import teach_classifier, teach_rnn, tiny_classifier, tiny_rnn
+from stock_assets_tests.model.tiny import lesson, teach_classifier, teach_rnn, tiny_classifier, tiny_rnn
 
 CUTOFF = sessions_of(300)[239]
 CONFIG = tiny_classifier(epochs=5, layers=2, learning_rate=0.01)
@@ -144,3 +147,51 @@ def test_a_killed_training_is_taken_up_at_its_last_epoch(tmp_path: Path):
     assert 3 <= len(saved[1]["curve"]) - 1 < LONG.epochs
     resumed, _ = train(checkpoint, config=LONG)
     assert same(resumed, train(config=LONG)[0])
+
+
+class Straight:
+    """A network from outside the package: a line through the labels. It is all that the trainer asks for."""
+
+    report = Epoch
+
+    def __init__(self, config: NetworkConfig, panel: Panel) -> None:
+        self.config, self.panel = config, panel
+        self.values, self.goals = torch.from_numpy(panel.values), torch.from_numpy(panel.labels).float()
+
+    def build(self, generator: torch.Generator) -> torch.nn.Linear:
+        module = torch.nn.Linear(self.panel.values.shape[1], 1)
+        torch.nn.init.normal_(module.weight, std=0.1, generator=generator)
+        torch.nn.init.zeros_(module.bias)
+        return module
+
+    def loss(self, module: torch.nn.Linear, segments: torch.Tensor) -> tuple[torch.Tensor, int]:
+        rows = segments[torch.from_numpy(self.panel.has_label())[segments]]
+        return (module(self.values[rows])[:, 0] - self.goals[rows]).square().mean(), len(rows)
+
+    def judge(self, module: torch.nn.Linear, epoch: int, train_loss: float | None) -> Epoch:
+        with torch.inference_mode():
+            loss = self.loss(module, torch.from_numpy(np.flatnonzero(self.panel.has_label())))[0].item()
+        return Epoch(epoch, self.config.epochs, loss if train_loss is None else train_loss, loss)
+
+
+def test_a_network_from_outside_is_trained_by_three_functions(tmp_path: Path):
+    inputs, labels = InputFrames(components=FEATURES), training_rows(LABELS, CUTOFF)
+    panel = build_panel(FEATURES, ("memory", "shock"), np.zeros(2), np.ones(2), 6.0).labelled(labels)
+    network = Straight(NetworkConfig(epochs=4, learning_rate=0.05, batch=1, bfloat16=False), panel)
+    whole = descend(network, lesson(inputs, labels, CUTOFF, seed=3))
+    rows = panel.has_label()
+    best = np.linalg.lstsq(
+        np.column_stack([panel.values[rows], np.ones(rows.sum())]), panel.labels[rows].astype(float), rcond=None
+    )[0]
+    assert whole.curve[0].validation_loss > whole.curve[whole.best_epoch].validation_loss
+    np.testing.assert_allclose(whole.weights["weight"][0], best[:2], atol=0.05)
+
+    def cut_off(report: Epoch) -> None:
+        if report.epoch == 2:
+            raise CutOff
+
+    checkpoint = CheckpointFile(tmp_path / "checkpoint")
+    with pytest.raises(CutOff):
+        descend(network, lesson(inputs, labels, CUTOFF, 3, cut_off, checkpoint))
+    resumed = descend(network, lesson(inputs, labels, CUTOFF, 3, None, checkpoint))
+    assert resumed.curve == whole.curve

@@ -106,7 +106,6 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
     ReconstructableJob.get_repository_definition.cache_clear()
     ReconstructableJob.get_definition.cache_clear()
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(plots, "_picture", lambda *_: blank)
         shuffled = sensor_daemon.shuffled_round_robin_by_key
         # the others then see what the evening has made
         patch.setattr(
@@ -114,6 +113,7 @@ def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
             "shuffled_round_robin_by_key",
             lambda sensors, key: sorted(shuffled(sensors, key), key=lambda sensor: sensor.name != "evening"),
         )
+        patch.setattr(plots.style, "picture", lambda *_: blank)
         # Dagster 1.13 reads what it deprecates
         warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")
         with (

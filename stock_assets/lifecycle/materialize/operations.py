@@ -15,8 +15,8 @@ from stock_assets.lifecycle.operations import (
     NOTHING_SCORED,
     NOTHING_SERVED,
     OperationsFacts,
-    best_naive,
     live_skill,
+    naive_baseline,
     render_operations,
     scored_models,
     session_table,
@@ -78,7 +78,7 @@ def make_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame
     for name, column in HISTORIES.items():
         rows = rows_or_none(store, name)
         tables[name] = None if rows is None else rows.sort(column, descending=True).head(MOST_ROWS)
-    facts = OperationsFacts(settings.source, now, last, freshness_of(settings, last, now), best_naive(scored))
+    facts = OperationsFacts(settings.source, now, last, freshness_of(settings, last, now), naive_baseline(scored))
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 
 

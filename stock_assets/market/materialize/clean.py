@@ -44,8 +44,8 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     raw = store.read("raw_ohlcv", (lookback or sessions)[0], sessions[-1])
     universe = store.read("universe")
     until_last = calendar.between(calendar.sessions[0], sessions[-1])
-    made = adjustments.clean_bars_and_findings(continued(raw, universe), universe, until_last, closes=calendar.closes)
-    bars, findings = (frame.filter(pl.col("session").is_in(sessions)) for frame in made)
+    both = adjustments.clean_bars_and_findings(continued(raw, universe), universe, until_last, closes=calendar.closes)
+    bars, findings = (frame.filter(pl.col("session").is_in(sessions)) for frame in both)
     restated = adjustments.restatements(_stored_bars(store, sessions, bars), bars, now)
     added = {"restatements": restated, "quarantine": new_in_quarantine(store, findings, now)}
     settled = _settled_bars(store, calendar, raw, universe=universe, first=sessions[0])

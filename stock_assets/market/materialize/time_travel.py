@@ -12,7 +12,7 @@ from stock_assets.market.renames import continued
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
-#: The tables beside the bars, and the column that tells when a row of one was written.
+#: The tables beside the bars, and the column that holds when a row of one was written.
 _HISTORIES = {"context_series": "fetched_at", "restatements": "seen_at", "quarantine": "seen_at"}
 
 

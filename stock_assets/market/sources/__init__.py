@@ -34,7 +34,7 @@ class Answer:
     """`RAW_SCHEMA`, sorted by ticker and session, one row per (ticker, session)"""
     failures: Mapping[str, Failure] = field(default_factory=dict)
     """by ticker; these have no row"""
-    known: Mapping[str, tuple[date, date]] = field(default_factory=dict)
+    spans: Mapping[str, tuple[date, date]] = field(default_factory=dict)
     """the days of the first and the last bar that the vendor holds of a ticker, where it states more than was asked"""
     settle: Callable[[], None] = nothing_to_settle
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""

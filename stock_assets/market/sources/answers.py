@@ -16,7 +16,7 @@ from stock_assets.market.tables import RAW_SCHEMA
 
 PRICES = ("open", "high", "low", "close", "adj_close")
 
-#: `dividend` and `split_ratio` are both null where the vendor tells nothing of corporate actions.
+#: `dividend` and `split_ratio` are both null where the vendor states no corporate actions.
 BARS = pl.Schema(
     {
         "place": pl.String,
@@ -53,11 +53,13 @@ def check_request(first: date, last: date, fetched_at: datetime) -> None:
         raise ValueError(f"fetched_at={fetched_at} has no time zone; expected UTC")
 
 
-def check_values(bars: pl.DataFrame, said: Mapping[str, pl.Series] | None = None, *, priced: bool = True) -> None:
+def check_values(
+    bars: pl.DataFrame, file_values: Mapping[str, pl.Series] | None = None, *, priced: bool = True
+) -> None:
     """Raises SourceError for the first value that no bar may have; with `priced` False not for a price or a volume,
-    which `repair.priced` holds out and tells.
+    which `repair.priced` holds out and lists.
 
-    `said` holds what a file says, by column and row by row, so that text where a number belongs is reported
+    `file_values` holds the cells of a file, by column and row by row, so that text where a number belongs is reported
     as it stands there, with the number of its row.
     """
     rules = [rule for rule in _RULES if priced or rule[0] not in (*PRICES, "volume")]
@@ -67,9 +69,9 @@ def check_values(bars: pl.DataFrame, said: Mapping[str, pl.Series] | None = None
             continue
         row, *_ = bars.with_row_index("row").filter(wrong).head(1).to_dicts()
         place, found = row["place"], row[column]
-        if said is not None:
+        if file_values is not None:
             place = f"{place}, row {row['row'] + 1}"
-            found = said[column][row["row"]] if column in said else found
+            found = file_values[column][row["row"]] if column in file_values else found
         raise SourceError(
             f"{place}, ticker {row['ticker']}, session {row['session']}, column {column}: "
             f"found {'nothing' if found is None else repr(found)}, expected {expected}"
@@ -146,8 +148,8 @@ def answer(
     Rows after the day of `fetched_at` (UTC) are left out. No row is an EmptySourceError, unless the
     exchange was closed all the time.
     """
-    known = min(last, fetched_at.astimezone(UTC).date())
-    rows = bars.filter(pl.col("session").is_between(first, known), pl.col("ticker").is_in(list(tickers)))
+    through = min(last, fetched_at.astimezone(UTC).date())
+    rows = bars.filter(pl.col("session").is_between(first, through), pl.col("ticker").is_in(list(tickers)))
     if rows.is_empty() and calendar.between(first, last):
         raise EmptySourceError(
             f"{source} has no bar from {first} to {last} of {some(tickers)} (as of {fetched_at}), expected at least one"

@@ -1,8 +1,8 @@
 """One polite budget of requests, shared by all threads that ask one vendor.
 
 Three rules, in this order: a request waits for its turn (so many a second, by whichever thread); what failed and may
-succeed later is tried again, after pauses that double and differ by chance; when the vendor fails whoever asks, the
-whole run pauses, one request tries after each pause, and at the end of our patience nobody asks any more.
+succeed later is tried again, after pauses that double and differ by chance; when the vendor fails every ticker, the
+whole run pauses, one request tries after each pause, and when our patience ends no more requests are made.
 """
 
 import random
@@ -15,13 +15,13 @@ from typing import TypeVar
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-#: Nobody sleeps longer than this at once, in seconds: a pause may end early, and a run may be cancelled.
+#: No thread sleeps longer than this at once, in seconds: a pause may end early, and a run may be cancelled.
 _SLICE = 1.0
 
 
 @dataclass(frozen=True)
 class Politeness:
-    """How we ask a vendor who owes us nothing. All times in seconds."""
+    """How we ask a vendor that owes us nothing. All times in seconds."""
 
     per_second: float = 2.0
     """requests of all threads together"""
@@ -43,7 +43,7 @@ class Politeness:
 
 
 class Transient(Exception):
-    """A request failed in a way that may pass; `refused` when the vendor said that it is us (429, 401, 403)."""
+    """A request failed in a way that may pass; `refused` when the vendor refuses us (429, 401, 403)."""
 
     def __init__(self, reason: str, *, refused: bool = False, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -55,7 +55,7 @@ class Exhausted(Exception):
 
 
 class GivenUp(Exception):
-    """Nobody asks any more: the vendor failed whoever asked for longer than our patience, or the run was stopped."""
+    """No more requests: the vendor failed every ticker for longer than our patience, or the run was stopped."""
 
 
 class Budget:
@@ -70,7 +70,7 @@ class Budget:
         chance: Callable[[], float] = random.random,
         say: Say = lambda _: None,
     ) -> None:
-        """`clock` counts seconds, `chance` draws from [0, 1), `say` hears of every pause of the whole run."""
+        """`clock` counts seconds, `chance` draws from [0, 1), `say` gets a line for every pause of the whole run."""
         self.politeness = politeness
         self._clock, self._sleep, self._chance, self._say = clock, sleep, chance, say
         self._lock = threading.Lock()
@@ -162,7 +162,7 @@ class Budget:
                 )
             elif now + wait > self._paused_until:
                 self._paused_until, self._next = now + wait, now
-                self._say(f"the vendor fails whoever asks ({failure}): all requests pause for {wait:.0f} s")
+                self._say(f"the vendor fails every ticker ({failure}): all requests pause for {wait:.0f} s")
             return self._broken
 
     @property

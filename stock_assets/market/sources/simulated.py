@@ -131,7 +131,7 @@ class SimulatedSource:
 
         Monte Carlo over `paths` continuations by `step`. Thresholds are positive fractions: the first return
         since the close above `buy_threshold` or below -`sell_threshold` within `horizon` sessions decides,
-        else hold. Nobody who sees only prices can expect a lower log-loss. Each count starts at 1/3 so that
+        else hold. No forecast from prices alone can expect a lower log-loss. Each count starts at 1/3 so that
         no probability is 0; their standard error is at most 0.5 / sqrt(paths).
 
         Returns ticker, session, p_sell, p_hold, p_buy, sorted by ticker and session.

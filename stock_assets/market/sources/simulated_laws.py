@@ -153,7 +153,7 @@ def intraday(
     The log price walks from `base`, the previous close corrected for the day's split and dividend, to the
     close as a Brownian bridge of the session's own variance, a quarter of it overnight. The maximum of a
     bridge from 0 to y with variance v is (y + sqrt(y² + 2·v·E)) / 2, E standard exponential; the minimum
-    mirrors it. So ranges tell of the volatility that the closes were drawn with. Turnover grows with that
+    mirrors it. So ranges show the volatility that the closes were drawn with. Turnover grows with that
     volatility against its usual level, and with the size of the day's move.
     """
     gap_noise, turnover_noise = rng.standard_normal((2, COMPANIES))

@@ -166,12 +166,12 @@ class SnapshotSource:
         return within
 
     def _check_known(self, tickers: Sequence[str], bars: pl.DataFrame) -> None:
-        known = bars["ticker"].unique()
-        unknown = sorted(set(tickers) - set(known))
+        tickers_held = bars["ticker"].unique()
+        unknown = sorted(set(tickers) - set(tickers_held))
         if unknown:
             raise SourceError(
                 f"{self.path} has no bar of {some(unknown)} from {self.start} to {self.end}; "
-                f"it has {some(known.sort().to_list())}"
+                f"it has {some(tickers_held.sort().to_list())}"
             )
 
 
@@ -180,19 +180,19 @@ def _files(path: Path) -> tuple[tuple[Path, int, int], ...]:
     try:
         status = path.stat()
         if S_ISREG(status.st_mode):
-            found = [(path, status)]
+            data_files = [(path, status)]
         elif S_ISDIR(status.st_mode):
             inside = sorted(Path(folder, name) for folder, _, names in _walk(path) for name in names)
             # hidden files are what editors and archives leave behind
             data = [p for p in inside if p.suffix.lower() in _PARQUET + _CSV and not p.name.startswith(".")]
-            found = [(p, p.stat()) for p in data if p.is_file()]
+            data_files = [(p, p.stat()) for p in data if p.is_file()]
         else:
             raise SourceError(f"{path} is neither a file nor a folder; expected Parquet, CSV or a folder")
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise SourceError(f"{path} cannot be read ({error}); expected Parquet, CSV or a folder") from error
-    if not found:
+    if not data_files:
         raise EmptySourceError(f"{path} holds no file named {', '.join(_PARQUET + _CSV)}")
-    return tuple((p, s.st_mtime_ns, s.st_size) for p, s in found)
+    return tuple((p, s.st_mtime_ns, s.st_size) for p, s in data_files)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -262,13 +262,13 @@ def _read(file: Path, root: Path, calendar: TradingCalendar, *, series: tuple[st
     if "adj_close" not in bars.columns:
         bars = bars.with_columns(adj_close="close")
     bars = bars.match_to_schema(_BARS)
-    said: dict[str, pl.Series] | None = None if of_minutes else table.to_dict()
+    file_values: dict[str, pl.Series] | None = None if of_minutes else table.to_dict()
     index = is_index(pl.col("ticker"))
     if bars.select(index.any()).item():
         # what is left out would shift the numbers of rows by which a message quotes the file
-        bars, said = bars.filter(~index | pl.col("ticker").is_in(series)), None
+        bars, file_values = bars.filter(~index | pl.col("ticker").is_in(series)), None
         bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
-    check_values(bars, said)
+    check_values(bars, file_values)
     return bars
 
 
@@ -283,10 +283,10 @@ def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str) -> 
         minutes = table.select("ticker", at.alias("at"), *map(_number, ("open", "high", "low", "close", "volume")))
     except pl.exceptions.PolarsError as error:
         raise SourceError(f"{place} has times that cannot be read: {str(error).splitlines()[0]}") from error
-    made = session_bars(minutes, calendar, place)
+    bars = session_bars(minutes, calendar, place)
     if "sector" in table.columns:
-        made = made.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
-    return made
+        bars = bars.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
+    return bars
 
 
 def _kind(file: Path) -> str:

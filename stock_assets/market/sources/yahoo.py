@@ -89,14 +89,14 @@ class YahooSource:
         ).match_to_schema(UNIVERSE_SCHEMA)
 
     def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
-        """The bars of `tickers` from `first` to `last`, split-adjusted as of `fetched_at`, and who failed, and why.
+        """The bars of `tickers` from `first` to `last`, split-adjusted as of `fetched_at`, and which failed, and why.
 
         `fetched_at` is the time of the call: each history is asked for up to its day, because the splits
         after `last` are needed too. One request per ticker, whatever the range; what an earlier call for the same
         range got on the same day (UTC), and was not settled, is not asked for again and keeps its own `fetched_at`.
 
         A ticker fails with its answer: one that cannot be had, that Yahoo does not know, or whose bars are none. One
-        of which Yahoo says that it has not traded since has no bars, and its days in `Answer.known`.
+        of which Yahoo says that it has not traded since has no bars, and its days in `Answer.spans`.
         """
         check_request(first, last, fetched_at)
         asked = sorted(set(tickers))
@@ -123,7 +123,7 @@ class YahooSource:
                     try:
                         histories.append(future.result())
                     except QuietTickerError as quiet:
-                        spans[running[future]] = quiet.known
+                        spans[running[future]] = quiet.span
                     except (Exhausted, GivenUp, SourceError) as error:
                         failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
                     self.on_progress(done, len(asked))

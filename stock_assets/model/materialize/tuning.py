@@ -55,8 +55,8 @@ def tune_networks(
             horizon=settings.horizon,
             seed=settings.seed,
         )
-        found = trials_of.search(study, settings.data_dir / "tuning", trials, workers, on_trial=on_trial)
-        tuned.append(tuned_network(study, found))
+        optuna_study = trials_of.search(study, settings.data_dir / "tuning", trials, workers, on_trial=on_trial)
+        tuned.append(tuned_network(study, optuna_study))
     rows = pl.concat([network.trials for network in tuned])
     store.replace_rows(TABLE, pl.DataFrame({"network": list(networks)}), rows)
     return Tuned(rows, tuple(tuned), inputs.pca_version)

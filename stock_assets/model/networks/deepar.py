@@ -79,18 +79,18 @@ def train_deepar(lesson: Lesson, config: DeepArConfig | None = None) -> "DeepAr"
     tickers = tuple(rows["ticker"].unique().sort())
     panel = build_panel(past, columns, mean, std, config.input_clip)
     series = label_series(panel, lesson.inputs.known_labels, tickers)
-    found = descend(DeepArNetwork(config, series, train, validation, lesson.seed), lesson)
+    descent = descend(DeepArNetwork(config, series, train, validation, lesson.seed), lesson)
     return DeepAr(
         config=config,
         features=columns,
         tickers=tickers,
         mean=mean,
         std=std,
-        weights=found.weights,
+        weights=descent.weights,
         cutoff=lesson.cutoff,
         seed=lesson.seed,
-        curve=found.curve,
-        best_epoch=found.best_epoch,
+        curve=descent.curve,
+        best_epoch=descent.best_epoch,
     )
 
 

@@ -66,21 +66,21 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
     standardise(inputs, scale, config.input_clip)
     panel = panel_of(market.keys, inputs)
     network = RnnNetwork(config, panel.marked(trains), panel.marked(judges), history.goals(target_scale))
-    found = descend(network, lesson)
+    descent = descend(network, lesson)
     model = Rnn(
         config=config,
         features=columns,
         scale=scale,
         target_scale=target_scale,
-        weights=found.weights,
+        weights=descent.weights,
         level=level_of(history, trains & market.every(config.every), config),
         direction_weights=ridge(inputs[:-1][trains], history.targets[trains, 3:], config.direction_ridge)[:, 0],
         barriers=BarrierMap(np.zeros(1), np.zeros(3), 0.0, config.tilt),  # until the forecasts are there
         horizon=lesson.horizon,
         cutoff=lesson.cutoff,
         seed=lesson.seed,
-        curve=found.curve,
-        best_epoch=found.best_epoch,
+        curve=descent.curve,
+        best_epoch=descent.best_epoch,
         validation_log_loss=float("nan"),
         validation_accuracy=float("nan"),
     )
@@ -232,7 +232,7 @@ def answers_of(module: SegmentLSTM, panel: Panel, config: RnnConfig) -> np.ndarr
 
 
 class Forecast(NamedTuple):
-    """float64 [N] each, meaningful at the rows that were asked for."""
+    """float64 [N] each, meaningful at the rows of the request."""
 
     sigma: np.ndarray
     """The mean of the three readings of volatility, in logs."""
@@ -322,7 +322,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
     def own_fields(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> dict[str, Any]:
         if tuple(description["outputs"]) != TARGETS:
             raise ArtifactError(f"artifact forecasts {description['outputs']}; expected {list(TARGETS)}")
-        config = cls.configuration.from_dict(description["config"])
+        config = RnnConfig.from_dict(description["config"])
         level = Level(tensors["level_mean"], tensors["level_scale"], tensors["level_weights"], config.input_clip)
         return {
             "level": level,

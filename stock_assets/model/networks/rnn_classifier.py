@@ -48,17 +48,17 @@ def train_rnn_classifier(lesson: Lesson, config: RnnClassifierConfig | None = No
         )
     mean, std = fit_scaler(rows, columns)
     panel = build_panel(past, columns, mean, std, config.input_clip)
-    found = descend(RnnClassifierNetwork(config, panel.labelled(train), panel.labelled(validation)), lesson)
+    descent = descend(RnnClassifierNetwork(config, panel.labelled(train), panel.labelled(validation)), lesson)
     return RnnClassifier(
         config=config,
         features=columns,
         mean=mean,
         std=std,
-        weights=found.weights,
+        weights=descent.weights,
         cutoff=lesson.cutoff,
         seed=lesson.seed,
-        curve=found.curve,
-        best_epoch=found.best_epoch,
+        curve=descent.curve,
+        best_epoch=descent.best_epoch,
     )
 
 

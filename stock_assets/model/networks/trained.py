@@ -1,4 +1,4 @@
-"""Trained networks as plain values: saved, loaded and asked without anything being trained."""
+"""Trained networks as plain values: they are saved, loaded and predict without any training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

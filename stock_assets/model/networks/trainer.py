@@ -23,9 +23,10 @@ from stock_assets.private.torch import cpu_computes_in_bfloat16
 
 Module = TypeVar("Module", bound=nn.Module)
 Report = TypeVar("Report", bound=Epoch)
+Report_co = TypeVar("Report_co", bound=Epoch, covariant=True)
 
 
-class Network(Protocol[Module, Report]):
+class Network(Protocol[Module, Report_co]):
     """One network on the data of one training."""
 
     @property
@@ -36,7 +37,7 @@ class Network(Protocol[Module, Report]):
         ...
 
     @property
-    def report(self) -> type[Report]:
+    def report(self) -> type[Report_co]:
         """What `judge` returns."""
         ...
 
@@ -51,7 +52,7 @@ class Network(Protocol[Module, Report]):
         """
         ...
 
-    def judge(self, module: Module, epoch: int, train_loss: float | None) -> Report:
+    def judge(self, module: Module, epoch: int, train_loss: float | None) -> Report_co:
         """The report of epoch number `epoch`. `train_loss` is its mean training loss, None for epoch 0."""
         ...
 

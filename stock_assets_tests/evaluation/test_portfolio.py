@@ -6,7 +6,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.evaluation import plots
-from stock_assets.evaluation.benchmark import (
+from stock_assets.evaluation.portfolio import (
     AFTER_COSTS,
     ALL,
     TOP,
@@ -34,7 +34,7 @@ def test_the_market_of_a_session_is_what_comes_after_its_close():
     context = pl.DataFrame({"series": ["SPY"] * 3, "session": DAYS[:3], "total_return": [None, 0.01, 0.02]})
     name, rows = market_returns(context.reverse())
     assert name == "SPY"
-    assert rows.rows() == [(DAYS[0], 0.01), (DAYS[1], 0.02)]
+    assert rows.rows() == [(DAYS[0], DAYS[1], 0.01), (DAYS[1], DAYS[2], 0.02)]
     assert market_returns(held(series="^GSPC"))[0] == "^GSPC"
     assert market_returns(held(series="^VIX"))[1].is_empty()
 
@@ -44,7 +44,7 @@ def test_the_top_tenth_as_a_loop_would_hold_it():
     found = daily_returns(rows, "rnn", market_returns(held())[1])
     assert found["session"].to_list() == DAYS[:-1]  # the market's last return is not known
     before: set[str] = set()
-    for day, top, after, everyone, _ in found.rows():
+    for day, _, top, after, everyone, _ in found.rows():
         of_day = rows.filter(pl.col("session") == day).sort("score")
         best = of_day.tail(2)
         assert top == pytest.approx(best["forward_return_1"].mean())
@@ -68,7 +68,7 @@ def test_a_perfect_ranking_beats_the_market_and_the_market_itself_is_exact():
     assert list(table) == [TOP, AFTER_COSTS, ALL, "market"]
     market = table["market"]
     assert market["growth"] == pytest.approx(1.001**119)
-    assert market["yearly"] == pytest.approx(1.001 ** (119 * 365.25 / 118) - 1)
+    assert market["yearly"] == pytest.approx(1.001**365.25 - 1)
     assert (market["drawdown"], market["excess"]) == (0.0, None)
     assert table[TOP]["excess_low"] > 0.02
     assert table[AFTER_COSTS]["growth"] < table[TOP]["growth"]
@@ -77,7 +77,7 @@ def test_a_perfect_ranking_beats_the_market_and_the_market_itself_is_exact():
 
 
 def test_a_fall_is_counted_from_the_peak_that_includes_the_start():
-    returns = pl.DataFrame({"session": DAYS[:4], "market": [-0.5, 0.5, 0.5, -0.2]})
+    returns = pl.DataFrame({"session": DAYS[:4], "until": DAYS[1:5], "market": [-0.5, 0.5, 0.5, -0.2]})
     assert comparison(returns)["drawdown"].item() == pytest.approx(-0.5)
 
 
@@ -96,3 +96,15 @@ def test_of_a_few_tickers_the_best_is_held():
 def test_the_picture_is_one():
     returns = daily_returns(scored(), "rnn", market_returns(held())[1])
     assert plots.growth(growth(returns), "SPY").startswith(b"\x89PNG")
+
+
+def test_annual_figures_span_the_time_from_the_first_close_to_the_one_after_the_last():
+    """Eleven returns of 1 % and of none in turn, from the close of 4 January to that of 20 January: 16 days."""
+    sessions = [date(2021, 1, day) for day in (4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 19, 20)]
+    rows = {"session": sessions[:-1], "until": sessions[1:], "market": [0.01, 0.0] * 5 + [0.01]}
+    (row,) = comparison(pl.DataFrame(rows)).iter_rows(named=True)
+    years = 16 / 365.25
+    assert row["yearly"] == pytest.approx(1.01 ** (6 / years) - 1)
+    deviation = float(np.std([0.01, 0.0] * 5 + [0.01], ddof=1))
+    assert row["volatility"] == pytest.approx(deviation * (11 / years) ** 0.5)
+    assert row["sharpe"] == pytest.approx(0.06 / 11 / deviation * (11 / years) ** 0.5)

@@ -1,0 +1,185 @@
+"""What the evaluation report finds out: from frames that were read to the tables and the data of its figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.evaluation import breakdowns, portfolio, study
+from stock_assets.evaluation.classes import classification_report, confusion_table
+from stock_assets.evaluation.leakage import sweep_of
+from stock_assets.evaluation.metrics import RANKED_BY, best_naive, score_table
+from stock_assets.evaluation.survivorship import members_at_the_end, survivorship
+from stock_assets.model.registry import naive_baselines
+from stock_assets.settings import LabelRule
+
+#: So many of the best models are drawn, and the best naive baseline; the tables hold all.
+LEADING = 5
+#: Sessions of the charts of one ticker.
+CHART_SESSIONS = 252
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What `study.ablation_table` compares: a sample of the inputs, and the labels to learn from and to score."""
+
+    features: pl.DataFrame
+    """ticker, session and every column of `inputs`"""
+    labels: pl.DataFrame
+    """usable ones, of all sessions"""
+    inputs: Mapping[str, Sequence[str]]
+    """the sets of columns, by what the report calls them"""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that the report is made from."""
+
+    source: str
+    """where the prices come from"""
+    currency: str | None
+    rule: LabelRule
+    seed: int
+    scored: pl.DataFrame
+    """`metrics.scored_rows` of all predictions"""
+    usable_labels: pl.DataFrame
+    """session and label of those from the first predicted session on"""
+    left_out: Mapping[str, int]
+    """labels since then that neither train nor score, by reason"""
+    predicted: tuple[date, date]
+    """the first and the last predicted session"""
+    cutoffs: Mapping[int, date]
+    """of each predicted year the last session that its models know"""
+    market_volatility: pl.DataFrame
+    """session, volatility"""
+    universe: pl.DataFrame
+    """ticker, sector, from_session, to_session"""
+    bars: pl.DataFrame
+    """ticker, session, close, volume, split_ratio, total_return, is_member, suspect: all of `daily_bars`"""
+    labels: pl.DataFrame
+    """ticker, session, label: all, the suspect ones too"""
+    context: pl.DataFrame
+    """series, session, total_return; no row where there is no market context"""
+    audit: pl.DataFrame
+    """the table `leakage_audit`"""
+    ablation: Ablation
+    curves: pl.DataFrame
+    """model_year, model, epoch, accuracy, rmse of the networks that judged their classes after each epoch"""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the report shows: its tables by name, and what its figures are drawn from."""
+
+    tables: Mapping[str, pl.DataFrame]
+    best: str
+    """the model that the tables and figures of one model are about"""
+    leading: pl.DataFrame
+    """`metrics.scored_rows` of the models that are drawn"""
+    confusion: pl.DataFrame
+    tickers: Mapping[str, pl.DataFrame]
+    """`breakdowns.by_ticker` of the best model and of the best naive baseline"""
+    sector_of: pl.DataFrame
+    """ticker, sector"""
+    market: str
+    """the series that stands for the market"""
+    growth: pl.DataFrame
+    """`portfolio.growth`; no row where there is no such series"""
+    sweep: pl.DataFrame
+    """the rows of the audit that copy the label of so many rows ago"""
+    labels_by_year: pl.DataFrame
+    labels_by_thresholds: pl.DataFrame
+    ticker: str
+    """the one that is charted"""
+    chart: pl.DataFrame
+    """`study.chart` of it"""
+    cutoffs: Sequence[date]
+    curves: pl.DataFrame
+
+    @property
+    def recent(self) -> pl.DataFrame:
+        """The last CHART_SESSIONS of the chart."""
+        return self.chart.tail(CHART_SESSIONS)
+
+
+def best_model(means: pl.DataFrame) -> dict[str, Any]:
+    """The row of `means` (one per model) with the lowest log-loss that is no naive baseline, else the lowest of all."""
+    order = means.sort(pl.col("model").is_in(naive_baselines()), RANKED_BY, "model")
+    return order.row(0, named=True)
+
+
+def make_findings(inputs: ReportInputs) -> Findings:
+    """The tables of the report and the data of its figures.
+
+    Raises StockAssetsError where no naive baseline was predicted or no prediction has a usable label.
+    """
+    scores = score_table(inputs.scored, seed=inputs.seed)
+    means = scores.filter(pl.col("year").is_null())
+    naive = best_naive(means, naive_baselines())
+    if naive is None:
+        raise StockAssetsError(f"predictions hold no naive baseline; expected one of {', '.join(naive_baselines())}")
+    best = best_model(means)["model"]
+    drawn = [*means["model"].head(LEADING), best, naive["model"]]
+    leading = inputs.scored.filter(pl.col("model").is_in(drawn))
+    confusion = confusion_table(leading)
+    tickers = {model: breakdowns.by_ticker(inputs.scored, model) for model in (best, naive["model"])}
+    sector_of = sectors(inputs.universe)
+    market, market_rows = portfolio.market_returns(inputs.context)
+    returns = portfolio.daily_returns(inputs.scored, best, market_rows)
+    ticker = study.most_traded(inputs.bars)
+    rule = inputs.rule
+    thresholds = [(rule.buy_threshold, rule.sell_threshold), study.SYMMETRIC]
+    year = pl.col("session").dt.year().alias("year")
+    tables = {
+        "walk_forward": scores,
+        "classification": classification_report(confusion, best),
+        "market": portfolio.comparison(returns, inputs.seed),
+        "tickers": tickers[best],
+        "sectors": breakdowns.by_sector(inputs.scored, best, sector_of),
+    }
+    return Findings(
+        tables=tables | _tables(inputs, best),
+        best=best,
+        leading=leading,
+        confusion=confusion,
+        tickers=tickers,
+        sector_of=sector_of,
+        market=market,
+        growth=portfolio.growth(returns),
+        sweep=sweep_of(inputs.audit),
+        labels_by_year=inputs.usable_labels.group_by(year, "label").agg(rows=pl.len()),
+        labels_by_thresholds=study.label_counts(inputs.bars, rule.horizon, thresholds),
+        ticker=ticker,
+        chart=study.chart(inputs.bars.filter(pl.col("ticker") == ticker), inputs.labels),
+        cutoffs=list(inputs.cutoffs.values()),
+        curves=inputs.curves,
+    )
+
+
+def _tables(inputs: ReportInputs, best: str) -> dict[str, pl.DataFrame]:
+    """The tables that no figure but their own is made from."""
+    last = inputs.bars.select(pl.col("session").max()).item()
+    trusted = inputs.bars.filter(pl.col("suspect").is_null())
+    stayed = members_at_the_end(inputs.universe, last)
+    compared = inputs.ablation
+    reasons = pl.DataFrame(list(inputs.left_out.items()), {"reason": pl.String, "rows": pl.Int64}, orient="row")
+    return {
+        "spread": breakdowns.decile_spread(inputs.scored, seed=inputs.seed),
+        "survivorship": survivorship(inputs.scored, trusted, best, survivors=stayed, seed=inputs.seed),
+        "regimes": breakdowns.by_regime(inputs.scored, inputs.market_volatility),
+        "ablation": study.ablation_table(
+            compared.features, compared.labels, cutoffs=inputs.cutoffs, inputs=compared.inputs
+        ),
+        "leakage": inputs.audit.filter(pl.col("lag").is_null()),
+        "lag_sweep": sweep_of(inputs.audit),
+        "suspects": reasons,
+    }
+
+
+def sectors(universe: pl.DataFrame) -> pl.DataFrame:
+    """ticker, sector: the last one that `universe` states of each ticker; no row for a ticker without one."""
+    members = universe.select("ticker", "sector", "from_session").sort("from_session")
+    return members.group_by("ticker").agg(pl.col("sector").drop_nulls().last()).drop_nulls()
