@@ -225,8 +225,10 @@ def test_a_market_made_without_dagster_equals_one_made_by_the_assets(p: stock_as
     by_hand.materialize("universe", now=NOW)
     for table in ("raw_ohlcv", "context_series", "daily_bars"):
         assert by_hand.materialize(table, "2018-01-02", "2018-01-31", now=NOW).rows > 0
+    assert by_hand.materialize("labels", "2018-01-02", "2018-01-12", now=NOW).rows > 0
     moments = pl.selectors.datetime()  # the assets fetched at another time
     for table in ("universe", "raw_ohlcv", "context_series", "daily_bars"):
         days = {} if table == "universe" else {"start": "2018-01-02", "end": "2018-01-31"}
         mine, theirs = (market.table(table, **days).drop(moments) for market in (by_hand, p))
         assert_frame_equal(mine, theirs)
+    assert_frame_equal(by_hand.labels(), p.labels(end="2018-01-12"))
