@@ -28,7 +28,7 @@ def judged_predictions(store: Warehouse, first: date | None = None, last: date |
 
     From session `first` to `last`, both included and open where None.
     """
-    return predictions_with_references(store, first, last, JUDGED_COLUMNS)
+    return predictions_with_references(store, first, last, columns=JUDGED_COLUMNS)
 
 
 def trained_networks(store: Warehouse) -> pl.DataFrame:
