@@ -14,7 +14,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FILE_LINES, FUNCTION_LINES, PARAMETERS, POSITIONAL = 400, 60, 7, 3
 
 #: What is above a limit, and why: "file.py" or "file.py:function".
-ALLOWED: dict[str, str] = {}
+ALLOWED: dict[str, str] = dict.fromkeys(
+    (
+        "model/baselines/mlp.py:fit_mlp",
+        "model/baselines/svm.py:fit_svm",
+        "model/baselines/trees.py:fit_trees",
+    ),
+    "the hyperparameters of one fit, each keyword-only, with its default; the audit sets some of them bolder",
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

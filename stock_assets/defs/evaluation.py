@@ -24,7 +24,7 @@ def evaluation_report_asset(settings: Settings) -> dg.AssetsDefinition:
         description=(
             "Walk-forward scores of every model and of the naive baselines, with 95 % intervals, and a self-contained "
             "HTML report. Only labels whose horizon is over are scored; suspect rows are left out and counted."
-            + note(settings)
+            + (SIMULATED if settings.source == "simulated" else "")
         ),
         deps=[
             "universe",
@@ -57,7 +57,7 @@ def leakage_audit_asset(settings: Settings) -> dg.AssetsDefinition:
             "The honest protocol and the cheating one compared: copying yesterday's label, which already contains "
             f"{settings.horizon - 1} of the {settings.horizon} days to be predicted, scores what most studies report. "
             "Each model with yesterday's label and its walk-forward predictions, components fitted with the test "
-            "years, and the accuracy against the label's lag." + note(settings)
+            "years, and the accuracy against the label's lag." + (SIMULATED if settings.source == "simulated" else "")
         ),
         deps=[
             "predictions",
@@ -116,8 +116,3 @@ def report_metadata(made: MadeReport) -> dict[str, dg.MetadataValue | str | int 
 def shown(table: pl.DataFrame, otherwise: str, rows: int = 8) -> dg.MetadataValue | str:
     """A preview of `table`, or the words `otherwise` where it has no row."""
     return preview(table, rows) if table.height else otherwise
-
-
-def note(settings: Settings) -> str:
-    """What an asset's description says of a simulated market."""
-    return SIMULATED if settings.source == "simulated" else ""

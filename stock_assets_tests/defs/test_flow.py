@@ -317,8 +317,8 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
 def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_nobody(
     instance: dg.DagsterInstance, tmp_path: Path
 ):
+    from stock_assets.market.materialize.time_travel import tables_as_of
     from stock_assets.market.sources.registry import make_source
-    from stock_assets.views import market_tables_at
 
     class Halves(_Silent):
         """Quotes SIM01 in hundredths on one session."""
@@ -346,7 +346,7 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
         provisional = known.filter("provisional")
         assert set(provisional["session"]) == {day}
         assert set(provisional["fetched_at"]) == {evening}
-        then = market_tables_at(graph.warehouse, settings, evening)["daily_bars"]
+        then = tables_as_of(graph.warehouse, settings, evening)["daily_bars"]
         # DuckDB calls UTC by another name
         assert_frame_equal(then, known.with_columns(pl.col("fetched_at").dt.convert_time_zone("UTC")))
     versions = graph.table("raw_ohlcv").group_by("session").agg(pl.col("fetched_at").n_unique()).sort("session")

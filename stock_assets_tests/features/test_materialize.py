@@ -25,7 +25,7 @@ from stock_assets.features.materialize import (
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY, pca_inputs
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
-from stock_assets.model.materialize.inputs import Learnable, inputs_for
+from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.features.stores import bars_of, small_settings, store_of
@@ -162,10 +162,10 @@ def test_sessions_without_the_market_context_are_named_and_have_all_else(filled)
 def test_a_model_learns_from_the_columns_that_most_sessions_have_and_predicts_from_all_of_them(filled):
     store, config = filled
     days = calendar_of(config).sessions
-    learned = Learnable(store, config, days[100], days[-1]).features
+    learned = StoredInputs(store, config, first=days[100], last=days[-1]).features
     assert learned.columns == [*KEYS, *STATIONARY, *MARKET_CONTEXT]
     # the look-back of a prediction may begin within the gap
-    gap = Learnable(store, config, days[145], days[-1]).features
+    gap = StoredInputs(store, config, first=days[145], last=days[-1]).features
     assert gap.columns == [*KEYS, *STATIONARY, "index_return_5", "index_vol_22"]
     predicted = inputs_for(store, config, [days[146]], "predictions").features
     assert predicted.columns == learned.columns

@@ -63,7 +63,7 @@ def test_the_shell_shows_it_to_the_end(server: Server, command: Command):
     assert command.process.wait(timeout=180) == 0, command.output.read_text()
     said = command.output.read_text()
     for asset in ("raw_ohlcv", "daily_bars"):
-        assert re.search(rf"{asset} +\S+ +{SESSIONS}/{SESSIONS}", said), said
+        assert re.search(rf"^{asset} {SESSIONS}/{SESSIONS}$", said, re.MULTILINE), said
     assert re.search(r"done in \d+ s", said)
     for name, rows in server.tables().items():
         assert_frame_equal(rows, command.before[name], rel_tol=1e-9, abs_tol=1e-9)

@@ -38,7 +38,7 @@ from stock_assets.model.materialize.versions import (
     skipped_models,
     usable,
 )
-from stock_assets.model.registry import models_of
+from stock_assets.model.registry import IN_SERVICE, models_of
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
@@ -127,13 +127,18 @@ def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str
     model stops no evening. The notes name what is skipped.
 
     Raises ArtifactError where a table of trained models has no row of the year, or lacks a version that was promoted;
-    CutoffError where a promoted version is trained through one of its sessions.
+    CutoffError where the model in service, or a promoted version, is trained through the first session or later.
     """
     year = sessions[0].year
     trained = registered(_versions_of_year(store, year, sessions[0]))
     promotions = read_promotions(store)
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
     base_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
+    if (cutoff := base_cutoffs.get(IN_SERVICE)) and cutoff >= sessions[0]:
+        raise CutoffError(
+            f"{IN_SERVICE} of model year {year} was trained through {cutoff}, which is not before the session "
+            f"{sessions[0]} to predict"
+        )
     by_model = {model: champions_at(promotions, trained, model, sessions) for model in base_cutoffs}
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
@@ -168,7 +173,8 @@ def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, 
     trained = registered(_versions_of_year(store, session.year))
     pairs = challengers_to_judge(read_promotions(store), trained, session)
     if not pairs:
-        return JudgedChallengers([], [])
+        # the table is there from the first look on, for every query
+        return JudgedChallengers([], record(store, registry, []))
     first = min(challenger["trained_through"] for _, challenger in pairs) + timedelta(days=1)
     labels, _ = usable_between(store, settings, first)
     window = sorted(labels["session"].unique())
