@@ -122,12 +122,12 @@ class Table:
                 f"{expected}"
             )
         order = [*self.names, *(name for name in frame.columns if name not in self._by_name)]
-        wanted = {name: self._require(name, frame.schema[name], expected) for name in order}
+        dtypes = {name: self._require(name, frame.schema[name], expected) for name in order}
         fitted = frame.select(order)
-        converted = [name for name in order if frame.schema[name] != wanted[name]]
+        converted = [name for name in order if frame.schema[name] != dtypes[name]]
         if converted:
             try:
-                fitted = fitted.with_columns(_converted(name, frame.schema[name], wanted[name]) for name in converted)
+                fitted = fitted.with_columns(_converted(name, frame.schema[name], dtypes[name]) for name in converted)
             except pl.exceptions.InvalidOperationError as error:
                 raise TableError(f"rows of {self.name} hold a number that does not fit its column: {error}") from None
         for key in self.keys:

@@ -33,7 +33,7 @@ def table_asset(
 ) -> Callable[[Callable[..., object]], dg.AssetsDefinition]:
     """The decorator of an asset that is the DuckDB table of the same name, in the group of its room.
 
-    A run makes the `last` ones after all others that are ready: those that no prediction waits for.
+    A run makes `last` assets after all others that are ready, because no prediction waits for them.
     """
     room = declared(table).room
     metadata: dict[str, object] = {

@@ -227,8 +227,10 @@ def settled_at(closes: Mapping[date, datetime]) -> pl.Expr:
 
 
 def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datetime]) -> pl.DataFrame:
-    """The provisional rows of `bars` (`BAR_SCHEMA`) whose newest version in `raw` is settled and has the figures of the
-    one that they are made from, as the rows to put in their place: only `fetched_at` and `provisional` are new."""
+    """The rows (`BAR_SCHEMA`) that replace provisional `bars` once a settled version in `raw` repeats their figures.
+
+    Only `fetched_at` and `provisional` change.
+    """
     figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio"]
     keys = ["ticker", "session"]
     versions = raw.with_columns(fetched_at=utc("fetched_at")).sort(*keys, "fetched_at")

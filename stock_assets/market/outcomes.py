@@ -121,9 +121,9 @@ def updated_outcomes(
     sessions: Sequence[date],
     calendar: TradingCalendar,
 ) -> pl.DataFrame:
-    """The `stored` stretches, where `new` ones replace those of `tickers` from the first to the last of `sessions`.
+    """The `stored` stretches after `new` ones replace those of `tickers` from the first to the last of `sessions`.
 
-    Stretches that meet are one (all `OUTCOME_SCHEMA`).
+    Neighbouring stretches with the same outcome are joined. All frames have `OUTCOME_SCHEMA`.
     """
     first, last = min(sessions), max(sessions)
     before = calendar.before(first, 1)

@@ -28,11 +28,11 @@ def requests_for(
     owed: Mapping[str, date],
     stored_sessions: Callable[[date, date], Iterable[date]],
 ) -> list[Request]:
-    """The requests for `sessions` (ascending): one for all `tickers`, and one for earlier bars that some still owe.
+    """One request for `sessions` (ascending) of all `tickers`, and one for earlier bars that some tickers still lack.
 
-    `owed` holds the first session for which a ticker owes an answer, `stored_sessions` lists the stored sessions
-    between two days. The bars that a few tickers owe are a request of their own, so that neither is all tickers' past
-    asked for again, nor do today's bars depend on it.
+    `owed` holds the first session that a ticker lacks, `stored_sessions` lists the stored sessions between two days.
+    Missing earlier bars are a request of their own: the other tickers are not requested again, and today's bars do not
+    depend on the answer.
     """
     requests = [Request(tickers, sessions)]
     if late := sorted(ticker for ticker, since in owed.items() if since < sessions[0]):

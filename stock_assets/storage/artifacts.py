@@ -130,8 +130,8 @@ def load_artifact(folder: Path) -> Artifact:
         digests, description = model["sha256"], model["description"]
         for name, digest in digests.items():
             _require_plain(name)
-            found = _digest((folder / name).read_bytes())
-            if found != digest:
+            actual = _digest((folder / name).read_bytes())
+            if actual != digest:
                 raise ArtifactError(f"{folder / name} was altered or cut short: its digest is not the one in {MODEL}")
         tensors = load((folder / WEIGHTS).read_bytes())
     except FileNotFoundError as error:

@@ -100,23 +100,23 @@ def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool) ->
     import duckdb
 
     with _LOCK:
-        found = _FILES.get(path)
-        if found is None:
-            found = _Attached(f"store_{next(_NUMBERS)}", read_only)
+        attachment = _FILES.get(path)
+        if attachment is None:
+            attachment = _Attached(f"store_{next(_NUMBERS)}", read_only)
             location = str(path).replace("'", "''")
-            engine.execute(f"ATTACH '{location}' AS {found.name}{' (READ_ONLY)' if read_only else ''}")
-            _FILES[path] = found
-        elif found.read_only and not read_only:
+            engine.execute(f"ATTACH '{location}' AS {attachment.name}{' (READ_ONLY)' if read_only else ''}")
+            _FILES[path] = attachment
+        elif attachment.read_only and not read_only:
             raise duckdb.ConnectionException(f"{path.name} is open in this process with a different configuration")
         else:
-            found.users += 1
-        return found.name
+            attachment.users += 1
+        return attachment.name
 
 
 def _detach(engine: "duckdb.DuckDBPyConnection", path: Path) -> None:
     with _LOCK:
-        found = _FILES[path]
-        found.users -= 1
-        if not found.users:
+        attachment = _FILES[path]
+        attachment.users -= 1
+        if not attachment.users:
             del _FILES[path]
-            engine.execute(f"DETACH {found.name}")
+            engine.execute(f"DETACH {attachment.name}")

@@ -166,10 +166,10 @@ class Warehouse:
         if not sessions:
             return
         span = f"WHERE session BETWEEN DATE '{min(sessions)}' AND DATE '{max(sessions)}'"
-        found = self.read_each({table: f"SELECT DISTINCT session FROM {_qualified(table)} {span}" for table in tables})
+        stored = self.read_each({table: f"SELECT DISTINCT session FROM {_qualified(table)} {span}" for table in tables})
         for table in tables:
-            there = set(rows["session"]) if (rows := found[table]) is not None else set()
-            if absent := [session for session in sessions if session not in there]:
+            sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
+            if absent := [session for session in sessions if session not in sessions_there]:
                 raise MissingSessionsError(needed_by, table, absent, why)
 
     def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:

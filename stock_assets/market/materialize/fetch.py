@@ -107,10 +107,10 @@ def _requests(
 
 
 def _failures(answers: Sequence[Answer], members: set[str], source: str, *, allowed: float) -> dict[str, str]:
-    """Why there is no answer of some of `members`, by ticker.
+    """The failed `members` and why they failed, by ticker.
 
-    Raises SourceError that names them where more than the `allowed` share of them fail the first of `answers`, that to
-    the request of all tickers.
+    The first of `answers` is that to the request for all tickers. Raises SourceError that names the failed members
+    where their share in it exceeds `allowed`.
     """
     first, *of_owed = (
         {ticker: failure.reason for ticker, failure in answer.failures.items() if ticker in members}
