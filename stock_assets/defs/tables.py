@@ -18,7 +18,9 @@ SIMULATED = " **SIMULATED: made-up prices with a planted signal, no market.**"
 OWNERS = ["team:stock_assets"]
 #: Everything that opens DuckDB holds this pool: one process writes at a time.
 DUCKDB_POOL = "duckdb"
-PREVIEW_ROWS = 8
+PREVIEW_ROWS, FEWEST_ROWS = 8, 3
+#: Dagster's UI hides Markdown of so many characters behind a link.
+SHOWN_WITHOUT_A_CLICK = 1000
 
 
 def table_asset(
@@ -121,9 +123,13 @@ def column_lineage(table: str) -> dict[str, dg.MetadataValue]:
 
 
 def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS, columns: int = 12) -> dg.MetadataValue:
-    """The first rows of `frame` as a table in the UI."""
+    """The first rows of `frame` as a table in the UI, where possible so few that it is visible without a click."""
     shown = frame.head(rows).select(frame.columns[:columns])
-    return dg.MetadataValue.md(markdown_table(shown))
+    text = markdown_table(shown)
+    while len(text) >= SHOWN_WITHOUT_A_CLICK and shown.height > FEWEST_ROWS:
+        shown = shown.head(shown.height - 1)
+        text = markdown_table(shown)
+    return dg.MetadataValue.md(text)
 
 
 def picture(png: bytes, alt: str) -> dg.MetadataValue:
