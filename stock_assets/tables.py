@@ -121,13 +121,14 @@ class Table:
                 f"rows of {self.name} lack the column {', '.join(missing)}; found {', '.join(frame.columns)}, expected "
                 f"{expected}"
             )
+        types = frame.schema  # once: polars makes it anew at every look
         order = [*self.names, *(name for name in frame.columns if name not in self._by_name)]
-        dtypes = {name: self._require(name, frame.schema[name], expected) for name in order}
+        dtypes = {name: self._require(name, types[name], expected) for name in order}
         fitted = frame.select(order)
-        converted = [name for name in order if frame.schema[name] != dtypes[name]]
+        converted = [name for name in order if types[name] != dtypes[name]]
         if converted:
             try:
-                fitted = fitted.with_columns(_converted(name, frame.schema[name], dtypes[name]) for name in converted)
+                fitted = fitted.with_columns(_converted(name, types[name], dtypes[name]) for name in converted)
             except pl.exceptions.InvalidOperationError as error:
                 raise TableError(f"rows of {self.name} hold a number that does not fit its column: {error}") from None
         for key in self.keys:
