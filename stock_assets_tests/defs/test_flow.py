@@ -39,12 +39,12 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 def test_every_table_has_rows_and_exactly_the_columns_it_shows(graph: Graph):
     assert set(ROOMS) - set(graph.warehouse.row_counts()) <= set(HISTORIES)  # nothing may have been decided yet
-    for table, declaration in TABLES.items():
+    for table in ROOMS:
         if table in (*HISTORIES, "promotions"):
             continue
         rows = graph.warehouse.read(table)
         assert rows.height > 0, table
-        shown = declaration.names
+        shown = TABLES[table].names
         assert [name for name in rows.columns if not name.startswith("pc_")] == [
             name for name in shown if not name.startswith("pc_")
         ] or set(shown) <= set(rows.columns), table

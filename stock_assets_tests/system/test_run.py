@@ -9,7 +9,7 @@ import pytest
 from stock_assets.cli.backfill import LATER, ON_DEMAND
 from stock_assets.model.registry import naive_baselines
 from stock_assets_tests.system.chain import small_market
-from stock_assets_tests.system.conftest import COMPLETE, Server, start, stock_assets
+from stock_assets_tests.system.conftest import COMPLETE, MINUTES, REFERENCES_MADE, Server, start, stock_assets
 from stock_assets_tests.tables import HISTORIES, ROOMS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
@@ -63,6 +63,7 @@ class Stopped:
 
 @pytest.fixture(scope="module")
 def stopped(server: Server, summary: str) -> Stopped:  # noqa: ARG001
+    server.wait_until_it_says(REFERENCES_MADE, 4 * MINUTES)
     run_ids = {run["id"] for run in server.runs()}
     server.stop(signal.SIGINT)
     return Stopped(server, run_ids)
