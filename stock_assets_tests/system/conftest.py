@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 #: What `stock-assets run` says last.
 COMPLETE = "Browse the graph at"
-#: The last line of a first start: what no prediction waits for is there, too.
-REFERENCES_MADE = "the references are made as well"
 MINUTES = 60.0
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

@@ -9,7 +9,7 @@ import pytest
 from stock_assets.cli.backfill import LATER, ON_DEMAND
 from stock_assets.model.registry import naive_baselines
 from stock_assets_tests.system.chain import small_market
-from stock_assets_tests.system.conftest import COMPLETE, MINUTES, REFERENCES_MADE, Server, start, stock_assets
+from stock_assets_tests.system.conftest import COMPLETE, Server, start, stock_assets
 from stock_assets_tests.tables import HISTORIES, ROOMS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
@@ -63,7 +63,6 @@ class Stopped:
 
 @pytest.fixture(scope="module")
 def stopped(server: Server, summary: str) -> Stopped:  # noqa: ARG001
-    server.wait_until_it_says(REFERENCES_MADE, 4 * MINUTES)
     run_ids = {run["id"] for run in server.runs()}
     server.stop(signal.SIGINT)
     return Stopped(server, run_ids)
@@ -80,7 +79,10 @@ def test_a_second_start_makes_nothing_anew_and_sigterm_ends_it(stopped: Stopped)
         said = again.wait_until_it_says(COMPLETE, 180)
         assert "everything is materialized already" in said
         assert "log-loss" in said
-        assert {run["id"] for run in again.runs()} == stopped.run_ids
+        # the first start may have been stopped before the references, which no prediction waits for
+        later = {*LATER.assets, *LATER.again}
+        for run in (run for run in again.runs() if run["id"] not in stopped.run_ids):
+            assert {"/".join(key["path"]) for key in run["assetSelection"]} <= later
         again.stop(signal.SIGTERM)
         assert again.said().rstrip().endswith("stopped")
     finally:
