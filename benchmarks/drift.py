@@ -105,7 +105,7 @@ def year_of_drift(
     if planted is not None:
         begins = planted["session"].min()
         recent = pl.concat([recent.filter(pl.col("session") < begins), planted.select(recent.columns)])
-    return drift.drift_figures(between(rows, reference[0], cutoff), recent, columns, window)
+    return drift.drift_figures(between(rows, reference[0], cutoff), recent, columns, sessions=window)
 
 
 def summarised(figures: pl.DataFrame, of: str, quantile: float) -> Series:
@@ -155,7 +155,9 @@ def planted_year(
     calendar = calendar_of(config)
     days = [day for day in year_of(calendar, year)[1] if day.month >= 7]
     lookback = calendar.before(days[0], LOOKBACK_SESSIONS - 1)
-    bars = warehouse.read("daily_bars", lookback[0], days[-1], ["ticker", "session", "total_return", *BAR_COLUMNS])
+    bars = warehouse.read(
+        "daily_bars", lookback[0], days[-1], columns=["ticker", "session", "total_return", *BAR_COLUMNS]
+    )
     wilder = pl.when(pl.col("session") >= days[0]).then(TIMES).otherwise(1.0)
     close = pl.col("close")
     bars = bars.with_columns(

@@ -55,7 +55,7 @@ def ours(url: str, tickers: list[str], first: date, threads: int) -> int:
 
     budget = Budget(Politeness(per_second=1e6, threads=threads))
     source = YahooSource(trading_calendar("XNYS", *DECADE), None, url, budget=budget)
-    answer = source.fetch(tickers, first, DECADE[1], datetime.combine(DECADE[1], datetime.min.time(), UTC))
+    answer = source.fetch(tickers, first, DECADE[1], fetched_at=datetime.combine(DECADE[1], datetime.min.time(), UTC))
     assert not answer.failures, answer.failures
     return answer.bars.height
 

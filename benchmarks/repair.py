@@ -202,7 +202,7 @@ def healthy(path: Path = HEALTHY) -> tuple[int, pl.DataFrame]:
     calendar = trading_calendar("XNYS", first)
     source = SnapshotSource(path, calendar)
     universe = source.universe()
-    raw = source.fetch(universe["ticker"].to_list(), first, last, FETCHED).bars
+    raw = source.fetch(universe["ticker"].to_list(), first, last, fetched_at=FETCHED).bars
     _, findings = clean_bars_and_findings(raw, universe, calendar.between(first, last))
     return raw.height, pl.concat([unapplied_splits(raw), findings])
 

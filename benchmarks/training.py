@@ -134,7 +134,7 @@ def panel_of(
         "starts": starts,
         "ends": starts + counts,
         "sessions": rows["session"].to_numpy().astype("datetime64[D]"),
-        "values": standardised(rows, columns, mean, std, clip, np.float32),
+        "values": standardised(rows, columns, mean=mean, std=std, clip=clip, dtype=np.float32),
         "labels": label.cast(pl.Float32).fill_null(np.nan).to_numpy(),
         "train_lengths": np.maximum(np.maximum.reduceat(after, starts) - starts, 0),
         "judged": judges,

@@ -61,14 +61,14 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     inputs = history.market.deviations()
     standardise(inputs, trained.scale, config.input_clip)
     panel = panel_of(history.market.keys, inputs).marked(history.complete)
-    network = RnnNetwork(config, panel, panel, history.goals(trained.target_scale))
+    network = RnnNetwork(config, panel, panel, goals=history.goals(trained.target_scale))
     newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(trained, lesson)
     weights = follow(network, trained.module().to(best_device()), newest, update, seed)
     apart = history.complete & history.market.every(config.every)
     model = replace(trained, weights=weights, cutoff=lesson.cutoff, level=level_of(history, apart, config))
     answers = answers_of(model.module(), panel, config)
-    sigma, _ = model.forecast(history.market, inputs[:-1], answers, history.complete)
-    barriers = fit_barrier_map(sigma[apart], history.labels[apart], history.market.day[apart], config.tilt)
+    sigma, _ = model.forecast(history.market, inputs[:-1], answers, rows=history.complete)
+    barriers = fit_barrier_map(sigma[apart], history.labels[apart], history.market.day[apart], tilt=config.tilt)
     return replace(model, barriers=barriers)
 
 
@@ -76,7 +76,7 @@ def update_rnn_classifier(trained: RnnClassifier, lesson: Lesson, update: Update
     """`trained` after a few steps on the labels that became known since its cutoff; see `update_rnn`."""
     fresh = labels_since(lesson.labels, trained.cutoff, lesson.cutoff)
     past = lesson.past(lesson.inputs.components)
-    panel = build_panel(past, trained.features, trained.mean, trained.std, trained.config.input_clip)
+    panel = build_panel(past, trained.features, mean=trained.mean, std=trained.std, clip=trained.config.input_clip)
     network = RnnClassifierNetwork(trained.config, panel.labelled(lesson.labels), panel)
     module, seed = trained.module().to(best_device()), _seed_of(trained, lesson)
     weights = follow(network, module, panel.labelled(fresh), update, seed)
@@ -110,7 +110,7 @@ def follow(
     for number in range(1, update.passes + 1):
         older = random_segments(network.panel, spans.shape[1], rng)[: round(update.memory * len(spans))]
         segments = rng.permutation(np.concatenate([spans, older]))
-        run_epoch(network, module, optimizer, segments, epoch=number, epochs=update.passes)
+        run_epoch(network, module, optimizer, segments=segments, epoch=number, epochs=update.passes)
     return weights_of(module)
 
 

@@ -105,7 +105,7 @@ class CutoffError(StockAssetsError):
 class MissingSessionsError(StockAssetsError):
     """Rows that should exist do not; names the sessions and the asset to materialize first."""
 
-    def __init__(self, needed_by: str, asset: str, sessions: Sequence[date], why: str = "") -> None:
+    def __init__(self, needed_by: str, asset: str, sessions: Sequence[date], *, why: str = "") -> None:
         self.asset, self.sessions = asset, tuple(sessions)
         shown = ", ".join(map(str, sessions[:5])) + (", …" if len(sessions) > 5 else "")
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else str(sessions[0])

@@ -192,9 +192,11 @@ class Platform(Market):
         if (self.settings.dagster_home / "dagster.yaml").exists():
             from stock_assets.defs.manual import report_materialization
 
-            report_materialization(self.settings.dagster_home, made.table, sessions, made.rows, made_by)
+            report_materialization(self.settings.dagster_home, made.table, sessions, rows=made.rows, made_by=made_by)
 
-    def _read(self, table: Table, first: date | None, last: date | None, tickers: Sequence[str] | None) -> pl.DataFrame:
+    def _read(
+        self, table: Table, first: date | None, last: date | None, *, tickers: Sequence[str] | None
+    ) -> pl.DataFrame:
         if tickers is None:
             return self.store.read(table.name, first, last)
         bounds = {"session >= ?": first, "session <= ?": last}

@@ -49,7 +49,9 @@ class Market(ABC):
         """
 
     @abstractmethod
-    def _read(self, table: Table, first: date | None, last: date | None, tickers: Sequence[str] | None) -> pl.DataFrame:
+    def _read(
+        self, table: Table, first: date | None, last: date | None, *, tickers: Sequence[str] | None
+    ) -> pl.DataFrame:
         """The rows of `table`, unsorted. Raises MissingTableError where there is none."""
 
     def table(
@@ -76,7 +78,7 @@ class Market(ABC):
         for key, value in (("session", start), ("session", end), ("ticker", tickers)):
             if value is not None and key not in declaration.names:
                 raise StockAssetsError(f"{name} has no column {key} to choose rows by; expected none")
-        rows = self._read(declaration, day_of(start), day_of(end), chosen)
+        rows = self._read(declaration, day_of(start), day_of(end), tickers=chosen)
         if chosen is not None and (missing := sorted(set(chosen) - set(rows["ticker"]))):
             self._require_tickers(missing)
         rows = rows.sort([key for key in declaration.keys if key in rows.columns])
@@ -88,7 +90,7 @@ class Market(ABC):
         return rows.select(chosen_columns)
 
     def _require_tickers(self, tickers: Sequence[str]) -> None:
-        there = set(self._read(declared("universe"), None, None, None)["ticker"])
+        there = set(self._read(declared("universe"), None, None, tickers=None)["ticker"])
         if unknown := [ticker for ticker in tickers if ticker not in there]:
             some = ", ".join(sorted(there)[:10]) + (", …" if len(there) > 10 else "")
             raise StockAssetsError(f"{unknown[0]} is no ticker of this market; expected some of {len(there)}: {some}")
@@ -193,7 +195,9 @@ class AsOf(Market):
     def query(self, statement: str) -> pl.DataFrame:
         return query_frames(self.frames, statement)
 
-    def _read(self, table: Table, first: date | None, last: date | None, tickers: Sequence[str] | None) -> pl.DataFrame:
+    def _read(
+        self, table: Table, first: date | None, last: date | None, *, tickers: Sequence[str] | None
+    ) -> pl.DataFrame:
         if table.name not in self.frames:
             raise StockAssetsError(
                 f"{table.name} is not kept by version, so it is not known as it was at "
@@ -207,7 +211,7 @@ class AsOf(Market):
         return rows if tickers is None else rows.filter(pl.col("ticker").is_in(list(tickers)))
 
     def _last_session(self, table: str) -> date:
-        return self._read(declared(table), None, None, None)["session"].max()  # pyright: ignore[reportReturnType]: dates
+        return self._read(declared(table), None, None, tickers=None)["session"].max()  # pyright: ignore[reportReturnType]: dates
 
 
 def moment_of(moment: datetime | str) -> datetime:

@@ -85,7 +85,9 @@ def _belongs(asset: str, stage: Stage) -> bool:
     return asset not in LATER.assets if stage is FIRST else asset in stage.assets
 
 
-def within(keys: Mapping[str, Sequence[str] | None], start: date, end: date, assets: Sequence[str] | None) -> Targets:
+def within(
+    keys: Mapping[str, Sequence[str] | None], start: date, end: date, *, assets: Sequence[str] | None
+) -> Targets:
     """The partitions from `start` to `end`, both included, of `assets` (all partitioned ones when None).
 
     Raises StockAssetsError for a reversed range, an unknown asset, or a range without a partition.
@@ -123,7 +125,7 @@ def ranges_of(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str,
     return ranges
 
 
-def launch(client: DagsterClient, targets: Targets, keys: Mapping[str, Sequence[str] | None], title: str) -> str:
+def launch(client: DagsterClient, targets: Targets, keys: Mapping[str, Sequence[str] | None], *, title: str) -> str:
     """The id of the one backfill that covers `targets`."""
     ranges = {
         asset: None if chosen is None else ranges_of(chosen, keys[asset] or ()) for asset, chosen in targets.items()
@@ -135,6 +137,7 @@ def follow(
     client: DagsterClient,
     backfill_id: str,
     keys: Mapping[str, Sequence[str] | None],
+    *,
     console: Console,
     staged: Path | None = None,
 ) -> None:
@@ -146,7 +149,7 @@ def follow(
     with view_on(console) as view:
         while True:
             state = client.backfill(backfill_id)
-            assets = assets_of(client, state, keys, fetched)
+            assets = assets_of(client, state, keys, fetched=fetched)
             view.show(assets)
             # the daemon itself notices later
             complete = (
@@ -168,6 +171,7 @@ def assets_of(
     client: DagsterClient,
     state: Mapping[str, Any],
     keys: Mapping[str, Sequence[str] | None],
+    *,
     fetched: Callable[[], str | None],
 ) -> list[AssetProgress]:
     """How far every asset of a backfill in `state` is; `fetched` returns how far a fetch under way is."""

@@ -69,7 +69,7 @@ def run(port: Port = 3000) -> None:
     """Starts Dagster, materializes whatever is missing, shows the score, and keeps serving until Ctrl-C."""
     from stock_assets.cli.serve import serve
 
-    serve(configured(), port, out, err)
+    serve(configured(), port, out, err=err)
 
 
 @app.command("backfill")
@@ -89,10 +89,10 @@ def backfill_command(
         raise StockAssetsError(f"the server at {client.url} is still loading the assets; try again in some seconds")
     keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
     chosen = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
-    targets = backfill.within(keys, start.date(), end.date(), chosen)
+    targets = backfill.within(keys, start.date(), end.date(), assets=chosen)
     began = time.monotonic()
-    backfill_id = backfill.launch(client, targets, keys, f"{start.date()} to {end.date()}")
-    backfill.follow(client, backfill_id, keys, out, configured().staged_answers)
+    backfill_id = backfill.launch(client, targets, keys, title=f"{start.date()} to {end.date()}")
+    backfill.follow(client, backfill_id, keys, console=out, staged=configured().staged_answers)
     out.print(f"done in {time.monotonic() - began:.0f} s")
 
 

@@ -30,7 +30,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EARLY_ENDS, EARLY_SECONDS = 3, 300
 
 
-def serve(settings: Settings, port: int, out: Console, err: Console) -> None:
+def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
     """Starts Dagster, makes what is missing, shows the score and serves; a server that ends is started again.
 
     Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
@@ -129,7 +129,7 @@ def complete(session: Session, stage: "Stage") -> bool:
     if open_id := client.open_backfill():
         out.print(f"resuming backfill {open_id}")
         try:
-            backfill.follow(client, open_id, keys, out, settings.staged_answers)
+            backfill.follow(client, open_id, keys, console=out, staged=settings.staged_answers)
         except StockAssetsError as error:
             early = f"it ended early ({escape(str(error))}); what it left out is launched again"
             out.print(early, highlight=False, soft_wrap=True)
@@ -139,7 +139,13 @@ def complete(session: Session, stage: "Stage") -> bool:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
         return False
-    backfill.follow(client, backfill.launch(client, targets, keys, stage.title), keys, out, settings.staged_answers)
+    backfill.follow(
+        client,
+        backfill.launch(client, targets, keys, title=stage.title),
+        keys,
+        console=out,
+        staged=settings.staged_answers,
+    )
     return True
 
 

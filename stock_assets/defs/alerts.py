@@ -41,13 +41,13 @@ def alert_sensor() -> dg.SensorDefinition:
     ) -> None:
         # Dagster never comes back to a run whose sensor raised: whatever happens to the store, the alert is sent first
         now = clock()
-        alert = alert_of_run(context.instance, context.dagster_run, context.failure_event.message or "", now)
+        alert = alert_of_run(context.instance, context.dagster_run, context.failure_event.message or "", now=now)
         context.log.info(f"{alert.title}: {raise_alarm(warehouse.patient(PATIENCE), channels, alert, now=now)}")
 
     return alert_on_failure
 
 
-def alert_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str, now: datetime) -> Alert:
+def alert_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str, *, now: datetime) -> Alert:
     """The alert of a failed run: its assets and partitions, the first step that failed, our own message and the checks
     that stopped it. `message` is Dagster's about a run in which no step failed, such as one that was killed.
     """

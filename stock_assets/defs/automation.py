@@ -51,7 +51,7 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
             name = evening_work(rest[0])
             reason = f"{name} is predicted, but its run ended before {' and '.join(AFTER_PREDICTIONS)}"
             work = Work(name, AFTER_PREDICTIONS, str(rest[0]), str(rest[1]), reason)
-            waits = request_or_wait(tick.context, work, "evening", tick.now)
+            waits = request_or_wait(tick.context, work, "evening", now=tick.now)
             if isinstance(waits, dg.RunRequest):
                 return waits
         plan = chain_due(calendar, settings.after_close, tick.state)
@@ -85,7 +85,7 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(plan.reason)
         first, last = str(plan.sessions[0]), str(plan.sessions[-1])
         work = Work(f"labels from {first}", ("labels",), first, last, plan.reason)
-        return request_or_wait(tick.context, work, "complete_labels", tick.now)
+        return request_or_wait(tick.context, work, "complete_labels", now=tick.now)
 
     return complete_labels
 
@@ -112,7 +112,7 @@ def model_year_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"the session after {through} has its models, or has to wait for labels")
         name = f"model year {year}"
         work = Work(name, MODELS, str(year), str(year), f"{name} has no models yet")
-        return request_or_wait(tick.context, work, "new_model_year", tick.now)
+        return request_or_wait(tick.context, work, "new_model_year", now=tick.now)
 
     return new_model_year
 
@@ -140,7 +140,7 @@ def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(message)
         # kept until all is done, so that a step whose run was killed is asked for again
         tick.context.update_cursor(watch.text())
-        answer = next_request(tick.context, watch.works(), "restated_bars", tick.now)
+        answer = next_request(tick.context, watch.works(), "restated_bars", now=tick.now)
         if answer is None and watch.steps:
             tick.context.update_cursor(Watch(watch.through).text())
             message = "all that was restated is made again"
@@ -170,7 +170,7 @@ def references_sensor(settings: Settings) -> dg.SensorDefinition:
         tick.context.update_cursor(text_of_works(works))
         if not works:
             return dg.SkipReason("the reference models are up to date")
-        answer = next_request(tick.context, works, "reference_models", tick.now)
+        answer = next_request(tick.context, works, "reference_models", now=tick.now)
         if answer is None:
             tick.context.update_cursor(text_of_works([]))
         return answer or dg.SkipReason("the reference models and the report are made")

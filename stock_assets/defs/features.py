@@ -51,7 +51,7 @@ def indicators_asset(settings: Settings) -> dg.AssetsDefinition:
         rows = materialize.make_indicators(warehouse, settings, sessions).rows
         finite = checks.finite_result("indicators", rows, list(INDICATORS))
         chart = _sample_chart(materialize.sample_chart(warehouse, settings, sessions[-1]))
-        return report_sessions(context, rows, sessions, [finite], chart)
+        return report_sessions(context, rows, sessions, checks=[finite], about_last=chart)
 
     return indicators
 
@@ -87,7 +87,7 @@ def stationary_features_asset(settings: Settings) -> dg.AssetsDefinition:
             checks.finite_result("stationary_features", features.rows, list(STATIONARY)),
             checks.result("stationary_features", "market_context", features.without_context, blocking=False),
         ]
-        return report_sessions(context, features.rows, sessions, results)
+        return report_sessions(context, features.rows, sessions, checks=results)
 
     return stationary_features
 
@@ -118,7 +118,9 @@ def labels_asset(settings: Settings) -> dg.AssetsDefinition:
             **_label_picture(new.recent),
             **_sample_chart(materialize.sample_chart(warehouse, settings, sessions[-1])),
         }
-        return report_sessions(context, new.rows, sessions, [label_distribution(new.recent)], about_last)
+        return report_sessions(
+            context, new.rows, sessions, checks=[label_distribution(new.recent)], about_last=about_last
+        )
 
     return labels
 
@@ -166,7 +168,7 @@ def pca_components_asset(settings: Settings) -> dg.AssetsDefinition:
         scores = materialize.make_pca_components(warehouse, settings, sessions)
         columns = [name for name in scores.rows.columns if name.startswith("pc_")]
         results = [checks.finite_result("pca_components", scores.rows, columns), explained_out_of_sample(scores)]
-        return report_sessions(context, scores.rows, sessions, results)
+        return report_sessions(context, scores.rows, sessions, checks=results)
 
     return pca_components
 

@@ -52,7 +52,7 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def freshness(tick: Tick) -> Answer:
-        messages = settle_alerts(tick.context.instance, tick.store, tick.channels, tick.now)
+        messages = settle_alerts(tick.context.instance, tick.store, tick.channels, now=tick.now)
         predicted = tick.store.last_session("predictions")
         state = freshness_of(settings, predicted, tick.now)
         cursor = f"{state.fresh} {predicted} {state.sessions_behind}"
@@ -69,7 +69,7 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
 
 
 def settle_alerts(
-    instance: dg.DagsterInstance, store: Warehouse, channels: Sequence[Channel], now: datetime
+    instance: dg.DagsterInstance, store: Warehouse, channels: Sequence[Channel], *, now: datetime
 ) -> list[str]:
     """Sends what waits for a channel, marks what is over, and returns both in words."""
     messages = []

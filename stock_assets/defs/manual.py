@@ -11,7 +11,7 @@ import dagster as dg
 from stock_assets.tables import declared
 
 
-def report_materialization(home: Path, table: str, sessions: Sequence[date], rows: int, made_by: str) -> None:
+def report_materialization(home: Path, table: str, sessions: Sequence[date], *, rows: int, made_by: str) -> None:
     """Records in the instance of `home` that the partitions of `table` that hold `sessions` were made, by whom.
 
     Each is a materialization without a run: the asset's page shows it and a backfill finds nothing missing.

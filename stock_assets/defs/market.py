@@ -68,7 +68,9 @@ def _raw_ohlcv(settings: Settings, note: str) -> dg.AssetsDefinition:
         sessions = chosen_sessions(context)
         fetched = fetch_bars(warehouse, settings, source, sessions=sessions, now=clock())
         answered = checks.answered_result(fetched.failures, fetched.members)
-        return report_sessions(context, fetched.bars, sessions, [answered], _about_fetch(fetched, source.name))
+        return report_sessions(
+            context, fetched.bars, sessions, checks=[answered], about_last=_about_fetch(fetched, source.name)
+        )
 
     return raw_ohlcv
 
@@ -103,7 +105,7 @@ def _daily_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
         sessions = chosen_sessions(context)
         cleaned = clean_daily_bars(warehouse, settings, sessions, now=clock())
         results = checks.daily_bar_results(cleaned.bars, cleaned.universe, cleaned.findings)
-        return report_sessions(context, cleaned.bars, sessions, results, _about_bars(cleaned))
+        return report_sessions(context, cleaned.bars, sessions, checks=results, about_last=_about_bars(cleaned))
 
     return daily_bars
 
@@ -141,7 +143,7 @@ def _context_series(settings: Settings, note: str) -> dg.AssetsDefinition:
         sessions = chosen_sessions(context)
         fetched = fetch_context(warehouse, settings, source, sessions=sessions, now=clock())
         complete = checks.result("context_series", "complete", fetched.absent, blocking=False)
-        return report_sessions(context, fetched.rows, sessions, [complete], _about_context(fetched))
+        return report_sessions(context, fetched.rows, sessions, checks=[complete], about_last=_about_context(fetched))
 
     return context_series
 

@@ -299,7 +299,7 @@ def report_predictions(context: dg.AssetExecutionContext, table: str, made: Pred
     log_notes(context, made.notes)
     metadata: Mapping[str, dg.MetadataValue] = {"rows_left_out": dg.MetadataValue.json(made.left_out)}
     results = prediction_results(table, made.rows)
-    return report_sessions(context, made.rows, chosen_sessions(context), results, metadata)
+    return report_sessions(context, made.rows, chosen_sessions(context), checks=results, about_last=metadata)
 
 
 def prediction_results(table: str, rows: pl.DataFrame) -> list[dg.AssetCheckResult]:

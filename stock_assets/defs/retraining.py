@@ -40,7 +40,7 @@ def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
         work = training_due(calendar_of(settings), decisions, policy=policy, predicted_through=through)
         if work is None or attempts(tick.context.instance, work.name).succeeded:
             return dg.SkipReason(f"{newest['session']}: {newest['reason']}")
-        return request_or_wait(tick.context, work, "retraining", tick.now)
+        return request_or_wait(tick.context, work, "retraining", now=tick.now)
 
     return retraining
 

@@ -27,7 +27,7 @@ _UNFINISHED = [
 ]
 
 
-def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings, now: datetime) -> State:
+def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings, *, now: datetime) -> State:
     """What the store and the instance hold at `now`. Raises StoreBusyError while a writer holds the store."""
     progress = read_progress(store)
     predicted = progress.predicted_through
@@ -107,7 +107,7 @@ def request(work: Work, asked_by: str, attempt: int) -> dg.RunRequest:
 
 
 def request_or_wait(
-    context: dg.SensorEvaluationContext, work: Work, asked_by: str, now: datetime
+    context: dg.SensorEvaluationContext, work: Work, asked_by: str, *, now: datetime
 ) -> dg.RunRequest | dg.SkipReason:
     """The run of `work`, or why it has to wait after it failed."""
     tried = attempts(context.instance, work.name)
@@ -120,10 +120,10 @@ def request_or_wait(
 
 
 def next_request(
-    context: dg.SensorEvaluationContext, works: Iterable[Work], asked_by: str, now: datetime
+    context: dg.SensorEvaluationContext, works: Iterable[Work], asked_by: str, *, now: datetime
 ) -> dg.RunRequest | dg.SkipReason | None:
     """The request for the first of `works` that has not succeeded yet, or why it waits; None once all have."""
     for work in works:
         if not attempts(context.instance, work.name).succeeded:
-            return request_or_wait(context, work, asked_by, now)
+            return request_or_wait(context, work, asked_by, now=now)
     return None

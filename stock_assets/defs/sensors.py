@@ -35,7 +35,7 @@ class Tick:
     @cached_property
     def state(self) -> State:
         """How far everything is. Raises StoreBusyError while a writer holds the store."""
-        return state_of(self.context.instance, self.store, self.settings, self.now)
+        return state_of(self.context.instance, self.store, self.settings, now=self.now)
 
 
 def platform_sensor(

@@ -71,6 +71,7 @@ def report_sessions(
     context: dg.AssetExecutionContext,
     frame: pl.DataFrame,
     sessions: Sequence[date],
+    *,
     checks: Sequence[dg.AssetCheckResult] = (),
     about_last: Mapping[str, dg.MetadataValue] | None = None,
 ) -> dg.MaterializeResult:

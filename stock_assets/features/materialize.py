@@ -107,7 +107,7 @@ def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
     """
     calendar, rule = calendar_of(settings), settings.label_rule
     ahead = calendar.between(sessions[-1], calendar.shift(sessions[-1], rule.horizon) or calendar.sessions[-1])
-    store.require(_BARS, [*sessions, *ahead[1:]], "labels", f"a horizon of {rule.horizon} sessions")
+    store.require(_BARS, [*sessions, *ahead[1:]], "labels", why=f"a horizon of {rule.horizon} sessions")
     first = _first_open_label(store, rule.horizon, sessions[0])
     # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
     bars = store.read("daily_bars", first, columns=[*KEYS, "total_return"])
@@ -116,12 +116,12 @@ def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
     due = [(day, calendar.shift(day, rule.horizon)) for day in calendar.between(first, sessions[-1])]
     late = late_labels(
         labels.filter(~pl.col("session").is_in(list(sessions))),
-        store.read_or(_NO_KEYS, "labels", first, sessions[-1], KEYS),
+        store.read_or(_NO_KEYS, "labels", first, last=sessions[-1], columns=KEYS),
         pl.DataFrame(due, {"session": pl.Date, "due": pl.Date}, orient="row"),
     )
     store.replace_sessions("labels", sessions, rows, beside={"labels": late} if late.height else None)
     window = (*calendar.before(sessions[-1], LABEL_WINDOW - 1), sessions[0])[0]
-    return MadeLabels(rows, late, store.read("labels", window, sessions[-1], ["label"]))
+    return MadeLabels(rows, late, store.read("labels", window, sessions[-1], columns=["label"]))
 
 
 def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
@@ -129,9 +129,9 @@ def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
     calendar = calendar_of(settings)
     fit_through = calendar.before(date(settings.model_start_year, 1, 1), 1)[0]
     window = calendar.between(calendar.sessions[stationary.FIRST_BAR - 1], fit_through)
-    store.require(MADE_BEFORE_PCA, window, "pca_model", "the fit window")
+    store.require(MADE_BEFORE_PCA, window, "pca_model", why="the fit window")
     columns = stationary.pca_inputs()
-    features = store.read("stationary_features", window[0], fit_through, [*KEYS, *columns])
+    features = store.read("stationary_features", window[0], fit_through, columns=[*KEYS, *columns])
     model = components.fit_pca(trusted(store, features), columns, fit_through=fit_through)
     store.replace_table("pca_model", components.to_frame(model))
     return model
@@ -143,7 +143,7 @@ def make_pca_components(store: Warehouse, settings: Settings, sessions: Sequence
     featured = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
     store.require(MADE_BEFORE_PCA, featured, "pca_components")
     model = components.from_frame(store.read("pca_model"))
-    stored = store.read("stationary_features", sessions[0], sessions[-1], [*KEYS, *model.columns])
+    stored = store.read("stationary_features", sessions[0], sessions[-1], columns=[*KEYS, *model.columns])
     features = _rows_of(sessions, stored)
     rows = components.transform(model, features)
     store.replace_sessions("pca_components", sessions, rows)
@@ -155,7 +155,7 @@ def trusted(store: Warehouse, rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` (ticker, session, …) without those whose bar is suspect. Raises BadBarsError where there is no row."""
     if rows.is_empty():
         raise BadBarsError("no feature row in the window; expected some before the first model year")
-    bars = store.read("daily_bars", rows["session"].min(), rows["session"].max(), [*KEYS, "suspect"])  # pyright: ignore[reportArgumentType]
+    bars = store.read("daily_bars", rows["session"].min(), rows["session"].max(), columns=[*KEYS, "suspect"])  # pyright: ignore[reportArgumentType]
     return rows.join(bars.filter(pl.col("suspect").is_not_null()), on=KEYS, how="anti")
 
 
@@ -171,7 +171,7 @@ def sample_chart(store: Warehouse, settings: Settings, last: date) -> SampleChar
     ticker = candidates.sort("bars", "ticker", descending=[True, False])["ticker"][0]
     chart = bars.filter(pl.col("ticker") == ticker).sort("session")
     for table, columns in (("indicators", ["ma_25", "bb_upper_25", "bb_lower_25"]), ("labels", ["label"])):
-        rows = store.read_or(_NO_KEYS, table, first, last, [*KEYS, *columns])
+        rows = store.read_or(_NO_KEYS, table, first, last=last, columns=[*KEYS, *columns])
         chart = chart.join(rows, on=KEYS, how="left", maintain_order="left")
     return SampleChart(ticker, chart)
 
@@ -186,9 +186,9 @@ def _bars_with_lookback(
     """(keys, total return and `columns` of the bars of `sessions` and their look-back, the sessions of these bars)."""
     calendar = calendar_of(settings)
     lookback = calendar.before(sessions[0], LOOKBACK_SESSIONS - 1)
-    store.require(_BARS, [*lookback, *sessions], needed_by, f"{LOOKBACK_SESSIONS} sessions of look-back")
+    store.require(_BARS, [*lookback, *sessions], needed_by, why=f"{LOOKBACK_SESSIONS} sessions of look-back")
     first, last = (*lookback, sessions[0])[0], sessions[-1]
-    bars = store.read("daily_bars", first, last, [*KEYS, "total_return", *columns])
+    bars = store.read("daily_bars", first, last, columns=[*KEYS, "total_return", *columns])
     return bars, list(calendar.between(first, last))
 
 

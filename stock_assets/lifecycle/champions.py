@@ -137,13 +137,13 @@ def promotion_rows(promotions: Sequence[Promotion]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=PROMOTIONS.schema)
 
 
-def champion_at(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, session: date) -> str:
+def champion_at(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, session: date) -> str:
     """The version of `model` that serves `session`. Parameters and errors as `champions_at`."""
-    return champions_at(promotions, trained, model, [session])[session]
+    return champions_at(promotions, trained, model, sessions=[session])[session]
 
 
 def champions_at(
-    promotions: pl.DataFrame, trained: pl.DataFrame, model: str, sessions: Iterable[date]
+    promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, sessions: Iterable[date]
 ) -> dict[date, str]:
     """The version of `model` that serves each of `sessions`.
 
@@ -158,7 +158,7 @@ def champions_at(
     for session in sessions:
         year = session.year
         if year not in histories:
-            histories[year] = champion_history(promotions, trained, model, year).to_dicts()
+            histories[year] = champion_history(promotions, trained, model, year=year).to_dicts()
         before = [row["version"] for row in histories[year] if row["serves_from"] <= session]
         if not before:
             raise ArtifactError(
@@ -179,31 +179,31 @@ def challengers_to_judge(
     """
     pairs = []
     for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
-        champion, newest = champion_at(promotions, trained, str(model), session), versions.row(-1, named=True)
+        champion, newest = champion_at(promotions, trained, str(model), session=session), versions.row(-1, named=True)
         judged = promotions.filter(pl.col("version") == newest["version"]).height > 0
         if versions.height > 1 and newest["version"] != champion and not judged:
             pairs.append((versions.row(by_predicate=pl.col("version") == champion, named=True), newest))
     return pairs
 
 
-def champion_history(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, year: int) -> pl.DataFrame:
+def champion_history(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, year: int) -> pl.DataFrame:
     """Every champion of the year: version, serves_from, decided_at, kind, reason; ascending, one row per day of change.
 
     The first row is the base version: its kind is `base`, it serves from 1 January, and its decided_at is null.
     Champions that were replaced before they served a session are included.
     """
-    rows = pl.DataFrame(_succession(promotions, trained, model, year), schema=_HISTORY)
+    rows = pl.DataFrame(_succession(promotions, trained, model, year=year), schema=_HISTORY)
     return rows.unique("serves_from", keep="last", maintain_order=True)
 
 
-def previous_champion(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, year: int) -> str | None:
+def previous_champion(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, year: int) -> str | None:
     """The version that the newest champion of the year replaced; None where that is the first.
 
     A rollback undoes every promotion after the version it returns to. So a second rollback goes further back and not
     forth again.
     """
     stack: list[str] = []
-    for row in _succession(promotions, trained, model, year):
+    for row in _succession(promotions, trained, model, year=year):
         if row["kind"] == "rollback" and row["version"] in stack:
             del stack[stack.index(row["version"]) + 1 :]
         elif stack[-1:] != [row["version"]]:
@@ -236,7 +236,7 @@ def reconcile(
 _HISTORY = {name: PROMOTIONS.schema[name] for name in ("version", "serves_from", "decided_at", "kind", "reason")}
 
 
-def _succession(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, year: int) -> list[dict]:
+def _succession(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, year: int) -> list[dict]:
     """The base version, then every champion of the year by (serves_from, decided_at), also those that never served."""
     of_year = (pl.col("model") == model) & (pl.col("model_year") == year)
     base = trained.filter(of_year).sort("trained_through", "version").head(1)

@@ -49,7 +49,7 @@ FIGURES = pl.Schema({name: DRIFT.schema[name] for name in ("session", "column", 
 
 
 def drift_figures(
-    reference: pl.DataFrame, recent: pl.DataFrame, columns: Sequence[str], sessions: Sequence[date]
+    reference: pl.DataFrame, recent: pl.DataFrame, columns: Sequence[str], *, sessions: Sequence[date]
 ) -> pl.DataFrame:
     """session, column, psi, ks (`FIGURES`) of `columns` for each of `sessions` that has RECENT - 1 others before it.
 
@@ -71,7 +71,7 @@ def drift_figures(
         last = sessions[RECENT - 1 + int(size.argmin())]
         empty = "the reference" if reference.is_empty() else f"the window up to {last}"
         raise StockAssetsError(f"{empty} has no row to compare; expected some on each side")
-    figures = [_column(_numbers(reference, name), _numbers(recent, name), day, len(sessions)) for name in columns]
+    figures = [_column(_numbers(reference, name), _numbers(recent, name), day, days=len(sessions)) for name in columns]
     psi, ks = (np.stack(kind, axis=1).ravel() for kind in zip(*figures, strict=True))  # by session, then by column
     return pl.DataFrame(
         {
@@ -99,7 +99,7 @@ def _numbers(rows: pl.DataFrame, name: str) -> np.ndarray:
     return rows[name].to_numpy()
 
 
-def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, days: int) -> tuple[np.ndarray, np.ndarray]:
+def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, *, days: int) -> tuple[np.ndarray, np.ndarray]:
     """(psi, ks) of each recent window, float64 [days - RECENT + 1]; `day` [N] is the place of each row of `recent`."""
     ordered = np.sort(reference)
     at = ordered[np.ceil(np.arange(1, LEVELS + 1) / LEVELS * len(ordered)).astype(int) - 1]

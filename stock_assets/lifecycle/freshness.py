@@ -29,6 +29,7 @@ def freshness(
     calendar: TradingCalendar,
     after_close: timedelta,
     grace: timedelta,
+    *,
     predicted_through: date | None,
     now: datetime,
 ) -> Freshness:

@@ -127,6 +127,7 @@ def render_operations(
     sessions: pl.DataFrame,
     tables: Mapping[str, pl.DataFrame | None],
     figures: Mapping[str, bytes],
+    *,
     facts: OperationsFacts,
 ) -> str:
     """One self-contained HTML page: inline style, pictures as data URIs, no script, nothing from the network.

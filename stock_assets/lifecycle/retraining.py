@@ -199,6 +199,7 @@ def skill_of(
     predictions: pl.DataFrame,
     labels: pl.DataFrame,
     model: str,
+    *,
     naive_models: Sequence[str],
     sessions: Collection[date],
 ) -> Skill | None:

@@ -37,7 +37,7 @@ class BarrierMap:
         return np.column_stack([move * (1 - buy), 1 - move, move * buy])
 
 
-def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, days: np.ndarray, tilt: float) -> BarrierMap:
+def fit_barrier_map(sigma: np.ndarray, labels: np.ndarray, days: np.ndarray, *, tilt: float) -> BarrierMap:
     """The map of highest likelihood on `sigma`, float64 [N], and `labels`, -1, 0 or 1 [N].
 
     `days` are the numbers of their sessions, int64 [N]: the odds of buy to sell are trusted as far as weeks agree.

@@ -27,7 +27,7 @@ class Level:
         """float64 [N, K], of the inputs [N, F]."""
         out = np.zeros((len(values), self.weights.shape[1]))
         for part in np.array_split(np.arange(len(values)), 1 + len(values) // _CHUNK_ROWS):
-            standard = _standard(values[part], self.mean, self.scale, self.clip)
+            standard = _standard(values[part], self.mean, self.scale, clip=self.clip)
             out[part] = standard @ self.weights[:-1] + self.weights[-1]
         return out
 
@@ -40,7 +40,7 @@ def fit_level(values: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, clip
         present = inputs[~np.isnan(inputs[:, i]), i]
         mean[i] = present.mean(dtype=np.float64) if len(present) else 0.0
     constant = at_rows.mean(axis=0)
-    slopes = ridge(_standard(inputs, mean, scale, clip), at_rows - constant, penalty)
+    slopes = ridge(_standard(inputs, mean, scale, clip=clip), at_rows - constant, penalty)
     return Level(mean, scale, np.vstack([slopes, constant]), clip)
 
 
@@ -72,5 +72,5 @@ def _deviation(column: np.ndarray) -> float:
     return present.std(dtype=np.float64) if len(present) else 0.0
 
 
-def _standard(values: np.ndarray, mean: np.ndarray, scale: np.ndarray, clip: float) -> np.ndarray:
+def _standard(values: np.ndarray, mean: np.ndarray, scale: np.ndarray, *, clip: float) -> np.ndarray:
     return zero_where_unknown(np.clip((values - mean) / scale, -clip, clip))

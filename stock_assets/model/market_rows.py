@@ -24,7 +24,7 @@ class MarketRows:
     day: np.ndarray
     """int64 [N]: the number of the row's session, from 0"""
 
-    def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: Sequence[str], horizon: int) -> None:
+    def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: Sequence[str], *, horizon: int) -> None:
         rows = rows.sort(KEYS)
         require_finite(rows, columns)
         self.keys = rows.select(KEYS)

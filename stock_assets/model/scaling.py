@@ -58,6 +58,7 @@ def fit_scaler(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, 
 def standardised(
     rows: pl.DataFrame,
     columns: Sequence[str],
+    *,
     mean: np.ndarray,
     std: np.ndarray,
     clip: float = np.inf,

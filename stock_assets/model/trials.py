@@ -46,8 +46,8 @@ def search(
     study: Study,
     folder: Path,
     trials: int,
-    workers: int,
     *,
+    workers: int,
     on_trial: Callable[[dict], None] | None = None,
     heartbeat: Heartbeat = HEARTBEAT,
 ) -> "optuna.Study":
@@ -81,7 +81,7 @@ def search(
             if not _has_default(optuna_study, "COMPLETE", "WAITING"):
                 optuna_study.enqueue_trial(TUNABLE[study.network].default_params(), user_attrs={"default": True})
             arguments = (inputs, trials, len(optuna_study.trials), os.getpid(), *heartbeat)
-            deaths += _run_workers(inputs, arguments, max(1, min(workers, left)), report)
+            deaths += _run_workers(inputs, arguments, max(1, min(workers, left)), report=report)
             if deaths >= DEATHS:
                 raise StockAssetsError(
                     f"{deaths} workers of {study.name} were killed; expected enough memory for all of them: ask for "
@@ -100,6 +100,7 @@ def open_storage(
     folder: Path,
     name: str,
     heartbeat: Heartbeat = HEARTBEAT,
+    *,
     sampler: "optuna.samplers.BaseSampler | None" = None,
 ) -> "optuna.Study":
     """The Optuna study `name` of the storage below `folder`, with the trials that it has; both made where they lack."""
@@ -161,7 +162,7 @@ def fail_dead_trials(optuna_study: "optuna.Study", heartbeat: Heartbeat) -> None
         optuna_study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
-def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, report: Callable[[], None]) -> int:
+def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, *, report: Callable[[], None]) -> int:
     """Runs workers until all have ended; returns how many were killed. Raises StockAssetsError for one that failed."""
     # a process per core: threads of their own would only fight for it
     environment = os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
@@ -202,7 +203,7 @@ def work(inputs: Path, trials: int, *, started: int, parent: int, heartbeat: Hea
     sampler = optuna.samplers.TPESampler(
         n_startup_trials=LEARN_FROM, constant_liar=True, seed=study.seed + 1_000 * started + number
     )
-    optuna_study = open_storage(inputs.parent, study.name, heartbeat, sampler)
+    optuna_study = open_storage(inputs.parent, study.name, heartbeat, sampler=sampler)
     enough = optuna.study.MaxTrialsCallback(trials, (states.COMPLETE, states.PRUNED, states.RUNNING))
     optuna_study.optimize(lambda trial: _score(study, trial, parent), callbacks=[enough])
 

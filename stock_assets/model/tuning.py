@@ -163,7 +163,7 @@ class Score:
     """Epochs trained, over all folds."""
 
 
-def validation_folds(sessions: Sequence[date], horizon: int, most: int = 2, tail: int = 126) -> tuple[Fold, ...]:
+def validation_folds(sessions: Sequence[date], horizon: int, most: int = 2, *, tail: int = 126) -> tuple[Fold, ...]:
     """The last `most` calendar years that can be judged, else half-years.
 
     `sessions` are those with features and labels, all before the first model year. A year is judged where 200
@@ -308,7 +308,7 @@ def evaluate(
                 on_epoch(number, report.epoch, report.validation_loss - at_start[0])
             epochs += report.epoch > 0
 
-        answers = answers_on(study, fold, _within_budget(config, study.budget, fold), rows, pass_on)
+        answers = answers_on(study, fold, _within_budget(config, study.budget, fold), rows=rows, on_epoch=pass_on)
         scored = rows.join(answers, on=KEYS).select("session", loss=surprise())
         if scored.is_empty():
             raise StockAssetsError(
@@ -325,7 +325,7 @@ def evaluate(
 
 
 def answers_on(
-    study: Study, fold: Fold, config: NetworkConfig, rows: pl.DataFrame, on_epoch: Callable[[Any], None]
+    study: Study, fold: Fold, config: NetworkConfig, *, rows: pl.DataFrame, on_epoch: Callable[[Any], None]
 ) -> pl.DataFrame:
     """The probabilities of the sessions of `rows`, from a model trained through the fold's cutoff."""
     past = study.features.filter(pl.col("session") <= fold.last)

@@ -55,7 +55,7 @@ class Panel:
 
 
 def build_panel(
-    features: pl.DataFrame, columns: Sequence[str], mean: np.ndarray, std: np.ndarray, clip: float
+    features: pl.DataFrame, columns: Sequence[str], *, mean: np.ndarray, std: np.ndarray, clip: float
 ) -> Panel:
     """The panel of `features`, without labels, each column standardised as (x - mean) / std and cut to ± clip.
 
@@ -63,7 +63,7 @@ def build_panel(
     ArtifactError for a column that `features` lack.
     """
     rows = features.sort(KEYS)
-    values = standardised(rows, columns, mean, std, clip, np.float32)
+    values = standardised(rows, columns, mean=mean, std=std, clip=clip, dtype=np.float32)
     return panel_of(rows.select(KEYS), np.concatenate([values, np.zeros((1, len(columns)), np.float32)]))
 
 

@@ -47,6 +47,7 @@ def save_artifact(
     folder: Path,
     tensors: Mapping[str, np.ndarray],
     description: Mapping[str, Any],
+    *,
     files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """The folder, holding the artifact. A reader sees it complete or not at all, also after a crash.

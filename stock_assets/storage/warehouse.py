@@ -94,6 +94,7 @@ class Warehouse:
         table: str,
         first: date | None = None,
         last: date | None = None,
+        *,
         columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """The rows of `table` from session `first` to `last` (both included, open where None), unsorted.
@@ -110,12 +111,13 @@ class Warehouse:
         empty: pl.DataFrame,
         table: str,
         first: date | None = None,
+        *,
         last: date | None = None,
         columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """As `read`, but `empty` before anything was written to the table."""
         try:
-            return self.read(table, first, last, columns)
+            return self.read(table, first, last, columns=columns)
         except MissingTableError:
             return empty
 
@@ -158,7 +160,7 @@ class Warehouse:
                     answers[name] = None
         return answers
 
-    def require(self, tables: Sequence[str], sessions: Sequence[date], needed_by: str, why: str = "") -> None:
+    def require(self, tables: Sequence[str], sessions: Sequence[date], needed_by: str, *, why: str = "") -> None:
         """Raises MissingSessionsError unless every one of `tables` holds a row of every one of `sessions`.
 
         `tables` stand in the order they are made, so that the error names the first step to take.
@@ -170,7 +172,7 @@ class Warehouse:
         for table in tables:
             sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
             if absent := [session for session in sessions if session not in sessions_there]:
-                raise MissingSessionsError(needed_by, table, absent, why)
+                raise MissingSessionsError(needed_by, table, absent, why=why)
 
     def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The answer to a SELECT over `table`, written by this code with ? in place of every value."""
@@ -228,6 +230,7 @@ class Warehouse:
         table: str,
         sessions: Sequence[date],
         frame: pl.DataFrame,
+        *,
         beside: Mapping[str, pl.DataFrame] | None = None,
     ) -> None:
         """Puts `frame` in the place of every row of `sessions`, in one transaction: twice gives the same rows.
@@ -238,13 +241,14 @@ class Warehouse:
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
         replaced = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
-        self.replace_rows(table, replaced, frame, beside)
+        self.replace_rows(table, replaced, frame, beside=beside)
 
     def replace_rows(
         self,
         table: str,
         keys: pl.DataFrame,
         frame: pl.DataFrame,
+        *,
         beside: Mapping[str, pl.DataFrame] | None = None,
     ) -> None:
         """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the

@@ -96,7 +96,9 @@ def test_everything_is_missing_in_an_empty_instance(instance):
 
 def test_what_is_made_on_demand_is_never_missing(instance):
     assert backfill.missing(instance, {"tuned_hyperparameters": None, "universe": None}) == {"universe": None}
-    chosen = backfill.within({"tuned_hyperparameters": None}, date(2018, 1, 2), date(2018, 1, 2), [*backfill.ON_DEMAND])
+    chosen = backfill.within(
+        {"tuned_hyperparameters": None}, date(2018, 1, 2), date(2018, 1, 2), assets=[*backfill.ON_DEMAND]
+    )
     assert chosen == {"tuned_hyperparameters": None}
 
 
@@ -158,7 +160,7 @@ def test_a_graph_without_references_has_nothing_to_make_later(instance):
 
 
 def test_a_range_is_every_partition_it_touches():
-    assert backfill.within(KEYS, date(2018, 12, 28), date(2019, 1, 2), None) == {
+    assert backfill.within(KEYS, date(2018, 12, 28), date(2019, 1, 2), assets=None) == {
         "raw_ohlcv": DAYS[1:4],
         "labels": DAYS[1:3],
         "trained_rnn": ["2018", "2019"],
@@ -166,14 +168,14 @@ def test_a_range_is_every_partition_it_touches():
 
 
 def test_a_range_without_a_session_of_an_asset_leaves_it_out():
-    assert backfill.within(KEYS, date(2019, 1, 2), date(2019, 1, 3), None) == {
+    assert backfill.within(KEYS, date(2019, 1, 2), date(2019, 1, 3), assets=None) == {
         "raw_ohlcv": DAYS[3:],
         "trained_rnn": ["2019"],
     }
 
 
 def test_named_assets_alone_are_made_unpartitioned_ones_too():
-    chosen = backfill.within(KEYS, date(2018, 12, 31), date(2018, 12, 31), ["evaluation_report", "labels"])
+    chosen = backfill.within(KEYS, date(2018, 12, 31), date(2018, 12, 31), assets=["evaluation_report", "labels"])
     assert chosen == {"labels": ["2018-12-31"], "evaluation_report": None}
 
 
@@ -188,7 +190,7 @@ def test_named_assets_alone_are_made_unpartitioned_ones_too():
 )
 def test_a_range_that_cannot_be_made_is_one_clear_error(start, end, assets, said):
     with pytest.raises(StockAssetsError, match=said):
-        backfill.within(KEYS, start, end, assets)
+        backfill.within(KEYS, start, end, assets=assets)
 
 
 @given(st.integers(1, 30), st.data())
@@ -260,7 +262,7 @@ def counts(asset: str, targeted: int, done: int, failed: int = 0) -> dict:
 def test_one_launch_asks_for_ranges():
     client = FakeClient(state("COMPLETED_SUCCESS"))
     targets: backfill.Targets = {"universe": None, "raw_ohlcv": [DAYS[0], DAYS[1], DAYS[4]]}
-    assert backfill.launch(client, targets, KEYS, "why") == "abcdefgh"  # pyright: ignore[reportArgumentType]
+    assert backfill.launch(client, targets, KEYS, title="why") == "abcdefgh"  # pyright: ignore[reportArgumentType]
     wanted = {"universe": None, "raw_ohlcv": [(DAYS[0], DAYS[1]), (DAYS[4], DAYS[4])]}
     assert client.launched == [(wanted, "why")]
 
@@ -289,7 +291,7 @@ def test_following_tells_how_far_a_fetch_is(monkeypatch, tmp_path):
     client.latest = {"raw_ohlcv": (None, {"run-1"})}
     console = Console(record=True, width=150, file=io.StringIO(), force_terminal=True)
     with pytest.raises(StockAssetsError):
-        backfill.follow(client, "abcdefgh", KEYS, console, tmp_path)  # pyright: ignore[reportArgumentType]
+        backfill.follow(client, "abcdefgh", KEYS, console=console, staged=tmp_path)  # pyright: ignore[reportArgumentType]
     assert "running: 1 of 3 tickers, about 0 s to go" in console.export_text()
 
 
@@ -305,7 +307,7 @@ def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch)
     )
     client.latest = {"raw_ohlcv": ("run-1", set())}  # its rows are there before the run is over
     console = Console(record=True, width=100, file=io.StringIO())
-    backfill.follow(client, "abcdefgh", KEYS, console)  # pyright: ignore[reportArgumentType]
+    backfill.follow(client, "abcdefgh", KEYS, console=console)  # pyright: ignore[reportArgumentType]
     assert "5/5" in console.export_text()
     assert len(client.left) == 1
 
@@ -322,7 +324,7 @@ def test_a_pipe_gets_a_line_per_change(monkeypatch, width):
     client.latest = {"raw_ohlcv": (None, {"run-1"})}
     pipe = io.StringIO()
     with pytest.raises(StockAssetsError):
-        backfill.follow(client, "abcdefgh", KEYS, Console(file=pipe, width=width))  # pyright: ignore[reportArgumentType]
+        backfill.follow(client, "abcdefgh", KEYS, console=Console(file=pipe, width=width))  # pyright: ignore[reportArgumentType]
     assert pipe.getvalue().splitlines() == ["raw_ohlcv 0/2,516 running", "raw_ohlcv 2,516/2,516", "labels 0/3 1 failed"]
 
 
@@ -359,4 +361,4 @@ def test_a_terminal_gets_bars_that_fit(width):
 def test_a_backfill_that_did_not_succeed_says_why(last, said):
     client = FakeClient(last, failures=["raw_ohlcv: no bar", "daily_bars: a second one"])
     with pytest.raises(StockAssetsError, match=said):
-        backfill.follow(client, "abcdefgh", KEYS, Console(file=io.StringIO()))  # pyright: ignore[reportArgumentType]
+        backfill.follow(client, "abcdefgh", KEYS, console=Console(file=io.StringIO()))  # pyright: ignore[reportArgumentType]

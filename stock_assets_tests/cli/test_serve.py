@@ -39,7 +39,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.setattr(serve, "summarise", lambda *_: steps.append("summary"))
     monkeypatch.setattr(backfill, "partition_keys", lambda *_: WITH_REFERENCES)
     monkeypatch.setattr(backfill, "launch", lambda client, targets, keys, title: steps.append(title) or list(targets))  # noqa: ARG005
-    monkeypatch.setattr(backfill, "follow", lambda client, assets, *_: steps.append(assets))  # noqa: ARG005
+    monkeypatch.setattr(backfill, "follow", lambda client, assets, *_, **__: steps.append(assets))  # noqa: ARG005
     return steps
 
 
@@ -57,7 +57,7 @@ def test_the_score_is_shown_before_the_references_are_made(tmp_path: Path, steps
 
 
 def test_where_the_first_stage_fails_the_references_wait(tmp_path: Path, steps: list[object], monkeypatch):
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise StockAssetsError("raw_ohlcv: no bar")
 
     monkeypatch.setattr(backfill, "follow", fails)

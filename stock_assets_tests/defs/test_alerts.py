@@ -158,7 +158,7 @@ def test_the_error_is_ours_or_the_one_that_the_code_raised(desk: Desk):
 
 def test_a_run_in_which_no_step_failed_says_what_dagster_said(desk: Desk):
     run = dg.DagsterRun("evening", tags={"dagster/partition": "2019-03-01"})
-    alert = alert_of_run(desk.instance, run, "the process was killed", NOW)
+    alert = alert_of_run(desk.instance, run, "the process was killed", now=NOW)
     assert alert.title == "evening failed for 2019-03-01"
     assert alert.text.startswith("run: the process was killed\n")
 

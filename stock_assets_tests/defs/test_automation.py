@@ -99,14 +99,14 @@ def test_the_first_run_whose_process_was_ended_is_tried_again_at_once(
 
 def test_work_that_failed_waits_and_is_asked_for_under_a_new_key(instance: dg.DagsterInstance):
     context = dg.build_sensor_context(instance)
-    first = request_or_wait(context, LABELS, "complete_labels", datetime.now(UTC))
+    first = request_or_wait(context, LABELS, "complete_labels", now=datetime.now(UTC))
     assert isinstance(first, dg.RunRequest)
     run(instance, dg.DagsterRunStatus.FAILURE)
-    waits = request_or_wait(context, LABELS, "complete_labels", datetime.now(UTC))
+    waits = request_or_wait(context, LABELS, "complete_labels", now=datetime.now(UTC))
     assert isinstance(waits, dg.SkipReason)
     assert "failed 1 time" in str(waits.skip_message)
     later = datetime.now(UTC) + RETRY
-    second = request_or_wait(context, LABELS, "complete_labels", later)
+    second = request_or_wait(context, LABELS, "complete_labels", now=later)
     assert isinstance(second, dg.RunRequest)
     assert second.run_key != first.run_key
     assert second.tags["dagster/asset_partition_range_start"] == "2019-03-01"
@@ -200,16 +200,16 @@ def test_works_are_asked_for_one_after_the_other(instance: dg.DagsterInstance):
         dg.build_sensor_context(instance),
         Work("report", ("evaluation_report",), None, None, "new models"),
     )
-    first = next_request(context, [LABELS, report], "reference_models", NOW)
+    first = next_request(context, [LABELS, report], "reference_models", now=NOW)
     assert isinstance(first, dg.RunRequest)
     assert first.asset_selection == [dg.AssetKey("labels")]
     run(instance, dg.DagsterRunStatus.SUCCESS)
-    second = next_request(context, [LABELS, report], "reference_models", NOW)
+    second = next_request(context, [LABELS, report], "reference_models", now=NOW)
     assert isinstance(second, dg.RunRequest)
     assert second.asset_selection == [dg.AssetKey("evaluation_report")]
     assert second.tags == {ASKED_BY: "reference_models", WORK: "report"}, "it has no partitions"
     run(instance, dg.DagsterRunStatus.SUCCESS, **{WORK: "report"})
-    assert next_request(context, [LABELS, report], "reference_models", NOW) is None
+    assert next_request(context, [LABELS, report], "reference_models", now=NOW) is None
 
 
 def test_everything_is_on_by_default_and_explains_itself(tmp_path):

@@ -36,7 +36,9 @@ class Flaky:
         self.asked.append((len(tickers), first, last))
         failures = {ticker: failure for ticker, failure in self.failing.items() if ticker in tickers}
         answering = [ticker for ticker in tickers if ticker not in failures]
-        bars = self.inner.fetch(tickers, first, last, fetched_at).bars.filter(pl.col("ticker").is_in(answering))
+        bars = self.inner.fetch(tickers, first, last, fetched_at=fetched_at).bars.filter(
+            pl.col("ticker").is_in(answering)
+        )
         return Answer(bars, failures, settle=self.settle)
 
     def settle(self) -> None:

@@ -79,8 +79,10 @@ def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
 
 def test_tuning_tells_what_it_tried_and_what_the_best_is_worth(graph: Graph, instance: dg.DagsterInstance):
     rows = graph.warehouse.read("tuned_hyperparameters")
-    assert rows["state"].to_list() == ["complete"] * 3
-    assert rows["is_default"].to_list() == [True, False, False]
+    # two workers may do one trial more than asked for, where two trials end in the same instant
+    assert rows.height in (3, 4)
+    assert set(rows["state"]) == {"complete"}
+    assert rows["is_default"].to_list() == [True] + [False] * (rows.height - 1)
     assert rows["study"].n_unique() == 1
     event = instance.get_latest_materialization_event(dg.AssetKey("tuned_hyperparameters"))
     assert event is not None

@@ -167,7 +167,7 @@ def test_a_model_learns_from_the_columns_that_most_sessions_have_and_predicts_fr
     # the look-back of a prediction may begin within the gap
     gap = StoredInputs(store, config, first=days[145], last=days[-1]).features
     assert gap.columns == [*KEYS, *STATIONARY, "index_return_5", "index_vol_22"]
-    predicted = inputs_for(store, config, [days[146]], "predictions").features
+    predicted = inputs_for(store, config, [days[146]], needed_by="predictions").features
     assert predicted.columns == learned.columns
     assert predicted.filter(pl.col("session") == days[146])["vix_level"].null_count() > 0
 

@@ -221,7 +221,7 @@ def step(version: str, day: int, minute: int = 0, **changes) -> Promotion:
 def test_the_base_serves_until_somebody_is_promoted_and_each_year_has_its_own():
     history = promotion_rows([step("rnn-2025-05-30", 3), step("trees-x", 2, model="trees")])
     days = [date(2024, 12, 31), date(2025, 1, 2), date(2025, 6, 2), date(2025, 6, 3), date(2025, 12, 31)]
-    found = champions_at(history, TRAINED, "rnn", days)
+    found = champions_at(history, TRAINED, "rnn", sessions=days)
     assert list(found.values()) == [
         "rnn-2023-12-29",
         "rnn-2024-12-31",
@@ -229,14 +229,14 @@ def test_the_base_serves_until_somebody_is_promoted_and_each_year_has_its_own():
         "rnn-2025-05-30",
         "rnn-2025-05-30",
     ]
-    assert champion_at(promotion_rows([]), TRAINED, "rnn", date(2025, 6, 3)) == "rnn-2024-12-31"
+    assert champion_at(promotion_rows([]), TRAINED, "rnn", session=date(2025, 6, 3)) == "rnn-2024-12-31"
     with pytest.raises(ArtifactError, match="2026-01-02 needs rnn of model year 2026"):
-        champion_at(history, TRAINED, "rnn", date(2026, 1, 2))
+        champion_at(history, TRAINED, "rnn", session=date(2026, 1, 2))
 
 
 def test_a_challenger_never_serves():
     history = promotion_rows([step("b", 3), step("c", 4, outcome="challenger")])
-    assert champion_at(history, TRAINED, "rnn", date(2025, 6, 5)) == "b"
+    assert champion_at(history, TRAINED, "rnn", session=date(2025, 6, 5)) == "b"
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -247,12 +247,12 @@ def test_the_champion_is_the_newest_by_serves_from_then_by_decision(steps: list[
     reached = [p for p in rows if p.serves_from <= session]
     newest = max(reached, key=lambda p: (p.serves_from, p.decided_at), default=None)
     expected = newest.version if newest else "rnn-2024-12-31"
-    assert champion_at(promotion_rows(rows[::-1]), TRAINED, "rnn", session) == expected
+    assert champion_at(promotion_rows(rows[::-1]), TRAINED, "rnn", session=session) == expected
 
 
 def test_the_history_begins_with_the_base_and_has_one_row_per_day_of_change():
     rows = [step("b", 3), step("c", 5, 1), step("b", 5, 2, kind="rollback", reason="worse")]
-    found = champion_history(promotion_rows(rows), TRAINED, "rnn", 2025)
+    found = champion_history(promotion_rows(rows), TRAINED, "rnn", year=2025)
     assert found.select("version", "serves_from", "kind").rows() == [
         ("rnn-2024-12-31", date(2025, 1, 1), "base"),
         ("b", date(2025, 6, 3), "judged"),
@@ -266,13 +266,13 @@ def test_every_rollback_goes_one_step_further_back():
     rows = [step("b", 3, 0), step("c", 4, 1), step("d", 5, 2)]
     seen = []
     for minute in range(3, 7):
-        previous = previous_champion(promotion_rows(rows), TRAINED, "rnn", 2025)
+        previous = previous_champion(promotion_rows(rows), TRAINED, "rnn", year=2025)
         seen.append(previous)
         if previous:
             rows.append(step(previous, 6, minute, kind="rollback"))
     assert seen == ["c", "b", "rnn-2024-12-31", None]
     rows.append(step("e", 7, 9))  # promoted after all that
-    assert previous_champion(promotion_rows(rows), TRAINED, "rnn", 2025) == "rnn-2024-12-31"
+    assert previous_champion(promotion_rows(rows), TRAINED, "rnn", year=2025) == "rnn-2024-12-31"
 
 
 def test_a_promotion_keeps_the_figures_of_its_verdict():

@@ -36,7 +36,7 @@ def panel(seed: int, tickers: int = 5, shift: float = 0.0) -> pl.DataFrame:
 
 
 def figures_of(rows: pl.DataFrame, columns=COLUMNS, sessions=LATER) -> pl.DataFrame:
-    return drift_figures(rows.filter(pl.col("session").is_in(REFERENCE)), rows, columns, sessions)
+    return drift_figures(rows.filter(pl.col("session").is_in(REFERENCE)), rows, columns, sessions=sessions)
 
 
 def windows_of(rows: pl.DataFrame, session, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -35,12 +35,12 @@ def at(text: str) -> datetime:
     ],
 )
 def test_sessions_behind(now: str, predicted: str, behind: int):
-    state = freshness(XNYS, HOUR, GRACE, date.fromisoformat(predicted), at(now))
+    state = freshness(XNYS, HOUR, GRACE, predicted_through=date.fromisoformat(predicted), now=at(now))
     assert (state.fresh, state.sessions_behind) == (behind == 0, behind)
 
 
 def test_a_late_session_says_since_when():
-    state = freshness(XNYS, HOUR, GRACE, date(2025, 3, 3), at("2025-03-06T12:00"))
+    state = freshness(XNYS, HOUR, GRACE, predicted_through=date(2025, 3, 3), now=at("2025-03-06T12:00"))
     assert state.last_expected == date(2025, 3, 5)
     assert state.reason == (
         "2 session(s) behind: 2025-03-04 was due at 2025-03-05 00:00 UTC, and the last one predicted is 2025-03-03"
@@ -48,7 +48,7 @@ def test_a_late_session_says_since_when():
 
 
 def test_a_store_that_was_never_filled_is_not_late():
-    assert freshness(XNYS, HOUR, GRACE, None, at("2025-03-06T12:00")).fresh
+    assert freshness(XNYS, HOUR, GRACE, predicted_through=None, now=at("2025-03-06T12:00")).fresh
 
 
 @given(
@@ -65,6 +65,6 @@ def test_it_is_what_counting_all_sessions_says(start: int, minutes: int, done: i
     late = [
         s for s in XNYS.sessions[start - 20 : start + 20] if s > predicted and due_at(XNYS, s, after) + patience <= now
     ]
-    state = freshness(XNYS, after, patience, predicted, now)
+    state = freshness(XNYS, after, patience, predicted_through=predicted, now=now)
     assert state.sessions_behind == len(late)
     assert state.fresh is not bool(late)

@@ -68,7 +68,7 @@ def promoted(version: str, serves_from: date = NEXT, minutes: int = 0, **changes
 
 
 def champion(warehouse: Warehouse, session: date = NEXT) -> str:
-    return champion_at(read_promotions(warehouse), trained_versions(warehouse), "rnn", session)
+    return champion_at(read_promotions(warehouse), trained_versions(warehouse), "rnn", session=session)
 
 
 def back(warehouse: Warehouse, registry, model: str = "rnn", to: str | None = None, minutes: int = 30):

@@ -204,12 +204,12 @@ def bought(days=DAYS) -> pl.DataFrame:
 
 def test_skill_is_the_lead_over_the_best_naive_baseline():
     said = pl.concat([answers("rnn", 0.6), answers("prior", 0.4), answers("other", 0.3)])
-    found = skill_of(said, bought(), "rnn", ["prior", "other"], DAYS[10:30])
+    found = skill_of(said, bought(), "rnn", naive_models=["prior", "other"], sessions=DAYS[10:30])
     assert found is not None
     assert found.mean == pytest.approx(np.log(0.6 / 0.4))
     assert found.low == pytest.approx(found.high) == pytest.approx(found.mean)  # every session is alike
     assert (found.sessions, found.naive) == (20, "prior")
-    behind = skill_of(said, bought(), "other", ["prior"], DAYS)
+    behind = skill_of(said, bought(), "other", naive_models=["prior"], sessions=DAYS)
     assert behind is not None
     assert behind.mean < 0
 
@@ -219,37 +219,37 @@ def test_every_session_counts_the_same_and_only_rows_that_all_answered():
     said = pl.concat([few, answers("rnn", 0.5, DAYS[1:2]), answers("prior", 0.4, DAYS[:2])])
     losses = daily_losses(said, bought(), ["rnn", "prior"])
     np.testing.assert_allclose(losses["rnn"], -np.log([0.9, 0.5]))
-    found = skill_of(said, bought(), "rnn", ["prior"], DAYS)
+    found = skill_of(said, bought(), "rnn", naive_models=["prior"], sessions=DAYS)
     assert found is not None
     assert found.mean == pytest.approx((np.log(0.9 / 0.4) + np.log(0.5 / 0.4)) / 2)
 
 
 def test_the_interval_is_wide_where_sessions_differ():
     said = pl.concat([answers("rnn", 0.6, DAYS[:20]), answers("rnn", 0.45, DAYS[20:]), answers("prior", 0.4)])
-    found = skill_of(said, bought(), "rnn", ["prior"], DAYS)
+    found = skill_of(said, bought(), "rnn", naive_models=["prior"], sessions=DAYS)
     assert found is not None
     assert found.low < found.mean < found.high
 
 
 def test_labels_that_are_not_known_yet_are_not_judged():
     said = pl.concat([answers("rnn", 0.6), answers("prior", 0.4)])
-    found = skill_of(said, bought(DAYS[:25]), "rnn", ["prior"], DAYS[20:])
+    found = skill_of(said, bought(DAYS[:25]), "rnn", naive_models=["prior"], sessions=DAYS[20:])
     assert found is not None
     assert found.sessions == 5
-    assert skill_of(said, bought(DAYS[:20]), "rnn", ["prior"], DAYS[20:]) is None
+    assert skill_of(said, bought(DAYS[:20]), "rnn", naive_models=["prior"], sessions=DAYS[20:]) is None
 
 
 def test_what_lies_outside_the_sessions_does_not_count():
     said = pl.concat([answers("rnn", 0.6), answers("prior", 0.4)])
     other = pl.concat([said.filter(pl.col("session") < DAYS[20]), answers("rnn", 0.01, DAYS[20:])])
-    assert skill_of(said, bought(), "rnn", ["prior"], DAYS[:20]) == skill_of(
-        other, bought(), "rnn", ["prior"], DAYS[:20]
+    assert skill_of(said, bought(), "rnn", naive_models=["prior"], sessions=DAYS[:20]) == skill_of(
+        other, bought(), "rnn", naive_models=["prior"], sessions=DAYS[:20]
     )
 
 
 def test_a_model_that_never_answered_is_named():
     with pytest.raises(StockAssetsError, match=r"no prediction of prior; expected some of each of rnn, prior"):
-        skill_of(answers("rnn", 0.6), bought(), "rnn", ["prior"], DAYS)
+        skill_of(answers("rnn", 0.6), bought(), "rnn", naive_models=["prior"], sessions=DAYS)
     late = answers("rnn", 0.6).with_columns(trained_through=pl.lit(DAYS[3]))
     with pytest.raises(CutoffError):
-        skill_of(late, bought(), "rnn", [], DAYS)
+        skill_of(late, bought(), "rnn", naive_models=[], sessions=DAYS)

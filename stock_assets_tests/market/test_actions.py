@@ -65,7 +65,7 @@ def compared(real_data) -> pl.DataFrame:
     """Every bar of 102 tickers and ten years with `apart`: how far our return is from the vendor's."""
     source = SnapshotSource(real_data("yahoo_102_tickers_with_actions_2016_2026.parquet"), XNYS)
     first, last = date(2016, 3, 14), date(2026, 3, 13)
-    raw = source.fetch(source.universe()["ticker"].to_list(), first, last, FETCHED).bars
+    raw = source.fetch(source.universe()["ticker"].to_list(), first, last, fetched_at=FETCHED).bars
     bars, findings = clean_bars_and_findings(raw, source.universe(), XNYS.between(first, last))
     price = pl.col("close").shift() / pl.col("split_ratio")
     ours = pl.col("total_return") / (1 - pl.col("dividend") / pl.when(pl.col("total_return").is_not_null()).then(price))
@@ -123,7 +123,7 @@ def test_a_delisted_ticker_ends_and_a_listing_begins(real_data, compared: pl.Dat
     assert universe["FB"]["from_session"] == date(2012, 5, 18)
     first, last = date(2019, 1, 2), date(2019, 12, 31)
     bars = clean_bars(
-        source.fetch(["BRK", "FB"], first, last, FETCHED).bars, source.universe(), XNYS.between(first, last)
+        source.fetch(["BRK", "FB"], first, last, fetched_at=FETCHED).bars, source.universe(), XNYS.between(first, last)
     )
     gone = bars.filter(pl.col("ticker") == "BRK")
     assert gone["session"].max() == date(2019, 6, 7)

@@ -152,7 +152,7 @@ def actions(real_data) -> pl.DataFrame:
     path = real_data("yahoo_102_tickers_with_actions_2016_2026.parquet")
     source = SnapshotSource(path, XNYS)
     first, last = date(2016, 3, 14), date(2026, 3, 13)
-    raw = source.fetch(source.universe()["ticker"].to_list(), first, last, FETCHED).bars
+    raw = source.fetch(source.universe()["ticker"].to_list(), first, last, fetched_at=FETCHED).bars
     return raw.join(
         clean_bars(raw, source.universe(), XNYS.between(first, last)), on=["ticker", "session"], suffix="_bar"
     ).sort("ticker", "session")

@@ -42,7 +42,7 @@ class TestSimulated:
             assert_frame_equal(part.drop("fetched_at"), expected, check_exact=True)
 
     def test_the_index_is_what_the_companies_return(self):
-        bars = self.source.fetch([f"SIM{i:02d}" for i in range(1, 61)], DAYS[0], DAYS[-1], LATER).bars
+        bars = self.source.fetch([f"SIM{i:02d}" for i in range(1, 61)], DAYS[0], DAYS[-1], fetched_at=LATER).bars
         price = pl.col("close") / pl.col("close").shift().over("ticker") - 1  # quoted prices are split-adjusted
         mean = bars.with_columns(price=price).group_by("session").agg(pl.col("price").mean()).sort("session")
         index = self.source.context(DAYS[0], DAYS[-1], LATER).rows.filter(pl.col("series") == "^GSPC")

@@ -68,7 +68,7 @@ def test_five_hundred_tickers_with_a_tenth_of_the_requests_failing_are_complete(
             calendar, None, vendor.url, on_progress=lambda *numbers: seen.append(numbers), budget=budget
         )
         evening = datetime.combine(sessions[-1], datetime.min.time(), UTC) + timedelta(hours=22)
-        answer = source.fetch(tickers, sessions[0], sessions[-1], evening)
+        answer = source.fetch(tickers, sessions[0], sessions[-1], fetched_at=evening)
 
     assert answer.failures == {}
     assert answer.bars.height == len(tickers) * len(sessions)
@@ -221,11 +221,11 @@ def test_a_year_evening_by_evening_is_the_year_in_one_go(monkeypatch: pytest.Mon
         for i, evening in enumerate(DAYS):
             vendor.answers = {ticker: as_stated(rows, ticker, evening) for ticker, rows in traded.items()}
             since = DAYS[max(0, i - again)]
-            answer = source.fetch(list(traded), since, evening, evening_of(evening))
+            answer = source.fetch(list(traded), since, evening, fetched_at=evening_of(evening))
             assert answer.failures == {}
             stored = latest_versions(raw.filter(pl.col("session") >= since))
             raw = pl.concat([raw, new_versions(stored, answer.bars)])
-        whole = source.fetch(list(traded), DAYS[0], DAYS[-1], evening_of(DAYS[-1])).bars
+        whole = source.fetch(list(traded), DAYS[0], DAYS[-1], fetched_at=evening_of(DAYS[-1])).bars
         universe = source.universe()
     assert vendor.asked.total() == 3 * (len(DAYS) + 1)
     assert raw.height == whole.height + len(WRONG)  # a new version for what was mended, none for splits
@@ -257,7 +257,7 @@ def test_ten_years_of_real_tickers_come_back_as_they_were_stored(real_data: Call
     calendar: TradingCalendar = trading_calendar("XNYS", first)
     with serving(Vendor({ticker: rows for ticker, rows in histories.items() if rows.height})) as vendor:
         answer = YahooSource(calendar, None, vendor.url, budget=fast()).fetch(
-            list(histories), first, last, evening_of(last)
+            list(histories), first, last, fetched_at=evening_of(last)
         )
     assert not {ticker for ticker, rows in histories.items() if rows.height} & set(answer.failures)
     expected = pl.concat(list(histories.values())).sort("ticker", "session")

@@ -126,7 +126,7 @@ def test_coverage_names_the_absent_and_the_thin_sessions():
 
 def real_bars(path: Path, first: date, last: date) -> pl.DataFrame:
     source = SnapshotSource(path, XNYS)
-    raw = source.fetch(source.universe()["ticker"].to_list(), first, last, FETCHED).bars
+    raw = source.fetch(source.universe()["ticker"].to_list(), first, last, fetched_at=FETCHED).bars
     return clean_bars(raw, source.universe(), XNYS.between(first, last))
 
 

@@ -122,7 +122,7 @@ def test_a_snapshot_of_minutes_is_one_of_sessions(tmp_path: Path, name: str, kin
     else:
         named.with_columns(pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S")).write_csv(path)
     source = SnapshotSource(path, ALWAYS)
-    bars = source.fetch(["BTC-USD"], date(2025, 6, 1), date(2025, 6, 30), LATER).bars
+    bars = source.fetch(["BTC-USD"], date(2025, 6, 1), date(2025, 6, 30), fetched_at=LATER).bars
     assert bars["session"].to_list() == [date(2025, 6, day) for day in (2, 3, 4)]
     assert bars["close"].to_list() == pytest.approx(session_bars(rows, ALWAYS, "x")["close"].to_list())
     assert bars["adj_close"].equals(bars["close"].rename("adj_close"))
@@ -139,7 +139,11 @@ def test_minutes_with_dividends_are_refused(tmp_path: Path):
 @pytest.mark.real_data
 def test_ten_real_days_of_bitcoin(real_data):
     path = real_data("crypto_1m_btc_eth_2025_06.parquet")
-    bars = SnapshotSource(path, ALWAYS).fetch(["BTCUSDT", "ETHUSDT"], date(2025, 6, 1), date(2025, 6, 30), LATER).bars
+    bars = (
+        SnapshotSource(path, ALWAYS)
+        .fetch(["BTCUSDT", "ETHUSDT"], date(2025, 6, 1), date(2025, 6, 30), fetched_at=LATER)
+        .bars
+    )
     days = [date(2025, 6, day) for day in range(7, 17)]  # the file begins on the evening of the 6th
     assert bars["session"].to_list() == days * 2
     raw = pl.read_parquet(path).filter(pl.col("ticker") == "BTCUSDT", pl.col("ts").dt.date() == days[3])

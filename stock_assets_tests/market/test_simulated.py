@@ -38,7 +38,7 @@ def source(calendar: TradingCalendar) -> SimulatedSource:
 
 @pytest.fixture(scope="module")
 def bars(source: SimulatedSource) -> pl.DataFrame:
-    return source.fetch(TICKERS, FIRST, LAST, NOW).bars
+    return source.fetch(TICKERS, FIRST, LAST, fetched_at=NOW).bars
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +150,10 @@ def test_a_short_calendar_leaves_later_listings_out(calendar: TradingCalendar):
 def test_tickers_narrow_what_is_offered_and_not_what_happens(calendar: TradingCalendar, bars: pl.DataFrame):
     narrow = SimulatedSource(calendar, tickers=("SIM07", "SIM02"))
     assert narrow.universe()["ticker"].to_list() == ["SIM02", "SIM07"]
-    answer = narrow.fetch(["SIM07", "SIM07"], FIRST, LAST, NOW).bars
+    answer = narrow.fetch(["SIM07", "SIM07"], FIRST, LAST, fetched_at=NOW).bars
     assert_frame_equal(answer, bars.filter(pl.col("ticker") == "SIM07"))
     with pytest.raises(SourceError, match=r"has no ticker SIM03; it has SIM02, SIM07"):
-        narrow.fetch(["SIM03"], FIRST, LAST, NOW)
+        narrow.fetch(["SIM03"], FIRST, LAST, fetched_at=NOW)
 
 
 # The same answer, however it is asked
@@ -166,13 +166,13 @@ def test_as_traded_rows_never_depend_on_when_or_how_they_are_fetched(day: int, l
     source = SimulatedSource(calendar)
     first, last = calendar.sessions[day], calendar.sessions[min(day + length, 2010)]
     early = evening_of(last)
-    seen_then = source.fetch(SOME, first, last, early).bars
-    seen_later = source.fetch(SOME, first, last, early + timedelta(days=evening)).bars
-    whole = source.fetch(SOME, FIRST, LAST, NOW).bars.filter(pl.col("session").is_between(first, last))
+    seen_then = source.fetch(SOME, first, last, fetched_at=early).bars
+    seen_later = source.fetch(SOME, first, last, fetched_at=early + timedelta(days=evening)).bars
+    whole = source.fetch(SOME, FIRST, LAST, fetched_at=NOW).bars.filter(pl.col("session").is_between(first, last))
     for other in (seen_later, whole):
         assert_frame_equal(traded_columns(seen_then), traded_columns(other), rel_tol=1e-12, abs_tol=0)
     # among answers of one evening a range is a part of the whole, to the bit
-    assert_frame_equal(source.fetch(SOME, first, last, NOW).bars, whole, check_exact=True)
+    assert_frame_equal(source.fetch(SOME, first, last, fetched_at=NOW).bars, whole, check_exact=True)
 
 
 @settings(quick, max_examples=5)
@@ -184,8 +184,8 @@ def test_the_future_of_the_calendar_and_of_the_run_changes_nothing(count: int, f
     def answer(source: SimulatedSource, furthest: date) -> pl.DataFrame:
         simulated_laws._block.cache_clear()
         simulated_laws._history.cache_clear()
-        source.fetch(TICKERS, furthest, furthest, evening_of(furthest))
-        return source.fetch(TICKERS, FIRST, last, evening_of(last)).bars
+        source.fetch(TICKERS, furthest, furthest, fetched_at=evening_of(furthest))
+        return source.fetch(TICKERS, FIRST, last, fetched_at=evening_of(last)).bars
 
     closed = TradingCalendar("XNYS", calendar.sessions[:count])
     truncated = answer(SimulatedSource(closed, seed), last)
@@ -195,15 +195,15 @@ def test_the_future_of_the_calendar_and_of_the_run_changes_nothing(count: int, f
 def test_only_closed_sessions_exist(source: SimulatedSource):
     monday = date(2024, 3, 4)
     noon = datetime(2024, 3, 4, 12, tzinfo=UTC)
-    assert source.fetch(["SIM01"], FIRST, LAST, noon).bars["session"].max() == date(2024, 3, 1)
-    assert source.fetch(["SIM01"], FIRST, LAST, noon + timedelta(hours=12)).bars["session"].max() == monday
+    assert source.fetch(["SIM01"], FIRST, LAST, fetched_at=noon).bars["session"].max() == date(2024, 3, 1)
+    assert source.fetch(["SIM01"], FIRST, LAST, fetched_at=noon + timedelta(hours=12)).bars["session"].max() == monday
 
 
 def test_a_vendor_restates_history_after_a_split_and_a_dividend(source: SimulatedSource, bars: pl.DataFrame):
     ticker, day, ratio = bars.filter(pl.col("split_ratio") == 4).select("ticker", "session", "split_ratio").row(0)
     first = day - timedelta(days=10)
-    before = source.fetch([ticker], first, day, evening_of(day) - timedelta(hours=3)).bars
-    after = source.fetch([ticker], first, day, evening_of(day)).bars
+    before = source.fetch([ticker], first, day, fetched_at=evening_of(day) - timedelta(hours=3)).bars
+    after = source.fetch([ticker], first, day, fetched_at=evening_of(day)).bars
     restated = after.filter(pl.col("session") < day)
     np.testing.assert_allclose(before["close"] / restated["close"], ratio, rtol=1e-12)
     np.testing.assert_allclose(restated["volume"] / before["volume"], ratio, rtol=1e-12)
@@ -233,7 +233,7 @@ def test_adjusted_closes_follow_the_total_return(bars: pl.DataFrame):
 
 
 def test_the_first_bar_of_a_range_still_has_its_previous_adjusted_close(source: SimulatedSource, bars: pl.DataFrame):
-    day = source.fetch(TICKERS, date(2019, 6, 3), date(2019, 6, 3), NOW).bars
+    day = source.fetch(TICKERS, date(2019, 6, 3), date(2019, 6, 3), fetched_at=NOW).bars
     assert day["previous_adj_close"].null_count() == 0
     assert_frame_equal(day, bars.filter(pl.col("session") == date(2019, 6, 3)))
     assert bars["previous_adj_close"].null_count() == 60
@@ -271,7 +271,7 @@ def test_corporate_actions(bars: pl.DataFrame):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_stylised_facts(calendar: TradingCalendar, seed: int):
-    bars = SimulatedSource(calendar, seed).fetch(TICKERS, FIRST, LAST, NOW).bars
+    bars = SimulatedSource(calendar, seed).fetch(TICKERS, FIRST, LAST, fetched_at=NOW).bars
     growth = bars.with_columns((pl.col("adj_close") / pl.col("previous_adj_close") - 1).alias("r"))
     r = growth.pivot("ticker", index="session", values="r").sort("session").drop("session").to_numpy()
     pooled = r[np.isfinite(r)]
@@ -414,7 +414,7 @@ def test_the_planted_drift_ranks_the_next_returns(source: SimulatedSource, retur
 def test_an_unknown_ticker_is_named_beside_what_exists(source: SimulatedSource, calendar: TradingCalendar):
     message = r"has no ticker AAPL; it has SIM01, SIM02, SIM03, … SIM60 \(60 tickers\)"
     with pytest.raises(SourceError, match=message):
-        source.fetch(["SIM01", "AAPL"], FIRST, LAST, NOW)
+        source.fetch(["SIM01", "AAPL"], FIRST, LAST, fetched_at=NOW)
     with pytest.raises(SourceError, match=message):
         SimulatedSource(calendar, tickers=("AAPL",)).universe()
 
@@ -435,4 +435,4 @@ def test_nothing_is_an_error(
     source: SimulatedSource, tickers: list[str], first: date, last: date, fetched_at: datetime
 ):
     with pytest.raises(EmptySourceError, match=f"from {first} to {last}; at .* it has"):
-        source.fetch(tickers, first, last, fetched_at)
+        source.fetch(tickers, first, last, fetched_at=fetched_at)

@@ -56,7 +56,7 @@ def write(path: Path, frame: pl.DataFrame) -> Path:
 
 
 def fetch(path: Path, *tickers: str, first: date = SESSIONS[0], last: date = SESSIONS[-1]) -> pl.DataFrame:
-    return SnapshotSource(path, CALENDAR).fetch(tickers or ("AAPL", "MSFT"), first, last, FETCHED).bars
+    return SnapshotSource(path, CALENDAR).fetch(tickers or ("AAPL", "MSFT"), first, last, fetched_at=FETCHED).bars
 
 
 @pytest.mark.parametrize("name", ["prices.parquet", "prices.csv", "prices[1]*.csv"])
@@ -108,7 +108,7 @@ def test_a_split_after_the_range_the_end_and_the_fetch_is_still_undone(tmp_path:
     path = write(tmp_path / "prices.parquet", apple)
     source = SnapshotSource(path, CALENDAR, end=date(2020, 8, 28))
 
-    raw = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], datetime(2020, 8, 26, 22, tzinfo=UTC)).bars
+    raw = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], fetched_at=datetime(2020, 8, 26, 22, tzinfo=UTC)).bars
 
     assert raw["session"].to_list() == [date(2020, 8, 24), date(2020, 8, 25), date(2020, 8, 26)]
     assert raw["later_splits"].to_list() == [4.0] * 3  # the vendor's close is adjusted for it
@@ -284,11 +284,11 @@ def test_rows_outside_calendar_and_end_do_not_exist(tmp_path: Path) -> None:
     source = SnapshotSource(path, calendar, end=SESSIONS[7])
 
     assert source.universe().rows() == [("AAPL", "AAPL", None, SESSIONS[2], None)]
-    raw = source.fetch(["AAPL"], date(2020, 1, 2), date(2020, 12, 31), FETCHED).bars
+    raw = source.fetch(["AAPL"], date(2020, 1, 2), date(2020, 12, 31), fetched_at=FETCHED).bars
     assert raw["session"].to_list() == list(SESSIONS[2:8])
     assert raw["previous_adj_close"][0] == pytest.approx(6.0 * 0.99)
     with pytest.raises(SourceError, match=r"has no bar of OLD from 2020-08-26 to 2020-09-02; it has AAPL"):
-        source.fetch(["OLD"], SESSIONS[2], SESSIONS[3], FETCHED)
+        source.fetch(["OLD"], SESSIONS[2], SESSIONS[3], fetched_at=FETCHED)
     with pytest.raises(EmptySourceError, match=r"has bars from 2020-08-24 to 2020-09-04, none from 2020-10-01"):
         SnapshotSource(path, trading_calendar("XNYS", date(2020, 10, 1), date(2020, 12, 31))).universe()
 
@@ -546,7 +546,7 @@ def test_a_reversed_range_is_refused(tmp_path: Path) -> None:
 def test_a_fetch_needs_a_time_zone(tmp_path: Path) -> None:
     path = write(tmp_path / "prices.parquet", TWO)
     with pytest.raises(ValueError, match="has no time zone; expected UTC"):
-        SnapshotSource(path, CALENDAR).fetch(["AAPL"], SESSIONS[0], SESSIONS[1], datetime(2021, 3, 1))
+        SnapshotSource(path, CALENDAR).fetch(["AAPL"], SESSIONS[0], SESSIONS[1], fetched_at=datetime(2021, 3, 1))
 
 
 def test_the_factory_passes_the_settings_on(tmp_path: Path) -> None:
@@ -580,7 +580,7 @@ def test_real_files_load_whole(
     source = SnapshotSource(real_data(name), trading_calendar("XNYS", date(2010, 1, 1)))
     universe = source.universe()
     raw = source.fetch(
-        universe["ticker"].to_list(), date(2010, 1, 1), date(2026, 12, 31), datetime(2027, 1, 1, tzinfo=UTC)
+        universe["ticker"].to_list(), date(2010, 1, 1), date(2026, 12, 31), fetched_at=datetime(2027, 1, 1, tzinfo=UTC)
     ).bars
     assert (universe.height, raw.height) == (tickers, rows)
     assert (raw["session"].min(), raw["session"].max()) == span
@@ -592,7 +592,7 @@ def test_real_splits_lead_back_to_the_traded_close(real_data: Callable[[str], Pa
     path = real_data("yahoo_102_tickers_with_actions_2016_2026.parquet")
     source = SnapshotSource(path, trading_calendar("XNYS", date(2016, 1, 1)))
     fetched = datetime(2026, 4, 1, tzinfo=UTC)
-    raw = source.fetch(["AAPL", "TSLA"], date(2020, 8, 28), date(2020, 8, 31), fetched).bars
+    raw = source.fetch(["AAPL", "TSLA"], date(2020, 8, 28), date(2020, 8, 31), fetched_at=fetched).bars
     traded = raw.select("ticker", "session", close=(pl.col("close") * pl.col("later_splits")).round(2)).rows()
     # as printed on the evening of the day; Tesla split again, 3 for 1, in 2022
     assert traded == [

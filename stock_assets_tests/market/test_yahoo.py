@@ -105,7 +105,9 @@ def polite(**options: Any) -> Budget:
 def asked_of(
     server: Vendor, *tickers: str, first: date = SESSIONS[1], last: date = SESSIONS[-1], **options: Any
 ) -> Answer:
-    return YahooSource(CALENDAR, tickers, server.url, budget=polite(**options)).fetch(tickers, first, last, FETCHED)
+    return YahooSource(CALENDAR, tickers, server.url, budget=polite(**options)).fetch(
+        tickers, first, last, fetched_at=FETCHED
+    )
 
 
 def fetch(server: Vendor, *tickers: str, **options: Any) -> pl.DataFrame:
@@ -150,7 +152,7 @@ def test_nothing_after_fetched_at_is_asked_for(serve: Callable[..., Vendor]) -> 
     server = serve(AAPL=history(100.0))
     source = YahooSource(CALENDAR, ("AAPL",), server.url, budget=polite())
 
-    raw = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], datetime(2020, 8, 27, 22, tzinfo=UTC)).bars
+    raw = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], fetched_at=datetime(2020, 8, 27, 22, tzinfo=UTC)).bars
 
     assert raw["session"].max() == PAID
     assert raw["later_splits"].unique().to_list() == [1.0]  # Yahoo had adjusted nothing yet
@@ -161,7 +163,7 @@ def test_the_session_is_the_date_at_the_exchange(serve: Callable[..., Vendor], s
     """Around both clock changes, when the opening bell moves from 14:30 to 13:30 UTC and back."""
     sessions = CALENDAR.between(date(2020, 3, 2), date(2020, 11, 6))
     source = YahooSource(CALENDAR, ("AAPL",), serve(AAPL=history(100.0, sessions)).url, budget=polite())
-    raw = source.fetch(["AAPL"], session, session, datetime(2020, 11, 6, 22, tzinfo=UTC)).bars
+    raw = source.fetch(["AAPL"], session, session, fetched_at=datetime(2020, 11, 6, 22, tzinfo=UTC)).bars
     assert raw.select("session", "close").rows() == [(session, 100.0 + sessions.index(session))]
 
 
@@ -171,7 +173,7 @@ def test_one_request_per_ticker_and_progress(serve: Callable[..., Vendor]) -> No
     source = YahooSource(
         CALENDAR, None, server.url, on_progress=lambda done, of: seen.append((done, of)), budget=polite(threads=1)
     )
-    source.fetch(["AAPL", "MSFT"], SESSIONS[0], SESSIONS[1], FETCHED)
+    source.fetch(["AAPL", "MSFT"], SESSIONS[0], SESSIONS[1], fetched_at=FETCHED)
     charts = [target.partition("?")[0] for target in server.requests if "/chart/" in target]
     assert charts == ["/v8/finance/chart/AAPL", "/v8/finance/chart/MSFT"]
     assert seen == [(1, 2), (2, 2)]
@@ -257,9 +259,9 @@ def test_what_passes_is_not_seen(serve: Callable[..., Vendor], replies: list[Rep
 def test_a_refusal_is_answered_with_patience_and_not_with_four_more_requests(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=[history(1.0), RATE_LIMITED, history(100.0)])
     source = YahooSource(CALENDAR, None, server.url, budget=polite())
-    source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED)
+    source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED)
     before = len(server.requests)
-    source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED)
+    source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED)
     assert len(server.requests) - before == 2
 
 
@@ -288,7 +290,7 @@ def test_an_answer_without_a_column_is_a_failure_of_the_vendor(monkeypatch: pyte
     answer = pd.DataFrame({name: [1.0] for name in columns}, index=pd.DatetimeIndex(["2020-09-11"]))
     monkeypatch.setattr("stock_assets.private.yfinance.daily_history", lambda *_, **__: answer)
     source = YahooSource(CALENDAR, ("AAPL",), budget=polite())
-    failure = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED).failures["AAPL"]
+    failure = source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED).failures["AAPL"]
     assert failure.reason == "an answer without Adj Close (3 tries)"
 
 
@@ -320,10 +322,10 @@ def test_a_crumb_that_ran_out_is_renewed(serve: Callable[..., Vendor]) -> None:
     server = serve(AAPL=history(100.0), MSFT=history(200.0))
     server.crumb = "first.crumb"
     source = YahooSource(CALENDAR, None, server.url, budget=polite(threads=1))
-    assert source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], FETCHED).failures == {}
+    assert source.fetch(["AAPL"], SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED).failures == {}
     server.crumb = "second.crumb"
     before = server.asked.copy()
-    assert source.fetch(["AAPL", "MSFT"], SESSIONS[0], SESSIONS[-1], FETCHED).failures == {}
+    assert source.fetch(["AAPL", "MSFT"], SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED).failures == {}
     assert server.asked - before == {"AAPL": 2, "MSFT": 1}
 
 
@@ -339,9 +341,9 @@ def test_threads_that_renew_a_crumb_at_once_do_not_fail(serve: Callable[..., Ven
     server = serve(**dict.fromkeys(tickers, history(100.0)))
     server.crumb = "first.crumb"
     source = YahooSource(CALENDAR, None, server.url, budget=polite(tries=5))
-    source.fetch(tickers[:1], SESSIONS[0], SESSIONS[-1], FETCHED)
+    source.fetch(tickers[:1], SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED)
     server.crumb = "second.crumb"
-    answer = source.fetch(tickers, SESSIONS[0], SESSIONS[-1], FETCHED)
+    answer = source.fetch(tickers, SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED)
     assert answer.failures == {}
     assert answer.bars["ticker"].n_unique() == 12
 
@@ -374,7 +376,7 @@ def test_a_server_that_is_gone_names_the_ticker() -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         answer = YahooSource(CALENDAR, ("AAPL",), url, budget=polite()).fetch(
-            ["AAPL"], SESSIONS[0], SESSIONS[1], FETCHED
+            ["AAPL"], SESSIONS[0], SESSIONS[1], fetched_at=FETCHED
         )
     assert "no answer (ConnectionError, curl 7)" in answer.failures["AAPL"].reason
 

@@ -29,7 +29,7 @@ def test_later_inputs_get_no_gradient_from_earlier_answers():
 
 def test_an_untrained_network_is_the_class_prior():
     prior = torch.tensor([0.2, 0.5, 0.3])
-    network = SegmentLSTM(4, tiny_classifier(), 3, prior.log()).eval()
+    network = SegmentLSTM(4, tiny_classifier(), 3, bias=prior.log()).eval()
     answer = functional.softmax(network(torch.randn(5, 7, 4)), dim=-1)
     torch.testing.assert_close(answer, prior.expand(5, 7, 3))
 

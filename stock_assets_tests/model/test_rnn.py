@@ -169,7 +169,7 @@ def test_a_horizon_that_steps_over_a_suspect_row_corrects_no_level():
     )
 
     def errors(features: pl.DataFrame, suspects: pl.DataFrame) -> np.ndarray:
-        market = MarketRows(features, suspects, ("hint",), HORIZON)
+        market = MarketRows(features, suspects, ("hint",), horizon=HORIZON)
         return market.recent_error(np.zeros((features.height, 3)), 20)
 
     np.testing.assert_array_equal(errors(absurd, suspects), errors(FEATURES, suspects))

@@ -46,7 +46,7 @@ def test_a_null_of_the_market_context_stands_for_the_training_mean():
     mean, std = fit_scaler(rows, ["vix_level", "x"])
     assert mean.tolist() == [2.0, 3.0]
     assert std[0] == 1.0
-    scaled = standardised(rows, ["vix_level", "x"], mean, std)
+    scaled = standardised(rows, ["vix_level", "x"], mean=mean, std=std)
     assert scaled[:, 0].tolist() == [-1.0, 0.0, 1.0]
     assert scaled[:, 1] == pytest.approx((np.array([1, 2, 6]) - 3) / std[1])
 
@@ -55,7 +55,7 @@ def test_a_context_column_that_is_null_throughout_is_constant():
     rows = rows_of(index_vol_22=[None, None])
     mean, std = fit_scaler(rows, ["index_vol_22"])
     assert (mean.tolist(), std.tolist()) == ([0.0], [1.0])
-    assert standardised(rows, ["index_vol_22"], mean, std).tolist() == [[0.0], [0.0]]
+    assert standardised(rows, ["index_vol_22"], mean=mean, std=std).tolist() == [[0.0], [0.0]]
 
 
 @pytest.mark.parametrize(("column", "value"), [("x", None), ("x", float("nan")), ("vix_level", float("nan"))])
@@ -65,4 +65,4 @@ def test_any_other_value_that_is_not_finite_is_named(column: str, value: float |
     with pytest.raises(BadBarsError, match=expected):
         fit_scaler(rows, [column])
     with pytest.raises(BadBarsError, match=expected):
-        standardised(rows, [column], np.zeros(1), np.ones(1))
+        standardised(rows, [column], mean=np.zeros(1), std=np.ones(1))

@@ -30,7 +30,7 @@ def test_walk_forward_the_model_comes_near_the_best_achievable_score():
     source = SimulatedSource(calendar, 0)
     universe = source.universe()
     evening = datetime(2025, 12, 31, tzinfo=UTC) + timedelta(days=1)
-    raw = source.fetch(universe["ticker"].unique().to_list(), days[0], days[-1], evening).bars
+    raw = source.fetch(universe["ticker"].unique().to_list(), days[0], days[-1], fetched_at=evening).bars
     bars = clean_bars(raw, universe, days)
     suspects = bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
     labels, _ = usable_labels(barrier_labels(bars, LabelRule(HORIZON, BUY, SELL)), suspects)

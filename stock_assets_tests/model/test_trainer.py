@@ -176,7 +176,7 @@ class Straight:
 
 def test_a_network_from_outside_is_trained_by_three_functions(tmp_path: Path):
     inputs, labels = InputFrames(components=FEATURES), training_rows(LABELS, CUTOFF)
-    panel = build_panel(FEATURES, ("memory", "shock"), np.zeros(2), np.ones(2), 6.0).labelled(labels)
+    panel = build_panel(FEATURES, ("memory", "shock"), mean=np.zeros(2), std=np.ones(2), clip=6.0).labelled(labels)
     network = Straight(NetworkConfig(epochs=4, learning_rate=0.05, batch=1, bfloat16=False), panel)
     whole = descend(network, lesson(inputs, labels, CUTOFF, seed=3))
     rows = panel.has_label()

@@ -159,7 +159,9 @@ def test_the_value_is_the_mean_of_the_folds_log_losses(panel):
     wanted = []
     for fold in small.folds:
         judged = judged_rows(small, fold)
-        answers = tuning.answers_on(small, fold, tuning._within_budget(config, TINY, fold), judged, lambda _: None)
+        answers = tuning.answers_on(
+            small, fold, tuning._within_budget(config, TINY, fold), rows=judged, on_epoch=lambda _: None
+        )
         both = judged.join(answers, on=["ticker", "session"])
         assert both.height == judged.height
         wanted.append(log_loss(both["label"], both.select("p_sell", "p_hold", "p_buy").to_numpy(), labels=[-1, 0, 1]))

@@ -19,7 +19,7 @@ from stock_assets.model.windows import (
 from stock_assets_tests.model.synthetic import FEATURES, sessions_of, synthetic_panel
 
 DAYS = sessions_of(300)
-SCALER = np.zeros(3), np.ones(3)
+SCALER = {"mean": np.zeros(3), "std": np.ones(3)}
 
 
 def panel_of(counts: list[int]) -> tuple[Panel, pl.DataFrame]:
@@ -32,7 +32,7 @@ def panel_of(counts: list[int]) -> tuple[Panel, pl.DataFrame]:
         schema={"ticker": pl.String, "session": pl.Date},
     )
     features = keys.with_columns(x=pl.int_range(pl.len()).cast(pl.Float64))
-    panel = build_panel(features, ["x"], np.zeros(1), np.ones(1), np.inf)
+    panel = build_panel(features, ["x"], mean=np.zeros(1), std=np.ones(1), clip=np.inf)
     labels = keys.with_columns(label=pl.lit(0, pl.Int8))
     return panel.labelled(labels), labels
 
@@ -80,7 +80,9 @@ def test_the_padding_row_is_zero_and_never_a_target():
 
 def test_labels_become_class_indices_and_the_unknown_are_ignored():
     features, labels = synthetic_panel(tickers=3, sessions=40)
-    panel = build_panel(features.sample(fraction=1.0, shuffle=True, seed=1), FEATURES, *SCALER, 9.0).labelled(labels)
+    panel = build_panel(features.sample(fraction=1.0, shuffle=True, seed=1), FEATURES, **SCALER, clip=9.0).labelled(
+        labels
+    )
     expected = features.join(labels, on=["ticker", "session"], how="left").sort("ticker", "session")["label"]
     assert [None if c == IGNORE else c - 1 for c in panel.labels[:-1]] == expected.to_list()
     assert (panel.labels == IGNORE).sum() == 3 * 7 + 1
@@ -88,7 +90,9 @@ def test_labels_become_class_indices_and_the_unknown_are_ignored():
 
 def test_values_are_standardised_and_cut():
     keys = {"ticker": ["A"] * 3, "session": DAYS[:3]}
-    panel = build_panel(pl.DataFrame({**keys, "x": [10.0, 14.0, 99.0]}), ["x"], np.array([10.0]), np.array([2.0]), 6.0)
+    panel = build_panel(
+        pl.DataFrame({**keys, "x": [10.0, 14.0, 99.0]}), ["x"], mean=np.array([10.0]), std=np.array([2.0]), clip=6.0
+    )
     assert panel.values.dtype == np.float32
     assert panel.values[:-1, 0].tolist() == [0.0, 2.0, 6.0]
 
@@ -110,12 +114,12 @@ def test_a_window_ends_at_its_row():
 def test_a_value_that_is_not_finite_is_named(bad: float | None):
     frame = pl.DataFrame({"ticker": ["A", "B"], "session": [date(2018, 1, 2)] * 2, "x": [1.0, bad]})
     with pytest.raises(BadBarsError, match="features of B at 2018-01-02: x is"):
-        build_panel(frame, ["x"], np.zeros(1), np.ones(1), 9.0)
+        build_panel(frame, ["x"], mean=np.zeros(1), std=np.ones(1), clip=9.0)
 
 
 def test_a_row_that_comes_twice_and_a_missing_column_are_named():
     features, _ = synthetic_panel(tickers=1, sessions=5)
     with pytest.raises(BadBarsError, match=rf"T00 at {DAYS[2]} twice"):
-        build_panel(pl.concat([features, features[2:3]]), FEATURES, *SCALER, 9.0)
+        build_panel(pl.concat([features, features[2:3]]), FEATURES, **SCALER, clip=9.0)
     with pytest.raises(ArtifactError, match="columns that the features lack: shock"):
-        build_panel(features.drop("shock"), FEATURES, *SCALER, 9.0)
+        build_panel(features.drop("shock"), FEATURES, **SCALER, clip=9.0)

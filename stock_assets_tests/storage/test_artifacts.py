@@ -27,7 +27,7 @@ def entries(folder: Path) -> list[str]:
 
 
 def test_what_is_saved_comes_back_exactly(tmp_path: Path):
-    folder = save_artifact(tmp_path / "deep" / "v1", TENSORS, DESCRIPTION, {"curve.png": b"\x89PNG"})
+    folder = save_artifact(tmp_path / "deep" / "v1", TENSORS, DESCRIPTION, files={"curve.png": b"\x89PNG"})
     artifact = load_artifact(folder)
     assert artifact.description == DESCRIPTION
     assert artifact.tensors.keys() == TENSORS.keys()
@@ -130,7 +130,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path):
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", ".", "..", MODEL, "/etc/evil"])
 def test_a_file_cannot_leave_its_folder(tmp_path: Path, name: str):
     with pytest.raises(ArtifactError, match="expected a plain file name"):
-        save_artifact(tmp_path / "v1", TENSORS, DESCRIPTION, {name: b""})
+        save_artifact(tmp_path / "v1", TENSORS, DESCRIPTION, files={name: b""})
     assert entries(tmp_path) == []
 
 

@@ -87,7 +87,7 @@ def test_a_new_column_is_null_in_older_rows(warehouse: Warehouse):
 
 def test_read_selects_sessions_and_columns(warehouse: Warehouse):
     warehouse.replace_sessions("test_bars", DAYS, rows(DAYS))
-    part = warehouse.read("test_bars", DAYS[2], DAYS[4], ["session"])
+    part = warehouse.read("test_bars", DAYS[2], DAYS[4], columns=["session"])
     assert (part.columns, part["session"].sort().to_list()) == (["session"], DAYS[2:5])
 
 

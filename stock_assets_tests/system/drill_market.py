@@ -62,10 +62,10 @@ class PlantedSource:
     def fetch(self, tickers: Sequence[str], first: date, last: date, now: datetime) -> Answer:
         """As `Source.fetch`."""
         plants = self.plants
-        rows = self.inner.fetch(tickers, first, last, now).bars
+        rows = self.inner.fetch(tickers, first, last, fetched_at=now).bars
         if last > plants.regime:
             # both prices are in the basis of one answer, so that a later split changes no as-traded figure
-            whole = self.inner.fetch(tickers, plants.regime, last, now).bars
+            whole = self.inner.fetch(tickers, plants.regime, last, fetched_at=now).bars
             anchor = whole.filter(pl.col("session") == plants.regime).select("ticker", anchor="close")
             rows = rows.join(anchor, on="ticker", how="left", maintain_order="left")
             wild = (pl.col("session") > plants.regime) & pl.col("anchor").is_not_null()

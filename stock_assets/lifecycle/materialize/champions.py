@@ -109,7 +109,7 @@ def record(store: Warehouse, registry: Registry, promotions: Sequence[Promotion]
                 registry,
                 promotion.model,
                 promotion.version,
-                (CHAMPION_ALIAS, MIRROR_ALIAS) if promotion.outcome == "champion" else (CHALLENGER_ALIAS,),
+                aliases=(CHAMPION_ALIAS, MIRROR_ALIAS) if promotion.outcome == "champion" else (CHALLENGER_ALIAS,),
             )
         ]
     except RegistryError as error:
@@ -139,7 +139,7 @@ def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str
             f"{IN_SERVICE} of model year {year} was trained through {cutoff}, which is not before the session "
             f"{sessions[0]} to predict"
         )
-    by_model = {model: champions_at(promotions, trained, model, sessions) for model in base_cutoffs}
+    by_model = {model: champions_at(promotions, trained, model, sessions=sessions) for model in base_cutoffs}
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
         serving = tuple(by_model[model][session] for model, cutoff in base_cutoffs.items() if cutoff < session)
@@ -154,7 +154,7 @@ def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str
             ([usable(rows[version], span[0], pca_version) for version in versions], span)
             for versions, span in spans.items()
         ],
-        skipped_models(store, year, models_of("champion", "naive"), TRAINED),
+        skipped_models(store, year, models_of("champion", "naive"), tables=TRAINED),
     )
 
 
@@ -180,13 +180,13 @@ def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, 
     window = sorted(labels["session"].unique())
     promotions: list[Promotion] = []
     messages: list[str] = []
-    inputs = inputs_for(store, settings, window, "promotions") if window else None
+    inputs = inputs_for(store, settings, window, needed_by="promotions") if window else None
     for champion, challenger in pairs:
         days = [day for day in window if day > challenger["trained_through"]]
         if inputs is None or not days:
             messages.append(f"{challenger['version']} waits: no label after its cutoff is known yet")
             continue
-        of_champion, of_challenger = (_predictions(settings, inputs, row, days) for row in (champion, challenger))
+        of_champion, of_challenger = (_predictions(settings, inputs, row, days=days) for row in (champion, challenger))
         verdict = judge(of_champion, of_challenger, labels, seed=settings.seed)
         messages.append(f"{challenger['version']} {verdict.reason}")
         promotions.append(
@@ -232,18 +232,18 @@ def rollback(
     year = session.year
     versions = trained.filter((pl.col("model") == model) & (pl.col("model_year") == year))
     # also after what was decided for a later session
-    serves_from = max([session, *champion_history(history, trained, model, year)["serves_from"]])
-    current = champion_at(history, trained, model, serves_from)
+    serves_from = max([session, *champion_history(history, trained, model, year=year)["serves_from"]])
+    current = champion_at(history, trained, model, session=serves_from)
     others = [version for version in versions["version"] if version != current]
     choices = f"other versions of model year {year}: {', '.join(others) or 'none'}"
-    chosen = to or previous_champion(history, trained, model, year)
+    chosen = to or previous_champion(history, trained, model, year=year)
     if chosen is None:
         raise StockAssetsError(f"nothing to roll back to: {current} is {model}'s first champion of {year}; {choices}")
     if chosen == current:
         raise StockAssetsError(f"{current} is the champion of {model} already; {choices}")
     if chosen not in others:
         raise ArtifactError(f"there is no version {chosen} of {model} for model year {year}; {choices}")
-    _require_cutoff_before(versions, chosen, model, session)
+    _require_cutoff_before(versions, chosen, model, session=session)
     promotion = Promotion(model, chosen, year, serves_from, now, "champion", "rollback", current, reason)
     return promotion, record(store, registry, [promotion])
 
@@ -268,20 +268,20 @@ def follow_aliases(
     repaired: list[tuple[str, str]] = []
     for model in sorted(trained_models & set(models)):
         of_model = aliases.get(model, {})
-        champion, alias = champion_at(history, trained, model, session), of_model.get(CHAMPION_ALIAS)
+        champion, alias = champion_at(history, trained, model, session=session), of_model.get(CHAMPION_ALIAS)
         action = reconcile(alias, of_model.get(MIRROR_ALIAS), champion)
         if action == "repair":
             repaired.append((model, champion))
         elif action == "follow":
             assert alias is not None
-            _require_usable_alias(trained, model, alias, session)
+            _require_usable_alias(trained, model, alias, session=session)
             reason = f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
             moved.append(Promotion(model, alias, session.year, session, now, "champion", "alias", champion, reason))
     messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
     if moved:
         messages += record(store, registry, moved)
     for model, version in repaired:
-        messages += _set_aliases(registry, model, version, (CHAMPION_ALIAS, MIRROR_ALIAS)) or [
+        messages += _set_aliases(registry, model, version, aliases=(CHAMPION_ALIAS, MIRROR_ALIAS)) or [
             f"{model}: the alias {CHAMPION_ALIAS} is set to {version}, which serves"
         ]
     return messages
@@ -297,7 +297,7 @@ def models_in_service(store: Warehouse, registry: Registry, calendar: TradingCal
     for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
         years: list[int] = versions["model_year"].to_list()
         year = running if running is not None and running in years else max(years)
-        champion = champion_history(history, trained, str(model), year).row(-1, named=True)
+        champion = champion_history(history, trained, str(model), year=year).row(-1, named=True)
         shown = _aliased(history.filter(pl.col("model") == model), champion, aliases.get(str(model), {}))
         rows += [{"model": model, "alias": alias, **row} for alias, row in shown.items()]
     table = pl.DataFrame(rows, schema=_SERVICE_SCHEMA)
@@ -336,14 +336,16 @@ def _versions_of_year(store: Warehouse, year: int, needed_by: date | None = None
     return pl.concat(parts).sort("trained_through", "version")
 
 
-def _predictions(settings: Settings, inputs: StoredInputs, row: dict[str, Any], days: Sequence[date]) -> pl.DataFrame:
+def _predictions(
+    settings: Settings, inputs: StoredInputs, row: dict[str, Any], *, days: Sequence[date]
+) -> pl.DataFrame:
     """What the version of `row` predicts for `days`."""
-    return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, days)
+    return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, sessions=days)
 
 
-def _require_usable_alias(trained: pl.DataFrame, model: str, alias: str, session: date) -> None:
+def _require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, session: date) -> None:
     versions = trained.filter(pl.col("model") == model)
-    _require_cutoff_before(versions, alias, model, session)
+    _require_cutoff_before(versions, alias, model, session=session)
     of_year = versions.filter(pl.col("model_year") == session.year)["version"]
     if alias not in of_year:
         raise ArtifactError(
@@ -352,7 +354,7 @@ def _require_usable_alias(trained: pl.DataFrame, model: str, alias: str, session
         )
 
 
-def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, session: date) -> None:
+def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, *, session: date) -> None:
     late = versions.filter((pl.col("version") == version) & (pl.col("trained_through") >= session))
     if not late.is_empty():
         raise CutoffError(
@@ -361,7 +363,7 @@ def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, ses
         )
 
 
-def _set_aliases(registry: Registry, model: str, version: str, aliases: Sequence[str]) -> list[str]:
+def _set_aliases(registry: Registry, model: str, version: str, *, aliases: Sequence[str]) -> list[str]:
     """Sets `aliases`, in this order; returns a sentence where the version was never registered."""
     try:
         for alias in aliases:

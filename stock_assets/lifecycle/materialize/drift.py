@@ -47,8 +47,8 @@ def make_drift(store: Warehouse, settings: Settings, sessions: Sequence[date]) -
         reference = (*calendar.before(cutoff, drift.REFERENCE - 1), cutoff)
         recent = (*calendar.before(days[0], drift.RECENT - 1), *calendar.between(days[0], days[-1]))
         figures = [
-            _drift_of_inputs(store, calendar, reference, recent),
-            _drift_of_predictions(store, reference, recent, first_predicted),
+            _drift_of_inputs(store, calendar, reference, recent=recent),
+            _drift_of_predictions(store, reference, recent, first_predicted=first_predicted),
         ]
         parts += [
             rows.filter(pl.col("session").is_in(days))
@@ -74,7 +74,7 @@ def drift_history(store: Warehouse, last: date) -> DriftHistory | None:
 
 def trusted_inputs(store: Warehouse, first: date, last: date) -> pl.DataFrame:
     """ticker, session and the stationary inputs (f32, as the network reads them) of the rows without a suspect bar."""
-    rows = store.read("stationary_features", first, last, [*KEYS, *STATIONARY])
+    rows = store.read("stationary_features", first, last, columns=[*KEYS, *STATIONARY])
     return trusted(store, rows.cast({pl.Float64: pl.Float32}))
 
 
@@ -93,24 +93,24 @@ def cutoffs_of(store: Warehouse, sessions: Sequence[date]) -> dict[date, date]:
         cutoffs = {}
     if absent := [session for session in sessions if session not in cutoffs]:
         store.require([*MADE_BEFORE_PCA, "predictions"], absent, "drift")
-        raise MissingSessionsError("drift", "predictions", absent, f"rows of {IN_SERVICE}, whose cutoff it needs")
+        raise MissingSessionsError("drift", "predictions", absent, why=f"rows of {IN_SERVICE}, whose cutoff it needs")
     return {session: cutoffs[session] for session in sessions}
 
 
 def _drift_of_inputs(
-    store: Warehouse, calendar: TradingCalendar, reference: Sequence[date], recent: Sequence[date]
+    store: Warehouse, calendar: TradingCalendar, reference: Sequence[date], *, recent: Sequence[date]
 ) -> pl.DataFrame:
     featured = [session for session in reference if calendar.position(session) >= FIRST_BAR - 1]
     if len(featured) < drift.SMALLEST_REFERENCE:
         return drift.FIGURES.to_frame()
     why = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {reference[-1]}"
-    store.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why)
+    store.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why=why)
     learned, newest = (trusted_inputs(store, days[0], days[-1]) for days in (featured, recent))
-    return drift.drift_figures(learned, newest, list(STATIONARY), recent)
+    return drift.drift_figures(learned, newest, list(STATIONARY), sessions=recent)
 
 
 def _drift_of_predictions(
-    store: Warehouse, reference: Sequence[date], recent: Sequence[date], first_predicted: date
+    store: Warehouse, reference: Sequence[date], recent: Sequence[date], *, first_predicted: date
 ) -> pl.DataFrame:
     # the reference holds predictions by whichever version served then, all made before the cutoff: what a version
     # predicts for rows that it learned from is surer than anything it predicts later, and would be drift by itself
@@ -118,8 +118,8 @@ def _drift_of_predictions(
     if earlier["session"].n_unique() < drift.SMALLEST_REFERENCE:
         return drift.FIGURES.to_frame()
     predicted = [session for session in recent if session >= first_predicted]
-    store.require(["predictions"], predicted, "drift", f"the {drift.RECENT} sessions of drift")
-    return drift.drift_figures(earlier, _predictions(store, recent[0], recent[-1]), PROBABILITIES, recent)
+    store.require(["predictions"], predicted, "drift", why=f"the {drift.RECENT} sessions of drift")
+    return drift.drift_figures(earlier, _predictions(store, recent[0], recent[-1]), PROBABILITIES, sessions=recent)
 
 
 def _predictions(store: Warehouse, first: date, last: date) -> pl.DataFrame:

@@ -85,7 +85,7 @@ def make_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame
 def write_page(settings: Settings, data: OperationsData, figures: Mapping[str, bytes]) -> Path:
     """Writes the page with its `figures` (PNGs: live_skill, drift) and returns its path."""
     path = settings.artifacts / "operations" / "operations.html"
-    write_file(path, render_operations(data.sessions, data.tables, figures, data.facts).encode())
+    write_file(path, render_operations(data.sessions, data.tables, figures, facts=data.facts).encode())
     return path
 
 
@@ -117,7 +117,7 @@ def rows_or_none(store: Warehouse, table: str, first: date | None = None) -> pl.
 
 def freshness_of(settings: Settings, predicted_through: date | None, now: datetime) -> Freshness:
     """How fresh the predictions are at `now`. A closed snapshot is never late: no session is expected of it."""
-    state = freshness(calendar_of(settings), settings.after_close, GRACE, predicted_through, now)
+    state = freshness(calendar_of(settings), settings.after_close, GRACE, predicted_through=predicted_through, now=now)
     if settings.end is None:
         return state
     return Freshness(True, state.last_expected, 0, f"the snapshot is closed at {settings.end}: no session is expected")

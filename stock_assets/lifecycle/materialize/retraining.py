@@ -138,8 +138,8 @@ def _skill(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> tu
     models = [IN_SERVICE, *naive]
     statement = "SELECT * FROM model.predictions WHERE session BETWEEN ? AND ? AND list_contains(?, model)"
     predictions = store.read_sql("predictions", statement, [sessions[0], sessions[-1], models])
-    labels, _ = usable_between(store, settings, sessions[0], sessions[-1])
-    skill = skill_of(predictions, labels, IN_SERVICE, naive, sessions)
+    labels, _ = usable_between(store, settings, sessions[0], last=sessions[-1])
+    skill = skill_of(predictions, labels, IN_SERVICE, naive_models=naive, sessions=sessions)
     return (skill.mean, skill.sessions) if skill else (None, 0)
 
 

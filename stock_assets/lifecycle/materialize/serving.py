@@ -23,7 +23,7 @@ def serving_versions(
     notes: list[str] = []
     if new:
         year, days = by_year(new)[-1]
-        base_versions(store, year, days[0], pca_version)
+        base_versions(store, year, days[0], pca_version=pca_version)
         models = (*models_of("champion", "naive"), ENSEMBLE)
         notes = follow_aliases(store, registry, models, session=days[0], now=now)
     years = [champions_of(store, days, pca_version=pca_version) for _, days in by_year(sessions)]

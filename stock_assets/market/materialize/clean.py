@@ -40,7 +40,7 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     calendar = calendar_of(settings)
     lookback = calendar.before(sessions[0], quality.LOOKBACK_SESSIONS)
     why = f"{quality.LOOKBACK_SESSIONS} sessions of look-back"
-    store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why)
+    store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why=why)
     raw = store.read("raw_ohlcv", (lookback or sessions)[0], sessions[-1])
     universe = store.read("universe")
     until_last = calendar.between(calendar.sessions[0], sessions[-1])
@@ -80,5 +80,5 @@ def _settled_bars(
 
 def _stored_bars(store: Warehouse, sessions: Sequence[date], like: pl.DataFrame) -> pl.DataFrame:
     """The stored bars of `sessions`; no row of the columns of `like` before the first write."""
-    stored = store.read_or(like.clear(), "daily_bars", sessions[0], sessions[-1])
+    stored = store.read_or(like.clear(), "daily_bars", sessions[0], last=sessions[-1])
     return stored.filter(pl.col("session").is_in(sessions))

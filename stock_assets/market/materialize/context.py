@@ -103,7 +103,7 @@ def changed_context_since(store: Warehouse, moment: datetime, last: date | None 
 
 
 def _versions(store: Warehouse, first: date | None, last: date | None) -> pl.DataFrame:
-    return CONTEXT_SERIES.fit(store.read_or(CONTEXT_SERIES.empty(), "context_series", first, last))
+    return CONTEXT_SERIES.fit(store.read_or(CONTEXT_SERIES.empty(), "context_series", first, last=last))
 
 
 def last_context_fetch(store: Warehouse) -> datetime | None:

@@ -85,7 +85,7 @@ def fetch_bars(
 
 
 def _ask(source: Source, request: Request, now: datetime) -> Answer:
-    return source.fetch(request.tickers, request.sessions[0], request.sessions[-1], now)
+    return source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
 
 
 def _requests(
@@ -137,7 +137,7 @@ def _news(
     splits: list[pl.DataFrame] = []
     for (tickers, sessions), answer in answered:
         rows = answer.bars.filter(pl.col("session").is_in(sessions))
-        stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], sessions[-1])
+        stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
         stored = adjustments.latest_versions(stored)
         new = outcomes_of(
             answer, stored, tickers=tickers, sessions=sessions, universe=universe, calendar=calendar, fetched_at=now

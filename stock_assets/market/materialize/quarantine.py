@@ -15,5 +15,5 @@ def new_in_quarantine(store: Warehouse, findings: pl.DataFrame, seen_at: datetim
     if findings.is_empty():
         return empty
     first, last = findings["session"].min(), findings["session"].max()
-    stored = store.read_or(empty, "quarantine", first, last)  # pyright: ignore[reportArgumentType]: dates
+    stored = store.read_or(empty, "quarantine", first, last=last)  # pyright: ignore[reportArgumentType]: dates
     return new_findings(stored, findings, seen_at)

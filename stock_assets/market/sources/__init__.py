@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
     # four parameters by position: the one call of the protocol, which every source and its tests share
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, both included, as of `fetched_at` (UTC).
 
         Tickers with no bar in the range have no row; nothing after `fetched_at` is used.

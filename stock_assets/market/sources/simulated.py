@@ -73,7 +73,7 @@ class SimulatedSource:
         ]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last` as a vendor shows them at `fetched_at` (`RAW_SCHEMA`).
 
         Only sessions closed by `fetched_at` exist. Prices, dividends and volumes are adjusted for the splits

@@ -113,7 +113,7 @@ class SnapshotSource:
             .match_to_schema(UNIVERSE_SCHEMA)
         )
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, as the snapshot holds them (`RAW_SCHEMA`).
 
         `later_splits` multiplies all later splits of the snapshot, those after `end` and `fetched_at` too:

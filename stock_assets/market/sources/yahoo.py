@@ -88,7 +88,7 @@ class YahooSource:
             to_session=pl.lit(None, pl.Date),
         ).match_to_schema(UNIVERSE_SCHEMA)
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, split-adjusted as of `fetched_at`, and which failed, and why.
 
         `fetched_at` is the time of the call: each history is asked for up to its day, because the splits

@@ -42,7 +42,7 @@ class Logistic(Baseline):
         return fit_logistic(lesson.inputs.components, lesson.labels, lesson.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
-        scaled = standardised(rows, self.features, self.mean, self.std)
+        scaled = standardised(rows, self.features, mean=self.mean, std=self.std)
         return softmax(scaled @ self.weights + self.bias)
 
 
@@ -64,7 +64,7 @@ def fit_logistic(
     seen = require_classes(rows["label"], "a logistic regression", cutoff)
     mean, std = fit_scaler(rows, columns)
     model = LogisticRegression(C=1 / regularisation, max_iter=500)
-    model.fit(standardised(rows, columns, mean, std), rows["label"].to_numpy())
+    model.fit(standardised(rows, columns, mean=mean, std=std), rows["label"].to_numpy())
     if model.n_iter_.max() >= model.max_iter:
         raise StockAssetsError(f"a logistic regression with cutoff {cutoff} did not converge in {model.max_iter} steps")
     weights, bias = output_layer(np.asarray(model.coef_).T, np.asarray(model.intercept_), seen)

@@ -49,7 +49,7 @@ class Mlp(Baseline):
         return fit_mlp(lesson.inputs.features, lesson.labels, lesson.cutoff, seed=lesson.seed)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
-        scaled = standardised(rows, self.features, self.mean, self.std, self.clip)
+        scaled = standardised(rows, self.features, mean=self.mean, std=self.std, clip=self.clip)
         return softmax(np.tanh(scaled @ self.hidden_weights + self.hidden_bias) @ self.weights + self.bias)
 
 
@@ -73,23 +73,32 @@ def fit_mlp(  # every parameter after the cutoff is a hyperparameter
     """
     train, tail, columns = training_and_tail(features, labels, cutoff, model="an MLP")
     least, best = np.inf, 0
-    for i, model in enumerate(islice(_passes(train, columns, cutoff, seed, hidden, penalty), passes + 1)):
+    for i, model in enumerate(
+        islice(_passes(train, columns, cutoff, seed=seed, hidden=hidden, penalty=penalty), passes + 1)
+    ):
         loss = _log_loss(model, tail)
         if loss < least:
             least, best = loss, i
         elif i - best >= patience:
             break
-    return next(islice(_passes(pl.concat([train, tail]), columns, cutoff, seed, hidden, penalty), best, None))
+    return next(
+        islice(
+            _passes(pl.concat([train, tail]), columns, cutoff, seed=seed, hidden=hidden, penalty=penalty), best, None
+        )
+    )
 
 
 def _passes(
-    rows: pl.DataFrame, columns: tuple[str, ...], cutoff: date, seed: int, hidden: int, penalty: float
+    rows: pl.DataFrame, columns: tuple[str, ...], cutoff: date, *, seed: int, hidden: int, penalty: float
 ) -> Iterator[Mlp]:
     """The network after 0, 1, 2, … passes over `rows`; after 0 it is their class prior."""
     from sklearn.neural_network import MLPClassifier
 
     mean, std = fit_scaler(rows, columns)
-    inputs, outcomes = standardised(rows, columns, mean, std, CLIP, np.float32), rows["label"].to_numpy()
+    inputs, outcomes = (
+        standardised(rows, columns, mean=mean, std=std, clip=CLIP, dtype=np.float32),
+        rows["label"].to_numpy(),
+    )
     seen = require_classes(rows["label"], "an MLP", cutoff)
     prior = np.full(len(CLASSES), -np.inf)
     prior[seen] = [np.log((outcomes == CLASSES[i]).mean()) for i in seen]

@@ -54,7 +54,7 @@ class Svm(Baseline):
 
     def waves(self, rows: pl.DataFrame, dtype: type = np.float64) -> np.ndarray:
         """The random Fourier features, `dtype` [N, W]."""
-        scaled = standardised(rows, self.features, self.mean, self.std, self.clip, dtype)
+        scaled = standardised(rows, self.features, mean=self.mean, std=self.std, clip=self.clip, dtype=dtype)
         angles = scaled @ self.frequencies + self.phases
         np.cos(angles, out=angles)
         angles *= np.sqrt(2 / len(self.phases), dtype=dtype)

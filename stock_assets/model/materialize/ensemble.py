@@ -70,15 +70,15 @@ def judge_year(store: Warehouse, settings: Settings, year: int) -> pl.DataFrame:
     calendar = calendar_of(settings)
     of_year = calendar.between(date(year, 1, 1), first_cutoff(calendar, year + 1))
     sessions = of_year[: -settings.horizon : WEIGHED_EVERY]
-    inputs = inputs_for(store, settings, sessions, "trained_ensemble")
-    labels, _ = usable_between(store, settings, sessions[0], sessions[-1])
+    inputs = inputs_for(store, settings, sessions, needed_by="trained_ensemble")
+    labels, _ = usable_between(store, settings, sessions[0], last=sessions[-1])
     versions = [
         version
-        for version in base_versions(store, year, sessions[0], inputs.pca_version)
+        for version in base_versions(store, year, sessions[0], pca_version=inputs.pca_version)
         if version.model in models_of("champion", "naive")
     ]
     return (
-        answers_of(versions, settings, inputs, sessions)
+        answers_of(versions, settings, inputs, sessions=sessions)
         .join(labels.select(*KEYS, "label"), on=KEYS)
         .with_columns(of_label=probability_of_label())
         .pivot("model", index=KEYS, values="of_label")

@@ -35,7 +35,7 @@ class StoredInputs:
     ) -> None:
         """`bars_first` is where the bars begin whose labels are known at `first`, where rows are to be predicted."""
         self._predicts = bars_first is not None
-        self._read = lambda table, columns=None: store.read(table, first, last, columns)
+        self._read = lambda table, columns=None: store.read(table, first, last, columns=columns)
         self._settings = settings
         components = self._read("pca_components")
         versions = components["pca_version"].unique().to_list()
@@ -47,7 +47,7 @@ class StoredInputs:
         self.pca_version: str = versions[0]
         self.components = components.drop("pca_version")
         bars = ["ticker", "session", "suspect", "total_return", "is_member"]
-        self._bars = store.read("daily_bars", bars_first or first, last, bars)
+        self._bars = store.read("daily_bars", bars_first or first, last, columns=bars)
         self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
         self._outsiders = _outsiders(self._bars, settings.members_only)
         trusted_outsiders = self._outsiders.join(self._flagged, on=KEYS, how="anti")
@@ -82,7 +82,7 @@ class StoredInputs:
         _ = self.features, self.known_labels
 
 
-def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], needed_by: str) -> StoredInputs:
+def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str) -> StoredInputs:
     """What the models read to predict `sessions`, ascending: the rows of these sessions and the lookback rows.
 
     Raises MissingSessionsError for sessions that a table lacks; its text names `needed_by`, the table to be made.
@@ -92,7 +92,7 @@ def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], n
     reach = longest_lookback() - 1 + MAX_MISSED
     lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
     of_range = calendar.between(sessions[0], sessions[-1])
-    store.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, "features of the day and its context")
+    store.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, why="features of the day and its context")
     first = (*lookback, sessions[0])[0]
     # the labels known at the first of them are those of a horizon earlier
     bars = calendar.before(first, settings.horizon + MAX_MISSED)
@@ -104,13 +104,13 @@ def inputs_through(store: Warehouse, settings: Settings, cutoff: date, *, needed
     calendar = calendar_of(settings)
     sessions = calendar.between(calendar.sessions[0], cutoff)
     why = f"every session up to the cutoff {cutoff}"
-    store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why)
-    store.require(["labels"], sessions[: -settings.horizon], needed_by, why)
+    store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why=why)
+    store.require(["labels"], sessions[: -settings.horizon], needed_by, why=why)
     return StoredInputs(store, settings, first=sessions[0], last=cutoff)
 
 
 def usable_between(
-    store: Warehouse, settings: Settings, first: date, last: date | None = None
+    store: Warehouse, settings: Settings, first: date, *, last: date | None = None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """The labels from `first` to `last` that may train and score, and the number of those left out, by reason.
 

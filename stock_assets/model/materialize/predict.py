@@ -48,13 +48,13 @@ def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[da
 
     Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for`, `serving_weights` and `assign`.
     """
-    inputs = inputs_for(store, settings, sessions, "predictions")
+    inputs = inputs_for(store, settings, sessions, needed_by="predictions")
     assignment = assign(inputs.pca_version)
     predicted = models_of("champion", "naive")
     weights, notes = {}, list(assignment.notes)
     for year, days in by_year(sessions):
         weights[year] = serving_weights(store, year, days[0])
-        notes += skipped_models(store, year, predicted, TRAINED)
+        notes += skipped_models(store, year, predicted, tables=TRAINED)
     parts = [declared("predictions").empty()]
     for versions, span in assignment.spans:
         of_year = weights[span[0].year]
@@ -66,10 +66,10 @@ def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[da
             )
         # an ensemble from before a model became a reference goes on with it
         asked = [version for version in versions if version.model in predicted or version.model in members]
-        answers = answers_of(asked, settings, inputs, span)
+        answers = answers_of(asked, settings, inputs, sessions=span)
         pooled = ensemble(answers, of_year)
         parts += [answers.filter(pl.col("model").is_in(list(predicted))), pooled]
-    return _stored(store, "predictions", sessions, inputs, parts, notes)
+    return _stored(store, "predictions", sessions, inputs=inputs, parts=parts, notes=notes)
 
 
 def make_reference_predictions(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> Predictions:
@@ -77,13 +77,15 @@ def make_reference_predictions(store: Warehouse, settings: Settings, sessions: S
 
     Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for` and `base_versions`.
     """
-    inputs = inputs_for(store, settings, sessions, "reference_predictions")
+    inputs = inputs_for(store, settings, sessions, needed_by="reference_predictions")
     parts, notes = [declared("reference_predictions").empty()], []
     for year, days in by_year(sessions):
-        versions: list[Version] = base_versions(store, year, days[0], inputs.pca_version, [REFERENCES])
-        notes += skipped_models(store, year, models_of("reference"), [REFERENCES])
-        parts.append(answers_of(versions, settings, inputs, days))
-    return _stored(store, "reference_predictions", sessions, inputs, parts, notes)
+        versions: list[Version] = base_versions(
+            store, year, days[0], pca_version=inputs.pca_version, tables=[REFERENCES]
+        )
+        notes += skipped_models(store, year, models_of("reference"), tables=[REFERENCES])
+        parts.append(answers_of(versions, settings, inputs, sessions=days))
+    return _stored(store, "reference_predictions", sessions, inputs=inputs, parts=parts, notes=notes)
 
 
 def predictions_with_references(
@@ -98,9 +100,9 @@ def predictions_with_references(
     """
     names = list(columns) if columns is not None else declared("predictions").names
     needed = list(dict.fromkeys([*names, "model", "session"]))
-    rows = store.read("predictions", first, last, needed)
+    rows = store.read("predictions", first, last, columns=needed)
     try:
-        references = store.read("reference_predictions", first, last, needed)
+        references = store.read("reference_predictions", first, last, columns=needed)
     except MissingTableError:
         return rows.select(names)
     newer = references.select("model", "session").unique()
@@ -111,6 +113,7 @@ def _stored(
     store: Warehouse,
     table: str,
     sessions: Sequence[date],
+    *,
     inputs: StoredInputs,
     parts: Sequence[pl.DataFrame],
     notes: Sequence[str],

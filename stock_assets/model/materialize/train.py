@@ -83,15 +83,20 @@ def train_models(
     jobs, left_out = [], {}
     for year in years:
         labels, left_out[year] = inputs.labels_at(cutoffs[year])
-        jobs += [_job(settings, entry, year, cutoffs[year], inputs, labels) for entry in models_into(table).values()]
+        jobs += [
+            _job(settings, entry, year, cutoff=cutoffs[year], inputs=inputs, labels=labels)
+            for entry in models_into(table).values()
+        ]
     # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
-    tasks = [lambda say, job=job: _train(settings, job, inputs, now, say) for job in reversed(jobs)]
+    tasks = [lambda say, job=job: _train(settings, job, inputs, now=now, say=say) for job in reversed(jobs)]
     results = side_by_side(tasks, say)[::-1]
     rows = pl.DataFrame([row for row, _ in results], schema=declared(table).schema)
     # before the rows: a version that serves is one that was tracked
     code = read_code_version(PROJECT_DIR)
     for job, (row, trained) in zip(jobs, results, strict=True):
-        tracking.registry.track(_training(settings, job, row, trained, code, tracking.draw_curve))
+        tracking.registry.track(
+            _training(settings, job, row, trained=trained, code=code, draw_curve=tracking.draw_curve)
+        )
     store.replace_rows(table, rows.select("model_year", "trained_through").unique(), rows)
     for job in jobs:
         job.checkpoint.clear()
@@ -100,14 +105,16 @@ def train_models(
 
 
 def _job(
-    settings: Settings, entry: ModelEntry, year: int, cutoff: date, inputs: StoredInputs, labels: pl.DataFrame
+    settings: Settings, entry: ModelEntry, year: int, *, cutoff: date, inputs: StoredInputs, labels: pl.DataFrame
 ) -> _Job:
     checkpoint = CheckpointFile(settings.artifacts / entry.table / str(year) / f".checkpoint-{entry.name}-{cutoff}")
     lesson = Lesson(inputs, labels, cutoff, settings.seed, settings.horizon, checkpoint=checkpoint)  # pyright: ignore[reportArgumentType]: its properties are cached
     return _Job(entry, year, lesson, checkpoint)
 
 
-def _train(settings: Settings, job: _Job, inputs: StoredInputs, now: datetime, say: Say) -> tuple[dict[str, Any], Any]:
+def _train(
+    settings: Settings, job: _Job, inputs: StoredInputs, *, now: datetime, say: Say
+) -> tuple[dict[str, Any], Any]:
     """(row of the table, trained model) of one job, which gets its epochs."""
     lesson = replace(job.lesson, on_epoch=Progress(f"{job.year} {job.entry.name}", say))
     trained = job.entry.train(lesson)
@@ -142,7 +149,7 @@ def _curves(jobs: list[_Job]) -> dict[str, tuple[pl.DataFrame, str, str]]:
 
 
 def _training(
-    settings: Settings, job: _Job, row: Mapping[str, Any], trained: Any, code: str, draw_curve: DrawCurve
+    settings: Settings, job: _Job, row: Mapping[str, Any], *, trained: Any, code: str, draw_curve: DrawCurve
 ) -> Training:
     """What the registry keeps of a training."""
     params = getattr(trained, "config", None)

@@ -55,7 +55,7 @@ def tune_networks(
             horizon=settings.horizon,
             seed=settings.seed,
         )
-        optuna_study = trials_of.search(study, settings.data_dir / "tuning", trials, workers, on_trial=on_trial)
+        optuna_study = trials_of.search(study, settings.data_dir / "tuning", trials, workers=workers, on_trial=on_trial)
         tuned.append(tuned_network(study, optuna_study))
     rows = pl.concat([network.trials for network in tuned])
     store.replace_rows(TABLE, pl.DataFrame({"network": list(networks)}), rows)

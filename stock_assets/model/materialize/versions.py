@@ -76,7 +76,7 @@ Assign = Callable[[str], Assignment]
 
 
 def answers_of(
-    versions: Sequence[Version], settings: Settings, inputs: StoredInputs, sessions: Collection[date]
+    versions: Sequence[Version], settings: Settings, inputs: StoredInputs, *, sessions: Collection[date]
 ) -> pl.DataFrame:
     """What all `versions` (one or more) predict for `sessions`, as many at once as there are cores."""
     inputs.read_now()
@@ -85,13 +85,13 @@ def answers_of(
 
 
 def base_versions(
-    store: Warehouse, year: int, first: date, pca_version: str, tables: Sequence[str] = TRAINED
+    store: Warehouse, year: int, first: date, *, pca_version: str, tables: Sequence[str] = TRAINED
 ) -> list[Version]:
     """The first version of every registered model of `year`, which serves it from its first session on.
 
     Raises ArtifactError when a table has none, CutoffError when it is trained through session `first` or later.
     """
-    rows = pl.concat([_first(store, table, year, first).select(VERSION_COLUMNS) for table in tables])
+    rows = pl.concat([_first(store, table, year, first=first).select(VERSION_COLUMNS) for table in tables])
     return [usable(row, first, pca_version) for row in registered(rows).sort("model").iter_rows(named=True)]
 
 
@@ -100,7 +100,7 @@ def registered(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("model").is_in(list(MODELS)))
 
 
-def skipped_models(store: Warehouse, year: int, entries: Collection[str], tables: Sequence[str]) -> list[str]:
+def skipped_models(store: Warehouse, year: int, entries: Collection[str], *, tables: Sequence[str]) -> list[str]:
     """Sentences about the models among `entries` without a version for `year`, and about versions without a model."""
     trained = pl.concat([store.read(table, columns=VERSION_COLUMNS) for table in tables])
     models = set(trained.filter(pl.col("model_year") == year)["model"])
@@ -117,7 +117,7 @@ def skipped_models(store: Warehouse, year: int, entries: Collection[str], tables
 
 def serving_weights(store: Warehouse, year: int, first: date) -> pl.DataFrame:
     """member, weight, version, trained_through: the ensemble of `year`. Raises as `base_versions`."""
-    return _first(store, "trained_ensemble", year, first)
+    return _first(store, "trained_ensemble", year, first=first)
 
 
 def ensemble(answers: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
@@ -169,7 +169,7 @@ def usable(row: dict[str, Any], first: date, pca_version: str) -> Version:
     return Version(row["model"], row["version"], row["trained_through"], row["artifact"])
 
 
-def _first(store: Warehouse, table: str, year: int, first: date) -> pl.DataFrame:
+def _first(store: Warehouse, table: str, year: int, *, first: date) -> pl.DataFrame:
     """The rows of `table` of the earliest cutoff of `year`, which has to lie before session `first`."""
     try:
         rows = store.read(table).filter(pl.col("model_year") == year)

@@ -77,9 +77,9 @@ def train_deepar(lesson: Lesson, config: DeepArConfig | None = None) -> "DeepAr"
         )
     mean, std = fit_scaler(rows, columns)
     tickers = tuple(rows["ticker"].unique().sort())
-    panel = build_panel(past, columns, mean, std, config.input_clip)
+    panel = build_panel(past, columns, mean=mean, std=std, clip=config.input_clip)
     series = label_series(panel, lesson.inputs.known_labels, tickers)
-    descent = descend(DeepArNetwork(config, series, train, validation, lesson.seed), lesson)
+    descent = descend(DeepArNetwork(config, series, train, validation=validation, seed=lesson.seed), lesson)
     return DeepAr(
         config=config,
         features=columns,
@@ -145,6 +145,7 @@ class StudentLSTM(nn.Module):
         features: int,
         tickers: int,
         config: DeepArConfig,
+        *,
         prior: tuple[float, float] = (0.0, 1.0),
         generator: torch.Generator | None = None,
     ) -> None:
@@ -200,7 +201,7 @@ class DeepArNetwork:
     report = ClassifierEpoch
 
     def __init__(
-        self, config: DeepArConfig, series: LabelSeries, train: pl.DataFrame, validation: pl.DataFrame, seed: int
+        self, config: DeepArConfig, series: LabelSeries, train: pl.DataFrame, *, validation: pl.DataFrame, seed: int
     ) -> None:
         self.config, self.panel, self._validation = (
             config,
@@ -216,7 +217,7 @@ class DeepArNetwork:
         """Answers near the distribution of all training labels."""
         labels = self.panel.labels[self.panel.has_label()] + float(CLASSES[0])
         prior = float(labels.mean()), float(labels.std())
-        return StudentLSTM(self.panel.values.shape[1] - 2, self._tickers, self.config, prior, generator)
+        return StudentLSTM(self.panel.values.shape[1] - 2, self._tickers, self.config, prior=prior, generator=generator)
 
     def loss(self, module: StudentLSTM, segments: Tensor) -> tuple[Tensor, int]:
         """The negative log density of the labels, in nats."""
@@ -279,7 +280,7 @@ class DeepAr(TrainedClassifier[DeepArConfig]):
         """
         require_after(self.cutoff, sessions)
         config = self.config
-        panel = build_panel(inputs.components, self.features, self.mean, self.std, config.input_clip)
+        panel = build_panel(inputs.components, self.features, mean=self.mean, std=self.std, clip=config.input_clip)
         panel, ticker_of, _ = label_series(panel, inputs.known_labels, self.tickers)
         rows = predictable_rows(panel.keys, sessions, config.context)
         values, module = torch.from_numpy(panel.values), self.module()
@@ -287,7 +288,7 @@ class DeepAr(TrainedClassifier[DeepArConfig]):
             np.flatnonzero(rows.to_numpy()),
             config.context,
             len(DISTRIBUTION),
-            lambda windows: module.at_last_step(values[windows], ticker_of[windows[:, -1]]),
+            answer=lambda windows: module.at_last_step(values[windows], ticker_of[windows[:, -1]]),
         )
         columns = zip(DISTRIBUTION, answers.astype(np.float64).T, strict=True)
         return panel.keys.filter(rows).with_columns(pl.Series(name, column) for name, column in columns)

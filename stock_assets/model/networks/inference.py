@@ -15,7 +15,7 @@ from stock_assets.model.windows import IGNORE, Panel, context_windows, labelled_
 INFERENCE_BATCH = 256
 
 
-def answers_at(last_rows: np.ndarray, context: int, outputs: int, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
+def answers_at(last_rows: np.ndarray, context: int, outputs: int, *, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
     """float32 [W, outputs]: the answers for the `context` rows that end at each of `last_rows` (int64 [W]).
 
     `answer` maps row indices, int64 [256, context], to [256, outputs].

@@ -74,6 +74,7 @@ class SegmentLSTM(nn.Module):
         features: int,
         config: NetworkConfig,
         outputs: int,
+        *,
         bias: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:

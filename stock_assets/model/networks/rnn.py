@@ -65,7 +65,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
     scale = spread(inputs[:-1], trains)
     standardise(inputs, scale, config.input_clip)
     panel = panel_of(market.keys, inputs)
-    network = RnnNetwork(config, panel.marked(trains), panel.marked(judges), history.goals(target_scale))
+    network = RnnNetwork(config, panel.marked(trains), panel.marked(judges), goals=history.goals(target_scale))
     descent = descend(network, lesson)
     model = Rnn(
         config=config,
@@ -85,16 +85,18 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         validation_accuracy=float("nan"),
     )
     answers = answers_of(model.module(), panel.marked(history.complete), config)
-    forecast = model.forecast(market, inputs[:-1], answers, history.complete)
-    return _with_map(model, forecast, history, trains, judges)
+    forecast = model.forecast(market, inputs[:-1], answers, rows=history.complete)
+    return _with_map(model, forecast, history, trains=trains, judges=judges)
 
 
-def _with_map(model: "Rnn", forecast: "Forecast", history: "History", trains: np.ndarray, judges: np.ndarray) -> "Rnn":
+def _with_map(
+    model: "Rnn", forecast: "Forecast", history: "History", *, trains: np.ndarray, judges: np.ndarray
+) -> "Rnn":
     """The model with the map of all its labels, and the validation scores of a map that has not seen theirs."""
     tilt, day = model.config.tilt, history.market.day
 
     def fitted(rows: np.ndarray) -> BarrierMap:
-        return fit_barrier_map(forecast.sigma[rows], history.labels[rows], day[rows], tilt)
+        return fit_barrier_map(forecast.sigma[rows], history.labels[rows], day[rows], tilt=tilt)
 
     unseen = fitted(trains).probabilities(forecast.sigma[judges], forecast.direction[judges])
     truth = history.labels[judges]
@@ -125,7 +127,7 @@ class History:
     def of(cls, lesson: Lesson, columns: tuple[str, ...]) -> Self:
         """What `lesson` knows by its cutoff, with `columns` as the inputs."""
         past = lesson.past(lesson.inputs.features)
-        market = MarketRows(past, lesson.inputs.suspects, columns, lesson.horizon)
+        market = MarketRows(past, lesson.inputs.suspects, columns, horizon=lesson.horizon)
         targets = volatility_targets(past, lesson.labels, lesson.horizon)
         aligned = market.keys.join(targets, on=KEYS, how="left", maintain_order="left").select(TARGETS).to_numpy()
         complete = np.asarray(np.isfinite(aligned).all(axis=1))
@@ -180,7 +182,7 @@ class RnnNetwork:
 
     report = RnnEpoch
 
-    def __init__(self, config: RnnConfig, panel: Panel, validation: Panel, goals: np.ndarray) -> None:
+    def __init__(self, config: RnnConfig, panel: Panel, validation: Panel, *, goals: np.ndarray) -> None:
         """`panel` and `validation` hold the same rows, those that train and those that judge marked as labelled.
 
         `goals` is float32 [N + 1, 4], TARGETS in standard deviations.
@@ -277,20 +279,20 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         BadBarsError for features that are not finite.
         """
         require_after(self.cutoff, sessions)
-        market = MarketRows(inputs.features, inputs.suspects, self.features, self.horizon)
+        market = MarketRows(inputs.features, inputs.suspects, self.features, horizon=self.horizon)
         rows = predictable_rows(market.keys, sessions, self.config.context).to_numpy()
         deviations = market.deviations()
         standardise(deviations, self.scale, self.config.input_clip)
         values, module, last_rows = torch.from_numpy(deviations), self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
-            last_rows, self.config.context, len(TARGETS), lambda windows: module.at_last_step(values[windows])
+            last_rows, self.config.context, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
         )
-        forecast = self.forecast(market, deviations[:-1], answers, rows)
+        forecast = self.forecast(market, deviations[:-1], answers, rows=rows)
         probabilities = self.barriers.probabilities(forecast.sigma[rows], forecast.direction[rows])
         return probability_frame(market.keys.filter(pl.Series(rows)), probabilities)
 
-    def forecast(self, market: MarketRows, inputs: np.ndarray, answers: np.ndarray, rows: np.ndarray) -> Forecast:
+    def forecast(self, market: MarketRows, inputs: np.ndarray, answers: np.ndarray, *, rows: np.ndarray) -> Forecast:
         """The forecast at `rows` (bool [N]): level and cross-section added, and the direction of both of its parts.
 
         `inputs` are the standardised deviations [N, F], `answers` the network's outputs [N, 4].

@@ -47,7 +47,7 @@ def train_rnn_classifier(lesson: Lesson, config: RnnClassifierConfig | None = No
             "of the same tickers and sessions"
         )
     mean, std = fit_scaler(rows, columns)
-    panel = build_panel(past, columns, mean, std, config.input_clip)
+    panel = build_panel(past, columns, mean=mean, std=std, clip=config.input_clip)
     descent = descend(RnnClassifierNetwork(config, panel.labelled(train), panel.labelled(validation)), lesson)
     return RnnClassifier(
         config=config,
@@ -79,7 +79,7 @@ class RnnClassifierNetwork:
         labels = self.panel.labels[self.panel.labels != IGNORE]
         counts = torch.from_numpy(np.bincount(labels, minlength=len(CLASSES)) + 1.0)
         prior = (counts / counts.sum()).float()
-        return SegmentLSTM(self.panel.values.shape[1], self.config, len(CLASSES), prior.log(), generator)
+        return SegmentLSTM(self.panel.values.shape[1], self.config, len(CLASSES), bias=prior.log(), generator=generator)
 
     def loss(self, module: SegmentLSTM, segments: Tensor) -> tuple[Tensor, int]:
         """The log-loss, in nats."""
@@ -123,13 +123,13 @@ class RnnClassifier(TrainedClassifier[RnnClassifierConfig]):
         BadBarsError for inputs that are not finite.
         """
         require_after(self.cutoff, sessions)
-        panel = build_panel(inputs.components, self.features, self.mean, self.std, self.config.input_clip)
+        panel = build_panel(inputs.components, self.features, mean=self.mean, std=self.std, clip=self.config.input_clip)
         rows = predictable_rows(panel.keys, sessions, self.config.context)
         values, module = torch.from_numpy(panel.values), self.module()
         logits = answers_at(
             np.flatnonzero(rows.to_numpy()),
             self.config.context,
             len(CLASSES),
-            lambda windows: module.at_last_step(values[windows]),
+            answer=lambda windows: module.at_last_step(values[windows]),
         )
         return probability_frame(panel.keys.filter(rows), softmax(logits))

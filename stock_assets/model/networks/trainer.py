@@ -101,7 +101,7 @@ class _Run(Generic[Module, Report]):
     def __init__(self, network: Network[Module, Report], seed: int) -> None:
         self.network, self.config = network, network.config
         self.module = network.build(torch.Generator().manual_seed(seed)).to(best_device())
-        self.name = _name_of(self.module, network.panel, self.config, seed)
+        self.name = _name_of(self.module, network.panel, self.config, seed=seed)
         self.rng, self.drops = np.random.default_rng(seed), seed_dropout(self.module, seed)
         self.optimizer = adamw(self.module, self.config, self.config.learning_rate)
         self.curve: list[Report] = []
@@ -116,7 +116,9 @@ class _Run(Generic[Module, Report]):
         """Trains and judges one epoch. Raises StockAssetsError for a loss that is not finite."""
         config = self.config
         segments = random_segments(self.network.panel, config.segment, self.rng)[: config.segments_per_epoch]
-        loss = run_epoch(self.network, self.module, self.optimizer, segments, epoch=epoch, epochs=config.epochs)
+        loss = run_epoch(
+            self.network, self.module, self.optimizer, segments=segments, epoch=epoch, epochs=config.epochs
+        )
         self.curve.append(report := self.network.judge(self.module, epoch, loss))
         _require_finite(report.validation_loss, f"validation loss of epoch {epoch}", config.learning_rate)
         if report.validation_loss < self.curve[self.best].validation_loss:
@@ -163,8 +165,8 @@ def run_epoch(
     network: Network[Module, Any],
     module: Module,
     optimizer: torch.optim.Optimizer,
-    segments: np.ndarray,
     *,
+    segments: np.ndarray,
     epoch: int,
     epochs: int,
 ) -> float:
@@ -213,7 +215,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_computes_in_bfloat16()
 
 
-def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, seed: int) -> str:
+def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, *, seed: int) -> str:
     """A digest of the training, so that none resumes from the checkpoint of another."""
     digest = blake2b(repr((asdict(config), seed)).encode(), digest_size=16)
     for array in (panel.values, panel.labels, *weights_of(module).values()):
