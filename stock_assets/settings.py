@@ -162,6 +162,13 @@ class Settings(BaseModel):
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
 
+    @field_validator("data_dir")
+    @classmethod
+    def _fits_in_an_address(cls, value: Path) -> Path:
+        if "?" in str(value):  # the addresses of SQLite files, of Optuna and MLflow, end at a question mark
+            raise ValueError("a path with a question mark")
+        return value
+
     @field_validator("extensions", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:

@@ -57,6 +57,7 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("MLFLOW", "sqlite:///", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
+        ("DATA_DIR", "what?", "expected the folder of the DuckDB file"),
         ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
     ],
 )
