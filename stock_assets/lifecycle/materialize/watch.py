@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import StockAssetsError, StoreBusyError
 from stock_assets.lifecycle.alert_text import line
 from stock_assets.lifecycle.alerts import LOG, QUIET, Alert, Channel
 from stock_assets.lifecycle.freshness import KEY, Freshness, alert_of
@@ -48,8 +48,8 @@ def watch(
         earlier = read_look(file)
     except (StockAssetsError, OSError) as error:
         earlier, messages = None, [str(error)]
-    predicted, trouble = look_at(store, (earlier.predicted_through if earlier else None) or seen)
-    look = next_look(earlier, predicted, trouble, now=now)
+    there = look_at(store, (earlier.predicted_through if earlier else None) or seen)
+    trouble, look = there.trouble, next_look(earlier, there.predicted_through, there.trouble, now=now)
     try:
         write_look(file, look)
     except OSError as error:  # a full disk: nothing is late for that alone, and the alert does not need the file
@@ -61,28 +61,39 @@ def watch(
             return Watched(look, None, messages)
         messages.append(raise_alarm(store, channels, alert_of_blindness(look), now=now))
         return Watched(look, None, [*messages, *_heartbeat(settings, False, trouble)])
-    state = freshness_of(settings, predicted, now)
+    state = freshness_of(settings, look.predicted_through, now)
     if resolve(store, BLIND, now=now):
         messages.append("the store can be seen again")
     return Watched(look, state, [*messages, *_heartbeat(settings, state.fresh, state.reason)])
 
 
-def look_at(store: Warehouse, seen: date | None) -> tuple[date | None, str | None]:
-    """(the last predicted session, why it cannot be seen): predictions that were `seen` and are gone are no new store.
+@dataclass(frozen=True)
+class Seen:
+    """What the store showed."""
+
+    predicted_through: date | None = None
+    trouble: str | None = None
+    """why nothing could be seen"""
+    busy: bool = False
+    """whether that is because another process holds it"""
+
+
+def look_at(store: Warehouse, earlier: date | None) -> Seen:
+    """The last predicted session. Where `earlier` was predicted, a store without any is no new one: it was lost.
 
     Whatever the store raises is an answer here: who watches goes on.
     """
     try:
         predicted = store.last_session("predictions")
+    except StockAssetsError as error:  # it names the file
+        return Seen(None, line(str(error)), isinstance(error, StoreBusyError))
     except Exception as error:
-        ours = isinstance(error, StockAssetsError)  # it names the file
-        return None, line(
-            str(error)
-        ) if ours else f"{store.path} cannot be read: {type(error).__name__}: {line(str(error))}"
-    if predicted is None and seen is not None:
+        return Seen(None, f"{store.path} cannot be read: {type(error).__name__}: {line(str(error))}")
+    if predicted is None and earlier is not None:
         gone = "holds no predictions any more" if store.path.exists() else "is gone"
-        return None, f"{store.path} {gone}; {seen} was predicted. Bring a backup back, or make everything: make run"
-    return predicted, None
+        way_back = "Bring a backup back, or make everything: make run"
+        return Seen(None, f"{store.path} {gone}; {earlier} was predicted. {way_back}")
+    return Seen(predicted)
 
 
 def tell_lateness(store: Warehouse, channels: Sequence[Channel], state: Freshness, *, now: datetime) -> list[str]:
@@ -99,7 +110,7 @@ def tell_failed_tick(
 
     Where the store cannot be looked at, every sensor fails for one reason, which `watch` alerts of.
     """
-    if look_at(store, None)[1] is not None:
+    if look_at(store, None).trouble is not None:
         return None
     text = f"{type(error).__name__}: {error}\nwhat it makes waits until a tick succeeds; see its page in the UI"
     return raise_alarm(store, channels, Alert(tick_key(sensor), f"the sensor {sensor} fails", text, None, now), now=now)
