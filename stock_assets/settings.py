@@ -20,7 +20,7 @@ from stock_assets.settings_file import PREFIX, Given, gather
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls")
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url")
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -142,6 +142,7 @@ class Settings(BaseModel):
     seed: int = Field(default=0, ge=0, description="seeds the simulated market and the training")
     mlflow: str | None = Field(
         default=None,
+        repr=False,
         description="off, or a tracking URI of MLflow (http://host:port, sqlite:///file); a SQLite file in the data "
         "folder when unset",
     )
@@ -156,12 +157,19 @@ class Settings(BaseModel):
     )
     alert_webhook: HttpUrl | None = Field(
         default=None,
+        repr=False,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
     alert_urls: tuple[SecretStr, ...] = Field(
         default=(),
         description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
         "mailto://… or tgram://…",
+    )
+    heartbeat_url: HttpUrl | None = Field(
+        default=None,
+        repr=False,
+        description="the http(s) address that is asked for after every look at the predictions, such as a check of "
+        "healthchecks.io or a push monitor of Uptime Kuma; none when unset",
     )
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
@@ -364,8 +372,15 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            shown = given[name].named(name, secret=name in SECRETS)
+            shown = given[name].named(
+                name, secret=name in SECRETS or (name == "mlflow" and not _is_file(given[name].written))
+            )
             yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
+
+
+def _is_file(uri: object) -> bool:
+    """Whether a tracking URI is a file; that of a server may hold a password, and a malformed one all the more."""
+    return isinstance(uri, str) and uri.startswith("sqlite:///") and "@" not in uri
 
 
 @cache
