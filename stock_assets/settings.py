@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.settings_file import PREFIX, Given, gather
+from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url")
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token")
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -171,6 +171,19 @@ class Settings(BaseModel):
         description="the http(s) address that is asked for after every look at the predictions, such as a check of "
         "healthchecks.io or a push monitor of Uptime Kuma; none when unset",
     )
+    ui_host: str = Field(
+        default="127.0.0.1", pattern="^[^\\s/@]+$", description="the address that the web server listens on"
+    )
+    ui_token: SecretStr | None = Field(
+        default=None,
+        description="8 printable ASCII characters or more that the web server asks everybody for; it asks for none, "
+        "and listens on loopback alone, when unset",
+    )
+    ui_names: tuple[str, ...] = Field(
+        default=(),
+        description="names separated by commas, with a port where it is another, by which browsers reach the web "
+        "server besides its own address, such as stocks.example or localhost:8080",
+    )
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
@@ -182,7 +195,22 @@ class Settings(BaseModel):
             raise ValueError("a path with a question mark")
         return value
 
-    @field_validator("extensions", mode="before")
+    @field_validator("ui_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = None if value is None else value.get_secret_value()
+        if secret is not None and not re.fullmatch(r"[!-~][ -~]{6,}[!-~]", secret):
+            raise ValueError("too short, or not of ASCII characters")
+        return value
+
+    @field_validator("ui_names")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
+            raise ValueError(f"{wrong[0]!r} is no name")
+        return value
+
+    @field_validator("extensions", "ui_names", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -279,6 +307,10 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
                 "since a model serves the sessions of its year"
+            )
+        if self.ui_token is None and not is_loopback(self.ui_host):
+            raise ValueError(
+                f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
             )
         return self
 

@@ -84,10 +84,10 @@ def backfill_command(
 ) -> None:
     """Backfills the sessions from --start to --end on the running instance, and shows its progress."""
     from stock_assets.cli import backfill
-    from stock_assets.cli.graphql import DagsterClient
     from stock_assets.cli.serve import load_definitions
+    from stock_assets.cli.server import web_client
 
-    client = DagsterClient(f"http://127.0.0.1:{port}")
+    client = web_client(configured(), port)
     if not client.is_ready():
         raise StockAssetsError(f"the server at {client.url} is still loading the assets; try again in some seconds")
     keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
