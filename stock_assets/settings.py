@@ -158,6 +158,12 @@ class Settings(BaseModel):
         description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
         "mailto://… or tgram://…",
     )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="the folder that a backup goes to after every evening, best on another disk; none is made when "
+        "unset",
+    )
+    backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
