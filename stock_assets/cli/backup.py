@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.settings import PROJECT_DIR, Settings
-from stock_assets.settings_file import settings_file
-from stock_assets.storage.backup import SETTINGS, backups, make_backup
+from stock_assets.lifecycle.materialize.backup import back_up as make_backup
+from stock_assets.settings import Settings
+from stock_assets.storage.backup import SETTINGS, backups
 from stock_assets.storage.restore import restore as put_back
 from stock_assets.storage.verification import data_folder, problems_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def back_up(settings: Settings, target: Path, *, keep: int, now: datetime, out: Console) -> None:
     """Makes a backup below `target` and says what it holds."""
-    made = make_backup(settings.data_dir, target, keep=keep, now=now, settings=settings_file(PROJECT_DIR))
+    made = make_backup(settings, target, keep=keep, now=now)
     rows, tables, files = made.manifest.rows.values(), len(made.manifest.rows), len(made.manifest.files)
     _say(
         out,

@@ -98,8 +98,7 @@ def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, setti
         raise BackupError(f"{target} lies inside the data folder {data_dir}; expected a folder of its own")
     if keep < 1:
         raise BackupError(f"{keep} backups are to be kept; expected at least 1")
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(target):
+    with _usable(target), _alone(target):
         for leftover in target.glob(f"{TEMPORARY}*"):  # of a killed backup: we hold the lock
             shutil.rmtree(leftover)
         folder = target / now.astimezone(UTC).strftime(NAME)
@@ -345,6 +344,19 @@ def copy_file(source: Path, copy: Path) -> None:
 
 def _text(path: Path) -> str:
     return str(path).replace("'", "''")
+
+
+@contextmanager
+def _usable(target: Path) -> Iterator[None]:
+    """The folder, made where there is none; what the disk says meanwhile is one line."""
+    try:
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise BackupError(
+            f"{error.filename or target} cannot be used: {error.strerror or error}; no backup was made. Make room or "
+            "choose another folder"
+        ) from error
 
 
 @contextmanager
