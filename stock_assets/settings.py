@@ -184,6 +184,12 @@ class Settings(BaseModel):
         description="names separated by commas, with a port where it is another, by which browsers reach the web "
         "server besides its own address, such as stocks.example or localhost:8080",
     )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="the folder that a backup goes to after every evening, best on another disk; none is made when "
+        "unset",
+    )
+    backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )

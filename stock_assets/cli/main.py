@@ -161,6 +161,47 @@ def rollback_command(
     )
 
 
+@app.command("backup")
+def backup_command(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="their folder; backup_dir when unset")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="backups that are kept; backup_keep when unset")] = None,
+) -> None:
+    """Copies the store, the models and Dagster's memory, also while the platform runs."""
+    from stock_assets.cli.backup import back_up
+
+    settings = configured()
+    target = folder or settings.backup_dir
+    if target is None:
+        raise StockAssetsError("no folder is named; expected stock-assets backup DIR, or the setting backup_dir")
+    back_up(settings, target, keep=keep or settings.backup_keep, now=datetime.now(UTC), out=out)
+
+
+@app.command("restore")
+def restore_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a backup, or the folder of several: the newest")],
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="the data folder; that of the settings")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="replace a folder that is not empty, and keep its content beside it")
+    ] = False,
+) -> None:
+    """Puts a backup in the place of the data folder, after a check of every file."""
+    from stock_assets.cli.backup import restore
+
+    restore(folder, to or read_settings().data_dir, replace=replace, now=datetime.now(UTC), out=out)
+
+
+@app.command("verify")
+def verify_command(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="a data folder or a backup; that of the settings when unset")
+    ] = None,
+) -> None:
+    """Opens every table, database and model, and compares store and Dagster; exit code 2 for a problem."""
+    from stock_assets.cli.backup import verify
+
+    verify(folder or configured().data_dir, out)
+
+
 @app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="as JSON, for a program")] = False,
