@@ -93,7 +93,7 @@ def work_done(instance: dg.DagsterInstance, store: Warehouse, run: dg.DagsterRun
     if work is None or not (run.tags.get(ASKED_BY) == "evening" or attempts(instance, work).succeeded):
         return False
     tables = [key.to_user_string() for key in run.asset_selection or ()]
-    return all_there(store, tables, run.tags.get(RANGE_START), run.tags.get(RANGE_END))
+    return all_there(store, tables, first=run.tags.get(RANGE_START), last=run.tags.get(RANGE_END))
 
 
 def request(work: Work, asked_by: str, attempt: int) -> dg.RunRequest:

@@ -81,7 +81,9 @@ def read_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 
 
-def write_operations(store: Warehouse, settings: Settings, data: OperationsData, figures: Mapping[str, bytes]) -> Path:
+def write_operations(
+    store: Warehouse, settings: Settings, data: OperationsData, *, figures: Mapping[str, bytes]
+) -> Path:
     """Writes the page with its `figures` (PNGs: live_skill, drift), then the table, and returns the path of the page.
 
     The table comes last: while it is older than the predictions, page and table are made again.

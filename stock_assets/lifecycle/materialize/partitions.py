@@ -49,7 +49,7 @@ def _stored(records: pl.DataFrame | None, table: str, counts: pl.DataFrame | Non
     )
 
 
-def all_there(store: Warehouse, tables: Iterable[str], first: str | None, last: str | None) -> bool:
+def all_there(store: Warehouse, tables: Iterable[str], *, first: str | None, last: str | None) -> bool:
     """Whether each of `tables` has all rows of the partitions from `first` to `last` that any of them has, these two
     included; a table that is made as a whole has to be there, and `operations` up to the predictions. A name that is
     no table is passed over.
