@@ -5,6 +5,7 @@ Importing this module imports all that an evening needs and computes nothing, so
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,24 +35,15 @@ PAUSE = timedelta(minutes=40)
 
 
 @dataclass(frozen=True)
-class Market:
-    """A market that is filled up to LAST_BEFORE, and the place where copies of it live through the evening after."""
+class Life:
+    """A market in a folder of its own: this process keeps the files of Dagster open, by their names."""
 
     folder: Path
-
-    @property
-    def filled(self) -> Path:
-        return self.folder / "filled"
-
-    @property
-    def platform(self) -> Path:
-        """Always the same: absolute paths in it stay right."""
-        return self.folder / "platform"
 
     @contextmanager
     def opened(self) -> Iterator[Platform]:
         with pytest.MonkeyPatch.context() as patch:
-            config = use(patch, self.platform, TICKERS[:4])
+            config = use(patch, self.folder, TICKERS[:4])
             patch.setenv("DRILL_PLANTS", PLANTS.text())
             fewer_models(patch)
             with platform(config, Path(drill_market.__file__)) as running:
@@ -59,16 +51,17 @@ class Market:
         settings.cache_clear()
 
     def fill(self) -> None:
+        """Everything up to LAST_BEFORE."""
         with self.opened() as running:
             config = settings()
             fill(config, planted(build_definitions(config), PLANTS), running.instance, LAST_BEFORE)
             until_quiet(running, moment(LAST_BEFORE) + timedelta(minutes=10))
-        self.platform.rename(self.filled)
 
-    def copied(self) -> None:
-        """Puts a fresh copy of the filled market where evenings run."""
-        shutil.rmtree(self.platform, ignore_errors=True)
-        shutil.copytree(self.filled, self.platform)
+    def another(self) -> "Life":
+        """The same market, from now on apart from this one."""
+        life = Life(Path(tempfile.mkdtemp(prefix="life-", dir=self.folder.parent)) / "data")
+        shutil.copytree(self.folder, life.folder)
+        return life
 
     def finish(self) -> dict[str, pl.DataFrame]:
         """What the store holds after the evening, once the automation asks for nothing more."""
@@ -79,7 +72,7 @@ class Market:
 
 
 def evening_of(_: Platform) -> datetime:
-    """The evening after LAST_BEFORE."""
+    """The evening after LAST_BEFORE, by the settings of an open market."""
     return moment(calendar_of(settings()).shift(LAST_BEFORE, 1) or LAST_BEFORE)
 
 
@@ -130,6 +123,6 @@ def disturbed(at_write: int, disturb: Callable[[], None], *, after: bool) -> Ite
 
 def killed_after(folder: Path, number: int) -> None:
     """Lives through the evening in a process that ends without a word after its commit of that number."""
-    with Market(folder).opened() as running, disturbed(number, lambda: os._exit(9), after=True):
+    with Life(folder).opened() as running, disturbed(number, lambda: os._exit(9), after=True):
         running.tick(evening_of(running))
         until_quiet(running, evening_of(running) + timedelta(minutes=1))

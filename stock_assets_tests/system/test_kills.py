@@ -12,13 +12,12 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NoReturn
 
-import dagster as dg
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import StoreBusyError
-from stock_assets_tests.system.kills import Market, disturbed, killed_after
+from stock_assets_tests.system.kills import Life, disturbed, killed_after
 from stock_assets_tests.system.test_drill import MEMORY
 
 pytestmark = pytest.mark.xdist_group("kills")
@@ -35,20 +34,19 @@ BUSY = WRITES if DRILL else ("indicators", "drift")
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     folder = Path(tempfile.mkdtemp(dir=MEMORY)) if MEMORY.is_dir() else tmp_path_factory.mktemp("kills")
-    market = Market(folder)
-    market.fill()
-    yield market
+    filled = Life(folder / "filled")
+    filled.fill()
+    yield filled
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def plain(market: Market) -> dict[str, pl.DataFrame]:
+def plain(filled: Life) -> dict[str, pl.DataFrame]:
     """The tables after an undisturbed evening."""
-    market.copied()
     with disturbed(0, lambda: None, after=True) as written:
-        tables = market.finish()
+        tables = filled.another().finish()
     assert sorted(written[:2]) == sorted(WRITES[:2])
     assert tuple(written[2:]) == WRITES[2:], "every write of an evening is disturbed"
     return tables
@@ -69,28 +67,23 @@ def assert_equal(tables: dict[str, pl.DataFrame], plain: dict[str, pl.DataFrame]
 
 @pytest.mark.parametrize("table", KILLED)
 def test_a_process_that_dies_after_a_commit_loses_nothing(
-    market: Market, plain: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
+    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
 ):
-    market.copied()
-    process = forked.Process(target=killed_after, args=(market.folder, WRITES.index(table) + 1))
+    life = filled.another()
+    process = forked.Process(target=killed_after, args=(life.folder, WRITES.index(table) + 1))
     process.start()
     process.join(300)
     assert process.exitcode == 9, "it died at the commit and nowhere else"
-    assert_equal(market.finish(), plain)
+    assert_equal(life.finish(), plain)
 
 
 def busy() -> NoReturn:
     raise StoreBusyError("stock_assets.duckdb was locked by another process")
 
 
-def ended() -> NoReturn:
-    raise dg.DagsterExecutionInterruptedError
-
-
 @pytest.mark.parametrize("table", BUSY)
-def test_a_store_that_is_busy_at_a_write_loses_nothing(market: Market, plain: dict[str, pl.DataFrame], table: str):
-    market.copied()
+def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], table: str):
     with disturbed(WRITES.index(table) + 1, busy, after=False) as written:
-        tables = market.finish()
+        tables = filled.another().finish()
     assert len(written) > len(WRITES), "it was written once more"
     assert_equal(tables, plain)
