@@ -59,7 +59,7 @@ class PlantedSource:
     def context(self, first: date, last: date, now: datetime) -> MarketContext:
         return self.inner.context(first, last, now)
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> Answer:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """As `Source.fetch`."""
         plants = self.plants
         rows = self.inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
