@@ -127,6 +127,11 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
+    date_format: str | None = Field(
+        default=None,
+        description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
+        "and month could be either, and unset for dates as 2020-01-02",
+    )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
@@ -191,6 +196,14 @@ class Settings(BaseModel):
     def _are_hours(cls, value: str | None) -> str | None:
         if value is not None:
             SessionHours.parse(value)
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_date_format(cls, value: str | None) -> str | None:
+        for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+            if value is not None and not re.search(directives, value):
+                raise ValueError(f"it has no {part}")
         return value
 
     @field_validator("currency")
