@@ -9,7 +9,7 @@ from stock_assets.market.context import is_index
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
 from stock_assets.market.sources.forms.listing import DataFile
-from stock_assets.market.sources.forms.minutes import of_sessions
+from stock_assets.market.sources.forms.minutes import by_day
 from stock_assets.market.sources.forms.opening import open_table
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
@@ -22,11 +22,9 @@ def read_bars(file: DataFile, root: Path, calendar: TradingCalendar, *, series: 
     table = open_table(file, place)
     if "ticker" not in table.columns:
         table = table.with_columns(ticker=pl.lit(file.path.stem))
-    of_minutes = "at" in table.columns
-    if of_minutes:
-        table = of_sessions(table, calendar, place)
+    table, held_out = by_day(table, calendar, place)
     bars = _typed(table, place)
-    file_values: dict[str, pl.Series] | None = None if of_minutes else table.to_dict()
+    file_values: dict[str, pl.Series] | None = table.to_dict() if held_out is None else None
     index = is_index(pl.col("ticker"))
     if bars.select(index.any()).item():
         # what is left out would shift the numbers of rows by which a message quotes the file

@@ -10,6 +10,7 @@ NAMES = {
     "ticker": ("ticker", "tickers", "symbol", "symbols"),
     "session": ("session", "date"),
     "at": ("ts", "timestamp", "datetime", "opentime"),
+    "clock": ("time",),
     "open": ("open",),
     "high": ("high",),
     "low": ("low",),
@@ -34,9 +35,8 @@ def our_names(names: Sequence[str], place: str) -> dict[str, str]:
         if column is not None:
             ours[column] = name
     found = f"found {', '.join(names)}"
-    ours.pop("session" if "at" in ours else "at", None)
     missing = [column for column in _REQUIRED if column not in ours]
-    if not {"session", "at"} & ours.keys():
+    if not {"session", "at", "clock"} & ours.keys():
         missing.insert(0, "session")
     if missing:
         raise SourceError(f"{place} has no column {', '.join(missing)}; {found}")
