@@ -109,7 +109,7 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
     gap between the adjusted and the close; the share of the price that was paid; the ticker's usual move."""
 
     def before(name: str) -> pl.Expr:
-        return pl.col(name).shift().over("ticker")
+        return pl.col(name).shift().forward_fill().over("ticker")  # a row without a price is no bar
 
     jump, adjusted = (pl.col("close") / before("close")).log(), (pl.col("adj_close") / before("adj_close")).log()
     return rows.select(

@@ -21,7 +21,9 @@ Partition = date | int
 
 #: Adds the records of `counted`; the older ones of the same partitions are gone by then.
 _INSERT = "INSERT INTO lifecycle.stored_partitions BY NAME SELECT ? AS table_name, partition, rows FROM counted"
-_DELETE = "DELETE FROM lifecycle.stored_partitions WHERE table_name = ? AND partition IN (SELECT partition FROM counted)"
+_DELETE = (
+    "DELETE FROM lifecycle.stored_partitions WHERE table_name = ? AND partition IN (SELECT partition FROM counted)"
+)
 
 
 @dataclass(frozen=True)
