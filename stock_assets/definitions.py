@@ -8,6 +8,7 @@ import dagster as dg
 
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
+from stock_assets.defs.backup import backup_job, backup_sensors
 from stock_assets.defs.champions import promotions_asset, rollback_job
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
@@ -40,7 +41,13 @@ def build_definitions(config: Settings) -> dg.Definitions:
         return make_source(config, context.log.info if context.log else lambda _: None)
 
     return dg.Definitions(
-        sensors=[*automation_sensors(config), retraining_sensor(config), freshness_sensor(config), alert_sensor()],
+        sensors=[
+            *automation_sensors(config),
+            retraining_sensor(config),
+            freshness_sensor(config),
+            alert_sensor(),
+            *backup_sensors(config),
+        ],
         assets=[
             *market_assets(config),
             *feature_assets(config),
@@ -51,7 +58,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *evaluation_assets(config),
             operations_asset(config),
         ],
-        jobs=[rollback_job(config)],
+        jobs=[rollback_job(config), *([backup_job(config, config.backup_dir)] if config.backup_dir else [])],
         asset_checks=[freshness_check(config)],
         resources={
             "warehouse": Warehouse(config.database),

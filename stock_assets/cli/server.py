@@ -1,5 +1,6 @@
 """One `dagster dev`, web server and daemon, that this process owns from start to end."""
 
+import errno
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -21,7 +23,6 @@ from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import environment_for_child
 
-HOST = "127.0.0.1"
 START_SECONDS = 180
 #: `dagster dev` hands a SIGTERM on to its children; what is left after this many seconds is killed.
 STOP_SECONDS = 10
@@ -29,13 +30,28 @@ STOP_SECONDS = 10
 FREE_BYTES = 1_000_000_000
 
 
-def require_free_port(port: int) -> None:
+def web_client(settings: Settings, port: int) -> DagsterClient:
+    """The client of the web server that this machine runs with `settings` on `port`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.ui_host, settings.ui_host)
+    token = settings.ui_token.get_secret_value() if settings.ui_token else None
+    return DagsterClient(f"http://{f'[{host}]' if ':' in host else host}:{port}", token)
+
+
+def require_free_port(host: str, port: int) -> None:
     """Raises StockAssetsError when something listens on the port already."""
-    with socket.socket() as probe:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise StockAssetsError(
+            f"STOCK_ASSETS_UI_HOST={host} is no address of this machine: {error.strerror}"
+        ) from error
+    with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise StockAssetsError(f"STOCK_ASSETS_UI_HOST={host} is no address of this machine") from error
             raise StockAssetsError(
                 f"port {port} is busy: another program listens on it; stop it, or choose another: make run PORT=3001"
             ) from error
@@ -91,13 +107,13 @@ def settle_interrupted_runs(home: Path) -> None:
 def dagster_dev(
     settings: Settings, port: int, instance: str | None = None
 ) -> Iterator[tuple[DagsterClient, subprocess.Popen[bytes]]]:
-    """A running `dagster dev` on 127.0.0.1; every process of it is gone on leaving.
+    """A running `dagster dev` behind the guard; every process of it is gone on leaving.
 
     It ends by itself when its daemon or its web server dies. What it logged before stays in one `.previous` file.
 
     Raises StockAssetsError for a busy port or data folder, a full disk, or a server that does not come up.
     """
-    require_free_port(port)
+    require_free_port(settings.ui_host, port)
     require_space(settings.data_dir)
     home = prepare_home(settings, instance)
     log = home / "dagster-dev.log"
@@ -115,7 +131,7 @@ def dagster_dev(
                     "-w",
                     str(PROJECT_DIR / "workspace.yaml"),
                     "-h",
-                    HOST,
+                    settings.ui_host,
                     "-p",
                     str(port),
                 ],
@@ -137,7 +153,7 @@ def dagster_dev(
             lock.truncate(0)
             lock.write(str(process.pid))
             lock.flush()
-            client = DagsterClient(f"http://{HOST}:{port}")
+            client = web_client(settings, port)
             wait_until_ready(client, process, log)
             yield client, process
         finally:
@@ -152,12 +168,19 @@ def wait_until_ready(client: DagsterClient, process: subprocess.Popen[bytes], lo
             raise StockAssetsError(
                 f"dagster dev ended with exit code {process.returncode}; the end of {log.name}:\n{tail}"
             )
-        with socket.socket() as probe:
-            listening = probe.connect_ex((HOST, int(client.url.rsplit(":", 1)[1]))) == 0
-        if listening and client.is_ready():
+        if listens(client.url) and client.is_ready():
+            client.require_guard()
             return
         time.sleep(0.3)
     raise StockAssetsError(f"dagster dev was not ready after {START_SECONDS} s; see {log}")
+
+
+def listens(url: str) -> bool:
+    """Whether something accepts connections at `url`."""
+    parts = urlsplit(url)
+    with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=5):
+        return True
+    return False
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
