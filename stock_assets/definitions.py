@@ -18,6 +18,7 @@ from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.retraining import retraining_sensor
+from stock_assets.defs.tidy import tidy_job, tidy_schedule
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
@@ -40,6 +41,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
     def source(context: dg.InitResourceContext) -> object:
         return make_source(config, context.log.info if context.log else lambda _: None)
 
+    tidying = tidy_job(config)
     return dg.Definitions(
         sensors=[
             *automation_sensors(config),
@@ -58,7 +60,12 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *evaluation_assets(config),
             operations_asset(config),
         ],
-        jobs=[rollback_job(config), *([backup_job(config, config.backup_dir)] if config.backup_dir else [])],
+        jobs=[
+            rollback_job(config),
+            tidying,
+            *([backup_job(config, config.backup_dir)] if config.backup_dir else []),
+        ],
+        schedules=[tidy_schedule(tidying)],
         asset_checks=[freshness_check(config)],
         resources={
             "warehouse": Warehouse(config.database),

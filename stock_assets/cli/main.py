@@ -217,6 +217,20 @@ def status(
 
 
 @app.command()
+def tidy() -> None:
+    """Removes what is old, as the schedule `nightly_tidy` does every night, and shows what went."""
+    from stock_assets.lifecycle.materialize.tidy import tidy as tidy_up
+
+    config = configured()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    tidying = tidy_up(Warehouse(config.database), config, registry, now=datetime.now(UTC))
+    for removed in tidying.removed:
+        out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
+    for message in tidying.left:
+        err.print(f"[bold]stock-assets:[/] left for the next time: {escape(message)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def config() -> None:
     """Shows every setting and where it comes from: the default, the settings file or the environment."""
     from stock_assets.cli.setup import settings_lines

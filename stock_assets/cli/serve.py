@@ -36,7 +36,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
 
     Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
     """
-    from stock_assets.cli.server import dagster_dev, require_space
+    from stock_assets.cli.server import LOG, dagster_dev, require_space, wait
 
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
@@ -53,7 +53,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
             with dagster_dev(settings, port) as (client, process):
                 out.print(f"Dagster is up at [link]{client.url}[/link]")
                 make_and_show(Session(settings, client, out, err), began)
-                code = process.wait()
+                code = wait(process, settings.dagster_home / LOG)
             early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
             out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
         raise StockAssetsError(
