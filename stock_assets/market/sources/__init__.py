@@ -39,7 +39,7 @@ class Answer:
     spans: Mapping[str, tuple[date, date]] = field(default_factory=dict)
     """the days of the first and the last bar that the vendor holds of a ticker, where it states more than was asked"""
     findings: pl.DataFrame = field(default_factory=no_findings)
-    """rows that were held out, as `QUARANTINE_SCHEMA` without seen_at"""
+    """what the source held out, of what was asked for (`QUARANTINE_SCHEMA` without seen_at)"""
     settle: Callable[[], None] = nothing_to_settle
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""
 

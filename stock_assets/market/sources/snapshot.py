@@ -97,10 +97,8 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
-        held_out = self._loaded().findings.filter(
-            pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
-        )
-        return Answer(rows, findings=held_out)
+        asked = pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
+        return Answer(rows, findings=self._loaded().held_out.filter(*asked))
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
@@ -117,7 +115,7 @@ class SnapshotSource:
             fetched_at=fetched_at,
         )
 
-    def _loaded(self) -> "_Loaded":
+    def _loaded(self) -> "Loaded":
         series = SERIES if self.series is None else self.series
         return _load(self.path, list_files(self.path), self.calendar, tickers=self.tickers or (), series=series)
 
@@ -141,6 +139,17 @@ class SnapshotSource:
             )
 
 
+class Loaded(NamedTuple):
+    """What the files of a snapshot hold."""
+
+    bars: pl.DataFrame
+    """checked, sorted by ticker and session, with their history"""
+    context: pl.DataFrame
+    """the bars of the context series (`BARS`)"""
+    held_out: pl.DataFrame
+    """findings: what is no bar (`QUARANTINE_SCHEMA` without seen_at)"""
+
+
 # One snapshot per process is read and checked once, and again when a file has changed.
 @lru_cache(maxsize=1)
 def _load(
@@ -150,12 +159,10 @@ def _load(
     *,
     tickers: tuple[str, ...],
     series: tuple[str, ...],
-) -> "_Loaded":
-    """All bars of `files`, checked, sorted by ticker and session, with their history; and those of `series` as `BARS`.
-
-    A fund among the series is a ticker too where `tickers` names it.
-    """
-    bars = pl.concat([read_bars(file, path, calendar, series=series) for file in files], rechunk=True)
+) -> Loaded:
+    """All bars of `files`. A fund among the series is a ticker too where `tickers` names it."""
+    read = [read_bars(file, path, calendar, series=series) for file in files]
+    bars, held_out = (pl.concat(frames, rechunk=True) for frames in zip(*read, strict=True))
     among = pl.col("ticker").is_in(series)
     context = bars.filter(among).select(BARS.names())
     if context.height:
@@ -163,16 +170,7 @@ def _load(
     if bars.is_empty():
         raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
     bars, findings = usable_rows(bars, calendar, path)
-    return _Loaded(with_history(bars).drop("place"), context, findings)
-
-
-class _Loaded(NamedTuple):
-    bars: pl.DataFrame
-    """of the tickers, with their history"""
-    context: pl.DataFrame
-    """of the series (`BARS`)"""
-    findings: pl.DataFrame
-    """about rows that were held out"""
+    return Loaded(with_history(bars).drop("place"), context, pl.concat([held_out, findings]))
 
 
 def _from_settings(settings: Settings, _: object) -> SnapshotSource:
