@@ -1,5 +1,7 @@
 """Files of bars of minutes, made into bars of sessions."""
 
+from typing import NamedTuple
+
 import polars as pl
 
 from stock_assets.errors import SourceError
@@ -8,7 +10,24 @@ from stock_assets.market.resample import session_bars
 from stock_assets.tables import UTC_TIME
 
 
-def of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str) -> pl.DataFrame:
+class ByDay(NamedTuple):
+    """A file of which every row belongs to a day."""
+
+    table: pl.DataFrame
+    """the file's columns under our names with `session`, without `at` and `clock`"""
+    held_out: pl.DataFrame | None
+    """of a file of bars of minutes; null where the rows are the file's own daily bars"""
+
+
+def by_day(table: pl.DataFrame, calendar: TradingCalendar, place: str, *, date_format: str | None = None) -> ByDay:
+    """`table` as it is where its rows are daily bars, else the bars of sessions that its bars of minutes make."""
+    del date_format
+    if "at" in table.columns:
+        return ByDay(_of_sessions(table, calendar, place), pl.DataFrame())
+    return ByDay(table.drop("clock", strict=False), None)
+
+
+def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str) -> pl.DataFrame:
     """The bars of minutes in `table` as bars of sessions, with the sector, if it has one.
 
     `table` has ticker, at (Datetime or text), open, high, low, close, volume (numbers or text).
