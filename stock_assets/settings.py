@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.settings_file import PREFIX, Given, gather
+from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls")
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token")
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -157,6 +157,7 @@ class Settings(BaseModel):
     seed: int = Field(default=0, ge=0, description="seeds the simulated market and the training")
     mlflow: str | None = Field(
         default=None,
+        repr=False,
         description="off, or a tracking URI of MLflow (http://host:port, sqlite:///file); a SQLite file in the data "
         "folder when unset",
     )
@@ -171,6 +172,7 @@ class Settings(BaseModel):
     )
     alert_webhook: HttpUrl | None = Field(
         default=None,
+        repr=False,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
     alert_urls: tuple[SecretStr, ...] = Field(
@@ -178,11 +180,58 @@ class Settings(BaseModel):
         description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
         "mailto://… or tgram://…",
     )
+    heartbeat_url: HttpUrl | None = Field(
+        default=None,
+        repr=False,
+        description="the http(s) address that is asked for after every look at the predictions, such as a check of "
+        "healthchecks.io or a push monitor of Uptime Kuma; none when unset",
+    )
+    ui_host: str = Field(
+        default="127.0.0.1", pattern="^[^\\s/@]+$", description="the address that the web server listens on"
+    )
+    ui_token: SecretStr | None = Field(
+        default=None,
+        description="8 printable ASCII characters or more that the web server asks everybody for; it asks for none, "
+        "and listens on loopback alone, when unset",
+    )
+    ui_names: tuple[str, ...] = Field(
+        default=(),
+        description="names separated by commas, with a port where it is another, by which browsers reach the web "
+        "server besides its own address, such as stocks.example or localhost:8080",
+    )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="the folder that a backup goes to after every evening, best on another disk; none is made when "
+        "unset",
+    )
+    backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
 
-    @field_validator("extensions", "columns", mode="before")
+    @field_validator("data_dir")
+    @classmethod
+    def _fits_in_an_address(cls, value: Path) -> Path:
+        if "?" in str(value):  # the addresses of SQLite files, of Optuna and MLflow, end at a question mark
+            raise ValueError("a path with a question mark")
+        return value
+
+    @field_validator("ui_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = None if value is None else value.get_secret_value()
+        if secret is not None and not re.fullmatch(r"[!-~][ -~]{6,}[!-~]", secret):
+            raise ValueError("too short, or not of ASCII characters")
+        return value
+
+    @field_validator("ui_names")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
+            raise ValueError(f"{wrong[0]!r} is no name")
+        return value
+
+    @field_validator("extensions", "ui_names", "columns", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -280,6 +329,10 @@ class Settings(BaseModel):
                 f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
                 "since a model serves the sessions of its year"
             )
+        if self.ui_token is None and not is_loopback(self.ui_host):
+            raise ValueError(
+                f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
+            )
         return self
 
     @property
@@ -372,8 +425,15 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            shown = given[name].named(name, secret=name in SECRETS)
+            shown = given[name].named(
+                name, secret=name in SECRETS or (name == "mlflow" and not _is_file(given[name].written))
+            )
             yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
+
+
+def _is_file(uri: object) -> bool:
+    """Whether a tracking URI is a file; that of a server may hold a password, and a malformed one all the more."""
+    return isinstance(uri, str) and uri.startswith("sqlite:///") and "@" not in uri
 
 
 @cache

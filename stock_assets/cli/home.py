@@ -17,6 +17,7 @@ from typing import Any, Self, TextIO
 
 from dagster import Field, StringSource
 
+from stock_assets.cli.guard import guard_web_servers
 from stock_assets.errors import StockAssetsError
 from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
 from stock_assets.settings import settings
@@ -55,6 +56,20 @@ def lock_home(home: Path) -> TextIO:
     return lock
 
 
+def owner_of(home: Path) -> str | None:
+    """The process id of the server that works on `home`; None without one."""
+    try:
+        lock = (home / "owner.lock").open()
+    except FileNotFoundError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "unknown"
+    return None
+
+
 def own_home(home: Path) -> None:
     """Locks `home` for a `dagster dev` that a person starts by hand. Raises StockAssetsError as `lock_home`.
 
@@ -78,6 +93,7 @@ class ProjectStorage(BatchingSqliteStorage):
     def __init__(self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None) -> None:
         folder = Path(base_dir) if base_dir else project_home()
         own_home(folder)
+        guard_web_servers()
         super().__init__(str(folder), inst_data)
 
     @classmethod

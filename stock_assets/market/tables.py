@@ -7,6 +7,7 @@ from stock_assets.tables import KEY_COLUMNS, SESSION, TICKER, UTC_TIME, Column, 
 #: What a finding may be, and what follows from it.
 FINDING_KINDS = {
     "no_price": "a price that is not positive and finite, or a volume below 0: the bar is held out",
+    "minutes": "bars of minutes that do not cover the session (`found` minutes of `expected`): the bar is held out",
     "unit": "prices a hundred times too high or too low: repaired, the bar is suspect",
     "split": "a split that the vendor records but has not applied to this price: repaired",
     "dividend": "a dividend against the adjusted closes, the price or those before: repaired where `expected` is known",

@@ -40,3 +40,16 @@ _SqlAlchemyStore = borrowed(*BORROWED)
 def make_tables(file: Path, artifacts: Path) -> None:
     """Makes the SQLite database `file` with all tables of a registry, whose runs keep their files in `artifacts`."""
     _SqlAlchemyStore(f"sqlite:///{file}", artifacts.absolute().as_uri()).engine.dispose()
+
+
+def remove_run(uri: str, artifacts: Path, run: str) -> None:
+    """Removes a run from the database at `uri`; MLflow's client alone marks it as deleted and keeps every row."""
+    store = _SqlAlchemyStore(uri, artifacts.absolute().as_uri())
+    try:
+        if not hasattr(store, "_hard_delete_run"):
+            raise PrivateApiError(
+                f"MLflow {mlflow.__version__} has no {BORROWED[1]}._hard_delete_run; tried {TRIED_WITH}"
+            )
+        store._hard_delete_run(run)
+    finally:
+        store.engine.dispose()

@@ -12,12 +12,13 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
+from stock_assets.market.findings import no_findings
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import BARS, answer, check_request, check_sessions, some, with_history
 from stock_assets.market.sources.forms.actions import with_adjusted_closes
 from stock_assets.market.sources.forms.bars import SnapshotReader
 from stock_assets.market.sources.forms.listing import Listing, list_files
-from stock_assets.market.sources.forms.reading import Note, Notes, Reading
+from stock_assets.market.sources.forms.reading import NoBarsError, Note, Notes, Reading
 from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
@@ -103,12 +104,13 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
-        return Answer(rows)
+        asked = pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
+        return Answer(rows, findings=self._loaded().held_out.filter(*asked))
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
         check_request(first, last, fetched_at)
-        bars = self._loaded().series
+        bars = self._loaded().context
         if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
             raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
         return context_of(
@@ -124,7 +126,7 @@ class SnapshotSource:
         """What was guessed and passed over, and of which files. Every file in the folder is read, or is here."""
         return self._loaded().notes.by_kind()
 
-    def _loaded(self) -> "_Snapshot":
+    def _loaded(self) -> "Loaded":
         series = SERIES if self.series is None else self.series
         loaded = _load(
             self.path,
@@ -169,14 +171,17 @@ class SnapshotSource:
             )
 
 
-class _Snapshot(NamedTuple):
-    """All that the files hold."""
+class Loaded(NamedTuple):
+    """What the files of a snapshot hold."""
 
     bars: pl.DataFrame
     """checked, sorted by ticker and session, with their history"""
-    series: pl.DataFrame
-    """those of the market context (`BARS`)"""
+    context: pl.DataFrame
+    """the bars of the context series (`BARS`)"""
+    held_out: pl.DataFrame
+    """findings: what is no bar (`QUARANTINE_SCHEMA` without seen_at)"""
     notes: Notes
+    """what was guessed and passed over"""
 
 
 # One snapshot per process is read and checked once, and again when a file has changed.
@@ -189,8 +194,8 @@ def _load(
     tickers: tuple[str, ...],
     series: tuple[str, ...],
     reading: Reading,
-) -> _Snapshot:
-    """A fund among the series is a ticker too where `tickers` names it."""
+) -> Loaded:
+    """All bars of the files. A fund among the series is a ticker too where `tickers` names it."""
     reader = SnapshotReader(path, calendar, series, reading=reading)
     for file, reason in listing.passed_over:
         reader.notes.add(f"passed over, {reason}", str(file.relative_to(path)))
@@ -209,21 +214,22 @@ def _load(
     check_sessions(bars, calendar)
     # files come newest first, by year or by day: a second row of a session is still an error
     bars, context = (rows.sort("ticker", "session", maintain_order=True) for rows in (bars, context))
-    return _Snapshot(with_history(bars).drop("place"), context, reader.notes)
+    held_out = pl.concat([no_findings(), *reader.held_out])
+    return Loaded(with_history(bars).drop("place"), context, held_out, reader.notes)
 
 
 def _all_bars(reader: SnapshotReader, listing: Listing) -> pl.DataFrame:
     """The bars of all files. A file of a folder that holds none is noted; raises the first reason where all do."""
     tables: list[pl.DataFrame] = []
-    empty: list[EmptySourceError] = []
+    empty: list[NoBarsError] = []
     for file in listing.files:
         try:
             tables += reader.bars(file)
-        except EmptySourceError as error:
+        except NoBarsError as error:
             empty.append(error)
     if not tables:
         more = f" ({len(empty)} such files)" if len(empty) > 1 else ""
-        raise EmptySourceError(f"{empty[0]}{more}") from empty[0]
+        raise NoBarsError(f"{empty[0]}{more}") from empty[0]
     for error in empty:
         reader.notes.add("passed over", str(error))
     return pl.concat(tables, rechunk=True)

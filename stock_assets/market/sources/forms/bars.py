@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import is_index
+from stock_assets.market.findings import finding
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
 from stock_assets.market.sources.forms.actions import with_actions
@@ -16,16 +16,12 @@ from stock_assets.market.sources.forms.listing import DataFile
 from stock_assets.market.sources.forms.minutes import by_day
 from stock_assets.market.sources.forms.numbers import as_numbers
 from stock_assets.market.sources.forms.opening import Sheet, open_file
-from stock_assets.market.sources.forms.reading import Notes, Reading
+from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
 from stock_assets.market.sources.forms.tickers import session_of_folder, with_ticker
 from stock_assets.market.sources.forms.wide import to_rows
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
 FILE_BARS = pl.Schema({**BARS, "sector": pl.String})
-
-
-class NoBarsError(EmptySourceError):
-    """A table in which there is no bar; in a folder it is passed over."""
 
 
 class SnapshotReader:
@@ -35,6 +31,8 @@ class SnapshotReader:
         """`root` is the snapshot's path; of the indices only those among `series` are kept."""
         self.root, self.calendar, self.series, self.reading = root, calendar, series, reading
         self.notes = Notes()
+        #: Findings: sessions that bars of minutes do not cover (`QUARANTINE_SCHEMA` without seen_at), a frame per file.
+        self.held_out: list[pl.DataFrame] = []
         #: Tickers with dividends and splits in the file and no adjusted close.
         self.without_adjusted: set[str] = set()
 
@@ -93,6 +91,7 @@ class SnapshotReader:
         table, held_out = by_day(table, self.calendar, place, date_format=date_format)
         if held_out is not None:
             cells = None
+            self.held_out.append(_findings(held_out))
         session = days.sessions(table["session"], date_format, place)
         sector = _text("sector") if "sector" in table.columns else pl.lit(None, pl.String)
         table = table.with_columns(session=session, place=pl.lit(place), sector=sector)
@@ -107,6 +106,12 @@ class SnapshotReader:
             bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
         check_values(bars, cells.to_dict() if cells is not None else None)
         return bars
+
+
+def _findings(held_out: pl.DataFrame) -> pl.DataFrame:
+    """`SessionBars.held_out` as findings."""
+    found, expected = pl.col("minutes"), pl.col("expected")
+    return held_out.select(finding("minutes", "minutes", found=found, expected=expected, repaired=False))
 
 
 def _text(column: str) -> pl.Expr:

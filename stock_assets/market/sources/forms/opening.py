@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import SourceError
 from stock_assets.market.sources.forms import unpacking
 from stock_assets.market.sources.forms.columns import may_be_of_a_bar
 from stock_assets.market.sources.forms.header import MAX_COLUMNS, ROWS, find_header, unique
@@ -25,7 +25,7 @@ from stock_assets.market.sources.forms.listing import (
     ending,
     reason_to_pass_over,
 )
-from stock_assets.market.sources.forms.reading import Notes, Reading
+from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
 from stock_assets.market.sources.forms.text import read_text
 
 
@@ -45,13 +45,13 @@ class Sheet(NamedTuple):
 def open_file(file: DataFile, root: Path, *, reading: Reading, notes: Notes) -> list[Sheet]:
     """The tables in `file`, which lies at or below `root`.
 
-    Raises SourceError where it cannot be read, EmptySourceError where it is empty.
+    Raises SourceError where it cannot be read, NoBarsError where it is empty.
     """
     place = str(file.path if file.path == root else file.path.relative_to(root.parent))
     parts = (file.path.name,) if file.path == root else file.path.relative_to(root).parts
     name = file.path.name
     if file.size == 0:
-        raise EmptySourceError(f"{place} is empty, expected bars")
+        raise NoBarsError(f"{place} is empty, expected bars")
     try:
         if name.lower().endswith(ZIP):
             return list(_members(file.path, place, parts, reading=reading, notes=notes))

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stock_assets.errors import EmptySourceError
+
 #: Our columns of a file, by which STOCK_ASSETS_COLUMNS names them.
 COLUMNS = (
     *("ticker", "session", "at", "clock", "open", "high", "low", "close", "adj_close", "volume", "dividend"),
@@ -11,6 +13,10 @@ COLUMNS = (
 )
 #: What a person writes for them besides.
 _ALIASES = {"date": "session", "time": "at", "timestamp": "at", "adjusted_close": "adj_close"}
+
+
+class NoBarsError(EmptySourceError):
+    """A table in which there is no bar; in a folder it is passed over."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import SourceError
 from stock_assets.market.sources.forms.columns import score
 from stock_assets.market.sources.forms.header import SEPARATORS, Header, find_header, split
-from stock_assets.market.sources.forms.reading import Notes, Reading
+from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
 
 #: So much of a file is looked at, in bytes: the header of 5,000 tickers has a third of a megabyte.
 HEAD = 4 * 2**20
@@ -23,7 +23,7 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
     """The rows of a file of text below its header, every cell as text; None where no row names columns.
 
     The encoding is UTF-8, or UTF-16 with a mark; another counts where the header is understood by it, and is noted.
-    Raises SourceError where the file cannot be decoded, EmptySourceError for white space alone.
+    Raises SourceError where the file cannot be decoded, NoBarsError for white space alone.
     """
     head = _head(source)
     encoding = _marked(head)
@@ -34,7 +34,7 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
         decoded = _decoded(content, encoding, place, reading=reading, notes=notes)
         text, source = decoded[:HEAD], decoded.encode()
     if not text.strip():
-        raise EmptySourceError(f"{place} is empty, expected bars")
+        raise NoBarsError(f"{place} is empty, expected bars")
     separator, header = _layout(text, place, reading)
     if header is None:
         return None
