@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
@@ -85,6 +85,21 @@ class Settings(BaseModel):
         default=None,
         description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
         "and month could be either, and unset for dates as 2020-01-02",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None,
+        description=". or , as the sign before the decimals of a snapshot's numbers; needed where a comma could be "
+        "either, such as in 1,234",
+    )
+    columns: tuple[str, ...] = Field(
+        default=(),
+        description="names of a snapshot's columns separated by commas: close=Last says that Last is the close; names "
+        "alone, such as date,open,high,low,close,volume, are those of files without a header, in their order",
+    )
+    prices: Literal["as_traded", "split_adjusted", "adjusted"] | None = Field(
+        default=None,
+        description="as_traded, split_adjusted or adjusted (for dividends too): what the prices of a snapshot are that "
+        "has dividends and splits and no adjusted close",
     )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
@@ -170,7 +185,7 @@ class Settings(BaseModel):
             raise ValueError(f"{wrong[0]!r} is no name")
         return value
 
-    @field_validator("extensions", "ui_names", mode="before")
+    @field_validator("extensions", "ui_names", "columns", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
