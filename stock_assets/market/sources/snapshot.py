@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
@@ -12,10 +12,11 @@ from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
 from stock_assets.market.sources import Answer
-from stock_assets.market.sources.answers import BARS, answer, check_request, check_sessions, some, with_history
+from stock_assets.market.sources.answers import BARS, answer, check_request, some, with_history
 from stock_assets.market.sources.forms.bars import read_bars
 from stock_assets.market.sources.forms.listing import DataFile, list_files
 from stock_assets.market.sources.registry import register_source
+from stock_assets.market.sources.row_checks import usable_rows
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
 
@@ -96,12 +97,13 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
-        return Answer(rows)
+        asked = pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
+        return Answer(rows, findings=self._loaded().held_out.filter(*asked))
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
         check_request(first, last, fetched_at)
-        bars = self._loaded()[1]
+        bars = self._loaded().context
         if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
             raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
         return context_of(
@@ -113,12 +115,12 @@ class SnapshotSource:
             fetched_at=fetched_at,
         )
 
-    def _loaded(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _loaded(self) -> "Loaded":
         series = SERIES if self.series is None else self.series
         return _load(self.path, list_files(self.path), self.calendar, tickers=self.tickers or (), series=series)
 
     def _bars(self) -> pl.DataFrame:
-        bars = self._loaded()[0]
+        bars = self._loaded().bars
         within = bars.filter(pl.col("session").is_between(self.start, self.end))
         if within.is_empty():
             raise EmptySourceError(
@@ -137,6 +139,17 @@ class SnapshotSource:
             )
 
 
+class Loaded(NamedTuple):
+    """What the files of a snapshot hold."""
+
+    bars: pl.DataFrame
+    """checked, sorted by ticker and session, with their history"""
+    context: pl.DataFrame
+    """the bars of the context series (`BARS`)"""
+    held_out: pl.DataFrame
+    """findings: what is no bar (`QUARANTINE_SCHEMA` without seen_at)"""
+
+
 # One snapshot per process is read and checked once, and again when a file has changed.
 @lru_cache(maxsize=1)
 def _load(
@@ -146,20 +159,18 @@ def _load(
     *,
     tickers: tuple[str, ...],
     series: tuple[str, ...],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All bars of `files`, checked, sorted by ticker and session, with their history; and those of `series` as `BARS`.
-
-    A fund among the series is a ticker too where `tickers` names it.
-    """
-    bars = pl.concat([read_bars(file, path, calendar, series=series) for file in files], rechunk=True)
+) -> Loaded:
+    """All bars of `files`. A fund among the series is a ticker too where `tickers` names it."""
+    read = [read_bars(file, path, calendar, series=series) for file in files]
+    bars, held_out = (pl.concat(frames, rechunk=True) for frames in zip(*read, strict=True))
     among = pl.col("ticker").is_in(series)
     context = bars.filter(among).select(BARS.names())
     if context.height:
         bars = bars.filter(~among | (pl.col("ticker").is_in(tickers) & ~is_index(pl.col("ticker"))))
     if bars.is_empty():
         raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
-    check_sessions(bars, calendar)
-    return with_history(bars).drop("place"), context
+    bars, findings = usable_rows(bars, calendar, path)
+    return Loaded(with_history(bars).drop("place"), context, pl.concat([held_out, findings]))
 
 
 def _from_settings(settings: Settings, _: object) -> SnapshotSource:

@@ -1,11 +1,13 @@
 """The bars of one file, checked: the steps of this package in their order."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import is_index
+from stock_assets.market.findings import finding, no_findings
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
 from stock_assets.market.sources.forms.listing import DataFile
@@ -16,8 +18,17 @@ from stock_assets.market.sources.forms.opening import open_table
 FILE_BARS = pl.Schema({**BARS, "sector": pl.String})
 
 
-def read_bars(file: DataFile, root: Path, calendar: TradingCalendar, *, series: tuple[str, ...]) -> pl.DataFrame:
-    """One file as `FILE_BARS`, its values checked; without the indices that are not among `series`."""
+class FileBars(NamedTuple):
+    """The bars of one file."""
+
+    bars: pl.DataFrame
+    """`FILE_BARS`, the values checked"""
+    held_out: pl.DataFrame
+    """findings: sessions that the file's bars of minutes do not cover (`QUARANTINE_SCHEMA` without seen_at)"""
+
+
+def read_bars(file: DataFile, root: Path, calendar: TradingCalendar, *, series: tuple[str, ...]) -> FileBars:
+    """The bars of one file, without those of indices that are not among `series`."""
     place = str(file.path if file.path == root else file.path.relative_to(root.parent))
     table = open_table(file, place)
     if "ticker" not in table.columns:
@@ -31,7 +42,19 @@ def read_bars(file: DataFile, root: Path, calendar: TradingCalendar, *, series: 
         bars, file_values = bars.filter(~index | pl.col("ticker").is_in(series)), None
         bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
     check_values(bars, file_values)
-    return bars
+    return FileBars(bars, no_findings() if held_out is None else _findings(held_out))
+
+
+def _findings(held_out: pl.DataFrame) -> pl.DataFrame:
+    """`SessionBars.held_out` as findings."""
+    found, expected = pl.col("minutes"), pl.col("expected")
+    return held_out.with_columns(ticker=_ticker()).select(
+        finding("minutes", "minutes", found=found, expected=expected, repaired=False)
+    )
+
+
+def _ticker() -> pl.Expr:
+    return pl.col("ticker").cast(pl.String).str.strip_chars().str.to_uppercase().str.strip_suffix(".US")
 
 
 def _typed(table: pl.DataFrame, place: str) -> pl.DataFrame:
@@ -42,7 +65,7 @@ def _typed(table: pl.DataFrame, place: str) -> pl.DataFrame:
         actions = dict.fromkeys(("dividend", "split_ratio"), pl.lit(None, pl.Float64))
     bars = table.select(
         place=pl.lit(place),
-        ticker=pl.col("ticker").cast(pl.String).str.strip_chars().str.to_uppercase().str.strip_suffix(".US"),
+        ticker=_ticker(),
         session=days.session(table.schema["session"]),
         **{column: _number(column) for column in (*PRICES, "volume") if column in table.columns},
         sector=_text("sector") if "sector" in table.columns else pl.lit(None, pl.String),
