@@ -81,6 +81,11 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
+    time_zone: str | None = Field(
+        default=None,
+        description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
+        "they fit the exchange's own zone better: then an error asks for it",
+    )
     date_format: str | None = Field(
         default=None,
         description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
@@ -214,6 +219,15 @@ class Settings(BaseModel):
     def _are_hours(cls, value: str | None) -> str | None:
         if value is not None:
             SessionHours.parse(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{value} is no time zone") from error
         return value
 
     @field_validator("date_format")
