@@ -12,6 +12,8 @@ StockAssetsError
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
+├── DamagedFileError     a file of the data folder cannot be read or written; names it and the way back
+├── BackupError          a backup cannot be made, read or put back
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
 ├── ArtifactError        a saved model is absent, incomplete or of another layout
@@ -81,6 +83,14 @@ class QueryError(StockAssetsError):
 
 class StoreBusyError(StockAssetsError):
     """Another process held the store for longer than we wait."""
+
+
+class DamagedFileError(StockAssetsError):
+    """A file of the data folder cannot be read or written; names it and the way back."""
+
+
+class BackupError(StockAssetsError):
+    """A backup cannot be made, read or put back; names the folder or the file."""
 
 
 class RegistryError(StockAssetsError):

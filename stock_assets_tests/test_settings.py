@@ -52,11 +52,14 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
         ("TICKERS", " , ", "expected tickers separated by commas"),
         ("FIRST_MODEL_YEAR", "soon", "expected the first year that a model serves"),
+        ("DATE_FORMAT", "%m/%d", "it has no year); expected how a snapshot writes its dates and times"),
+        ("DATE_FORMAT", "DD/MM/YYYY", "it has no year); expected how a snapshot writes its dates and times"),
         ("MLFLOW", "", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "on", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "sqlite:///", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
+        ("DATA_DIR", "what?", "expected the folder of the DuckDB file"),
         ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
     ],
 )
@@ -262,3 +265,34 @@ def test_alert_addresses_are_separated_by_commas_that_an_address_may_hold_itself
         "json://h",
     ]
     assert "word" not in repr(config)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "stocks.example"])
+def test_a_web_server_that_others_reach_wants_a_token(host: str):
+    with pytest.raises(SettingsError, match=f"UI_HOST={host}, where others reach .*; expected STOCK_ASSETS_UI_TOKEN"):
+        read_settings(ui_host=host)
+    assert read_settings(ui_host=host, ui_token="correct horse").ui_host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_a_web_server_on_loopback_wants_none(host: str):
+    assert read_settings(ui_host=host).ui_token is None
+
+
+@pytest.mark.parametrize("token", ["", "short", " leading", "trailing ", "two\nlines", "nul\0inside", "schlüssel"])
+def test_a_token_that_nobody_could_send_is_refused_without_being_shown(token: str):
+    with pytest.raises(
+        SettingsError, match=r"UI_TOKEN=\*\*\* is wrong .*expected 8 printable ASCII characters or more"
+    ):
+        read_settings(ui_token=token)
+
+
+def test_names_of_the_web_server_are_a_list_of_hosts():
+    assert read_settings(ui_names="stocks.example, localhost:8080,[2001:db8::1]").ui_names == (
+        "stocks.example",
+        "localhost:8080",
+        "[2001:db8::1]",
+    )
+    for wrong in ("https://stocks.example", "stocks.example/ui", "*", "a b"):
+        with pytest.raises(SettingsError, match=r"UI_NAMES=.* is no name\)"):
+            read_settings(ui_names=wrong)

@@ -18,6 +18,7 @@ from typing import Any, Self, TextIO
 
 from dagster import Field, StringSource
 
+from stock_assets.cli.guard import guard_web_servers
 from stock_assets.errors import StockAssetsError
 from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
 from stock_assets.settings import settings
@@ -134,6 +135,7 @@ class ProjectStorage(BatchingSqliteStorage):
         folder = Path(base_dir) if base_dir else project_home()
         own_home(folder)
         own_daemon(folder)
+        guard_web_servers()
         super().__init__(str(folder), inst_data)
 
     @classmethod

@@ -40,9 +40,16 @@ class Tick:
 
 
 def platform_sensor(
-    settings: Settings, name: str, *, description: str, makes: Sequence[str] = (), seconds: int = 60
+    settings: Settings,
+    name: str,
+    *,
+    description: str,
+    makes: Sequence[str] = (),
+    seconds: int = 60,
+    job: str | None = None,
 ) -> Callable[[Callable[[Tick], Answer]], dg.SensorDefinition]:
-    """The decorator of a sensor that is on by default. It asks for runs of the assets `makes`, whose pages name it.
+    """The decorator of a sensor that is on by default. It asks for runs of the assets `makes`, whose pages name
+    it, or of the job of that name.
 
     A tick while the store is busy asks for nothing, and the next one, after `seconds`, looks again. A tick that raises
     is an alert.
@@ -52,6 +59,7 @@ def platform_sensor(
         @dg.sensor(
             name=name,
             minimum_interval_seconds=seconds,
+            job_name=job,
             asset_selection=dg.AssetSelection.assets(*makes) if makes else None,
             default_status=dg.DefaultSensorStatus.RUNNING,
             description=description,

@@ -7,7 +7,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from stock_assets.files import locked
 from stock_assets.storage.warehouse import Warehouse
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def alone(function: Callable[Concatenate[Warehouse, P], R]) -> Callable[Concatenate[Warehouse, P], R]:
