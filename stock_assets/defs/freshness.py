@@ -5,6 +5,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from stock_assets.defs.lost import settle_lost
 from stock_assets.defs.runs import work_done
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
@@ -50,14 +51,16 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
             "and reports the check `fresh` of predictions when its state changes or another session is predicted. "
             "Holidays and weekends are never late, nor is a closed snapshot. A store that cannot be looked at for as "
             "long, or has lost its predictions, is an alert too, and every look is a heartbeat to "
-            "STOCK_ASSETS_HEARTBEAT_URL. It also sends what `alert_on_failure` could not send, and ends the alarms "
-            "whose work was done since."
+            "STOCK_ASSETS_HEARTBEAT_URL. It also ends runs whose process is gone, sends what `alert_on_failure` could "
+            "not send, and ends the alarms whose work was done since."
         ),
     )
     def freshness(tick: Tick) -> Answer:
         cursor = tick.context.cursor
         watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
-        messages = [*watched.messages, *settle_alerts(tick.context.instance, tick.store, tick.channels, now=tick.now)]
+        instance = tick.context.instance
+        messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
+        messages += settle_alerts(instance, tick.store, tick.channels, now=tick.now)
         state, predicted = watched.state, watched.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
