@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import polars as pl
 
+from stock_assets.escape import one_line
+
 if TYPE_CHECKING:  # it checks its bars as the sources do
     from stock_assets.market.context import MarketContext
 
@@ -20,6 +22,9 @@ class Failure:
     reason: str
     unknown: bool = False
     """the vendor says that it has nothing of the ticker, and will say so again"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))  # often the vendor's own words
 
 
 def nothing_to_settle() -> None:
