@@ -12,10 +12,13 @@ StockAssetsError
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
+├── DamagedFileError     a file of the data folder cannot be read or written; names it and the way back
+├── BackupError          a backup cannot be made, read or put back
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
 ├── ArtifactError        a saved model is absent, incomplete or of another layout
 ├── PrivateApiError      a symbol that we borrow from inside another package is gone
+├── OutgoingError        a server of somebody else did not answer in time, or with too much
 └── AlertError           an alert could not be handed over to a channel
 """
 
@@ -90,6 +93,14 @@ class StoreBusyError(StockAssetsError):
     """Another process held the store for longer than we wait."""
 
 
+class DamagedFileError(StockAssetsError):
+    """A file of the data folder cannot be read or written; names it and the way back."""
+
+
+class BackupError(StockAssetsError):
+    """A backup cannot be made, read or put back; names the folder or the file."""
+
+
 class RegistryError(StockAssetsError):
     """The model registry is damaged or does not answer; names its URI."""
 
@@ -100,6 +111,10 @@ class ArtifactError(StockAssetsError):
 
 class PrivateApiError(StockAssetsError):
     """Another package has dropped or renamed something private that we use; names it and the way out."""
+
+
+class OutgoingError(StockAssetsError):
+    """A server of somebody else did not answer in time, or with more than may be read; names no more than its host."""
 
 
 class AlertError(StockAssetsError):

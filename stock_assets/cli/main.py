@@ -22,7 +22,10 @@ from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
 
 app = typer.Typer(
-    help="Prices to honest predictions, as a Dagster asset graph.", no_args_is_help=True, add_completion=False
+    help="Prices to honest predictions, as a Dagster asset graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
 out, err = Console(emoji=False), Console(emoji=False, stderr=True)
 
@@ -156,6 +159,77 @@ def rollback_command(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command("backup")
+def backup_command(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="their folder; backup_dir when unset")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="backups that are kept; backup_keep when unset")] = None,
+) -> None:
+    """Copies the store, the models and Dagster's memory, also while the platform runs."""
+    from stock_assets.cli.backup import back_up
+
+    settings = configured()
+    target = folder or settings.backup_dir
+    if target is None:
+        raise StockAssetsError("no folder is named; expected stock-assets backup DIR, or the setting backup_dir")
+    back_up(settings, target, keep=keep or settings.backup_keep, now=datetime.now(UTC), out=out)
+
+
+@app.command("restore")
+def restore_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a backup, or the folder of several: the newest")],
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="the data folder; that of the settings")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="replace a folder that is not empty, and keep its content beside it")
+    ] = False,
+) -> None:
+    """Puts a backup in the place of the data folder, after a check of every file."""
+    from stock_assets.cli.backup import restore
+
+    restore(folder, to or read_settings().data_dir, replace=replace, now=datetime.now(UTC), out=out)
+
+
+@app.command("verify")
+def verify_command(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="a data folder or a backup; that of the settings when unset")
+    ] = None,
+) -> None:
+    """Opens every table, database and model, and compares store and Dagster; exit code 2 for a problem."""
+    from stock_assets.cli.backup import verify
+
+    verify(folder or configured().data_dir, out)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for a program")] = False,
+) -> None:
+    """Says whether predictions are fresh, daemon and server alive, alarms open; needs no server and no free store.
+
+    The exit code is 0 where all is well; 1 where a session is late, an alarm is open, or the daemon is dead; 2 where
+    nothing can be seen.
+    """
+    from stock_assets.cli.status import show_status
+
+    raise typer.Exit(show_status(configured(), out, as_json=as_json, now=datetime.now(UTC)))
+
+
+@app.command()
+def tidy() -> None:
+    """Removes what is old, as the schedule `nightly_tidy` does every night, and shows what went."""
+    from stock_assets.lifecycle.materialize.tidy import tidy as tidy_up
+
+    config = configured()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    tidying = tidy_up(Warehouse(config.database), config, registry, now=datetime.now(UTC))
+    for removed in tidying.removed:
+        out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
+    for message in tidying.left:
+        err.print(
+            f"[bold]stock-assets:[/] left for the next time: {terminal(message)}", highlight=False, soft_wrap=True
+        )
 
 
 @app.command()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,8 +25,13 @@ from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import environment_for_child
 
 START_SECONDS = 180
+#: What the server prints, in DAGSTER_HOME.
+LOG = "dagster-dev.log"
 #: `dagster dev` hands a SIGTERM on to its children; what is left after this many seconds is killed.
 STOP_SECONDS = 10
+#: The server's log begins anew when it has grown beyond so many bytes, and so many older parts of it stay; it is looked
+#: at every so many seconds.
+LOG_BYTES, LOGS_KEPT, ROTATE_SECONDS = 5_000_000, 3, 60
 #: A ten-year backfill needs less than this.
 FREE_BYTES = 1_000_000_000
 
@@ -116,12 +122,12 @@ def dagster_dev(
     require_free_port(settings.ui_host, port)
     require_space(settings.data_dir)
     home = prepare_home(settings, instance)
-    log = home / "dagster-dev.log"
+    log = home / LOG
     with lock_home(home) as lock:
         settle_interrupted_runs(home)
         if log.exists():
             log.replace(log.with_suffix(".previous.log"))
-        with log.open("wb") as sink:
+        with log.open("ab") as sink:  # appending, so that the server goes on at the end after `rotate`
             process = subprocess.Popen(
                 [
                     sys.executable,
@@ -158,6 +164,33 @@ def dagster_dev(
             yield client, process
         finally:
             stop(process)
+
+
+def wait(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The exit code of the server, once it has ended; meanwhile its log is kept within bounds."""
+    while True:
+        try:
+            return process.wait(ROTATE_SECONDS)
+        except subprocess.TimeoutExpired:
+            rotate(log)
+
+
+def rotate(log: Path, most: int = LOG_BYTES, kept: int = LOGS_KEPT) -> None:
+    """Begins the log anew once it has more than `most` bytes; the newest `kept` parts stay beside it, `.1.log` last.
+
+    It is copied and cut, because the server goes on writing to the same file.
+    """
+    try:
+        if log.stat().st_size <= most:
+            return
+    except FileNotFoundError:
+        return
+    parts = [log.with_suffix(f".{number}.log") for number in range(1, kept + 1)]
+    for older, newer in reversed(list(pairwise(parts))):
+        if older.exists():
+            older.replace(newer)
+    shutil.copyfile(log, parts[0])
+    os.truncate(log, 0)
 
 
 def wait_until_ready(client: DagsterClient, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -100,7 +100,7 @@ def request(work: Work, asked_by: str, attempt: int) -> dg.RunRequest:
     config = {"ops": {asset: {"config": dict(work.config)} for asset in TRAINED}} if work.config else None
     return dg.RunRequest(
         run_key=f"{work.name}, attempt {attempt}",
-        asset_selection=[dg.AssetKey(asset) for asset in work.assets],
+        asset_selection=[dg.AssetKey(asset) for asset in work.assets] or None,  # none: the job of the sensor
         run_config=config,
         tags={**partitions, ASKED_BY: asked_by, WORK: work.name},
     )

@@ -6,6 +6,7 @@ the borrowed name is there.
 """
 
 import importlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ BORROWED = ("mlflow.store.tracking.sqlalchemy_store", "SqlAlchemyStore")
 def borrowed(module: str, name: str) -> Any:
     """The symbol `name` of `module`. Raises PrivateApiError, with the way out, where MLflow does not have it."""
     try:
-        return getattr(importlib.import_module(module), name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # MLflow declares its tables in an old way
+            return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise PrivateApiError(
             f"MLflow {mlflow.__version__} has no {module}.{name}, which stock_assets borrows and has tried with MLflow "
@@ -37,3 +40,16 @@ _SqlAlchemyStore = borrowed(*BORROWED)
 def make_tables(file: Path, artifacts: Path) -> None:
     """Makes the SQLite database `file` with all tables of a registry, whose runs keep their files in `artifacts`."""
     _SqlAlchemyStore(f"sqlite:///{file}", artifacts.absolute().as_uri()).engine.dispose()
+
+
+def remove_run(uri: str, artifacts: Path, run: str) -> None:
+    """Removes a run from the database at `uri`; MLflow's client alone marks it as deleted and keeps every row."""
+    store = _SqlAlchemyStore(uri, artifacts.absolute().as_uri())
+    try:
+        if not hasattr(store, "_hard_delete_run"):
+            raise PrivateApiError(
+                f"MLflow {mlflow.__version__} has no {BORROWED[1]}._hard_delete_run; tried {TRIED_WITH}"
+            )
+        store._hard_delete_run(run)
+    finally:
+        store.engine.dispose()

@@ -202,3 +202,19 @@ def test_stopping_ends_the_orphans_of_a_server_that_died(tmp_path, monkeypatch):
     process.wait()
     server.stop(process)
     assert not server.still_running(family, 10)
+
+
+def test_a_log_begins_anew_and_a_bounded_number_of_parts_stays(tmp_path: Path):
+    log = tmp_path / server.LOG
+    with log.open("ab", buffering=0) as sink:  # as the server writes it
+        for number in range(7):
+            sink.write(f"{number}".encode() * 100)
+            server.rotate(log, 150, kept=2)
+        sink.write(b"end")
+    assert {file.name: file.read_text()[0] for file in tmp_path.iterdir()} == {
+        "dagster-dev.log": "6",
+        "dagster-dev.1.log": "4",
+        "dagster-dev.2.log": "2",
+    }
+    assert log.read_text() == "6" * 100 + "end"
+    server.rotate(tmp_path / "none.log")

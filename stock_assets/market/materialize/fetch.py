@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market import adjustments, repair
+from stock_assets.market import adjustments, splits
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.one_source import require_one_source
 from stock_assets.market.materialize.quarantine import new_in_quarantine
@@ -68,9 +68,12 @@ def fetch_bars(
     news = _news(store, calendar_of(settings), universe, answered=answered, outcomes=outcomes, now=now)
     bars = answered[0][1].bars.filter(pl.col("session").is_in(sessions))
     _require_every_session(bars, sessions, universe, source=source.name, exchange=settings.exchange)
-    added = {"raw_ohlcv": news.versions, "quarantine": news.unapplied_splits}
-    changes = [Change(table, rows) for table, rows in added.items() if rows.height]
-    store.write([*changes, Change("fetch_outcomes", news.outcomes, ALL_ROWS)])
+    changes = [
+        Change("raw_ohlcv", news.versions, makes=sessions),
+        Change("quarantine", news.unapplied_splits),
+        Change("fetch_outcomes", news.outcomes, ALL_ROWS),
+    ]
+    store.write(changes)
     for _, answer in answered:
         answer.settle()
     of_sessions = news.versions.filter(pl.col("session").is_in(sessions)).height
@@ -134,7 +137,7 @@ def _news(
 ) -> _News:
     """What the `answered` requests change in the store, which holds `outcomes`."""
     versions: list[pl.DataFrame] = []
-    splits: list[pl.DataFrame] = []
+    unapplied: list[pl.DataFrame] = []
     for (tickers, sessions), answer in answered:
         rows = answer.bars.filter(pl.col("session").is_in(sessions))
         stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
@@ -144,8 +147,9 @@ def _news(
         )
         outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
-        splits.append(repair.unapplied_splits(answer.bars).join(rows, on=["ticker", "session"], how="semi"))
-    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(splits), now))
+        of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
+        unapplied.append(of_splits.join(rows, on=["ticker", "session"], how="semi"))
+    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(unapplied), now))
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:

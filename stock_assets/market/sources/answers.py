@@ -11,7 +11,7 @@ import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.repair import applied_splits
+from stock_assets.market.splits import applied_splits
 from stock_assets.market.tables import RAW_SCHEMA
 
 PRICES = ("open", "high", "low", "close", "adj_close")

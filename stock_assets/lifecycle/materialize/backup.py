@@ -1,0 +1,38 @@
+"""When a backup is due by itself, and the step that makes it."""
+
+from datetime import datetime
+from pathlib import Path
+
+from stock_assets.errors import BackupError
+from stock_assets.lifecycle.evening import State, Work
+from stock_assets.settings import PROJECT_DIR, Settings
+from stock_assets.settings_file import settings_file
+from stock_assets.storage.backup import Backup, make_backup, newest_backup
+
+#: The name of the work, the same every evening: a backup that succeeds ends the alarm of one that failed.
+WORK = "backup"
+
+
+def backup_due(target: Path, state: State) -> Work | str:
+    """A backup below `target` once the newest session is predicted that it lacks; else why there is none, in words.
+
+    A folder of backups that cannot be read is due: its run fails, and a person hears of it.
+    """
+    if state.under_way:
+        return f"{state.under_way} is under way"
+    if state.predicted_through is None:
+        return "nothing is predicted yet"
+    through = str(state.predicted_through)
+    try:
+        newest = newest_backup(target)
+    except (BackupError, OSError) as error:
+        return Work(WORK, (), None, None, f"the newest backup cannot be read: {error}")
+    if newest and newest.manifest.predicted_through == through:
+        return f"{newest.folder.name} holds everything up to {through}"
+    return Work(WORK, (), None, None, f"{through} is predicted, and no backup holds it")
+
+
+def back_up(settings: Settings, target: Path, *, keep: int, now: datetime) -> Backup:
+    """Copies the data folder and the settings file to a new folder below `target`. Raises BackupError and
+    StoreBusyError as `make_backup`."""
+    return make_backup(settings.data_dir, target, keep=keep, now=now, settings=settings_file(PROJECT_DIR))

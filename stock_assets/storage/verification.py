@@ -1,0 +1,116 @@
+"""Whether everything in a data folder, or in a backup of one, can be read: a line per problem. Nothing is changed."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.files import TEMPORARY
+from stock_assets.storage.artifacts import MODEL, CheckpointFile, load_artifact
+from stock_assets.storage.attached import attached
+from stock_assets.storage.backup import DATA, MANIFEST, STORE, Backup, check_files, is_sqlite, read_manifest
+from stock_assets.storage.migrations import schema_version
+from stock_assets.tables import SCHEMA_VERSION
+
+#: Seconds that a writer is waited for.
+PATIENCE = 60.0
+
+
+def data_folder(folder: Path) -> Path:
+    """The data folder in `folder`: below it where it is a backup, else itself."""
+    return folder / DATA if (folder / MANIFEST).exists() else folder
+
+
+def problems_of(folder: Path) -> Iterator[str]:
+    """What is wrong in a data folder or a backup, one line each."""
+    if (folder / MANIFEST).exists():
+        try:
+            yield from check_files(Backup(folder, read_manifest(folder)))
+        except StockAssetsError as error:
+            yield str(error)
+            return
+    data = data_folder(folder)
+    yield from _store_problems(data)
+    for file in sorted(data.rglob("*")):
+        if TEMPORARY not in str(file) and file.is_file():
+            yield from _file_problems(file)
+
+
+def _store_problems(data: Path) -> Iterator[str]:
+    """Reads every block of every table, and looks for the artifacts that the rows name."""
+    import duckdb
+
+    store = data / STORE
+    if not store.exists():
+        yield f"{store} does not exist; restore it from a backup: stock-assets restore DIR"
+        return
+    try:
+        with attached(store, read_only=True, wait=PATIENCE) as (connection, database):
+            connection.execute(f"USE {database}")
+            found = schema_version(connection)
+            if found is not None and found > SCHEMA_VERSION:
+                yield f"{store} has schema version {found}, and this stock_assets reads up to {SCHEMA_VERSION}"
+                return
+            tables = connection.execute(
+                "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [database]
+            ).fetchall()
+            for schema, table in tables:
+                try:
+                    connection.execute(f'SELECT count(*), bit_xor(hash(t)) FROM "{schema}"."{table}" t').fetchall()
+                except duckdb.Error as error:
+                    yield f"{store}: the table {schema}.{table} cannot be read: {_first_line(error)}"
+            for schema, table in tables:
+                columns = {name for name, *_ in connection.execute(f'DESCRIBE "{schema}"."{table}"').fetchall()}
+                if "artifact" in columns:
+                    rows = connection.execute(f'SELECT DISTINCT artifact FROM "{schema}"."{table}"').fetchall()
+                    for (artifact,) in rows:
+                        if artifact and not (data / "artifacts" / artifact / MODEL).exists():
+                            yield f"{store}: {schema}.{table} names {artifact}, which is not in {data / 'artifacts'}"
+            connection.execute("USE memory")
+    except (StockAssetsError, duckdb.Error) as error:
+        yield _first_line(error)
+
+
+def _file_problems(file: Path) -> Iterator[str]:
+    try:
+        if file.name == MODEL:
+            load_artifact(file.parent)
+        elif file.name.startswith(".checkpoint-"):
+            if CheckpointFile(file).load() is None:
+                yield f"{file} is no checkpoint; remove it, and its training begins anew"
+        elif file.suffix in (".db", ".sqlite") or is_sqlite(file):
+            yield from _sqlite_problems(file)
+    except (OSError, StockAssetsError) as error:
+        yield _first_line(error) if isinstance(error, StockAssetsError) else f"{file} cannot be read: {error.strerror}"
+
+
+def _sqlite_problems(file: Path) -> Iterator[str]:
+    # without a journal nobody has it open, and nothing is written beside a file of a backup
+    quiet = "" if file.with_name(f"{file.name}-wal").exists() else "&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro{quiet}", uri=True)) as connection:
+            answers = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            if answers != ["ok"]:
+                yield f"{file} is damaged: {answers[0]}; restore it from a backup: stock-assets restore DIR"
+            elif file.name == "mlflow.db":
+                yield from _registry_problems(file, connection)
+    except sqlite3.Error as error:
+        yield f"{file} is damaged: {error}; restore it from a backup: stock-assets restore DIR"
+
+
+def _registry_problems(file: Path, connection: sqlite3.Connection) -> Iterator[str]:
+    """The versions whose saved model is not where it was put; a folder that was moved is found where it is now. A model
+    that is a row of a table, as the ensemble is, has none."""
+    root = connection.execute("SELECT artifact_location FROM experiments WHERE name = 'stock_assets'").fetchone()
+    rows = "SELECT name, version, source FROM model_versions WHERE source LIKE '%/model'"
+    for model, number, source in connection.execute(rows):
+        here = file.parent / "artifacts"
+        path = here / source.removeprefix(root[0]).lstrip("/") if root else Path(unquote(urlsplit(source).path))
+        if not path.exists():
+            yield f"{file}: version {number} of {model} names {path}, which does not exist"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -1,0 +1,241 @@
+"""What a backup holds, what it costs, what is kept, and what is refused; a kill leaves what was there before."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+
+from stock_assets.errors import BackupError
+from stock_assets.storage.artifacts import save_artifact
+from stock_assets.storage.backup import DATA, MANIFEST, STORE, backups, make_backup, read_manifest
+from stock_assets.storage.restore import restore
+from stock_assets.storage.verification import problems_of
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import SCHEMA_VERSION
+from stock_assets_tests.tables import rows_of
+
+NOW = datetime(2026, 11, 27, 23, tzinfo=UTC)
+
+
+def alert(key: str) -> pl.DataFrame:
+    return rows_of("alerts", pl.DataFrame({"key": [key]}))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A store of one row, a saved model, a database in write-ahead mode and a lock."""
+    folder = tmp_path / "data"
+    Warehouse(folder / STORE).append("alerts", alert("first"))
+    save_artifact(folder / "artifacts" / "model" / "one", {"weights": np.arange(4.0)}, {"kind": "test"})
+    history = folder / "dagster" / "history"
+    history.mkdir(parents=True)
+    with closing(sqlite3.connect(history / "runs.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE runs (id INTEGER)")
+        connection.execute("INSERT INTO runs VALUES (1)")
+        connection.commit()
+    (folder / "dagster" / "owner.lock").write_text("1")
+    return folder
+
+
+def inode(backup: Path, name: str) -> int:
+    return (backup / DATA / name).stat().st_ino
+
+
+def test_a_backup_is_whole_private_and_says_what_it_holds(data: Path, tmp_path: Path):
+    settings = tmp_path / "stock_assets.toml"
+    settings.write_text('alert_urls = "slack://secret"\n')
+    made = make_backup(data, tmp_path / "backups", keep=3, now=NOW, settings=settings)
+    assert made.folder == tmp_path / "backups" / "2026-11-27T23-00-00Z"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (made.folder, *(made.folder.rglob("*.toml"))))
+    assert all(path.stat().st_mode & 0o077 == 0 for path in made.folder.rglob("*") if path.is_file())
+    manifest = read_manifest(made.folder)
+    assert manifest == made.manifest
+    assert manifest.rows == {"alerts": 1}
+    assert (manifest.schema_version, manifest.made_at) == (SCHEMA_VERSION, "2026-11-27T23:00:00+00:00")
+    assert set(manifest.files) == {
+        "artifacts/model/one/model.json",
+        "artifacts/model/one/weights.safetensors",
+        "dagster/history/runs.db",
+        STORE,
+    }
+    assert (made.folder / "settings.toml").read_text() == settings.read_text()
+    assert list(problems_of(made.folder)) == []
+
+
+def test_what_a_journal_holds_is_in_the_copy(data: Path, tmp_path: Path):
+    with closing(sqlite3.connect(data / "dagster" / "history" / "runs.db")) as writer:
+        writer.execute("PRAGMA wal_autocheckpoint=0")
+        writer.execute("INSERT INTO runs VALUES (2)")
+        writer.commit()
+        writer.execute("INSERT INTO runs VALUES (3)")  # not committed
+        made = make_backup(data, tmp_path / "backups", keep=1, now=NOW)
+    with closing(sqlite3.connect(made.folder / DATA / "dagster" / "history" / "runs.db")) as copy:
+        assert copy.execute("SELECT id FROM runs").fetchall() == [(1,), (2,)]
+
+
+def test_only_what_changed_costs_space(data: Path, tmp_path: Path):
+    first = make_backup(data, tmp_path / "backups", keep=9, now=NOW)
+    same = make_backup(data, tmp_path / "backups", keep=9, now=NOW + timedelta(hours=1))
+    assert same.new_bytes == 0
+    assert same.manifest.rows == first.manifest.rows
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    with closing(sqlite3.connect(data / "dagster" / "history" / "runs.db")) as connection:
+        connection.execute("INSERT INTO runs VALUES (2)")
+        connection.commit()
+    last = make_backup(data, tmp_path / "backups", keep=9, now=NOW + timedelta(hours=2))
+    weights = "artifacts/model/one/weights.safetensors"
+    assert inode(first.folder, weights) == inode(last.folder, weights)
+    for changed in (STORE, "dagster/history/runs.db"):
+        assert inode(first.folder, changed) == inode(same.folder, changed) != inode(last.folder, changed)
+    assert (first.manifest.rows["alerts"], last.manifest.rows["alerts"]) == (1, 2)
+    assert list(problems_of(first.folder)) == []
+
+
+def test_the_newest_are_kept(data: Path, tmp_path: Path):
+    made = [make_backup(data, tmp_path / "b", keep=2, now=NOW + timedelta(days=day)).folder for day in range(4)]
+    assert backups(tmp_path / "b") == made[2:]
+    assert list(problems_of(made[-1])) == []
+    assert not list((tmp_path / "b").glob(".tmp-*"))
+
+
+def test_a_restored_folder_holds_the_same(data: Path, tmp_path: Path):
+    make_backup(data, tmp_path / "backups", keep=1, now=NOW)
+    restore(tmp_path / "backups", tmp_path / "new" / "data", now=NOW)
+    assert Warehouse(tmp_path / "new" / "data" / STORE).read("alerts").equals(Warehouse(data / STORE).read("alerts"))
+    assert list(problems_of(tmp_path / "new" / "data")) == []
+
+
+def test_a_full_folder_is_replaced_only_when_asked_and_kept_beside(data: Path, tmp_path: Path):
+    made = make_backup(data, tmp_path / "backups", keep=1, now=NOW)
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    with pytest.raises(BackupError, match="is not empty; expected an empty folder"):
+        restore(made.folder, data, now=NOW)
+    restore(made.folder, data, replace=True, now=NOW)
+    assert Warehouse(data / STORE).row_counts() == {"alerts": 1}
+    before = tmp_path / "data.before-2026-11-27T23-00-00Z"
+    assert Warehouse(before / STORE).row_counts() == {"alerts": 2}
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "manifest", "deep", "leads out"])
+def test_a_damaged_backup_is_not_restored(data: Path, tmp_path: Path, damage: str):
+    made = make_backup(data, tmp_path / "backups", keep=1, now=NOW)
+    file, manifest = made.folder / DATA / STORE, made.folder / MANIFEST
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif damage == "altered":
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "manifest":
+        manifest.write_text("{")
+    elif damage == "deep":
+        manifest.write_text("[" * 100_000)
+    else:
+        fields = json.loads(manifest.read_text())
+        fields["files"]["../outside"] = fields["files"].pop(STORE)
+        manifest.write_text(json.dumps(fields))
+    with pytest.raises(BackupError) as refused:
+        restore(made.folder, tmp_path / "new", now=NOW)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "new").exists()
+    assert list(problems_of(made.folder))
+
+
+def test_a_backup_of_a_newer_version_is_refused(data: Path, tmp_path: Path):
+    with duckdb.connect(data / STORE) as connection:
+        connection.execute("INSERT INTO main.schema_version VALUES (99)")
+    made = make_backup(data, tmp_path / "backups", keep=1, now=NOW)
+    with pytest.raises(BackupError, match="schema version 99, and this stock_assets reads up to"):
+        restore(made.folder, tmp_path / "new", now=NOW)
+
+
+@pytest.mark.parametrize(("target", "says"), [("data/backups", "inside the data folder"), ("b", "no store in")])
+def test_what_cannot_be_backed_up_is_one_line(data: Path, tmp_path: Path, target: str, says: str):
+    source = data if "data" in target else tmp_path / "nothing"
+    with pytest.raises(BackupError, match=says):
+        make_backup(source, tmp_path / target, keep=1, now=NOW)
+
+
+def test_two_backups_to_one_folder_do_not_meet(data: Path, tmp_path: Path):
+    import fcntl
+
+    (tmp_path / "b").mkdir()
+    with (tmp_path / "b" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BackupError, match=r"another backup to .* is under way"):
+            make_backup(data, tmp_path / "b", keep=1, now=NOW)
+
+
+def test_a_backup_that_fails_leaves_nothing(data: Path, tmp_path: Path):
+    good = make_backup(data, tmp_path / "b", keep=1, now=NOW).folder
+    (data / "dagster" / "history" / "runs.db").write_bytes(b"SQLite format 3\0" + b"\0" * 5000)
+    with pytest.raises(BackupError, match=r"runs\.db cannot be copied: .*; restore it from a backup"):
+        make_backup(data, tmp_path / "b", keep=1, now=NOW + timedelta(days=1))
+    assert backups(tmp_path / "b") == [good]
+    assert not list((tmp_path / "b").glob(".tmp-*"))
+
+
+#: Backs up or restores, and dies at the n-th file that is copied.
+KILLED = """
+import os, shutil, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from stock_assets.storage import backup, restore
+what, source, target, n = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+copies = iter(range(1, 100))
+copy = shutil.copyfile
+def dying(*arguments):
+    copy(*arguments)
+    if next(copies) == n:
+        os._exit(9)
+shutil.copyfile = dying
+now = datetime(2026, 11, 28, tzinfo=UTC)
+if what == "backup":
+    backup.make_backup(source, target, keep=1, now=now)
+else:
+    restore.restore(source, target, replace=True, now=now)
+"""
+
+
+def killed(*arguments: object) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], capture_output=True, check=False)
+    assert died.returncode == 9, died.stderr
+
+
+def test_a_kill_leaves_the_earlier_backup_and_the_next_one_clears_up(data: Path, tmp_path: Path):
+    good = make_backup(data, tmp_path / "b", keep=1, now=NOW).folder
+    save_artifact(data / "artifacts" / "model" / "two", {"weights": np.arange(3.0)}, {"kind": "test"})
+    killed("backup", data, tmp_path / "b", 2)
+    assert backups(tmp_path / "b") == [good]
+    assert list((tmp_path / "b").glob(".tmp-*"))
+    again = make_backup(data, tmp_path / "b", keep=2, now=NOW + timedelta(days=2))
+    assert not list((tmp_path / "b").glob(".tmp-*"))
+    assert list(problems_of(again.folder)) == []
+
+
+def test_a_kill_while_restoring_leaves_the_old_state(data: Path, tmp_path: Path):
+    made = make_backup(data, tmp_path / "b", keep=1, now=NOW)
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    killed("restore", made.folder, data, 3)
+    assert Warehouse(data / STORE).row_counts() == {"alerts": 2}
+    assert list(problems_of(data)) == []
+
+
+def test_a_folder_that_a_server_works_on_is_not_replaced(data: Path, tmp_path: Path):
+    import fcntl
+
+    made = make_backup(data, tmp_path / "b", keep=1, now=NOW)
+    with (data / "dagster" / "owner.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BackupError, match="a stock-assets run works on"):
+            restore(made.folder, data, replace=True, now=NOW)
+    assert not list(tmp_path.glob(".tmp-*"))
