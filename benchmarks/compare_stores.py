@@ -47,7 +47,7 @@ def read(store: Path, table: str) -> pl.DataFrame | None:
             rows = connection.sql(f'SELECT * FROM "{table}"').pl()
         except duckdb.CatalogException:
             return None
-    renamed = [statement.split() for statements in MIGRATIONS.values() for statement in statements]
+    renamed = [step.split() for steps in MIGRATIONS.values() for step in steps if isinstance(step, str)]
     names = {words[-3]: words[-1] for words in renamed if words[4] == f"{TABLES[table].room}.{table}"}
     return rows.rename({old: new for old, new in names.items() if old in rows.columns})
 

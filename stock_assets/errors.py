@@ -18,6 +18,7 @@ StockAssetsError
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
 ├── ArtifactError        a saved model is absent, incomplete or of another layout
 ├── PrivateApiError      a symbol that we borrow from inside another package is gone
+├── OutgoingError        a server of somebody else did not answer in time, or with too much
 └── AlertError           an alert could not be handed over to a channel
 """
 
@@ -102,6 +103,10 @@ class ArtifactError(StockAssetsError):
 
 class PrivateApiError(StockAssetsError):
     """Another package has dropped or renamed something private that we use; names it and the way out."""
+
+
+class OutgoingError(StockAssetsError):
+    """A server of somebody else did not answer in time, or with more than may be read; names no more than its host."""
 
 
 class AlertError(StockAssetsError):

@@ -20,7 +20,7 @@ from stock_assets.settings_file import PREFIX, Given, gather
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls")
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url")
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -127,6 +127,11 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
+    date_format: str | None = Field(
+        default=None,
+        description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
+        "and month could be either, and unset for dates as 2020-01-02",
+    )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
@@ -137,6 +142,7 @@ class Settings(BaseModel):
     seed: int = Field(default=0, ge=0, description="seeds the simulated market and the training")
     mlflow: str | None = Field(
         default=None,
+        repr=False,
         description="off, or a tracking URI of MLflow (http://host:port, sqlite:///file); a SQLite file in the data "
         "folder when unset",
     )
@@ -151,6 +157,7 @@ class Settings(BaseModel):
     )
     alert_webhook: HttpUrl | None = Field(
         default=None,
+        repr=False,
         description="the http(s) address that alerts are posted to as JSON; they are only logged when unset",
     )
     alert_urls: tuple[SecretStr, ...] = Field(
@@ -164,9 +171,22 @@ class Settings(BaseModel):
         "unset",
     )
     backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
+    heartbeat_url: HttpUrl | None = Field(
+        default=None,
+        repr=False,
+        description="the http(s) address that is asked for after every look at the predictions, such as a check of "
+        "healthchecks.io or a push monitor of Uptime Kuma; none when unset",
+    )
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
+
+    @field_validator("data_dir")
+    @classmethod
+    def _fits_in_an_address(cls, value: Path) -> Path:
+        if "?" in str(value):  # the addresses of SQLite files, of Optuna and MLflow, end at a question mark
+            raise ValueError("a path with a question mark")
+        return value
 
     @field_validator("extensions", mode="before")
     @classmethod
@@ -197,6 +217,14 @@ class Settings(BaseModel):
     def _are_hours(cls, value: str | None) -> str | None:
         if value is not None:
             SessionHours.parse(value)
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_date_format(cls, value: str | None) -> str | None:
+        for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+            if value is not None and not re.search(directives, value):
+                raise ValueError(f"it has no {part}")
         return value
 
     @field_validator("currency")
@@ -350,8 +378,15 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            shown = given[name].named(name, secret=name in SECRETS)
+            shown = given[name].named(
+                name, secret=name in SECRETS or (name == "mlflow" and not _is_file(given[name].written))
+            )
             yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
+
+
+def _is_file(uri: object) -> bool:
+    """Whether a tracking URI is a file; that of a server may hold a password, and a malformed one all the more."""
+    return isinstance(uri, str) and uri.startswith("sqlite:///") and "@" not in uri
 
 
 @cache

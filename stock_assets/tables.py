@@ -17,7 +17,7 @@ import polars as pl
 from stock_assets.errors import TableError
 
 #: Raised with every change of a declaration that stored rows have to follow; `storage.migrations` says how they do.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: The rooms, which are DuckDB schemas and groups of assets, in the order in which they import each other.
 ROOMS = ("market", "features", "model", "evaluation", "lifecycle")
 
@@ -204,3 +204,19 @@ def rooms() -> tuple[str, ...]:
 TICKER = Column("ticker", pl.String(), "the ticker as the source spells it")
 SESSION = Column("session", pl.Date(), "the trading day, in the exchange's own time zone")
 KEY_COLUMNS = (TICKER, SESSION)
+
+#: What the store itself keeps of every other table but the histories; `storage.partitions` writes it.
+STORED_PARTITIONS = declare(
+    Table(
+        "stored_partitions",
+        "lifecycle",
+        "one partition of a table as it was last written, so that rows that were never made or were lost are noticed",
+        (
+            Column("table_name", pl.String(), "the table"),
+            Column("partition", pl.String(), "the session or the model year; empty for a table that is made as a whole"),
+            Column("rows", pl.Int64(), "rows that the partition had then; 0 where it was made and has none"),
+        ),
+        keys=("table_name", "partition"),
+        history=True,
+    )
+)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 #: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
 ORDER = (
-    ("errors", "frames", "files", "tables", "private", "settings_file"),
+    ("errors", "addresses", "frames", "files", "tables", "private", "settings_file", "outgoing"),
     ("settings", "storage"),
     ("market",),
     ("features",),
@@ -73,6 +73,7 @@ def test_imports_run_one_way(path: Path):
         "tables": {"errors"},
         "frames": {"errors"},
         "files": {"errors"},
+        "outgoing": {"errors", "addresses"},
         "cli": {"definitions", "extensions", "platform"},
     }
     beside = {"storage": {"settings"}} if place == "storage" else {}

@@ -55,6 +55,20 @@ def lock_home(home: Path) -> TextIO:
     return lock
 
 
+def owner_of(home: Path) -> str | None:
+    """The process id of the server that works on `home`; None without one."""
+    try:
+        lock = (home / "owner.lock").open()
+    except FileNotFoundError:
+        return None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "unknown"
+    return None
+
+
 def own_home(home: Path) -> None:
     """Locks `home` for a `dagster dev` that a person starts by hand. Raises StockAssetsError as `lock_home`.
 

@@ -22,7 +22,10 @@ from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
 
 app = typer.Typer(
-    help="Prices to honest predictions, as a Dagster asset graph.", no_args_is_help=True, add_completion=False
+    help="Prices to honest predictions, as a Dagster asset graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
 out, err = Console(), Console(stderr=True)
 
@@ -197,6 +200,20 @@ def verify_command(
     from stock_assets.cli.backup import verify
 
     verify(folder or configured().data_dir, out)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for a program")] = False,
+) -> None:
+    """Says whether predictions are fresh, daemon and server alive, alarms open; needs no server and no free store.
+
+    The exit code is 0 where all is well; 1 where a session is late, an alarm is open, or the daemon is dead; 2 where
+    nothing can be seen.
+    """
+    from stock_assets.cli.status import show_status
+
+    raise typer.Exit(show_status(configured(), out, as_json=as_json, now=datetime.now(UTC)))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from stock_assets.cli.output import summarise
 from stock_assets.errors import StockAssetsError
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.migrations import stored_version
 from stock_assets.storage.warehouse import Warehouse
@@ -35,14 +36,16 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
 
     Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
     """
-    from stock_assets.cli.server import dagster_dev
+    from stock_assets.cli.server import dagster_dev, require_space
 
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, _interrupt)
+    require_space(settings.data_dir)
+    exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
     migrate(settings, out)
     market = "SIMULATED market, no real prices" if settings.source == "simulated" else f"source {settings.source}"
-    out.print(f"stock_assets: {market}, from {settings.start}; starting Dagster …", soft_wrap=True)
+    out.print(f"stock_assets: {market}, exchange {exchange}, from {settings.start}; starting Dagster …", soft_wrap=True)
     early = 0
     try:
         while early < EARLY_ENDS:

@@ -1,7 +1,6 @@
 """Whether today's predictions are there: a check on them, and a sensor that reports it and alerts when they are not."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import dagster as dg
@@ -9,10 +8,12 @@ import dagster as dg
 from stock_assets.defs.runs import WORK, attempts
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
-from stock_assets.lifecycle.alerts import QUIET, Channel
-from stock_assets.lifecycle.freshness import GRACE, KEY, Freshness, alert_of
-from stock_assets.lifecycle.materialize.alerts import raise_alarm, read_records, resolve, send_pending, write_record
+from stock_assets.lifecycle.alerts import Channel
+from stock_assets.lifecycle.freshness import GRACE, Freshness
+from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts, resolve, send_pending
 from stock_assets.lifecycle.materialize.operations import freshness_of
+from stock_assets.lifecycle.materialize.watch import tell_lateness, watch
+from stock_assets.lifecycle.watch import predicted_in
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -47,23 +48,25 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         description=(
             f"Sends an alert when a closed session is not predicted {GRACE.seconds // 3600} hours after it was due, "
             "and reports the check `fresh` of predictions when its state changes or another session is predicted. "
-            "Holidays and weekends are never late, nor is a closed snapshot. It also sends what `alert_on_failure` "
-            "could not send, and ends the alarms whose work was done since."
+            "Holidays and weekends are never late, nor is a closed snapshot. A store that cannot be looked at for as "
+            "long, or has lost its predictions, is an alert too, and every look is a heartbeat to "
+            "STOCK_ASSETS_HEARTBEAT_URL. It also sends what `alert_on_failure` could not send, and ends the alarms "
+            "whose work was done since."
         ),
     )
     def freshness(tick: Tick) -> Answer:
-        messages = settle_alerts(tick.context.instance, tick.store, tick.channels, now=tick.now)
-        predicted = tick.store.last_session("predictions")
-        state = freshness_of(settings, predicted, tick.now)
-        cursor = f"{state.fresh} {predicted} {state.sessions_behind}"
-        if predicted is None or cursor == tick.context.cursor:
+        cursor = tick.context.cursor
+        watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
+        messages = [*watched.messages, *settle_alerts(tick.context.instance, tick.store, tick.channels, now=tick.now)]
+        state, predicted = watched.state, watched.look.predicted_through
+        if state is None:
+            return dg.SkipReason("; ".join(messages))
+        seen = f"{state.fresh} {predicted} {state.sessions_behind}"
+        if predicted is None or seen == cursor:
             return _skipped([*messages, state.reason])
-        if not state.fresh:
-            alert = alert_of(state, tick.now)
-            messages.append(raise_alarm(tick.store, tick.channels, alert, now=tick.now, quiet=QUIET / 2))
-        elif resolve(tick.store, KEY, now=tick.now):
-            messages.append("the alarm is over")
-        return _skipped([*messages, f"reported: {state.reason}"], [_evaluation(state)], cursor)
+        messages += tell_lateness(tick.store, tick.channels, state, now=tick.now)
+        copy_to_table(tick.store)
+        return _skipped([*messages, f"reported: {state.reason}"], [_evaluation(state)], seen)
 
     return freshness
 
@@ -71,24 +74,23 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
 def settle_alerts(
     instance: dg.DagsterInstance, store: Warehouse, channels: Sequence[Channel], *, now: datetime
 ) -> list[str]:
-    """Sends what waits for a channel, marks what is over, and returns both in words."""
+    """Sends what waits for a channel, marks what is over, brings the table up to date, and returns it in words."""
     messages = []
     if sent := send_pending(store, channels, now=now):
         messages.append(f"{sent} alert(s) that had waited were sent")
     if over := resolve_done(instance, store, now):
         messages.append(f"{over} alarm(s) are over: a later run did the work")
-    return messages
+    return [*messages, *copy_to_table(store, now)]
 
 
 def resolve_done(instance: dg.DagsterInstance, store: Warehouse, now: datetime) -> int:
     """Marks the alerts of failed runs as over whose work a later run of a sensor did; returns their number."""
     done = 0
-    for record in read_records(store):
-        if record.resolved_at is None and record.alert.run_id:
+    for record in open_alerts(store):
+        if record.alert.run_id:
             run = instance.get_run_by_id(record.alert.run_id)
             if run and WORK in run.tags and attempts(instance, run.tags[WORK]).succeeded:
-                write_record(store, replace(record, resolved_at=now))
-                done += 1
+                done += resolve(store, record.alert.key, now=now)
     return done
 
 

@@ -69,20 +69,17 @@ def model_asset(
     return table_asset(table, description=description + note, partitions=partitions, **about)
 
 
-def trained_rnn_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The networks that may serve."""
+def trained_models_asset(settings: Settings, table: str, *, text: str, **about: Any) -> dg.AssetsDefinition:
+    """The asset that trains the models whose versions are rows of `table`."""
 
     @model_asset(
         settings,
-        "trained_rnn",
-        description=(
-            "The recurrent networks that serve a model year, trained on labels fully known by the last session of the "
-            f"year before. {described(models_into('trained_rnn').values())}."
-        ),
+        table,
+        description=f"{text} {described(models_into(table).values())}.",
         deps=LEARNS_FROM,
-        kinds=("pytorch",),
+        **about,
     )
-    def trained_rnn(
+    def trained_models(
         context: dg.AssetExecutionContext,
         config: TrainingConfig,
         warehouse: dg.ResourceParam[Warehouse],
@@ -91,57 +88,32 @@ def trained_rnn_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         return train(context, settings, warehouse, registry=registry, clock=clock, cutoff=config.cutoff)
 
-    return trained_rnn
+    return trained_models
+
+
+def trained_rnn_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The networks that may serve."""
+    text = (
+        "The recurrent networks that serve a model year, trained on labels fully known by the last session of the year "
+        "before."
+    )
+    return trained_models_asset(settings, "trained_rnn", text=text, kinds=("pytorch",))
 
 
 def trained_baselines_asset(settings: Settings) -> dg.AssetsDefinition:
     """The models that a network has to beat."""
-
-    @model_asset(
-        settings,
-        "trained_baselines",
-        description=(
-            "What a network has to beat, trained on the same labels through the same cutoff. "
-            f"{described(models_into('trained_baselines').values())}."
-        ),
-        deps=LEARNS_FROM,
-        kinds=("scikitlearn",),
-    )
-    def trained_baselines(
-        context: dg.AssetExecutionContext,
-        config: TrainingConfig,
-        warehouse: dg.ResourceParam[Warehouse],
-        registry: dg.ResourceParam[Registry],
-        clock: dg.ResourceParam[Clock],
-    ) -> dg.MaterializeResult:
-        return train(context, settings, warehouse, registry=registry, clock=clock, cutoff=config.cutoff)
-
-    return trained_baselines
+    text = "What a network has to beat, trained on the same labels through the same cutoff."
+    return trained_models_asset(settings, "trained_baselines", text=text, kinds=("scikitlearn",))
 
 
 def trained_references_asset(settings: Settings) -> dg.AssetsDefinition:
     """The models that never serve."""
-
-    @model_asset(
-        settings,
-        "trained_references",
-        description=(
-            "Models that never serve, trained on the same labels through the same cutoff: the report and the leakage "
-            f"audit compare the others with them. {described(models_into('trained_references').values())}."
-        ),
-        deps=LEARNS_FROM,
-        kinds=("pytorch", "scikitlearn"),
-        last=True,
+    text = (
+        "Models that never serve, trained on the same labels through the same cutoff: the report and the leakage audit "
+        "compare the others with them."
     )
-    def trained_references(
-        context: dg.AssetExecutionContext,
-        warehouse: dg.ResourceParam[Warehouse],
-        registry: dg.ResourceParam[Registry],
-        clock: dg.ResourceParam[Clock],
-    ) -> dg.MaterializeResult:
-        return train(context, settings, warehouse, registry=registry, clock=clock)
-
-    return trained_references
+    kinds = ("pytorch", "scikitlearn")
+    return trained_models_asset(settings, "trained_references", text=text, kinds=kinds, last=True)
 
 
 def trained_ensemble_asset(settings: Settings) -> dg.AssetsDefinition:

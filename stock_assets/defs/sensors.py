@@ -12,6 +12,7 @@ from stock_assets.defs.tables import Clock
 from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.alerts import Channel
 from stock_assets.lifecycle.evening import State
+from stock_assets.lifecycle.materialize.watch import end_failed_ticks, tell_failed_tick
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -50,7 +51,8 @@ def platform_sensor(
     """The decorator of a sensor that is on by default. It asks for runs of the assets `makes`, whose pages name
     it, or of the job of that name.
 
-    A tick while the store is busy asks for nothing, and the next one, after `seconds`, looks again.
+    A tick while the store is busy asks for nothing, and the next one, after `seconds`, looks again. A tick that raises
+    is an alert.
     """
 
     def decorate(answer: Callable[[Tick], Answer]) -> dg.SensorDefinition:
@@ -68,10 +70,16 @@ def platform_sensor(
             channels: dg.ResourceParam[Sequence[Channel]],
             clock: dg.ResourceParam[Clock],
         ) -> Answer:
+            now, store = clock(), warehouse.patient(PATIENCE)
             try:
-                return answer(Tick(context, settings, warehouse.patient(PATIENCE), channels, clock()))
+                answered = answer(Tick(context, settings, store, channels, now))
             except StoreBusyError as busy:
                 return dg.SkipReason(f"the next tick looks again: {busy}")
+            except Exception as error:
+                tell_failed_tick(store, channels, name, error=error, now=now)
+                raise
+            end_failed_ticks(store, name, now=now)
+            return answered
 
         return tick
 

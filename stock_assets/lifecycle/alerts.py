@@ -7,22 +7,30 @@ lasts, and the `Record` of that key decides whether a repetition is sent or only
 import hashlib
 import logging
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from threading import Thread
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from stock_assets.errors import AlertError
+from stock_assets.addresses import redacted
+from stock_assets.errors import AlertError, OutgoingError
+from stock_assets.lifecycle.alert_text import line, plain, slack
+from stock_assets.outgoing import START_SECONDS, call, notify
 
 LOG = logging.getLogger("stock_assets.alerts")
 
 #: The same trouble is sent again after so long.
 QUIET = timedelta(hours=24)
-#: Seconds that a webhook has to answer: a sensor that waits keeps others waiting.
-WEBHOOK_TIMEOUT = 5.0
+#: Seconds that a webhook has to answer, from the name of the host to the last byte, and a service of apprise, which may
+#: need several requests: a sensor that waits keeps others waiting.
+WEBHOOK_SECONDS, SERVICE_SECONDS = 5.0, 10.0
+#: No channel has longer than this, one from outside included; they all send at the same time.
+CHANNEL_SECONDS = SERVICE_SECONDS + START_SECONDS
+#: A channel that failed is not asked again for so long: one tick reports several failed runs.
+AWAY = timedelta(seconds=50)
 
 #: A word with a digit in it: a date, a number, a run id. Then a hash without any, and what is left out of a list.
 _VARYING = re.compile(r"[\w.:+-]*\d(?:[\w.:+-]*\w)?|\b[0-9a-f]{8,}\b|…")
@@ -57,6 +65,10 @@ class Record:
     """times it came that no message has reported yet"""
     resolved_at: datetime | None = None
     """when the trouble was over, None while it lasts"""
+    taken: Mapping[str, datetime] = field(default_factory=dict)
+    """when each channel took it last, by its label"""
+    refused: Mapping[str, datetime] = field(default_factory=dict)
+    """when each channel failed last, of those that still owe it"""
 
     @property
     def pending(self) -> bool:
@@ -82,7 +94,7 @@ class LogChannel:
     name: str = "log"
 
     def send(self, alert: Alert, repeated: int) -> None:
-        LOG.error("ALERT %s: %s%s", alert.title, " | ".join(alert.text.splitlines()), _again(repeated))
+        LOG.error("ALERT %s: %s%s", line(alert.title), line(alert.text), _again(repeated))
 
 
 @dataclass(frozen=True)
@@ -90,32 +102,27 @@ class WebhookChannel:
     """Posts JSON that incoming webhooks of Slack, Mattermost and their like accept: they show `text`, others may read
     `title`, `key`, `run_id`, `at` (ISO 8601) and `count`, the repetitions that no message reported."""
 
-    url: str
-    timeout: float = WEBHOOK_TIMEOUT
-    """seconds to connect, and seconds between two bytes of the answer"""
+    url: str = field(repr=False)
+    seconds: float = WEBHOOK_SECONDS
     name: str = "webhook"
 
     def send(self, alert: Alert, repeated: int) -> None:
         """Raises AlertError where there is no answer in time or it is not 2xx. The address is a secret, so the error
         names its host alone."""
-        import requests
-
         message = {
-            "text": f"{alert.title}\n{alert.text}{_again(repeated)}",
-            "title": alert.title,
+            "text": slack(f"{alert.title}\n{alert.text}") + _again(repeated),
+            "title": plain(alert.title),
             "key": alert.key,
             "run_id": alert.run_id,
             "at": alert.at.isoformat(),
             "count": repeated,
         }
-        host = urlsplit(self.url).hostname
         try:
-            answer = requests.post(self.url, json=message, timeout=self.timeout, allow_redirects=False)
-        except requests.RequestException as error:
-            # not chained: the text of the error holds the address
-            raise AlertError(f"the webhook at {host} did not answer ({type(error).__name__})") from None
-        if not 200 <= answer.status_code < 300:
-            raise AlertError(f"the webhook at {host} answered {answer.status_code}; expected 2xx")
+            answer = call("POST", self.url, message=message, seconds=self.seconds)
+        except OutgoingError as error:
+            raise AlertError(f"the webhook at {error}") from None
+        if not 200 <= answer.status < 300:
+            raise AlertError(f"the webhook at {redacted(self.url)} answered {answer.status}; expected 2xx")
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,7 @@ class AppriseChannel:
     """Sends through one apprise URL, such as slack://…, mailto://… or tgram://…."""
 
     url: str = field(repr=False)
+    seconds: float = SERVICE_SECONDS
 
     @property
     def name(self) -> str:
@@ -132,19 +140,16 @@ class AppriseChannel:
     def send(self, alert: Alert, repeated: int) -> None:
         """Raises AlertError where apprise does not know the URL, or its service does not take the message. The URL is a
         secret, so the error names its scheme alone."""
-        with _quiet_apprise():
-            from apprise import Apprise, NotifyFormat, NotifyType
-
-            service = Apprise()
-            if not service.add(self.url):
-                raise AlertError(f"{self.name}:// is no address that apprise can send to; see its list of services")
-            sent = service.notify(
-                title=alert.title,
-                body=f"{alert.text}{_again(repeated)}",
-                notify_type=NotifyType.FAILURE,
-                body_format=NotifyFormat.TEXT,
-            )
-        if not sent:
+        title, text = plain(alert.title), plain(alert.text) + _again(repeated)
+        try:
+            taken = notify(self.url, title, text, seconds=self.seconds)
+        except OutgoingError as error:
+            raise AlertError(f"the service behind {error}") from None
+        if taken is None:  # perhaps a notifier that an extension has registered in this process
+            taken = _notify_here(self.url, title, text)
+        if taken is None:
+            raise AlertError(f"{self.name}:// is no address that apprise can send to; see its list of services")
+        if not taken:
             raise AlertError(f"the service behind {self.name}:// did not take the message")
 
 
@@ -178,35 +183,105 @@ def to_send(alert: Alert, earlier: Record | None, quiet: timedelta = QUIET) -> b
     return sent_at is None or alert.at - sent_at >= quiet
 
 
-def delivered(record: Record, channels: Sequence[Channel], now: datetime) -> Record:
+def labels(channels: Sequence[Channel]) -> list[str]:
+    """What each channel is known by over restarts, without its secret; one of its own for each.
+
+    >>> [label.partition("-")[0] for label in labels([LogChannel(), LogChannel(), AppriseChannel("slack://token")])]
+    ['log', 'log 2', 'slack']
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for channel in channels:
+        url = getattr(channel, "url", None)
+        name = f"{channel.name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}" if url else channel.name
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return names
+
+
+def delivered(
+    record: Record,
+    channels: Sequence[Channel],
+    now: datetime,
+    *,
+    quiet: timedelta = QUIET,
+    away: Collection[str] = (),
+) -> Record:
     """`record` after all `channels` were asked to send it: sent, or still pending where one of them failed.
 
-    A channel that fails keeps no other from sending. The failure is logged, with the title of the alert.
+    They are asked at the same time. One that fails keeps no other from sending, and one that took it is not asked again
+    before `quiet` is over, though another is asked every minute. Those in `away`, by label, are not asked and owe it
+    still. A failure is logged, with the title of the alert.
     """
-    reached = True
-    for channel in channels:
+    owing = {
+        label: channel
+        for label, channel in zip(labels(channels), channels, strict=True)
+        if label not in record.taken or now - record.taken[label] >= quiet
+    }
+    asked = {label: channel for label, channel in owing.items() if label not in away}
+    failures = _asked(asked, record.alert, max(record.count - 1, 0))
+    for failure in failures.values():
+        LOG.error("ALERT could not be sent and is tried again: %s; its title: %s", failure, line(record.alert.title))
+    taken = {**record.taken, **{label: now for label in asked if label not in failures}}
+    if not failures and len(asked) == len(owing):
+        return replace(record, sent_at=now, count=0, taken=taken, refused={})
+    return replace(record, sent_at=None, taken=taken, refused={**record.refused, **dict.fromkeys(failures, now)})
+
+
+def _asked(channels: Mapping[str, Channel], alert: Alert, repeated: int) -> dict[str, str]:
+    """Why those of `channels`, by label, that failed did so; each has CHANNEL_SECONDS."""
+    failures = {
+        label: f"{channel.name} did not come back within {CHANNEL_SECONDS:g} s"
+        for label, channel in channels.items()
+        if not isinstance(channel, LogChannel)
+    }
+
+    def send(label: str, channel: Channel) -> None:
         try:
-            channel.send(record.alert, record.count - 1)
+            channel.send(alert, repeated)
         except AlertError as error:
-            LOG.error("ALERT could not be sent and is tried again: %s; its title: %s", error, record.alert.title)
-            reached = False
-    return replace(record, sent_at=now, count=0) if reached else replace(record, sent_at=None)
+            failures[label] = str(error)
+        except Exception as error:
+            failures[label] = f"{channel.name} raised {type(error).__name__}"
+        else:
+            failures.pop(label, None)
+
+    threads = []
+    for label, channel in channels.items():
+        if isinstance(channel, LogChannel):
+            channel.send(alert, repeated)
+            continue
+        threads.append(Thread(target=send, args=(label, channel), daemon=True))
+        threads[-1].start()
+    over = time.monotonic() + CHANNEL_SECONDS
+    for thread in threads:
+        thread.join(max(over - time.monotonic(), 0))
+    return dict(failures)
 
 
-def sent_again(record: Record, channels: Sequence[Channel], now: datetime) -> Record:
+def sent_again(record: Record, channels: Sequence[Channel], now: datetime, *, away: Collection[str] = ()) -> Record:
     """As `delivered`, without the log, which has it already: a webhook that is away for a day would fill the log."""
-    return delivered(record, [channel for channel in channels if not isinstance(channel, LogChannel)], now)
+    return delivered(record, [channel for channel in channels if not isinstance(channel, LogChannel)], now, away=away)
 
 
 def _again(repeated: int) -> str:
     return f" (and {repeated} time(s) more since it was sent last)" if repeated else ""
 
 
-@contextmanager
-def _quiet_apprise() -> Iterator[None]:
-    """Without the log of apprise, which holds whole URLs, and without the warnings of what it imports."""
+def _notify_here(url: str, title: str, text: str) -> bool | None:
+    """As `outgoing.notify`, in this process."""
+    import warnings
+
+    # its log holds whole addresses
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
         # apprise 2.3 imports imghdr, which Python 3.11 deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
-        yield
+        from apprise import Apprise, NotifyFormat, NotifyType
+
+        service = Apprise()
+        if not service.add(url):
+            return None
+        return bool(
+            service.notify(title=title, body=text, notify_type=NotifyType.FAILURE, body_format=NotifyFormat.TEXT)
+        )

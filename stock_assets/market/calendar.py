@@ -13,12 +13,15 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
 from stock_assets.settings import CALENDAR_END, SessionHours, Settings
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
 
 #: The currencies that the exchanges of these codes quote in, ISO 4217; 24/7 is that of BTC-USD.
 CURRENCIES = (
@@ -114,17 +117,21 @@ class TradingCalendar:
 
 @cache
 def trading_calendar(
-    name: str, start: date, end: date = CALENDAR_END, *, cache_dir: Path | None = None
+    name: str, start: date, end: date | None = None, *, cache_dir: Path | None = None
 ) -> TradingCalendar:
     """The sessions of exchange `name` (an exchange_calendars code such as XNYS) from `start` to `end`.
 
-    Raises SettingsError for a name that is none. With a `cache_dir` they are kept there in a file per version of
+    Where `end` is None they go on to CALENDAR_END, or to the last day whose holidays exchange_calendars has recorded.
+    Raises SettingsError for a name that is none, for days outside that record, and for a calendar that
+    exchange_calendars cannot compute. With a `cache_dir` they are kept there in a file per version of
     exchange_calendars: every process that Dagster starts needs them, and the library brings pandas and half a second
     with it.
     """
     if cache_dir is None:
         return _calendar_of(name, _computed_hours(name, start, end))
-    file = cache_dir / f"hours-{name.replace('/', '-')}-{start}-{end}-{version('exchange_calendars')}.json"
+    file = (
+        cache_dir / f"hours-{name.replace('/', '-')}-{start}-{end or CALENDAR_END}-{version('exchange_calendars')}.json"
+    )
     if not file.exists():
         write_file(file, json.dumps(_computed_hours(name, start, end)).encode())
     return _calendar_of(name, json.loads(file.read_text()))
@@ -138,22 +145,12 @@ def _calendar_of(name: str, hours: Mapping[str, Any]) -> TradingCalendar:
     )
 
 
-def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
+def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
     """zone, the days of the sessions, and the seconds since 1970 at which each opens and closes."""
-    import exchange_calendars
-    from exchange_calendars.errors import InvalidCalendarName
-
     with warnings.catch_warnings():
-        # exchange_calendars 4.13 reads a timezone-aware Series in a way that pandas 3.1 deprecates
-        warnings.filterwarnings("ignore", message="Series.values returning", category=DeprecationWarning)
-        # start and end are passed because the library's own window is twenty years back and one ahead of now
-        try:
-            exchange = exchange_calendars.get_calendar(name, start=start, end=end)
-        except InvalidCalendarName as error:
-            names = exchange_calendars.get_calendar_names(include_aliases=False)
-            raise SettingsError(
-                f"STOCK_ASSETS_EXCHANGE={name} is no calendar; expected one of {', '.join(names)}"
-            ) from error
+        # exchange_calendars 4.13 uses what pandas 3.1 deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        exchange = _exchange(name, start, end)
     ahead = datetime(start.year, 1, 1, tzinfo=ZoneInfo(str(exchange.tz))).utcoffset()
     return {
         "zone": str(exchange.tz) if ahead and ahead > timedelta(0) else "UTC",
@@ -163,14 +160,57 @@ def _computed_hours(name: str, start: date, end: date) -> dict[str, Any]:
     }
 
 
+def _exchange(name: str, start: date, end: date | None) -> "ExchangeCalendar":
+    """The calendar of exchange_calendars, see `trading_calendar`."""
+    import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    try:
+        # start and end are passed because the library's own window is twenty years back and one ahead of now
+        return exchange_calendars.get_calendar(name, start=start, end=end or CALENDAR_END)
+    except InvalidCalendarName as error:
+        names = exchange_calendars.get_calendar_names(include_aliases=False)
+        raise SettingsError(
+            f"STOCK_ASSETS_EXCHANGE={name} is no calendar; expected one of {', '.join(names)}"
+        ) from error
+    except (ValueError, NotImplementedError) as error:  # it says in no other way which days it has
+        first, last = _recorded_days(name, error)
+    if start < first:
+        raise SettingsError(
+            f"STOCK_ASSETS_START={start} lies before the calendar {name}, which exchange_calendars has from {first}; "
+            "expected a later day"
+        )
+    if (end or start) > last:
+        setting = f"STOCK_ASSETS_END={end}" if end else f"STOCK_ASSETS_START={start}"
+        raise SettingsError(
+            f"{setting} lies after the calendar {name}, which exchange_calendars has through {last}; expected an "
+            "earlier day, or a newer exchange_calendars"
+        )
+    return exchange_calendars.get_calendar(name, start=start, end=end or min(last, CALENDAR_END))
+
+
+def _recorded_days(name: str, error: Exception) -> tuple[date, date]:
+    """First and last day that the calendar `name` can be computed for. Raises SettingsError where it never can."""
+    import exchange_calendars
+
+    try:
+        exchange = exchange_calendars.get_calendar(name)
+    except (ValueError, NotImplementedError):
+        raise SettingsError(
+            f"exchange_calendars {version('exchange_calendars')} cannot compute the calendar STOCK_ASSETS_EXCHANGE="
+            f"{name} ({str(error)[:80]}); expected another exchange of the same sessions, or another version of "
+            "exchange_calendars"
+        ) from error
+    first, last = exchange.bound_min(), exchange.bound_max()
+    return first.date() if first else date.min, last.date() if last else date.max
+
+
 def calendar_of(settings: Settings) -> TradingCalendar:
-    """The sessions of the settings from `start` to `end`, or years ahead of today when the end is open.
+    """The sessions of the settings from `start` to `end`, or as far ahead as the calendar goes when the end is open.
 
     Raises SettingsError for an exchange that has no calendar.
     """
-    calendar = trading_calendar(
-        settings.exchange, settings.start, settings.end or CALENDAR_END, cache_dir=settings.data_dir
-    )
+    calendar = trading_calendar(settings.exchange, settings.start, settings.end, cache_dir=settings.data_dir)
     return _with_hours(calendar, settings.session_hours) if settings.session_hours else calendar
 
 

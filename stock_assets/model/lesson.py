@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
+from stock_assets.errors import StockAssetsError
 from stock_assets.frames import KEYS
 from stock_assets.model.splits import require_known, train_validation_split
 
@@ -93,3 +94,16 @@ class Lesson:
     def past(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of sessions up to the cutoff, sorted by ticker and session."""
         return rows.filter(pl.col("session") <= self.cutoff).sort(KEYS)
+
+    def labelled(self, past: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+        """The rows of `past` that have a label in `train`, with it, in the order of `past`.
+
+        Raises StockAssetsError where none has one.
+        """
+        rows = past.join(train.select(*KEYS, "label"), on=KEYS, maintain_order="left")
+        if rows.is_empty():
+            raise StockAssetsError(
+                f"none of the {train.height} training label(s) known by {self.cutoff} has features; expected rows of "
+                "the same tickers and sessions"
+            )
+        return rows

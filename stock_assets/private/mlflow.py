@@ -6,6 +6,7 @@ the borrowed name is there.
 """
 
 import importlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ BORROWED = ("mlflow.store.tracking.sqlalchemy_store", "SqlAlchemyStore")
 def borrowed(module: str, name: str) -> Any:
     """The symbol `name` of `module`. Raises PrivateApiError, with the way out, where MLflow does not have it."""
     try:
-        return getattr(importlib.import_module(module), name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # MLflow declares its tables in an old way
+            return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise PrivateApiError(
             f"MLflow {mlflow.__version__} has no {module}.{name}, which stock_assets borrows and has tried with MLflow "

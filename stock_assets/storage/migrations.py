@@ -1,19 +1,24 @@
 """The schema version of a store, and how an older store becomes one of today."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.storage.attached import patiently
+from stock_assets.storage.partitions import record_older_rows
 from stock_assets.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import duckdb
 
-#: The statements that lead to a schema version from the one before it. Version 0 is a store without a version.
-MIGRATIONS: dict[int, tuple[str, ...]] = {
+#: What leads to a schema version from the one before it: statements, or functions of a connection. Version 0 is a store
+#: without a version.
+MIGRATIONS: dict[int, tuple["str | Callable[[duckdb.DuckDBPyConnection], None]", ...]] = {
     # the horizon is a setting, and the column held the return over all of it
     1: ("ALTER TABLE IF EXISTS features.labels RENAME COLUMN forward_return_7 TO forward_return_horizon",),
+    # a partition without a row was the same as one that was never made
+    2: (record_older_rows,),
 }
 
 #: Seconds that a locked store is waited for.
@@ -48,8 +53,8 @@ def migrate(connection: "duckdb.DuckDBPyConnection") -> None:
     connection.execute("BEGIN TRANSACTION")
     try:
         for number in range(SCHEMA_VERSION if version is None else version, SCHEMA_VERSION):
-            for statement in MIGRATIONS[number + 1]:
-                connection.execute(statement)
+            for step in MIGRATIONS[number + 1]:
+                connection.execute(step) if isinstance(step, str) else step(connection)
         connection.execute("CREATE TABLE IF NOT EXISTS main.schema_version (version INTEGER)")
         connection.execute("INSERT INTO main.schema_version VALUES (?)", [SCHEMA_VERSION])
     except BaseException:

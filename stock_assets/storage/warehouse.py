@@ -4,7 +4,7 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,6 +16,7 @@ import polars as pl
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
 from stock_assets.storage.attached import attached, patiently
 from stock_assets.storage.migrations import is_current, migrate, schema_version
+from stock_assets.storage.partitions import Partition, Written, partition_column, record_partitions, values_of
 from stock_assets.tables import TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
@@ -34,12 +35,30 @@ class Change:
     """One change of one table: `rows` are added after the rows that they replace were deleted.
 
     `replaces` is None where rows are added alone, ALL_ROWS, or a frame: every stored row that agrees with one of it in
-    all its columns is replaced.
+    all its columns is replaced. `makes` are the partitions that are complete afterwards, with or without a row, and
+    are recorded as such; None stands for those that are replaced as a whole, or that rows are added to alone.
     """
 
     table: str
     rows: pl.DataFrame
     replaces: pl.DataFrame | AllRows | None = None
+    makes: Collection[Partition] | None = None
+
+    @property
+    def written(self) -> Written:
+        """The partitions that it writes."""
+        column, whole = partition_column(declared(self.table)), isinstance(self.replaces, AllRows)
+        if column is None:
+            return Written(frozenset(), frozenset(), whole)
+        touched = values_of(self.rows[column])
+        if self.makes is not None:
+            return Written(frozenset(self.makes), touched, whole)
+        if not isinstance(self.replaces, pl.DataFrame):
+            return Written(touched, touched, whole)
+        # rows of single tickers complete no session, but a version completes its model year
+        complete = column in self.replaces.columns and "ticker" not in self.replaces.columns
+        replaced = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
+        return Written(replaced if complete else frozenset(), touched | replaced)
 
 
 @dataclass(frozen=True)
@@ -235,7 +254,7 @@ class Warehouse:
     ) -> None:
         """Puts `frame` in the place of every row of `sessions`, in one transaction: twice gives the same rows.
 
-        The rows of `beside`, by table, are appended in the same transaction. Raises BadBarsError when `frame` holds
+        The rows of `beside`, by table, are appended in the same transaction and complete no partition. Raises BadBarsError when `frame` holds
         a session that is not among `sessions`, and TableError where rows do not fit their table.
         """
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
@@ -253,7 +272,8 @@ class Warehouse:
     ) -> None:
         """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the
         rows of `beside`, by table: in one transaction. Raises TableError where rows do not fit their table."""
-        self.write([Change(table, frame, keys), *(Change(name, rows) for name, rows in (beside or {}).items())])
+        more = [Change(name, rows, makes=()) for name, rows in (beside or {}).items()]
+        self.write([Change(table, frame, keys), *more])
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
         """Puts `frame` in the place of the whole table, in one transaction. Raises TableError where rows do not fit."""
@@ -266,10 +286,14 @@ class Warehouse:
     def write(self, changes: Sequence["Change"]) -> None:
         """Makes all `changes`, of one table or of several, in their order and in one transaction.
 
-        Raises TableError where rows do not fit their table; then nothing is written.
+        The partitions that they write are recorded with them (`storage.partitions`). Raises TableError where rows do
+        not fit their table; then nothing is written.
         """
         fitted = [(change, declared(change.table)) for change in changes]
         rows = [table.fit(change.rows).to_arrow() for change, table in fitted]  # before the file is locked
+        written: dict[str, Written] = {}
+        for change, table in fitted:
+            written[table.name] = written.get(table.name, Written(frozenset(), frozenset())) | change.written
         with self._transaction() as connection:
             for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
@@ -284,6 +308,8 @@ class Warehouse:
                         f"DELETE FROM {_qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
                     )
                 _insert(connection, table.name)
+            for name, partitions in written.items():
+                record_partitions(connection, declared(name), partitions)
 
     @contextmanager
     def _transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:

@@ -17,7 +17,7 @@ from stock_assets.defs.tables import table_asset
 from stock_assets.errors import AlertError, MissingSessionsError, SourceError, StoreBusyError
 from stock_assets.lifecycle.alerts import Alert, LogChannel
 from stock_assets.lifecycle.freshness import KEY
-from stock_assets.lifecycle.materialize.alerts import raise_alarm, read_records
+from stock_assets.lifecycle.materialize.alerts import open_alerts, raise_alarm, read_records
 from stock_assets.settings import read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES
@@ -50,7 +50,10 @@ def inbox() -> Inbox:
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
-    return Warehouse(tmp_path / "store.duckdb")
+    """A store with no row."""
+    store = Warehouse(tmp_path / "store.duckdb")
+    with store.connect(read_only=False):
+        return store
 
 
 def failing(raises: Exception | None = None, offenders: int = 0) -> dg.JobDefinition:
@@ -184,9 +187,14 @@ def test_an_alert_is_sent_though_the_store_cannot_be_read(warehouse: Warehouse, 
             raise StoreBusyError("locked")
 
     alert = Alert("key", "title", "text", None, NOW)
-    with pytest.raises(StoreBusyError):
-        raise_alarm(Busy(warehouse.path), [inbox], alert, now=NOW)
+    outcome = raise_alarm(Busy(warehouse.path), [inbox], alert, now=NOW)
+    assert outcome == "an alert was sent; its row follows, as the store cannot be read (StoreBusyError)"
     assert inbox.messages == [(alert, 0)]
+    assert "kept quiet" in raise_alarm(Busy(warehouse.path), [inbox], alert, now=NOW + HOUR)
+    assert list(read_records(warehouse)) == []
+    tick(warehouse, inbox, NOW + 2 * HOUR)
+    ((row,), (record,)) = list(read_records(warehouse)), open_alerts(warehouse)
+    assert (row.alert, row.sent_at, row.count) == (record.alert, NOW, 1)
 
 
 # ---------------------------------------------------------------- late sessions
@@ -249,7 +257,7 @@ def test_a_session_becomes_late_is_told_once_and_recovers(warehouse: Warehouse, 
     recovered = tick(warehouse, inbox, at("2019-03-06T02:30"), later.cursor)
     assert checks_of(recovered) == [(True, 0)]
     assert "the alarm is over" in str(recovered.skip_reason)
-    (record,) = read_records(warehouse, [KEY])
+    (record,) = (record for record in read_records(warehouse) if record.alert.key == KEY)
     assert record.resolved_at == at("2019-03-06T02:30")
     again = tick(warehouse, inbox, at("2019-03-07T02:00"), recovered.cursor)
     assert checks_of(again) == [(False, 1)]

@@ -32,7 +32,7 @@ class Flaky:
     def universe(self) -> pl.DataFrame:
         return self.inner.universe()
 
-    def fetch(self, tickers, first, last, fetched_at) -> Answer:
+    def fetch(self, tickers, first, last, *, fetched_at) -> Answer:
         self.asked.append((len(tickers), first, last))
         failures = {ticker: failure for ticker, failure in self.failing.items() if ticker in tickers}
         answering = [ticker for ticker in tickers if ticker not in failures]

@@ -262,8 +262,8 @@ class _Silent:
     def universe(self):
         return self._inner.universe()
 
-    def fetch(self, tickers, first, last, fetched_at):
-        answer = self._inner.fetch(tickers, first, last, fetched_at)
+    def fetch(self, tickers, first, last, *, fetched_at):
+        answer = self._inner.fetch(tickers, first, last, fetched_at=fetched_at)
         return Answer(answer.bars.filter(pl.col("session") != self._silent))
 
 
@@ -296,9 +296,9 @@ def test_two_sources_never_mix_in_one_store(graph: Graph, instance: dg.DagsterIn
 class _Broken(_Silent):
     """A vendor whose answer for one session is absurd for every ticker."""
 
-    def fetch(self, tickers, first, last, fetched_at):
+    def fetch(self, tickers, first, last, *, fetched_at):
         wrong = pl.when(pl.col("session") == self._silent).then(5.0).otherwise(1.0)
-        answer = self._inner.fetch(tickers, first, last, fetched_at).bars
+        answer = self._inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
         return Answer(answer.with_columns(pl.col("open", "high", "low", "close") * wrong))
 
 
@@ -325,8 +325,8 @@ def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_
     class Halves(_Silent):
         """Quotes SIM01 in hundredths on one session."""
 
-        def fetch(self, tickers, first, last, fetched_at):
-            answer = self._inner.fetch(tickers, first, last, fetched_at).bars
+        def fetch(self, tickers, first, last, *, fetched_at):
+            answer = self._inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
             wrong = (pl.col("ticker") == "SIM01") & (pl.col("session") == self._silent)
             prices = ("open", "high", "low", "close", "adj_close")
             return Answer(
@@ -375,8 +375,8 @@ def test_restated_history_is_a_new_version_beside_the_old_one(instance: dg.Dagst
     from stock_assets.market.sources.registry import make_source
 
     class Restating(_Silent):
-        def fetch(self, tickers, first, last, fetched_at):
-            answer = self._inner.fetch(tickers, first, last, fetched_at).bars
+        def fetch(self, tickers, first, last, *, fetched_at):
+            answer = self._inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
             restated = (pl.col("ticker") == "SIM03") & (pl.col("session") == self._silent)
             volume = pl.when(restated).then(pl.col("volume") * 2).otherwise("volume")
             return Answer(answer.with_columns(volume.alias("volume")))

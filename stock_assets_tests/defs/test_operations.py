@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from stock_assets.lifecycle.alerts import Alert, Record
-from stock_assets.lifecycle.materialize.alerts import write_record
+from stock_assets.lifecycle.materialize.alerts import write_records
 from stock_assets.tables import TABLES
 from stock_assets_tests.defs.conftest import Graph, small_market
 from stock_assets_tests.tables import rows_of
@@ -76,7 +76,7 @@ def test_labels_give_live_skill_and_alarms_are_shown(graph: Graph):
     predict(graph)
     known = rows(label=0, touch_session=None, horizon_end=DAYS[1], forward_return_1=0.01, forward_return_horizon=0.01)
     graph.warehouse.append("labels", known.filter(pl.col("session") == DAYS[0]).cast({"label": pl.Int8}))
-    write_record(graph.warehouse, Record(Alert("key", "labels failed", "too few bars", "run", NOW), NOW))
+    write_records(graph.warehouse, [Record(Alert("key", "labels failed", "too few bars", "run", NOW), NOW)])
     page, about = page_of(graph)
     table = graph.warehouse.read("operations").sort("session")
     assert table["scored"].to_list() == [1, 0, 0], "the suspect row does not score"

@@ -13,7 +13,7 @@ import pytest
 
 from stock_assets.errors import AlertError
 from stock_assets.lifecycle.alerts import Alert, AppriseChannel, LogChannel, WebhookChannel, channels
-from stock_assets.lifecycle.materialize.alerts import channels_of, raise_alarm, read_records, send_pending
+from stock_assets.lifecycle.materialize.alerts import channels_of, open_alerts, raise_alarm, send_pending
 from stock_assets.settings import read_settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -83,7 +83,7 @@ def test_a_service_that_refuses_is_tried_again_and_repetitions_stay_quiet(tmp_pa
     with server(status=500) as (url, refused):
         raise_alarm(store, channels(None, [url]), ALERT, now=NOON)
     assert len(refused) == 1
-    assert [record.pending for record in read_records(store)] == [True]
+    assert [record.pending for record in open_alerts(store)] == [True]
     with server() as (url, received):
         reached = channels(None, [url])
         assert send_pending(store, reached, now=NOON + timedelta(hours=1)) == 1

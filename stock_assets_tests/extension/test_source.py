@@ -33,7 +33,7 @@ class ToySource:
         rows = [(ticker, ticker, None, self.calendar.sessions[0], None) for ticker in ("AAA", "BBB")]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
 
-    def fetch(self, tickers, first: date, last: date, fetched_at: datetime) -> Answer:
+    def fetch(self, tickers, first: date, last: date, *, fetched_at: datetime) -> Answer:
         days = self.calendar.between(self.calendar.sessions[0], last)
         rising = pl.Series([10.0 + i for i in range(len(days))])
         prices = dict.fromkeys(("open", "high", "low", "close", "adj_close"), rising)

@@ -199,17 +199,21 @@ def test_a_webhook_receives_what_slack_and_mattermost_show():
 
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_a_webhook_that_refuses_is_an_error_that_keeps_the_secret(status: int):
-    with webhook(status) as (url, heard), pytest.raises(AlertError, match=f"127.0.0.1 answered {status}") as caught:
+    with (
+        webhook(status) as (url, heard),
+        pytest.raises(AlertError, match=rf"http://127.0.0.1:\d+/\(hidden\) answered {status}") as caught,
+    ):
         WebhookChannel(url).send(ALERT, 0)
     assert len(heard) == 1, "a redirect is not followed"
     assert "secret" not in str(caught.value)
 
 
 def test_a_webhook_that_is_silent_or_gone_is_an_error_that_keeps_the_secret():
-    with webhook(wait=0.5) as (url, _), pytest.raises(AlertError, match="did not answer \\(ReadTimeout") as caught:
-        WebhookChannel(url, timeout=0.05).send(ALERT, 0)
+    with webhook(wait=0.5) as (url, _), pytest.raises(AlertError, match="did not answer") as caught:
+        WebhookChannel(url, seconds=0.1).send(ALERT, 0)
     with pytest.raises(AlertError, match="did not answer \\(ConnectionError") as gone:
         WebhookChannel(url).send(ALERT, 0)
     for error in (caught.value, gone.value):
         assert "secret" not in str(error)
         assert error.__suppress_context__
+    assert "secret" not in repr(WebhookChannel(url))

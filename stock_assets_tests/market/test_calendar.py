@@ -6,6 +6,7 @@ import pytest
 
 from stock_assets.errors import SettingsError
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.settings import CALENDAR_END
 
 XNYS = trading_calendar("XNYS", date(2012, 1, 3), date(2013, 1, 31))
 
@@ -74,6 +75,39 @@ def test_a_session_closes_when_the_exchange_does(session: date, close: datetime)
 def test_an_exchange_nobody_knows_is_one_clear_error():
     with pytest.raises(SettingsError, match=r"STOCK_ASSETS_EXCHANGE=MOON is no calendar; expected one of .*XNYS"):
         trading_calendar("MOON", date(2012, 1, 3), date(2012, 1, 31))
+
+
+@pytest.mark.parametrize(("name", "last_year"), [("XBOM", 2026), ("XSES", 2026), ("XSAU", 2029), ("XNYS", 2035)])
+def test_an_open_end_is_the_last_day_that_the_calendar_has(name: str, last_year: int):
+    calendar = trading_calendar(name, date(2025, 1, 2))
+    assert calendar.sessions[0] <= date(2025, 1, 6)
+    assert calendar.sessions[-1].year >= last_year  # a newer exchange_calendars may know more
+    assert calendar.sessions[-1] <= CALENDAR_END
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end", "message"),
+    [
+        ("XTKS", date(1990, 1, 4), None, "STOCK_ASSETS_START=1990-01-04 lies before the calendar XTKS, .* 1997-01-01"),
+        ("XBOM", date(1995, 1, 2), date(1995, 6, 30), "STOCK_ASSETS_START=1995-01-02 lies before the calendar XBOM"),
+        ("XBOM", date(2025, 1, 2), CALENDAR_END, "STOCK_ASSETS_END=2035-12-31 lies after the calendar XBOM, .* 2026-"),
+        ("XSAU", date(2034, 1, 2), None, "STOCK_ASSETS_START=2034-01-02 lies after the calendar XSAU"),
+    ],
+)
+def test_days_that_a_calendar_lacks_are_one_clear_error(name: str, start: date, end: date | None, message: str):
+    with pytest.raises(SettingsError, match=message) as caught:
+        trading_calendar(name, start, end)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["ASEX", "XBEL", "XTAE"])
+def test_a_calendar_that_the_library_cannot_compute_is_one_clear_error_that_names_it(name: str):
+    """Of each of these the versions of exchange_calendars differ: some compute it."""
+    try:
+        assert trading_calendar(name, date(2025, 1, 2)).sessions
+    except SettingsError as error:
+        assert f"STOCK_ASSETS_EXCHANGE={name} " in str(error)  # noqa: PT017
+        assert len(str(error).splitlines()) == 1  # noqa: PT017
 
 
 def test_a_market_that_never_closes_has_a_session_every_day(tmp_path: Path):

@@ -109,7 +109,7 @@ budget = Budget(Politeness(per_second=1000, threads=4))
 source = YahooSource(calendar, None, url, staged=Path(staged), budget=budget)
 tickers = [f"T{i:03d}" for i in range(int(count))]
 evening = datetime.fromisoformat(day)
-answer = source.fetch(tickers, calendar.sessions[0], calendar.sessions[-1], evening)
+answer = source.fetch(tickers, calendar.sessions[0], calendar.sessions[-1], fetched_at=evening)
 assert not answer.failures, answer.failures
 answer.bars.write_parquet(out)
 answer.settle()

@@ -57,7 +57,7 @@ class Told:
     series: pl.DataFrame = field(default_factory=lambda: CONTEXT_SCHEMA.to_frame())
     name: str = "test"
 
-    def fetch(self, tickers, first, last, fetched_at) -> Answer:
+    def fetch(self, tickers, first, last, *, fetched_at) -> Answer:
         assert self.bars is not None
         asked = pl.col("ticker").is_in(tickers) & pl.col("session").is_between(first, last)
         return Answer(self.bars.filter(asked).with_columns(at(fetched_at)))

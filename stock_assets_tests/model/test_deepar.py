@@ -276,7 +276,7 @@ def test_bad_input_is_one_clear_error(trained: DeepAr):
         predict(trained, FEATURES.drop("noise"), KNOWN, [DAYS[250]])
     with pytest.raises(BadBarsError, match=f"features of T00 at {DAYS[0]}: shock is nan"):
         teach_deepar(FEATURES.with_columns(shock=float("nan")), PAST, KNOWN, CONFIG, CUTOFF, 0)
-    with pytest.raises(StockAssetsError, match="has inputs; expected rows of the same"):
+    with pytest.raises(StockAssetsError, match="has features; expected rows of the same"):
         teach_deepar(FEATURES.with_columns(ticker=pl.lit("X") + pl.col("ticker")), PAST, KNOWN, CONFIG, CUTOFF, 0)
 
 

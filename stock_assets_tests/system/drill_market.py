@@ -59,13 +59,13 @@ class PlantedSource:
     def context(self, first: date, last: date, now: datetime) -> MarketContext:
         return self.inner.context(first, last, now)
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, now: datetime) -> Answer:
+    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """As `Source.fetch`."""
         plants = self.plants
-        rows = self.inner.fetch(tickers, first, last, fetched_at=now).bars
+        rows = self.inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
         if last > plants.regime:
             # both prices are in the basis of one answer, so that a later split changes no as-traded figure
-            whole = self.inner.fetch(tickers, plants.regime, last, fetched_at=now).bars
+            whole = self.inner.fetch(tickers, plants.regime, last, fetched_at=fetched_at).bars
             anchor = whole.filter(pl.col("session") == plants.regime).select("ticker", anchor="close")
             rows = rows.join(anchor, on="ticker", how="left", maintain_order="left")
             wild = (pl.col("session") > plants.regime) & pl.col("anchor").is_not_null()
@@ -76,13 +76,13 @@ class PlantedSource:
                 pl.when(wild).then(value).otherwise(name).alias(name) for name, value in moved.items()
             ).drop("anchor")
         ticker, session, seen = plants.restated
-        if now.date() >= seen:
+        if fetched_at.date() >= seen:
             here = (pl.col("ticker") == ticker) & (pl.col("session") == session)
             rows = rows.with_columns(
                 *[pl.when(here).then(pl.col(name) * 1.02).otherwise(name).alias(name) for name in ("high", "close")]
             )
         session, mended = plants.corrupt
-        if now.date() < mended:
+        if fetched_at.date() < mended:
             here = (pl.col("session") == session) & (pl.col("ticker").str.slice(-1).is_in(["1", "2", "3"]))
             rows = rows.with_columns(open=pl.when(here).then(pl.col("high") * 1.5).otherwise("open"))
         return Answer(rows)

@@ -16,7 +16,7 @@ from stock_assets.market.requests import LOOK_AGAIN
 from stock_assets.market.sources import Source
 from stock_assets.market.tables import CONTEXT_SERIES
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import Warehouse
+from stock_assets.storage.warehouse import Change, Warehouse
 from stock_assets.tables import UTC_TIME
 
 
@@ -55,7 +55,7 @@ def fetch_context(
     fetched_before = {*stored["session"], *store.sessions("raw_ohlcv", first, last)} & {*before}
     answered = answer.rows.filter(pl.col("session").is_in([*fetched_before, *sessions]))
     new = new_context_versions(stored, answered)
-    store.append("context_series", new)
+    store.write([Change("context_series", new, makes=sessions)])
     rows = newest_context(pl.concat([stored, new])).filter(pl.col("session").is_in(sessions))
     earlier = new.filter(~pl.col("session").is_in(sessions))
     late = earlier.join(stored, on=["series", "session"], how="anti").height

@@ -68,9 +68,12 @@ def fetch_bars(
     news = _news(store, calendar_of(settings), universe, answered=answered, outcomes=outcomes, now=now)
     bars = answered[0][1].bars.filter(pl.col("session").is_in(sessions))
     _require_every_session(bars, sessions, universe, source=source.name, exchange=settings.exchange)
-    added = {"raw_ohlcv": news.versions, "quarantine": news.unapplied_splits}
-    changes = [Change(table, rows) for table, rows in added.items() if rows.height]
-    store.write([*changes, Change("fetch_outcomes", news.outcomes, ALL_ROWS)])
+    changes = [
+        Change("raw_ohlcv", news.versions, makes=sessions),
+        Change("quarantine", news.unapplied_splits),
+        Change("fetch_outcomes", news.outcomes, ALL_ROWS),
+    ]
+    store.write(changes)
     for _, answer in answered:
         answer.settle()
     of_sessions = news.versions.filter(pl.col("session").is_in(sessions)).height

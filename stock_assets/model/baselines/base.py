@@ -28,6 +28,7 @@ from stock_assets.frames import CLASSES, KEYS
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.registry import ModelEntry, Reads, Role, register_model
+from stock_assets.model.scaling import standardised
 from stock_assets.model.splits import require_after, require_known
 
 #: What the description of its artifact calls it.
@@ -93,6 +94,21 @@ class Baseline:
             return cls(cutoff=date.fromisoformat(description["cutoff"]), **plain, **tensors)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"artifact of a baseline is incomplete: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class ScaledBaseline(Baseline):
+    """A baseline that reads its columns standardised."""
+
+    features: tuple[str, ...]
+    mean: np.ndarray
+    """float64 [F], of the training rows"""
+    std: np.ndarray
+    """float64 [F], likewise; 1 where a column is constant"""
+
+    def scaled(self, rows: pl.DataFrame, *, clip: float = np.inf, dtype: type = np.float64) -> np.ndarray:
+        """The columns of `rows`, standardised and cut to ± `clip`, `dtype` [N, F]."""
+        return standardised(rows, self.features, mean=self.mean, std=self.std, clip=clip, dtype=dtype)
 
 
 Kind = TypeVar("Kind", bound=type[Baseline])

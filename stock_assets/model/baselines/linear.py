@@ -9,7 +9,7 @@ import polars as pl
 from stock_assets.errors import StockAssetsError
 from stock_assets.frames import KEYS
 from stock_assets.model.baselines.base import (
-    Baseline,
+    ScaledBaseline,
     output_layer,
     register_baseline,
     require_classes,
@@ -22,16 +22,11 @@ from stock_assets.model.scaling import feature_columns, fit_scaler, standardised
 
 @register_baseline
 @dataclass(frozen=True)
-class Logistic(Baseline):
+class Logistic(ScaledBaseline):
     """Multinomial logistic regression on standardised features. A class absent from the training gets 0."""
 
     name, role, reads = "logistic", "champion", "components"
     title = "logistic regression"
-    features: tuple[str, ...]
-    mean: np.ndarray
-    """float64 [F], of the training rows"""
-    std: np.ndarray
-    """float64 [F], likewise; 1 where a column is constant"""
     weights: np.ndarray
     """float64 [F, 3]"""
     bias: np.ndarray
@@ -42,7 +37,7 @@ class Logistic(Baseline):
         return fit_logistic(lesson.inputs.components, lesson.labels, lesson.cutoff)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
-        scaled = standardised(rows, self.features, mean=self.mean, std=self.std)
+        scaled = self.scaled(rows)
         return softmax(scaled @ self.weights + self.bias)
 
 

@@ -13,7 +13,13 @@ import numpy as np
 import polars as pl
 
 from stock_assets.frames import CLASSES, surprises
-from stock_assets.model.baselines.base import Baseline, output_layer, register_baseline, require_classes
+from stock_assets.model.baselines.base import (
+    Baseline,
+    ScaledBaseline,
+    output_layer,
+    register_baseline,
+    require_classes,
+)
 from stock_assets.model.baselines.samples import CLIP, training_and_tail
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.probabilities import softmax
@@ -22,18 +28,13 @@ from stock_assets.model.scaling import fit_scaler, standardised
 
 @register_baseline
 @dataclass(frozen=True)
-class Mlp(Baseline):
+class Mlp(ScaledBaseline):
     """One hidden layer of tanh units on standardised features, as in Kara et al. A class absent from the training
     gets 0.
     """
 
     name, role, reads = "mlp", "champion", "features"
     title = "a neural network of one hidden layer"
-    features: tuple[str, ...]
-    mean: np.ndarray
-    """float64 [F], of the training rows"""
-    std: np.ndarray
-    """float64 [F], likewise; 1 where a column is constant"""
     clip: float
     hidden_weights: np.ndarray
     """float32 [F, H]"""
@@ -49,7 +50,7 @@ class Mlp(Baseline):
         return fit_mlp(lesson.inputs.features, lesson.labels, lesson.cutoff, seed=lesson.seed)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
-        scaled = standardised(rows, self.features, mean=self.mean, std=self.std, clip=self.clip)
+        scaled = self.scaled(rows, clip=self.clip)
         return softmax(np.tanh(scaled @ self.hidden_weights + self.hidden_bias) @ self.weights + self.bias)
 
 

@@ -11,16 +11,16 @@ import numpy as np
 import polars as pl
 
 from stock_assets.frames import CLASSES
-from stock_assets.model.baselines.base import Baseline, output_layer, register_baseline, require_classes
+from stock_assets.model.baselines.base import ScaledBaseline, output_layer, register_baseline, require_classes
 from stock_assets.model.baselines.samples import CLIP, training_and_tail
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.probabilities import softmax
-from stock_assets.model.scaling import fit_scaler, standardised
+from stock_assets.model.scaling import fit_scaler
 
 
 @register_baseline
 @dataclass(frozen=True)
-class Svm(Baseline):
+class Svm(ScaledBaseline):
     """Linear support vector machines, one class against the rest, on random Fourier features.
 
     The features √(2/W) cos(x·ω + φ) of W random waves approximate a radial basis function kernel (Rahimi & Recht 2007);
@@ -29,11 +29,6 @@ class Svm(Baseline):
 
     name, role, reads = "svm", "reference", "features"
     title = "support vector machines on random Fourier features"
-    features: tuple[str, ...]
-    mean: np.ndarray
-    """float64 [F], of the training rows"""
-    std: np.ndarray
-    """float64 [F], likewise; 1 where a column is constant"""
     clip: float
     frequencies: np.ndarray
     """float32 [F, W]"""
@@ -54,7 +49,7 @@ class Svm(Baseline):
 
     def waves(self, rows: pl.DataFrame, dtype: type = np.float64) -> np.ndarray:
         """The random Fourier features, `dtype` [N, W]."""
-        scaled = standardised(rows, self.features, mean=self.mean, std=self.std, clip=self.clip, dtype=dtype)
+        scaled = self.scaled(rows, clip=self.clip, dtype=dtype)
         angles = scaled @ self.frequencies + self.phases
         np.cos(angles, out=angles)
         angles *= np.sqrt(2 / len(self.phases), dtype=dtype)

@@ -27,7 +27,7 @@ from scipy.special import stdtr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stock_assets.errors import BadBarsError, StockAssetsError
+from stock_assets.errors import BadBarsError
 from stock_assets.frames import CLASSES, KEYS, surprises
 from stock_assets.model.config import DeepArConfig
 from stock_assets.model.lesson import Inputs, Lesson
@@ -69,12 +69,7 @@ def train_deepar(lesson: Lesson, config: DeepArConfig | None = None) -> "DeepAr"
     config = config or DeepArConfig()
     train, validation = lesson.split(config.validation_sessions)
     past, columns = lesson.past(lesson.inputs.components), feature_columns(lesson.inputs.components)
-    rows = past.join(train.select(*KEYS, "label"), on=KEYS, maintain_order="left")
-    if rows.is_empty():
-        raise StockAssetsError(
-            f"none of the {train.height} training label(s) known by {lesson.cutoff} has inputs; expected rows of the "
-            "same tickers and sessions"
-        )
+    rows = lesson.labelled(past, train)
     mean, std = fit_scaler(rows, columns)
     tickers = tuple(rows["ticker"].unique().sort())
     panel = build_panel(past, columns, mean=mean, std=std, clip=config.input_clip)

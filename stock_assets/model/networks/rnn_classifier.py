@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stock_assets.errors import StockAssetsError
-from stock_assets.frames import CLASSES, KEYS
+from stock_assets.frames import CLASSES
 from stock_assets.model.config import RnnClassifierConfig
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.networks.inference import answers_along, answers_at
@@ -40,13 +39,7 @@ def train_rnn_classifier(lesson: Lesson, config: RnnClassifierConfig | None = No
     config = config or RnnClassifierConfig()
     train, validation = lesson.split(config.validation_sessions)
     past, columns = lesson.past(lesson.inputs.components), feature_columns(lesson.inputs.components)
-    rows = past.join(train.select(KEYS), on=KEYS, how="semi", maintain_order="left")
-    if rows.is_empty():
-        raise StockAssetsError(
-            f"none of the {train.height} training label(s) known by {lesson.cutoff} has features; expected rows "
-            "of the same tickers and sessions"
-        )
-    mean, std = fit_scaler(rows, columns)
+    mean, std = fit_scaler(lesson.labelled(past, train), columns)
     panel = build_panel(past, columns, mean=mean, std=std, clip=config.input_clip)
     descent = descend(RnnClassifierNetwork(config, panel.labelled(train), panel.labelled(validation)), lesson)
     return RnnClassifier(
