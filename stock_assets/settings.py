@@ -249,7 +249,7 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         if "," not in value and Path(value).is_file():
-            value = ",".join(Path(value).read_text().splitlines())
+            value = ",".join(tickers_of_file(Path(value)))
         tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
         if not tickers:
             raise ValueError("expected tickers separated by commas, or a file with one per line")

@@ -45,6 +45,7 @@ def _about_universe(made: MadeUniverse) -> dict[str, dg.MetadataValue | int | st
         "preview": preview(rows),
         **made.counts,
         **({"warning": made.warning} if made.warning else {}),
+        **({"files": dg.MetadataValue.json(dict(made.notes))} if made.notes else {}),
     }
 
 

@@ -5,7 +5,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -74,4 +74,13 @@ class Source(Protocol):
         A series that has no bar of a session has no row of it. Raises SourceError for one that the source does not
         have although it was named, and for an impossible price.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that reads files which other programs wrote."""
+
+    def notes(self) -> Mapping[str, Sequence[str]]:
+        """What it guessed and what it passed over, each with the files: every file is read, or is in here."""
         ...

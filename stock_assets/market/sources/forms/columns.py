@@ -84,21 +84,15 @@ def recognize(names: Sequence[str], reading: Reading, place: str) -> Columns:
         theirs.setdefault(ours, name)
     if "clock" in theirs and not {"session", "at"} & theirs.keys():
         theirs["session"] = theirs.pop("clock")
-    if "volume" not in theirs and (volume := _volume_of(names, place)):
-        theirs["volume"] = volume
+    if "volume" not in theirs and len(volumes := _volumes(names)) == 1:
+        theirs["volume"] = volumes[0]
     return Columns(theirs, form, tuple(passed_over))
 
 
-def _volume_of(names: Sequence[str], place: str) -> str | None:
+def _volumes(names: Sequence[str]) -> list[str]:
     """Of "Volume BTC" and "Volume USD" the first, which counts what is traded; the second is money."""
     volumes = {name: simplified(name).removeprefix("volume") for name in names if simplified(name).startswith("volume")}
-    of_asset = [name for name, unit in volumes.items() if unit not in _MONEY]
-    if len(of_asset) > 1:
-        raise SourceError(
-            f"{place} has the columns {', '.join(of_asset)}; STOCK_ASSETS_COLUMNS=volume={of_asset[0]} decides which "
-            "of them is the volume"
-        )
-    return of_asset[0] if of_asset else next(iter(volumes), None)
+    return [name for name, unit in volumes.items() if unit not in _MONEY] or list(volumes)
 
 
 def score(names: Sequence[str], reading: Reading) -> int:
@@ -135,6 +129,11 @@ def check_columns(columns: Columns, names: Sequence[str], place: str) -> None:
     missing = [column for column in _REQUIRED if column not in theirs]
     if not {"session", "at"} & theirs.keys():
         missing.insert(0, "session")
+    if missing == ["volume"] and (volumes := _volumes(names)):
+        raise SourceError(
+            f"{place} has the columns {', '.join(volumes)}; STOCK_ASSETS_COLUMNS=volume={volumes[0]} decides which of "
+            "them is the volume"
+        )
     if missing:
         raise SourceError(
             f"{place} has no column {', '.join(missing)}; {found}; if another of them is it, "

@@ -130,7 +130,8 @@ def _file(source: Path | bytes) -> Path | BytesIO:
 
 def _arrow(source: Path | bytes) -> pl.LazyFrame:
     """A Feather file, or a stream of Arrow."""
-    head = source.open("rb").read(6) if isinstance(source, Path) else source[:6]
+    with source.open("rb") if isinstance(source, Path) else BytesIO(source) as file:
+        head = file.read(6)
     if head == b"ARROW1":
         return pl.scan_ipc(_file(source), glob=False)
     return pl.read_ipc_stream(_file(source)).lazy()
