@@ -1,7 +1,9 @@
 """Files that a reader sees whole or not at all, also after a crash: written aside, synced and renamed."""
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
@@ -24,6 +26,21 @@ def write_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         remove_leftovers(path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process or thread at a time between the lines, by the lock of the file at `path`, which is made.
+
+    The kernel gives the lock back should the process be killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def aside(path: Path) -> Path:

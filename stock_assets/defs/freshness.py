@@ -5,7 +5,8 @@ from datetime import datetime
 
 import dagster as dg
 
-from stock_assets.defs.runs import WORK, attempts
+from stock_assets.defs.lost import settle_lost
+from stock_assets.defs.runs import work_done
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
 from stock_assets.lifecycle.alerts import Channel
@@ -50,14 +51,16 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
             "and reports the check `fresh` of predictions when its state changes or another session is predicted. "
             "Holidays and weekends are never late, nor is a closed snapshot. A store that cannot be looked at for as "
             "long, or has lost its predictions, is an alert too, and every look is a heartbeat to "
-            "STOCK_ASSETS_HEARTBEAT_URL. It also sends what `alert_on_failure` could not send, and ends the alarms "
-            "whose work was done since."
+            "STOCK_ASSETS_HEARTBEAT_URL. It also ends runs whose process is gone, sends what `alert_on_failure` could "
+            "not send, and ends the alarms whose work was done since."
         ),
     )
     def freshness(tick: Tick) -> Answer:
         cursor = tick.context.cursor
         watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
-        messages = [*watched.messages, *settle_alerts(tick.context.instance, tick.store, tick.channels, now=tick.now)]
+        instance = tick.context.instance
+        messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
+        messages += settle_alerts(instance, tick.store, tick.channels, now=tick.now)
         state, predicted = watched.state, watched.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
@@ -84,12 +87,13 @@ def settle_alerts(
 
 
 def resolve_done(instance: dg.DagsterInstance, store: Warehouse, now: datetime) -> int:
-    """Marks the alerts of failed runs as over whose work a later run of a sensor did; returns their number."""
+    """Marks the alerts of failed runs as over whose work later runs did, once all of it is there; returns their
+    number."""
     done = 0
     for record in open_alerts(store):
         if record.alert.run_id:
             run = instance.get_run_by_id(record.alert.run_id)
-            if run and WORK in run.tags and attempts(instance, run.tags[WORK]).succeeded:
+            if run and work_done(instance, store, run):
                 done += resolve(store, record.alert.key, now=now)
     return done
 

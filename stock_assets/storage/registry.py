@@ -18,8 +18,8 @@ from importlib.metadata import version as installed
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
+from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, RegistryError
 from stock_assets.files import TEMPORARY, sync_folder
 
@@ -302,16 +302,16 @@ class MlflowRegistry:
             try:
                 yield self._client
             except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-                line = (str(error).strip() or repr(error)).splitlines()[0].replace(self.uri, self._shown)
+                line = (str(error).strip() or repr(error)).splitlines()[0]
+                if self._file is None:  # neither its words nor its chain may show a password or a token
+                    line = scrubbed(line, self.uri)
+                    raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from None
                 raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from error
 
     @property
     def _shown(self) -> str:
-        """The URI without a password."""
-        parts = urlsplit(self.uri)
-        if self._file is not None or parts.password is None:
-            return self.uri
-        return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+        """The URI without its secrets."""
+        return self.uri if self._file is not None else redacted(self.uri)
 
     def _experiment(self, client: "MlflowClient") -> str:
         from mlflow.exceptions import MlflowException

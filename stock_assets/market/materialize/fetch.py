@@ -35,8 +35,10 @@ class FetchedBars(NamedTuple):
     """rows of earlier sessions that were added to it"""
     unapplied_splits: int
     """findings about splits that were added to quarantine"""
-    uncovered: int = 0
-    """findings about sessions that the source's bars of minutes do not cover"""
+    held_out: int
+    """findings about rows that are no bars that were added to quarantine"""
+    uncovered: int
+    """findings about sessions that the source's bars of minutes do not cover, likewise"""
 
 
 class _News(NamedTuple):
@@ -47,7 +49,7 @@ class _News(NamedTuple):
     outcomes: pl.DataFrame
     """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
     findings: pl.DataFrame
-    """new findings (`QUARANTINE_SCHEMA`)"""
+    """those of splits and of what the source held out, as far as they are new (`QUARANTINE_SCHEMA`)"""
 
 
 def fetch_bars(
@@ -86,6 +88,7 @@ def fetch_bars(
         new_versions=of_sessions,
         restated_earlier=news.versions.height - of_sessions,
         unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
+        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes"])).height,
         uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
     )
 
@@ -151,9 +154,9 @@ def _news(
         outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
         of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
-        findings.append(of_splits.join(rows, on=["ticker", "session"], how="semi"))
-        findings.append(answer.findings.filter(pl.col("session").is_in(sessions)))
-    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(findings), now))
+        findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), answer.findings]
+    quarantine = new_in_quarantine(store, pl.concat(findings).unique(), now)
+    return _News(pl.concat(versions), outcomes, quarantine)
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
