@@ -81,6 +81,7 @@ def _about_fetch(fetched: FetchedBars, source: str) -> dict[str, dg.MetadataValu
         "unchanged": dg.MetadataValue.int(fetched.bars.height - fetched.new_versions),
         "restated_before_the_range": dg.MetadataValue.int(fetched.restated_earlier),
         "splits_not_applied": dg.MetadataValue.int(fetched.unapplied_splits),
+        "rows_held_out": dg.MetadataValue.int(fetched.held_out),
         "failed_tickers": dg.MetadataValue.json(dict(fetched.failures)),
         "source": dg.MetadataValue.text(source),
     }

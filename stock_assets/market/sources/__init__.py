@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import polars as pl
 
+from stock_assets.market.findings import no_findings
+
 if TYPE_CHECKING:  # it checks its bars as the sources do
     from stock_assets.market.context import MarketContext
 
@@ -36,6 +38,8 @@ class Answer:
     """by ticker; these have no row"""
     spans: Mapping[str, tuple[date, date]] = field(default_factory=dict)
     """the days of the first and the last bar that the vendor holds of a ticker, where it states more than was asked"""
+    findings: pl.DataFrame = field(default_factory=no_findings)
+    """rows that were held out, as `QUARANTINE_SCHEMA` without seen_at"""
     settle: Callable[[], None] = nothing_to_settle
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
@@ -12,10 +12,11 @@ from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
 from stock_assets.market.sources import Answer
-from stock_assets.market.sources.answers import BARS, answer, check_request, check_sessions, some, with_history
+from stock_assets.market.sources.answers import BARS, answer, check_request, some, with_history
 from stock_assets.market.sources.forms.bars import read_bars
 from stock_assets.market.sources.forms.listing import DataFile, list_files
 from stock_assets.market.sources.registry import register_source
+from stock_assets.market.sources.row_checks import usable_rows
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
 
@@ -96,12 +97,15 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
-        return Answer(rows)
+        held_out = self._loaded().findings.filter(
+            pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
+        )
+        return Answer(rows, findings=held_out)
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
         check_request(first, last, fetched_at)
-        bars = self._loaded()[1]
+        bars = self._loaded().context
         if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
             raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
         return context_of(
@@ -113,12 +117,12 @@ class SnapshotSource:
             fetched_at=fetched_at,
         )
 
-    def _loaded(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _loaded(self) -> "_Loaded":
         series = SERIES if self.series is None else self.series
         return _load(self.path, list_files(self.path), self.calendar, tickers=self.tickers or (), series=series)
 
     def _bars(self) -> pl.DataFrame:
-        bars = self._loaded()[0]
+        bars = self._loaded().bars
         within = bars.filter(pl.col("session").is_between(self.start, self.end))
         if within.is_empty():
             raise EmptySourceError(
@@ -146,7 +150,7 @@ def _load(
     *,
     tickers: tuple[str, ...],
     series: tuple[str, ...],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> "_Loaded":
     """All bars of `files`, checked, sorted by ticker and session, with their history; and those of `series` as `BARS`.
 
     A fund among the series is a ticker too where `tickers` names it.
@@ -158,8 +162,17 @@ def _load(
         bars = bars.filter(~among | (pl.col("ticker").is_in(tickers) & ~is_index(pl.col("ticker"))))
     if bars.is_empty():
         raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
-    check_sessions(bars, calendar)
-    return with_history(bars).drop("place"), context
+    bars, findings = usable_rows(bars, calendar, path)
+    return _Loaded(with_history(bars).drop("place"), context, findings)
+
+
+class _Loaded(NamedTuple):
+    bars: pl.DataFrame
+    """of the tickers, with their history"""
+    context: pl.DataFrame
+    """of the series (`BARS`)"""
+    findings: pl.DataFrame
+    """about rows that were held out"""
 
 
 def _from_settings(settings: Settings, _: object) -> SnapshotSource:
