@@ -52,6 +52,7 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
         ("TICKERS", " , ", "expected tickers separated by commas"),
         ("FIRST_MODEL_YEAR", "soon", "expected the first year that a model serves"),
+        ("TIME_ZONE", "Moon/Base", "expected the zone of a snapshot's times that name none"),
         ("DATE_FORMAT", "%m/%d", "it has no year); expected how a snapshot writes its dates and times"),
         ("DATE_FORMAT", "DD/MM/YYYY", "it has no year); expected how a snapshot writes its dates and times"),
         ("MLFLOW", "", "expected off, or a tracking URI of MLflow"),

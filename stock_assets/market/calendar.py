@@ -239,7 +239,7 @@ def local_hours(name: str, first: date, last: date) -> tuple[str, Mapping[date, 
     if code not in exchange_calendars.get_calendar_names():
         return "UTC", {}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Series.values returning", category=DeprecationWarning)
-        exchange = exchange_calendars.get_calendar(code, start=first, end=last + timedelta(days=7))
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas 3.1, as above
+        exchange = exchange_calendars.get_calendar(code, start=first, end=last)
     rests = zip(exchange.break_starts.dropna().items(), exchange.break_ends.dropna(), strict=True)
     return str(exchange.tz), {day.date(): (start.to_pydatetime(), end.to_pydatetime()) for (day, start), end in rests}  # pyright: ignore[reportAttributeAccessIssue]: pandas' days

@@ -202,6 +202,9 @@ def _judged(sessions: pl.DataFrame) -> pl.DataFrame:
     habitual = {side: pl.col(side) | (pl.col(side).mean().over("ticker") >= HABIT) for side in ("early", "late")}
     whole = pl.col("length").dt.total_minutes()
     reason = pl.coalesce(
+        pl.when(pl.col("length") > pl.col("closes") - pl.col("opens")).then(
+            pl.format("a bar of {} minutes is longer than the session", whole)
+        ),
         pl.when(pl.col("over_start") & (pl.col("continuous") | habitual["early"])).then(
             pl.format("a bar of {} minutes reaches over the opening", whole)
         ),

@@ -37,6 +37,8 @@ class FetchedBars(NamedTuple):
     """findings about splits that were added to quarantine"""
     held_out: int
     """findings about rows that are no bars that were added to quarantine"""
+    uncovered: int
+    """findings about sessions that the source's bars of minutes do not cover, likewise"""
 
 
 class _News(NamedTuple):
@@ -47,7 +49,7 @@ class _News(NamedTuple):
     outcomes: pl.DataFrame
     """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
     findings: pl.DataFrame
-    """those of splits and of rows that were held out, as far as they are new (`QUARANTINE_SCHEMA`)"""
+    """those of splits and of what the source held out, as far as they are new (`QUARANTINE_SCHEMA`)"""
 
 
 def fetch_bars(
@@ -86,7 +88,8 @@ def fetch_bars(
         new_versions=of_sessions,
         restated_earlier=news.versions.height - of_sessions,
         unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
-        held_out=news.findings.filter(pl.col("kind") != "split").height,
+        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes"])).height,
+        uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
     )
 
 
@@ -152,7 +155,8 @@ def _news(
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
         of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
         findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), answer.findings]
-    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(findings).unique(), now))
+    quarantine = new_in_quarantine(store, pl.concat(findings).unique(), now)
+    return _News(pl.concat(versions), outcomes, quarantine)
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:

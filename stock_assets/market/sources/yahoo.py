@@ -136,7 +136,7 @@ class YahooSource:
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
         bars = pl.concat([RAW_SCHEMA.to_frame(), *asked_bars]).sort("ticker", "session")
-        return Answer(bars, dict(sorted(failures.items())), spans, kept.clear if kept else nothing_to_settle)
+        return Answer(bars, dict(sorted(failures.items())), spans, settle=kept.clear if kept else nothing_to_settle)
 
     def _history(self, ticker: str, *, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
         """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""

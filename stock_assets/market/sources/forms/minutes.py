@@ -13,7 +13,9 @@ from stock_assets.market.resample import session_bars
 from stock_assets.market.times import Moments, parse_moments
 
 #: A time of the day after a date, or a number too long for one: what makes a cell more than a date.
-_MOMENT = r"\d[T\s,]+\d{1,2}:\d\d|^\s*\d{8}[T\s]\s*\d{4,6}\b|^\s*(?:-?\d{9,}(?:\.\d*)?|\d\.\d+)(?:[eE]\+?\d+)?\s*$"
+_MOMENT = (
+    r"\d[T\s,]+\d{1,2}(?::\d\d|-[AP]M)|^\s*\d{8}[T\s]\s*\d{4,6}\b|^\s*(?:-?\d{9,}(?:\.\d*)?|\d\.\d+)(?:[eE]\+?\d+)?\s*$"
+)
 #: 09:30, 093000, 930, and the 0 of a midnight that was a number.
 _MIDNIGHT = r"^\s*(?:0{1,6}|0?0:00(?::00(?:\.0+)?)?)?\s*$"
 
