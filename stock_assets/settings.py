@@ -399,8 +399,11 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
 
 
 def _may_hold_a_password(name: str, written: object) -> bool:
-    """Whether no output may show what a person wrote: a malformed address of a server may hold a password as well."""
-    return name in SECRETS or (name == "mlflow" and not {"@", "?"}.isdisjoint(str(written)))
+    """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name != "mlflow":
+        return name in SECRETS
+    rest = str(written).rpartition("://")[2].strip("/")
+    return (not str(written).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(rest)) or "@" in rest
 
 
 @cache
