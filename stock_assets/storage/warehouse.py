@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
-from stock_assets.storage.attached import attached, patiently
+from stock_assets.storage.attached import attached, opened
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import Partition, Written, partition_column, record_partitions, values_of
 from stock_assets.tables import TABLES, Table, declared, rooms
@@ -86,7 +86,7 @@ class Warehouse:
         with self._open(read_only=read_only) as connection:
             current = is_current(connection, self.path)
             if not current and not read_only:
-                migrate(connection)
+                migrate(connection, self.path)
             if current or not read_only or schema_version(connection) is None:
                 yield connection
                 return
@@ -215,12 +215,11 @@ class Warehouse:
 
         Raises QueryError for a statement that is wrong or wants more than to read.
         """
-        import duckdb
-
         if not self.path.exists():
             raise _no_store(self.path)
         # a DuckDB of its own, as these settings are for ever
-        with patiently(lambda: duckdb.connect(self.path, read_only=True), self.path, self.wait) as connection:
+        with opened(self.path, self.wait) as connection:
+            is_current(connection, self.path)  # one of a newer version is refused
             connection.execute(f"SET memory_limit = '{self.memory_limit}'")
             _search(connection, self.path.stem)
             connection.execute("SET enable_external_access = false")
