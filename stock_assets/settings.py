@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import LabelRule, SessionHours
+from stock_assets.setting_values import LabelRule, SessionHours, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -398,8 +399,11 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
 
 
 def _may_hold_a_password(name: str, written: object) -> bool:
-    """Whether no output may show what a person wrote: a malformed address of a server may hold a password as well."""
-    return name in SECRETS or (name == "mlflow" and not {"@", "?"}.isdisjoint(str(written)))
+    """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name != "mlflow":
+        return name in SECRETS
+    rest = str(written).rpartition("://")[2].strip("/")
+    return (not str(written).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(rest)) or "@" in rest
 
 
 @cache

@@ -9,7 +9,6 @@ from stock_assets.defs.lost import settle_lost
 from stock_assets.defs.runs import work_done
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
-from stock_assets.lifecycle.alerts import Channel
 from stock_assets.lifecycle.freshness import GRACE, Freshness
 from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts, resolve, send_pending
 from stock_assets.lifecycle.materialize.operations import freshness_of
@@ -56,14 +55,15 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def freshness(tick: Tick) -> Answer:
-        cursor = tick.context.cursor
+        cursor, instance = tick.context.cursor, tick.context.instance
         watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
-        instance = tick.context.instance
         messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
-        messages += settle_alerts(instance, tick.store, tick.channels, now=tick.now)
+        if sent := send_pending(tick.store, tick.channels, now=tick.now):
+            messages.append(f"{sent} alert(s) that had waited were sent")
         state, predicted = watched.state, watched.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
+        messages += settle_alerts(instance, tick.store, now=tick.now)
         seen = f"{state.fresh} {predicted} {state.sessions_behind}"
         if predicted is None or seen == cursor:
             return _skipped([*messages, state.reason])
@@ -74,15 +74,10 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
     return freshness
 
 
-def settle_alerts(
-    instance: dg.DagsterInstance, store: Warehouse, channels: Sequence[Channel], *, now: datetime
-) -> list[str]:
-    """Sends what waits for a channel, marks what is over, brings the table up to date, and returns it in words."""
-    messages = []
-    if sent := send_pending(store, channels, now=now):
-        messages.append(f"{sent} alert(s) that had waited were sent")
-    if over := resolve_done(instance, store, now):
-        messages.append(f"{over} alarm(s) are over: a later run did the work")
+def settle_alerts(instance: dg.DagsterInstance, store: Warehouse, *, now: datetime) -> list[str]:
+    """Marks what is over, brings the table up to date, and returns it in words."""
+    over = resolve_done(instance, store, now)
+    messages = [f"{over} alarm(s) are over: a later run did the work"] if over else []
     return [*messages, *copy_to_table(store, now)]
 
 
