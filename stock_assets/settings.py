@@ -5,17 +5,16 @@ A wrong value is one clear line: the variable or the file, what it holds, and wh
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
+from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -28,51 +27,6 @@ CONTEXT_SERIES = ("^VIX", "^GSPC", "SPY")
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
 CALENDAR_END = date(2035, 12, 31)
-
-
-@dataclass(frozen=True)
-class SessionHours:
-    """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
-    1440 is the midnight after it, and begins on that day or, if the start is no earlier, on the one before."""
-
-    start: int
-    end: int
-    zone: str
-
-    @classmethod
-    def parse(cls, text: str) -> "SessionHours":
-        """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
-        parts = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
-        if parts is None:
-            raise ValueError("not of the form 17:00-17:00 America/New_York")
-        *digits, zone = parts.groups()
-        hours = [int(digit) for digit in digits]
-        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
-        if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
-            raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
-
-    def window(self, session: date) -> tuple[datetime, datetime]:
-        """(open, close) of `session`, UTC."""
-
-        def at(minutes: int, day: date) -> datetime:
-            day += timedelta(days=minutes // 1440)
-            return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
-
-        return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
-
-
-@dataclass(frozen=True)
-class LabelRule:
-    """What a label looks at: so many sessions ahead, and the returns (fractions, both positive) at its two barriers."""
-
-    horizon: int = 7
-    buy_threshold: float = 0.027
-    sell_threshold: float = 0.022
 
 
 class Settings(BaseModel):
@@ -319,16 +273,7 @@ class Settings(BaseModel):
             raise ValueError(f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session")
         if not date(1990, 1, 1) <= self.start < CALENDAR_END:
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
-        if self.model_start_year <= self.start.year:
-            raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year after {PREFIX}START="
-                f"{self.start}, since a model learns from the years before the one it serves"
-            )
-        if self.end is not None and self.model_start_year > self.end.year:
-            raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
-                "since a model serves the sessions of its year"
-            )
+        require_model_years(self.start, self.end, self.model_start_year, stated=self.first_model_year is not None)
         if self.ui_token is None and not is_loopback(self.ui_host):
             raise ValueError(
                 f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
@@ -425,15 +370,13 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            shown = given[name].named(
-                name, secret=name in SECRETS or (name == "mlflow" and not _is_file(given[name].written))
-            )
+            shown = given[name].named(name, secret=_may_hold_a_password(name, given[name].written))
             yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
 
 
-def _is_file(uri: object) -> bool:
-    """Whether a tracking URI is a file; that of a server may hold a password, and a malformed one all the more."""
-    return isinstance(uri, str) and uri.startswith("sqlite:///") and "@" not in uri
+def _may_hold_a_password(name: str, written: object) -> bool:
+    """Whether no output may show what a person wrote: a malformed address of a server may hold a password as well."""
+    return name in SECRETS or (name == "mlflow" and not {"@", "?"}.isdisjoint(str(written)))
 
 
 @cache

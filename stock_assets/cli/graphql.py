@@ -89,6 +89,11 @@ class DagsterClient:
             )
             if answer.status_code in (401, 403):
                 raise StockAssetsError(f"the web server at {self.url} refused the request: {answer.text}")
+            if answer.status_code >= 500:
+                raise StockAssetsError(
+                    f"the web server at {self.url} answered HTTP {answer.status_code}; expected the server of the same "
+                    "settings: start this command with the STOCK_ASSETS_ variables or the --config of that `make run`"
+                )
             answer.raise_for_status()
             body = answer.json()
         except requests.RequestException as error:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from stock_assets.defs.runs import WORK, attempts
+from stock_assets.defs.runs import work_done
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
 from stock_assets.lifecycle.alerts import Channel
@@ -84,12 +84,13 @@ def settle_alerts(
 
 
 def resolve_done(instance: dg.DagsterInstance, store: Warehouse, now: datetime) -> int:
-    """Marks the alerts of failed runs as over whose work a later run of a sensor did; returns their number."""
+    """Marks the alerts of failed runs as over whose work later runs did, once all of it is there; returns their
+    number."""
     done = 0
     for record in open_alerts(store):
         if record.alert.run_id:
             run = instance.get_run_by_id(record.alert.run_id)
-            if run and WORK in run.tags and attempts(instance, run.tags[WORK]).succeeded:
+            if run and work_done(instance, store, run):
                 done += resolve(store, record.alert.key, now=now)
     return done
 

@@ -15,7 +15,7 @@ from stock_assets.evaluation.figures import FIGURES, SECTIONS, Section, draw
 from stock_assets.evaluation.findings import ReportInputs, best_model, make_findings
 from stock_assets.evaluation.metrics import METRICS, RANKED_BY, best_naive
 from stock_assets.model.registry import naive_baselines
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 if TYPE_CHECKING:
     from jinja2 import Template

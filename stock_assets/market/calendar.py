@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
-from stock_assets.settings import CALENDAR_END, SessionHours, Settings
+from stock_assets.setting_values import SessionHours
+from stock_assets.settings import CALENDAR_END, Settings
 
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar

@@ -105,6 +105,7 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(
             late=_before(pl.col("contradicts")) & (pl.col("apart") <= LATE),
+            last_share=_before(pl.col("dividend") / pl.col("price")),
             apart_before=_before(pl.col("apart")),
             share=pl.col("dividend") / pl.col("price"),
             fell=1 - pl.col("close") / pl.col("price"),
@@ -121,9 +122,7 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
     modest = (implied >= 0) & (implied <= LARGE_DIVIDEND * pl.col("price"))
     unseen = (pl.col("share") > LARGE_DIVIDEND) & (pl.col("fell") < pl.col("share") / 2)
     of_its_size = _near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
-    special = (
-        unseen & ~pl.col("contradicts") & ~split_today & (pl.col("fell") < 0) & ~of_its_size.fill_null(value=False)
-    )
+    special = unseen & ~pl.col("contradicts") & (pl.col("fell") < 0) & ~of_its_size.fill_null(value=False)
     special &= pl.col("share") <= LARGEST_SPECIAL
     later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _near(ratio, pl.col("later_splits"))
     of_another_unit = (in_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio"))) | later_splits
@@ -135,13 +134,17 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
     plausible = (
         pl.when(unseen & pl.col("contradicts") & modest)
         .then(implied)
-        .when(unseen & split_today)
+        .when(unseen & split_today & ~special)
         .then(0.0)
         .when(unseen & ~special)
         .then(dividend / UNIT)
         .when(pl.col("contradicts") & modest & of_another_unit)
         .then(implied)
-        .when((dividend > 0) & _near(pl.col("last"), dividend * UNIT))
+        .when(
+            (dividend > 0)
+            & _near(pl.col("last"), dividend * UNIT)
+            & (pl.col("last_share") > UNIT / 2 * pl.col("share"))
+        )
         .then(dividend * UNIT)
         .when(unlisted & (implied > COUNTED_TWICE * dividend))
         .then(implied)

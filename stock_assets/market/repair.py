@@ -32,19 +32,28 @@ def in_steps(bars: pl.DataFrame, steps: Sequence[Step]) -> tuple[pl.DataFrame, p
     return bars, pl.concat(findings)
 
 
-def priced(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The bars with possible figures, and a finding for every figure of the others."""
+def impossible() -> dict[str, pl.Expr]:
+    """By figure, whether it stands in the way of a bar: a price that is not positive and finite, a volume below 0."""
     prices = ("open", "high", "low", "close")
     wrong = {name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in prices}
     wrong["volume"] = ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
-    impossible = pl.any_horizontal(*wrong.values())
-    if not bars.select(impossible.any()).item():
+    # without corporate actions the return is that of the adjusted closes
+    adjusted = pl.col("adj_close").is_finite() & (pl.col("adj_close") > 0)
+    wrong["adj_close"] = pl.col("split_ratio").is_null() & ~adjusted.fill_null(value=False)
+    return wrong
+
+
+def priced(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The bars with possible figures, and a finding for every figure of the others."""
+    wrong = impossible()
+    unpriced = pl.any_horizontal(*wrong.values())
+    if not bars.select(unpriced.any()).item():
         return bars, no_findings()
     findings = [
         bars.filter(bad).select(*finding("no_price", name, found=pl.col(name), repaired=False))
         for name, bad in wrong.items()
     ]
-    return bars.filter(~impossible), pl.concat(findings)
+    return bars.filter(~unpriced), pl.concat(findings)
 
 
 def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -22,8 +22,11 @@ SPLIT_WINDOW = (-10, 5)
 USUAL_MOVES, SPLIT_TOLERANCE = 4.0, 0.18
 #: Far from the ex-date and without a jump back it must be the very ratio.
 LONE_TOLERANCE = 0.03
-#: How near, as a share of the split, the gap between close and adjusted close must be to it; a jump for a doubt.
-GAP_SHARE, DOUBT_SHARE = 0.25, 0.125
+#: How near, as a share of the split, the gap between close and adjusted close must be to it on the ex-date, and how
+#: near elsewhere, where a payment may make a gap of about that size.
+GAP_SHARE, EXACT_GAP = 0.25, 0.005
+#: How near, as a share of the split, a jump must be to raise a doubt, and a jump back to be one.
+DOUBT_SHARE = 0.125
 #: An unlisted split is at least that, and a gap above that is no payment.
 SMALLEST_UNLISTED_SPLIT, LARGEST_SPLIT, TOO_LARGE_A_PAYMENT = 1.04, 1e4, 1.7
 #: The ratios of splits that no list has to state, besides the whole numbers up to a hundred, and their inverses.
@@ -85,7 +88,8 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
     at_event = pl.col("offset") == 0
     # a dividend that was paid on the ex-date is a part of the gap, in the basis of the price that it was paid from
     paid = -(1 - (pl.col("paid_share") * pl.when(at_event).then(pl.col("ratio")).otherwise(1.0)).clip(0, 0.99)).log()
-    gap_is_split = (pl.col("gap") - paid + basis).abs() <= GAP_SHARE * size
+    precision = pl.when(at_event).then(GAP_SHARE * size).otherwise(pl.min_horizontal(GAP_SHARE * size, EXACT_GAP))
+    gap_is_split = (pl.col("gap") - paid + basis).abs() <= precision
     by_adjusted = gap_is_split & (pl.col("adjusted_jump").abs() < jump.abs())
     tolerance = pl.min_horizontal(SPLIT_TOLERANCE, size / 3, 0.01 + USUAL_MOVES * pl.col("usual"))
     # with the dividend and without it: one that was paid with the split may make the price fall as the split would
@@ -105,7 +109,7 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
     gap between the adjusted and the close; the share of the price that was paid; the ticker's usual move."""
 
     def before(name: str) -> pl.Expr:
-        return pl.col(name).shift().over("ticker")
+        return pl.col(name).shift().forward_fill().over("ticker")  # a row without a price is no bar
 
     jump, adjusted = (pl.col("close") / before("close")).log(), (pl.col("adj_close") / before("adj_close")).log()
     return rows.select(
@@ -189,18 +193,20 @@ def uncertain_splits(answered: pl.DataFrame) -> pl.DataFrame:
 
 
 def uncertain_jumps(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`bars` as they are, and a finding for every jump shortly after an ex-date that may be the split or a real move.
+    """`bars` as they are, and a finding for every jump on or after an ex-date that may be the split or a real move.
 
     A step of `repair.in_steps`, after `in_listings`: the evening's half of `uncertain_splits`.
     """
     moved = (pl.col("close") * pl.col("split_ratio") / pl.col("before")).log()
     split = pl.col("split_ratio").fill_null(1.0).log()
-    earlier = [split.shift(bars_ago).over("listing") for bars_ago in range(1, SPLIT_WINDOW[1] + 1)]
-    alike = [
-        (size.abs() >= math.log(SMALLEST_SPLIT)) & ((moved.abs() - size.abs()).abs() <= DOUBT_SHARE * size.abs())
-        for size in earlier
-    ]
-    doubts = bars.filter(((pl.col("split_ratio") == 1) & pl.any_horizontal(alike)).fill_null(value=False))
+
+    def alike(size: pl.Expr, share: float) -> pl.Expr:
+        return (size >= math.log(SMALLEST_SPLIT)) & ((moved.abs() - size).abs() <= share * size)
+
+    today = alike(split.abs(), 1 / 3)
+    earlier = [split.shift(ago).over("listing").abs() for ago in range(1, SPLIT_WINDOW[1] + 1)]
+    lately = (split == 0) & pl.any_horizontal(alike(size, DOUBT_SHARE) for size in earlier)
+    doubts = bars.filter((today | lately).fill_null(value=False))
     found, expected = pl.col("close"), pl.col("before")
     return bars, doubts.select(*finding("split", "close", found=found, expected=expected, repaired=False))
 

@@ -13,7 +13,8 @@ from stock_assets.errors import EmptySourceError, SettingsError, SourceError
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.resample import session_bars
 from stock_assets.market.sources.snapshot import SnapshotSource
-from stock_assets.settings import SessionHours, read_settings
+from stock_assets.setting_values import SessionHours
+from stock_assets.settings import read_settings
 
 ALWAYS = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
 NEW_YORK = trading_calendar("XNYS", date(2024, 11, 25), date(2024, 12, 6))

@@ -35,8 +35,10 @@ class FetchedBars(NamedTuple):
     """rows of earlier sessions that were added to it"""
     unapplied_splits: int
     """findings about splits that were added to quarantine"""
-    uncovered: int = 0
+    uncovered: int
     """findings about sessions that the source's bars of minutes do not cover"""
+    held_out: int
+    """findings about rows that are no bars that were added to quarantine"""
 
 
 class _News(NamedTuple):
@@ -47,7 +49,7 @@ class _News(NamedTuple):
     outcomes: pl.DataFrame
     """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
     findings: pl.DataFrame
-    """new findings (`QUARANTINE_SCHEMA`)"""
+    """those of splits, of rows that were held out and of sessions that minutes do not cover, as far as they are new"""
 
 
 def fetch_bars(
@@ -87,6 +89,7 @@ def fetch_bars(
         restated_earlier=news.versions.height - of_sessions,
         unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
         uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
+        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes"])).height,
     )
 
 
@@ -151,9 +154,9 @@ def _news(
         outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
         of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
-        findings.append(of_splits.join(rows, on=["ticker", "session"], how="semi"))
-        findings.append(answer.findings.filter(pl.col("session").is_in(sessions)))
-    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(findings), now))
+        held_out = answer.findings.filter(pl.col("session").is_in(sessions))
+        findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), held_out]
+    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(findings).unique(), now))
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:

@@ -142,7 +142,7 @@ class YahooSource:
         """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""
         bars = self._all_bars(ticker, first, fetched_at)
         asked_bars = bars.filter(pl.col("session").is_between(first, last))
-        check_values(asked_bars, priced=False)
+        check_values(asked_bars)
         check_sessions(asked_bars, self.calendar)
         return with_history(bars).select(
             pl.lit(self.name).alias(column)

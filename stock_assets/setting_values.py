@@ -1,0 +1,103 @@
+"""Values of settings that are more than one number or word."""
+
+import codecs
+import csv
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from stock_assets.settings_file import PREFIX
+
+#: What the column of tickers is called in a list of companies.
+_TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
+
+
+@dataclass(frozen=True)
+class SessionHours:
+    """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
+    1440 is the midnight after it, and begins on that day or, if the start is no earlier, on the one before."""
+
+    start: int
+    end: int
+    zone: str
+
+    @classmethod
+    def parse(cls, text: str) -> "SessionHours":
+        """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
+        parts = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
+        if parts is None:
+            raise ValueError("not of the form 17:00-17:00 America/New_York")
+        *digits, zone = parts.groups()
+        hours = [int(digit) for digit in digits]
+        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
+        if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
+            raise ValueError("no time of the day")
+        try:
+            ZoneInfo(zone)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{zone} is no time zone") from error
+        return cls(start, end, zone)
+
+    def window(self, session: date) -> tuple[datetime, datetime]:
+        """(open, close) of `session`, UTC."""
+
+        def at(minutes: int, day: date) -> datetime:
+            day += timedelta(days=minutes // 1440)
+            return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
+
+        return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """What a label looks at: so many sessions ahead, and the returns (fractions, both positive) at its two barriers."""
+
+    horizon: int = 7
+    buy_threshold: float = 0.027
+    sell_threshold: float = 0.022
+
+
+def tickers_of_file(path: Path) -> list[str]:
+    """The tickers in a file, as they stand there: one per line, several with commas between them, or a table.
+
+    A table has a row of names, of which one is ticker or symbol. Empty lines and what follows a # do not count. Raises
+    ValueError for a file that is no text.
+    """
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        lines = content.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is neither UTF-8 nor UTF-16: {error}") from error
+    lines = [text for line in lines if (text := re.sub(r"(^|\s)#.*", "", line).strip())]
+    separator = next((mark for mark in "\t;" if lines and mark in lines[0]), ",")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+    names = [cell.lower() for cell in rows[0]] if rows else []
+    column = next((names.index(name) for name in _TICKER_NAMES if name in names), None)
+    if column is None:
+        return [cell for row in rows for cell in row if cell]
+    return [row[column] for row in rows[1:] if len(row) > column and row[column]]
+
+
+def require_model_years(start: date, end: date | None, first: int, *, stated: bool) -> None:
+    """Raises ValueError, which names the settings, where no model could learn before its `first` year and serve in it.
+
+    `stated` is whether a person set the first model year.
+    """
+    if not stated and end is not None and first <= start.year:
+        raise ValueError(
+            f"{PREFIX}START={start} and {PREFIX}END={end} lie in one year; expected two calendar years or more, since "
+            "a model learns from the years before the one it serves"
+        )
+    if first <= start.year:
+        raise ValueError(
+            f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year after {PREFIX}START={start}, since a model learns from "
+            "the years before the one it serves"
+        )
+    if end is not None and first > end.year:
+        raise ValueError(
+            f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year up to {PREFIX}END={end}, since a model serves the "
+            "sessions of its year"
+        )
