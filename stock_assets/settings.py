@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import LabelRule, SessionHours
+from stock_assets.setting_values import LabelRule, SessionHours, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -81,10 +82,30 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
+    time_zone: str | None = Field(
+        default=None,
+        description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
+        "they fit the exchange's own zone better: then an error asks for it",
+    )
     date_format: str | None = Field(
         default=None,
         description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
         "and month could be either, and unset for dates as 2020-01-02",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None,
+        description=". or , as the sign before the decimals of a snapshot's numbers; needed where a comma could be "
+        "either, such as in 1,234",
+    )
+    columns: tuple[str, ...] = Field(
+        default=(),
+        description="names of a snapshot's columns separated by commas: close=Last says that Last is the close; names "
+        "alone, such as date,open,high,low,close,volume, are those of files without a header, in their order",
+    )
+    prices: Literal["as_traded", "split_adjusted", "adjusted"] | None = Field(
+        default=None,
+        description="as_traded, split_adjusted or adjusted (for dividends too): what the prices of a snapshot are that "
+        "has dividends and splits and no adjusted close",
     )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
@@ -170,7 +191,7 @@ class Settings(BaseModel):
             raise ValueError(f"{wrong[0]!r} is no name")
         return value
 
-    @field_validator("extensions", "ui_names", mode="before")
+    @field_validator("extensions", "ui_names", "columns", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -183,7 +204,7 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         if "," not in value and Path(value).is_file():
-            value = ",".join(Path(value).read_text().splitlines())
+            value = ",".join(tickers_of_file(Path(value)))
         tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
         if not tickers:
             raise ValueError("expected tickers separated by commas, or a file with one per line")
@@ -199,6 +220,15 @@ class Settings(BaseModel):
     def _are_hours(cls, value: str | None) -> str | None:
         if value is not None:
             SessionHours.parse(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{value} is no time zone") from error
         return value
 
     @field_validator("date_format")
@@ -369,8 +399,11 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
 
 
 def _may_hold_a_password(name: str, written: object) -> bool:
-    """Whether no output may show what a person wrote: a malformed address of a server may hold a password as well."""
-    return name in SECRETS or (name == "mlflow" and not {"@", "?"}.isdisjoint(str(written)))
+    """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name != "mlflow":
+        return name in SECRETS
+    rest = str(written).rpartition("://")[2].strip("/")
+    return (not str(written).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(rest)) or "@" in rest
 
 
 @cache

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 
 from stock_assets.cli.output import summarise
 from stock_assets.errors import StockAssetsError
+from stock_assets.escape import terminal
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.migrations import stored_version
@@ -113,7 +113,7 @@ def make_stage(session: Session, stage: "Stage") -> bool | None:
     try:
         return complete(session, stage)
     except StockAssetsError as error:
-        session.err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        session.err.print(f"[bold red]not complete:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return None
 
 
@@ -135,7 +135,7 @@ def complete(session: Session, stage: "Stage") -> bool:
         try:
             backfill.follow(client, open_id, keys, console=out, staged=settings.staged_answers)
         except StockAssetsError as error:
-            early = f"it ended early ({escape(str(error))}); what it left out is launched again"
+            early = f"it ended early ({terminal(error)}); what it left out is launched again"
             out.print(early, highlight=False, soft_wrap=True)
     with dg.DagsterInstance.get() as instance:
         targets = backfill.missing(keys, agreed(session, instance, keys), stage)
@@ -169,7 +169,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
         place = session.settings.database
         found = f"{place} lacks rows" if place.exists() else f"there is no store at {place}; it lacks rows"
         text = f"{found} that Dagster holds as materialized: {different.text}. They are made again."
-        session.err.print(f"[bold yellow]lost:[/] {escape(text)}", highlight=False, soft_wrap=True)
+        session.err.print(f"[bold yellow]lost:[/] {terminal(text)}", highlight=False, soft_wrap=True)
     events = list(comparison.events_of(different.unreported))
     if events:
         text = f"the store has {len(events)} partition(s) that Dagster does not know; they are reported to it"

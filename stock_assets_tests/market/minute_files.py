@@ -12,7 +12,7 @@ def beginnings(
     calendar: TradingCalendar, step: int, *, before: int = 0, after: int = 0, on_the_hour: bool = False
 ) -> Iterator[datetime]:
     """When the bars of `step` minutes begin, from `before` minutes before each opening to `after` after each close;
-    none begins in the rest at noon."""
+    none lies within the rest at noon."""
     rests = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])[1]
     for session in calendar.sessions:
         at = calendar.opens[session] - timedelta(minutes=before)
@@ -20,7 +20,7 @@ def beginnings(
             at = at.replace(minute=0)
         while at < calendar.closes[session] + timedelta(minutes=after):
             start, end = rests.get(session, (at, at))
-            if not start <= at < end:
+            if not (start <= at and at + timedelta(minutes=step) <= end):
                 yield at
             at += timedelta(minutes=step)
 
