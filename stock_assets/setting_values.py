@@ -1,6 +1,7 @@
 """Values of settings that are more than one number or word."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -8,6 +9,23 @@ from zoneinfo import ZoneInfo
 
 #: What a header of a file of tickers may say.
 TICKER_HEADERS = ("ticker", "tickers", "symbol", "symbols")
+
+
+def zone_name(text: str) -> str:
+    """`text`, the name of a time zone. Raises ValueError for anything else."""
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{text} is no time zone") from error
+    return text
+
+
+def date_format(text: str) -> str:
+    """`text`, a strptime format of a day. Raises ValueError where the day could not be read by it."""
+    for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+        if not re.search(directives, text):
+            raise ValueError(f"it has no {part}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -30,11 +48,7 @@ class SessionHours:
         start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
         if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
             raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
+        return cls(start, end, zone_name(zone))
 
     def window(self, session: date) -> tuple[datetime, datetime]:
         """(open, close) of `session`, UTC."""
@@ -70,3 +84,11 @@ def tickers_of_file(file: Path) -> list[str]:
     cells = [re.split(r"[,;\t]", line.partition("#")[0])[0].strip().strip('"') for line in lines]
     tickers = [cell for cell in cells if cell]
     return tickers[1:] if tickers and tickers[0].lower() in TICKER_HEADERS else tickers
+
+
+#: What reads the text of a setting, by its name; each raises ValueError for a text that it cannot read.
+READERS: dict[str, Callable[[str], object]] = {
+    "session_hours": SessionHours.parse,
+    "time_zone": zone_name,
+    "date_format": date_format,
+}
