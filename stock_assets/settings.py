@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, Validatio
 from pydantic_core.core_schema import ValidationInfo
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import READERS, LabelRule, SessionHours, tickers_of_file
+from stock_assets.setting_values import READERS, LabelRule, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
