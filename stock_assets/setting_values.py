@@ -3,6 +3,7 @@
 import codecs
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -12,6 +13,23 @@ from stock_assets.settings_file import PREFIX
 
 #: What the column of tickers is called in a list of companies.
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
+
+
+def zone_name(text: str) -> str:
+    """`text`, the name of a time zone. Raises ValueError for anything else."""
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{text} is no time zone") from error
+    return text
+
+
+def date_format(text: str) -> str:
+    """`text`, a strptime format of a day. Raises ValueError where the day could not be read by it."""
+    for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+        if not re.search(directives, text):
+            raise ValueError(f"it has no {part}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -34,11 +52,7 @@ class SessionHours:
         start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
         if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
             raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
+        return cls(start, end, zone_name(zone))
 
     def window(self, session: date) -> tuple[datetime, datetime]:
         """(open, close) of `session`, UTC."""
@@ -101,3 +115,11 @@ def require_model_years(start: date, end: date | None, first: int, *, stated: bo
             f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year up to {PREFIX}END={end}, since a model serves the "
             "sessions of its year"
         )
+
+
+#: What reads the text of a setting, by its name; each raises ValueError for a text that it cannot read.
+READERS: dict[str, Callable[[str], object]] = {
+    "session_hours": SessionHours.parse,
+    "time_zone": zone_name,
+    "date_format": date_format,
+}
