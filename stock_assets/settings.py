@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import LabelRule, SessionHours, tickers_of_file
+from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -288,16 +288,7 @@ class Settings(BaseModel):
             raise ValueError(f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session")
         if not date(1990, 1, 1) <= self.start < CALENDAR_END:
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
-        if self.model_start_year <= self.start.year:
-            raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year after {PREFIX}START="
-                f"{self.start}, since a model learns from the years before the one it serves"
-            )
-        if self.end is not None and self.model_start_year > self.end.year:
-            raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
-                "since a model serves the sessions of its year"
-            )
+        require_model_years(self.start, self.end, self.model_start_year, stated=self.first_model_year is not None)
         if self.ui_token is None and not is_loopback(self.ui_host):
             raise ValueError(
                 f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
