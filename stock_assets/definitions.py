@@ -6,11 +6,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from stock_assets.defs import comparison
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
 from stock_assets.defs.backup import backup_job, backup_sensors
 from stock_assets.defs.champions import promotions_asset, rollback_job
-from stock_assets.defs.comparison import comparison_sensor
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.freshness import freshness_check, freshness_sensor
@@ -47,7 +47,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         sensors=[
             *automation_sensors(config),
             retraining_sensor(config),
-            comparison_sensor(config),
+            comparison.comparison_sensor(config),
             freshness_sensor(config),
             alert_sensor(),
             *backup_sensors(config),

@@ -1,31 +1,17 @@
 """Values of settings that are more than one number or word."""
 
+import codecs
+import csv
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-#: What a header of a file of tickers may say.
-TICKER_HEADERS = ("ticker", "tickers", "symbol", "symbols")
+from stock_assets.settings_file import PREFIX
 
-
-def zone_name(text: str) -> str:
-    """`text`, the name of a time zone. Raises ValueError for anything else."""
-    try:
-        ZoneInfo(text)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{text} is no time zone") from error
-    return text
-
-
-def date_format(text: str) -> str:
-    """`text`, a strptime format of a day. Raises ValueError where the day could not be read by it."""
-    for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
-        if not re.search(directives, text):
-            raise ValueError(f"it has no {part}")
-    return text
+#: What the column of tickers is called in a list of companies.
+_TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,11 @@ class SessionHours:
         start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
         if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
             raise ValueError("no time of the day")
-        return cls(start, end, zone_name(zone))
+        try:
+            ZoneInfo(zone)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{zone} is no time zone") from error
+        return cls(start, end, zone)
 
     def window(self, session: date) -> tuple[datetime, datetime]:
         """(open, close) of `session`, UTC."""
@@ -69,26 +59,45 @@ class LabelRule:
     sell_threshold: float = 0.022
 
 
-def tickers_of_file(file: Path) -> list[str]:
-    """The tickers of a file with one per line, in UTF-8 or UTF-16, with or without a byte order mark.
+def tickers_of_file(path: Path) -> list[str]:
+    """The tickers in a file, as they stand there: one per line, several with commas between them, or a table.
 
-    Empty lines, what follows a #, and a header are left out; of a line with commas or tabs the first cell counts.
-    Raises ValueError for another encoding.
+    A table has a row of names, of which one is ticker or symbol. Empty lines and what follows a # do not count. Raises
+    ValueError for a file that is no text.
     """
-    content = file.read_bytes()
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         lines = content.decode(encoding).splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text in UTF-8 or UTF-16") from error
-    cells = [re.split(r"[,;\t]", line.partition("#")[0])[0].strip().strip('"') for line in lines]
-    tickers = [cell for cell in cells if cell]
-    return tickers[1:] if tickers and tickers[0].lower() in TICKER_HEADERS else tickers
+        raise ValueError(f"{path} is neither UTF-8 nor UTF-16: {error}") from error
+    lines = [text for line in lines if (text := re.sub(r"(^|\s)#.*", "", line).strip())]
+    separator = next((mark for mark in "\t;" if lines and mark in lines[0]), ",")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+    names = [cell.lower() for cell in rows[0]] if rows else []
+    column = next((names.index(name) for name in _TICKER_NAMES if name in names), None)
+    if column is None:
+        return [cell for row in rows for cell in row if cell]
+    return [row[column] for row in rows[1:] if len(row) > column and row[column]]
 
 
-#: What reads the text of a setting, by its name; each raises ValueError for a text that it cannot read.
-READERS: dict[str, Callable[[str], object]] = {
-    "session_hours": SessionHours.parse,
-    "time_zone": zone_name,
-    "date_format": date_format,
-}
+def require_model_years(start: date, end: date | None, first: int, *, stated: bool) -> None:
+    """Raises ValueError, which names the settings, where no model could learn before its `first` year and serve in it.
+
+    `stated` is whether a person set the first model year.
+    """
+    if not stated and end is not None and first <= start.year:
+        raise ValueError(
+            f"{PREFIX}START={start} and {PREFIX}END={end} lie in one year; expected two calendar years or more, since "
+            "a model learns from the years before the one it serves"
+        )
+    if first <= start.year:
+        raise ValueError(
+            f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year after {PREFIX}START={start}, since a model learns from "
+            "the years before the one it serves"
+        )
+    if end is not None and first > end.year:
+        raise ValueError(
+            f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year up to {PREFIX}END={end}, since a model serves the "
+            "sessions of its year"
+        )

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core.core_schema import ValidationInfo
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import READERS, LabelRule, tickers_of_file
+from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -215,11 +215,28 @@ class Settings(BaseModel):
     def _split_series(cls, value: object) -> object:
         return () if value in ("", "off", []) else cls._split_tickers(value)
 
-    @field_validator(*READERS)
+    @field_validator("session_hours")
     @classmethod
-    def _can_be_read(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.field_name:
-            READERS[info.field_name](value)
+    def _are_hours(cls, value: str | None) -> str | None:
+        if value is not None:
+            SessionHours.parse(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{value} is no time zone") from error
+        return value
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_date_format(cls, value: str | None) -> str | None:
+        for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+            if value is not None and not re.search(directives, value):
+                raise ValueError(f"it has no {part}")
         return value
 
     @field_validator("currency")
@@ -271,16 +288,7 @@ class Settings(BaseModel):
             raise ValueError(f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session")
         if not date(1990, 1, 1) <= self.start < CALENDAR_END:
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
-        if self.model_start_year <= self.start.year:
-            raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year after {PREFIX}START="
-                f"{self.start}, since a model learns from the years before the one it serves"
-            )
-        if self.end is not None and self.model_start_year > self.end.year:
-            raise ValueError(
-                f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
-                "since a model serves the sessions of its year"
-            )
+        require_model_years(self.start, self.end, self.model_start_year, stated=self.first_model_year is not None)
         if self.ui_token is None and not is_loopback(self.ui_host):
             raise ValueError(
                 f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"

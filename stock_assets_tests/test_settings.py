@@ -89,7 +89,10 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_expectation(
             {"FIRST_MODEL_YEAR": "2024", "END": "2023-12-31"},
             "FIRST_MODEL_YEAR=2024; expected a year up to STOCK_ASSETS_END=2023",
         ),
-        ({"END": "2023-12-31"}, "FIRST_MODEL_YEAR=2023; expected a year after STOCK_ASSETS_START=2023-01-03"),
+        (
+            {"END": "2023-12-31"},
+            "STOCK_ASSETS_START=2023-01-03 and STOCK_ASSETS_END=2023-12-31 lie in one year; expected two",
+        ),
         ({"SAUCE": "yahoo"}, "STOCK_ASSETS_SAUCE is no setting"),
     ],
 )

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.progress import AssetProgress, view_on
-from stock_assets.defs.comparison import keys_of
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.partitions import ON_DEMAND, WHOLE, Keys, ranges_of
 from stock_assets.market.sources import staging
@@ -51,7 +50,9 @@ FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
     """Every asset in flow order with all its partition keys at `now`, None where it has none."""
-    return keys_of(defs.get_repository_def(), now)
+    from stock_assets.definitions import comparison
+
+    return comparison.keys_of(defs.get_repository_def(), now)
 
 
 def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRST) -> Targets:

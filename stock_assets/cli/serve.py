@@ -156,7 +156,7 @@ def complete(session: Session, stage: "Stage") -> bool:
 def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> dict[str, set[str]]:
     """What Dagster holds as materialized and the store has. Where they differ it is shown, and what only the store has
     is reported to Dagster. Raises StoreBusyError where a writer holds the store too long."""
-    from stock_assets.defs import comparison
+    from stock_assets.definitions import comparison
     from stock_assets.lifecycle.materialize.partitions import stored_partitions
     from stock_assets.lifecycle.partitions import compared, held_by_both
 

@@ -7,9 +7,9 @@ from stock_assets.tables import KEY_COLUMNS, SESSION, TICKER, UTC_TIME, Column, 
 #: What a finding may be, and what follows from it.
 FINDING_KINDS = {
     "no_price": "a price that is not positive and finite, or a volume below 0: the bar is held out",
+    "minutes": "bars of minutes that do not cover the session (`found` minutes of `expected`): the bar is held out",
     "no_session": "a row of a day on which the exchange was closed: held out",
     "repeated": "a second row of a session: one of two that are alike is kept, of others none",
-    "minutes": "bars of minutes that do not cover the session (`found` minutes of `expected`): the bar is held out",
     "unit": "prices a hundred times too high or too low: repaired, the bar is suspect",
     "split": "a split that the vendor has not applied to this price, or not listed: repaired; a jump that may be a "
     "split or a real move: it stays, and the bar is suspect",

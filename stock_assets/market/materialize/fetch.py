@@ -56,7 +56,7 @@ class _News(NamedTuple):
     outcomes: pl.DataFrame
     """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
     findings: pl.DataFrame
-    """those of splits and of what the source held out, as far as they are new (`QUARANTINE_SCHEMA`)"""
+    """those of splits, of rows that were held out and of sessions that minutes do not cover, as far as they are new"""
 
 
 def fetch_bars(
@@ -173,7 +173,8 @@ def _news(
         outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
         of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
-        findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), answer.findings]
+        held_out = answer.findings.filter(pl.col("session").is_in(sessions))
+        findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), held_out]
     quarantine = new_in_quarantine(store, pl.concat(findings).unique(), now)
     return _News(pl.concat(versions), outcomes, quarantine)
 

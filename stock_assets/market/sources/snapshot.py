@@ -12,7 +12,6 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
-from stock_assets.market.findings import no_findings
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.answers import BARS, answer, check_request, some, with_history
 from stock_assets.market.sources.forms.actions import with_adjusted_closes
@@ -212,11 +211,10 @@ def _load(
         bars = bars.filter(~among | (pl.col("ticker").is_in(tickers) & ~is_index(pl.col("ticker"))))
     if bars.is_empty():
         raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
-    # files come newest first, by year or by day
-    bars, context = (rows.sort("ticker", "session", maintain_order=True) for rows in (bars, context))
     bars, findings = usable_rows(bars, calendar, path)
-    held_out = pl.concat([no_findings(), *reader.held_out, findings])
-    return Loaded(with_history(bars).drop("place"), context, held_out, reader.notes)
+    # files come newest first, by year or by day: sorted once more for all
+    bars, context = (rows.sort("ticker", "session", maintain_order=True) for rows in (bars, context))
+    return Loaded(with_history(bars).drop("place"), context, pl.concat([findings, *reader.held_out]), reader.notes)
 
 
 def _all_bars(reader: SnapshotReader, listing: Listing) -> pl.DataFrame:

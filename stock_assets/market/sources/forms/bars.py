@@ -87,7 +87,7 @@ class SnapshotReader:
         if date_format != reading.date_format and columns.form:
             self.notes.add(f"dates are read as {date_format}, as {columns.form.vendor} writes them", place)
         figures = [name for name in (*PRICES, "volume") if name in table.columns]
-        table = table.with_columns(**as_numbers(table, figures, reading, place))
+        table = table.with_columns(**as_numbers(table, figures, place, reading=reading))
         table, held_out = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
         if held_out is not None:
             cells = None

@@ -19,7 +19,7 @@ _WITH_POINT = r"^-?(\d+|\d{1,3}(,\d{2,3})*,\d{3})(\.\d*)?$|^-?\.\d+$"
 _WITH_COMMA = r"^-?(\d+|\d{1,3}(\.\d{3})+)(,\d*)?$"
 
 
-def as_numbers(table: pl.DataFrame, names: Sequence[str], reading: Reading, place: str) -> dict[str, pl.Series]:
+def as_numbers(table: pl.DataFrame, names: Sequence[str], place: str, *, reading: Reading) -> dict[str, pl.Series]:
     """The columns `names` of `table` as Float64; null where a cell is empty or holds no number.
 
     Raises SourceError, which names the setting, where a comma could begin the decimals or separate thousands.

@@ -103,18 +103,18 @@ def _tables(
     kind = ending(name)
     if kind in PARQUET:
         scan = pl.scan_parquet(_file(source), glob=False, hive_partitioning=False)
-        yield _sheet(place, parts, scan, reading)
+        yield _sheet(place, parts, scan, reading=reading)
     elif kind in ARROW:
-        yield _sheet(place, parts, _arrow(source), reading)
+        yield _sheet(place, parts, _arrow(source), reading=reading)
     elif kind in EXCEL:
         yield from _excel(source, place, parts, reading=reading)
     elif kind in TEXT:
-        yield _sheet(place, parts, read_text(source, place, reading=reading, notes=notes), reading)
+        yield _sheet(place, parts, read_text(source, place, reading=reading, notes=notes), reading=reading)
     else:
         raise SourceError(f"{place} ends in {kind!r}, expected {', '.join(TABLES)} or a folder")
 
 
-def _sheet(place: str, parts: tuple[str, ...], rows: pl.LazyFrame | None, reading: Reading) -> Sheet:
+def _sheet(place: str, parts: tuple[str, ...], rows: pl.LazyFrame | None, *, reading: Reading) -> Sheet:
     """Raises SourceError for more columns than a file of prices has."""
     if rows is None:
         return Sheet(place, parts, (), pl.DataFrame())
@@ -149,7 +149,7 @@ def _excel(source: Path | bytes, place: str, parts: tuple[str, ...], *, reading:
         for name in book.sheet_names:
             rows = book.load_sheet(name, header_row=None, dtypes="string").to_polars()
             at, own = (f"{place}, sheet {name}", (*parts, name)) if len(book.sheet_names) > 1 else (place, parts)
-            yield _sheet(at, own, _below_header(rows, at, reading), reading)
+            yield _sheet(at, own, _below_header(rows, at, reading), reading=reading)
     except fastexcel.FastExcelError as error:
         raise SourceError(f"{place} cannot be read as Excel: {str(error).splitlines()[0]}") from error
 

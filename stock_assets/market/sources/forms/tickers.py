@@ -52,7 +52,7 @@ def with_ticker(
         if by_folder and (others := table.filter(pl.col("ticker") != _upper(by_folder))["ticker"]).len():
             raise SourceError(f"{place} lies in a folder of {by_folder} and has rows of {others[0]}, expected one")
         return table
-    ticker = by_folder or _of_name(place, parts, reading, notes)
+    ticker = by_folder or _of_name(place, parts, reading=reading, notes=notes)
     return table.with_columns(ticker=pl.lit(_upper(ticker)))
 
 
@@ -93,7 +93,7 @@ def _upper(text: str | None) -> str:
     return (text or "").strip().upper().removesuffix(".US")
 
 
-def _of_name(place: str, parts: tuple[str, ...], reading: Reading, notes: Notes) -> str:
+def _of_name(place: str, parts: tuple[str, ...], *, reading: Reading, notes: Notes) -> str:
     """The ticker that the name of the file says, else that of its folder, else the only one of the settings."""
     stem = stem_of(parts[-1])
     if ticker := ticker_of(stem):
