@@ -3,7 +3,6 @@
 import codecs
 import csv
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -21,14 +20,6 @@ def zone_name(text: str) -> str:
         ZoneInfo(text)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{text} is no time zone") from error
-    return text
-
-
-def date_format(text: str) -> str:
-    """`text`, a strptime format of a day. Raises ValueError where the day could not be read by it."""
-    for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
-        if not re.search(directives, text):
-            raise ValueError(f"it has no {part}")
     return text
 
 
@@ -115,11 +106,3 @@ def require_model_years(start: date, end: date | None, first: int, *, stated: bo
             f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year up to {PREFIX}END={end}, since a model serves the "
             "sessions of its year"
         )
-
-
-#: What reads the text of a setting, by its name; each raises ValueError for a text that it cannot read.
-READERS: dict[str, Callable[[str], object]] = {
-    "session_hours": SessionHours.parse,
-    "time_zone": zone_name,
-    "date_format": date_format,
-}

@@ -12,10 +12,9 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core.core_schema import ValidationInfo
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import READERS, LabelRule, require_model_years, tickers_of_file
+from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file, zone_name
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -215,11 +214,24 @@ class Settings(BaseModel):
     def _split_series(cls, value: object) -> object:
         return () if value in ("", "off", []) else cls._split_tickers(value)
 
-    @field_validator(*READERS)
+    @field_validator("session_hours")
     @classmethod
-    def _can_be_read(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.field_name:
-            READERS[info.field_name](value)
+    def _are_hours(cls, value: str | None) -> str | None:
+        if value is not None:
+            SessionHours.parse(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        return value and zone_name(value)
+
+    @field_validator("date_format")
+    @classmethod
+    def _is_a_date_format(cls, value: str | None) -> str | None:
+        for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+            if value is not None and not re.search(directives, value):
+                raise ValueError(f"it has no {part}")
         return value
 
     @field_validator("currency")
