@@ -70,8 +70,9 @@ def fetch_bars(
     answered = [(request, _ask(source, request, now)) for request in requests]
     failures = _failures([answer for _, answer in answered], members, source.name, allowed=settings.max_failed_share)
     news = _news(store, calendar_of(settings), universe, answered=answered, outcomes=outcomes, now=now)
-    bars = answered[0][1].bars.filter(pl.col("session").is_in(sessions))
-    _require_every_session(bars, sessions, universe, source=source.name, exchange=settings.exchange)
+    whole = answered[0][1].bars
+    bars = whole.filter(pl.col("session").is_in(sessions))
+    _require_every_session(whole, sessions, universe, source=source.name, exchange=settings.exchange)
     changes = [
         Change("raw_ohlcv", news.versions, makes=sessions),
         Change("quarantine", news.findings),
@@ -167,9 +168,14 @@ def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
 def _require_every_session(
     bars: pl.DataFrame, sessions: Sequence[date], universe: pl.DataFrame, *, source: str, exchange: str
 ) -> None:
-    if absent := sorted(set(sessions) - set(bars["session"])):
-        raise EmptySourceError(
-            f"{source} has no bar of any of {universe['ticker'].n_unique()} tickers for {len(absent)} "
-            f"session(s): {', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}; "
-            f"{exchange} was open, so every session should have some"
-        )
+    absent = sorted(set(sessions) - set(bars["session"]))
+    if not absent:
+        return
+    last = bars["session"].max()
+    why = f"{exchange} was open, so every session should have some"
+    if source == "snapshot" and last is not None and absent[0] > last:  # pyright: ignore[reportOperatorIssue]: a date
+        why = f"its bars end on {last}: set STOCK_ASSETS_END={last} where it is closed, or add newer files"
+    raise EmptySourceError(
+        f"{source} has no bar of any of {universe['ticker'].n_unique()} tickers for {len(absent)} "
+        f"session(s): {', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}; {why}"
+    )
