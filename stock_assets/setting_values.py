@@ -8,8 +8,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from stock_assets.settings_file import PREFIX
-
 #: What the column of tickers is called in a list of companies.
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
 
@@ -93,16 +91,16 @@ def require_model_years(start: date, end: date | None, first: int, *, stated: bo
     """
     if not stated and end is not None and first <= start.year:
         raise ValueError(
-            f"{PREFIX}START={start} and {PREFIX}END={end} lie in one year; expected two calendar years or more, since "
-            "a model learns from the years before the one it serves"
+            f"STOCK_ASSETS_START={start} and STOCK_ASSETS_END={end} lie in one year; expected two calendar years or "
+            "more, since a model learns from the years before the one it serves"
         )
     if first <= start.year:
         raise ValueError(
-            f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year after {PREFIX}START={start}, since a model learns from "
-            "the years before the one it serves"
+            f"STOCK_ASSETS_FIRST_MODEL_YEAR={first}; expected a year after STOCK_ASSETS_START={start}, since a model "
+            "learns from the years before the one it serves"
         )
     if end is not None and first > end.year:
         raise ValueError(
-            f"{PREFIX}FIRST_MODEL_YEAR={first}; expected a year up to {PREFIX}END={end}, since a model serves the "
-            "sessions of its year"
+            f"STOCK_ASSETS_FIRST_MODEL_YEAR={first}; expected a year up to STOCK_ASSETS_END={end}, since a model "
+            "serves the sessions of its year"
         )

@@ -126,6 +126,32 @@ def test_tickers_come_from_a_list_or_a_file(tmp_path: Path, monkeypatch: pytest.
     assert read_settings().tickers == ("BRK-B", "MSFT")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "brk-b\nmsft\n".encode("utf-8-sig"),
+        "brk-b\nmsft\n".encode("utf-16"),
+        b"# my shares\n\nBRK-B  # Berkshire\r\nMSFT\r\n",
+        b"Ticker\nBRK-B\nMSFT\n",
+        b'Name,Symbol,Sector\n"Berkshire, B",BRK-B,Financials\nMicrosoft,MSFT,Technology\n',
+        b"Symbol;Name\nBRK-B;Berkshire\nMSFT;Microsoft\n",
+        b"BRK-B, MSFT\n",
+    ],
+    ids=["mark", "UTF-16", "comments", "header", "table", "semicolons", "one line"],
+)
+def test_a_file_of_tickers_is_read_as_people_write_it(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "tickers.txt").write_bytes(content)
+    monkeypatch.setenv("STOCK_ASSETS_TICKERS", str(tmp_path / "tickers.txt"))
+    assert read_settings().tickers == ("BRK-B", "MSFT")
+
+
+def test_a_file_of_tickers_that_is_no_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "tickers.txt").write_bytes(b"\x89PNG\xff\xfe\x00")
+    monkeypatch.setenv("STOCK_ASSETS_TICKERS", str(tmp_path / "tickers.txt"))
+    with pytest.raises(SettingsError, match=r"tickers\.txt is neither UTF-8 nor UTF-16"):
+        read_settings()
+
+
 def test_the_registry_is_a_file_beside_the_store_unless_set_or_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert read_settings(data_dir=tmp_path).mlflow_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
     assert read_settings(data_dir=tmp_path).mlflow_artifacts == tmp_path / "mlflow" / "artifacts"

@@ -44,6 +44,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
             signal.signal(number, _interrupt)
     require_space(settings.data_dir)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
+    check_snapshot(settings, out)
     migrate(settings, out)
     market = "SIMULATED market, no real prices" if settings.source == "simulated" else f"source {settings.source}"
     out.print(f"stock_assets: {market}, exchange {exchange}, from {settings.start}; starting Dagster …", soft_wrap=True)
@@ -63,6 +64,17 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
         )
     except KeyboardInterrupt:
         out.print("\nstopped")
+
+
+def check_snapshot(settings: Settings, out: Console) -> None:
+    """Reads a snapshot and prints what was guessed of its files, so that what is wrong is one line before the start."""
+    if settings.source == "snapshot":
+        from stock_assets.market.sources.registry import make_source
+        from stock_assets.market.sources.snapshot import SnapshotSource, require_span
+
+        source = make_source(settings, lambda line: out.print(escape(line), highlight=False, soft_wrap=True))
+        if isinstance(source, SnapshotSource):
+            require_span(source, settings, datetime.now(UTC))
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

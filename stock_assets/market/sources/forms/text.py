@@ -8,7 +8,7 @@ import polars as pl
 
 from stock_assets.errors import SourceError
 from stock_assets.market.sources.forms.columns import score
-from stock_assets.market.sources.forms.header import SEPARATORS, Header, find_header, split
+from stock_assets.market.sources.forms.header import SEPARATORS, Header, find_header, split, unique
 from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
 
 #: So much of a file is looked at, in bytes: the header of 5,000 tickers has a third of a megabyte.
@@ -19,8 +19,9 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 _OTHERS = ("gb18030", "cp1252")
 
 
-def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Notes) -> pl.LazyFrame | None:
-    """The rows of a file of text below its header, every cell as text; None where no row names columns.
+def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Notes) -> pl.LazyFrame:
+    """The rows of a file of text below its header, every cell as text; no row where none names
+    columns of prices.
 
     The encoding is UTF-8, or UTF-16 with a mark; another counts where the header is understood by it, and is noted.
     Raises SourceError where the file cannot be decoded, NoBarsError for white space alone.
@@ -36,8 +37,9 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
     if not text.strip():
         raise NoBarsError(f"{place} is empty, expected bars")
     separator, header = _layout(text, place, reading)
-    if header is None:
-        return None
+    if header is None:  # for the message: what its first row holds
+        rows = [row for row in split(text, separator) if any(row)]
+        return pl.LazyFrame(schema=dict.fromkeys(unique(rows[0]), pl.String))
     if header.guess:
         notes.add(f"a file without a header, read as {header.guess}", place)
     return pl.scan_csv(
