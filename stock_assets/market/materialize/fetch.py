@@ -162,7 +162,8 @@ def _news(
     for (tickers, sessions), answer in answered:
         rows = answer.bars.filter(pl.col("session").is_in(sessions))
         stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
-        stored = adjustments.latest_versions(stored)
+        # the store names UTC as the machine does
+        stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
         new = outcomes_of(
             answer,
             pl.concat([stored, later]),
