@@ -72,7 +72,7 @@ def check_snapshot(settings: Settings, out: Console) -> None:
         from stock_assets.market.sources.registry import make_source
         from stock_assets.market.sources.snapshot import SnapshotSource, require_span
 
-        source = make_source(settings, lambda line: out.print(escape(line), highlight=False, soft_wrap=True))
+        source = make_source(settings, lambda line: out.print(terminal(line), highlight=False, soft_wrap=True))
         if isinstance(source, SnapshotSource):
             require_span(source, settings, datetime.now(UTC))
 
