@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from stock_assets.defs import comparison
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
 from stock_assets.defs.backup import backup_job, backup_sensors
@@ -46,6 +47,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         sensors=[
             *automation_sensors(config),
             retraining_sensor(config),
+            comparison.comparison_sensor(config),
             freshness_sensor(config),
             alert_sensor(),
             *backup_sensors(config),

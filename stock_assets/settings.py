@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
@@ -81,6 +82,11 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
+    time_zone: str | None = Field(
+        default=None,
+        description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
+        "they fit the exchange's own zone better: then an error asks for it",
+    )
     date_format: str | None = Field(
         default=None,
         description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
@@ -88,8 +94,7 @@ class Settings(BaseModel):
     )
     decimal: Literal[".", ","] | None = Field(
         default=None,
-        description=". or , as the sign before the decimals of a snapshot's numbers; needed where a comma could be "
-        "either, such as in 1,234",
+        description=". or , as the sign before the decimals of a snapshot; needed where 1,234 could be either",
     )
     columns: tuple[str, ...] = Field(
         default=(),
@@ -98,8 +103,7 @@ class Settings(BaseModel):
     )
     prices: Literal["as_traded", "split_adjusted", "adjusted"] | None = Field(
         default=None,
-        description="as_traded, split_adjusted or adjusted (for dividends too): what the prices of a snapshot are that "
-        "has dividends and splits and no adjusted close",
+        description="as_traded, split_adjusted or adjusted: what a snapshot's closes are beside dividends and splits",
     )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
@@ -214,6 +218,15 @@ class Settings(BaseModel):
     def _are_hours(cls, value: str | None) -> str | None:
         if value is not None:
             SessionHours.parse(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{value} is no time zone") from error
         return value
 
     @field_validator("date_format")
@@ -375,8 +388,11 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
 
 
 def _may_hold_a_password(name: str, written: object) -> bool:
-    """Whether no output may show what a person wrote: a malformed address of a server may hold a password as well."""
-    return name in SECRETS or (name == "mlflow" and not {"@", "?"}.isdisjoint(str(written)))
+    """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name != "mlflow":
+        return name in SECRETS
+    rest = str(written).rpartition("://")[2].strip("/")
+    return (not str(written).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(rest)) or "@" in rest
 
 
 @cache

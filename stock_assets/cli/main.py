@@ -9,10 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from stock_assets.cli.output import frame_table
 from stock_assets.errors import StockAssetsError
+from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources.registry import require_source
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
-out, err = Console(), Console(stderr=True)
+out, err = Console(emoji=False), Console(emoji=False, stderr=True)
 
 #: Rows of an answer that are shown.
 SHOWN_ROWS = 200
@@ -40,7 +40,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except StockAssetsError as error:
-        err.print(f"[bold red]stock-assets:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]stock-assets:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(0)
 
@@ -152,10 +152,10 @@ def rollback_command(
         reason=reason,
     )
     for note in notes:
-        err.print(f"[bold]stock-assets:[/] {escape(note)}", highlight=False, soft_wrap=True)
+        err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(
-        f"{escape(done.version)} is the champion of {escape(model)} from {done.serves_from} on, in place of "
-        f"{escape(str(done.replaced))}",
+        f"{terminal(done.version)} is the champion of {terminal(model)} from {done.serves_from} on, in place of "
+        f"{terminal(done.replaced)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -227,7 +227,9 @@ def tidy() -> None:
     for removed in tidying.removed:
         out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
     for message in tidying.left:
-        err.print(f"[bold]stock-assets:[/] left for the next time: {escape(message)}", highlight=False, soft_wrap=True)
+        err.print(
+            f"[bold]stock-assets:[/] left for the next time: {terminal(message)}", highlight=False, soft_wrap=True
+        )
 
 
 @app.command()
@@ -236,7 +238,7 @@ def config() -> None:
     from stock_assets.cli.setup import settings_lines
 
     for line in settings_lines(read_origins()):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(lines(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -266,7 +268,7 @@ def init(
         typer.confirm(f"{file} exists. Replace it?", abort=True)
     of_prices = "snapshot" if source == "snapshot" else "tickers"
     write_settings(file, {"source": source, of_prices: prices or "", "start": start, "data_dir": data_dir or ""})
-    out.print(f"{file} is written; `make run` starts", highlight=False, soft_wrap=True)
+    out.print(f"{terminal(file)} is written; `make run` starts", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 
-from stock_assets.cli.output import summarise
+from stock_assets.cli.output import cell, summarise
 from stock_assets.errors import StockAssetsError
+from stock_assets.escape import terminal
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.migrations import stored_version
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stock_assets.cli.backfill import Stage
     from stock_assets.cli.graphql import DagsterClient
+    from stock_assets.lifecycle.partitions import Keys
 
 #: Ctrl-C, kill, and the terminal that closes (which nohup makes us ignore).
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -71,7 +72,7 @@ def check_snapshot(settings: Settings, out: Console) -> None:
         from stock_assets.market.sources.registry import make_source
         from stock_assets.market.sources.snapshot import SnapshotSource, require_span
 
-        source = make_source(settings, lambda line: out.print(escape(line), highlight=False, soft_wrap=True))
+        source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
         if isinstance(source, SnapshotSource):
             require_span(source, settings, datetime.now(UTC))
 
@@ -124,13 +125,13 @@ def make_stage(session: Session, stage: "Stage") -> bool | None:
     try:
         return complete(session, stage)
     except StockAssetsError as error:
-        session.err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        session.err.print(f"[bold red]not complete:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return None
 
 
 def complete(session: Session, stage: "Stage") -> bool:
-    """Backfills what was never materialized of `stage`, first letting a backfill end that an earlier start left open;
-    whether anything was missing.
+    """Backfills what was never materialized of `stage` or is not in the store, first letting a backfill end that an
+    earlier start left open; whether anything was missing.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
@@ -146,10 +147,10 @@ def complete(session: Session, stage: "Stage") -> bool:
         try:
             backfill.follow(client, open_id, keys, console=out, staged=settings.staged_answers)
         except StockAssetsError as error:
-            early = f"it ended early ({escape(str(error))}); what it left out is launched again"
+            early = f"it ended early ({terminal(error)}); what it left out is launched again"
             out.print(early, highlight=False, soft_wrap=True)
     with dg.DagsterInstance.get() as instance:
-        targets = backfill.missing(instance, keys, stage)
+        targets = backfill.missing(keys, agreed(session, instance, keys), stage)
     if not targets:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
@@ -162,6 +163,32 @@ def complete(session: Session, stage: "Stage") -> bool:
         staged=settings.staged_answers,
     )
     return True
+
+
+def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> dict[str, set[str]]:
+    """What Dagster holds as materialized and the store has. Where they differ it is shown, and what only the store has
+    is reported to Dagster. Raises StoreBusyError where a writer holds the store too long."""
+    from stock_assets.definitions import comparison
+    from stock_assets.lifecycle.materialize.partitions import stored_partitions
+    from stock_assets.lifecycle.partitions import compared, held_by_both
+
+    held, stored = (
+        comparison.materialized(instance, keys),
+        stored_partitions(Warehouse(session.settings.database), keys),
+    )
+    different = compared(keys, held, stored)
+    if different.lost:
+        place = session.settings.database
+        found = f"{place} lacks rows" if place.exists() else f"there is no store at {place}; it lacks rows"
+        text = f"{found} that Dagster holds as materialized: {different.text}. They are made again."
+        session.err.print(f"[bold yellow]lost:[/] {terminal(text)}", highlight=False, soft_wrap=True)
+    events = list(comparison.events_of(different.unreported))
+    if events:
+        text = f"the store has {len(events)} partition(s) that Dagster does not know; they are reported to it"
+        session.out.print(text, highlight=False, soft_wrap=True)
+        for event in events:
+            instance.report_runless_asset_event(event)
+    return held_by_both(keys, held, stored)
 
 
 def load_definitions() -> "dg.Definitions":

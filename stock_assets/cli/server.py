@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import psutil
@@ -24,6 +25,9 @@ from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import environment_for_child
 
+if TYPE_CHECKING:
+    import dagster as dg
+
 START_SECONDS = 180
 #: What the server prints, in DAGSTER_HOME.
 LOG = "dagster-dev.log"
@@ -34,6 +38,8 @@ STOP_SECONDS = 10
 LOG_BYTES, LOGS_KEPT, ROTATE_SECONDS = 5_000_000, 3, 60
 #: A ten-year backfill needs less than this.
 FREE_BYTES = 1_000_000_000
+#: Failed runs that a start looks at.
+RECENT = 20
 
 
 def web_client(settings: Settings, port: int) -> DagsterClient:
@@ -93,7 +99,7 @@ def prepare_home(settings: Settings, instance: str | None = None) -> Path:
 def settle_interrupted_runs(home: Path) -> None:
     """Ends as failed what was under way when an earlier server was killed, and frees its places in the pools.
 
-    Nothing else does: the daemon waits for the processes of those runs, and they are gone.
+    Nothing else does at once: the daemon waits for the processes of those runs, and they are gone.
     """
     if not (home / "history").exists():
         return
@@ -101,12 +107,37 @@ def settle_interrupted_runs(home: Path) -> None:
 
     os.environ["DAGSTER_HOME"] = str(home)
     with dg.DagsterInstance.get() as instance:
-        under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-        for run in instance.get_runs(dg.RunsFilter(statuses=under_way)):
+        settle_interrupted(instance)
+
+
+def settle_interrupted(instance: "dg.DagsterInstance") -> None:
+    """Ends as failed what was under way when an earlier server ended, and frees its places in the pools; called before
+    a server starts.
+
+    Runs that had the time to end themselves are marked as well: nobody is alerted of a Ctrl-C, and they are tried again
+    at once.
+    """
+    import dagster as dg
+
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})
+        instance.report_run_failed(run, "the server was killed while this run was under way")
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=RECENT):
+        if INTERRUPTED not in run.tags and told_to_end(instance, run):
             instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})
-            instance.report_run_failed(run, "the server was killed while this run was under way")
-        for run_id in instance.event_log_storage.get_concurrency_run_ids():
-            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def told_to_end(instance: "dg.DagsterInstance", run: "dg.DagsterRun") -> bool:
+    """Whether a failed run ended because its process was told to, as every process is when a server ends."""
+    import dagster as dg
+
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    events = [record.event_log_entry.get_dagster_event() for record in failures]
+    reasons = [getattr(event.job_failure_data.failure_reason, "name", None) for event in events]
+    return bool(reasons) and reasons[-1] == "UNEXPECTED_TERMINATION"
 
 
 @contextmanager

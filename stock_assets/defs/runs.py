@@ -19,7 +19,8 @@ from stock_assets.storage.warehouse import Warehouse
 
 #: Tags of a run: the sensor that asked for it, and the name of its work, by which a failed run is found again.
 ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
-_UNFINISHED = [
+#: The states of a run that is not over.
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -78,7 +79,7 @@ def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 def under_way(instance: dg.DagsterInstance) -> str | None:
     """The run or backfill that is not over, in words; None without one."""
-    if runs := instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=1):
+    if runs := instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         run = runs[0].dagster_run
         return f"run {run.run_id[:8]} ({run.tags.get(WORK, run.job_name)})"
     if backfills := instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]), limit=1):

@@ -173,10 +173,9 @@ def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | No
             return None
         name = evening_work(predicted_through)
         return Work(name, ("operations",), None, None, f"{name} is predicted, but operations ends before it")
-    first = last = sessions[0]
-    assets = _missing_at(gaps, first)
-    while (following := calendar.shift(last, 1)) in sessions and _missing_at(gaps, following) == assets:
-        last = following
+    first, assets = sessions[0], _missing_at(gaps, sessions[0])
+    alike = takewhile(lambda session: _missing_at(gaps, session) == assets, _first_stretch(calendar, sessions))
+    *_, last = alike
     name, missing = evening_work(first), [asset for asset in BY_SESSION if first in lacking[asset]]
     span = f"{first} to {last}" if last > first else f"{first}"
     reason = f"{span} lacks {', '.join(missing)}"
@@ -191,6 +190,13 @@ def _missing_at(gaps: Gaps, session: date) -> tuple[str, ...]:
     if any(session in gaps.unmade.get(asset, ()) for asset in BEFORE_PREDICTIONS):
         missing |= {*BARS, *FEATURES}
     return tuple(asset for asset in EVENING if asset in missing or asset == "operations")
+
+
+def _first_stretch(calendar: TradingCalendar, sessions: Sequence[date]) -> list[date]:
+    """The first of `sessions`, ascending, and those that follow it without a gap."""
+    first = calendar.position(sessions[0])
+    following = takewhile(lambda pair: calendar.position(pair[1]) == first + pair[0], enumerate(sessions))
+    return [session for _, session in following]
 
 
 def rest_waited_for(calendar: TradingCalendar, state: State) -> str | None:
@@ -223,9 +229,7 @@ def labels_due(calendar: TradingCalendar, horizon: int, state: State) -> Plan:
     missing = [*state.gaps.of("labels"), *following]
     if not missing:
         return Plan((), f"every label that {state.predicted_through} completes is there")
-    due = missing[:1]
-    while (session := calendar.shift(due[-1], 1)) in missing:
-        due.append(session)
+    due = _first_stretch(calendar, missing)
     return Plan(
         tuple(due), f"labels of {len(due)} session(s) from {due[0]} became complete by {state.predicted_through}"
     )

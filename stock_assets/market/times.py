@@ -139,6 +139,7 @@ def _of_numbers(text: pl.Series, place: str, *, alone: bool) -> Moments:
 def _of_text(rows: pl.DataFrame) -> pl.DataFrame:
     """year, month, day, hour, minute, second, fraction, half, zone as text; year is null in a row that has no form."""
     compact = pl.col("text").str.replace(_COMPACT, "${1}-${2}-${3}T${4}${5}").str.replace(r"(\d)T$", "${1}")
+    compact = compact.str.replace(r"(\d)-([AaPp][Mm])$", "${1}:00 ${2}")  # of CryptoDataDownload
     return rows.select(compact.str.extract_groups(_TEXT)).unnest("text")
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.tags import (
         ASSET_PARTITION_RANGE_END_TAG,
         ASSET_PARTITION_RANGE_START_TAG,
+        BACKFILL_ID_TAG,
         PARTITION_NAME_TAG,
     )
     from dagster._serdes import ConfigurableClassData
@@ -53,6 +54,7 @@ __all__ = [
     "ASSET_EVENTS",
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
+    "BACKFILL_ID_TAG",
     "BATCH_WRITABLE_EVENTS",
     "IMPLICIT_ASSET_JOB_NAME",
     "INDEX_SHARD_NAME",
@@ -111,6 +113,7 @@ BORROWED: Mapping[str, Borrowed] = {
     "ASSET_PARTITION_RANGE_START_TAG": _TAGS,
     "ASSET_PARTITION_RANGE_END_TAG": _TAGS,
     "PARTITION_NAME_TAG": _TAGS,
+    "BACKFILL_ID_TAG": _TAGS,
     "IMPLICIT_ASSET_JOB_NAME": Borrowed(
         "dagster._core.definitions.assets.job.asset_job",
         "the job of all assets, which backfills use: a job of our own takes assets of one partition set alone",

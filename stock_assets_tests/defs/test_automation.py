@@ -292,9 +292,10 @@ def test_works_are_asked_for_one_after_the_other(instance: dg.DagsterInstance):
 
 def test_everything_is_on_by_default_and_explains_itself(tmp_path):
     repository = build_definitions(read_settings(source="simulated", data_dir=tmp_path)).get_repository_def()
-    assert not repository.schedule_defs
+    assert {schedule.name for schedule in repository.schedule_defs} == {"nightly_tidy"}
     assert {definition.name for definition in repository.sensor_defs} == {
-        "evening", "complete_labels", "new_model_year", "restated_bars", "reference_models", "retraining", "freshness",
+        "evening", "complete_labels", "new_model_year", "restated_bars", "reference_models", "retraining",
+        "store_comparison", "freshness",
         "alert_on_failure",
     }  # fmt: skip
     for definition in repository.sensor_defs:
@@ -302,10 +303,12 @@ def test_everything_is_on_by_default_and_explains_itself(tmp_path):
         assert len(definition.description or "") > 80, definition.name
 
 
-#: Assets that no sensor makes: a backfill or a person does.
+#: Assets that no sensor makes unless their rows were lost: a backfill or a person does.
 BY_HAND = {"pca_model", "tuned_hyperparameters"}
 
 
+# Dagster 1.13 reads of every schedule what it deprecates
+@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`:DeprecationWarning")
 def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
     """As the UI computes the automation of an asset."""
     repository = build_definitions(read_settings(source="simulated", data_dir=tmp_path)).get_repository_def()
@@ -315,10 +318,11 @@ def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
         key.to_user_string(): {sensor.name for sensor in remote.get_sensors_targeting(key)}
         for key in repository.asset_graph.get_all_asset_keys()
     }
-    assert {name for name, sensors in named.items() if not sensors} == BY_HAND
+    assert {name for name, sensors in named.items() if not sensors - {"store_comparison"}} == BY_HAND
+    assert {name for name, sensors in named.items() if "store_comparison" not in sensors} == {"tuned_hyperparameters"}
     assert all("evening" in named[name] for name in EVENING)
-    assert named["labels"] == {"complete_labels", "restated_bars"}
-    assert named["trained_rnn"] == {"new_model_year", "retraining"}
+    assert named["labels"] == {"complete_labels", "restated_bars", "store_comparison"}
+    assert named["trained_rnn"] == {"new_model_year", "retraining", "store_comparison"}
 
 
 def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg.DagsterInstance, tmp_path: Path):

@@ -248,7 +248,7 @@ def test_a_server_that_does_not_answer_is_one_line_without_the_password(
     with pytest.raises(RegistryError) as caught:
         MlflowRegistry("http://me:secret@127.0.0.1:9", tmp_path).aliases()
     said = str(caught.value)
-    assert said.startswith("the model registry http://me:***@127.0.0.1:9 does not answer: ")
+    assert said.startswith("the model registry http://127.0.0.1:9/(hidden) does not answer: ")
     assert "secret" not in said
     assert len(said.splitlines()) == 1
 

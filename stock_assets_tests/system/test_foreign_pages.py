@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
+import dagster as dg
+import polars as pl
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from stock_assets.defs.tables import preview
 from stock_assets_tests.system.conftest import Server
 from stock_assets_tests.system.test_browser import ARGUMENTS, PATIENCE
 
@@ -171,6 +174,30 @@ def test_a_name_that_is_pointed_at_this_machine_reads_nothing(page: Page, server
     fetched = "async options => (await fetch('/graphql', options)).status"
     assert page.evaluate(fetched, options) == 403
     assert page.evaluate("async () => (await fetch('/server_info')).status") == 403
+    assert launched(server) == set()
+
+
+def test_a_sector_is_shown_as_text_and_sends_nothing(page: Page, server: Server, monkeypatch: pytest.MonkeyPatch):
+    sector = "![x](/graphql?query=mutation%7Bsector%7D) <img src=a> [y](https://evil.test) www.evil.test"
+    monkeypatch.setenv("DAGSTER_HOME", str(server.settings.dagster_home))
+    with dg.DagsterInstance.from_config(str(server.settings.dagster_home)) as instance:
+        metadata = {
+            "preview": preview(pl.DataFrame({"sector": [sector]})),
+            "not_escaped": dg.MetadataValue.md("![x](/graphql?query=mutation%7Bimage%7D)"),
+        }
+        instance.report_runless_asset_event(dg.AssetMaterialization("vendor_text", metadata=metadata))
+    asked: dict[str, int] = {}
+    page.on("response", lambda answer: asked.update({answer.url: answer.status}))
+    page.goto(f"{server.url}/assets/vendor_text?view=events")
+    cell = page.locator("td", has_text="![x](/graphql")
+    expect(cell.first).to_be_visible(timeout=PATIENCE)
+    assert cell.last.inner_text().replace("\N{WORD JOINER}", "") == sector
+    assert not cell.last.locator("img, a").count()
+    page.wait_for_load_state("networkidle")
+    queries = {url: status for url, status in asked.items() if "graphql?" in url}
+    # what is not escaped is an image, and asks; the guard refuses it
+    assert [status for url, status in queries.items() if "image" in url] == [405]
+    assert not [url for url in queries if "sector" in url]
     assert launched(server) == set()
 
 

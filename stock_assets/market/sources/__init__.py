@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
+from stock_assets.escape import one_line
 from stock_assets.market.findings import no_findings
 
 if TYPE_CHECKING:  # it checks its bars as the sources do
@@ -22,6 +23,9 @@ class Failure:
     reason: str
     unknown: bool = False
     """the vendor says that it has nothing of the ticker, and will say so again"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))  # often the vendor's own words
 
 
 def nothing_to_settle() -> None:

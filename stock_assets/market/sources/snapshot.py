@@ -282,6 +282,7 @@ def _from_settings(settings: Settings, say: Say) -> SnapshotSource:
         series=settings.context,
         reading=Reading(
             date_format=settings.date_format,
+            time_zone=settings.time_zone,
             decimal=settings.decimal,
             columns=settings.columns,
             prices=settings.prices,

@@ -88,9 +88,14 @@ class SnapshotReader:
             self.notes.add(f"dates are read as {date_format}, as {columns.form.vendor} writes them", place)
         figures = [name for name in (*PRICES, "volume") if name in table.columns]
         table = table.with_columns(**as_numbers(table, figures, place, reading=reading))
-        table, held_out = by_day(table, self.calendar, place, date_format=date_format)
+        table, held_out = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
         if held_out is not None:
             cells = None
+            if held_out.height:
+                first = "{session} of {ticker}: {reason}".format(**held_out.row(0, named=True))
+                self.notes.add(
+                    "sessions that minutes do not cover are held out", f"{place} ({held_out.height}, {first})"
+                )
             self.held_out.append(_findings(held_out))
         session = days.sessions(table["session"], date_format, place)
         sector = _text("sector") if "sector" in table.columns else pl.lit(None, pl.String)

@@ -25,6 +25,8 @@ class Reading:
 
     date_format: str | None = None
     """STOCK_ASSETS_DATE_FORMAT"""
+    time_zone: str | None = None
+    """STOCK_ASSETS_TIME_ZONE"""
     decimal: str | None = None
     """STOCK_ASSETS_DECIMAL: "." or "," """
     columns: tuple[str, ...] = ()
