@@ -93,8 +93,7 @@ class Settings(BaseModel):
     )
     decimal: Literal[".", ","] | None = Field(
         default=None,
-        description=". or , as the sign before the decimals of a snapshot's numbers; needed where a comma could be "
-        "either, such as in 1,234",
+        description=". or , as the sign before the decimals of a snapshot; needed where 1,234 could be either",
     )
     columns: tuple[str, ...] = Field(
         default=(),
@@ -103,8 +102,7 @@ class Settings(BaseModel):
     )
     prices: Literal["as_traded", "split_adjusted", "adjusted"] | None = Field(
         default=None,
-        description="as_traded, split_adjusted or adjusted (for dividends too): what the prices of a snapshot are that "
-        "has dividends and splits and no adjusted close",
+        description="as_traded, split_adjusted or adjusted: what a snapshot's closes are beside dividends and splits",
     )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(

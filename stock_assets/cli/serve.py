@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
-from stock_assets.cli.output import summarise
+from stock_assets.cli.output import cell, summarise
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import terminal
 from stock_assets.market.calendar import calendar_of
@@ -72,7 +72,7 @@ def check_snapshot(settings: Settings, out: Console) -> None:
         from stock_assets.market.sources.registry import make_source
         from stock_assets.market.sources.snapshot import SnapshotSource, require_span
 
-        source = make_source(settings, lambda line: out.print(terminal(line), highlight=False, soft_wrap=True))
+        source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
         if isinstance(source, SnapshotSource):
             require_span(source, settings, datetime.now(UTC))
 

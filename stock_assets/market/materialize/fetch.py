@@ -187,16 +187,6 @@ def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
     return FETCH_OUTCOMES.fit(store.read_or(FETCH_OUTCOMES.empty(), "fetch_outcomes"))
 
 
-def _what_to_do(last: object, source: str, exchange: str) -> str:
-    """For sessions after the `last` bar of an answer, None where it has none."""
-    if source == "snapshot" and last is not None:
-        return f"its bars end on {last}: set STOCK_ASSETS_END={last} where it is closed, or add newer files"
-    return (
-        f"{exchange} was open, so every session should have some. If it was closed, the day is skipped once a later "
-        "session has bars, or at once where STOCK_ASSETS_MISSING_SESSIONS names it"
-    )
-
-
 def _closed_days(
     answered: tuple[Request, Answer], source: Source, settings: Settings, *, sessions: Sequence[date], now: datetime
 ) -> tuple[tuple[date, ...], pl.DataFrame]:
@@ -219,7 +209,13 @@ def _closed_days(
     spelled = f"{', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}"
     what = f"{source.name} has no bar of any of {len(tickers)} tickers for {len(absent)} session(s): {spelled}"
     if later.is_empty():
-        raise EmptySourceError(f"{what}; {_what_to_do(answer.bars['session'].max(), source.name, settings.exchange)}")
+        end = answer.bars["session"].max()
+        if source.name == "snapshot" and end is not None:
+            what += f", its bars end on {end}: set STOCK_ASSETS_END={end} where it is closed"
+        raise EmptySourceError(
+            f"{what}; {settings.exchange} was open, so every session should have some. If it was closed, the day is "
+            "skipped once a later session has bars, or at once where STOCK_ASSETS_MISSING_SESSIONS names it"
+        )
     if len(absent) > max(LONGEST_CLOSURE, SHARE_CLOSED * len(sessions)):
         raise EmptySourceError(
             f"{what}; expected at most {LONGEST_CLOSURE}, or {SHARE_CLOSED:.0%} of the {len(sessions)} sessions asked "
