@@ -6,17 +6,19 @@ A wrong value is one clear line: the variable or the file, what it holds, and wh
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
+from stock_assets.escape import shortened
+from stock_assets.session_hours import SessionHours
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
+from stock_assets.tickers import EXPECTED, no_tickers
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
@@ -28,42 +30,6 @@ CONTEXT_SERIES = ("^VIX", "^GSPC", "SPY")
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
 CALENDAR_END = date(2035, 12, 31)
-
-
-@dataclass(frozen=True)
-class SessionHours:
-    """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
-    1440 is the midnight after it, and begins on that day or, if the start is no earlier, on the one before."""
-
-    start: int
-    end: int
-    zone: str
-
-    @classmethod
-    def parse(cls, text: str) -> "SessionHours":
-        """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
-        parts = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
-        if parts is None:
-            raise ValueError("not of the form 17:00-17:00 America/New_York")
-        *digits, zone = parts.groups()
-        hours = [int(digit) for digit in digits]
-        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
-        if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
-            raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
-
-    def window(self, session: date) -> tuple[datetime, datetime]:
-        """(open, close) of `session`, UTC."""
-
-        def at(minutes: int, day: date) -> datetime:
-            day += timedelta(days=minutes // 1440)
-            return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
-
-        return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
 
 
 @dataclass(frozen=True)
@@ -239,6 +205,13 @@ class Settings(BaseModel):
     @classmethod
     def _split_series(cls, value: object) -> object:
         return () if value in ("", "off", []) else cls._split_tickers(value)
+
+    @field_validator("tickers", "context")
+    @classmethod
+    def _are_tickers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if wrong := no_tickers(value or ()):
+            raise ValueError(f"found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}")
+        return value
 
     @field_validator("session_hours")
     @classmethod

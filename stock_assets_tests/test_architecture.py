@@ -9,9 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = ("tickers", "session_hours")
 #: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
 ORDER = (
-    ("escape", "errors", "addresses", "frames", "files", "tables", "private", "settings_file", "outgoing"),
+    ("escape", "errors", "addresses", "frames", "files", "tables", "private", "settings_file", "outgoing", *NAMES),
     ("settings", "storage"),
     ("market",),
     ("features",),
@@ -74,6 +75,7 @@ def test_imports_run_one_way(path: Path):
         "tables": {"errors"},
         "frames": {"errors", "escape"},
         "files": {"errors"},
+        "tickers": {"errors", "escape"},
         "outgoing": {"errors", "addresses"},
         "cli": {"definitions", "extensions", "platform"},
     }

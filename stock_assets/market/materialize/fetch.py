@@ -18,6 +18,7 @@ from stock_assets.market.sources import Answer, Source
 from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
+from stock_assets.tickers import require_tickers
 
 
 class FetchedBars(NamedTuple):
@@ -88,7 +89,9 @@ def fetch_bars(
 
 
 def _ask(source: Source, request: Request, now: datetime) -> Answer:
-    return source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
+    answer = source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
+    require_tickers(answer.bars["ticker"].unique(), f"the bars of the source {source.name}")
+    return answer
 
 
 def _requests(
