@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stock_assets.files import write_file
+from stock_assets.files import make_folder, write_file
 from stock_assets.lifecycle.alerts import AWAY, LOG, Alert, Record
 
 #: What is over is forgotten after so long; the table keeps it.
@@ -49,7 +49,7 @@ class AlertBook:
         Where the folder cannot be made or written, nothing is locked: an alert is sent all the same.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             LOG.error("ALERT book %s cannot be locked: %s", self.folder, error)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from stock_assets.errors import ArtifactError
-from stock_assets.files import TEMPORARY, sync_folder, write_file, write_synced
+from stock_assets.files import TEMPORARY, make_folder, sync_folder, write_file, write_synced
 
 #: Raised with every change of what the files hold that older code could not read.
 LAYOUT = 1
@@ -68,7 +68,7 @@ def save_artifact(
             "description": description,
         }
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{folder.name}-", dir=folder.parent))
     try:
         _remove_stale(temporary)

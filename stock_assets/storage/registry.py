@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from stock_assets.errors import ArtifactError, RegistryError
-from stock_assets.files import TEMPORARY, sync_folder
+from stock_assets.files import TEMPORARY, make_folder, sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -278,7 +278,7 @@ class MlflowRegistry:
             return
         import fcntl
 
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         with self._file.with_name(f".{self._file.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the kernel should we be killed
             yield

@@ -97,3 +97,14 @@ def test_an_instance_elsewhere_is_one_line_with_the_way_out(monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_IS_DEV_CLI")
     assert misplaced_instance(config) is None
+
+
+def test_what_a_server_and_its_children_write_is_its_users_alone(tmp_path: Path):
+    before = os.umask(0o022)
+    try:
+        home.ProjectStorage(str(tmp_path / "dagster"))
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)
+    readable = [path for path in (tmp_path / "dagster").rglob("*") if path.stat().st_mode & 0o077]
+    assert not readable
