@@ -86,12 +86,14 @@ def misplaced_instance(config: Settings) -> str | None:
     if not os.environ.get(IS_DEV_SERVER):
         return None
     home, own = os.environ.get("DAGSTER_HOME"), config.dagster_home
+    unguarded = "; without the storage of the project's dagster.yaml nothing guards its web server (docs/security.md)"
     if home and Path(home).resolve() != own.resolve():
-        return f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
+        there = f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
+        return there + unguarded
     if not home and not Path("dagster.yaml").exists():
         return (
             "this instance is temporary, as there is no dagster.yaml in the current folder: start in the folder of the "
-            f"project, or export DAGSTER_HOME={own} after the first `make run`"
+            f"project, or export DAGSTER_HOME={own} after the first `make run`{unguarded}"
         )
     return None
 

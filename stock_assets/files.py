@@ -4,8 +4,10 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -76,8 +78,25 @@ def require_sqlite(file: Path, way_back: str = RESTORE) -> None:
         raise DamagedFileError(f"{file} is cut short: {size} bytes, expected {pages * page or 'some'}; {way_back}")
 
 
+#: What nobody else may do with the files of a process: read, write, run.
+PRIVATE = 0o077
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder, and those above it that are missing, for their owner alone. Raises OSError where it cannot."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o777 & ~PRIVATE, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # raises where a file stands there
+
+
+def open_to_others(folder: Path) -> str | None:
+    """The mode of a folder that other users of the machine can enter or list; None where they cannot."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    return f"{mode:03o}" if mode & PRIVATE else None
+
+
 def write_file(path: Path, content: bytes) -> None:
-    """Puts `content` in the place of the file at `path`; its folder is made where there is none.
+    """Puts `content` in the place of the file at `path`, for its owner alone; its folder is made where there is none.
 
     What a killed process left while it wrote the same file is removed. Raises DamagedFileError where the disk is full
     or may not be written.
@@ -87,7 +106,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _write_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # a name of the process's own, so that two writers never share a half-written file
     temporary = aside(path)
     try:
@@ -137,8 +156,8 @@ def _is_running(process: int) -> bool:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Writes a new file and waits until the disk holds it."""
-    with path.open("wb") as file:
+    """Writes a new file, for its owner alone, and waits until the disk holds it."""
+    with open(path, "wb", opener=partial(os.open, mode=0o666 & ~PRIVATE)) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
+from stock_assets.escape import shortened
 from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file, zone_name
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
+from stock_assets.tickers import EXPECTED, no_tickers
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
@@ -211,6 +213,13 @@ class Settings(BaseModel):
     @classmethod
     def _split_series(cls, value: object) -> object:
         return () if value in ("", "off", []) else cls._split_tickers(value)
+
+    @field_validator("tickers", "context")
+    @classmethod
+    def _are_tickers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if wrong := no_tickers(value or ()):
+            raise ValueError(f"found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}")
+        return value
 
     @field_validator("session_hours")
     @classmethod

@@ -22,6 +22,7 @@ ORDER = (
         "settings_file",
         "setting_values",
         "outgoing",
+        "tickers",
     ),
     ("settings", "storage"),
     ("market",),
@@ -85,6 +86,7 @@ def test_imports_run_one_way(path: Path):
         "tables": {"errors"},
         "frames": {"errors", "escape"},
         "files": {"errors"},
+        "tickers": {"errors", "escape"},
         "outgoing": {"errors", "addresses"},
         "cli": {"definitions", "extensions", "platform"},
     }

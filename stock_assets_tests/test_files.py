@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stock_assets import files
+from stock_assets.storage.warehouse import Warehouse
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path):
@@ -50,3 +51,40 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_that_of_a_living_o
     files.write_file(path, b"whole")
     assert not leftover.exists()
     assert sorted(tmp_path.iterdir()) == sorted([living, path])
+
+
+@pytest.fixture
+def _open_umask():
+    """That of most machines: everybody may read."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> str:
+    return f"{path.stat().st_mode & 0o777:o}"
+
+
+@pytest.mark.usefixtures("_open_umask")
+def test_what_is_made_is_its_owners_alone(tmp_path: Path):
+    tmp_path.chmod(0o755)
+    files.write_file(tmp_path / "data" / "dagster" / "dagster.yaml", b"text")
+    assert [mode(tmp_path / part) for part in ("data", "data/dagster", "data/dagster/dagster.yaml")] == [
+        "700",
+        "700",
+        "600",
+    ]
+    files.make_folder(tmp_path / "data" / "dagster" / "a" / "b")
+    assert mode(tmp_path / "data/dagster/a") == mode(tmp_path / "data/dagster/a/b") == "700"
+    assert mode(tmp_path) == "755"  # what was there stays as it is
+    assert files.open_to_others(tmp_path) == "755"
+    assert files.open_to_others(tmp_path / "data") is None
+    with Warehouse(tmp_path / "store" / "stock_assets.duckdb").connect(read_only=False):
+        assert mode(tmp_path / "store") == "700"
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="file"):
+            files.make_folder(folder)

@@ -20,6 +20,7 @@ from dagster import Field, StringSource
 
 from stock_assets.cli.guard import guard_web_servers
 from stock_assets.errors import StockAssetsError
+from stock_assets.files import PRIVATE, make_folder
 from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
 from stock_assets.settings import settings
 from stock_assets.storage.event_log import BatchingSqliteStorage
@@ -44,7 +45,7 @@ def lock_home(home: Path) -> TextIO:
 
     Raises StockAssetsError where another process holds it: two daemons on one instance launch everything twice.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     lock = (home / "owner.lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,6 +134,8 @@ class ProjectStorage(BatchingSqliteStorage):
 
     def __init__(self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None) -> None:
         folder = Path(base_dir) if base_dir else project_home()
+        # what this process makes, and all that it starts, is its user's alone
+        os.umask(PRIVATE)
         own_home(folder)
         own_daemon(folder)
         guard_web_servers()

@@ -14,6 +14,7 @@ from stock_assets.cli.output import frame_table
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
+from stock_assets.files import PRIVATE
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import Settings, read_origins, read_settings
@@ -37,6 +38,7 @@ Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the po
 
 def main() -> NoReturn:
     """The command line; an error that a person can act on is one line and exit code 2."""
+    os.umask(PRIVATE)  # what the command writes is its user's alone
     try:
         app(standalone_mode=True)
     except StockAssetsError as error:

@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.console import Console
 from stock_assets.cli.output import cell, summarise
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import terminal
+from stock_assets.files import open_to_others
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.migrations import stored_version
@@ -43,6 +45,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, _interrupt)
     require_space(settings.data_dir)
+    warn_of_open_folder(settings.data_dir, err)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
     check_snapshot(settings, out)
     migrate(settings, out)
@@ -75,6 +78,14 @@ def check_snapshot(settings: Settings, out: Console) -> None:
         source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
         if isinstance(source, SnapshotSource):
             require_span(source, settings, datetime.now(UTC))
+
+
+def warn_of_open_folder(folder: Path, err: Console) -> None:
+    """Says in one line that other users of this machine can look into a data folder, as those of older versions."""
+    if mode := open_to_others(folder):
+        shown = terminal(folder)
+        warning = f"other users of this machine can look into {shown} (mode {mode}); chmod -R go= {shown} ends that"
+        err.print(f"[bold]stock-assets:[/] {warning}", highlight=False, soft_wrap=True)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

@@ -20,7 +20,7 @@ import psutil
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.home import OWNED_HOME, lock_home
 from stock_assets.errors import StockAssetsError
-from stock_assets.files import write_file
+from stock_assets.files import make_folder, write_file
 from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import environment_for_child
@@ -72,7 +72,7 @@ def require_free_port(host: str, port: int) -> None:
 def require_space(folder: Path) -> None:
     """Makes the folder. Raises StockAssetsError when it cannot be written or its disk is nearly full."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise StockAssetsError(f"the data folder {folder} cannot be made: {error.strerror}") from error
@@ -88,7 +88,7 @@ def require_space(folder: Path) -> None:
 def prepare_home(settings: Settings, instance: str | None = None) -> Path:
     """DAGSTER_HOME with the project's dagster.yaml in it, or the text of another `instance`."""
     home = settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     configuration = instance or (PROJECT_DIR / "dagster.yaml").read_text()
     target = home / "dagster.yaml"
     if not target.exists() or target.read_text() != configuration:

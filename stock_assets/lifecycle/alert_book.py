@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stock_assets.files import locked, write_file
+from stock_assets.files import locked, make_folder, write_file
 from stock_assets.lifecycle.alerts import AWAY, LOG, Alert, Record
 
 #: What is over is forgotten after so long; the table keeps it.
@@ -48,6 +48,7 @@ class AlertBook:
         """
         with ExitStack() as stack:
             try:
+                make_folder(self.folder)
                 stack.enter_context(locked(self.folder / ".lock"))
             except OSError as error:
                 LOG.error("ALERT book %s cannot be locked: %s", self.folder, error)

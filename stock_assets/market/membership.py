@@ -19,6 +19,7 @@ from stock_assets.files import write_file
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.outgoing import call
+from stock_assets.tickers import require_tickers
 
 #: The page has less than a megabyte.
 PAGE_BYTES = 20_000_000
@@ -56,6 +57,7 @@ def current_table(html: str) -> pl.DataFrame:
                 sector=_text(columns["gicssector"]),
                 added=_day(added) if added else pl.lit(None, pl.Date),
             ).filter(pl.col("ticker").is_not_null())
+            require_tickers(rows["ticker"], "the table of members")
             if rows.height < FEWEST:
                 raise SourceError(f"the table of members has {rows.height} row(s), expected {FEWEST} or more")
             return rows.unique("ticker", keep="first").sort("ticker").match_to_schema(CURRENT_SCHEMA)
@@ -81,6 +83,7 @@ def changes_table(html: str) -> pl.DataFrame:
                 _ticker(columns["removedticker"]).alias("removed"),
                 _text(columns.get("removedsecurity", "")).alias("removed_name"),
             ).filter(pl.any_horizontal(pl.col("added", "removed").is_not_null()))
+            require_tickers([*rows["added"], *rows["removed"]], "the table of changes")
             if (unread := rows.filter(pl.col("day").is_null())).height:
                 raise SourceError(
                     f"the table of changes has the date {unread['as_written'][0]!r}, expected one as June 24, 2024"
@@ -197,6 +200,7 @@ def read_intervals(path: Path) -> pl.DataFrame:
         )
     if rows.is_empty():
         raise EmptySourceError(f"{path} has no rows, expected intervals")
+    require_tickers(rows["ticker"], str(path))
     last = pl.col("end") if exclusive else pl.col("end") + pl.duration(days=1)
     return rows.with_columns(end=last).select(_INTERVALS.names())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.files import disk_errors_of, require_sqlite
+from stock_assets.files import disk_errors_of, make_folder, require_sqlite
 from stock_assets.model.tuned import trial_row
 from stock_assets.model.tuning import TUNABLE, Study, evaluate, network_of, read_study, write_study
 
@@ -109,7 +109,7 @@ def open_storage(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with disk_errors_of(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     require_sqlite(folder / "trials.sqlite", "remove it, and the search begins anew")
     with _experimental():
         storage = optuna.storages.RDBStorage(

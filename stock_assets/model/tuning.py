@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.files import make_folder
 from stock_assets.frames import KEYS, surprise
 from stock_assets.model.config import DeepArConfig, NetworkConfig, RnnConfig
 from stock_assets.model.lesson import InputFrames, Inputs, Lesson
@@ -250,7 +251,7 @@ def _sample(tickers: pl.Series, most: int, seed: int) -> list[str]:
 
 def write_study(study: Study, folder: Path) -> None:
     """Writes what `read_study` reads; DuckDB has one writer, so that workers read files of their own."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name in _FRAMES:
         getattr(study, name).write_ipc(folder / f"{name}.arrow")
     plain = {name: getattr(study, name) for name in ("network", "horizon", "seed", "digest")}

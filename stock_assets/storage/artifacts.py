@@ -19,7 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from stock_assets.errors import ArtifactError
-from stock_assets.files import RESTORE, TEMPORARY, disk_error, disk_errors_of, sync_folder, write_file, write_synced
+from stock_assets.files import (
+    RESTORE,
+    TEMPORARY,
+    disk_error,
+    disk_errors_of,
+    make_folder,
+    sync_folder,
+    write_file,
+    write_synced,
+)
 
 #: Raised with every change of what the files hold that older code could not read.
 LAYOUT = 1
@@ -73,7 +82,7 @@ def save_artifact(
 
 
 def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{folder.name}-", dir=folder.parent))
     try:
         _remove_stale(temporary)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import BackupError
-from stock_assets.files import TEMPORARY, sync_folder, write_file
+from stock_assets.files import TEMPORARY, make_folder, sync_folder, write_file
 from stock_assets.storage.attached import attached
 from stock_assets.storage.migrations import schema_version
 
@@ -212,7 +212,7 @@ class _Copying:
     def _take(self, name: str) -> None:
         """Copies one file, or links it to the copy of the backup before where it is the same."""
         source, copy = self.data_dir / name, self.data / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(copy.parent)
         original = _looks(source)
         known = self.before.manifest.files.get(name) if self.before else None
         if known and original and known.original == original:
@@ -338,7 +338,7 @@ def _plain(name: str) -> str:
 
 def copy_file(source: Path, copy: Path) -> None:
     """A copy for its owner alone; its folder is made."""
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(copy.parent)
     shutil.copyfile(source, copy)
     copy.chmod(0o600)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
-from stock_assets.files import RESTORE, TEMPORARY, sync_folder
+from stock_assets.files import RESTORE, TEMPORARY, make_folder, sync_folder
 from stock_assets.storage.revisions import bring_to_head
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class MlflowRegistry:
             return
         import fcntl
 
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         with self._file.with_name(f".{self._file.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the kernel should we be killed
             yield

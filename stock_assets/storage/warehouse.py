@@ -98,7 +98,7 @@ class Warehouse:
     @contextmanager
     def _open(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
         if not read_only:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not self.path.exists():
             raise _no_store(self.path)
         with attached(self.path, read_only, self.wait) as (connection, database):

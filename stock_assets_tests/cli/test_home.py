@@ -124,3 +124,14 @@ def test_one_daemon_at_a_time_works_on_a_home(tmp_path: Path):
         first.kill()
     third = subprocess.run(command, input="", capture_output=True, text=True, check=True)
     assert third.stdout == "owns\n", "a daemon that was killed holds nothing"
+
+
+def test_what_a_server_and_its_children_write_is_its_users_alone(tmp_path: Path):
+    before = os.umask(0o022)
+    try:
+        home.ProjectStorage(str(tmp_path / "dagster"))
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)
+    readable = [path for path in (tmp_path / "dagster").rglob("*") if path.stat().st_mode & 0o077]
+    assert not readable

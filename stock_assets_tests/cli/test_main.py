@@ -1,6 +1,7 @@
 """The command line: one line and exit code 2 for what a person can act on, and never a traceback."""
 
 import io
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -275,3 +276,12 @@ def test_an_extension_that_cannot_be_imported_is_one_line(call: Call, monkeypatc
     assert code == 2
     assert one_line(complaint)
     assert "the extension no_such_module cannot be imported (ModuleNotFoundError" in complaint
+
+
+def test_what_a_command_writes_is_its_users_alone(call):
+    before = os.umask(0o022)
+    try:
+        assert call("config")[0] == 0
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)

@@ -65,3 +65,15 @@ def test_where_the_first_stage_fails_the_references_wait(tmp_path: Path, steps: 
     serve.make_and_show(session(tmp_path, said), 0.0)
     assert steps == ["make run", "summary"]
     assert "not complete: raw_ohlcv: no bar" in said.getvalue()
+
+
+def test_a_data_folder_that_others_can_read_is_one_line_with_the_way_out(tmp_path: Path):
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    tmp_path.chmod(0o700)
+    serve.warn_of_open_folder(tmp_path, console)
+    assert not said.getvalue()
+    tmp_path.chmod(0o755)
+    serve.warn_of_open_folder(tmp_path, console)
+    assert f"can look into {tmp_path} (mode 755); chmod -R go= {tmp_path} ends that" in said.getvalue()
+    assert said.getvalue().count("\n") == 1

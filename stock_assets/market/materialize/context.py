@@ -19,6 +19,7 @@ from stock_assets.market.tables import CONTEXT_SERIES
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Change, Warehouse
 from stock_assets.tables import UTC_TIME
+from stock_assets.tickers import require_tickers
 
 
 class FetchedContext(NamedTuple):
@@ -53,6 +54,7 @@ def fetch_context(
     before = calendar_of(settings).before(sessions[0], LOOK_AGAIN)
     first, last = (*before, sessions[0])[0], sessions[-1]
     answer = source.context(first, last, now)
+    require_tickers(answer.rows["series"].unique(), f"the context series of the source {source.name}")
     stored = read_context(store, first, last)
     fetched_before = {*stored["session"], *store.sessions("raw_ohlcv", first, last)} & {*before}
     answered = answer.rows.filter(pl.col("session").is_in([*fetched_before, *sessions]))

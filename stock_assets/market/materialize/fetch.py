@@ -19,6 +19,7 @@ from stock_assets.market.sources import Answer, Source
 from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
+from stock_assets.tickers import require_tickers
 
 #: More sessions without any bar, and a larger share of those asked for, are no closure: Moscow closed for 18 in 2022.
 LONGEST_CLOSURE, SHARE_CLOSED = 25, 0.10
@@ -106,9 +107,11 @@ def fetch_bars(
 
 def _ask(source: Source, request: Request, now: datetime) -> Answer:
     try:
-        return source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
+        answer = source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
     except EmptySourceError:  # perhaps of a day on which the exchange was closed
         return Answer(RAW_SCHEMA.to_frame())
+    require_tickers(answer.bars["ticker"].unique(), f"the bars of the source {source.name}")
+    return answer
 
 
 def _requests(

@@ -16,6 +16,7 @@ from stock_assets.market.sources import ReadsFiles, Source
 from stock_assets.market.sources.registry import registered
 from stock_assets.settings import FROM_WIKIPEDIA, Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tickers import require_tickers
 
 
 class MadeUniverse(NamedTuple):
@@ -37,6 +38,7 @@ def make_universe(store: Warehouse, settings: Settings, source: Source, *, now: 
     Raises SourceError where nothing is left, and where the store holds the prices of another source.
     """
     universe = offered_members(settings, source, now)
+    require_tickers(universe.rows["ticker"], f"the universe of the source {source.name}")
     currency = pl.lit(currency_of(settings), pl.String)
     rows = universe.rows.sort("ticker", "from_session").with_columns(currency=currency)
     require_one_source(store, source)

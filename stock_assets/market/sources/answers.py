@@ -10,11 +10,14 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.escape import shortened
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.repair import impossible
 from stock_assets.market.sources.row_checks import is_missing
 from stock_assets.market.splits import applied_splits
 from stock_assets.market.tables import RAW_SCHEMA
+from stock_assets.tickers import EXPECTED as TICKER_EXPECTED
+from stock_assets.tickers import no_tickers
 
 PRICES = ("open", "high", "low", "close", "adj_close")
 
@@ -35,7 +38,6 @@ def _number(column: str, low: pl.Expr) -> pl.Expr:
 
 #: column, where it is wrong, what was expected; in the order in which they are reported.
 _RULES: tuple[tuple[str, pl.Expr, str], ...] = (
-    ("ticker", pl.col("ticker").is_null() | (pl.col("ticker") == ""), "a ticker"),
     ("session", pl.col("session").is_null(), "a date such as 2020-01-02 or 20200102"),
     *(
         (price, pl.col(price).is_null() | _number(price, pl.col(price) <= 0), "a finite price above 0")
@@ -62,7 +64,9 @@ def check_values(bars: pl.DataFrame, file_values: Mapping[str, pl.Series] | None
     `file_values` holds the cells of a file, by column and row by row, so that text where a number belongs is reported
     as it stands there, with the number of its row.
     """
-    for column, wrong, expected in _RULES:
+    # of the tickers, which are few, rather than of the rows
+    wrong_ticker = pl.col("ticker").is_null() | pl.col("ticker").is_in(no_tickers(bars["ticker"].unique()))
+    for column, wrong, expected in (("ticker", wrong_ticker, f"a ticker of {TICKER_EXPECTED}"), *_RULES):
         broken = bars.with_row_index("row").filter(wrong)
         if column in (*PRICES, "volume"):
             broken = _of_text(broken, column, file_values)
@@ -74,8 +78,8 @@ def check_values(bars: pl.DataFrame, file_values: Mapping[str, pl.Series] | None
             place = f"{place}, row {row['row'] + 1}"
             found = file_values[column][row["row"]] if column in file_values else found
         raise SourceError(
-            f"{place}, ticker {row['ticker']}, session {row['session']}, column {column}: "
-            f"found {'nothing' if found is None else repr(found)}, expected {expected}"
+            f"{place}, ticker {shortened(str(row['ticker']), 80)}, session {row['session']}, column {column}: "
+            f"found {'nothing' if found is None else shortened(repr(found), 80)}, expected {expected}"
         )
 
 
