@@ -116,6 +116,8 @@ def platform(settings: Settings, definitions: Path, instance_yaml: str = INSTANC
         patch.setattr(plots.style, "picture", lambda *_: blank)
         # Dagster 1.13 reads what it deprecates
         warnings.filterwarnings("ignore", message="Property `ScheduleDefinition.environment_vars`")
+        # what it says of a tick that was cut off
+        warnings.filterwarnings("ignore", message="The 'warn' method is deprecated")
         with (
             dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
             create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
