@@ -6,7 +6,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator
 
 #: What the column of tickers is called in a list of companies.
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
@@ -51,6 +55,60 @@ class SessionHours:
             return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
 
         return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
+
+
+@dataclass(frozen=True)
+class ExtraSession:
+    """A session that the exchange's calendar lacks, or has at another time."""
+
+    day: date
+    hours: tuple[int, int] | None = None
+    """from when to when, in minutes of the exchange's own clock; None for those of the session next to it"""
+
+    @classmethod
+    def parse(cls, text: str) -> "ExtraSession":
+        """Of "2024-01-20" or "2024-01-20 09:15-12:30". Raises ValueError for anything else.
+
+        >>> ExtraSession.parse("2024-01-20 09:15-12:30").hours
+        (555, 750)
+        """
+        parts = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:\s+(\d\d):(\d\d)-(\d\d):(\d\d))?", text.strip())
+        if parts is None:
+            raise ValueError(f"{text!r} is not of the form 2024-01-20 or 2024-01-20 09:15-12:30")
+        day, *digits = parts.groups()
+        if digits[0] is None:
+            return cls(date.fromisoformat(day))
+        hours = [int(digit) for digit in digits]
+        begin, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
+        if hours[1] > 59 or hours[3] > 59 or not begin < end <= 1440:
+            raise ValueError(f"{text!r} holds no times of one day")
+        return cls(date.fromisoformat(day), (begin, end))
+
+
+def _is_currency(text: str) -> str:
+    if not (len(text) == 3 and text.isascii() and text.isalpha()):
+        raise ValueError("not three letters")
+    return text.upper()
+
+
+def _are_hours(text: str) -> str:
+    SessionHours.parse(text)
+    return text
+
+
+#: An ISO 4217 code, and a text of `SessionHours`.
+Currency = Annotated[str, AfterValidator(_is_currency)]
+Hours = Annotated[str, AfterValidator(_are_hours)]
+
+
+def _are_sessions(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        ExtraSession.parse(text)
+    return texts
+
+
+#: Texts of which each is an `ExtraSession`.
+ExtraSessions = Annotated[tuple[str, ...], AfterValidator(_are_sessions)]
 
 
 @dataclass(frozen=True)
@@ -104,3 +162,27 @@ def require_model_years(start: date, end: date | None, first: int, *, stated: bo
             f"STOCK_ASSETS_FIRST_MODEL_YEAR={first}; expected a year up to STOCK_ASSETS_END={end}, since a model "
             "serves the sessions of its year"
         )
+
+
+def split_addresses(value: object) -> object:
+    """The addresses of a list or of a text with commas between; anything else as it is. Raises ValueError for one
+    without a scheme."""
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    if not isinstance(value, str):
+        return value
+    # an address may hold commas itself, as one of several receivers of a mail
+    urls = [url.strip() for url in re.split(r",(?=\s*[\w+.-]+://)", value) if url.strip()]
+    if any("://" not in url for url in urls):
+        raise ValueError("an address without a scheme such as slack://")
+    return tuple(urls)
+
+
+def tracking_uri(value: str) -> str:
+    """A tracking URI of MLflow, as it is. Raises ValueError for anything else."""
+    parts = urlsplit(value)
+    server = parts.scheme in ("http", "https") and parts.netloc
+    file = parts.scheme == "sqlite" and not parts.netloc and parts.path.strip("/")
+    if not (server or file):
+        raise ValueError("neither off nor a tracking URI")
+    return value

@@ -9,13 +9,22 @@ from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
-from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file, zone_name
+from stock_assets.setting_values import (
+    Currency,
+    ExtraSessions,
+    Hours,
+    LabelRule,
+    require_model_years,
+    split_addresses,
+    tickers_of_file,
+    tracking_uri,
+    zone_name,
+)
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 from stock_assets.tickers import EXPECTED, no_tickers
 
@@ -75,10 +84,10 @@ class Settings(BaseModel):
         description="the first year that a model serves; two full years after the start when unset",
     )
     exchange: str = Field(default="XNYS", description="an exchange_calendars code")
-    currency: str | None = Field(
+    currency: Currency | None = Field(
         default=None, description="the ISO 4217 code of the prices, such as USD; the exchange's when unset"
     )
-    session_hours: str | None = Field(
+    session_hours: Hours | None = Field(
         default=None,
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
@@ -87,6 +96,16 @@ class Settings(BaseModel):
         default=None,
         description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
         "they fit the exchange's own zone better: then an error asks for it",
+    )
+    extra_sessions: ExtraSessions = Field(
+        default=(),
+        description="days separated by commas on which the exchange opens though its calendar says otherwise, such as "
+        "2024-01-20 or 2024-01-20 09:15-12:30 (its own time)",
+    )
+    missing_sessions: tuple[date, ...] = Field(
+        default=(),
+        description="days separated by commas on which the exchange stays closed though its calendar says otherwise, "
+        "such as 2023-09-01",
     )
     date_format: str | None = Field(
         default=None,
@@ -190,7 +209,7 @@ class Settings(BaseModel):
             raise ValueError(f"{wrong[0]!r} is no name")
         return value
 
-    @field_validator("extensions", "ui_names", "columns", mode="before")
+    @field_validator("extensions", "ui_names", "columns", "extra_sessions", "missing_sessions", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -221,13 +240,6 @@ class Settings(BaseModel):
             raise ValueError(f"found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}")
         return value
 
-    @field_validator("session_hours")
-    @classmethod
-    def _are_hours(cls, value: str | None) -> str | None:
-        if value is not None:
-            SessionHours.parse(value)
-        return value
-
     @field_validator("time_zone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
@@ -241,25 +253,10 @@ class Settings(BaseModel):
                 raise ValueError(f"it has no {part}")
         return value
 
-    @field_validator("currency")
-    @classmethod
-    def _is_a_currency(cls, value: str | None) -> str | None:
-        if value is not None and not (len(value) == 3 and value.isascii() and value.isalpha()):
-            raise ValueError("not three letters")
-        return value and value.upper()
-
     @field_validator("alert_urls", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
-        if isinstance(value, list):
-            value = ",".join(map(str, value))
-        if not isinstance(value, str):
-            return value
-        # an address may hold commas itself, as one of several receivers of a mail
-        urls = [url.strip() for url in re.split(r",(?=\s*[\w+.-]+://)", value) if url.strip()]
-        if any("://" not in url for url in urls):
-            raise ValueError("an address without a scheme such as slack://")
-        return tuple(urls)
+        return split_addresses(value)
 
     @field_validator("membership")
     @classmethod
@@ -271,14 +268,7 @@ class Settings(BaseModel):
     @field_validator("mlflow")
     @classmethod
     def _names_a_registry(cls, value: str | None) -> str | None:
-        if value is None or value == "off":
-            return value
-        parts = urlsplit(value)
-        server = parts.scheme in ("http", "https") and parts.netloc
-        file = parts.scheme == "sqlite" and not parts.netloc and parts.path.strip("/")
-        if not (server or file):
-            raise ValueError("neither off nor a tracking URI")
-        return value
+        return value if value is None or value == "off" else tracking_uri(value)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":

@@ -7,7 +7,7 @@ at a moment.
 import json
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, cached_property
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import disk_error, write_file
-from stock_assets.setting_values import SessionHours
+from stock_assets.setting_values import ExtraSession, SessionHours
 from stock_assets.settings import CALENDAR_END, Settings
 
 if TYPE_CHECKING:
@@ -100,6 +100,33 @@ class TradingCalendar:
             opens={session: opened for session, (opened, _) in windows.items()},
             closes={session: closed for session, (_, closed) in windows.items()},
         )
+
+    def with_sessions(self, added: Mapping[date, tuple[int, int] | None], zone: tzinfo) -> "TradingCalendar":
+        """The same calendar with sessions on the days `added`, from and to those minutes of the clock of `zone`; where
+        they are None as long as the session next to it, or as it is. Days outside the calendar are left out.
+
+        >>> india = trading_calendar("XBOM", date(2024, 1, 1), date(2024, 3, 28))
+        >>> india.with_sessions({date(2024, 1, 20): None}, UTC).is_session(date(2024, 1, 20))
+        True
+        """
+        opens, closes = dict(self.opens), dict(self.closes)
+        for day, hours in added.items():
+            if not self.sessions[0] <= day <= self.sessions[-1]:
+                continue
+            if hours is not None:
+                midnight = datetime.combine(day, time())
+                opens[day], closes[day] = (
+                    (midnight + timedelta(minutes=minutes)).replace(tzinfo=zone).astimezone(UTC) for minutes in hours
+                )
+            elif not self.is_session(day):
+                nearest = self.before(day, 1)[0]
+                opens[day], closes[day] = (moments[nearest] + (day - nearest) for moments in (self.opens, self.closes))
+        sessions = tuple(sorted({*self.sessions, *(day for day in added if day in opens)}))
+        return replace(self, sessions=sessions, opens=opens, closes=closes)
+
+    def without(self, missing: Collection[date]) -> "TradingCalendar":
+        """The same calendar without the days `missing`; those that are no sessions change nothing."""
+        return replace(self, sessions=tuple(day for day in self.sessions if day not in missing))
 
     @cached_property
     def rests_on_weekends(self) -> bool:
@@ -217,7 +244,17 @@ def calendar_of(settings: Settings) -> TradingCalendar:
     Raises SettingsError for an exchange that has no calendar.
     """
     calendar = trading_calendar(settings.exchange, settings.start, settings.end, cache_dir=settings.data_dir)
+    if settings.extra_sessions or settings.missing_sessions:
+        calendar = _declared(calendar, settings.extra_sessions, settings.missing_sessions)
     return _with_hours(calendar, settings.session_hours) if settings.session_hours else calendar
+
+
+@cache
+def _declared(calendar: TradingCalendar, extra: tuple[str, ...], missing: tuple[date, ...]) -> TradingCalendar:
+    """`calendar` with the `extra` sessions (`ExtraSession`) within it and without the `missing` ones."""
+    added = {session.day: session.hours for session in map(ExtraSession.parse, extra)}
+    zone, _ = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])
+    return calendar.with_sessions(added, ZoneInfo(zone)).without(missing)
 
 
 @cache

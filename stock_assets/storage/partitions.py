@@ -4,13 +4,14 @@ A partition that was made without a row differs by its record from one that was 
 are noticed, since fewer are counted than recorded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from stock_assets.errors import MissingTableError
 from stock_assets.tables import STORED_PARTITIONS, Table
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class Written:
 
     def __or__(self, other: "Written") -> "Written":
         return Written(self.made | other.made, self.touched | other.touched, self.whole or other.whole)
+
+
+def made_without_rows(read_sql: Callable[[str, str, Sequence[object]], pl.DataFrame], table: str) -> set[str]:
+    """The partitions of `table` that are recorded as made without a row, as stored_partitions spells them.
+
+    `read_sql` is that of the warehouse.
+    """
+    statement = "SELECT partition FROM lifecycle.stored_partitions WHERE table_name = ? AND rows = 0"
+    try:
+        return set(read_sql("stored_partitions", statement, [table])["partition"])
+    except MissingTableError:
+        return set()
 
 
 def partition_column(table: Table) -> str | None:

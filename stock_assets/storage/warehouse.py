@@ -16,7 +16,14 @@ import polars as pl
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
 from stock_assets.storage.attached import attached, opened
 from stock_assets.storage.migrations import is_current, migrate, schema_version
-from stock_assets.storage.partitions import Partition, Written, partition_column, record_partitions, values_of
+from stock_assets.storage.partitions import (
+    Partition,
+    Written,
+    made_without_rows,
+    partition_column,
+    record_partitions,
+    values_of,
+)
 from stock_assets.tables import TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
@@ -191,20 +198,11 @@ class Warehouse:
         stored = self.read_each({table: f"SELECT DISTINCT session FROM {_qualified(table)} {span}" for table in tables})
         for table in tables:
             sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
-            absent = [session for session in sessions if session not in sessions_there]
-            if absent:
-                without_rows = self.made_without_rows(table)
-                absent = [session for session in absent if str(session) not in without_rows]
+            if absent := [session for session in sessions if session not in sessions_there]:
+                empty = made_without_rows(self.read_sql, table)
+                absent = [session for session in absent if str(session) not in empty]
             if absent:
                 raise MissingSessionsError(needed_by, table, absent, why=why)
-
-    def made_without_rows(self, table: str) -> set[str]:
-        """The partitions of `table` that are recorded as made without a row, as stored_partitions spells them."""
-        statement = "SELECT partition FROM lifecycle.stored_partitions WHERE table_name = ? AND rows = 0"
-        try:
-            return set(self.read_sql("stored_partitions", statement, [table])["partition"])
-        except MissingTableError:
-            return set()
 
     def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The answer to a SELECT over `table`, written by this code with ? in place of every value."""

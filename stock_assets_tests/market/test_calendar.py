@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from stock_assets.defs.partitions import trading_days
 from stock_assets.errors import SettingsError
-from stock_assets.market.calendar import trading_calendar
-from stock_assets.settings import CALENDAR_END
+from stock_assets.market.calendar import calendar_of, trading_calendar
+from stock_assets.market.sources.snapshot import SnapshotSource
+from stock_assets.settings import CALENDAR_END, read_settings
 
 XNYS = trading_calendar("XNYS", date(2012, 1, 3), date(2013, 1, 31))
 
@@ -141,3 +143,47 @@ def test_a_day_is_over_at_the_midnight_that_comes_first(code: str, zone: str, mo
     # every session has closed when its day is over
     assert all(calendar.closes[day] <= calendar.day_over(day) for day in calendar.sessions)
     assert all(calendar.opens[day] < calendar.closes[day] for day in calendar.sessions)
+
+
+# ---------------------------------------------------------------- declared sessions
+
+
+def test_declared_sessions_reach_calendar_partitions_and_files(tmp_path: Path):
+    saturday, typhoon = date(2024, 1, 20), date(2024, 1, 22)
+    settings = read_settings(
+        source="snapshot",
+        snapshot=tmp_path / "SENSEX.csv",
+        data_dir=tmp_path / "store",
+        exchange="XBOM",
+        start=date(2023, 12, 1),
+        end=date(2024, 3, 28),
+        first_model_year=2024,
+        extra_sessions="2024-01-20 09:15-12:30, 2024-03-02",
+        missing_sessions="2024-01-23,2024-01-21",
+    )
+    calendar = calendar_of(settings)
+    plain = trading_calendar("XBOM", date(2023, 12, 1), date(2024, 3, 28))
+    assert set(calendar.sessions) ^ set(plain.sessions) == {saturday, date(2024, 3, 2), date(2024, 1, 23)}
+    assert calendar.opens[saturday] == datetime(2024, 1, 20, 3, 45, tzinfo=UTC)
+    assert calendar.closes[saturday] == datetime(2024, 1, 20, 7, 0, tzinfo=UTC)
+    assert calendar.closes[date(2024, 3, 2)].time() == plain.closes[date(2024, 3, 1)].time()
+    keys = trading_days(settings).get_partition_keys()
+    assert keys == [str(day) for day in calendar.sessions]
+    assert typhoon not in calendar.sessions  # Mumbai rested on it anyway
+
+    days = [day for day in plain.sessions[20:60] if day != date(2024, 1, 23)]
+    rows = [f"{day},10,11,9,10,100" for day in sorted({*days, saturday})]
+    (tmp_path / "SENSEX.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
+    source = SnapshotSource(tmp_path / "SENSEX.csv", calendar)
+    bars = source.fetch(["SENSEX"], days[0], days[-1], fetched_at=datetime(2024, 6, 1, tzinfo=UTC))
+    assert bars.bars["session"].to_list() == sorted({*days, saturday})
+    assert bars.findings.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("extra_sessions", "20 January"), ("extra_sessions", "2024-01-20 12:00-09:00"), ("missing_sessions", "soon")],
+)
+def test_a_declared_session_that_is_no_day_is_one_line(name: str, value: str):
+    with pytest.raises(SettingsError, match=rf"STOCK_ASSETS_{name.upper()}"):
+        read_settings(**{name: value})

@@ -18,6 +18,7 @@ from stock_assets.market.requests import LOOK_AGAIN, Request, requests_for, too_
 from stock_assets.market.sources import Answer, Source
 from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
 from stock_assets.settings import Settings
+from stock_assets.storage.partitions import made_without_rows
 from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
 from stock_assets.tickers import require_tickers
 
@@ -126,6 +127,8 @@ def _requests(
     tickers = universe["ticker"].unique().sort().to_list()
     before = calendar.before(sessions[0], LOOK_AGAIN)
     again = store.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
+    without_rows = made_without_rows(store.read_sql, "raw_ohlcv")
+    again |= {session for session in before if str(session) in without_rows}
     asked = sorted({*again, *sessions})
     return requests_for(
         tickers, asked, owed=owed_since(outcomes, tickers), stored_sessions=partial(store.sessions, "raw_ohlcv")
@@ -167,9 +170,10 @@ def _news(
         stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
         # the store names UTC as the machine does
         stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
+        bars_there = pl.concat(frame.select("ticker", "session") for frame in (stored, later))
         new = outcomes_of(
             answer,
-            pl.concat([stored, later]),
+            bars_there,
             tickers=tickers,
             sessions=sessions,
             universe=universe,
