@@ -166,7 +166,7 @@ def _news(
         stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
         new = outcomes_of(
             answer,
-            pl.concat([stored, later]),
+            pl.concat([bars.select("ticker", "session") for bars in (stored, later)]),
             tickers=tickers,
             sessions=sessions,
             universe=universe,
