@@ -10,11 +10,15 @@ import pytest
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
+from stock_assets.market.materialize.fetch import fetch_bars
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.forms.reading import Reading
 from stock_assets.market.sources.snapshot import SnapshotSource
 from stock_assets.setting_values import SessionHours
+from stock_assets.settings import read_settings
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.market.minute_files import beginnings, rows
+from stock_assets_tests.tables import rows_of
 
 NEW_YORK = trading_calendar("XNYS", date(2018, 11, 12), date(2018, 11, 30))  # half a day on the 23rd
 JUNE = trading_calendar("XNYS", date(2018, 6, 1), date(2018, 6, 15))
@@ -117,6 +121,23 @@ def test_a_ticker_that_begins_in_mid_session_has_no_bar_of_it(answer_of):
     assert found.findings.select("ticker", "session", "found").rows() == [("B", date(2018, 11, 13), 240.0)]
     of_b = found.bars.filter(pl.col("ticker") == "B")
     assert of_b["session"].to_list() == list(NEW_YORK.sessions[2:])
+
+
+def test_what_is_held_out_is_told_in_quarantine(tmp_path: Path):
+    times = list(beginnings(NEW_YORK, 30))
+    later = [at for at in times if at >= datetime(2018, 11, 13, 17, tzinfo=UTC)]
+    path = tmp_path / "minutes.csv"
+    pl.concat([rows(times, "A", minute_text), rows(later, "B", minute_text)]).write_csv(path)
+    settings = read_settings(data_dir=tmp_path, start=date(2018, 11, 12), end=date(2020, 12, 31), first_model_year=2020)
+    store, source = Warehouse(settings.database), SnapshotSource(path, NEW_YORK)
+    store.replace_table("universe", rows_of("universe", source.universe()))
+    now = datetime(2019, 1, 1, tzinfo=UTC)
+    fetched = fetch_bars(store, settings, source, sessions=NEW_YORK.sessions[1:3], now=now)
+    assert (fetched.new_versions, fetched.uncovered) == (3, 1)
+    (finding,) = store.read("quarantine").drop("seen_at").rows()
+    assert finding == ("B", date(2018, 11, 13), "minutes", "minutes", 240.0, 390.0, False)
+    again = fetch_bars(store, settings, source, sessions=NEW_YORK.sessions[1:3], now=now + timedelta(days=1))
+    assert (again.new_versions, again.uncovered) == (0, 0)
 
 
 def test_a_file_that_ends_in_mid_session_has_no_bar_of_it(answer_of):
