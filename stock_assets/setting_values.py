@@ -12,6 +12,15 @@ from zoneinfo import ZoneInfo
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
 
 
+def zone_name(text: str) -> str:
+    """`text`, the name of a time zone. Raises ValueError for anything else."""
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{text} is no time zone") from error
+    return text
+
+
 @dataclass(frozen=True)
 class SessionHours:
     """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
@@ -32,11 +41,7 @@ class SessionHours:
         start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
         if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
             raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
+        return cls(start, end, zone_name(zone))
 
     def window(self, session: date) -> tuple[datetime, datetime]:
         """(open, close) of `session`, UTC."""

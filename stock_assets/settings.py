@@ -10,12 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file
+from stock_assets.setting_values import LabelRule, SessionHours, require_model_years, tickers_of_file, zone_name
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
@@ -222,11 +221,7 @@ class Settings(BaseModel):
     @field_validator("time_zone")
     @classmethod
     def _is_a_zone(cls, value: str | None) -> str | None:
-        try:
-            ZoneInfo(value or "UTC")
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{value} is no time zone") from error
-        return value
+        return value and zone_name(value)
 
     @field_validator("date_format")
     @classmethod

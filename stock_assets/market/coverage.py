@@ -189,7 +189,7 @@ def _judged(sessions: pl.DataFrame) -> pl.DataFrame:
     habit = _habit("longest", pl.max_horizontal(2 * pl.col("length"), pl.lit(1.5 * HOLE)))
     habit = pl.when(habit > timedelta(0)).then(habit + pl.col("length")).otherwise(_NOTHING) + instant
     floor = pl.when(pl.col("length") > HOLE / 2).then("length").otherwise(pl.lit(HOLE))
-    edges = {f"{edge}_limit": _habit(edge, pl.lit(AUCTION)) + EDGE for edge in ("lead", "tail")}
+    edges = {"lead_limit": pl.lit(EDGE), "tail_limit": _habit("tail", pl.lit(AUCTION)) + EDGE}
     sessions = sessions.with_columns(
         hole_limit=pl.max_horizontal(floor, usual, habit),
         **{name: pl.max_horizontal(limit, usual, habit) for name, limit in edges.items()},

@@ -154,6 +154,9 @@ def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *,
 
     with _LOCK:
         attachment = _FILES.get(path)
+        if attachment is not None and not attachment.users:
+            _let_go(engine, path, attachment)
+            attachment = None
         if attachment is None:
             attachment = _Attached(f"store_{next(_NUMBERS)}", read_only, alone=alone)
             location = str(path).replace("'", "''")
@@ -185,5 +188,18 @@ def _detach(engine: "duckdb.DuckDBPyConnection", path: Path) -> None:
         attachment = _FILES[path]
         attachment.users -= 1
         if not attachment.users:
-            del _FILES[path]
-            engine.execute(f"DETACH {attachment.name}")
+            _let_go(engine, path, attachment)
+
+
+def _let_go(engine: "duckdb.DuckDBPyConnection", path: Path, attachment: _Attached) -> None:
+    """Gives the file back. Where DuckDB cannot, as on a full disk, what was committed is in its journal: this DuckDB is
+    stopped, so that the file is not locked for as long as the process lives, and the error is raised.
+    """
+    try:
+        engine.execute(f"DETACH {attachment.name}")
+    except BaseException:
+        if not any(other.users for other in _FILES.values()):
+            _FILES.clear()
+            _stop()
+        raise  # else it is tried again with the next use of the file
+    del _FILES[path]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stock_assets.errors import EmptySourceError
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.market.resample import session_bars
 from stock_assets_tests.market.minute_files import beginnings, rows
@@ -126,6 +127,15 @@ def test_a_session_with_a_third_of_its_bars_is_noticed():
     reasons = held_out(as_minutes(rows(kept)), calendar)
     assert list(reasons) == [("A", day)]
     assert re.fullmatch(r"bars of 3\d % of its minutes", reasons["A", day])
+
+
+def test_an_opening_that_every_session_lacks_is_no_habit():
+    """Ten minutes may be an auction at the close, where the print follows; the opening is the first trade."""
+    calendar = MARKETS["XNYS"]
+    openings = set(calendar.opens.values())
+    late = [at for at in beginnings(calendar, 5) if not {at, at - timedelta(minutes=5)} & openings]
+    with pytest.raises(EmptySourceError, match="its bars begin 10 minutes after the opening"):
+        session_bars(as_minutes(rows(late)), calendar, "file")
 
 
 def test_a_closing_auction_may_leave_the_last_minutes_empty_and_print_at_the_close():

@@ -93,6 +93,25 @@ def test_a_fetch_writes_versions_findings_and_outcomes_in_one_transaction(settin
     assert len(store.transactions) == 1
 
 
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(days=7)])
+def test_a_version_from_the_future_is_an_error_that_names_it(settings: Settings, store: Warehouse, ahead: timedelta):
+    """Fetched under a clock that was ahead, it would hide every correction until its time comes."""
+    days, closes = calendar_of(settings).sessions[:12], calendar_of(settings).closes
+    bars = raw_answer(days, [100.0] * 12, "A")
+    store.replace_table("universe", rows_of("universe", universe_of(bars)))
+    now = closes[days[-1]] + EVENING
+    fetch_bars(store, settings, Told(bars), sessions=days, now=now + ahead)  # pyright: ignore[reportArgumentType]: a source of a test
+    before = store.read("raw_ohlcv").height
+    corrected = Told(bars.with_columns(close=pl.col("close") * 0.99, low=pl.col("low") * 0.98))
+    named = f"raw_ohlcv holds A of {days[0]} as fetched at {now + ahead:%Y-%m-%d %H:%M} UTC, and the clock says"
+    for step in (fetch_bars, fetch_context):
+        with pytest.raises(StockAssetsError, match=named):
+            step(store, settings, corrected, sessions=days[-2:], now=now)  # pyright: ignore[reportArgumentType]: a source of a test
+    assert store.read("raw_ohlcv").height == before, "nothing half-written stays"
+    fetched = fetch_bars(store, settings, corrected, sessions=days[-2:], now=now + ahead)  # pyright: ignore[reportArgumentType]: a source of a test
+    assert fetched.new_versions == 2, "it goes on at that time"
+
+
 class TestRenamed:
     """BBB became NEW's ticker: META was FB until 2022-06-08."""
 

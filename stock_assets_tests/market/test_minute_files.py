@@ -13,7 +13,7 @@ from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.forms.reading import Reading
 from stock_assets.market.sources.snapshot import SnapshotSource
-from stock_assets.settings import SessionHours
+from stock_assets.setting_values import SessionHours
 from stock_assets_tests.market.minute_files import beginnings, rows
 
 NEW_YORK = trading_calendar("XNYS", date(2018, 11, 12), date(2018, 11, 30))  # half a day on the 23rd

@@ -11,6 +11,7 @@ from stock_assets.errors import MissingTableError
 from stock_assets.market.adjustments import utc
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import changed_context, new_context_versions, newest_context
+from stock_assets.market.materialize.clock import require_past
 from stock_assets.market.materialize.one_source import require_one_source
 from stock_assets.market.requests import LOOK_AGAIN
 from stock_assets.market.sources import Source
@@ -48,6 +49,7 @@ def fetch_context(
     restated is added too. Raises SourceError where the store holds another source.
     """
     require_one_source(store, source)
+    require_past(store, now)
     before = calendar_of(settings).before(sessions[0], LOOK_AGAIN)
     first, last = (*before, sessions[0])[0], sessions[-1]
     answer = source.context(first, last, now)

@@ -10,6 +10,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market import adjustments, splits
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.materialize.clock import require_past
 from stock_assets.market.materialize.one_source import require_one_source
 from stock_assets.market.materialize.quarantine import new_in_quarantine
 from stock_assets.market.outcomes import expected_tickers, outcomes_of, owed_since, updated_outcomes
@@ -72,6 +73,7 @@ def fetch_bars(
     has no bar of any ticker and none is later, or where too many have none. Then nothing is written.
     """
     require_one_source(store, source)
+    require_past(store, now)
     universe, outcomes = store.read("universe"), _stored_outcomes(store)
     members = expected_tickers(universe, sessions[0])
     requests = _requests(store, calendar_of(settings), universe, sessions=sessions, outcomes=outcomes)
@@ -160,7 +162,8 @@ def _news(
     for (tickers, sessions), answer in answered:
         rows = answer.bars.filter(pl.col("session").is_in(sessions))
         stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
-        stored = adjustments.latest_versions(stored)
+        # the store names UTC as the machine does
+        stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
         new = outcomes_of(
             answer,
             pl.concat([stored, later]),

@@ -1,0 +1,56 @@
+"""A file is given back, whatever goes wrong when it is."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+
+from stock_assets.storage import attached
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.tables import rows_of
+
+
+class FailsToDetach:
+    """A DuckDB that cannot write the file back, as on a full disk."""
+
+    def __init__(self, engine: "duckdb.DuckDBPyConnection") -> None:
+        self.engine = engine
+
+    def execute(self, statement: str) -> Any:
+        if statement.startswith("DETACH"):
+            raise duckdb.OutOfMemoryException("could not be written back")
+        return self.engine.execute(statement)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+
+def test_a_file_that_cannot_be_detached_is_locked_no_longer_than_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = Warehouse(tmp_path / "store.duckdb", wait=0.5)
+    engine = attached._engine
+    with monkeypatch.context() as patch:
+        patch.setattr(attached, "_engine", lambda path: FailsToDetach(engine(path)))
+        with pytest.raises(duckdb.OutOfMemoryException):
+            store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
+    with duckdb.connect(store.path) as other:
+        assert other.execute("SELECT key FROM lifecycle.alerts").fetchall() == [("a",)]
+    store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["b"]})))
+    assert sorted(store.read("alerts")["key"]) == ["a", "b"]
+
+
+def test_a_file_that_could_not_be_detached_beside_another_is_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """This DuckDB cannot be stopped while another file is open in it."""
+    store, other = (Warehouse(tmp_path / f"{name}.duckdb", wait=0.5) for name in ("store", "other"))
+    engine = attached._engine
+    with other.connect(read_only=False):
+        with monkeypatch.context() as patch:
+            patch.setattr(attached, "_engine", lambda path: FailsToDetach(engine(path)))
+            with pytest.raises(duckdb.OutOfMemoryException):
+                store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
+        assert store.read("alerts")["key"].to_list() == ["a"]
+    with duckdb.connect(store.path) as reader:
+        assert reader.execute("SELECT key FROM lifecycle.alerts").fetchall() == [("a",)]
