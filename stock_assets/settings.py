@@ -109,8 +109,7 @@ class Settings(BaseModel):
     )
     date_format: str | None = Field(
         default=None,
-        description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
-        "and month could be either, and unset for dates as 2020-01-02",
+        description="how a snapshot writes dates and times, such as %d/%m/%Y; needed where day or month may be first",
     )
     decimal: Literal[".", ","] | None = Field(
         default=None,

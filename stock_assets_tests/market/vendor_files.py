@@ -227,6 +227,20 @@ def flat_names_by_ticker(market: pl.DataFrame, folder: Path) -> None:
     table.to_csv(folder / "download.csv")
 
 
+@form("pandas with an index without a name")
+def nameless_index(market: pl.DataFrame, folder: Path) -> None:
+    for ticker, rows in by_ticker(market):
+        renamed(rows, USUAL.replace("Date", "")).write_csv(folder / f"{ticker}.csv")
+
+
+@form("Barchart, with a last row about the file")
+def barchart(market: pl.DataFrame, folder: Path) -> None:
+    for ticker, rows in by_ticker(market):
+        text = renamed(rows.reverse(), "Time=session,Open=open,High=high,Low=low,Last=close,Volume=volume").write_csv()
+        path = folder / f"{ticker}_daily_historical-data-02-28-2021.csv"
+        path.write_text(f'{text}"Downloaded from Barchart.com as of 02-28-2021 04:00pm CST"\n')
+
+
 @form("pandas with a time zone")
 def pandas_zone(market: pl.DataFrame, folder: Path) -> None:
     for ticker, rows in by_ticker(market):

@@ -1,5 +1,6 @@
 """The bars of one file, checked: the steps of this package in their order."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,7 @@ class SnapshotReader:
             columns.theirs["session"] = "session of the folder"
         check_columns(columns, names, place)
         table = rows.select(pl.col(theirs).alias(ours) for ours, theirs in columns.theirs.items())
+        table = self._without_footer(table, place)
         if table.is_empty():
             raise NoBarsError(f"{place} has no rows, expected bars")
         if columns.passed_over:
@@ -77,6 +79,16 @@ class SnapshotReader:
             self.notes.add("columns passed over, since another one means the same", f"{place} ({others})")
         table = with_ticker(table, place, sheet.parts, reading=reading, notes=self.notes)
         return self._checked(table, columns, place, cells=None if is_wide else table)
+
+    def _without_footer(self, table: pl.DataFrame, place: str) -> pl.DataFrame:
+        """`table` without a last row that is a sentence about the file."""
+        last = table.tail(1).row(0, named=True) if table.height else {}
+        sentence = last.get("session")
+        others = [cell for name, cell in last.items() if name != "session" and cell not in (None, "")]
+        if isinstance(sentence, str) and not others and re.match(r"[A-Za-z]+ [A-Za-z]+ ", sentence):
+            self.notes.add("a last row that is no bar", f"{place} ({sentence})")
+            return table.head(-1)
+        return table
 
     def _checked(
         self, table: pl.DataFrame, columns: Columns, place: str, *, cells: pl.DataFrame | None

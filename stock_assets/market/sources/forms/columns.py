@@ -14,6 +14,8 @@ PRICE_COLUMNS = ("open", "high", "low", "close")
 FIGURES = (*PRICE_COLUMNS, "adj_close", "volume", "dividend", "split_ratio")
 _REQUIRED = (*PRICE_COLUMNS, "volume")
 _SHOWN = 12
+#: What stands above an index that pandas wrote without a name.
+_NAMELESS = {"column1", "unnamed0", "index", "indexlevel0"}
 #: Of two volumes of a pair, the one in these is turnover.
 _MONEY = {"usd", "usdt", "usdc", "busd", "tusd", "eur", "gbp", "jpy", "krw", "currency", "quote"}
 
@@ -82,8 +84,11 @@ def recognize(names: Sequence[str], reading: Reading, place: str) -> Columns:
             )
         passed_over += [other for _, other in (others if ours not in theirs else ranked)]
         theirs.setdefault(ours, name)
-    if "clock" in theirs and not {"session", "at"} & theirs.keys():
-        theirs["session"] = theirs.pop("clock")
+    if not {"session", "at"} & theirs.keys():
+        if "clock" in theirs:
+            theirs["session"] = theirs.pop("clock")
+        elif names and simplified(names[0]) in _NAMELESS:
+            theirs["session"] = names[0]
     if "volume" not in theirs and len(volumes := _volumes(names)) == 1:
         theirs["volume"] = volumes[0]
     return Columns(theirs, form, tuple(passed_over))

@@ -15,6 +15,7 @@ from stock_assets.market.sources.forms.reading import Notes, Reading
 _NOISE = frozenset(
     # a list would take a line for each
     """
+    historical-data
     data dataset daily day days d 1d 1day eod prices price stock stocks share shares equity history historical
     hist historicaldata historicalprices stockprice adjusted unadjusted adj raw full max compact all quotes
     quote ohlcv dly ohlc bars bar candles klines table download downloaded export output file csv copy kopie

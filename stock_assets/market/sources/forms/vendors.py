@@ -39,6 +39,7 @@ FORMS = (
     Form("Sharadar", {"adj_close": "closeadj"}),
     Form("Dolt", {"ticker": "act_symbol"}),
     Form("EODHD, JoinQuant, baostock", {"ticker": "Code"}),
+    Form("many", {"ticker": "Ticker Symbol|Stock Symbol|Security Code|Ticker Name|Stock|Asset"}),
     Form("tushare", {"ticker": "ts_code", "session": "trade_date"}),
     Form("Polygon flat files", {"at": "window_start"}),
     Form("CryptoDataDownload", {"at": "unix|unix timestamp"}),
