@@ -93,8 +93,13 @@ class StoreBusyError(StockAssetsError):
     """Another process held the store for longer than we wait."""
 
 
-class DamagedFileError(StockAssetsError):
-    """A file of the data folder cannot be read or written; names it and the way back."""
+class DamagedFileError(StockAssetsError, OSError):
+    """A file of the data folder cannot be read or written; names it and the way back. Who copes with an OSError of the
+    disk copes with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.strerror = message  # what an OSError is asked for
 
 
 class BackupError(StockAssetsError):

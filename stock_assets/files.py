@@ -1,21 +1,92 @@
 """Files that a reader sees whole or not at all, also after a crash: written aside, synced and renamed."""
 
+import errno
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from glob import escape
 from pathlib import Path
+
+from stock_assets.errors import DamagedFileError
 
 #: What the name of a file or folder begins with while it is written.
 TEMPORARY = ".tmp-"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line.
+
+    >>> first_line(ValueError("no such file\nand more")), first_line(ValueError())
+    ('no such file', 'ValueError()')
+    """
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+#: What to do with a file that nothing can make again.
+RESTORE = "restore it from a backup: stock-assets restore DIR"
+#: What to do about an error of the disk, by its number.
+_WAYS = {
+    errno.ENOSPC: "make room on its disk (space, or inodes: df -h, df -i)",
+    errno.EDQUOT: "make room within the quota of its disk",
+    errno.EROFS: "mount its disk for writing",
+    errno.EACCES: "give this user the right to read and write it",
+    errno.EPERM: "give this user the right to read and write it",
+    errno.EISDIR: "a folder is in the place of the file; move it away",
+    errno.ENOTDIR: "a file is in the place of its folder; move it away",
+    errno.EEXIST: "a file is in the place of its folder; move it away",
+}
+
+
+def disk_error(path: Path, error: OSError) -> DamagedFileError:
+    """What the disk said about the file at `path`, as one line with what to do."""
+    way = _WAYS.get(error.errno or 0, "look at its disk")
+    return DamagedFileError(f"{path} cannot be read or written: {error.strerror or error}; {way}")
+
+
+@contextmanager
+def disk_errors_of(path: Path) -> Iterator[None]:
+    """An error of the disk inside is a DamagedFileError that names the file; one that a file is absent stays."""
+    try:
+        yield
+    except (FileNotFoundError, DamagedFileError):
+        raise
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def require_sqlite(file: Path, way_back: str = RESTORE) -> None:
+    """Raises DamagedFileError, with the way back, where a file is there and no whole database of SQLite."""
+    if not file.exists():
+        return
+    try:
+        size = file.stat().st_size
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            return  # somebody works with it
+        raise DamagedFileError(f"{file} cannot be opened: {error}; {way_back}") from error
+    except sqlite3.DatabaseError as error:
+        raise DamagedFileError(f"{file} is damaged: {error}; {way_back}") from error
+    if not size or (size < pages * page and not file.with_name(f"{file.name}-wal").exists()):
+        raise DamagedFileError(f"{file} is cut short: {size} bytes, expected {pages * page or 'some'}; {way_back}")
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Puts `content` in the place of the file at `path`; its folder is made where there is none.
 
-    What a killed process left while it wrote the same file is removed.
+    What a killed process left while it wrote the same file is removed. Raises DamagedFileError where the disk is full
+    or may not be written.
     """
+    with disk_errors_of(path):
+        _write_file(path, content)
+
+
+def _write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of the process's own, so that two writers never share a half-written file
     temporary = aside(path)

@@ -3,7 +3,11 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
+
+#: What a header of a file of tickers may say.
+TICKER_HEADERS = ("ticker", "tickers", "symbol", "symbols")
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,20 @@ class LabelRule:
     horizon: int = 7
     buy_threshold: float = 0.027
     sell_threshold: float = 0.022
+
+
+def tickers_of_file(file: Path) -> list[str]:
+    """The tickers of a file with one per line, in UTF-8 or UTF-16, with or without a byte order mark.
+
+    Empty lines, what follows a #, and a header are left out; of a line with commas or tabs the first cell counts.
+    Raises ValueError for another encoding.
+    """
+    content = file.read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        lines = content.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8 or UTF-16") from error
+    cells = [re.split(r"[,;\t]", line.partition("#")[0])[0].strip().strip('"') for line in lines]
+    tickers = [cell for cell in cells if cell]
+    return tickers[1:] if tickers and tickers[0].lower() in TICKER_HEADERS else tickers

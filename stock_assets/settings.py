@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.setting_values import LabelRule, SessionHours
+from stock_assets.setting_values import LabelRule, SessionHours, tickers_of_file
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent

@@ -105,7 +105,7 @@ def read_file(file: Path) -> dict[str, object]:
     """The keys and values of a settings file. Raises SettingsError for one that is no TOML or has tables."""
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file} cannot be read as TOML: {error}") from error
     for key, value in values.items():
         if isinstance(value, dict):

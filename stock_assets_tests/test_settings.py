@@ -100,6 +100,21 @@ def test_settings_that_do_not_fit_together(values: dict[str, str], named: str, m
         read_settings()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"AAPL\nBRK-B\n",
+        b"\xef\xbb\xbfAAPL\r\nBRK-B\r\n",  # a byte order mark
+        "Symbol\nAAPL\nBRK-B".encode("utf-16"),
+        b"# my tickers\nticker,name\nAAPL,Apple\n\nBRK-B,Berkshire  # since 1996\n",
+        b'"Ticker"\n"AAPL"\n"BRK-B"\n',
+    ],
+)
+def test_a_file_of_tickers_as_people_have_it(content: bytes, tmp_path: Path):
+    (tmp_path / "tickers.txt").write_bytes(content)
+    assert read_settings(tickers=str(tmp_path / "tickers.txt")).tickers == ("AAPL", "BRK-B")
+
+
 def test_tickers_come_from_a_list_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("STOCK_ASSETS_TICKERS", "aapl, MSFT,AAPL")
     assert read_settings().tickers == ("AAPL", "MSFT")

@@ -169,7 +169,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
         place = session.settings.database
         found = f"{place} lacks rows" if place.exists() else f"there is no store at {place}; it lacks rows"
         text = f"{found} that Dagster holds as materialized: {different.text}. They are made again."
-        session.err.print(f"[bold yellow]lost:[/] {escape(text)}", highlight=False, soft_wrap=True)
+        session.err.print(f"[bold yellow]lost:[/] {terminal(text)}", highlight=False, soft_wrap=True)
     events = list(comparison.events_of(different.unreported))
     if events:
         text = f"the store has {len(events)} partition(s) that Dagster does not know; they are reported to it"

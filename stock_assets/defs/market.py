@@ -83,6 +83,7 @@ def _about_fetch(fetched: FetchedBars, source: str) -> dict[str, dg.MetadataValu
         "unchanged": dg.MetadataValue.int(fetched.bars.height - fetched.new_versions),
         "restated_before_the_range": dg.MetadataValue.int(fetched.restated_earlier),
         "splits_not_applied": dg.MetadataValue.int(fetched.unapplied_splits),
+        "sessions_without_bars": dg.MetadataValue.json([str(session) for session in fetched.skipped]),
         "rows_held_out": dg.MetadataValue.int(fetched.held_out),
         "sessions_that_minutes_do_not_cover": dg.MetadataValue.int(fetched.uncovered),
         "failed_tickers": dg.MetadataValue.json(dict(fetched.failures)),

@@ -185,6 +185,16 @@ def clean_bars_and_findings(
     return clean, pl.concat([findings, repair.untrusted(judged)])
 
 
+def traded_sessions(raw: pl.DataFrame, sessions: Sequence[date]) -> list[date]:
+    """`sessions` without those from the first to the last of `raw` of which no ticker has a bar: no ticker skipped
+    anything on a day on which the exchange was closed, or that the vendor lost."""
+    traded = set(raw.filter(~pl.any_horizontal(*repair.impossible().values()))["session"])
+    if not traded:
+        return list(sessions)
+    first, last = min(traded), max(traded)
+    return [session for session in sessions if not first < session < last or session in traded]
+
+
 def in_listings(bars: pl.DataFrame, *, sessions: Sequence[date]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`bars` (sorted by ticker and session) with `position`, the place of their session among `sessions` (Int32),
     `listing`, one number per uninterrupted listing of a ticker, and `before`, the close of the listing's bar before.

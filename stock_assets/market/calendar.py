@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
-from stock_assets.files import write_file
+from stock_assets.files import disk_error, write_file
 from stock_assets.setting_values import SessionHours
 from stock_assets.settings import CALENDAR_END, Settings
 
@@ -133,9 +133,14 @@ def trading_calendar(
     file = (
         cache_dir / f"hours-{name.replace('/', '-')}-{start}-{end or CALENDAR_END}-{version('exchange_calendars')}.json"
     )
-    if not file.exists():
-        write_file(file, json.dumps(_computed_hours(name, start, end)).encode())
-    return _calendar_of(name, json.loads(file.read_text()))
+    try:
+        return _calendar_of(name, json.loads(file.read_bytes()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        hours = _computed_hours(name, start, end)  # there is none yet, or it is damaged: it is made again
+    except OSError as error:
+        raise disk_error(file, error) from error
+    write_file(file, json.dumps(hours).encode())
+    return _calendar_of(name, hours)
 
 
 def _calendar_of(name: str, hours: Mapping[str, Any]) -> TradingCalendar:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.files import disk_errors_of, require_sqlite
 from stock_assets.model.tuned import trial_row
 from stock_assets.model.tuning import TUNABLE, Study, evaluate, network_of, read_study, write_study
 
@@ -107,7 +108,9 @@ def open_storage(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors_of(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    require_sqlite(folder / "trials.sqlite", "remove it, and the search begins anew")
     with _experimental():
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{folder / 'trials.sqlite'}",

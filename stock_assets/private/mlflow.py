@@ -1,8 +1,8 @@
-"""What is borrowed from the inside of MLflow, and the one call that uses it.
+"""What is borrowed from the inside of MLflow, and the calls that use it.
 
 MLflow makes its tables one by one when a client first asks for something: several processes at once, and a killed one
 leaves half of them. `make_tables` makes them in a file that no other process knows yet. Importing this file checks that
-the borrowed name is there.
+the borrowed names are there.
 """
 
 import importlib
@@ -18,6 +18,8 @@ from stock_assets.errors import PrivateApiError
 TRIED_WITH = "3.17.2"
 #: Module and name of what is borrowed: the store behind a tracking URI of SQLite, whose constructor makes all tables.
 BORROWED = ("mlflow.store.tracking.sqlalchemy_store", "SqlAlchemyStore")
+#: The migrations of its tables.
+BORROWED_MIGRATIONS = ("mlflow.store.db.utils", "_get_alembic_config")
 
 
 def borrowed(module: str, name: str) -> Any:
@@ -35,6 +37,7 @@ def borrowed(module: str, name: str) -> Any:
 
 
 _SqlAlchemyStore = borrowed(*BORROWED)
+_get_alembic_config = borrowed(*BORROWED_MIGRATIONS)
 
 
 def make_tables(file: Path, artifacts: Path) -> None:
@@ -53,3 +56,8 @@ def remove_run(uri: str, artifacts: Path, run: str) -> None:
         store._hard_delete_run(run)
     finally:
         store.engine.dispose()
+
+
+def migrations(file: Path) -> Any:
+    """alembic's configuration of MLflow's migrations, for the SQLite database `file`."""
+    return _get_alembic_config(f"sqlite:///{file}")

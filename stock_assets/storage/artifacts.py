@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from stock_assets.errors import ArtifactError
-from stock_assets.files import TEMPORARY, sync_folder, write_file, write_synced
+from stock_assets.files import RESTORE, TEMPORARY, disk_error, disk_errors_of, sync_folder, write_file, write_synced
 
 #: Raised with every change of what the files hold that older code could not read.
 LAYOUT = 1
@@ -68,6 +68,11 @@ def save_artifact(
             "description": description,
         }
     )
+    with disk_errors_of(folder):
+        return _save(folder, content, model)
+
+
+def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{folder.name}-", dir=folder.parent))
     try:
@@ -78,7 +83,7 @@ def save_artifact(
             raise ArtifactError(
                 f"{folder} already holds another artifact; artifacts never change, so save this one under another name"
             )
-        for name, blob in (content | {MODEL: model}).items():
+        for name, blob in {**content, MODEL: model}.items():
             write_synced(temporary / name, blob)
         temporary.chmod(0o755)  # mkdtemp lets only the owner in
         sync_folder(temporary)
@@ -104,7 +109,7 @@ class CheckpointFile:
             with safe_open(self.path, "numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return tensors, json.loads(file.metadata()["description"])
-        except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def save(self, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
@@ -122,9 +127,9 @@ def load_artifact(folder: Path) -> Artifact:
     Raises ArtifactError when the folder or a file is absent, altered or cut short, or of another layout.
     """
     if not folder.is_dir():
-        raise ArtifactError(f"{folder} does not exist; expected the folder of a saved model")
+        raise ArtifactError(f"{folder} does not exist; expected the folder of a saved model; {RESTORE}")
     try:
-        model = json.loads((folder / MODEL).read_bytes())
+        model = json.loads((folder / MODEL).read_bytes(), parse_constant=_no_constant)
         layout = model["layout"]
         if layout != LAYOUT:
             raise ArtifactError(f"{folder} has layout {layout!r}; this version of stock_assets reads {LAYOUT}")
@@ -133,14 +138,22 @@ def load_artifact(folder: Path) -> Artifact:
             _require_plain(name)
             actual = _digest((folder / name).read_bytes())
             if actual != digest:
-                raise ArtifactError(f"{folder / name} was altered or cut short: its digest is not the one in {MODEL}")
+                raise ArtifactError(
+                    f"{folder / name} was altered or cut short: its digest is not the one in {MODEL}; {RESTORE}"
+                )
         tensors = load((folder / WEIGHTS).read_bytes())
     except FileNotFoundError as error:
-        raise ArtifactError(f"{folder} is incomplete: {Path(error.filename).name} is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise ArtifactError(f"{folder} holds no artifact: {error!r}") from error
+        raise ArtifactError(f"{folder} is incomplete: {Path(error.filename).name} is missing; {RESTORE}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, RecursionError) as error:
+        raise ArtifactError(f"{folder} holds no artifact: {error!r}; {RESTORE}") from error
+    except OSError as error:
+        raise disk_error(folder, error) from error
     extra = {name: folder / name for name in digests if name != WEIGHTS}
     return Artifact(folder, tensors, description, extra)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{MODEL} holds {name}, which is no JSON")
 
 
 def _require_plain(name: str) -> None:

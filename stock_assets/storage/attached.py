@@ -5,6 +5,7 @@ again. A file stays attached, and locked, only as long as somebody here uses it.
 """
 
 import atexit
+import errno
 import os
 import random
 import threading
@@ -16,12 +17,22 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from stock_assets.errors import StoreBusyError
+from stock_assets.errors import DamagedFileError, StoreBusyError
+from stock_assets.files import RESTORE, disk_error, first_line
 
 if TYPE_CHECKING:
     import duckdb
 
 T = TypeVar("T")
+
+#: What DuckDB says where the disk, and not the file, is the trouble.
+_DISK = {
+    "No space left": errno.ENOSPC,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "Is a directory": errno.EISDIR,
+    "Not a directory": errno.ENOTDIR,
+}
 
 #: What DuckDB says while another process, or another thread of this one, has the file open in its own way.
 _BUSY = ("Could not set lock", "Conflicting lock", "different configuration", "being used by another process")
@@ -48,15 +59,53 @@ def attached(
 ) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
     """A connection to which the file is attached, and the name of its database there; nobody else has it if `alone`.
 
-    Raises StoreBusyError as `patiently`.
+    Raises StoreBusyError as `patiently`, and DamagedFileError for a file that cannot be read or written.
     """
     engine = _engine(path)
-    name = patiently(lambda: _attach(engine, path, read_only, alone=alone), path, wait)
+    with damage_of(path):
+        name = patiently(lambda: _attach(engine, path, read_only, alone=alone), path, wait)
+        try:
+            with engine.cursor() as connection:
+                yield connection, name
+        finally:
+            _detach(engine, path)
+
+
+@contextmanager
+def opened(path: Path, wait: float) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A read-only connection to the file in a DuckDB of its own. Raises as `attached`."""
+    import duckdb
+
+    with damage_of(path), patiently(lambda: duckdb.connect(path, read_only=True), path, wait) as connection:
+        yield connection
+
+
+@contextmanager
+def damage_of(path: Path) -> Iterator[None]:
+    """What DuckDB says about a damaged file or a full disk is one DamagedFileError, with the way back."""
+    import duckdb
+
     try:
-        with engine.cursor() as connection:
-            yield connection, name
-    finally:
-        _detach(engine, path)
+        yield
+    except (
+        duckdb.IOException,
+        duckdb.FatalException,
+        duckdb.InternalException,
+        duckdb.SerializationException,
+    ) as error:
+        raise _damaged(path, error) from error
+    except duckdb.Error as error:
+        if "orrupt" not in str(error):
+            raise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DamagedFileError:
+    line = first_line(error).rstrip(".!")
+    for said, number in _DISK.items():
+        if said in line:
+            return disk_error(path, OSError(number, line))
+    return DamagedFileError(f"{path} cannot be read: {line}; {RESTORE}")
 
 
 def patiently(open_file: Callable[[], T], path: Path, wait: float) -> T:

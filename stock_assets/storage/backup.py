@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -44,8 +45,8 @@ FOLDERS_LEFT_OUT = ("staged_answers", f"{STORE}.tmp")
 _RUNS = "dagster/history/runs/"
 _PLACES = ("dagster/schedules/", f"{_RUNS}index.db", _RUNS, "dagster/", "mlflow/mlflow.db", STORE)
 _SQLITE = b"SQLite format 3\0"
-#: What the copies of a store that a migration leaves begin with.
-BEFORE_A_MIGRATION = f"{STORE}.v"
+#: The copies of a database that a migration leaves beside it.
+BEFORE_A_MIGRATION = re.compile(r"\.(db|duckdb)\.v")
 #: Seconds that a locked SQLite file is waited for.
 PATIENCE = 60.0
 
@@ -202,7 +203,7 @@ class _Copying:
             folders[:] = [name for name in folders if not name.startswith(TEMPORARY) and name not in FOLDERS_LEFT_OUT]
             for name in files:
                 path = Path(folder) / name
-                before_a_migration = name.startswith(f"{STORE}.v")
+                before_a_migration = BEFORE_A_MIGRATION.search(name)
                 if not (
                     name.startswith(TEMPORARY) or name.endswith(LEFT_OUT) or before_a_migration or path.is_symlink()
                 ):

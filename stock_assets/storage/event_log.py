@@ -17,7 +17,9 @@ The files are those of the stock storage with the same base_dir, which can take 
 """
 
 import atexit
+import errno
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,11 +30,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from dagster import DagsterEventType, EventLogEntry
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, func, select
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, func, make_url, select
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
+from stock_assets.errors import DamagedFileError
+from stock_assets.files import RESTORE, disk_error, require_sqlite
 from stock_assets.private.dagster import (
     ASSET_EVENTS,
     BATCH_WRITABLE_EVENTS,
@@ -52,6 +58,15 @@ from stock_assets.private.dagster import (
     get_alembic_config,
 )
 from stock_assets.storage.dagster_files import fold_in
+from stock_assets.storage.revisions import bring_to_head
+
+LOG = logging.getLogger("stock_assets.event_log")
+#: What SQLite says of a damaged file, and of the disk.
+_DAMAGE = ("malformed", "not a database", "disk I/O error", "unable to open database file", "no such table")
+_DISK = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+}
 
 BATCH_SIZE = 1000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
@@ -88,9 +103,40 @@ def _close() -> None:
             engine.dispose()
 
 
+@contextmanager
+def _damage_of(file: Path) -> Iterator[None]:
+    """What SQLite says about a damaged file or a full disk is one DamagedFileError, with the way back."""
+    try:
+        yield
+    except DatabaseError as error:
+        said = str(error.orig)
+        if said in _DISK:
+            raise disk_error(file, OSError(_DISK[said], said)) from error
+        if isinstance(error, IntegrityError) or "locked" in said or not any(sign in said for sign in _DAMAGE):
+            raise
+        raise DamagedFileError(f"{file} is damaged: {said}; {RESTORE}") from error
+
+
+def set_aside(file: Path) -> None:
+    """Renames the events of a run that cannot be read to `<name>.damaged`, so that they are begun anew: one run has no
+    history then, which costs no row. It is logged."""
+    try:
+        require_sqlite(file)
+    except DamagedFileError as error:
+        damaged = file.with_name(f"{file.name}.damaged")
+        file.replace(damaged)
+        for journal in ("-wal", "-shm"):
+            file.with_name(f"{file.name}{journal}").unlink(missing_ok=True)
+        LOG.warning("the events of one run are lost: %s. It is kept as %s", error, damaged.name)
+
+
+def _alembic(storage: type) -> Config:
+    return get_alembic_config(inspect.getfile(storage))
+
+
 @lru_cache(maxsize=1)
 def _migrations() -> ScriptDirectory:
-    return ScriptDirectory.from_config(get_alembic_config(inspect.getfile(SqliteEventLogStorage)))
+    return ScriptDirectory.from_config(_alembic(SqliteEventLogStorage))
 
 
 def _until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
@@ -119,19 +165,33 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _begin(self, shard: str) -> Iterator[Connection]:
-        engine = _engine(self.conn_string_for_shard(shard))
+        file = Path(self.path_for_shard(shard))
         if shard not in self._initialized_dbs:
-            self._initdb(engine)
-            self._initialized_dbs.add(shard)
-        with engine.begin() as connection:
-            yield connection
+            set_aside(file) if shard != INDEX_SHARD_NAME else require_sqlite(file)
+        engine = _engine(self.conn_string_for_shard(shard))
+        with _damage_of(file):
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
         """As in the stock storage, which reads all of Dagster's migration scripts at every look at a shard; here once
         a process, when a shard is made. It is made as a whole: a second process finds it."""
         with engine.connect() as connection:
-            if MigrationContext.configure(connection).get_current_revision():
-                return
+            made = MigrationContext.configure(connection).get_current_revision()
+        if made:
+            file = Path(str(engine.url.database))
+            # a copy of the index alone: there is a shard per run
+            bring_to_head(
+                file,
+                "dagster",
+                _alembic(SqliteEventLogStorage),
+                scripts=_migrations(),
+                keep_copy=file.stem == INDEX_SHARD_NAME,
+            )
+            return
         with engine.begin() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -267,7 +327,10 @@ class _OpenedOnce:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        with _engine(self._conn_string).begin() as connection:
+        with (
+            _damage_of(Path(str(make_url(self._conn_string).database))),
+            _engine(self._conn_string).begin() as connection,
+        ):
             yield connection
 
 
@@ -284,6 +347,10 @@ class _Schedules(_OpenedOnce, SqliteScheduleStorage):
 @lru_cache(maxsize=64)
 def _migrated(storage: type[SqliteRunStorage] | type[SqliteScheduleStorage], folder: str) -> str:
     """The address of the database in `folder`, which is made and brought to today's form."""
+    for file in Path(folder).glob("*.db"):
+        require_sqlite(file)
+        stock = SqliteRunStorage if issubclass(storage, SqliteRunStorage) else SqliteScheduleStorage
+        bring_to_head(file, "dagster", _alembic(stock))
     return storage.from_local(folder)._conn_string
 
 

@@ -1,11 +1,14 @@
 """The schema version of a store, and how an older store becomes one of today."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stock_assets.errors import StockAssetsError
-from stock_assets.storage.attached import patiently
+from stock_assets.errors import DamagedFileError, StockAssetsError
+from stock_assets.files import TEMPORARY, first_line, sync_folder
+from stock_assets.storage.attached import opened
 from stock_assets.storage.partitions import record_older_rows
 from stock_assets.tables import SCHEMA_VERSION
 
@@ -47,9 +50,12 @@ def is_current(connection: "duckdb.DuckDBPyConnection", path: Path) -> bool:
     return True
 
 
-def migrate(connection: "duckdb.DuckDBPyConnection") -> None:
-    """Brings the connected store to SCHEMA_VERSION, in one transaction; a store without a table gets the version."""
+def migrate(connection: "duckdb.DuckDBPyConnection", path: Path) -> None:
+    """Brings the connected store at `path` to SCHEMA_VERSION, in one transaction; a store without a table gets the
+    version. An older store is copied before (`keep_copy`)."""
     version = schema_version(connection)
+    if version is not None:
+        keep_copy(connection, path, version)
     connection.execute("BEGIN TRANSACTION")
     try:
         for number in range(SCHEMA_VERSION if version is None else version, SCHEMA_VERSION):
@@ -63,11 +69,43 @@ def migrate(connection: "duckdb.DuckDBPyConnection") -> None:
     connection.execute("COMMIT")
 
 
-def stored_version(path: Path) -> int | None:
-    """As `schema_version`, of the store at `path`, which stays as it is. Raises StoreBusyError as `patiently`."""
+def keep_copy(connection: "duckdb.DuckDBPyConnection", path: Path, version: int) -> Path:
+    """The copy of the connected store beside it, named by its version and the time of its last change; those of
+    earlier migrations are removed. It is whole or not there.
+
+    Raises DamagedFileError where there is no room for it: nothing is migrated then.
+    """
     import duckdb
 
-    with patiently(lambda: duckdb.connect(path, read_only=True), path, WAIT) as connection:
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    copy = path.with_name(f"{path.name}.v{version}-{changed:%Y-%m-%dT%H-%M-%SZ}")
+    aside = copy.with_name(f"{TEMPORARY}{copy.name}")
+    location = str(aside).replace("'", "''")
+    try:
+        aside.unlink(missing_ok=True)  # of a killed migration
+        # by DuckDB: opening the file ourselves would give back its lock
+        connection.execute(f"ATTACH '{location}' AS before_migration")
+        name = connection.execute("SELECT current_database()").fetchall()[0][0]
+        try:
+            connection.execute(f'COPY FROM DATABASE "{name}" TO before_migration')
+        finally:
+            connection.execute("DETACH before_migration")
+    except (duckdb.IOException, OSError) as error:
+        raise DamagedFileError(
+            f"{path} has schema version {version} and is to be copied before it is migrated to {SCHEMA_VERSION}, which "
+            f"failed: {first_line(error)}. Nothing was changed; make room in {path.parent}"
+        ) from error
+    aside.replace(copy)
+    sync_folder(copy.parent)
+    for older in path.parent.glob(f"{escape(path.name)}.v*"):
+        if older != copy:
+            older.unlink()
+    return copy
+
+
+def stored_version(path: Path) -> int | None:
+    """As `schema_version`, of the store at `path`, which stays as it is. Raises StoreBusyError as `patiently`."""
+    with opened(path, WAIT) as connection:
         return schema_version(connection)
 
 

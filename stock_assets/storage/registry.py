@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stock_assets.addresses import redacted, scrubbed
-from stock_assets.errors import ArtifactError, RegistryError
-from stock_assets.files import TEMPORARY, sync_folder
+from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
+from stock_assets.files import RESTORE, TEMPORARY, sync_folder
+from stock_assets.storage.revisions import bring_to_head
 
 if TYPE_CHECKING:
     import sqlite3
@@ -253,16 +254,19 @@ class MlflowRegistry:
         """
         import sqlite3
 
+        from stock_assets.private.mlflow import make_tables, migrations
+
         if file.exists():
             try:
                 with closing(sqlite3.connect(file)) as connection:
                     connection.execute("SELECT version_num FROM alembic_version").fetchone()
                     reroot(connection, self.artifacts.absolute().as_uri())
             except sqlite3.DatabaseError as error:
-                raise RegistryError(f"{self._shown} is no registry of MLflow, or damaged: {error}") from error
+                raise RegistryError(
+                    f"{self._shown} is no registry of MLflow or is damaged: {error}; {RESTORE}"
+                ) from error
+            bring_to_head(file, "mlflow", migrations(file))
             return
-        from stock_assets.private.mlflow import make_tables
-
         aside = file.with_name(f"{TEMPORARY}{file.name}")  # one name for all: the caller holds the lock
         for leftover in file.parent.glob(f"{aside.name}*"):  # of a killed process, and its journal
             leftover.unlink()
@@ -301,6 +305,8 @@ class MlflowRegistry:
 
             try:
                 yield self._client
+            except DamagedFileError:  # an OSError too, that says all there is
+                raise
             except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
                 line = (str(error).strip() or repr(error)).splitlines()[0]
                 if self._file is None:  # neither its words nor its chain may show a password or a token

@@ -1,18 +1,22 @@
 """Whether everything in a data folder, or in a backup of one, can be read: a line per problem. Nothing is changed."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.files import TEMPORARY
+from stock_assets.files import TEMPORARY, first_line
 from stock_assets.storage.artifacts import MODEL, CheckpointFile, load_artifact
 from stock_assets.storage.attached import attached
 from stock_assets.storage.backup import DATA, MANIFEST, STORE, Backup, check_files, is_sqlite, read_manifest
 from stock_assets.storage.migrations import schema_version
 from stock_assets.tables import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import duckdb
 
 #: Seconds that a writer is waited for.
 PATIENCE = 60.0
@@ -34,7 +38,7 @@ def problems_of(folder: Path) -> Iterator[str]:
     data = data_folder(folder)
     yield from _store_problems(data)
     for file in sorted(data.rglob("*")):
-        if TEMPORARY not in str(file) and file.is_file():
+        if TEMPORARY not in str(file) and file.is_file() and file != data / STORE:
             yield from _file_problems(file)
 
 
@@ -60,7 +64,8 @@ def _store_problems(data: Path) -> Iterator[str]:
                 try:
                     connection.execute(f'SELECT count(*), bit_xor(hash(t)) FROM "{schema}"."{table}" t').fetchall()
                 except duckdb.Error as error:
-                    yield f"{store}: the table {schema}.{table} cannot be read: {_first_line(error)}"
+                    yield f"{store}: the table {schema}.{table} cannot be read: {first_line(error)}"
+            yield from _lost_rows(connection, store, tables)
             for schema, table in tables:
                 columns = {name for name, *_ in connection.execute(f'DESCRIBE "{schema}"."{table}"').fetchall()}
                 if "artifact" in columns:
@@ -70,7 +75,25 @@ def _store_problems(data: Path) -> Iterator[str]:
                             yield f"{store}: {schema}.{table} names {artifact}, which is not in {data / 'artifacts'}"
             connection.execute("USE memory")
     except (StockAssetsError, duckdb.Error) as error:
-        yield _first_line(error)
+        yield first_line(error)
+
+
+def _lost_rows(
+    connection: "duckdb.DuckDBPyConnection", store: Path, tables: Sequence[tuple[str, str]]
+) -> Iterator[str]:
+    """The tables that hold another number of rows than was recorded when they were written."""
+    schemas = {table: schema for schema, table in tables}
+    if "stored_partitions" not in schemas:
+        return
+    recorded = connection.execute(
+        "SELECT table_name, sum(rows) FROM lifecycle.stored_partitions GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    for table, rows in recorded:
+        found = 0
+        if table in schemas:
+            found = connection.execute(f'SELECT count(*) FROM "{schemas[table]}"."{table}"').fetchall()[0][0]
+        if found < rows:
+            yield f"{store}: {table} holds {found} rows, and {rows} were written; materialize {table} again"
 
 
 def _file_problems(file: Path) -> Iterator[str]:
@@ -80,10 +103,10 @@ def _file_problems(file: Path) -> Iterator[str]:
         elif file.name.startswith(".checkpoint-"):
             if CheckpointFile(file).load() is None:
                 yield f"{file} is no checkpoint; remove it, and its training begins anew"
-        elif file.suffix in (".db", ".sqlite") or is_sqlite(file):
+        elif file.name.endswith((".db", ".sqlite")) or is_sqlite(file):
             yield from _sqlite_problems(file)
     except (OSError, StockAssetsError) as error:
-        yield _first_line(error) if isinstance(error, StockAssetsError) else f"{file} cannot be read: {error.strerror}"
+        yield first_line(error) if isinstance(error, StockAssetsError) else f"{file} cannot be read: {error.strerror}"
 
 
 def _sqlite_problems(file: Path) -> Iterator[str]:
@@ -110,7 +133,3 @@ def _registry_problems(file: Path, connection: sqlite3.Connection) -> Iterator[s
         path = here / source.removeprefix(root[0]).lstrip("/") if root else Path(unquote(urlsplit(source).path))
         if not path.exists():
             yield f"{file}: version {number} of {model} names {path}, which does not exist"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]

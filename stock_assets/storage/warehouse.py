@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
-from stock_assets.storage.attached import attached, patiently
+from stock_assets.storage.attached import attached, opened
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import Partition, Written, partition_column, record_partitions, values_of
 from stock_assets.tables import TABLES, Table, declared, rooms
@@ -86,7 +86,7 @@ class Warehouse:
         with self._open(read_only=read_only) as connection:
             current = is_current(connection, self.path)
             if not current and not read_only:
-                migrate(connection)
+                migrate(connection, self.path)
             if current or not read_only or schema_version(connection) is None:
                 yield connection
                 return
@@ -180,7 +180,8 @@ class Warehouse:
         return answers
 
     def require(self, tables: Sequence[str], sessions: Sequence[date], needed_by: str, *, why: str = "") -> None:
-        """Raises MissingSessionsError unless every one of `tables` holds a row of every one of `sessions`.
+        """Raises MissingSessionsError unless every one of `tables` holds a row of every one of `sessions`, or a record
+        that the session was made without one: no ticker traded on it.
 
         `tables` stand in the order they are made, so that the error names the first step to take.
         """
@@ -190,8 +191,20 @@ class Warehouse:
         stored = self.read_each({table: f"SELECT DISTINCT session FROM {_qualified(table)} {span}" for table in tables})
         for table in tables:
             sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
-            if absent := [session for session in sessions if session not in sessions_there]:
+            absent = [session for session in sessions if session not in sessions_there]
+            if absent:
+                without_rows = self.made_without_rows(table)
+                absent = [session for session in absent if str(session) not in without_rows]
+            if absent:
                 raise MissingSessionsError(needed_by, table, absent, why=why)
+
+    def made_without_rows(self, table: str) -> set[str]:
+        """The partitions of `table` that are recorded as made without a row, as stored_partitions spells them."""
+        statement = "SELECT partition FROM lifecycle.stored_partitions WHERE table_name = ? AND rows = 0"
+        try:
+            return set(self.read_sql("stored_partitions", statement, [table])["partition"])
+        except MissingTableError:
+            return set()
 
     def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The answer to a SELECT over `table`, written by this code with ? in place of every value."""
@@ -215,12 +228,11 @@ class Warehouse:
 
         Raises QueryError for a statement that is wrong or wants more than to read.
         """
-        import duckdb
-
         if not self.path.exists():
             raise _no_store(self.path)
         # a DuckDB of its own, as these settings are for ever
-        with patiently(lambda: duckdb.connect(self.path, read_only=True), self.path, self.wait) as connection:
+        with opened(self.path, self.wait) as connection:
+            is_current(connection, self.path)  # one of a newer version is refused
             connection.execute(f"SET memory_limit = '{self.memory_limit}'")
             _search(connection, self.path.stem)
             connection.execute("SET enable_external_access = false")

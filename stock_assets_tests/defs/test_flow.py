@@ -264,21 +264,45 @@ class _Silent:
 
     def fetch(self, tickers, first, last, *, fetched_at):
         answer = self._inner.fetch(tickers, first, last, fetched_at=fetched_at)
-        return Answer(answer.bars.filter(pl.col("session") != self._silent))
+        before = pl.col("adj_close").shift().over("ticker")
+        bars = answer.bars.filter(pl.col("session") != self._silent)
+        return Answer(bars.with_columns(previous_adj_close=pl.coalesce(before, "previous_adj_close")))
+
+    def context(self, first, last, fetched_at):
+        return self._inner.context(first, last, fetched_at)
 
 
-def test_a_session_without_any_bar_is_an_error_and_nothing_is_written(instance: dg.DagsterInstance, tmp_path):
+def test_a_session_without_any_bar_is_an_error_while_no_later_one_has_bars(instance: dg.DagsterInstance, tmp_path):
     from stock_assets.market.sources.registry import make_source
 
     settings = small_market(tmp_path)
-    day = calendar_of(settings).sessions[7]
+    day = calendar_of(settings).sessions[-1]
     graph = Graph(settings, instance, {"source": _Silent(make_source(settings), day)})
     graph.materialize(["universe"])
     days = calendar_of(settings).sessions
-    message = failure_of(graph.materialize(["raw_ohlcv"], days[0], days[9], fail=True))
+    message = failure_of(graph.materialize(["raw_ohlcv"], days[-5], days[-1], fail=True))
     assert message.startswith(EmptySourceError.__name__)
     assert str(day) in message
-    assert set(graph.warehouse.row_counts()) == {"universe"}
+    assert "STOCK_ASSETS_MISSING_SESSIONS" in message
+    assert not {"raw_ohlcv", "fetch_outcomes", "quarantine"} & set(graph.warehouse.row_counts())
+
+
+def test_a_session_without_any_bar_is_skipped_once_a_later_one_has_bars(instance: dg.DagsterInstance, tmp_path):
+    from stock_assets.market.sources.registry import make_source
+
+    settings = small_market(tmp_path)
+    days = calendar_of(settings).sessions
+    graph = Graph(settings, instance, {"source": _Silent(make_source(settings), days[70])})
+    graph.materialize(["universe"])
+    graph.materialize(DAILY_CHAIN, days[0], days[69])
+    graph.materialize(DAILY_CHAIN, days[70])  # alone, as on the evening after
+    graph.materialize(DAILY_CHAIN, days[71], days[80])
+    graph.materialize(["labels"], days[0], days[80 - settings.horizon])
+    assert set(days[:81]) - graph.warehouse.sessions("daily_bars") == {days[70]}
+    after = graph.table("daily_bars").filter(pl.col("session") > days[70], pl.col("ticker") == "SIM01")
+    assert after["suspect"].null_count() == 10  # no ticker skipped a session
+    outcomes = graph.warehouse.read("fetch_outcomes").filter(pl.col("first") == days[70])
+    assert set(outcomes["outcome"]) == {"holiday"}
 
 
 def test_two_sources_never_mix_in_one_store(graph: Graph, instance: dg.DagsterInstance):

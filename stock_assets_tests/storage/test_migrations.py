@@ -1,5 +1,6 @@
 """An older store becomes one of today at the first look; a newer one is refused."""
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import DamagedFileError, StockAssetsError
 from stock_assets.storage import migrations
 from stock_assets.storage.migrations import MIGRATIONS, schema_version
 from stock_assets.storage.warehouse import Warehouse
@@ -74,3 +75,22 @@ def test_a_newer_store_is_refused(old_store: Warehouse):
     newer = f"old.duckdb has schema version {SCHEMA_VERSION + 1}, and this stock_assets reads up to {SCHEMA_VERSION}"
     with pytest.raises(StockAssetsError, match=newer):
         old_store.read("labels")
+
+
+def test_an_older_store_is_copied_before_it_is_migrated(old_store: Warehouse):
+    old_store.path.with_name("old.duckdb.v0-2001-01-01T00-00-00Z").write_bytes(b"of an earlier migration")
+    old_store.read("labels")
+    (copy,) = old_store.path.parent.glob("old.duckdb.v*")
+    with duckdb.connect(copy) as connection:
+        assert schema_version(connection) == 0
+        assert connection.execute("SELECT forward_return_7 FROM features.labels").fetchall() == [(0.07,)]
+    assert not list(old_store.path.parent.glob(".tmp-*"))
+
+
+def test_without_room_for_the_copy_nothing_is_migrated(old_store: Warehouse):
+    os.utime(old_store.path, (0, 0))
+    (old_store.path.parent / ".tmp-old.duckdb.v0-1970-01-01T00-00-00Z").mkdir()  # in the way of the copy
+    with pytest.raises(DamagedFileError, match="is to be copied before it is migrated") as refused:
+        old_store.read("labels")
+    assert "\n" not in str(refused.value)
+    assert version_of(old_store) == 0

@@ -36,7 +36,7 @@ def explained_variance(ratios: Sequence[float]) -> bytes:
 def learning_curve(curves: pl.DataFrame, loss_name: str, skill_name: str) -> bytes:
     """Train and validation loss, and a skill, against the epoch, one colour per model year.
 
-    `curves` has model_year, epoch, train_loss, validation_loss, skill (fraction); the names are their titles.
+    `curves` has model_year, epoch, train_loss, validation_loss, skill (fraction or null); the names are their titles.
     """
 
     from matplotlib.ticker import MaxNLocator
@@ -48,7 +48,8 @@ def learning_curve(curves: pl.DataFrame, loss_name: str, skill_name: str) -> byt
             colour = colours[year]
             loss.plot(rows["epoch"], rows["validation_loss"], color=colour, marker="o", markersize=4, label=str(year))
             loss.plot(rows["epoch"], rows["train_loss"], color=colour, linestyle=":", linewidth=1.2)
-            hits.plot(rows["epoch"], 100 * rows["skill"], color=colour, marker="o", markersize=4)
+            skill = rows["skill"].cast(pl.Float64)  # none where it is undefined, as across a single ticker
+            hits.plot(rows["epoch"], 100 * skill, color=colour, marker="o", markersize=4)
         loss.set_title(f"{loss_name}: validation (line), training (dotted)")
         hits.set_title(f"{skill_name} (%)")
         for axes in (loss, hits):

@@ -43,7 +43,7 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why=why)
     raw = store.read("raw_ohlcv", (lookback or sessions)[0], sessions[-1])
     universe = store.read("universe")
-    until_last = calendar.between(calendar.sessions[0], sessions[-1])
+    until_last = adjustments.traded_sessions(raw, calendar.between(calendar.sessions[0], sessions[-1]))
     both = adjustments.clean_bars_and_findings(
         continued(raw, universe),
         universe,

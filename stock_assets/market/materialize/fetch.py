@@ -19,6 +19,11 @@ from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
 
+#: More sessions without any bar, and a larger share of those asked for, are no closure: Moscow closed for 18 in 2022.
+LONGEST_CLOSURE, SHARE_CLOSED = 25, 0.10
+#: So many tickers show whether there are bars of later sessions.
+TICKERS_LOOKED_AT = 5
+
 
 class FetchedBars(NamedTuple):
     """What one fetch brought."""
@@ -35,6 +40,8 @@ class FetchedBars(NamedTuple):
     """rows of earlier sessions that were added to it"""
     unapplied_splits: int
     """findings about splits that were added to quarantine"""
+    skipped: tuple[date, ...]
+    """the asked sessions of which no ticker has a bar, though some have later ones"""
     held_out: int
     """findings about rows that are no bars that were added to quarantine"""
     uncovered: int
@@ -60,18 +67,19 @@ def fetch_bars(
     It asks for the week before once more, and for what some tickers still owe. New versions, findings and outcomes are
     written in one transaction; then the source may forget what it kept for the case of a kill.
 
+    A session of which no ticker has a bar though some have later ones is skipped: its partition is made without a row.
     Raises SourceError where too many tickers fail or the store holds another source, EmptySourceError where a session
-    has no bar of any ticker. Then nothing is written.
+    has no bar of any ticker and none is later, or where too many have none. Then nothing is written.
     """
     require_one_source(store, source)
     universe, outcomes = store.read("universe"), _stored_outcomes(store)
     members = expected_tickers(universe, sessions[0])
     requests = _requests(store, calendar_of(settings), universe, sessions=sessions, outcomes=outcomes)
     answered = [(request, _ask(source, request, now)) for request in requests]
+    skipped, later = _closed_days(answered[0], source, settings, sessions=sessions, now=now)
     failures = _failures([answer for _, answer in answered], members, source.name, allowed=settings.max_failed_share)
-    news = _news(store, calendar_of(settings), universe, answered=answered, outcomes=outcomes, now=now)
+    news = _news(store, calendar_of(settings), universe, answered=answered, later=later, outcomes=outcomes, now=now)
     bars = answered[0][1].bars.filter(pl.col("session").is_in(sessions))
-    _require_every_session(bars, sessions, universe, source=source.name, exchange=settings.exchange)
     changes = [
         Change("raw_ohlcv", news.versions, makes=sessions),
         Change("quarantine", news.findings),
@@ -88,13 +96,17 @@ def fetch_bars(
         new_versions=of_sessions,
         restated_earlier=news.versions.height - of_sessions,
         unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
+        skipped=skipped,
         held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes"])).height,
         uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
     )
 
 
 def _ask(source: Source, request: Request, now: datetime) -> Answer:
-    return source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
+    try:
+        return source.fetch(request.tickers, request.sessions[0], request.sessions[-1], fetched_at=now)
+    except EmptySourceError:  # perhaps of a day on which the exchange was closed
+        return Answer(RAW_SCHEMA.to_frame())
 
 
 def _requests(
@@ -138,10 +150,11 @@ def _news(
     universe: pl.DataFrame,
     *,
     answered: Sequence[tuple[Request, Answer]],
+    later: pl.DataFrame,
     outcomes: pl.DataFrame,
     now: datetime,
 ) -> _News:
-    """What the `answered` requests change in the store, which holds `outcomes`."""
+    """What the `answered` requests change in the store, which holds `outcomes`; `later` bars are only known to be."""
     versions: list[pl.DataFrame] = []
     findings: list[pl.DataFrame] = []
     for (tickers, sessions), answer in answered:
@@ -149,7 +162,13 @@ def _news(
         stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
         stored = adjustments.latest_versions(stored)
         new = outcomes_of(
-            answer, stored, tickers=tickers, sessions=sessions, universe=universe, calendar=calendar, fetched_at=now
+            answer,
+            pl.concat([stored, later]),
+            tickers=tickers,
+            sessions=sessions,
+            universe=universe,
+            calendar=calendar,
+            fetched_at=now,
         )
         outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
@@ -164,12 +183,35 @@ def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
     return FETCH_OUTCOMES.fit(store.read_or(FETCH_OUTCOMES.empty(), "fetch_outcomes"))
 
 
-def _require_every_session(
-    bars: pl.DataFrame, sessions: Sequence[date], universe: pl.DataFrame, *, source: str, exchange: str
-) -> None:
-    if absent := sorted(set(sessions) - set(bars["session"])):
+def _closed_days(
+    answered: tuple[Request, Answer], source: Source, settings: Settings, *, sessions: Sequence[date], now: datetime
+) -> tuple[tuple[date, ...], pl.DataFrame]:
+    """Those of `sessions` without a bar of any ticker, and later bars (`RAW_SCHEMA`), which show that the exchange was
+    closed on them.
+
+    Raises EmptySourceError for a session of `sessions` without any bar where there is no later one, and where there are
+    more such sessions than a closure explains.
+    """
+    (tickers, _), answer = answered
+    absent = sorted(set(sessions) - set(answer.bars["session"]))
+    if not absent:
+        return (), RAW_SCHEMA.to_frame()
+    later = answer.bars.filter(pl.col("session") > absent[-1])
+    last_closed = calendar_of(settings).last_closed(now)
+    if later.is_empty() and last_closed and last_closed > absent[-1]:
+        # any bar since will do, so few tickers are requested
+        later = _ask(source, Request(tickers[:TICKERS_LOOKED_AT], [absent[-1], last_closed]), now).bars
+        later = later.filter(pl.col("session") > absent[-1])
+    spelled = f"{', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}"
+    what = f"{source.name} has no bar of any of {len(tickers)} tickers for {len(absent)} session(s): {spelled}"
+    if later.is_empty():
         raise EmptySourceError(
-            f"{source} has no bar of any of {universe['ticker'].n_unique()} tickers for {len(absent)} "
-            f"session(s): {', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}; "
-            f"{exchange} was open, so every session should have some"
+            f"{what}; {settings.exchange} was open, so every session should have some. If it was closed, the day is "
+            "skipped once a later session has bars, or at once where STOCK_ASSETS_MISSING_SESSIONS names it"
         )
+    if len(absent) > max(LONGEST_CLOSURE, SHARE_CLOSED * len(sessions)):
+        raise EmptySourceError(
+            f"{what}; expected at most {LONGEST_CLOSURE}, or {SHARE_CLOSED:.0%} of the {len(sessions)} sessions asked "
+            f"for. Is {settings.exchange} the exchange of these prices (STOCK_ASSETS_EXCHANGE)?"
+        )
+    return tuple(absent), later

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from stock_assets.errors import MissingTableError, StockAssetsError
-from stock_assets.market.adjustments import as_of
+from stock_assets.market.adjustments import as_of, traded_sessions
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import newest_context
 from stock_assets.market.renames import continued
@@ -41,7 +41,7 @@ def tables_as_of(store: Warehouse, settings: Settings, moment: datetime) -> dict
     frames["daily_bars"] = as_of(
         continued(raw, universe),
         universe,
-        calendar.sessions,
+        traded_sessions(raw, calendar.sessions),
         moment=moment,
         closes=calendar.closes,
         doubts=frames.get("quarantine"),

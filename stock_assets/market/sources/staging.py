@@ -30,7 +30,7 @@ class Staging:
         which costs a request and nothing else."""
         try:
             return pl.read_parquet(self._file(ticker), glob=False)
-        except (FileNotFoundError, pl.exceptions.PolarsError):
+        except (OSError, pl.exceptions.PolarsError):
             return None
 
     def save(self, ticker: str, bars: pl.DataFrame) -> None:
@@ -62,5 +62,5 @@ def progress(root: Path) -> tuple[int, int] | None:
     try:
         newest = max(root.glob(f"*/{_ASKED}"), key=lambda file: file.stat().st_mtime, default=None)
         return newest and (len(list(newest.parent.glob("[!.]*.parquet"))), int(newest.read_text()))
-    except FileNotFoundError:  # settled meanwhile
+    except (OSError, ValueError):  # settled meanwhile, or damaged
         return None

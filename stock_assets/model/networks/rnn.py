@@ -173,8 +173,9 @@ class RnnEpoch(Epoch):
     deviations.
     """
 
-    r2: float
-    """Share of the cross-sectional variance of the volatilities that is forecast, on the validation labels."""
+    r2: float | None
+    """Share of the cross-sectional variance of the volatilities that is forecast, on the validation labels; None where
+    there is none, as of a single ticker."""
 
 
 class RnnNetwork:
@@ -205,12 +206,13 @@ class RnnNetwork:
         rows = self._validation.has_label()
         answers = torch.from_numpy(answers_of(module, self._validation, self.config)[rows[:-1]])
         goals = torch.from_numpy(self._goals[rows])
-        missed = (answers - goals)[:, :3].square().sum() / goals[:, :3].square().sum()
+        variance = goals[:, :3].square().sum().item()
+        r2 = 1 - (answers - goals)[:, :3].square().sum().item() / variance if variance else None
         if train_loss is None:
             at_start = torch.from_numpy(self._goals[self.panel.has_label()])
             train_loss = self._mean_loss(torch.zeros_like(at_start), at_start).item()
         loss = self._mean_loss(answers, goals).item()
-        return RnnEpoch(epoch, self.config.epochs, train_loss, loss, 1 - missed.item())
+        return RnnEpoch(epoch, self.config.epochs, train_loss, loss, r2)
 
     def _mean_loss(self, answers: Tensor, goals: Tensor) -> Tensor:
         """Of TARGETS, [R, 4] each."""

@@ -12,10 +12,10 @@ from stock_assets.market.calendar import TradingCalendar, local_hours
 from stock_assets.market.resample import session_bars
 from stock_assets.market.times import Moments, parse_moments
 
-#: A time of the day after a date, or a number too long for one: what makes a cell more than a date.
-_MOMENT = (
-    r"\d[T\s,]+\d{1,2}(?::\d\d|-[AP]M)|^\s*\d{8}[T\s]\s*\d{4,6}\b|^\s*(?:-?\d{9,}(?:\.\d*)?|\d\.\d+)(?:[eE]\+?\d+)?\s*$"
-)
+#: A time of the day after a date: what makes a cell more than a date.
+_MOMENT = r"\d[T\s,]+\d{1,2}(?::\d\d|-[AP]M)|^\s*\d{8}[T\s]\s*\d{4,6}\b"
+#: A number that is a date, such as 20180102, lies between these.
+_DAYS = (18_000_101, 21_001_231)
 #: 09:30, 093000, 930, and the 0 of a midnight that was a number.
 _MIDNIGHT = r"^\s*(?:0{1,6}|0?0:00(?::00(?:\.0+)?)?)?\s*$"
 
@@ -81,8 +81,9 @@ def _has_moments(column: pl.Series) -> bool:
     """Whether a cell says more than a date."""
     if isinstance(column.dtype, pl.Datetime):
         return True
-    if column.dtype.is_numeric():
-        return bool((column.abs() >= 10**8).any())  # 20180102 is a date
+    numbers = column.cast(pl.Float64, strict=False)
+    if bool((~numbers.is_between(*_DAYS)).any()):
+        return True
     return column.dtype == pl.String and bool(column.str.contains(_MOMENT).any())
 
 

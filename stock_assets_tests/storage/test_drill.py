@@ -21,6 +21,8 @@ from stock_assets.storage.verification import problems_of
 from stock_assets.tables import TABLES
 from stock_assets_tests.storage.markets import market_in
 
+pytestmark = pytest.mark.xdist_group("market")
+
 NOW = datetime(2019, 1, 16, 23, tzinfo=UTC)
 
 #: A process that writes to the store, to Dagster's memory and to a model's folder until it is killed.
@@ -39,15 +41,6 @@ with dg.DagsterInstance.from_config(str(folder / "dagster")) as instance:
         instance.report_runless_asset_event(dg.AssetMaterialization("written", metadata={"number": number}))
         print(number, flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything through the session before the last."""
-    folder = tmp_path_factory.mktemp("market") / "data"
-    with market_in(folder) as market:
-        market.fill(market.sessions[-2])
-    return folder
 
 
 def test_a_restored_folder_goes_on_elsewhere_with_the_same_rows(market: Path, tmp_path: Path):
@@ -114,8 +107,9 @@ def test_verify_names_the_sessions_that_dagster_remembers_and_the_store_lost(mar
         sessions = sorted(here.store.sessions(table))[-5:]
         with here.store.connect(read_only=False) as connection:
             connection.execute(f"DELETE FROM {TABLES[table].room}.{table} WHERE session >= ?", [sessions[0]])
-    with pytest.raises(StockAssetsError, match="1 problem"):
+    with pytest.raises(StockAssetsError, match="2 problem"):
         commands.verify(moved, said)
+    assert f"{table} holds " in said.file.getvalue()
     assert (
         f"{table}: Dagster remembers rows of 5 {TABLES[table].partitions}(s), {sessions[0]} to {sessions[-1]}"
         in said.file.getvalue()
