@@ -4,6 +4,7 @@ Started as a script and without this package, so that it starts quickly and a br
 """
 
 import contextlib
+import importlib
 import io
 import json
 import resource
@@ -66,6 +67,7 @@ def main() -> int:
     order = json.loads(sys.stdin.buffer.read())
     with contextlib.suppress(ValueError, OSError):  # a system without this limit, or with a lower one
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    importlib.import_module({"http": "requests", "apprise": "apprise"}[order["kind"]])  # no part of the call's time
     # no handler: the kernel ends the process, also while it is inside a name look-up or a handshake
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, order["seconds"])
