@@ -24,7 +24,7 @@ import polars as pl
 
 from stock_assets.features.indicators import FIRST_BAR, INDICATORS, classic_indicators
 from stock_assets.features.labels import barrier_labels
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 RULE = LabelRule()

@@ -20,9 +20,9 @@ import polars as pl
 from benchmarks.common import DATA, preamble, table
 from stock_assets.market.adjustments import clean_bars_and_findings
 from stock_assets.market.calendar import trading_calendar
-from stock_assets.market.repair import unapplied_splits
 from stock_assets.market.sources.answers import BARS, with_history
 from stock_assets.market.sources.snapshot import SnapshotSource
+from stock_assets.market.splits import unapplied_splits
 from stock_assets.market.tables import RAW_SCHEMA
 
 CASES = DATA / "yfinance_repair_cases.parquet"

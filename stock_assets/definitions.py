@@ -10,6 +10,7 @@ from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
 from stock_assets.defs.backup import backup_job, backup_sensors
 from stock_assets.defs.champions import promotions_asset, rollback_job
+from stock_assets.defs.comparison import comparison_sensor
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.freshness import freshness_check, freshness_sensor
@@ -18,6 +19,7 @@ from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.retraining import retraining_sensor
+from stock_assets.defs.tidy import tidy_job, tidy_schedule
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
@@ -40,10 +42,12 @@ def build_definitions(config: Settings) -> dg.Definitions:
     def source(context: dg.InitResourceContext) -> object:
         return make_source(config, context.log.info if context.log else lambda _: None)
 
+    tidying = tidy_job(config)
     return dg.Definitions(
         sensors=[
             *automation_sensors(config),
             retraining_sensor(config),
+            comparison_sensor(config),
             freshness_sensor(config),
             alert_sensor(),
             *backup_sensors(config),
@@ -58,7 +62,12 @@ def build_definitions(config: Settings) -> dg.Definitions:
             *evaluation_assets(config),
             operations_asset(config),
         ],
-        jobs=[rollback_job(config), *([backup_job(config, config.backup_dir)] if config.backup_dir else [])],
+        jobs=[
+            rollback_job(config),
+            tidying,
+            *([backup_job(config, config.backup_dir)] if config.backup_dir else []),
+        ],
+        schedules=[tidy_schedule(tidying)],
         asset_checks=[freshness_check(config)],
         resources={
             "warehouse": Warehouse(config.database),

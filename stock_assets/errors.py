@@ -25,9 +25,17 @@ StockAssetsError
 from collections.abc import Sequence
 from datetime import date
 
+from stock_assets.escape import lines
+
 
 class StockAssetsError(Exception):
-    """The base of all errors that stock_assets raises on purpose; its message is meant for a person."""
+    """The base of all errors that stock_assets raises on purpose; its message is meant for a person.
+
+    It may quote a vendor or a file: what cannot be seen in it, such as the start of a command to a terminal, is marked.
+    """
+
+    def __str__(self) -> str:
+        return lines(super().__str__())
 
     @classmethod
     def descendants(cls) -> "list[type[StockAssetsError]]":

@@ -1,6 +1,7 @@
 """Files that a reader sees whole or not at all, also after a crash: written aside, synced and renamed."""
 
 import errno
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -88,17 +89,38 @@ def write_file(path: Path, content: bytes) -> None:
 def _write_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name of the process's own, so that two writers never share a half-written file
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = aside(path)
     try:
         write_synced(temporary, content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers(path)
     sync_folder(path.parent)
 
 
-def _remove_leftovers(path: Path) -> None:
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process or thread at a time between the lines, by the lock of the file at `path`, which is made.
+
+    The kernel gives the lock back should the process be killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def aside(path: Path) -> Path:
+    """Where this process writes the file at `path` before it is whole."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed processes left aside while they wrote the file at `path`."""
     for leftover in path.parent.glob(f"{escape(TEMPORARY)}*-{escape(path.name)}"):
         process = leftover.name.removeprefix(TEMPORARY).partition("-")[0]
         if process.isdigit() and not _is_running(int(process)):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from stock_assets.escape import markdown
+
 #: What names a row of prices, features, labels and predictions.
 KEYS = ["ticker", "session"]
 #: The labels in the order of every probability triple: sell, hold, buy.
@@ -78,7 +80,7 @@ def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
 
 
 def markdown_table(frame: pl.DataFrame) -> str:
-    """`frame` as a Markdown table; numbers with six significant digits.
+    """`frame` as a Markdown table of text that is shown as it is; numbers with six significant digits.
 
     >>> print(markdown_table(pl.DataFrame({"ticker": ["AAPL"], "close": [1.25]})))
     | ticker | close |
@@ -89,8 +91,8 @@ def markdown_table(frame: pl.DataFrame) -> str:
     def text(value: object) -> str:
         if value is None:
             return "–"
-        return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+        return f"{value:.6g}" if isinstance(value, float) else markdown(value)
 
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + " --- |" * frame.width]
+    lines = ["| " + " | ".join(map(text, frame.columns)) + " |", "|" + " --- |" * frame.width]
     lines += ["| " + " | ".join(map(text, row)) + " |" for row in frame.iter_rows()]
     return "\n".join(lines)

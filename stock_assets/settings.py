@@ -5,22 +5,22 @@ A wrong value is one clear line: the variable or the file, what it holds, and wh
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.errors import SettingsError
-from stock_assets.settings_file import PREFIX, Given, gather
+from stock_assets.setting_values import LabelRule, SessionHours, tickers_of_file
+from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url")
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token")
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -28,51 +28,6 @@ CONTEXT_SERIES = ("^VIX", "^GSPC", "SPY")
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
 CALENDAR_END = date(2035, 12, 31)
-
-
-@dataclass(frozen=True)
-class SessionHours:
-    """From when to when a session lasts, in minutes of the clock of `zone`: it ends on its own day, where an end of
-    1440 is the midnight after it, and begins on that day or, if the start is no earlier, on the one before."""
-
-    start: int
-    end: int
-    zone: str
-
-    @classmethod
-    def parse(cls, text: str) -> "SessionHours":
-        """Of "17:00-17:00 America/New_York" or "00:00-24:00 UTC". Raises ValueError for anything else."""
-        parts = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d) (\S+)", text.strip())
-        if parts is None:
-            raise ValueError("not of the form 17:00-17:00 America/New_York")
-        *digits, zone = parts.groups()
-        hours = [int(digit) for digit in digits]
-        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
-        if hours[1] > 59 or hours[3] > 59 or start >= 1440 or not 0 < end <= 1440:
-            raise ValueError("no time of the day")
-        try:
-            ZoneInfo(zone)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{zone} is no time zone") from error
-        return cls(start, end, zone)
-
-    def window(self, session: date) -> tuple[datetime, datetime]:
-        """(open, close) of `session`, UTC."""
-
-        def at(minutes: int, day: date) -> datetime:
-            day += timedelta(days=minutes // 1440)
-            return datetime.combine(day, time(minutes % 1440 // 60, minutes % 60), ZoneInfo(self.zone)).astimezone(UTC)
-
-        return at(self.start, session - timedelta(days=self.start >= self.end)), at(self.end, session)
-
-
-@dataclass(frozen=True)
-class LabelRule:
-    """What a label looks at: so many sessions ahead, and the returns (fractions, both positive) at its two barriers."""
-
-    horizon: int = 7
-    buy_threshold: float = 0.027
-    sell_threshold: float = 0.022
 
 
 class Settings(BaseModel):
@@ -127,10 +82,30 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
+    time_zone: str | None = Field(
+        default=None,
+        description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
+        "they fit the exchange's own zone better: then an error asks for it",
+    )
     date_format: str | None = Field(
         default=None,
         description="how a snapshot writes its dates and times, such as %d/%m/%Y or %m/%d/%Y %H:%M; needed where day "
         "and month could be either, and unset for dates as 2020-01-02",
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None,
+        description=". or , as the sign before the decimals of a snapshot's numbers; needed where a comma could be "
+        "either, such as in 1,234",
+    )
+    columns: tuple[str, ...] = Field(
+        default=(),
+        description="names of a snapshot's columns separated by commas: close=Last says that Last is the close; names "
+        "alone, such as date,open,high,low,close,volume, are those of files without a header, in their order",
+    )
+    prices: Literal["as_traded", "split_adjusted", "adjusted"] | None = Field(
+        default=None,
+        description="as_traded, split_adjusted or adjusted (for dividends too): what the prices of a snapshot are that "
+        "has dividends and splits and no adjusted close",
     )
     horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
     buy_threshold: float = Field(
@@ -165,18 +140,31 @@ class Settings(BaseModel):
         description="apprise addresses separated by commas that alerts are sent to as well, such as slack://…, "
         "mailto://… or tgram://…",
     )
-    backup_dir: Path | None = Field(
-        default=None,
-        description="the folder that a backup goes to after every evening, best on another disk; none is made when "
-        "unset",
-    )
-    backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     heartbeat_url: HttpUrl | None = Field(
         default=None,
         repr=False,
         description="the http(s) address that is asked for after every look at the predictions, such as a check of "
         "healthchecks.io or a push monitor of Uptime Kuma; none when unset",
     )
+    ui_host: str = Field(
+        default="127.0.0.1", pattern="^[^\\s/@]+$", description="the address that the web server listens on"
+    )
+    ui_token: SecretStr | None = Field(
+        default=None,
+        description="8 printable ASCII characters or more that the web server asks everybody for; it asks for none, "
+        "and listens on loopback alone, when unset",
+    )
+    ui_names: tuple[str, ...] = Field(
+        default=(),
+        description="names separated by commas, with a port where it is another, by which browsers reach the web "
+        "server besides its own address, such as stocks.example or localhost:8080",
+    )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="the folder that a backup goes to after every evening, best on another disk; none is made when "
+        "unset",
+    )
+    backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
@@ -188,7 +176,22 @@ class Settings(BaseModel):
             raise ValueError("a path with a question mark")
         return value
 
-    @field_validator("extensions", mode="before")
+    @field_validator("ui_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = None if value is None else value.get_secret_value()
+        if secret is not None and not re.fullmatch(r"[!-~][ -~]{6,}[!-~]", secret):
+            raise ValueError("too short, or not of ASCII characters")
+        return value
+
+    @field_validator("ui_names")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in value if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
+            raise ValueError(f"{wrong[0]!r} is no name")
+        return value
+
+    @field_validator("extensions", "ui_names", "columns", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -201,7 +204,7 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         if "," not in value and Path(value).is_file():
-            value = ",".join(Path(value).read_text().splitlines())
+            value = ",".join(tickers_of_file(Path(value)))
         tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
         if not tickers:
             raise ValueError("expected tickers separated by commas, or a file with one per line")
@@ -217,6 +220,15 @@ class Settings(BaseModel):
     def _are_hours(cls, value: str | None) -> str | None:
         if value is not None:
             SessionHours.parse(value)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, value: str | None) -> str | None:
+        try:
+            ZoneInfo(value or "UTC")
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{value} is no time zone") from error
         return value
 
     @field_validator("date_format")
@@ -285,6 +297,10 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{PREFIX}FIRST_MODEL_YEAR={self.model_start_year}; expected a year up to {PREFIX}END={self.end}, "
                 "since a model serves the sessions of its year"
+            )
+        if self.ui_token is None and not is_loopback(self.ui_host):
+            raise ValueError(
+                f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
             )
         return self
 
@@ -378,15 +394,16 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            shown = given[name].named(
-                name, secret=name in SECRETS or (name == "mlflow" and not _is_file(given[name].written))
-            )
+            shown = given[name].named(name, secret=_may_hold_a_password(name, given[name].written))
             yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
 
 
-def _is_file(uri: object) -> bool:
-    """Whether a tracking URI is a file; that of a server may hold a password, and a malformed one all the more."""
-    return isinstance(uri, str) and uri.startswith("sqlite:///") and "@" not in uri
+def _may_hold_a_password(name: str, written: object) -> bool:
+    """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name != "mlflow":
+        return name in SECRETS
+    rest = str(written).rpartition("://")[2].strip("/")
+    return (not str(written).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(rest)) or "@" in rest
 
 
 @cache

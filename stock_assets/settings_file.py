@@ -14,6 +14,7 @@ import os
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from stock_assets.errors import SettingsError
@@ -137,3 +138,16 @@ def environment_for_child(project: Path) -> dict[str, str]:
         if name.startswith(PREFIX) and name != CONFIG
     }
     return {**variables, CONFIG: str(file) if file else "off"}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, an address or a name, is reached by this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback

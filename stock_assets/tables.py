@@ -213,7 +213,7 @@ STORED_PARTITIONS = declare(
         "one partition of a table as it was last written, so that rows that were never made or were lost are noticed",
         (
             Column("table_name", pl.String(), "the table"),
-            Column("partition", pl.String(), "the session or the model year; empty for a table that is made as a whole"),
+            Column("partition", pl.String(), "the session or the model year; empty for a table made as a whole"),
             Column("rows", pl.Int64(), "rows that the partition had then; 0 where it was made and has none"),
         ),
         keys=("table_name", "partition"),

@@ -26,6 +26,19 @@ def real_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def bug_file() -> Callable[[str], Path]:
+    """The path of a file or folder that users of other tools reported; the test is skipped where there is none."""
+
+    def path_of(name: str) -> Path:
+        path = REAL_DATA.parent / "bugs" / name
+        if not path.exists():
+            pytest.skip(f"no {name} in the folder of reported files, which lies beside that of real data")
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
 def demo_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of `stock_assets_tests.demo`, filled. Its tests share a worker: `xdist_group("demo")`."""
     from stock_assets_tests import demo

@@ -11,7 +11,18 @@ PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 #: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
 ORDER = (
-    ("errors", "addresses", "frames", "files", "tables", "private", "settings_file", "outgoing"),
+    (
+        "escape",
+        "errors",
+        "addresses",
+        "frames",
+        "files",
+        "tables",
+        "private",
+        "settings_file",
+        "setting_values",
+        "outgoing",
+    ),
     ("settings", "storage"),
     ("market",),
     ("features",),
@@ -68,10 +79,11 @@ def test_imports_run_one_way(path: Path):
         return
     later = {other for other in places(imports(path)) - {place} if RANK.get(other, len(ORDER)) >= RANK[place]}
     allowed = {
+        "errors": {"escape"},
         "private": {"errors"},
         "settings_file": {"errors"},
         "tables": {"errors"},
-        "frames": {"errors"},
+        "frames": {"errors", "escape"},
         "files": {"errors"},
         "outgoing": {"errors", "addresses"},
         "cli": {"definitions", "extensions", "platform"},

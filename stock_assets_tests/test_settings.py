@@ -52,13 +52,14 @@ def test_each_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest
         ("BUY_THRESHOLD", "2.7", "expected the return, as a fraction"),
         ("TICKERS", " , ", "expected tickers separated by commas"),
         ("FIRST_MODEL_YEAR", "soon", "expected the first year that a model serves"),
+        ("TIME_ZONE", "Moon/Base", "expected the zone of a snapshot's times that name none"),
         ("DATE_FORMAT", "%m/%d", "it has no year); expected how a snapshot writes its dates and times"),
         ("DATE_FORMAT", "DD/MM/YYYY", "it has no year); expected how a snapshot writes its dates and times"),
         ("MLFLOW", "", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "on", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "sqlite:///", "expected off, or a tracking URI of MLflow"),
         ("MLFLOW", "http://", "expected off, or a tracking URI of MLflow"),
-        ("MLFLOW", "ftp://host/models", "expected off, or a tracking URI of MLflow"),
+        ("MLFLOW", "ftp://host", "expected off, or a tracking URI of MLflow"),
         ("DATA_DIR", "what?", "expected the folder of the DuckDB file"),
         ("AFTER_CLOSE_MINUTES", "721", "expected minutes after the close of a session"),
     ],
@@ -97,6 +98,21 @@ def test_settings_that_do_not_fit_together(values: dict[str, str], named: str, m
         monkeypatch.setenv(f"STOCK_ASSETS_{name}", value)
     with pytest.raises(SettingsError, match=named):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"AAPL\nBRK-B\n",
+        b"\xef\xbb\xbfAAPL\r\nBRK-B\r\n",  # a byte order mark
+        "Symbol\nAAPL\nBRK-B".encode("utf-16"),
+        b"# my tickers\nticker,name\nAAPL,Apple\n\nBRK-B,Berkshire  # since 1996\n",
+        b'"Ticker"\n"AAPL"\n"BRK-B"\n',
+    ],
+)
+def test_a_file_of_tickers_as_people_have_it(content: bytes, tmp_path: Path):
+    (tmp_path / "tickers.txt").write_bytes(content)
+    assert read_settings(tickers=str(tmp_path / "tickers.txt")).tickers == ("AAPL", "BRK-B")
 
 
 def test_tickers_come_from_a_list_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -245,13 +261,24 @@ def test_a_worker_has_the_extensions_before_it_runs(folder: Path):
     assert worker.stdout.splitlines() == ["imported", "worked ['3'] __main__"]
 
 
-@pytest.mark.parametrize("variable", ["ALERT_WEBHOOK", "ALERT_URLS"])
-def test_a_wrong_secret_is_never_shown(variable: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(f"STOCK_ASSETS_{variable}", "hooks.example.com/hush-hush")
+@pytest.mark.parametrize("variable", ["ALERT_WEBHOOK", "ALERT_URLS", "HEARTBEAT_URL", "MLFLOW"])
+@pytest.mark.parametrize("address", ["hooks.example.com/hush-hush", "http//me:hush@host", "hooks.example.com?key=hush"])
+def test_a_wrong_secret_is_never_shown(variable: str, address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(f"STOCK_ASSETS_{variable}", address)
     with pytest.raises(SettingsError, match=rf"STOCK_ASSETS_{variable}=\*\*\* is wrong .*; expected") as caught:
         read_settings()
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_representation_of_the_settings_shows_no_address():
+    config = read_settings(
+        alert_webhook="https://hooks.example.com/hush",
+        alert_urls="slack://hush",
+        heartbeat_url="https://hc.example.com/hush",
+        mlflow="http://me:hush@models.example:5000",
+    )
+    assert "hush" not in f"{config!r} {config}"
 
 
 def test_alert_addresses_are_separated_by_commas_that_an_address_may_hold_itself(monkeypatch: pytest.MonkeyPatch):
@@ -265,3 +292,34 @@ def test_alert_addresses_are_separated_by_commas_that_an_address_may_hold_itself
         "json://h",
     ]
     assert "word" not in repr(config)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "stocks.example"])
+def test_a_web_server_that_others_reach_wants_a_token(host: str):
+    with pytest.raises(SettingsError, match=f"UI_HOST={host}, where others reach .*; expected STOCK_ASSETS_UI_TOKEN"):
+        read_settings(ui_host=host)
+    assert read_settings(ui_host=host, ui_token="correct horse").ui_host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_a_web_server_on_loopback_wants_none(host: str):
+    assert read_settings(ui_host=host).ui_token is None
+
+
+@pytest.mark.parametrize("token", ["", "short", " leading", "trailing ", "two\nlines", "nul\0inside", "schlüssel"])
+def test_a_token_that_nobody_could_send_is_refused_without_being_shown(token: str):
+    with pytest.raises(
+        SettingsError, match=r"UI_TOKEN=\*\*\* is wrong .*expected 8 printable ASCII characters or more"
+    ):
+        read_settings(ui_token=token)
+
+
+def test_names_of_the_web_server_are_a_list_of_hosts():
+    assert read_settings(ui_names="stocks.example, localhost:8080,[2001:db8::1]").ui_names == (
+        "stocks.example",
+        "localhost:8080",
+        "[2001:db8::1]",
+    )
+    for wrong in ("https://stocks.example", "stocks.example/ui", "*", "a b"):
+        with pytest.raises(SettingsError, match=r"UI_NAMES=.* is no name\)"):
+            read_settings(ui_names=wrong)

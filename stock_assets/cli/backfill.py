@@ -1,7 +1,7 @@
 """Backfills through the running daemon: what is missing, launched once and followed to its end."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -12,7 +12,9 @@ from rich.console import Console
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.progress import AssetProgress, view_on
+from stock_assets.defs.comparison import keys_of
 from stock_assets.errors import StockAssetsError
+from stock_assets.lifecycle.partitions import ON_DEMAND, WHOLE, Keys, ranges_of
 from stock_assets.market.sources import staging
 from stock_assets.market.sources.budget import Pace
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
@@ -39,8 +41,6 @@ class Stage:
     """unpartitioned assets that are made again whenever anything before them was missing"""
 
 
-#: Costs too much for a first look, and nothing waits for it: made when a person asks for it.
-ON_DEMAND = ("tuned_hyperparameters",)
 #: The models that no prediction waits for, and the reports that compare the others with them.
 LATER = Stage(
     "make run: references", ("trained_references", "reference_predictions"), ("leakage_audit", "evaluation_report")
@@ -51,31 +51,24 @@ FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
     """Every asset in flow order with all its partition keys at `now`, None where it has none."""
-    graph = defs.resolve_asset_graph()
-    keys = {}
-    for key in graph.toposorted_asset_keys:
-        partitions = graph.get(key).partitions_def
-        keys[key.to_user_string()] = partitions.get_partition_keys(current_time=now) if partitions else None
-    return keys
+    return keys_of(defs.get_repository_def(), now)
 
 
-def missing(instance: dg.DagsterInstance, keys: Mapping[str, Sequence[str] | None], stage: Stage = FIRST) -> Targets:
-    """What was never materialized of `stage`, and what is made again when anything of it was missing; in the order of
-    `keys`. Nothing of it is ON_DEMAND."""
+def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRST) -> Targets:
+    """What of `stage` is not `held` (`partitions.held_by_both`), and what is made again when anything was missing; in
+    the order of `keys`. Nothing of it is ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        asset_key = dg.AssetKey(asset)
+        there = held.get(asset, ())
         if asset in stage.again and targets:
             targets[asset] = None
         elif not _belongs(asset, stage):
             continue
         elif all_keys is None:
-            if instance.get_latest_materialization_event(asset_key) is None:
+            if WHOLE not in there:
                 targets[asset] = None
-        else:
-            done = instance.get_materialized_partitions(asset_key)
-            if absent := [key for key in all_keys if key not in done]:
-                targets[asset] = absent
+        elif absent := [key for key in all_keys if key not in there]:
+            targets[asset] = absent
     return targets
 
 
@@ -111,18 +104,6 @@ def within(
     if not targets:
         raise StockAssetsError(f"no asset has a partition from {start} to {end}")
     return targets
-
-
-def ranges_of(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str, str]]:
-    """`chosen` as contiguous (first, last) ranges of `all_keys`."""
-    place = {key: i for i, key in enumerate(all_keys)}
-    ranges: list[tuple[str, str]] = []
-    for key in chosen:
-        if ranges and place[key] == place[ranges[-1][1]] + 1:
-            ranges[-1] = (ranges[-1][0], key)
-        else:
-            ranges.append((key, key))
-    return ranges
 
 
 def launch(client: DagsterClient, targets: Targets, keys: Mapping[str, Sequence[str] | None], *, title: str) -> str:

@@ -1,7 +1,7 @@
 """Questions and orders to a running Dagster web server."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -75,13 +75,25 @@ class DagsterClient:
     """The GraphQL interface of the web server at `url` (http://127.0.0.1:3000)."""
 
     url: str
+    token: str | None = field(default=None, repr=False)
+    """what the server asks for where STOCK_ASSETS_UI_TOKEN is set"""
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of the answer. Raises StockAssetsError when no server answers, or with its error."""
         try:
             answer = requests.post(
-                f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=TIMEOUT
+                f"{self.url}/graphql",
+                json={"query": query, "variables": variables or {}},
+                headers={"Authorization": f"Bearer {self.token}"} if self.token else {},
+                timeout=TIMEOUT,
             )
+            if answer.status_code in (401, 403):
+                raise StockAssetsError(f"the web server at {self.url} refused the request: {answer.text}")
+            if answer.status_code >= 500:
+                raise StockAssetsError(
+                    f"the web server at {self.url} answered HTTP {answer.status_code}; expected the server of the same "
+                    "settings: start this command with the STOCK_ASSETS_ variables or the --config of that `make run`"
+                )
             answer.raise_for_status()
             body = answer.json()
         except requests.RequestException as error:
@@ -91,6 +103,19 @@ class DagsterClient:
         if body.get("errors"):
             raise StockAssetsError(f"Dagster refused the request: {body['errors'][0]['message']}")
         return body["data"]
+
+    def require_guard(self) -> None:
+        """Raises StockAssetsError where the server answers under a foreign Host: any web page could give it orders."""
+        try:
+            answer = requests.get(f"{self.url}/server_info", headers={"Host": "foreign.invalid"}, timeout=TIMEOUT)
+        except requests.RequestException as error:
+            raise StockAssetsError(f"no Dagster web server answers at {self.url} ({type(error).__name__})") from error
+        if answer.status_code != 403:
+            raise StockAssetsError(
+                f"the web server at {self.url} answers under a foreign name (HTTP {answer.status_code}, expected 403): "
+                "stock_assets' guard is not in front of it, and every web page could launch runs; is the storage in "
+                "dagster.yaml the project's own?"
+            )
 
     def is_ready(self) -> bool:
         """Whether the code location is loaded. Raises StockAssetsError with its message when it cannot be."""

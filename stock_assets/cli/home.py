@@ -11,12 +11,14 @@ names the classes of this file, which put runs, events and logs where `make run`
 import fcntl
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from dagster import Field, StringSource
 
+from stock_assets.cli.guard import guard_web_servers
 from stock_assets.errors import StockAssetsError
 from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
 from stock_assets.settings import settings
@@ -27,6 +29,8 @@ OWNED_HOME = "STOCKASSETS_OWNED_HOME"
 
 #: The locks of this process, which hold until it ends.
 _LOCKS: list[TextIO] = []
+#: The homes that the daemon of this process has locked.
+_DAEMONS: dict[Path, TextIO] = {}
 
 
 def project_home() -> Path:
@@ -86,12 +90,52 @@ def own_home(home: Path) -> None:
     os.environ[OWNED_HOME] = str(home)
 
 
+def own_daemon(home: Path) -> None:
+    """Locks `home` for the daemon that this process is, if it is one, until it ends.
+
+    Each looks what is under way before it launches, and two that look at the same moment would both launch it. Raises
+    StockAssetsError where another daemon works on this home.
+    """
+    if not is_daemon(sys.argv) or home in _DAEMONS:
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    lock = (home / "daemon.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip()
+        lock.close()
+        raise StockAssetsError(
+            f"another dagster-daemon works on {home} (process {owner}), and two would launch the same work twice; stop "
+            "it, or set DAGSTER_HOME to another folder"
+        ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    _DAEMONS[home] = lock
+
+
+def is_daemon(arguments: Sequence[str]) -> bool:
+    """Whether a command line is that of a daemon that runs.
+
+    >>> is_daemon(["/bin/dagster-daemon", "run"]), is_daemon(["/bin/dagster-daemon", "liveness-check"])
+    (True, False)
+    >>> is_daemon(["/lib/dagster/_daemon/__main__.py", "run"]), is_daemon(["/bin/dagster", "dev"])
+    (True, False)
+    """
+    program = Path(arguments[0]) if arguments else Path()
+    return arguments[1:2] == ["run"] and "_daemon" in (program.parent.name, f"_{program.name.partition('-')[2]}")
+
+
 class ProjectStorage(BatchingSqliteStorage):
     """The batching storage in `project_home()`, or in `base_dir` where dagster.yaml has one."""
 
     def __init__(self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None) -> None:
         folder = Path(base_dir) if base_dir else project_home()
         own_home(folder)
+        own_daemon(folder)
+        guard_web_servers()
         super().__init__(str(folder), inst_data)
 
     @classmethod

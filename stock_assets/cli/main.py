@@ -9,10 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from stock_assets.cli.output import frame_table
 from stock_assets.errors import StockAssetsError
+from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
 from stock_assets.files import DISK_ERRORS, disk_error
 from stock_assets.market.calendar import calendar_of
@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
-out, err = Console(), Console(stderr=True)
+out, err = Console(emoji=False), Console(emoji=False, stderr=True)
 
 #: Rows of an answer that are shown.
 SHOWN_ROWS = 200
@@ -50,7 +50,7 @@ def main() -> NoReturn:
 
 
 def _end_with(error: StockAssetsError) -> NoReturn:
-    err.print(f"[bold red]stock-assets:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]stock-assets:[/] {terminal(error)}", highlight=False, soft_wrap=True)
     sys.exit(2)
 
 
@@ -93,10 +93,10 @@ def backfill_command(
 ) -> None:
     """Backfills the sessions from --start to --end on the running instance, and shows its progress."""
     from stock_assets.cli import backfill
-    from stock_assets.cli.graphql import DagsterClient
     from stock_assets.cli.serve import load_definitions
+    from stock_assets.cli.server import web_client
 
-    client = DagsterClient(f"http://127.0.0.1:{port}")
+    client = web_client(configured(), port)
     if not client.is_ready():
         raise StockAssetsError(f"the server at {client.url} is still loading the assets; try again in some seconds")
     keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
@@ -161,10 +161,10 @@ def rollback_command(
         reason=reason,
     )
     for note in notes:
-        err.print(f"[bold]stock-assets:[/] {escape(note)}", highlight=False, soft_wrap=True)
+        err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(
-        f"{escape(done.version)} is the champion of {escape(model)} from {done.serves_from} on, in place of "
-        f"{escape(str(done.replaced))}",
+        f"{terminal(done.version)} is the champion of {terminal(model)} from {done.serves_from} on, in place of "
+        f"{terminal(done.replaced)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -226,12 +226,28 @@ def status(
 
 
 @app.command()
+def tidy() -> None:
+    """Removes what is old, as the schedule `nightly_tidy` does every night, and shows what went."""
+    from stock_assets.lifecycle.materialize.tidy import tidy as tidy_up
+
+    config = configured()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    tidying = tidy_up(Warehouse(config.database), config, registry, now=datetime.now(UTC))
+    for removed in tidying.removed:
+        out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
+    for message in tidying.left:
+        err.print(
+            f"[bold]stock-assets:[/] left for the next time: {terminal(message)}", highlight=False, soft_wrap=True
+        )
+
+
+@app.command()
 def config() -> None:
     """Shows every setting and where it comes from: the default, the settings file or the environment."""
     from stock_assets.cli.setup import settings_lines
 
     for line in settings_lines(read_origins()):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(lines(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -261,7 +277,7 @@ def init(
         typer.confirm(f"{file} exists. Replace it?", abort=True)
     of_prices = "snapshot" if source == "snapshot" else "tickers"
     write_settings(file, {"source": source, of_prices: prices or "", "start": start, "data_dir": data_dir or ""})
-    out.print(f"{file} is written; `make run` starts", highlight=False, soft_wrap=True)
+    out.print(f"{terminal(file)} is written; `make run` starts", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from stock_assets.errors import MissingTableError
+from stock_assets.escape import one_line, terminal
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 
 def frame_table(frame: "pl.DataFrame") -> Table:
     """`frame` as a table; what is null stays empty."""
-    table = Table(*map(escape, frame.columns))
+    table = Table(*(Column(cell(name)) for name in frame.columns))
     for row in frame.iter_rows():
-        table.add_row(*("" if value is None else escape(str(value)) for value in row))
+        table.add_row(*("" if value is None else cell(value) for value in row))
     return table
+
+
+def cell(value: object) -> Text:
+    """A value on one line; what a vendor has put into it neither colours the terminal nor ends the row."""
+    return Text(one_line(value))
 
 
 def summarise(settings: Settings, seconds: float, out: Console) -> None:
@@ -27,13 +33,13 @@ def summarise(settings: Settings, seconds: float, out: Console) -> None:
     warehouse = Warehouse(settings.database)
     table = Table("table", "rows", title=f"{seconds:.0f} s")
     for name, rows in warehouse.row_counts().items():
-        table.add_row(name, f"{rows:,}")
+        table.add_row(cell(name), f"{rows:,}")
     out.print(table)
     try:
         scores = warehouse.read("evaluation_report")
     except MissingTableError:
         return
-    out.print(score_line(scores), highlight=False, soft_wrap=True)
+    out.print(terminal(score_line(scores)), highlight=False, soft_wrap=True)
 
 
 def score_line(scores: "pl.DataFrame") -> str:

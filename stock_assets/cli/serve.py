@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 
 from stock_assets.cli.output import summarise
 from stock_assets.errors import StockAssetsError
+from stock_assets.escape import terminal
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.migrations import stored_version
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stock_assets.cli.backfill import Stage
     from stock_assets.cli.graphql import DagsterClient
+    from stock_assets.lifecycle.partitions import Keys
 
 #: Ctrl-C, kill, and the terminal that closes (which nohup makes us ignore).
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,7 +37,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
 
     Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
     """
-    from stock_assets.cli.server import dagster_dev, require_space
+    from stock_assets.cli.server import LOG, dagster_dev, require_space, wait
 
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
@@ -53,7 +54,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
             with dagster_dev(settings, port) as (client, process):
                 out.print(f"Dagster is up at [link]{client.url}[/link]")
                 make_and_show(Session(settings, client, out, err), began)
-                code = process.wait()
+                code = wait(process, settings.dagster_home / LOG)
             early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
             out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
         raise StockAssetsError(
@@ -112,13 +113,13 @@ def make_stage(session: Session, stage: "Stage") -> bool | None:
     try:
         return complete(session, stage)
     except StockAssetsError as error:
-        session.err.print(f"[bold red]not complete:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        session.err.print(f"[bold red]not complete:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return None
 
 
 def complete(session: Session, stage: "Stage") -> bool:
-    """Backfills what was never materialized of `stage`, first letting a backfill end that an earlier start left open;
-    whether anything was missing.
+    """Backfills what was never materialized of `stage` or is not in the store, first letting a backfill end that an
+    earlier start left open; whether anything was missing.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
@@ -134,10 +135,10 @@ def complete(session: Session, stage: "Stage") -> bool:
         try:
             backfill.follow(client, open_id, keys, console=out, staged=settings.staged_answers)
         except StockAssetsError as error:
-            early = f"it ended early ({escape(str(error))}); what it left out is launched again"
+            early = f"it ended early ({terminal(error)}); what it left out is launched again"
             out.print(early, highlight=False, soft_wrap=True)
     with dg.DagsterInstance.get() as instance:
-        targets = backfill.missing(instance, keys, stage)
+        targets = backfill.missing(keys, agreed(session, instance, keys), stage)
     if not targets:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
@@ -150,6 +151,32 @@ def complete(session: Session, stage: "Stage") -> bool:
         staged=settings.staged_answers,
     )
     return True
+
+
+def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> dict[str, set[str]]:
+    """What Dagster holds as materialized and the store has. Where they differ it is shown, and what only the store has
+    is reported to Dagster. Raises StoreBusyError where a writer holds the store too long."""
+    from stock_assets.defs import comparison
+    from stock_assets.lifecycle.materialize.partitions import stored_partitions
+    from stock_assets.lifecycle.partitions import compared, held_by_both
+
+    held, stored = (
+        comparison.materialized(instance, keys),
+        stored_partitions(Warehouse(session.settings.database), keys),
+    )
+    different = compared(keys, held, stored)
+    if different.lost:
+        place = session.settings.database
+        found = f"{place} lacks rows" if place.exists() else f"there is no store at {place}; it lacks rows"
+        text = f"{found} that Dagster holds as materialized: {different.text}. They are made again."
+        session.err.print(f"[bold yellow]lost:[/] {terminal(text)}", highlight=False, soft_wrap=True)
+    events = list(comparison.events_of(different.unreported))
+    if events:
+        text = f"the store has {len(events)} partition(s) that Dagster does not know; they are reported to it"
+        session.out.print(text, highlight=False, soft_wrap=True)
+        for event in events:
+            instance.report_runless_asset_event(event)
+    return held_by_both(keys, held, stored)
 
 
 def load_definitions() -> "dg.Definitions":

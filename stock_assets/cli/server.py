@@ -1,5 +1,6 @@
 """One `dagster dev`, web server and daemon, that this process owns from start to end."""
 
+import errno
 import os
 import shutil
 import signal
@@ -9,7 +10,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -21,21 +25,45 @@ from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import environment_for_child
 
-HOST = "127.0.0.1"
+if TYPE_CHECKING:
+    import dagster as dg
+
 START_SECONDS = 180
+#: What the server prints, in DAGSTER_HOME.
+LOG = "dagster-dev.log"
 #: `dagster dev` hands a SIGTERM on to its children; what is left after this many seconds is killed.
 STOP_SECONDS = 10
+#: The server's log begins anew when it has grown beyond so many bytes, and so many older parts of it stay; it is looked
+#: at every so many seconds.
+LOG_BYTES, LOGS_KEPT, ROTATE_SECONDS = 5_000_000, 3, 60
 #: A ten-year backfill needs less than this.
 FREE_BYTES = 1_000_000_000
+#: Failed runs that a start looks at.
+RECENT = 20
 
 
-def require_free_port(port: int) -> None:
+def web_client(settings: Settings, port: int) -> DagsterClient:
+    """The client of the web server that this machine runs with `settings` on `port`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.ui_host, settings.ui_host)
+    token = settings.ui_token.get_secret_value() if settings.ui_token else None
+    return DagsterClient(f"http://{f'[{host}]' if ':' in host else host}:{port}", token)
+
+
+def require_free_port(host: str, port: int) -> None:
     """Raises StockAssetsError when something listens on the port already."""
-    with socket.socket() as probe:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise StockAssetsError(
+            f"STOCK_ASSETS_UI_HOST={host} is no address of this machine: {error.strerror}"
+        ) from error
+    with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise StockAssetsError(f"STOCK_ASSETS_UI_HOST={host} is no address of this machine") from error
             raise StockAssetsError(
                 f"port {port} is busy: another program listens on it; stop it, or choose another: make run PORT=3001"
             ) from error
@@ -71,7 +99,7 @@ def prepare_home(settings: Settings, instance: str | None = None) -> Path:
 def settle_interrupted_runs(home: Path) -> None:
     """Ends as failed what was under way when an earlier server was killed, and frees its places in the pools.
 
-    Nothing else does: the daemon waits for the processes of those runs, and they are gone.
+    Nothing else does at once: the daemon waits for the processes of those runs, and they are gone.
     """
     if not (home / "history").exists():
         return
@@ -79,33 +107,58 @@ def settle_interrupted_runs(home: Path) -> None:
 
     os.environ["DAGSTER_HOME"] = str(home)
     with dg.DagsterInstance.get() as instance:
-        under_way = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-        for run in instance.get_runs(dg.RunsFilter(statuses=under_way)):
+        settle_interrupted(instance)
+
+
+def settle_interrupted(instance: "dg.DagsterInstance") -> None:
+    """Ends as failed what was under way when an earlier server ended, and frees its places in the pools; called before
+    a server starts.
+
+    Runs that had the time to end themselves are marked as well: nobody is alerted of a Ctrl-C, and they are tried again
+    at once.
+    """
+    import dagster as dg
+
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})
+        instance.report_run_failed(run, "the server was killed while this run was under way")
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=RECENT):
+        if INTERRUPTED not in run.tags and told_to_end(instance, run):
             instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})
-            instance.report_run_failed(run, "the server was killed while this run was under way")
-        for run_id in instance.event_log_storage.get_concurrency_run_ids():
-            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def told_to_end(instance: "dg.DagsterInstance", run: "dg.DagsterRun") -> bool:
+    """Whether a failed run ended because its process was told to, as every process is when a server ends."""
+    import dagster as dg
+
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
+    events = [record.event_log_entry.get_dagster_event() for record in failures]
+    reasons = [getattr(event.job_failure_data.failure_reason, "name", None) for event in events]
+    return bool(reasons) and reasons[-1] == "UNEXPECTED_TERMINATION"
 
 
 @contextmanager
 def dagster_dev(
     settings: Settings, port: int, instance: str | None = None
 ) -> Iterator[tuple[DagsterClient, subprocess.Popen[bytes]]]:
-    """A running `dagster dev` on 127.0.0.1; every process of it is gone on leaving.
+    """A running `dagster dev` behind the guard; every process of it is gone on leaving.
 
     It ends by itself when its daemon or its web server dies. What it logged before stays in one `.previous` file.
 
     Raises StockAssetsError for a busy port or data folder, a full disk, or a server that does not come up.
     """
-    require_free_port(port)
+    require_free_port(settings.ui_host, port)
     require_space(settings.data_dir)
     home = prepare_home(settings, instance)
-    log = home / "dagster-dev.log"
+    log = home / LOG
     with lock_home(home) as lock:
         settle_interrupted_runs(home)
         if log.exists():
             log.replace(log.with_suffix(".previous.log"))
-        with log.open("wb") as sink:
+        with log.open("ab") as sink:  # appending, so that the server goes on at the end after `rotate`
             process = subprocess.Popen(
                 [
                     sys.executable,
@@ -115,7 +168,7 @@ def dagster_dev(
                     "-w",
                     str(PROJECT_DIR / "workspace.yaml"),
                     "-h",
-                    HOST,
+                    settings.ui_host,
                     "-p",
                     str(port),
                 ],
@@ -137,11 +190,38 @@ def dagster_dev(
             lock.truncate(0)
             lock.write(str(process.pid))
             lock.flush()
-            client = DagsterClient(f"http://{HOST}:{port}")
+            client = web_client(settings, port)
             wait_until_ready(client, process, log)
             yield client, process
         finally:
             stop(process)
+
+
+def wait(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The exit code of the server, once it has ended; meanwhile its log is kept within bounds."""
+    while True:
+        try:
+            return process.wait(ROTATE_SECONDS)
+        except subprocess.TimeoutExpired:
+            rotate(log)
+
+
+def rotate(log: Path, most: int = LOG_BYTES, kept: int = LOGS_KEPT) -> None:
+    """Begins the log anew once it has more than `most` bytes; the newest `kept` parts stay beside it, `.1.log` last.
+
+    It is copied and cut, because the server goes on writing to the same file.
+    """
+    try:
+        if log.stat().st_size <= most:
+            return
+    except FileNotFoundError:
+        return
+    parts = [log.with_suffix(f".{number}.log") for number in range(1, kept + 1)]
+    for older, newer in reversed(list(pairwise(parts))):
+        if older.exists():
+            older.replace(newer)
+    shutil.copyfile(log, parts[0])
+    os.truncate(log, 0)
 
 
 def wait_until_ready(client: DagsterClient, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -152,12 +232,19 @@ def wait_until_ready(client: DagsterClient, process: subprocess.Popen[bytes], lo
             raise StockAssetsError(
                 f"dagster dev ended with exit code {process.returncode}; the end of {log.name}:\n{tail}"
             )
-        with socket.socket() as probe:
-            listening = probe.connect_ex((HOST, int(client.url.rsplit(":", 1)[1]))) == 0
-        if listening and client.is_ready():
+        if listens(client.url) and client.is_ready():
+            client.require_guard()
             return
         time.sleep(0.3)
     raise StockAssetsError(f"dagster dev was not ready after {START_SECONDS} s; see {log}")
+
+
+def listens(url: str) -> bool:
+    """Whether something accepts connections at `url`."""
+    parts = urlsplit(url)
+    with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=5):
+        return True
+    return False
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

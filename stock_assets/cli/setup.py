@@ -4,16 +4,13 @@ import json
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from stock_assets.addresses import HIDDEN, redacted
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
 from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import SECRETS, Origins, Settings, checked
 from stock_assets.settings_file import Given, absolute
-
-#: Settings that hold a password or a key, and are never shown.
-HIDDEN = "(hidden)"
 
 
 def settings_lines(origins: Origins) -> list[str]:
@@ -30,7 +27,7 @@ def settings_lines(origins: Origins) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """`value` as TOML writes it, without the user and password of an address."""
+    """`value` as TOML writes it, without what may be a secret in an address."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -39,9 +36,7 @@ def shown(value: object) -> str:
         return value.isoformat()
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(shown, value))}]"
-    text = str(value)
-    if "://" in text and (secret := urlsplit(text).netloc.rpartition("@")[0]):
-        text = text.replace(secret, HIDDEN, 1)
+    text = redacted(value) if isinstance(value, str) and "://" in value else str(value)
     return json.dumps(text, ensure_ascii=False)
 
 

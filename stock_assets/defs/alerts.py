@@ -10,6 +10,7 @@ from stock_assets.defs.sensors import PATIENCE
 from stock_assets.defs.tables import Clock
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.alerts import Alert, Channel, fingerprint
+from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.lifecycle.materialize.alerts import raise_alarm
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_START_TAG as RANGE_START
@@ -28,9 +29,9 @@ def alert_sensor() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Sends an alert for every failed run: what failed, for which sessions, and our own message. The same "
-            "trouble is sent once a day, however often it comes; the sensor `freshness` tries again what could not be "
-            "sent. Alerts go to the log, to STOCK_ASSETS_ALERT_WEBHOOK and to every address in "
-            "STOCK_ASSETS_ALERT_URLS."
+            "trouble is sent once a day, however often it comes; a run that ended with its server, as at a Ctrl-C, is "
+            "none. The sensor `freshness` tries again what could not be sent. Alerts go to the log, to "
+            "STOCK_ASSETS_ALERT_WEBHOOK and to every address in STOCK_ASSETS_ALERT_URLS."
         ),
     )
     def alert_on_failure(
@@ -39,9 +40,16 @@ def alert_sensor() -> dg.SensorDefinition:
         channels: dg.ResourceParam[Sequence[Channel]],
         clock: dg.ResourceParam[Clock],
     ) -> None:
-        # Dagster never comes back to a run whose sensor raised: whatever happens to the store, the alert is sent first
-        now = clock()
-        alert = alert_of_run(context.instance, context.dagster_run, context.failure_event.message or "", now=now)
+        run, now = context.dagster_run, clock()
+        if INTERRUPTED in run.tags:
+            context.log.info(f"run {run.run_id} ended with its server: nobody is alerted, and it is tried again")
+            return
+        # Dagster never comes back to a run whose sensor raised: whatever happens, an alert is sent
+        try:
+            alert = alert_of_run(context.instance, run, context.failure_event.message or "", now=now)
+        except Exception as error:
+            context.log.exception("the events of the failed run cannot be read")
+            alert = bare_alert(run, error, now=now)
         context.log.info(f"{alert.title}: {raise_alarm(warehouse.patient(PATIENCE), channels, alert, now=now)}")
 
     return alert_on_failure
@@ -71,6 +79,14 @@ def alert_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str,
         "\n".join(lines),
         run.run_id,
         now,
+    )
+
+
+def bare_alert(run: dg.DagsterRun, error: Exception, *, now: datetime) -> Alert:
+    """The alert of a failed run whose events cannot be read because of `error`."""
+    why = f"why is not known, as Dagster's events cannot be read: {type(error).__name__}: {error}"
+    return Alert(
+        f"{run.job_name}/run/unreadable", f"{assets_of(run)} failed", f"{why}\nrun {run.run_id}", run.run_id, now
     )
 
 

@@ -2,11 +2,10 @@
 
 import dagster as dg
 
-from stock_assets.defs.runs import next_request, request, request_or_wait, unfinished_evening
+from stock_assets.defs.runs import next_request, request, request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.evening import (
-    AFTER_PREDICTIONS,
-    BARS,
+    EVENING,
     FEATURES,
     RETRY,
     SERVED,
@@ -14,7 +13,9 @@ from stock_assets.lifecycle.evening import (
     chain_due,
     evening_work,
     labels_due,
+    labels_work,
     model_year_due,
+    rest_due,
 )
 from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
@@ -23,8 +24,6 @@ from stock_assets.lifecycle.references import REFERENCES, parse_works, text_of_w
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
-
-EVENING = (*BARS, *FEATURES, *SERVED)
 
 
 def evening_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -42,16 +41,16 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
             "that were missed. It looks every minute and asks for nothing on holidays, on weekends, before a "
             "session is due, and while another run is under way; the tick names the reason. A session that fails is "
             f"tried again, first after {RETRY.seconds // 60} minutes and then at longer intervals, and later sessions "
-            "wait for it. Of a session that fails after its predictions, only drift and the operations page are made."
+            "wait for it. What a predicted session lacks, or has lost, is made again: those assets alone, unless it "
+            "was never made before its predictions."
         ),
     )
     def evening(tick: Tick) -> Answer:
-        waits, rest = None, unfinished_evening(tick.context.instance, tick.state)
-        if rest:
-            name = evening_work(rest[0])
-            reason = f"{name} is predicted, but its run ended before {' and '.join(AFTER_PREDICTIONS)}"
-            work = Work(name, AFTER_PREDICTIONS, str(rest[0]), str(rest[1]), reason)
-            waits = request_or_wait(tick.context, work, "evening", now=tick.now)
+        if tick.state.under_way:
+            return dg.SkipReason(f"{tick.state.under_way} is under way")
+        waits = None
+        if rest := rest_due(calendar, tick.state.gaps, tick.state.predicted_through):
+            waits = request_or_wait(tick.context, rest, "evening", now=tick.now)
             if isinstance(waits, dg.RunRequest):
                 return waits
         plan = chain_due(calendar, settings.after_close, tick.state)
@@ -84,7 +83,7 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
         if not plan.sessions:
             return dg.SkipReason(plan.reason)
         first, last = str(plan.sessions[0]), str(plan.sessions[-1])
-        work = Work(f"labels from {first}", ("labels",), first, last, plan.reason)
+        work = Work(labels_work(plan.sessions[0]), ("labels",), first, last, plan.reason)
         return request_or_wait(tick.context, work, "complete_labels", now=tick.now)
 
     return complete_labels

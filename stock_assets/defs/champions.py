@@ -4,6 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, preview, table_asset
+from stock_assets.escape import one_line
 from stock_assets.lifecycle.champions import MARGIN
 from stock_assets.lifecycle.materialize.champions import judge_challengers, read_promotions, rollback
 from stock_assets.market.calendar import calendar_of
@@ -48,7 +49,7 @@ def promotions_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         judged = judge_challengers(warehouse, settings, registry, now=clock())
         for message in judged.messages:
-            context.log.info(message)
+            context.log.info(one_line(message))
         history = read_promotions(warehouse)
         return dg.MaterializeResult(
             metadata={
@@ -81,7 +82,7 @@ def rollback_job(settings: Settings) -> dg.JobDefinition:
         choice = {"model": config.model, "to": config.version, "reason": config.reason}
         promotion, messages = rollback(warehouse, registry, calendar, now=clock(), **choice)  # pyright: ignore[reportArgumentType]
         for message in messages:
-            context.log.warning(message)
+            context.log.warning(one_line(message))
         context.log.info(f"{promotion.version} is the champion of {promotion.model} from {promotion.serves_from} on")
         context.add_output_metadata(
             {

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import polars as pl
 
+from stock_assets.escape import one_line
 from stock_assets.frames import markdown_table, rows_not_finite
 from stock_assets.market.checks import daily_bar_checks, daily_bar_findings
 
@@ -58,7 +59,7 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     names = offenders[key].unique(maintain_order=True).cast(pl.String).to_list()
     more = f" and {len(names) - OFFENDERS_NAMED} more" if len(names) > OFFENDERS_NAMED else ""
     return {
-        "named": dg.MetadataValue.text(", ".join(names[:OFFENDERS_NAMED]) + more),
+        "named": dg.MetadataValue.text(one_line(", ".join(names[:OFFENDERS_NAMED]) + more)),
         "sample": dg.MetadataValue.md(markdown_table(offenders.head(OFFENDERS_SHOWN))),
     }
 

@@ -5,10 +5,10 @@ from datetime import datetime
 
 import dagster as dg
 
-from stock_assets.defs.runs import WORK, attempts
+from stock_assets.defs.lost import settle_lost
+from stock_assets.defs.runs import work_done
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
-from stock_assets.lifecycle.alerts import Channel
 from stock_assets.lifecycle.freshness import GRACE, Freshness
 from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts, resolve, send_pending
 from stock_assets.lifecycle.materialize.operations import freshness_of
@@ -50,17 +50,20 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
             "and reports the check `fresh` of predictions when its state changes or another session is predicted. "
             "Holidays and weekends are never late, nor is a closed snapshot. A store that cannot be looked at for as "
             "long, or has lost its predictions, is an alert too, and every look is a heartbeat to "
-            "STOCK_ASSETS_HEARTBEAT_URL. It also sends what `alert_on_failure` could not send, and ends the alarms "
-            "whose work was done since."
+            "STOCK_ASSETS_HEARTBEAT_URL. It also ends runs whose process is gone, sends what `alert_on_failure` could "
+            "not send, and ends the alarms whose work was done since."
         ),
     )
     def freshness(tick: Tick) -> Answer:
-        cursor = tick.context.cursor
+        cursor, instance = tick.context.cursor, tick.context.instance
         watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
-        messages = [*watched.messages, *settle_alerts(tick.context.instance, tick.store, tick.channels, now=tick.now)]
+        messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
+        if sent := send_pending(tick.store, tick.channels, now=tick.now):
+            messages.append(f"{sent} alert(s) that had waited were sent")
         state, predicted = watched.state, watched.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
+        messages += settle_alerts(instance, tick.store, now=tick.now)
         seen = f"{state.fresh} {predicted} {state.sessions_behind}"
         if predicted is None or seen == cursor:
             return _skipped([*messages, state.reason])
@@ -71,25 +74,21 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
     return freshness
 
 
-def settle_alerts(
-    instance: dg.DagsterInstance, store: Warehouse, channels: Sequence[Channel], *, now: datetime
-) -> list[str]:
-    """Sends what waits for a channel, marks what is over, brings the table up to date, and returns it in words."""
-    messages = []
-    if sent := send_pending(store, channels, now=now):
-        messages.append(f"{sent} alert(s) that had waited were sent")
-    if over := resolve_done(instance, store, now):
-        messages.append(f"{over} alarm(s) are over: a later run did the work")
+def settle_alerts(instance: dg.DagsterInstance, store: Warehouse, *, now: datetime) -> list[str]:
+    """Marks what is over, brings the table up to date, and returns it in words."""
+    over = resolve_done(instance, store, now)
+    messages = [f"{over} alarm(s) are over: a later run did the work"] if over else []
     return [*messages, *copy_to_table(store, now)]
 
 
 def resolve_done(instance: dg.DagsterInstance, store: Warehouse, now: datetime) -> int:
-    """Marks the alerts of failed runs as over whose work a later run of a sensor did; returns their number."""
+    """Marks the alerts of failed runs as over whose work later runs did, once all of it is there; returns their
+    number."""
     done = 0
     for record in open_alerts(store):
         if record.alert.run_id:
             run = instance.get_run_by_id(record.alert.run_id)
-            if run and WORK in run.tags and attempts(instance, run.tags[WORK]).succeeded:
+            if run and work_done(instance, store, run):
                 done += resolve(store, record.alert.key, now=now)
     return done
 

@@ -5,6 +5,7 @@ import dagster as dg
 from stock_assets.defs import checks
 from stock_assets.defs.partitions import trading_days
 from stock_assets.defs.tables import SIMULATED, Clock, chosen_sessions, preview, report_sessions, table_asset
+from stock_assets.escape import one_line
 from stock_assets.market.materialize.clean import CleanedBars, clean_daily_bars
 from stock_assets.market.materialize.context import FetchedContext, fetch_context
 from stock_assets.market.materialize.fetch import FetchedBars, fetch_bars
@@ -29,7 +30,7 @@ def _universe(settings: Settings, note: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         made = make_universe(warehouse, settings, source, now=clock())
         if made.warning:
-            context.log.warning(made.warning)
+            context.log.warning(one_line(made.warning))
         return dg.MaterializeResult(metadata=_about_universe(made))
 
     return universe
@@ -44,7 +45,8 @@ def _about_universe(made: MadeUniverse) -> dict[str, dg.MetadataValue | int | st
         "sectors": rows["sector"].drop_nulls().n_unique(),
         "preview": preview(rows),
         **made.counts,
-        **({"warning": made.warning} if made.warning else {}),
+        **({"warning": one_line(made.warning)} if made.warning else {}),
+        **({"files": dg.MetadataValue.json(dict(made.notes))} if made.notes else {}),
     }
 
 
@@ -81,6 +83,8 @@ def _about_fetch(fetched: FetchedBars, source: str) -> dict[str, dg.MetadataValu
         "unchanged": dg.MetadataValue.int(fetched.bars.height - fetched.new_versions),
         "restated_before_the_range": dg.MetadataValue.int(fetched.restated_earlier),
         "splits_not_applied": dg.MetadataValue.int(fetched.unapplied_splits),
+        "rows_held_out": dg.MetadataValue.int(fetched.held_out),
+        "sessions_that_minutes_do_not_cover": dg.MetadataValue.int(fetched.uncovered),
         "failed_tickers": dg.MetadataValue.json(dict(fetched.failures)),
         "source": dg.MetadataValue.text(source),
     }

@@ -7,7 +7,7 @@ import polars as pl
 
 from stock_assets.defs.alerts import assets_of, partitions_of
 from stock_assets.defs.tables import SIMULATED, Clock, picture, preview, table_asset
-from stock_assets.lifecycle.materialize.operations import SESSIONS, OperationsData, make_operations, write_page
+from stock_assets.lifecycle.materialize.operations import SESSIONS, OperationsData, read_operations, write_operations
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -35,11 +35,11 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
         from stock_assets.evaluation import plots
 
         now = clock()
-        data = make_operations(warehouse, settings, failures(context.instance, now), now=now)
+        data = read_operations(warehouse, settings, failures(context.instance, now), now=now)
         figures = {"live_skill": plots.live_skill(data.skill)} if data.skill.height else {}
         if data.drift is not None and data.drift.height:
             figures["drift"] = plots.drift(data.drift)
-        path = write_page(settings, data, figures)
+        path = write_operations(warehouse, settings, data, figures=figures)
         pictures = {name: picture(png, name.replace("_", " ")) for name, png in figures.items()}
         return dg.MaterializeResult(
             metadata={"page": dg.MetadataValue.path(str(path)), **metadata_of(data), **pictures}

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from stock_assets.defs.runs import attempts, request_or_wait, unfinished_evening
+from stock_assets.defs.runs import attempts, request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
-from stock_assets.lifecycle.evening import State, evening_work
+from stock_assets.lifecycle.evening import WAITED_FAILURES, State, labels_due, labels_work, rest_waited_for
 from stock_assets.lifecycle.materialize.retraining import RETRAINED, decide_retraining, training_due
 from stock_assets.lifecycle.retraining import COOL_DOWN, JUDGED, Policy
 from stock_assets.market.calendar import calendar_of
@@ -46,14 +46,18 @@ def retraining_sensor(settings: Settings) -> dg.SensorDefinition:
 
 
 def reason_to_wait(instance: dg.DagsterInstance, settings: Settings, state: State) -> str | None:
-    """Why there can be no decision yet, None where there can: the drift may have to be made first."""
+    """Why there can be no decision yet, None where there can: the facts are what the drift and all labels
+    are made of, whenever the decision is made."""
     if state.predicted_through is None or state.labelled_through is None:
         return "nothing is predicted or labelled yet, so there is nothing to decide on"
     if state.under_way:
         return f"{state.under_way} is under way"
-    rest = unfinished_evening(instance, state)
-    if rest and not attempts(instance, evening_work(rest[0])).failures:
-        return f"the drift of {state.predicted_through} is still to be made"
-    if calendar_of(settings).shift(state.predicted_through, 1) is None:
+    calendar = calendar_of(settings)
+    if rest := rest_waited_for(calendar, state):
+        return rest
+    labels = labels_due(calendar, settings.horizon, state)
+    if labels.sessions and attempts(instance, labels_work(labels.sessions[0])).failures < WAITED_FAILURES:
+        return f"{labels.reason} and are still to be made"
+    if calendar.shift(state.predicted_through, 1) is None:
         return f"the calendar of the settings ends with {state.predicted_through}: no model serves after it"
     return None

@@ -1,13 +1,14 @@
 """The runs that the sensors ask for: what became of earlier ones, what is under way, and the next request."""
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import takewhile
 
 import dagster as dg
 
-from stock_assets.lifecycle.evening import INTERRUPTED, Attempts, State, Work, evening_work, retry_at
+from stock_assets.lifecycle.evening import INTERRUPTED, Attempts, State, Work, evening_work, rest_due, retry_at
 from stock_assets.lifecycle.materialize.evening import read_progress
+from stock_assets.lifecycle.materialize.partitions import all_there
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
@@ -18,7 +19,8 @@ from stock_assets.storage.warehouse import Warehouse
 
 #: Tags of a run: the sensor that asked for it, and the name of its work, by which a failed run is found again.
 ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
-_UNFINISHED = [
+#: The states of a run that is not over.
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -29,10 +31,12 @@ _UNFINISHED = [
 
 def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings, *, now: datetime) -> State:
     """What the store and the instance hold at `now`. Raises StoreBusyError while a writer holds the store."""
-    progress = read_progress(store)
+    calendar = calendar_of(settings)
+    progress = read_progress(store, calendar, now)
     predicted = progress.predicted_through
-    oldest = calendar_of(settings).shift(predicted, 1) if predicted else None
+    oldest = calendar.shift(predicted, 1) if predicted else None
     tried = attempts(instance, evening_work(oldest)) if oldest else Attempts()
+    rest = rest_due(calendar, progress.gaps, predicted)
     return State(
         now,
         predicted,
@@ -42,6 +46,8 @@ def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings,
         tried.failures,
         tried.failed_at,
         tried.runs,
+        progress.gaps,
+        attempts(instance, rest.name).failures if rest else 0,
     )
 
 
@@ -73,7 +79,7 @@ def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 def under_way(instance: dg.DagsterInstance) -> str | None:
     """The run or backfill that is not over, in words; None without one."""
-    if runs := instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED), limit=1):
+    if runs := instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         run = runs[0].dagster_run
         return f"run {run.run_id[:8]} ({run.tags.get(WORK, run.job_name)})"
     if backfills := instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]), limit=1):
@@ -81,17 +87,14 @@ def under_way(instance: dg.DagsterInstance) -> str | None:
     return None
 
 
-def unfinished_evening(instance: dg.DagsterInstance, state: State) -> tuple[date, date] | None:
-    """First and last session of the last evening, if its run failed after it had predicted them: drift and page are
-    missing then. No table can tell, since a young market has no drift."""
-    if state.under_way or state.predicted_through is None:
-        return None
-    for record in instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: "evening"}), limit=1):
-        run = record.dagster_run
-        first, last = (date.fromisoformat(run.tags[tag]) for tag in (RANGE_START, RANGE_END))
-        if not run.is_success and last <= state.predicted_through:
-            return first, last
-    return None
+def work_done(instance: dg.DagsterInstance, store: Warehouse, run: dg.DagsterRun) -> bool:
+    """Whether all that a failed `run` of a sensor was to make is there: a later run of its work succeeded, or runs of
+    an evening made its parts, and no row of it is missing."""
+    work = run.tags.get(WORK)
+    if work is None or not (run.tags.get(ASKED_BY) == "evening" or attempts(instance, work).succeeded):
+        return False
+    tables = [key.to_user_string() for key in run.asset_selection or ()]
+    return all_there(store, tables, first=run.tags.get(RANGE_START), last=run.tags.get(RANGE_END))
 
 
 def request(work: Work, asked_by: str, attempt: int) -> dg.RunRequest:

@@ -44,7 +44,7 @@ def platform_sensor(
     name: str,
     *,
     description: str,
-    makes: Sequence[str] = (),
+    makes: Sequence[str] | dg.AssetSelection = (),
     seconds: int = 60,
     job: str | None = None,
 ) -> Callable[[Callable[[Tick], Answer]], dg.SensorDefinition]:
@@ -56,11 +56,13 @@ def platform_sensor(
     """
 
     def decorate(answer: Callable[[Tick], Answer]) -> dg.SensorDefinition:
+        selection = makes if isinstance(makes, dg.AssetSelection) else dg.AssetSelection.assets(*makes)
+
         @dg.sensor(
             name=name,
             minimum_interval_seconds=seconds,
             job_name=job,
-            asset_selection=dg.AssetSelection.assets(*makes) if makes else None,
+            asset_selection=selection if makes != () else None,
             default_status=dg.DefaultSensorStatus.RUNNING,
             description=description,
         )

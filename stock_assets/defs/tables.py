@@ -7,6 +7,7 @@ from datetime import date, datetime
 import dagster as dg
 import polars as pl
 
+from stock_assets.escape import markdown
 from stock_assets.frames import markdown_table
 from stock_assets.private.dagster import add_partition_metadata
 from stock_assets.tables import Table, declared
@@ -137,4 +138,4 @@ def picture(png: bytes, alt: str) -> dg.MetadataValue:
     """A PNG, shown inline by the UI."""
     import base64
 
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(f"![{markdown(alt)}](data:image/png;base64,{base64.b64encode(png).decode()})")

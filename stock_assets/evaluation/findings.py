@@ -14,7 +14,7 @@ from stock_assets.evaluation.leakage import sweep_of
 from stock_assets.evaluation.metrics import RANKED_BY, best_naive, score_table
 from stock_assets.evaluation.survivorship import members_at_the_end, survivorship
 from stock_assets.model.registry import naive_baselines
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 #: So many of the best models are drawn, and the best naive baseline; the tables hold all.
 LEADING = 5

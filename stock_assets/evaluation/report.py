@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
+from stock_assets.escape import html_value
 from stock_assets.evaluation.figures import FIGURES, SECTIONS, Section, draw
 from stock_assets.evaluation.findings import ReportInputs, best_model, make_findings
 from stock_assets.evaluation.metrics import METRICS, RANKED_BY, best_naive
 from stock_assets.model.registry import naive_baselines
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -155,7 +156,12 @@ def page_template(name: str, package: str = "stock_assets.evaluation") -> "Templ
         lambda part: files(package if part == name else "stock_assets.evaluation").joinpath(part).read_text("utf-8")
     )
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        finalize=html_value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "score": _score,

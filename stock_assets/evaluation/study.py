@@ -13,7 +13,7 @@ from stock_assets.features.labels import barrier_labels
 from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.model.baselines.linear import fit_logistic
 from stock_assets.model.splits import training_rows
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 #: The symmetric thresholds that the study shows beside its own, as (buy, sell).
 SYMMETRIC = (0.025, 0.025)

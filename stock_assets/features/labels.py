@@ -12,7 +12,7 @@ import polars as pl
 from stock_assets.features.lookback import panel
 from stock_assets.features.tables import LABELS
 from stock_assets.frames import CLASS_NAMES, KEYS
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 
 def barrier_labels(

@@ -3,17 +3,15 @@
 The table `alerts` is a copy of them, written when the store is free.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stock_assets.files import write_file
+from stock_assets.files import locked, write_file
 from stock_assets.lifecycle.alerts import AWAY, LOG, Alert, Record
 
 #: What is over is forgotten after so long; the table keeps it.
@@ -48,18 +46,12 @@ class AlertBook:
 
         Where the folder cannot be made or written, nothing is locked: an alert is sent all the same.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            LOG.error("ALERT book %s cannot be locked: %s", self.folder, error)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / ".lock"))
+            except OSError as error:
+                LOG.error("ALERT book %s cannot be locked: %s", self.folder, error)
             yield
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def read(self, key: str) -> Entry | None:
         """The entry of a trouble; None without one."""

@@ -9,7 +9,7 @@ The alias `champion` of the model registry mirrors the table. A person who moves
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -231,6 +231,12 @@ def reconcile(
     if champion_alias == table_version:
         return "agree" if mirror_alias == table_version else "repair"
     return "repair" if champion_alias in (None, mirror_alias) else "follow"
+
+
+def after_all(history: pl.DataFrame, now: datetime) -> datetime:
+    """`now`, or just after the newest decision where that is later: who waited for it decides after it."""
+    newest = history["decided_at"].max()
+    return max(now, newest + timedelta(microseconds=1)) if isinstance(newest, datetime) else now
 
 
 _HISTORY = {name: PROMOTIONS.schema[name] for name in ("version", "serves_from", "decided_at", "kind", "reason")}

@@ -1,7 +1,7 @@
 """What an evening has to do, decided from what the store holds, what is under way and the clock."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 
@@ -19,6 +19,13 @@ BARS = ("universe", "raw_ohlcv", "context_series")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
 AFTER_PREDICTIONS = ("drift", "operations")
 SERVED = ("predictions", *AFTER_PREDICTIONS)
+EVENING = (*BARS, *FEATURES, *SERVED)
+#: Those that stand for a session each, and those of them that predictions are made of: what was never made of these is
+#: made from the vendor's answer on, since the bars that there are may have stopped at a check.
+BY_SESSION = tuple(asset for asset in EVENING if asset not in ("universe", "operations"))
+BEFORE_PREDICTIONS = tuple(asset for asset in BY_SESSION if asset not in ("indicators", "drift"))
+#: Failures after which labels and decisions do not wait any longer for what is missing of an evening.
+WAITED_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,22 @@ class Work:
     """why, in one sentence"""
     config: Mapping[str, object] | None = None
     """of the assets that train models"""
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What the store lacks of the sessions up to the last that is predicted, by table; sessions ascend."""
+
+    unmade: Mapping[str, Sequence[date]] = field(default_factory=dict)
+    """sessions between others that were never made"""
+    lost: Mapping[str, Sequence[date]] = field(default_factory=dict)
+    """sessions that have fewer rows than were written"""
+    operations: bool = False
+    """whether the table `operations` is older than the predictions"""
+
+    def of(self, table: str) -> list[date]:
+        """The sessions of `table` that are to be made again, ascending."""
+        return sorted({*self.unmade.get(table, ()), *self.lost.get(table, ())})
 
 
 @dataclass(frozen=True)
@@ -58,9 +81,9 @@ class State:
     now: datetime
     """aware"""
     predicted_through: date | None
-    """the last session of `predictions`"""
+    """the last session of which predictions were made"""
     labelled_through: date | None
-    """the last session of `labels`"""
+    """the last session of which labels were made"""
     model_years: frozenset[int]
     """the model years that are trained, networks, baselines and ensemble"""
     under_way: str | None = None
@@ -71,6 +94,10 @@ class State:
     """when the last of them failed"""
     attempts: int = 0
     """all runs for it"""
+    gaps: Gaps = Gaps()
+    """of the sessions before it"""
+    rest_failures: int = 0
+    """failed runs for what is missing of these sessions"""
 
 
 @dataclass(frozen=True)
@@ -133,18 +160,75 @@ def chain_due(calendar: TradingCalendar, after_close: timedelta, state: State) -
     return Plan(tuple(served), f"{len(served)} closed session(s) without predictions, from {served[0]}")
 
 
+def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | None) -> Work | None:
+    """The run that makes what is missing of sessions that are predicted already, or of sessions between them: the
+    oldest, with the sessions after it that lack the same. None where everything is there.
+    """
+    if predicted_through is None:
+        return None
+    lacking = {asset: set(gaps.of(asset)) for asset in BY_SESSION}
+    sessions = sorted(set().union(*lacking.values()))
+    if not sessions:
+        if not gaps.operations:
+            return None
+        name = evening_work(predicted_through)
+        return Work(name, ("operations",), None, None, f"{name} is predicted, but operations ends before it")
+    first = last = sessions[0]
+    assets = _missing_at(gaps, first)
+    while (following := calendar.shift(last, 1)) in sessions and _missing_at(gaps, following) == assets:
+        last = following
+    name, missing = evening_work(first), [asset for asset in BY_SESSION if first in lacking[asset]]
+    span = f"{first} to {last}" if last > first else f"{first}"
+    reason = f"{span} lacks {', '.join(missing)}"
+    return Work(name, assets, str(first), str(last), reason)
+
+
+def _missing_at(gaps: Gaps, session: date) -> tuple[str, ...]:
+    """The assets to make again of `session`, in flow order; operations shows them."""
+    if session in gaps.unmade.get("predictions", ()):
+        return EVENING
+    missing = {asset for asset in BY_SESSION if session in gaps.of(asset)}
+    if any(session in gaps.unmade.get(asset, ()) for asset in BEFORE_PREDICTIONS):
+        missing |= {*BARS, *FEATURES}
+    return tuple(asset for asset in EVENING if asset in missing or asset == "operations")
+
+
+def rest_waited_for(calendar: TradingCalendar, state: State) -> str | None:
+    """What of an evening labels and decisions still wait for, in words; None where it is there or keeps failing."""
+    rest = rest_due(calendar, state.gaps, state.predicted_through)
+    if rest is None or state.rest_failures >= WAITED_FAILURES:
+        return None
+    return f"{', '.join(rest.assets)} of {rest.name} is still to be made"
+
+
+def labels_work(first: date) -> str:
+    """The name of the work that makes labels from session `first` on."""
+    return f"labels from {first}"
+
+
 def labels_due(calendar: TradingCalendar, horizon: int, state: State) -> Plan:
-    """The sessions whose labels became complete. A session counts as closed once it is predicted: the bars of one
-    that stopped at a check must not decide labels."""
+    """The sessions whose labels became complete, or are missing between others: the oldest stretch of them.
+
+    A session counts as closed once it is predicted: the bars of one that stopped at a check must not decide labels.
+    They wait for the rest of an evening, whose page shows what was labelled before it.
+    """
     if state.under_way:
         return Plan((), f"{state.under_way} is under way")
     if state.predicted_through is None or state.labelled_through is None:
         return Plan((), "nothing is predicted or labelled yet; `make run` or a backfill makes the first ones")
+    if waits := rest_waited_for(calendar, state):
+        return Plan((), waits)
     last = calendar.shift(state.predicted_through, -horizon)
-    due = calendar.between(state.labelled_through + timedelta(days=1), last) if last else ()
-    if not due:
+    following = calendar.between(state.labelled_through + timedelta(days=1), last) if last else ()
+    missing = [*state.gaps.of("labels"), *following]
+    if not missing:
         return Plan((), f"every label that {state.predicted_through} completes is there")
-    return Plan(due, f"labels of {len(due)} session(s) from {due[0]} became complete by {state.predicted_through}")
+    due = missing[:1]
+    while (session := calendar.shift(due[-1], 1)) in missing:
+        due.append(session)
+    return Plan(
+        tuple(due), f"labels of {len(due)} session(s) from {due[0]} became complete by {state.predicted_through}"
+    )
 
 
 def model_year_due(calendar: TradingCalendar, horizon: int, state: State) -> int | None:
@@ -153,6 +237,8 @@ def model_year_due(calendar: TradingCalendar, horizon: int, state: State) -> int
     if state.under_way or state.predicted_through is None or state.labelled_through is None:
         return None
     upcoming = calendar.shift(state.predicted_through, 1)
-    if upcoming is None or upcoming.year in state.model_years or labels_due(calendar, horizon, state).sessions:
+    if upcoming is None or upcoming.year in state.model_years or rest_waited_for(calendar, state):
+        return None
+    if labels_due(calendar, horizon, state).sessions:
         return None
     return upcoming.year

@@ -191,7 +191,8 @@ def daily_losses(predictions: pl.DataFrame, labels: pl.DataFrame, models: Sequen
         )
     scored = scored_rows(rows, labels)
     losses = [pl.col("surprise").filter(pl.col("model") == name).first().alias(name) for name in models]
-    paired = scored.group_by(KEYS).agg(losses).drop_nulls()
+    # in a fixed order: a mean depends on it in its last digits, which the facts of a decision are kept with
+    paired = scored.group_by(KEYS, maintain_order=True).agg(losses).drop_nulls()
     return paired.group_by("session").agg(pl.col(list(models)).mean()).sort("session")
 
 

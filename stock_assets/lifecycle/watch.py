@@ -11,6 +11,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import psutil
+
 from stock_assets.addresses import redacted
 from stock_assets.errors import OutgoingError, StockAssetsError
 from stock_assets.files import write_file
@@ -111,6 +113,18 @@ def predicted_in(cursor: str | None) -> date | None:
     """
     written = re.fullmatch(r"(?:True|False) (\d{4}-\d\d-\d\d) \d+", cursor or "")
     return date.fromisoformat(written[1]) if written else None
+
+
+def lives(process: int, at: float) -> bool:
+    """Whether the process that lived `at` that moment still does. A later one may have its number, after a restart of
+    the machine or the container for sure."""
+    try:
+        current = psutil.Process(process)
+        return current.create_time() <= at + 1 and current.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def heartbeat_address(url: str, good: bool, reason: str) -> str:

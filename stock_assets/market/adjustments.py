@@ -12,8 +12,9 @@ import polars as pl
 
 from stock_assets.market import repair
 from stock_assets.market.dividends import plausible_dividends
-from stock_assets.market.findings import no_findings, with_contradicted
+from stock_assets.market.findings import no_findings, same_closes, with_contradicted
 from stock_assets.market.quality import MAX_ABSENCE, suspect_reason
+from stock_assets.market.splits import uncertain_jumps, with_unlisted_splits
 from stock_assets.market.tables import BAR_SCHEMA, RESTATEMENT_SCHEMA
 from stock_assets.tables import UTC_TIME
 
@@ -140,6 +141,7 @@ def clean_bars(
     sessions: Sequence[date],
     *,
     closes: Mapping[date, datetime] | None = None,
+    doubts: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The one clean bar of every (session, ticker) in `raw` (`BAR_SCHEMA`), sorted by session and ticker.
 
@@ -147,7 +149,7 @@ def clean_bars(
     the first of the store to the last in `raw`, and `closes` holds when they closed (UTC): without it, when a bar was
     fetched does not make it provisional. A row depends on `quality.LOOKBACK_SESSIONS` sessions before it.
     """
-    return clean_bars_and_findings(raw, universe, sessions, closes=closes)[0]
+    return clean_bars_and_findings(raw, universe, sessions, closes=closes, doubts=doubts)[0]
 
 
 def clean_bars_and_findings(
@@ -156,13 +158,29 @@ def clean_bars_and_findings(
     sessions: Sequence[date],
     *,
     closes: Mapping[date, datetime] | None = None,
+    doubts: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`clean_bars`, and what is wrong with the versions they are made from (`findings.no_findings`), by the same rules
-    of time."""
+    of time.
+
+    `doubts` are findings that were made when the versions were fetched (`splits.uncertain_splits`): a bar with such a
+    close is suspect.
+    """
     latest = latest_versions(raw).with_columns(provisional=provisional(closes or {}))
-    steps = (repair.priced, partial(in_listings, sessions=sessions), repair.in_one_unit, plausible_dividends)
+    placed = partial(in_listings, sessions=sessions)
+    steps = (
+        repair.priced,
+        placed,
+        repair.in_one_unit,
+        with_unlisted_splits,
+        plausible_dividends,
+        uncertain_jumps,
+    )
     bars, findings = repair.in_steps(as_traded(latest), steps)
-    judged = total_returns(with_contradicted(bars, findings)).with_columns(suspect=suspect_reason())
+    of_fetch = no_findings() if doubts is None else same_closes(doubts, bars)
+    judged = total_returns(with_contradicted(bars, pl.concat([findings, of_fetch]))).with_columns(
+        suspect=suspect_reason()
+    )
     clean = with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
     return clean, pl.concat([findings, repair.untrusted(judged)])
 
@@ -195,9 +213,11 @@ def as_of(
     *,
     moment: datetime,
     closes: Mapping[date, datetime] | None = None,
+    doubts: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The clean bars as of `moment`: `clean_bars` of the versions that had been fetched by then."""
-    return clean_bars(raw.filter(utc("fetched_at") <= moment.astimezone(UTC)), universe, sessions, closes=closes)
+    fetched = raw.filter(utc("fetched_at") <= moment.astimezone(UTC))
+    return clean_bars(fetched, universe, sessions, closes=closes, doubts=doubts)
 
 
 def provisional(closes: Mapping[date, datetime]) -> pl.Expr:

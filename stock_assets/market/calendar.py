@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import disk_error, write_file
-from stock_assets.settings import CALENDAR_END, SessionHours, Settings
+from stock_assets.setting_values import SessionHours
+from stock_assets.settings import CALENDAR_END, Settings
 
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar
@@ -227,3 +228,23 @@ def _with_hours(calendar: TradingCalendar, hours: str) -> TradingCalendar:
 def currency_of(settings: Settings) -> str | None:
     """The currency of the prices; None where that of the exchange is unknown."""
     return settings.currency or CURRENCIES.get(settings.exchange)
+
+
+@cache
+def local_hours(name: str, first: date, last: date) -> tuple[str, Mapping[date, tuple[datetime, datetime]]]:
+    """The time zone of the exchange that a calendar of this `name` is of, and from when to when (UTC) it rests at noon
+    on its sessions from `first` to `last`; UTC and no rest for a name that is no exchange's.
+
+    >>> local_hours("XTKS", date(2024, 1, 4), date(2024, 1, 5))[1][date(2024, 1, 4)][0].strftime("%H:%M")
+    '02:30'
+    """
+    import exchange_calendars
+
+    code = name.split()[0]  # hours of one's own follow the code
+    if code not in exchange_calendars.get_calendar_names():
+        return "UTC", {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas 3.1, as above
+        exchange = exchange_calendars.get_calendar(code, start=first, end=last)
+    rests = zip(exchange.break_starts.dropna().items(), exchange.break_ends.dropna(), strict=True)
+    return str(exchange.tz), {day.date(): (start.to_pydatetime(), end.to_pydatetime()) for (day, start), end in rests}  # pyright: ignore[reportAttributeAccessIssue]: pandas' days

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import polars as pl
 
+from stock_assets.errors import SourceError
 from stock_assets.market.adjustments import SETTLING, figures_differ, utc
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.sources.answers import check_values, in_order
+from stock_assets.market.repair import impossible
+from stock_assets.market.sources.answers import PRICES, check_values, in_order
+from stock_assets.market.sources.row_checks import SHARE_OF_ROWS
 from stock_assets.market.tables import CONTEXT_SCHEMA
 from stock_assets.settings import CONTEXT_SERIES
 from stock_assets.tables import UTC_TIME
@@ -33,17 +36,34 @@ def is_index(ticker: pl.Expr) -> pl.Expr:
     return ticker.str.starts_with("^").fill_null(value=False)
 
 
+def _priced(bars: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `bars` whose prices are possible. Raises SourceError where too few of a series are."""
+    wrong = impossible()
+    unpriced = pl.any_horizontal(*(wrong[name] for name in ("open", "high", "low", "close", "adj_close")))
+    counts = bars.group_by("ticker").agg(wrong=unpriced.sum(), rows=pl.len())
+    if (broken := counts.filter(pl.col("wrong") > SHARE_OF_ROWS * pl.col("rows"))).height:
+        row = bars.filter(unpriced, pl.col("ticker") == broken["ticker"][0]).row(0, named=True)
+        column = next((name for name in PRICES if not (row[name] or 0) > 0), "close")
+        raise SourceError(
+            f"{row['place']}, ticker {row['ticker']}, session {row['session']}, column {column}: found {row[column]} "
+            f"({broken['wrong'][0]} such rows of {broken['rows'][0]}), expected a finite price above 0"
+        )
+    return bars.filter(~unpriced)
+
+
 def context_of(
     bars: pl.DataFrame, calendar: TradingCalendar, *, first: date, last: date, source: str, fetched_at: datetime
 ) -> MarketContext:
     """The sessions from `first` to `last`, and to the day of `fetched_at` (UTC), among `bars` (`answers.BARS`).
 
-    `bars` holds one ticker per series and begins before `first` where the source does; volumes may be null. Raises
-    SourceError for an impossible price and for a session that comes twice.
+    `bars` holds one ticker per series and begins before `first` where the source does; volumes may be null. A row
+    without a price is left out, and so is the same row once more. Raises SourceError for a session with two prices and
+    for a series with more than a few impossible ones.
     """
     through = min(last, fetched_at.astimezone(UTC).date())
     bars = bars.with_columns(pl.col("volume").fill_null(0.0))
     check_values(bars)
+    bars = _priced(bars).unique(maintain_order=True)
     sessions = pl.Series(calendar.sessions, dtype=pl.Date)
     asked = pl.col("session").is_between(max(first, sessions[0]), through)
     on_session = pl.col("session").is_in(sessions.implode())

@@ -3,15 +3,28 @@
 import polars as pl
 
 from stock_assets.market.findings import finding
+from stock_assets.market.quality import frozen
 from stock_assets.market.repair import UNIT, in_units
+from stock_assets.market.splits import rounding
 
 #: Above this share of the price a dividend must show in the price, at least by half.
 LARGE_DIVIDEND = 0.10
 #: Difference between the stated dividend and that of the adjusted closes, as a share of the price; settled
 #: answers of Yahoo agree to 1e-6.
 DIVIDEND_TOLERANCE = 2e-4
-#: Sessions within which the same dividend does not come twice.
-DIVIDEND_APART = 15
+#: Sessions within which the same dividend does not come twice, unless it comes in that rhythm, give or take RHYTHM.
+DIVIDEND_APART, RHYTHM = 15, 2
+#: Sessions by which adjusted closes may count a dividend too late.
+LATE = 2
+#: Shares of the price: from the first on a payment that the adjusted closes alone state is no rounding, above the
+#: second a contradiction leaves open which of the figures is right.
+PAYMENT, DOUBT = 1e-3, 0.02
+#: A fund's capital gain that the adjusted closes count twice is at most the dividend, so they state twice as much.
+COUNTED_TWICE = 2.02
+#: Above so many times a stated dividend the price must have fallen with what the adjusted closes state.
+FAR_MORE = 20.0
+#: What is paid in one day is at most that share of the price, as far as the adjusted closes alone are believed.
+LARGEST_SPECIAL = 0.5
 
 
 def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -21,24 +34,35 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
     p - close * (adjusted close before / adjusted close). In order:
 
     - more than `LARGE_DIVIDEND` of the price, of which not half shows in the price: what the adjusted closes imply
-      if that is small; nothing if a split on the same day says it already; a hundredth otherwise,
-    - a hundredth, or the day's split ratio times, of what they imply: what they imply,
+      if that is small; nothing if a split on the same day says it already; a hundredth otherwise, unless the price
+      rose, the adjusted closes agree, and it is the first of its size: then it stays, and the bar is suspect,
+    - a hundredth, or the day's or the later splits' ratio times, of what they imply: what they imply,
     - a hundredth of the dividend before: a hundred times as much,
-    - the dividend of `DIVIDEND_APART` sessions ago once more: which of the two is the true one cannot be known,
-      so it stays, and the bar is suspect,
-    - any other contradiction: the adjusted close is wrong.
+    - more than twice the stated one is implied (a capital gain, a dividend that is not listed): what they imply,
+    - the dividend of at most `DIVIDEND_APART` sessions ago once more, and in no such rhythm: which of the two is the
+      true one cannot be known, so it stays, and the bar is suspect,
+    - any other contradiction: the adjusted close is wrong. Where it is large, or implies more than is stated, which of
+      the two is wrong cannot be known, and the bar is suspect.
     """
     judged = _judged(_with_implied(bars))
     dividend, price = pl.col("dividend"), pl.col("price")
-    wrong, twice = judged.filter(pl.col("plausible").is_not_null()), judged.filter("again")
+    wrong, doubtful = (
+        judged.filter(pl.col("plausible").is_not_null()),
+        judged.filter(pl.col("again") | pl.col("special")),
+    )
     other = judged.filter(pl.col("plausible").is_null(), ~pl.col("again"), pl.col("contradicts"))
     adjusted = pl.col("previous_adj_close") * pl.col("close") / (price - dividend)
+    more = pl.col("implied") - dividend
+    open_question = pl.col("implied").is_finite() & ((more.abs() > DOUBT * price) | (more > PAYMENT * price))
     findings = pl.concat(
         [
             wrong.select(*finding("dividend", "dividend", found=dividend, expected=pl.col("plausible"), repaired=True)),
-            twice.select(*finding("dividend", "dividend", found=dividend, repaired=False)),
-            other.select(
-                *finding("adjustment", "adj_close", found=pl.col("adj_close"), expected=adjusted, repaired=True)
+            doubtful.select(*finding("dividend", "dividend", found=dividend, repaired=False)),
+            *(
+                other.filter(sides).select(
+                    *finding("adjustment", "adj_close", found=pl.col("adj_close"), expected=adjusted, repaired=repaired)
+                )
+                for sides, repaired in ((~open_question, True), (open_question, False))
             ),
         ]
     )
@@ -54,15 +78,23 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
 
     `row` is the place in `bars`, `price` the p of `plausible_dividends`, `implied` the dividend of the adjusted closes,
     `contradicts` whether they mean another, `last` the listing's dividend before, `apart` sessions ago, `share` the
-    dividend's of the price, `fell` by which share the price fell, `ratio` the dividend over the implied one.
+    dividend's of the price, `fell` by which share the price fell, `ratio` the dividend over the implied one,
+    `apart_before` how far apart the two dividends before were, `late` whether the adjusted closes missed the last one
+    and may count it now.
     """
     price = pl.col("before") / pl.col("split_ratio")
-    implied = price - pl.col("close") * pl.col("previous_adj_close") / pl.col("adj_close")
-    apart = (pl.col("dividend") - implied).abs() > DIVIDEND_TOLERANCE * price
+    adjusted = pl.col("adj_close") / pl.col("previous_adj_close")
+    implied = price - pl.col("close") / adjusted
+    # taken out of the price before, as Yahoo does, or put into the return, as others do
+    taken_out = (pl.col("dividend") - implied).abs() / price
+    put_in = (adjusted - (pl.col("close") + pl.col("dividend")) / price).abs()
+    apart = pl.min_horizontal(taken_out, put_in) > DIVIDEND_TOLERANCE + rounding()
     # after a bar that is missing, the adjusted close before is not that of the close before
     follows = pl.col("position").diff().over("listing") == 1
+    # a price that was carried over says nothing about the adjusted close of its day
+    stale = frozen() & (pl.col("close") == pl.col("before")) & (pl.col("dividend") == 0)
     # an adjusted close may be infinite: then it implies nothing, and contradicts
-    contradicts = (follows & (apart | ~implied.is_finite())).fill_null(value=False)
+    contradicts = (follows & ~stale & (apart | ~implied.is_finite())).fill_null(value=False)
     return (
         bars.with_row_index("row")
         .with_columns(price=price, implied=implied, contradicts=contradicts)
@@ -72,6 +104,9 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
             apart=pl.col("position") - _before(pl.col("position")),
         )
         .with_columns(
+            late=_before(pl.col("contradicts")) & (pl.col("apart") <= LATE),
+            last_share=_before(pl.col("dividend") / pl.col("price")),
+            apart_before=_before(pl.col("apart")),
             share=pl.col("dividend") / pl.col("price"),
             fell=1 - pl.col("close") / pl.col("price"),
             ratio=pl.col("dividend") / pl.col("implied"),
@@ -80,28 +115,46 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def _judged(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` of `_with_implied` with `plausible`, the dividend in place of a wrong one (else null), and `again`,
-    whether it is the dividend before once more."""
+    """`rows` of `_with_implied` with `plausible`, the dividend in place of a wrong one (else null), `again`, whether it
+    is the dividend before once more, and `special`, whether it is large and stays though the price rose."""
     dividend, implied, ratio = pl.col("dividend"), pl.col("implied"), pl.col("ratio")
     split_today = (pl.col("split_ratio") - 1).abs() > 1e-3
     modest = (implied >= 0) & (implied <= LARGE_DIVIDEND * pl.col("price"))
     unseen = (pl.col("share") > LARGE_DIVIDEND) & (pl.col("fell") < pl.col("share") / 2)
-    of_another_unit = (in_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio")))
+    of_its_size = _near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
+    special = unseen & ~pl.col("contradicts") & (pl.col("fell") < 0) & ~of_its_size.fill_null(value=False)
+    special &= pl.col("share") <= LARGEST_SPECIAL
+    later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _near(ratio, pl.col("later_splits"))
+    of_another_unit = (in_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio"))) | later_splits
+    unlisted = pl.col("contradicts") & ~pl.col("late").fill_null(value=False)
+    fits_price = (pl.col("fell") - implied / pl.col("price")).abs() < (pl.col("fell") - pl.col("share")).abs()
+    modest_enough = modest | (dividend > 0)
+    unlisted &= (modest_enough & ((dividend == 0) | (implied <= FAR_MORE * dividend))) | fits_price
+    unlisted &= implied.is_between(PAYMENT * pl.col("price"), LARGEST_SPECIAL * pl.col("price"))
     plausible = (
         pl.when(unseen & pl.col("contradicts") & modest)
         .then(implied)
-        .when(unseen & split_today)
+        .when(unseen & split_today & ~special)
         .then(0.0)
-        .when(unseen)
+        .when(unseen & ~special)
         .then(dividend / UNIT)
         .when(pl.col("contradicts") & modest & of_another_unit)
         .then(implied)
-        .when((dividend > 0) & _near(pl.col("last"), dividend * UNIT))
+        .when(
+            (dividend > 0)
+            & _near(pl.col("last"), dividend * UNIT)
+            & (pl.col("last_share") > UNIT / 2 * pl.col("share"))
+        )
         .then(dividend * UNIT)
+        .when(unlisted & (implied > COUNTED_TWICE * dividend))
+        .then(implied)
     )
-    same = _near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
-    again = (dividend > 0) & plausible.is_null() & (pl.col("apart") <= DIVIDEND_APART) & same
-    return rows.with_columns(plausible=plausible, again=again.fill_null(value=False))
+    in_rhythm = (pl.col("apart") - pl.col("apart_before")).abs() <= RHYTHM
+    again = (dividend > 0) & plausible.is_null() & (pl.col("apart") <= DIVIDEND_APART) & of_its_size
+    again &= ~in_rhythm.fill_null(value=False)
+    return rows.with_columns(
+        plausible=plausible, again=again.fill_null(value=False), special=special.fill_null(value=False)
+    )
 
 
 def _near(one: pl.Expr, other: pl.Expr) -> pl.Expr:

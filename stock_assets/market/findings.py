@@ -9,7 +9,10 @@ from stock_assets.market.tables import QUARANTINE_SCHEMA
 from stock_assets.tables import UTC_TIME
 
 #: The kinds of findings after which a bar is not trusted although its figures are repaired: `suspect` is vendor_error.
-CONTRADICTING = ("unit", "dividend")
+#: Of adjustments those that leave open which figure is right, that is, are not repaired.
+CONTRADICTING = ("unit", "dividend", "split")
+#: Two closes that differ by less, as a fraction, are the same.
+SAME_CLOSE = 1e-6
 _NAMED_BY = [*KEYS, "kind", "column", "found", "expected"]
 
 
@@ -37,13 +40,21 @@ def no_findings() -> pl.DataFrame:
 
 
 def with_contradicted(bars: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFrame:
-    """`bars` with `contradicted` (Boolean): whether one of `findings`, of the kinds CONTRADICTING, is about the bar."""
-    of_bars = findings.filter(pl.col("kind").is_in(CONTRADICTING))
+    """`bars` with `contradicted` (Boolean): whether one of `findings`, CONTRADICTING it, is about the bar."""
+    open_adjustment = (pl.col("kind") == "adjustment") & ~pl.col("repaired")
+    of_bars = findings.filter(pl.col("kind").is_in(CONTRADICTING) | open_adjustment)
     if of_bars.is_empty():
         return bars.with_columns(contradicted=pl.lit(value=False))
     keys = of_bars.select(*KEYS, contradicted=pl.lit(value=True)).unique()
     joined = bars.join(keys, on=KEYS, how="left", maintain_order="left")
     return joined.with_columns(pl.col("contradicted").fill_null(value=False))
+
+
+def same_closes(findings: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """The doubts among `findings` (rows of `quarantine`) about the close of a split whose bar still has that close."""
+    doubts = findings.filter(pl.col("kind") == "split", pl.col("column") == "close", ~pl.col("repaired"))
+    pairs = doubts.join(bars.select(*KEYS, "close"), on=KEYS)
+    return pairs.filter((pl.col("found") / pl.col("close") - 1).abs() <= SAME_CLOSE).select(no_findings().columns)
 
 
 def new_findings(stored: pl.DataFrame, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:

@@ -14,11 +14,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import EmptySourceError, OutgoingError, SourceError
 from stock_assets.files import write_file
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.tables import UNIVERSE_SCHEMA
+from stock_assets.outgoing import call
 
+#: The page has less than a megabyte.
+PAGE_BYTES = 20_000_000
 WIKIPEDIA = "https://en.wikipedia.org/wiki/List_of_S%26P_500_companies"
 #: A copy younger than this is not asked for again: the index changes a few times a quarter.
 FRESH = timedelta(hours=12)
@@ -241,13 +244,14 @@ def fetch_page(url: str, cache: Path, now: datetime, *, check: Callable[[str], o
     copy = _copy(cache, url)
     if copy is not None and timedelta(0) <= now - copy.fetched_at < FRESH:
         return copy
-    import requests
-
     try:
-        answer = requests.get(url, timeout=timeout, headers={"User-Agent": "stock_assets (index membership)"})
-        answer.raise_for_status()
-        check(answer.text)
-    except (requests.RequestException, SourceError) as error:
+        agent = {"User-Agent": "stock_assets (index membership)"}
+        answer = call("GET", url, headers=agent, seconds=timeout, most_bytes=PAGE_BYTES)
+        if answer.status != 200:
+            raise SourceError(f"it answered {answer.status}; expected 200")
+        html = answer.body.decode(errors="replace")
+        check(html)
+    except (OutgoingError, SourceError) as error:
         if copy is None:
             raise SourceError(f"{url} cannot be used ({error}), and there is no copy in {cache}") from error
         age = now - copy.fetched_at
@@ -255,8 +259,8 @@ def fetch_page(url: str, cache: Path, now: datetime, *, check: Callable[[str], o
         return copy._replace(
             warning=f"{url} cannot be used ({error}); the copy of {copy.fetched_at:%Y-%m-%d %H:%M} UTC is {old} old"
         )
-    write_file(cache, f"{_heading(url, now)}\n{answer.text}".encode())
-    return Page(answer.text, now, None)
+    write_file(cache, f"{_heading(url, now)}\n{html}".encode())
+    return Page(html, now, None)
 
 
 def sp500(

@@ -145,6 +145,28 @@ def updated_outcomes(
     )
 
 
+def without_old_reasons(stored: pl.DataFrame, before: date, calendar: TradingCalendar) -> pl.DataFrame:
+    """`stored` with neighbouring stretches of one outcome joined that end before a day; the last reason speaks for all.
+
+    The outcome of every (ticker, session) stays: a vendor's words, which change from day to day, go. Both frames have
+    `OUTCOME_SCHEMA`.
+    """
+    positions = _positions(calendar.sessions, calendar)
+    rows = (
+        stored.join(positions, left_on="first", right_on="session", how="left")
+        .join(positions.rename({"position": "last_position"}), left_on="last", right_on="session", how="left")
+        .sort("ticker", "first")
+    )
+    old = pl.col("last") < before
+    same = (
+        pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in ("ticker", "outcome"))
+        & (pl.col("position") == pl.col("last_position").shift() + 1)
+        & old
+    )
+    joined = rows.with_columns(stretch=(~same).fill_null(value=True).cum_sum())
+    return _joined(joined.with_columns(reason=pl.col("reason").last().over("stretch")).drop("stretch"))
+
+
 def expected_tickers(universe: pl.DataFrame, first: date) -> set[str]:
     """The tickers that `universe` (`UNIVERSE_SCHEMA`) holds on `first` or later; of others no bar is expected."""
     return set(universe.filter(pl.col("to_session").fill_null(date.max) >= first)["ticker"])

@@ -1,9 +1,9 @@
 """What the vendor's own figures contradict: found, repaired where arithmetic alone can, and listed in `quarantine`.
 
-Two errors are repaired where they enter. Whether a split has been applied to an old price is a question about the
-vendor's basis on the day of the answer, so `applied_splits` may look at the whole answer. Everything else is judged
-in the evening of the bar, by the bar itself and those before it: as steps from a frame to the repaired frame and what
-was found in it, which `in_steps` takes one after the other.
+Whether a split has been applied to an old price is a question about the vendor's basis on the day of the answer, so
+`splits.applied_splits` may look at the whole answer. Everything else is judged in the evening of the bar, by the bar
+itself and those before it: as steps from a frame to the repaired frame and what was found in it, which `in_steps` takes
+one after the other.
 """
 
 import math
@@ -21,11 +21,6 @@ Step = Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame]]
 UNIT, UNIT_TOLERANCE = 100.0, 1.25
 #: Bars after which a level that stays in the other unit is the vendor's new unit.
 UNIT_MEMORY = 20
-#: A split nearer to 1 than that looks like a move of the price; a jump is that of a split within a third of it.
-SMALLEST_SPLIT, SPLIT_TOLERANCE = 1.3, 0.18
-#: Bars before and after the ex-date at which a missing adjustment begins or ends.
-SPLIT_WINDOW = (-10, 5)
-SAME_BASIS = 1e-6
 
 
 def in_steps(bars: pl.DataFrame, steps: Sequence[Step]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -37,70 +32,28 @@ def in_steps(bars: pl.DataFrame, steps: Sequence[Step]) -> tuple[pl.DataFrame, p
     return bars, pl.concat(findings)
 
 
-def applied_splits(bars: pl.DataFrame) -> pl.Series:
-    """`later_splits` of `RAW_SCHEMA` [rows]: what the vendor has multiplied into each price, and no more.
-
-    `bars` are one answer, sorted by ticker and session. It is the product of the later splits, but for the rows that
-    the vendor has forgotten: there the close jumps by the very ratio of a split, within `SPLIT_WINDOW` of its ex-date.
-    """
-    rows = bars.select(
-        "ticker",
-        place=pl.int_range(pl.len()),
-        close=pl.col("close"),
-        paid=pl.col("close") + pl.col("dividend").fill_null(0.0),
-        ratio=pl.col("split_ratio").fill_null(1.0),
-    )
-    events = rows.filter(pl.col("ratio").log().abs() >= math.log(SMALLEST_SPLIT))
-    if events.height:
-        rows = rows.with_columns(ratio=pl.col("ratio") * _forgotten(rows, events))
-    later = pl.col("ratio").shift(-1, fill_value=1.0).cum_prod(reverse=True).over("ticker")
-    return rows.select(later_splits=later)["later_splits"]
-
-
-def _forgotten(rows: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
-    """By how much the basis changes at each row [rows] for want of an adjustment, 1.0 nearly everywhere."""
-    first, last = SPLIT_WINDOW
-    split = pl.col("ratio").log()
-    before = pl.when(pl.col("ticker") == pl.col("ticker").shift()).then(pl.col("close").shift())
-    # with the dividend and without it: one that was paid with the split may make the price fall as the split would
-    jumps = rows.select("ticker", "place", jump=(pl.col("close") / before).log(), paid=(pl.col("paid") / before).log())
-    times = (pl.col("jump") / split).round()
-    tolerance = pl.min_horizontal(SPLIT_TOLERANCE, split.abs() / 3)
-    missed = (
-        events.select("ticker", "ratio", place=pl.int_ranges(pl.col("place") + first, pl.col("place") + last + 1))
-        .explode("place")
-        .join(jumps, on=["ticker", "place"])
-        .filter(times.abs() == 1, *[(pl.col(name) - times * split).abs() <= tolerance for name in ("jump", "paid")])
-        .group_by("place")
-        .agg(factor=(times * split).first().exp())
-    )
-    return rows.join(missed, on="place", how="left", maintain_order="left")["factor"].fill_null(1.0)
-
-
-def unapplied_splits(answered: pl.DataFrame) -> pl.DataFrame:
-    """The findings of kind split in one answer (`RAW_SCHEMA`): the rows whose `later_splits` leaves one out."""
-    plain = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
-    rows = answered.sort("ticker", "session").with_columns(
-        stated=(plain * pl.col("later_splits").last()).over("ticker")
-    )
-    left_out = rows.filter((pl.col("stated") / pl.col("later_splits") - 1).abs() > SAME_BASIS)
-    found, expected = pl.col("stated"), pl.col("later_splits")
-    return left_out.select(*finding("split", "later_splits", found=found, expected=expected, repaired=True))
+def impossible() -> dict[str, pl.Expr]:
+    """By figure, whether it stands in the way of a bar: a price that is not positive and finite, a volume below 0."""
+    prices = ("open", "high", "low", "close")
+    wrong = {name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in prices}
+    wrong["volume"] = ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
+    # without corporate actions the return is that of the adjusted closes
+    adjusted = pl.col("adj_close").is_finite() & (pl.col("adj_close") > 0)
+    wrong["adj_close"] = pl.col("split_ratio").is_null() & ~adjusted.fill_null(value=False)
+    return wrong
 
 
 def priced(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The bars with possible figures, and a finding for every figure of the others."""
-    prices = ("open", "high", "low", "close")
-    wrong = {name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in prices}
-    wrong["volume"] = ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
-    impossible = pl.any_horizontal(*wrong.values())
-    if not bars.select(impossible.any()).item():
+    wrong = impossible()
+    unpriced = pl.any_horizontal(*wrong.values())
+    if not bars.select(unpriced.any()).item():
         return bars, no_findings()
     findings = [
         bars.filter(bad).select(*finding("no_price", name, found=pl.col(name), repaired=False))
         for name, bad in wrong.items()
     ]
-    return bars.filter(~impossible), pl.concat(findings)
+    return bars.filter(~unpriced), pl.concat(findings)
 
 
 def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

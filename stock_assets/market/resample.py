@@ -1,24 +1,72 @@
 """From the bars of minutes to the bars of sessions."""
 
-from datetime import timedelta
+from typing import NamedTuple
 
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.calendar import TradingCalendar, local_hours
+from stock_assets.market.coverage import HOLE, bar_lengths, coverage, in_sessions, stamped_at_end
 from stock_assets.tables import UTC_TIME
 
+#: A file of which more sessions of its tickers are not covered than this share, and more than so many, is refused.
+MOST_UNCOVERED, FEW = 0.5, 3
+#: Times without a zone are doubted where so many sessions are not covered, or so many bars lie outside of any trading.
+DOUBTFUL = 0.05
 
-def session_bars(minutes: pl.DataFrame, calendar: TradingCalendar, place: str) -> pl.DataFrame:
-    """ticker, session, open (the first), high, low, close (the last), volume (the sum) of the `minutes` of a session.
+
+class SessionBars(NamedTuple):
+    """What the bars of minutes of a file make."""
+
+    bars: pl.DataFrame
+    """ticker, session, open (the first), high, low, close (the last), volume (the sum), sorted by ticker and session"""
+    held_out: pl.DataFrame
+    """ticker, session, minutes (with a bar), expected, reason: the sessions that the minutes do not cover"""
+
+
+def session_bars(
+    minutes: pl.DataFrame, calendar: TradingCalendar, place: str, *, zone_is_certain: bool = True
+) -> SessionBars:
+    """The `minutes` of each session as one bar; a session that they do not cover (`coverage`) is held out.
 
     `minutes` has ticker, at (when the bar begins, UTC), open, high, low, close, volume, in any order. A session's are
-    those from its opening on and before its close; all others are left out, and so is a session that the rows do not
-    span from end to end: half a day is no bar. Sorted by ticker and session.
+    those from its opening on and before its close; all others are left out. With `zone_is_certain` False the times may
+    be those of the exchange's own zone.
 
-    Raises SourceError, which names `place`, for a bar without a ticker, a time or a price above 0 and for a time that
-    comes twice, EmptySourceError where no session is whole.
+    Raises SourceError, which names `place`, for a bar without a ticker, a time or a price above 0, for a time that
+    comes twice, where most sessions are not covered, where the times seem to be those at which the bars end, and where
+    another zone would fit them better; EmptySourceError where no session is covered.
     """
+    rows = _checked(minutes, place)
+    hours = _hours(calendar)
+    bars = bar_lengths(rows.select("ticker", "at"))
+    covered = coverage(bars, hours)
+    if covered["longest"].max() is not None and covered["longest"].max() >= HOLE:  # pyright: ignore[reportOperatorIssue]
+        hours = _hours(calendar, rests=True)
+        covered = coverage(bars, hours)
+    if not zone_is_certain:
+        _doubt_zone(bars, covered, calendar, place=place)
+    _refuse_most(covered, stamped_at_end(bars, hours), times=rows["at"], calendar=calendar, place=place)
+    held_out = covered.filter(pl.col("reason").is_not_null())
+    whole = covered.filter(pl.col("reason").is_null()).select("ticker", "session")
+    made = (
+        rows.join(in_sessions(bars, hours).select("ticker", "at", "session"), on=["ticker", "at"])
+        .join(whole, on=["ticker", "session"], how="semi")
+        .sort("ticker", "at")
+        .group_by("ticker", "session")
+        .agg(
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col("volume").sum(),
+        )
+    )
+    return SessionBars(made.sort("ticker", "session"), held_out.drop("longest"))
+
+
+def _checked(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
+    """`minutes` sorted by ticker and time. Raises SourceError for a row that is no bar."""
     prices = pl.col("open", "high", "low", "close")
     wrong = minutes.filter(
         pl.any_horizontal(pl.col("ticker", "at").is_null())
@@ -36,33 +84,91 @@ def session_bars(minutes: pl.DataFrame, calendar: TradingCalendar, place: str) -
     if (twice := rows.filter(again)).height:
         row = twice.row(0, named=True)
         raise SourceError(f"{place}, ticker {row['ticker']}, time {row['at']}: found a second row, expected one")
-    hours = pl.DataFrame(
+    return rows
+
+
+def _hours(calendar: TradingCalendar, *, rests: bool = False) -> pl.DataFrame:
+    """session, opens, closes, rest_start, rest_end of each session of `calendar`; with `rests` False it has none."""
+    days = calendar.sessions
+    at_noon = local_hours(calendar.name, days[0], days[-1])[1] if rests else {}
+    return pl.DataFrame(
         {
-            "session": calendar.sessions,
-            "opens": [calendar.opens[day] for day in calendar.sessions],
-            "closes": [calendar.closes[day] for day in calendar.sessions],
+            "session": days,
+            "opens": [calendar.opens[day] for day in days],
+            "closes": [calendar.closes[day] for day in days],
+            "rest_start": [at_noon[day][0] if day in at_noon else None for day in days],
+            "rest_end": [at_noon[day][1] if day in at_noon else None for day in days],
         },
-        schema={"session": pl.Date, "opens": UTC_TIME, "closes": UTC_TIME},
+        schema={"session": pl.Date, **dict.fromkeys(("opens", "closes", "rest_start", "rest_end"), UTC_TIME)},
     )
-    times = rows["at"].unique().sort()
-    length = times.diff().drop_nulls().min() if len(times) > 1 else timedelta(0)
-    whole = hours.filter((pl.col("opens") >= times.min()) & (pl.col("closes") <= times.max() + length))  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
-    bars = (
-        rows.sort("at")
-        .join_asof(whole.sort("opens"), left_on="at", right_on="opens", strategy="backward")
-        .filter(pl.col("at") < pl.col("closes"))
-        .group_by("ticker", "session")
-        .agg(
-            pl.col("open").first(),
-            pl.col("high").max(),
-            pl.col("low").min(),
-            pl.col("close").last(),
-            pl.col("volume").sum(),
+
+
+def _refuse_most(
+    covered: pl.DataFrame, at_end: pl.DataFrame, *, times: pl.Series, calendar: TradingCalendar, place: str
+) -> None:
+    """SourceError where what the file holds, at `times`, cannot be what it seems to be."""
+    if at_end.height:
+        row = at_end.row(0, named=True)
+        raise SourceError(
+            f"{place}, ticker {row['ticker']}: found no bar at the opening and one at the close of {row['sessions']} "
+            f"session(s), as of bars of {row['minutes']} minute(s) whose time is that of their end; expected the times "
+            "at which bars begin"
         )
+    advice = (
+        f"expected bars from the opening to the close of a session of {calendar.name}, each with the time at which it "
+        "begins, in UTC unless the times or STOCK_ASSETS_TIME_ZONE name another zone"
     )
-    if bars.is_empty():
+    held_out = covered.filter(pl.col("reason").is_not_null())
+    reasons = held_out.sort("session", "ticker").head(1).rows(named=True)
+    example = "".join(f"; {row['session']} of {row['ticker']}: {row['reason']}" for row in reasons)
+    if held_out.height == covered.height:
         raise EmptySourceError(
-            f"{place} has bars from {times.min()} to {times.max()}, which hold no whole session of {calendar.name}, "
-            f"{calendar.sessions[0]} to {calendar.sessions[-1]}"
+            f"{place} has bars from {times.min()} to {times.max()}, which hold no whole session of "
+            f"{calendar.name}, {calendar.sessions[0]} to {calendar.sessions[-1]}{example}; {advice}"
         )
-    return bars.sort("ticker", "session")
+    if held_out.height > FEW and held_out.height > MOST_UNCOVERED * covered.height:
+        raise SourceError(
+            f"{place} covers {covered.height - held_out.height} of {covered.height} sessions of its tickers"
+            f"{example}; {advice}"
+        )
+
+
+def _doubt_zone(bars: pl.DataFrame, covered: pl.DataFrame, calendar: TradingCalendar, *, place: str) -> None:
+    """SourceError where `bars`, read as UTC, make more sense in the zone of the exchange."""
+    hours = _hours(calendar)
+    wrong = covered["reason"].count()
+    astray = _astray(bars, hours)
+    if covered.height and wrong <= DOUBTFUL * covered.height and astray <= DOUBTFUL * bars.height:
+        return
+    zone, _ = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])
+    local = bars["at"].dt.replace_time_zone(None).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    moved = bars.select("ticker", at=local.dt.convert_time_zone("UTC")).drop_nulls()
+    moved = bar_lengths(moved.unique().sort("ticker", "at"))
+    there = coverage(moved, _hours(calendar, rests=True))
+    wrong_there, astray_there = there["reason"].count(), _astray(moved, hours)
+    fits = there.height > 0 and wrong_there < max(0.5 * there.height, 1) and astray_there <= astray
+    better = not covered.height or wrong_there / max(there.height, 1) < 0.5 * wrong / covered.height
+    if zone != "UTC" and fits and (better or (astray_there == 0 < astray and wrong_there <= wrong)):
+        raise SourceError(
+            f"{place} has times without a zone: read as UTC its bars cover {covered.height - wrong} of "
+            f"{covered.height} sessions and {astray} of {bars.height} bars lie hours outside of them, read as "
+            f"{zone} {there.height - wrong_there} of {there.height} and {astray_there}; expected times that name their "
+            f"zone, or STOCK_ASSETS_TIME_ZONE={zone} (or UTC, if they are of it)"
+        )
+
+
+def _astray(bars: pl.DataFrame, hours: pl.DataFrame) -> int:
+    """How many of `bars` begin more than six hours before the opening of a session and more than five after a close."""
+    edges = hours.sort("opens").select("opens", "closes")
+    near = (
+        bars.select("at")
+        .sort("at")
+        .join_asof(edges.select("opens"), left_on="at", right_on="opens", strategy="forward", tolerance="6h")
+    )
+    near = near.join_asof(edges.select("closes"), left_on="at", right_on="closes", strategy="backward", tolerance="5h")
+    near = near.join_asof(
+        edges.select(since="opens", until="closes"), left_on="at", right_on="since", strategy="backward"
+    )
+    outside = pl.col("opens").is_null() & pl.col("closes").is_null() & (pl.col("at") >= pl.col("until"))
+    within = pl.col("at").is_between(hours["opens"].min(), hours["closes"].max())
+    return near.filter(outside.fill_null(value=True) & within).height

@@ -7,10 +7,15 @@ from stock_assets.tables import KEY_COLUMNS, SESSION, TICKER, UTC_TIME, Column, 
 #: What a finding may be, and what follows from it.
 FINDING_KINDS = {
     "no_price": "a price that is not positive and finite, or a volume below 0: the bar is held out",
+    "no_session": "a row of a day on which the exchange was closed: held out",
+    "repeated": "a second row of a session: one of two that are alike is kept, of others none",
+    "minutes": "bars of minutes that do not cover the session (`found` minutes of `expected`): the bar is held out",
     "unit": "prices a hundred times too high or too low: repaired, the bar is suspect",
-    "split": "a split that the vendor records but has not applied to this price: repaired",
+    "split": "a split that the vendor has not applied to this price, or not listed: repaired; a jump that may be a "
+    "split or a real move: it stays, and the bar is suspect",
     "dividend": "a dividend against the adjusted closes, the price or those before: repaired where `expected` is known",
-    "adjustment": "an adjusted close that misses a dividend: no figure of ours is made of it",
+    "adjustment": "an adjusted close that contradicts the dividend: it decides nothing; where the question is open the "
+    "bar is suspect",
     "frozen": "nothing traded and nothing moved: the bar is suspect",
     "absurd_return": "a return that no corporate action explains: the bar is suspect",
     "ohlc": "open or close outside [low, high]: the bar is suspect",

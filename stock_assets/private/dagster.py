@@ -7,7 +7,8 @@ is gone, the import raises PrivateApiError, which names the symbol, the version 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.tags import (
         ASSET_PARTITION_RANGE_END_TAG,
         ASSET_PARTITION_RANGE_START_TAG,
+        BACKFILL_ID_TAG,
         PARTITION_NAME_TAG,
     )
     from dagster._serdes import ConfigurableClassData
@@ -52,6 +54,7 @@ __all__ = [
     "ASSET_EVENTS",
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
+    "BACKFILL_ID_TAG",
     "BATCH_WRITABLE_EVENTS",
     "IMPLICIT_ASSET_JOB_NAME",
     "INDEX_SHARD_NAME",
@@ -79,6 +82,7 @@ __all__ = [
     "get_alembic_config",
     "normalize_metadata",
     "set_backfill_interval",
+    "wrap_web_server",
 ]
 
 
@@ -109,6 +113,7 @@ BORROWED: Mapping[str, Borrowed] = {
     "ASSET_PARTITION_RANGE_START_TAG": _TAGS,
     "ASSET_PARTITION_RANGE_END_TAG": _TAGS,
     "PARTITION_NAME_TAG": _TAGS,
+    "BACKFILL_ID_TAG": _TAGS,
     "IMPLICIT_ASSET_JOB_NAME": Borrowed(
         "dagster._core.definitions.assets.job.asset_job",
         "the job of all assets, which backfills use: a job of our own takes assets of one partition set alone",
@@ -186,6 +191,9 @@ IS_DEV_SERVER = "DAGSTER_IS_DEV_CLI"
 #: Module and name of the constant that the daemon's loop of the backfills reads when it starts.
 CONTROLLER, INTERVAL = "dagster._daemon.controller", "DEFAULT_DAEMON_INTERVAL_SECONDS"
 
+#: Module, class and method that make the ASGI application of every web server.
+WEB_SERVER, SERVER_CLASS, MAKE_APPLICATION = "dagster_webserver.webserver", "DagsterWebserver", "create_asgi_app"
+
 
 def __getattr__(name: str) -> Any:
     """The borrowed symbol `name`. Raises PrivateApiError where Dagster has it, or a member of it, no more."""
@@ -224,6 +232,35 @@ def set_backfill_interval(seconds: int) -> None:
     if not hasattr(controller, INTERVAL):
         _gone(f"{CONTROLLER}.{INTERVAL}")
     setattr(controller, INTERVAL, seconds)
+
+
+def wrap_web_server(wrap: Callable[[Any], Any]) -> None:
+    """Has every web server of this process listen with `wrap(its ASGI application)`; without effect in any other one.
+
+    `dagster dev`, `dg dev` and `dagster-webserver` start a web server in a process of its own and offer no place for a
+    middleware. That process makes the instance before the application. Raises PrivateApiError where the web server has
+    no such method: it then does not start, and is not left open.
+    """
+    module = sys.modules.get(WEB_SERVER)
+    if module is None:  # no web server: only its own process imports it
+        return
+    server = getattr(module, SERVER_CLASS, None)
+    make = getattr(server, MAKE_APPLICATION, None)
+    if server is None or make is None:
+        raise PrivateApiError(
+            f"Dagster {version('dagster')} has no {WEB_SERVER}.{SERVER_CLASS}.{MAKE_APPLICATION}, where stock_assets "
+            f"puts its guard, tried with Dagster {TRIED_WITH}; expected that version: "
+            f"pip install 'dagster=={TRIED_WITH}' 'dagster-webserver=={TRIED_WITH}'"
+        )
+    if getattr(make, "wrapped_by_us", False):  # a process may make several instances
+        return
+
+    @wraps(make)
+    def create_asgi_app(self: Any, **options: Any) -> Any:
+        return wrap(make(self, **options))
+
+    vars(create_asgi_app)["wrapped_by_us"] = True
+    setattr(server, MAKE_APPLICATION, create_asgi_app)
 
 
 def add_partition_metadata(context: dg.AssetExecutionContext, by_partition: Mapping[str, Mapping[str, object]]) -> None:

@@ -48,3 +48,16 @@ def make_tables(file: Path, artifacts: Path) -> None:
 def migrations(file: Path) -> Any:
     """alembic's configuration of MLflow's migrations, for the SQLite database `file`."""
     return _get_alembic_config(f"sqlite:///{file}")
+
+
+def remove_run(uri: str, artifacts: Path, run: str) -> None:
+    """Removes a run from the database at `uri`; MLflow's client alone marks it as deleted and keeps every row."""
+    store = _SqlAlchemyStore(uri, artifacts.absolute().as_uri())
+    try:
+        if not hasattr(store, "_hard_delete_run"):
+            raise PrivateApiError(
+                f"MLflow {mlflow.__version__} has no {BORROWED[1]}._hard_delete_run; tried {TRIED_WITH}"
+            )
+        store._hard_delete_run(run)
+    finally:
+        store.engine.dispose()

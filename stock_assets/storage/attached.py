@@ -43,6 +43,8 @@ class _Attached:
     name: str
     read_only: bool
     users: int = 1
+    alone: bool = False
+    """whether its user wants no other, also of this process"""
 
 
 _ENGINES: dict[int, "duckdb.DuckDBPyConnection"] = {}
@@ -52,14 +54,16 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def attached(path: Path, read_only: bool, wait: float) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
-    """A connection to which the file is attached, and the name of its database there.
+def attached(
+    path: Path, read_only: bool, wait: float, *, alone: bool = False
+) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
+    """A connection to which the file is attached, and the name of its database there; nobody else has it if `alone`.
 
     Raises StoreBusyError as `patiently`, and DamagedFileError for a file that cannot be read or written.
     """
     engine = _engine(path)
     with damage_of(path):
-        name = patiently(lambda: _attach(engine, path, read_only), path, wait)
+        name = patiently(lambda: _attach(engine, path, read_only, alone=alone), path, wait)
         try:
             with engine.cursor() as connection:
                 yield connection, name
@@ -145,21 +149,35 @@ def _stop() -> None:
         engine.close()
 
 
-def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool) -> str:
+def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *, alone: bool) -> str:
     import duckdb
 
     with _LOCK:
         attachment = _FILES.get(path)
         if attachment is None:
-            attachment = _Attached(f"store_{next(_NUMBERS)}", read_only)
+            attachment = _Attached(f"store_{next(_NUMBERS)}", read_only, alone=alone)
             location = str(path).replace("'", "''")
+            before = _inode(path)
             engine.execute(f"ATTACH '{location}' AS {attachment.name}{' (READ_ONLY)' if read_only else ''}")
+            if before not in (None, _inode(path)):
+                # a compacted file took its name between our opening it and our locking it: what we would write to the
+                # old one, nobody would read
+                engine.execute(f"DETACH {attachment.name}")
+                raise duckdb.IOException(f"Conflicting lock: {path.name} was put in its place meanwhile")
             _FILES[path] = attachment
-        elif attachment.read_only and not read_only:
+        elif alone or attachment.alone or (attachment.read_only and not read_only):
             raise duckdb.ConnectionException(f"{path.name} is open in this process with a different configuration")
         else:
             attachment.users += 1
         return attachment.name
+
+
+def _inode(path: Path) -> int | None:
+    """Which file has the name; None where there is none. It is not opened: that would give back DuckDB's lock."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _detach(engine: "duckdb.DuckDBPyConnection", path: Path) -> None:

@@ -16,6 +16,7 @@ In dagster.yaml:
 The files are those of the stock storage with the same base_dir, which can take over at any time.
 """
 
+import atexit
 import errno
 import inspect
 import logging
@@ -56,6 +57,7 @@ from stock_assets.private.dagster import (
     SqliteScheduleStorage,
     get_alembic_config,
 )
+from stock_assets.storage.dagster_files import fold_in
 from stock_assets.storage.revisions import bring_to_head
 
 LOG = logging.getLogger("stock_assets.event_log")
@@ -70,6 +72,8 @@ BATCH_SIZE = 1000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
 MOST_ENGINES = 64
 
+_RUN_ENDS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
+
 #: By process, as a connection must not be used after a fork, and address; that used last stands last.
 _ENGINES: dict[tuple[int, str], Engine] = {}
 _LOCK = threading.Lock()
@@ -82,6 +86,8 @@ def _engine(url: str) -> Engine:
     with _LOCK:
         engine = _ENGINES.pop(key, None)
         if engine is None:
+            if not _ENGINES:
+                atexit.register(_close)
             options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
             engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=options)
         _ENGINES[key] = engine
@@ -119,6 +125,13 @@ def set_aside(file: Path) -> None:
 
 def _alembic(storage: type) -> Config:
     return get_alembic_config(inspect.getfile(storage))
+
+
+def _close() -> None:
+    """Closes the connections of this process: the last one of a database folds in what was written ahead."""
+    for (process, _), engine in _ENGINES.items():
+        if process == os.getpid():
+            engine.dispose()
 
 
 @lru_cache(maxsize=1)
@@ -217,6 +230,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(planned_once(event))
+        if event.dagster_event_type in _RUN_ENDS:
+            fold_in(Path(self.path_for_shard(event.run_id)))  # a megabyte otherwise, for as long as the run is kept
         self._wake(event.run_id)
 
     def _wake(self, run_id: str) -> None:

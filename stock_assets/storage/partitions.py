@@ -21,7 +21,9 @@ Partition = date | int
 
 #: Adds the records of `counted`; the older ones of the same partitions are gone by then.
 _INSERT = "INSERT INTO lifecycle.stored_partitions BY NAME SELECT ? AS table_name, partition, rows FROM counted"
-_DELETE = "DELETE FROM lifecycle.stored_partitions WHERE table_name = ? AND partition IN (SELECT partition FROM counted)"
+_DELETE = (
+    "DELETE FROM lifecycle.stored_partitions WHERE table_name = ? AND partition IN (SELECT partition FROM counted)"
+)
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,21 @@ _PARTITIONED: Iterable[tuple[str, str]] = (
     *((name, "session") for name in ("reference_predictions", "drift")),
     *((name, "model_year") for name in ("trained_rnn", "trained_baselines", "trained_references", "trained_ensemble")),
 )
-_WHOLE = ("universe", "pca_model", "evaluation_report", "leakage_audit", "operations", "promotions")
+_WHOLE = (
+    "universe",
+    "pca_model",
+    "evaluation_report",
+    "leakage_audit",
+    "operations",
+    "promotions",
+    "tuned_hyperparameters",
+)
 #: Sessions that such a store was filled with and that have no row, because the look-back of the table was too short.
 _WITHOUT_LOOKBACK = {
     "indicators": "SELECT DISTINCT session FROM {daily_bars} WHERE session < {first}",
     "stationary_features": "SELECT DISTINCT session FROM {daily_bars} WHERE session < {first}",
     "pca_components": "SELECT DISTINCT session FROM {daily_bars} WHERE session < {first}",
+    "predictions": "SELECT DISTINCT session FROM {daily_bars} WHERE session < {first} AND year(session) >= {served}",
     "drift": "SELECT DISTINCT session FROM {predictions} WHERE session < {first}",
     # a vendor without any series, or one that had none of a session
     "context_series": "SELECT DISTINCT session FROM {raw_ohlcv} ANTI JOIN {context_series} USING (session)",
@@ -135,7 +146,8 @@ def record_older_rows(connection: "duckdb.DuckDBPyConnection") -> None:
         connection.execute(f"{named}, count(*) AS rows FROM {places[table]} GROUP BY {column}")
         try:
             first = f"(SELECT min(session) FROM {places[table]})"
-            sessions = _WITHOUT_LOOKBACK[table].format_map(places | {"first": first})
+            served = f"(SELECT min(model_year) FROM {places['trained_rnn']})" if "trained_rnn" in places else "9999"
+            sessions = _WITHOUT_LOOKBACK[table].format_map(places | {"first": first, "served": served})
         except KeyError:  # no such sessions of this table, or no table that names them
             continue
         connection.execute(f"{named}, 0 AS rows FROM ({sessions})")

@@ -6,26 +6,25 @@ nothing leaves the machine. The table `promotions` decides which version serves;
 """
 
 import os
+import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import version as installed
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
+from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
 from stock_assets.files import RESTORE, TEMPORARY, sync_folder
-from stock_assets.storage.revisions import bring_to_head
+from stock_assets.storage.revisions import bring_to_head, reroot
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from mlflow import MlflowClient
 
 EXPERIMENT = "stock_assets"
@@ -75,6 +74,14 @@ class Registry(Protocol):
         """Points the alias at a version. Raises ArtifactError for one that was never tracked."""
         ...
 
+    def versions(self) -> dict[str, datetime]:
+        """Our name of every version that `remove` may remove, and when it was tracked (UTC)."""
+        ...
+
+    def remove(self, versions: Collection[str]) -> int:
+        """Removes the runs, figures and copies of `versions`, none of which has an alias; their number."""
+        ...
+
 
 class NoRegistry:
     """The registry when it is off: it keeps nothing and has no alias."""
@@ -87,6 +94,12 @@ class NoRegistry:
         return {}
 
     def set_alias(self, model: str, alias: str, version: str) -> None: ...
+
+    def versions(self) -> dict[str, datetime]:
+        return {}
+
+    def remove(self, versions: Collection[str]) -> int:  # noqa: ARG002
+        return 0
 
 
 def open_registry(uri: str | None, artifacts: Path) -> Registry:
@@ -173,6 +186,49 @@ class MlflowRegistry:
                 )
             client.set_registered_model_alias(model, alias, number)
 
+    def versions(self) -> dict[str, datetime]:
+        """None where the registry is a server, which other people use and tidy."""
+        if self._file is None or not self._file.exists():
+            return {}
+        with self._asking() as client:
+            return {
+                str(run.data.tags["version"]): datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+                for run in self._runs(client)
+                if "version" in run.data.tags
+            }
+
+    def remove(self, versions: Collection[str]) -> int:
+        if not versions or self._file is None:
+            return 0
+        from stock_assets.private.mlflow import remove_run
+
+        with self._asking() as client, self._locked():
+            done = [run for run in self._runs(client) if run.data.tags.get("version") in versions]
+            for run in done:
+                name = f"name = '{run.data.tags['model']}' and tags.version = '{run.data.tags['version']}'"
+                for version in client.search_model_versions(name):
+                    client.delete_model_version(version.name, version.version)
+                client.delete_run(run.info.run_id)
+                # the files first: a run without files is removed next time, files without a run are for ever
+                folder = self.artifacts / run.info.run_id
+                shutil.rmtree(folder, ignore_errors=not folder.exists())
+                remove_run(self.uri, self.artifacts, run.info.run_id)
+        return len(done)
+
+    def _runs(self, client: "MlflowClient") -> list[Any]:
+        """Every run, also one whose removal was cut off."""
+        from mlflow.entities import ViewType
+
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return []
+        found: list[Any] = []
+        token: str | None = None
+        while token != "":
+            page = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token)
+            found, token = [*found, *page], page.token or ""
+        return found
+
     # ---------------------------------------------------------------- the connection
 
     @cached_property
@@ -202,7 +258,7 @@ class MlflowRegistry:
             try:
                 with closing(sqlite3.connect(file)) as connection:
                     connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                    reroot(connection, self.artifacts.absolute().as_uri())
+                    reroot(connection, EXPERIMENT, self.artifacts.absolute().as_uri())
             except sqlite3.DatabaseError as error:
                 raise RegistryError(
                     f"{self._shown} is no registry of MLflow or is damaged: {error}; {RESTORE}"
@@ -250,16 +306,16 @@ class MlflowRegistry:
             except DamagedFileError:  # an OSError too, that says all there is
                 raise
             except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-                line = (str(error).strip() or repr(error)).splitlines()[0].replace(self.uri, self._shown)
+                line = (str(error).strip() or repr(error)).splitlines()[0]
+                if self._file is None:  # neither its words nor its chain may show a password or a token
+                    line = scrubbed(line, self.uri)
+                    raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from None
                 raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from error
 
     @property
     def _shown(self) -> str:
-        """The URI without a password."""
-        parts = urlsplit(self.uri)
-        if self._file is not None or parts.password is None:
-            return self.uri
-        return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+        """The URI without its secrets."""
+        return self.uri if self._file is not None else redacted(self.uri)
 
     def _experiment(self, client: "MlflowClient") -> str:
         from mlflow.exceptions import MlflowException
@@ -279,28 +335,6 @@ class MlflowRegistry:
         """MLflow's own number of a version, None for one that was never registered."""
         versions = client.search_model_versions(f"name = '{model}' and tags.version = '{version}'")
         return str(versions[0].version) if versions else None
-
-
-def reroot(connection: "sqlite3.Connection", place: str) -> None:
-    """Has the database of a registry name its files below `place`, a file:// URI, where they were below another one.
-
-    MLflow keeps absolute addresses, and so a data folder that was moved, restored elsewhere or mounted under another
-    name would read and write files of the old place.
-    """
-    row = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
-    if row is None or row[0] == place or not row[0].startswith("file:"):
-        return
-    before = row[0]
-    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    with connection:  # all or nothing
-        for (table,) in tables:
-            for _, column, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
-                if kind.upper().startswith(("VARCHAR", "TEXT")):
-                    connection.execute(
-                        f'UPDATE "{table}" SET "{column}" = ? || substr("{column}", ?) '
-                        f'WHERE "{column}" = ? OR substr("{column}", 1, ?) = ?',
-                        [place, len(before) + 1, before, len(before) + 1, f"{before}/"],
-                    )
 
 
 def _log(client: "MlflowClient", run: Any, training: Training) -> None:

@@ -253,8 +253,8 @@ class Warehouse:
     ) -> None:
         """Puts `frame` in the place of every row of `sessions`, in one transaction: twice gives the same rows.
 
-        The rows of `beside`, by table, are appended in the same transaction and complete no partition. Raises BadBarsError when `frame` holds
-        a session that is not among `sessions`, and TableError where rows do not fit their table.
+        The rows of `beside`, by table, are appended in the same transaction and complete no partition. Raises
+        BadBarsError when `frame` holds a session that is not among `sessions`, and TableError where rows do not fit.
         """
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")

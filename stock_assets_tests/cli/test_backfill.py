@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
-import dagster as dg
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from rich.progress import Progress
 from stock_assets.cli import backfill, progress
 from stock_assets.definitions import build_definitions
 from stock_assets.errors import StockAssetsError
+from stock_assets.lifecycle.partitions import WHOLE
 from stock_assets.market.sources.staging import Staging
 from stock_assets.settings import read_settings
 
@@ -31,14 +31,13 @@ KEYS: dict[str, Sequence[str] | None] = {
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
+def held() -> dict[str, set[str]]:
+    """What Dagster and the store agree on."""
+    return {}
 
 
-def materialized(instance: dg.DagsterInstance, asset: str, *partitions: str | None) -> None:
-    for partition in partitions or (None,):
-        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+def materialized(held: dict[str, set[str]], asset: str, *partitions: str) -> None:
+    held.setdefault(asset, set()).update(partitions or [WHOLE])
 
 
 # ---------------------------------------------------------------- which partitions there are
@@ -90,28 +89,28 @@ def test_the_keys_of_every_asset_are_its_own(keys):
 # ---------------------------------------------------------------- what is missing
 
 
-def test_everything_is_missing_in_an_empty_instance(instance):
-    assert backfill.missing(instance, KEYS) == {asset: all_keys and list(all_keys) for asset, all_keys in KEYS.items()}
+def test_everything_is_missing_in_an_empty_instance(held):
+    assert backfill.missing(KEYS, held) == {asset: all_keys and list(all_keys) for asset, all_keys in KEYS.items()}
 
 
-def test_what_is_made_on_demand_is_never_missing(instance):
-    assert backfill.missing(instance, {"tuned_hyperparameters": None, "universe": None}) == {"universe": None}
+def test_what_is_made_on_demand_is_never_missing(held):
+    assert backfill.missing({"tuned_hyperparameters": None, "universe": None}, held) == {"universe": None}
     chosen = backfill.within(
         {"tuned_hyperparameters": None}, date(2018, 1, 2), date(2018, 1, 2), assets=[*backfill.ON_DEMAND]
     )
     assert chosen == {"tuned_hyperparameters": None}
 
 
-def test_nothing_is_missing_when_everything_is_there(instance):
+def test_nothing_is_missing_when_everything_is_there(held):
     for asset, all_keys in KEYS.items():
-        materialized(instance, asset, *(all_keys or ()))
-    assert backfill.missing(instance, KEYS) == {}
+        materialized(held, asset, *(all_keys or ()))
+    assert backfill.missing(KEYS, held) == {}
 
 
-def test_the_reports_are_judged_anew_when_a_day_is_missing(instance):
+def test_the_reports_are_judged_anew_when_a_day_is_missing(held):
     for asset, all_keys in KEYS.items():
-        materialized(instance, asset, *(key for key in all_keys or () if key not in (DAYS[1], DAYS[4])))
-    assert backfill.missing(instance, KEYS) == {
+        materialized(held, asset, *(key for key in all_keys or () if key not in (DAYS[1], DAYS[4])))
+    assert backfill.missing(KEYS, held) == {
         "raw_ohlcv": [DAYS[1], DAYS[4]],
         "labels": [DAYS[1]],
         "evaluation_report": None,
@@ -119,11 +118,11 @@ def test_the_reports_are_judged_anew_when_a_day_is_missing(instance):
     }
 
 
-def test_a_missing_report_alone_asks_for_nothing_before_it(instance):
+def test_a_missing_report_alone_asks_for_nothing_before_it(held):
     for asset, all_keys in KEYS.items():
         if asset != "leakage_audit":
-            materialized(instance, asset, *(all_keys or ()))
-    assert backfill.missing(instance, KEYS) == {"leakage_audit": None}
+            materialized(held, asset, *(all_keys or ()))
+    assert backfill.missing(KEYS, held) == {"leakage_audit": None}
 
 
 #: The same graph with the models that no prediction waits for.
@@ -139,21 +138,21 @@ WITH_REFERENCES = {
 }
 
 
-def test_the_references_are_made_after_everything_else(instance):
-    first = backfill.missing(instance, WITH_REFERENCES)
+def test_the_references_are_made_after_everything_else(held):
+    first = backfill.missing(WITH_REFERENCES, held)
     assert list(first) == [asset for asset in WITH_REFERENCES if asset not in backfill.LATER.assets]
     for asset, all_keys in first.items():
-        materialized(instance, asset, *(all_keys or ()))
-    assert backfill.missing(instance, WITH_REFERENCES) == {}
-    later = backfill.missing(instance, WITH_REFERENCES, backfill.LATER)
+        materialized(held, asset, *(all_keys or ()))
+    assert backfill.missing(WITH_REFERENCES, held) == {}
+    later = backfill.missing(WITH_REFERENCES, held, backfill.LATER)
     assert list(later) == ["trained_references", "reference_predictions", "leakage_audit", "evaluation_report"]
     for asset in backfill.LATER.assets:
-        materialized(instance, asset, *WITH_REFERENCES[asset])
-    assert backfill.missing(instance, WITH_REFERENCES, backfill.LATER) == {}
+        materialized(held, asset, *WITH_REFERENCES[asset])
+    assert backfill.missing(WITH_REFERENCES, held, backfill.LATER) == {}
 
 
-def test_a_graph_without_references_has_nothing_to_make_later(instance):
-    assert backfill.missing(instance, KEYS, backfill.LATER) == {}
+def test_a_graph_without_references_has_nothing_to_make_later(held):
+    assert backfill.missing(KEYS, held, backfill.LATER) == {}
 
 
 # ---------------------------------------------------------------- what a range means

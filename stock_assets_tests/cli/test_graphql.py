@@ -15,12 +15,18 @@ class _Server(ThreadingHTTPServer):
     answer: tuple[int, str] = (200, "{}")
     answers: list[tuple[int, str]]  # these come first
     asked: list[dict]
+    authorization: str | None = None
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def do_GET(self) -> None:
+        self.send_response(self.server.answer[0])
+        self.end_headers()
+
     def do_POST(self) -> None:
+        self.server.authorization = self.headers["Authorization"]
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         status, body = self.server.answers.pop(0) if self.server.answers else self.server.answer
         self.send_response(status)
@@ -55,11 +61,41 @@ def test_nobody_listens():
         DagsterClient("http://127.0.0.1:9").is_ready()
 
 
-@pytest.mark.parametrize("reply", [(404, "not here"), (500, "broken"), (200, "<html>another program</html>")])
+@pytest.mark.parametrize("reply", [(404, "not here"), (200, "<html>another program</html>")])
 def test_another_program_listens(web, client, reply):
     web.answer = reply
     with pytest.raises(StockAssetsError, match=f"no Dagster web server answers at {client.url}"):
         client.is_ready()
+
+
+def test_a_server_that_fails_may_have_other_settings(web, client):
+    web.answer = (500, "broken")
+    with pytest.raises(
+        StockAssetsError, match=f"{client.url} answered HTTP 500; expected the server of the same settings"
+    ):
+        client.is_ready()
+
+
+def test_the_token_goes_along(web, client):
+    answer(web, {"version": "1"})
+    client.ask("{version}")
+    assert web.authorization is None
+    DagsterClient(client.url, "correct horse").ask("{version}")
+    assert web.authorization == "Bearer correct horse"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_guard_that_refuses_is_quoted(web, client, status):
+    web.answer = (status, "this server wants the token of STOCK_ASSETS_UI_TOKEN")
+    with pytest.raises(StockAssetsError, match=f"at {client.url} refused the request: .* STOCK_ASSETS_UI_TOKEN"):
+        client.is_ready()
+
+
+def test_a_server_that_answers_under_any_name_is_not_used(web, client):
+    with pytest.raises(StockAssetsError, match=r"foreign name \(HTTP 200, expected 403\).*every web page"):
+        client.require_guard()
+    web.answer = (403, "")
+    client.require_guard()
 
 
 def test_a_refused_request_says_why(web, client):

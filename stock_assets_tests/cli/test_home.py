@@ -97,3 +97,30 @@ def test_an_instance_elsewhere_is_one_line_with_the_way_out(monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_IS_DEV_CLI")
     assert misplaced_instance(config) is None
+
+
+DAEMON = """
+import sys
+sys.argv = ["/bin/dagster-daemon", "run"]
+from pathlib import Path
+from stock_assets.cli.home import own_daemon
+home = Path(HOME)
+own_daemon(home)
+own_daemon(home)  # its other instances
+print("owns", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_daemon_at_a_time_works_on_a_home(tmp_path: Path):
+    code = DAEMON.replace("HOME", repr(str(tmp_path)))
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "owns\n"
+        second = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+        assert f"another dagster-daemon works on {tmp_path} (process {first.pid})" in second.stderr
+        home.own_daemon(tmp_path)  # this process is no daemon, and may look
+        first.kill()
+    third = subprocess.run(command, input="", capture_output=True, text=True, check=True)
+    assert third.stdout == "owns\n", "a daemon that was killed holds nothing"

@@ -19,6 +19,7 @@ from stock_assets.cli.home import lock_home
 from stock_assets.errors import StockAssetsError
 from stock_assets.settings import PROJECT_DIR, read_settings
 
+HOST = "127.0.0.1"
 Usage = namedtuple("Usage", "total used free")
 
 #: A parent that ignores the polite signal, with a child that does the same, once both are ready.
@@ -35,7 +36,7 @@ time.sleep(600)
 @pytest.fixture
 def listener():
     with socket.socket() as sock:
-        sock.bind((server.HOST, 0))
+        sock.bind((HOST, 0))
         sock.listen()
         yield sock
 
@@ -47,9 +48,30 @@ def port_of(sock: socket.socket) -> int:
 def test_a_free_port_is_accepted_and_a_busy_one_named(listener):
     busy = port_of(listener)
     with pytest.raises(StockAssetsError, match=f"port {busy} is busy.*make run PORT="):
-        server.require_free_port(busy)
+        server.require_free_port(HOST, busy)
     listener.close()
-    server.require_free_port(busy)
+    server.require_free_port(HOST, busy)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_named(host: str):
+    with pytest.raises(StockAssetsError, match=f"UI_HOST={host} is no address of this machine"):
+        server.require_free_port(host, 3000)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:3000"),
+        ("0.0.0.0", "http://127.0.0.1:3000"),
+        ("::", "http://[::1]:3000"),
+        ("192.0.2.7", "http://192.0.2.7:3000"),
+    ],
+)
+def test_the_command_line_finds_the_server_and_holds_its_token(host: str, url: str):
+    client = server.web_client(read_settings(ui_host=host, ui_token="correct horse"), 3000)
+    assert (client.url, client.token) == (url, "correct horse")
+    assert "correct" not in repr(client)
 
 
 def test_a_folder_is_made_where_there_is_room(tmp_path):
@@ -139,7 +161,7 @@ def test_a_server_that_ends_at_once_shows_the_end_of_its_log(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     process.wait()
     with pytest.raises(StockAssetsError, match=r"exit code 3; the end of dagster-dev\.log:\nline 25\n") as caught:
-        server.wait_until_ready(DagsterClient(f"http://{server.HOST}:9"), process, log)
+        server.wait_until_ready(DagsterClient(f"http://{HOST}:9"), process, log)
     assert "line 24" not in str(caught.value)
 
 
@@ -148,7 +170,7 @@ def test_a_server_that_never_listens_is_given_up(tmp_path, monkeypatch):
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         with pytest.raises(StockAssetsError, match=r"not ready after 0.5 s; see .*dagster-dev.log"):
-            server.wait_until_ready(DagsterClient(f"http://{server.HOST}:9"), process, tmp_path / "dagster-dev.log")
+            server.wait_until_ready(DagsterClient(f"http://{HOST}:9"), process, tmp_path / "dagster-dev.log")
     finally:
         process.kill()
         process.wait()
@@ -180,3 +202,19 @@ def test_stopping_ends_the_orphans_of_a_server_that_died(tmp_path, monkeypatch):
     process.wait()
     server.stop(process)
     assert not server.still_running(family, 10)
+
+
+def test_a_log_begins_anew_and_a_bounded_number_of_parts_stays(tmp_path: Path):
+    log = tmp_path / server.LOG
+    with log.open("ab", buffering=0) as sink:  # as the server writes it
+        for number in range(7):
+            sink.write(f"{number}".encode() * 100)
+            server.rotate(log, 150, kept=2)
+        sink.write(b"end")
+    assert {file.name: file.read_text()[0] for file in tmp_path.iterdir()} == {
+        "dagster-dev.log": "6",
+        "dagster-dev.1.log": "4",
+        "dagster-dev.2.log": "2",
+    }
+    assert log.read_text() == "6" * 100 + "end"
+    server.rotate(tmp_path / "none.log")

@@ -13,6 +13,7 @@ import pytest
 from stock_assets.defs import checks
 from stock_assets.defs.alerts import alert_of_run, alert_sensor
 from stock_assets.defs.freshness import freshness_sensor
+from stock_assets.defs.sensors import Tick, platform_sensor
 from stock_assets.defs.tables import table_asset
 from stock_assets.errors import AlertError, MissingSessionsError, SourceError, StoreBusyError
 from stock_assets.lifecycle.alerts import Alert, LogChannel
@@ -195,6 +196,54 @@ def test_an_alert_is_sent_though_the_store_cannot_be_read(warehouse: Warehouse, 
     tick(warehouse, inbox, NOW + 2 * HOUR)
     ((row,), (record,)) = list(read_records(warehouse)), open_alerts(warehouse)
     assert (row.alert, row.sent_at, row.count) == (record.alert, NOW, 1)
+
+
+def test_a_tick_that_raises_is_an_alert_until_one_succeeds(warehouse: Warehouse, inbox: Inbox, tmp_path: Path):
+    config = read_settings(**OPEN, data_dir=tmp_path)
+    trouble: list[Exception] = [ValueError("no such column: p_buy")]
+
+    @platform_sensor(config, "toy", description="")
+    def toy(_: Tick) -> dg.SkipReason:
+        if trouble:
+            raise trouble[0]
+        return dg.SkipReason("fine")
+
+    def ticked(now: datetime, store: Warehouse = warehouse) -> object:
+        resources = {"warehouse": store, "channels": [inbox], "clock": lambda: now}
+        return toy(dg.build_sensor_context(instance=dg.DagsterInstance.ephemeral(), resources=resources))
+
+    for hours in range(3):
+        with pytest.raises(ValueError, match="p_buy"):
+            ticked(NOW + hours * HOUR)
+    ((alert, _),) = inbox.messages
+    assert alert.title == "the sensor toy fails"
+    assert alert.text.startswith("ValueError: no such column: p_buy\n")
+    trouble.clear()
+    ticked(NOW + 4 * HOUR)
+    assert open_alerts(warehouse) == []
+    # a store that nobody can open is told by `freshness`, and not by every sensor
+    trouble.append(ValueError("damaged"))
+    damaged = tmp_path / "damaged.duckdb"
+    damaged.write_bytes(b"damaged" * 1000)
+    with pytest.raises(ValueError, match="damaged"):
+        ticked(NOW, Warehouse(damaged))
+    assert len(inbox.messages) == 1
+
+
+def test_a_damaged_store_stops_no_tick_of_the_watchman(warehouse: Warehouse, inbox: Inbox):
+    predict(warehouse, "2019-03-01")
+    seen = tick(warehouse, inbox, NOW)
+    inbox.away = True
+    raise_alarm(warehouse, [inbox], Alert("job/step", "labels failed", "", "run", NOW), now=NOW)
+    inbox.away = False
+    warehouse.path.write_bytes(b"damaged" * 1000)
+    for minutes in (1, 150):
+        result: object = tick(warehouse, inbox, NOW + minutes * HOUR / 60, seen.cursor)
+        assert isinstance(result, dg.SkipReason)
+    assert [alert.title for alert, _ in inbox.messages] == [
+        "labels failed",
+        "whether the predictions are late cannot be seen",
+    ]
 
 
 # ---------------------------------------------------------------- late sessions

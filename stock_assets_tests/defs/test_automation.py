@@ -1,7 +1,7 @@
 """What the sensors ask of Dagster: retries, keys that never come twice, and the assets whose pages name them."""
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +14,6 @@ from dagster._core.remote_representation.handle import RepositoryHandle
 from dagster._utils.error import SerializableErrorInfo
 
 from stock_assets.definitions import build_definitions
-from stock_assets.defs.automation import EVENING
-from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.runs import (
     ASKED_BY,
     RANGE_END,
@@ -26,16 +24,28 @@ from stock_assets.defs.runs import (
     request,
     request_or_wait,
     under_way,
+    work_done,
 )
 from stock_assets.errors import MissingTableError
-from stock_assets.lifecycle.evening import INTERRUPTED, RETRY, Attempts, Work
+from stock_assets.lifecycle.evening import (
+    BARS,
+    EVENING,
+    FEATURES,
+    INTERRUPTED,
+    RETRY,
+    WAITED_FAILURES,
+    Attempts,
+    Work,
+)
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets_tests.lifecycle.store import NEXT, NOW, PREDICTED, handmade_store
+from stock_assets.tables import declared
+from stock_assets_tests.lifecycle.store import CALENDAR, NEXT, NOW, PREDICTED, forget, handmade_store, lose
 from stock_assets_tests.tables import rows_of
 
 WANTED = "labels from 2019-03-01"
+QUIET = "2019-05-31 is predicted; 2019-06-03 is due at 2019-06-04 00:00 UTC"
 LABELS = Work(WANTED, ("labels",), "2019-03-01", "2019-03-01", "one session")
 
 
@@ -128,56 +138,124 @@ def sensor_tick(
     return (done.run_requests[0] if done.run_requests else str(done.skip_message)), done.cursor
 
 
-def test_what_follows_the_predictions_is_made_where_a_run_died_after_them(instance: dg.DagsterInstance, tmp_path: Path):
-    settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
-    warehouse = handmade_store(settings.database)
-    quiet = evening_tick(instance, settings, NOW)
-    assert quiet == "2019-05-31 is predicted; 2019-06-03 is due at 2019-06-04 00:00 UTC"
+def made_by(request: dg.RunRequest | str) -> tuple[list[str], str | None, str | None]:
+    """(assets, first partition, last partition) of a request."""
+    assert isinstance(request, dg.RunRequest), request
+    assets = [key.to_user_string() for key in request.asset_selection or ()]
+    return assets, request.tags.get(RANGE_START), request.tags.get(RANGE_END)
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Settings:
+    return read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
+
+
+@pytest.mark.parametrize(
+    ("table", "assets"),
+    [
+        ("indicators", ["indicators", "operations"]),
+        ("drift", ["drift", "operations"]),
+        # the bars that there are may have stopped at a check: they are fetched and looked at again
+        ("pca_components", [*BARS, *FEATURES, "operations"]),
+        ("predictions", list(EVENING)),
+    ],
+)
+def test_what_was_never_made_of_a_predicted_session_is_made(
+    instance: dg.DagsterInstance, market: Settings, table: str, assets: list[str]
+):
+    """Whatever became of the run: what is due follows from the store."""
+    warehouse = handmade_store(market.database)
+    assert evening_tick(instance, market, NOW) == QUIET
+    before = PREDICTED - timedelta(days=1)
+    forget(warehouse, table, before)
+    assert made_by(evening_tick(instance, market, NOW)) == (assets, str(before), str(before))
+    warehouse.replace_sessions(table, [before], declared(table).empty())
+    assert evening_tick(instance, market, NOW) == QUIET, "made, without a row"
+
+
+def test_rows_that_are_lost_are_made_again_and_nothing_else(instance: dg.DagsterInstance, market: Settings):
+    warehouse = handmade_store(market.database)
+    rows = warehouse.read("predictions")
+    lose(warehouse, "predictions", *CALENDAR.between(date(2019, 5, 28), PREDICTED))
+    lost = made_by(evening_tick(instance, market, NOW))
+    assert lost == (["predictions", "operations"], "2019-05-28", str(PREDICTED))
+    warehouse.replace_sessions("predictions", sorted(set(rows["session"])), rows)
+    assert evening_tick(instance, market, NOW) == QUIET
+
+
+def test_an_operations_page_that_was_not_made_is_made(instance: dg.DagsterInstance, market: Settings):
+    warehouse = handmade_store(market.database)
+    lose(warehouse, "operations", PREDICTED)
+    assert made_by(evening_tick(instance, market, NOW)) == (["operations"], None, None)
+
+
+def test_the_rest_of_an_evening_that_fails_waits_and_a_later_session_does_not(
+    instance: dg.DagsterInstance, market: Settings
+):
+    warehouse = handmade_store(market.database)
+    forget(warehouse, "drift", PREDICTED)
     work = f"session {PREDICTED}"
     asked = {ASKED_BY: "evening", WORK: work, RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
-
     run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
-    rest = evening_tick(instance, settings, NOW)
-    assert isinstance(rest, dg.RunRequest)
-    assert rest.asset_selection == [dg.AssetKey("drift"), dg.AssetKey("operations")]
+    rest = evening_tick(instance, market, NOW)
+    assert isinstance(rest, dg.RunRequest), "its process was killed: at once"
     assert asked.items() <= rest.tags.items()
-
     run(instance, dg.DagsterRunStatus.FAILURE, "ValueError", **asked)
-    waits = evening_tick(instance, settings, NOW)
-    assert "session 2019-05-31 failed 1 time(s); it is tried again at" in waits
-    following = evening_tick(instance, settings, datetime(2019, 6, 4, 0, 5, tzinfo=UTC))
+    assert f"{work} failed 1 time(s); it is tried again at" in str(evening_tick(instance, market, NOW))
+    following = evening_tick(instance, market, datetime(2019, 6, 4, 0, 5, tzinfo=UTC))
     assert isinstance(following, dg.RunRequest), "a later session waits for no picture"
     assert following.tags[WORK] == f"session {NEXT}"
-    again = evening_tick(instance, settings, datetime.now(UTC) + 2 * RETRY)
+    again = evening_tick(instance, market, datetime.now(UTC) + 2 * RETRY)
     assert isinstance(again, dg.RunRequest)
     assert again.tags[WORK] == work
     assert again.run_key != rest.run_key
 
-    run(instance, dg.DagsterRunStatus.CANCELED, **asked)
-    assert "session 2019-05-31 failed 2 time(s)" in evening_tick(instance, settings, NOW)
 
-    run(instance, dg.DagsterRunStatus.SUCCESS, **asked)
-    assert evening_tick(instance, settings, NOW) == quiet
-    warehouse.replace_sessions("predictions", [PREDICTED], warehouse.read("predictions").clear())
-    run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
-    whole = evening_tick(instance, settings, NOW)
-    assert isinstance(whole, dg.RunRequest)
-    assert dg.AssetKey("predictions") in (whole.asset_selection or ())
+def test_no_decision_on_a_training_before_the_drift_and_the_labels_are_there(
+    instance: dg.DagsterInstance, market: Settings
+):
+    """But what keeps failing is waited for no longer: the model has to be trained some day."""
+    warehouse = handmade_store(market.database)
+    labelled = rows_of("labels", pl.DataFrame({"session": [date(2019, 5, 20)]}))
+    warehouse.replace_sessions("labels", [date(2019, 5, 20)], labelled)
+    forget(warehouse, "drift", PREDICTED)
+    work = f"session {PREDICTED}"
 
+    def waits() -> str:
+        return str(sensor_tick(instance, market, "retraining", NOW)[0])
 
-def test_no_decision_on_a_training_before_the_drift_is_there(instance: dg.DagsterInstance, tmp_path: Path):
-    settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)
-    warehouse = handmade_store(settings.database)
-    warehouse.replace_table("labels", rows_of("labels", pl.DataFrame({"session": [date(2019, 5, 21)]})))
-    asked = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
-    run(instance, dg.DagsterRunStatus.FAILURE, None, **asked)
-    context = dg.build_sensor_context(
-        instance, resources={"warehouse": warehouse, "channels": (), "clock": lambda: NOW}
-    )
-    waits = retraining_sensor(settings)(context)
-    assert str(waits.skip_message) == "the drift of 2019-05-31 is still to be made"  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    assert waits() == f"drift, operations of {work} is still to be made"
+    assert waits() == sensor_tick(instance, market, "complete_labels", NOW)[0]
+    for _ in range(WAITED_FAILURES):
+        run(instance, dg.DagsterRunStatus.FAILURE, **{ASKED_BY: "evening", WORK: work})
+    late = "labels of 1 session(s) from 2019-05-21 became complete by 2019-05-31"
+    assert waits() == f"{late} and are still to be made"
+    assert made_by(sensor_tick(instance, market, "complete_labels", NOW)[0])[0] == ["labels"]
     with pytest.raises(MissingTableError):
         warehouse.read("retraining_decisions")
+
+
+@pytest.mark.parametrize("lost", ["indicators", "drift", "operations"])
+def test_an_alarm_ends_only_when_all_that_its_run_was_to_make_is_there(
+    instance: dg.DagsterInstance, market: Settings, lost: str
+):
+    warehouse = handmade_store(market.database)
+    tags = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
+    failed = instance.create_run_for_job(evening_job(market), tags=tags, asset_selection=keys_of(EVENING))
+    instance.report_run_failed(failed)
+    assert work_done(instance, warehouse, failed)
+    (lose if lost == "operations" else forget)(warehouse, lost, PREDICTED)
+    later = run(instance, dg.DagsterRunStatus.SUCCESS, **tags)
+    assert attempts(instance, later.tags[WORK]).succeeded
+    assert not work_done(instance, warehouse, failed)
+
+
+def keys_of(assets: Iterable[str]) -> frozenset[dg.AssetKey]:
+    return frozenset(map(dg.AssetKey, assets))
+
+
+def evening_job(market: Settings) -> dg.JobDefinition:
+    return build_definitions(market).resolve_implicit_global_asset_job_def()
 
 
 def test_whatever_is_unfinished_is_told(instance: dg.DagsterInstance):
@@ -216,7 +294,8 @@ def test_everything_is_on_by_default_and_explains_itself(tmp_path):
     repository = build_definitions(read_settings(source="simulated", data_dir=tmp_path)).get_repository_def()
     assert not repository.schedule_defs
     assert {definition.name for definition in repository.sensor_defs} == {
-        "evening", "complete_labels", "new_model_year", "restated_bars", "reference_models", "retraining", "freshness",
+        "evening", "complete_labels", "new_model_year", "restated_bars", "reference_models", "retraining",
+        "store_comparison", "freshness",
         "alert_on_failure",
     }  # fmt: skip
     for definition in repository.sensor_defs:
@@ -224,7 +303,7 @@ def test_everything_is_on_by_default_and_explains_itself(tmp_path):
         assert len(definition.description or "") > 80, definition.name
 
 
-#: Assets that no sensor makes: a backfill or a person does.
+#: Assets that no sensor makes unless their rows were lost: a backfill or a person does.
 BY_HAND = {"pca_model", "tuned_hyperparameters"}
 
 
@@ -237,10 +316,11 @@ def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
         key.to_user_string(): {sensor.name for sensor in remote.get_sensors_targeting(key)}
         for key in repository.asset_graph.get_all_asset_keys()
     }
-    assert {name for name, sensors in named.items() if not sensors} == BY_HAND
+    assert {name for name, sensors in named.items() if not sensors - {"store_comparison"}} == BY_HAND
+    assert {name for name, sensors in named.items() if "store_comparison" not in sensors} == {"tuned_hyperparameters"}
     assert all("evening" in named[name] for name in EVENING)
-    assert named["labels"] == {"complete_labels", "restated_bars"}
-    assert named["trained_rnn"] == {"new_model_year", "retraining"}
+    assert named["labels"] == {"complete_labels", "restated_bars", "store_comparison"}
+    assert named["trained_rnn"] == {"new_model_year", "retraining", "store_comparison"}
 
 
 def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg.DagsterInstance, tmp_path: Path):

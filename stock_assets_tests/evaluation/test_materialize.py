@@ -15,7 +15,8 @@ from stock_assets.evaluation.materialize.inputs import JUDGED_COLUMNS, judged_pr
 from stock_assets.features.labels import barrier_labels
 from stock_assets.frames import CLASSES, PROBABILITIES
 from stock_assets.market.calendar import calendar_of
-from stock_assets.settings import LabelRule, Settings, read_settings
+from stock_assets.setting_values import LabelRule
+from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.artifacts import save_artifact
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared

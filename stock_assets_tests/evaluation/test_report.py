@@ -10,7 +10,7 @@ import pytest
 from stock_assets.evaluation import breakdowns, classes, metrics
 from stock_assets.evaluation.figures import FIGURES
 from stock_assets.evaluation.report import Report, ReportFacts, render_report
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
 SIMULATED = ReportFacts("simulated", 12, date(2017, 7, 3), date(2018, 12, 31), LabelRule())

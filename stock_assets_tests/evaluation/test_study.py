@@ -10,7 +10,7 @@ from stock_assets.features.indicators import classic_indicators
 from stock_assets.features.labels import barrier_labels
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.model.baselines.linear import fit_logistic
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 DAYS = trading_calendar("XNYS", date(2017, 1, 3), date(2019, 12, 31)).sessions
 SPLIT = 300

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 from stock_assets.errors import BadBarsError
 from stock_assets.features.labels import barrier_labels
 from stock_assets.features.tables import LABELS
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 from stock_assets_tests.features.generators import add_split, calendar, make_bars, panels
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=20)

@@ -1,4 +1,4 @@
-"""A store with versions that nobody trained and predictions that nobody made, and a registry in memory."""
+"""A store with versions and predictions made by hand, whose every evening is complete, and a registry in memory."""
 
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from stock_assets.errors import ArtifactError, RegistryError
+from stock_assets.lifecycle.evening import BY_SESSION
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.storage.registry import Training
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 from stock_assets_tests.tables import rows_of
 
 CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2018, 1, 2), date(2019, 12, 31))
@@ -33,7 +35,29 @@ def handmade_store(path: Path) -> Warehouse:
     warehouse.replace_table("trained_ensemble", rows_of("trained_ensemble", pl.DataFrame(members)))
     days = CALENDAR.between(date(2019, 5, 1), PREDICTED)
     warehouse.replace_table("predictions", rows_of("predictions", pl.DataFrame({"session": days, "model": "rnn"})))
+    for table in BY_SESSION:  # made, as of a market that has no row of them
+        if table != "predictions":
+            warehouse.replace_sessions(table, days, declared(table).empty())
+    warehouse.replace_table("universe", declared("universe").empty())
+    warehouse.replace_table("operations", rows_of("operations", pl.DataFrame({"session": days})))
     return warehouse
+
+
+def lose(warehouse: Warehouse, table: str, *sessions: date) -> None:
+    """Deletes rows behind the back of the store, as a person's own program or a damaged file may."""
+    named = ", ".join(f"DATE '{session}'" for session in sessions)
+    with warehouse.connect(read_only=False) as connection:
+        connection.execute(f"DELETE FROM {table} WHERE session IN ({named})")
+
+
+def forget(warehouse: Warehouse, table: str, *sessions: date) -> None:
+    """Makes the store one in which `table` was never made of `sessions`."""
+    lose(warehouse, table, *sessions)
+    named = ", ".join(f"'{session}'" for session in sessions)
+    with warehouse.connect(read_only=False) as connection:
+        connection.execute(
+            f"DELETE FROM lifecycle.stored_partitions WHERE table_name = '{table}' AND partition IN ({named})"
+        )
 
 
 class MemoryRegistry:

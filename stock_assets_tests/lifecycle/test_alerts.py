@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -217,3 +218,45 @@ def test_a_webhook_that_is_silent_or_gone_is_an_error_that_keeps_the_secret():
         assert "secret" not in str(error)
         assert error.__suppress_context__
     assert "secret" not in repr(WebhookChannel(url))
+
+
+NASTY = "<!channel> @everyone @here <@U123> <http://evil|your bank> [your bank](http://evil) ![x](http://evil) <b>"
+HIDDEN_CONTROLS = "\x1b[31m\x00\u202e\u2066\x9b2J\r"
+
+
+def test_what_came_from_outside_is_no_markup_in_a_webhook():
+    with webhook() as (url, heard):
+        WebhookChannel(url).send(replace(ALERT, title=f"t {NASTY}", text=f"{HIDDEN_CONTROLS}{NASTY}"), 0)
+    (message,) = heard
+    assert not re.search(r"<|@\w|\]\(", message["text"]), "Slack, Mattermost, Discord and Teams read none of it"
+    assert "&lt;!channel&gt;" in message["text"]
+    for name in ("text", "title"):
+        assert not re.search(
+            r"@\w|<[!@#/\w]|\]\(|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", message[name]
+        )
+    assert "\\x1b[31m\\x00\\u202e\\u2066\\x9b2J\\r" in message["text"]
+
+
+def test_a_line_of_the_log_is_one_line_without_a_control(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.ERROR, "stock_assets.alerts"):
+        LogChannel().send(replace(ALERT, title="two\nlines", text=f"a\nALERT forged{HIDDEN_CONTROLS}"), 0)
+    (entry,) = caplog.records
+    assert entry.getMessage() == "ALERT two | lines: a | ALERT forged\\x1b[31m\\x00\\u202e\\u2066\\x9b2J"
+
+
+def test_a_channel_that_never_comes_back_is_left(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stock_assets.lifecycle.alerts.CHANNEL_SECONDS", 0.2)
+    gone, heard = Event(), Heard()
+
+    class Stuck:
+        name = "stuck"
+
+        def send(self, alert: Alert, repeated: int) -> None:  # noqa: ARG002
+            gone.wait(20)
+
+    began = time.monotonic()
+    record = delivered(noted(ALERT, None), [Stuck(), heard], NOON)
+    gone.set()
+    assert time.monotonic() - began < 5
+    assert record.pending
+    assert len(heard.messages) == 1

@@ -8,7 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_assets.lifecycle.evening import LONGEST_RETRY, RETRY, State, chain_due, due_at, labels_due, model_year_due
+from stock_assets.lifecycle.evening import (
+    BARS,
+    BY_SESSION,
+    EVENING,
+    FEATURES,
+    LONGEST_RETRY,
+    RETRY,
+    WAITED_FAILURES,
+    Gaps,
+    State,
+    chain_due,
+    due_at,
+    labels_due,
+    model_year_due,
+    rest_due,
+)
 from stock_assets.market.calendar import trading_calendar
 
 XNYS = trading_calendar("XNYS", date(2010, 1, 4), date(2030, 12, 31))
@@ -97,6 +112,74 @@ def test_labels_are_due_for_what_the_predicted_sessions_complete():
     assert labels_due(XNYS, HORIZON, DONE).sessions == ()
     assert "every label that 2025-03-03 completes is there" in labels_due(XNYS, HORIZON, DONE).reason
     assert labels_due(XNYS, HORIZON, later).sessions == (date(2025, 2, 21), date(2025, 2, 24))
+
+
+LACKING = Gaps(unmade={"indicators": [date(2025, 3, 3)]})
+
+
+def test_labels_and_the_next_models_wait_for_the_rest_of_an_evening_but_not_for_ever():
+    later = replace(DONE, predicted_through=date(2025, 3, 5), gaps=LACKING)
+    assert labels_due(XNYS, HORIZON, later).reason == "indicators, operations of session 2025-03-03 is still to be made"
+    assert labels_due(XNYS, HORIZON, later).sessions == ()
+    assert len(labels_due(XNYS, HORIZON, replace(later, rest_failures=WAITED_FAILURES)).sessions) == 2
+    year = replace(DONE, predicted_through=date(2025, 12, 31), labelled_through=date(2025, 12, 19))
+    assert model_year_due(XNYS, HORIZON, year) == 2026
+    assert model_year_due(XNYS, HORIZON, replace(year, gaps=LACKING)) is None
+
+
+def test_labels_that_are_missing_between_others_are_due_first():
+    gaps = Gaps(unmade={"labels": [date(2025, 2, 3)]}, lost={"labels": [date(2025, 2, 4), date(2025, 2, 20)]})
+    assert labels_due(XNYS, HORIZON, replace(DONE, gaps=gaps)).sessions == (date(2025, 2, 3), date(2025, 2, 4))
+
+
+def test_what_is_missing_is_made_oldest_first_and_nothing_else():
+    monday, tuesday, wednesday = date(2025, 3, 3), date(2025, 3, 4), date(2025, 3, 5)
+
+    def due(unmade: dict | None = None, lost: dict | None = None, operations: bool = False) -> tuple | None:
+        work = rest_due(XNYS, Gaps(unmade or {}, lost or {}, operations), wednesday)
+        return work and (work.assets, work.first, work.last)
+
+    assert due() is None
+    assert rest_due(XNYS, LACKING, None) is None
+    assert due(operations=True) == (("operations",), None, None)
+    behind = {"indicators": [monday, tuesday], "drift": [tuesday]}
+    assert due(behind) == (("indicators", "operations"), "2025-03-03", "2025-03-03")
+    both = {"indicators": [monday, tuesday, wednesday], "drift": [monday, tuesday]}
+    assert due(both) == (("indicators", "drift", "operations"), "2025-03-03", "2025-03-04")
+    # rows that are gone were right: they are made of what there is
+    assert due(lost={"predictions": [tuesday]}) == (("predictions", "operations"), "2025-03-04", "2025-03-04")
+    # what was never made may have stopped at a check, which fetches and looks again
+    assert due({"pca_components": [monday]}) == ((*BARS, *FEATURES, "operations"), "2025-03-03", "2025-03-03")
+    assert due({"predictions": [monday]}) == (EVENING, "2025-03-03", "2025-03-03")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(BY_SESSION), st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=4
+    ),
+    st.dictionaries(
+        st.sampled_from(BY_SESSION), st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=4
+    ),
+)
+def test_whatever_is_missing_is_made_in_the_end(unmade: dict[str, list[int]], lost: dict[str, list[int]]):
+    days = XNYS.sessions[:10]
+    missing = [{table: {days[place] for place in places} for table, places in gaps.items()} for gaps in (unmade, lost)]
+    sessions = set().union(*(days for gaps in missing for days in gaps.values()))
+    for _ in range(len(sessions) + 1):
+        work = rest_due(XNYS, Gaps(*missing), days[-1])
+        if work is None:
+            break
+        assert work.first == str(min(set().union(*(days for gaps in missing for days in gaps.values()))))
+        made = XNYS.between(date.fromisoformat(work.first), date.fromisoformat(work.last or work.first))
+        missing = [
+            {
+                table: left
+                for table, days in gaps.items()
+                if (left := days - set(made) if table in work.assets else days)
+            }
+            for gaps in missing
+        ]
+    assert missing == [{}, {}], "in no more runs than there are sessions"
 
 
 def test_a_model_year_is_due_once_the_year_before_is_done_and_labelled():

@@ -1,8 +1,11 @@
 """The history of champions and the aliases of the registry: who decides, and what a crash between them leaves."""
 
 import shutil
+import time
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
 import pytest
@@ -15,6 +18,7 @@ from stock_assets.lifecycle.materialize.champions import (
     next_session,
     read_promotions,
     record,
+    record_verdicts,
     rollback,
     trained_versions,
 )
@@ -280,3 +284,72 @@ def test_the_list_is_there_before_the_first_prediction(warehouse: Warehouse, tmp
     assert models_in_service(empty, NoRegistry(), CALENDAR).is_empty()
     empty.replace_table("trained_baselines", warehouse.read("trained_baselines"))
     assert models_in_service(empty, NoRegistry(), CALENDAR)["version"].to_list() == ["trees-1"]
+
+
+# ---------------------------------------------------------------- at the same moment
+
+
+class SlowRegistry(MemoryRegistry):
+    """One whose answers take so long that two callers meet between any two of them."""
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        time.sleep(0.02)
+        super().set_alias(model, alias, version)
+
+
+@pytest.mark.parametrize("first", ["rollback", "promotion"])
+def test_a_rollback_and_a_promotion_at_the_same_moment_leave_one_champion(warehouse: Warehouse, first: str):
+    registry = SlowRegistry(BASE, NEWER, NEWEST)
+    record(warehouse, registry, [promoted(NEWER, date(2019, 4, 1))])
+    trained = trained_versions(warehouse).filter(pl.col("model") == "rnn")
+    verdict = promoted(NEWEST, minutes=30, replaced=NEWER)
+    notes: list[str] = []
+    deeds = {
+        "rollback": lambda: back(warehouse, registry, to=BASE),
+        "promotion": lambda: notes.extend(record_verdicts(warehouse, registry, [verdict], trained=trained)[1]),
+    }
+    threads = [Thread(target=deeds[name]) for name in (first, *(deeds.keys() - {first}))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.005)
+    for thread in threads:
+        thread.join()
+    serving = champion(warehouse)
+    assert registry.kept["rnn"]["champion"] == registry.kept["rnn"]["serving"] == serving
+    assert follow_aliases(warehouse, registry, ["rnn"], session=NEXT, now=NOW) == [], "nobody moved an alias"
+    if serving == BASE and notes:
+        assert notes == [f"{NEWEST} waits: {BASE} replaced {NEWER} while they were compared"]
+
+
+def test_a_verdict_over_a_champion_that_was_rolled_back_meanwhile_does_not_count(
+    warehouse: Warehouse, registry: MemoryRegistry
+):
+    record(warehouse, registry, [promoted(NEWER, date(2019, 4, 1))])
+    trained = trained_versions(warehouse).filter(pl.col("model") == "rnn")
+    back(warehouse, registry, to=BASE)
+    verdict = promoted(NEWEST, minutes=60, replaced=NEWER)
+    kept, (note,) = record_verdicts(warehouse, registry, [verdict], trained=trained)
+    assert (kept, note) == ([], f"{NEWEST} waits: {BASE} replaced {NEWER} while they were compared")
+    assert champion(warehouse) == BASE
+
+
+def test_many_rollbacks_at_once_leave_aliases_and_table_in_agreement(warehouse: Warehouse):
+    registry = SlowRegistry(BASE, NEWER, NEWEST)
+
+    done: list[str] = []
+
+    def go(version: str, minutes: int) -> None:
+        with suppress(StockAssetsError):  # it serves already
+            back(warehouse, registry, to=version, minutes=minutes)
+            done.append(version)
+
+    threads = [Thread(target=go, args=(version, 9 - i)) for i, version in enumerate((NEWER, NEWEST, BASE) * 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = read_promotions(warehouse)
+    assert rows["decided_at"].n_unique() == rows.height == len(done)
+    assert champion(warehouse) == rows["version"][-1], "the last to decide is the last to serve"
+    assert registry.kept["rnn"]["champion"] == registry.kept["rnn"]["serving"] == champion(warehouse)
+    assert follow_aliases(warehouse, registry, ["rnn"], session=NEXT, now=NOW) == []

@@ -115,7 +115,7 @@ class TestSnapshot:
     def test_a_value_that_is_none_is_refused(self, folder: Path):
         bars("^VIX").with_columns(close=pl.lit(0.0)).write_parquet(folder / "indices.parquet")
         with pytest.raises(SourceError, match=r"ticker \^VIX.*column close: found 0.0"):
-            SnapshotSource(folder, CALENDAR).universe()
+            SnapshotSource(folder, CALENDAR).context(DAYS[150], DAYS[179], LATER)
 
     @pytest.mark.real_data
     def test_the_real_indices(self, real_data, tmp_path: Path):

@@ -302,6 +302,12 @@ def test_an_old_copy_serves_with_a_warning_while_the_site_does_not(tmp_path: Pat
     assert "is 13 hour(s) old" in gone
 
 
+def test_a_site_that_floods_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stock_assets.market.membership.PAGE_BYTES", 1000)
+    with served() as site, pytest.raises(SourceError, match=r"did not answer \(TooLong\)"):
+        sp500(CALENDAR, tmp_path / "p.html", NOW, url=site.url)
+
+
 def test_todays_members_are_spelt_as_yahoo_does(tmp_path: Path):
     with served() as site:
         today, warning = current_members(CALENDAR, tmp_path / "p.html", NOW, url=site.url)

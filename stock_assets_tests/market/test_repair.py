@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from stock_assets.market import repair
+from stock_assets.market import splits
 from stock_assets.market.adjustments import clean_bars_and_findings
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.findings import new_findings, no_findings
@@ -98,19 +98,37 @@ def test_a_split_that_was_not_applied_is_applied(ratio: float, forgotten: range)
     # how much of it was traded is of the same basis
     pieces = [(ratio if i >= 40 else 1 / ratio) if i in forgotten else 1.0 for i in range(60)]
     wrong = wrong.with_columns(volume=pl.col("volume") * pl.Series(pieces))
-    assert_frame_equal(judged(wrong)[0], judged(right)[0])
-    findings = repair.unapplied_splits(wrong)
+    bars, expected = judged(wrong)[0], judged(right)[0]
+    assert_frame_equal(bars.drop("suspect"), expected.drop("suspect"))
+    # the adjusted closes jump too: what speaks for the split is the ex-date or the jump back
+    jumps = {forgotten.start, forgotten.stop} - {0}
+    assert {i for i, reason in enumerate(bars["suspect"]) if reason} == jumps
+    findings = splits.unapplied_splits(wrong)
     assert findings["session"].to_list() == [DAYS[i] for i in forgotten]
     assert set(findings["kind"]) == {"split"}
-    assert repair.unapplied_splits(right).is_empty()
+    assert splits.unapplied_splits(right).is_empty()
+
+
+@pytest.mark.parametrize("ratio", [4.0, 2.0, 1.5, 4 / 3, 1.25, 1.05, 0.1])
+@pytest.mark.parametrize("forgotten", [range(40), range(36, 39), range(39, 40), range(40, 41)])
+def test_where_the_adjusted_closes_know_of_it_the_bar_is_trusted(ratio: float, forgotten: range):
+    closes = [100.0 + i % 3 for i in range(60)]
+    right = answered(closes, {40: ratio})
+    bare = [close * ratio if i < 40 else close / ratio for i, close in enumerate(closes)]
+    wrong = answered(
+        [bare[i] if i in forgotten else close for i, close in enumerate(closes)], {40: ratio}, adj_close=closes
+    )
+    pieces = [(ratio if i >= 40 else 1 / ratio) if i in forgotten else 1.0 for i in range(60)]
+    wrong = wrong.with_columns(volume=pl.col("volume") * pl.Series(pieces))
+    assert_frame_equal(judged(wrong)[0], judged(right)[0])
 
 
 def test_a_crash_is_no_forgotten_split_unless_it_comes_with_one():
     closes = [100.0] * 20 + [50.0] * 40
-    assert repair.unapplied_splits(answered(closes, {50: 2.0})).is_empty()
+    assert splits.unapplied_splits(answered(closes, {50: 2.0})).is_empty()
     # a dividend that was paid with the split may look like it: 461 falls to 205 for 244 paid, with 0.4714 for 1
     merged = answered([461.0] * 20 + [205.0] * 20, {20: 0.4714}, dividend=[0.0] * 20 + [244.0] + [0.0] * 19)
-    assert repair.unapplied_splits(merged).is_empty()
+    assert splits.unapplied_splits(merged).is_empty()
 
 
 def paying(dividends: dict[int, float], adjusted: dict[int, float] | None = None, **columns: object) -> pl.DataFrame:

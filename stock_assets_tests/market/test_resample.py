@@ -13,7 +13,8 @@ from stock_assets.errors import EmptySourceError, SettingsError, SourceError
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.resample import session_bars
 from stock_assets.market.sources.snapshot import SnapshotSource
-from stock_assets.settings import SessionHours, read_settings
+from stock_assets.setting_values import SessionHours
+from stock_assets.settings import read_settings
 
 ALWAYS = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
 NEW_YORK = trading_calendar("XNYS", date(2024, 11, 25), date(2024, 12, 6))
@@ -41,7 +42,7 @@ def minutes(first: datetime, count: int, step: int = 60, ticker: str = "BTC-USD"
 
 def test_a_session_is_first_highest_lowest_last_and_sum():
     rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 72)
-    made = session_bars(rows, ALWAYS, "file")
+    made = session_bars(rows, ALWAYS, "file").bars
     assert made["session"].to_list() == [date(2025, 6, day) for day in (2, 3, 4)]
     for session, *found in made.drop("ticker").rows():
         day = rows.filter(pl.col("at").dt.date() == session)
@@ -52,14 +53,14 @@ def test_a_session_is_first_highest_lowest_last_and_sum():
 
 def test_a_session_that_the_rows_do_not_span_is_left_out():
     rows = minutes(datetime(2025, 6, 2, 1, tzinfo=UTC), 46 + 1)  # 01:00 to 24:00 of the day after
-    assert session_bars(rows, ALWAYS, "file")["session"].to_list() == [date(2025, 6, 3)]
+    assert session_bars(rows, ALWAYS, "file").bars["session"].to_list() == [date(2025, 6, 3)]
     with pytest.raises(EmptySourceError, match="no whole session of 24/7"):
         session_bars(rows.head(40), ALWAYS, "file")
 
 
 def test_an_exchange_trades_from_its_opening_to_its_close_and_shorter_on_half_days():
     rows = minutes(datetime(2024, 11, 26, tzinfo=UTC), 6 * 96, step=15, ticker="AAPL")
-    made = session_bars(rows, NEW_YORK, "file")
+    made = session_bars(rows, NEW_YORK, "file").bars
     days = [date(2024, 11, day) for day in (26, 27, 29)]  # the 28th is Thanksgiving, the 29th a half day
     assert made["session"].to_list() == days
     for session, closes in zip(days, (time(16), time(16), time(13)), strict=True):
@@ -79,7 +80,7 @@ def test_a_session_rule_moves_the_days_of_a_market_that_never_closes():
     assert SessionHours.parse("00:00-24:00 UTC").window(date(2025, 6, 3))[1] == datetime(2025, 6, 4, tzinfo=UTC)
     calendar = ALWAYS.with_hours(hours)
     rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 72)
-    made = session_bars(rows, calendar, "file")
+    made = session_bars(rows, calendar, "file").bars
     assert made["session"].to_list() == [date(2025, 6, 3), date(2025, 6, 4)]
     assert made["open"][0] == rows.filter(pl.col("at") == datetime(2025, 6, 2, 21, tzinfo=UTC))["open"].item()
     assert "17:00 to 17:00 America/New_York" in calendar.name
@@ -90,11 +91,11 @@ def test_a_session_rule_moves_the_days_of_a_market_that_never_closes():
 def test_order_and_later_bars_change_no_session_that_was_over(seed, cut):
     parts = [minutes(datetime(2025, 6, 2, tzinfo=UTC), 180, ticker=name, seed=seed) for name in ("BTC-USD", "ETH-USD")]
     rows = pl.concat(parts)
-    whole = session_bars(rows, ALWAYS, "file")
-    assert_frame_equal(session_bars(rows.sample(fraction=1, shuffle=True, seed=seed), ALWAYS, "file"), whole)
+    whole = session_bars(rows, ALWAYS, "file").bars
+    assert_frame_equal(session_bars(rows.sample(fraction=1, shuffle=True, seed=seed), ALWAYS, "file").bars, whole)
     moment = datetime(2025, 6, 2, tzinfo=UTC) + timedelta(hours=cut)
     over = whole.filter(pl.col("session") < moment.date())
-    assert_frame_equal(session_bars(rows.filter(pl.col("at") < moment), ALWAYS, "file"), over)
+    assert_frame_equal(session_bars(rows.filter(pl.col("at") < moment), ALWAYS, "file").bars, over)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_snapshot_of_minutes_is_one_of_sessions(tmp_path: Path, name: str, kin
     source = SnapshotSource(path, ALWAYS)
     bars = source.fetch(["BTC-USD"], date(2025, 6, 1), date(2025, 6, 30), fetched_at=LATER).bars
     assert bars["session"].to_list() == [date(2025, 6, day) for day in (2, 3, 4)]
-    assert bars["close"].to_list() == pytest.approx(session_bars(rows, ALWAYS, "x")["close"].to_list())
+    assert bars["close"].to_list() == pytest.approx(session_bars(rows, ALWAYS, "x").bars["close"].to_list())
     assert bars["adj_close"].equals(bars["close"].rename("adj_close"))
     assert source.universe()["from_session"].to_list() == [date(2025, 6, 2)]
 
@@ -144,8 +145,9 @@ def test_ten_real_days_of_bitcoin(real_data):
         .fetch(["BTCUSDT", "ETHUSDT"], date(2025, 6, 1), date(2025, 6, 30), fetched_at=LATER)
         .bars
     )
-    days = [date(2025, 6, day) for day in range(7, 17)]  # the file begins on the evening of the 6th
-    assert bars["session"].to_list() == days * 2
+    # the file holds BTC from 21:41 on the 6th to 21:41 on the 16th and ETH from 8:43 on the 7th to 8:43 on the 17th
+    days = [date(2025, 6, day) for day in range(7, 17)]
+    assert bars["session"].to_list() == [*days[:-1], *days[1:]]
     raw = pl.read_parquet(path).filter(pl.col("ticker") == "BTCUSDT", pl.col("ts").dt.date() == days[3])
     assert raw.height == 1440
     row = bars.row(by_predicate=(pl.col("ticker") == "BTCUSDT") & (pl.col("session") == days[3]), named=True)

@@ -4,17 +4,20 @@ import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.market.adjustments import clean_bars_and_findings
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.registry import make_source
 from stock_assets.market.sources.snapshot import SnapshotSource
 from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
+from stock_assets_tests.market.generators import universe_of
 
 CALENDAR = trading_calendar("XNYS", date(2020, 1, 1), date(2020, 12, 31))
 SESSIONS = CALENDAR.between(date(2020, 8, 24), date(2020, 9, 4))  # two weeks, AAPL split 4:1 on 2020-08-31
@@ -326,26 +329,31 @@ def spoiled(column: str, value: object) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "found", "expected"),
+    ("column", "value"),
     [
-        ("close", -1.0, "-1.0", "a finite price above 0"),
-        ("open", 0.0, "0.0", "a finite price above 0"),
-        ("high", float("nan"), "nan", "a finite price above 0"),
-        ("adj_close", float("inf"), "inf", "a finite price above 0"),
-        ("low", None, "nothing", "a finite price above 0"),
-        ("volume", -5.0, "-5.0", "a number not below 0"),
-        ("volume", None, "nothing", "a number not below 0"),
+        ("close", -1.0),
+        ("open", 0.0),
+        ("high", float("nan")),
+        ("low", None),
+        ("adj_close", float("inf")),
+        ("volume", -5.0),
+        ("volume", None),
     ],
 )
-def test_a_value_that_is_no_price_is_named(
-    tmp_path: Path, column: str, value: object, found: str, expected: str
+@pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
+def test_a_row_without_a_price_is_held_out_later_and_the_next_leads_on(
+    tmp_path: Path, name: str, column: str, value: object
 ) -> None:
-    path = write(tmp_path / "prices.parquet", spoiled(column, value))
-    with pytest.raises(SourceError) as error:
-        fetch(path)
-    assert str(error.value) == (
-        f"{path}, row 14, ticker MSFT, session 2020-08-27, column {column}: found {found}, expected {expected}"
+    raw = fetch(write(tmp_path / name, spoiled(column, value)))
+    msft = raw.filter(pl.col("ticker") == "MSFT")
+    assert msft["session"].to_list() == list(SESSIONS)
+    assert msft["previous_adj_close"][4] == msft["adj_close"][2]
+    assert raw.filter(pl.col("ticker") == "AAPL").equals(
+        fetch(write(tmp_path / "right.csv", bars("AAPL", 100.0)), "AAPL")
     )
+    clean, findings = clean_bars_and_findings(raw, universe_of(raw), SESSIONS)
+    assert findings.select("ticker", "session", "kind", "column").rows() == [("MSFT", DAY, "no_price", column)]
+    assert clean.height == raw.height - 1
 
 
 @pytest.mark.parametrize(
@@ -371,8 +379,8 @@ def test_an_empty_action_is_no_action(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
 def test_text_in_a_price_column_is_shown(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / name, spoiled("close", "n/a"))
-    with pytest.raises(SourceError, match=r"row 14, ticker MSFT, session 2020-08-27, column close: found 'n/a'"):
+    path = write(tmp_path / name, spoiled("close", "1o1"))
+    with pytest.raises(SourceError, match=r"row 14, ticker MSFT, session 2020-08-27, column close: found '1o1'"):
         fetch(path)
 
 
@@ -389,37 +397,79 @@ def test_a_row_without_ticker_is_named(tmp_path: Path) -> None:
         fetch(path)
 
 
-def test_unsorted_rows_are_refused(tmp_path: Path) -> None:
-    swapped = TWO[[0, 2, 1, *range(3, TWO.height)]]
-    path = write(tmp_path / "prices.parquet", swapped)
-    message = (
-        r"prices\.parquet, ticker AAPL, session 2020-08-25, column session: found it after 2020-08-26, "
-        "expected the rows of a ticker to ascend by session"
-    )
-    with pytest.raises(SourceError, match=message):
-        fetch(path)
+@pytest.mark.parametrize("order", [[0, 2, 1, *range(3, 20)], [*range(19, -1, -1)]], ids=["swapped", "newest first"])
+def test_the_order_of_rows_does_not_matter(tmp_path: Path, order: list[int]) -> None:
+    path = write(tmp_path / "prices.parquet", TWO[order])
+    assert_frame_equal(fetch(path), fetch(write(tmp_path / "sorted.parquet", TWO)))
 
 
-@pytest.mark.parametrize("again", [[3], [*range(10)]], ids=["one row", "the whole history"])
-def test_a_second_row_of_a_session_is_refused(tmp_path: Path, again: list[int]) -> None:
+def findings_of(path: Path, **options: Any) -> list[tuple]:
+    source = SnapshotSource(path, CALENDAR, **options)
+    tickers = source.universe()["ticker"].to_list()
+    answer = source.fetch(tickers, SESSIONS[0], SESSIONS[-1], fetched_at=FETCHED)
+    return answer.findings.select("ticker", "session", "kind", "found", "expected", "repaired").rows()
+
+
+def test_the_same_row_twice_counts_once(tmp_path: Path) -> None:
     write(tmp_path / "one.csv", TWO)
-    write(tmp_path / "two.csv", TWO[again])
-    first = TWO["date"][again[0]]
-    message = rf"two\.csv, ticker AAPL, session {first}, column session: found a second row of this session"
-    with pytest.raises(SourceError, match=message):
+    write(tmp_path / "two.csv", TWO[[9]])
+    close = TWO["close"][9]
+    assert findings_of(tmp_path) == [("AAPL", TWO["date"][9], "repeated", close, close, True)]
+    assert fetch(tmp_path).height == TWO.height
+
+
+def test_of_two_different_rows_of_a_session_none_counts(tmp_path: Path) -> None:
+    close = TWO["close"][9]
+    write(tmp_path / "prices.csv", pl.concat([TWO[:10], TWO[[9]].with_columns(pl.col("close") + 0.5), TWO[10:]]))
+    assert findings_of(tmp_path / "prices.csv") == [("AAPL", TWO["date"][9], "repeated", close + 0.5, close, False)]
+    assert fetch(tmp_path / "prices.csv").height == TWO.height - 1
+
+
+def test_a_history_that_comes_twice_with_other_figures_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "one.csv", TWO)
+    write(tmp_path / "two.csv", TWO.with_columns(pl.col("close") + 0.5))
+    with pytest.raises(
+        SourceError, match=r"20 of 40 rows are no bars, .*AAPL 2020-08-24: a second row of this session"
+    ):
         fetch(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("day", "weekday"),
-    [(date(2020, 8, 29), "Saturday"), (date(2020, 7, 3), "Friday")],  # July 4 was observed on the 3rd
-)
-def test_a_date_without_a_session_is_refused(tmp_path: Path, day: date, weekday: str) -> None:
+@pytest.mark.parametrize("day", [date(2020, 8, 29), date(2020, 7, 3)])  # July 4 was observed on the 3rd
+def test_a_row_of_a_day_without_a_session_is_held_out(tmp_path: Path, day: date) -> None:
     frame = pl.concat([TWO, bars("MSFT", 5.0, (day,))]).sort("ticker", "date")
     path = write(tmp_path / "prices.parquet", frame)
-    message = rf"ticker MSFT, session {day}, column session: found a {weekday} on which XNYS was closed, expected"
+    assert fetch(path).equals(fetch(write(tmp_path / "right.parquet", TWO)))
+    within = SESSIONS[0] <= day <= SESSIONS[-1]
+    assert [row[:3] for row in findings_of(path)] == ([("MSFT", day, "no_session")] if within else [])
+
+
+def test_many_days_without_a_session_are_those_of_another_exchange(tmp_path: Path) -> None:
+    weekends = tuple(date(2020, 8, day) for day in (22, 23, 29, 30))
+    path = write(tmp_path / "prices.parquet", pl.concat([TWO, bars("BTC", 5.0, weekends)]))
+    message = r"rows on 4 of 14 days on which XNYS was closed: Saturday 2020-08-22; .*STOCK_ASSETS_EXTRA_SESSIONS"
     with pytest.raises(SourceError, match=message):
         fetch(path)
+
+
+def test_too_many_rows_without_a_price_are_named_in_one_message(tmp_path: Path) -> None:
+    path = write(tmp_path / "prices.csv", TWO.with_columns(open=None))
+    with pytest.raises(SourceError) as error:
+        fetch(path)
+    assert f"{TWO.height} of {TWO.height} rows are no bars" in str(error.value)
+    assert all(f"AAPL {day}: open is missing" in str(error.value) for day in SESSIONS)
+
+
+def test_a_ticker_without_any_volume_has_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "EURUSD.csv", bars("EURUSD", 1.1).with_columns(volume=None))
+    assert fetch(path, "EURUSD")["volume"].to_list() == [0.0] * 10
+
+
+def test_the_file_of_a_missing_cell(bug_file) -> None:
+    source = SnapshotSource(bug_file("one_missing_cell"), trading_calendar("XNYS", date(2018, 1, 2)))
+    raw = source.fetch(["T0"], date(2018, 1, 2), date(2018, 1, 4), fetched_at=FETCHED).bars
+    clean, findings = clean_bars_and_findings(raw, universe_of(raw), source.calendar.sessions[:3])
+    assert clean["session"].to_list() == [date(2018, 1, 2), date(2018, 1, 4)]
+    assert findings.select("kind", "column").rows() == [("no_price", "open")]
 
 
 @pytest.mark.parametrize("column", ["date", "open", "close", "volume"])
@@ -434,8 +484,9 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     ("change", "message"),
     [
         (lambda f: f.with_columns(Close="close"), "has two columns for close: 'close' and 'Close'"),
-        (lambda f: f.with_columns(dividends=0.0), "has dividends or splits alone"),
-        (lambda f: f.drop("adj_close").with_columns(dividends=0.0, splits=0.0), "its close may be adjusted"),
+        (lambda f: f.with_columns(dividends=0.0), "has dividends alone and no column of splits"),
+        (lambda f: f.with_columns(splits=0.0), "has splits alone and no column of dividends"),
+        (lambda f: f.drop("adj_close").with_columns(dividends=0.1, splits=0.0), "its close may be adjusted"),
         (lambda f: f.clear(), "has no rows, expected bars"),
     ],
 )
@@ -494,7 +545,8 @@ def fifo(path: Path) -> Path:
         (touched, EmptySourceError, r"empty\.csv is empty, expected bars"),
         (lambda p: touched(p, "empty.parquet"), EmptySourceError, r"empty\.parquet is empty, expected bars"),
         (lambda p: touched(p, "empty.xlsx"), EmptySourceError, r"empty\.xlsx is empty"),
-        (lambda p: write(p / "prices.xlsx", TWO), SourceError, r"ends in '\.xlsx', expected \.parquet"),
+        (lambda p: write(p / "prices.xlsx", TWO), SourceError, r"prices\.xlsx cannot be read as Excel: "),
+        (lambda p: write(p / "prices.doc", TWO), SourceError, r"ends in '\.doc', expected \.parquet"),
         (lambda p: touched(p).parent, EmptySourceError, r"/empty\.csv is empty, expected bars"),
         (lambda p: p, EmptySourceError, r"holds no file named \.parquet"),
         (lambda p: p / "absent.parquet", SourceError, r"absent\.parquet cannot be read \(.*No such file"),

@@ -17,7 +17,7 @@ from stock_assets.model.market_rows import MarketRows
 from stock_assets.model.networks.rnn import Rnn
 from stock_assets.model.splits import training_rows
 from stock_assets.model.targets import TARGETS, volatility_targets
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 from stock_assets.storage.artifacts import load_artifact, save_artifact
 from stock_assets_tests.model.synthetic import HORIZON, sessions_of
 from stock_assets_tests.model.tiny import teach_rnn, tiny_rnn

@@ -15,7 +15,7 @@ from stock_assets.model.config import RnnConfig
 from stock_assets.model.lesson import InputFrames, Lesson
 from stock_assets.model.networks.rnn import train_rnn
 from stock_assets.model.splits import training_rows, usable_labels
-from stock_assets.settings import LabelRule
+from stock_assets.setting_values import LabelRule
 
 HORIZON, BUY, SELL = 7, 0.027, 0.022
 #: The share of the way from the best naive baseline to the bound that the model has to make.

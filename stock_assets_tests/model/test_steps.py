@@ -11,18 +11,25 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError
 from stock_assets.features.stationary import STATIONARY
+from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.model.baselines.base import entry_of
 from stock_assets.model.baselines.naive import ClassPrior, Persistence
 from stock_assets.model.materialize.ensemble import judge_year, weigh
 from stock_assets.model.materialize.inputs import StoredInputs, usable_between
-from stock_assets.model.materialize.predict import make_reference_predictions, predictions_with_references
-from stock_assets.model.materialize.versions import REFERENCES, Version, ensemble, save
+from stock_assets.model.materialize.predict import (
+    make_predictions,
+    make_reference_predictions,
+    predictions_with_references,
+)
+from stock_assets.model.materialize.versions import REFERENCES, Assignment, Version, ensemble, save
 from stock_assets.model.registry import MODELS
 from stock_assets.model.splits import NO_MEMBER
 from stock_assets.settings import Settings, read_settings
+from stock_assets.storage.registry import NoRegistry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.model.store import (
     LEAVES,
+    NOW,
     QUICK,
     model_years,
     models_at,
@@ -249,3 +256,26 @@ def test_a_model_that_some_of_the_years_lack_is_not_weighed():
     ]
     (alone,), _ = weigh(2015, CUTOFF, [first.drop("rnn"), second.drop("rnn")])
     assert (alone["member"], alone["weight"], alone["rows"]) == ("rnn", 1.0, 0)
+
+
+def test_a_version_that_serves_from_while_it_is_predicted_is_the_one_that_predicts(tmp_path):
+    """A rollback, or a moved alias, says from which session on it holds: no other version may have predicted that."""
+    settings, day = small_settings(tmp_path), date(2019, 5, 2)
+    with only(QUICK, entry_of(ClassPrior, table="trained_baselines")):
+        store = small_store(settings)
+        model_years(store, settings, 2019)
+        calls: list[str] = []
+
+        def assign(pca_version: str) -> Assignment:
+            calls.append(pca_version)
+            usual = serving_versions(store, NoRegistry(), [day], pca_version=pca_version, now=NOW)
+            if len(calls) == 1:
+                return usual
+            moved = [([replace(v, version=f"{v.version}-moved") for v in vs], days) for vs, days in usual.spans]
+            return Assignment(moved, ["an alias was moved"])
+
+        made = make_predictions(store, settings, [day], assign=assign)
+    versions = made.rows.filter(pl.col("model") != "ensemble")["model_version"]
+    assert versions.str.ends_with("-moved").all()
+    assert len(calls) == 3
+    assert made.notes.count("an alias was moved") == 1

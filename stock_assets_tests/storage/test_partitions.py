@@ -105,7 +105,9 @@ def test_after_any_writes_every_record_equals_the_rows_there_are(tmp_path_factor
     made = set()
     for places, keys in writes:
         chosen = [(ticker, DAYS[places[place % len(places)]]) for ticker, place in keys]
-        store.replace_sessions("indicators", [DAYS[place] for place in places], rows("indicators", *dict.fromkeys(chosen)))
+        store.replace_sessions(
+            "indicators", [DAYS[place] for place in places], rows("indicators", *dict.fromkeys(chosen))
+        )
         made |= {DAYS[place] for place in places}
         counts = dict(store.read("indicators").group_by("session").len().iter_rows())
         assert recorded(store, "indicators") == {str(day): counts.get(day, 0) for day in sorted(made)}

@@ -248,7 +248,7 @@ def test_a_server_that_does_not_answer_is_one_line_without_the_password(
     with pytest.raises(RegistryError) as caught:
         MlflowRegistry("http://me:secret@127.0.0.1:9", tmp_path).aliases()
     said = str(caught.value)
-    assert said.startswith("the model registry http://me:***@127.0.0.1:9 does not answer: ")
+    assert said.startswith("the model registry http://127.0.0.1:9/(hidden) does not answer: ")
     assert "secret" not in said
     assert len(said.splitlines()) == 1
 
@@ -311,3 +311,21 @@ def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pyt
 
 def absent(*_arguments, **_named):
     raise FileNotFoundError("git")
+
+
+def test_a_removed_version_leaves_no_run_no_row_and_no_file(registry: MlflowRegistry, home: Path, tmp_path: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights.safetensors").write_bytes(b"weights")
+    for name in ("goes", "stays"):
+        registry.track(replace(training(f"tidied-{name}", model="tidied"), folder=model, figures={"curve": PNG}))
+    assert {"tidied-goes", "tidied-stays"} <= set(registry.versions())
+    files = {file for file in (home / "artifacts").rglob("*") if file.is_file()}
+    assert registry.remove(["tidied-goes"]) == 1
+    assert registry.remove(["tidied-goes"]) == 0
+    assert {"tidied-goes", "tidied-stays"} & set(registry.versions()) == {"tidied-stays"}
+    left = {file for file in (home / "artifacts").rglob("*") if file.is_file()}
+    assert len(files - left) == 2, "its figure and its copy of the weights"
+    registry.set_alias("tidied", "champion", "tidied-stays")
+    with pytest.raises(ArtifactError, match="was never registered"):
+        registry.set_alias("tidied", "champion", "tidied-goes")

@@ -96,10 +96,10 @@ class Platform:
 
 
 @contextmanager
-def platform(settings: Settings, definitions: Path) -> Iterator[Platform]:
+def platform(settings: Settings, definitions: Path, instance_yaml: str = INSTANCE) -> Iterator[Platform]:
     """The platform of the definitions in a file. Its pictures are one and the same: drawing them takes long and
     decides nothing."""
-    prepare_home(settings, INSTANCE)
+    prepare_home(settings, instance_yaml)
     blank = plots.explained_variance([1.0])
     # Dagster keeps what it loaded from a file, with the settings of an earlier platform
     sys.modules.pop(definitions.stem, None)

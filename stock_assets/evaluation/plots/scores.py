@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from stock_assets.escape import one_line
 from stock_assets.evaluation.bootstrap import t_statistic
 from stock_assets.evaluation.plots import style
 from stock_assets.frames import CLASS_NAMES, CLASSES
@@ -156,7 +157,7 @@ def accuracy_by_sector(tickers: pl.DataFrame, sectors: pl.DataFrame) -> bytes:
             spread = (np.arange(len(dots)) * 0.618 % 1 - 0.5) * 0.5
             axes.scatter(dots, i + spread, s=12, color=style.SERIES[0], alpha=0.5, linewidth=0)
             axes.vlines(100 * accuracy, i - 0.36, i + 0.36, color=style.SERIES[1], linewidth=2.4)
-        axes.set_yticks(range(sectors.height), sectors["sector"].to_list())
+        axes.set_yticks(range(sectors.height), [*map(one_line, sectors["sector"])])
         axes.set_ylim(sectors.height - 0.4, -0.6)
         axes.set_xlabel("accuracy (%); a dot is a ticker, the bar its sector")
         axes.set_title("Accuracy per sector")

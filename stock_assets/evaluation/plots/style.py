@@ -34,6 +34,8 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
+    # a name that holds dollars is no formula
+    "text.parse_math": False,
 }
 
 

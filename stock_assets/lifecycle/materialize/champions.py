@@ -5,7 +5,7 @@ old aliases behind; the next `follow_aliases` repairs them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from stock_assets.lifecycle.champions import (
     CHAMPION_ALIAS,
     MIRROR_ALIAS,
     Promotion,
+    after_all,
     challengers_to_judge,
     champion_at,
     champion_history,
@@ -26,6 +27,7 @@ from stock_assets.lifecycle.champions import (
     promotion_rows,
     reconcile,
 )
+from stock_assets.lifecycle.materialize.alone import alone
 from stock_assets.lifecycle.tables import PROMOTIONS
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for, usable_between
@@ -203,9 +205,28 @@ def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, 
                 verdict,
             )
         )
-    return JudgedChallengers(promotions, [*messages, *record(store, registry, promotions)])
+    kept, notes = record_verdicts(store, registry, promotions, trained=trained)
+    return JudgedChallengers(kept, [*messages, *notes])
 
 
+@alone
+def record_verdicts(
+    store: Warehouse, registry: Registry, verdicts: Sequence[Promotion], *, trained: pl.DataFrame
+) -> tuple[list[Promotion], list[str]]:
+    """(those of `verdicts` that were recorded, notes): comparing takes minutes, and a verdict over a champion that was
+    replaced meanwhile, as by a rollback, does not count. The challenger is judged again by the next look."""
+    history = read_promotions(store)
+    kept, notes = [], []
+    for verdict in verdicts:
+        champion = champion_at(history, trained, verdict.model, session=verdict.serves_from)
+        if champion == verdict.replaced:
+            kept.append(replace(verdict, decided_at=after_all(history, verdict.decided_at)))
+        else:
+            notes.append(f"{verdict.version} waits: {champion} replaced {verdict.replaced} while they were compared")
+    return kept, [*notes, *record(store, registry, kept)]
+
+
+@alone
 def rollback(
     store: Warehouse,
     registry: Registry,
@@ -244,10 +265,12 @@ def rollback(
     if chosen not in others:
         raise ArtifactError(f"there is no version {chosen} of {model} for model year {year}; {choices}")
     _require_cutoff_before(versions, chosen, model, session=session)
-    promotion = Promotion(model, chosen, year, serves_from, now, "champion", "rollback", current, reason)
+    decided_at = after_all(history, now)
+    promotion = Promotion(model, chosen, year, serves_from, decided_at, "champion", "rollback", current, reason)
     return promotion, record(store, registry, [promotion])
 
 
+@alone
 def follow_aliases(
     store: Warehouse, registry: Registry, models: Collection[str], *, session: date, now: datetime
 ) -> list[str]:

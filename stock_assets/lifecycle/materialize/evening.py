@@ -1,35 +1,111 @@
 """How far the tables are, read in one connection: what every tick of the automation asks first."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
+import polars as pl
+
+from stock_assets.lifecycle.evening import BY_SESSION, Gaps
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.storage.warehouse import Warehouse
 
-#: The tables of the models of a year; it is served once every one of them has rows of it.
+#: The tables of the models of a year; it is served once every one of them has all its rows of it.
 MODELS = (*TRAINED, "trained_ensemble")
+#: The newest sessions whose rows every tick counts; those of all sessions are counted once a day.
+COUNTED = 20
+_TABLES = (*BY_SESSION, "labels")
+_NO_COUNTS = pl.DataFrame(schema={"partition": pl.String, "rows": pl.Int64})
+
+#: The answers of the store, by the name of their statement; None before the table is there.
+_Answers = Mapping[str, pl.DataFrame | None]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the tables are; None before a table has a row."""
+    """How far the tables are; None before a session was made."""
 
     predicted_through: date | None
-    """the last session of `predictions`"""
+    """the last session of which predictions were made"""
     labelled_through: date | None
-    """the last session of `labels`"""
+    """the last session of which labels were made"""
     model_years: frozenset[int]
-    """the model years of which every table of MODELS has rows"""
+    """the model years of which every table of MODELS has all rows that were written"""
+    gaps: Gaps
+    """what is missing of the sessions up to these"""
 
 
-def read_progress(store: Warehouse) -> Progress:
-    """How far predictions, labels and models are. Raises StoreBusyError while a writer holds the store."""
+def read_progress(store: Warehouse, calendar: TradingCalendar, now: datetime) -> Progress:
+    """How far predictions, labels and models are, and what is missing of the sessions before.
+
+    Every session has to be recorded as made; of the newest COUNTED before `now`, the rows have to be there as well.
+    Raises StoreBusyError while a writer holds the store.
+    """
+    newest = calendar.before(now.astimezone(UTC).date() + timedelta(days=1), COUNTED)
+    since = newest[0] if newest else calendar.sessions[0]
+    span = f"WHERE session >= DATE '{since}'"
     answers = store.read_each(
-        {table: f"SELECT max(session) AS last FROM {table}" for table in ("predictions", "labels")}
-        | {table: f"SELECT DISTINCT model_year FROM {table}" for table in MODELS}
+        {"records": "SELECT table_name, partition, rows FROM lifecycle.stored_partitions"}
+        | {
+            table: f"SELECT CAST(session AS VARCHAR) AS partition, count(*) AS rows FROM {table} {span} GROUP BY ALL"
+            for table in _TABLES
+        }
+        | {
+            table: f"SELECT CAST(model_year AS VARCHAR) AS partition, count(*) AS rows FROM {table} GROUP BY ALL"
+            for table in MODELS
+        }
+        | {"operations": "SELECT CAST(max(session) AS VARCHAR) AS partition, count(*) AS rows FROM operations"}
     )
-    predicted, labelled = (
-        rows.item() if (rows := answers[table]) is not None else None for table in ("predictions", "labels")
+    records = answers["records"]
+    if records is None:
+        return Progress(None, None, frozenset(), Gaps())
+    by_table = {str(table): frame for (table,), frame in records.partition_by("table_name", as_dict=True).items()}
+    recorded = {table: by_table.get(table, records.clear()) for table in (*_TABLES, *MODELS)}
+    predicted, labelled = (_last(recorded[table]) for table in ("predictions", "labels"))
+    years = [_complete(recorded[table], answers[table]) for table in MODELS]
+    through = {**dict.fromkeys(BY_SESSION, predicted), "labels": labelled}
+    unmade = {table: _unmade(calendar, recorded[table], last) for table, last in through.items()}
+    lost = {table: _lost(recorded[table], answers[table], since=since, last=last) for table, last in through.items()}
+    gaps = Gaps(unmade, lost, _operations_behind(answers))
+    model_years = frozenset.intersection(*(frozenset(map(int, complete)) for complete in years))
+    return Progress(predicted, labelled, model_years, gaps)
+
+
+def _last(records: pl.DataFrame) -> date | None:
+    newest = records["partition"].max()
+    return date.fromisoformat(newest) if isinstance(newest, str) else None
+
+
+def _complete(records: pl.DataFrame, counts: pl.DataFrame | None) -> set[str]:
+    """The partitions with as many rows as were written, and at least one."""
+    counted = records.join(_NO_COUNTS if counts is None else counts, on="partition", suffix="_counted")
+    return set(counted.filter(pl.col("rows_counted") >= pl.col("rows"))["partition"])
+
+
+def _unmade(calendar: TradingCalendar, records: pl.DataFrame, last: date | None) -> Sequence[date]:
+    """The sessions from the first recorded one to `last` without a record; `last` itself where nothing is recorded."""
+    if last is None:
+        return ()
+    first = records["partition"].min()
+    made = set(records["partition"])
+    sessions = calendar.between(date.fromisoformat(first) if isinstance(first, str) else last, last)
+    return [session for session in sessions if str(session) not in made]
+
+
+def _lost(records: pl.DataFrame, counts: pl.DataFrame | None, *, since: date, last: date | None) -> Sequence[date]:
+    """The sessions from `since` to `last` that have fewer rows than their record."""
+    compared = (
+        records.filter(pl.col("partition").is_between(pl.lit(str(since)), pl.lit(str(last))), pl.col("rows") > 0)
+        .join(_NO_COUNTS if counts is None else counts, on="partition", how="left", suffix="_counted")
+        .filter(pl.col("rows_counted").fill_null(0) < pl.col("rows"))
     )
-    years = [frozenset(rows["model_year"]) if (rows := answers[table]) is not None else frozenset() for table in MODELS]
-    return Progress(predicted, labelled, frozenset.intersection(*years))
+    return [date.fromisoformat(partition) for partition in compared["partition"].sort()]
+
+
+def _operations_behind(answers: _Answers) -> bool:
+    """Whether the newest session with predictions is not in the table `operations`."""
+    predicted, operations = answers["predictions"], answers["operations"]
+    newest = None if predicted is None else predicted["partition"].max()
+    last = None if operations is None else operations["partition"].item()
+    return isinstance(newest, str) and (last is None or last < newest)

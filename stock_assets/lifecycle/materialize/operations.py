@@ -1,4 +1,4 @@
-"""The step that makes `operations`: the table of recent sessions and the page."""
+"""The steps that make `operations`: what is read, and then the page and the table of recent sessions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,15 +60,14 @@ class OperationsData:
     facts: OperationsFacts
 
 
-def make_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame, *, now: datetime) -> OperationsData:
-    """Writes the table `operations` and returns what its page shows; empty where nothing is predicted.
+def read_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame, *, now: datetime) -> OperationsData:
+    """The rows of the table `operations` and what its page shows; empty where nothing is predicted.
 
     `failures` are the failed runs to list: at, what, partitions, run_id, the newest first.
     """
     last = store.last_session("predictions")
     served, scored, suspects = recent_sessions(store, settings, last)
     sessions = session_table(served, scored, suspects)
-    store.replace_table("operations", sessions)
     drift = rows_or_none(store, "drift", sessions["session"].min())  # pyright: ignore[reportArgumentType]: a date
     tables: dict[str, pl.DataFrame | None] = {
         "in_service": served.filter(pl.col("session") == pl.col("session").max()).sort("model"),
@@ -82,10 +81,16 @@ def make_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 
 
-def write_page(settings: Settings, data: OperationsData, figures: Mapping[str, bytes]) -> Path:
-    """Writes the page with its `figures` (PNGs: live_skill, drift) and returns its path."""
+def write_operations(
+    store: Warehouse, settings: Settings, data: OperationsData, *, figures: Mapping[str, bytes]
+) -> Path:
+    """Writes the page with its `figures` (PNGs: live_skill, drift), then the table, and returns the path of the page.
+
+    The table comes last: while it is older than the predictions, page and table are made again.
+    """
     path = settings.artifacts / "operations" / "operations.html"
     write_file(path, render_operations(data.sessions, data.tables, figures, facts=data.facts).encode())
+    store.replace_table("operations", data.sessions)
     return path
 
 

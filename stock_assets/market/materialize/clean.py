@@ -8,7 +8,7 @@ import polars as pl
 
 from stock_assets.market import adjustments, quality
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.materialize.quarantine import new_in_quarantine
+from stock_assets.market.materialize.quarantine import doubts_of, new_in_quarantine
 from stock_assets.market.renames import all_under_newest_name, continued
 from stock_assets.market.requests import LOOK_AGAIN
 from stock_assets.market.tables import BAR_SCHEMA
@@ -44,7 +44,13 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     raw = store.read("raw_ohlcv", (lookback or sessions)[0], sessions[-1])
     universe = store.read("universe")
     until_last = calendar.between(calendar.sessions[0], sessions[-1])
-    both = adjustments.clean_bars_and_findings(continued(raw, universe), universe, until_last, closes=calendar.closes)
+    both = adjustments.clean_bars_and_findings(
+        continued(raw, universe),
+        universe,
+        until_last,
+        closes=calendar.closes,
+        doubts=doubts_of(store, sessions[0], sessions[-1]),
+    )
     bars, findings = (frame.filter(pl.col("session").is_in(sessions)) for frame in both)
     restated = adjustments.restatements(_stored_bars(store, sessions, bars), bars, now)
     added = {"restatements": restated, "quarantine": new_in_quarantine(store, findings, now)}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
-from stock_assets.market import adjustments, repair
+from stock_assets.market import adjustments, splits
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.one_source import require_one_source
 from stock_assets.market.materialize.quarantine import new_in_quarantine
@@ -34,7 +34,11 @@ class FetchedBars(NamedTuple):
     restated_earlier: int
     """rows of earlier sessions that were added to it"""
     unapplied_splits: int
-    """findings that were added to quarantine"""
+    """findings about splits that were added to quarantine"""
+    held_out: int
+    """findings about rows that are no bars that were added to quarantine"""
+    uncovered: int
+    """findings about sessions that the source's bars of minutes do not cover, likewise"""
 
 
 class _News(NamedTuple):
@@ -44,8 +48,8 @@ class _News(NamedTuple):
     """bars that are new, or other than stored (`RAW_SCHEMA`)"""
     outcomes: pl.DataFrame
     """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
-    unapplied_splits: pl.DataFrame
-    """new findings (`QUARANTINE_SCHEMA`)"""
+    findings: pl.DataFrame
+    """those of splits and of what the source held out, as far as they are new (`QUARANTINE_SCHEMA`)"""
 
 
 def fetch_bars(
@@ -70,7 +74,7 @@ def fetch_bars(
     _require_every_session(bars, sessions, universe, source=source.name, exchange=settings.exchange)
     changes = [
         Change("raw_ohlcv", news.versions, makes=sessions),
-        Change("quarantine", news.unapplied_splits),
+        Change("quarantine", news.findings),
         Change("fetch_outcomes", news.outcomes, ALL_ROWS),
     ]
     store.write(changes)
@@ -83,7 +87,9 @@ def fetch_bars(
         failures,
         new_versions=of_sessions,
         restated_earlier=news.versions.height - of_sessions,
-        unapplied_splits=news.unapplied_splits.height,
+        unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
+        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes"])).height,
+        uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
     )
 
 
@@ -137,7 +143,7 @@ def _news(
 ) -> _News:
     """What the `answered` requests change in the store, which holds `outcomes`."""
     versions: list[pl.DataFrame] = []
-    splits: list[pl.DataFrame] = []
+    findings: list[pl.DataFrame] = []
     for (tickers, sessions), answer in answered:
         rows = answer.bars.filter(pl.col("session").is_in(sessions))
         stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
@@ -147,8 +153,10 @@ def _news(
         )
         outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
         versions.append(adjustments.new_versions(stored, rows, calendar.closes))
-        splits.append(repair.unapplied_splits(answer.bars).join(rows, on=["ticker", "session"], how="semi"))
-    return _News(pl.concat(versions), outcomes, new_in_quarantine(store, pl.concat(splits), now))
+        of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
+        findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), answer.findings]
+    quarantine = new_in_quarantine(store, pl.concat(findings).unique(), now)
+    return _News(pl.concat(versions), outcomes, quarantine)
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """What is new in the table `quarantine`."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 import polars as pl
 
@@ -17,3 +17,8 @@ def new_in_quarantine(store: Warehouse, findings: pl.DataFrame, seen_at: datetim
     first, last = findings["session"].min(), findings["session"].max()
     stored = store.read_or(empty, "quarantine", first, last=last)  # pyright: ignore[reportArgumentType]: dates
     return new_findings(stored, findings, seen_at)
+
+
+def doubts_of(store: Warehouse, first: date, last: date) -> pl.DataFrame:
+    """The findings that `quarantine` holds about sessions from `first` to `last` (`QUARANTINE_SCHEMA`)."""
+    return store.read_or(QUARANTINE_SCHEMA.to_frame(), "quarantine", first, last=last)

@@ -32,13 +32,20 @@ def tables_as_of(store: Warehouse, settings: Settings, moment: datetime) -> dict
             f"nothing had been fetched by {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC; expected a later moment"
         )
     calendar = calendar_of(settings)
-    bars = as_of(continued(raw, universe), universe, calendar.sessions, moment=moment, closes=calendar.closes)
-    frames = {"universe": universe, "raw_ohlcv": raw, "daily_bars": bars}
+    frames = {"universe": universe, "raw_ohlcv": raw}
     for table, column in _HISTORIES.items():
         try:
             frames[table] = until(table, column)
         except MissingTableError:
             continue
+    frames["daily_bars"] = as_of(
+        continued(raw, universe),
+        universe,
+        calendar.sessions,
+        moment=moment,
+        closes=calendar.closes,
+        doubts=frames.get("quarantine"),
+    )
     if "context_series" in frames:
         frames["context_series"] = newest_context(frames["context_series"])
     return frames

@@ -1,6 +1,6 @@
 """The table `universe`: which tickers were members when."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from stock_assets.errors import SourceError
 from stock_assets.market import membership
 from stock_assets.market.calendar import calendar_of, currency_of
 from stock_assets.market.materialize.one_source import require_one_source
-from stock_assets.market.sources import Source
+from stock_assets.market.sources import ReadsFiles, Source
 from stock_assets.market.sources.registry import registered
 from stock_assets.settings import FROM_WIKIPEDIA, Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -27,6 +27,8 @@ class MadeUniverse(NamedTuple):
     """members, members_without_prices and never_members; empty without a list of members"""
     warning: str | None = None
     """why the list of members is an old copy"""
+    notes: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """what the source guessed and passed over, and of which files; empty for a source without files"""
 
 
 def make_universe(store: Warehouse, settings: Settings, source: Source, *, now: datetime) -> MadeUniverse:
@@ -39,7 +41,7 @@ def make_universe(store: Warehouse, settings: Settings, source: Source, *, now: 
     rows = universe.rows.sort("ticker", "from_session").with_columns(currency=currency)
     require_one_source(store, source)
     store.replace_table("universe", rows)
-    return universe._replace(rows=rows)
+    return universe._replace(rows=rows, notes=source.notes() if isinstance(source, ReadsFiles) else {})
 
 
 def offered_members(settings: Settings, source: Source, now: datetime) -> MadeUniverse:

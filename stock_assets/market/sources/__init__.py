@@ -5,9 +5,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import polars as pl
+
+from stock_assets.escape import one_line
+from stock_assets.market.findings import no_findings
 
 if TYPE_CHECKING:  # it checks its bars as the sources do
     from stock_assets.market.context import MarketContext
@@ -20,6 +23,9 @@ class Failure:
     reason: str
     unknown: bool = False
     """the vendor says that it has nothing of the ticker, and will say so again"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))  # often the vendor's own words
 
 
 def nothing_to_settle() -> None:
@@ -36,6 +42,8 @@ class Answer:
     """by ticker; these have no row"""
     spans: Mapping[str, tuple[date, date]] = field(default_factory=dict)
     """the days of the first and the last bar that the vendor holds of a ticker, where it states more than was asked"""
+    findings: pl.DataFrame = field(default_factory=no_findings)
+    """what the source held out, of what was asked for (`QUARANTINE_SCHEMA` without seen_at)"""
     settle: Callable[[], None] = nothing_to_settle
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""
 
@@ -70,4 +78,13 @@ class Source(Protocol):
         A series that has no bar of a session has no row of it. Raises SourceError for one that the source does not
         have although it was named, and for an impossible price.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that reads files which other programs wrote."""
+
+    def notes(self) -> Mapping[str, Sequence[str]]:
+        """What it guessed and what it passed over, each with the files: every file is read, or is in here."""
         ...

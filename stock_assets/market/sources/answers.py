@@ -11,7 +11,9 @@ import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.repair import applied_splits
+from stock_assets.market.repair import impossible
+from stock_assets.market.sources.row_checks import is_missing
+from stock_assets.market.splits import applied_splits
 from stock_assets.market.tables import RAW_SCHEMA
 
 PRICES = ("open", "high", "low", "close", "adj_close")
@@ -53,21 +55,20 @@ def check_request(first: date, last: date, fetched_at: datetime) -> None:
         raise ValueError(f"fetched_at={fetched_at} has no time zone; expected UTC")
 
 
-def check_values(
-    bars: pl.DataFrame, file_values: Mapping[str, pl.Series] | None = None, *, priced: bool = True
-) -> None:
-    """Raises SourceError for the first value that no bar may have; with `priced` False not for a price or a volume,
-    which `repair.priced` holds out and lists.
+def check_values(bars: pl.DataFrame, file_values: Mapping[str, pl.Series] | None = None) -> None:
+    """Raises SourceError for the first value that no bar may have, but for a missing or impossible price or volume,
+    which is held out later.
 
     `file_values` holds the cells of a file, by column and row by row, so that text where a number belongs is reported
     as it stands there, with the number of its row.
     """
-    rules = [rule for rule in _RULES if priced or rule[0] not in (*PRICES, "volume")]
-    broken = bars.select(wrong.any().alias(column) for column, wrong, _ in rules).row(0, named=True)
-    for column, wrong, expected in rules:
-        if not broken[column]:
+    for column, wrong, expected in _RULES:
+        broken = bars.with_row_index("row").filter(wrong)
+        if column in (*PRICES, "volume"):
+            broken = _of_text(broken, column, file_values)
+        if broken.is_empty():
             continue
-        row, *_ = bars.with_row_index("row").filter(wrong).head(1).to_dicts()
+        row = broken.row(0, named=True)
         place, found = row["place"], row[column]
         if file_values is not None:
             place = f"{place}, row {row['row'] + 1}"
@@ -76,6 +77,15 @@ def check_values(
             f"{place}, ticker {row['ticker']}, session {row['session']}, column {column}: "
             f"found {'nothing' if found is None else repr(found)}, expected {expected}"
         )
+
+
+def _of_text(broken: pl.DataFrame, column: str, file_values: Mapping[str, pl.Series] | None) -> pl.DataFrame:
+    """The `broken` rows whose cell of `column` holds a text that does not say that there is no number."""
+    if file_values is None or column not in file_values or file_values[column].dtype != pl.String:
+        return broken.clear()
+    unread = broken.filter(pl.col(column).is_null())
+    texts = file_values[column].gather(unread["row"]) if unread.height else []
+    return unread.filter(pl.Series([not is_missing(text) for text in texts], dtype=pl.Boolean))
 
 
 def in_order(bars: pl.DataFrame) -> pl.DataFrame:
@@ -125,11 +135,15 @@ def with_history(bars: pl.DataFrame) -> pl.DataFrame:
     prices for all of them, but where `applied_splits` finds one forgotten.
     """
     bars = in_order(bars)
-    same = pl.col("ticker") == pl.col("ticker").shift()
+    # a row without a price is no bar: what follows it leads on from the one before
+    usable = ~pl.any_horizontal(*impossible().values())
+    adjusted = pl.when(usable).then("adj_close")
     has_actions = bars["split_ratio"].null_count() < bars.height
     return bars.with_columns(
-        previous_adj_close=pl.when(same).then(pl.col("adj_close").shift()),
-        later_splits=applied_splits(bars) if has_actions else pl.lit(1.0),
+        previous_adj_close=adjusted.shift().forward_fill().over("ticker"),
+        later_splits=applied_splits(bars.with_columns(close=pl.when(usable).then("close")))
+        if has_actions
+        else pl.lit(1.0),
     )
 
 

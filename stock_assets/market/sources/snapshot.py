@@ -1,33 +1,36 @@
 """Prices in files: Parquet or CSV, columns named as by Yahoo, pandas-datareader, Stooq or ourselves."""
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
+from stock_assets.market.findings import no_findings
 from stock_assets.market.sources import Answer
-from stock_assets.market.sources.answers import BARS, answer, check_request, check_sessions, some, with_history
-from stock_assets.market.sources.forms.bars import read_bars
-from stock_assets.market.sources.forms.listing import DataFile, list_files
-from stock_assets.market.sources.registry import register_source
+from stock_assets.market.sources.answers import BARS, answer, check_request, some, with_history
+from stock_assets.market.sources.forms.actions import with_adjusted_closes
+from stock_assets.market.sources.forms.bars import SnapshotReader
+from stock_assets.market.sources.forms.listing import Listing, list_files
+from stock_assets.market.sources.forms.reading import NoBarsError, Note, Notes, Reading
+from stock_assets.market.sources.registry import Say, register_source
+from stock_assets.market.sources.row_checks import usable_rows
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
 
 
 class SnapshotSource:
-    """Bars that were downloaded once and lie in a file or a folder.
+    """Bars that were downloaded once and lie in a file or a folder, in any of the forms of docs/snapshots.md.
 
-    A file needs date, open, high, low, close and volume; with dividends and splits it must also have the
-    adjusted close. Without an adjusted close, close is one (Stooq). Without a ticker column the name of
-    the file is the ticker; Stooq's `.US` is dropped. A column sector may say in each row what the ticker's
-    is. A folder is read with all folders inside it. A file with a timestamp in place of the date holds bars of
-    minutes (UTC where no zone is named), of which those of the calendar's sessions are made.
+    A bar needs date, open, high, low, close and volume. Without an adjusted close, close is one; with dividends and
+    splits `reading.prices` says so. A folder is read with all folders inside it. A column sector may say in each row
+    what the ticker's is.
     """
 
     name: ClassVar[str] = "snapshot"
@@ -40,12 +43,17 @@ class SnapshotSource:
         tickers: tuple[str, ...] | None = None,
         end: date | None = None,
         series: tuple[str, ...] | None = None,
+        reading: Reading | None = None,
+        say: Say = lambda _: None,
     ) -> None:
         """`tickers` None means all, `series` None those of SERIES that it holds; an index is no ticker.
 
-        Rows before the calendar or after `end` and the calendar do not exist.
+        Rows before the calendar or after `end` and the calendar do not exist. `reading` decides where a file could
+        mean two things; `say` hears once what was guessed and passed over.
         """
         self.path, self.calendar, self.tickers, self.series = path, calendar, tickers, series
+        self.reading, self.say = reading or Reading(), say
+        self._said: tuple[Note, ...] = ()
         self.start = calendar.sessions[0]
         self.end = min(end or calendar.sessions[-1], calendar.sessions[-1])
 
@@ -60,8 +68,9 @@ class SnapshotSource:
         bars = self._bars()
         end = bars["session"].max()
         if self.tickers is not None:
-            self._check_known(self.tickers, bars)
-            bars = bars.filter(pl.col("ticker").is_in(self.tickers))
+            chosen = [self._spelt(ticker, bars) for ticker in self.tickers]
+            self._check_known(chosen, bars)
+            bars = bars.filter(pl.col("ticker").is_in(chosen))
         to_session = pl.when(pl.col("session").max() < end).then(pl.col("session").max())
         return (
             bars.group_by("ticker")
@@ -96,12 +105,13 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
-        return Answer(rows)
+        asked = pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
+        return Answer(rows, findings=self._loaded().held_out.filter(*asked))
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
         check_request(first, last, fetched_at)
-        bars = self._loaded()[1]
+        bars = self._loaded().context
         if missing := sorted({*(self.series or ())} - {*bars["ticker"]}):
             raise SourceError(f"{self.path} has no series {', '.join(missing)}, which STOCK_ASSETS_CONTEXT names")
         return context_of(
@@ -113,19 +123,44 @@ class SnapshotSource:
             fetched_at=fetched_at,
         )
 
-    def _loaded(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def notes(self) -> dict[str, list[str]]:
+        """What was guessed and passed over, and of which files. Every file in the folder is read, or is here."""
+        return self._loaded().notes.by_kind()
+
+    def _loaded(self) -> "Loaded":
         series = SERIES if self.series is None else self.series
-        return _load(self.path, list_files(self.path), self.calendar, tickers=self.tickers or (), series=series)
+        loaded = _load(
+            self.path,
+            list_files(self.path),
+            self.calendar,
+            tickers=self.tickers or (),
+            series=series,
+            reading=self.reading,
+        )
+        if self._said != (said := tuple(loaded.notes.all)):
+            self._said = said
+            for line in loaded.notes.lines():
+                self.say(f"{self.path}: {line}")
+        return loaded
 
     def _bars(self) -> pl.DataFrame:
-        bars = self._loaded()[0]
+        bars = self._loaded().bars
         within = bars.filter(pl.col("session").is_between(self.start, self.end))
         if within.is_empty():
+            first, last = bars["session"].min(), bars["session"].max()
             raise EmptySourceError(
-                f"{self.path} has bars from {bars['session'].min()} to {bars['session'].max()}, "
-                f"none from {self.start} to {self.end}"
+                f"{self.path} has bars from {first} to {last}, none from {self.start} to {self.end}; set "
+                f"STOCK_ASSETS_START and STOCK_ASSETS_END to sessions in between"
             )
         return within
+
+    def _spelt(self, ticker: str, bars: pl.DataFrame) -> str:
+        """`ticker` as the snapshot spells it: vendors write BRK.B, BRK-B, BRK/B or BRK_B."""
+        tickers = bars["ticker"].unique()
+        if ticker in tickers:
+            return ticker
+        alike = tickers.filter(tickers.str.replace_all("[./_]", "-") == re.sub("[./_]", "-", ticker))
+        return alike[0] if len(alike) == 1 else ticker
 
     def _check_known(self, tickers: Sequence[str], bars: pl.DataFrame) -> None:
         tickers_held = bars["ticker"].unique()
@@ -137,32 +172,71 @@ class SnapshotSource:
             )
 
 
+class Loaded(NamedTuple):
+    """What the files of a snapshot hold."""
+
+    bars: pl.DataFrame
+    """checked, sorted by ticker and session, with their history"""
+    context: pl.DataFrame
+    """the bars of the context series (`BARS`)"""
+    held_out: pl.DataFrame
+    """findings: what is no bar (`QUARANTINE_SCHEMA` without seen_at)"""
+    notes: Notes
+    """what was guessed and passed over"""
+
+
 # One snapshot per process is read and checked once, and again when a file has changed.
 @lru_cache(maxsize=1)
 def _load(
     path: Path,
-    files: tuple[DataFile, ...],
+    listing: Listing,
     calendar: TradingCalendar,
     *,
     tickers: tuple[str, ...],
     series: tuple[str, ...],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All bars of `files`, checked, sorted by ticker and session, with their history; and those of `series` as `BARS`.
-
-    A fund among the series is a ticker too where `tickers` names it.
-    """
-    bars = pl.concat([read_bars(file, path, calendar, series=series) for file in files], rechunk=True)
+    reading: Reading,
+) -> Loaded:
+    """All bars of the files. A fund among the series is a ticker too where `tickers` names it."""
+    reader = SnapshotReader(path, calendar, series, reading=reading)
+    for file, reason in listing.passed_over:
+        reader.notes.add(f"passed over, {reason}", str(file.relative_to(path)))
+    bars = _all_bars(reader, listing)
+    if reader.without_adjusted and reading.prices in ("as_traded", "split_adjusted"):
+        bars = bars.sort("ticker", "session", maintain_order=True)
+        of_these = pl.col("ticker").is_in(reader.without_adjusted)
+        adjusted = with_adjusted_closes(bars.filter(of_these), splits_applied=reading.prices == "split_adjusted")
+        bars = pl.concat([bars.filter(~of_these), adjusted])
     among = pl.col("ticker").is_in(series)
     context = bars.filter(among).select(BARS.names())
     if context.height:
         bars = bars.filter(~among | (pl.col("ticker").is_in(tickers) & ~is_index(pl.col("ticker"))))
     if bars.is_empty():
         raise EmptySourceError(f"{path} holds nothing but indices and context series, expected bars of tickers")
-    check_sessions(bars, calendar)
-    return with_history(bars).drop("place"), context
+    # files come newest first, by year or by day
+    bars, context = (rows.sort("ticker", "session", maintain_order=True) for rows in (bars, context))
+    bars, findings = usable_rows(bars, calendar, path)
+    held_out = pl.concat([no_findings(), *reader.held_out, findings])
+    return Loaded(with_history(bars).drop("place"), context, held_out, reader.notes)
 
 
-def _from_settings(settings: Settings, _: object) -> SnapshotSource:
+def _all_bars(reader: SnapshotReader, listing: Listing) -> pl.DataFrame:
+    """The bars of all files. A file of a folder that holds none is noted; raises the first reason where all do."""
+    tables: list[pl.DataFrame] = []
+    empty: list[NoBarsError] = []
+    for file in listing.files:
+        try:
+            tables += reader.bars(file)
+        except NoBarsError as error:
+            empty.append(error)
+    if not tables:
+        more = f" ({len(empty)} such files)" if len(empty) > 1 else ""
+        raise NoBarsError(f"{empty[0]}{more}") from empty[0]
+    for error in empty:
+        reader.notes.add("passed over", str(error))
+    return pl.concat(tables, rechunk=True)
+
+
+def _from_settings(settings: Settings, say: Say) -> SnapshotSource:
     assert settings.snapshot is not None  # the settings refuse a snapshot source without a path
     return SnapshotSource(
         settings.snapshot,
@@ -170,6 +244,15 @@ def _from_settings(settings: Settings, _: object) -> SnapshotSource:
         tickers=settings.tickers,
         end=settings.end,
         series=settings.context,
+        reading=Reading(
+            date_format=settings.date_format,
+            time_zone=settings.time_zone,
+            decimal=settings.decimal,
+            columns=settings.columns,
+            prices=settings.prices,
+            ticker=settings.tickers[0] if settings.tickers and len(settings.tickers) == 1 else None,
+        ),
+        say=say,
     )
 
 

@@ -136,13 +136,13 @@ class YahooSource:
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
         bars = pl.concat([RAW_SCHEMA.to_frame(), *asked_bars]).sort("ticker", "session")
-        return Answer(bars, dict(sorted(failures.items())), spans, kept.clear if kept else nothing_to_settle)
+        return Answer(bars, dict(sorted(failures.items())), spans, settle=kept.clear if kept else nothing_to_settle)
 
     def _history(self, ticker: str, *, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
         """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""
         bars = self._all_bars(ticker, first, fetched_at)
         asked_bars = bars.filter(pl.col("session").is_between(first, last))
-        check_values(asked_bars, priced=False)
+        check_values(asked_bars)
         check_sessions(asked_bars, self.calendar)
         return with_history(bars).select(
             pl.lit(self.name).alias(column)

@@ -13,6 +13,7 @@ from stock_assets.model.materialize.versions import (
     REFERENCES,
     TRAINED,
     Assign,
+    Assignment,
     Version,
     answers_of,
     base_versions,
@@ -44,12 +45,30 @@ def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[da
     """Predicts `sessions`, ascending, by the versions that `assign` names and by the ensemble of each model year.
 
     Registered models without a version in a year are skipped, as are versions of models that are registered no more.
-    The ensemble has no row where one of its weighed members is missing.
+    The ensemble has no row where one of its weighed members is missing. Where other versions serve once they are made,
+    they are made again by these.
 
     Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for`, `serving_weights` and `assign`.
     """
     inputs = inputs_for(store, settings, sessions, needed_by="predictions")
-    assignment = assign(inputs.pca_version)
+    assignment, earlier_notes = assign(inputs.pca_version), []
+    while True:
+        parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment)
+        current = assign(inputs.pca_version)
+        if _serving(current) == _serving(assignment):
+            return _stored(store, "predictions", sessions, inputs=inputs, parts=parts, notes=[*earlier_notes, *notes])
+        # a person rolled back or moved an alias meanwhile, and was told that it holds for these sessions
+        assignment, earlier_notes = current, [*earlier_notes, *assignment.notes]
+
+
+def _serving(assignment: Assignment) -> list[tuple[list[Version], list[date]]]:
+    return [(list(versions), list(span)) for versions, span in assignment.spans]
+
+
+def _predicted(
+    store: Warehouse, settings: Settings, inputs: StoredInputs, *, sessions: Sequence[date], assignment: Assignment
+) -> tuple[list[pl.DataFrame], list[str]]:
+    """(rows of `predictions`, notes) of the versions of `assignment`."""
     predicted = models_of("champion", "naive")
     weights, notes = {}, list(assignment.notes)
     for year, days in by_year(sessions):
@@ -69,7 +88,7 @@ def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[da
         answers = answers_of(asked, settings, inputs, sessions=span)
         pooled = ensemble(answers, of_year)
         parts += [answers.filter(pl.col("model").is_in(list(predicted))), pooled]
-    return _stored(store, "predictions", sessions, inputs=inputs, parts=parts, notes=notes)
+    return parts, notes
 
 
 def make_reference_predictions(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> Predictions:

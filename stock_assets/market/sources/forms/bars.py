@@ -1,70 +1,125 @@
 """The bars of one file, checked: the steps of this package in their order."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import is_index
+from stock_assets.market.findings import finding
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
+from stock_assets.market.sources.forms.actions import with_actions
+from stock_assets.market.sources.forms.columns import Columns, check_columns, is_table_of_prices, recognize, shown
 from stock_assets.market.sources.forms.listing import DataFile
-from stock_assets.market.sources.forms.minutes import of_sessions
-from stock_assets.market.sources.forms.opening import open_table
+from stock_assets.market.sources.forms.minutes import by_day
+from stock_assets.market.sources.forms.numbers import as_numbers
+from stock_assets.market.sources.forms.opening import Sheet, open_file
+from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
+from stock_assets.market.sources.forms.tickers import session_of_folder, with_ticker
+from stock_assets.market.sources.forms.wide import to_rows
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
 FILE_BARS = pl.Schema({**BARS, "sector": pl.String})
 
 
-def read_bars(file: DataFile, root: Path, calendar: TradingCalendar, *, series: tuple[str, ...]) -> pl.DataFrame:
-    """One file as `FILE_BARS`, its values checked; without the indices that are not among `series`."""
-    place = str(file.path if file.path == root else file.path.relative_to(root.parent))
-    table = open_table(file, place)
-    if "ticker" not in table.columns:
-        table = table.with_columns(ticker=pl.lit(file.path.stem))
-    of_minutes = "at" in table.columns
-    if of_minutes:
-        table = of_sessions(table, calendar, place)
-    bars = _typed(table, place)
-    file_values: dict[str, pl.Series] | None = None if of_minutes else table.to_dict()
-    index = is_index(pl.col("ticker"))
-    if bars.select(index.any()).item():
-        # what is left out would shift the numbers of rows by which a message quotes the file
-        bars, file_values = bars.filter(~index | pl.col("ticker").is_in(series)), None
-        bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
-    check_values(bars, file_values)
-    return bars
+class SnapshotReader:
+    """Reads the files of one snapshot, and notes what it guesses and passes over."""
+
+    def __init__(self, root: Path, calendar: TradingCalendar, series: tuple[str, ...], *, reading: Reading) -> None:
+        """`root` is the snapshot's path; of the indices only those among `series` are kept."""
+        self.root, self.calendar, self.series, self.reading = root, calendar, series, reading
+        self.notes = Notes()
+        #: Findings: sessions that bars of minutes do not cover (`QUARANTINE_SCHEMA` without seen_at), a frame per file.
+        self.held_out: list[pl.DataFrame] = []
+        #: Tickers with dividends and splits in the file and no adjusted close.
+        self.without_adjusted: set[str] = set()
+
+    def bars(self, file: DataFile) -> Iterator[pl.DataFrame]:
+        """The tables of one file as `FILE_BARS`, their values checked.
+
+        Raises NoBarsError where none of them holds a bar, SourceError where the file cannot be read.
+        """
+        tables = 0
+        empty: list[NoBarsError] = []
+        for sheet in open_file(file, self.root, reading=self.reading, notes=self.notes):
+            try:
+                bars = self._bars(sheet)
+            except NoBarsError as error:
+                empty.append(error)
+                continue
+            tables += 1
+            yield bars
+        if empty and not tables:
+            raise empty[0]
+        for error in empty:  # sheets of a workbook, files in a zip file
+            self.notes.add("passed over", str(error))
+
+    def _bars(self, sheet: Sheet) -> pl.DataFrame:
+        place, reading = sheet.place, self.reading
+        rows = to_rows(sheet.rows, reading, place)
+        is_wide = rows is not sheet.rows
+        names = rows.columns if is_wide else sheet.names
+        columns = recognize(names, reading, place)
+        if not is_table_of_prices(columns):
+            raise NoBarsError(f"{place} has no column of prices, expected bars; {shown(sheet.names)}")
+        day = session_of_folder(sheet.parts)
+        if day and not {"session", "at"} & columns.theirs.keys():
+            rows = rows.with_columns(pl.lit(day).alias("session of the folder"))
+            columns.theirs["session"] = "session of the folder"
+        check_columns(columns, names, place)
+        table = rows.select(pl.col(theirs).alias(ours) for ours, theirs in columns.theirs.items())
+        if table.is_empty():
+            raise NoBarsError(f"{place} has no rows, expected bars")
+        if columns.passed_over:
+            others = ", ".join(columns.passed_over)
+            self.notes.add("columns passed over, since another one means the same", f"{place} ({others})")
+        table = with_ticker(table, place, sheet.parts, reading=reading, notes=self.notes)
+        return self._checked(table, columns, place, cells=None if is_wide else table)
+
+    def _checked(
+        self, table: pl.DataFrame, columns: Columns, place: str, *, cells: pl.DataFrame | None
+    ) -> pl.DataFrame:
+        """`table`, whose columns are ours and as the file has them, as `FILE_BARS`; `cells` are for messages."""
+        reading = self.reading
+        date_format = reading.date_format or (columns.form.date_format if columns.form else None)
+        if date_format != reading.date_format and columns.form:
+            self.notes.add(f"dates are read as {date_format}, as {columns.form.vendor} writes them", place)
+        figures = [name for name in (*PRICES, "volume") if name in table.columns]
+        table = table.with_columns(**as_numbers(table, figures, reading, place))
+        table, held_out = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
+        if held_out is not None:
+            cells = None
+            if held_out.height:
+                first = "{session} of {ticker}: {reason}".format(**held_out.row(0, named=True))
+                self.notes.add(
+                    "sessions that minutes do not cover are held out", f"{place} ({held_out.height}, {first})"
+                )
+            self.held_out.append(_findings(held_out))
+        session = days.sessions(table["session"], date_format, place)
+        sector = _text("sector") if "sector" in table.columns else pl.lit(None, pl.String)
+        table = table.with_columns(session=session, place=pl.lit(place), sector=sector)
+        bars = with_actions(table, place, reading)
+        if "adj_close" not in table.columns and bars["dividend"].null_count() < bars.height:
+            self.without_adjusted.update(bars["ticker"].drop_nulls())
+        bars = bars.match_to_schema(FILE_BARS, extra_columns="ignore")
+        index = is_index(pl.col("ticker"))
+        if bars.select(index.any()).item():
+            # what is left out would shift the numbers of rows by which a message quotes the file
+            bars, cells = bars.filter(~index | pl.col("ticker").is_in(self.series)), None
+            bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
+        check_values(bars, cells.to_dict() if cells is not None else None)
+        return bars
 
 
-def _typed(table: pl.DataFrame, place: str) -> pl.DataFrame:
-    """`table` as `FILE_BARS`; null where a cell cannot be read."""
-    if "dividend" in table.columns:
-        actions = {"dividend": _action("dividend"), "split_ratio": _action("split_ratio").replace(0.0, 1.0)}
-    else:
-        actions = dict.fromkeys(("dividend", "split_ratio"), pl.lit(None, pl.Float64))
-    bars = table.select(
-        place=pl.lit(place),
-        ticker=pl.col("ticker").cast(pl.String).str.strip_chars().str.to_uppercase().str.strip_suffix(".US"),
-        session=days.session(table.schema["session"]),
-        **{column: _number(column) for column in (*PRICES, "volume") if column in table.columns},
-        sector=_text("sector") if "sector" in table.columns else pl.lit(None, pl.String),
-        **actions,
-    )
-    if "adj_close" not in bars.columns:
-        bars = bars.with_columns(adj_close="close")
-    return bars.match_to_schema(FILE_BARS)
-
-
-def _number(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Float64, strict=False)
+def _findings(held_out: pl.DataFrame) -> pl.DataFrame:
+    """`SessionBars.held_out` as findings."""
+    found, expected = pl.col("minutes"), pl.col("expected")
+    return held_out.select(finding("minutes", "minutes", found=found, expected=expected, repaired=False))
 
 
 def _text(column: str) -> pl.Expr:
     """Null where the cell is empty."""
     text = pl.col(column).cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text)
-
-
-def _action(column: str) -> pl.Expr:
-    """0 where the cell is empty; text becomes NaN, which the check of values refuses."""
-    return pl.when(pl.col(column).is_null()).then(0.0).otherwise(_number(column).fill_null(float("nan")))

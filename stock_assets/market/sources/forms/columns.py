@@ -1,50 +1,144 @@
 """Which column of a file is which of ours."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from stock_assets.errors import SourceError
+from stock_assets.market.sources.forms.reading import COLUMNS, Reading
+from stock_assets.market.sources.forms.vendors import FORMS, Form
 
-#: The names of each column in lower case, with everything but letters and digits removed.
-NAMES = {
-    "ticker": ("ticker", "tickers", "symbol", "symbols"),
-    "session": ("session", "date"),
-    "at": ("ts", "timestamp", "datetime", "opentime"),
-    "open": ("open",),
-    "high": ("high",),
-    "low": ("low",),
-    "close": ("close",),
-    "adj_close": ("adjclose", "adjustedclose"),
-    "volume": ("volume", "vol"),
-    "dividend": ("dividend", "dividends"),
-    "split_ratio": ("splitratio", "splits", "split", "stocksplits", "stocksplit"),
-    "sector": ("sector", "gicssector"),
-}
-_MEANING = {name: column for column, names in NAMES.items() for name in names}
-_REQUIRED = ("open", "high", "low", "close", "volume")
+PRICE_COLUMNS = ("open", "high", "low", "close")
+#: The figures of a bar.
+FIGURES = (*PRICE_COLUMNS, "adj_close", "volume", "dividend", "split_ratio")
+_REQUIRED = (*PRICE_COLUMNS, "volume")
+_SHOWN = 12
+#: Of two volumes of a pair, the one in these is turnover.
+_MONEY = {"usd", "usdt", "usdc", "busd", "tusd", "eur", "gbp", "jpy", "krw", "currency", "quote"}
 
 
-def our_names(names: Sequence[str], place: str) -> dict[str, str]:
-    """Our columns with the names they have in the file; SourceError where these do not add up."""
-    ours: dict[str, str] = {}
+def simplified(name: str) -> str:
+    """Lower case without accents, signs, spaces and the number that Alpha Vantage puts before a name.
+
+    >>> simplified("5. Adjusted Close"), simplified("<DATE>"), simplified("Eröffn."), simplified("日期")
+    ('adjustedclose', 'date', 'eroffn', '日期')
+    """
+    text = unicodedata.normalize("NFKD", re.sub(r"^\s*\d+\.\s+", "", name)).lower().replace("ł", "l")
+    return unicodedata.normalize("NFKC", "".join(letter for letter in text if _counts(letter)))
+
+
+def _counts(letter: str) -> bool:
+    # the marks that are a part of a Japanese letter are no accents
+    return letter.isalnum() or letter in "\u3099\u309a"
+
+
+def _common() -> dict[str, tuple[str, int]]:
+    """Our column and the rank of each simplified name; the first row that has a name counts."""
+    ranks: dict[str, tuple[str, int]] = {}
+    for rank, form in enumerate(form for form in FORMS if not form.tells):
+        for ours, theirs in form.names.items():
+            for place, name in enumerate(theirs.split("|")):
+                ranks.setdefault(simplified(name), (ours, 100 * rank + place))
+    for ours in COLUMNS:
+        ranks.setdefault(simplified(ours), (ours, 0))
+    return ranks
+
+
+_COMMON = _common()
+
+
+class Columns(NamedTuple):
+    """The columns of a file that are ours."""
+
+    theirs: dict[str, str]
+    """the name in the file by our name"""
+    form: Form | None
+    """the vendor's form, where the names give one away"""
+    passed_over: tuple[str, ...] = ()
+    """names that mean a column of ours which another name means too"""
+
+
+def recognize(names: Sequence[str], reading: Reading, place: str) -> Columns:
+    """Our columns among `names`. Raises SourceError where two names say the same and nothing decides between them."""
+    theirs = {ours: name for ours, name in reading.pairs.items() if name in names}
+    stripped = {name.strip(): name for name in reversed(names)}
+    form = next((form for form in FORMS if form.tells and {*form.tells} <= stripped.keys()), None)
+    for ours, options in form.names.items() if form else ():
+        if name := next((stripped[option] for option in options.split("|") if option in stripped), None):
+            theirs.setdefault(ours, name)
+    candidates: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        column = _MEANING.get(re.sub(r"[^a-z0-9]", "", name.lower()))
-        if column in ours:
-            raise SourceError(f"{place} has two columns for {column}: {ours[column]!r} and {name!r}, expected one")
-        if column is not None:
-            ours[column] = name
-    found = f"found {', '.join(names)}"
-    ours.pop("session" if "at" in ours else "at", None)
-    missing = [column for column in _REQUIRED if column not in ours]
-    if not {"session", "at"} & ours.keys():
+        ours, rank = _COMMON.get(simplified(name), ("", 0))
+        if ours and name not in theirs.values():
+            candidates.setdefault(ours, []).append((rank, name))
+    passed_over = []
+    for ours, ranked in candidates.items():
+        (rank, name), *others = sorted(ranked, key=lambda each: each[0])
+        if ours not in theirs and others and others[0][0] == rank:
+            raise SourceError(
+                f"{place} has two columns for {ours}: {name!r} and {others[0][1]!r}, expected one; "
+                f"STOCK_ASSETS_COLUMNS={ours}={name} decides"
+            )
+        passed_over += [other for _, other in (others if ours not in theirs else ranked)]
+        theirs.setdefault(ours, name)
+    if "clock" in theirs and not {"session", "at"} & theirs.keys():
+        theirs["session"] = theirs.pop("clock")
+    if "volume" not in theirs and len(volumes := _volumes(names)) == 1:
+        theirs["volume"] = volumes[0]
+    return Columns(theirs, form, tuple(passed_over))
+
+
+def _volumes(names: Sequence[str]) -> list[str]:
+    """Of "Volume BTC" and "Volume USD" the first, which counts what is traded; the second is money."""
+    volumes = {name: simplified(name).removeprefix("volume") for name in names if simplified(name).startswith("volume")}
+    return [name for name, unit in volumes.items() if unit not in _MONEY] or list(volumes)
+
+
+def score(names: Sequence[str], reading: Reading) -> int:
+    """How many of the columns that every bar has are among `names`; what two names say counts once."""
+    try:
+        theirs = recognize(names, reading, "").theirs
+    except SourceError:
+        return len(PRICE_COLUMNS)  # it is a header, and the fault is reported when it is read
+    return sum(ours in theirs for ours in _REQUIRED) + bool({"session", "at"} & theirs.keys())
+
+
+def may_be_of_a_bar(names: Sequence[str], reading: Reading) -> list[str]:
+    """Those of `names` that are columns of ours; all where they do not name a bar, as those of a wide file."""
+    if score(names, reading) <= len(PRICE_COLUMNS):
+        return list(names)
+    theirs = recognize(names, reading, "").theirs.values()
+    return [name for name in names if name in theirs]
+
+
+def is_table_of_prices(columns: Columns) -> bool:
+    """Whether a file holds prices at all: a list of companies beside them has none."""
+    return bool({*PRICE_COLUMNS, "adj_close"} & columns.theirs.keys())
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first names of a file, for a message."""
+    return f"found {', '.join(names[:_SHOWN]) or 'none'}{', …' if len(names) > _SHOWN else ''}"
+
+
+def check_columns(columns: Columns, names: Sequence[str], place: str) -> None:
+    """Raises SourceError where a column of a bar is missing, and where the others do not add up."""
+    theirs = columns.theirs
+    found = shown(names)
+    missing = [column for column in _REQUIRED if column not in theirs]
+    if not {"session", "at"} & theirs.keys():
         missing.insert(0, "session")
-    if missing:
-        raise SourceError(f"{place} has no column {', '.join(missing)}; {found}")
-    if ("dividend" in ours) != ("split_ratio" in ours):
-        raise SourceError(f"{place} has dividends or splits alone, expected both or neither; {found}")
-    if "dividend" in ours and "adj_close" not in ours:
+    if missing == ["volume"] and (volumes := _volumes(names)):
         raise SourceError(
-            f"{place} has dividends and splits but no column adj_close, so its close may be adjusted; "
-            f"expected a download that is not (yfinance: auto_adjust=False); {found}"
+            f"{place} has the columns {', '.join(volumes)}; STOCK_ASSETS_COLUMNS=volume={volumes[0]} decides which of "
+            "them is the volume"
         )
-    return ours
+    if missing:
+        raise SourceError(
+            f"{place} has no column {', '.join(missing)}; {found}; if another of them is it, "
+            f"STOCK_ASSETS_COLUMNS={missing[0]}=NAME says so"
+        )
+    if ("dividend" in theirs) != ("split_ratio" in theirs):
+        has, lacks = ("dividends", "splits") if "dividend" in theirs else ("splits", "dividends")
+        raise SourceError(f"{place} has {has} alone and no column of {lacks}, expected both or neither; {found}")

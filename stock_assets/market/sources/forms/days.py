@@ -1,17 +1,71 @@
-"""The dates of a file."""
+"""The days of a file."""
+
+import re
 
 import polars as pl
 
-#: A date, perhaps with a time after it: yfinance writes 2020-01-02 00:00:00-05:00, Stooq 20200102.
-_DATE = r"^\s*(\d{4}-\d{2}-\d{2}|\d{8})(?:[ T].*)?$"
+from stock_assets.errors import SourceError
+
+#: Dates that can mean one day alone, perhaps with a time after them; each with the format of what it captures.
+_FORMS = (
+    (r"^(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?(?:[ T,].*)?$", "%Y-%m-%d"),
+    (r"^(\d{4})(\d{2})(\d{2})(?:[ T].*|\.0)?$", "%Y-%m-%d"),
+    (r"^(?:[A-Za-z]{3,9},? )?([A-Za-z]{3})[a-z]*\.? (\d{1,2}),? (\d{4})(?:[ ,].*)?$", "%b-%d-%Y"),
+    (r"^(?:[A-Za-z]{3,9},? )?(\d{1,2})[- ]([A-Za-z]{3})[a-z]*\.?[- ,]+(\d{4})(?:[ ,].*)?$", "%d-%b-%Y"),
+)
+#: Either day or month comes first, or a year of two digits does.
+_EITHER = r"^(\d{1,2})[-/. ](\d{1,2})[-/. ](\d{4}|\d{2})(?:[ T,].*)?$"
+_REST = r"(?:[ T]+\d{1,2}:\d\d.*)?$"
 
 
-def session(kind: pl.DataType) -> pl.Expr:
-    """The local trading date of the column `session`, which is of `kind`; null where it cannot be read."""
-    column = pl.col("session")
-    if kind == pl.Date:
+def sessions(column: pl.Series, date_format: str | None, place: str) -> pl.Series:
+    """The local trading date of each row of `column`: dates, times, numbers or text; null where it cannot be read.
+
+    Raises SourceError, which names the setting, where every date could be two.
+    """
+    if column.dtype == pl.Date:
         return column
-    if isinstance(kind, pl.Datetime):
+    if isinstance(column.dtype, pl.Datetime):
         return column.dt.date()
-    digits = column.cast(pl.String).str.extract(_DATE).str.replace_all("-", "", literal=True)
-    return digits.str.to_date("%Y%m%d", strict=False)
+    text = pl.Series("date", column.cast(pl.String)).str.strip_chars()
+    text = text.set(text == "", None)
+    dates = text.to_frame().select(pl.coalesce(_stated(date_format), *map(_form, *zip(*_FORMS, strict=True))))
+    days = dates.to_series()
+    if days.null_count() == len(days) and text.null_count() < len(text):
+        _refuse(text.drop_nulls(), date_format, place)
+    return days
+
+
+def _stated(date_format: str | None) -> pl.Expr:
+    """By STOCK_ASSETS_DATE_FORMAT, with or without the time of the day that the text has."""
+    if date_format is None:
+        return pl.lit(None, pl.Date)
+    text = pl.col("date")
+    whole = text.str.strptime(pl.Date, date_format, strict=False)
+    return pl.coalesce(whole, text.str.replace(_REST, "").str.strptime(pl.Date, date_format, strict=False))
+
+
+def _form(pattern: str, date_format: str) -> pl.Expr:
+    parts = pl.col("date").str.extract_groups(pattern)
+    text = pl.concat_str([parts.struct.field(str(i)) for i in (1, 2, 3)], separator="-")
+    return text.str.to_date(date_format, strict=False)
+
+
+def _refuse(text: pl.Series, date_format: str | None, place: str) -> None:
+    first = text[0]
+    if date_format is not None:
+        raise SourceError(
+            f"{place} has dates such as {first!r}, which STOCK_ASSETS_DATE_FORMAT={date_format} does not read"
+        )
+    if not text.str.contains(_EITHER).all():
+        return
+    separator = re.sub(r"[\d]", "", first)[:1]
+    year = "%Y" if re.match(r"^\d+\D\d+\D\d{4}", first) else "%y"
+    day_first, month_first = separator.join(("%d", "%m", year)), separator.join(("%m", "%d", year))
+    firsts, seconds = (text.str.extract(_EITHER, i).cast(pl.Int64).max() for i in (1, 2))
+    said = f"{place} writes dates as {first!r}, in which day and month could be either"
+    if firsts > 12 >= seconds:  # pyright: ignore[reportOperatorIssue]: integers
+        said += f"; its other dates fit {day_first} alone"
+    elif seconds > 12 >= firsts:  # pyright: ignore[reportOperatorIssue]
+        said += f"; its other dates fit {month_first} alone"
+    raise SourceError(f"{said}: set STOCK_ASSETS_DATE_FORMAT to {day_first} or {month_first}")

@@ -1,0 +1,112 @@
+"""The step that removes what nobody needs any more, and gives its space back."""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from stock_assets.errors import MissingTableError, StockAssetsError
+from stock_assets.lifecycle.materialize.champions import read_promotions, trained_versions
+from stock_assets.lifecycle.retention import Removed, Retention
+from stock_assets.market.calendar import calendar_of
+from stock_assets.market.outcomes import without_old_reasons
+from stock_assets.settings import Settings
+from stock_assets.storage.compaction import compact
+from stock_assets.storage.dagster_files import DagsterFiles
+from stock_assets.storage.registry import Registry
+from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
+
+
+class Tidying(NamedTuple):
+    """What went, by kind, and what could not be done, in words."""
+
+    removed: list[Removed]
+    left: list[str]
+
+
+def tidy(
+    store: Warehouse, settings: Settings, registry: Registry, *, now: datetime, keep: Retention | None = None
+) -> Tidying:
+    """Removes what is older than `keep` at `now` (the defaults of `Retention` when None), folds in write-ahead logs
+    and compacts the store where it pays. Twice is as good as once.
+
+    It never removes rows of a table, the materialization of a partition, a saved model, a version that serves or
+    served, or anything of a run that is under way. A part that cannot be done, because somebody holds the file or the
+    disk is full, is left for the next time, and the others go on.
+    """
+    keep = keep or Retention()
+    files = DagsterFiles(settings.dagster_home)
+    moment = now.astimezone(UTC).replace(tzinfo=None)  # as Dagster's files have it
+
+    def shards() -> tuple[int, int]:
+        return files.remove_shards(ended_before=moment - keep.events, failed_before=moment - keep.events_of_failures)
+
+    steps: dict[str, Callable[[], int | tuple[int, int]]] = {
+        "write-ahead logs folded in": files.fold_in,
+        "event files of runs": shards,
+        "runs": lambda: files.remove_runs(moment - keep.runs),
+        "old pictures and previews": lambda: files.thin_materializations(moment - keep.pictures),
+        "old checks": lambda: files.remove_checks(moment - keep.checks),
+        "files that steps and ticks printed": lambda: files.remove_printed(now - keep.printed),
+        "Dagster's files written anew": files.shrink,
+        "checkpoints of trainings": lambda: _remove_checkpoints(settings.artifacts, now - keep.checkpoints),
+        "registered versions that never served": lambda: registry.remove(
+            _never_served(store, registry, now - keep.unserved)
+        ),
+        "reasons of fetch_outcomes": lambda: _fold_outcomes(store, settings, now - keep.reasons),
+        "store compacted": lambda: _compacted(store),
+    }
+    removed, left = [], []
+    for kind, step in steps.items():
+        try:
+            done = step()
+        except (StockAssetsError, sqlite3.OperationalError, OSError) as error:
+            left.append(f"{kind}: {error}")
+            continue
+        removed.append(Removed(kind, *(done if isinstance(done, tuple) else (done,))))
+    return Tidying(removed, left)
+
+
+def _remove_checkpoints(artifacts: Path, before: datetime) -> tuple[int, int]:
+    old = [file for file in artifacts.glob("*/*/.checkpoint-*") if file.stat().st_mtime < before.timestamp()]
+    freed = sum(file.stat().st_size for file in old)
+    for file in old:
+        file.unlink(missing_ok=True)
+    return len(old), freed
+
+
+def _never_served(store: Warehouse, registry: Registry, before: datetime) -> list[str]:
+    """The versions that were registered before, and that nothing names but the table of trained models."""
+    tracked = registry.versions()
+    trained = trained_versions(store)
+    bases = trained.group_by("model", "model_year").agg(pl.col("version").sort_by("trained_through", "version").first())
+    served = {version for aliases in registry.aliases().values() for version in aliases.values()}
+    served |= {*bases["version"], *read_promotions(store).filter(pl.col("outcome") == "champion")["version"]}
+    for table in ("predictions", "reference_predictions"):
+        try:
+            served |= set(store.read_sql(table, f"SELECT DISTINCT model_version FROM model.{table}")["model_version"])
+        except MissingTableError:
+            continue
+    # one that no table of trained models has is an unfinished training's, or another market's
+    return sorted(name for name, at in tracked.items() if at < before and name in {*trained["version"]} - served)
+
+
+def _fold_outcomes(store: Warehouse, settings: Settings, before: datetime) -> int:
+    try:
+        stored = store.read("fetch_outcomes")
+    except MissingTableError:
+        return 0
+    folded = without_old_reasons(stored, before.date(), calendar_of(settings))
+    if (fewer := stored.height - folded.height) > 0:
+        store.write([Change("fetch_outcomes", folded, ALL_ROWS)])
+    return fewer
+
+
+def _compacted(store: Warehouse) -> tuple[int, int]:
+    if not store.path.exists():
+        return 0, 0
+    before, after = compact(store.path, store.wait)
+    return int(after < before), before - after

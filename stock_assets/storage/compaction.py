@@ -1,0 +1,120 @@
+"""The store without its free space: copied, compared, and put in the place of the old file.
+
+DuckDB uses the space of deleted rows again and never gives it back. A kill at any moment leaves the old file or the new
+one, both whole: the name changes hands in one rename, after the copy is on the disk and equals the original.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from stock_assets.errors import StockAssetsError
+from stock_assets.files import aside, remove_leftovers, sync_folder
+from stock_assets.storage.attached import attached
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: A store is compacted once so large a share of it, and so many bytes, are free.
+FREE_SHARE, FREE_BYTES = 0.25, 16_000_000
+
+
+class Compacted(NamedTuple):
+    """The size of the file in bytes, before and after."""
+
+    before: int
+    after: int
+
+
+def compact(path: Path, wait: float, *, free_share: float = FREE_SHARE, free_bytes: int = FREE_BYTES) -> Compacted:
+    """Makes the store at `path` as small as its rows, if more than `free_share` of it and `free_bytes` are free.
+
+    Nobody reads or writes meanwhile. Raises StoreBusyError where somebody does for longer than `wait` seconds, and
+    StockAssetsError where the disk has no room for the copy, or the copy differs: then the store is as it was.
+    """
+    import duckdb
+
+    with attached(path, read_only=False, wait=wait, alone=True) as (connection, store):
+        # what is still in the write-ahead log, which has the old file's name and would be played into the new one
+        connection.execute(f"CHECKPOINT {store}")
+        before = path.stat().st_size
+        free, used = _space(connection, store)
+        if free < free_bytes or free < free_share * (free + used):
+            return Compacted(before, before)
+        if shutil.disk_usage(path.parent).free < used + free_bytes:
+            raise StockAssetsError(_no_room(path, used + free_bytes))
+        copy, database = aside(path), f"{store}_compacted"
+        try:
+            _copy(connection, copy, store=store, database=database)
+            shutil.copymode(path, copy)
+            _sync(copy)
+            copy.replace(path)
+            sync_folder(path.parent)
+        except (duckdb.Error, OSError) as error:
+            line = str(error).splitlines()[0]
+            raise StockAssetsError(f"{path.name} was not compacted and is as it was: {line}") from error
+        finally:
+            connection.execute(f"DETACH DATABASE IF EXISTS {database}")
+            for file in (path, path.with_name(f"{path.name}.wal")):
+                aside(file).unlink(missing_ok=True)
+                remove_leftovers(file)
+        return Compacted(before, path.stat().st_size)
+
+
+def _copy(connection: "duckdb.DuckDBPyConnection", copy: Path, *, store: str, database: str) -> None:
+    """Writes all of `store` to the file `copy`. Raises StockAssetsError where it differs from the original."""
+    location = str(copy).replace("'", "''")
+    connection.execute(f"ATTACH '{location}' AS {database}")
+    connection.execute(f"COPY FROM DATABASE {store} TO {database}")
+    connection.execute(f"CHECKPOINT {database}")
+    original, copied = _contents(connection, store), _contents(connection, database)
+    if original != copied:
+        wrong = sorted(name for name in original.keys() | copied.keys() if original.get(name) != copied.get(name))
+        raise StockAssetsError(f"the copy of the store differs in {', '.join(wrong)}, so it is thrown away")
+    connection.execute(f"DETACH {database}")
+
+
+def _contents(connection: "duckdb.DuckDBPyConnection", database: str) -> dict[str, tuple[object, ...]]:
+    """Columns, number of rows and a digest of the rows, in whatever order they stand, of every table."""
+    columns: dict[tuple[str, str], list[str]] = {}
+    statement = (
+        "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = ? AND NOT internal ORDER BY schema_name, table_name, column_index"
+    )
+    for room, table, column, dtype in connection.execute(statement, [database]).fetchall():
+        columns.setdefault((room, table), []).append(f"{column} {dtype}")
+    contents = {}
+    for (room, table), declared in columns.items():
+        place = f'"{room}"."{table}"'
+        rows = connection.execute(
+            f"SELECT count(*), sum(hash(each)::HUGEINT) FROM {database}.{place} AS each"
+        ).fetchone()
+        contents[f"{room}.{table}"] = (tuple(declared), *(rows or ()))
+    return contents
+
+
+def _space(connection: "duckdb.DuckDBPyConnection", database: str) -> tuple[int, int]:
+    """(free, used) bytes of the file."""
+    statement = (
+        "SELECT block_size * free_blocks, block_size * used_blocks FROM pragma_database_size() WHERE database_name = ?"
+    )
+    ((free, used),) = connection.execute(statement, [database]).fetchall()
+    return free, used
+
+
+def _sync(file: Path) -> None:
+    """Waits until the disk holds the file."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _no_room(path: Path, needed: int) -> str:
+    free = shutil.disk_usage(path.parent).free
+    return (
+        f"{path.name} cannot be compacted: its copy needs {needed / 1e6:,.0f} MB beside it and {free / 1e6:,.0f} MB "
+        "are free; make room, and run `stock-assets tidy` again"
+    )

@@ -1,0 +1,128 @@
+"""One evening of a small market that is disturbed at one of its writes, and what the store holds once it is over.
+
+Importing this module imports all that an evening needs and computes nothing, so that a process with it can be forked.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stock_assets.cli.server import settle_interrupted_runs
+from stock_assets.definitions import build_definitions
+from stock_assets.market.calendar import calendar_of
+from stock_assets.settings import settings
+from stock_assets.storage.warehouse import Change, Warehouse
+from stock_assets_tests.system import drill_market
+from stock_assets_tests.system.drill_market import Plants, planted
+from stock_assets_tests.system.evenings import Platform, platform
+from stock_assets_tests.system.test_drill import LAST_BEFORE, TICKERS, fewer_models, fill, moment, use
+
+NEVER = date(2030, 1, 2)
+PLANTS = Plants(regime=NEVER, restated=("SIM01", NEVER, NEVER), corrupt=(NEVER, NEVER))
+#: What differs between two evenings that made the same: when something was done, and the alerts about what failed.
+TIMES = ("fetched_at", "seen_at", "decided_at", "trained_at")
+NOT_COMPARED = ("alerts",)
+#: How long two ticks that ask for nothing are apart: a run that failed is tried again sooner.
+PAUSE = timedelta(minutes=40)
+
+
+@dataclass(frozen=True)
+class Life:
+    """A market in a folder of its own: this process keeps the files of Dagster open, by their names."""
+
+    folder: Path
+
+    @contextmanager
+    def opened(self) -> Iterator[Platform]:
+        with pytest.MonkeyPatch.context() as patch:
+            config = use(patch, self.folder, TICKERS[:4])
+            patch.setenv("DRILL_PLANTS", PLANTS.text())
+            fewer_models(patch)
+            with platform(config, Path(drill_market.__file__)) as running:
+                yield running
+        settings.cache_clear()
+
+    def fill(self) -> None:
+        """Everything up to LAST_BEFORE."""
+        with self.opened() as running:
+            config = settings()
+            fill(config, planted(build_definitions(config), PLANTS), running.instance, LAST_BEFORE)
+            until_quiet(running, moment(LAST_BEFORE) + timedelta(minutes=10))
+
+    def another(self) -> "Life":
+        """The same market, from now on apart from this one."""
+        life = Life(Path(tempfile.mkdtemp(prefix="life-", dir=self.folder.parent)) / "data")
+        shutil.copytree(self.folder, life.folder)
+        return life
+
+    def finish(self) -> dict[str, pl.DataFrame]:
+        """What the store holds after the evening, once the automation asks for nothing more."""
+        with self.opened() as running:
+            settle_interrupted_runs(settings().dagster_home)  # as the server does when it starts
+            until_quiet(running, evening_of(running))
+            return contents(Warehouse(running.store))
+
+
+def evening_of(_: Platform) -> datetime:
+    """The evening after LAST_BEFORE, by the settings of an open market."""
+    return moment(calendar_of(settings()).shift(LAST_BEFORE, 1) or LAST_BEFORE)
+
+
+def until_quiet(running: Platform, now: datetime) -> None:
+    """Ticks from `now` on until two in a row, PAUSE apart, ask for nothing."""
+    quiet = 0
+    for _ in range(20):
+        works = running.tick(now)
+        quiet = 0 if works else quiet + 1
+        if quiet == 2:
+            return
+        now += timedelta(minutes=1) if works else PAUSE
+    raise AssertionError("the evening does not end")
+
+
+def contents(store: Warehouse) -> dict[str, pl.DataFrame]:
+    """The rows of every table in a fixed order, without the times at which they were made."""
+    tables = {}
+    for name in store.row_counts():
+        if name not in NOT_COMPARED:
+            rows = store.read(name).drop(*TIMES, strict=False)
+            tables[name] = rows.sort(rows.columns, nulls_last=True)
+    return tables
+
+
+@contextmanager
+def disturbed(at_write: int, disturb: Callable[[], None], *, after: bool) -> Iterator[list[str]]:
+    """Calls `disturb` at the write of that number, counted from 1, before it begins or `after` it is committed.
+
+    Yields the tables that were written, in order.
+    """
+    written: list[str] = []
+    write = Warehouse.write
+
+    def counted(store: Warehouse, changes: list[Change]) -> None:
+        written.append(changes[0].table)
+        here = len(written) == at_write
+        if here and not after:
+            disturb()
+        write(store, changes)
+        if here and after:
+            disturb()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Warehouse, "write", counted)
+        yield written
+
+
+def killed_after(folder: Path, number: int) -> None:
+    """Lives through the evening in a process that ends without a word after its commit of that number."""
+    with Life(folder).opened() as running, disturbed(number, lambda: os._exit(9), after=True):
+        running.tick(evening_of(running))
+        until_quiet(running, evening_of(running) + timedelta(minutes=1))
