@@ -29,7 +29,7 @@ def first_line(error: BaseException) -> str:
 #: What to do with a file that nothing can make again.
 RESTORE = "restore it from a backup: stock-assets restore DIR"
 #: What to do about an error of the disk, by its number.
-_WAYS = {
+DISK_ERRORS = {
     errno.ENOSPC: "make room on its disk (space, or inodes: df -h, df -i)",
     errno.EDQUOT: "make room within the quota of its disk",
     errno.EROFS: "mount its disk for writing",
@@ -43,7 +43,7 @@ _WAYS = {
 
 def disk_error(path: Path, error: OSError) -> DamagedFileError:
     """What the disk said about the file at `path`, as one line with what to do."""
-    way = _WAYS.get(error.errno or 0, "look at its disk")
+    way = DISK_ERRORS.get(error.errno or 0, "look at its disk")
     return DamagedFileError(f"{path} cannot be read or written: {error.strerror or error}; {way}")
 
 

@@ -17,7 +17,7 @@ README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 WIDTH = 120
 #: Files that users write, or that stood here before, as records and the history of changes call them.
-NOT_IN_THE_REPOSITORY = {"stock_assets.toml", "model/recipes.py"}
+NOT_IN_THE_REPOSITORY = {"stock_assets.toml", "settings.toml", "model/recipes.py"}
 
 
 def prose_and_code(text: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from stock_assets.cli.output import frame_table
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
-from stock_assets.files import PRIVATE
+from stock_assets.files import DISK_ERRORS, PRIVATE, disk_error
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import Settings, read_origins, read_settings
@@ -42,9 +42,17 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except StockAssetsError as error:
-        err.print(f"[bold red]stock-assets:[/] {terminal(error)}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _end_with(error)
+    except OSError as error:
+        if error.filename is None or error.errno not in DISK_ERRORS:
+            raise  # a fault of ours, with its traceback
+        _end_with(disk_error(Path(os.fsdecode(error.filename)), error))
     sys.exit(0)
+
+
+def _end_with(error: StockAssetsError) -> NoReturn:
+    err.print(f"[bold red]stock-assets:[/] {terminal(error)}", highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def configured() -> Settings:

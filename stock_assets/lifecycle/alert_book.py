@@ -103,7 +103,7 @@ class AlertBook:
             return _from_json(json.loads(file.read_bytes()))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (IsADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             LOG.error("ALERT file %s is damaged and put aside: %s", file, error)
             file.replace(file.with_suffix(".damaged"))
             return None

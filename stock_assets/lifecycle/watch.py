@@ -87,7 +87,7 @@ def read_look(file: Path) -> Look | None:
         return Look(moments[0], moments[1], through, row["trouble"] and str(row["trouble"]), moments[2])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StockAssetsError(
             f"{file} is damaged ({error}); expected what the sensor freshness saw last. The next tick makes it again"
         ) from error

@@ -22,11 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
 from stock_assets.files import RESTORE, TEMPORARY, make_folder, sync_folder
-from stock_assets.storage.revisions import bring_to_head
+from stock_assets.storage.revisions import bring_to_head, reroot
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from mlflow import MlflowClient
 
 EXPERIMENT = "stock_assets"
@@ -260,7 +258,7 @@ class MlflowRegistry:
             try:
                 with closing(sqlite3.connect(file)) as connection:
                     connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                    reroot(connection, self.artifacts.absolute().as_uri())
+                    reroot(connection, EXPERIMENT, self.artifacts.absolute().as_uri())
             except sqlite3.DatabaseError as error:
                 raise RegistryError(
                     f"{self._shown} is no registry of MLflow or is damaged: {error}; {RESTORE}"
@@ -337,28 +335,6 @@ class MlflowRegistry:
         """MLflow's own number of a version, None for one that was never registered."""
         versions = client.search_model_versions(f"name = '{model}' and tags.version = '{version}'")
         return str(versions[0].version) if versions else None
-
-
-def reroot(connection: "sqlite3.Connection", place: str) -> None:
-    """Has the database of a registry name its files below `place`, a file:// URI, where they were below another one.
-
-    MLflow keeps absolute addresses, and so a data folder that was moved, restored elsewhere or mounted under another
-    name would read and write files of the old place.
-    """
-    row = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
-    if row is None or row[0] == place or not row[0].startswith("file:"):
-        return
-    before = row[0]
-    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    with connection:  # all or nothing
-        for (table,) in tables:
-            for _, column, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
-                if kind.upper().startswith(("VARCHAR", "TEXT")):
-                    connection.execute(
-                        f'UPDATE "{table}" SET "{column}" = ? || substr("{column}", ?) '
-                        f'WHERE "{column}" = ? OR substr("{column}", 1, ?) = ?',
-                        [place, len(before) + 1, before, len(before) + 1, f"{before}/"],
-                    )
 
 
 def _log(client: "MlflowClient", run: Any, training: Training) -> None:

@@ -77,3 +77,26 @@ def revision_of(file: Path) -> str | None:
                 raise
             return None
     return row[0] if row else None
+
+
+def reroot(connection: sqlite3.Connection, experiment: str, place: str) -> None:
+    """Has the database of MLflow name the files of `experiment` below `place`, a file:// URI, where they were below
+    another one.
+
+    MLflow keeps absolute addresses, and so a data folder that was moved, restored elsewhere or mounted under another
+    name would read and write files of the old place.
+    """
+    row = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", [experiment]).fetchone()
+    if row is None or row[0] == place or not row[0].startswith("file:"):
+        return
+    before = row[0]
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    with connection:  # all or nothing
+        for (table,) in tables:
+            for _, column, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
+                if kind.upper().startswith(("VARCHAR", "TEXT")):
+                    connection.execute(
+                        f'UPDATE "{table}" SET "{column}" = ? || substr("{column}", ?) '
+                        f'WHERE "{column}" = ? OR substr("{column}", 1, ?) = ?',
+                        [place, len(before) + 1, before, len(before) + 1, f"{before}/"],
+                    )

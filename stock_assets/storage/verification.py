@@ -1,5 +1,6 @@
 """Whether everything in a data folder, or in a backup of one, can be read: a line per problem. Nothing is changed."""
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -103,8 +104,12 @@ def _file_problems(file: Path) -> Iterator[str]:
         elif file.name.startswith(".checkpoint-"):
             if CheckpointFile(file).load() is None:
                 yield f"{file} is no checkpoint; remove it, and its training begins anew"
+        elif file.suffix == ".json":
+            json.loads(file.read_bytes())
         elif file.name.endswith((".db", ".sqlite")) or is_sqlite(file):
             yield from _sqlite_problems(file)
+    except (ValueError, RecursionError) as error:
+        yield f"{file} is no JSON: {first_line(error)}; remove it, and it is made again"
     except (OSError, StockAssetsError) as error:
         yield first_line(error) if isinstance(error, StockAssetsError) else f"{file} cannot be read: {error.strerror}"
 

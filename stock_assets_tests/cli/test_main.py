@@ -1,10 +1,12 @@
 """The command line: one line and exit code 2 for what a person can act on, and never a traceback."""
 
+import errno
 import io
 import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from rich.console import Console
@@ -285,3 +287,90 @@ def test_what_a_command_writes_is_its_users_alone(call):
         assert os.umask(0o022) == 0o077
     finally:
         os.umask(before)
+
+
+#: Every command that reads what is stored.
+READS = (
+    *(("query", "select 1"), ("models",), ("rollback", "rnn"), ("run", "--port", "39999")),
+    *(("query", "select 1", "--as-of", "2026-01-01"), ("verify",)),
+)
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("arguments", READS, ids=" ".join)
+def test_a_newer_store_is_refused_by_every_command(call: Call, data_dir: Path, arguments: tuple[str, ...]):
+    with duckdb.connect(data_dir / "stock_assets.duckdb") as connection:
+        connection.execute("INSERT INTO main.schema_version VALUES (99)")
+    migrations._CURRENT.clear()
+    code, said, complaint = call(*arguments)
+    assert code == 2
+    assert f"has schema version 99, and this stock_assets reads up to {SCHEMA_VERSION}" in said + complaint
+    assert one_line(complaint)
+
+
+@pytest.mark.parametrize("arguments", [*READS, ("backup", "elsewhere")], ids=" ".join)
+def test_a_damaged_store_is_one_line_of_every_command(
+    call: Call, data_dir: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    (data_dir / "stock_assets.duckdb").write_bytes(b"no store" * 1000)
+    monkeypatch.chdir(data_dir.parent)
+    code, said, complaint = call(*arguments)
+    assert code == 2
+    assert "stock_assets.duckdb cannot be read: " in said + complaint
+    assert "stock-assets restore DIR" in said + complaint
+    assert one_line(complaint)
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("name", ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"])
+def test_a_damaged_memory_of_dagster_is_one_line(call: Call, data_dir: Path, name: str):
+    file = data_dir / "dagster" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"no database" * 1000)
+    (data_dir / "dagster" / "history").mkdir(exist_ok=True)
+    code, _, complaint = call("run", "--port", "39999")
+    assert code == 2
+    assert one_line(complaint)
+    assert f"{file} is damaged: file is not a database; restore it from a backup: stock-assets restore DIR" in complaint
+
+
+@pytest.mark.usefixtures("store")
+def test_backup_verify_and_restore_from_the_shell(call: Call, data_dir: Path, tmp_path_factory: pytest.TempPathFactory):
+    backups = tmp_path_factory.mktemp("backups")
+    code, said, complaint = call("backup", str(backups), "--keep", "2")
+    assert (code, complaint) == (0, "")
+    assert " rows in " in said
+    assert call("verify", str(backups))[0] == 0
+    assert call("verify")[1] == f"{data_dir} is sound\n"
+    code, _, complaint = call("restore", str(backups))
+    assert (code, one_line(complaint)) == (2, True)
+    assert f"{data_dir} is not empty" in complaint
+    code, said, complaint = call("restore", str(backups), "--to", str(backups / "new"))
+    assert (code, complaint) == (0, "")
+    assert call("verify", str(backups / "new"))[1] == f"{backups / 'new'} is sound\n"
+    code, said, complaint = call("backup")
+    assert (code, one_line(complaint)) == (2, True)
+    assert "expected stock-assets backup DIR, or the setting backup_dir" in complaint
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_one_line(call: Call, data_dir: Path, number: int, monkeypatch: pytest.MonkeyPatch):
+    file = data_dir / "dagster" / "dagster-dev.log"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(file))
+
+    monkeypatch.setattr("stock_assets.cli.serve.serve", refuse)
+    code, _, complaint = call("run")
+    assert code == 2
+    assert one_line(complaint)
+    assert f"{file} cannot be read or written: {os.strerror(number)}; " in complaint
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(call: Call, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no file and no disk")
+
+    monkeypatch.setattr("stock_assets.cli.serve.serve", fail)
+    with pytest.raises(OSError, match="no file and no disk"):
+        call("run")

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import date
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +17,9 @@ import pytest
 
 from stock_assets.errors import DamagedFileError, SettingsError, StockAssetsError
 from stock_assets.files import write_file
+from stock_assets.lifecycle import watch
+from stock_assets.lifecycle.alert_book import AlertBook
+from stock_assets.lifecycle.alerts import Alert, Record
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.staging import progress, staging
 from stock_assets.model.trials import open_storage
@@ -28,7 +32,7 @@ from stock_assets.storage.verification import problems_of
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.tables import rows_of
 
-DAY = date(2026, 11, 27)
+DAY, NOW = date(2026, 11, 27), datetime(2026, 11, 27, tzinfo=UTC)
 BARS = pl.DataFrame({"ticker": ["A"], "close": [1.0]})
 HOURS = ("XNYS", date(2026, 1, 2), date(2026, 12, 31))
 
@@ -123,6 +127,20 @@ def use_trials(folder: Path) -> None:
     assert open_storage(folder / "artifacts" / "tuning", "rnn").trials == []
 
 
+def use_look(folder: Path) -> None:
+    """As a tick of `freshness` does: it tells a damaged file, and writes it anew."""
+    file = watch.file_of(folder / "stock_assets.duckdb")
+    with suppress(StockAssetsError, OSError):
+        watch.read_look(file)
+    watch.write_look(file, watch.Look(NOW))
+
+
+def use_alerts(folder: Path) -> None:
+    book = AlertBook.beside(folder / "stock_assets.duckdb")
+    book.read("late")
+    book.write(Record(Alert("late", "late", "late", None, NOW), NOW))
+
+
 #: How the platform uses a file, by its path in the data folder, and whether it makes a damaged one again by itself.
 KINDS: dict[str, tuple[Callable[[Path], None], bool]] = {
     "stock_assets.duckdb": (use_store, False),
@@ -136,9 +154,13 @@ KINDS: dict[str, tuple[Callable[[Path], None], bool]] = {
     "artifacts/trained/one/weights.safetensors": (use_artifact, False),
     "artifacts/trained/.checkpoint-rnn": (use_checkpoint, True),
     "artifacts/tuning/trials.sqlite": (use_trials, False),
+    "last_look.json": (use_look, True),
+    "alerts/*.json": (use_alerts, True),
     "staged_answers/*/A.parquet": (use_staging, True),
     "staged_answers/*/asked": (use_staging, True),
 }
+#: Kinds of which a damaged one is renamed, so that even a folder in its place is out of the way.
+PUT_ASIDE = ("dagster/history/runs/*.db", "alerts/*.json")
 #: Locks and journals, which hold nothing once nobody has the database open.
 EMPTY = (".lock", "-wal", "-shm")
 
@@ -175,13 +197,28 @@ def test_every_file_of_a_data_folder_is_of_a_kind(whole: Path):
     assert {file.name for file in files} <= {"dagster.yaml"}  # which every start writes anew
 
 
+#: What a data folder holds besides: kinds of `KINDS` in other places, and what every run writes anew.
+MORE = (
+    *("artifacts/*/*/*/model.json", "artifacts/*/*/*/weights.safetensors", "artifacts/*/*.html"),
+    *("mlflow/artifacts/**/*", "dagster/dagster.yaml", "stock_assets.duckdb.v*"),
+)
+
+
+@pytest.mark.xdist_group("market")
+def test_every_file_of_a_market_is_of_a_kind(market: Path):
+    files = {file for file in market.rglob("*") if file.is_file() and not file.name.endswith(EMPTY)}
+    for kind in (*KINDS, *MORE):
+        files -= set(market.glob(kind))
+    assert not files
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_is_one_line_or_made_again(folder: Path, kind: str, damage: Callable[[Path], None]):
     use, made_again = KINDS[kind]
     file = file_of(folder, kind)
     damage(file)
-    if made_again and (damage is not a_folder or kind == "dagster/history/runs/*.db"):
+    if made_again and (damage is not a_folder or kind in PUT_ASIDE):
         use(folder)
         use(folder)
         return
@@ -192,7 +229,7 @@ def test_a_damaged_file_is_one_line_or_made_again(folder: Path, kind: str, damag
     assert any(way in str(told.value) for way in ("stock-assets restore DIR", "remove it", "move it away"))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith(("hours", "staged"))])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("staged")])
 def test_verify_finds_a_damaged_file(folder: Path, kind: str):
     scrambled(file_of(folder, kind))
     problems = list(problems_of(folder))
