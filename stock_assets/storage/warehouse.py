@@ -4,6 +4,7 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
+from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.storage.attached import attached, patiently
 from stock_assets.storage.migrations import is_current, migrate, schema_version
+from stock_assets.storage.queries import Answer, Limits, answering
 from stock_assets.tables import TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
@@ -196,17 +198,21 @@ class Warehouse:
 
         Raises QueryError for a statement that is wrong or wants more than to read.
         """
+        with self.answer(statement, Limits(memory=self.memory_limit)) as answer:
+            return answer.frame()
+
+    @contextmanager
+    def answer(self, statement: str, limits: Limits) -> Iterator[Answer]:
+        """As `query`, within `limits`, and for who does not want all rows at once."""
         import duckdb
 
         if not self.path.exists():
             raise _no_store(self.path)
-        # a DuckDB of its own, as these settings are for ever
+        # a DuckDB of its own, as its settings are for ever
         with patiently(lambda: duckdb.connect(self.path, read_only=True), self.path, self.wait) as connection:
-            connection.execute(f"SET memory_limit = '{self.memory_limit}'")
             _search(connection, self.path.stem)
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            return _answered(connection, statement)
+            with answering(connection, statement, limits, spill=spill_beside(self.path)) as answer:
+                yield answer
 
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists, in the order of the graph."""
@@ -298,8 +304,11 @@ class Warehouse:
             connection.execute("COMMIT")
 
 
-def query_frames(frames: Mapping[str, pl.DataFrame], statement: str) -> pl.DataFrame:
-    """The answer to a person's own SELECT over `frames`, by table, and nothing else.
+@contextmanager
+def answer_of_frames(
+    frames: Mapping[str, pl.DataFrame], statement: str, limits: Limits, *, spill: Path
+) -> Iterator[Answer]:
+    """The answer to a person's own SELECT over `frames`, by table, and nothing else; `spill` as `answering`.
 
     Raises QueryError for a statement that is wrong, names another table or wants more than to read.
     """
@@ -308,22 +317,13 @@ def query_frames(frames: Mapping[str, pl.DataFrame], statement: str) -> pl.DataF
     with duckdb.connect(":memory:") as connection:
         for name, frame in frames.items():
             connection.register(name, frame.to_arrow())
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET python_enable_replacements = false")
-        connection.execute("SET lock_configuration = true")
-        return _answered(connection, statement)
+        with answering(connection, statement, limits, spill=spill) as answer:
+            yield answer
 
 
-def _answered(connection: "duckdb.DuckDBPyConnection", statement: str) -> pl.DataFrame:
-    import duckdb
-
-    try:
-        answer = connection.sql(statement)
-    except duckdb.Error as error:
-        raise QueryError(f"the query failed: {error}") from error
-    if answer is None:
-        raise QueryError("the statement answers nothing; expected a SELECT")
-    return answer.pl()
+def spill_beside(store: Path) -> Path:
+    """The folder of this process for what does not fit into memory."""
+    return store.with_name(f"{store.name}.query-{os.getpid()}.tmp")
 
 
 def _no_store(path: Path) -> StockAssetsError:
