@@ -88,6 +88,14 @@ class Platform(Market):
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:
+        """As `Market.answer`.
+
+        >>> import stock_assets
+        >>> p = stock_assets.open()
+        >>> with p.answer("select 1 as a, 2 as a") as answer:
+        ...     answer.columns
+        ['a', 'a_2']
+        """
         return self.store.answer(statement, limits)
 
     def as_of(self, moment: datetime | str) -> "AsOf":

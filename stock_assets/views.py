@@ -53,7 +53,14 @@ class Market(ABC):
 
     @abstractmethod
     def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:
-        """As `query`, within `limits`, and for who does not want all rows at once."""
+        """As `query`, within `limits`, and for who does not want all rows at once; inside a `with`.
+
+        >>> import stock_assets
+        >>> p = stock_assets.open()
+        >>> with p.answer("select ticker from universe order by ticker") as answer:
+        ...     answer.texts(limit=1).item()
+        'SIM01'
+        """
 
     @abstractmethod
     def _read(

@@ -6,10 +6,13 @@ from typing import Any
 
 import requests
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import SourceError, StockAssetsError
+from stock_assets.market.download import body_within, json_within
 
 #: Seconds that one answer may take; launching ten years of partitions takes a few.
 TIMEOUT = 120
+#: Bytes of an answer: the plan of a backfill of decades has some millions.
+MOST_BYTES = 200_000_000
 
 LAUNCH = """
 mutation Launch($params: LaunchBackfillParams!) {
@@ -80,11 +83,11 @@ class DagsterClient:
         """The `data` of the answer. Raises StockAssetsError when no server answers, or with its error."""
         try:
             answer = requests.post(
-                f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=TIMEOUT
+                f"{self.url}/graphql", json={"query": query, "variables": variables or {}}, timeout=TIMEOUT, stream=True
             )
             answer.raise_for_status()
-            body = answer.json()
-        except requests.RequestException as error:
+            body = json_within(body_within(answer, most_bytes=MOST_BYTES, seconds=TIMEOUT))
+        except (requests.RequestException, ValueError, SourceError) as error:
             raise StockAssetsError(
                 f"no Dagster web server answers at {self.url} ({type(error).__name__}); start it with `make run`"
             ) from error

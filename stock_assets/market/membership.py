@@ -7,8 +7,6 @@ membership with its first and last day. A ticker that was renamed without a chan
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,8 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.files import write_file
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.download import body_within
+from stock_assets.market.html_tables import tables_of
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 
 WIKIPEDIA = "https://en.wikipedia.org/wiki/List_of_S%26P_500_companies"
@@ -24,6 +24,16 @@ WIKIPEDIA = "https://en.wikipedia.org/wiki/List_of_S%26P_500_companies"
 FRESH = timedelta(hours=12)
 #: With fewer members than this, the page is not what it was.
 FEWEST = 400
+#: What the page may take; it has a megabyte.
+MOST_BYTES, MOST_SECONDS = 20_000_000, 60.0
+#: Bytes of a file of intervals: a million of them.
+MOST_BYTES_OF_A_FILE = 100_000_000
+#: A ticker of a US exchange, as the page spells it.
+_TICKER = r"^[A-Z0-9][A-Z0-9.\-]{0,9}$"
+#: The smallest sector has twenty members; a shifted row has a name, a town or an industry there.
+_FEWEST_OF_A_SECTOR = 3
+#: The changes of twenty years add no ticker more often than this.
+_MOST_RETURNS = 5
 
 CURRENT_SCHEMA = pl.Schema({"ticker": pl.String, "name": pl.String, "sector": pl.String, "added": pl.Date})
 #: `added` or `removed` is null where a change has one side alone.
@@ -43,7 +53,7 @@ def current_table(html: str) -> pl.DataFrame:
 
     Raises SourceError when the page has no such table, or one of fewer than FEWEST rows.
     """
-    for table in _tables(html):
+    for table in tables_of(html):
         columns = {_name(column): column for column in table.columns}
         if {"symbol", "security", "gicssector"} <= set(columns):
             added = columns.get("dateadded") or columns.get("datefirstadded")
@@ -53,12 +63,34 @@ def current_table(html: str) -> pl.DataFrame:
                 sector=_text(columns["gicssector"]),
                 added=_day(added) if added else pl.lit(None, pl.Date),
             ).filter(pl.col("ticker").is_not_null())
-            if rows.height < FEWEST:
-                raise SourceError(f"the table of members has {rows.height} row(s), expected {FEWEST} or more")
-            return rows.unique("ticker", keep="first").sort("ticker").match_to_schema(CURRENT_SCHEMA)
+            _require_members(rows)
+            return rows.sort("ticker").match_to_schema(CURRENT_SCHEMA)
     raise SourceError(
         "the page has no table with Symbol, Security and GICS Sector, expected the members of the S&P 500"
     )
+
+
+def _require_members(rows: pl.DataFrame) -> None:
+    """Raises SourceError where `rows` are too few, or no table of members: one cell over several rows shifts others."""
+    if rows.height < FEWEST:
+        raise SourceError(f"the table of members has {rows.height} row(s), expected {FEWEST} or more")
+    if (twice := rows.filter(pl.col("ticker").is_duplicated())).height:
+        raise SourceError(
+            f"the table of members has {twice['ticker'][0]} more than once ({twice.height} row(s) of {rows.height} "
+            "repeat a ticker), expected every ticker once"
+        )
+    _require_tickers(rows["ticker"], "members")
+    rare = rows["sector"].value_counts(sort=True).filter(pl.col("count") < _FEWEST_OF_A_SECTOR)["sector"]
+    if rare.len():
+        raise SourceError(
+            f"the table of members has the sector {str(rare[0])[:40]!r} in fewer than {_FEWEST_OF_A_SECTOR} rows, "
+            "expected the sectors of the GICS: cells seem to be shifted"
+        )
+
+
+def _require_tickers(tickers: pl.Series, table: str) -> None:
+    if (wrong := tickers.drop_nulls().filter(~tickers.drop_nulls().str.contains(_TICKER))).len():
+        raise SourceError(f"the table of {table} has the ticker {wrong[0][:40]!r}, expected one as BRK.B")
 
 
 def changes_table(html: str) -> pl.DataFrame:
@@ -66,7 +98,7 @@ def changes_table(html: str) -> pl.DataFrame:
 
     Raises SourceError when the page has no such table, and where a date of it cannot be read.
     """
-    for table in _tables(html):
+    for table in tables_of(html):
         columns = {_name(column): column for column in table.columns}
         day = columns.get("effectivedateeffectivedate") or columns.get("datedate")
         if day and {"addedticker", "removedticker"} <= set(columns):
@@ -82,6 +114,12 @@ def changes_table(html: str) -> pl.DataFrame:
                 raise SourceError(
                     f"the table of changes has the date {unread['as_written'][0]!r}, expected one as June 24, 2024"
                 )
+            for side in ("added", "removed"):
+                _require_tickers(rows[side], "changes")
+                often = rows[side].drop_nulls().value_counts(sort=True).filter(pl.col("count") > _MOST_RETURNS)
+                if often.height:
+                    ticker, times = often.row(0)
+                    raise SourceError(f"the table of changes has {ticker} {side} {times} times, expected far fewer")
             return rows.drop("as_written").sort("day", maintain_order=True).match_to_schema(CHANGES_SCHEMA)
     raise SourceError("the page has no table of Date, Added and Removed, expected the changes of the S&P 500")
 
@@ -155,6 +193,11 @@ def read_intervals(path: Path) -> pl.DataFrame:
     to_session, the last one on which it is; an empty end says that the membership lasts. name and sector may be there.
     Raises SourceError.
     """
+    if path.is_file() and path.stat().st_size > MOST_BYTES_OF_A_FILE:
+        raise SourceError(
+            f"{path} has {path.stat().st_size / 1e6:,.0f} MB; expected intervals, at most "
+            f"{MOST_BYTES_OF_A_FILE / 1e6:,.0f} MB of them"
+        )
     try:
         table = (
             pl.read_parquet(path)
@@ -244,9 +287,12 @@ def fetch_page(url: str, cache: Path, now: datetime, *, check: Callable[[str], o
     import requests
 
     try:
-        answer = requests.get(url, timeout=timeout, headers={"User-Agent": "stock_assets (index membership)"})
+        headers = {"User-Agent": "stock_assets (index membership)"}
+        answer = requests.get(url, timeout=timeout, headers=headers, stream=True)
         answer.raise_for_status()
-        check(answer.text)
+        body = body_within(answer, most_bytes=MOST_BYTES, seconds=MOST_SECONDS)
+        html = body.decode(answer.encoding or "utf-8", errors="replace")
+        check(html)
     except (requests.RequestException, SourceError) as error:
         if copy is None:
             raise SourceError(f"{url} cannot be used ({error}), and there is no copy in {cache}") from error
@@ -255,8 +301,8 @@ def fetch_page(url: str, cache: Path, now: datetime, *, check: Callable[[str], o
         return copy._replace(
             warning=f"{url} cannot be used ({error}); the copy of {copy.fetched_at:%Y-%m-%d %H:%M} UTC is {old} old"
         )
-    write_file(cache, f"{_heading(url, now)}\n{answer.text}".encode())
-    return Page(answer.text, now, None)
+    write_file(cache, f"{_heading(url, now)}\n{html}".encode())
+    return Page(html, now, None)
 
 
 def sp500(
@@ -291,7 +337,7 @@ def hyphenated() -> pl.Expr:
 
 def _copy(cache: Path, url: str) -> Page | None:
     """The copy of `url`; None where there is none, or one of another address."""
-    if not cache.is_file():
+    if not cache.is_file() or cache.stat().st_size > 2 * MOST_BYTES:
         return None
     heading, _, html = cache.read_text("utf-8").partition("\n")
     origin = re.fullmatch(r"<!-- (\S+) fetched (\S+) -->", heading)
@@ -302,24 +348,6 @@ def _copy(cache: Path, url: str) -> Page | None:
 
 def _heading(url: str, now: datetime) -> str:
     return f"<!-- {url} fetched {now.astimezone(UTC).isoformat()} -->"
-
-
-@lru_cache(maxsize=2)  # each of the two tables is looked for among all of them
-def _tables(html: str) -> list[pl.DataFrame]:
-    """Every table of the page as text, the two rows of a heading joined by a space."""
-    import pandas as pd
-
-    try:
-        tables = pd.read_html(StringIO(html), flavor="lxml", keep_default_na=False)
-    except ValueError as error:  # no table at all
-        raise SourceError(f"the page has no table ({error}), expected those of the S&P 500") from error
-    frames = []
-    for table in tables:
-        names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
-        if len(set(names)) == len(names):
-            cells = {name: [str(cell) for cell in table.iloc[:, i]] for i, name in enumerate(names)}
-            frames.append(pl.DataFrame(cells, dict.fromkeys(names, pl.String)))
-    return frames
 
 
 def _name(column: str) -> str:

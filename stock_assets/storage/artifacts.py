@@ -104,7 +104,7 @@ class CheckpointFile:
             with safe_open(self.path, "numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return tensors, json.loads(file.metadata()["description"])
-        except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def save(self, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ def load_artifact(folder: Path) -> Artifact:
         tensors = load((folder / WEIGHTS).read_bytes())
     except FileNotFoundError as error:
         raise ArtifactError(f"{folder} is incomplete: {Path(error.filename).name} is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise ArtifactError(f"{folder} holds no artifact: {error!r}") from error
     extra = {name: folder / name for name in digests if name != WEIGHTS}
     return Artifact(folder, tensors, description, extra)

@@ -189,7 +189,7 @@ class Warehouse:
             try:
                 return connection.sql(statement, params=list(parameters) or None).pl()
             except duckdb.CatalogException as error:
-                if "does not exist" in str(error):
+                if not _is_there(connection, table):  # whatever DuckDB calls it
                     raise MissingTableError(table) from error
                 raise
 
@@ -348,6 +348,12 @@ def _search(connection: "duckdb.DuckDBPyConnection", database: str, make: bool =
             statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
             there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
             search([room for room in rooms() if room in there] or ["main"])
+
+
+def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
+    """Whether the connected store has the table."""
+    statement = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?"
+    return connection.execute(statement, [table]).fetchall()[0][0] > 0
 
 
 def _quoted(identifier: str) -> str:
