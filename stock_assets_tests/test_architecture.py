@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "stock_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 #: Each place imports those before it in this list and none after it; `settings` stands beside `storage`.
 ORDER = (
-    ("errors", "frames", "files", "tables", "private", "settings_file"),
+    ("errors", "frames", "files", "cores", "tables", "private", "settings_file"),
     ("settings", "storage"),
     ("market",),
     ("features",),

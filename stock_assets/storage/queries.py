@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from stock_assets.cores import usable_cores
 from stock_assets.errors import QueryError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def answering(
     try:
         location = str(spill).replace("'", "''")
         for setting in (
+            f"threads = {usable_cores()}",
             f"memory_limit = '{limits.memory}'",
             f"temp_directory = '{location}'",
             f"max_temp_directory_size = '{limits.disk}'",
