@@ -33,7 +33,7 @@ def tables_of(html: str) -> list[pl.DataFrame]:
 
 def _require_small_tables(html: str) -> None:
     """Raises SourceError where a table would be large: pandas makes every row and column that a cell says it spans."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]: it is made of C
     from lxml import html as pages
 
     try:

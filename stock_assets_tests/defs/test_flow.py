@@ -34,7 +34,9 @@ YEAR = "2019"
 #: What an asset is made without, where it was never made: references and context are a supplement, and models and
 #: components are read from the tables that the asset asks for first.
 DOES_WITHOUT: dict[str, set[str]] = {
-    "trained_ensemble": {"pca_components"},
+    "stationary_features": {"context_series"},
+    # the first model year has no earlier one to weigh its members on
+    "trained_ensemble": {"daily_bars", "labels", "pca_components", "stationary_features"},
     "evaluation_report": {"context_series", "trained_references", "reference_predictions"},
     "leakage_audit": {"reference_predictions"},
     "promotions": {"labels", "trained_rnn", "trained_baselines", "trained_ensemble"},
