@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.server import dagster_dev, prepare_home
+from stock_assets.cores import usable_cores
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import PREFIX, PROJECT_DIR, Settings, read_settings
 
@@ -72,7 +73,7 @@ def preamble() -> None:
     versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
     print(f"`python -m {shlex.join([name, *sys.argv[1:]])}`\n")
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}.\n", flush=True
+        f"{usable_cores()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}.\n", flush=True
     )
 
 

@@ -9,6 +9,7 @@ others). `.to_pandas()` makes a pandas frame of it.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from stock_assets.extensions import load_extensions
 from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, read_settings
 from stock_assets.steps import STEPS, call_step
+from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Table, declared
 from stock_assets.views import AsOf, Day, Market, day_of, moment_of
@@ -85,8 +87,16 @@ class Platform(Market):
         schema = {"table": pl.String, "room": pl.String, "rows": pl.Int64, "text": pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
-    def query(self, statement: str) -> pl.DataFrame:
-        return self.store.query(statement)
+    def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:
+        """As `Market.answer`.
+
+        >>> import stock_assets
+        >>> p = stock_assets.open()
+        >>> with p.answer("select 1 as a, 2 as a") as answer:
+        ...     answer.columns
+        ['a', 'a_2']
+        """
+        return self.store.answer(statement, limits)
 
     def as_of(self, moment: datetime | str) -> "AsOf":
         """The market as it was known at `moment`: a datetime, or a text such as "2026-11-01T22:00Z". UTC is meant where

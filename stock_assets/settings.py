@@ -35,6 +35,8 @@ SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token")
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
 CONTEXT_SERIES = ("^VIX", "^GSPC", "SPY")
+#: Bytes of a file of tickers: far more than there are on all exchanges.
+MOST_BYTES_OF_TICKERS = 5_000_000
 #: The calendar is computed up to this day and no further. Fixed, never `now() + …`: the closures are part of
 #: the identity of the partition definitions, which must not change from one day to the next.
 CALENDAR_END = date(2035, 12, 31)
@@ -221,6 +223,9 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         if "," not in value and Path(value).is_file():
+            if (size := Path(value).stat().st_size) > MOST_BYTES_OF_TICKERS:
+                most = MOST_BYTES_OF_TICKERS / 1e6
+                raise ValueError(f"a file of {size / 1e6:,.0f} MB; at most {most:g} MB of tickers")
             value = ",".join(tickers_of_file(Path(value)))
         tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
         if not tickers:

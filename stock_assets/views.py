@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -13,7 +14,8 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import Warehouse, query_frames
+from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
+from stock_assets.storage.warehouse import Warehouse, answer_of_frames, spill_beside
 from stock_assets.tables import Table, declared
 
 #: A day as a person writes it: a date, or "2019-01-02".
@@ -36,7 +38,6 @@ class Market(ABC):
         """
         return calendar_of(self.settings)
 
-    @abstractmethod
     def query(self, statement: str) -> pl.DataFrame:
         """The answer to a SELECT over the tables, which can neither write nor read another file.
 
@@ -46,6 +47,19 @@ class Market(ABC):
         >>> p = stock_assets.open()
         >>> p.query("select count(distinct ticker) as tickers from daily_bars").item()
         4
+        """
+        with self.answer(statement) as answer:
+            return answer.frame()
+
+    @abstractmethod
+    def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:
+        """As `query`, within `limits`, and for who does not want all rows at once; inside a `with`.
+
+        >>> import stock_assets
+        >>> p = stock_assets.open()
+        >>> with p.answer("select ticker from universe order by ticker") as answer:
+        ...     answer.texts(limit=1).item()
+        'SIM01'
         """
 
     @abstractmethod
@@ -192,8 +206,8 @@ class AsOf(Market):
         """The tables, by name. Raises StockAssetsError when nothing had been fetched by `moment`."""
         return tables_as_of(Warehouse(self.settings.database), self.settings, self.moment)
 
-    def query(self, statement: str) -> pl.DataFrame:
-        return query_frames(self.frames, statement)
+    def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:
+        return answer_of_frames(self.frames, statement, limits, spill=spill_beside(self.settings.database))
 
     def _read(
         self, table: Table, first: date | None, last: date | None, *, tickers: Sequence[str] | None
@@ -215,17 +229,17 @@ class AsOf(Market):
 
 
 def moment_of(moment: datetime | str) -> datetime:
-    """`moment` with a time zone, UTC where it has none. Raises StockAssetsError for a text that is not ISO 8601.
+    """`moment` in UTC, which is meant where it names no time zone. Raises StockAssetsError for a text that is not ISO
+    8601, and for a moment before the year 1 or after 9999.
 
     >>> moment_of("2026-11-01T22:00Z").hour
     22
     """
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError as error:
-            raise StockAssetsError(f"{moment!r} is no moment; expected one such as 2026-11-01T22:00Z") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise StockAssetsError(f"{moment!r} is no moment; expected one such as 2026-11-01T22:00Z") from error
 
 
 def day_of(day: Day | None) -> date | None:

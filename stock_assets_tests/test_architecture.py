@@ -17,6 +17,7 @@ ORDER = (
         "addresses",
         "frames",
         "files",
+        "cores",
         "tables",
         "private",
         "settings_file",

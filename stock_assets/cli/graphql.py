@@ -6,10 +6,13 @@ from typing import Any
 
 import requests
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import SourceError, StockAssetsError
+from stock_assets.market.download import body_within, json_within
 
 #: Seconds that one answer may take; launching ten years of partitions takes a few.
 TIMEOUT = 120
+#: Bytes of an answer: the plan of a backfill of decades has some millions.
+MOST_BYTES = 200_000_000
 
 LAUNCH = """
 mutation Launch($params: LaunchBackfillParams!) {
@@ -86,6 +89,7 @@ class DagsterClient:
                 json={"query": query, "variables": variables or {}},
                 headers={"Authorization": f"Bearer {self.token}"} if self.token else {},
                 timeout=TIMEOUT,
+                stream=True,
             )
             if answer.status_code in (401, 403):
                 raise StockAssetsError(f"the web server at {self.url} refused the request: {answer.text}")
@@ -95,8 +99,8 @@ class DagsterClient:
                     "settings: start this command with the STOCK_ASSETS_ variables or the --config of that `make run`"
                 )
             answer.raise_for_status()
-            body = answer.json()
-        except requests.RequestException as error:
+            body = json_within(body_within(answer, most_bytes=MOST_BYTES, seconds=TIMEOUT))
+        except (requests.RequestException, ValueError, SourceError) as error:
             raise StockAssetsError(
                 f"no Dagster web server answers at {self.url} ({type(error).__name__}); start it with `make run`"
             ) from error

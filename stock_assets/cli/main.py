@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from stock_assets.cli.output import frame_table
+from stock_assets.cli.query import SECONDS, SHOWN_ROWS, Format, hide_closed_pipe, write_answer
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
@@ -29,9 +30,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
 out, err = Console(emoji=False), Console(emoji=False, stderr=True)
-
-#: Rows of an answer that are shown.
-SHOWN_ROWS = 200
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the port of the web server")]
 
@@ -118,15 +116,32 @@ def query(
             help="answer from the market tables as they were known at that moment, e.g. 2026-11-01T22:00Z; read-only"
         ),
     ] = None,
+    form: Annotated[Format, typer.Option("--format", help="how the answer is written")] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="a file instead of the terminal")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"the most rows; {SHOWN_ROWS} of a table and all otherwise when unset")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.001, help="the most seconds")] = SECONDS,
 ) -> None:
-    """Answers a SELECT from the store, read-only, as a table on the terminal."""
+    """Answers a SELECT from the store, read-only, as a table on the terminal, CSV, JSON or Parquet."""
     from stock_assets.platform import Platform
+    from stock_assets.storage.queries import Limits
 
     platform = Platform(configured())
-    answer = (platform.as_of(as_of) if as_of else platform).query(statement)
-    out.print(frame_table(answer.head(SHOWN_ROWS)))
-    if answer.height > SHOWN_ROWS:
-        out.print(f"{SHOWN_ROWS} of {answer.height} rows shown")
+    if not {"source", "data_dir"} & set(read_origins().given):
+        here = f"no setting names a market, so this is the {platform.settings.source} one in "
+        where = terminal(str(platform.settings.data_dir))
+        err.print(f"[bold]stock-assets:[/] {here}{where}", highlight=False, soft_wrap=True)
+    market = platform.as_of(as_of) if as_of else platform
+    try:
+        with market.answer(statement, Limits(timeout)) as answer:
+            write_answer(answer, form, limit=limit, output=output, out=out)
+    except KeyboardInterrupt:
+        err.print("[bold]stock-assets:[/] interrupted", highlight=False)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        hide_closed_pipe()
+        raise typer.Exit(0) from None
 
 
 @app.command()

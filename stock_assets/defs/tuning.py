@@ -4,8 +4,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from stock_assets.cores import usable_cores
 from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
-from stock_assets.model.cores import usable_cores
 from stock_assets.model.materialize.tuning import TABLE, tune_networks
 from stock_assets.model.tuned import TunedNetwork
 from stock_assets.model.tuning import TUNABLE

@@ -7,8 +7,6 @@ membership with its first and last day. A ticker that was renamed without a chan
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ import polars as pl
 from stock_assets.errors import EmptySourceError, OutgoingError, SourceError
 from stock_assets.files import write_file
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.html_tables import tables_of
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.outgoing import call
 from stock_assets.tickers import require_tickers
@@ -28,6 +27,14 @@ WIKIPEDIA = "https://en.wikipedia.org/wiki/List_of_S%26P_500_companies"
 FRESH = timedelta(hours=12)
 #: With fewer members than this, the page is not what it was.
 FEWEST = 400
+#: Bytes of a file of intervals: a million of them.
+MOST_BYTES_OF_A_FILE = 100_000_000
+#: A ticker of a US exchange, as the page spells it.
+_TICKER = r"^[A-Z0-9][A-Z0-9.\-]{0,9}$"
+#: The smallest sector has twenty members; a shifted row has a name, a town or an industry there.
+_FEWEST_OF_A_SECTOR = 3
+#: The changes of twenty years add no ticker more often than this.
+_MOST_RETURNS = 5
 
 CURRENT_SCHEMA = pl.Schema({"ticker": pl.String, "name": pl.String, "sector": pl.String, "added": pl.Date})
 #: `added` or `removed` is null where a change has one side alone.
@@ -47,7 +54,7 @@ def current_table(html: str) -> pl.DataFrame:
 
     Raises SourceError when the page has no such table, or one of fewer than FEWEST rows.
     """
-    for table in _tables(html):
+    for table in tables_of(html):
         columns = {_name(column): column for column in table.columns}
         if {"symbol", "security", "gicssector"} <= set(columns):
             added = columns.get("dateadded") or columns.get("datefirstadded")
@@ -57,13 +64,34 @@ def current_table(html: str) -> pl.DataFrame:
                 sector=_text(columns["gicssector"]),
                 added=_day(added) if added else pl.lit(None, pl.Date),
             ).filter(pl.col("ticker").is_not_null())
-            require_tickers(rows["ticker"], "the table of members")
-            if rows.height < FEWEST:
-                raise SourceError(f"the table of members has {rows.height} row(s), expected {FEWEST} or more")
-            return rows.unique("ticker", keep="first").sort("ticker").match_to_schema(CURRENT_SCHEMA)
+            _require_members(rows)
+            return rows.sort("ticker").match_to_schema(CURRENT_SCHEMA)
     raise SourceError(
         "the page has no table with Symbol, Security and GICS Sector, expected the members of the S&P 500"
     )
+
+
+def _require_members(rows: pl.DataFrame) -> None:
+    """Raises SourceError where `rows` are too few, or no table of members: one cell over several rows shifts others."""
+    if rows.height < FEWEST:
+        raise SourceError(f"the table of members has {rows.height} row(s), expected {FEWEST} or more")
+    if (twice := rows.filter(pl.col("ticker").is_duplicated())).height:
+        raise SourceError(
+            f"the table of members has {twice['ticker'][0]} more than once ({twice.height} row(s) of {rows.height} "
+            "repeat a ticker), expected every ticker once"
+        )
+    _require_tickers(rows["ticker"], "members")
+    rare = rows["sector"].value_counts(sort=True).filter(pl.col("count") < _FEWEST_OF_A_SECTOR)["sector"]
+    if rare.len():
+        raise SourceError(
+            f"the table of members has the sector {str(rare[0])[:40]!r} in fewer than {_FEWEST_OF_A_SECTOR} rows, "
+            "expected the sectors of the GICS: cells seem to be shifted"
+        )
+
+
+def _require_tickers(tickers: pl.Series, table: str) -> None:
+    if (wrong := tickers.drop_nulls().filter(~tickers.drop_nulls().str.contains(_TICKER))).len():
+        raise SourceError(f"the table of {table} has the ticker {wrong[0][:40]!r}, expected one as BRK.B")
 
 
 def changes_table(html: str) -> pl.DataFrame:
@@ -71,7 +99,7 @@ def changes_table(html: str) -> pl.DataFrame:
 
     Raises SourceError when the page has no such table, and where a date of it cannot be read.
     """
-    for table in _tables(html):
+    for table in tables_of(html):
         columns = {_name(column): column for column in table.columns}
         day = columns.get("effectivedateeffectivedate") or columns.get("datedate")
         if day and {"addedticker", "removedticker"} <= set(columns):
@@ -88,6 +116,12 @@ def changes_table(html: str) -> pl.DataFrame:
                 raise SourceError(
                     f"the table of changes has the date {unread['as_written'][0]!r}, expected one as June 24, 2024"
                 )
+            for side in ("added", "removed"):
+                _require_tickers(rows[side], "changes")
+                often = rows[side].drop_nulls().value_counts(sort=True).filter(pl.col("count") > _MOST_RETURNS)
+                if often.height:
+                    ticker, times = often.row(0)
+                    raise SourceError(f"the table of changes has {ticker} {side} {times} times, expected far fewer")
             return rows.drop("as_written").sort("day", maintain_order=True).match_to_schema(CHANGES_SCHEMA)
     raise SourceError("the page has no table of Date, Added and Removed, expected the changes of the S&P 500")
 
@@ -161,6 +195,11 @@ def read_intervals(path: Path) -> pl.DataFrame:
     to_session, the last one on which it is; an empty end says that the membership lasts. name and sector may be there.
     Raises SourceError.
     """
+    if path.is_file() and path.stat().st_size > MOST_BYTES_OF_A_FILE:
+        raise SourceError(
+            f"{path} has {path.stat().st_size / 1e6:,.0f} MB; expected intervals, at most "
+            f"{MOST_BYTES_OF_A_FILE / 1e6:,.0f} MB of them"
+        )
     try:
         table = (
             pl.read_parquet(path)
@@ -299,7 +338,7 @@ def hyphenated() -> pl.Expr:
 
 def _copy(cache: Path, url: str) -> Page | None:
     """The copy of `url`; None where there is none, or one of another address."""
-    if not cache.is_file():
+    if not cache.is_file() or cache.stat().st_size > 2 * PAGE_BYTES:
         return None
     heading, _, html = cache.read_text("utf-8").partition("\n")
     origin = re.fullmatch(r"<!-- (\S+) fetched (\S+) -->", heading)
@@ -310,24 +349,6 @@ def _copy(cache: Path, url: str) -> Page | None:
 
 def _heading(url: str, now: datetime) -> str:
     return f"<!-- {url} fetched {now.astimezone(UTC).isoformat()} -->"
-
-
-@lru_cache(maxsize=2)  # each of the two tables is looked for among all of them
-def _tables(html: str) -> list[pl.DataFrame]:
-    """Every table of the page as text, the two rows of a heading joined by a space."""
-    import pandas as pd
-
-    try:
-        tables = pd.read_html(StringIO(html), flavor="lxml", keep_default_na=False)
-    except ValueError as error:  # no table at all
-        raise SourceError(f"the page has no table ({error}), expected those of the S&P 500") from error
-    frames = []
-    for table in tables:
-        names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
-        if len(set(names)) == len(names):
-            cells = {name: [str(cell) for cell in table.iloc[:, i]] for i, name in enumerate(names)}
-            frames.append(pl.DataFrame(cells, dict.fromkeys(names, pl.String)))
-    return frames
 
 
 def _name(column: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from stock_assets.model.cores import usable_cores
+from stock_assets.cores import usable_cores
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from stock_assets.cores import usable_cores
 from stock_assets.errors import DamagedFileError, StoreBusyError
 from stock_assets.files import RESTORE, disk_error, first_line
 
@@ -139,7 +140,9 @@ def _engine(path: Path) -> "duckdb.DuckDBPyConnection":
 
     with _LOCK:
         if os.getpid() not in _ENGINES:
-            _ENGINES[os.getpid()] = duckdb.connect(":memory:", config={"temp_directory": f"{path}.tmp"})
+            _ENGINES[os.getpid()] = duckdb.connect(
+                ":memory:", config={"temp_directory": f"{path}.tmp", "threads": usable_cores()}
+            )
             atexit.register(_stop)
         return _ENGINES[os.getpid()]
 

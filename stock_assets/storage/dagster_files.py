@@ -31,7 +31,7 @@ _AT_ONCE = 500
 class Tidied(NamedTuple):
     """How many of something went, and what their files shrank by, in bytes."""
 
-    count: int
+    number: int
     bytes: int
 
 

@@ -4,7 +4,8 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -13,59 +14,20 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, QueryError, StockAssetsError
+from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.storage.attached import attached, opened
+from stock_assets.storage.changes import AllRows, Change
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
-    Partition,
     Written,
     made_without_rows,
-    partition_column,
     record_partitions,
-    values_of,
 )
+from stock_assets.storage.queries import Answer, Limits, answering
 from stock_assets.tables import TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
-
-
-class AllRows:
-    """Every row of a table."""
-
-
-ALL_ROWS = AllRows()
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of one table: `rows` are added after the rows that they replace were deleted.
-
-    `replaces` is None where rows are added alone, ALL_ROWS, or a frame: every stored row that agrees with one of it in
-    all its columns is replaced. `makes` are the partitions that are complete afterwards, with or without a row, and
-    are recorded as such; None stands for those that are replaced as a whole, or that rows are added to alone.
-    """
-
-    table: str
-    rows: pl.DataFrame
-    replaces: pl.DataFrame | AllRows | None = None
-    makes: Collection[Partition] | None = None
-
-    @property
-    def written(self) -> Written:
-        """The partitions that it writes."""
-        column, whole = partition_column(declared(self.table)), isinstance(self.replaces, AllRows)
-        if column is None:
-            return Written(frozenset(), frozenset(), whole)
-        touched = values_of(self.rows[column])
-        if self.makes is not None:
-            return Written(frozenset(self.makes), touched, whole)
-        if not isinstance(self.replaces, pl.DataFrame):
-            return Written(touched, touched, whole)
-        # rows of single tickers complete no session, but a version completes its model year
-        complete = column in self.replaces.columns and "ticker" not in self.replaces.columns
-        replaced = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
-        return Written(replaced if complete else frozenset(), touched | replaced)
 
 
 @dataclass(frozen=True)
@@ -217,7 +179,7 @@ class Warehouse:
             try:
                 return connection.sql(statement, params=list(parameters) or None).pl()
             except duckdb.CatalogException as error:
-                if "does not exist" in str(error):
+                if not _is_there(connection, table):  # whatever DuckDB calls it
                     raise MissingTableError(table) from error
                 raise
 
@@ -226,16 +188,20 @@ class Warehouse:
 
         Raises QueryError for a statement that is wrong or wants more than to read.
         """
+        with self.answer(statement, Limits(memory=self.memory_limit)) as answer:
+            return answer.frame()
+
+    @contextmanager
+    def answer(self, statement: str, limits: Limits) -> Iterator[Answer]:
+        """As `query`, within `limits`, and for who does not want all rows at once."""
         if not self.path.exists():
             raise _no_store(self.path)
-        # a DuckDB of its own, as these settings are for ever
+        # a DuckDB of its own, as its settings are for ever
         with opened(self.path, self.wait) as connection:
             is_current(connection, self.path)  # one of a newer version is refused
-            connection.execute(f"SET memory_limit = '{self.memory_limit}'")
             _search(connection, self.path.stem)
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            return _answered(connection, statement)
+            with answering(connection, statement, limits, spill=spill_beside(self.path)) as answer:
+                yield answer
 
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists, in the order of the graph."""
@@ -334,8 +300,11 @@ class Warehouse:
             connection.execute("COMMIT")
 
 
-def query_frames(frames: Mapping[str, pl.DataFrame], statement: str) -> pl.DataFrame:
-    """The answer to a person's own SELECT over `frames`, by table, and nothing else.
+@contextmanager
+def answer_of_frames(
+    frames: Mapping[str, pl.DataFrame], statement: str, limits: Limits, *, spill: Path
+) -> Iterator[Answer]:
+    """The answer to a person's own SELECT over `frames`, by table, and nothing else; `spill` as `answering`.
 
     Raises QueryError for a statement that is wrong, names another table or wants more than to read.
     """
@@ -344,22 +313,13 @@ def query_frames(frames: Mapping[str, pl.DataFrame], statement: str) -> pl.DataF
     with duckdb.connect(":memory:") as connection:
         for name, frame in frames.items():
             connection.register(name, frame.to_arrow())
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET python_enable_replacements = false")
-        connection.execute("SET lock_configuration = true")
-        return _answered(connection, statement)
+        with answering(connection, statement, limits, spill=spill) as answer:
+            yield answer
 
 
-def _answered(connection: "duckdb.DuckDBPyConnection", statement: str) -> pl.DataFrame:
-    import duckdb
-
-    try:
-        answer = connection.sql(statement)
-    except duckdb.Error as error:
-        raise QueryError(f"the query failed: {error}") from error
-    if answer is None:
-        raise QueryError("the statement answers nothing; expected a SELECT")
-    return answer.pl()
+def spill_beside(store: Path) -> Path:
+    """The folder of this process for what does not fit into memory."""
+    return store.with_name(f"{store.name}.query-{os.getpid()}.tmp")
 
 
 def _no_store(path: Path) -> StockAssetsError:
@@ -384,6 +344,12 @@ def _search(connection: "duckdb.DuckDBPyConnection", database: str, make: bool =
             statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
             there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
             search([room for room in rooms() if room in there] or ["main"])
+
+
+def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
+    """Whether the connected store has the table."""
+    statement = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?"
+    return connection.execute(statement, [table]).fetchall()[0][0] > 0
 
 
 def _quoted(identifier: str) -> str:

@@ -1,7 +1,9 @@
 """The whole graph on a small simulated market: the rows, the checks, and that how rows are made never shows."""
 
 import json
-from datetime import date, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -9,16 +11,36 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.errors import ArtifactError, CutoffError, EmptySourceError, MissingSessionsError, SourceError
+from stock_assets.errors import (
+    ArtifactError,
+    CutoffError,
+    EmptySourceError,
+    MissingSessionsError,
+    SourceError,
+    StockAssetsError,
+)
 from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources import Answer
+from stock_assets.platform import Platform
+from stock_assets.steps import STEPS
 from stock_assets.tables import TABLES, UTC_TIME
 from stock_assets_tests.defs.conftest import DAILY_CHAIN, Graph, small_market
+from stock_assets_tests.defs.test_definitions import GRAPH
 from stock_assets_tests.tables import HISTORIES, ROOMS
 
 YEAR = "2019"
+#: What an asset is made without, where it was never made: references and context are a supplement, and models and
+#: components are read from the tables that the asset asks for first.
+DOES_WITHOUT: dict[str, set[str]] = {
+    "stationary_features": {"context_series"},
+    # the first model year has no earlier one to weigh its members on
+    "trained_ensemble": {"daily_bars", "labels", "pca_components", "stationary_features"},
+    "evaluation_report": {"context_series", "trained_references", "reference_predictions"},
+    "leakage_audit": {"reference_predictions"},
+    "promotions": {"labels", "trained_rnn", "trained_baselines", "trained_ensemble"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +227,41 @@ def test_an_empty_store_names_the_first_step(keys, day, named, instance: dg.Dags
     assert named in failure_of(result)
     assert "aterialize" in failure_of(result)
     assert set(graph.warehouse.row_counts()) == {"universe"}  # nothing half-written
+
+
+@contextmanager
+def without(graph: Graph, table: str) -> Iterator[None]:
+    """The store as it is before `table` was made."""
+    aside, name = f"{table}_aside", f"{ROOMS[table]}.{table}"
+    with graph.warehouse.connect(read_only=False) as store:
+        store.execute(f"ALTER TABLE {name} RENAME TO {aside}")
+    try:
+        yield
+    finally:
+        with graph.warehouse.connect(read_only=False) as store:
+            store.execute(f"DROP TABLE IF EXISTS {name}")
+            store.execute(f"ALTER TABLE {ROOMS[table]}.{aside} RENAME TO {table}")
+
+
+def test_whatever_an_asset_is_made_of_is_named_where_it_was_never_made(graph: Graph):
+    """Every asset without each of the tables of its lineage: our own error in one line that names what to make first,
+    except where the asset does without."""
+    platform = Platform(graph.settings)
+    raw, made = {}, set()
+    for key, (_, parents, partitions) in GRAPH.items():
+        day = date(2019, 1, 2) if partitions == "model years" else date(2019, 2, 1) if partitions else None
+        for parent in sorted(parents - DOES_WITHOUT.get(key, set())) if key in STEPS else ():
+            with without(graph, parent):
+                try:
+                    platform.materialize(key, day, now=datetime(2020, 1, 2, tzinfo=UTC))
+                except StockAssetsError as error:
+                    if "\n" in str(error) or not any(name in str(error) for name in GRAPH):
+                        raw[key, parent] = str(error)
+                except Exception as error:
+                    raw[key, parent] = f"{type(error).__name__}: {error}"
+                else:
+                    made.add((key, parent))
+    assert (raw, made) == ({}, set())
 
 
 def test_a_hole_in_the_look_back_is_named(instance: dg.DagsterInstance, tmp_path):

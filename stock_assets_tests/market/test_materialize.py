@@ -23,7 +23,8 @@ from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.market.sources import Answer
 from stock_assets.market.tables import CONTEXT_SCHEMA, CONTEXT_SERIES
 from stock_assets.settings import Settings, read_settings
-from stock_assets.storage.warehouse import Change, Warehouse
+from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.market.generators import raw_answer, universe_of
 from stock_assets_tests.tables import rows_of
 

@@ -104,7 +104,7 @@ def test_the_logs_of_killed_processes_are_folded_in(tmp_path: Path):
     os.waitpid(child, 0)
     assert home.shards.joinpath("killed.db-wal").stat().st_size > 100_000
     done = home.fold_in()
-    assert (done.count, done.bytes > 100_000) == (1, True)
+    assert (done.number, done.bytes > 100_000) == (1, True)
     assert not home.shards.joinpath("killed.db-wal").exists()
     with closing(sqlite3.connect(home.shards / "killed.db")) as connection:
         assert connection.execute("SELECT length(event) FROM event_logs").fetchone() == (100_000,)
@@ -129,7 +129,7 @@ def test_events_of_old_runs_go_and_their_materializations_stay(instance: dg.Dags
     (failed,) = run_of(instance, KEYS[3])
     before = datetime(2024, 3, 3, 12)
     done = files.remove_shards(ended_before=before, failed_before=datetime(2024, 1, 1))
-    assert done.count == 3
+    assert done.number == 3
     assert done.bytes > 100_000
     assert shards(files) == {newest, failed}
     assert instance.get_materialized_partitions(bars.key) == set(KEYS[:3])
@@ -138,7 +138,7 @@ def test_events_of_old_runs_go_and_their_materializations_stay(instance: dg.Dags
     assert old
     assert old.asset_materialization
     assert old.asset_materialization.metadata["rows"].value == 7
-    assert files.remove_shards(ended_before=before, failed_before=before).count == 1
+    assert files.remove_shards(ended_before=before, failed_before=before).number == 1
 
 
 def test_a_run_under_way_keeps_everything(instance: dg.DagsterInstance, tmp_path: Path):
@@ -203,7 +203,7 @@ def test_a_file_of_mostly_free_space_is_written_anew(tmp_path: Path, monkeypatch
     assert files.shrink() == (0, 0), "a megabyte is not worth it"
     monkeypatch.setattr("stock_assets.storage.dagster_files.FREE_BYTES", 100_000)
     before = files.index.stat().st_size
-    assert files.shrink().count == 1
+    assert files.shrink().number == 1
     assert files.index.stat().st_size < before / 10
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.errors import MissingTableError
-from stock_assets.storage.warehouse import Change, Warehouse
+from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 from stock_assets_tests.tables import rows_of
 

@@ -19,7 +19,8 @@ from stock_assets.cli.server import settle_interrupted_runs
 from stock_assets.definitions import build_definitions
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import settings
-from stock_assets.storage.warehouse import Change, Warehouse
+from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
 from stock_assets_tests.system.evenings import Platform, platform

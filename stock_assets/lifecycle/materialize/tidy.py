@@ -14,10 +14,11 @@ from stock_assets.lifecycle.retention import Removed, Retention
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.outcomes import without_old_reasons
 from stock_assets.settings import Settings
+from stock_assets.storage.changes import ALL_ROWS, Change
 from stock_assets.storage.compaction import compact
 from stock_assets.storage.dagster_files import DagsterFiles
 from stock_assets.storage.registry import Registry
-from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 
 
 class Tidying(NamedTuple):

@@ -13,7 +13,8 @@ from stock_assets.market.renames import all_under_newest_name, continued
 from stock_assets.market.requests import LOOK_AGAIN
 from stock_assets.market.tables import BAR_SCHEMA
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import Change, Warehouse
+from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
 
 
 class CleanedBars(NamedTuple):

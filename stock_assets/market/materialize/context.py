@@ -17,7 +17,8 @@ from stock_assets.market.requests import LOOK_AGAIN
 from stock_assets.market.sources import Source
 from stock_assets.market.tables import CONTEXT_SERIES
 from stock_assets.settings import Settings
-from stock_assets.storage.warehouse import Change, Warehouse
+from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import UTC_TIME
 from stock_assets.tickers import require_tickers
 

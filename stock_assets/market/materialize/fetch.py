@@ -18,8 +18,9 @@ from stock_assets.market.requests import LOOK_AGAIN, Request, requests_for, too_
 from stock_assets.market.sources import Answer, Source
 from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
 from stock_assets.settings import Settings
+from stock_assets.storage.changes import ALL_ROWS, Change
 from stock_assets.storage.partitions import made_without_rows
-from stock_assets.storage.warehouse import ALL_ROWS, Change, Warehouse
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tickers import require_tickers
 
 #: More sessions without any bar, and a larger share of those asked for, are no closure: Moscow closed for 18 in 2022.

@@ -1,6 +1,5 @@
 """Prices from Yahoo Finance through yfinance, one history per ticker, at a pace that Yahoo bears."""
 
-import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import polars as pl
 from stock_assets.errors import QuietTickerError, SourceError, UnknownTickerError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of
+from stock_assets.market.download import json_within
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
@@ -33,6 +33,9 @@ _LOOK_BACK = timedelta(days=30)
 #: "Slow down", and "not you": 999 is Yahoo's own.
 _REFUSALS = (401, 403, 429, 999)
 
+#: Bytes of an answer: a century of one ticker has three millions.
+MOST_BYTES = 32_000_000
+_TOO_LARGE = f"an answer of more than {MOST_BYTES / 1e6:g} MB"
 _EMPTY = "an empty answer"
 
 #: yfinance's column for each of ours.
@@ -221,6 +224,7 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
     four requests where one was too many. So an answer with prices is let through, and a first 401, for which a new
     crumb is the cure; everything else is an exception.
     """
+    from curl_cffi import CurlECode, CurlOpt
     from curl_cffi.requests import Session
     from curl_cffi.requests.exceptions import RequestException
 
@@ -244,6 +248,8 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
             try:
                 response = super().request(method, url, **{**options, "timeout": budget.politeness.timeout})
             except RequestException as error:
+                if asks_prices and error.code == CurlECode.FILESIZE_EXCEEDED:
+                    raise Transient(_TOO_LARGE) from error
                 if asks_prices:
                     raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
                 raise  # yfinance goes on without its cookie
@@ -255,10 +261,13 @@ def _polite_session(budget: Budget, base_url: str | None) -> Any:
                 else:
                     since = datetime.fromtimestamp(int(options["params"]["period1"]), UTC)
                     wait = response.headers.get("Retry-After")
+                    if len(response.content) > MOST_BYTES:
+                        raise Transient(_TOO_LARGE)
                     judge(response.status_code, response.text, since=since, retry_after=wait, now=datetime.now(UTC))
             return response
 
-    return Polite(impersonate="chrome") if base is None else Polite()
+    bounds = {CurlOpt.MAXFILESIZE_LARGE: MOST_BYTES}  # while it arrives; what it unpacks to is looked at afterwards
+    return Polite(impersonate="chrome", curl_options=bounds) if base is None else Polite(curl_options=bounds)
 
 
 def judge(status: int, text: str, *, since: datetime, retry_after: str | None, now: datetime) -> None:
@@ -273,7 +282,7 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
     if status >= 500:
         raise Transient(f"HTTP {status}: {_beginning(text)}", retry_after=_seconds(retry_after, now))
     try:
-        chart = json.loads(text)["chart"]
+        chart = json_within(text)["chart"]
         error, result = chart["error"], chart["result"]
     except (ValueError, KeyError, TypeError):
         raise Transient(f"no chart but {_beginning(text)}") from None
