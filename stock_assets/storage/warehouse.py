@@ -16,7 +16,7 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.storage.attached import attached, opened
-from stock_assets.storage.changes import AllRows, Change
+from stock_assets.storage.changes import ALL_ROWS, AllRows, Change
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
