@@ -31,7 +31,7 @@ PLANTS = Plants(regime=NEVER, restated=("SIM01", NEVER, NEVER), corrupt=(NEVER, 
 #: What differs between two evenings that made the same: when something was done, and the alerts about what failed.
 TIMES = ("fetched_at", "seen_at", "decided_at", "trained_at")
 NOT_COMPARED = ("alerts",)
-#: How long two ticks that ask for nothing are apart: a run that failed is tried again sooner.
+#: How long ticks that ask for nothing are apart: a run that failed is tried again sooner.
 PAUSE = timedelta(minutes=40)
 
 
@@ -78,12 +78,13 @@ def evening_of(_: Platform) -> datetime:
 
 
 def until_quiet(running: Platform, now: datetime) -> None:
-    """Ticks from `now` on until two in a row, PAUSE apart, ask for nothing."""
+    """Ticks from `now` on until three in a row, PAUSE apart, ask for nothing: Dagster first goes on with a tick that was
+    cut off, which may take two."""
     quiet = 0
     for _ in range(20):
         works = running.tick(now)
         quiet = 0 if works else quiet + 1
-        if quiet == 2:
+        if quiet == 3:
             return
         now += timedelta(minutes=1) if works else PAUSE
     raise AssertionError("the evening does not end")
