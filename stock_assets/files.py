@@ -18,7 +18,7 @@ TEMPORARY = ".tmp-"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line.
+    r"""What an error says, on one line.
 
     >>> first_line(ValueError("no such file\nand more")), first_line(ValueError())
     ('no such file', 'ValueError()')

@@ -1,8 +1,12 @@
 """The declared tables, and rows of which a test names the columns that it is about."""
 
+from collections.abc import Iterable
+from datetime import date
+
 import polars as pl
 
 from stock_assets import evaluation, features, lifecycle, market, model
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Column, declared, rooms
 
 assert all((market, features, model, evaluation, lifecycle))  # importing a room declares its tables
@@ -23,3 +27,11 @@ def rows_of(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 
     absent = [column for column in declared(table).columns if column.name not in frame.columns]
     return frame.with_columns(value(column).cast(column.dtype).alias(column.name) for column in absent)
+
+
+def lose_rows(store: Warehouse, table: str, sessions: Iterable[date]) -> None:
+    """Deletes the rows of `sessions` as damage would: the store's record of them stays."""
+    days = pl.DataFrame({"day": list(sessions)}, schema={"day": pl.Date}).to_arrow()
+    with store.connect(read_only=False) as connection:
+        connection.register("days", days)
+        connection.execute(f'DELETE FROM {ROOMS[table]}."{table}" WHERE session IN (SELECT day FROM days)')

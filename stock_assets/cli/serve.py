@@ -39,11 +39,12 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
 
     Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
     """
-    from stock_assets.cli.server import LOG, dagster_dev, require_space, wait
+    from stock_assets.cli.server import LOG, dagster_dev, require_free_port, require_space, wait
 
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, _interrupt)
+    require_free_port(settings.ui_host, port)
     require_space(settings.data_dir)
     warn_of_open_folder(settings.data_dir, err)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts

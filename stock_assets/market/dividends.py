@@ -123,7 +123,7 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
     unseen = (pl.col("share") > LARGE_DIVIDEND) & (pl.col("fell") < pl.col("share") / 2)
     of_its_size = _near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
     special = unseen & ~pl.col("contradicts") & (pl.col("fell") < 0) & ~of_its_size.fill_null(value=False)
-    special &= pl.col("share") <= LARGEST_SPECIAL
+    special &= ~split_today & (pl.col("share") <= LARGEST_SPECIAL)
     later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _near(ratio, pl.col("later_splits"))
     of_another_unit = (in_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio"))) | later_splits
     unlisted = pl.col("contradicts") & ~pl.col("late").fill_null(value=False)
@@ -134,7 +134,7 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
     plausible = (
         pl.when(unseen & pl.col("contradicts") & modest)
         .then(implied)
-        .when(unseen & split_today & ~special)
+        .when(unseen & split_today)
         .then(0.0)
         .when(unseen & ~special)
         .then(dividend / UNIT)

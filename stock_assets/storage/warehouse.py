@@ -24,7 +24,7 @@ from stock_assets.storage.partitions import (
     record_partitions,
 )
 from stock_assets.storage.queries import Answer, Limits, answering
-from stock_assets.tables import TABLES, Table, declared, rooms
+from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
@@ -204,7 +204,7 @@ class Warehouse:
                 yield answer
 
     def row_counts(self) -> dict[str, int]:
-        """The number of rows of every table that exists, in the order of the graph."""
+        """The number of rows of every table that exists but the store's own records, in the order of the graph."""
         if not self.path.exists():
             return {}
         place = {room: i for i, room in enumerate(rooms())}
@@ -213,7 +213,7 @@ class Warehouse:
             statement = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
             present = {name for (name,) in connection.execute(statement).fetchall()}
             counts = {}
-            for table in (table.name for table in order if table.name in present):
+            for table in (table.name for table in order if table.name in present and table is not STORED_PARTITIONS):
                 row = connection.execute(f"SELECT count(*) FROM {_qualified(table)}").fetchone()
                 counts[table] = row[0] if row else 0
         return counts

@@ -81,6 +81,6 @@ def test_a_damaged_registry_is_one_line_and_the_rollback_holds(
         code, _, complaint = call(*command)
         assert code == 2
         assert one_line(complaint)
-        assert f"sqlite:///{tmp_path}/broken.db is no registry of MLflow, or damaged" in complaint
+        assert f"sqlite:///{tmp_path}/broken.db is no registry of MLflow or is damaged" in complaint
     assert "is in the table promotions and holds" in complaint
     assert read_promotions(store)["version"].to_list() == [NEWEST]

@@ -28,7 +28,7 @@ from stock_assets.steps import STEPS
 from stock_assets.tables import TABLES, UTC_TIME
 from stock_assets_tests.defs.conftest import DAILY_CHAIN, Graph, small_market
 from stock_assets_tests.defs.test_definitions import GRAPH
-from stock_assets_tests.tables import HISTORIES, ROOMS
+from stock_assets_tests.tables import HISTORIES, ROOMS, lose_rows
 
 YEAR = "2019"
 #: What an asset is made without, where it was never made: references and context are a supplement, and models and
@@ -269,7 +269,7 @@ def test_a_hole_in_the_look_back_is_named(instance: dg.DagsterInstance, tmp_path
     days = graph.calendar.sessions
     graph.materialize(["universe"])
     graph.materialize(["raw_ohlcv", "daily_bars"], days[0], days[59])
-    graph.warehouse.replace_sessions("daily_bars", [days[20], days[21]], graph.table("daily_bars").clear())
+    lose_rows(graph.warehouse, "daily_bars", [days[20], days[21]])
     message = failure_of(graph.materialize(["indicators"], days[55], days[59], fail=True))
     assert message.startswith(MissingSessionsError.__name__)
     assert f"2 session(s) of daily_bars that are not there: {days[20]}, {days[21]}" in message
@@ -380,7 +380,7 @@ class _Broken(_Silent):
     def fetch(self, tickers, first, last, *, fetched_at):
         wrong = pl.when(pl.col("session") == self._silent).then(5.0).otherwise(1.0)
         answer = self._inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
-        return Answer(answer.with_columns(pl.col("open", "high", "low", "close") * wrong))
+        return Answer(answer.with_columns(pl.col("open", "high", "low", "close", "adj_close") * wrong))
 
 
 def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.DagsterInstance, tmp_path):
@@ -394,7 +394,8 @@ def test_a_blocking_check_stops_wrong_rows_before_the_features(instance: dg.Dags
     failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
     assert failed["no_absurd_return"].severity == dg.AssetCheckSeverity.ERROR
     assert "SIM01" in str(failed["no_absurd_return"].metadata["sample"].value)
-    assert set(graph.warehouse.row_counts()) == {"universe", "raw_ohlcv", "daily_bars", "quarantine", "fetch_outcomes"}
+    made = {"universe", "raw_ohlcv", "context_series", "daily_bars", "quarantine", "fetch_outcomes"}
+    assert set(graph.warehouse.row_counts()) == made
 
 
 def test_a_provisional_bar_is_confirmed_the_next_evening_and_a_broken_one_stops_nobody(

@@ -15,7 +15,7 @@ from stock_assets.settings import Settings
 from stock_assets.tables import TABLES
 from stock_assets_tests.defs.conftest import Graph, small_market
 from stock_assets_tests.defs.test_flow import failure_of
-from stock_assets_tests.tables import rows_of
+from stock_assets_tests.tables import lose_rows, rows_of
 
 TICKERS = ("A", "B", "C")
 FIRST_CUTOFF, RETRAINED_AT = date(2018, 12, 31), date(2019, 5, 1)
@@ -54,7 +54,7 @@ def graph(instance: dg.DagsterInstance, tmp_path) -> Graph:
 
 
 def without(graph: Graph, table: str, *days: date) -> None:
-    graph.warehouse.replace_sessions(table, days, graph.warehouse.read(table).clear())
+    lose_rows(graph.warehouse, table, days)
 
 
 def drifts(graph: Graph) -> pl.DataFrame:

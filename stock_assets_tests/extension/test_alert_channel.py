@@ -94,16 +94,15 @@ def test_a_service_that_refuses_is_tried_again_and_repetitions_stay_quiet(tmp_pa
 def test_a_notifier_from_outside_is_an_address_of_its_own(tmp_path: Path):
     import warnings
 
+    spoken: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from apprise.decorators import notify
 
-    spoken: list[str] = []
-
-    @notify(on="toy")
-    def speak(body: str, title: str, notify_type: str, *_args: object, **_more: object) -> bool:  # noqa: ARG001
-        spoken.append(title)
-        return True
+        @notify(on="toy")
+        def speak(body: str, title: str, notify_type: str, *_args: object, **_more: object) -> bool:  # noqa: ARG001
+            spoken.append(title)
+            return True
 
     config = read_settings(alert_urls="toy://kitchen", data_dir=tmp_path)
     raise_alarm(Warehouse(config.database), channels_of(config), ALERT, now=NOON)

@@ -79,7 +79,12 @@ def test_a_restatement_names_every_figure_with_both_values_and_the_return_after_
     raw = raw_answer(DAYS, CLOSES)
     before = bars_of(raw)
     newer = raw.with_columns(
-        close=pl.when(pl.col("session") == DAYS[20]).then(pl.col("close") + 0.5).otherwise("close")
+        pl.when(pl.col("session") == DAYS[20]).then(pl.col(name) + 0.5).otherwise(name).alias(name)
+        for name in ("close", "adj_close")
+    ).with_columns(
+        previous_adj_close=pl.when(pl.col("session") == DAYS[21])
+        .then(pl.col("adj_close").shift())
+        .otherwise("previous_adj_close")
     )
     found = restatements(before, bars_of(newer), FETCHED)
     assert found.select("session", "column").rows() == [

@@ -99,6 +99,8 @@ def server() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], st
                 except (BrokenPipeError, ConnectionResetError):
                     return
 
+            do_POST = do_GET
+
             def log_message(self, *_: object) -> None: ...
 
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
@@ -145,8 +147,8 @@ def test_an_answer_without_end_is_an_error(server, write, said: str):
 
 
 def test_a_page_without_end_replaces_no_copy(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(membership, "MOST_BYTES", 1_000_000)
-    with pytest.raises(SourceError, match=r"cannot be used \(the answer has more than 1 MB"):
+    monkeypatch.setattr(membership, "PAGE_BYTES", 1_000_000)
+    with pytest.raises(SourceError, match=r"cannot be used \(.* did not answer \(TooLong\)"):
         fetch_page(server(endless), tmp_path / "copy.html", NOW, check=current_table)
     assert not list(tmp_path.iterdir())
 

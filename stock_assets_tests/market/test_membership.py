@@ -384,7 +384,7 @@ def test_the_setting_restricts_any_source_and_defines_yahoos(tmp_path: Path):
     path = tmp_path / "members.csv"
     path.write_text("ticker,start_date,end_date\nSIM01,2016-01-04,2017-01-03\nBRK.B,2016-01-04,\n")
     config = read_settings(start=DAYS[0], end=DAYS[-1], data_dir=tmp_path, membership=str(path))
-    kept, counts, _ = offered_members(config, SimulatedSource(CALENDAR), NOW)
+    kept, counts, *_ = offered_members(config, SimulatedSource(CALENDAR), NOW)
     assert kept.select("ticker", "from_session", "to_session").rows() == [
         ("SIM01", date(2016, 1, 4), date(2016, 12, 30))
     ]

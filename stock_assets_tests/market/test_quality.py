@@ -41,7 +41,10 @@ def test_an_absurd_return_is_distrusted_for_a_year(jump: float):
 def test_a_split_on_record_explains_the_move():
     closes = [100.0] * 60 + [25.0] * 60
     raw = raw_answer(DAYS[:120], closes, split_ratio=[1.0] * 60 + [4.0] + [1.0] * 59)
-    assert set(reasons(raw)) == {None}
+    unadjusted = raw.with_columns(adj_close=pl.lit(25.0), previous_adj_close=pl.lit(25.0))
+    assert set(reasons(unadjusted)) == {None}
+    # adjusted closes that fall as well leave open whether there was a split
+    assert reasons(raw)[60] == "vendor_error"
 
 
 def test_a_skipped_session_is_remembered():
@@ -109,16 +112,21 @@ def test_offenders_are_named():
     assert quality.impossible_prices(missing).height == 2
 
 
+GONE = ("T0", "T1")
+
+
 def test_coverage_names_the_absent_and_the_thin_sessions():
     raws = [
-        raw_answer(DAYS[: 2 if ticker == "T0" else 3], [1.0] * (2 if ticker == "T0" else 3), ticker)
+        raw_answer(DAYS[: 2 if ticker in GONE else 3], [1.0] * (2 if ticker in GONE else 3), ticker)
         for ticker in (f"T{i}" for i in range(8))
     ]
     raw = pl.concat(raws)
     bars = clean_bars(raw, universe_of(raw), DAYS)
     absent = quality.absent_members(bars, universe_of(raw))
-    assert absent.rows() == [("T0", DAYS[2])]
-    assert quality.thin_sessions(bars, absent)["session"].to_list() == [DAYS[2]]  # 7 of 8 is less than 90 %
+    assert absent.rows() == [("T0", DAYS[2]), ("T1", DAYS[2])]
+    assert quality.thin_sessions(bars, absent)["session"].to_list() == [DAYS[2]]  # 6 of 8 is less than 90 %
+    # a single absent ticker of a handful makes no session thin
+    assert quality.thin_sessions(bars, absent.head(1)).is_empty()
 
 
 # ---------------------------------------------------------------- known-bad real data

@@ -78,8 +78,8 @@ def evening_of(_: Platform) -> datetime:
 
 
 def until_quiet(running: Platform, now: datetime) -> None:
-    """Ticks from `now` on until three in a row, PAUSE apart, ask for nothing: Dagster first goes on with a tick that was
-    cut off, which may take two."""
+    """Ticks from `now` on until three in a row, PAUSE apart, ask for nothing: Dagster first goes on with a tick that
+    was cut off, which may take two."""
     quiet = 0
     for _ in range(20):
         works = running.tick(now)
