@@ -65,16 +65,21 @@ class PlantedSource:
         rows = self.inner.fetch(tickers, first, last, fetched_at=fetched_at).bars
         if last > plants.regime:
             # both prices are in the basis of one answer, so that a later split changes no as-traded figure
-            whole = self.inner.fetch(tickers, plants.regime, last, fetched_at=fetched_at).bars
+            whole = self.inner.fetch(tickers, plants.regime, last, fetched_at=fetched_at).bars.sort("ticker", "session")
             anchor = whole.filter(pl.col("session") == plants.regime).select("ticker", anchor="close")
+            before = whole.select("ticker", "session", before=pl.col("close").shift().over("ticker"))
             rows = rows.join(anchor, on="ticker", how="left", maintain_order="left")
+            rows = rows.join(before, on=["ticker", "session"], how="left", maintain_order="left")
             wild = (pl.col("session") > plants.regime) & pl.col("anchor").is_not_null()
             factor = (pl.col("close") / pl.col("anchor")) ** (WILDER - 1)
-            moved = {name: pl.col("anchor") * (pl.col(name) / pl.col("anchor")) ** WILDER for name in PRICES}
+            moved = {name: _wilder(name) for name in PRICES}
             moved["dividend"] = pl.col("dividend") * factor
+            # so that the adjusted closes imply the dividend
+            left = _wilder("before") - moved["dividend"]
+            moved["previous_adj_close"] = moved["adj_close"] * left / moved["close"]
             rows = rows.with_columns(
                 pl.when(wild).then(value).otherwise(name).alias(name) for name, value in moved.items()
-            ).drop("anchor")
+            ).drop("anchor", "before")
         ticker, session, seen = plants.restated
         if fetched_at.date() >= seen:
             here = (pl.col("ticker") == ticker) & (pl.col("session") == session)
@@ -86,6 +91,11 @@ class PlantedSource:
             here = (pl.col("session") == session) & (pl.col("ticker").str.slice(-1).is_in(["1", "2", "3"]))
             rows = rows.with_columns(open=pl.when(here).then(pl.col("high") * 1.5).otherwise("open"))
         return Answer(rows)
+
+
+def _wilder(price: str) -> pl.Expr:
+    """A price after the regime change, as far from the `anchor` as the wilder market takes it."""
+    return pl.col("anchor") * (pl.col(price) / pl.col("anchor")) ** WILDER
 
 
 def planted(project: dg.Definitions, plants: Plants) -> dg.Definitions:
