@@ -90,6 +90,7 @@ def _require_members(rows: pl.DataFrame) -> None:
 
 
 def _require_tickers(tickers: pl.Series, table: str) -> None:
+    require_tickers(tickers, f"the table of {table}")
     if (wrong := tickers.drop_nulls().filter(~tickers.drop_nulls().str.contains(_TICKER))).len():
         raise SourceError(f"the table of {table} has the ticker {wrong[0][:40]!r}, expected one as BRK.B")
 

@@ -119,7 +119,10 @@ def _damage_of(file: Path) -> Iterator[None]:
 
 def set_aside(file: Path) -> None:
     """Renames the events of a run that cannot be read to `<name>.damaged`, so that they are begun anew: one run has no
-    history then, which costs no row. It is logged."""
+    history then, which costs no row. It is logged. An empty file holds no event: another process makes it just now,
+    or a full disk cut it, and it is begun either way."""
+    if file.exists() and not file.stat().st_size:
+        return
     try:
         require_sqlite(file)
     except DamagedFileError as error:

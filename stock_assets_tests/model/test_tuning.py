@@ -248,10 +248,11 @@ QUICKLY = trials.Heartbeat(1, 5)
 
 
 def workers_of(parent: int) -> list[int]:
-    """The processes that `parent` has started."""
-    return [
-        int(pid) for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
+    """The workers of a search that `parent` has started: it has other children too."""
+    children = [
+        pid for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
     ]
+    return [int(pid) for pid in children if b"stock_assets.model.trials" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def kill_a_worker(folder: Path, name: str, killed: list[int]) -> None:

@@ -82,9 +82,11 @@ def test_an_evening_whose_every_process_was_killed_is_finished_after_a_restart(s
     again = start(server.settings, server.port)
     server.process, server.output = again.process, again.output
     server.wait_until_it_says("Dagster is up at", 2 * MINUTES)
-    eventually("evening", lambda: last in server.warehouse.sessions("predictions"), 4 * MINUTES, pause=1)
+    # by the comparison at the start, or by the sensor, which Dagster first lets go on with its cut tick for two minutes
+    eventually("evening", lambda: last in server.warehouse.sessions("predictions"), 8 * MINUTES, pause=1)
     assert server.warehouse.read("predictions", last, last).sort("model", "ticker").equals(before)
-    ended(server, earlier, ["FAILURE", "SUCCESS"])
+    runs = [run for run in server.runs(EVENING) if run["id"] not in earlier]
+    assert runs[-1]["status"] == "FAILURE", "the run that was killed"
 
 
 def test_an_evening_in_which_anything_is_killed_completes_by_itself(server: Server, summary: str):  # noqa: ARG001
@@ -93,7 +95,7 @@ def test_an_evening_in_which_anything_is_killed_completes_by_itself(server: Serv
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     chance = random.Random(0)
     for victim in ("run", "dagster_webserver", "dagster._daemon"):
-        earlier, restarts = {run["id"] for run in server.runs(EVENING)}, server.said().count(COMPLETE)
+        earlier, starts = {run["id"] for run in server.runs(EVENING)}, server.said().count(COMPLETE)
         with server.warehouse.connect(read_only=False) as connection:
             connection.execute("DELETE FROM predictions WHERE session = ?", [last])
         run_id = eventually("evening run", partial(started, server, earlier), 3 * MINUTES)
@@ -104,10 +106,11 @@ def test_an_evening_in_which_anything_is_killed_completes_by_itself(server: Serv
         else:
             (process,) = [member for member in server.family() if victim in " ".join(member.cmdline())]
             process.kill()
-            eventually("restart", lambda n=restarts: server.said().count(COMPLETE) > n, 2 * MINUTES)
-        eventually("evening", lambda: last in server.warehouse.sessions("predictions"), 4 * MINUTES, pause=1)
+            eventually("restart", lambda n=starts: server.said().count(COMPLETE) > n, 4 * MINUTES)
+        eventually("evening", lambda: last in server.warehouse.sessions("predictions"), 8 * MINUTES, pause=1)
         after = server.warehouse.read("predictions", last, last).sort("model", "ticker")
         assert_frame_equal(after, before, abs_tol=1e-6)
-        # one that was over before it could be killed has nothing to make up for
-        ended(server, earlier, ["FAILURE", "SUCCESS"], ["SUCCESS"])
+        if victim == "run":  # after a restart the comparison with the store may make what is missing
+            # one that was over before it could be killed has nothing to make up for
+            ended(server, earlier, ["FAILURE", "SUCCESS"], ["SUCCESS"])
     assert server.said().count("ended by itself") == 2
