@@ -136,7 +136,8 @@ def told_to_end(instance: "dg.DagsterInstance", run: "dg.DagsterRun") -> bool:
 
     failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records
     events = [record.event_log_entry.get_dagster_event() for record in failures]
-    reasons = [getattr(event.job_failure_data.failure_reason, "name", None) for event in events]
+    # what the daemon reports of a run that vanished states no reason
+    reasons = [getattr(getattr(event.event_specific_data, "failure_reason", None), "name", None) for event in events]
     return bool(reasons) and reasons[-1] == "UNEXPECTED_TERMINATION"
 
 

@@ -218,3 +218,13 @@ def test_a_log_begins_anew_and_a_bounded_number_of_parts_stays(tmp_path: Path):
     }
     assert log.read_text() == "6" * 100 + "end"
     server.rotate(tmp_path / "none.log")
+
+
+def test_a_run_that_was_reported_as_failed_without_a_reason_was_not_told_to_end():
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+        instance.report_run_failed(run, "its process is gone")
+        assert not server.told_to_end(instance, run)
+        server.settle_interrupted(instance)
+        (settled,) = instance.get_runs()
+        assert server.INTERRUPTED not in settled.tags
