@@ -124,7 +124,7 @@ def locked(path: Path) -> Iterator[None]:
 
     The kernel gives the lock back should the process be killed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -45,19 +45,35 @@ def lock_home(home: Path) -> TextIO:
 
     Raises StockAssetsError where another process holds it: two daemons on one instance launch everything twice.
     """
-    make_folder(home)
-    lock = (home / "owner.lock").open("a+")
+    return _lock(
+        home / "owner.lock",
+        lambda owner: (
+            f"another stock-assets run works on {home.parent} (its dagster dev is process {owner}); stop it, or set "
+            "STOCK_ASSETS_DATA_DIR to another folder"
+        ),
+    )
+
+
+def _lock(path: Path, complaint: Callable[[str], str]) -> TextIO:
+    """The locked file at `path`. Raises StockAssetsError with the `complaint` about the process that has written its id
+    there, where that holds the lock."""
+    make_folder(path.parent)
+    lock = path.open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
         owner = lock.read().strip()
         lock.close()
-        raise StockAssetsError(
-            f"another stock-assets run works on {home.parent} (its dagster dev is process {owner}); stop it, or set "
-            "STOCK_ASSETS_DATA_DIR to another folder"
-        ) from error
+        raise StockAssetsError(complaint(owner)) from error
     return lock
+
+
+def _write_own_id(lock: TextIO) -> None:
+    """Names this process in a file that it has locked."""
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
 
 
 def owner_of(home: Path) -> str | None:
@@ -82,9 +98,7 @@ def own_home(home: Path) -> None:
     if not os.environ.get(IS_DEV_SERVER) or os.environ.get(OWNED_HOME) == str(home):
         return
     lock = lock_home(home)
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    _write_own_id(lock)
     _LOCKS.append(lock)
     # Dagster has just logged that a temporary folder is the storage
     logging.getLogger("dagster").info(f"Runs, events and logs are kept in {home}, as those of `make run` are.")
@@ -99,21 +113,14 @@ def own_daemon(home: Path) -> None:
     """
     if not is_daemon(sys.argv) or home in _DAEMONS:
         return
-    home.mkdir(parents=True, exist_ok=True)
-    lock = (home / "daemon.lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        owner = lock.read().strip()
-        lock.close()
-        raise StockAssetsError(
+    lock = _lock(
+        home / "daemon.lock",
+        lambda owner: (
             f"another dagster-daemon works on {home} (process {owner}), and two would launch the same work twice; stop "
             "it, or set DAGSTER_HOME to another folder"
-        ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+        ),
+    )
+    _write_own_id(lock)
     _DAEMONS[home] = lock
 
 

@@ -80,6 +80,7 @@ def _require_members(rows: pl.DataFrame) -> None:
             f"the table of members has {twice['ticker'][0]} more than once ({twice.height} row(s) of {rows.height} "
             "repeat a ticker), expected every ticker once"
         )
+    require_tickers(rows["ticker"], "the table of members")
     _require_tickers(rows["ticker"], "members")
     rare = rows["sector"].value_counts(sort=True).filter(pl.col("count") < _FEWEST_OF_A_SECTOR)["sector"]
     if rare.len():
@@ -90,7 +91,6 @@ def _require_members(rows: pl.DataFrame) -> None:
 
 
 def _require_tickers(tickers: pl.Series, table: str) -> None:
-    require_tickers(tickers, f"the table of {table}")
     if (wrong := tickers.drop_nulls().filter(~tickers.drop_nulls().str.contains(_TICKER))).len():
         raise SourceError(f"the table of {table} has the ticker {wrong[0][:40]!r}, expected one as BRK.B")
 
