@@ -13,6 +13,7 @@ StockAssetsError
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── DamagedFileError     a file of the data folder cannot be read or written; names it and the way back
+├── PublicationError     a published file is damaged or gone, or what is to be published has no place in it
 ├── BackupError          a backup cannot be made, read or put back
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
@@ -100,6 +101,10 @@ class DamagedFileError(StockAssetsError, OSError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.strerror = message  # what an OSError is asked for
+
+
+class PublicationError(StockAssetsError):
+    """A published file is damaged or gone, or what is to be published has no place in a publication."""
 
 
 class BackupError(StockAssetsError):

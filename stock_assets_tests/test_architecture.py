@@ -31,10 +31,12 @@ ORDER = (
     ("model",),
     ("evaluation",),
     ("lifecycle",),
+    ("publication",),
+    ("serving",),
     ("defs", "cli"),
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
-DOMAIN = ("market", "features", "model", "evaluation", "lifecycle")
+DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "publication")
 #: Above every room: the front door, and what Dagster loads.
 TOP = ("__init__", "platform", "views", "steps", "extensions", "definitions")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}

@@ -1,0 +1,1 @@
+"""What was said on every evening, in files that never change: the room that publishes, and reads what is published."""
