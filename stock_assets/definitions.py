@@ -18,6 +18,7 @@ from stock_assets.defs.lifecycle import drift_asset
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_asset
+from stock_assets.defs.publication import publication_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tidy import tidy_job, tidy_schedule
 from stock_assets.defs.tuning import tuning_assets
@@ -61,6 +62,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
             promotions_asset(config),
             *evaluation_assets(config),
             operations_asset(config),
+            publication_asset(config),
         ],
         jobs=[
             rollback_job(config),

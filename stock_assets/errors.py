@@ -107,6 +107,10 @@ class PublicationError(StockAssetsError):
     """A published file is damaged or gone, or what is to be published has no place in a publication."""
 
 
+class PublicationFormError(PublicationError):
+    """A publication has a form that this version does not read."""
+
+
 class BackupError(StockAssetsError):
     """A backup cannot be made, read or put back; names the folder or the file."""
 
