@@ -1,6 +1,7 @@
 """The asset of the publication: what the files say of a session, and whether they say what the store holds."""
 
 import os
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -26,8 +27,10 @@ PUBLICATION_CHECKS = {
 }
 
 
-def publication_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The asset `publication`."""
+def publication_asset(settings: Settings, checked: Iterable[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """The asset `publication`, which publishes the results of its own checks and of those of `checked`."""
+    keys = [dg.AssetCheckKey(dg.AssetKey("publication"), name) for name in PUBLICATION_CHECKS]
+    keys += [key for assets in checked for key in assets.check_keys]
 
     @table_asset(
         "publication",
@@ -58,18 +61,19 @@ def publication_asset(settings: Settings) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions, now = chosen_sessions(context), clock()
-        view = DagsterView(failures(context.instance, now), check_results(context), os.environ.get(UI_URL))
+        view = DagsterView(
+            failures(context.instance, now), check_results(context.instance, keys), os.environ.get(UI_URL)
+        )
         made = publish_sessions(warehouse, settings, sessions, registry=registry, now=now, dagster=view)
         return report_publication(context, settings, warehouse, made=made)
 
     return publication
 
 
-def check_results(context: dg.AssetExecutionContext) -> pl.DataFrame:
-    """`MONITORING["checks"]`: the newest result of every check of the graph."""
-    keys = sorted(context.job_def.asset_layer.asset_graph.asset_check_keys)
+def check_results(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> pl.DataFrame:
+    """`MONITORING["checks"]`: the newest result of every check of `keys`."""
     rows = []
-    for key, record in context.instance.event_log_storage.get_asset_check_summary_records(keys).items():
+    for key, record in instance.event_log_storage.get_asset_check_summary_records(keys).items():
         done = record.last_completed_check_execution_record
         evaluation = done and done.evaluation
         if done and evaluation:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from stock_assets.errors import ArtifactError, RegistryError
+from stock_assets.storage import code_version as naming
 from stock_assets.storage import registry as module
 from stock_assets.storage.code_version import code_version, read_code_version
 from stock_assets.storage.registry import (
@@ -305,7 +306,9 @@ def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pyt
     assert read_code_version(tmp_path) == f"{git('rev-parse', 'HEAD')}+dirty"
     (tmp_path / "inside").mkdir()
     assert read_code_version(tmp_path / "inside") == package
-    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired))
+    monkeypatch.setattr(
+        code_version_module, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired)
+    )
     assert read_code_version(tmp_path) == package
 
 
