@@ -1,0 +1,1 @@
+"""The API and the dashboard: what is published, answered over HTTP."""
