@@ -14,6 +14,7 @@ StockAssetsError
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── DamagedFileError     a file of the data folder cannot be read or written; names it and the way back
 ├── PublicationError     a published file is damaged or gone, or what is to be published has no place in it
+├── ApiError             the API did not answer, or answered with a problem; has its title, status and detail
 ├── BackupError          a backup cannot be made, read or put back
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
@@ -23,7 +24,7 @@ StockAssetsError
 └── AlertError           an alert could not be handed over to a channel
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from stock_assets.escape import lines
@@ -105,6 +106,26 @@ class DamagedFileError(StockAssetsError, OSError):
 
 class PublicationError(StockAssetsError):
     """A published file is damaged or gone, or what is to be published has no place in a publication."""
+
+
+class ApiError(StockAssetsError):
+    """The API did not answer, or answered with a problem.
+
+    `title`, `status` and `detail` are those of the problem, and `problem` is all of it; the status is None where no
+    server answered.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        status: int | None = None,
+        detail: str = "",
+        problem: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.title, self.status, self.detail, self.problem = title, status, detail, dict(problem or {})
 
 
 class BackupError(StockAssetsError):
