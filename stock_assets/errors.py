@@ -10,6 +10,7 @@ StockAssetsError
 ├── TableError           a frame that does not fit the declaration of its table
 ├── MissingTableError    a table that was asked for before anything was written to it
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
+├── UnknownNameError     a ticker, session or version that was asked for is none
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── DamagedFileError     a file of the data folder cannot be read or written; names it and the way back
@@ -150,6 +151,10 @@ class OutgoingError(StockAssetsError):
 
 class AlertError(StockAssetsError):
     """An alert could not be handed over to a channel; says what the channel answered."""
+
+
+class UnknownNameError(StockAssetsError):
+    """A ticker, a session or a version that was asked for is none; names it and what was expected."""
 
 
 class CutoffError(StockAssetsError):
