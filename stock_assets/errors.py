@@ -154,7 +154,14 @@ class AlertError(StockAssetsError):
 
 
 class UnknownNameError(StockAssetsError):
-    """A ticker, a session or a version that was asked for is none; names it and what was expected."""
+    """A ticker, a session or a version that was asked for is none; names it and what was expected.
+
+    `what` it is: ticker, session, later session (one that is not over) or version.
+    """
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class CutoffError(StockAssetsError):

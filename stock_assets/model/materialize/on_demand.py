@@ -80,7 +80,8 @@ class OnDemandPredictions:
         if weights.height:
             return {"model": ENSEMBLE, "version": version, "model_year": weights["model_year"][0], "weights": weights}
         raise UnknownNameError(
-            f"there is no trained version {version} of a registered model; `stock-assets models` lists those that serve"
+            f"there is no trained version {version} of a registered model; `stock-assets models` lists versions",
+            "version",
         )
 
     def _weights(self, version: str) -> pl.DataFrame:
@@ -125,10 +126,12 @@ class OnDemandPredictions:
         if not calendar.is_session(session):
             near = [*calendar.before(session, 1), *calendar.between(session, date.max)[:1]]
             raise UnknownNameError(
-                f"{session} is no session of {calendar.name}; the nearest are {' and '.join(map(str, near))}"
+                f"{session} is no session of {calendar.name}; the nearest are {' and '.join(map(str, near))}",
+                "session",
             )
         if (close := calendar.closes.get(session) or calendar.day_over(session)) > now:
-            raise UnknownNameError(f"the session {session} is not over yet: it closes at {close:%Y-%m-%d %H:%M} UTC")
+            text = f"the session {session} is not over yet: it closes at {close:%Y-%m-%d %H:%M} UTC"
+            raise UnknownNameError(text, "later session")
 
     def _left_out(self, ticker: str, session: date, version: str) -> dict[str, Any]:
         """What there is of a ticker without a prediction. Raises UnknownNameError for one that never had a bar."""
@@ -139,7 +142,7 @@ class OnDemandPredictions:
         elif self._has_a_bar(ticker):
             reason = f"no bar of the session, or fewer than {longest_lookback()} feature rows"
         else:
-            raise UnknownNameError(f"{ticker} is no ticker of this market: it has no bar")
+            raise UnknownNameError(f"{ticker} is no ticker of this market: it has no bar", "ticker")
         return {"ticker": ticker, "session": session, "model_version": version, "reason": reason}
 
     def _has_a_bar(self, ticker: str) -> bool:
