@@ -1,7 +1,7 @@
 """Reads what is published: now, or as of a moment. Knows neither the store nor a model."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from io import BytesIO
@@ -15,7 +15,7 @@ from stock_assets.publication.layout import Entry, Kind, Pointer, digest_of, par
 from stock_assets.publication.ledger import files_of, read_ledger, read_pointer
 from stock_assets.publication.tables import BARS_FILE, MONITORING, OUTCOMES_FILE, PREDICTIONS_FILE
 
-__all__ = ["Publication", "as_of", "open_publication", "read_ledger"]
+__all__ = ["Publication", "after", "as_of", "chain_to", "open_publication", "read_ledger"]
 
 _BY_KIND = {"predictions": PREDICTIONS_FILE, "bars": BARS_FILE, "outcomes": OUTCOMES_FILE}
 
@@ -95,23 +95,26 @@ def as_of(publication: Publication, ledger: list[Entry], moment: datetime) -> Pu
 
     None where nothing was published yet. Entries that were written and never pointed to are no part of the chain.
     """
-    chain = _chain(ledger, publication.pointer.entry)
+    chain = chain_to(ledger, publication.pointer.entry)
     count = bisect_right([entry.published_at for entry in chain], moment)
-    if not count:
-        return None
-    last = chain[count - 1]
+    return after(publication, chain[:count]) if count else None
+
+
+def after(publication: Publication, chain: Sequence[Entry]) -> Publication:
+    """What was published after the last entry of `chain`, the first entries of the way to `publication`."""
+    last = chain[-1]
     pointer = replace(
         publication.pointer,
         entry=last.id,
         published_at=last.published_at,
         champions=last.champions,
-        files=files_of(chain[:count]),
+        files=files_of(chain),
     )
     return Publication(publication.folder, pointer)
 
 
-def _chain(ledger: list[Entry], newest: str) -> list[Entry]:
-    """The entries that lead to `newest`, oldest first."""
+def chain_to(ledger: Iterable[Entry], newest: str) -> list[Entry]:
+    """The entries that lead to `newest`, oldest first. Raises PublicationError where one of them is absent."""
     by_id: Mapping[str, Entry] = {entry.id: entry for entry in ledger}
     chain: list[Entry] = []
     at: str | None = newest

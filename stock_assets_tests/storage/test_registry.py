@@ -16,7 +16,6 @@ import pytest
 
 from stock_assets.errors import ArtifactError, RegistryError
 from stock_assets.storage import code_version as naming
-from stock_assets.storage import registry as module
 from stock_assets.storage.code_version import code_version, read_code_version
 from stock_assets.storage.registry import (
     MlflowRegistry,
@@ -306,9 +305,7 @@ def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pyt
     assert read_code_version(tmp_path) == f"{git('rev-parse', 'HEAD')}+dirty"
     (tmp_path / "inside").mkdir()
     assert read_code_version(tmp_path / "inside") == package
-    monkeypatch.setattr(
-        code_version_module, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired)
-    )
+    monkeypatch.setattr(naming, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired))
     assert read_code_version(tmp_path) == package
 
 
