@@ -1,7 +1,7 @@
 """Reads what is published: now, or as of a moment. Knows neither the store nor a model."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from io import BytesIO
@@ -101,26 +101,23 @@ def as_of(publication: Publication, ledger: list[Entry], moment: datetime) -> Pu
 
     None where nothing was published yet. Entries that were written and never pointed to are no part of the chain.
     """
-    chain = chain_to(ledger, publication.pointer.entry)
+    chain = _chain(ledger, publication.pointer.entry)
     count = bisect_right([entry.published_at for entry in chain], moment)
-    return after(publication, chain[:count]) if count else None
-
-
-def after(publication: Publication, chain: Sequence[Entry]) -> Publication:
-    """What was published after the last entry of `chain`, the first entries of the way to `publication`."""
+    if not count:
+        return None
     files: dict[Kind, dict[str, str]] = {kind: {} for kind in KINDS}
-    for entry in chain:
+    for entry in chain[:count]:
         for kind in KINDS:
             files[kind] |= entry.files[kind]
-    last = chain[-1]
+    last = chain[count - 1]
     pointer = replace(
         publication.pointer, entry=last.id, published_at=last.published_at, champions=last.champions, files=files
     )
     return Publication(publication.folder, pointer)
 
 
-def chain_to(ledger: Iterable[Entry], newest: str) -> list[Entry]:
-    """The entries that lead to `newest`, oldest first. Raises PublicationError where one of them is absent."""
+def _chain(ledger: list[Entry], newest: str) -> list[Entry]:
+    """The entries that lead to `newest`, oldest first."""
     by_id: Mapping[str, Entry] = {entry.id: entry for entry in ledger}
     chain: list[Entry] = []
     at: str | None = newest

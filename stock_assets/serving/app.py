@@ -18,7 +18,7 @@ from starlette.responses import Response
 from stock_assets.serving import health, problems
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
-from stock_assets.serving.routes import predictions
+from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
 from stock_assets.settings import Settings
 
 TITLE = "stock_assets"
@@ -66,8 +66,8 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
 
 def mount(app: FastAPI) -> None:
     """Every router of the application, each with its own file or folder."""
-    app.include_router(predictions.router)
-    app.include_router(health.router)
+    for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
+        app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
     # protocols (Open Inference Protocol, /ping, /invocations), metrics: edge
     # pages (the dashboard): dash
@@ -87,6 +87,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """The description of the routes, made once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problems.SCHEMA
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problems.SCHEMA
+        question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**question.pop("$defs"), "Batch": question}
         app.openapi_schema = schema
     return app.openapi_schema

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -24,6 +26,7 @@ from stock_assets.tables import Table
 
 #: Sessions that stay in memory from the newest on, and those of older ones that were asked for last.
 NEWEST, OLDER = 260, 40
+EPOCH = date(1970, 1, 1).toordinal()
 
 
 class DamagedFile(PublicationError):
@@ -80,6 +83,24 @@ class ModelRows:
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """What came true of a session. Every array has one entry per ticker."""
+
+    tickers: Mapping[str, int]
+    labels: np.ndarray
+    """int8 [N]"""
+    known_on: np.ndarray
+    """int32 [N]: the session on which the label became known, in days since 1970"""
+
+    def of(self, ticker: str) -> tuple[int, date] | None:
+        """(label, the session on which it became known); None where it is not known."""
+        place = self.tickers.get(ticker)
+        if place is None:
+            return None
+        return int(self.labels[place]), date.fromordinal(EPOCH + int(self.known_on[place]))
+
+
+@dataclass(frozen=True)
 class Day:
     """A published session. Nothing of it changes."""
 
@@ -89,10 +110,9 @@ class Day:
     """why, by ticker"""
     suspect: Mapping[str, str]
     """why the bar is, by ticker"""
-    labels: Mapping[str, tuple[int, date]]
-    """(label, the session on which it became known), by ticker"""
+    outcomes: Outcomes
 
-    @property
+    @cached_property
     def tickers(self) -> list[str]:
         """Every ticker with a row, sorted."""
         return sorted({*self.left_out, *(ticker for rows in self.models.values() for ticker in rows.tickers)})
@@ -118,15 +138,14 @@ class Shared:
 
 def frame_of(publication: Publication, table: Table, *, kind: Kind, key: str) -> pl.DataFrame:
     """A published file as `table` declares it. Raises DamagedFile for what is absent, damaged or of other columns."""
-    from io import BytesIO
-
     digest = publication.pointer.files[kind].get(key)
     if digest is None:
         return table.empty()
     file = path_of(kind, key, digest)
     content = content_of(publication, kind, key)
     try:
-        frame = table.fit(pl.read_parquet(BytesIO(content)))
+        # a later minor version of the form may have further columns
+        frame = table.fit(pl.read_parquet(BytesIO(content)).select(table.names))
     except (pl.exceptions.PolarsError, TableError) as error:
         raise DamagedFile(file, f"is damaged: {type(error).__name__}") from error
     for name in (name for name, dtype in frame.schema.items() if dtype.is_float()):
@@ -153,12 +172,15 @@ def relative(error: PublicationError, folder: Path) -> str:
     return str(error).replace(f"{folder}/", "").replace(str(folder), "the folder of what is published")
 
 
-def read_day(publication: Publication, files: Files, shared: Shared) -> Day:
-    """The session of `files`. Raises DamagedFile."""
+def read_day(publication: Publication, files: Files, shared: Shared, *, ticker: str | None = None) -> Day:
+    """The session of `files`, or what it holds of one ticker. Raises DamagedFile."""
     key, session = files.session, date.fromisoformat(files.session)
     frame = frame_of(publication, PREDICTIONS_FILE, kind="predictions", key=key)
     bars = frame_of(publication, BARS_FILE, kind="bars", key=key)
     outcomes = frame_of(publication, OUTCOMES_FILE, kind="outcomes", key=key)
+    models = frame["model"].drop_nulls().unique().sort().to_list()
+    if ticker is not None:
+        frame, bars, outcomes = (one.filter(pl.col("ticker") == ticker) for one in (frame, bars, outcomes))
     predicted = frame.filter(pl.col("status") == "predicted").sort("model", "ticker")
     absent = frame.filter(pl.col("status") != "predicted")
     suspects = bars.filter(pl.col("suspect").is_not_null())
@@ -169,10 +191,14 @@ def read_day(publication: Publication, files: Files, shared: Shared) -> Day:
         raise DamagedFile(file, "is damaged: a predicted row lacks a value")
     return Day(
         session,
-        {str(model): _model_rows(rows, shared) for (model,), rows in predicted.group_by("model", maintain_order=True)},
+        {model: _model_rows(predicted.filter(pl.col("model") == model), shared) for model in models},
         dict(zip(absent["ticker"].to_list(), absent["reason"].to_list(), strict=True)),
         dict(zip(suspects["ticker"].to_list(), suspects["suspect"].to_list(), strict=True)),
-        dict(zip(labels["ticker"], zip(labels["label"], labels["horizon_end"], strict=True), strict=True)),
+        Outcomes(
+            shared.places(labels["ticker"].to_list()),
+            labels["label"].to_numpy().copy(),
+            labels["horizon_end"].to_physical().to_numpy().copy(),
+        ),
     )
 
 
@@ -223,6 +249,13 @@ class Days:
                 while len(self._older) > OLDER:
                     self._older.popitem(last=False)
         return day
+
+    def read_ticker(self, publication: Publication, files: Files, ticker: str) -> Day:
+        """What a session holds of one ticker, which is quicker than all of it where it is not in memory.
+
+        Raises DamagedFile.
+        """
+        return self.get(files) or read_day(publication, files, Shared(), ticker=ticker)
 
     def keep(self, pointer: Pointer) -> list[Files]:
         """Makes the newest sessions of `pointer` those that stay, and returns them, the newest first."""
