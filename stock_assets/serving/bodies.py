@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 #: Bytes of all bodies together.
-MOST_BYTES = 16_000_000
+MOST_BYTES = 3_000_000
 
 
 class Body(NamedTuple):

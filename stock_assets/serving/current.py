@@ -193,6 +193,8 @@ class Current:
         for files in self._days.keep(served.pointer):
             if self.changed():
                 return False
+            if self._days.is_full:
+                break
             try:
                 self._days.read(served.publication, files)
             except DamagedFile as error:

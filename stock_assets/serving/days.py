@@ -24,8 +24,10 @@ from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.tables import Table
 
-#: Sessions that stay in memory from the newest on, and those of older ones that were asked for last.
-NEWEST, OLDER = 260, 40
+#: Sessions that stay in memory from the newest on, and bytes of their arrays: 260 sessions of 500 tickers and 8 models.
+NEWEST, NEWEST_BYTES = 260, 24_000_000
+#: Bytes of the older sessions that were asked for last.
+OLDER_BYTES = 2_000_000
 EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -66,11 +68,18 @@ class ModelRows:
     scores: np.ndarray | None
     """float64 [N]; None where each is p_buy - p_sell to the last bit"""
     ranks: np.ndarray
-    """int32 [N]"""
+    """int16 [N], int32 of more than 32,767 tickers"""
     versions: tuple[tuple[str, date | None], ...]
     """(version, cutoff) of those that made the rows"""
     version_of: np.ndarray | None
     """uint8 [N], the place in `versions`; None where there is one alone"""
+
+    @property
+    def size(self) -> int:
+        """The bytes of its arrays."""
+        arrays = (self.probabilities, self.scores, self.ranks, self.version_of)
+        # of equal rows one alone is there
+        return sum(array.nbytes if array.strides[0] else array[0].nbytes for array in arrays if array is not None)
 
     def version(self, row: int) -> tuple[str, date | None]:
         return self.versions[0 if self.version_of is None else self.version_of[row]]
@@ -113,6 +122,12 @@ class Day:
     outcomes: Outcomes
 
     @cached_property
+    def size(self) -> int:
+        """The bytes of its arrays."""
+        outcomes = self.outcomes.labels.nbytes + self.outcomes.known_on.nbytes
+        return outcomes + sum(rows.size for rows in self.models.values())
+
+    @cached_property
     def tickers(self) -> list[str]:
         """Every ticker with a row, sorted."""
         return sorted({*self.left_out, *(ticker for rows in self.models.values() for ticker in rows.tickers)})
@@ -130,7 +145,7 @@ class Shared:
     def places(self, tickers: list[str]) -> Mapping[str, int]:
         key = tuple(tickers)
         if key not in self.tickers:
-            if len(self.tickers) > NEWEST + OLDER:  # an index that changes every day: the oldest lists go
+            if len(self.tickers) > NEWEST:  # an index that changes every day: the oldest lists go
                 self.tickers.pop(next(iter(self.tickers)))
             self.tickers[key] = {ticker: place for place, ticker in enumerate(key)}
         return self.tickers[key]
@@ -208,11 +223,15 @@ def _model_rows(rows: pl.DataFrame, shared: Shared) -> ModelRows:
     versions = rows.select("model_version", "trained_through").unique(maintain_order=True)
     places = {version: place for place, version in enumerate(versions.rows())}
     codes = [places[row] for row in rows.select("model_version", "trained_through").iter_rows()]
+    differ = not np.array_equal(scores, probabilities[:, 2] - probabilities[:, 0])
+    if len(probabilities) > 1 and (probabilities == probabilities[0]).all():  # a prior says the same of every ticker
+        probabilities = np.broadcast_to(probabilities[0].copy(), probabilities.shape)
+    ranks = rows["rank"].to_numpy()
     return ModelRows(
         shared.places(rows["ticker"].to_list()),
         probabilities,
-        None if np.array_equal(scores, probabilities[:, 2] - probabilities[:, 0]) else scores.copy(),
-        rows["rank"].to_numpy().copy(),
+        scores.copy() if differ else None,
+        ranks.astype(np.int16 if ranks.max(initial=0) <= np.iinfo(np.int16).max else np.int32),
         tuple(places),
         None if len(places) == 1 else np.array(codes, np.uint8),
     )
@@ -221,8 +240,9 @@ def _model_rows(rows: pl.DataFrame, shared: Shared) -> ModelRows:
 class Days:
     """The sessions in memory. Threads may share it."""
 
-    def __init__(self) -> None:
-        self._days: OrderedDict[Files, Day] = OrderedDict()
+    def __init__(self, *, newest_bytes: int = NEWEST_BYTES, older_bytes: int = OLDER_BYTES) -> None:
+        self._newest_bytes, self._older_bytes = newest_bytes, older_bytes
+        self._days: dict[Files, Day] = {}
         self._older: OrderedDict[Files, Day] = OrderedDict()
         self._newest: frozenset[Files] = frozenset()
         self._shared, self._lock = Shared(), Lock()
@@ -244,11 +264,18 @@ class Days:
         with self._lock:
             if files in self._newest:
                 self._days[files] = day
+                while len(self._days) > 1 and size_of(self._days) > self._newest_bytes:
+                    del self._days[min(self._days, key=lambda one: one.session)]
             else:
                 self._older[files] = day
-                while len(self._older) > OLDER:
+                while len(self._older) > 1 and size_of(self._older) > self._older_bytes:
                     self._older.popitem(last=False)
         return day
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another session would displace the oldest one of the newest."""
+        return size_of(self._days) * (len(self._days) + 1) > self._newest_bytes * len(self._days)
 
     def read_ticker(self, publication: Publication, files: Files, ticker: str) -> Day:
         """What a session holds of one ticker, which is quicker than all of it where it is not in memory.
@@ -267,3 +294,8 @@ class Days:
             for files in [files for files in self._older if files in self._newest]:
                 self._days[files] = self._older.pop(files)
         return newest
+
+
+def size_of(days: Mapping[Files, Day]) -> int:
+    """The bytes of their arrays."""
+    return sum(day.size for day in days.values())

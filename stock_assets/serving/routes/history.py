@@ -23,8 +23,8 @@ from stock_assets.serving.parameters import (
     SESSION_OF_PATH,
     TICKER_OF_PATH,
     Parameters,
-    top,
     limit,
+    top,
 )
 from stock_assets.serving.problems import Problem
 from stock_assets.serving.routes.asked import (

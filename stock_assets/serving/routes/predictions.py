@@ -11,7 +11,6 @@ from starlette.responses import Response
 from stock_assets.publication.tables import PREDICTIONS_FILE
 from stock_assets.serving.answers import common, prediction, result_of, text_of
 from stock_assets.serving.bodies import Body
-from stock_assets.serving.current import Served
 from stock_assets.serving.days import Day
 from stock_assets.serving.etags import answer
 from stock_assets.serving.forms import RANGES, form_of
