@@ -1,1 +1,1 @@
-"""The API and the dashboard: what is published, answered over HTTP."""
+"""What is published, answered over HTTP: the API and the dashboard, which know neither the store nor a model."""
