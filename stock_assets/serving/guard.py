@@ -16,15 +16,15 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from stock_assets import guard
 from stock_assets.errors import SettingsError
-from stock_assets.guard import FORM, Refusal, content_type, cookies, foreign, hardened, offered_tokens
-from stock_assets.serving.refusals import refuse
+from stock_assets.guard import FORM, content_type, cookies, foreign, hardened, offered_tokens
+from stock_assets.serving.problems import Problem, quoted
+from stock_assets.serving.protocols.forms import INVOCATIONS
 from stock_assets.serving.tokens import Token, TokenFile, holder_of
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ class ApiGuard:
     """no client is asked for a token when None, and then the server answers on loopback alone"""
     names: tuple[str, ...] = ()
     """`name` or `name:port` under which browsers reach the server, besides its own address"""
-    types_of_posts: Callable[[str], frozenset[str | None] | None] = lambda _: None
-    """the media types that the route of a path reads by POST, None among them where it needs none; None where it reads
-    no body"""
     session_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     """proves the cookies of this process: a new one ends every login"""
     _told: str = field(default="", init=False)
@@ -73,23 +70,24 @@ class ApiGuard:
             return await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket is served"})
         headers = Headers(scope=scope)
         send = hardened(send)
-        if refusal := self.foreign(scope, headers) or secret_in_query(scope):
-            return await refuse(scope, send, refusal)
+        if problem := self.foreign(scope, headers) or secret_in_query(scope):
+            return await refuse(scope, send, problem)
         client: str | None = (scope.get("client") or ("an unknown address", 0))[0]
         if self.tokens is not None and scope["path"] not in OPEN:
             client = await self.admitted(scope, receive, send, headers=headers, file=self.tokens)
         if client is None:
             return None
         scope[CLIENT] = client
-        expected = self.types_of_posts(scope["path"]) if scope["method"] == "POST" else None
+        expected = types_of_post(scope["path"]) if scope["method"] == "POST" else None
         if expected is None:
             return await self.app(scope, receive, send)
         if content_type(headers) not in expected:
             types = " or ".join(sorted(filter(None, expected)))
-            return await refuse(scope, send, Refusal(415, f"the body of this POST has the Content-Type {types}"))
+            detail = f"the Content-Type of this POST is {quoted(headers.get('content-type'))}; expected {types}"
+            return await refuse(scope, send, Problem("unsupported-media-type", detail))
         body = await body_of(headers, receive)
-        if isinstance(body, Refusal):
-            return await refuse(scope, send, body, [("Connection", "close")])
+        if isinstance(body, Problem):
+            return await refuse(scope, send, body)
         return await self.app(scope, replayed(body, receive), send)
 
     async def admitted(
@@ -109,25 +107,27 @@ class ApiGuard:
             if scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", ""):
                 await guard.ask_for_token(send, ASK)
             else:
-                await refuse(scope, send, UNKNOWN, [("WWW-Authenticate", 'Bearer realm="stock_assets"')])
+                await refuse(scope, send, no_token())
             return None
         if (right := right_for(scope)) not in token.scopes:
-            challenge = f'Bearer realm="stock_assets", error="insufficient_scope", scope="{right}"'
-            text = f"this token lacks the scope {right}, which this request needs"
-            await refuse(scope, send, Refusal(403, text), [("WWW-Authenticate", challenge)])
+            challenge = f'{REALM}, error="insufficient_scope", scope="{right}"'
+            detail = f"this token lacks the scope {right}, which this request needs"
+            await refuse(scope, send, Problem("missing-scope", detail, headers={"WWW-Authenticate": challenge}))
             return None
         return token.name
 
-    def foreign(self, scope: "Scope", headers: "Headers") -> Refusal | None:
+    def foreign(self, scope: "Scope", headers: "Headers") -> Problem | None:
         asks = self.tokens is not None
-        return foreign(scope, headers, self.names, asks_for_token=asks, token_setting="API_TOKENS")
+        refusal = foreign(scope, headers, self.names, asks_for_token=asks, token_setting="API_TOKENS")
+        return refusal and Problem("foreign-request", refusal.text)
 
     async def closed(self, scope: "Scope", send: "Send", error: SettingsError) -> None:
         """Answers while the file of tokens is damaged: who may ask is not known then."""
         if str(error) != self._told:
             self._told = str(error)
             _log.error("no client is answered: %s", error)
-        await refuse(scope, send, Refusal(503, "the server's file of tokens cannot be used; its log names what to do"))
+        detail = "the server's file of tokens cannot be used; its log says why, and what to do"
+        await refuse(scope, send, Problem("not-ready", detail, headers={"Retry-After": "10"}))
 
     def holder(self, headers: "Headers", tokens: tuple[Token, ...]) -> Token | None:
         """The token that the request holds, in a header or by the cookie of a login."""
@@ -158,10 +158,15 @@ class ApiGuard:
         return await guard.welcome(scope, send, f"{SESSION}={self.cookie_of(token)}")
 
 
-UNKNOWN = Refusal(401, "this server asks for a token, as Authorization: Bearer TOKEN; stock-assets token makes one")
+REALM = 'Bearer realm="stock_assets"'
 
 
-def secret_in_query(scope: "Scope") -> Refusal | None:
+def no_token() -> Problem:
+    detail = "this server asks for a token, as Authorization: Bearer TOKEN; stock-assets token NAME makes one"
+    return Problem("no-token", detail, headers={"WWW-Authenticate": REALM})
+
+
+def secret_in_query(scope: "Scope") -> Problem | None:
     """Refuses a token in the query, also on a server that asks for none: a client learns it before it matters."""
     query = scope.get("query_string", b"")
     if not query:
@@ -169,7 +174,32 @@ def secret_in_query(scope: "Scope") -> Refusal | None:
     names = {name.lower() for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
     if not (hidden := names & SECRET_PARAMETERS):
         return None
-    return Refusal(400, f"a query ends up in logs; send Authorization: Bearer TOKEN in place of {min(hidden)}")
+    detail = f"a query ends up in logs; send Authorization: Bearer TOKEN in place of {min(hidden)}"
+    return Problem("token-in-query", detail)
+
+
+async def refuse(scope: "Scope", send: "Send", problem: Problem) -> None:
+    """Answers with `problem` instead of what was asked for."""
+    await problem.response(scope["path"])(scope, _nothing, send)
+
+
+async def _nothing() -> "Message":
+    return {"type": "http.disconnect"}
+
+
+#: The media types that routes read by POST; None for clients that name none.
+_JSON = frozenset({"application/json"})
+_OF_INVOCATIONS = frozenset({"application/json", "text/csv"})
+_OF_INFER = frozenset({"application/json", "application/octet-stream", None})
+
+
+def types_of_post(path: str) -> frozenset[str | None] | None:
+    """The media types that the route of `path` reads; None where no route of this path reads a body."""
+    if path == INVOCATIONS:
+        return _OF_INVOCATIONS
+    if path.startswith("/v2/models/") and path.endswith("/infer"):
+        return _OF_INFER
+    return _JSON if path.endswith((":batch", ":predict")) else None
 
 
 def right_for(scope: "Scope") -> str:
@@ -177,9 +207,10 @@ def right_for(scope: "Scope") -> str:
     return "predict" if scope["path"].endswith(":predict") else "read"
 
 
-async def body_of(headers: "Headers", receive: "Receive") -> bytes | Refusal:
-    """The whole body of a request, or why it is not read."""
-    too_large = Refusal(413, f"the body is larger than {LARGEST_BODY} bytes; send fewer rows with each request")
+async def body_of(headers: "Headers", receive: "Receive") -> bytes | Problem:
+    """The whole body of a request, or why it is not read. The connection ends then: the rest is never looked at."""
+    closing = {"Connection": "close"}
+    too_large = Problem("body-too-large", f"the body is larger than {LARGEST_BODY} bytes", headers=closing)
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > LARGEST_BODY:
         return too_large
@@ -189,7 +220,7 @@ async def body_of(headers: "Headers", receive: "Receive") -> bytes | Refusal:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    return Refusal(400, "the client went away before the end of the body")
+                    return Problem("unreadable-request", "the client went away before the end of the body")
                 part = message.get("body", b"")
                 size += len(part)
                 if size > LARGEST_BODY:
@@ -198,7 +229,7 @@ async def body_of(headers: "Headers", receive: "Receive") -> bytes | Refusal:
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
-        return Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds")
+        return Problem("slow-body", f"the body did not arrive within {BODY_SECONDS:g} seconds", headers=closing)
 
 
 def replayed(body: bytes, receive: "Receive") -> "Receive":

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
-from stock_assets.guard import Refusal
-from stock_assets.serving.guard import CLIENT
-from stock_assets.serving.refusals import refuse
+from stock_assets.serving.guard import CLIENT, refuse
+from stock_assets.serving.problems import Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -118,8 +117,8 @@ class Limited:
         quota = self.limits.take(client)
         if not quota.allowed:
             text = f"more than {quota.limit} requests a minute; the next one is answered in {quota.next_in} s"
-            headers = [(name.decode(), value.decode()) for name, value in quota.headers()]
-            return await refuse(scope, send, Refusal(429, text), headers)
+            headers = {name.decode(): value.decode() for name, value in quota.headers()}
+            return await refuse(scope, send, Problem("too-many-requests", text, headers=headers))
         answered = False
 
         async def with_headers(message: "Message") -> None:

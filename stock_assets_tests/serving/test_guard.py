@@ -35,16 +35,9 @@ def application() -> Starlette:
     return Starlette(routes=[Route("/{rest:path}", echo, methods=["GET", "POST", "HEAD"])])
 
 
-def types_of(path: str) -> frozenset[str | None] | None:
-    return {
-        "/v1/predictions:batch": frozenset({"application/json"}),
-        "/invocations": frozenset({"application/json", "text/csv"}),
-    }.get(path)
-
-
 @pytest.fixture
 def wire() -> Wire:
-    return Wire(ApiGuard(application(), types_of_posts=types_of))
+    return Wire(ApiGuard(application()))
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def token(file: Path) -> str:
 @pytest.fixture
 def locked(file: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> Wire:  # noqa: ARG001
     monkeypatch.setattr(ground, "WRONG_TOKEN_SECONDS", 0)
-    return Wire(ApiGuard(application(), TokenFile(file), types_of_posts=types_of))
+    return Wire(ApiGuard(application(), TokenFile(file)))
 
 
 def bearer(token: str) -> tuple[str, str]:
@@ -216,7 +209,7 @@ def test_without_a_token_nothing_but_the_probes_is_answered(locked: Wire, token:
             assert reply.header("www-authenticate") == 'Bearer realm="stock_assets"'
         for path in OPEN:
             assert locked.get(path, *headers).status == 200
-    assert locked.get("/v2/models/rnn").json() == {"error": guard.UNKNOWN.text}
+    assert locked.get("/v2/models/rnn").json() == {"error": guard.no_token().detail}
     assert locked.get("/invocations").json()["error_code"] == "UNAUTHENTICATED"
 
 
