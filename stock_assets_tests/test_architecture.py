@@ -38,8 +38,8 @@ ORDER = (
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
 DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "publication")
-#: Above every room: the front door, and what Dagster loads.
-TOP = ("__init__", "platform", "views", "steps", "extensions", "definitions")
+#: Above every room: the front door, the client, and what Dagster loads.
+TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
 
 
