@@ -59,7 +59,7 @@ def test_the_borrowed_connection_is_that_of_the_pinned_version():
 
 
 def test_connections_that_are_reset_leave_nothing_behind(server: Served):
-    """5,000 of them; uvicorn holds each as long as an idle one (0.54), which is some 60 MB here."""
+    """5,000 of them; uvicorn holds each as long as an idle one (0.54), which is some 14 MB here."""
     head = server.head("/v1/predictions/AAPL") + b"\r\n"
     at_once = struct.pack("ii", 1, 0)  # close sends a reset
 
