@@ -19,6 +19,7 @@ from starlette.responses import Response
 from stock_assets.serving import health, problems
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
+from stock_assets.serving.edge import mount_edge
 from stock_assets.serving.envelope import Envelope
 from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
 from stock_assets.settings import Settings
@@ -65,6 +66,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     problems.handle_problems(app)
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
+    mount_edge(app, settings, current)
     app.add_middleware(Envelope)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -75,7 +77,6 @@ def mount(app: FastAPI) -> None:
     for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
         app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
-    # protocols (Open Inference Protocol, /ping, /invocations), metrics: edge
     # pages (the dashboard): dash
     # on demand, where `app.state.settings` turn it on: run
 
@@ -84,9 +85,9 @@ async def _errors_page(_request: Request) -> Response:
     return Response(problems.page(), 200, media_type="text/markdown")
 
 
-async def _answer_damaged(_request: Request, error: Exception) -> Response:
+async def _answer_damaged(request: Request, error: Exception) -> Response:
     assert isinstance(error, DamagedFile)
-    return problems.Problem("damaged-publication", str(error), file=error.file).response()
+    return problems.Problem("damaged-publication", str(error), file=error.file).response(request.scope["path"])
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
