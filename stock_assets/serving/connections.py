@@ -38,7 +38,7 @@ class Connection(BoundedConnection):
         return head.encode(), body
 
 
-def server_config(app: "ASGIApp", host: str, port: int, bounds: Bounds | None = None) -> uvicorn.Config:
+def server_config(app: "ASGIApp", host: str, port: int, *, bounds: Bounds | None = None) -> uvicorn.Config:
     """The configuration of `uvicorn.Server` for the application that `make_app` made.
 
     There is no access log, which would hold the query of every request, and no header of a proxy is believed.

@@ -57,7 +57,7 @@ def served(app: Any, bounds: Bounds | None = None) -> Iterator[Served]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = uvicorn.Server(server_config(app, "127.0.0.1", port, bounds))
+    server = uvicorn.Server(server_config(app, "127.0.0.1", port, bounds=bounds))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
