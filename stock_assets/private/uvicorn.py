@@ -8,6 +8,7 @@ connection that has waited longest when there are too many.
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -87,8 +88,9 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait_for_head()
-        if len(self.connections) > self.bounds.connections:
-            _end_the_oldest(self.connections)
+        if len(self.connections) > self.bounds.connections and not _end_the_oldest(self.connections, spared=self):
+            self._status = 503
+            self.send_400_response("")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unset(head=True, write=True)
@@ -157,8 +159,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.end()
             return
         head, body = self.refusal(self._status)
-        phrase = {414: b"URI Too Long", 431: b"Request Header Fields Too Large"}.get(self._status, b"Bad Request")
-        line = b"HTTP/1.1 %d %s\r\n" % (self._status, phrase)
+        line = f"HTTP/1.1 {self._status} {HTTPStatus(self._status).phrase}\r\n".encode()
         self.transport.write(line + head + b"connection: close\r\n\r\n" + body)
         # what still arrives is read and dropped: to end before it is read is a reset, and the client loses the answer
         self._refused = True
@@ -177,8 +178,11 @@ class BoundedConnection(HttpToolsProtocol):
         self._unset(write=True)
 
 
-def _end_the_oldest(connections: "Iterable[Any]") -> None:
-    """Ends the connection that has waited longest for a request, so that another client gets in."""
-    waiting = [one for one in connections if isinstance(one, BoundedConnection) and one.is_waiting]
+def _end_the_oldest(connections: Iterable[Any], spared: BoundedConnection) -> bool:
+    """Ends the connection that has waited longest for a request, so that another client gets in; whether one did."""
+    waiting = [
+        one for one in connections if isinstance(one, BoundedConnection) and one.is_waiting and one is not spared
+    ]
     if waiting:
         min(waiting, key=lambda one: one._since).end()
+    return bool(waiting)

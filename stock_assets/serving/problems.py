@@ -5,7 +5,6 @@ same list, and the address `type` of a problem leads to its heading on that page
 """
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -283,7 +282,7 @@ _BY_STATUS = {
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Has `app` answer every error with a problem, also those of the frameworks."""
+    """Has `app` answer every error with a problem, also those of the frameworks; `envelope` answers for faults."""
 
     async def answer_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -298,21 +297,18 @@ def handle_problems(app: FastAPI) -> None:
             "method-not-allowed": f"{path} does not answer {request.scope.get('method', '')}",
         }
         detail = details.get(kind) or str(error.detail or HTTPStatus(error.status_code).phrase)
-        return Problem(kind, detail, headers=error.headers).response(request.scope["path"])
+        headers = dict(error.headers or {})
+        if "GET" in headers.get("Allow", ""):
+            headers["Allow"] += ", HEAD"
+        return Problem(kind, detail, headers=headers).response(request.scope["path"])
 
     async def answer_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return of_validation(error.errors()).response(request.scope["path"])
 
-    async def answer_fault(request: Request, error: Exception) -> Response:
-        logging.getLogger("stock_assets.serving").error("a request failed", exc_info=error)
-        problem = Problem("internal-error", f"{type(error).__name__} while the answer was made")
-        return problem.response(request.scope["path"])
-
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
-    app.add_exception_handler(Exception, answer_fault)
 
 
 def of_validation(errors: "Sequence[Mapping[str, Any]]") -> Problem:
