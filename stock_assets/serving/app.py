@@ -67,7 +67,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
     mount_edge(app, settings, current)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope)  # outside of all others
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
