@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a connection stays open without a request, that a head may take, and that a shutdown waits for answers.
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, GRACEFUL_SECONDS = 5, 10, 5
+#: Seconds in which what a refused client still sends is read and dropped.
+LINGER_SECONDS = 1
 #: Connections at the same time, and those that wait to be accepted.
 MOST_CONNECTIONS, BACKLOG = 500, 2048
 #: Bytes of a head that is not whole yet; `envelope` refuses whole ones of half as much.
@@ -36,7 +38,7 @@ MOST_HEAD_BYTES = 65_536
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1 as uvicorn speaks it, with a bound of what a client may send before its request is whole."""
 
-    _head_bytes, _in_head = 0, True
+    _head_bytes, _in_head, _refused = 0, True, False
     _waiting: "TimerHandle | None" = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -58,9 +60,11 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:  # read and dropped: closing before it is read would be a reset, which drops our answer
+            return
+        super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
         if self._in_head and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(Problem("headers-too-large", f"the head has more than {MOST_HEAD_BYTES:,} bytes"))
 
@@ -71,7 +75,10 @@ class Protocol(HttpToolsProtocol):
         body = bytes(problem.response().body)
         head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._refused = True
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
@@ -110,7 +117,7 @@ def listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise StockAssetsError(
             f"nothing can listen on {host}:{port} ({error}); free the port, or set STOCK_ASSETS_API_PORT to another"
         ) from error
