@@ -24,6 +24,7 @@ ORDER = (
         "setting_values",
         "outgoing",
         "tickers",
+        "pages",
     ),
     ("settings", "storage"),
     ("market",),
@@ -90,6 +91,7 @@ def test_imports_run_one_way(path: Path):
         "frames": {"errors", "escape"},
         "files": {"errors"},
         "tickers": {"errors", "escape"},
+        "pages": {"escape"},
         "outgoing": {"errors", "addresses"},
         "cli": {"definitions", "extensions", "platform"},
     }
