@@ -25,6 +25,7 @@ ORDER = (
         "outgoing",
         "tickers",
         "pages",
+        "guard",
     ),
     ("settings", "storage"),
     ("market",),
@@ -38,8 +39,8 @@ ORDER = (
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
 DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "publication")
-#: Above every room: the front door, and what Dagster loads.
-TOP = ("__init__", "platform", "views", "steps", "extensions", "definitions")
+#: Above every room: the front door, the client, and what Dagster loads.
+TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
 
 
@@ -93,6 +94,7 @@ def test_imports_run_one_way(path: Path):
         "tickers": {"errors", "escape"},
         "pages": {"escape"},
         "outgoing": {"errors", "addresses"},
+        "guard": {"settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }
     beside = {"storage": {"settings"}} if place == "storage" else {}

@@ -1,7 +1,8 @@
 """Backfills through the running daemon: what is missing, launched once and followed to its end."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ from stock_assets.private.dagster import PARTITION_NAME_TAG as PARTITION
 Targets = dict[str, list[str] | None]
 POLL_SECONDS = 2.0
 FINISHED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+#: How long a Ctrl-C waits for the runs of its backfill to end.
+CANCEL_SECONDS = 60.0
 RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 #: The asset that waits for a vendor.
 FETCHED = "raw_ohlcv"
@@ -147,6 +150,23 @@ def follow(
         problems.append(state["error"]["message"].strip())
     if problems or not (complete or state["status"] in ("COMPLETED_SUCCESS", "COMPLETED")):
         raise StockAssetsError("\n".join(problems) or f"the backfill ended as {state['status']}")
+
+
+@contextmanager
+def cancelled_by_ctrl_c(client: DagsterClient, backfill_id: str, console: Console) -> Iterator[None]:
+    """A Ctrl-C inside ends the backfill in the daemon too, with its runs, before it goes on as KeyboardInterrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        client.cancel(backfill_id)
+        console.print("cancelling the backfill …", highlight=False)
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 4)
+        over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
+        text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
+        console.print(text, highlight=False, soft_wrap=True)
+        raise
 
 
 def assets_of(

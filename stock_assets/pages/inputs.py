@@ -69,7 +69,7 @@ class InputsView:
             "Drift of each column through time",
             self.heat_columns,
             self.heat_sessions,
-            self.heat,
+            levels=self.heat,
             legend=LEVELS,
             note=f"population stability index of the {len(self.heat_columns)} columns furthest away",
         )

@@ -95,6 +95,8 @@ class Facts:
     grace_seconds: float
     dagster_url: str | None = None
     mlflow_url: str | None = None
+    unpublished: tuple[date, ...] | None = None
+    """the sessions of the calendar before `upcoming` that have no predictions, ascending; None where nobody counted"""
 
     @property
     def simulated(self) -> bool:
@@ -171,6 +173,8 @@ def parse_pointer(path: Path, content: bytes) -> Pointer:
             Upcoming(date.fromisoformat(row["session"]), _moment(row["closes_at"]), _moment(row["due_at"]))
             for row in facts["upcoming"]
         )
+        if (unpublished := facts.get("unpublished")) is not None:
+            facts["unpublished"] = tuple(map(date.fromisoformat, unpublished))
         names = Facts.__dataclass_fields__
         return Pointer(
             values["entry"],

@@ -1,7 +1,7 @@
 """Reads what is published: now, or as of a moment. Knows neither the store nor a model."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from io import BytesIO
@@ -101,23 +101,26 @@ def as_of(publication: Publication, ledger: list[Entry], moment: datetime) -> Pu
 
     None where nothing was published yet. Entries that were written and never pointed to are no part of the chain.
     """
-    chain = _chain(ledger, publication.pointer.entry)
+    chain = chain_to(ledger, publication.pointer.entry)
     count = bisect_right([entry.published_at for entry in chain], moment)
-    if not count:
-        return None
+    return after(publication, chain[:count]) if count else None
+
+
+def after(publication: Publication, chain: Sequence[Entry]) -> Publication:
+    """What was published after the last entry of `chain`, the first entries of the way to `publication`."""
     files: dict[Kind, dict[str, str]] = {kind: {} for kind in KINDS}
-    for entry in chain[:count]:
+    for entry in chain:
         for kind in KINDS:
             files[kind] |= entry.files[kind]
-    last = chain[count - 1]
+    last = chain[-1]
     pointer = replace(
         publication.pointer, entry=last.id, published_at=last.published_at, champions=last.champions, files=files
     )
     return Publication(publication.folder, pointer)
 
 
-def _chain(ledger: list[Entry], newest: str) -> list[Entry]:
-    """The entries that lead to `newest`, oldest first."""
+def chain_to(ledger: Iterable[Entry], newest: str) -> list[Entry]:
+    """The entries that lead to `newest`, oldest first. Raises PublicationError where one of them is absent."""
     by_id: Mapping[str, Entry] = {entry.id: entry for entry in ledger}
     chain: list[Entry] = []
     at: str | None = newest

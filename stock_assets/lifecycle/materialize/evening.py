@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 
@@ -40,10 +41,26 @@ def read_progress(store: Warehouse, calendar: TradingCalendar, now: datetime) ->
     """How far predictions, labels and models are, and what is missing of the sessions before.
 
     Every session has to be recorded as made; of the newest COUNTED before `now`, the rows have to be there as well.
-    Raises StoreBusyError while a writer holds the store.
+    Raises StoreBusyError while a writer holds the store. A store that nobody wrote to since is not read again: every
+    sensor asks twice a minute, and most answers are those of the evening before.
     """
     newest = calendar.before(now.astimezone(UTC).date() + timedelta(days=1), COUNTED)
     since = newest[0] if newest else calendar.sessions[0]
+    stamp = store.stamp()  # before reading: what is written meanwhile changes it
+    question = (stamp, calendar, since)
+    asked, answer = _LAST_ANSWER.get(store.path, (None, None))
+    if answer is None or asked != question:
+        answer = _read_progress(store, calendar, since)
+        if stamp is not None:
+            _LAST_ANSWER[store.path] = (question, answer)
+    return answer
+
+
+#: By store: what `read_progress` was asked last, and its answer.
+_LAST_ANSWER: dict[Path, tuple[tuple[object, ...], Progress]] = {}
+
+
+def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> Progress:
     span = f"WHERE session >= DATE '{since}'"
     answers = store.read_each(
         {"records": "SELECT table_name, partition, rows FROM lifecycle.stored_partitions"}

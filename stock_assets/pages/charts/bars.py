@@ -93,8 +93,8 @@ def heat_map(
     title: str,
     names: Sequence[str],
     sessions: Sequence[date],
-    levels: Sequence[Sequence[int | None]],
     *,
+    levels: Sequence[Sequence[int | None]],
     legend: Sequence[str],
     note: str = "",
 ) -> Markup:

@@ -1,4 +1,4 @@
-"""Serves the screens, each rendered once per publication and with a tag: a page that refreshes costs next to nothing."""
+"""Serves the screens: each is rendered once per publication, and a page that refreshes costs next to nothing."""
 
 from collections.abc import Callable
 from datetime import datetime
