@@ -157,7 +157,7 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return numbers.score(value) if 1e-4 <= abs(value) < 1e6 else f"{value:g}"
+        return f"{value:.6g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_value, value)) or numbers.NONE
     return str(value)

@@ -59,8 +59,8 @@ class SkillView:
         if self.advantage <= 0:
             return f"No skill lately: {lead} worse than the best naive baseline."
         if self.high is None or self.naive_loss is None or self.high > self.naive_loss:
-            return f"{lead} better than the best naive baseline, which its 95 % interval does not rule out."
-        return f"{lead} better than the best naive baseline, which lies outside the 95 % interval."
+            return f"{lead} better than the best naive baseline, but not beyond doubt: the 95 % interval reaches it."
+        return f"{lead} better than the best naive baseline, and the 95 % interval ends below it."
 
     @cached_property
     def loss_chart(self) -> Markup:

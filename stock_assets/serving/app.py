@@ -18,6 +18,8 @@ from starlette.responses import Response
 from stock_assets.serving import health, problems
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
+from stock_assets.serving.pages.alerts import read_alerts
+from stock_assets.serving.pages.router import make_pages
 from stock_assets.serving.routes import predictions
 from stock_assets.settings import Settings
 
@@ -70,7 +72,14 @@ def mount(app: FastAPI) -> None:
     app.include_router(health.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
     # protocols (Open Inference Protocol, /ping, /invocations), metrics: edge
-    # pages (the dashboard): dash
+    current: Current = app.state.current
+    app.include_router(
+        make_pages(
+            lambda: current.served and current.served.publication,
+            current.clock,
+            alerts=lambda: read_alerts(current.folder, trouble=current.trouble),
+        )
+    )
     # on demand, where `app.state.settings` turn it on: run
 
 

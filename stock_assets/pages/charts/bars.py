@@ -71,7 +71,7 @@ def diverging_bars(title: str, rows: Sequence[tuple[str, float, str]], *, note: 
     line = 26.0
 
     def picture(width: float, look: str) -> str:
-        names = min(170.0, width * 0.36)
+        names = min(230.0, width * 0.4)
         plot = Plot(width, line * len(rows) + 6, names, width - 8, 2, line * len(rows) + 4)
         middle, half = (plot.left + plot.right) / 2, (plot.right - plot.left) / 2 - 52
         body = canvas.rule((middle, plot.top), (middle, plot.bottom), "axis")
@@ -86,7 +86,7 @@ def diverging_bars(title: str, rows: Sequence[tuple[str, float, str]], *, note: 
         summary = "; ".join(f"{name} {label}" for name, _, label in rows)
         return canvas.svg(plot, f"{title}: {summary}", body, look=look)
 
-    return canvas.figure(title, picture, note=note)
+    return canvas.figure(title, picture, note=note, width=canvas.WHOLE)
 
 
 def heat_map(
@@ -179,7 +179,7 @@ def reliability_chart(
     most = max((rows for _, _, rows in points), default=1) or 1
 
     def picture(width: float, look: str) -> str:
-        plot = Plot.of(width, 300, [numbers.percent(tick, 0) for tick in ticks])
+        plot = Plot.of(width, 386, [numbers.percent(tick, 0) for tick in ticks])
         x = Scale(ticks[0], ticks[-1], plot.left + 6, plot.right - 12)
         y = Scale(ticks[0], ticks[-1], plot.bottom, plot.top)
         body = canvas.y_axis(plot, y, ticks, label_of=lambda tick: numbers.percent(tick, 0))

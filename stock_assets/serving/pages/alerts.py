@@ -19,24 +19,25 @@ class OpenAlerts:
     """of the file, which changes with it"""
 
 
-def read_alerts(folder: Path) -> OpenAlerts:
-    """The open alerts of the publication in `folder`; none where there is no file.
+def read_alerts(folder: Path, *, trouble: str | None = None) -> OpenAlerts:
+    """The open alerts beside the publication in `folder`, and `trouble`, why what is published is not served.
 
     A damaged file is an alert of its own: the page says so rather than that all is well.
     """
+    own = () if trouble is None else ({"title": "the newest publication is not served as it is", "text": trouble},)
     path = folder / ALERTS
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return OpenAlerts()
+        return OpenAlerts(own, trouble or "")
     except OSError as error:
-        return OpenAlerts((_damage(f"{ALERTS} cannot be read: {error.strerror}"),), str(error.errno))
+        return OpenAlerts((*own, _damage(f"{ALERTS} cannot be read: {error.strerror}")), str(error.errno))
     try:
         rows = parse_json(Path(ALERTS), content)["alerts"]
         alerts = tuple({**row, "title": str(row["title"])} for row in rows if row.get("resolved_at") is None)
     except (PublicationError, KeyError, TypeError, AttributeError) as error:
         alerts = (_damage(f"{ALERTS} is damaged: {error}"),)
-    return OpenAlerts(alerts, digest_of(content))
+    return OpenAlerts((*own, *alerts), digest_of(content + (trouble or "").encode()))
 
 
 def troubles(alerts: OpenAlerts, facts: Facts | None) -> tuple[Trouble, ...]:

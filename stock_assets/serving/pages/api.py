@@ -1,8 +1,9 @@
 """Screen 8: who uses the API, by the process's own figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
 
@@ -34,10 +35,72 @@ class ApiFigures:
     memory_bytes: int | None = None
 
 
-class Figures(Protocol):
-    """Where the screen has its figures from: `serving/metrics.py`."""
+class Sample(Protocol):
+    """One figure of `prometheus_client`."""
 
-    def __call__(self) -> ApiFigures: ...
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Family(Protocol):
+    """The figures of one name, as `prometheus_client` collects them."""
+
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+
+
+def figures_of(families: Iterable[Family]) -> ApiFigures:
+    """The figures of the process's own metrics (`serving/metrics.py`)."""
+    samples = [sample for family in families for sample in family.samples]
+    single = {sample.name: sample.value for sample in samples if not sample.labels}
+    swaps = {s.labels["result"]: int(s.value) for s in samples if s.name == "publication_swaps_total"}
+    requests: dict[tuple[str, str], dict[str, int]] = {}
+    buckets: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for sample in samples:
+        if sample.name == "http_requests_total":
+            of_route = requests.setdefault((sample.labels["route"], sample.labels["method"]), {})
+            kind = sample.labels["status"][:1]
+            of_route[kind] = of_route.get(kind, 0) + int(sample.value)
+        elif sample.name == "http_request_duration_seconds_bucket":
+            key = (sample.labels["route"], sample.labels["method"])
+            buckets.setdefault(key, []).append((float(sample.labels["le"]), sample.value))
+    return ApiFigures(
+        datetime.fromtimestamp(single.get("process_start_time_seconds", 0), UTC),
+        [
+            RouteFigures(
+                *key,
+                sum(counts.values()),
+                counts.get("4", 0),
+                counts.get("5", 0),
+                quantile(buckets.get(key, []), 0.5),
+                quantile(buckets.get(key, []), 0.99),
+            )
+            for key, counts in requests.items()
+        ],
+        swaps.get("served", 0),
+        swaps.get("refused", 0),
+        int(memory) if (memory := single.get("process_resident_memory_bytes")) else None,
+    )
+
+
+def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | None:
+    """The quantile of cumulative `buckets` (upper end, count), linear within one, as Prometheus does it; the upper end
+    of the last finite one beyond it.
+
+    >>> quantile([(0.1, 2), (0.2, 4), (inf, 4)], 0.75)
+    0.15
+    """
+    ordered = sorted(buckets)
+    if not ordered or not ordered[-1][1]:
+        return None
+    rank, start, before = share * ordered[-1][1], 0.0, 0.0
+    for end, count in ordered:
+        if count >= rank and end < inf:
+            return round(start + (end - start) * (rank - before) / (count - before), 9) if count > before else end
+        if end < inf:
+            start, before = end, count
+    return start
 
 
 @dataclass(frozen=True)

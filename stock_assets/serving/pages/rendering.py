@@ -111,7 +111,7 @@ def html(template: str, at: Moment, etag: str, *, title: str, here: str, status:
     pointer = at.publication.pointer if at.publication else None
     content = render(
         f"{template}.html.j2",
-        PACKAGE,
+        f"{PACKAGE}.templates",
         title=title,
         here=here,
         etag=etag,

@@ -49,10 +49,39 @@ class CardView:
     model: str | None
     title: str
     sections: tuple[CardSection, ...]
+    scores: tuple["CardScore", ...]
+    limits: tuple[str, ...]
     promotions: tuple[dict[str, Any], ...]
     """the decisions about it, the newest first"""
     mlflow: str | None
     """the address of its run"""
+
+
+@dataclass(frozen=True)
+class CardScore:
+    """The score of the version's model in one year."""
+
+    year: int | None
+    """None for all years"""
+    rows: int | None
+    log_loss: float | None
+    low: float | None
+    high: float | None
+    accuracy: float | None
+    rank_ic: float | None
+    naive: str | None
+    """the best naive baseline"""
+    naive_loss: float | None
+
+    @property
+    def lead(self) -> float | None:
+        """The baseline's log-loss less the model's."""
+        return None if self.log_loss is None or self.naive_loss is None else self.naive_loss - self.log_loss
+
+
+def _score(row: Mapping[str, Any]) -> CardScore:
+    names = {"low": "log_loss_low", "high": "log_loss_high", "naive_loss": "naive_log_loss"}
+    return CardScore(**{name: row.get(names.get(name, name)) for name in CardScore.__dataclass_fields__})
 
 
 def card_screen(publication: Publication | None, version: str) -> CardView | None:
@@ -61,25 +90,24 @@ def card_screen(publication: Publication | None, version: str) -> CardView | Non
     if publication is None or card is None:
         return None
     decisions = publication.monitoring("promotions").sort("decided_at", descending=True)
-    address = mlflow_address(card)
-    shown = {name: value for name, value in card.items() if value != address}
+    apart = ("version", "title", "run", "promotions", "scores", "limits")
     return CardView(
         version,
         card.get("model"),
         str(card.get("title") or card.get("model") or version),
-        card_sections(shown),
+        card_sections({name: value for name, value in card.items() if name not in apart and value not in ([], {})}),
+        tuple(map(_score, card.get("scores") or ())),
+        tuple(map(str, card.get("limits") or ())),
         tuple(decisions.filter(decisions["version"] == version).to_dicts()),
-        address,
+        mlflow_address(card),
     )
 
 
 def mlflow_address(card: Mapping[str, Any]) -> str | None:
     """The address of the card's MLflow run; None where it has none that a browser opens."""
-    for name in ("mlflow_run", "mlflow_run_url", "mlflow_url", "mlflow"):
-        value = card.get(name)
-        if isinstance(value, str) and urlsplit(value).scheme in ("http", "https"):
-            return value
-    return None
+    run = card.get("run")
+    address = run.get("url") if isinstance(run, Mapping) else None
+    return address if isinstance(address, str) and urlsplit(address).scheme in ("http", "https") else None
 
 
 def by_sector(

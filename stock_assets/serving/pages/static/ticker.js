@@ -77,12 +77,13 @@ function draw(place, data) {
   });
   const field = (name, value = price) => ({ label: name, stroke: ink, paths: none, points: { show: false }, value: (_, v) => value(v) });
   const event = { label: "event", stroke: ink, paths: none, points: { show: false }, scale: "none", value: (_, v, s, i) => marks.get(i) ?? "–" };
-  const plot = place.querySelector(".plot");
-  plot.replaceChildren();
+  const [above, below] = place.querySelectorAll(".plot");
+  above.replaceChildren();
+  below.replaceChildren();
   plots.push(new uPlot(options(330, [field("open"), field("high"), field("low"), field("close"), event], {}, bars),
-    [x, data.open, data.high, data.low, data.close, x], plot));
+    [x, data.open, data.high, data.low, data.close, x], above));
   plots.push(new uPlot(options(210, ["buy", "hold", "sell"].map(line), { axis: { values: (_, splits) => splits.map((v) => Math.round(100 * v) + " %") } }, dots),
-    [x, data.p_buy, data.p_hold, data.p_sell], plot));
+    [x, data.p_buy, data.p_hold, data.p_sell], below));
   const tools = place.querySelector(".tools"), last = x.length - 1;
   tools.replaceChildren();
   for (const [name, count] of [["1 month", 21], ["3 months", 63], ["6 months", 126], ["all", x.length]]) {
