@@ -6,7 +6,7 @@ does not have, or that is given twice, is an error, so that a misspelt `sesion` 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -198,6 +198,11 @@ def limit(most: int, default: int) -> Parameter:
     )
 
 
+def top(most: int, default: int) -> Parameter:
+    """How many tickers of each end of an order."""
+    return replace(limit(most, default), name="top", text=f"tickers of each end, 1 to {most}")
+
+
 def one_of(name: str, text: str, values: tuple[str, ...]) -> Parameter:
     """A part of the path that is one of `values`."""
     choice = "|".join(map(re.escape, values))
@@ -206,6 +211,26 @@ def one_of(name: str, text: str, values: tuple[str, ...]) -> Parameter:
     )
 
 
+NAME_OF_PATH = Parameter(
+    "name", "the model", MODEL_NAME.expected, MODEL_NAME.read, MODEL_NAME.schema, place="path", example="rnn"
+)
+VERSION_OF_PATH = Parameter(
+    "version",
+    "the model version",
+    "the name of a model version, such as rnn-2025-12-31-0a0a0a0a",
+    matching(VERSION),
+    _strings(VERSION),
+    place="path",
+)
+ENTRY_OF_PATH = Parameter(
+    "id",
+    "the entry of the ledger",
+    "the name of an entry, such as 20261120T213000.000000Z-e3b0c442",
+    matching(ENTRY),
+    _strings(ENTRY),
+    place="path",
+)
+OF_SESSION = Parameter("session", "the entries that published this session", A_DAY, read_day, _strings(DATE))
 TABLE = one_of("name", "the monitoring table", (*MONITORING, "skill", "alerts", "freshness"))
 
 
