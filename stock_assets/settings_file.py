@@ -22,6 +22,8 @@ from stock_assets.errors import SettingsError
 PREFIX = "STOCK_ASSETS_"
 #: Names the settings file; `off` means that there is none.
 CONFIG = f"{PREFIX}CONFIG"
+#: Names the address of Dagster's web server, for the processes that it starts.
+UI_URL = "DAGSTER_WEB_SERVER"
 FILE_NAME = "stock_assets.toml"
 #: The origin of a setting that the caller of this process gave.
 CALL = "call"
