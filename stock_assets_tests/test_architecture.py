@@ -24,6 +24,7 @@ ORDER = (
         "setting_values",
         "outgoing",
         "tickers",
+        "guard",
     ),
     ("settings", "storage"),
     ("market",),
@@ -91,6 +92,7 @@ def test_imports_run_one_way(path: Path):
         "files": {"errors"},
         "tickers": {"errors", "escape"},
         "outgoing": {"errors", "addresses"},
+        "guard": {"settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }
     beside = {"storage": {"settings"}} if place == "storage" else {}

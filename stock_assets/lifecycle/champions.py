@@ -8,7 +8,7 @@ The alias `champion` of the model registry mirrors the table. A person who moves
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
@@ -231,6 +231,25 @@ def reconcile(
     if champion_alias == table_version:
         return "agree" if mirror_alias == table_version else "repair"
     return "repair" if champion_alias in (None, mirror_alias) else "follow"
+
+
+def decisions_from(
+    promotions: pl.DataFrame, trained: pl.DataFrame, cause: Promotion, *, session: date
+) -> list[Promotion]:
+    """The decisions by which the version of `cause` serves `session` of its model year and every later one.
+
+    There is one for `session` and one for each later day from which the table `promotions` has another version serve;
+    none where that version serves anyway. Model, version, kind, moment and reason are those of `cause`. Parameters and
+    errors as `champions_at`.
+    """
+    history = champion_history(promotions, trained, cause.model, year=cause.model_year)
+    days = sorted({session, *history.filter(pl.col("serves_from") > session)["serves_from"]})
+    serving = champions_at(promotions, trained, cause.model, sessions=days)
+    return [
+        replace(cause, serves_from=day, replaced=version)
+        for day, version in serving.items()
+        if version != cause.version
+    ]
 
 
 def after_all(history: pl.DataFrame, now: datetime) -> datetime:

@@ -11,9 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from stock_assets.errors import ArtifactError, CutoffError, MissingTableError, RegistryError, StockAssetsError
+from stock_assets.errors import ArtifactError, CutoffError, MissingTableError, StockAssetsError
 from stock_assets.lifecycle.champions import (
-    CHALLENGER_ALIAS,
     CHAMPION_ALIAS,
     MIRROR_ALIAS,
     Promotion,
@@ -27,6 +26,7 @@ from stock_assets.lifecycle.champions import (
     promotion_rows,
     reconcile,
 )
+from stock_assets.lifecycle.materialize.aliases import mirror, set_aliases
 from stock_assets.lifecycle.materialize.alone import alone
 from stock_assets.lifecycle.tables import PROMOTIONS
 from stock_assets.market.calendar import TradingCalendar, calendar_of
@@ -103,24 +103,12 @@ def record(store: Warehouse, registry: Registry, promotions: Sequence[Promotion]
     does not answer; the table is written by then.
     """
     store.append("promotions", promotion_rows(promotions))
-    try:
-        return [
-            message
-            for promotion in promotions
-            for message in _set_aliases(
-                registry,
-                promotion.model,
-                promotion.version,
-                aliases=(CHAMPION_ALIAS, MIRROR_ALIAS) if promotion.outcome == "champion" else (CHALLENGER_ALIAS,),
-            )
-        ]
-    except RegistryError as error:
-        raise RegistryError(
-            f"{error}. The decision is in the table promotions and holds; the aliases follow with the next predictions"
-        ) from error
+    return mirror(registry, promotions)
 
 
-def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str) -> Assignment:
+def champions_of(
+    store: Warehouse, sessions: Sequence[date], *, pca_version: str, promotions: pl.DataFrame | None = None
+) -> Assignment:
     """Which versions of the registered models serve which of `sessions`, ascending and of one model year.
 
     The champion of a model is its base version of the year until the table `promotions` names another. A model without
@@ -128,12 +116,14 @@ def champions_of(store: Warehouse, sessions: Sequence[date], *, pca_version: str
     after its cutoff on, and versions of a model that is not registered any more do not serve: shipping or removing a
     model stops no evening. The notes name what is skipped.
 
+    `promotions` takes the place of the table, for a decision that is not written yet.
+
     Raises ArtifactError where a table of trained models has no row of the year, or lacks a version that was promoted;
     CutoffError where the model in service, or a promoted version, is trained through the first session or later.
     """
     year = sessions[0].year
     trained = registered(_versions_of_year(store, year, sessions[0]))
-    promotions = read_promotions(store)
+    promotions = read_promotions(store) if promotions is None else promotions
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
     base_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
     if (cutoff := base_cutoffs.get(IN_SERVICE)) and cutoff >= sessions[0]:
@@ -297,14 +287,14 @@ def follow_aliases(
             repaired.append((model, champion))
         elif action == "follow":
             assert alias is not None
-            _require_usable_alias(trained, model, alias, session=session)
+            require_usable_alias(trained, model, alias, session=session)
             reason = f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
             moved.append(Promotion(model, alias, session.year, session, now, "champion", "alias", champion, reason))
     messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
     if moved:
         messages += record(store, registry, moved)
     for model, version in repaired:
-        messages += _set_aliases(registry, model, version, aliases=(CHAMPION_ALIAS, MIRROR_ALIAS)) or [
+        messages += set_aliases(registry, model, version) or [
             f"{model}: the alias {CHAMPION_ALIAS} is set to {version}, which serves"
         ]
     return messages
@@ -366,7 +356,9 @@ def _predictions(
     return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, sessions=days)
 
 
-def _require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, session: date) -> None:
+def require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, session: date) -> None:
+    """Raises CutoffError, with both dates, where the version `alias` of `model` was trained through `session` or later,
+    and ArtifactError where it is none of the session's model year. `trained` as `trained_versions`."""
     versions = trained.filter(pl.col("model") == model)
     _require_cutoff_before(versions, alias, model, session=session)
     of_year = versions.filter(pl.col("model_year") == session.year)["version"]
@@ -384,13 +376,3 @@ def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, *, 
             f"{version} of {model} was trained through {late['trained_through'][0]}, which is not before the session "
             f"{session} it should predict"
         )
-
-
-def _set_aliases(registry: Registry, model: str, version: str, *, aliases: Sequence[str]) -> list[str]:
-    """Sets `aliases`, in this order; returns a sentence where the version was never registered."""
-    try:
-        for alias in aliases:
-            registry.set_alias(model, alias, version)
-    except ArtifactError as error:
-        return [f"{error}; it has no alias, which does not change what serves"]
-    return []

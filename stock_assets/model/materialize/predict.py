@@ -1,6 +1,6 @@
 """The steps that predict sessions, and the one reader of all predictions."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -41,12 +41,19 @@ class Predictions:
     """sentences about versions that changed and models that were skipped"""
 
 
-def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[date], *, assign: Assign) -> Predictions:
+def make_predictions(
+    store: Warehouse,
+    settings: Settings,
+    sessions: Sequence[date],
+    *,
+    assign: Assign,
+    beside: Mapping[str, pl.DataFrame] | None = None,
+) -> Predictions:
     """Predicts `sessions`, ascending, by the versions that `assign` names and by the ensemble of each model year.
 
     Registered models without a version in a year are skipped, as are versions of models that are registered no more.
     The ensemble has no row where one of its weighed members is missing. Where other versions serve once they are made,
-    they are made again by these.
+    they are made again by these. The rows of `beside`, by table, are appended in the transaction of the predictions.
 
     Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for`, `serving_weights` and `assign`.
     """
@@ -56,7 +63,9 @@ def make_predictions(store: Warehouse, settings: Settings, sessions: Sequence[da
         parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment)
         current = assign(inputs.pca_version)
         if _serving(current) == _serving(assignment):
-            return _stored(store, "predictions", sessions, inputs=inputs, parts=parts, notes=[*earlier_notes, *notes])
+            rows, left_out = _trusted("predictions", parts, sessions, inputs=inputs)
+            store.replace_sessions("predictions", sessions, rows, beside=beside)
+            return Predictions(rows, left_out, list(dict.fromkeys([*earlier_notes, *notes])))
         # a person rolled back or moved an alias meanwhile, and was told that it holds for these sessions
         assignment, earlier_notes = current, [*earlier_notes, *assignment.notes]
 
@@ -104,7 +113,9 @@ def make_reference_predictions(store: Warehouse, settings: Settings, sessions: S
         )
         notes += skipped_models(store, year, models_of("reference"), tables=[REFERENCES])
         parts.append(answers_of(versions, settings, inputs, sessions=days))
-    return _stored(store, "reference_predictions", sessions, inputs=inputs, parts=parts, notes=notes)
+    rows, left_out = _trusted("reference_predictions", parts, sessions, inputs=inputs)
+    store.replace_sessions("reference_predictions", sessions, rows)
+    return Predictions(rows, left_out, list(dict.fromkeys(notes)))
 
 
 def predictions_with_references(
@@ -128,26 +139,19 @@ def predictions_with_references(
     return pl.concat([rows.join(newer, on=["model", "session"], how="anti"), references]).select(names)
 
 
-def _stored(
-    store: Warehouse,
-    table: str,
-    sessions: Sequence[date],
-    *,
-    inputs: StoredInputs,
-    parts: Sequence[pl.DataFrame],
-    notes: Sequence[str],
-) -> Predictions:
-    """Writes the trusted rows of `parts` in place of those of `sessions`, and counts the others."""
+def _trusted(
+    table: str, parts: Sequence[pl.DataFrame], sessions: Sequence[date], *, inputs: StoredInputs
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """(the trusted rows of `parts`, with the columns of `table`; how many of `sessions` are left out, by reason)."""
     names = declared(table).names
     rows = (
         pl.concat([part.select(names) for part in parts])
         .join(inputs.suspects, on=KEYS, how="anti")
         .sort("session", "ticker", "model")
     )
-    store.replace_sessions(table, sessions, rows)
     of_range = inputs.suspects.filter(pl.col("session").is_in(list(sessions)))
     left_out = {
         **dict(of_range["suspect"].value_counts().sort("suspect").iter_rows()),
         **missing_history(inputs.components, sessions, longest_lookback()),
     }
-    return Predictions(rows, left_out, list(dict.fromkeys(notes)))
+    return rows, left_out
