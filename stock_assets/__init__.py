@@ -13,17 +13,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stock_assets.errors import StockAssetsError
+    from stock_assets.client import Client
+    from stock_assets.errors import ApiError, StockAssetsError
     from stock_assets.platform import Materialization, Platform, open
     from stock_assets.views import AsOf, Market
 
     __version__: str
 
 #: The public names.
-__all__ = ["AsOf", "Market", "Materialization", "Platform", "StockAssetsError", "__version__", "open"]
+__all__ = [
+    "ApiError",
+    "AsOf",
+    "Client",
+    "Market",
+    "Materialization",
+    "Platform",
+    "StockAssetsError",
+    "__version__",
+    "open",
+]
 
 _HOMES = {
+    "ApiError": "errors",
     "AsOf": "views",
+    "Client": "client",
     "Market": "views",
     "Materialization": "platform",
     "Platform": "platform",

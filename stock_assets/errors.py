@@ -10,10 +10,12 @@ StockAssetsError
 ├── TableError           a frame that does not fit the declaration of its table
 ├── MissingTableError    a table that was asked for before anything was written to it
 ├── MissingSessionsError rows that should exist and do not; names the asset to materialize first
+├── UnknownNameError     a ticker, session or version that was asked for is none
 ├── CutoffError          a model would be used before its training data ends
 ├── QueryError           a person's own SELECT is wrong, or wants more than to read
 ├── DamagedFileError     a file of the data folder cannot be read or written; names it and the way back
 ├── PublicationError     a published file is damaged or gone, or what is to be published has no place in it
+├── ApiError             the API did not answer, or answered with a problem; has its title, status and detail
 ├── BackupError          a backup cannot be made, read or put back
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
@@ -23,7 +25,7 @@ StockAssetsError
 └── AlertError           an alert could not be handed over to a channel
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from stock_assets.escape import lines
@@ -107,6 +109,30 @@ class PublicationError(StockAssetsError):
     """A published file is damaged or gone, or what is to be published has no place in a publication."""
 
 
+class PublicationFormError(PublicationError):
+    """A publication has a form that this version does not read."""
+
+
+class ApiError(StockAssetsError):
+    """The API did not answer, or answered with a problem.
+
+    `title`, `status` and `detail` are those of the problem, and `problem` is all of it; the status is None where no
+    server answered.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        status: int | None = None,
+        detail: str = "",
+        problem: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.title, self.status, self.detail, self.problem = title, status, detail, dict(problem or {})
+
+
 class BackupError(StockAssetsError):
     """A backup cannot be made, read or put back; names the folder or the file."""
 
@@ -129,6 +155,17 @@ class OutgoingError(StockAssetsError):
 
 class AlertError(StockAssetsError):
     """An alert could not be handed over to a channel; says what the channel answered."""
+
+
+class UnknownNameError(StockAssetsError):
+    """A ticker, a session or a version that was asked for is none; names it and what was expected.
+
+    `what` it is: ticker, session, later session (one that is not over) or version.
+    """
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class CutoffError(StockAssetsError):

@@ -10,7 +10,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr
 
 #: What the column of tickers is called in a list of companies.
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
@@ -99,6 +99,41 @@ def _are_hours(text: str) -> str:
 #: An ISO 4217 code, and a text of `SessionHours`.
 Currency = Annotated[str, AfterValidator(_is_currency)]
 Hours = Annotated[str, AfterValidator(_are_hours)]
+
+
+def _fits_in_an_address(path: Path) -> Path:
+    if "?" in str(path):  # the addresses of SQLite files, of Optuna and MLflow, end at a question mark
+        raise ValueError("a path with a question mark")
+    return path
+
+
+def _is_a_token(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~][ -~]{6,}[!-~]", token.get_secret_value()):
+        raise ValueError("too short, or not of ASCII characters")
+    return token
+
+
+def _are_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [name for name in names if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
+        raise ValueError(f"{wrong[0]!r} is no name")
+    return names
+
+
+def _is_a_date_format(text: str) -> str:
+    for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+        if not re.search(directives, text):
+            raise ValueError(f"it has no {part}")
+    return text
+
+
+#: The name of a time zone, and how a file writes dates.
+Zone = Annotated[str, AfterValidator(zone_name)]
+DateFormat = Annotated[str, AfterValidator(_is_a_date_format)]
+DataFolder = Annotated[Path, AfterValidator(_fits_in_an_address)]
+#: A secret that a person types: 8 printable ASCII characters or more.
+Token = Annotated[SecretStr, AfterValidator(_is_a_token)]
+#: Names of this machine as browsers write them, each with or without a port.
+HostNames = Annotated[tuple[str, ...], AfterValidator(_are_hosts)]
 
 
 def _are_sessions(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 A wrong value is one clear line: the variable or the file, what it holds, and what was expected.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
@@ -16,14 +15,18 @@ from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
 from stock_assets.setting_values import (
     Currency,
+    DataFolder,
+    DateFormat,
     ExtraSessions,
+    HostNames,
     Hours,
     LabelRule,
+    Token,
+    Zone,
     require_model_years,
     split_addresses,
     tickers_of_file,
     tracking_uri,
-    zone_name,
 )
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 from stock_assets.tickers import EXPECTED, no_tickers
@@ -55,7 +58,7 @@ class Settings(BaseModel):
     snapshot: Path | None = Field(
         default=None, description="a Parquet file, a CSV, or a folder of either; the snapshot source reads it"
     )
-    data_dir: Path = Field(
+    data_dir: DataFolder = Field(
         default_factory=lambda data: PROJECT_DIR / "data" / data.get("source", "simulated"),
         description="the folder of the DuckDB file, the model artifacts and Dagster's own storage",
     )
@@ -94,7 +97,7 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
-    time_zone: str | None = Field(
+    time_zone: Zone | None = Field(
         default=None,
         description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
         "they fit the exchange's own zone better: then an error asks for it",
@@ -109,7 +112,7 @@ class Settings(BaseModel):
         description="days separated by commas on which the exchange stays closed though its calendar says otherwise, "
         "such as 2023-09-01",
     )
-    date_format: str | None = Field(
+    date_format: DateFormat | None = Field(
         default=None,
         description="how a snapshot writes dates and times, such as %d/%m/%Y; needed where day or month may be first",
     )
@@ -168,15 +171,31 @@ class Settings(BaseModel):
     ui_host: str = Field(
         default="127.0.0.1", pattern="^[^\\s/@]+$", description="the address that the web server listens on"
     )
-    ui_token: SecretStr | None = Field(
+    ui_token: Token | None = Field(
         default=None,
         description="8 printable ASCII characters or more that the web server asks everybody for; it asks for none, "
         "and listens on loopback alone, when unset",
     )
-    ui_names: tuple[str, ...] = Field(
+    ui_names: HostNames = Field(
         default=(),
         description="names separated by commas, with a port where it is another, by which browsers reach the web "
         "server besides its own address, such as stocks.example or localhost:8080",
+    )
+    api_host: str = Field(
+        default="127.0.0.1", pattern="^[^\\s/@]+$", description="the address that the API and its dashboard listen on"
+    )
+    api_port: int = Field(default=8000, ge=1, le=65535, description="the port of the API and its dashboard, 1 to 65535")
+    api_tokens: Path | None = Field(
+        default=None,
+        description="the file of the hashed tokens that the API asks everybody for; it asks for none, and listens on "
+        "loopback alone, when unset",
+    )
+    api_rate_limit: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="requests a minute that a token of the API may make, or without tokens an address, and 0 for any "
+        "number; 6000 with tokens and any number without them when unset",
     )
     backup_dir: Path | None = Field(
         default=None,
@@ -187,28 +206,6 @@ class Settings(BaseModel):
     extensions: tuple[str, ...] = Field(
         default=(), description="Python modules separated by commas that add to stock_assets and are imported first"
     )
-
-    @field_validator("data_dir")
-    @classmethod
-    def _fits_in_an_address(cls, value: Path) -> Path:
-        if "?" in str(value):  # the addresses of SQLite files, of Optuna and MLflow, end at a question mark
-            raise ValueError("a path with a question mark")
-        return value
-
-    @field_validator("ui_token")
-    @classmethod
-    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
-        secret = None if value is None else value.get_secret_value()
-        if secret is not None and not re.fullmatch(r"[!-~][ -~]{6,}[!-~]", secret):
-            raise ValueError("too short, or not of ASCII characters")
-        return value
-
-    @field_validator("ui_names")
-    @classmethod
-    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [name for name in value if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
-            raise ValueError(f"{wrong[0]!r} is no name")
-        return value
 
     @field_validator("extensions", "ui_names", "columns", "extra_sessions", "missing_sessions", mode="before")
     @classmethod
@@ -244,19 +241,6 @@ class Settings(BaseModel):
             raise ValueError(f"found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}")
         return value
 
-    @field_validator("time_zone")
-    @classmethod
-    def _is_a_zone(cls, value: str | None) -> str | None:
-        return value and zone_name(value)
-
-    @field_validator("date_format")
-    @classmethod
-    def _is_a_date_format(cls, value: str | None) -> str | None:
-        for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
-            if value is not None and not re.search(directives, value):
-                raise ValueError(f"it has no {part}")
-        return value
-
     @field_validator("alert_urls", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
@@ -289,6 +273,10 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
             )
+        if self.api_tokens is None and not is_loopback(self.api_host):
+            raise ValueError(
+                f"{PREFIX}API_HOST={self.api_host}, where others reach the API; expected {PREFIX}API_TOKENS as well"
+            )
         return self
 
     @property
@@ -316,6 +304,11 @@ class Settings(BaseModel):
     @property
     def artifacts(self) -> Path:
         return self.data_dir / "artifacts"
+
+    @property
+    def published(self) -> Path:
+        """The folder of what is published, which any tool may read (`publication.layout`)."""
+        return self.data_dir / "published"
 
     @property
     def staged_answers(self) -> Path:

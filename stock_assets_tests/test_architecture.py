@@ -24,6 +24,7 @@ ORDER = (
         "setting_values",
         "outgoing",
         "tickers",
+        "guard",
     ),
     ("settings", "storage"),
     ("market",),
@@ -37,8 +38,8 @@ ORDER = (
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
 DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "publication")
-#: Above every room: the front door, and what Dagster loads.
-TOP = ("__init__", "platform", "views", "steps", "extensions", "definitions")
+#: Above every room: the front door, the client, and what Dagster loads.
+TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
 
 
@@ -91,6 +92,7 @@ def test_imports_run_one_way(path: Path):
         "files": {"errors"},
         "tickers": {"errors", "escape"},
         "outgoing": {"errors", "addresses"},
+        "guard": {"settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }
     beside = {"storage": {"settings"}} if place == "storage" else {}

@@ -88,3 +88,20 @@ def test_a_daemon_without_the_constant_is_an_error_and_no_daemon_is_none(monkeyp
     monkeypatch.setitem(sys.modules, borrowed.CONTROLLER, types.ModuleType("controller"))
     with pytest.raises(PrivateApiError, match="DEFAULT_DAEMON_INTERVAL_SECONDS"):
         borrowed.set_backfill_interval(5)
+
+
+def test_the_calendars_were_repaired_in_the_pinned_version():
+    from stock_assets.private import exchange_calendars as repaired
+
+    assert version("exchange_calendars") == repaired.TRIED_WITH
+    assert f"exchange_calendars=={repaired.TRIED_WITH}" in (PACKAGE.parent / "constraints.txt").read_text().splitlines()
+
+
+def test_a_calendar_library_without_what_is_repaired_is_an_error_with_the_way_out(monkeypatch: pytest.MonkeyPatch):
+    from exchange_calendars.pandas_extensions import offsets
+
+    from stock_assets.private import exchange_calendars as repaired
+
+    monkeypatch.delattr(offsets, "OrthodoxEaster")
+    with pytest.raises(PrivateApiError, match=r"pip install 'exchange_calendars==4\.13\.2'"):
+        runpy.run_path(str(repaired.__file__))

@@ -1,7 +1,8 @@
 """Backfills through the running daemon: what is missing, launched once and followed to its end."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.progress import AssetProgress, view_on
 from stock_assets.errors import StockAssetsError
-from stock_assets.lifecycle.partitions import ON_DEMAND, WHOLE, Keys, ranges_of
+from stock_assets.lifecycle.partitions import FOLLOWED_BY, ON_DEMAND, WHOLE, Keys, ranges_of
 from stock_assets.market.sources import staging
 from stock_assets.market.sources.budget import Pace
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
@@ -24,6 +25,8 @@ from stock_assets.private.dagster import PARTITION_NAME_TAG as PARTITION
 Targets = dict[str, list[str] | None]
 POLL_SECONDS = 2.0
 FINISHED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+#: How long a Ctrl-C waits for the runs of its backfill to end.
+CANCEL_SECONDS = 60.0
 RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 #: The asset that waits for a vendor.
 FETCHED = "raw_ohlcv"
@@ -37,12 +40,14 @@ class Stage:
     assets: tuple[str, ...]
     """those that the graph lacks are passed over"""
     again: tuple[str, ...]
-    """unpartitioned assets that are made again whenever anything before them was missing"""
+    """assets that are made again whenever anything before them was missing; of one with partitions the last"""
 
 
 #: The models that no prediction waits for, and the reports that compare the others with them.
 LATER = Stage(
-    "make run: references", ("trained_references", "reference_predictions"), ("leakage_audit", "evaluation_report")
+    "make run: references",
+    ("trained_references", "reference_predictions"),
+    ("leakage_audit", "evaluation_report", "publication"),
 )
 #: All other assets.
 FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations"))
@@ -60,9 +65,9 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
     the order of `keys`. Nothing of it is ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        there = held.get(asset, ())
+        there = set(held.get(asset, ())) - _made_again(asset, targets)
         if asset in stage.again and targets:
-            targets[asset] = None
+            targets[asset] = None if all_keys is None else list(all_keys[-1:])
         elif not _belongs(asset, stage):
             continue
         elif all_keys is None:
@@ -71,6 +76,12 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
         elif absent := [key for key in all_keys if key not in there]:
             targets[asset] = absent
     return targets
+
+
+def _made_again(asset: str, targets: Targets) -> set[str]:
+    """The partitions of `asset` that follow those of `targets`."""
+    leaders = [leader for leader, following in FOLLOWED_BY.items() if asset in following]
+    return {key for leader in leaders for key in targets.get(leader) or ()}
 
 
 def _belongs(asset: str, stage: Stage) -> bool:
@@ -147,6 +158,23 @@ def follow(
         problems.append(state["error"]["message"].strip())
     if problems or not (complete or state["status"] in ("COMPLETED_SUCCESS", "COMPLETED")):
         raise StockAssetsError("\n".join(problems) or f"the backfill ended as {state['status']}")
+
+
+@contextmanager
+def cancelled_by_ctrl_c(client: DagsterClient, backfill_id: str, console: Console) -> Iterator[None]:
+    """A Ctrl-C inside ends the backfill in the daemon too, with its runs, before it goes on as KeyboardInterrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        client.cancel(backfill_id)
+        console.print("cancelling the backfill …", highlight=False)
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 4)
+        over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
+        text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
+        console.print(text, highlight=False, soft_wrap=True)
+        raise
 
 
 def assets_of(

@@ -64,6 +64,18 @@ LOCATIONS = """
     locationOrLoadError { __typename ... on PythonError { message } } } } } }
 """
 
+#: The states of a backfill that is not over.
+OPEN = ("REQUESTED", "CANCELING", "FAILING")
+
+CANCEL = """
+mutation Cancel($id: String!) {
+  cancelPartitionBackfill(backfillId: $id) {
+    __typename
+    ... on PythonError { message }
+    ... on UnauthorizedError { message }
+  }
+}"""
+
 #: A page holds at most 1,000 events, whatever limit the query sets.
 FAILURES = """
 query Failures($id: ID!, $after: String) {
@@ -154,9 +166,17 @@ class DagsterClient:
         return answer["backfillId"]
 
     def open_backfill(self) -> str | None:
-        """The id of a backfill that is still under way."""
+        """The id of a backfill that is still under way, if only because its runs are being cancelled."""
         results = self.ask(OPEN_BACKFILLS)["partitionBackfillsOrError"].get("results", [])
-        return next((backfill["id"] for backfill in results if backfill["status"] == "REQUESTED"), None)
+        return next((backfill["id"] for backfill in results if backfill["status"] in OPEN), None)
+
+    def cancel(self, backfill_id: str) -> None:
+        """Has the backfill and its runs end. Raises StockAssetsError where Dagster does not take the order."""
+        answer = self.ask(CANCEL, {"id": backfill_id})["cancelPartitionBackfill"]
+        if answer["__typename"] != "CancelBackfillSuccess":
+            raise StockAssetsError(
+                f"backfill {backfill_id} goes on, it was not cancelled: {answer.get('message', answer['__typename'])}"
+            )
 
     def backfill(self, backfill_id: str) -> dict[str, Any]:
         """Status, targets and runs of a backfill, as in `PROGRESS`."""

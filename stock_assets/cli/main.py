@@ -90,7 +90,7 @@ def backfill_command(
     assets: Annotated[str | None, typer.Option(help="asset keys separated by commas; all when unset")] = None,
     port: Port = 3000,
 ) -> None:
-    """Backfills the sessions from --start to --end on the running instance, and shows its progress."""
+    """Backfills the sessions from --start to --end on the running instance, and shows its progress; Ctrl-C cancels."""
     from stock_assets.cli import backfill
     from stock_assets.cli.serve import load_definitions
     from stock_assets.cli.server import web_client
@@ -102,8 +102,13 @@ def backfill_command(
     chosen = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
     targets = backfill.within(keys, start.date(), end.date(), assets=chosen)
     began = time.monotonic()
-    backfill_id = backfill.launch(client, targets, keys, title=f"{start.date()} to {end.date()}")
-    backfill.follow(client, backfill_id, keys, console=out, staged=configured().staged_answers)
+    try:
+        backfill_id = backfill.launch(client, targets, keys, title=f"{start.date()} to {end.date()}")
+        with backfill.cancelled_by_ctrl_c(client, backfill_id, out):
+            backfill.follow(client, backfill_id, keys, console=out, staged=configured().staged_answers)
+    except KeyboardInterrupt:
+        err.print("[bold]stock-assets:[/] interrupted", highlight=False)
+        raise typer.Exit(130) from None
     out.print(f"done in {time.monotonic() - began:.0f} s")
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from stock_assets.defs.runs import UNFINISHED
+from stock_assets.defs.runs import OPEN, UNFINISHED
 from stock_assets.lifecycle.alerts import Alert, Channel
 from stock_assets.lifecycle.materialize.alerts import raise_alarm
 from stock_assets.lifecycle.watch import lives
@@ -84,10 +84,11 @@ def settle_lost_backfills(
 ) -> list[str]:
     """Ends as failed the backfills that have had no run under way for SILENT_FOR, with an alert for each.
 
-    It waits for something that never comes, such as a run that a person has deleted.
+    It waits for something that never comes, such as a run that a person has deleted. One that a person has cancelled
+    ends as cancelled, and nobody is alerted.
     """
     messages = []
-    for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
+    for backfill in instance.get_backfills(BulkActionsFilter(statuses=OPEN)):
         tags = {BACKFILL_ID_TAG: backfill.backfill_id}
         if instance.get_run_records(dg.RunsFilter(tags=tags, statuses=UNFINISHED), limit=1):
             continue
@@ -95,7 +96,12 @@ def settle_lost_backfills(
         moments = [backfill.backfill_timestamp, *(record.end_time or 0.0 for record in newest)]
         if now - datetime.fromtimestamp(max(moments), UTC) < SILENT_FOR:
             continue
-        instance.update_backfill(backfill.with_status(BulkActionStatus.FAILED).with_end_timestamp(now.timestamp()))
+        cancelled = backfill.status == BulkActionStatus.CANCELING
+        ended = backfill.with_status(BulkActionStatus.CANCELED if cancelled else BulkActionStatus.FAILED)
+        instance.update_backfill(ended.with_end_timestamp(now.timestamp()))
+        if cancelled:
+            messages.append(f"backfill {backfill.backfill_id} was being cancelled, has no run, and is ended")
+            continue
         minutes = int(SILENT_FOR.total_seconds() // 60)
         messages.append(f"backfill {backfill.backfill_id} was lost and is ended: no run of it for {minutes} minutes")
         text = f"{messages[-1]}\nlaunch what it left out again: a start of `make run` does"

@@ -27,6 +27,8 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+#: The states of a backfill that is not over: one that is being cancelled has runs that still write.
+OPEN = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 
 
 def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings, *, now: datetime) -> State:
@@ -82,7 +84,7 @@ def under_way(instance: dg.DagsterInstance) -> str | None:
     if runs := instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         run = runs[0].dagster_run
         return f"run {run.run_id[:8]} ({run.tags.get(WORK, run.job_name)})"
-    if backfills := instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]), limit=1):
+    if backfills := instance.get_backfills(BulkActionsFilter(statuses=OPEN), limit=1):
         return f"backfill {backfills[0].backfill_id}"
     return None
 

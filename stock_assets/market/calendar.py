@@ -33,6 +33,8 @@ CURRENCIES = (
     | {"XBOM": "INR", "XNSE": "INR", "XASX": "AUD", "XNZE": "NZD", "XTSE": "CAD", "BVMF": "BRL", "XMEX": "MXN"}
     | {"XJSE": "ZAR", "XTAE": "ILS", "XSAU": "SAR"}
 )
+#: Counts the repairs of exchange_calendars in `private`: sessions that were kept under another one are not read.
+_REPAIR = 2
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,8 @@ def trading_calendar(
     """
     if cache_dir is None:
         return _calendar_of(name, _computed_hours(name, start, end))
-    file = (
-        cache_dir / f"hours-{name.replace('/', '-')}-{start}-{end or CALENDAR_END}-{version('exchange_calendars')}.json"
-    )
+    versions = f"{version('exchange_calendars')}-{_REPAIR}"
+    file = cache_dir / f"hours-{name.replace('/', '-')}-{start}-{end or CALENDAR_END}-{versions}.json"
     try:
         return _calendar_of(name, json.loads(file.read_bytes()))
     except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -195,8 +196,9 @@ def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
 
 def _exchange(name: str, start: date, end: date | None) -> "ExchangeCalendar":
     """The calendar of exchange_calendars, see `trading_calendar`."""
-    import exchange_calendars
     from exchange_calendars.errors import InvalidCalendarName
+
+    from stock_assets.private.exchange_calendars import exchange_calendars
 
     try:
         # start and end are passed because the library's own window is twenty years back and one ahead of now
@@ -224,7 +226,7 @@ def _exchange(name: str, start: date, end: date | None) -> "ExchangeCalendar":
 
 def _recorded_days(name: str, error: Exception) -> tuple[date, date]:
     """First and last day that the calendar `name` can be computed for. Raises SettingsError where it never can."""
-    import exchange_calendars
+    from stock_assets.private.exchange_calendars import exchange_calendars
 
     try:
         exchange = exchange_calendars.get_calendar(name)
@@ -275,7 +277,7 @@ def local_hours(name: str, first: date, last: date) -> tuple[str, Mapping[date, 
     >>> local_hours("XTKS", date(2024, 1, 4), date(2024, 1, 5))[1][date(2024, 1, 4)][0].strftime("%H:%M")
     '02:30'
     """
-    import exchange_calendars
+    from stock_assets.private.exchange_calendars import exchange_calendars
 
     code = name.split()[0]  # hours of one's own follow the code
     if code not in exchange_calendars.get_calendar_names():

@@ -22,11 +22,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from stock_assets.errors import PublicationError
+from stock_assets.errors import PublicationError, PublicationFormError
 
 #: (major, minor) of the form. Another major is not read; a higher minor only adds.
 SCHEMA = (1, 0)
 
+#: The folder's name, below the data folder.
+FOLDER = "published"
 POINTER = "current.json"
 LEDGER = "ledger"
 #: The open alerts, beside the publication.
@@ -95,6 +97,8 @@ class Facts:
     grace_seconds: float
     dagster_url: str | None = None
     mlflow_url: str | None = None
+    unpublished: tuple[date, ...] | None = None
+    """the sessions of the calendar before `upcoming` that have no predictions, ascending; None where nobody counted"""
 
     @property
     def simulated(self) -> bool:
@@ -160,7 +164,7 @@ def parse_pointer(path: Path, content: bytes) -> Pointer:
     if not (isinstance(schema, list) and len(schema) == 2 and all(isinstance(part, int) for part in schema)):
         raise PublicationError(f"{path} has no schema version; expected {SCHEMA[0]}.{SCHEMA[1]}")
     if schema[0] != SCHEMA[0]:
-        raise PublicationError(
+        raise PublicationFormError(
             f"{path} is a publication of form {schema[0]}.{schema[1]}, and this version reads {SCHEMA[0]}.x; run the "
             "server of the version that published it"
         )
@@ -171,6 +175,8 @@ def parse_pointer(path: Path, content: bytes) -> Pointer:
             Upcoming(date.fromisoformat(row["session"]), _moment(row["closes_at"]), _moment(row["due_at"]))
             for row in facts["upcoming"]
         )
+        if (unpublished := facts.get("unpublished")) is not None:
+            facts["unpublished"] = tuple(map(date.fromisoformat, unpublished))
         names = Facts.__dataclass_fields__
         return Pointer(
             values["entry"],

@@ -6,7 +6,7 @@ Table and column names are identifiers known here, values are parameters: nothin
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -44,6 +44,18 @@ class Warehouse:
     def patient(self, seconds: float) -> "Warehouse":
         """The same store, which is waited for no longer than so many seconds."""
         return replace(self, wait=min(self.wait, seconds))
+
+    def stamp(self) -> tuple[tuple[int, int, int], ...] | None:
+        """Differs once anything was written: inode, size and time of change of the file and of its write-ahead log.
+
+        None without a file. Nothing is opened, so no writer has to wait.
+        """
+        stats = []
+        for path in (self.path, self.path.with_name(f"{self.path.name}.wal")):
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                stats.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return tuple(stats) or None
 
     @contextmanager
     def connect(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:

@@ -57,7 +57,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 21
+    assert len(order) == 22
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
@@ -66,6 +66,8 @@ def test_every_asset_comes_after_what_it_needs(keys):
         ("trained_rnn", "predictions"),
         ("predictions", "drift"),
         ("leakage_audit", "evaluation_report"),
+        ("evaluation_report", "publication"),
+        ("operations", "publication"),
     ):
         assert order.index(before) < order.index(after)
 
@@ -214,6 +216,11 @@ class FakeClient:
         self.left, self._failures = list(states), list(failures)
         self.launched: list[tuple[dict, str]] = []
         self.latest: dict[str, tuple[str | None, set[str]]] = {}
+        self.cancelled: list[str] = []
+        self.url = "http://127.0.0.1:3000"
+
+    def cancel(self, backfill_id: str) -> None:
+        self.cancelled.append(backfill_id)
 
     def launch(self, partitions, title: str) -> str:
         self.launched.append((dict(partitions), title))
@@ -309,6 +316,23 @@ def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch)
     backfill.follow(client, "abcdefgh", KEYS, console=console)  # pyright: ignore[reportArgumentType]
     assert "5/5" in console.export_text()
     assert len(client.left) == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "said"), [("CANCELED", "it is over. What it made stays"), ("CANCELING", "it is not over yet; see http")]
+)
+def test_a_ctrl_c_cancels_the_backfill_and_says_what_became_of_it(monkeypatch, last, said):
+    monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
+    monkeypatch.setattr(backfill, "CANCEL_SECONDS", 0.01)
+    client = FakeClient(state("CANCELING"), state(last))
+    pipe = io.StringIO()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        backfill.cancelled_by_ctrl_c(client, "abcdefgh", Console(file=pipe)),  # pyright: ignore[reportArgumentType]
+    ):
+        raise KeyboardInterrupt
+    assert client.cancelled == ["abcdefgh"]
+    assert said in pipe.getvalue()
 
 
 @pytest.mark.parametrize("width", [40, 120])

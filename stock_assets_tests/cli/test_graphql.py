@@ -152,6 +152,17 @@ def test_an_open_backfill_is_found_among_finished_ones(web, client):
     assert client.open_backfill() == "open"
     answer(web, {"partitionBackfillsOrError": {"results": results[:1]}})
     assert client.open_backfill() is None
+    answer(web, {"partitionBackfillsOrError": {"results": [{"id": "ending", "status": "CANCELING"}]}})
+    assert client.open_backfill() == "ending", "its runs still write"
+
+
+def test_a_backfill_is_cancelled_or_the_refusal_is_told(web, client):
+    answer(web, {"cancelPartitionBackfill": {"__typename": "CancelBackfillSuccess"}})
+    client.cancel("abcdefgh")
+    assert web.asked[0]["variables"] == {"id": "abcdefgh"}
+    answer(web, {"cancelPartitionBackfill": {"__typename": "PythonError", "message": "it is over already"}})
+    with pytest.raises(StockAssetsError, match="abcdefgh goes on, it was not cancelled: it is over already"):
+        client.cancel("abcdefgh")
 
 
 def test_an_unknown_backfill_is_named(web, client):

@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from stock_assets.cli import guard
-from stock_assets.cli.guard import Guard, own_hosts
+from stock_assets.cli.guard import Guard
 from stock_assets.errors import PrivateApiError, SettingsError
+from stock_assets.guard import HEADERS, POLICY, own_hosts
 from stock_assets.private import dagster as borrowed
 from stock_assets.settings import Settings
 
@@ -359,9 +360,9 @@ def test_subscriptions_come_from_the_own_pages_alone(client: Client):
 
 def test_every_answer_carries_the_headers(client: Client):
     for reply in (client.get("/"), client.get("/", hosts=["evil.test"]), client.post("/graphql")):
-        for name, value in guard.HEADERS.items():
+        for name, value in HEADERS.items():
             assert reply.header(name.lower()) == [value]
-        assert guard.POLICY in reply.header("content-security-policy")
+        assert POLICY in reply.header("content-security-policy")
 
 
 # --- the token

@@ -114,11 +114,13 @@ def test_a_run_of_unknown_process_is_given_more_time(own: dg.DagsterInstance):
     assert under_way(own) is None
 
 
-def backfill(instance: dg.DagsterInstance, name: str, now: datetime) -> None:
+def backfill(
+    instance: dg.DagsterInstance, name: str, now: datetime, status: BulkActionStatus = BulkActionStatus.REQUESTED
+) -> None:
     instance.add_backfill(
         PartitionBackfill(
             backfill_id=name,
-            status=BulkActionStatus.REQUESTED,
+            status=status,
             from_failure=False,
             tags={},
             backfill_timestamp=now.timestamp(),
@@ -138,6 +140,20 @@ def test_a_backfill_without_a_run_is_ended_and_told(own: dg.DagsterInstance, sto
     assert [alert.title for alert in inbox.messages] == ["a backfill was lost"]
     statuses = {found.backfill_id: found.status.value for found in own.get_backfills()}
     assert statuses == {"hanging": "FAILED", "working": "REQUESTED"}
+
+
+def test_a_backfill_that_is_being_cancelled_is_under_way_and_ends_without_an_alert(
+    own: dg.DagsterInstance, store: Warehouse
+):
+    now, inbox = datetime.now(UTC), Inbox()
+    backfill(own, "cancelled", now, BulkActionStatus.CANCELING)
+    assert under_way(own) == "backfill cancelled"
+    assert settle_lost(own, store, [inbox], now=now + SILENT_FOR - MINUTE) == []
+    (message,) = settle_lost(own, store, [inbox], now=now + SILENT_FOR + MINUTE)
+    assert message == "backfill cancelled was being cancelled, has no run, and is ended"
+    assert inbox.messages == []
+    assert under_way(own) is None
+    assert [found.status.value for found in own.get_backfills()] == ["CANCELED"]
 
 
 # ---------------------------------------------------------------- Ctrl-C

@@ -1,12 +1,13 @@
 """What the watch for restatements and the reference models ask for, on stores made by hand."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from stock_assets.lifecycle.evening import FEATURES, SERVED, State
+from stock_assets.lifecycle.materialize.evening import read_progress
 from stock_assets.lifecycle.materialize.references import next_references
 from stock_assets.lifecycle.materialize.restatements import watch_restatements
 from stock_assets.lifecycle.references import LAG, parse_works, references_due, text_of_works
@@ -90,6 +91,7 @@ def test_a_changed_bar_asks_for_what_it_reaches_until_that_is_made(store: Wareho
     assert found.steps == (
         ((*FEATURES, *SERVED), str(DAYS[20]), str(PREDICTED)),
         (("labels",), str(DAYS[13]), str(DAYS[20])),
+        (("publication",), str(DAYS[13]), str(DAYS[20])),
     )
     assert watched(store, settings, found)[0] == found, "kept until its runs have succeeded"
     assert watched(store, settings, Watch(found.through))[0].steps == ()
@@ -127,6 +129,7 @@ def due(references_through: date | None, years: set[int], predicted_through: dat
 
 
 REPORT = (("leakage_audit", "evaluation_report"), None, None)
+PUBLISHED = (("publication",), str(PREDICTED), str(PREDICTED))
 
 
 def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
@@ -136,21 +139,46 @@ def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
     assert due(behind, {2019}) == [
         (("reference_predictions",), str(XNYS.shift(behind, 1) if behind else ""), str(PREDICTED)),
         REPORT,
+        PUBLISHED,
     ]
     assert due(None, set()) == [
         (("trained_references",), "2019", "2019"),
         (("reference_predictions",), str(DAYS[0]), str(PREDICTED)),
         REPORT,
+        PUBLISHED,
     ]
-    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT]
+    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT, PUBLISHED]
 
 
 def test_what_is_due_is_read_from_the_store(settings: Settings):
     store = Warehouse(settings.database)
     works = next_references(store, settings, STATE)
-    assert [work.assets for work in works] == [("trained_references",), ("reference_predictions",), REPORT[0]]
+    made = [("trained_references",), ("reference_predictions",), REPORT[0], PUBLISHED[0]]
+    assert [work.assets for work in works] == made
     assert parse_works(text_of_works(works)) == works
     trained = pl.DataFrame({"model_year": [2019]}, schema={"model_year": pl.Int32})
     store.append("trained_references", rows_of("trained_references", trained))
     store.append("reference_predictions", rows_of("reference_predictions", pl.DataFrame({"session": [PREDICTED]})))
     assert next_references(store, settings, STATE) == []
+
+
+def test_a_store_that_nobody_wrote_to_is_not_opened_again(store: Warehouse, monkeypatch: pytest.MonkeyPatch):
+    opened = []
+    read_each = Warehouse.read_each
+    monkeypatch.setattr(Warehouse, "read_each", lambda *asked: opened.append(1) or read_each(*asked))
+    first = read_progress(store, XNYS, LATER)
+    assert first.labelled_through == LABELLED
+    assert read_progress(store, XNYS, LATER) is first
+    assert len(opened) == 1
+    read_progress(store, XNYS, datetime(2019, 2, 1, tzinfo=UTC))  # other sessions are the newest
+    assert len(opened) == 2
+
+
+def test_every_write_and_a_lost_store_are_seen_at_once(store: Warehouse):
+    for day in (day for day in DAYS if day > LABELLED):
+        assert read_progress(store, XNYS, LATER).labelled_through == XNYS.shift(day, -1)
+        labels = pl.DataFrame({"ticker": ["A"], "session": [day], "horizon_end": [XNYS.shift(day, 7)]})
+        store.append("labels", rows_of("labels", labels))
+        assert read_progress(store, XNYS, LATER).labelled_through == day
+    store.path.unlink()
+    assert read_progress(store, XNYS, LATER).labelled_through is None

@@ -97,6 +97,7 @@ def facts_of(sessions: Sequence[date] = SESSIONS, *, source: str = "simulated", 
         grace_seconds=7200.0,
         dagster_url="http://127.0.0.1:3000",
         mlflow_url=None,
+        unpublished=(),
     )
 
 

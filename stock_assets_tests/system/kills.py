@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +28,10 @@ from stock_assets_tests.system.test_drill import LAST_BEFORE, TICKERS, fewer_mod
 
 NEVER = date(2030, 1, 2)
 PLANTS = Plants(regime=NEVER, restated=("SIM01", NEVER, NEVER), corrupt=(NEVER, NEVER))
+#: The vendor restates the close of three sessions before the evening, as the evening's fetch is the first to see.
+RESTATED = replace(
+    PLANTS, restated=("SIM01", LAST_BEFORE - timedelta(days=2), moment(LAST_BEFORE).date() + timedelta(days=1))
+)
 #: What differs between two evenings that made the same: when something was done, and the alerts about what failed.
 TIMES = ("fetched_at", "seen_at", "decided_at", "trained_at")
 NOT_COMPARED = ("alerts",)
@@ -40,12 +44,13 @@ class Life:
     """A market in a folder of its own: this process keeps the files of Dagster open, by their names."""
 
     folder: Path
+    plants: Plants = PLANTS
 
     @contextmanager
     def opened(self) -> Iterator[Platform]:
         with pytest.MonkeyPatch.context() as patch:
             config = use(patch, self.folder, TICKERS[:4])
-            patch.setenv("DRILL_PLANTS", PLANTS.text())
+            patch.setenv("DRILL_PLANTS", self.plants.text())
             fewer_models(patch)
             with platform(config, Path(drill_market.__file__)) as running:
                 yield running
@@ -55,12 +60,12 @@ class Life:
         """Everything up to LAST_BEFORE."""
         with self.opened() as running:
             config = settings()
-            fill(config, planted(build_definitions(config), PLANTS), running.instance, LAST_BEFORE)
+            fill(config, planted(build_definitions(config), self.plants), running.instance, LAST_BEFORE)
             until_quiet(running, moment(LAST_BEFORE) + timedelta(minutes=10))
 
-    def another(self) -> "Life":
-        """The same market, from now on apart from this one."""
-        life = Life(Path(tempfile.mkdtemp(prefix="life-", dir=self.folder.parent)) / "data")
+    def another(self, plants: Plants = PLANTS) -> "Life":
+        """The same market, from now on apart from this one, and with what is planted of later days."""
+        life = Life(Path(tempfile.mkdtemp(prefix="life-", dir=self.folder.parent)) / "data", plants)
         shutil.copytree(self.folder, life.folder)
         return life
 
@@ -123,8 +128,8 @@ def disturbed(at_write: int, disturb: Callable[[], None], *, after: bool) -> Ite
         yield written
 
 
-def killed_after(folder: Path, number: int) -> None:
+def killed_after(life: Life, number: int) -> None:
     """Lives through the evening in a process that ends without a word after its commit of that number."""
-    with Life(folder).opened() as running, disturbed(number, lambda: os._exit(9), after=True):
+    with life.opened() as running, disturbed(number, lambda: os._exit(9), after=True):
         running.tick(evening_of(running))
         until_quiet(running, evening_of(running) + timedelta(minutes=1))

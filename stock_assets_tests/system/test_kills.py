@@ -1,6 +1,7 @@
 """An evening that is disturbed at any of its writes ends with the tables of an undisturbed one.
 
-A test run disturbs the writes after which rows were lost for good, `make drill` every one.
+A test run disturbs the writes after which rows were lost for good, `make drill` every one, and kills the process after
+each commit of the runs that carry a restatement to what was made of the old bar.
 """
 
 import multiprocessing
@@ -17,7 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import StoreBusyError
-from stock_assets_tests.system.kills import Life, disturbed, killed_after
+from stock_assets_tests.system.kills import RESTATED, Life, disturbed, killed_after
 from stock_assets_tests.system.test_drill import MEMORY
 
 pytestmark = pytest.mark.xdist_group("kills")
@@ -26,6 +27,12 @@ pytestmark = pytest.mark.xdist_group("kills")
 WRITES = (
     *("context_series", "universe", "raw_ohlcv", "daily_bars", "stationary_features", "pca_components", "predictions"),
     *("indicators", "drift", "operations", "labels", "retraining_decisions"),
+)
+#: What the runs of a restatement write after all that, in this order.
+TRAVEL = (
+    *("daily_bars", "stationary_features", "pca_components", "predictions", "indicators", "drift"),
+    "operations",
+    "labels",
 )
 DRILL = "DRILL_SESSIONS" in os.environ
 #: What a test run disturbs: what rows were lost by, and what a decision is made of.
@@ -53,6 +60,16 @@ def plain(filled: Life) -> dict[str, pl.DataFrame]:
 
 
 @pytest.fixture(scope="module")
+def restated(filled: Life) -> dict[str, pl.DataFrame]:
+    """The tables after an undisturbed evening in which the vendor restates a bar."""
+    with disturbed(0, lambda: None, after=True) as written:
+        tables = filled.another(RESTATED).finish()
+    assert tuple(written[len(WRITES) :]) == TRAVEL, "every write of the restatement is disturbed"
+    assert "restatements" in tables
+    return tables
+
+
+@pytest.fixture(scope="module")
 def forked() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["stock_assets_tests.system.kills"])
@@ -65,16 +82,31 @@ def assert_equal(tables: dict[str, pl.DataFrame], plain: dict[str, pl.DataFrame]
         assert_frame_equal(tables[name], rows, rel_tol=1e-9, abs_tol=1e-12)
 
 
+def kill(context: ForkServerContext, life: Life, number: int) -> None:
+    """Has the process of the evening die after its commit of that number, counted from 1."""
+    process = context.Process(target=killed_after, args=(life, number))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 9, "it died at the commit and nowhere else"
+
+
 @pytest.mark.parametrize("table", KILLED)
 def test_a_process_that_dies_after_a_commit_loses_nothing(
     filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
 ):
     life = filled.another()
-    process = forked.Process(target=killed_after, args=(life.folder, WRITES.index(table) + 1))
-    process.start()
-    process.join(300)
-    assert process.exitcode == 9, "it died at the commit and nowhere else"
+    kill(forked, life, WRITES.index(table) + 1)
     assert_equal(life.finish(), plain)
+
+
+@pytest.mark.skipif(not DRILL, reason="a part of `make drill`")
+@pytest.mark.parametrize("table", TRAVEL)
+def test_a_process_that_dies_while_a_restatement_is_carried_on_loses_nothing(
+    filled: Life, restated: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
+):
+    life = filled.another(RESTATED)
+    kill(forked, life, len(WRITES) + TRAVEL.index(table) + 1)
+    assert_equal(life.finish(), restated)
 
 
 def busy() -> NoReturn:

@@ -1,0 +1,102 @@
+"""The application: what is published in a folder, over HTTP.
+
+    app = make_app(settings, clock=lambda: datetime.now(UTC))
+
+Every router is mounted here, and here alone.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
+
+from stock_assets.serving import health, problems
+from stock_assets.serving.current import Current
+from stock_assets.serving.days import DamagedFile
+from stock_assets.serving.edge import mount_edge
+from stock_assets.serving.envelope import Envelope
+from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
+from stock_assets.settings import Settings
+
+#: Threads that read older sessions and tables, beside the event loop.
+THREADS = 4
+TITLE = "stock_assets"
+ABOUT = (
+    "What is published of every session: who said what, when and why. The server answers nothing else than what was "
+    "asked: `status` says why a prediction is absent, and every error is a problem of RFC 9457."
+)
+
+
+def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
+    """The API over the folder of what `settings` publish. `clock` is asked for the time, aware.
+
+    What is published is read at once, so that a server which accepts connections can answer; while the application
+    runs, it follows the pointer. `app.state.current` holds what is served.
+    """
+    current = Current(settings.published, clock)
+    current.look()
+
+    @asynccontextmanager
+    async def follow(_app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "stock_assets"))
+        watcher = asyncio.create_task(current.watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+
+    app = FastAPI(
+        title=TITLE,
+        description=ABOUT,
+        version="1",
+        lifespan=follow,
+        redirect_slashes=False,
+        docs_url=None,  # both load their scripts from a server of somebody else
+        redoc_url=None,
+    )
+    app.state.current, app.state.settings = current, settings
+    problems.handle_problems(app)
+    app.add_exception_handler(DamagedFile, _answer_damaged)
+    mount(app)
+    mount_edge(app, settings, current)
+    app.add_middleware(Envelope)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def mount(app: FastAPI) -> None:
+    """Every router of the application, each with its own file or folder."""
+    for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
+        app.include_router(part.router)
+    app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
+    # pages (the dashboard): dash
+    # on demand, where `app.state.settings` turn it on: run
+
+
+async def _errors_page(_request: Request) -> Response:
+    return Response(problems.page(), 200, media_type="text/markdown")
+
+
+async def _answer_damaged(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DamagedFile)
+    return problems.Problem("damaged-publication", str(error), file=error.file).response(request.scope["path"])
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The description of the routes, made once."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problems.SCHEMA
+        question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**question.pop("$defs"), "Batch": question}
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,172 @@
+"""Which session, model and row a question is about, or why there is none. Pure but for the reading of a session."""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+from stock_assets.publication.layout import POINTER, Upcoming
+from stock_assets.serving.current import Served
+from stock_assets.serving.days import Day, ModelRows
+from stock_assets.serving.problems import Problem
+
+Status = Literal["published", "due", "late", "holiday", "not_yet", "not_published"]
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """What is known of a day."""
+
+    day: date
+    status: Status
+    reason: str
+    upcoming: Upcoming | None
+    """when it closes and is due, of a session that is not published yet"""
+    previous: date | None
+    """the session before it"""
+    next: date | None
+    """the session after it"""
+
+
+def state_of(served: Served, day: date, now: datetime) -> SessionState:
+    """Whether `day` is a session of the exchange, and whether it is published at `now`."""
+    facts, published = served.facts, served.sessions
+    upcoming = {one.session: one for one in facts.upcoming}
+    calendar = sorted({*published, *upcoming, *(facts.unpublished or ())})
+    place = bisect_left(calendar, day)
+    after = bisect_right(calendar, day)
+    status, reason = _judge(served, day, now)
+    return SessionState(
+        day,
+        status,
+        reason,
+        upcoming.get(day),
+        calendar[place - 1] if place else None,
+        calendar[after] if after < len(calendar) else None,
+    )
+
+
+def _judge(served: Served, day: date, now: datetime) -> tuple[Status, str]:
+    facts, published = served.facts, served.sessions
+    if str(day) in served.pointer.files["predictions"]:
+        return "published", "its predictions are published"
+    for one in facts.upcoming:
+        if one.session == day:
+            return _judge_upcoming(served, one, now)
+    if day < facts.first_session:
+        return "not_published", f"the calendar of this market begins with {facts.first_session}"
+    if day in (facts.unpublished or ()):
+        begins = f"; they begin with {published[0]}" if published and day < published[0] else ""
+        return "not_published", f"a session without published predictions{begins}"
+    coming = (one.session for one in facts.upcoming)
+    last = max([*published[-1:], *coming, *(facts.unpublished or ())[-1:]], default=day)
+    if day > last:
+        return "not_yet", f"the calendar of this publication ends with {last}"
+    if facts.unpublished is None and published and day < published[-1]:
+        return "not_published", "no session of the exchange, or one whose predictions were not published"
+    return "holiday", f"{facts.exchange} is closed on {day:%A}, {day}"
+
+
+def _judge_upcoming(served: Served, one: Upcoming, now: datetime) -> tuple[Status, str]:
+    due = f"its predictions are due at {stamp(one.due_at)}"
+    if now < one.closes_at:
+        return "not_yet", f"it closes at {stamp(one.closes_at)}, and {due}"
+    if now <= one.due_at + timedelta(seconds=served.facts.grace_seconds):
+        return "due", f"it has closed, and {due}"
+    return "late", f"its predictions were due at {stamp(one.due_at)}, and are not published"
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as the API writes it, in UTC.
+
+    >>> from datetime import UTC
+    >>> stamp(datetime(2026, 11, 20, 21, 30, tzinfo=UTC))
+    '2026-11-20T21:30:00Z'
+    """
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def no_session(state: SessionState, now: datetime) -> Problem:
+    """The problem of a day that is not published."""
+    days: dict[str, Any] = {"previous": _text(state.previous), "next": _text(state.next)}
+    detail = f"{state.day}: {state.reason}"
+    if state.status == "holiday":
+        return Problem("not-a-session", detail, session_status=state.status, **days)
+    if state.upcoming is None:
+        kind = "not-published-yet" if state.status == "not_yet" else "not-published"
+        return Problem(kind, detail, session_status=state.status, **days)
+    due = state.upcoming.due_at
+    wait = max(int((due - now).total_seconds()), 60)
+    kind = "late" if state.status == "late" else "not-published-yet"
+    return Problem(
+        kind, detail, headers={"Retry-After": str(wait)}, session_status=state.status, due_at=stamp(due), **days
+    )
+
+
+def _text(day: date | None) -> str | None:
+    return None if day is None else str(day)
+
+
+def resolve(served: Served, session: date | None, now: datetime, *, root: Served | None = None) -> date:
+    """`session`, or the newest one for None. Raises Problem where it is not published.
+
+    `root` is what is served now, where `served` is what was served earlier.
+    """
+    if session is None:
+        if served.newest is None:
+            raise nothing_published()
+        return served.newest
+    if str(session) in served.pointer.files["predictions"]:
+        return session
+    if root is not None and str(session) in root.pointer.files["predictions"]:
+        moment = stamp(served.pointer.published_at)
+        raise Problem("not-published", f"{session} was not published by then; the publication of {moment} lacks it")
+    raise no_session(state_of(root or served, session, now), now)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A session that was asked for, and why it is not published where it is not."""
+
+    session: date
+    status: str
+    problem: Problem | None = None
+
+
+def resolved(served: Served, session: date | None, now: datetime, *, root: Served) -> Resolved:
+    """As `resolve`, with the problem as a value. Raises Problem where nothing is published at all."""
+    try:
+        return Resolved(resolve(served, session, now, root=root), "published")
+    except Problem as problem:
+        if session is None:
+            raise
+        return Resolved(session, str(problem.members.get("session_status", "not_published")), problem)
+
+
+def nothing_published(trouble: str | None = None) -> Problem:
+    """The problem before anything was published, or where the first pointer cannot be read for `trouble`."""
+    if trouble is not None:
+        return Problem("damaged-publication", trouble, file=POINTER)
+    return Problem(
+        "not-published",
+        "nothing is published yet; materialize publication, or start with `make run`",
+        session_status="not_published",
+    )
+
+
+def rows_of(day: Day, model: str) -> ModelRows:
+    """What `model` says of the session. Raises Problem where it says nothing."""
+    rows = day.models.get(model)
+    if rows is None:
+        models = sorted(day.models)
+        shown = ", ".join(models) or "no model"
+        detail = f"the session {day.session} has no row of the model {model}; it has {shown}"
+        raise Problem("unknown-model", detail, models=models)
+    return rows
+
+
+def require_ticker(day: Day, ticker: str) -> None:
+    """Raises Problem for a ticker of which the session has no row."""
+    if not day.holds(ticker):
+        hint = f"; it has {ticker.upper()}" if day.holds(ticker.upper()) else ""
+        raise Problem("unknown-ticker", f"the session {day.session} has no row of {ticker}{hint}")
