@@ -56,3 +56,12 @@ def _host(address: str) -> str | None:
     if not _HOST.fullmatch(name) or "@" in parts.path + parts.query + parts.fragment:
         return None
     return host.lower()
+
+
+def http_address(host: str, port: int) -> str:
+    """The address of a server that listens on `host` and `port`.
+
+    >>> http_address("127.0.0.1", 8000), http_address("::1", 8000)
+    ('http://127.0.0.1:8000/', 'http://[::1]:8000/')
+    """
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

@@ -18,6 +18,7 @@ from stock_assets.defs.lifecycle import drift_asset
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_asset
+from stock_assets.defs.publication import publication_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tidy import tidy_job, tidy_schedule
 from stock_assets.defs.tuning import tuning_assets
@@ -43,6 +44,17 @@ def build_definitions(config: Settings) -> dg.Definitions:
         return make_source(config, context.log.info if context.log else lambda _: None)
 
     tidying = tidy_job(config)
+    assets = [
+        *market_assets(config),
+        *feature_assets(config),
+        *model_assets(config),
+        *tuning_assets(config),
+        drift_asset(config),
+        promotions_asset(config),
+        *evaluation_assets(config),
+        operations_asset(config),
+    ]
+    freshness = freshness_check(config)
     return dg.Definitions(
         sensors=[
             *automation_sensors(config),
@@ -52,23 +64,14 @@ def build_definitions(config: Settings) -> dg.Definitions:
             alert_sensor(),
             *backup_sensors(config),
         ],
-        assets=[
-            *market_assets(config),
-            *feature_assets(config),
-            *model_assets(config),
-            *tuning_assets(config),
-            drift_asset(config),
-            promotions_asset(config),
-            *evaluation_assets(config),
-            operations_asset(config),
-        ],
+        assets=[*assets, publication_asset(config, [*assets, freshness])],
         jobs=[
             rollback_job(config),
             tidying,
             *([backup_job(config, config.backup_dir)] if config.backup_dir else []),
         ],
         schedules=[tidy_schedule(tidying)],
-        asset_checks=[freshness_check(config)],
+        asset_checks=[freshness],
         resources={
             "warehouse": Warehouse(config.database),
             "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),

@@ -109,6 +109,10 @@ class PublicationError(StockAssetsError):
     """A published file is damaged or gone, or what is to be published has no place in a publication."""
 
 
+class PublicationFormError(PublicationError):
+    """A publication has a form that this version does not read."""
+
+
 class ApiError(StockAssetsError):
     """The API did not answer, or answered with a problem.
 

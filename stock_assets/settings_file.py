@@ -22,12 +22,18 @@ from stock_assets.errors import SettingsError
 PREFIX = "STOCK_ASSETS_"
 #: Names the settings file; `off` means that there is none.
 CONFIG = f"{PREFIX}CONFIG"
+#: Names the address of Dagster's web server, for the processes that it starts.
+UI_URL = "DAGSTER_WEB_SERVER"
 FILE_NAME = "stock_assets.toml"
 #: The origin of a setting that the caller of this process gave.
 CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
-_PATHS, _PATH_OR_WORD, _PATH_OR_LIST = ("data_dir", "snapshot", "backup_dir"), ("membership",), ("tickers",)
+_PATHS, _PATH_OR_WORD, _PATH_OR_LIST = (
+    ("data_dir", "snapshot", "backup_dir", "api_tokens"),
+    ("membership",),
+    ("tickers",),
+)
 _WORDS = ("wikipedia",)
 _SQLITE = "sqlite:///"
 

@@ -80,6 +80,7 @@ STEPS: dict[str, Step] = {
     "leakage_audit": "stock_assets.evaluation.materialize.leakage_audit:make_leakage_audit",
     "evaluation_report": "stock_assets.evaluation.materialize.evaluation_report:make_evaluation_report",
     "drift": "stock_assets.lifecycle.materialize.drift:make_drift",
+    "publication": "stock_assets.publication.materialize.publish:publish_sessions",
     "promotions": "stock_assets.lifecycle.materialize.champions:judge_challengers",
 }
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.progress import AssetProgress, view_on
 from stock_assets.errors import StockAssetsError
-from stock_assets.lifecycle.partitions import ON_DEMAND, WHOLE, Keys, ranges_of
+from stock_assets.lifecycle.partitions import FOLLOWED_BY, ON_DEMAND, WHOLE, Keys, ranges_of
 from stock_assets.market.sources import staging
 from stock_assets.market.sources.budget import Pace
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
@@ -40,12 +40,14 @@ class Stage:
     assets: tuple[str, ...]
     """those that the graph lacks are passed over"""
     again: tuple[str, ...]
-    """unpartitioned assets that are made again whenever anything before them was missing"""
+    """assets that are made again whenever anything before them was missing; of one with partitions the last"""
 
 
 #: The models that no prediction waits for, and the reports that compare the others with them.
 LATER = Stage(
-    "make run: references", ("trained_references", "reference_predictions"), ("leakage_audit", "evaluation_report")
+    "make run: references",
+    ("trained_references", "reference_predictions"),
+    ("leakage_audit", "evaluation_report", "publication"),
 )
 #: All other assets.
 FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations"))
@@ -63,9 +65,9 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
     the order of `keys`. Nothing of it is ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        there = held.get(asset, ())
+        there = set(held.get(asset, ())) - _made_again(asset, targets)
         if asset in stage.again and targets:
-            targets[asset] = None
+            targets[asset] = None if all_keys is None else list(all_keys[-1:])
         elif not _belongs(asset, stage):
             continue
         elif all_keys is None:
@@ -74,6 +76,12 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
         elif absent := [key for key in all_keys if key not in there]:
             targets[asset] = absent
     return targets
+
+
+def _made_again(asset: str, targets: Targets) -> set[str]:
+    """The partitions of `asset` that follow those of `targets`."""
+    leaders = [leader for leader, following in FOLLOWED_BY.items() if asset in following]
+    return {key for leader in leaders for key in targets.get(leader) or ()}
 
 
 def _belongs(asset: str, stage: Stage) -> bool:

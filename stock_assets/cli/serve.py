@@ -181,8 +181,8 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
     """What Dagster holds as materialized and the store has. Where they differ it is shown, and what only the store has
     is reported to Dagster. Raises StoreBusyError where a writer holds the store too long."""
     from stock_assets.definitions import comparison
-    from stock_assets.lifecycle.materialize.partitions import stored_partitions
     from stock_assets.lifecycle.partitions import compared, held_by_both
+    from stock_assets.publication.materialize.compare import stored_partitions
 
     held, stored = (
         comparison.materialized(instance, keys),

@@ -23,7 +23,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.files import make_folder, write_file
 from stock_assets.lifecycle.evening import INTERRUPTED
 from stock_assets.settings import PROJECT_DIR, Settings
-from stock_assets.settings_file import environment_for_child
+from stock_assets.settings_file import UI_URL, environment_for_child
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -179,6 +179,7 @@ def dagster_dev(
                     **environment_for_child(PROJECT_DIR),
                     "DAGSTER_HOME": str(home),
                     OWNED_HOME: str(home),
+                    UI_URL: web_client(settings, port).url,
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=sink,

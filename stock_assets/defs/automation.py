@@ -20,7 +20,7 @@ from stock_assets.lifecycle.evening import (
 from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
 from stock_assets.lifecycle.materialize.restatements import watch_restatements
-from stock_assets.lifecycle.references import REFERENCES, parse_works, text_of_works
+from stock_assets.lifecycle.references import PUBLICATION, REFERENCES, parse_works, text_of_works
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
@@ -154,11 +154,11 @@ def references_sensor(settings: Settings) -> dg.SensorDefinition:
     @platform_sensor(
         settings,
         "reference_models",
-        makes=REFERENCES,
+        makes=(*REFERENCES, PUBLICATION),
         description=(
-            "Trains and scores the models that never serve, such as the study's own network, and then makes the report "
-            "again: when a model year has none of them, and once their predictions lag a month behind. They wait for "
-            "the evening's work: one run after the other, while nothing else is under way."
+            "Trains and scores the models that never serve, such as the study's own network, makes the report again "
+            "and publishes its scores: when a model year has none of them, and once their predictions lag a month "
+            "behind. They wait for the evening's work: one run after the other, while nothing else is under way."
         ),
     )
     def reference_models(tick: Tick) -> Answer:

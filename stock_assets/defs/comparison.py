@@ -10,7 +10,6 @@ import dagster as dg
 from stock_assets.defs.runs import next_request
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
-from stock_assets.lifecycle.materialize.partitions import stored_partitions
 from stock_assets.lifecycle.partitions import (
     EVERY,
     KEY,
@@ -23,6 +22,7 @@ from stock_assets.lifecycle.partitions import (
     works_of,
 )
 from stock_assets.lifecycle.partitions import compared as compared_with
+from stock_assets.publication.materialize.compare import stored_partitions
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 

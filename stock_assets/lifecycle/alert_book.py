@@ -14,6 +14,11 @@ from pathlib import Path
 from stock_assets.files import locked, make_folder, write_file
 from stock_assets.lifecycle.alerts import AWAY, LOG, Alert, Record
 
+#: The open alerts and those that ended lately, below the data folder: a copy of the book for whoever shows them, beside
+#: what is published.
+OPEN_ALERTS = "published/live/alerts.json"
+#: So long what is over is shown there.
+SHOWN = timedelta(days=7)
 #: What is over is forgotten after so long; the table keeps it.
 KEPT = timedelta(days=30)
 #: The records of this process whose file could not be written (a full disk), by their file: without them an alert would
@@ -76,6 +81,22 @@ class AlertBook:
         else:
             _UNWRITTEN.pop(file, None)
 
+    def show(self, now: datetime) -> None:
+        """Writes OPEN_ALERTS, where that differs from what is there. Where it cannot be written, the log says so: an
+        alert is sent all the same."""
+        shown = [
+            entry.record
+            for entry in self.entries()
+            if entry.record.resolved_at is None or now - entry.record.resolved_at <= SHOWN
+        ]
+        content = json.dumps({"alerts": [_shown(record) for record in shown]}, ensure_ascii=False).encode()
+        file = self.folder.parent / OPEN_ALERTS
+        try:
+            if not file.exists() or file.read_bytes() != content:
+                write_file(file, content)
+        except OSError as error:
+            LOG.error("ALERT %s cannot be written: %s", file, error)
+
     def forget(self, now: datetime) -> None:
         """Removes what has been over for KEPT and is in the table."""
         for entry in self.entries():
@@ -112,6 +133,20 @@ class AlertBook:
 def resolved(record: Record, now: datetime) -> Record:
     """`record` of a trouble that is over."""
     return replace(record, resolved_at=now)
+
+
+def _shown(record: Record) -> dict[str, object]:
+    alert = record.alert
+    return {
+        "key": alert.key,
+        "title": alert.title,
+        "text": alert.text,
+        "run_id": alert.run_id,
+        "first_at": record.first_at.isoformat(),
+        "last_at": alert.at.isoformat(),
+        "count": record.count,
+        "resolved_at": record.resolved_at and record.resolved_at.isoformat(),
+    }
 
 
 def _as_json(entry: Entry) -> dict[str, object]:

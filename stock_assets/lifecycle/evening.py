@@ -17,13 +17,13 @@ INTERRUPTED = "stock_assets/interrupted"
 #: The assets that an evening makes of a closed session, in one run.
 BARS = ("universe", "raw_ohlcv", "context_series")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
-AFTER_PREDICTIONS = ("drift", "operations")
+AFTER_PREDICTIONS = ("drift", "operations", "publication")
 SERVED = ("predictions", *AFTER_PREDICTIONS)
 EVENING = (*BARS, *FEATURES, *SERVED)
 #: Those that stand for a session each, and those of them that predictions are made of: what was never made of these is
 #: made from the vendor's answer on, since the bars that there are may have stopped at a check.
 BY_SESSION = tuple(asset for asset in EVENING if asset not in ("universe", "operations"))
-BEFORE_PREDICTIONS = tuple(asset for asset in BY_SESSION if asset not in ("indicators", "drift"))
+BEFORE_PREDICTIONS = tuple(asset for asset in BY_SESSION if asset not in ("indicators", "drift", "publication"))
 #: Failures after which labels and decisions do not wait any longer for what is missing of an evening.
 WAITED_FAILURES = 3
 
@@ -51,7 +51,7 @@ class Gaps:
     unmade: Mapping[str, Sequence[date]] = field(default_factory=dict)
     """sessions between others that were never made"""
     lost: Mapping[str, Sequence[date]] = field(default_factory=dict)
-    """sessions that have fewer rows than were written"""
+    """sessions that have fewer rows than were written, or whose predictions are others than the published ones"""
     operations: bool = False
     """whether the table `operations` is older than the predictions"""
 
@@ -183,13 +183,13 @@ def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | No
 
 
 def _missing_at(gaps: Gaps, session: date) -> tuple[str, ...]:
-    """The assets to make again of `session`, in flow order; operations shows them."""
+    """The assets to make again of `session`, in flow order; operations shows and publication publishes them."""
     if session in gaps.unmade.get("predictions", ()):
         return EVENING
     missing = {asset for asset in BY_SESSION if session in gaps.of(asset)}
     if any(session in gaps.unmade.get(asset, ()) for asset in BEFORE_PREDICTIONS):
         missing |= {*BARS, *FEATURES}
-    return tuple(asset for asset in EVENING if asset in missing or asset == "operations")
+    return tuple(asset for asset in EVENING if asset in missing or asset in ("operations", "publication"))
 
 
 def _first_stretch(calendar: TradingCalendar, sessions: Sequence[date]) -> list[date]:

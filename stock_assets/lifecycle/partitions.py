@@ -12,6 +12,8 @@ from stock_assets.lifecycle.evening import Work
 Keys = Mapping[str, Sequence[str] | None]
 #: The key of a table that is made as a whole.
 WHOLE = ""
+#: What is made again with an asset: the publication of predictions that were made again.
+FOLLOWED_BY = {"predictions": ("publication",)}
 #: Costs hours, and nothing waits for it: made when a person asks for it.
 ON_DEMAND = ("tuned_hyperparameters",)
 #: Dagster and the store are compared so often.
@@ -111,7 +113,8 @@ def works_of(comparison: Comparison, keys: Keys, *, now: datetime) -> list[Work]
             name = f"lost {asset} {first}".rstrip() + f", found {now.isoformat()}"
             span = _span([first, last] if last != first else [first])
             reason = f"the store lost {asset}{span}, which Dagster holds as materialized"
-            works.append(Work(name, (asset,), first or None, last or None, reason))
+            assets = (asset, *FOLLOWED_BY.get(asset, ()))
+            works.append(Work(name, assets, first or None, last or None, reason))
     return works
 
 

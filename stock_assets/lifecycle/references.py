@@ -12,6 +12,8 @@ from stock_assets.market.calendar import TradingCalendar
 LAG = 21
 #: What is made of the reference models, in order; the report shows the audit.
 REFERENCES = ("trained_references", "reference_predictions", "leakage_audit", "evaluation_report")
+#: The report's scores are published with the newest session.
+PUBLICATION = "publication"
 
 
 def references_due(
@@ -46,7 +48,12 @@ def references_due(
         span = (str(first), str(predicted_through))
         works.append(Work(f"reference predictions {until}", REFERENCES[1:2], *span, reason))
     reason = f"the report is made again with the reference models {until}"
-    return [*works, Work(f"report {until}", REFERENCES[2:], None, None, reason)]
+    last, why = str(predicted_through), f"the scores of the report {until} are published"
+    return [
+        *works,
+        Work(f"report {until}", REFERENCES[2:], None, None, reason),
+        Work(f"{PUBLICATION} of the report {until}", (PUBLICATION,), last, last, why),
+    ]
 
 
 def text_of_works(works: Sequence[Work]) -> str:

@@ -146,6 +146,8 @@ def steps_of(reached: Affected, first_served: date) -> list[Step]:
     if reached.labels:
         first, last = reached.labels
         steps.append((("labels",), str(first), str(last)))
+        if last >= first_served:  # what came true of these sessions is published again
+            steps.append((("publication",), str(max(first, first_served)), str(last)))
     return steps
 
 

@@ -22,11 +22,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from stock_assets.errors import PublicationError
+from stock_assets.errors import PublicationError, PublicationFormError
 
 #: (major, minor) of the form. Another major is not read; a higher minor only adds.
 SCHEMA = (1, 0)
 
+#: The folder's name, below the data folder.
+FOLDER = "published"
 POINTER = "current.json"
 LEDGER = "ledger"
 #: The open alerts, beside the publication.
@@ -162,7 +164,7 @@ def parse_pointer(path: Path, content: bytes) -> Pointer:
     if not (isinstance(schema, list) and len(schema) == 2 and all(isinstance(part, int) for part in schema)):
         raise PublicationError(f"{path} has no schema version; expected {SCHEMA[0]}.{SCHEMA[1]}")
     if schema[0] != SCHEMA[0]:
-        raise PublicationError(
+        raise PublicationFormError(
             f"{path} is a publication of form {schema[0]}.{schema[1]}, and this version reads {SCHEMA[0]}.x; run the "
             "server of the version that published it"
         )

@@ -1,7 +1,7 @@
 """Reads what is published: now, or as of a moment. Knows neither the store nor a model."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from io import BytesIO
@@ -11,19 +11,11 @@ from typing import Any
 import polars as pl
 
 from stock_assets.errors import PublicationError
-from stock_assets.publication.layout import (
-    KINDS,
-    LEDGER,
-    Entry,
-    Kind,
-    Pointer,
-    digest_of,
-    parse_entry,
-    parse_json,
-    path_of,
-)
+from stock_assets.publication.layout import Entry, Kind, Pointer, digest_of, parse_json, path_of
+from stock_assets.publication.ledger import files_of, read_ledger, read_pointer
 from stock_assets.publication.tables import BARS_FILE, MONITORING, OUTCOMES_FILE, PREDICTIONS_FILE
-from stock_assets.publication.write import read_pointer
+
+__all__ = ["Publication", "after", "as_of", "chain_to", "open_publication", "read_ledger"]
 
 _BY_KIND = {"predictions": PREDICTIONS_FILE, "bars": BARS_FILE, "outcomes": OUTCOMES_FILE}
 
@@ -46,6 +38,13 @@ class Publication:
     def outcomes(self, session: date) -> pl.DataFrame:
         """`OUTCOMES_FILE` of a session; no row before its labels are known."""
         return self._session("outcomes", session)
+
+    def strongest(self, session: date, count: int = 5) -> pl.DataFrame:
+        """rank, ticker, score, p_sell, p_hold, p_buy, model_version of the `count` highest and lowest scores
+        of the model in service, by rank."""
+        rows = self.predictions(session).filter(pl.col("model") == self.pointer.facts.in_service).sort("rank")
+        rows = rows.filter((pl.col("rank") <= count) | (pl.col("rank") > rows.height - count))
+        return rows.select("rank", "ticker", "score", "p_sell", "p_hold", "p_buy", "model_version")
 
     def monitoring(self, name: str) -> pl.DataFrame:
         """One of `MONITORING`; no row where it is not published. Raises KeyError for another name."""
@@ -91,33 +90,31 @@ def open_publication(folder: Path) -> Publication | None:
     return None if pointer is None else Publication(folder, pointer)
 
 
-def read_ledger(folder: Path) -> list[Entry]:
-    """Every entry of the ledger, oldest first. Raises PublicationError for a damaged one."""
-    return [parse_entry(path, path.read_bytes()) for path in sorted((folder / LEDGER).glob("*.json"))]
-
-
 def as_of(publication: Publication, ledger: list[Entry], moment: datetime) -> Publication | None:
     """What was published at `moment` (aware): `publication` with the files that were named until then.
 
     None where nothing was published yet. Entries that were written and never pointed to are no part of the chain.
     """
-    chain = _chain(ledger, publication.pointer.entry)
+    chain = chain_to(ledger, publication.pointer.entry)
     count = bisect_right([entry.published_at for entry in chain], moment)
-    if not count:
-        return None
-    files: dict[Kind, dict[str, str]] = {kind: {} for kind in KINDS}
-    for entry in chain[:count]:
-        for kind in KINDS:
-            files[kind] |= entry.files[kind]
-    last = chain[count - 1]
+    return after(publication, chain[:count]) if count else None
+
+
+def after(publication: Publication, chain: Sequence[Entry]) -> Publication:
+    """What was published after the last entry of `chain`, the first entries of the way to `publication`."""
+    last = chain[-1]
     pointer = replace(
-        publication.pointer, entry=last.id, published_at=last.published_at, champions=last.champions, files=files
+        publication.pointer,
+        entry=last.id,
+        published_at=last.published_at,
+        champions=last.champions,
+        files=files_of(chain),
     )
     return Publication(publication.folder, pointer)
 
 
-def _chain(ledger: list[Entry], newest: str) -> list[Entry]:
-    """The entries that lead to `newest`, oldest first."""
+def chain_to(ledger: Iterable[Entry], newest: str) -> list[Entry]:
+    """The entries that lead to `newest`, oldest first. Raises PublicationError where one of them is absent."""
     by_id: Mapping[str, Entry] = {entry.id: entry for entry in ledger}
     chain: list[Entry] = []
     at: str | None = newest

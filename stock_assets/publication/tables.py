@@ -15,6 +15,7 @@ PUBLICATION = declare(
             Column("digest", pl.String(), "the file's name: the first 12 hexadecimal digits of its SHA-256"),
             Column("rows", pl.Int64(), "its rows"),
             Column("published_at", UTC_TIME, "when the entry was written", unit="UTC"),
+            Column("content", pl.String(), "a digest of the stored predictions that it holds"),
         ),
         keys=("session",),
         partitions="predicted session",
@@ -32,7 +33,7 @@ _MODEL = Column("model", pl.String(), "the model; null where the ticker is left 
 #: predictions/session=YYYY-MM-DD/<digest>.parquet, sorted by ticker and model.
 PREDICTIONS_FILE = _file(
     "predictions",
-    "one row per ticker and model, and one per ticker that is left out",
+    "one row per ticker and model, and one without a model per ticker that the model in service leaves out",
     TICKER,
     _MODEL,
     Column("model_version", pl.String(), "the version that made the row"),
@@ -43,7 +44,11 @@ PREDICTIONS_FILE = _file(
     Column("score", pl.Float64(), "p_buy - p_sell"),
     Column("rank", pl.Int32(), "1 for the highest score of the model and session; ties go by ticker"),
     Column("status", pl.String(), "predicted or left_out"),
-    Column("reason", pl.String(), "why the ticker is left out; null where it is predicted"),
+    Column(
+        "reason",
+        pl.String(),
+        "why it is left out, after no_bar:, suspect:, no_member: or missing_history:; null where it is predicted",
+    ),
     keys=("ticker",),
 )
 #: bars/session=YYYY-MM-DD/<digest>.parquet, sorted by ticker.

@@ -24,9 +24,11 @@ from stock_assets.publication.layout import (
     Pointer,
     digest_of,
     entry_id,
-    parse_pointer,
     path_of,
 )
+from stock_assets.publication.ledger import read_newest, read_pointer
+
+__all__ = ["NewFiles", "parquet_of", "publish", "read_pointer"]
 
 
 @dataclass
@@ -37,14 +39,14 @@ class NewFiles:
     digests: dict[Kind, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
 
     def put(self, kind: Kind, key: str, content: pl.DataFrame | bytes) -> str:
-        """Writes one file unless it is there already, and returns its digest.
+        """Writes one file unless it is there already, whole, and returns its digest.
 
         Raises PublicationError for a frame with a number that is not finite, which JSON cannot hold.
         """
         data = content if isinstance(content, bytes) else parquet_of(content, f"{kind} {key}")
         digest = digest_of(data)
         path = self.folder / path_of(kind, key, digest)
-        if not path.exists():
+        if not _holds(path, data):
             write_file(path, data)
         self.digests[kind][key] = digest
         return digest
@@ -73,13 +75,14 @@ def publish(
 ) -> Pointer:
     """Makes the files of `new` the published ones of their keys; every other key keeps its file.
 
-    Where nothing differs from what is published, neither entry nor pointer is written. `now` is aware.
+    Where nothing differs from what is published, neither entry nor pointer is written. A pointer that was lost or
+    damaged is made anew from the ledger. `now` is aware.
     """
     with locked(folder / ".lock"):
-        before = read_pointer(folder)
+        before = read_newest(folder)
         files = _merged(before.files if before else {}, new.digests)
         if before and files == before.files and facts == before.facts and champions == before.champions:
-            return before
+            return Pointer(before.entry, before.published_at, facts, before.champions, files)
         moment = max(now, before.published_at) if before else now  # the ledger ascends, also under a clock set back
         changed: Files = {
             kind: {
@@ -99,14 +102,12 @@ def publish(
         return pointer
 
 
-def read_pointer(folder: Path) -> Pointer | None:
-    """The pointer of `folder`; None before anything was published. Raises PublicationError as `parse_pointer`."""
-    path = folder / POINTER
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the file is there with this content: a damaged one is written again."""
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    return parse_pointer(path, content)
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _merged(before: Files, new: Files) -> Files:

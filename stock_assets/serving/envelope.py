@@ -41,14 +41,14 @@ class Envelope:
             scope = {**scope, "method": "GET"}
         try:
             if problem := oversized(scope):
-                return await problem.response()(scope, receive, send_on)
+                return await problem.response(scope["path"])(scope, receive, send_on)
             await self.app(scope, receive, send_on)
         except Exception as error:
             log.error("the request %s failed", name.decode(), exc_info=error)
             if started:  # too late for a problem: the connection ends, and the client sees a cut answer
                 raise
             problem = Problem("internal-error", f"{type(error).__name__} while the answer was made")
-            await problem.response()(scope, receive, send_on)
+            await problem.response(scope["path"])(scope, receive, send_on)
 
 
 def _id_of(scope: Scope) -> bytes:

@@ -7,17 +7,15 @@ nothing leaves the machine. The table `promotions` decides which version serves;
 
 import os
 import shutil
-import subprocess
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
-from importlib.metadata import version as installed
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
@@ -55,6 +53,14 @@ class Training:
     pca_version: str | None = None
 
 
+class TrackedRun(NamedTuple):
+    """Where the training of a version is kept."""
+
+    id: str
+    experiment: str
+    code_version: str | None
+
+
 class Registry(Protocol):
     """Keeps trainings, and gives versions aliases. Every method raises RegistryError when there is no answer."""
 
@@ -72,6 +78,10 @@ class Registry(Protocol):
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """Points the alias at a version. Raises ArtifactError for one that was never tracked."""
+        ...
+
+    def runs(self) -> dict[str, TrackedRun]:
+        """The run of every training that was tracked here, by our name of its version."""
         ...
 
     def versions(self) -> dict[str, datetime]:
@@ -94,6 +104,9 @@ class NoRegistry:
         return {}
 
     def set_alias(self, model: str, alias: str, version: str) -> None: ...
+
+    def runs(self) -> dict[str, TrackedRun]:
+        return {}
 
     def versions(self) -> dict[str, datetime]:
         return {}
@@ -185,6 +198,16 @@ class MlflowRegistry:
                     f"{version} of {model} was never registered in {self._shown}, so it cannot be its {alias}"
                 )
             client.set_registered_model_alias(model, alias, number)
+
+    def runs(self) -> dict[str, TrackedRun]:
+        if self._file is not None and not self._file.exists():
+            return {}
+        with self._asking() as client:
+            return {
+                str(tags["version"]): TrackedRun(run.info.run_id, run.info.experiment_id, tags.get("code_version"))
+                for run in self._runs(client)
+                if "version" in (tags := run.data.tags)
+            }
 
     def versions(self) -> dict[str, datetime]:
         """None where the registry is a server, which other people use and tidy."""
@@ -366,33 +389,3 @@ def _register_model(client: "MlflowClient", model: str) -> None:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     client.set_registered_model_tag(model, "made_by", EXPERIMENT)
-
-
-def code_version(commit: str | None, changes: str | None, package: str) -> str:
-    """The name of the code that made a training: the commit, with +dirty where the tree has changes, or the version of
-    the package. `commit` is None outside a clone or without git.
-
-    >>> code_version("abc", " M file", "1.0"), code_version(None, None, "1.0")
-    ('abc+dirty', '1.0')
-    """
-    if not commit:
-        return package
-    return f"{commit}+dirty" if changes else commit
-
-
-def read_code_version(folder: Path) -> str:
-    """`code_version` of the clone whose root is `folder`; an installed package inside somebody else's clone is none."""
-    root = _git(folder, "rev-parse", "--show-toplevel")
-    package = installed("stock_assets")
-    if root is None or Path(root).resolve() != folder.resolve():
-        return package
-    return code_version(_git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain"), package)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """The output of git, None where git is absent or fails."""
-    try:
-        answer = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=30)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

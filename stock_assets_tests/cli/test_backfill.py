@@ -57,7 +57,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 21
+    assert len(order) == 22
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
@@ -66,6 +66,8 @@ def test_every_asset_comes_after_what_it_needs(keys):
         ("trained_rnn", "predictions"),
         ("predictions", "drift"),
         ("leakage_audit", "evaluation_report"),
+        ("evaluation_report", "publication"),
+        ("operations", "publication"),
     ):
         assert order.index(before) < order.index(after)
 

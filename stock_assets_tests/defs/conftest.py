@@ -73,6 +73,7 @@ class Graph:
         self.materialize(["drift"], served[0], served[-1])
         self.materialize(["promotions"])
         self.materialize(["evaluation_report", "leakage_audit", "operations"])
+        self.materialize(["publication"], served[0], served[-1])
 
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)

@@ -153,10 +153,11 @@ def market(tmp_path: Path) -> Settings:
 @pytest.mark.parametrize(
     ("table", "assets"),
     [
-        ("indicators", ["indicators", "operations"]),
-        ("drift", ["drift", "operations"]),
+        ("indicators", ["indicators", "operations", "publication"]),
+        ("drift", ["drift", "operations", "publication"]),
+        ("publication", ["operations", "publication"]),
         # the bars that there are may have stopped at a check: they are fetched and looked at again
-        ("pca_components", [*BARS, *FEATURES, "operations"]),
+        ("pca_components", [*BARS, *FEATURES, "operations", "publication"]),
         ("predictions", list(EVENING)),
     ],
 )
@@ -178,7 +179,7 @@ def test_rows_that_are_lost_are_made_again_and_nothing_else(instance: dg.Dagster
     rows = warehouse.read("predictions")
     lose(warehouse, "predictions", *CALENDAR.between(date(2019, 5, 28), PREDICTED))
     lost = made_by(evening_tick(instance, market, NOW))
-    assert lost == (["predictions", "operations"], "2019-05-28", str(PREDICTED))
+    assert lost == (["predictions", "operations", "publication"], "2019-05-28", str(PREDICTED))
     warehouse.replace_sessions("predictions", sorted(set(rows["session"])), rows)
     assert evening_tick(instance, market, NOW) == QUIET
 
@@ -224,7 +225,7 @@ def test_no_decision_on_a_training_before_the_drift_and_the_labels_are_there(
     def waits() -> str:
         return str(sensor_tick(instance, market, "retraining", NOW)[0])
 
-    assert waits() == f"drift, operations of {work} is still to be made"
+    assert waits() == f"drift, operations, publication of {work} is still to be made"
     assert waits() == sensor_tick(instance, market, "complete_labels", NOW)[0]
     for _ in range(WAITED_FAILURES):
         run(instance, dg.DagsterRunStatus.FAILURE, **{ASKED_BY: "evening", WORK: work})
@@ -235,7 +236,7 @@ def test_no_decision_on_a_training_before_the_drift_and_the_labels_are_there(
         warehouse.read("retraining_decisions")
 
 
-@pytest.mark.parametrize("lost", ["indicators", "drift", "operations"])
+@pytest.mark.parametrize("lost", ["indicators", "drift", "operations", "publication"])
 def test_an_alarm_ends_only_when_all_that_its_run_was_to_make_is_there(
     instance: dg.DagsterInstance, market: Settings, lost: str
 ):
@@ -330,7 +331,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
     assert sensor_tick(instance, settings, "reference_models", NOW)[0] == "the reference models are up to date"
     handmade_store(settings.database)
     cursor, asked = None, []
-    for _ in range(3):
+    for _ in range(4):
         work, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
         assert isinstance(work, dg.RunRequest)
         asked.append(([key.to_user_string() for key in work.asset_selection or ()], work.tags.get(RANGE_START)))
@@ -342,6 +343,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
         (["trained_references"], "2019"),
         (["reference_predictions"], "2019-01-02"),
         (["leakage_audit", "evaluation_report"], None),
+        (["publication"], str(PREDICTED)),
     ]
     done, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
     assert done == "the reference models and the report are made"

@@ -82,6 +82,20 @@ GRAPH = {
     "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
     "promotions": ("lifecycle", {"trained_rnn", "trained_baselines", "predictions", "labels"}, None),
     "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions"}, None),
+    "publication": (
+        "publication",
+        {
+            "universe",
+            "daily_bars",
+            "labels",
+            "predictions",
+            "drift",
+            "promotions",
+            "evaluation_report",
+            "operations",
+        },
+        "predicted days",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ import polars as pl
 from stock_assets.errors import ArtifactError, RegistryError
 from stock_assets.lifecycle.evening import BY_SESSION
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
-from stock_assets.storage.registry import Training
+from stock_assets.storage.registry import TrackedRun, Training
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 from stock_assets_tests.tables import rows_of
@@ -82,3 +82,6 @@ class MemoryRegistry:
         if version not in self.versions:
             raise ArtifactError(f"{version} of {model} was never registered")
         self.kept.setdefault(model, {})[alias] = version
+
+    def runs(self) -> dict[str, TrackedRun]:
+        return {}

@@ -285,7 +285,7 @@ print("done")
 
 def test_an_alert_survives_a_kill_at_every_step_and_is_not_sent_again_once_that_is_known(tmp_path: Path):
     ends = []
-    for step in range(1, 9):
+    for step in range(1, 11):
         store, sent = Warehouse(tmp_path / str(step) / "store.duckdb"), tmp_path / f"sent {step}"
         with store.connect(read_only=False):
             pass

@@ -119,7 +119,10 @@ LACKING = Gaps(unmade={"indicators": [date(2025, 3, 3)]})
 
 def test_labels_and_the_next_models_wait_for_the_rest_of_an_evening_but_not_for_ever():
     later = replace(DONE, predicted_through=date(2025, 3, 5), gaps=LACKING)
-    assert labels_due(XNYS, HORIZON, later).reason == "indicators, operations of session 2025-03-03 is still to be made"
+    assert (
+        labels_due(XNYS, HORIZON, later).reason
+        == "indicators, operations, publication of session 2025-03-03 is still to be made"
+    )
     assert labels_due(XNYS, HORIZON, later).sessions == ()
     assert len(labels_due(XNYS, HORIZON, replace(later, rest_failures=WAITED_FAILURES)).sessions) == 2
     year = replace(DONE, predicted_through=date(2025, 12, 31), labelled_through=date(2025, 12, 19))
@@ -143,13 +146,18 @@ def test_what_is_missing_is_made_oldest_first_and_nothing_else():
     assert rest_due(XNYS, LACKING, None) is None
     assert due(operations=True) == (("operations",), None, None)
     behind = {"indicators": [monday, tuesday], "drift": [tuesday]}
-    assert due(behind) == (("indicators", "operations"), "2025-03-03", "2025-03-03")
+    assert due(behind) == (("indicators", "operations", "publication"), "2025-03-03", "2025-03-03")
     both = {"indicators": [monday, tuesday, wednesday], "drift": [monday, tuesday]}
-    assert due(both) == (("indicators", "drift", "operations"), "2025-03-03", "2025-03-04")
+    assert due(both) == (("indicators", "drift", "operations", "publication"), "2025-03-03", "2025-03-04")
     # rows that are gone were right: they are made of what there is
-    assert due(lost={"predictions": [tuesday]}) == (("predictions", "operations"), "2025-03-04", "2025-03-04")
+    again = ("predictions", "operations", "publication")
+    assert due(lost={"predictions": [tuesday]}) == (again, "2025-03-04", "2025-03-04")
     # what was never made may have stopped at a check, which fetches and looks again
-    assert due({"pca_components": [monday]}) == ((*BARS, *FEATURES, "operations"), "2025-03-03", "2025-03-03")
+    assert due({"pca_components": [monday]}) == (
+        (*BARS, *FEATURES, "operations", "publication"),
+        "2025-03-03",
+        "2025-03-03",
+    )
     assert due({"predictions": [monday]}) == (EVENING, "2025-03-03", "2025-03-03")
 
 

@@ -91,6 +91,7 @@ def test_a_changed_bar_asks_for_what_it_reaches_until_that_is_made(store: Wareho
     assert found.steps == (
         ((*FEATURES, *SERVED), str(DAYS[20]), str(PREDICTED)),
         (("labels",), str(DAYS[13]), str(DAYS[20])),
+        (("publication",), str(DAYS[13]), str(DAYS[20])),
     )
     assert watched(store, settings, found)[0] == found, "kept until its runs have succeeded"
     assert watched(store, settings, Watch(found.through))[0].steps == ()
@@ -128,6 +129,7 @@ def due(references_through: date | None, years: set[int], predicted_through: dat
 
 
 REPORT = (("leakage_audit", "evaluation_report"), None, None)
+PUBLISHED = (("publication",), str(PREDICTED), str(PREDICTED))
 
 
 def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
@@ -137,19 +139,22 @@ def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
     assert due(behind, {2019}) == [
         (("reference_predictions",), str(XNYS.shift(behind, 1) if behind else ""), str(PREDICTED)),
         REPORT,
+        PUBLISHED,
     ]
     assert due(None, set()) == [
         (("trained_references",), "2019", "2019"),
         (("reference_predictions",), str(DAYS[0]), str(PREDICTED)),
         REPORT,
+        PUBLISHED,
     ]
-    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT]
+    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT, PUBLISHED]
 
 
 def test_what_is_due_is_read_from_the_store(settings: Settings):
     store = Warehouse(settings.database)
     works = next_references(store, settings, STATE)
-    assert [work.assets for work in works] == [("trained_references",), ("reference_predictions",), REPORT[0]]
+    made = [("trained_references",), ("reference_predictions",), REPORT[0], PUBLISHED[0]]
+    assert [work.assets for work in works] == made
     assert parse_works(text_of_works(works)) == works
     trained = pl.DataFrame({"model_year": [2019]}, schema={"model_year": pl.Int32})
     store.append("trained_references", rows_of("trained_references", trained))

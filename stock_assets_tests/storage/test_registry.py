@@ -8,20 +8,20 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from importlib.metadata import version as installed
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from stock_assets.errors import ArtifactError, RegistryError
-from stock_assets.storage import registry as module
+from stock_assets.storage import code_version as naming
+from stock_assets.storage.code_version import code_version, read_code_version
 from stock_assets.storage.registry import (
     MlflowRegistry,
     NoRegistry,
     Training,
-    code_version,
     open_registry,
-    read_code_version,
 )
 
 PNG = b"\x89PNG not really"
@@ -295,7 +295,7 @@ def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pyt
         ).stdout.strip()
 
     package = read_code_version(tmp_path)
-    assert package == module.installed("stock_assets")
+    assert package == installed("stock_assets")
     git("init", "--quiet")
     (tmp_path / "a.py").write_text("1")
     git("add", "a.py")
@@ -305,7 +305,7 @@ def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pyt
     assert read_code_version(tmp_path) == f"{git('rev-parse', 'HEAD')}+dirty"
     (tmp_path / "inside").mkdir()
     assert read_code_version(tmp_path / "inside") == package
-    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired))
+    monkeypatch.setattr(naming, "subprocess", SimpleNamespace(run=absent, TimeoutExpired=subprocess.TimeoutExpired))
     assert read_code_version(tmp_path) == package
 
 

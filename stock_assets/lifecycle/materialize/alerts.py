@@ -58,6 +58,7 @@ def raise_alarm(
         else:
             outcome = f"kept quiet: the same was sent at {record.sent_at:%Y-%m-%d %H:%M} UTC"
         book.write(record)
+        book.show(now)
     return "; ".join([outcome, *([trouble] if trouble else copy_to_table(store))])
 
 
@@ -76,6 +77,7 @@ def send_pending(store: Warehouse, channels: Sequence[Channel], *, now: datetime
             away |= {label for label, at in after.refused.items() if at == now}
             book.write(after)
             sent += not after.pending
+        book.show(now)
     return sent
 
 
@@ -87,12 +89,20 @@ def resolve(store: Warehouse, key: str, *, now: datetime) -> bool:
         if entry is None or entry.record.resolved_at is not None:
             return False
         book.write(resolved(entry.record, now))
+        book.show(now)
     return True
 
 
 def open_alerts(store: Warehouse) -> list[Record]:
     """The alerts of troubles that last, the oldest first. The store need not be there."""
     return [entry.record for entry in open_book(store)[0].entries() if entry.record.resolved_at is None]
+
+
+def write_open_alerts(store: Warehouse, *, now: datetime) -> None:
+    """Writes the file of open alerts beside what is published, should it be lost or never have been written."""
+    book, _ = open_book(store)
+    with book.locked():
+        book.show(now)
 
 
 def copy_to_table(store: Warehouse, now: datetime | None = None) -> list[str]:

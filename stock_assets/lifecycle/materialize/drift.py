@@ -72,9 +72,10 @@ def drift_history(store: Warehouse, last: date) -> DriftHistory | None:
     return DriftHistory(lines, limits, figures["reference_through"].unique().sort().to_list())
 
 
-def trusted_inputs(store: Warehouse, first: date, last: date) -> pl.DataFrame:
-    """ticker, session and the stationary inputs (f32, as the network reads them) of the rows without a suspect bar."""
-    rows = store.read("stationary_features", first, last, columns=[*KEYS, *STATIONARY])
+def trusted_inputs(store: Warehouse, first: date, last: date, *, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """ticker, session and the stationary inputs, or those `columns` of them (f32, as the network reads them), of the
+    rows without a suspect bar."""
+    rows = store.read("stationary_features", first, last, columns=[*KEYS, *(columns or STATIONARY)])
     return trusted(store, rows.cast({pl.Float64: pl.Float32}))
 
 

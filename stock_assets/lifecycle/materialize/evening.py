@@ -17,6 +17,15 @@ MODELS = (*TRAINED, "trained_ensemble")
 #: The newest sessions whose rows every tick counts; those of all sessions are counted once a day.
 COUNTED = 20
 _TABLES = (*BY_SESSION, "labels")
+#: SQL: a digest of the predictions of a session that their order does not change. Another version of DuckDB may give
+#: another one; then the newest sessions are published again, which adds nothing where they are the same.
+CONTENT = "CAST(bit_xor(hash(model, model_version, ticker, p_sell, p_hold, p_buy, score)) AS VARCHAR)"
+#: The recent sessions whose published predictions are others than those of the store.
+_DIFFERENT = f"""
+SELECT session FROM publication.publication AS published JOIN (
+    SELECT session, {CONTENT} AS now FROM model.predictions {{span}} GROUP BY session
+) USING (session) WHERE now IS DISTINCT FROM published.content ORDER BY session
+"""
 _NO_COUNTS = pl.DataFrame(schema={"partition": pl.String, "rows": pl.Int64})
 
 #: The answers of the store, by the name of their statement; None before the table is there.
@@ -72,6 +81,7 @@ def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> 
             table: f"SELECT CAST(model_year AS VARCHAR) AS partition, count(*) AS rows FROM {table} GROUP BY ALL"
             for table in MODELS
         }
+        | {"different": _DIFFERENT.format(span=span)}
         | {"operations": "SELECT CAST(max(session) AS VARCHAR) AS partition, count(*) AS rows FROM operations"}
     )
     records = answers["records"]
@@ -82,8 +92,14 @@ def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> 
     predicted, labelled = (_last(recorded[table]) for table in ("predictions", "labels"))
     years = [_complete(recorded[table], answers[table]) for table in MODELS]
     through = {**dict.fromkeys(BY_SESSION, predicted), "labels": labelled}
-    unmade = {table: _unmade(calendar, recorded[table], last) for table, last in through.items()}
+    # what an earlier version predicted, which did not publish yet, is published
+    firsts = {"publication": _first(recorded["predictions"])}
+    unmade = {
+        table: _unmade(calendar, recorded[table], firsts.get(table), last=last) for table, last in through.items()
+    }
     lost = {table: _lost(recorded[table], answers[table], since=since, last=last) for table, last in through.items()}
+    if (different := answers["different"]) is not None:
+        lost["publication"] = sorted({*lost["publication"], *different["session"]})
     gaps = Gaps(unmade, lost, _operations_behind(answers))
     model_years = frozenset.intersection(*(frozenset(map(int, complete)) for complete in years))
     return Progress(predicted, labelled, model_years, gaps)
@@ -94,19 +110,26 @@ def _last(records: pl.DataFrame) -> date | None:
     return date.fromisoformat(newest) if isinstance(newest, str) else None
 
 
+def _first(records: pl.DataFrame) -> date | None:
+    oldest = records["partition"].min()
+    return date.fromisoformat(oldest) if isinstance(oldest, str) else None
+
+
 def _complete(records: pl.DataFrame, counts: pl.DataFrame | None) -> set[str]:
     """The partitions with as many rows as were written, and at least one."""
     counted = records.join(_NO_COUNTS if counts is None else counts, on="partition", suffix="_counted")
     return set(counted.filter(pl.col("rows_counted") >= pl.col("rows"))["partition"])
 
 
-def _unmade(calendar: TradingCalendar, records: pl.DataFrame, last: date | None) -> Sequence[date]:
-    """The sessions from the first recorded one to `last` without a record; `last` itself where nothing is recorded."""
+def _unmade(
+    calendar: TradingCalendar, records: pl.DataFrame, first: date | None, *, last: date | None
+) -> Sequence[date]:
+    """The sessions from `first`, by default the first recorded one, to `last` without a record; `last` itself where
+    nothing is recorded."""
     if last is None:
         return ()
-    first = records["partition"].min()
     made = set(records["partition"])
-    sessions = calendar.between(date.fromisoformat(first) if isinstance(first, str) else last, last)
+    sessions = calendar.between(first or _first(records) or last, last)
     return [session for session in sessions if str(session) not in made]
 
 

@@ -16,7 +16,8 @@ from stock_assets.model.pool import common_members, pool_weights
 from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, models_of
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.storage.artifacts import artifact_version
-from stock_assets.storage.registry import Registry, Training, read_code_version
+from stock_assets.storage.code_version import read_code_version
+from stock_assets.storage.registry import Registry, Training
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 

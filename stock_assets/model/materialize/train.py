@@ -15,7 +15,8 @@ from stock_assets.model.progress import Progress, Say, side_by_side
 from stock_assets.model.registry import MODELS, ModelEntry, learning_curve, models_into
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.storage.artifacts import CheckpointFile
-from stock_assets.storage.registry import Registry, Training, read_code_version
+from stock_assets.storage.code_version import read_code_version
+from stock_assets.storage.registry import Registry, Training
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
