@@ -173,6 +173,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "the moment of `as_of`.",
         "`GET /v1/sessions/{date}` says why; `GET /v1/publications` says what was published when.",
     ),
+    "empty-range": ProblemType(
+        404,
+        "No session lies in the range",
+        "None of the sessions from `from` to `to` is published.",
+        "`GET /v1/sessions/latest` names the newest session that is published.",
+    ),
     "not-published-yet": ProblemType(
         409,
         "The session is not published yet",

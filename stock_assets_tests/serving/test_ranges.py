@@ -169,8 +169,10 @@ def test_a_history_has_a_row_per_session_with_what_came_true(ask: Asker):
         "2026-11-18",
         "2026-11-19",
     ]
-    assert ask("/v1/history/AAPL?from=2026-12-01").json()["predictions"] == []
-    assert ask("/v1/history/AAPL?from=2026-11-19&to=2026-11-18").status_code == 422
+    for query in ("from=2026-12-01", "from=2026-11-19&to=2026-11-18", "to=2026-11-15"):
+        answer = ask(f"/v1/history/AAPL?{query}")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/docs/errors.md#empty-range")
+        assert "2026-11-16 to 2026-11-20" in answer.json()["detail"]
 
 
 def test_a_ranking_is_the_order_of_the_scores(ask: Asker):
