@@ -60,7 +60,7 @@ def published(folder: Path, of: Market, **more: object) -> Publication:
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Publication:
     """60 tickers over 45 sessions, with an alert that is open."""
     of = market(60, 45)
-    return published(tmp_path_factory.mktemp("rich"), of, alerts=(alert(of.sessions[-1]),))
+    return published(tmp_path_factory.mktemp("rich") / "published", of, alerts=(alert(of.sessions[-1]),))
 
 
 @pytest.fixture(scope="session")
