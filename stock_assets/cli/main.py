@@ -260,6 +260,24 @@ def status(
     raise typer.Exit(show_status(configured(), out, as_json=as_json, now=datetime.now(UTC)))
 
 
+@app.command("token")
+def token_command(
+    name: Annotated[str, typer.Argument(help="the client that gets it, such as reports")],
+    scopes: Annotated[str, typer.Option(help="read, predict, or both with a comma between")] = "read",
+) -> None:
+    """Makes a token of the API, shows it once, and keeps its digest in the file of api_tokens."""
+    from stock_assets.serving.tokens import SETTING, add_token
+
+    settings = configured()
+    file = settings.api_tokens or settings.data_dir / "api_tokens"
+    token = add_token(file, name, [scope.strip() for scope in scopes.split(",")])
+    out.print(token, highlight=False, markup=False, soft_wrap=True)
+    note = f"its digest is in {terminal(file)}; it is shown this once"
+    if settings.api_tokens is None:
+        note += f". Have the API ask for tokens: export {SETTING}={terminal(file)}"
+    err.print(f"[bold]stock-assets:[/] {note}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def tidy() -> None:
     """Removes what is old, as the schedule `nightly_tidy` does every night, and shows what went."""

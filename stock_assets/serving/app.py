@@ -21,6 +21,9 @@ from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
 from stock_assets.serving.edge import mount_edge
 from stock_assets.serving.envelope import Envelope
+from stock_assets.serving.pages.alerts import read_alerts
+from stock_assets.serving.pages.api import figures_of
+from stock_assets.serving.pages.router import make_pages
 from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
 from stock_assets.settings import Settings
 
@@ -67,7 +70,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
     mount_edge(app, settings, current)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope)  # outside of all others
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -77,7 +80,15 @@ def mount(app: FastAPI) -> None:
     for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
         app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
-    # pages (the dashboard): dash
+    current: Current = app.state.current
+    app.include_router(
+        make_pages(
+            lambda: current.served and current.served.publication,
+            current.clock,
+            alerts=lambda: read_alerts(current.folder, trouble=current.trouble),
+            figures=lambda: figures_of(app.state.metrics.registry.collect()),
+        )
+    )
     # on demand, where `app.state.settings` turn it on: run
 
 
