@@ -25,7 +25,7 @@ class Retention:
     reasons: timedelta = timedelta(days=400)
     """the words of `fetch_outcomes`; the outcome of every ticker and session stays"""
     unserved: timedelta = timedelta(days=400)
-    """the run in the model registry of a version that never served; its saved model stays"""
+    """the run in the model registry of a version that never served, and the saved model of a challenger that lost"""
 
 
 @dataclass(frozen=True)
