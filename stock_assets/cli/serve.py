@@ -18,6 +18,7 @@ from stock_assets.files import open_to_others
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.migrations import stored_version
+from stock_assets.storage.restore import settle_killed_restore
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import SCHEMA_VERSION
 
@@ -52,6 +53,8 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
     require_free_api_port(settings)
     require_space(settings.data_dir)
     warn_of_open_folder(settings.data_dir, err)
+    for done in settle_killed_restore(settings.data_dir, now=datetime.now(UTC)):
+        out.print(terminal(done), highlight=False, soft_wrap=True)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
     check_snapshot(settings, out)
     migrate(settings, out)
