@@ -121,8 +121,8 @@ def test_the_description_names_every_problem_that_a_route_answers(ask: Asker):
     description = ask("/openapi.json").json()
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
-            (content,) = [*operation["responses"]["200"]["content"].values()][:1]  # /metrics answers with text
-            assert content["schema"], path
+            if path.startswith("/v1"):  # the answers of other protocols are described by their own documents
+                assert operation["responses"]["200"]["content"]["application/json"]["schema"], path
             assert "422" in operation["responses"], (path, method)
     named = {
         kind
