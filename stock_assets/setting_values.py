@@ -119,6 +119,16 @@ def _are_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _is_a_date_format(text: str) -> str:
+    for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
+        if not re.search(directives, text):
+            raise ValueError(f"it has no {part}")
+    return text
+
+
+#: The name of a time zone, and how a file writes dates.
+Zone = Annotated[str, AfterValidator(zone_name)]
+DateFormat = Annotated[str, AfterValidator(_is_a_date_format)]
 DataFolder = Annotated[Path, AfterValidator(_fits_in_an_address)]
 #: A secret that a person types: 8 printable ASCII characters or more.
 Token = Annotated[SecretStr, AfterValidator(_is_a_token)]

@@ -3,7 +3,6 @@
 A wrong value is one clear line: the variable or the file, what it holds, and what was expected.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
@@ -17,16 +16,17 @@ from stock_assets.escape import shortened
 from stock_assets.setting_values import (
     Currency,
     DataFolder,
+    DateFormat,
     ExtraSessions,
     HostNames,
     Hours,
     LabelRule,
     Token,
+    Zone,
     require_model_years,
     split_addresses,
     tickers_of_file,
     tracking_uri,
-    zone_name,
 )
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 from stock_assets.tickers import EXPECTED, no_tickers
@@ -97,7 +97,7 @@ class Settings(BaseModel):
         description="from when to when a session lasts, such as 17:00-17:00 America/New_York; as the exchange has it "
         "when unset",
     )
-    time_zone: str | None = Field(
+    time_zone: Zone | None = Field(
         default=None,
         description="the zone of a snapshot's times that name none, such as America/New_York; UTC when unset, unless "
         "they fit the exchange's own zone better: then an error asks for it",
@@ -112,7 +112,7 @@ class Settings(BaseModel):
         description="days separated by commas on which the exchange stays closed though its calendar says otherwise, "
         "such as 2023-09-01",
     )
-    date_format: str | None = Field(
+    date_format: DateFormat | None = Field(
         default=None,
         description="how a snapshot writes dates and times, such as %d/%m/%Y; needed where day or month may be first",
     )
@@ -190,6 +190,13 @@ class Settings(BaseModel):
         description="the file of the hashed tokens that the API asks everybody for; it asks for none, and listens on "
         "loopback alone, when unset",
     )
+    api_rate_limit: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="requests a minute that a token of the API may make, or without tokens an address, and 0 for any "
+        "number; 6000 with tokens and any number without them when unset",
+    )
     backup_dir: Path | None = Field(
         default=None,
         description="the folder that a backup goes to after every evening, best on another disk; none is made when "
@@ -232,19 +239,6 @@ class Settings(BaseModel):
     def _are_tickers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if wrong := no_tickers(value or ()):
             raise ValueError(f"found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}")
-        return value
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_a_zone(cls, value: str | None) -> str | None:
-        return value and zone_name(value)
-
-    @field_validator("date_format")
-    @classmethod
-    def _is_a_date_format(cls, value: str | None) -> str | None:
-        for part, directives in (("year", "%[Yy]"), ("month", "%[mbB]"), ("day", "%[de]")):
-            if value is not None and not re.search(directives, value):
-                raise ValueError(f"it has no {part}")
         return value
 
     @field_validator("alert_urls", mode="before")

@@ -29,7 +29,11 @@ FILE_NAME = "stock_assets.toml"
 CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
-_PATHS, _PATH_OR_WORD, _PATH_OR_LIST = ("data_dir", "snapshot", "backup_dir"), ("membership",), ("tickers",)
+_PATHS, _PATH_OR_WORD, _PATH_OR_LIST = (
+    ("data_dir", "snapshot", "backup_dir", "api_tokens"),
+    ("membership",),
+    ("tickers",),
+)
 _WORDS = ("wikipedia",)
 _SQLITE = "sqlite:///"
 

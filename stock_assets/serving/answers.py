@@ -9,6 +9,8 @@ from stock_assets.serving.days import Day, ModelRows
 from stock_assets.serving.lookup import require_ticker, rows_of, stamp
 
 NOT_PREDICTED = "the model made no row of this ticker"
+NO_PREDICTION = dict.fromkeys(("p_sell", "p_hold", "p_buy", "score", "rank", "model_version", "trained_through"))
+NOTHING_ELSE = dict.fromkeys(("suspect", "label", "horizon_end"))
 
 
 def text_of(value: object) -> bytes:
@@ -35,7 +37,7 @@ def row_of(day: Day, rows: ModelRows, ticker: str) -> dict[str, Any]:
             "model_version": version,
             "trained_through": None if trained_through is None else str(trained_through),
         }
-    label, known_on = day.labels.get(ticker, (None, None))
+    label, known_on = day.outcomes.of(ticker) or (None, None)
     row["suspect"] = day.suspect.get(ticker)
     row["label"] = label
     row["horizon_end"] = None if known_on is None else str(known_on)
@@ -43,12 +45,24 @@ def row_of(day: Day, rows: ModelRows, ticker: str) -> dict[str, Any]:
 
 
 def _absent(day: Day, ticker: str) -> dict[str, Any]:
-    left_out = ticker in day.left_out
-    return {
-        "status": "left_out" if left_out else "not_predicted",
-        "reason": day.left_out[ticker] if left_out else NOT_PREDICTED,
-        **dict.fromkeys(("p_sell", "p_hold", "p_buy", "score", "rank", "model_version", "trained_through")),
-    }
+    if ticker in day.left_out:
+        return {"status": "left_out", "reason": day.left_out[ticker], **NO_PREDICTION}
+    return {"status": "not_predicted", "reason": NOT_PREDICTED, **NO_PREDICTION}
+
+
+def without(status: str, reason: str) -> dict[str, Any]:
+    """The row of what was asked for and is not there, with why."""
+    return {"status": status, "reason": reason, **NO_PREDICTION, **NOTHING_ELSE}
+
+
+def result_of(day: Day, model: str, ticker: str) -> dict[str, Any]:
+    """As `row_of`, with a status also where the session knows no such ticker or model."""
+    if not day.holds(ticker):
+        return without("unknown_ticker", f"the session {day.session} has no row of it")
+    rows = day.models.get(model)
+    if rows is None:
+        return without("unknown_model", f"the session {day.session} has no row of the model {model}")
+    return row_of(day, rows, ticker)
 
 
 def common(served: Served, session: date, model: str) -> dict[str, Any]:

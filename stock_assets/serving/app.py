@@ -7,6 +7,7 @@ Every router is mounted here, and here alone.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -18,9 +19,16 @@ from starlette.responses import Response
 from stock_assets.serving import health, problems
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
-from stock_assets.serving.routes import predictions
+from stock_assets.serving.edge import mount_edge
+from stock_assets.serving.envelope import Envelope
+from stock_assets.serving.pages.alerts import read_alerts
+from stock_assets.serving.pages.api import figures_of
+from stock_assets.serving.pages.router import make_pages
+from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
 from stock_assets.settings import Settings
 
+#: Threads that read older sessions and tables, beside the event loop.
+THREADS = 4
 TITLE = "stock_assets"
 ABOUT = (
     "What is published of every session: who said what, when and why. The server answers nothing else than what was "
@@ -34,11 +42,12 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     What is published is read at once, so that a server which accepts connections can answer; while the application
     runs, it follows the pointer. `app.state.current` holds what is served.
     """
-    current = Current(settings.data_dir / "published", clock)
+    current = Current(settings.published, clock)
     current.look()
 
     @asynccontextmanager
     async def follow(_app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "stock_assets"))
         watcher = asyncio.create_task(current.watch())
         try:
             yield
@@ -60,17 +69,26 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     problems.handle_problems(app)
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
+    mount_edge(app, settings, current)
+    app.add_middleware(Envelope)  # outside of all others
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
 def mount(app: FastAPI) -> None:
     """Every router of the application, each with its own file or folder."""
-    app.include_router(predictions.router)
-    app.include_router(health.router)
+    for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
+        app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
-    # protocols (Open Inference Protocol, /ping, /invocations), metrics: edge
-    # pages (the dashboard): dash
+    current: Current = app.state.current
+    app.include_router(
+        make_pages(
+            lambda: current.served and current.served.publication,
+            current.clock,
+            alerts=lambda: read_alerts(current.folder, trouble=current.trouble),
+            figures=lambda: figures_of(app.state.metrics.registry.collect()),
+        )
+    )
     # on demand, where `app.state.settings` turn it on: run
 
 
@@ -78,15 +96,18 @@ async def _errors_page(_request: Request) -> Response:
     return Response(problems.page(), 200, media_type="text/markdown")
 
 
-async def _answer_damaged(_request: Request, error: Exception) -> Response:
+async def _answer_damaged(request: Request, error: Exception) -> Response:
     assert isinstance(error, DamagedFile)
-    return problems.Problem("damaged-publication", str(error), file=error.file).response()
+    return problems.Problem("damaged-publication", str(error), file=error.file).response(request.scope["path"])
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The description of the routes, made once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problems.SCHEMA
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problems.SCHEMA
+        question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**question.pop("$defs"), "Batch": question}
         app.openapi_schema = schema
     return app.openapi_schema

@@ -6,17 +6,18 @@ A request takes the object once, so that no answer holds something of two public
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
 from stock_assets.errors import PublicationError
-from stock_assets.publication.layout import POINTER, Entry, Facts, Pointer
-from stock_assets.publication.read import Publication, after, open_publication
+from stock_assets.publication.layout import POINTER, Facts, Pointer
+from stock_assets.publication.read import Publication, open_publication
+from stock_assets.serving.bodies import Bodies
 from stock_assets.serving.days import DamagedFile, Day, Days, Files, relative
-from stock_assets.serving.ledger import Chain, Ledger
+from stock_assets.serving.ledger import Chain, Ledger, after
 
 log = logging.getLogger("stock_assets.serving")
 
@@ -35,8 +36,8 @@ class Served:
     publication: Publication
     days: Days
     chain: Chain
-    bodies: "OrderedDict[object, tuple[bytes, str]]" = field(default_factory=OrderedDict, compare=False, repr=False)
-    """whole answers, ready to send, with their tag, by what was asked"""
+    bodies: Bodies = field(default_factory=Bodies, compare=False, repr=False)
+    """whole answers of this and other publications, ready to send"""
     earlier: "OrderedDict[int, Served]" = field(default_factory=OrderedDict, compare=False, repr=False)
 
     @property
@@ -57,10 +58,6 @@ class Served:
         return self.sessions[-1] if self.sessions else None
 
     @cached_property
-    def published(self) -> Mapping[tuple[str, str], Entry]:
-        return self.chain.published()
-
-    @cached_property
     def code_version(self) -> str | None:
         """Of the entry that is served; None where the ledger lacks it."""
         return self.chain.entries[-1].code_version if self.chain.entries else None
@@ -68,7 +65,7 @@ class Served:
     def published_at(self, session: date) -> datetime | None:
         """When the file of a session was named first; None where it is not published or the ledger is damaged."""
         key = str(session)
-        entry = self.published.get((key, self.pointer.files["predictions"].get(key, "")))
+        entry = self.chain.published.get((key, self.pointer.files["predictions"].get(key, "")))
         return entry and entry.published_at
 
     async def day(self, session: date) -> Day | None:
@@ -80,6 +77,11 @@ class Served:
         if files is None:
             return None
         return self.days.get(files) or await asyncio.to_thread(self.days.read, self.publication, files)
+
+    def in_memory(self) -> list[Day]:
+        """The sessions that are in memory."""
+        files = (Files.of(self.pointer, session) for session in self.sessions)
+        return [day for file in files if file is not None and (day := self.days.get(file)) is not None]
 
     def day_now(self, session: date) -> Day | None:
         """As `day`, read at once. Raises DamagedFile."""
@@ -100,7 +102,7 @@ class Served:
 
     def _after(self, place: int) -> "Served":
         entries = self.chain.entries[: place + 1]
-        return Served(after(self.publication, entries), self.days, Chain(entries))
+        return Served(after(self.publication, entries), self.days, Chain(entries), self.bodies)
 
 
 class Current:
@@ -118,7 +120,7 @@ class Current:
         """publications that came into service"""
         self.refused = 0
         """looks at a pointer that could not"""
-        self._days, self._ledger = Days(), Ledger(folder)
+        self._days, self._bodies, self._ledger = Days(), Bodies(), Ledger(folder)
         self._seen: object = None
         self._retry_at: datetime | None = None
 
@@ -153,7 +155,7 @@ class Current:
         if publication is None:
             return before, None if before is None else f"{POINTER} is gone; the publication before it stays in service"
         chain = self._ledger.chain(publication.pointer.entry)
-        served, trouble = Served(publication, self._days, chain), chain.trouble
+        served, trouble = Served(publication, self._days, chain, self._bodies), chain.trouble
         if before is not None and before.publication == publication and before.chain == chain:
             served = before
         if served.newest is not None:
@@ -163,7 +165,8 @@ class Current:
                 if before is not None and before.publication != publication:
                     raise
                 trouble = str(error)
-        _ = served.published, served.code_version  # here, in the watcher's thread, rather than in the first request
+        # here, in the watcher's thread, rather than in the first request
+        _ = served.sessions, chain.published, chain.by_id
         self._days.keep(publication.pointer)
         return served, trouble
 
@@ -190,6 +193,8 @@ class Current:
         for files in self._days.keep(served.pointer):
             if self.changed():
                 return False
+            if self._days.is_full:
+                break
             try:
                 self._days.read(served.publication, files)
             except DamagedFile as error:

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -22,8 +24,11 @@ from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.tables import Table
 
-#: Sessions that stay in memory from the newest on, and those of older ones that were asked for last.
-NEWEST, OLDER = 260, 40
+#: Sessions that stay in memory from the newest on, and bytes of their arrays: 260 sessions of 500 tickers and 8 models.
+NEWEST, NEWEST_BYTES = 260, 24_000_000
+#: Bytes of the older sessions that were asked for last.
+OLDER_BYTES = 2_000_000
+EPOCH = date(1970, 1, 1).toordinal()
 
 
 class DamagedFile(PublicationError):
@@ -63,11 +68,18 @@ class ModelRows:
     scores: np.ndarray | None
     """float64 [N]; None where each is p_buy - p_sell to the last bit"""
     ranks: np.ndarray
-    """int32 [N]"""
+    """int16 [N], int32 of more than 32,767 tickers"""
     versions: tuple[tuple[str, date | None], ...]
     """(version, cutoff) of those that made the rows"""
     version_of: np.ndarray | None
     """uint8 [N], the place in `versions`; None where there is one alone"""
+
+    @property
+    def size(self) -> int:
+        """The bytes of its arrays."""
+        arrays = (self.probabilities, self.scores, self.ranks, self.version_of)
+        # of equal rows one alone is there
+        return sum(array.nbytes if array.strides[0] else array[0].nbytes for array in arrays if array is not None)
 
     def version(self, row: int) -> tuple[str, date | None]:
         return self.versions[0 if self.version_of is None else self.version_of[row]]
@@ -80,6 +92,24 @@ class ModelRows:
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """What came true of a session. Every array has one entry per ticker."""
+
+    tickers: Mapping[str, int]
+    labels: np.ndarray
+    """int8 [N]"""
+    known_on: np.ndarray
+    """int32 [N]: the session on which the label became known, in days since 1970"""
+
+    def of(self, ticker: str) -> tuple[int, date] | None:
+        """(label, the session on which it became known); None where it is not known."""
+        place = self.tickers.get(ticker)
+        if place is None:
+            return None
+        return int(self.labels[place]), date.fromordinal(EPOCH + int(self.known_on[place]))
+
+
+@dataclass(frozen=True)
 class Day:
     """A published session. Nothing of it changes."""
 
@@ -89,10 +119,15 @@ class Day:
     """why, by ticker"""
     suspect: Mapping[str, str]
     """why the bar is, by ticker"""
-    labels: Mapping[str, tuple[int, date]]
-    """(label, the session on which it became known), by ticker"""
+    outcomes: Outcomes
 
-    @property
+    @cached_property
+    def size(self) -> int:
+        """The bytes of its arrays."""
+        outcomes = self.outcomes.labels.nbytes + self.outcomes.known_on.nbytes
+        return outcomes + sum(rows.size for rows in self.models.values())
+
+    @cached_property
     def tickers(self) -> list[str]:
         """Every ticker with a row, sorted."""
         return sorted({*self.left_out, *(ticker for rows in self.models.values() for ticker in rows.tickers)})
@@ -110,7 +145,7 @@ class Shared:
     def places(self, tickers: list[str]) -> Mapping[str, int]:
         key = tuple(tickers)
         if key not in self.tickers:
-            if len(self.tickers) > NEWEST + OLDER:  # an index that changes every day: the oldest lists go
+            if len(self.tickers) > NEWEST:  # an index that changes every day: the oldest lists go
                 self.tickers.pop(next(iter(self.tickers)))
             self.tickers[key] = {ticker: place for place, ticker in enumerate(key)}
         return self.tickers[key]
@@ -118,15 +153,14 @@ class Shared:
 
 def frame_of(publication: Publication, table: Table, *, kind: Kind, key: str) -> pl.DataFrame:
     """A published file as `table` declares it. Raises DamagedFile for what is absent, damaged or of other columns."""
-    from io import BytesIO
-
     digest = publication.pointer.files[kind].get(key)
     if digest is None:
         return table.empty()
     file = path_of(kind, key, digest)
     content = content_of(publication, kind, key)
     try:
-        frame = table.fit(pl.read_parquet(BytesIO(content)))
+        # a later minor version of the form may have further columns
+        frame = table.fit(pl.read_parquet(BytesIO(content)).select(table.names))
     except (pl.exceptions.PolarsError, TableError) as error:
         raise DamagedFile(file, f"is damaged: {type(error).__name__}") from error
     for name in (name for name, dtype in frame.schema.items() if dtype.is_float()):
@@ -153,12 +187,15 @@ def relative(error: PublicationError, folder: Path) -> str:
     return str(error).replace(f"{folder}/", "").replace(str(folder), "the folder of what is published")
 
 
-def read_day(publication: Publication, files: Files, shared: Shared) -> Day:
-    """The session of `files`. Raises DamagedFile."""
+def read_day(publication: Publication, files: Files, shared: Shared, *, ticker: str | None = None) -> Day:
+    """The session of `files`, or what it holds of one ticker. Raises DamagedFile."""
     key, session = files.session, date.fromisoformat(files.session)
     frame = frame_of(publication, PREDICTIONS_FILE, kind="predictions", key=key)
     bars = frame_of(publication, BARS_FILE, kind="bars", key=key)
     outcomes = frame_of(publication, OUTCOMES_FILE, kind="outcomes", key=key)
+    models = frame["model"].drop_nulls().unique().sort().to_list()
+    if ticker is not None:
+        frame, bars, outcomes = (one.filter(pl.col("ticker") == ticker) for one in (frame, bars, outcomes))
     predicted = frame.filter(pl.col("status") == "predicted").sort("model", "ticker")
     absent = frame.filter(pl.col("status") != "predicted")
     suspects = bars.filter(pl.col("suspect").is_not_null())
@@ -169,10 +206,14 @@ def read_day(publication: Publication, files: Files, shared: Shared) -> Day:
         raise DamagedFile(file, "is damaged: a predicted row lacks a value")
     return Day(
         session,
-        {str(model): _model_rows(rows, shared) for (model,), rows in predicted.group_by("model", maintain_order=True)},
+        {model: _model_rows(predicted.filter(pl.col("model") == model), shared) for model in models},
         dict(zip(absent["ticker"].to_list(), absent["reason"].to_list(), strict=True)),
         dict(zip(suspects["ticker"].to_list(), suspects["suspect"].to_list(), strict=True)),
-        dict(zip(labels["ticker"], zip(labels["label"], labels["horizon_end"], strict=True), strict=True)),
+        Outcomes(
+            shared.places(labels["ticker"].to_list()),
+            labels["label"].to_numpy().copy(),
+            labels["horizon_end"].to_physical().to_numpy().copy(),
+        ),
     )
 
 
@@ -182,11 +223,15 @@ def _model_rows(rows: pl.DataFrame, shared: Shared) -> ModelRows:
     versions = rows.select("model_version", "trained_through").unique(maintain_order=True)
     places = {version: place for place, version in enumerate(versions.rows())}
     codes = [places[row] for row in rows.select("model_version", "trained_through").iter_rows()]
+    differ = not np.array_equal(scores, probabilities[:, 2] - probabilities[:, 0])
+    if len(probabilities) > 1 and (probabilities == probabilities[0]).all():  # a prior says the same of every ticker
+        probabilities = np.broadcast_to(probabilities[0].copy(), probabilities.shape)
+    ranks = rows["rank"].to_numpy()
     return ModelRows(
         shared.places(rows["ticker"].to_list()),
         probabilities,
-        None if np.array_equal(scores, probabilities[:, 2] - probabilities[:, 0]) else scores.copy(),
-        rows["rank"].to_numpy().copy(),
+        scores.copy() if differ else None,
+        ranks.astype(np.int16 if ranks.max(initial=0) <= np.iinfo(np.int16).max else np.int32),
         tuple(places),
         None if len(places) == 1 else np.array(codes, np.uint8),
     )
@@ -195,8 +240,9 @@ def _model_rows(rows: pl.DataFrame, shared: Shared) -> ModelRows:
 class Days:
     """The sessions in memory. Threads may share it."""
 
-    def __init__(self) -> None:
-        self._days: OrderedDict[Files, Day] = OrderedDict()
+    def __init__(self, *, newest_bytes: int = NEWEST_BYTES, older_bytes: int = OLDER_BYTES) -> None:
+        self._newest_bytes, self._older_bytes = newest_bytes, older_bytes
+        self._days: dict[Files, Day] = {}
         self._older: OrderedDict[Files, Day] = OrderedDict()
         self._newest: frozenset[Files] = frozenset()
         self._shared, self._lock = Shared(), Lock()
@@ -218,11 +264,25 @@ class Days:
         with self._lock:
             if files in self._newest:
                 self._days[files] = day
+                while len(self._days) > 1 and size_of(self._days) > self._newest_bytes:
+                    del self._days[min(self._days, key=lambda one: one.session)]
             else:
                 self._older[files] = day
-                while len(self._older) > OLDER:
+                while len(self._older) > 1 and size_of(self._older) > self._older_bytes:
                     self._older.popitem(last=False)
         return day
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another session would displace the oldest one of the newest."""
+        return size_of(self._days) * (len(self._days) + 1) > self._newest_bytes * len(self._days)
+
+    def read_ticker(self, publication: Publication, files: Files, ticker: str) -> Day:
+        """What a session holds of one ticker, which is quicker than all of it where it is not in memory.
+
+        Raises DamagedFile.
+        """
+        return self.get(files) or read_day(publication, files, Shared(), ticker=ticker)
 
     def keep(self, pointer: Pointer) -> list[Files]:
         """Makes the newest sessions of `pointer` those that stay, and returns them, the newest first."""
@@ -234,3 +294,8 @@ class Days:
             for files in [files for files in self._older if files in self._newest]:
                 self._days[files] = self._older.pop(files)
         return newest
+
+
+def size_of(days: Mapping[Files, Day]) -> int:
+    """The bytes of their arrays."""
+    return sum(day.size for day in days.values())

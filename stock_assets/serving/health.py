@@ -3,7 +3,7 @@
 Neither waits for a thread, so that a busy server still says that it lives.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,13 +16,15 @@ from stock_assets.serving.lookup import stamp
 from stock_assets.serving.parameters import Parameters
 from stock_assets.serving.problems import Problem, documented
 from stock_assets.serving.routes.asked import current_of
+from stock_assets.serving.schemas import Alive, Readiness
 
 router = APIRouter(tags=["health"])
 NO_STORE = {"cache-control": "no-store"}
 NONE = Parameters()
+OF_HEALTH = ("wrong-parameter", "headers-too-large", "internal-error")
 
 
-@router.get("/livez", summary="Whether the process runs", responses=documented("wrong-parameter", "internal-error"))
+@router.get("/livez", summary="Whether the process runs", response_model=Alive, responses=documented(*OF_HEALTH))
 async def livez(request: Request) -> Response:
     """Answers as long as the process does. It looks at nothing else."""
     NONE.of(request)
@@ -30,7 +32,10 @@ async def livez(request: Request) -> Response:
 
 
 @router.get(
-    "/readyz", summary="Whether it can answer", responses=documented("wrong-parameter", "not-ready", "internal-error")
+    "/readyz",
+    summary="Whether it can answer",
+    response_model=Readiness,
+    responses=documented(*OF_HEALTH, "not-ready"),
 )
 async def readyz(request: Request) -> Response:
     """Builds an answer of the current publication. `degraded` says what of the published cannot be served."""
@@ -49,15 +54,11 @@ def readiness(current: Current) -> dict[str, Any]:
         sample = _sample(served)
     except DamagedFile as error:
         raise not_ready(str(error), file=error.file) from error
-    published_at = served.pointer.published_at
     return {
         "status": "ready" if current.trouble is None else "degraded",
         "degraded": current.trouble,
         "publication": served.pointer.entry,
-        "session": str(served.newest),
-        "published_at": stamp(published_at),
-        "age_seconds": max((now - published_at).total_seconds(), 0.0),
-        "sessions_behind": sessions_behind(served, now),
+        **freshness(served, now),
         "sample": sample,
         "simulated": served.facts.simulated,
     }
@@ -76,10 +77,24 @@ def _sample(served: Served) -> dict[str, Any]:
     return {"ticker": tickers[0], "model": model, "status": row["status"]}
 
 
-def sessions_behind(served: Served, now: object) -> int:
+def freshness(served: Served, now: datetime) -> dict[str, Any]:
+    """How old what is served is, and what comes next."""
+    published_at, upcoming = served.pointer.published_at, served.facts.upcoming
+    coming = next((one for one in upcoming if one.due_at >= now), None)
+    return {
+        "session": None if served.newest is None else str(served.newest),
+        "published_at": stamp(published_at),
+        "age_seconds": max((now - published_at).total_seconds(), 0.0),
+        "sessions_behind": sessions_behind(served, now),
+        "next_session": None if coming is None else str(coming.session),
+        "due_at": None if coming is None else stamp(coming.due_at),
+    }
+
+
+def sessions_behind(served: Served, now: datetime) -> int:
     """The sessions that are late at `now`."""
     grace = timedelta(seconds=served.facts.grace_seconds)
-    return sum(one.due_at + grace < now for one in served.facts.upcoming)  # type: ignore[operator]
+    return sum(one.due_at + grace < now for one in served.facts.upcoming)
 
 
 def not_ready(detail: str, **members: object) -> Problem:

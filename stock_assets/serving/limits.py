@@ -9,6 +9,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor
+from typing import TYPE_CHECKING
+
+from stock_assets.serving.guard import CLIENT, refuse
+from stock_assets.serving.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Seconds in which an empty bucket fills.
 WINDOW = 60
@@ -93,3 +100,37 @@ class RateLimits:
             ceil((self.per_minute - bucket.level) / per_second),
             0 if bucket.level >= 1 else max(1, ceil((1 - bucket.level) / per_second)),
         )
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The ASGI application `app`, for each client as often as `limits` allow; `free` are paths that cost nothing."""
+
+    app: "ASGIApp"
+    limits: RateLimits
+    free: frozenset[str] = frozenset()
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] != "http" or scope["path"] in self.free:
+            return await self.app(scope, receive, send)
+        client = scope[CLIENT]
+        quota = self.limits.take(client)
+        if not quota.allowed:
+            text = f"more than {quota.limit} requests a minute; the next one is answered in {quota.next_in} s"
+            headers = {name.decode(): value.decode() for name, value in quota.headers()}
+            return await refuse(scope, send, Problem("too-many-requests", text, headers=headers))
+        answered = False
+
+        async def with_headers(message: "Message") -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                left = self.limits.give_back(client) if message["status"] >= 400 else quota
+                message = {**message, "headers": [*message.get("headers", ()), *left.headers()]}
+            await send(message)
+
+        try:
+            return await self.app(scope, receive, with_headers)
+        finally:
+            if not answered:  # it failed, or the client went away
+                self.limits.give_back(client)

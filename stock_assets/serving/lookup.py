@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
-from stock_assets.publication.layout import Upcoming
+from stock_assets.publication.layout import POINTER, Upcoming
 from stock_assets.serving.current import Served
 from stock_assets.serving.days import Day, ModelRows
 from stock_assets.serving.problems import Problem
@@ -124,7 +124,29 @@ def resolve(served: Served, session: date | None, now: datetime, *, root: Served
     raise no_session(state_of(root or served, session, now), now)
 
 
-def nothing_published() -> Problem:
+@dataclass(frozen=True)
+class Resolved:
+    """A session that was asked for, and why it is not published where it is not."""
+
+    session: date
+    status: str
+    problem: Problem | None = None
+
+
+def resolved(served: Served, session: date | None, now: datetime, *, root: Served) -> Resolved:
+    """As `resolve`, with the problem as a value. Raises Problem where nothing is published at all."""
+    try:
+        return Resolved(resolve(served, session, now, root=root), "published")
+    except Problem as problem:
+        if session is None:
+            raise
+        return Resolved(session, str(problem.members.get("session_status", "not_published")), problem)
+
+
+def nothing_published(trouble: str | None = None) -> Problem:
+    """The problem before anything was published, or where the first pointer cannot be read for `trouble`."""
+    if trouble is not None:
+        return Problem("damaged-publication", trouble, file=POINTER)
     return Problem(
         "not-published",
         "nothing is published yet; materialize publication, or start with `make run`",

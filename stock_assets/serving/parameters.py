@@ -6,7 +6,7 @@ does not have, or that is given twice, is an error, so that a misspelt `sesion` 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -19,6 +19,8 @@ from stock_assets.tickers import EXPECTED as EXPECTED_TICKER
 from stock_assets.tickers import is_ticker
 
 LATEST = "latest"
+#: Tickers of one list; more are asked for as a batch.
+MOST_TICKERS = 100
 _COMMON_YEAR = (
     "[12][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
@@ -50,6 +52,7 @@ class Parameter:
     read: Callable[[str], Any]
     schema: Mapping[str, Any]
     place: Literal["path", "query"] = "query"
+    style: Mapping[str, Any] = field(default_factory=dict)
     default: Any = None
     example: str | None = None
 
@@ -62,7 +65,12 @@ class Parameter:
 
     def openapi(self) -> dict[str, Any]:
         described = {"name": self.name, "in": self.place, "description": self.text, "required": self.place == "path"}
-        return {**described, "schema": dict(self.schema), **({"example": self.example} if self.example else {})}
+        return {
+            **described,
+            **self.style,
+            "schema": dict(self.schema),
+            **({"example": self.example} if self.example else {}),
+        }
 
 
 def matching(pattern: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
@@ -85,7 +93,10 @@ def read_ticker(text: str) -> str:
 
 def read_tickers(text: str) -> tuple[str, ...]:
     """Tickers separated by commas, each once, in their order."""
-    return tuple(dict.fromkeys(map(read_ticker, text.split(","))))
+    tickers = text.split(",")
+    if len(tickers) > MOST_TICKERS:
+        raise ValueError(text)
+    return tuple(dict.fromkeys(map(read_ticker, tickers)))
 
 
 def read_moment(text: str) -> datetime:
@@ -170,10 +181,11 @@ AS_OF = Parameter(
 )
 TICKERS = Parameter(
     "tickers",
-    "these alone, separated by commas",
-    f"tickers separated by commas, each of {EXPECTED_TICKER}",
+    f"these alone, separated by commas, at most {MOST_TICKERS}",
+    f"1 to {MOST_TICKERS} tickers separated by commas, each of {EXPECTED_TICKER}",
     read_tickers,
-    _strings(f"{_TICKER_SCHEMA['pattern'][1:-1]}(?:,{TICKER})*") | {"maxLength": 4000},
+    {"type": "array", "items": _TICKER_SCHEMA, "minItems": 1, "maxItems": MOST_TICKERS},
+    style={"style": "form", "explode": False},
 )
 FIRST = Parameter("from", "the first session of the range", A_DAY, read_day, _strings(DATE))
 LAST = Parameter("to", "the last session of the range, included", A_DAY, read_day, _strings(DATE))
@@ -198,6 +210,11 @@ def limit(most: int, default: int) -> Parameter:
     )
 
 
+def top(most: int, default: int) -> Parameter:
+    """How many tickers of each end of an order."""
+    return replace(limit(most, default), name="top", text=f"tickers of each end, 1 to {most}")
+
+
 def one_of(name: str, text: str, values: tuple[str, ...]) -> Parameter:
     """A part of the path that is one of `values`."""
     choice = "|".join(map(re.escape, values))
@@ -206,6 +223,26 @@ def one_of(name: str, text: str, values: tuple[str, ...]) -> Parameter:
     )
 
 
+NAME_OF_PATH = Parameter(
+    "name", "the model", MODEL_NAME.expected, MODEL_NAME.read, MODEL_NAME.schema, place="path", example="rnn"
+)
+VERSION_OF_PATH = Parameter(
+    "version",
+    "the model version",
+    "the name of a model version, such as rnn-2025-12-31-0a0a0a0a",
+    matching(VERSION),
+    _strings(VERSION),
+    place="path",
+)
+ENTRY_OF_PATH = Parameter(
+    "id",
+    "the entry of the ledger",
+    "the name of an entry, such as 20261120T213000.000000Z-e3b0c442",
+    matching(ENTRY),
+    _strings(ENTRY),
+    place="path",
+)
+OF_SESSION = Parameter("session", "the entries that published this session", A_DAY, read_day, _strings(DATE))
 TABLE = one_of("name", "the monitoring table", (*MONITORING, "skill", "alerts", "freshness"))
 
 

@@ -5,10 +5,10 @@ same list, and the address `type` of a problem leads to its heading on that page
 """
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import one_line, shortened
+from stock_assets.serving.protocols.forms import foreign_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,42 @@ PROBLEMS: dict[str, ProblemType] = {
         "The request cannot be read",
         "The request is no HTTP, or its body is no JSON.",
         "Send what the route describes in `/openapi.json`.",
+    ),
+    "token-in-query": ProblemType(
+        400,
+        "A token stands in the address",
+        "The query has a parameter that other servers take a token in. Addresses end up in logs and histories, so the "
+        "token is refused there, also where it is right.",
+        "Send `Authorization: Bearer TOKEN`, and make a new token where this one has been in logs.",
+    ),
+    "no-token": ProblemType(
+        401,
+        "A token is missing",
+        "The server asks every client for a token, and the request holds none of its file.",
+        "Send `Authorization: Bearer TOKEN`. `stock-assets token NAME` makes a token.",
+    ),
+    "foreign-request": ProblemType(
+        403,
+        "The request comes from elsewhere",
+        "The header `Host` is none of the server's own names, the request comes from a page of another origin, or it "
+        "came to an address beyond loopback of a server that has no tokens.",
+        "Use an address of the server itself. A further name of it goes into `STOCK_ASSETS_UI_NAMES`.",
+    ),
+    "missing-scope": ProblemType(
+        403,
+        "The token may not do this",
+        "The token lacks the scope that the request needs: `predict` for predictions on demand, `read` for the rest.",
+        "Use a token that has it: `stock-assets token NAME --scopes read,predict`.",
+    ),
+    "slow-body": ProblemType(
+        408, "The body did not arrive", "The body of the request took longer than 10 seconds.", "Send it again."
+    ),
+    "too-many-requests": ProblemType(
+        429,
+        "Too many requests",
+        "The client made more requests within a minute than `RateLimit-Policy` allows. Requests that fail cost "
+        "nothing, and a batch costs one.",
+        "Ask again after `Retry-After` seconds.",
     ),
     "foreign-cursor": ProblemType(
         400,
@@ -136,6 +173,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "the moment of `as_of`.",
         "`GET /v1/sessions/{date}` says why; `GET /v1/publications` says what was published when.",
     ),
+    "empty-range": ProblemType(
+        404,
+        "No session lies in the range",
+        "None of the sessions from `from` to `to` is published.",
+        "`GET /v1/sessions/latest` names the newest session that is published.",
+    ),
     "not-published-yet": ProblemType(
         409,
         "The session is not published yet",
@@ -205,9 +248,14 @@ class Problem(StockAssetsError):
             **self.members,
         }
 
-    def response(self) -> Response:
+    def response(self, path: str = "") -> Response:
+        """The answer to a request of `path`: a problem, or an error of the protocol that the path belongs to."""
+        headers = {"Cache-Control": "no-store", **self.headers}
+        foreign = foreign_error(path, self.status, one_line(self.detail))
+        if foreign is not None:
+            return Response(foreign, self.status, headers, "application/json")
         body = json.dumps(self.document(), ensure_ascii=True, default=str).encode()
-        return Response(body, self.status, {"Cache-Control": "no-store", **self.headers}, MEDIA_TYPE)
+        return Response(body, self.status, headers, MEDIA_TYPE)
 
 
 def quoted(value: object) -> str:
@@ -241,11 +289,11 @@ _BY_STATUS = {
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Has `app` answer every error with a problem, also those of the frameworks."""
+    """Has `app` answer every error with a problem, also those of the frameworks; `envelope` answers for faults."""
 
-    async def answer_problem(_request: Request, error: Exception) -> Response:
+    async def answer_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return error.response()
+        return error.response(request.scope["path"])
 
     async def answer_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -256,20 +304,18 @@ def handle_problems(app: FastAPI) -> None:
             "method-not-allowed": f"{path} does not answer {request.scope.get('method', '')}",
         }
         detail = details.get(kind) or str(error.detail or HTTPStatus(error.status_code).phrase)
-        return Problem(kind, detail, headers=error.headers).response()
+        headers = dict(error.headers or {})
+        if "GET" in headers.get("Allow", ""):
+            headers["Allow"] += ", HEAD"
+        return Problem(kind, detail, headers=headers).response(request.scope["path"])
 
-    async def answer_validation(_request: Request, error: Exception) -> Response:
+    async def answer_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return of_validation(error.errors()).response()
-
-    async def answer_fault(_request: Request, error: Exception) -> Response:
-        logging.getLogger("stock_assets.serving").error("a request failed", exc_info=error)
-        return Problem("internal-error", f"{type(error).__name__} while the answer was made").response()
+        return of_validation(error.errors()).response(request.scope["path"])
 
     app.add_exception_handler(Problem, answer_problem)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
-    app.add_exception_handler(Exception, answer_fault)
 
 
 def of_validation(errors: "Sequence[Mapping[str, Any]]") -> Problem:
@@ -318,10 +364,11 @@ def page(kinds: Iterable[str] = PROBLEMS) -> str:
     parts = [
         "# Errors of the API",
         "Every error is one document of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with the media type "
-        f"`{MEDIA_TYPE}`:\n`type` leads to a heading of this page, `detail` says what was found and expected, and "
-        "further members are for\nprograms. This page is derived from `stock_assets/serving/problems.py`.",
+        f"`{MEDIA_TYPE}`: `type` leads to a heading of this page, `detail` says what was found and expected, and "
+        "further members are for programs. This page is derived from `stock_assets/serving/problems.py`: "
+        "`python -m docs.make_tables` writes it.",
     ]
     for kind in kinds:
         problem = PROBLEMS[kind]
-        parts += [f"## {kind}", f"{problem.status}. {problem.title}.", problem.meaning, problem.way_out]
-    return "\n\n".join(parts) + "\n"
+        parts += [f"## {kind}", f"Status {problem.status}. {problem.title}.", problem.meaning, problem.way_out]
+    return "\n\n".join(fill(part, 120, break_long_words=False, break_on_hyphens=False) for part in parts) + "\n"

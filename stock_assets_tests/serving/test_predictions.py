@@ -57,7 +57,7 @@ def test_who_is_left_out_has_a_reason(ask: Asker):
         ("/v1/predictions/AAPL?as_of=2026-11-20T22:00:00", 422, "wrong-parameter", "zone"),
         ("/v1/predictions/AAPL?as_of=2026-11-20T23:00:00Z", 409, "moment-in-the-future", "22:00"),
         ("/v1/predictions/AAPL?as_of=2026-11-19T23:00:00Z", 404, "not-published", "2026-11-20T21:45:00Z"),
-        ("/v2/nothing", 404, "unknown-route", "/v2/nothing"),
+        ("/v3/nothing", 404, "unknown-route", "/v3/nothing"),
     ],
 )
 def test_what_cannot_be_answered_is_a_problem(ask: Asker, path: str, status: int, kind: str, words: str):

@@ -1,19 +1,35 @@
-"""What every route asks of the application: what is served, and the time."""
+"""What the routes have in common: what is served and when, pages of rows, and how OpenAPI describes them."""
 
+import asyncio
 from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import polars as pl
 from starlette.requests import Request
+from starlette.responses import Response
 
 from stock_assets.publication.layout import LEDGER, Entry
+from stock_assets.serving.bodies import Body
 from stock_assets.serving.current import Current, Served
+from stock_assets.serving.cursors import Position, cursor_of, position_of
+from stock_assets.serving.etags import answer, tag_of
+from stock_assets.serving.forms import JSON, RANGES, document, range_body
 from stock_assets.serving.lookup import nothing_published, stamp
 from stock_assets.serving.parameters import Parameters
 from stock_assets.serving.problems import Problem, documented
 
-#: Problems of every route that answers of a publication.
-ALWAYS = ("wrong-parameter", "not-published", "damaged-publication", "internal-error", "headers-too-large")
+Kind = TypeVar("Kind")
+
+#: Problems of every route that answers of a publication, of one that answers of a session in it, and of a ticker.
+ALWAYS = ("wrong-parameter", "not-published", "damaged-publication", "not-acceptable", "headers-too-large")
+OF_A_SESSION = ("unknown-model", "not-a-session", "not-published-yet", "late", "moment-in-the-future")
+OF_A_ROW = (*OF_A_SESSION, "unknown-ticker")
+OF_A_PAGE = ("foreign-cursor", "expired-cursor")
+#: More rows than this are put together outside the event loop.
+MANY_ROWS = 1_500
 
 
 def current_of(request: Request) -> Current:
@@ -23,10 +39,10 @@ def current_of(request: Request) -> Current:
 
 def served_of(request: Request) -> Served:
     """What is served now; a route asks once. Raises Problem before anything was published."""
-    served = current_of(request).served
-    if served is None:
-        raise nothing_published()
-    return served
+    current = current_of(request)
+    if current.served is None:
+        raise nothing_published(current.trouble)
+    return current.served
 
 
 def now_of(request: Request) -> datetime:
@@ -58,12 +74,91 @@ def require_ledger(served: Served) -> tuple[Entry, ...]:
     return served.chain.entries
 
 
-def described(parameters: Parameters, *kinds: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Page:
+    """What a page is read from: the publication of the first page of the walk, and the key of the last row before."""
+
+    served: Served
+    root: Served
+    after: str | None
+    question: str
+
+    def cursor(self, last: str) -> str:
+        """The cursor of the page after the row `last`."""
+        return cursor_of(Position(self.served.pointer.entry, last), self.question)
+
+
+async def page_of(request: Request, asked: Mapping[str, Any]) -> Page:
+    """The page that `asked` is about. Raises Problem for a cursor of another question or a publication that is gone."""
+    parts = {name: value for name, value in asked.items() if name not in ("cursor", "limit")}
+    question = f"{request.scope['path']} {sorted(parts.items(), key=lambda part: part[0])}"
+    if asked["cursor"] is None:
+        served, root = await served_as_of(request, asked.get("as_of"))
+        return Page(served, root, None, question)
+    root, position = served_of(request), position_of(asked["cursor"], question)
+    if position.entry == root.pointer.entry:
+        return Page(root, root, position.after, question)
+    place = root.chain.by_id.get(position.entry)
+    if place is None:
+        raise Problem("expired-cursor", f"the publication {position.entry} is no longer in the ledger")
+    return Page(await root.at_entry(place), root, position.after, question)
+
+
+async def beside(count: int, make: Callable[[], Kind]) -> Kind:
+    """What `make` makes of `count` rows: outside the event loop where they are many."""
+    return await asyncio.to_thread(make) if count > MANY_ROWS else make()
+
+
+@dataclass(frozen=True)
+class Range:
+    """Rows and what they have in common, in the form that the client asked for."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    common: Mapping[str, Any]
+    schema: pl.Schema
+    next: str | None = None
+
+    def body(self, served: Served, form: str) -> Body:
+        if form == JSON:
+            content = document(self.common, self.name, self.rows, next=self.next)
+        else:
+            content = range_body(form, [{**self.common, **row} for row in self.rows], self.schema)
+        headers = {} if self.next is None else {"x-next-cursor": self.next}
+        return Body(content, form, tag_of(served, content), headers)
+
+
+def send(request: Request, served: Served, body: Body, **more: Any) -> Response:
+    headers = {**body.headers, **more.pop("headers", {})}
+    return answer(request, served, body.content, media_type=body.media_type, tag=body.tag, headers=headers, **more)
+
+
+def described(parameters: Parameters, *kinds: str, ranges: bool = False) -> dict[str, Any]:
     """How a route is described: its parameters and its problems, besides those of every route."""
+    success: dict[str, Any] = {"description": "the answer", "headers": HEADERS}
+    if ranges:
+        success["content"] = {form: {"schema": _OTHER_FORM} for form in RANGES[1:]}
     return {
         "openapi_extra": {"parameters": parameters.openapi()},
         "responses": {
+            200: success,
             304: {"description": "the client holds this answer: `If-None-Match` names its tag"},
             **documented(*ALWAYS, *kinds),
         },
     }
+
+
+_OTHER_FORM = {"type": "string", "description": "the rows, with the columns of the JSON"}
+
+
+def _header(text: str) -> dict[str, Any]:
+    return {"description": text, "schema": {"type": "string"}}
+
+
+HEADERS = {
+    "ETag": _header("a weak tag of this answer"),
+    "X-Publication": _header("the entry of the ledger that the answer is of"),
+    "X-Code-Version": _header("the version of the code that published it; absent where the ledger is damaged"),
+    "X-Model-Version": _header("the model version, where the answer is of one alone"),
+    "X-Simulated": _header("`true` where the prices are no real ones; absent otherwise"),
+}

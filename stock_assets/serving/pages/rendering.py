@@ -1,0 +1,135 @@
+"""A rendered page, what it depends on, and the files beside it."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from stock_assets.pages.templates import SHARED, render
+from stock_assets.publication.layout import digest_of
+from stock_assets.publication.read import Publication
+from stock_assets.serving.pages.alerts import OpenAlerts
+
+PACKAGE = "stock_assets.serving.pages"
+#: Rendered pages that are kept.
+KEPT = 64
+#: The files of the dashboard: where each lies, and its type.
+ASSETS = {
+    "style.css": (SHARED, "style.css", "text/css"),
+    "pages.js": (PACKAGE, "static/pages.js", "text/javascript"),
+    "ticker.js": (PACKAGE, "static/ticker.js", "text/javascript"),
+    "uPlot.iife.min.js": (PACKAGE, "static/uPlot.iife.min.js", "text/javascript"),
+    "uPlot.min.css": (PACKAGE, "static/uPlot.min.css", "text/css"),
+    "icon.svg": (PACKAGE, "static/icon.svg", "image/svg+xml"),
+}
+SCREENS = (
+    ("/", "Today"),
+    ("/signals", "Signals"),
+    ("/skill", "Live skill"),
+    ("/inputs", "Inputs"),
+    ("/models", "Models"),
+    ("/ticker", "Tickers"),
+    ("/api", "API"),
+)
+#: No inline script, nothing from another origin; a page cannot be framed.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, max-age=0, must-revalidate",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A rendered page."""
+
+    content: bytes
+    etag: str
+    status: int = 200
+    kind: str = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one request is answered from."""
+
+    publication: Publication | None
+    alerts: OpenAlerts
+    now: datetime
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What a page depends on besides its address: the publication, the alerts and how far the calendar is."""
+        if self.publication is None:
+            return (None, self.alerts.digest)
+        facts = self.publication.pointer.facts
+        grace = timedelta(seconds=facts.grace_seconds)
+        passed = sum(
+            moment <= self.now for up in facts.upcoming for moment in (up.closes_at, up.due_at, up.due_at + grace)
+        )
+        return (self.publication.pointer.entry, self.alerts.digest, passed)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Renders pages and keeps the last ones."""
+
+    made: "OrderedDict[tuple[object, ...], Page]" = field(default_factory=OrderedDict)
+
+    def get(self, address: str, moment: Moment, make: Callable[[str], Page]) -> Page:
+        """The page of `address`; `make` renders it with its tag where it is not kept."""
+        key = (address, *moment.key)
+        page = self.made.get(key)
+        if page is None:
+            page = self.made[key] = make(f'W/"{digest_of(repr((assets()[0], *key)).encode())}"')
+            while len(self.made) > KEPT:
+                self.made.popitem(last=False)
+        return page
+
+
+@cache
+def assets() -> tuple[str, dict[str, tuple[bytes, str]]]:
+    """(digest of them all, by name the content and the type) of the dashboard's files and templates."""
+    contents = {
+        name: (files(package).joinpath(path).read_bytes(), kind) for name, (package, path, kind) in ASSETS.items()
+    }
+    templates = (files(package).joinpath(folder) for package, folder in ((PACKAGE, "templates"), (SHARED, ".")))
+    texts = [path.read_bytes() for folder in templates for path in folder.iterdir() if path.name.endswith(".j2")]
+    return digest_of(b"".join([content for content, _ in contents.values()] + sorted(texts))), contents
+
+
+def html(template: str, at: Moment, etag: str, *, title: str, here: str, status: int = 200, **values: Any) -> Page:
+    """The page that `template` makes of `values` within the layout; `here` is the screen that the navigation marks."""
+    pointer = at.publication.pointer if at.publication else None
+    content = render(
+        f"{template}.html.j2",
+        f"{PACKAGE}.templates",
+        title=title,
+        here=here,
+        etag=etag,
+        assets=f"/assets/{assets()[0]}",
+        screens=SCREENS,
+        facts=pointer and pointer.facts,
+        entry=pointer and pointer.entry,
+        tickers=names(at.publication),
+        **values,
+    )
+    return Page(content.encode(), etag, status)
+
+
+def names(publication: Publication | None) -> list[tuple[str, str | None]]:
+    """(ticker, name) of the newest session, sorted: those with a bar or with a row of a prediction."""
+    if publication is None or not publication.pointer.sessions:
+        return []
+    session = publication.pointer.sessions[-1]
+    bars = publication.bars(session).select("ticker", "name")
+    rows = {**dict.fromkeys(publication.predictions(session)["ticker"]), **dict(bars.iter_rows())}
+    return sorted(rows.items())

@@ -1,0 +1,191 @@
+"""The routes of the Open Inference Protocol (KServe, Triton) and of /ping and /invocations (SageMaker, MLflow).
+
+What they read by POST is described by their own specifications, and in docs/protocols.md, not in /openapi.json.
+"""
+
+import re
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from stock_assets.serving.answers import text_of
+from stock_assets.serving.current import Served
+from stock_assets.serving.health import NO_STORE, NONE, readiness
+from stock_assets.serving.parameters import MODEL_NAME, VERSION, Parameter, Parameters, matching
+from stock_assets.serving.problems import PROBLEMS, Problem
+from stock_assets.serving.protocols.forms import INVOCATIONS, PING
+from stock_assets.serving.protocols.inference import inference_answer, model_metadata, parse_inference
+from stock_assets.serving.protocols.invocations import COLUMNS, csv_of, parse_csv, parse_json
+from stock_assets.serving.protocols.rows import predicted_rows, rows_with_status
+from stock_assets.serving.routes.asked import current_of, now_of, served_of
+
+router = APIRouter(tags=["protocols"])
+
+_MODEL = Parameter("model", "the model", MODEL_NAME.expected, MODEL_NAME.read, MODEL_NAME.schema, place="path")
+_VERSION = Parameter(
+    "version",
+    "a version of the model",
+    "the name of a version",
+    matching(VERSION),
+    {"type": "string", "pattern": f"^(?:{VERSION})$"},
+    place="path",
+)
+OF_MODEL, OF_VERSION = Parameters((_MODEL,)), Parameters((_MODEL, _VERSION))
+
+
+def _described(parameters: Parameters, *kinds: str, mlflow: bool = False) -> dict[str, Any]:
+    """How a route is described, with its errors in the form of its protocol."""
+    text = {"type": "string"}
+    members = {"error_code": text, "message": text} if mlflow else {"error": text}
+    schema = {"type": "object", "properties": members, "required": [*members]}
+    kinds = ("wrong-parameter", "internal-error", *kinds)
+    errors: dict[int | str, dict[str, Any]] = {
+        PROBLEMS[kind].status: {
+            "description": PROBLEMS[kind].title,
+            "content": {"application/json": {"schema": schema}},
+        }
+        for kind in kinds
+    }
+    return {"openapi_extra": {"parameters": parameters.openapi()}, "responses": errors}
+
+
+def _json(value: object, publication: str | None = None) -> Response:
+    headers = {**NO_STORE, "X-Publication": publication} if publication else NO_STORE
+    return Response(text_of(value), 200, headers, "application/json")
+
+
+@router.get("/v2", summary="The server, in the Open Inference Protocol", **_described(NONE))
+async def server_metadata(request: Request) -> Response:
+    NONE.of(request)
+    return _json({"name": "stock_assets", "version": request.app.version, "extensions": []})
+
+
+@router.get("/v2/health/live", summary="Whether the process runs", **_described(NONE))
+async def live(request: Request) -> Response:
+    NONE.of(request)
+    return _json({"live": True})
+
+
+@router.get("/v2/health/ready", summary="Whether it can answer", **_described(NONE, "not-ready"))
+async def ready(request: Request) -> Response:
+    NONE.of(request)
+    readiness(current_of(request))
+    return _json({"ready": True})
+
+
+def _versions(served: Served, model: str) -> list[str]:
+    """The versions of `model` that are published, the serving one first. Raises Problem for an unknown model."""
+    champions = served.pointer.champions
+    own = re.compile(rf"{re.escape(model)}-\d{{4}}-\d\d-\d\d-[^-]+")
+    cards = [version for version in served.pointer.files["cards"] if own.fullmatch(version)]
+    serving = [champions[model]] if model in champions else []
+    versions = list(dict.fromkeys(serving + sorted(cards, reverse=True)))
+    if not versions:
+        shown = ", ".join(sorted(champions))
+        raise Problem("unknown-model", f"there is no model {model}; expected one of {shown}")
+    return versions
+
+
+def _named(request: Request, parameters: Parameters) -> tuple[Served, str, str | None]:
+    """(what is served, model, version where one is named). Raises Problem where it is not published."""
+    asked = parameters.of(request)
+    served = served_of(request)
+    model, version = asked["model"], asked.get("version")
+    versions = _versions(served, model)
+    if version is not None and version not in versions:
+        raise Problem("unknown-version", f"{model} has no version {version}; expected one of {', '.join(versions[:5])}")
+    return served, model, version
+
+
+_KINDS = ("unknown-model", "not-published")
+
+
+@router.get("/v2/models/{model}", summary="A model", **_described(OF_MODEL, *_KINDS))
+async def model_of_protocol(request: Request) -> Response:
+    served, model, _ = _named(request, OF_MODEL)
+    return _json(model_metadata(model, _versions(served, model)), served.pointer.entry)
+
+
+@router.get(
+    "/v2/models/{model}/versions/{version}",
+    summary="A version of a model",
+    **_described(OF_VERSION, *_KINDS),
+)
+async def version_of_protocol(request: Request) -> Response:
+    served, model, version = _named(request, OF_VERSION)
+    return _json(model_metadata(model, [version] if version else []), served.pointer.entry)
+
+
+async def _ready(request: Request, parameters: Parameters) -> Response:
+    served, model, version = _named(request, parameters)
+    day = None if served.newest is None else await served.day(served.newest)
+    rows = None if day is None else day.models.get(model)
+    if rows is None or (version is not None and version not in {name for name, _ in rows.versions}):
+        raise Problem(
+            "not-ready", f"{version or model} has no row of the newest session", headers={"Retry-After": "60"}
+        )
+    return _json({"name": model, "ready": True}, served.pointer.entry)
+
+
+@router.get(
+    "/v2/models/{model}/ready",
+    summary="Whether a model answers",
+    **_described(OF_MODEL, *_KINDS, "not-ready"),
+)
+async def model_ready(request: Request) -> Response:
+    return await _ready(request, OF_MODEL)
+
+
+@router.get(
+    "/v2/models/{model}/versions/{version}/ready",
+    summary="Whether a version predicted the newest session",
+    **_described(OF_VERSION, *_KINDS, "not-ready"),
+)
+async def version_ready(request: Request) -> Response:
+    return await _ready(request, OF_VERSION)
+
+
+async def _infer(request: Request, parameters: Parameters) -> Response:
+    served, model, version = _named(request, parameters)
+    asked = parse_inference(await request.body(), request.headers.get("inference-header-content-length"))
+    rows = await predicted_rows(served, asked.items, now_of(request), model=model, version=version)
+    versions = {row["model_version"] for row in rows}
+    one = versions.pop() if len(versions) == 1 else version
+    return _json(
+        inference_answer(asked, rows, model=model, version=one, publication=served.pointer.entry), served.pointer.entry
+    )
+
+
+@router.post("/v2/models/{model}/infer", include_in_schema=False)
+async def infer(request: Request) -> Response:
+    return await _infer(request, OF_MODEL)
+
+
+@router.post("/v2/models/{model}/versions/{version}/infer", include_in_schema=False)
+async def infer_by_version(request: Request) -> Response:
+    return await _infer(request, OF_VERSION)
+
+
+@router.get(PING, summary="Whether it can answer, for SageMaker", **_described(NONE, "not-ready", mlflow=True))
+async def ping(request: Request) -> Response:
+    NONE.of(request)
+    readiness(current_of(request))
+    return _json({"status": "ready"})
+
+
+@router.post(INVOCATIONS, include_in_schema=False)
+async def invocations(request: Request) -> Response:
+    """A row per row of the request, each with its `status`; probabilities are null where it is not predicted."""
+    NONE.of(request)
+    served = served_of(request)
+    body = await request.body()
+    is_csv = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/csv"
+    asked = parse_csv(body) if is_csv else parse_json(body)
+    model = asked.model or served.facts.in_service
+    rows = await rows_with_status(served, asked.items, now_of(request), model=model)
+    if request.headers.get("accept", "").partition(";")[0].strip().lower() == "text/csv":
+        headers = {**NO_STORE, "X-Publication": served.pointer.entry}
+        return Response(csv_of(rows), 200, headers, "text/csv")
+    predictions = [{name: row.get(name) for name in COLUMNS} for row in rows]
+    return _json({"predictions": predictions}, served.pointer.entry)

@@ -1,0 +1,129 @@
+"""`POST /v1/predictions:batch`: up to a thousand questions at once."""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+
+from stock_assets.serving.answers import common, result_of, text_of, without
+from stock_assets.serving.current import Served
+from stock_assets.serving.days import Day
+from stock_assets.serving.etags import answer
+from stock_assets.serving.forms import form_of
+from stock_assets.serving.lookup import Resolved, resolved
+from stock_assets.serving.parameters import AS_OF, MODEL_NAME, SESSION, TICKER_OF_PATH, Parameter, Parameters
+from stock_assets.serving.problems import Problem, documented, of_validation
+from stock_assets.serving.routes.asked import ALWAYS, HEADERS, beside, now_of, served_as_of
+from stock_assets.serving.schemas import BatchOfPredictions
+
+router = APIRouter(prefix="/v1", tags=["predictions"])
+NONE = Parameters()
+#: Items of one batch, and bytes of its body.
+MOST_ITEMS, MOST_BYTES = 1_000, 1_000_000
+
+
+def text(parameter: Parameter) -> Any:
+    """A text of a body that is read as `parameter` is: the same form, the same error."""
+
+    def check(value: str) -> str:
+        try:
+            parameter.read(value)
+        except ValueError:
+            raise ValueError(f"expected {parameter.expected}") from None
+        return value
+
+    schema = {name: value for name, value in parameter.schema.items() if name != "type"}
+    return Annotated[str, AfterValidator(check), Field(description=parameter.text, json_schema_extra=schema)]
+
+
+class Item(BaseModel):
+    """One question."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    ticker: text(TICKER_OF_PATH)  # type: ignore[valid-type]
+    session: text(SESSION) = "latest"  # type: ignore[valid-type]
+
+
+class Batch(BaseModel):
+    """The questions, and what holds for all of them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    items: Annotated[list[Item], Field(min_length=1, max_length=MOST_ITEMS)]
+    model: text(MODEL_NAME) | None = None  # type: ignore[valid-type]
+    as_of: text(AS_OF) | None = None  # type: ignore[valid-type]
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """The body of a request. Raises Problem where it is no JSON by its header, or longer than `most_bytes`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        found = f"it is {kind[:80]}" if kind else "it has none"
+        raise Problem("unsupported-media-type", f"the Content-Type of the body: {found}; expected application/json")
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > most_bytes:
+            raise Problem("body-too-large", f"the body has more than {most_bytes:,} bytes")
+    return bytes(content)
+
+
+@router.post(
+    "/predictions:batch",
+    summary="Many predictions",
+    response_model=BatchOfPredictions,
+    responses={
+        200: {"description": "one result per item, in their order", "headers": HEADERS},
+        304: {"description": "the client holds this answer"},
+        **documented(*ALWAYS, "unreadable-request", "body-too-large", "unsupported-media-type", "moment-in-the-future"),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Batch"}}},
+        }
+    },
+)
+async def batch_of_predictions(request: Request) -> Response:
+    """One result per item, in their order, each with its `status`; a wrong item is an error of the whole batch, one
+    that nothing is published of is not."""
+    form_of(request)
+    NONE.of(request)
+    try:
+        batch = Batch.model_validate_json(await body_of(request, MOST_BYTES))
+    except ValidationError as error:
+        raise of_validation(error.errors()) from None
+    served, root = await served_as_of(request, AS_OF.read(batch.as_of) if batch.as_of else None)
+    model = batch.model or served.facts.in_service
+    asked = {item.session: SESSION.read(item.session) for item in batch.items}
+    now = now_of(request)
+    sessions = {text: resolved(served, session, now, root=root) for text, session in asked.items()}
+    days: dict[date, Day | None] = {}
+    for found in sessions.values():
+        if found.problem is None and found.session not in days:
+            days[found.session] = await served.day(found.session)
+
+    def results() -> list[dict[str, Any]]:
+        row = _rows(served, model, days)
+        return [row(item.ticker, sessions[item.session]) for item in batch.items]
+
+    body = {"publication": served.pointer.entry, "model": model, "results": await beside(len(batch.items), results)}
+    return answer(request, served, text_of(body))
+
+
+def _rows(served: Served, model: str, days: dict[date, Day | None]) -> Callable[[str, Resolved], dict[str, Any]]:
+    shared = {session: common(served, session, model) for session in days}
+    nothing = {**common(served, date.min, model), "published_at": None}
+
+    def row(ticker: str, found: Resolved) -> dict[str, Any]:
+        day = None if found.problem else days[found.session]
+        if day is None:
+            reason = found.problem.detail if found.problem else ""
+            return {"ticker": ticker, **without(found.status, reason), **nothing, "session": str(found.session)}
+        return {"ticker": ticker, **result_of(day, model, ticker), **shared[day.session]}
+
+    return row
