@@ -199,10 +199,25 @@ def rollback_command(
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(
         f"{terminal(done.version)} is the champion of {terminal(model)} from {done.serves_from} on, in place of "
-        f"{terminal(done.replaced)}",
+        f"{terminal(done.replaced)}; to have it serve the newest predicted session too: stock-assets republish",
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command("republish")
+def republish_command(
+    model: Annotated[str | None, typer.Argument(help="the model it is about; every one when unset")] = None,
+) -> None:
+    """Predicts and publishes the newest predicted session again, by the version under the alias or of the rollback."""
+    from stock_assets.publication.materialize.republish import republish
+
+    config = configured()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    done = republish(Warehouse(config.database), config, registry, now=datetime.now(UTC), model=model)
+    for note in done.again.notes:
+        err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
+    out.print(terminal(done.text), highlight=False, soft_wrap=True)
 
 
 @app.command("backup")

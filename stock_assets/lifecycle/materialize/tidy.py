@@ -9,6 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from stock_assets.errors import MissingTableError, StockAssetsError
+from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.materialize.champions import read_promotions, trained_versions
 from stock_assets.lifecycle.retention import Removed, Retention
 from stock_assets.market.calendar import calendar_of
@@ -54,6 +55,7 @@ def tidy(
         "files that steps and ticks printed": lambda: files.remove_printed(now - keep.printed),
         "Dagster's files written anew": files.shrink,
         "checkpoints of trainings": lambda: _remove_checkpoints(settings.artifacts, now - keep.checkpoints),
+        "leftovers of killed publishers": lambda: _remove_leftovers(settings.published, now - keep.leftovers),
         "registered versions that never served": lambda: registry.remove(
             _never_served(store, registry, now - keep.unserved)
         ),
@@ -73,6 +75,15 @@ def tidy(
 
 def _remove_checkpoints(artifacts: Path, before: datetime) -> tuple[int, int]:
     old = [file for file in artifacts.glob("*/*/.checkpoint-*") if file.stat().st_mtime < before.timestamp()]
+    freed = sum(file.stat().st_size for file in old)
+    for file in old:
+        file.unlink(missing_ok=True)
+    return len(old), freed
+
+
+def _remove_leftovers(published: Path, before: datetime) -> tuple[int, int]:
+    """Files that were being written when their writer was killed: they never got the name that the ledger names."""
+    old = [file for file in published.rglob(f"{TEMPORARY}*") if file.stat().st_mtime < before.timestamp()]
     freed = sum(file.stat().st_size for file in old)
     for file in old:
         file.unlink(missing_ok=True)
