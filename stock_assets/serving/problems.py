@@ -328,10 +328,14 @@ def of_validation(errors: "Sequence[Mapping[str, Any]]") -> Problem:
     return Problem("wrong-parameter", shown, parameter=places[0] if places else "body")
 
 
+#: What the guard and the limits answer in the place of any route.
+OF_EVERY_ROUTE = ("token-in-query", "no-token", "foreign-request", "missing-scope", "too-many-requests")
+
+
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route answers, as OpenAPI lists responses."""
+    """The problems that a route answers, besides OF_EVERY_ROUTE, as OpenAPI lists responses."""
     by_status: dict[int | str, list[str]] = {}
-    for kind in kinds:
+    for kind in dict.fromkeys((*kinds, *OF_EVERY_ROUTE)):
         by_status.setdefault(PROBLEMS[kind].status, []).append(kind)
     schema = {"$ref": "#/components/schemas/Problem"}
     return {

@@ -21,6 +21,8 @@ from stock_assets.serving.schemas import BatchOfPredictions
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 NONE = Parameters()
+#: Problems of a route that reads a body.
+OF_A_BODY = ("body-too-large", "unsupported-media-type", "slow-body")
 #: Items of one batch, and bytes of its body.
 MOST_ITEMS, MOST_BYTES = 1_000, 1_000_000
 
@@ -79,7 +81,7 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
     responses={
         200: {"description": "one result per item, in their order", "headers": HEADERS},
         304: {"description": "the client holds this answer"},
-        **documented(*ALWAYS, "unreadable-request", "body-too-large", "unsupported-media-type", "moment-in-the-future"),
+        **documented(*ALWAYS, "unreadable-request", *OF_A_BODY, "moment-in-the-future"),
     },
     openapi_extra={
         "requestBody": {
