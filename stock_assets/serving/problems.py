@@ -328,14 +328,10 @@ def of_validation(errors: "Sequence[Mapping[str, Any]]") -> Problem:
     return Problem("wrong-parameter", shown, parameter=places[0] if places else "body")
 
 
-#: What the guard and the limits answer in the place of any route.
-OF_EVERY_ROUTE = ("token-in-query", "no-token", "foreign-request", "missing-scope", "too-many-requests")
-
-
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route answers, besides OF_EVERY_ROUTE, as OpenAPI lists responses."""
+    """The problems that a route answers, as OpenAPI lists responses."""
     by_status: dict[int | str, list[str]] = {}
-    for kind in dict.fromkeys((*kinds, *OF_EVERY_ROUTE)):
+    for kind in kinds:
         by_status.setdefault(PROBLEMS[kind].status, []).append(kind)
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
@@ -345,6 +341,35 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
         }
         for status, names in by_status.items()
     }
+
+
+#: Problems of every route, from what stands around the routes.
+EVERYWHERE = (
+    "token-in-query",
+    "no-token",
+    "foreign-request",
+    "missing-scope",
+    "address-too-long",
+    "headers-too-large",
+    "too-many-requests",
+    "internal-error",
+    "not-ready",
+)
+
+
+def describe_everywhere(paths: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds EVERYWHERE to the routes of `paths`, as OpenAPI lists them, whose errors are problems."""
+    for operation in (one for path, methods in paths.items() for one in methods.values() if has_problems(path)):
+        slow = ("slow-body",) if "requestBody" in operation else ()
+        for status, response in documented(*EVERYWHERE, *slow).items():
+            before = operation["responses"].setdefault(str(status), {**response, "description": ""})
+            parts = before["description"].split("; ") + response["description"].split("; ")
+            before["description"] = "; ".join(dict.fromkeys(filter(None, parts)))
+
+
+def has_problems(path: str) -> bool:
+    """Whether the errors of a path are problems, and not those of another protocol."""
+    return foreign_error(path, 400, "") is None
 
 
 #: The schema of every problem.

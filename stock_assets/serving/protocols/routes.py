@@ -14,7 +14,7 @@ from stock_assets.serving.answers import text_of
 from stock_assets.serving.current import Served
 from stock_assets.serving.health import NO_STORE, NONE, readiness
 from stock_assets.serving.parameters import MODEL_NAME, VERSION, Parameter, Parameters, matching
-from stock_assets.serving.problems import OF_EVERY_ROUTE, PROBLEMS, Problem
+from stock_assets.serving.problems import EVERYWHERE, PROBLEMS, Problem
 from stock_assets.serving.protocols.forms import INVOCATIONS, PING
 from stock_assets.serving.protocols.inference import inference_answer, model_metadata, parse_inference
 from stock_assets.serving.protocols.invocations import COLUMNS, csv_of, parse_csv, parse_json
@@ -39,7 +39,7 @@ def _described(parameters: Parameters, *kinds: str, members: Mapping[str, Any], 
     """How a route is described: the `members` of its answer, and its errors in the form of its protocol."""
     text = {"type": "string"}
     schema = _object({"error_code": text, "message": text} if mlflow else {"error": text})
-    kinds = ("wrong-parameter", "internal-error", *kinds, *OF_EVERY_ROUTE)
+    kinds = ("wrong-parameter", *kinds, *EVERYWHERE)
     errors: dict[int | str, dict[str, Any]] = {
         PROBLEMS[kind].status: {
             "description": PROBLEMS[kind].title,
