@@ -34,7 +34,7 @@ def block_bootstrap(
     return None if means is None else interval(means)
 
 
-def rolling_bootstrap(values_per_session: np.ndarray, window: int, block: int, seed: int = 0) -> np.ndarray:
+def rolling_bootstrap(values_per_session: np.ndarray, window: int, block: int, *, seed: int = 0) -> np.ndarray:
     """float64 [T - window + 1, 2]: `block_bootstrap` of each `window` of neighbours among `values_per_session`, float64
     [T], none of them NaN; no row where there are fewer than `window`.
 

@@ -95,7 +95,7 @@ def inputs_view(
     reference, recent), `sessions` (session, rows, left_out, suspects) and `outcomes` (ticker, first, last, outcome,
     reason)."""
     last = drift["session"].max()
-    newest = drift.filter(pl.col("session") == last).sort("psi", descending=True, nulls_last=True)
+    newest = drift.filter(pl.col("session") == pl.col("session").max()).sort("psi", descending=True, nulls_last=True)
     newest = newest.with_columns(level=_level(pl.col("psi")))
     furthest = newest.head(HEAT_COLUMNS)["column"].to_list()
     days = drift["session"].unique().sort().tail(HEAT_SESSIONS)

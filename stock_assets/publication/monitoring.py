@@ -59,7 +59,7 @@ def rolling_skill(operations: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
         lines.partition_by("model", as_dict=True, maintain_order=True).items(), columns, strict=False
     ):
         losses = daily.select("session", column).drop_nulls()
-        ends = rolling_bootstrap(losses[column].to_numpy(), WINDOW, WINDOW // BLOCKS, seed)
+        ends = rolling_bootstrap(losses[column].to_numpy(), WINDOW, WINDOW // BLOCKS, seed=seed)
         bounds = losses.tail(len(ends)).select("session", low=pl.Series(ends[:, 0]), high=pl.Series(ends[:, 1]))
         parts.append(line.join(bounds, on="session", how="left"))
     return fitted("rolling_skill", pl.concat(parts)) if parts else MONITORING["rolling_skill"].empty()

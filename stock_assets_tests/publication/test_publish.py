@@ -1,7 +1,8 @@
 """What a publication says is what the store holds, and every ticker that is left out is named with its reason."""
 
 import json
-from datetime import date, timedelta
+import shutil
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,17 +10,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.errors import MissingSessionsError, PublicationError, StoreBusyError
+from stock_assets.errors import MissingSessionsError, PublicationError, StockAssetsError, StoreBusyError
+from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.alert_book import OPEN_ALERTS
 from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
+from stock_assets.lifecycle.materialize.tidy import tidy
+from stock_assets.platform import Platform
 from stock_assets.publication.layout import ALERTS, FOLDER, LEDGER, POINTER, path_of
 from stock_assets.publication.materialize.compare import differing_rows, lost_sessions
 from stock_assets.publication.materialize.publish import Published, publish_sessions
+from stock_assets.publication.materialize.verify import problems_of
 from stock_assets.publication.read import Publication, as_of, open_publication, read_ledger
 from stock_assets.publication.tables import MONITORING, PREDICTIONS_FILE
 from stock_assets.settings import Settings
+from stock_assets.storage.backup import DATA, make_backup
 from stock_assets.storage.registry import NoRegistry
+from stock_assets.storage.restore import restore
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.publication.markets import (
     LEFT_OUT,
@@ -182,6 +189,23 @@ def test_a_session_that_is_predicted_again_is_published_beside_the_first(made: M
     assert {rows[day] for day in made.sessions[:-1]} == {first.entry}
 
 
+def test_the_front_door_gives_what_was_said_and_when(made: Made):
+    session, p = made.sessions[-1], Platform(made.settings)
+    with pytest.raises(StockAssetsError, match="nothing is published"):
+        p.published()
+    made.publish()
+    first = p.published()
+    assert first.equals(made.publication.predictions(session))
+    predict(made.store, [session], seed=1)
+    made.publish(session, hours=2)
+    assert not p.published(str(session)).equals(first)
+    assert p.published(session, as_of=NOW + HOUR).equals(first)
+    with pytest.raises(StockAssetsError, match="nothing was, at 2019-01-01T00:00Z, published"):
+        p.published(as_of="2019-01-01T00:00Z")
+    with pytest.raises(StockAssetsError, match="2019-05-01 is not published; 30 sessions from 2019-01-02 to"):
+        p.published("2019-05-01")
+
+
 def test_labels_that_appear_later_are_published_with_the_next_session(made: Made):
     made.publish(*made.sessions[:-1])
     late = made.sessions[-made.settings.horizon]
@@ -272,6 +296,67 @@ def test_a_folder_that_is_gone_is_published_again(made: Made):
     assert lost_sessions(made.settings.published, ["2019-01-02"]) == {"2019-01-02"}
     made.publish(hours=1)
     assert {path.name for path in made.settings.published.rglob("*.parquet")} == before
+
+
+def test_verify_names_what_is_lost_or_damaged_of_all_that_was_ever_said(made: Made):
+    made.publish()
+    predict(made.store, [made.sessions[-1]], seed=1)
+    newest = made.publish(made.sessions[-1], hours=1).pointer
+    data, folder = made.settings.data_dir, made.settings.published
+    assert list(problems_of(data)) == []
+    oldest, *_ = read_ledger(folder)
+    session, first = str(made.sessions[-1]), str(made.sessions[0])
+    before = folder / path_of("predictions", session, oldest.files["predictions"][session])
+    bars = folder / path_of("bars", first, newest.files["bars"][first])
+    before.write_bytes(b"?" + before.read_bytes()[1:])
+    bars.unlink()
+    damaged, gone = sorted(problems_of(data), key=lambda line: "gone" in line or "cannot" in line)
+    assert damaged.startswith(f"{before} is damaged")
+    assert "restore it from a backup" in damaged
+    assert gone == f"{bars} cannot be read: No such file or directory; publish again: materialize publication"
+    (folder / LEDGER / f"{oldest.id}.json").unlink()
+    assert any("what was said before it is not known" in line for line in problems_of(data))
+    (folder / POINTER).unlink()
+    lines = list(problems_of(data))
+    assert any(line.startswith(f"{folder / POINTER} is gone") for line in lines)
+    assert any("names 30 session(s), the first 2019-01-02" in line for line in lines)
+    shutil.rmtree(folder)
+    assert any("30 session(s)" in line for line in problems_of(data)), "a folder that is gone"
+
+
+def test_a_backup_holds_what_is_published_once_and_gives_it_back(made: Made, tmp_path: Path):
+    made.publish(*made.sessions[:-1])
+    data, backups = made.settings.data_dir, tmp_path.with_name(f"{tmp_path.name}-backups")
+    first = make_backup(data, backups, keep=2, now=NOW)
+    made.publish(made.sessions[-1], hours=1)
+    second = make_backup(data, backups, keep=2, now=NOW + HOUR)
+    published = [name for name in second.manifest.files if name.startswith("published/")]
+    assert "published/current.json" in published
+    old = [name for name in published if name in first.manifest.files and "=" in name]
+    assert old
+    assert all((second.folder / DATA / name).samefile(first.folder / DATA / name) for name in old), "links, no copies"
+    assert list(problems_of(second.folder / DATA)) == []
+    restore(first.folder, tmp_path / "restored", now=NOW)
+    before = as_of(made.publication, read_ledger(made.settings.published), NOW)
+    restored = open_publication(tmp_path / "restored" / FOLDER)
+    assert before is not None
+    assert restored is not None
+    assert restored.pointer.files == before.pointer.files
+    assert list(problems_of(tmp_path / "restored")) == []
+    shutil.rmtree(backups)
+
+
+def test_tidying_removes_what_killed_writers_left_and_nothing_else(made: Made):
+    made.publish()
+    predict(made.store, [made.sessions[-1]], seed=1)
+    made.publish(made.sessions[-1], hours=1)
+    files = {path: path.read_bytes() for path in made.settings.published.rglob("*") if path.is_file()}
+    leftover = made.settings.published / "bars" / f"{TEMPORARY}1-a.parquet"
+    leftover.write_bytes(b"half")
+    for hours, there in ((1, True), (48, False)):
+        tidy(made.store, made.settings, NoRegistry(), now=datetime.now(UTC) + hours * HOUR)
+        assert leftover.exists() is there
+    assert {path: path.read_bytes() for path in made.settings.published.rglob("*") if path.is_file()} == files
 
 
 # ---------------------------------------------------------------- the open alerts

@@ -72,8 +72,8 @@ def served(data_dir: Path, *, seconds: float) -> Iterator[tuple[int, int]]:
 
 def _serve(data_dir: Path, fd: int, seconds: float) -> None:
     import uvicorn
-    from stock_assets.serving import app, current
 
+    from stock_assets.serving import app, current
     from stock_assets.settings import read_settings
 
     current.EVERY_SECONDS = seconds

@@ -14,12 +14,12 @@ from threading import Event, Thread
 import polars as pl
 import psutil
 import pytest
-from stock_assets_tests.serving.apps import asker
 
 from stock_assets.publication import write
 from stock_assets.publication.layout import POINTER
 from stock_assets.publication.read import read_ledger
 from stock_assets_tests.publication.folders import SESSIONS, published_folder
+from stock_assets_tests.serving.apps import asker
 from stock_assets_tests.serving.swapping import NEWEST, TICKERS, TURNS, file_of_turn, publish_turn, rows_of_turn, served
 
 SWAPS = 5000 if "DRILL_SESSIONS" in os.environ else 1000

@@ -38,9 +38,12 @@ class ApiFigures:
 class Sample(Protocol):
     """One figure of `prometheus_client`."""
 
-    name: str
-    labels: Mapping[str, str]
-    value: float
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def value(self) -> float: ...
 
 
 class Family(Protocol):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import polars as pl
+
 from stock_assets.pages import numbers
 from stock_assets.pages.numbers import plural
 from stock_assets.pages.status import FailedCheck, Trouble, Verdict, verdict
@@ -172,7 +174,7 @@ def _checks(publication: Publication) -> tuple[tuple[FailedCheck, ...], int]:
 
 def _live(publication: Publication, model: str) -> dict[str, Any] | None:
     rows = publication.monitoring("rolling_skill")
-    newest = {row["model"]: row for row in rows.filter(rows["session"] == rows["session"].max()).to_dicts()}
+    newest = {row["model"]: row for row in rows.filter(pl.col("session") == pl.col("session").max()).to_dicts()}
     if model not in newest or "naive" not in newest:
         return None
     return {**newest[model], "naive": newest["naive"]["log_loss"]}

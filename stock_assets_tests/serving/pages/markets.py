@@ -211,6 +211,8 @@ def _monitoring(of: Market, files: dict[str, list[pl.DataFrame]], rng: np.random
             "expected_log_loss": entropy,
         }
     )
+    losses = ("log_loss", "ensemble_log_loss", "naive_log_loss")
+    sessions = sessions.with_columns(pl.col(*losses, "accuracy", "rank_ic").cast(pl.Float64))
     rolling = pl.concat(
         sessions.head(scored).select(
             "session",
