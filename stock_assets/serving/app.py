@@ -10,15 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
 from stock_assets.serving import health, problems
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
+from stock_assets.serving.description import described
 from stock_assets.serving.edge import mount_edge
 from stock_assets.serving.envelope import Envelope
 from stock_assets.serving.pages.alerts import read_alerts
@@ -71,7 +70,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     mount(app)
     mount_edge(app, settings, current)
     app.add_middleware(Envelope)  # outside of all others
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app
 
 
@@ -99,16 +98,3 @@ async def _errors_page(_request: Request) -> Response:
 async def _answer_damaged(request: Request, error: Exception) -> Response:
     assert isinstance(error, DamagedFile)
     return problems.Problem("damaged-publication", str(error), file=error.file).response(request.scope["path"])
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The description of the routes, made once."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = problems.SCHEMA
-        question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= {**question.pop("$defs"), "Batch": question}
-        problems.describe_everywhere(schema["paths"])
-        app.openapi_schema = schema
-    return app.openapi_schema
