@@ -62,6 +62,10 @@ class SkillView:
             return f"{lead} better than the best naive baseline, but not beyond doubt: the 95 % interval reaches it."
         return f"{lead} better than the best naive baseline, and the 95 % interval ends below it."
 
+    @property
+    def has_rank_ic(self) -> bool:
+        return any(value is not None for value in self.rank_ic.values)
+
     @cached_property
     def loss_chart(self) -> Markup:
         return lines.LineChart(
@@ -132,10 +136,14 @@ def skill_view(
         rolling=tuple(_line_of(rolling, days, name, column="log_loss", model=model) for name in models),
         gain=tuple(_line_of(rolling, days, name, column="gain", model=model) for name in models if name != NAIVE),
         sessions=tuple(sessions["session"]),
-        expected=(
-            Line("expected", _floats(smooth["expected_log_loss"]), "expected"),
-            Line("realised", _floats(smooth["log_loss"]), "service"),
-            Line("best naive", _floats(smooth["naive_log_loss"]), "naive"),
+        expected=tuple(
+            Line(title, _floats(smooth[column]), look)
+            for title, column, look in (
+                ("expected", "expected_log_loss", "expected"),
+                ("realised", "log_loss", "service"),
+                ("best naive", "naive_log_loss", "naive"),
+            )
+            if smooth[column].count()
         ),
         accuracy=Line(model, _floats(smooth["accuracy"]), "service"),
         rank_ic=Line(model, _floats(smooth["rank_ic"]), "service"),
