@@ -1,6 +1,7 @@
 # install · init · run · test · drill · check · check-real · bench
 PYTHON ?= python3
 PORT ?= 3000
+API_PORT ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 .DEFAULT_GOAL := run
@@ -22,7 +23,7 @@ init: install
 	@$(BIN)/stock-assets init
 
 run: install
-	@PORT=$(PORT) exec $(BIN)/stock-assets run
+	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
 test: install
 	$(BIN)/pytest -n 3 --dist loadgroup

@@ -62,6 +62,7 @@ def kind_of(path: Path, folder: Path) -> str:
         "ticks": place.startswith("dagster/schedules/"),
         "what steps and ticks printed": place.startswith("dagster/storage/"),
         "model registry": place.startswith("mlflow/"),
+        "publication": place.startswith("published/"),
         "saved models and pages": place.startswith("artifacts/"),
     }
     return next((kind for kind, sign in signs.items() if sign), "other files")

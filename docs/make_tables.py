@@ -1,7 +1,8 @@
 """Writes what the documents derive from declarations: `python -m docs.make_tables`.
 
 The table of the graph and the settings table in README.md, and docs/tables.md with every column of every table, come
-from `stock_assets.tables.TABLES` and `stock_assets.settings.Settings`. With `--check` nothing is written: the exit code
+from `stock_assets.tables.TABLES` and `stock_assets.settings.Settings`; docs/errors.md, with every problem of the API,
+from `stock_assets.serving.problems`. With `--check` nothing is written: the exit code
 is 1, and the pages that are out of date are named.
 """
 
@@ -10,6 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from stock_assets.serving import problems
 from stock_assets.settings import PREFIX, PROJECT_DIR, Settings
 from stock_assets.tables import ROOMS, TABLES, Column, Partitions, Table
 
@@ -45,6 +47,7 @@ def derived_pages() -> dict[Path, str]:
     return {
         readme: put_between(text, "settings", settings_table()),
         ROOT / "docs" / "tables.md": tables_page(tables),
+        ROOT / "docs" / "errors.md": problems.page(),
     }
 
 

@@ -10,7 +10,7 @@ from stock_assets.defs import comparison
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
 from stock_assets.defs.backup import backup_job, backup_sensors
-from stock_assets.defs.champions import promotions_asset, rollback_job
+from stock_assets.defs.champions import promotions_asset, republish_job, rollback_job
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.freshness import freshness_check, freshness_sensor
@@ -67,6 +67,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         assets=[*assets, publication_asset(config, [*assets, freshness])],
         jobs=[
             rollback_job(config),
+            republish_job(config),
             tidying,
             *([backup_job(config, config.backup_dir)] if config.backup_dir else []),
         ],

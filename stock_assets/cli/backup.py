@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.materialize.backup import back_up as make_backup
+from stock_assets.publication.materialize.verify import problems_of as published_problems
 from stock_assets.settings import Settings
 from stock_assets.storage.backup import SETTINGS, backups
 from stock_assets.storage.restore import restore as put_back
@@ -61,6 +62,7 @@ def verify(folder: Path, out: Console) -> None:
         folder = made[-1]
     problems = list(problems_of(folder))
     data = data_folder(folder)
+    problems += published_problems(data)
     if data == folder:
         with suppress(StockAssetsError):  # a store that cannot be read is among the problems already
             problems += lost_rows(data)

@@ -45,16 +45,23 @@ def lock_home(home: Path) -> TextIO:
 
     Raises StockAssetsError where another process holds it: two daemons on one instance launch everything twice.
     """
-    return _lock(
-        home / "owner.lock",
-        lambda owner: (
-            f"another stock-assets run works on {home.parent} (its dagster dev is process {owner}); stop it, or set "
-            "STOCK_ASSETS_DATA_DIR to another folder"
-        ),
+    return lock_file(home / "owner.lock", lambda owner: _owned(home, owner))
+
+
+def require_no_owner(home: Path) -> None:
+    """Raises StockAssetsError, as `lock_home`, where a server works on `home`."""
+    if owner := owner_of(home):
+        raise StockAssetsError(_owned(home, owner))
+
+
+def _owned(home: Path, owner: str) -> str:
+    return (
+        f"another stock-assets run works on {home.parent} (its dagster dev is process {owner}); stop it, or set "
+        "STOCK_ASSETS_DATA_DIR to another folder"
     )
 
 
-def _lock(path: Path, complaint: Callable[[str], str]) -> TextIO:
+def lock_file(path: Path, complaint: Callable[[str], str]) -> TextIO:
     """The locked file at `path`. Raises StockAssetsError with the `complaint` about the process that has written its id
     there, where that holds the lock."""
     make_folder(path.parent)
@@ -78,8 +85,13 @@ def _write_own_id(lock: TextIO) -> None:
 
 def owner_of(home: Path) -> str | None:
     """The process id of the server that works on `home`; None without one."""
+    return holder_of(home / "owner.lock")
+
+
+def holder_of(path: Path) -> str | None:
+    """What the process that holds the lock at `path` has written there; None where none holds it."""
     try:
-        lock = (home / "owner.lock").open()
+        lock = path.open()
     except FileNotFoundError:
         return None
     with lock:
@@ -113,7 +125,7 @@ def own_daemon(home: Path) -> None:
     """
     if not is_daemon(sys.argv) or home in _DAEMONS:
         return
-    lock = _lock(
+    lock = lock_file(
         home / "daemon.lock",
         lambda owner: (
             f"another dagster-daemon works on {home} (process {owner}), and two would launch the same work twice; stop "

@@ -83,6 +83,20 @@ def run(port: Port = 3000) -> None:
     serve(configured(), port, out, err=err)
 
 
+@app.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="the address; that of the settings, loopback, when unset")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="the port; that of the settings when unset")
+    ] = None,
+) -> None:
+    """Serves what is published, as an API and a dashboard, until Ctrl-C; beyond loopback with tokens alone."""
+    from stock_assets.cli.api import serve
+
+    chosen = {"api_host": host, "api_port": port}
+    serve(read_settings(**{name: value for name, value in chosen.items() if value is not None}), out)
+
+
 @app.command("backfill")
 def backfill_command(
     start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="first session")],
@@ -185,10 +199,25 @@ def rollback_command(
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(
         f"{terminal(done.version)} is the champion of {terminal(model)} from {done.serves_from} on, in place of "
-        f"{terminal(done.replaced)}",
+        f"{terminal(done.replaced)}; to have it serve the newest predicted session too: stock-assets republish",
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command("republish")
+def republish_command(
+    model: Annotated[str | None, typer.Argument(help="the model it is about; every one when unset")] = None,
+) -> None:
+    """Predicts and publishes the newest predicted session again, by the version under the alias or of the rollback."""
+    from stock_assets.publication.materialize.republish import republish
+
+    config = configured()
+    registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
+    done = republish(Warehouse(config.database), config, registry, now=datetime.now(UTC), model=model)
+    for note in done.again.notes:
+        err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
+    out.print(terminal(done.text), highlight=False, soft_wrap=True)
 
 
 @app.command("backup")
@@ -238,12 +267,30 @@ def status(
 ) -> None:
     """Says whether predictions are fresh, daemon and server alive, alarms open; needs no server and no free store.
 
-    The exit code is 0 where all is well; 1 where a session is late, an alarm is open, or the daemon is dead; 2 where
-    nothing can be seen.
+    The exit code is 0 where all is well; 1 where a session is late, an alarm is open, the daemon is dead or the API
+    does not answer; 2 where nothing can be seen.
     """
     from stock_assets.cli.status import show_status
 
     raise typer.Exit(show_status(configured(), out, as_json=as_json, now=datetime.now(UTC)))
+
+
+@app.command("token")
+def token_command(
+    name: Annotated[str, typer.Argument(help="the client that gets it, such as reports")],
+    scopes: Annotated[str, typer.Option(help="read, predict, or both with a comma between")] = "read",
+) -> None:
+    """Makes a token of the API, shows it once, and keeps its digest in the file of api_tokens."""
+    from stock_assets.serving.tokens import SETTING, add_token
+
+    settings = configured()
+    file = settings.api_tokens or settings.data_dir / "api_tokens"
+    token = add_token(file, name, [scope.strip() for scope in scopes.split(",")])
+    out.print(token, highlight=False, markup=False, soft_wrap=True)
+    note = f"its digest is in {terminal(file)}; it is shown this once"
+    if settings.api_tokens is None:
+        note += f". Have the API ask for tokens: export {SETTING}={terminal(file)}"
+    err.print(f"[bold]stock-assets:[/] {note}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`stock-assets run`: a server, what is missing, the score, and serving until a person ends it."""
+"""`stock-assets run`: Dagster and the API, what is missing, the score, and serving until a person ends it."""
 
 import logging
 import os
@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console
 
 from stock_assets.cli.output import cell, summarise
-from stock_assets.errors import StockAssetsError
+from stock_assets.closed_snapshot import forget
+from stock_assets.errors import SettingsError, StockAssetsError
 from stock_assets.escape import terminal
 from stock_assets.files import open_to_others
 from stock_assets.market.calendar import calendar_of
-from stock_assets.settings import Settings
+from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.migrations import stored_version
+from stock_assets.storage.restore import settle_killed_restore
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from stock_assets.cli.api import KeptAlive
     from stock_assets.cli.backfill import Stage
     from stock_assets.cli.graphql import DagsterClient
     from stock_assets.lifecycle.partitions import Keys
@@ -39,46 +42,77 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
 
     Raises StockAssetsError when it ends too often, and what `dagster_dev` raises.
     """
-    from stock_assets.cli.server import LOG, dagster_dev, require_free_port, require_space, wait
+    from stock_assets.cli.api import KeptAlive, require_free_api_port
+    from stock_assets.cli.home import require_no_owner
+    from stock_assets.cli.server import require_free_port, require_space
 
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, _interrupt)
     require_free_port(settings.ui_host, port)
+    require_no_owner(settings.dagster_home)  # else its API's port would be named first
+    require_free_api_port(settings)
     require_space(settings.data_dir)
     warn_of_open_folder(settings.data_dir, err)
+    for done in settle_killed_restore(settings.data_dir, now=datetime.now(UTC)):
+        out.print(terminal(done), highlight=False, soft_wrap=True)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
-    check_snapshot(settings, out)
+    settings = check_snapshot(settings, out)
     migrate(settings, out)
     market = "SIMULATED market, no real prices" if settings.source == "simulated" else f"source {settings.source}"
     out.print(f"stock_assets: {market}, exchange {exchange}, from {settings.start}; starting Dagster …", soft_wrap=True)
-    early = 0
     try:
-        while early < EARLY_ENDS:
-            began = time.monotonic()
-            with dagster_dev(settings, port) as (client, process):
-                out.print(f"Dagster is up at [link]{client.url}[/link]")
-                make_and_show(Session(settings, client, out, err), began)
-                code = wait(process, settings.dagster_home / LOG)
-            early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
-            out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
-        raise StockAssetsError(
-            f"dagster dev ended {early} times within {EARLY_SECONDS} s of its start; see dagster-dev.log and "
-            f"dagster-dev.previous.log in {settings.dagster_home}"
-        )
+        with KeptAlive(settings, out) as api:
+            keep_dagster(settings, port, api, out=out, err=err)
     except KeyboardInterrupt:
         out.print("\nstopped")
 
 
-def check_snapshot(settings: Settings, out: Console) -> None:
-    """Reads a snapshot and prints what was guessed of its files, so that what is wrong is one line before the start."""
-    if settings.source == "snapshot":
-        from stock_assets.market.sources.registry import make_source
-        from stock_assets.market.sources.snapshot import SnapshotSource, require_span
+def keep_dagster(settings: Settings, port: int, api: "KeptAlive", *, out: Console, err: Console) -> NoReturn:
+    """Serves until a person ends it: makes what is missing and shows it. Raises as `serve`."""
+    from stock_assets.cli.server import LOG, dagster_dev, wait
 
-        source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
-        if isinstance(source, SnapshotSource):
-            require_span(source, settings, datetime.now(UTC))
+    early = 0
+    while early < EARLY_ENDS:
+        began = time.monotonic()
+        with dagster_dev(settings, port) as (client, process):
+            out.print(f"Dagster is up at [link]{client.url}[/link]")
+            make_and_show(Session(settings, client, out, err, api.url), began)
+            code = wait(process, settings.dagster_home / LOG)
+        early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
+        out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
+    raise StockAssetsError(
+        f"dagster dev ended {early} times within {EARLY_SECONDS} s of its start; see dagster-dev.log and "
+        f"dagster-dev.previous.log in {settings.dagster_home}"
+    )
+
+
+def check_snapshot(settings: Settings, out: Console) -> Settings:
+    """Reads a snapshot and prints what was guessed of its files, so that what is wrong is one line before the start.
+
+    Returns the settings, with an end where the files end long ago and none was set.
+    """
+    if settings.source != "snapshot":
+        return settings
+    from stock_assets.market.closing import close_where_old
+    from stock_assets.market.sources.registry import make_source
+    from stock_assets.market.sources.snapshot import SnapshotSource
+
+    if forget(settings.data_dir):  # newer rows may have come since the last start
+        settings = read_settings()
+    source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
+    if not isinstance(source, SnapshotSource) or (end := close_where_old(settings, source, datetime.now(UTC))) is None:
+        return settings
+    out.print(
+        f"the files of the snapshot end on {end}, so it is closed there: no session after it is due. Once they hold "
+        "newer ones, the next start goes on",
+        soft_wrap=True,
+    )
+    try:
+        return read_settings()
+    except SettingsError:  # no model year before that end, say: nothing of it stays
+        forget(settings.data_dir)
+        raise
 
 
 def warn_of_open_folder(folder: Path, err: Console) -> None:
@@ -116,6 +150,8 @@ class Session:
     client: "DagsterClient"
     out: Console
     err: Console
+    dashboard: str
+    """where the API and its pages answer"""
 
 
 def make_and_show(session: Session, began: float) -> None:
@@ -124,12 +160,29 @@ def make_and_show(session: Session, began: float) -> None:
 
     made = make_stage(session, backfill.FIRST)
     summarise(session.settings, time.monotonic() - began, session.out)
+    show_tonight(session)
     session.out.print(
         f"\nBrowse the graph at [bold]{session.client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
         highlight=False,
     )
+    session.out.print(f"Tonight's calls at [bold]{session.dashboard}[/bold]", highlight=False)
     if made is not None and make_stage(session, backfill.LATER):
         session.out.print("the references are made as well, and the reports compare with them")
+
+
+def show_tonight(session: Session) -> None:
+    """Shows the strongest buys and sells beside the score; where they cannot be read, why not."""
+    from stock_assets.cli.tonight import tonight, tonight_lines
+
+    settings = session.settings
+    try:
+        calls = tonight(settings.published, Warehouse(settings.database), simulated=settings.source == "simulated")
+    except StockAssetsError as error:
+        session.err.print(f"[bold red]not shown:[/] {terminal(error)}", highlight=False, soft_wrap=True)
+        return
+    if calls is not None:
+        for line in ("", *tonight_lines(calls)):
+            session.out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def make_stage(session: Session, stage: "Stage") -> bool | None:

@@ -49,13 +49,13 @@ def web_client(settings: Settings, port: int) -> DagsterClient:
     return DagsterClient(f"http://{f'[{host}]' if ':' in host else host}:{port}", token)
 
 
-def require_free_port(host: str, port: int) -> None:
-    """Raises StockAssetsError when something listens on the port already."""
+def require_free_port(host: str, port: int, setting: str = "UI_HOST", *, other: str = "make run PORT=3001") -> None:
+    """Raises StockAssetsError when something listens on the port already; `other` is the way to another one."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise StockAssetsError(
-            f"STOCK_ASSETS_UI_HOST={host} is no address of this machine: {error.strerror}"
+            f"STOCK_ASSETS_{setting}={host} is no address of this machine: {error.strerror}"
         ) from error
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,9 +63,9 @@ def require_free_port(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise StockAssetsError(f"STOCK_ASSETS_UI_HOST={host} is no address of this machine") from error
+                raise StockAssetsError(f"STOCK_ASSETS_{setting}={host} is no address of this machine") from error
             raise StockAssetsError(
-                f"port {port} is busy: another program listens on it; stop it, or choose another: make run PORT=3001"
+                f"port {port} is busy: another program listens on it; stop it, or choose another: {other}"
             ) from error
 
 

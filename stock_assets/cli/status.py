@@ -5,9 +5,10 @@ from datetime import datetime
 
 from rich.console import Console
 
+from stock_assets.cli.api import answers, expected_api
 from stock_assets.cli.home import owner_of
 from stock_assets.errors import StockAssetsError
-from stock_assets.lifecycle.materialize.status import status_of
+from stock_assets.lifecycle.materialize.status import ApiState, status_of
 from stock_assets.settings import Settings
 
 
@@ -17,7 +18,9 @@ def show_status(settings: Settings, out: Console, *, as_json: bool, now: datetim
     Raises StockAssetsError, which exits with 2, for whatever keeps it from looking.
     """
     try:
-        status = status_of(settings, now=now, server=owner_of(settings.dagster_home))
+        url = expected_api(settings.dagster_home)
+        api = ApiState(url, answers(url)) if url else None
+        status = status_of(settings, now=now, server=owner_of(settings.dagster_home), api=api)
     except StockAssetsError:
         raise
     except Exception as error:  # a traceback exits with 1, which would say that it had looked

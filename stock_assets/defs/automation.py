@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from stock_assets.defs.runs import next_request, request, request_or_wait
+from stock_assets.defs.runs import evening_waited_for, next_request, request, request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.evening import (
     EVENING,
@@ -16,10 +16,12 @@ from stock_assets.lifecycle.evening import (
     labels_work,
     model_year_due,
     rest_due,
+    session_waited_for,
 )
 from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
 from stock_assets.lifecycle.materialize.restatements import watch_restatements
+from stock_assets.lifecycle.materialize.retraining import decision_waited_for
 from stock_assets.lifecycle.references import PUBLICATION, REFERENCES, parse_works, text_of_works
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
@@ -118,6 +120,7 @@ def model_year_sensor(settings: Settings) -> dg.SensorDefinition:
 
 def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor `restated_bars`."""
+    calendar = calendar_of(settings)
 
     @platform_sensor(
         settings,
@@ -126,19 +129,25 @@ def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
         description=(
             "When the vendor changes a stored bar, or market context comes late or changes, makes again exactly what "
             "that reaches, once: from daily_bars to predictions forward as far as a look-back goes, then the labels "
-            "whose horizon holds the bar. The first tick begins to watch; a split or dividend announced later changes "
-            "no bar."
+            "whose horizon holds the bar. It follows the evening, its labels and the decision on it. The first tick "
+            "begins to watch; a split or dividend announced later changes no bar."
         ),
     )
     def restated_bars(tick: Tick) -> Answer:
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
+        # the page and the decision of an evening are made of the rows that it found, whatever was killed meanwhile
+        waits = session_waited_for(calendar, settings.after_close, tick.state)
+        if waits := waits or evening_waited_for(tick.context.instance, settings, tick.state):
+            return dg.SkipReason(waits)
         watch = Watch.parse(tick.context.cursor) if tick.context.cursor else None
         watch, message = watch_restatements(tick.store, settings, tick.state, watch=watch)
         if watch is None:
             return dg.SkipReason(message)
         # kept until all is done, so that a step whose run was killed is asked for again
         tick.context.update_cursor(watch.text())
+        if watch.steps and (waits := decision_waited_for(tick.store, calendar, tick.state)):
+            return dg.SkipReason(f"{message}; {waits}")
         answer = next_request(tick.context, watch.works(), "restated_bars", now=tick.now)
         if answer is None and watch.steps:
             tick.context.update_cursor(Watch(watch.through).text())

@@ -1,4 +1,4 @@
-"""The asset of promotions, and the rollback as a job that the UI starts."""
+"""The asset of promotions, and the rollback and `republish` as jobs that the UI starts."""
 
 import dagster as dg
 from pydantic import Field
@@ -9,6 +9,7 @@ from stock_assets.lifecycle.champions import MARGIN
 from stock_assets.lifecycle.materialize.champions import judge_challengers, read_promotions, rollback
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.versions import TRAINED
+from stock_assets.publication.materialize.republish import republish
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
@@ -23,6 +24,12 @@ class RollbackConfig(dg.Config):
         description="the version to go back to; the one that served before when left out",
     )
     reason: str = Field(default="rolled back in the UI", description="why; kept in the table promotions")
+
+
+class RepublishConfig(dg.Config):
+    """Which decision is brought forward; shown in the launchpad."""
+
+    model: str | None = Field(default=None, description="the model whose decision it is about; every one when left out")
 
 
 def promotions_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -98,7 +105,8 @@ def rollback_job(settings: Settings) -> dg.JobDefinition:
         name="rollback",
         description=(
             "Makes the version that served before a model's champion its champion again, or any other version of the "
-            "running model year. It serves from the first session without predictions on; existing predictions stay. "
+            "running model year. It serves from the first session without predictions on; existing predictions stay, "
+            "unless the job `republish` follows. "
             "In the launchpad, under `ops: set_champion: config:`, name the `model` and, if need be, `version` and "
             "`reason`. The same from a shell: `stock-assets rollback MODEL`."
         ),
@@ -107,3 +115,42 @@ def rollback_job(settings: Settings) -> dg.JobDefinition:
         set_champion()
 
     return rollback_of_a_model
+
+
+def republish_job(settings: Settings) -> dg.JobDefinition:
+    """The job `republish`."""
+
+    @dg.op(
+        name="serve_newest_session",
+        description="Predicts the newest predicted session by the version that serves now, and publishes it.",
+        pool=DUCKDB_POOL,
+    )
+    def serve_newest_session(
+        context: dg.OpExecutionContext,
+        config: RepublishConfig,
+        warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
+        clock: dg.ResourceParam[Clock],
+    ) -> None:
+        done = republish(warehouse, settings, registry, now=clock(), model=config.model)
+        for note in done.again.notes:
+            context.log.info(one_line(note))
+        context.log.info(one_line(done.text))
+        about = {"reason": one_line(done.text), "entry": done.published.pointer.entry}
+        made = [*(["predictions"] if done.again.made else []), "publication"]
+        for asset in made:
+            context.log_event(dg.AssetMaterialization(asset, partition=str(done.again.session), metadata=about))
+
+    @dg.job(
+        name="republish",
+        description=(
+            "Has the version under the alias `champion` of the model registry, or the one that a rollback chose, serve "
+            "at once: it predicts the newest predicted session again and publishes it beside what was published "
+            "before. Sessions before it keep the versions that predicted them. A version that was trained through the "
+            "session is refused. The same from a shell: `stock-assets republish`."
+        ),
+    )
+    def republish_newest_session() -> None:
+        serve_newest_session()
+
+    return republish_newest_session

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from stock_assets.defs.runs import attempts, request_or_wait
+from stock_assets.defs.runs import attempts, evening_waited_for, request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
-from stock_assets.lifecycle.evening import WAITED_FAILURES, State, labels_due, labels_work, rest_waited_for
+from stock_assets.lifecycle.evening import State
 from stock_assets.lifecycle.materialize.retraining import RETRAINED, decide_retraining, training_due
 from stock_assets.lifecycle.retraining import COOL_DOWN, JUDGED, Policy
 from stock_assets.market.calendar import calendar_of
@@ -52,12 +52,8 @@ def reason_to_wait(instance: dg.DagsterInstance, settings: Settings, state: Stat
         return "nothing is predicted or labelled yet, so there is nothing to decide on"
     if state.under_way:
         return f"{state.under_way} is under way"
-    calendar = calendar_of(settings)
-    if rest := rest_waited_for(calendar, state):
-        return rest
-    labels = labels_due(calendar, settings.horizon, state)
-    if labels.sessions and attempts(instance, labels_work(labels.sessions[0])).failures < WAITED_FAILURES:
-        return f"{labels.reason} and are still to be made"
-    if calendar.shift(state.predicted_through, 1) is None:
+    if waits := evening_waited_for(instance, settings, state):
+        return waits
+    if calendar_of(settings).shift(state.predicted_through, 1) is None:
         return f"the calendar of the settings ends with {state.predicted_through}: no model serves after it"
     return None

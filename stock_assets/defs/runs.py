@@ -6,7 +6,19 @@ from itertools import takewhile
 
 import dagster as dg
 
-from stock_assets.lifecycle.evening import INTERRUPTED, Attempts, State, Work, evening_work, rest_due, retry_at
+from stock_assets.lifecycle.evening import (
+    INTERRUPTED,
+    WAITED_FAILURES,
+    Attempts,
+    State,
+    Work,
+    evening_work,
+    labels_due,
+    labels_work,
+    rest_due,
+    rest_waited_for,
+    retry_at,
+)
 from stock_assets.lifecycle.materialize.evening import read_progress
 from stock_assets.lifecycle.materialize.partitions import all_there
 from stock_assets.market.calendar import calendar_of
@@ -86,6 +98,18 @@ def under_way(instance: dg.DagsterInstance) -> str | None:
         return f"run {run.run_id[:8]} ({run.tags.get(WORK, run.job_name)})"
     if backfills := instance.get_backfills(BulkActionsFilter(statuses=OPEN), limit=1):
         return f"backfill {backfills[0].backfill_id}"
+    return None
+
+
+def evening_waited_for(instance: dg.DagsterInstance, settings: Settings, state: State) -> str | None:
+    """What of an evening, its labels included, is still to be made, in words; None where it is there or keeps
+    failing."""
+    calendar = calendar_of(settings)
+    if rest := rest_waited_for(calendar, state):
+        return rest
+    labels = labels_due(calendar, settings.horizon, state)
+    if labels.sessions and attempts(instance, labels_work(labels.sessions[0])).failures < WAITED_FAILURES:
+        return f"{labels.reason} and are still to be made"
     return None
 
 

@@ -34,6 +34,23 @@ def block_bootstrap(
     return None if means is None else interval(means)
 
 
+def rolling_bootstrap(values_per_session: np.ndarray, window: int, block: int, *, seed: int = 0) -> np.ndarray:
+    """float64 [T - window + 1, 2]: `block_bootstrap` of each `window` of neighbours among `values_per_session`, float64
+    [T], none of them NaN; no row where there are fewer than `window`.
+
+    Windows of one length draw the same sessions, so they are drawn once.
+
+    >>> rolling_bootstrap(np.full(5, 2.5), 4, 2).tolist()
+    [[2.5, 2.5], [2.5, 2.5]]
+    """
+    if len(values_per_session) < window:
+        return np.empty((0, 2))
+    drawn = _drawn(np.random.default_rng(seed), window, block, draws=DRAWS)  # [draws, window]
+    times = np.apply_along_axis(np.bincount, 1, drawn, minlength=window)  # [draws, window]
+    means = np.lib.stride_tricks.sliding_window_view(values_per_session, window) @ times.T / window
+    return np.quantile(means, [0.025, 0.975], axis=1).T
+
+
 def bootstrap_means(
     values: np.ndarray,
     weights: np.ndarray | None,
@@ -51,10 +68,15 @@ def bootstrap_means(
     count = len(values)
     if not count:
         return None
+    sample = _drawn(generator, count, block, draws=draws)
+    return (values * weights)[sample].sum(axis=1) / weights[sample].sum(axis=1)
+
+
+def _drawn(generator: np.random.Generator, count: int, block: int, *, draws: int) -> np.ndarray:
+    """int64 [draws, count]: the sessions of each sample."""
     block = min(block, count)
     first = generator.integers(0, count, size=(draws, -(-count // block), 1))
-    sample = ((first + np.arange(block)) % count).reshape(draws, -1)[:, :count]  # [draws, count]
-    return (values * weights)[sample].sum(axis=1) / weights[sample].sum(axis=1)
+    return ((first + np.arange(block)) % count).reshape(draws, -1)[:, :count]
 
 
 def interval(means: np.ndarray) -> tuple[float, float]:

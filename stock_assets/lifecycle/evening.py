@@ -1,7 +1,7 @@
 """What an evening has to do, decided from what the store holds, what is under way and the clock."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 
@@ -205,6 +205,13 @@ def rest_waited_for(calendar: TradingCalendar, state: State) -> str | None:
     if rest is None or state.rest_failures >= WAITED_FAILURES:
         return None
     return f"{', '.join(rest.assets)} of {rest.name} is still to be made"
+
+
+def session_waited_for(calendar: TradingCalendar, after_close: timedelta, state: State) -> str | None:
+    """The oldest closed session that is still to be predicted, in words; None where there is none, or it keeps
+    failing."""
+    due = chain_due(calendar, after_close, replace(state, failures=0)).sessions
+    return f"session {due[0]} is still to be predicted" if due and state.failures < WAITED_FAILURES else None
 
 
 def labels_work(first: date) -> str:

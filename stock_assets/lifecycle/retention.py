@@ -24,8 +24,10 @@ class Retention:
     """where a training that never went on was interrupted"""
     reasons: timedelta = timedelta(days=400)
     """the words of `fetch_outcomes`; the outcome of every ticker and session stays"""
+    leftovers: timedelta = timedelta(days=1)
+    """what a killed writer left of a file that it was publishing; nothing that the ledger names ever goes"""
     unserved: timedelta = timedelta(days=400)
-    """the run in the model registry of a version that never served; its saved model stays"""
+    """the run in the model registry of a version that never served, and the saved model of a challenger that lost"""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import polars as pl
 #: What a ticker with a bar in nearly every minute may lack at the opening or the close, and in between: a pause in the
 #: trading of one share lasts five minutes, one of the whole exchange fifteen.
 EDGE, HOLE = timedelta(minutes=5), timedelta(minutes=20)
+#: The pause of a whole exchange and the auction after it; another hole of all tickers at once is one of the file.
+EXCHANGE_PAUSE = (timedelta(minutes=14), HOLE)
 #: A closing auction takes so long at most: a ticker whose bars end as early in most sessions ends there.
 AUCTION = timedelta(minutes=15)
 #: The longest of many intervals between trades is about so many times the one that nine of ten do not exceed.
@@ -90,12 +92,14 @@ def in_sessions(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
 def coverage(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
     """How the `bars` (as `bar_lengths`) cover each session that they trade in, one row per ticker and session: ticker,
     session, minutes (that have a bar), expected (minutes of the session), longest (time without a bar between two of
-    them), reason (why it is not covered, or null).
+    them), reason (why it is not covered, or null), pause (`longest` in minutes where it is none of the ticker's habit
+    and may be a pause in its trading as well as a hole in the file, else null).
 
     `hours` has session, opens, closes, and rest_start, rest_end (null where the exchange does not rest at noon).
     """
     inside = in_sessions(bars, hours)
     sessions = _measured(inside).join(_strays(bars, hours), on=["ticker", "session"], how="left")
+    sessions = sessions.join(_holes_of_all(inside), on="session", how="left")
     continuous = pl.col("opens") == pl.col("closes").shift()
     joined = hours.sort("opens").select("session", continuous=continuous.fill_null(value=False))
     sessions = sessions.join(joined.with_columns(ends_continuous=pl.col("continuous").shift(-1)), on="session")
@@ -107,9 +111,24 @@ def coverage(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
     )
     return (
         _judged(sessions)
-        .select("ticker", "session", "minutes", "expected", "longest", "reason")
+        .select("ticker", "session", "minutes", "expected", "longest", "reason", "pause")
         .sort("ticker", "session")
     )
+
+
+def _holes_of_all(inside: pl.DataFrame) -> pl.DataFrame:
+    """session, file_hole: the longest time in which no ticker of the file has a bar although one nearly always has;
+    no row of a file with one ticker. A pause of the whole exchange is none."""
+    if inside["ticker"].n_unique() < 2:
+        return inside.select("session", file_hole=_NOTHING).clear()
+    one = pl.col("opens", "closes", "rest_start", "rest_end").first()
+    together = inside.group_by("session", "at").agg(one, pl.col("end").max()).sort("at")
+    together = together.with_columns(ticker=pl.lit(""), end=pl.col("end").cum_max().over("session"))
+    holes = together.with_columns(hole=_hole()).group_by("session").agg(file_hole=pl.col("hole").max())
+    usual = holes["file_hole"].quantile(0.9, "lower")
+    if usual is None or usual >= EDGE:  # pyright: ignore[reportOperatorIssue]: a duration
+        return holes.clear()
+    return holes.filter(pl.col("file_hole") >= EDGE, ~pl.col("file_hole").is_between(*EXCHANGE_PAUSE, closed="left"))
 
 
 def _hole() -> pl.Expr:
@@ -223,9 +242,14 @@ def _judged(sessions: pl.DataFrame) -> pl.DataFrame:
         pl.when((usual_share >= DENSE) & (share < usual_share / 2)).then(
             pl.format("bars of {} % of its minutes", (share * 100).round().cast(pl.Int64))
         ),
+        pl.when(pl.col("file_hole") > pl.col("length")).then(
+            pl.format("no ticker of the file has a bar for {} minutes", pl.col("file_hole").dt.total_minutes())
+        ),
     )
+    unusual = (usual_share >= DENSE) & (pl.col("longest") >= pl.max_horizontal(pl.lit(EDGE), "length", usual))
     return sessions.with_columns(
         reason=reason,
+        pause=pl.when(unusual & reason.is_null()).then(pl.col("longest").dt.total_seconds() / 60),
         minutes=pl.col("minutes").dt.total_seconds() / 60,
         expected=pl.col("expected").dt.total_seconds() / 60,
     )

@@ -4,9 +4,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import SourceError
 from stock_assets.market.calendar import TradingCalendar, local_hours
+from stock_assets.market.clocks import refuse_changed_clock
 from stock_assets.market.coverage import HOLE, bar_lengths, coverage, in_sessions, stamped_at_end
+from stock_assets.market.findings import finding, no_findings
+from stock_assets.market.repair import impossible
+from stock_assets.market.sources.forms.reading import NoBarsError
+from stock_assets.market.sources.row_checks import FEW_ROWS, NAMED, SHARE_OF_ROWS
 from stock_assets.tables import UTC_TIME
 
 #: A file of which more sessions of its tickers are not covered than this share, and more than so many, is refused.
@@ -21,36 +26,47 @@ class SessionBars(NamedTuple):
     bars: pl.DataFrame
     """ticker, session, open (the first), high, low, close (the last), volume (the sum), sorted by ticker and session"""
     held_out: pl.DataFrame
-    """ticker, session, minutes (with a bar), expected, reason: the sessions that the minutes do not cover"""
+    """ticker, session, reason: the sessions that make no bar, sorted likewise"""
+    findings: pl.DataFrame
+    """what is wrong with these, and what is doubtful in the others (`findings.no_findings`)"""
 
 
 def session_bars(
     minutes: pl.DataFrame, calendar: TradingCalendar, place: str, *, zone_is_certain: bool = True
 ) -> SessionBars:
-    """The `minutes` of each session as one bar; a session that they do not cover (`coverage`) is held out.
+    """The `minutes` of each session as one bar; a session that they do not cover (`coverage`), or of which a minute is
+    no bar, is held out.
 
     `minutes` has ticker, at (when the bar begins, UTC), open, high, low, close, volume, in any order. A session's are
-    those from its opening on and before its close; all others are left out. With `zone_is_certain` False the times may
-    be those of the exchange's own zone.
+    those from its opening on and before its close; all others are left out, and so are minutes without any figure. With
+    `zone_is_certain` False the times may be those of the exchange's own zone.
 
-    Raises SourceError, which names `place`, for a bar without a ticker, a time or a price above 0, for a time that
-    comes twice, where most sessions are not covered, where the times seem to be those at which the bars end, and where
-    another zone would fit them better; EmptySourceError where no session is covered.
+    Raises SourceError, which names `place`, for a bar without a ticker or a time, where too many are none, where most
+    sessions are not covered, where the times seem to be those at which the bars end, and where another zone would fit
+    them better; NoBarsError where no session is whole.
     """
-    rows = _checked(minutes, place)
+    rows = _traded(minutes, place)
+    if not zone_is_certain:
+        refuse_changed_clock(rows, place)
     hours = _hours(calendar)
-    bars = bar_lengths(rows.select("ticker", "at"))
+    bars = bar_lengths(rows.select("ticker", "at").unique(maintain_order=True))
     covered = coverage(bars, hours)
     if covered["longest"].max() is not None and covered["longest"].max() >= HOLE:  # pyright: ignore[reportOperatorIssue]
         hours = _hours(calendar, rests=True)
         covered = coverage(bars, hours)
     if not zone_is_certain:
         _doubt_zone(bars, covered, calendar, place=place)
+    inside = in_sessions(bars, hours).select("ticker", "at", "session")
+    faults = _faults(rows, inside)
+    _refuse_many(faults, rows.height, place)
+    of_rows = faults.filter(~pl.col("repaired")).group_by("ticker", "session").agg(pl.col("fault").first())
+    covered = covered.join(of_rows, on=["ticker", "session"], how="left", maintain_order="left")
+    covered = covered.with_columns(reason=pl.coalesce("reason", "fault"))
     _refuse_most(covered, stamped_at_end(bars, hours), times=rows["at"], calendar=calendar, place=place)
-    held_out = covered.filter(pl.col("reason").is_not_null())
     whole = covered.filter(pl.col("reason").is_null()).select("ticker", "session")
     made = (
-        rows.join(in_sessions(bars, hours).select("ticker", "at", "session"), on=["ticker", "at"])
+        rows.unique(["ticker", "at"], keep="first", maintain_order=True)
+        .join(inside, on=["ticker", "at"])
         .join(whole, on=["ticker", "session"], how="semi")
         .sort("ticker", "at")
         .group_by("ticker", "session")
@@ -62,29 +78,80 @@ def session_bars(
             pl.col("volume").sum(),
         )
     )
-    return SessionBars(made.sort("ticker", "session"), held_out.drop("longest"))
+    held_out = covered.filter(pl.col("reason").is_not_null()).select("ticker", "session", "reason")
+    return SessionBars(made.sort("ticker", "session"), held_out, _findings(covered, faults))
 
 
-def _checked(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
-    """`minutes` sorted by ticker and time. Raises SourceError for a row that is no bar."""
-    prices = pl.col("open", "high", "low", "close")
-    wrong = minutes.filter(
-        pl.any_horizontal(pl.col("ticker", "at").is_null())
-        | ~pl.all_horizontal(prices.is_finite() & (prices > 0)).fill_null(value=False)
-        | ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
+def _findings(covered: pl.DataFrame, faults: pl.DataFrame) -> pl.DataFrame:
+    """What is wrong with sessions and their minutes: of one kind and column the first of a session."""
+    found, expected = pl.col("minutes"), pl.col("expected")
+    uncovered = covered.filter(pl.col("reason").is_not_null() & pl.col("fault").is_null())
+    return pl.concat(
+        [
+            uncovered.select(finding("minutes", "minutes", found=found, expected=expected, repaired=False)),
+            covered.filter(pl.col("pause").is_not_null()).select(
+                finding("pause", "minutes", found=pl.col("pause"), repaired=False)
+            ),
+            faults.unique(["ticker", "session", "kind", "column"], keep="first", maintain_order=True).select(
+                no_findings().columns
+            ),
+        ]
     )
-    if wrong.height:
-        row = wrong.row(0, named=True)
-        raise SourceError(
-            f"{place}, ticker {row['ticker']}, time {row['at']}: found {row}, expected prices above 0 and a volume "
-            f"({wrong.height} such row(s))"
+
+
+def _traded(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
+    """`minutes` sorted by ticker and time, without those in which nothing was traded: no price, and a volume of 0 or
+    none. A ticker that never has a volume has 0. Raises SourceError for a row without a ticker or a time."""
+    figures = pl.col("open", "high", "low", "close", "volume").fill_nan(None)
+    if (unknown := minutes.filter(pl.any_horizontal(pl.col("ticker", "at").is_null()))).height:
+        row = unknown.row(0, named=True)
+        raise SourceError(f"{place}: found {row}, expected a ticker and a time ({unknown.height} such row(s))")
+    rows = minutes.with_columns(figures).with_columns(
+        volume=pl.when(pl.col("volume").is_null().all().over("ticker")).then(0.0).otherwise("volume")
+    )
+    nothing = pl.all_horizontal(pl.col("open", "high", "low", "close").is_null()) & (pl.col("volume").fill_null(0) == 0)
+    return rows.filter(~nothing).sort("ticker", "at", maintain_order=True)
+
+
+def _faults(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
+    """What is wrong with those of `rows` that are `inside` a session (ticker, at, session): the columns of a finding,
+    and of the row at and fault (in words). Of a row that comes twice alike one is kept, and that is repaired."""
+    key = ["ticker", "at"]
+    doubled = (pl.struct(key) == pl.struct(key).shift()).fill_null(value=False)  # they are sorted
+    twice = rows.join(rows.filter(doubled).select(key).unique(), on=key, how="semi").group_by(key)
+    twice = twice.agg(
+        different=pl.struct(pl.exclude(key)).n_unique() > 1, first=pl.col("close").first(), last=pl.col("close").last()
+    ).join(inside, on=key)
+    at = pl.col("at").dt.strftime("%H:%M:%S")
+    again = pl.format("a second row of {}", at).alias("fault")
+    faults = [
+        twice.filter(pl.col("different") == different).select(
+            *finding("repeated", "close", found=pl.col("last"), expected=pl.col("first"), repaired=not different),
+            *("at", again),
         )
-    rows = minutes.sort("ticker", "at")
-    again = (pl.col("ticker") == pl.col("ticker").shift()) & (pl.col("at") == pl.col("at").shift())
-    if (twice := rows.filter(again)).height:
-        row = twice.row(0, named=True)
-        raise SourceError(f"{place}, ticker {row['ticker']}, time {row['at']}: found a second row, expected one")
-    return rows
+        for different in (True, False)
+    ]
+    wrong = impossible()
+    del wrong["adj_close"]  # minutes are as traded
+    unpriced = rows.filter(pl.any_horizontal(*wrong.values())).join(inside, on=key)
+    for name, flag in wrong.items():
+        stated = pl.col(name).cast(pl.String).fill_null("nothing")
+        fault = pl.format("{} of {} at {}", pl.lit(name), stated, at).alias("fault")
+        faults.append(
+            unpriced.filter(flag).select(*finding("no_price", name, found=pl.col(name), repaired=False), "at", fault)
+        )
+    return pl.concat(faults).sort(key)
+
+
+def _refuse_many(faults: pl.DataFrame, rows: int, place: str) -> None:
+    """SourceError where so many rows are no bars that the file is another than expected."""
+    wrong = faults.filter(~pl.col("repaired")).unique(["ticker", "at"], maintain_order=True)
+    if wrong.height > max(FEW_ROWS, SHARE_OF_ROWS * rows):
+        offenders = [f"{row['ticker']} {row['at']}: {row['fault']}" for row in wrong.head(NAMED).iter_rows(named=True)]
+        raise SourceError(
+            f"{place}: {wrong.height} of {rows} rows are no bars, more than {SHARE_OF_ROWS:.0%}; expected one row per "
+            f"ticker and time, with finite prices above 0 and a volume not below 0. {'; '.join(offenders)}"
+        )
 
 
 def _hours(calendar: TradingCalendar, *, rests: bool = False) -> pl.DataFrame:
@@ -122,7 +189,7 @@ def _refuse_most(
     reasons = held_out.sort("session", "ticker").head(1).rows(named=True)
     example = "".join(f"; {row['session']} of {row['ticker']}: {row['reason']}" for row in reasons)
     if held_out.height == covered.height:
-        raise EmptySourceError(
+        raise NoBarsError(
             f"{place} has bars from {times.min()} to {times.max()}, which hold no whole session of "
             f"{calendar.name}, {calendar.sessions[0]} to {calendar.sessions[-1]}{example}; {advice}"
         )

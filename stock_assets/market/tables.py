@@ -6,8 +6,11 @@ from stock_assets.tables import KEY_COLUMNS, SESSION, TICKER, UTC_TIME, Column, 
 
 #: What a finding may be, and what follows from it.
 FINDING_KINDS = {
-    "no_price": "a price that is not positive and finite, or a volume below 0: the bar is held out",
+    "no_price": "a price that is not positive and finite, or a volume below 0, of a bar or of a minute of it: the bar "
+    "is held out",
     "minutes": "bars of minutes that do not cover the session (`found` minutes of `expected`): the bar is held out",
+    "pause": "bars of minutes with `found` minutes without one, in which the ticker trades otherwise: a pause in its "
+    "trading or a hole in the file; the bar stays",
     "no_session": "a row of a day on which the exchange was closed: held out",
     "repeated": "a second row of a session: one of two that are alike is kept, of others none",
     "unit": "prices a hundred times too high or too low: repaired, the bar is suspect",

@@ -8,6 +8,7 @@ connection that has waited longest when there are too many.
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -56,6 +57,8 @@ class Bounds:
     """for the head of a request, from the first byte of it or the start of the connection"""
     write_seconds: float = 30.0
     """in which a client that does not read its answer has to read some of it"""
+    farewell_seconds: float = 1.0
+    """in which what a refused client still sends is read and dropped"""
     target_bytes: int = 8192
     """path and query"""
     header_bytes: int = 32_768
@@ -74,7 +77,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._since = self.loop.time()
-        self._status = 400
+        self._status, self._refused = 400, False
         self._head_bytes = 0
 
     @staticmethod
@@ -85,8 +88,9 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait_for_head()
-        if len(self.connections) > self.bounds.connections:
-            _end_the_oldest(self.connections)
+        if len(self.connections) > self.bounds.connections and not _end_the_oldest(self.connections, spared=self):
+            self._status = 503
+            self.send_400_response("")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unset(head=True, write=True)
@@ -99,6 +103,8 @@ class BoundedConnection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         # an empty line between two requests ends the keep-alive timer and begins none
         if self.is_waiting and self._head_timer is None and self.timeout_keep_alive_task is None:
@@ -147,16 +153,20 @@ class BoundedConnection(HttpToolsProtocol):
         raise ValueError(status)  # ends the parser, which has uvicorn call `send_400_response`
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused:
             return
         if not self.is_waiting:  # another answer is on its way
             self.end()
             return
         head, body = self.refusal(self._status)
-        phrase = {414: b"URI Too Long", 431: b"Request Header Fields Too Large"}.get(self._status, b"Bad Request")
-        line = b"HTTP/1.1 %d %s\r\n" % (self._status, phrase)
+        line = f"HTTP/1.1 {self._status} {HTTPStatus(self._status).phrase}\r\n".encode()
         self.transport.write(line + head + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+        # what still arrives is read and dropped: to end before it is read is a reset, and the client loses the answer
+        self._refused = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._unset(head=True)
+        self._head_timer = self.loop.call_later(self.bounds.farewell_seconds, self.end)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -168,8 +178,11 @@ class BoundedConnection(HttpToolsProtocol):
         self._unset(write=True)
 
 
-def _end_the_oldest(connections: "Iterable[Any]") -> None:
-    """Ends the connection that has waited longest for a request, so that another client gets in."""
-    waiting = [one for one in connections if isinstance(one, BoundedConnection) and one.is_waiting]
+def _end_the_oldest(connections: Iterable[Any], spared: BoundedConnection) -> bool:
+    """Ends the connection that has waited longest for a request, so that another client gets in; whether one did."""
+    waiting = [
+        one for one in connections if isinstance(one, BoundedConnection) and one.is_waiting and one is not spared
+    ]
     if waiting:
         min(waiting, key=lambda one: one._since).end()
+    return bool(waiting)

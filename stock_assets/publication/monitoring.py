@@ -6,7 +6,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from stock_assets.evaluation.bootstrap import block_bootstrap
+from stock_assets.evaluation.bootstrap import rolling_bootstrap
 from stock_assets.evaluation.metrics import SMALLEST_CROSS_SECTION, best_naive
 from stock_assets.frames import CLASSES, KEYS, PROBABILITIES, SMALLEST_PROBABILITY
 from stock_assets.lifecycle.drift import BINS, INPUT
@@ -49,7 +49,7 @@ def session_rows(
 def rolling_skill(operations: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     """`MONITORING["rolling_skill"]` of the rows of the table operations.
 
-    The interval is that of `block_bootstrap` over the window's WINDOW sessions; null where there are fewer.
+    The interval is that of `block_bootstrap` over the window's WINDOW sessions, null where there are fewer.
     """
     lines = live_skill(operations)
     daily = operations.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
@@ -59,16 +59,10 @@ def rolling_skill(operations: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
         lines.partition_by("model", as_dict=True, maintain_order=True).items(), columns, strict=False
     ):
         losses = daily.select("session", column).drop_nulls()
-        ends = [_interval(losses[column].to_numpy()[max(0, i - WINDOW) : i], seed) for i in range(1, losses.height + 1)]
-        bounds = pl.DataFrame(ends, {"low": pl.Float64, "high": pl.Float64}, orient="row")
-        parts.append(line.join(pl.concat([losses.select("session"), bounds], how="horizontal"), on="session"))
+        ends = rolling_bootstrap(losses[column].to_numpy(), WINDOW, WINDOW // BLOCKS, seed=seed)
+        bounds = losses.tail(len(ends)).select("session", low=pl.Series(ends[:, 0]), high=pl.Series(ends[:, 1]))
+        parts.append(line.join(bounds, on="session", how="left"))
     return fitted("rolling_skill", pl.concat(parts)) if parts else MONITORING["rolling_skill"].empty()
-
-
-def _interval(losses: np.ndarray, seed: int) -> tuple[float | None, float | None]:
-    if len(losses) < WINDOW:
-        return None, None
-    return block_bootstrap(losses, WINDOW // BLOCKS, seed) or (None, None)
 
 
 def reliability(scored: pl.DataFrame) -> pl.DataFrame:

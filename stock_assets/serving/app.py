@@ -70,7 +70,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
     mount_edge(app, settings, current)
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope)  # outside of all others
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -109,5 +109,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = problems.SCHEMA
         question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= {**question.pop("$defs"), "Batch": question}
+        problems.describe_everywhere(schema["paths"])
         app.openapi_schema = schema
     return app.openapi_schema

@@ -52,7 +52,7 @@ class Metrics:
         self.registry.register(_OfPublication(self))
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+    def observe(self, route: str, method: str, *, status: int, seconds: float) -> None:
         """One request that was answered."""
         key = (route, method if method in METHODS else "other", status)
         children = self._children.get(key)
@@ -117,7 +117,8 @@ class Measured:
         try:
             return await self.app(scope, receive, with_status)
         finally:
-            self.metrics.observe(route_of(scope), scope["method"], status, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self.metrics.observe(route_of(scope), scope["method"], status=status, seconds=seconds)
 
 
 def route_of(scope: "Scope") -> str:
@@ -135,9 +136,8 @@ router = APIRouter(tags=["health"])
 _TYPES = {"text/plain": {"schema": {"type": "string"}}, "application/openmetrics-text": {"schema": {"type": "string"}}}
 
 
-@router.api_route(
+@router.get(
     "/metrics",
-    methods=["GET", "HEAD"],
     summary="Metrics for Prometheus",
     response_class=Response,
     responses={200: {"content": _TYPES, "description": "the metrics"}, **documented("wrong-parameter")},

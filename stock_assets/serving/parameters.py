@@ -19,6 +19,8 @@ from stock_assets.tickers import EXPECTED as EXPECTED_TICKER
 from stock_assets.tickers import is_ticker
 
 LATEST = "latest"
+#: Tickers of one list; more are asked for as a batch.
+MOST_TICKERS = 100
 _COMMON_YEAR = (
     "[12][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
@@ -50,6 +52,7 @@ class Parameter:
     read: Callable[[str], Any]
     schema: Mapping[str, Any]
     place: Literal["path", "query"] = "query"
+    style: Mapping[str, Any] = field(default_factory=dict)
     default: Any = None
     example: str | None = None
 
@@ -62,7 +65,12 @@ class Parameter:
 
     def openapi(self) -> dict[str, Any]:
         described = {"name": self.name, "in": self.place, "description": self.text, "required": self.place == "path"}
-        return {**described, "schema": dict(self.schema), **({"example": self.example} if self.example else {})}
+        return {
+            **described,
+            **self.style,
+            "schema": dict(self.schema),
+            **({"example": self.example} if self.example else {}),
+        }
 
 
 def matching(pattern: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
@@ -85,7 +93,10 @@ def read_ticker(text: str) -> str:
 
 def read_tickers(text: str) -> tuple[str, ...]:
     """Tickers separated by commas, each once, in their order."""
-    return tuple(dict.fromkeys(map(read_ticker, text.split(","))))
+    tickers = text.split(",")
+    if len(tickers) > MOST_TICKERS:
+        raise ValueError(text)
+    return tuple(dict.fromkeys(map(read_ticker, tickers)))
 
 
 def read_moment(text: str) -> datetime:
@@ -170,10 +181,11 @@ AS_OF = Parameter(
 )
 TICKERS = Parameter(
     "tickers",
-    "these alone, separated by commas",
-    f"tickers separated by commas, each of {EXPECTED_TICKER}",
+    f"these alone, separated by commas, at most {MOST_TICKERS}",
+    f"1 to {MOST_TICKERS} tickers separated by commas, each of {EXPECTED_TICKER}",
     read_tickers,
-    _strings(f"{_TICKER_SCHEMA['pattern'][1:-1]}(?:,{TICKER})*") | {"maxLength": 4000},
+    {"type": "array", "items": _TICKER_SCHEMA, "minItems": 1, "maxItems": MOST_TICKERS},
+    style={"style": "form", "explode": False},
 )
 FIRST = Parameter("from", "the first session of the range", A_DAY, read_day, _strings(DATE))
 LAST = Parameter("to", "the last session of the range, included", A_DAY, read_day, _strings(DATE))

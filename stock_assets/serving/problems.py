@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -171,6 +172,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "The session has no published predictions and is due no more, or nothing was published at all, or not yet at "
         "the moment of `as_of`.",
         "`GET /v1/sessions/{date}` says why; `GET /v1/publications` says what was published when.",
+    ),
+    "empty-range": ProblemType(
+        404,
+        "No session lies in the range",
+        "None of the sessions from `from` to `to` is published.",
+        "`GET /v1/sessions/latest` names the newest session that is published.",
     ),
     "not-published-yet": ProblemType(
         409,
@@ -336,6 +343,35 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+#: Problems of every route, from what stands around the routes.
+EVERYWHERE = (
+    "token-in-query",
+    "no-token",
+    "foreign-request",
+    "missing-scope",
+    "address-too-long",
+    "headers-too-large",
+    "too-many-requests",
+    "internal-error",
+    "not-ready",
+)
+
+
+def describe_everywhere(paths: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds EVERYWHERE to the routes of `paths`, as OpenAPI lists them, whose errors are problems."""
+    for operation in (one for path, methods in paths.items() for one in methods.values() if has_problems(path)):
+        slow = ("slow-body",) if "requestBody" in operation else ()
+        for status, response in documented(*EVERYWHERE, *slow).items():
+            before = operation["responses"].setdefault(str(status), {**response, "description": ""})
+            parts = before["description"].split("; ") + response["description"].split("; ")
+            before["description"] = "; ".join(dict.fromkeys(filter(None, parts)))
+
+
+def has_problems(path: str) -> bool:
+    """Whether the errors of a path are problems, and not those of another protocol."""
+    return foreign_error(path, 400, "") is None
+
+
 #: The schema of every problem.
 SCHEMA: dict[str, Any] = {
     "title": "Problem",
@@ -357,10 +393,11 @@ def page(kinds: Iterable[str] = PROBLEMS) -> str:
     parts = [
         "# Errors of the API",
         "Every error is one document of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) with the media type "
-        f"`{MEDIA_TYPE}`:\n`type` leads to a heading of this page, `detail` says what was found and expected, and "
-        "further members are for\nprograms. This page is derived from `stock_assets/serving/problems.py`.",
+        f"`{MEDIA_TYPE}`: `type` leads to a heading of this page, `detail` says what was found and expected, and "
+        "further members are for programs. This page is derived from `stock_assets/serving/problems.py`: "
+        "`python -m docs.make_tables` writes it.",
     ]
     for kind in kinds:
         problem = PROBLEMS[kind]
-        parts += [f"## {kind}", f"{problem.status}. {problem.title}.", problem.meaning, problem.way_out]
-    return "\n\n".join(parts) + "\n"
+        parts += [f"## {kind}", f"Status {problem.status}. {problem.title}.", problem.meaning, problem.way_out]
+    return "\n\n".join(fill(part, 120, break_long_words=False, break_on_hyphens=False) for part in parts) + "\n"

@@ -6,91 +6,62 @@ One worker, since what is served is in its memory and a lookup takes a fraction 
 all is answered here, in the form in which every other error is: before a request is whole, no application sees it.
 """
 
+import resource
 import socket
-from asyncio import Transport
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.private.uvicorn import BoundedConnection, Bounds
 from stock_assets.serving.app import make_app
-from stock_assets.serving.problems import MEDIA_TYPE, Problem
+from stock_assets.serving.envelope import MOST_ADDRESS_BYTES, MOST_HEADER_BYTES, MOST_HEADERS
+from stock_assets.serving.problems import Problem
 from stock_assets.settings import Settings
 
-if TYPE_CHECKING:
-    from asyncio import TimerHandle
+#: Seconds that a connection stays open without a request, and that a shutdown waits for answers.
+KEEP_ALIVE_SECONDS, GRACEFUL_SECONDS = 5, 5
+#: Connections that wait to be accepted.
+BACKLOG = 2048
+#: File descriptors that are no connections: of files, of the log, of the process that predicts on demand.
+OTHER_DESCRIPTORS = 100
+BOUNDS = Bounds(target_bytes=MOST_ADDRESS_BYTES, header_bytes=MOST_HEADER_BYTES, headers=MOST_HEADERS)
 
-    from starlette.types import Receive, Scope, Send
-
-#: Seconds that a connection stays open without a request, that a head may take, and that a shutdown waits for answers.
-KEEP_ALIVE_SECONDS, HEAD_SECONDS, GRACEFUL_SECONDS = 5, 10, 5
-#: Connections at the same time, and those that wait to be accepted.
-MOST_CONNECTIONS, BACKLOG = 500, 2048
-#: Bytes of a head that is not whole yet; `envelope` refuses whole ones of half as much.
-MOST_HEAD_BYTES = 65_536
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with a bound of what a client may send before its request is whole."""
-
-    _head_bytes, _in_head = 0, True
-    _waiting: "TimerHandle | None" = None
-
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._waiting = self.loop.call_later(HEAD_SECONDS, transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        self._head_bytes, self._in_head = 0, True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_waiting()
-        self.app = _busy if len(self.connections) > MOST_CONNECTIONS else self.config.loaded_app
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(Problem("headers-too-large", f"the head has more than {MOST_HEAD_BYTES:,} bytes"))
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (its words are no problem of RFC 9457)
-        self._refuse(Problem("unreadable-request", "this is no request of HTTP/1.1"))
-
-    def _refuse(self, problem: Problem) -> None:
-        body = bytes(problem.response().body)
-        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)
-        self.transport.close()
-
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+_PROBLEMS = {
+    400: Problem("unreadable-request", "this is no request of HTTP/1.1"),
+    414: Problem("address-too-long", f"path and query are longer than {MOST_ADDRESS_BYTES:,} bytes"),
+    431: Problem(
+        "headers-too-large", f"expected at most {MOST_HEADERS} headers of {MOST_HEADER_BYTES:,} bytes together"
+    ),
+    503: Problem("not-ready", "there are too many connections at the same time", headers={"Retry-After": "1"}),
+}
 
 
-async def _busy(scope: "Scope", receive: "Receive", send: "Send") -> None:
-    """Answers in the place of the application while there are too many connections."""
-    headers = {"Retry-After": "1", "Connection": "close"}
-    problem = Problem("not-ready", f"more than {MOST_CONNECTIONS} connections at the same time", headers=headers)
-    await problem.response()(scope, receive, send)
+class Connection(BoundedConnection):
+    """A connection of the API: what exceeds the bounds is answered with a problem."""
+
+    @staticmethod
+    def refusal(status: int) -> tuple[bytes, bytes]:
+        answer = _PROBLEMS[status].response()
+        head = b"".join(b"%s: %s\r\n" % pair for pair in answer.raw_headers)
+        return head, bytes(answer.body)
 
 
-def configured(app: Any) -> uvicorn.Config:
-    """How uvicorn runs `app`."""
+def configured(app: Any, bounds: Bounds = BOUNDS) -> uvicorn.Config:
+    """How uvicorn runs `app`.
+
+    There is no access log, which would hold the query of every request, and no header of a proxy is believed.
+    """
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if descriptors != resource.RLIM_INFINITY:
+        most = max(1, min(bounds.connections, descriptors - OTHER_DESCRIPTORS))
+        bounds = replace(bounds, connections=most)
     return uvicorn.Config(
         app,
-        http=Protocol,
+        http=type("Connection", (Connection,), {"bounds": bounds}),
         ws="none",
         lifespan="on",
         workers=1,

@@ -43,7 +43,9 @@ STORE = "stock_assets.duckdb"
 LEFT_OUT = ("-wal", "-shm", "-journal", ".lock", ".log", ".wal")
 FOLDERS_LEFT_OUT = ("staged_answers", f"{STORE}.tmp")
 _RUNS = "dagster/history/runs/"
-_PLACES = ("dagster/schedules/", f"{_RUNS}index.db", _RUNS, "dagster/", "mlflow/mlflow.db", STORE)
+#: The pointer names entries of the ledger, these the files, and the table `publication` what the pointer names.
+_PUBLISHED = ("published/current.json", "published/ledger/")
+_PLACES = ("dagster/schedules/", f"{_RUNS}index.db", _RUNS, "dagster/", "mlflow/mlflow.db", STORE, *_PUBLISHED)
 _SQLITE = b"SQLite format 3\0"
 #: The copies of a database that a migration leaves beside it.
 BEFORE_A_MIGRATION = re.compile(r"\.(db|duckdb)\.v")
@@ -316,17 +318,10 @@ def _looks(file: Path) -> list[list[int]]:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Dagster's cursors and index first, the logs of the runs next, then the list of runs, the registry, the store, and
-    at last what its rows name: each may know less than what follows, and never more."""
-    places = (
-        "dagster/schedules/",
-        "dagster/history/runs/index.db",
-        "dagster/history/runs/",
-        "dagster/",
-        "mlflow/mlflow.db",
-        STORE,
-    )
-    return next((i for i, place in enumerate(places) if name.startswith(place)), len(places)), name
+    """Dagster's cursors and index first, the logs of the runs next, then the list of runs, the registry, the store, the
+    pointer and the ledger of the publication, and at last what rows and entries name: each may know less than what
+    follows, and never more."""
+    return next((i for i, place in enumerate(_PLACES) if name.startswith(place)), len(_PLACES)), name
 
 
 def _plain(name: str) -> str:

@@ -29,7 +29,10 @@ def cells(said: str) -> list[list[str]]:
 def test_a_rollback_says_what_serves_from_when_on_and_the_list_shows_it(call: Call, store: Warehouse):
     code, said, complaint = call("rollback", "rnn", "--to", NEWER, "--reason", "[loses] since May")
     assert (code, complaint) == (0, "")
-    assert said == f"{NEWER} is the champion of rnn from 2019-06-03 on, in place of {BASE}\n"
+    assert said == (
+        f"{NEWER} is the champion of rnn from 2019-06-03 on, in place of {BASE}; to have it serve the newest predicted "
+        "session too: stock-assets republish\n"
+    )
     assert read_promotions(store)["reason"].to_list() == ["[loses] since May"]
     code, said, _ = call("models")
     assert code == 0

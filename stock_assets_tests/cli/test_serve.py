@@ -45,7 +45,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def session(folder: Path, said: io.StringIO) -> serve.Session:
     console = Console(file=said, width=200)
-    return serve.Session(read_settings(data_dir=folder), Client(), console, console)  # pyright: ignore[reportArgumentType]
+    return serve.Session(read_settings(data_dir=folder), Client(), console, console, "http://127.0.0.1:8000")  # pyright: ignore[reportArgumentType]
 
 
 def test_the_score_is_shown_before_the_references_are_made(tmp_path: Path, steps: list[object]):

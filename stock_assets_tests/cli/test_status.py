@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stock_assets.cli.home import lock_home
+from stock_assets.cli.home import lock_file, lock_home
 from stock_assets.cli.main import app
 from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.materialize.alerts import raise_alarm
@@ -17,6 +17,7 @@ from stock_assets.lifecycle.materialize.watch import watch
 from stock_assets.settings import read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call
+from stock_assets_tests.servers import listening
 from stock_assets_tests.tables import rows_of
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -52,6 +53,23 @@ def test_a_server_is_seen_by_its_lock(call: Call, store: Warehouse):
         lock.flush()
         assert "server: alive: process 4711" in call("status")[1].splitlines()
     assert "server: none is running" in call("status")[1].splitlines()
+
+
+def test_an_api_that_a_server_keeps_alive_and_that_does_not_answer(call: Call, store: Warehouse):
+    lock = store.path.parent / "dagster" / "api.lock"
+    with listening(200, b'{"status": "alive"}') as server, lock_file(lock, str) as held:
+        held.write(server.url)
+        held.flush()
+        code, said, _ = call("status")
+        assert (code, f"API: answers at {server.url}" in said.splitlines()) == (0, True)
+        held.truncate(0)
+        held.write("http://127.0.0.1:1")
+        held.flush()
+        code, said, _ = call("status")
+        assert (code, "API: DOES NOT ANSWER at http://127.0.0.1:1" in said.splitlines()) == (1, True)
+        facts = json.loads(call("status", "--json")[1])
+        assert facts["api"] == {"url": "http://127.0.0.1:1", "answers": False}
+    assert "API" not in call("status")[1]
 
 
 def test_a_late_session(call: Call, store: Warehouse):

@@ -350,6 +350,39 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
     assert cursor == "[]"
 
 
+def test_a_restatement_waits_for_what_an_evening_and_its_decision_are_made_of(
+    instance: dg.DagsterInstance, market: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever was killed, the page and the decision of an evening then hold what they would have held."""
+    warehouse = handmade_store(market.database)
+    watch = Watch(NOW, ((("labels",), "2019-05-02", "2019-05-10"),))
+    monkeypatch.setattr(
+        "stock_assets.defs.automation.watch_restatements", lambda *_, **__: (watch, "1 bar(s) were restated")
+    )
+
+    def decide_on(session: date) -> None:
+        decision = rows_of("retraining_decisions", pl.DataFrame({"session": [session]}))
+        warehouse.replace_rows("retraining_decisions", decision.select("session"), decision)
+
+    def answer() -> object:
+        return sensor_tick(instance, market, "restated_bars", NOW)[0]
+
+    assert isinstance(answer(), dg.RunRequest), "nobody decides in this market"
+    decide_on(CALENDAR.before(PREDICTED, 1)[0])
+    assert answer() == f"1 bar(s) were restated; the decision on {PREDICTED} is still to be made"
+    decide_on(PREDICTED)
+    assert isinstance(answer(), dg.RunRequest)
+    forget(warehouse, "drift", PREDICTED)
+    assert answer() == f"drift, operations of session {PREDICTED} is still to be made"
+    later = NOW + timedelta(days=3)
+    assert sensor_tick(instance, market, "restated_bars", later)[0] == f"session {NEXT} is still to be predicted"
+    for _ in range(WAITED_FAILURES):
+        run(instance, dg.DagsterRunStatus.FAILURE, **{ASKED_BY: "evening", WORK: f"session {NEXT}"})
+    assert answer() == f"drift, operations of session {PREDICTED} is still to be made", (
+        "what keeps failing holds up none"
+    )
+
+
 def test_a_restated_bar_is_made_again_once(instance: dg.DagsterInstance, tmp_path: Path, monkeypatch):
     """The cursor holds the runs until all have succeeded."""
     settings = read_settings(source="simulated", data_dir=tmp_path, start="2018-01-02", first_model_year=2019)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from arch.bootstrap import CircularBlockBootstrap
 
-from stock_assets.evaluation.bootstrap import BLOCK, block_bootstrap
+from stock_assets.evaluation.bootstrap import BLOCK, block_bootstrap, rolling_bootstrap
 
 
 def daily_values(days: int, seed: int = 0) -> np.ndarray:
@@ -24,3 +24,12 @@ def test_an_interval_is_that_of_arch(days: int, weighted: bool):
     low, high = theirs.conf_int(lambda v, w: np.average(v, weights=w), reps=8000, method="percentile").ravel()
     ours = block_bootstrap(values, weights=weights if weighted else None, draws=8000, seed=3)
     assert ours == pytest.approx((low, high), abs=0.06 * (high - low))
+
+
+def test_the_intervals_of_all_windows_are_those_of_each_alone():
+    values = daily_values(60)
+    rolling = rolling_bootstrap(values, 21, 7, seed=3)
+    assert rolling.shape == (40, 2)
+    for i, (low, high) in enumerate(rolling):
+        assert (low, high) == pytest.approx(block_bootstrap(values[i : i + 21], 7, seed=3))
+    assert rolling_bootstrap(values[:20], 21, 7).shape == (0, 2)

@@ -140,6 +140,86 @@ def test_what_is_held_out_is_told_in_quarantine(tmp_path: Path):
     assert (again.new_versions, again.uncovered) == (0, 0)
 
 
+def test_one_bad_price_is_held_out_and_named_and_the_rest_is_kept(tmp_path: Path):
+    times = list(beginnings(NEW_YORK, 30))
+    frame = pl.concat([rows(times, "A", minute_text), rows(times, "B", minute_text)])
+    frame = frame.with_columns(low=pl.when(pl.int_range(pl.len()) == 20).then(0.0).otherwise("low"))
+    path = tmp_path / "minutes.csv"
+    frame.write_csv(path)
+    source = SnapshotSource(path, NEW_YORK)
+    found = answer(path, NEW_YORK)
+    assert found.bars.filter(ticker="A")["session"].to_list() == [
+        day for i, day in enumerate(NEW_YORK.sessions) if i != 1
+    ]
+    assert found.bars.filter(ticker="B").height == len(NEW_YORK.sessions)
+    (finding,) = found.findings.rows()
+    assert finding == ("A", NEW_YORK.sessions[1], "no_price", "low", 0.0, None, False)
+    source.universe()
+    (note,) = source.notes()["sessions that minutes do not make are held out"]
+    assert f"(1, {NEW_YORK.sessions[1]} of A: low of 0.0 at 18:00:00)" in note
+
+
+def test_text_in_the_place_of_a_number_is_an_error_in_minutes_too(answer_of):
+    frame = rows(beginnings(NEW_YORK, 30), write=minute_text)
+    of_text = frame.with_columns(low=pl.when(pl.int_range(pl.len()) == 20).then(pl.lit("n.v.x")).otherwise("low"))
+    with pytest.raises(SourceError, match=r"minutes\.csv, row 21, column low: found 'n\.v\.x', expected a number"):
+        answer_of(of_text, NEW_YORK)
+
+
+@pytest.mark.parametrize(("day", "zone"), [(10, "America/New_York"), (31, "Europe/London"), (31, "Europe/Berlin")])
+def test_a_clock_that_is_set_gives_its_zone_away_around_the_clock(answer_of, day: int, zone: str):
+    march = trading_calendar("24/7", date(2024, 3, day - 3), date(2024, 4, 3))
+    times = [march.opens[march.sessions[0]] + timedelta(minutes=30 * i) for i in range(48 * 6)]
+    local = rows(times, write=lambda at: minute_text(at.astimezone(ZoneInfo(zone))))
+    with pytest.raises(
+        SourceError, match=rf"no bar from 0[12]:00 to 0[23]:00 on 2024-03-{day}.*skip.*TIME_ZONE={zone}"
+    ):
+        answer_of(local, march)
+    assert answer_of(local, march, Reading(time_zone=zone)).findings.height <= 2  # the days at its ends
+    assert answer_of(rows(times, write=minute_text), march).findings.is_empty()
+    november = trading_calendar("24/7", date(2024, 10, 25), date(2024, 11, 6))
+    times = [november.opens[november.sessions[0]] + timedelta(minutes=30 * i) for i in range(48 * 12)]
+    with pytest.raises(SourceError, match=r"two bars of each time from 0[12]:00.*repeat"):
+        answer_of(rows(times, write=lambda at: minute_text(at.astimezone(ZoneInfo(zone)))), november)
+
+
+def test_a_hole_that_all_tickers_share_is_one_of_the_file(answer_of):
+    times = list(beginnings(NEW_YORK, 1))
+    cut = NEW_YORK.sessions[4]
+    hole = NEW_YORK.opens[cut] + timedelta(hours=2)
+    kept = [at for at in times if not hole <= at < hole + timedelta(minutes=8)]
+    found = answer_of(pl.concat([rows(kept, name, minute_text) for name in "AB"]), NEW_YORK)
+    assert found.findings.select("ticker", "session", "kind").rows() == [("A", cut, "minutes"), ("B", cut, "minutes")]
+    assert found.bars.height == 2 * (len(NEW_YORK.sessions) - 1)
+    paused = [at for at in times if not hole <= at < hole + timedelta(minutes=15)]  # as of a whole exchange
+    found = answer_of(pl.concat([rows(paused, name, minute_text) for name in "AB"]), NEW_YORK)
+    assert found.findings.select("ticker", "kind", "found").rows() == [("A", "pause", 15.0), ("B", "pause", 15.0)]
+    assert found.bars.height == 2 * len(NEW_YORK.sessions)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_short_hole_of_one_ticker_is_told_and_its_bar_stays(answer_of, others: int):
+    """A pause in the trading of one share lasts five or ten minutes."""
+    times = list(beginnings(NEW_YORK, 1))
+    cut = NEW_YORK.sessions[4]
+    hole = NEW_YORK.opens[cut] + timedelta(hours=2)
+    kept = [at for at in times if not hole <= at < hole + timedelta(minutes=10)]
+    found = answer_of(pl.concat([rows(kept, "A", minute_text), *[rows(times, "B", minute_text)] * others]), NEW_YORK)
+    assert found.findings.select("ticker", "session", "kind", "found").rows() == [("A", cut, "pause", 10.0)]
+    assert found.bars.height == (1 + others) * len(NEW_YORK.sessions)
+
+
+def test_a_file_of_minutes_without_a_whole_session_leaves_the_other_files(tmp_path: Path):
+    rows(beginnings(NEW_YORK, 30), "A", minute_text).write_csv(tmp_path / "A.csv")
+    seldom = [NEW_YORK.opens[day] + timedelta(minutes=37 * (i + 1)) for i, day in enumerate(NEW_YORK.sessions[:5])]
+    rows(seldom, "B", minute_text).write_csv(tmp_path / "B.csv")
+    source = SnapshotSource(tmp_path, NEW_YORK)
+    assert source.universe()["ticker"].to_list() == ["A"]
+    (note,) = source.notes()["passed over"]
+    assert "B.csv has bars from" in note
+    assert "hold no whole session" in note
+
+
 def test_a_file_that_ends_in_mid_session_has_no_bar_of_it(answer_of):
     times = [at for at in beginnings(NEW_YORK, 5) if at < datetime(2018, 11, 30, 17, tzinfo=UTC)]
     found = answer_of(rows(times, write=minute_text), NEW_YORK)
@@ -322,6 +402,18 @@ def test_daily_bars_are_daily_bars_whatever_their_column_is_called(answer_of, na
     write = (DAYS if kind == "csv" else TYPED)[form]
     found = answer_of(daily(write, name), NEW_YORK, kind=kind)
     assert found.findings.is_empty()
+    assert found.bars["session"].to_list() == list(NEW_YORK.sessions)
+    assert found.bars["close"].to_list() == [101.0 + i for i in range(len(NEW_YORK.sessions))]
+
+
+@pytest.mark.parametrize("clock", ["09:30:00", "16:00:00"])
+@pytest.mark.parametrize("half", ["as usual", "as it was"])
+def test_one_bar_a_day_at_the_exchange_s_own_opening_or_close_without_a_zone_is_daily(answer_of, clock: str, half: str):
+    def write(day: date) -> str:
+        early = half == "as it was" and clock > "10" and day == date(2018, 11, 23)
+        return f"{day} {'13:00:00' if early else clock}"
+
+    found = answer_of(daily(write, "date"), NEW_YORK)
     assert found.bars["session"].to_list() == list(NEW_YORK.sessions)
     assert found.bars["close"].to_list() == [101.0 + i for i in range(len(NEW_YORK.sessions))]
 

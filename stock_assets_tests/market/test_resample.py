@@ -99,17 +99,61 @@ def test_order_and_later_bars_change_no_session_that_was_over(seed, cut):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [("close", 0.0, "expected prices above 0"), ("high", None, "expected prices"), ("volume", -1.0, "and a volume")],
+    ("column", "value"), [("close", 0.0), ("high", None), ("volume", -1.0), ("open", float("inf"))]
 )
-def test_a_bar_that_is_none_is_named(column, value, message):
-    rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 48)
+def test_the_session_of_a_minute_that_is_no_bar_is_held_out_and_named(column: str, value: float | None):
+    rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 72)
     here = pl.int_range(pl.len()) == 7
     wrong = rows.with_columns(pl.when(here).then(pl.lit(value, pl.Float64)).otherwise(column).alias(column))
-    with pytest.raises(SourceError, match=rf"file, ticker BTC-USD, time 2025-06-02 07:00.*{message}"):
+    made = session_bars(wrong, ALWAYS, "file")
+    assert made.bars["session"].to_list() == [date(2025, 6, 3), date(2025, 6, 4)]
+    whole = session_bars(rows, ALWAYS, "file").bars
+    assert_frame_equal(made.bars, whole.filter(pl.col("session") != date(2025, 6, 2)))
+    stated = "nothing" if value is None else str(value)
+    reason = f"{column} of {stated} at 07:00:00"
+    assert made.held_out.rows() == [("BTC-USD", date(2025, 6, 2), reason)]
+    (finding,) = made.findings.rows()
+    assert finding == ("BTC-USD", date(2025, 6, 2), "no_price", column, value, None, False)
+
+
+def test_a_minute_that_comes_twice_alike_counts_once_and_of_two_the_session_is_held_out():
+    rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 72)
+    whole = session_bars(rows, ALWAYS, "file").bars
+    again = session_bars(pl.concat([rows, rows.head(1)]), ALWAYS, "file")
+    assert_frame_equal(again.bars, whole)
+    assert again.held_out.is_empty()
+    assert again.findings.select("session", "kind", "repaired").rows() == [(date(2025, 6, 2), "repeated", True)]
+    other = rows.head(1).with_columns(close=pl.col("close") * 1.5)
+    made = session_bars(pl.concat([rows, other]), ALWAYS, "file")
+    assert_frame_equal(made.bars, whole.tail(2))
+    assert made.held_out["reason"].to_list() == ["a second row of 00:00:00"]
+    assert made.findings.select("session", "kind", "repaired").rows() == [(date(2025, 6, 2), "repeated", False)]
+
+
+def test_minutes_without_any_figure_are_no_trades_and_a_price_outside_of_the_session_harms_none():
+    times = [datetime(2024, 11, 25, tzinfo=UTC) + timedelta(minutes=5 * i) for i in range(6 * 288)]
+    rows = minutes(times[0], len(times), step=5, ticker="A")
+    whole = session_bars(rows, NEW_YORK, "file")
+    at_night = pl.col("at").dt.hour() < 9
+    nothing = rows.with_columns(
+        pl.when(at_night).then(None).otherwise(pl.col(name)).alias(name) for name in ("open", "high", "low", "close")
+    ).with_columns(volume=pl.when(at_night).then(0.0).otherwise("volume"))
+    assert_frame_equal(session_bars(nothing, NEW_YORK, "file").bars, whole.bars)
+    first = pl.col("at") == pl.lit(times[0]).dt.cast_time_unit("us")
+    made = session_bars(rows.with_columns(low=pl.when(first).then(-1.0).otherwise("low")), NEW_YORK, "file")
+    assert_frame_equal(made.bars, whole.bars)
+    assert made.findings.is_empty()
+
+
+def test_many_minutes_that_are_no_bars_are_one_error_that_names_them():
+    rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 72)
+    wrong = rows.with_columns(low=pl.when(pl.col("at").dt.hour() % 4 == 1).then(0.0).otherwise("low"))
+    with pytest.raises(
+        SourceError, match=r"file: 18 of 72 rows are no bars, more than 10%.*BTC-USD 2025-06-02 01:00:00"
+    ):
         session_bars(wrong, ALWAYS, "file")
-    with pytest.raises(SourceError, match=r"time 2025-06-02 00:00.*a second row"):
-        session_bars(pl.concat([rows, rows.head(1)]), ALWAYS, "file")
+    with pytest.raises(SourceError, match="expected a ticker and a time"):
+        session_bars(rows.with_columns(at=pl.lit(None, rows.schema["at"])), ALWAYS, "file")
 
 
 @pytest.mark.parametrize("name", ["ts", "Timestamp", "open_time"])
@@ -130,11 +174,33 @@ def test_a_snapshot_of_minutes_is_one_of_sessions(tmp_path: Path, name: str, kin
     assert source.universe()["from_session"].to_list() == [date(2025, 6, 2)]
 
 
-def test_minutes_with_dividends_are_refused(tmp_path: Path):
+def test_minutes_with_adjusted_closes_are_refused(tmp_path: Path):
     rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 48).rename({"at": "ts"})
-    rows.with_columns(adj_close="close").write_parquet(tmp_path / "minutes.parquet")
+    rows.with_columns(adj_close=0.9 * pl.col("close")).write_parquet(tmp_path / "minutes.parquet")
     with pytest.raises(SourceError, match=r"has a timestamp and adj_close; expected bars of minutes as traded"):
         SnapshotSource(tmp_path, ALWAYS).universe()
+
+
+def test_minutes_with_dividends_and_splits_are_refused(tmp_path: Path):
+    rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 48).rename({"at": "ts"})
+    first = pl.int_range(pl.len()) == 30
+    rows.with_columns(
+        dividend=pl.when(first).then(1.0).otherwise(0.0), split_ratio=pl.when(first).then(2.0).otherwise(0.0)
+    ).write_parquet(tmp_path / "minutes.parquet")
+    with pytest.raises(SourceError, match=r"has a timestamp and dividend, split_ratio; expected bars of minutes"):
+        SnapshotSource(tmp_path, ALWAYS).universe()
+
+
+def test_the_empty_actions_that_yfinance_writes_into_minutes_change_nothing(tmp_path: Path):
+    rows = minutes(datetime(2025, 6, 2, tzinfo=UTC), 72).rename({"at": "Datetime"})
+    table = rows.with_columns(pl.col("close").alias("Adj Close"), Dividends=0.0, **{"Stock Splits": pl.lit(0.0)})
+    table.write_csv(tmp_path / "minutes.csv")
+    assert (
+        SnapshotSource(tmp_path, ALWAYS)
+        .fetch(["BTC-USD"], date(2025, 6, 1), date(2025, 6, 30), fetched_at=LATER)
+        .bars.height
+        == 3
+    )
 
 
 @pytest.mark.real_data

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from stock_assets.private.uvicorn import Bounds
-from stock_assets.serving.connections import server_config
+from stock_assets.serving.server import BACKLOG, BOUNDS, configured
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,11 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def served(app: Any, bounds: Bounds | None = None) -> Iterator[Served]:
+def served(app: Any, bounds: Bounds = BOUNDS) -> Iterator[Served]:
     """`app` on a free port, until the end of the block."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     port = listener.getsockname()[1]
-    server = uvicorn.Server(server_config(app, "127.0.0.1", port, bounds))
+    server = uvicorn.Server(configured(app, bounds))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

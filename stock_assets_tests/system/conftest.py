@@ -72,6 +72,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "END": str(settings.end),
         "FIRST_MODEL_YEAR": str(settings.first_model_year),
         "TICKERS": ",".join(settings.tickers or ()),
+        "API_PORT": str(free_port()),  # other servers of these tests run at the same time
     }
     return plain | {PREFIX + name: value for name, value in chosen.items()} | {"COLUMNS": "200"}
 

@@ -52,8 +52,8 @@ class PredictedAgain:
     """those that it recorded"""
     made: Predictions | None
     """the rows it wrote; None where the versions that serve had predicted the session already"""
-    reason: str
-    """which versions took the place of which on the session and why, in one sentence"""
+    reason: str | None
+    """which versions took the place of which on the session and why, in one sentence; None where none did"""
     notes: list[str]
     """sentences about aliases and models for a person"""
 
@@ -155,12 +155,12 @@ def _predicted_by(
     )
 
 
-def _reason(history: pl.DataFrame, session: date) -> str:
-    """What `history` says about the versions that serve from `session` on, one after the other."""
+def _reason(history: pl.DataFrame, session: date) -> str | None:
+    """What `history` says about the versions that serve from `session` on, one after the other; None without one."""
     rows = history.filter((pl.col("serves_from") == session) & (pl.col("outcome") == "champion"))
     newest = rows.sort("decided_at").unique("model", keep="last").sort("model")
     sentences = [
         f"{version} in place of {replaced} on {session}, {reason.removeprefix(REPUBLISH)}"
         for version, replaced, reason in newest.select("version", "replaced", "reason").iter_rows()
     ]
-    return REPUBLISH + ("; ".join(sentences) or f"no other version serves {session}")
+    return REPUBLISH + "; ".join(sentences) if sentences else None

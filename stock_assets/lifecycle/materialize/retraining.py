@@ -53,6 +53,16 @@ def decide_retraining(
     return pl.concat([history, row]), True
 
 
+def decision_waited_for(store: Warehouse, calendar: TradingCalendar, state: State) -> str | None:
+    """The decision that is still to be made of the rows as an evening left them, in words: what changes older rows
+    waits for it. None where it is made, and where the session before has none either, since nobody decides then."""
+    session = state.predicted_through
+    if session is None or calendar.shift(session, 1) is None:
+        return None
+    decided = read_decisions(store)["session"].max()
+    return f"the decision on {session} is still to be made" if decided == calendar.shift(session, -1) else None
+
+
 def training_due(
     calendar: TradingCalendar, decisions: pl.DataFrame, *, policy: Policy, predicted_through: date
 ) -> Work | None:

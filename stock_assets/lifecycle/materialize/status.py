@@ -21,6 +21,14 @@ FRESH, LATE, BLIND = 0, 1, 2
 
 
 @dataclass(frozen=True)
+class ApiState:
+    """The API that a server keeps alive."""
+
+    url: str
+    answers: bool
+
+
+@dataclass(frozen=True)
 class Status:
     """How things stand at a moment."""
 
@@ -35,6 +43,8 @@ class Status:
     """what the sensor `freshness` saw last"""
     server: str | None
     """the process that serves, None without one"""
+    api: "ApiState | None"
+    """that of the API; None where none is to run"""
     expects_sessions: bool
     """whether new sessions are awaited, so that a daemon is needed"""
     open_alarms: list[Record]
@@ -51,12 +61,13 @@ class Status:
 
     @property
     def code(self) -> int:
-        """FRESH; LATE where a session is late, an alarm is open or the daemon that is needed is dead; BLIND where that
-        cannot be told."""
+        """FRESH; LATE where a session is late, an alarm is open, the daemon that is needed is dead or the API does not
+        answer; BLIND where that cannot be told."""
         if self.state is None:
             return BLIND
         dead = self.expects_sessions and not self.daemon_alive
-        return LATE if not self.state.fresh or self.alarms or dead else FRESH
+        silent = self.api is not None and not self.api.answers
+        return LATE if not self.state.fresh or self.alarms or dead or silent else FRESH
 
     def lines(self) -> Iterator[str]:
         """A line for a person about each."""
@@ -72,6 +83,8 @@ class Status:
             word = "alive" if self.daemon_alive else "DEAD"
             yield f"daemon: {word}: the sensor freshness looked {_ago(self.at - self.look.ticked_at)} ago"
         yield f"server: alive: process {self.server}" if self.server else "server: none is running"
+        if self.api:
+            yield f"API: {'answers' if self.api.answers else 'DOES NOT ANSWER'} at {self.api.url}"
         yield f"alarms: {len(self.alarms)} open" if self.alarms else "alarms: none"
         for record in self.alarms:
             waits = ", waits for a channel" if record.pending else ""
@@ -93,6 +106,7 @@ class Status:
             "daemon_alive": self.daemon_alive,
             "daemon_seconds": (self.at - look.ticked_at).total_seconds() if look else None,
             "server": self.server,
+            "api": {"url": self.api.url, "answers": self.api.answers} if self.api else None,
             "alarms": [
                 {
                     "key": record.alert.key,
@@ -107,7 +121,7 @@ class Status:
         }
 
 
-def status_of(settings: Settings, *, now: datetime, server: str | None) -> Status:
+def status_of(settings: Settings, *, now: datetime, server: str | None, api: ApiState | None = None) -> Status:
     """How things stand at `now`. For a store that is busy the last look answers, if it is within the grace period.
 
     Raises StockAssetsError for a file beside the store that is damaged.
@@ -122,7 +136,7 @@ def status_of(settings: Settings, *, now: datetime, server: str | None) -> Statu
     if seen.busy and look and look.looked_at and now - look.looked_at < GRACE:
         predicted, blind = look.predicted_through, False
     state = None if blind else freshness_of(settings, predicted, now)
-    return Status(now, settings.source, state, predicted, trouble, look, server, settings.end is None, alarms)
+    return Status(now, settings.source, state, predicted, trouble, look, server, api, settings.end is None, alarms)
 
 
 def _ago(age: timedelta) -> str:

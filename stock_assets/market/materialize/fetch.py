@@ -102,7 +102,7 @@ def fetch_bars(
         restated_earlier=news.versions.height - of_sessions,
         unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
         skipped=skipped,
-        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes"])).height,
+        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes", "pause"])).height,
         uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
     )
 

@@ -21,7 +21,6 @@ from stock_assets.serving.protocols.rows import predicted_rows, rows_with_status
 from stock_assets.serving.routes.asked import current_of, now_of, served_of
 
 router = APIRouter(tags=["protocols"])
-READ = ["GET", "HEAD"]
 
 _MODEL = Parameter("model", "the model", MODEL_NAME.expected, MODEL_NAME.read, MODEL_NAME.schema, place="path")
 _VERSION = Parameter(
@@ -56,19 +55,19 @@ def _json(value: object, publication: str | None = None) -> Response:
     return Response(text_of(value), 200, headers, "application/json")
 
 
-@router.api_route("/v2", methods=READ, summary="The server, in the Open Inference Protocol", **_described(NONE))
+@router.get("/v2", summary="The server, in the Open Inference Protocol", **_described(NONE))
 async def server_metadata(request: Request) -> Response:
     NONE.of(request)
     return _json({"name": "stock_assets", "version": request.app.version, "extensions": []})
 
 
-@router.api_route("/v2/health/live", methods=READ, summary="Whether the process runs", **_described(NONE))
+@router.get("/v2/health/live", summary="Whether the process runs", **_described(NONE))
 async def live(request: Request) -> Response:
     NONE.of(request)
     return _json({"live": True})
 
 
-@router.api_route("/v2/health/ready", methods=READ, summary="Whether it can answer", **_described(NONE, "not-ready"))
+@router.get("/v2/health/ready", summary="Whether it can answer", **_described(NONE, "not-ready"))
 async def ready(request: Request) -> Response:
     NONE.of(request)
     readiness(current_of(request))
@@ -102,15 +101,14 @@ def _named(request: Request, parameters: Parameters) -> tuple[Served, str, str |
 _KINDS = ("unknown-model", "not-published")
 
 
-@router.api_route("/v2/models/{model}", methods=READ, summary="A model", **_described(OF_MODEL, *_KINDS))
+@router.get("/v2/models/{model}", summary="A model", **_described(OF_MODEL, *_KINDS))
 async def model_of_protocol(request: Request) -> Response:
     served, model, _ = _named(request, OF_MODEL)
     return _json(model_metadata(model, _versions(served, model)), served.pointer.entry)
 
 
-@router.api_route(
+@router.get(
     "/v2/models/{model}/versions/{version}",
-    methods=READ,
     summary="A version of a model",
     **_described(OF_VERSION, *_KINDS),
 )
@@ -130,9 +128,8 @@ async def _ready(request: Request, parameters: Parameters) -> Response:
     return _json({"name": model, "ready": True}, served.pointer.entry)
 
 
-@router.api_route(
+@router.get(
     "/v2/models/{model}/ready",
-    methods=READ,
     summary="Whether a model answers",
     **_described(OF_MODEL, *_KINDS, "not-ready"),
 )
@@ -140,9 +137,8 @@ async def model_ready(request: Request) -> Response:
     return await _ready(request, OF_MODEL)
 
 
-@router.api_route(
+@router.get(
     "/v2/models/{model}/versions/{version}/ready",
-    methods=READ,
     summary="Whether a version predicted the newest session",
     **_described(OF_VERSION, *_KINDS, "not-ready"),
 )
@@ -171,13 +167,11 @@ async def infer_by_version(request: Request) -> Response:
     return await _infer(request, OF_VERSION)
 
 
-@router.api_route(
-    PING, methods=READ, summary="Whether it can answer, for SageMaker", **_described(NONE, "not-ready", mlflow=True)
-)
+@router.get(PING, summary="Whether it can answer, for SageMaker", **_described(NONE, "not-ready", mlflow=True))
 async def ping(request: Request) -> Response:
     NONE.of(request)
     readiness(current_of(request))
-    return Response(b"\n", 200, NO_STORE, "application/json")
+    return _json({"status": "ready"})
 
 
 @router.post(INVOCATIONS, include_in_schema=False)

@@ -50,7 +50,9 @@ RANKING = Parameters((SESSION_OF_PATH, MODEL_NAME, top(500, 20), AS_OF))
     "/history/{ticker:path}",
     summary="One ticker through time",
     response_model=HistoryOfATicker,
-    **described(HISTORY, "unknown-ticker", "unknown-model", "moment-in-the-future", *OF_A_PAGE, ranges=True),
+    **described(
+        HISTORY, "empty-range", "unknown-ticker", "unknown-model", "moment-in-the-future", *OF_A_PAGE, ranges=True
+    ),
 )
 async def history_of_a_ticker(request: Request) -> Response:
     """One row per published session of the range, the oldest first, each with its `status`. `next` leads to the next
@@ -58,14 +60,15 @@ async def history_of_a_ticker(request: Request) -> Response:
     form = form_of(request, RANGES)
     asked = HISTORY.of(request)
     first, last = asked["from"] or date.min, asked["to"] or date.max
-    if first > last:
-        raise Problem("wrong-parameter", f"from is {first}, after to, {last}; expected it before", parameter="from")
     page = await page_of(request, asked)
     served, model, ticker = page.served, asked["model"] or page.served.facts.in_service, asked["ticker"]
     if not served.sessions:
         raise nothing_published()
     after = date.min if page.after is None else date.fromisoformat(page.after)
     sessions = [one for one in served.sessions if first <= one <= last and one > after]
+    if not sessions:
+        published = f"{served.sessions[0]} to {served.sessions[-1]}"
+        raise Problem("empty-range", f"no published session lies in the range; those that are published: {published}")
     further = len(sessions) > asked["limit"]
     sessions = sessions[: asked["limit"]]
     rows = await _rows(served, sessions, ticker=ticker, model=model)

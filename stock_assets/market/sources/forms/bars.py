@@ -1,14 +1,14 @@
 """The bars of one file, checked: the steps of this package in their order."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
 
+from stock_assets.errors import SourceError
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import is_index
-from stock_assets.market.findings import finding
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
 from stock_assets.market.sources.forms.actions import with_actions
@@ -20,6 +20,7 @@ from stock_assets.market.sources.forms.opening import Sheet, open_file
 from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
 from stock_assets.market.sources.forms.tickers import session_of_folder, with_ticker
 from stock_assets.market.sources.forms.wide import to_rows
+from stock_assets.market.sources.row_checks import is_missing
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
 FILE_BARS = pl.Schema({**BARS, "sector": pl.String})
@@ -32,7 +33,7 @@ class SnapshotReader:
         """`root` is the snapshot's path; of the indices only those among `series` are kept."""
         self.root, self.calendar, self.series, self.reading = root, calendar, series, reading
         self.notes = Notes()
-        #: Findings: sessions that bars of minutes do not cover (`QUARANTINE_SCHEMA` without seen_at), a frame per file.
+        #: Findings about bars of minutes (`QUARANTINE_SCHEMA` without seen_at), a frame per file.
         self.held_out: list[pl.DataFrame] = []
         #: Tickers with dividends and splits in the file and no adjusted close.
         self.without_adjusted: set[str] = set()
@@ -99,16 +100,19 @@ class SnapshotReader:
         if date_format != reading.date_format and columns.form:
             self.notes.add(f"dates are read as {date_format}, as {columns.form.vendor} writes them", place)
         figures = [name for name in (*PRICES, "volume") if name in table.columns]
-        table = table.with_columns(**as_numbers(table, figures, place, reading=reading))
-        table, held_out = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
-        if held_out is not None:
+        numbers = as_numbers(table, figures, place, reading=reading)
+        texts = table.select(figures)
+        table = table.with_columns(**numbers)
+        table, made = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
+        if made is not None:
             cells = None
-            if held_out.height:
+            _refuse_text(texts, numbers, place)
+            if (held_out := made.held_out).height:
                 first = "{session} of {ticker}: {reason}".format(**held_out.row(0, named=True))
                 self.notes.add(
-                    "sessions that minutes do not cover are held out", f"{place} ({held_out.height}, {first})"
+                    "sessions that minutes do not make are held out", f"{place} ({held_out.height}, {first})"
                 )
-            self.held_out.append(_findings(held_out))
+            self.held_out.append(made.findings)
         session = days.sessions(table["session"], date_format, place)
         sector = _text("sector") if "sector" in table.columns else pl.lit(None, pl.String)
         table = table.with_columns(session=session, place=pl.lit(place), sector=sector)
@@ -125,10 +129,13 @@ class SnapshotReader:
         return bars
 
 
-def _findings(held_out: pl.DataFrame) -> pl.DataFrame:
-    """`SessionBars.held_out` as findings."""
-    found, expected = pl.col("minutes"), pl.col("expected")
-    return held_out.select(finding("minutes", "minutes", found=found, expected=expected, repaired=False))
+def _refuse_text(texts: pl.DataFrame, numbers: Mapping[str, pl.Series], place: str) -> None:
+    """Raises SourceError for the first cell of `texts` that is neither a number nor says that there is none."""
+    for column in texts.select(pl.col(pl.String)):
+        unread = (numbers[column.name].is_null() & column.is_not_null()).arg_true()
+        for row, text in zip(unread, column.gather(unread), strict=True):
+            if not is_missing(text):
+                raise SourceError(f"{place}, row {row + 1}, column {column.name}: found {text!r}, expected a number")
 
 
 def _text(column: str) -> pl.Expr:

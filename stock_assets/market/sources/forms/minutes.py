@@ -3,14 +3,17 @@
 What the cells say decides, never the name of their column.
 """
 
+from collections.abc import Mapping
+from datetime import date, datetime
 from typing import NamedTuple
 
 import polars as pl
 
 from stock_assets.errors import SourceError
 from stock_assets.market.calendar import TradingCalendar, local_hours
-from stock_assets.market.resample import session_bars
+from stock_assets.market.resample import SessionBars, session_bars
 from stock_assets.market.times import Moments, parse_moments
+from stock_assets.tables import UTC_TIME
 
 #: A time of the day after a date: what makes a cell more than a date.
 _MOMENT = r"\d[T\s,]+\d{1,2}(?::\d\d|-[AP]M)|^\s*\d{8}[T\s]\s*\d{4,6}\b"
@@ -25,8 +28,8 @@ class ByDay(NamedTuple):
 
     table: pl.DataFrame
     """the file's columns under our names with `session`, without `at` and `clock`"""
-    held_out: pl.DataFrame | None
-    """`SessionBars.held_out` of a file of bars of minutes; null where the rows are the file's own daily bars"""
+    sessions: SessionBars | None
+    """what bars of minutes made; None where the rows are the file's own daily bars"""
 
 
 def by_day(
@@ -50,10 +53,10 @@ def by_day(
         return ByDay(_as_days(table), None)
     moments = parse_moments(column, date_format, zone=time_zone, place=place)
     rest = table.drop("at", "clock", "session", strict=False)
-    days = _days(moments, table["ticker"], calendar)
+    certain = moments.zoned or time_zone is not None
+    days = _days(moments, table["ticker"], calendar, zone_is_certain=certain)
     if days is not None:
         return ByDay(rest.with_columns(session=days), None)
-    certain = moments.zoned or time_zone is not None
     return _of_sessions(rest.with_columns(at=moments.at), calendar, place, zone_is_certain=certain)
 
 
@@ -94,7 +97,9 @@ def _as_days(table: pl.DataFrame) -> pl.DataFrame:
     return table.drop("at", "clock", strict=False)
 
 
-def _days(moments: Moments, tickers: pl.Series, calendar: TradingCalendar) -> pl.Series | None:
+def _days(
+    moments: Moments, tickers: pl.Series, calendar: TradingCalendar, *, zone_is_certain: bool
+) -> pl.Series | None:
     """The day of each row where the rows are daily bars, None where they are bars of minutes."""
     for clock in (moments.wall, moments.at):
         if _at_midnight(clock):
@@ -106,14 +111,30 @@ def _days(moments: Moments, tickers: pl.Series, calendar: TradingCalendar) -> pl
     local = moments.at.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     if _at_midnight(local):
         return local.dt.date().alias("session")
-    known = moments.at.is_between(calendar.opens[calendar.sessions[0]], calendar.closes[calendar.sessions[-1]])
-    for edges in (calendar.opens, calendar.closes):
-        sessions = dict(zip(edges.values(), edges.keys(), strict=True))
-        at_edge = [sessions.get(moment) for moment in moments.at]
-        days = pl.Series("session", at_edge, pl.Date)
-        if bool(known.any()) and days.filter(known.fill_null(value=False)).null_count() == 0:
-            return days.zip_with(days.is_not_null(), local.dt.date()).alias("session")
+    readings = [moments.at]
+    if not zone_is_certain:
+        there = moments.wall.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+        readings.append(there.dt.convert_time_zone("UTC"))
+    for at in readings:
+        for edges in (calendar.opens, calendar.closes):
+            if (days := _at_edge(at, edges, zone)) is not None:
+                return days
     return None
+
+
+def _at_edge(at: pl.Series, edges: Mapping[date, datetime], zone: str) -> pl.Series | None:
+    """The session of each row where all within the calendar are at the edge of one (`edges`), on half days perhaps at
+    the usual time of the day in `zone`; None where they are not. Rows beyond the calendar keep their date."""
+    sessions = pl.DataFrame({"session": edges.keys(), "edge": edges.values()}, {"session": pl.Date, "edge": UTC_TIME})
+    clock = sessions["edge"].dt.convert_time_zone(zone).dt.time()
+    local = at.dt.convert_time_zone(zone).alias("local")
+    exact = at.alias("edge").to_frame().join(sessions, on="edge", how="left", maintain_order="left")["session"]
+    of_session = local.dt.date().is_in(sessions["session"].implode())
+    as_usual = (local.dt.time() == clock.mode(maintain_order=True)[0]) & of_session
+    within = at.is_between(sessions["edge"].min(), sessions["edge"].max()).fill_null(value=False)
+    if not within.any() or not (exact.is_not_null() | as_usual.fill_null(value=False)).filter(within).all():
+        return None
+    return exact.fill_null(local.dt.date())
 
 
 def _at_midnight(clock: pl.Series) -> bool:
@@ -122,11 +143,30 @@ def _at_midnight(clock: pl.Series) -> bool:
 
 def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str, *, zone_is_certain: bool) -> ByDay:
     """The bars of minutes in `table` (at in UTC) as bars of sessions, with the sector, if it has one."""
-    if actions := sorted({"adj_close", "dividend", "split_ratio"} & {*table.columns}):
+    if actions := _actions(table):
         raise SourceError(f"{place} has a timestamp and {', '.join(actions)}; expected bars of minutes as traded")
     numbers = pl.col("open", "high", "low", "close", "volume").cast(pl.Float64, strict=False)
     minutes = table.select("ticker", "at", numbers)
-    bars, held_out = session_bars(minutes, calendar, place, zone_is_certain=zone_is_certain)
+    made = session_bars(minutes, calendar, place, zone_is_certain=zone_is_certain)
+    bars = made.bars
     if "sector" in table.columns:
         bars = bars.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
-    return ByDay(bars, held_out)
+    return ByDay(bars, made)
+
+
+def _actions(table: pl.DataFrame) -> list[str]:
+    """The columns that say that a price is adjusted, or will be: yfinance writes them into minutes too, empty."""
+    none = {"adj_close": pl.col("close").cast(pl.Float64, strict=False), "dividend": pl.lit(0.0)}
+    stated = [name for name in ("adj_close", "dividend") if name in table.columns]
+    acts = [name for name in stated if _any(table, name, pl.col(name).cast(pl.Float64, strict=False) != none[name])]
+    splits = pl.col("split_ratio").cast(pl.Float64, strict=False)
+    if "split_ratio" in table.columns and _any(table, "split_ratio", ~splits.is_in([0.0, 1.0])):
+        acts.append("split_ratio")
+    return acts
+
+
+def _any(table: pl.DataFrame, name: str, flag: pl.Expr) -> bool:
+    """Whether `flag` holds for a row of `table`, or its cell `name` holds a text that is no number."""
+    text = pl.col(name).cast(pl.String).str.strip_chars()
+    unread = (text != "") & pl.col(name).cast(pl.Float64, strict=False).is_null()
+    return bool(table.select((flag.fill_null(value=False) | unread.fill_null(value=False)).any()).item())
