@@ -58,13 +58,19 @@ class SkillView:
         lead = f"{numbers.score(abs(self.advantage))} nats"
         if self.advantage <= 0:
             return f"No skill lately: {lead} worse than the best naive baseline."
-        if self.high is None or self.naive_loss is None or self.high > self.naive_loss:
+        if self.high is None or self.naive_loss is None:
+            return f"{lead} better than the best naive baseline, over too few sessions for an interval."
+        if self.high > self.naive_loss:
             return f"{lead} better than the best naive baseline, but not beyond doubt: the 95 % interval reaches it."
         return f"{lead} better than the best naive baseline, and the 95 % interval ends below it."
 
     @property
     def has_rank_ic(self) -> bool:
         return any(value is not None for value in self.rank_ic.values)
+
+    @property
+    def has_expected(self) -> bool:
+        return any(line.look == "expected" for line in self.expected)
 
     @cached_property
     def loss_chart(self) -> Markup:
