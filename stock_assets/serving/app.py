@@ -21,6 +21,7 @@ from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
 from stock_assets.serving.edge import mount_edge
 from stock_assets.serving.envelope import Envelope
+from stock_assets.serving.on_demand.route import mount_on_demand
 from stock_assets.serving.pages.alerts import read_alerts
 from stock_assets.serving.pages.api import figures_of
 from stock_assets.serving.pages.router import make_pages
@@ -70,6 +71,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
     mount_edge(app, settings, current)
+    mount_on_demand(app)
     app.add_middleware(Envelope)  # outside of all others
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -89,7 +91,6 @@ def mount(app: FastAPI) -> None:
             figures=lambda: figures_of(app.state.metrics.registry.collect()),
         )
     )
-    # on demand, where `app.state.settings` turn it on: run
 
 
 async def _errors_page(_request: Request) -> Response:
