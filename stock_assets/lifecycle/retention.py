@@ -27,7 +27,7 @@ class Retention:
     leftovers: timedelta = timedelta(days=1)
     """what a killed writer left of a file that it was publishing; nothing that the ledger names ever goes"""
     unserved: timedelta = timedelta(days=400)
-    """the run in the model registry of a version that never served; its saved model stays"""
+    """the run in the model registry of a version that never served, and the saved model of a challenger that lost"""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,11 @@ def _trained_table(name: str, text: str, *, networks: bool) -> Table:
             Column("training_rows", pl.Int64(), "labels learned from, after the purge"),
             *(scores if networks else ()),
             _PCA_VERSION,
-            Column("artifact", pl.String(), "folder of the weights below the artifacts folder"),
+            Column(
+                "artifact",
+                pl.String(),
+                "folder of the weights below the artifacts folder; null once a challenger that lost is tidied away",
+            ),
         ),
         keys=("model_year", "model", "version"),
         partitions="model year",

@@ -212,7 +212,7 @@ def right_for(scope: "Scope") -> str:
 async def body_of(headers: "Headers", receive: "Receive") -> bytes | Problem:
     """The whole body of a request, or why it is not read. The connection ends then: the rest is never looked at."""
     closing = {"Connection": "close"}
-    too_large = Problem("body-too-large", f"the body is larger than {LARGEST_BODY} bytes", headers=closing)
+    too_large = Problem("body-too-large", f"the body is larger than {LARGEST_BODY:,} bytes", headers=closing)
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > LARGEST_BODY:
         return too_large

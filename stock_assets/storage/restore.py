@@ -1,7 +1,13 @@
-"""Putting a backup in the place of a data folder: all of it or nothing, after a check of every file."""
+"""Putting a backup in the place of a data folder: all of it or nothing, after a check of every file.
+
+The copy is made beside the data folder and swapped with it in one call of the system, so that a kill leaves the old
+state or the new one. A file MARK lies in the copy, locked as long as its process lives, and comes along with it: where
+it lies tells the next start, or the next restore, which of the two folders is the copy (`settle_killed_restore`).
+"""
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +29,9 @@ from stock_assets.storage.backup import (
 )
 from stock_assets.tables import SCHEMA_VERSION
 
+#: A file in a copy that is being made, and in a data folder until its restore is over; no backup takes it along.
+MARK = "restore.lock"
+
 
 def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime) -> Backup:
     """Puts the backup `folder`, or the newest below it, in the place of the data folder `target`.
@@ -43,6 +52,7 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
             f"{backup.folder} has schema version {backup.manifest.schema_version}, and this stock_assets reads up to "
             f"{SCHEMA_VERSION}; install version {backup.manifest.package} of stock_assets, which made it"
         )
+    settle_killed_restore(target, now=now)
     occupied = target.exists() and any(target.iterdir())
     if occupied and not replace:
         raise BackupError(
@@ -51,19 +61,56 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
-    try:
-        for name in backup.manifest.files:
-            copy_file(backup.folder / DATA / name, aside / name)
-        os.sync()
-        if occupied:
-            with _unused(target):
-                _exchange(aside, target, target.with_name(f"{target.name}.before-{now.astimezone(UTC):{NAME}}"))
-        else:
-            aside.rename(target)  # over the empty folder
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with (aside / MARK).open("w") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        try:
+            for name in backup.manifest.files:
+                copy_file(backup.folder / DATA / name, aside / name)
+            os.sync()
+            if occupied:
+                with _unused(target):
+                    _swap(aside, target)
+            else:
+                aside.rename(target)  # over the empty folder
+            sync_folder(target.parent)
+        except BaseException:
+            if (aside / MARK).exists():  # else it holds what was there before
+                shutil.rmtree(aside)
+            raise
+    settle_killed_restore(target, now=now)
     return backup
+
+
+def settle_killed_restore(target: Path, *, now: datetime) -> list[str]:
+    """Tidies up beside the data folder `target` after a restore, also one that was killed; what was done, in words.
+
+    A copy that was not put in its place is removed; what was there before it gets its name, `<target>.before-<moment>`.
+    """
+    done = []
+    # as mkdtemp names them, and none of a neighbour whose name begins alike
+    of_target = re.compile(re.escape(f"{TEMPORARY}{target.name}-") + "[a-z0-9_]{8}")
+    for folder in sorted(target.parent.glob(f"{TEMPORARY}*")):
+        if not of_target.fullmatch(folder.name):
+            continue
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        elif not (folder / MARK).exists():
+            before = folder.rename(target.with_name(f"{target.name}.before-{now.astimezone(UTC):{NAME}}"))
+            done.append(f"a backup was put in the place of {target}; what was there before is {before}")
+        elif not _is_locked(folder / MARK):
+            shutil.rmtree(folder)
+            done.append(f"{target} is as it was before a restore that did not end; its half of a copy is removed")
+    (target / MARK).unlink(missing_ok=True)
+    return done
+
+
+def _is_locked(file: Path) -> bool:
+    with file.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager
@@ -83,19 +130,15 @@ def _unused(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _exchange(new: Path, target: Path, before: Path) -> None:
-    """`new` becomes `target`, whose content becomes `before`: at once where Linux can swap two folders, else by two
-    renames."""
+def _swap(one: Path, other: Path) -> None:
+    """The two folders change names, in one step. Raises BackupError where the system cannot: two renames would leave no
+    data folder at all in between."""
     import ctypes
 
     at_here, exchange = -100, 2
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if swap and swap(at_here, bytes(new), at_here, bytes(target), exchange) == 0:
-        new.rename(before)
-        return
-    target.rename(before)
-    try:
-        new.rename(target)
-    except OSError:
-        before.rename(target)
-        raise
+    if swap is None or swap(at_here, bytes(one), at_here, bytes(other), exchange) != 0:
+        raise BackupError(
+            f"this system cannot put one folder in the place of another in one step: rename {other} yourself, and "
+            "restore again without --replace. Nothing was changed"
+        )

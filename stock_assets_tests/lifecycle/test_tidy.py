@@ -1,23 +1,29 @@
 """The nightly tidying: it keeps what serves or served, and one part that cannot be done stops no other."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.lifecycle.champions import Promotion, promotion_rows
 from stock_assets.lifecycle.materialize import tidy as module
+from stock_assets.lifecycle.materialize.retired_models import remove_losers
 from stock_assets.lifecycle.materialize.tidy import tidy
 from stock_assets.lifecycle.retention import Removed, Retention
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.outcomes import without_old_reasons
 from stock_assets.market.tables import FETCH_OUTCOMES, OUTCOME_SCHEMA
+from stock_assets.model.materialize.versions import usable
 from stock_assets.settings import Settings, read_settings
-from stock_assets.storage.registry import NoRegistry
+from stock_assets.storage.artifacts import MODEL, save_artifact
+from stock_assets.storage.registry import NoRegistry, Registry
+from stock_assets.storage.verification import problems_of
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.tables import rows_of
 
@@ -85,6 +91,91 @@ def test_a_version_that_serves_or_served_or_may_serve_stays(store: Warehouse, se
     tidying = tidy(store, settings, registry, now=NOW)
     assert Removed("registered versions that never served", 1) in tidying.removed
     assert set(registry.tracked) == {"base", "champion", "predicted", "aliased", "young", "unfinished"}
+
+
+def save_model(settings: Settings, name: str, at: datetime = LONG_AGO) -> Path:
+    folder = save_artifact(settings.artifacts / "trained_rnn" / "2025" / name, {"w": np.arange(9.0)}, {"name": name})
+    os.utime(folder / MODEL, (at.timestamp(), at.timestamp()))
+    return folder
+
+
+@pytest.fixture
+def losers(store: Warehouse, settings: Settings) -> Registry:
+    """A base, its champion, and challengers of the model year 2025, each with a saved model."""
+    names = ("base", "champion", "loser", "rolled", "young", "unjudged")
+    rows = [
+        {"model_year": 2025, "model": "rnn", "version": name, "trained_through": date(2024, 12, 31) + timedelta(days=i)}
+        for i, name in enumerate(names)
+    ]
+    folders = {save_model(settings, name).name: f"trained_rnn/2025/{name}" for name in names}
+    trained = pl.DataFrame(rows).with_columns(artifact=pl.col("version").replace(folders))
+    store.append("trained_rnn", rows_of("trained_rnn", trained))
+    judged = {"model": "rnn", "model_year": 2025, "serves_from": date(2025, 3, 3), "kind": "judged", "reason": ""}
+    decisions = [
+        ("champion", "champion", LONG_AGO), ("loser", "challenger", LONG_AGO), ("rolled", "challenger", LONG_AGO),
+        ("rolled", "champion", LONG_AGO + timedelta(days=1)), ("young", "challenger", NOW - timedelta(days=30)),
+    ]  # fmt: skip
+    promotions = [
+        Promotion(version=version, outcome=outcome, replaced="base", decided_at=at, **judged)
+        for version, outcome, at in decisions
+    ]
+    store.append("promotions", promotion_rows(promotions))
+    return NoRegistry()
+
+
+def saved(settings: Settings) -> set[str]:
+    """Those with a file in them."""
+    return {file.parent.name for file in (settings.artifacts / "trained_rnn" / "2025").glob("*/*")}
+
+
+def test_the_saved_model_of_a_challenger_that_lost_long_ago_goes_and_its_row_stays(
+    store: Warehouse, settings: Settings, losers: Registry
+):
+    before = store.read("trained_rnn").sort("version")
+    save_model(settings, "of a killed training")
+    save_model(settings, "of a training under way", NOW)
+    removed = {found.kind: found for found in tidy(store, settings, losers, now=NOW).removed}
+    kind = "saved models of challengers that lost"
+    assert removed[kind].count == 2
+    assert saved(settings) == {"base", "champion", "rolled", "young", "unjudged", "of a training under way"}
+    after = store.read("trained_rnn").sort("version")
+    assert_frame_equal(after.drop("artifact"), before.drop("artifact"))
+    assert after.filter(pl.col("artifact").is_null())["version"].to_list() == ["loser"]
+    assert list(problems_of(settings.data_dir)) == []
+    assert Removed(kind, 0) in tidy(store, settings, losers, now=NOW).removed
+    row = after.filter(pl.col("version") == "loser").row(0, named=True) | {"pca_version": "p"}
+    with pytest.raises(ArtifactError, match="loser lost as a challenger long ago"):
+        usable(row, date(2026, 1, 2), "p")
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_kill_while_models_are_removed_leaves_no_row_without_its_model(
+    store: Warehouse, settings: Settings, losers: Registry, step: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Dies after the rows are written, the folder is renamed, and each file is gone."""
+    calls = iter(range(100))
+
+    class Killed(BaseException):
+        pass
+
+    def dying(act: Callable[..., object]) -> Callable[..., object]:
+        def then_dies(*arguments: object, **options: object) -> object:
+            done = act(*arguments, **options)
+            if next(calls) == step:
+                raise Killed
+            return done
+
+        return then_dies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "replace_rows", dying(Warehouse.replace_rows))
+        for name in ("rename", "unlink", "rmdir"):
+            patch.setattr(Path, name, dying(getattr(Path, name)))
+        with pytest.raises(Killed):
+            remove_losers(store, settings, losers, before=NOW - Retention().unserved)
+    assert [problem for problem in problems_of(settings.data_dir) if "names" in problem] == []
+    remove_losers(store, settings, losers, before=NOW - Retention().unserved)
+    assert saved(settings) == {"base", "champion", "rolled", "young", "unjudged"}
 
 
 def test_checkpoints_of_trainings_that_never_went_on_go(store: Warehouse, settings: Settings):

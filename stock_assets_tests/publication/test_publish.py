@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.errors import MissingSessionsError, PublicationError, StoreBusyError
+from stock_assets.errors import MissingSessionsError, PublicationError, StockAssetsError, StoreBusyError
 from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.alert_book import OPEN_ALERTS
 from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
 from stock_assets.lifecycle.materialize.tidy import tidy
+from stock_assets.platform import Platform
 from stock_assets.publication.layout import ALERTS, FOLDER, LEDGER, POINTER, path_of
 from stock_assets.publication.materialize.compare import differing_rows, lost_sessions
 from stock_assets.publication.materialize.publish import Published, publish_sessions
@@ -186,6 +187,23 @@ def test_a_session_that_is_predicted_again_is_published_beside_the_first(made: M
     rows = dict(made.store.read("publication").select("session", "entry").iter_rows())
     assert rows[session] == second.entry
     assert {rows[day] for day in made.sessions[:-1]} == {first.entry}
+
+
+def test_the_front_door_gives_what_was_said_and_when(made: Made):
+    session, p = made.sessions[-1], Platform(made.settings)
+    with pytest.raises(StockAssetsError, match="nothing is published"):
+        p.published()
+    made.publish()
+    first = p.published()
+    assert first.equals(made.publication.predictions(session))
+    predict(made.store, [session], seed=1)
+    made.publish(session, hours=2)
+    assert not p.published(str(session)).equals(first)
+    assert p.published(session, as_of=NOW + HOUR).equals(first)
+    with pytest.raises(StockAssetsError, match="nothing was, at 2019-01-01T00:00Z, published"):
+        p.published(as_of="2019-01-01T00:00Z")
+    with pytest.raises(StockAssetsError, match="2019-05-01 is not published; 30 sessions from 2019-01-02 to"):
+        p.published("2019-05-01")
 
 
 def test_labels_that_appear_later_are_published_with_the_next_session(made: Made):

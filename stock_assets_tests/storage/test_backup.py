@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import BackupError
+from stock_assets.storage import restore as module
 from stock_assets.storage.artifacts import save_artifact
 from stock_assets.storage.backup import DATA, MANIFEST, STORE, backups, make_backup, read_manifest
-from stock_assets.storage.restore import restore
+from stock_assets.storage.restore import restore, settle_killed_restore
 from stock_assets.storage.verification import problems_of
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import SCHEMA_VERSION
@@ -198,6 +199,14 @@ def dying(*arguments):
     if next(copies) == n:
         os._exit(9)
 shutil.copyfile = dying
+def dies(moment, act):
+    def then(*arguments):
+        if moment == "before": os._exit(9)
+        act(*arguments)
+        os._exit(9)
+    return then
+if n < 0:
+    restore._swap = dies("before" if n == -1 else "after", restore._swap)
 now = datetime(2026, 11, 28, tzinfo=UTC)
 if what == "backup":
     backup.make_backup(source, target, keep=1, now=now)
@@ -228,6 +237,70 @@ def test_a_kill_while_restoring_leaves_the_old_state(data: Path, tmp_path: Path)
     killed("restore", made.folder, data, 3)
     assert Warehouse(data / STORE).row_counts() == {"alerts": 2}
     assert list(problems_of(data)) == []
+
+
+@pytest.mark.parametrize("step", [2, -1, -2], ids=["copying", "before the swap", "after the swap"])
+def test_a_killed_restore_leaves_the_old_folder_or_the_new_one_and_the_next_start_says_which(
+    data: Path, tmp_path: Path, step: int
+):
+    made = make_backup(data, tmp_path / "b", keep=1, now=NOW)
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    neighbour = tmp_path / ".tmp-data-2-abcdefgh"
+    neighbour.mkdir()
+    killed("restore", made.folder, data, step)
+    assert Warehouse(data / STORE).row_counts() == {"alerts": 1 if step == -2 else 2}
+    assert list(problems_of(data)) == []
+    (said,) = settle_killed_restore(data, now=NOW)
+    if step == -2:
+        before = tmp_path / "data.before-2026-11-27T23-00-00Z"
+        assert said == f"a backup was put in the place of {data}; what was there before is {before}"
+        assert Warehouse(before / STORE).row_counts() == {"alerts": 2}
+    else:
+        assert said.startswith(f"{data} is as it was before a restore that did not end")
+    assert list(tmp_path.glob(".tmp-*")) == [neighbour]
+    assert settle_killed_restore(data, now=NOW) == []
+
+
+def test_a_copy_that_is_being_made_is_left_alone(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = make_backup(data, tmp_path / "b", keep=1, now=NOW)
+    swap, settled = module._swap, []
+
+    def settle_meanwhile(copy: Path, target: Path) -> None:
+        settled.extend(settle_killed_restore(target, now=NOW))
+        swap(copy, target)
+
+    monkeypatch.setattr(module, "_swap", settle_meanwhile)
+    restore(made.folder, data, replace=True, now=NOW)
+    assert settled == []
+    assert list(problems_of(data)) == []
+
+
+@pytest.mark.parametrize("error", [OSError("the disk broke"), KeyboardInterrupt()])
+def test_a_restore_that_fails_after_the_swap_loses_neither_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    made = make_backup(data, tmp_path / "b", keep=1, now=NOW)
+    Warehouse(data / STORE).append("alerts", alert("second"))
+
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "sync_folder", fail)
+    with pytest.raises(type(error)):
+        restore(made.folder, data, replace=True, now=NOW)
+    assert Warehouse(data / STORE).row_counts() == {"alerts": 1}
+    settle_killed_restore(data, now=NOW)
+    (before,) = tmp_path.glob("data.before-*")
+    assert Warehouse(before / STORE).row_counts() == {"alerts": 2}
+
+
+def test_a_system_that_cannot_swap_folders_changes_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = make_backup(data, tmp_path / "b", keep=1, now=NOW)
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
+    with pytest.raises(BackupError, match=f"rename {data} yourself"):
+        restore(made.folder, data, replace=True, now=NOW)
+    assert list(problems_of(data)) == []
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_a_folder_that_a_server_works_on_is_not_replaced(data: Path, tmp_path: Path):

@@ -46,7 +46,7 @@ def learning_curves(store: Warehouse, settings: Settings) -> pl.DataFrame:
     """
     rows = []
     for year, model, folder in trained_networks(store).sort("model_year", "model").iter_rows():
-        if (settings.artifacts / folder).is_dir():
+        if folder and (settings.artifacts / folder).is_dir():
             curve = load_artifact(settings.artifacts / folder).description.get("curve", [])
             judged: Sequence[dict] = [epoch for epoch in curve if {"accuracy", "rmse"} <= {*epoch}]
             rows += [{"model_year": year, "model": model, **epoch} for epoch in judged]

@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
-
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.files import TEMPORARY
-from stock_assets.lifecycle.materialize.champions import read_promotions, trained_versions
+from stock_assets.lifecycle.materialize.champions import trained_versions
+from stock_assets.lifecycle.materialize.retired_models import remove_losers, served_versions
 from stock_assets.lifecycle.retention import Removed, Retention
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.outcomes import without_old_reasons
@@ -35,8 +34,8 @@ def tidy(
     """Removes what is older than `keep` at `now` (the defaults of `Retention` when None), folds in write-ahead logs
     and compacts the store where it pays. Twice is as good as once.
 
-    It never removes rows of a table, the materialization of a partition, a saved model, a version that serves or
-    served, or anything of a run that is under way. A part that cannot be done, because somebody holds the file or the
+    It never removes rows of a table, the materialization of a partition, a version that serves or served with its saved
+    model, or anything of a run that is under way. A part that cannot be done, because somebody holds the file or the
     disk is full, is left for the next time, and the others go on.
     """
     keep = keep or Retention()
@@ -58,6 +57,9 @@ def tidy(
         "leftovers of killed publishers": lambda: _remove_leftovers(settings.published, now - keep.leftovers),
         "registered versions that never served": lambda: registry.remove(
             _never_served(store, registry, now - keep.unserved)
+        ),
+        "saved models of challengers that lost": lambda: remove_losers(
+            store, settings, registry, before=now - keep.unserved
         ),
         "reasons of fetch_outcomes": lambda: _fold_outcomes(store, settings, now - keep.reasons),
         "store compacted": lambda: _compacted(store),
@@ -92,18 +94,9 @@ def _remove_leftovers(published: Path, before: datetime) -> tuple[int, int]:
 
 def _never_served(store: Warehouse, registry: Registry, before: datetime) -> list[str]:
     """The versions that were registered before, and that nothing names but the table of trained models."""
-    tracked = registry.versions()
-    trained = trained_versions(store)
-    bases = trained.group_by("model", "model_year").agg(pl.col("version").sort_by("trained_through", "version").first())
-    served = {version for aliases in registry.aliases().values() for version in aliases.values()}
-    served |= {*bases["version"], *read_promotions(store).filter(pl.col("outcome") == "champion")["version"]}
-    for table in ("predictions", "reference_predictions"):
-        try:
-            served |= set(store.read_sql(table, f"SELECT DISTINCT model_version FROM model.{table}")["model_version"])
-        except MissingTableError:
-            continue
     # one that no table of trained models has is an unfinished training's, or another market's
-    return sorted(name for name, at in tracked.items() if at < before and name in {*trained["version"]} - served)
+    removable = {*trained_versions(store)["version"]} - served_versions(store, registry)
+    return sorted(name for name, at in registry.versions().items() if at < before and name in removable)
 
 
 def _fold_outcomes(store: Warehouse, settings: Settings, before: datetime) -> int:

@@ -166,6 +166,11 @@ def usable(row: dict[str, Any], first: date, pca_version: str) -> Version:
             f"Train {row['model']} of model year {row['model_year']} again."
         )
     _require_before(row["version"], row["trained_through"], first)
+    if row["artifact"] is None:
+        raise ArtifactError(
+            f"{row['version']} lost as a challenger long ago, and its saved model was tidied away. Train "
+            f"{row['model']} of model year {row['model_year']} again with that cutoff."
+        )
     return Version(row["model"], row["version"], row["trained_through"], row["artifact"])
 
 
