@@ -12,20 +12,20 @@ from starlette.responses import Response
 
 from stock_assets.serving.answers import text_of
 from stock_assets.serving.current import Current
+from stock_assets.serving.forms import form_of
 from stock_assets.serving.on_demand.process import OnDemand, UnavailableError
 from stock_assets.serving.parameters import FIRST, TICKER_OF_PATH, VERSION_OF_PATH
 from stock_assets.serving.problems import Problem, documented, of_validation
 from stock_assets.serving.routes.asked import current_of
-from stock_assets.serving.routes.batch import body_of, text
+from stock_assets.serving.routes.batch import NONE, text
 
 PATH = "/v1/predict"
-#: Bytes of a question.
-MOST_BYTES = 10_000
 PROBLEMS = (
     "wrong-parameter",
     "unreadable-request",
     "body-too-large",
     "unsupported-media-type",
+    "not-acceptable",
     "unknown-ticker",
     "not-a-session",
     "not-published-yet",
@@ -102,8 +102,10 @@ class Question(BaseModel):
 async def predict(request: Request) -> Response:
     """What `version` predicts for `ticker` in `session`, made now and not stored. It equals what is stored of that
     version and session. A process of its own answers, one question after the other; 503 says when to come back."""
+    form_of(request)
+    NONE.of(request)
     try:
-        question = Question.model_validate_json(await body_of(request, MOST_BYTES))
+        question = Question.model_validate_json(await request.body())  # the guard bounds it and asks for JSON
     except ValidationError as error:
         raise of_validation(error.errors()) from None
     demand: OnDemand = request.app.state.on_demand
