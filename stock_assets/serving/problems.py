@@ -91,7 +91,7 @@ PROBLEMS: dict[str, ProblemType] = {
         "Ask again after `Retry-After` seconds.",
     ),
     "foreign-cursor": ProblemType(
-        400,
+        404,
         "The cursor belongs to another question",
         "The cursor is none of this server, or was handed out for other parameters.",
         "Ask the first page again without a cursor, and pass `next` on with the same parameters.",

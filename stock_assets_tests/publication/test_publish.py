@@ -1,6 +1,7 @@
 """What a publication says is what the store holds, and every ticker that is left out is named with its reason."""
 
 import json
+import re
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -357,6 +358,33 @@ def test_tidying_removes_what_killed_writers_left_and_nothing_else(made: Made):
         tidy(made.store, made.settings, NoRegistry(), now=datetime.now(UTC) + hours * HOUR)
         assert leftover.exists() is there
     assert {path: path.read_bytes() for path in made.settings.published.rglob("*") if path.is_file()} == files
+
+
+# ---------------------------------------------------------------- any tool
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "publication.md"
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
+def test_the_examples_of_the_page_run(
+    whole: Made, example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name, value in (("SOURCE", "simulated"), ("DATA_DIR", whole.settings.data_dir), ("CONFIG", "off")):
+        monkeypatch.setenv(f"STOCK_ASSETS_{name}", str(value))
+    for name in ("START", "END", "FIRST_MODEL_YEAR"):
+        monkeypatch.setenv(f"STOCK_ASSETS_{name}", str(getattr(whole.settings, name.lower())))
+    own = example.replace("data/simulated/published", str(whole.settings.published))
+    own = own.replace("2026-11-20", str(whole.sessions[0])).replace("2026-11-21T09:00Z", (NOW + HOUR).isoformat())
+    exec(compile(own, str(PAGE), "exec"), {})
+    shown = capsys.readouterr().out
+    expected = {
+        "strongest": str(whole.sessions[-1]),
+        "duckdb": "ticker_prior",
+        "pandas": "HALT",
+        "moment": "30 sessions",
+    }
+    assert all(text in shown for word, text in expected.items() if word in example)
 
 
 # ---------------------------------------------------------------- the open alerts
