@@ -20,6 +20,7 @@ from stock_assets.serving.days import DamagedFile
 from stock_assets.serving.description import described
 from stock_assets.serving.edge import mount_edge
 from stock_assets.serving.envelope import Envelope
+from stock_assets.serving.on_demand.route import mount_on_demand
 from stock_assets.serving.pages.alerts import read_alerts
 from stock_assets.serving.pages.api import figures_of
 from stock_assets.serving.pages.router import make_pages
@@ -69,6 +70,7 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
     mount_edge(app, settings, current)
+    mount_on_demand(app)
     app.add_middleware(Envelope)  # outside of all others
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app
@@ -88,7 +90,6 @@ def mount(app: FastAPI) -> None:
             figures=lambda: figures_of(app.state.metrics.registry.collect()),
         )
     )
-    # on demand, where `app.state.settings` turn it on: run
 
 
 async def _errors_page(_request: Request) -> Response:

@@ -211,6 +211,18 @@ PROBLEMS: dict[str, ProblemType] = {
         "A fault of the server; its log holds the details beside the `X-Request-ID` of the answer.",
         "Report it with that id.",
     ),
+    "trained-too-late": ProblemType(
+        409,
+        "The version has seen the session",
+        "The version was trained through the session or a later one: what it says of it is no prediction.",
+        "Name a version whose cutoff lies before the session.",
+    ),
+    "rows-missing": ProblemType(
+        409,
+        "The version cannot read the stored rows",
+        "Rows that the prediction is made of are absent or were made for other versions; `detail` says which.",
+        "Materialize what `detail` names, then ask again.",
+    ),
     "not-ready": ProblemType(
         503,
         "The server cannot answer",
