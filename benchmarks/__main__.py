@@ -20,6 +20,7 @@ TITLES = {
     "backfill": "Ten years",
     "one_day": "A day's predictions",
     "evening": "An evening",
+    "serving": "The API",
     "growth": "What an evening leaves on the disk",
     "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",

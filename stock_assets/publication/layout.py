@@ -31,6 +31,8 @@ SCHEMA = (1, 0)
 FOLDER = "published"
 POINTER = "current.json"
 LEDGER = "ledger"
+#: The entries in the ledger's folder, without those that a killed process left aside, half-written.
+ENTRIES = "[!.]*.json"
 #: The open alerts, beside the publication.
 ALERTS = "live/alerts.json"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stock_assets.errors import PublicationError, PublicationFormError
 from stock_assets.publication.layout import (
+    ENTRIES,
     KINDS,
     LEDGER,
     POINTER,
@@ -43,7 +44,7 @@ def read_pointer(folder: Path) -> Pointer | None:
 
 def read_ledger(folder: Path) -> list[Entry]:
     """Every entry of the ledger, oldest first. Raises PublicationError for a damaged one."""
-    return [parse_entry(path, path.read_bytes()) for path in sorted((folder / LEDGER).glob("*.json"))]
+    return [parse_entry(path, path.read_bytes()) for path in sorted((folder / LEDGER).glob(ENTRIES))]
 
 
 def read_newest(folder: Path) -> Newest | None:
@@ -60,7 +61,7 @@ def read_newest(folder: Path) -> Newest | None:
         pointer = None
     if pointer:
         return Newest(pointer.entry, pointer.published_at, pointer.champions, pointer.files, pointer.facts)
-    for path in sorted((folder / LEDGER).glob("*.json"), reverse=True):
+    for path in sorted((folder / LEDGER).glob(ENTRIES), reverse=True):
         try:
             chain = list(back_from(folder, path.stem))[::-1]
         except PublicationError:

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from stock_assets.errors import PublicationError
-from stock_assets.files import locked, write_file
+from stock_assets.files import TEMPORARY, locked, write_file
 from stock_assets.publication.layout import (
     KINDS,
     LEDGER,
@@ -96,6 +96,8 @@ def publish(
         entry = Entry(
             entry_id(moment, draft.text()), moment, draft.previous, reason, code_version, dict(champions), changed
         )
+        for leftover in (folder / LEDGER).glob(f"{TEMPORARY}*"):  # of a killed process: this one holds the lock
+            leftover.unlink()
         write_file(folder / LEDGER / f"{entry.id}.json", entry.text().encode())
         pointer = Pointer(entry.id, moment, facts, dict(champions), files)
         write_file(folder / POINTER, pointer.text().encode())

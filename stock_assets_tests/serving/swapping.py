@@ -8,7 +8,6 @@ between a few publications of one session, waits each time until the server answ
 that took and the server's memory after each.
 """
 
-import asyncio
 import http.client
 import json
 import socket
@@ -73,13 +72,12 @@ def served(data_dir: Path, *, seconds: float) -> Iterator[tuple[int, int]]:
 def _serve(data_dir: Path, fd: int, seconds: float) -> None:
     import uvicorn
 
-    from stock_assets.serving import app, current
+    from stock_assets.serving import current, server
     from stock_assets.settings import read_settings
 
     current.EVERY_SECONDS = seconds
-    made = app.make_app(read_settings(data_dir=data_dir), clock=lambda: datetime.now(UTC))
-    server = uvicorn.Server(uvicorn.Config(made, log_level="warning", lifespan="on"))
-    asyncio.run(server.serve(sockets=[socket.socket(fileno=fd)]))
+    app = server.make_app(read_settings(data_dir=data_dir), clock=lambda: datetime.now(UTC))
+    uvicorn.Server(server.configured(app)).run(sockets=[socket.socket(fileno=fd)])
 
 
 def _publish(data_dir: Path, port: int, swaps: int) -> None:

@@ -206,7 +206,7 @@ def test_a_batch_answers_each_item_for_itself(ask: Asker):
         (b'{"items":[{"ticker":"A B"}]}', 422, "1 to 32 letters"),
         (b'{"items":[{"ticker":"AAPL","sesion":"latest"}]}', 422, "sesion"),
         (b'{"items":[' + b'{"ticker":"AAPL"},' * 1000 + b'{"ticker":"AAPL"}]}', 422, "1000"),
-        (b'{"items":[{"ticker":"' + b"A" * 1_100_000 + b'"}]}', 413, "1,048,576"),
+        (b'{"items":[{"ticker":"' + b"A" * 1_100_000 + b'"}]}', 413, "larger than"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Event, Thread
@@ -28,6 +29,8 @@ WARM = SWAPS // 5
 READERS = 2
 #: How often the server of this drill looks at the pointer, so that the swaps take seconds.
 LOOKS = 0.002
+#: Seconds between two requests of a reader, so that a slow machine is left time to swap.
+PACE = 0.004
 
 
 class Reader:
@@ -42,29 +45,32 @@ class Reader:
         self.thread = Thread(target=self.run)
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        while not self.stop.is_set():
-            self.at += 1
-            ticker = TICKERS[self.at % len(TICKERS)]
-            try:
-                connection.request("GET", f"/v1/predictions/{ticker}")
-                answer = connection.getresponse()
-                body = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                self.wrong.append(repr(error))
-                return
-            self.count += 1
-            row = json.loads(body)
-            named = {
-                answer.headers["x-publication"],
-                row["publication"],
-                answer.headers["etag"][3 : 3 + len(row["publication"])],
-            }
-            if answer.status != 200 or row["ticker"] != ticker or len(named) != 1:
-                self.wrong.append(f"{answer.status} {named} {body!r}")
-            if answer.headers["x-model-version"] != row["model_version"]:
-                self.wrong.append(f"version {answer.headers['x-model-version']} {row['model_version']}")
-            self.answers.add((row["publication"], body))
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            while not self.stop.wait(PACE):
+                self.ask(connection)
+
+    def ask(self, connection: http.client.HTTPConnection) -> None:
+        self.at += 1
+        ticker = TICKERS[self.at % len(TICKERS)]
+        try:
+            connection.request("GET", f"/v1/predictions/{ticker}")
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.wrong.append(repr(error))
+            return
+        self.count += 1
+        row = json.loads(body)
+        named = {
+            answer.headers["x-publication"],
+            row["publication"],
+            answer.headers["etag"][3 : 3 + len(row["publication"])],
+        }
+        if answer.status != 200 or row["ticker"] != ticker or len(named) != 1:
+            self.wrong.append(f"{answer.status} {named} {body!r}")
+        if answer.headers["x-model-version"] != row["model_version"]:
+            self.wrong.append(f"version {answer.headers['x-model-version']} {row['model_version']}")
+        self.answers.add((row["publication"], body))
 
 
 def test_swaps_under_load_fail_none_mix_none_and_leave_no_memory_behind(tmp_path: Path):
@@ -119,7 +125,7 @@ def forked() -> ForkServerContext:
 def killed_publisher(folder: Path, at: int) -> None:
     """Publishes turn 1 in a process that ends without a word at its step of that number, counted from 0.
 
-    A step is before a file is written, when it lies aside and is not renamed yet, and when it is.
+    A step is before a file is written, when half of it lies aside, and when it is renamed.
     """
     done = 0
 
@@ -137,6 +143,8 @@ def killed_publisher(folder: Path, at: int) -> None:
         step()
 
     def counted_rename(path: Path, target: Path) -> Path:
+        if done == at:
+            os.truncate(path, path.stat().st_size // 2)  # it is half-written
         step()
         return rename(path, target)
 

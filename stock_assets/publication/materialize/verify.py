@@ -7,7 +7,18 @@ import polars as pl
 
 from stock_assets.errors import MissingTableError, PublicationError, StockAssetsError
 from stock_assets.files import first_line
-from stock_assets.publication.layout import FOLDER, KINDS, LEDGER, POINTER, Entry, Kind, digest_of, parse_entry, path_of
+from stock_assets.publication.layout import (
+    ENTRIES,
+    FOLDER,
+    KINDS,
+    LEDGER,
+    POINTER,
+    Entry,
+    Kind,
+    digest_of,
+    parse_entry,
+    path_of,
+)
 from stock_assets.publication.ledger import files_of, read_pointer
 from stock_assets.storage.warehouse import Warehouse
 
@@ -25,7 +36,7 @@ def problems_of(data: Path) -> Iterator[str]:
         yield first_line(error)
         pointer = None
     entries = {}
-    for path in sorted((folder / LEDGER).glob("*.json")):
+    for path in sorted((folder / LEDGER).glob(ENTRIES)):
         try:
             entries[path.stem] = parse_entry(path, path.read_bytes())
         except (OSError, PublicationError) as error:
