@@ -38,6 +38,7 @@ PREDICTIONS = pl.Schema({"ticker": pl.String(), "session": pl.Date(), **PREDICTI
 MODELS = pl.Schema(
     {
         "model": pl.String(),
+        "in_service": pl.Boolean(),
         "serving": pl.String(),
         "asked": pl.String(),
         "trained_through": pl.Date(),
@@ -52,6 +53,8 @@ PUBLICATIONS = pl.Schema(
         "previous": pl.String(),
         "reason": pl.String(),
         "code_version": pl.String(),
+        "first_session": pl.Date(),
+        "last_session": pl.Date(),
     }
 )
 
@@ -79,6 +82,8 @@ class Prediction:
     trained_through: date | None = None
     horizon: int | None = None
     """in the ticker's own bars"""
+    label: int | None = None
+    """what came true: 1 buy, -1 sell, 0 hold; None before it is known"""
     horizon_end: date | None = None
     suspect: str | None = None
     publication: str | None = None
@@ -132,7 +137,13 @@ class Client:
         as_of: datetime | str | None = None,
     ) -> Prediction:
         """What is published of one ticker: of the latest session or of one, by the model in service or another, now or
-        as of a moment with its zone."""
+        as of a moment with its zone.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.prediction("AAPL").status
+        'predicted'
+        """
         answer = self._get(f"/v1/predictions/{_segment(ticker)}", session=session, model=model, as_of=as_of)
         return _record(Prediction, answer)
 
@@ -144,7 +155,13 @@ class Client:
         tickers: str | Iterable[str] | None = None,
         as_of: datetime | str | None = None,
     ) -> pl.DataFrame:
-        """A session's predictions of every ticker or some, sorted by ticker, those that are left out included."""
+        """A session's predictions of every ticker or some, sorted by ticker, those that are left out included.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.predictions(tickers=["AAPL", "BRK.B"])["ticker"].to_list()
+        ['AAPL', 'BRK.B']
+        """
         chosen = tickers if isinstance(tickers, str) or tickers is None else ",".join(tickers)
         pages = self._pages("/v1/predictions", session=session, model=model, tickers=chosen, as_of=as_of)
         return _frame(_rows(pages, "predictions"), PREDICTIONS).sort("ticker")
@@ -152,23 +169,47 @@ class Client:
     def history(
         self, ticker: str, first: Day | None = None, last: Day | None = None, *, model: str | None = None
     ) -> pl.DataFrame:
-        """The predictions of one ticker from session `first` to `last`, both included, all of one publication."""
+        """The predictions of one ticker from session `first` to `last`, both included, all of one publication.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.history("AAPL", "2026-11-17", "2026-11-19").height
+        3
+        """
         query = {"from": first, "to": last, "model": model, "limit": PAGE}
         pages = self._pages(f"/v1/history/{_segment(ticker)}", **query)
         return _frame(_rows(pages, "predictions", ticker=ticker), PREDICTIONS).sort("session")
 
     def rankings(self, session: Day = "latest", *, top: int = 20, model: str | None = None) -> pl.DataFrame:
-        """The `top` highest and the `top` lowest scores of a session, the highest first."""
+        """The `top` highest and the `top` lowest scores of a session, the highest first.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.rankings(top=1)["rank"].to_list()
+        [1, 4]
+        """
         answer = self._get(f"/v1/rankings/{_segment(session)}", top=top, model=model)
         rows = [dict(row, session=answer["session"]) for side in ("top", "bottom") for row in answer[side]]
         return _frame(rows, PREDICTIONS).unique("ticker").sort("rank")
 
     def sessions(self, day: Day) -> SessionStatus:
-        """Whether `day` is a session, and whether its predictions are published, due, late or not yet there."""
+        """Whether `day` is a session, and whether its predictions are published, due, late or not yet there.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.sessions("2026-11-21").status
+        'holiday'
+        """
         return _record(SessionStatus, self._get(f"/v1/sessions/{_segment(day)}"))
 
     def models(self) -> pl.DataFrame:
-        """Which version of every model serves, since which session and why, and which one its alias asks for."""
+        """Which version of every model serves, since which session and why, and which one its alias asks for.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.models().filter("in_service")["model"].item()
+        'rnn'
+        """
         return _frame(_rows([self._get("/v1/models")], "models"), MODELS)
 
     def card(self, version: str) -> dict[str, Any]:
@@ -178,13 +219,25 @@ class Client:
         return self._get(f"/v1/models/{_segment(model)}/versions/{_segment(version)}")
 
     def monitoring(self, name: str) -> pl.DataFrame:
-        """One of the tables of `publication/tables.py:MONITORING`, such as rolling_skill, drift or promotions."""
+        """One of the tables of `publication/tables.py:MONITORING`, such as rolling_skill, drift or promotions.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.monitoring("drift").columns
+        ['session', 'kind', 'column', 'psi', 'ks', 'reference_through']
+        """
         if name not in MONITORING:
             raise ApiError(f"{name} is no monitoring table; expected one of {', '.join(MONITORING)}")
-        return _frame(_rows([self._get(f"/v1/monitoring/{name}")], name), MONITORING[name].schema)
+        return _frame(_rows(self._pages(f"/v1/monitoring/{name}"), name), MONITORING[name].schema)
 
     def publications(self, session: Day | None = None) -> pl.DataFrame:
-        """The ledger, oldest first: what was published when and why; the entries of one session where it is named."""
+        """The ledger, oldest first: what was published when and why; the entries of one session where it is named.
+
+        >>> import stock_assets
+        >>> client = stock_assets.Client()  # http://127.0.0.1:8000
+        >>> client.publications()["last_session"].to_list()
+        [datetime.date(2026, 11, 20)]
+        """
         pages = self._pages("/v1/publications", session=session)
         return _frame(_rows(pages, "publications"), PUBLICATIONS).sort("published_at")
 

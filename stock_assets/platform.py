@@ -111,6 +111,36 @@ class Platform(Market):
         """
         return AsOf(self.settings, moment_of(moment))
 
+    def published(self, session: Day | None = None, *, as_of: datetime | str | None = None) -> pl.DataFrame:
+        """What was said of `session`, by default the newest published one: the columns of `tables.PREDICTIONS_FILE`.
+
+        As it is published now, or as it was at the moment `as_of`. Raises StockAssetsError where nothing was published,
+        of the session or at all.
+
+        >>> import stock_assets
+        >>> p = stock_assets.open()
+        >>> p.published("2018-05-31")
+        Traceback (most recent call last):
+        ...
+        stock_assets.errors.StockAssetsError: nothing is published in ...; materialize publication
+        """
+        from stock_assets.publication import read
+
+        folder = self.settings.published
+        publication = read.open_publication(folder)
+        if publication is not None and as_of is not None:
+            publication = read.as_of(publication, read.read_ledger(folder), moment_of(as_of))
+        if publication is None:
+            then = "is" if as_of is None else f"was, at {as_of},"
+            raise StockAssetsError(f"nothing {then} published in {folder}; materialize publication")
+        sessions = publication.pointer.sessions
+        day = day_of(session) or sessions[-1]
+        if day not in sessions:
+            raise StockAssetsError(
+                f"{day} is not published; {len(sessions)} sessions from {sessions[0]} to {sessions[-1]} are"
+            )
+        return publication.predictions(day)
+
     def models(self) -> pl.DataFrame:
         """Which version of every model serves, since when and why, and the versions that have another alias.
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
+from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
 from stock_assets.setting_values import (
@@ -354,7 +355,8 @@ def read_settings(**overrides: object) -> Settings:
 
 def read_origins(**overrides: object) -> Origins:
     """As `read_settings`, with where each value comes from."""
-    return checked(gather(Settings.model_fields, PROJECT_DIR, overrides))
+    origins = checked(gather(Settings.model_fields, PROJECT_DIR, overrides))
+    return checked({**origins.given, "end": end}) if (end := noted_end(origins.settings)) else origins
 
 
 def checked(given: Mapping[str, Given]) -> Origins:

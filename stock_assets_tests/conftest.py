@@ -1,7 +1,7 @@
 """What every test may ask for."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +59,16 @@ def demo(demo_market: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in {**demo.ENVIRONMENT, "STOCK_ASSETS_DATA_DIR": str(demo_market)}.items():
         monkeypatch.setenv(name, value)
     return demo_market
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the API over the small publication of `stock_assets_tests.publication.folders`."""
+    from stock_assets.settings import read_settings
+    from stock_assets_tests.publication.folders import published_folder
+    from stock_assets_tests.serving.running import running_api
+
+    settings = read_settings(data_dir=tmp_path_factory.mktemp("api"))
+    published_folder(settings.published)
+    with running_api(settings) as url:
+        yield url

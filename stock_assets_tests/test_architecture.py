@@ -21,6 +21,7 @@ ORDER = (
         "tables",
         "private",
         "settings_file",
+        "closed_snapshot",
         "setting_values",
         "outgoing",
         "tickers",
@@ -95,6 +96,7 @@ def test_imports_run_one_way(path: Path):
         "pages": {"escape"},
         "outgoing": {"errors", "addresses"},
         "guard": {"settings_file"},
+        "closed_snapshot": {"files", "settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }
     beside = {"storage": {"settings"}} if place == "storage" else {}

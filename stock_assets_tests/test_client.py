@@ -2,12 +2,17 @@
 
 import json
 import socket
+from datetime import UTC, date, datetime
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import stock_assets
-from stock_assets.client import Client
+from stock_assets.client import PREDICTIONS, PUBLICATIONS, Client
 from stock_assets.errors import ApiError
+from stock_assets.publication.tables import MONITORING
+from stock_assets_tests.publication.folders import MODELS, SESSIONS, predictions_of
 from stock_assets_tests.servers import listening, silence, talking
 
 JSON = {"Content-Type": "application/json"}
@@ -16,6 +21,44 @@ PROBLEM = {"Content-Type": "application/problem+json"}
 
 def answered(body: object) -> bytes:
     return json.dumps(body).encode()
+
+
+def test_a_session_is_the_published_frame_with_the_session(api: str):
+    expected = predictions_of(SESSIONS[-1]).filter((pl.col("model") == "rnn") | pl.col("model").is_null())
+    rows = Client(api).predictions()
+    assert dict(rows.schema) == dict(PREDICTIONS)
+    assert rows["session"].unique().to_list() == [SESSIONS[-1]]
+    predicted = rows.filter(pl.col("status") == "predicted").drop("session")
+    assert_frame_equal(predicted, expected.filter(pl.col("status") == "predicted").sort("ticker"))
+    assert rows.filter(pl.col("status") == "left_out")["ticker"].to_list() == ["XYZ"]
+
+
+def test_each_question_is_asked_as_it_was_put(api: str):
+    client = Client(api)
+    assert client.predictions("2026-11-17", model="prior", tickers="^GSPC")["model"].to_list() == ["prior"]
+    one = client.prediction("BRK.B", date(2026, 11, 16))
+    assert (one.session, one.model, one.label, one.simulated) == (date(2026, 11, 16), "rnn", 0, True)
+    assert one.published_at == datetime(2026, 11, 20, 21, 45, tzinfo=UTC)
+    assert client.prediction("BRK.B", as_of=one.published_at).publication == one.publication
+    assert client.rankings("2026-11-20", top=2)["rank"].to_list() == [1, 2, 3, 4]
+    assert (client.sessions("2026-11-23").status, client.sessions("2026-11-23").previous) == ("not_yet", SESSIONS[-1])
+    assert client.models()["model"].to_list() == list(MODELS)
+    assert dict(client.publications("2026-11-20").schema) == dict(PUBLICATIONS)
+    for name, table in MONITORING.items():
+        assert dict(client.monitoring(name).schema) == dict(table.schema)
+    with pytest.raises(ApiError, match="no card of rnn-2025-12-31-0a0a0a0a of the model rnn"):
+        client.card(MODELS["rnn"])
+    with pytest.raises(ApiError, match="expected") as caught:
+        client.predictions(as_of="2026-11-20T22:00")  # without a zone
+    assert caught.value.status == 422
+
+
+def test_a_history_is_read_page_by_page(api: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("stock_assets.client.PAGE", 2)
+    rows = Client(api).history("AAPL")
+    assert rows["session"].to_list() == list(SESSIONS)
+    assert dict(rows.schema) == dict(PREDICTIONS)
+    assert Client(api).history("AAPL", "2026-11-17", date(2026, 11, 18))["session"].to_list() == list(SESSIONS[1:3])
 
 
 def test_a_problem_is_one_error_with_its_title_status_and_detail():

@@ -22,7 +22,9 @@ def modules_with_examples() -> list[str]:
 
 @pytest.mark.usefixtures("demo")
 @pytest.mark.parametrize("name", modules_with_examples())
-def test_the_examples_run(name: str):
+def test_the_examples_run(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    if name == "stock_assets.client":  # its examples name no address
+        monkeypatch.setattr("stock_assets.client.LOCAL", request.getfixturevalue("api"))
     examples = [test for test in doctest.DocTestFinder().find(import_module(name)) if test.examples]
     assert examples, f"{name} has >>> in no docstring"
     runner, said = doctest.DocTestRunner(optionflags=OPTIONS), io.StringIO()

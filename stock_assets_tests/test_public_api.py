@@ -10,13 +10,14 @@ import pytest
 
 import stock_assets
 from stock_assets import views
+from stock_assets.client import Client
 from stock_assets.platform import Platform
 from stock_assets.settings import PROJECT_DIR
 
 API_PAGE = PROJECT_DIR / "docs" / "api.md"
 METHODS = {
     f"{kind.__name__}.{name}": getattr(kind, name)
-    for kind in (views.Market, Platform, views.AsOf)
+    for kind in (views.Market, Platform, views.AsOf, Client)
     for name in vars(kind)
     if not name.startswith("_") and (callable(getattr(kind, name)) or isinstance(vars(kind)[name], property))
 }
@@ -42,8 +43,8 @@ def test_every_public_method_is_documented_with_an_example_and_typed(name: str):
     assert text, name
     function = method.fget if isinstance(method, property) else method
     assert "return" in inspect.get_annotations(function)
-    own = [kind for kind in (views.Market, Platform) if kind.__name__ == name.split(".")[0]]
-    if own and name not in ("Platform.store", "Platform.query"):
+    own = [kind for kind in (views.Market, Platform, Client) if kind.__name__ == name.split(".")[0]]
+    if own and name not in ("Platform.store", "Platform.query", "Client.card"):
         assert ">>> " in text, f"{name} has no example"
 
 

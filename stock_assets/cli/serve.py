@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NoReturn
 from rich.console import Console
 
 from stock_assets.cli.output import cell, summarise
-from stock_assets.errors import StockAssetsError
+from stock_assets.closed_snapshot import forget
+from stock_assets.errors import SettingsError, StockAssetsError
 from stock_assets.escape import terminal
 from stock_assets.files import open_to_others
 from stock_assets.market.calendar import calendar_of
-from stock_assets.settings import Settings
+from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.migrations import stored_version
 from stock_assets.storage.restore import settle_killed_restore
 from stock_assets.storage.warehouse import Warehouse
@@ -56,7 +57,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
     for done in settle_killed_restore(settings.data_dir, now=datetime.now(UTC)):
         out.print(terminal(done), highlight=False, soft_wrap=True)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
-    check_snapshot(settings, out)
+    settings = check_snapshot(settings, out)
     migrate(settings, out)
     market = "SIMULATED market, no real prices" if settings.source == "simulated" else f"source {settings.source}"
     out.print(f"stock_assets: {market}, exchange {exchange}, from {settings.start}; starting Dagster …", soft_wrap=True)
@@ -86,15 +87,32 @@ def keep_dagster(settings: Settings, port: int, api: "KeptAlive", *, out: Consol
     )
 
 
-def check_snapshot(settings: Settings, out: Console) -> None:
-    """Reads a snapshot and prints what was guessed of its files, so that what is wrong is one line before the start."""
-    if settings.source == "snapshot":
-        from stock_assets.market.sources.registry import make_source
-        from stock_assets.market.sources.snapshot import SnapshotSource, require_span
+def check_snapshot(settings: Settings, out: Console) -> Settings:
+    """Reads a snapshot and prints what was guessed of its files, so that what is wrong is one line before the start.
 
-        source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
-        if isinstance(source, SnapshotSource):
-            require_span(source, settings, datetime.now(UTC))
+    Returns the settings, with an end where the files end long ago and none was set.
+    """
+    if settings.source != "snapshot":
+        return settings
+    from stock_assets.market.closing import close_where_old
+    from stock_assets.market.sources.registry import make_source
+    from stock_assets.market.sources.snapshot import SnapshotSource
+
+    if forget(settings.data_dir):  # newer rows may have come since the last start
+        settings = read_settings()
+    source = make_source(settings, lambda line: out.print(cell(line), soft_wrap=True))
+    if not isinstance(source, SnapshotSource) or (end := close_where_old(settings, source, datetime.now(UTC))) is None:
+        return settings
+    out.print(
+        f"the files of the snapshot end on {end}, so it is closed there: no session after it is due. Once they hold "
+        "newer ones, the next start goes on",
+        soft_wrap=True,
+    )
+    try:
+        return read_settings()
+    except SettingsError:  # no model year before that end, say: nothing of it stays
+        forget(settings.data_dir)
+        raise
 
 
 def warn_of_open_folder(folder: Path, err: Console) -> None:

@@ -246,7 +246,6 @@ def _judged(sessions: pl.DataFrame) -> pl.DataFrame:
             pl.format("no ticker of the file has a bar for {} minutes", pl.col("file_hole").dt.total_minutes())
         ),
     )
-    # of a ticker with a bar in nearly every minute: half a dozen missing ones are no habit
     unusual = (usual_share >= DENSE) & (pl.col("longest") >= pl.max_horizontal(pl.lit(EDGE), "length", usual))
     return sessions.with_columns(
         reason=reason,

@@ -66,6 +66,11 @@ class Bounds:
     connections: int = 1000
     """of all clients"""
 
+    @property
+    def head_bytes(self) -> int:
+        """More than a head within the other bounds can have."""
+        return self.target_bytes + self.header_bytes + 8 * self.headers + 256
+
 
 class BoundedConnection(HttpToolsProtocol):
     """A connection within `bounds`. What exceeds them is answered with `refusal`, and the connection ends."""
@@ -78,7 +83,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._since = self.loop.time()
         self._status, self._refused = 400, False
-        self._head_bytes = 0
+        self._heads = self._head_bytes = self._read_bytes = 0
+        self._in_head = True
 
     @staticmethod
     def refusal(status: int) -> tuple[bytes, bytes]:
@@ -105,7 +111,13 @@ class BoundedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        heads = self._heads
         super().data_received(data)
+        # the parser keeps a header to itself until it is whole
+        self._read_bytes = self._read_bytes + len(data) if self._in_head and heads == self._heads else 0
+        if self._read_bytes > self.bounds.head_bytes:
+            self._status = 431
+            self.send_400_response("")
         # an empty line between two requests ends the keep-alive timer and begins none
         if self.is_waiting and self._head_timer is None and self.timeout_keep_alive_task is None:
             self._wait_for_head()
@@ -130,7 +142,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_bytes, self._in_head = 0, True
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -146,6 +158,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unset(head=True)
+        self._in_head = False
+        self._heads += 1
         super().on_headers_complete()
 
     def _refuse(self, status: int) -> None:

@@ -109,5 +109,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = problems.SCHEMA
         question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= {**question.pop("$defs"), "Batch": question}
+        problems.describe_everywhere(schema["paths"])
         app.openapi_schema = schema
     return app.openapi_schema

@@ -91,7 +91,7 @@ PROBLEMS: dict[str, ProblemType] = {
         "Ask again after `Retry-After` seconds.",
     ),
     "foreign-cursor": ProblemType(
-        400,
+        404,
         "The cursor belongs to another question",
         "The cursor is none of this server, or was handed out for other parameters.",
         "Ask the first page again without a cursor, and pass `next` on with the same parameters.",
@@ -341,6 +341,35 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
         }
         for status, names in by_status.items()
     }
+
+
+#: Problems of every route, from what stands around the routes.
+EVERYWHERE = (
+    "token-in-query",
+    "no-token",
+    "foreign-request",
+    "missing-scope",
+    "address-too-long",
+    "headers-too-large",
+    "too-many-requests",
+    "internal-error",
+    "not-ready",
+)
+
+
+def describe_everywhere(paths: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds EVERYWHERE to the routes of `paths`, as OpenAPI lists them, whose errors are problems."""
+    for operation in (one for path, methods in paths.items() for one in methods.values() if has_problems(path)):
+        slow = ("slow-body",) if "requestBody" in operation else ()
+        for status, response in documented(*EVERYWHERE, *slow).items():
+            before = operation["responses"].setdefault(str(status), {**response, "description": ""})
+            parts = before["description"].split("; ") + response["description"].split("; ")
+            before["description"] = "; ".join(dict.fromkeys(filter(None, parts)))
+
+
+def has_problems(path: str) -> bool:
+    """Whether the errors of a path are problems, and not those of another protocol."""
+    return foreign_error(path, 400, "") is None
 
 
 #: The schema of every problem.

@@ -12,10 +12,11 @@ import pytest
 
 from stock_assets.errors import EmptySourceError, SettingsError, SourceError
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.market.closing import close_where_old
 from stock_assets.market.sources.forms import unpacking
 from stock_assets.market.sources.forms.reading import Reading
 from stock_assets.market.sources.forms.tickers import ticker_of
-from stock_assets.market.sources.snapshot import SnapshotSource, require_span
+from stock_assets.market.sources.snapshot import SnapshotSource
 from stock_assets.settings import Settings
 
 CALENDAR = trading_calendar("XNYS", date(2018, 1, 2), date(2018, 12, 31))
@@ -284,31 +285,22 @@ class TestBounds:
 
 
 class TestSpans:
-    """An old snapshot with END open, an END after the last bar, a START before the first."""
+    """An END after the last bar, a START before the first."""
 
     def settings(self, path: Path, **values: object) -> Settings:
         return Settings(source="snapshot", snapshot=path, **values)  # pyright: ignore[reportArgumentType]
-
-    def test_an_old_snapshot_needs_its_end(self, tmp_path: Path):
-        made = source(tmp_path, A__csv=BAR)
-        settings = self.settings(made.path, start=date(2018, 1, 2))
-        with pytest.raises(
-            SettingsError, match=r"end on 2018-01-03, 27 session\(s\) .* set STOCK_ASSETS_END=2018-01-03"
-        ):
-            require_span(made, settings, datetime(2018, 2, 13, tzinfo=UTC))
-        require_span(made, settings, datetime(2018, 1, 16, tzinfo=UTC))  # files may still come
 
     def test_an_end_after_the_last_bar_and_a_start_before_the_first_are_named(self, tmp_path: Path):
         made = source(tmp_path, A__csv=BAR)
         settings = self.settings(made.path, start=date(2017, 1, 3), end=date(2018, 1, 4), first_model_year=2018)
         ends = SnapshotSource(made.path, trading_calendar("XNYS", date(2017, 1, 3), date(2018, 1, 4)))
         with pytest.raises(SettingsError, match=r"STOCK_ASSETS_END=2018-01-04; set STOCK_ASSETS_END=2018-01-03"):
-            require_span(ends, settings, LATER)
+            close_where_old(settings, ends, LATER)
         begins = SnapshotSource(made.path, trading_calendar("XNYS", date(2017, 1, 3), date(2018, 1, 3)))
         with pytest.raises(
             SettingsError, match=r"begin on 2018-01-02, 251 sessions after .* set STOCK_ASSETS_START=2018-01-02"
         ):
-            require_span(begins, settings.model_copy(update={"end": date(2018, 1, 3)}), LATER)
+            close_where_old(settings.model_copy(update={"end": date(2018, 1, 3)}), begins, LATER)
 
     def test_a_fetch_after_the_last_bar_names_the_setting(self, tmp_path: Path):
         made = source(tmp_path, A__csv=BAR)

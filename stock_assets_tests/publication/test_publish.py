@@ -1,6 +1,7 @@
 """What a publication says is what the store holds, and every ticker that is left out is named with its reason."""
 
 import json
+import re
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.errors import MissingSessionsError, PublicationError, StoreBusyError
+from stock_assets.errors import MissingSessionsError, PublicationError, StockAssetsError, StoreBusyError
 from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.alert_book import OPEN_ALERTS
 from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
 from stock_assets.lifecycle.materialize.tidy import tidy
+from stock_assets.platform import Platform
 from stock_assets.publication.layout import ALERTS, FOLDER, LEDGER, POINTER, path_of
 from stock_assets.publication.materialize.compare import differing_rows, lost_sessions
 from stock_assets.publication.materialize.publish import Published, publish_sessions
@@ -188,6 +190,23 @@ def test_a_session_that_is_predicted_again_is_published_beside_the_first(made: M
     assert {rows[day] for day in made.sessions[:-1]} == {first.entry}
 
 
+def test_the_front_door_gives_what_was_said_and_when(made: Made):
+    session, p = made.sessions[-1], Platform(made.settings)
+    with pytest.raises(StockAssetsError, match="nothing is published"):
+        p.published()
+    made.publish()
+    first = p.published()
+    assert first.equals(made.publication.predictions(session))
+    predict(made.store, [session], seed=1)
+    made.publish(session, hours=2)
+    assert not p.published(str(session)).equals(first)
+    assert p.published(session, as_of=NOW + HOUR).equals(first)
+    with pytest.raises(StockAssetsError, match="nothing was, at 2019-01-01T00:00Z, published"):
+        p.published(as_of="2019-01-01T00:00Z")
+    with pytest.raises(StockAssetsError, match="2019-05-01 is not published; 30 sessions from 2019-01-02 to"):
+        p.published("2019-05-01")
+
+
 def test_labels_that_appear_later_are_published_with_the_next_session(made: Made):
     made.publish(*made.sessions[:-1])
     late = made.sessions[-made.settings.horizon]
@@ -339,6 +358,33 @@ def test_tidying_removes_what_killed_writers_left_and_nothing_else(made: Made):
         tidy(made.store, made.settings, NoRegistry(), now=datetime.now(UTC) + hours * HOUR)
         assert leftover.exists() is there
     assert {path: path.read_bytes() for path in made.settings.published.rglob("*") if path.is_file()} == files
+
+
+# ---------------------------------------------------------------- any tool
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "publication.md"
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
+def test_the_examples_of_the_page_run(
+    whole: Made, example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for name, value in (("SOURCE", "simulated"), ("DATA_DIR", whole.settings.data_dir), ("CONFIG", "off")):
+        monkeypatch.setenv(f"STOCK_ASSETS_{name}", str(value))
+    for name in ("START", "END", "FIRST_MODEL_YEAR"):
+        monkeypatch.setenv(f"STOCK_ASSETS_{name}", str(getattr(whole.settings, name.lower())))
+    own = example.replace("data/simulated/published", str(whole.settings.published))
+    own = own.replace("2026-11-20", str(whole.sessions[0])).replace("2026-11-21T09:00Z", (NOW + HOUR).isoformat())
+    exec(compile(own, str(PAGE), "exec"), {})
+    shown = capsys.readouterr().out
+    expected = {
+        "strongest": str(whole.sessions[-1]),
+        "duckdb": "ticker_prior",
+        "pandas": "HALT",
+        "moment": "30 sessions",
+    }
+    assert all(text in shown for word, text in expected.items() if word in example)
 
 
 # ---------------------------------------------------------------- the open alerts

@@ -127,17 +127,17 @@ def test_a_walk_under_swaps_gives_each_row_once_and_of_one_publication(tmp_path:
 @pytest.mark.parametrize(
     ("path", "status", "kind"),
     [
-        ("/v1/predictions?limit=2&session=2026-11-19", 400, "foreign-cursor"),
-        ("/v1/predictions?limit=2&model=prior", 400, "foreign-cursor"),
-        ("/v1/history/AAPL?limit=2", 400, "foreign-cursor"),
-        ("/v1/publications?limit=2", 400, "foreign-cursor"),
+        ("/v1/predictions?limit=2&session=2026-11-19", 404, "foreign-cursor"),
+        ("/v1/predictions?limit=2&model=prior", 404, "foreign-cursor"),
+        ("/v1/history/AAPL?limit=2", 404, "foreign-cursor"),
+        ("/v1/publications?limit=2", 404, "foreign-cursor"),
     ],
 )
 def test_a_cursor_holds_for_its_own_question(ask: Asker, path: str, status: int, kind: str):
     cursor = ask("/v1/predictions?limit=2").json()["next"]
     answer = ask(f"{path}&cursor={cursor}")
     assert (answer.status_code, answer.json()["type"]) == (status, f"/docs/errors.md#{kind}")
-    assert ask(f"{path}&cursor=AAAA").status_code == 400
+    assert ask(f"{path}&cursor=AAAA").status_code == 404
     assert ask(f"{path}&cursor=%20").status_code == 422
 
 
@@ -206,7 +206,7 @@ def test_a_batch_answers_each_item_for_itself(ask: Asker):
         (b'{"items":[{"ticker":"A B"}]}', 422, "1 to 32 letters"),
         (b'{"items":[{"ticker":"AAPL","sesion":"latest"}]}', 422, "sesion"),
         (b'{"items":[' + b'{"ticker":"AAPL"},' * 1000 + b'{"ticker":"AAPL"}]}', 422, "1000"),
-        (b'{"items":[{"ticker":"' + b"A" * 1_100_000 + b'"}]}', 413, "1,048,576"),
+        (b'{"items":[{"ticker":"' + b"A" * 1_100_000 + b'"}]}', 413, "larger than"),
     ],
     ids=lambda value: str(value)[:40],
 )

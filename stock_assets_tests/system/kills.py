@@ -33,7 +33,7 @@ RESTATED = replace(
     PLANTS, restated=("SIM01", LAST_BEFORE - timedelta(days=2), moment(LAST_BEFORE).date() + timedelta(days=1))
 )
 #: What differs between two evenings that made the same: when something was done, and the alerts about what failed.
-TIMES = ("fetched_at", "seen_at", "decided_at", "trained_at")
+TIMES = ("fetched_at", "seen_at", "decided_at", "trained_at", "published_at", "entry")
 NOT_COMPARED = ("alerts",)
 #: How long ticks that ask for nothing are apart: a run that failed is tried again sooner.
 PAUSE = timedelta(minutes=40)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stock_assets.errors import MissingTableError
+from stock_assets.errors import MissingTableError, SourceError
 from stock_assets.evaluation import metrics
 from stock_assets.files import write_file
 from stock_assets.lifecycle.freshness import GRACE, Freshness, freshness
@@ -23,6 +23,7 @@ from stock_assets.lifecycle.operations import (
     with_age,
 )
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.closing import newer_session
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -121,8 +122,17 @@ def rows_or_none(store: Warehouse, table: str, first: date | None = None) -> pl.
 
 
 def freshness_of(settings: Settings, predicted_through: date | None, now: datetime) -> Freshness:
-    """How fresh the predictions are at `now`. A closed snapshot is never late: no session is expected of it."""
+    """How fresh the predictions are at `now`. A closed snapshot is never late: no session is expected of it, unless its
+    files have got newer ones since it was closed by itself."""
     state = freshness(calendar_of(settings), settings.after_close, GRACE, predicted_through=predicted_through, now=now)
     if settings.end is None:
         return state
+    try:
+        newer = newer_session(settings)
+    except SourceError as error:
+        return Freshness(False, state.last_expected, 0, f"the files of the closed snapshot have changed: {error}")
+    if newer is not None:
+        reason = f"the files hold sessions to {newer}, and the snapshot is closed at {settings.end}: start it again"
+        behind = calendar_of(settings.model_copy(update={"end": None})).between(settings.end, newer)[1:]
+        return Freshness(False, newer, len(behind), reason)
     return Freshness(True, state.last_expected, 0, f"the snapshot is closed at {settings.end}: no session is expected")

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SettingsError, SourceError
+from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of, is_index
 from stock_assets.market.sources import Answer
@@ -22,9 +22,6 @@ from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.sources.row_checks import usable_rows
 from stock_assets.market.tables import UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
-
-#: Sessions that an open snapshot may lack: its files come once a week or less often.
-WEEKS_TO_COME = 10
 
 
 class SnapshotSource:
@@ -246,30 +243,6 @@ def _all_bars(reader: SnapshotReader, listing: Listing) -> pl.DataFrame:
     for error in empty:
         reader.notes.add("passed over", str(error))
     return pl.concat(tables, rechunk=True)
-
-
-def require_span(source: SnapshotSource, settings: Settings, now: datetime) -> None:
-    """Raises SettingsError, which names the setting, where the snapshot lacks more than some weeks at either end.
-
-    With STOCK_ASSETS_END open sessions are due until `now` (UTC): some may still be added to the files.
-    """
-    first, last = source.span()
-    due = source.calendar.last_closed(now)
-    due = min(due, source.end) if due else source.end
-    after = [day for day in source.calendar.between(last, due) if day > last]
-    before = [day for day in source.calendar.between(source.start, first) if day < first]
-    allowed = WEEKS_TO_COME if settings.end is None else 0
-    if len(after) > allowed:
-        stated = f"STOCK_ASSETS_END={settings.end}" if settings.end else "STOCK_ASSETS_END is unset, so that it goes on"
-        raise SettingsError(
-            f"the bars of {source.path} end on {last}, {len(after)} session(s) before {due}, and {stated}; set "
-            f"STOCK_ASSETS_END={last}, or add newer files"
-        )
-    if len(before) > WEEKS_TO_COME:
-        raise SettingsError(
-            f"the bars of {source.path} begin on {first}, {len(before)} sessions after STOCK_ASSETS_START="
-            f"{settings.start}; set STOCK_ASSETS_START={first}, or add older files"
-        )
 
 
 def _from_settings(settings: Settings, say: Say) -> SnapshotSource:

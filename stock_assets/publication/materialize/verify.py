@@ -44,7 +44,7 @@ def problems_of(data: Path) -> Iterator[str]:
     if pointer is None and entries and not (folder / POINTER).exists():
         yield f"{folder / POINTER} is gone, though {len(entries)} entries of the ledger are there; publish again"
     named = pointer.files if pointer else files_of([])
-    now = {(kind, key, digest) for kind in KINDS for key, digest in named[kind].items()}
+    now: set[tuple[Kind, str, str]] = {(kind, key, digest) for kind in KINDS for key, digest in named[kind].items()}
     yield from _chain_problems(folder, entries, pointer.entry if pointer else None)
     for kind, key, digest in sorted(now | _ever_named(entries)):
         again = "publish again: materialize publication" if (kind, key, digest) in now else _RESTORE

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from stock_assets.pages.templates import SHARED, render
 from stock_assets.publication.layout import digest_of
@@ -14,8 +14,9 @@ from stock_assets.publication.read import Publication
 from stock_assets.serving.pages.alerts import OpenAlerts
 
 PACKAGE = "stock_assets.serving.pages"
-#: Rendered pages that are kept.
-KEPT = 64
+#: Rendered pages that are kept, and views that two of them share.
+KEPT, KEPT_VIEWS = 64, 8
+T = TypeVar("T")
 #: The files of the dashboard: where each lies, and its type.
 ASSETS = {
     "style.css": (SHARED, "style.css", "text/css"),
@@ -64,6 +65,19 @@ class Moment:
     publication: Publication | None
     alerts: OpenAlerts
     now: datetime
+    views: "OrderedDict[tuple[object, ...], object]" = field(default_factory=OrderedDict, compare=False, repr=False)
+    """the last views that two addresses share"""
+
+    def once(self, name: str, make: Callable[[Publication], T]) -> T | None:
+        """The view that `make` makes of the publication, made once for several addresses; None without a session."""
+        if self.publication is None or not self.publication.pointer.sessions:
+            return None
+        key = (name, self.publication.folder, self.publication.pointer.entry)
+        if key not in self.views:
+            self.views[key] = make(self.publication)
+            while len(self.views) > KEPT_VIEWS:
+                self.views.popitem(last=False)
+        return cast("T", self.views[key])
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -83,6 +97,7 @@ class Pages:
     """Renders pages and keeps the last ones."""
 
     made: "OrderedDict[tuple[object, ...], Page]" = field(default_factory=OrderedDict)
+    views: "OrderedDict[tuple[object, ...], object]" = field(default_factory=OrderedDict)
 
     def get(self, address: str, moment: Moment, make: Callable[[str], Page]) -> Page:
         """The page of `address`; `make` renders it with its tag where it is not kept."""

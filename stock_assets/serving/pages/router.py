@@ -38,7 +38,7 @@ def make_pages(
     def moment() -> Moment:
         publication = current()
         rows = alerts() if alerts else read_alerts(publication.folder) if publication else OpenAlerts()
-        return Moment(publication, rows, clock())
+        return Moment(publication, rows, clock(), pages.views)
 
     def respond(request: Request, make: Callable[[Moment, str], Page], *, kept: bool = True) -> Response:
         at = moment()
@@ -107,7 +107,7 @@ def _card(version: str) -> Make:
 
 def _ticker(ticker: str) -> Make:
     def make(at: Moment, etag: str) -> Page:
-        view = ticker_view(at.publication, ticker) if at.publication and at.publication.pointer.sessions else None
+        view = at.once(ticker, lambda publication: ticker_view(publication, ticker))
         if view is None:
             text = f"No published session names {ticker}."
             return _trouble(at, text, heading="No such ticker", status=404)
@@ -118,7 +118,7 @@ def _ticker(ticker: str) -> Make:
 
 def _chart(ticker: str) -> Make:
     def make(at: Moment, etag: str) -> Page:
-        view = ticker_view(at.publication, ticker) if at.publication and at.publication.pointer.sessions else None
+        view = at.once(ticker, lambda publication: ticker_view(publication, ticker))
         if view is None:
             return Page(b'{"sessions":[]}', etag, 404, "application/json")
         return Page(dumps(chart_data(view), separators=(",", ":")).encode(), etag, kind="application/json")

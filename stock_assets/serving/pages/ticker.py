@@ -14,6 +14,7 @@ from stock_assets.pages import numbers
 from stock_assets.pages.charts import lines
 from stock_assets.pages.charts.bars import probability_bar
 from stock_assets.pages.charts.lines import Line, Mark
+from stock_assets.publication.layout import Kind, path_of
 from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.serving.pages.calls import Call, calls_of, session_before
@@ -24,6 +25,7 @@ LABELS = {-1: "sell", 0: "hold", 1: "buy"}
 
 _BAR = ("open", "high", "low", "close", "volume", "dividend", "split_ratio", "total_return", "is_member", "suspect")
 _CALL = (*PROBABILITIES, "score", "rank")
+_FILES = {"predictions": PREDICTIONS_FILE, "bars": BARS_FILE, "outcomes": OUTCOMES_FILE}
 _OUTCOME = ("label", "horizon_end", "forward_return_horizon", "usable")
 
 
@@ -147,24 +149,29 @@ def history(publication: Publication, ticker: str, most: int = SESSIONS) -> pl.D
     and its outcome; null where there is none."""
     model = publication.pointer.facts.in_service
     sessions = publication.pointer.sessions[-most:]
-    own = pl.col("ticker") == ticker
-    calls, bars, outcomes = ([table.empty()] for table in (PREDICTIONS_FILE, BARS_FILE, OUTCOMES_FILE))
-    days: list[list[date]] = [[], [], []]
-    for session in sessions:
-        for kind, (rows, frame) in enumerate(
-            (
-                (calls, publication.predictions(session).filter(own, pl.col("model") == model)),
-                (bars, publication.bars(session).filter(own)),
-                (outcomes, publication.outcomes(session).filter(own)),
-            )
-        ):
-            rows.append(frame)
-            days[kind] += [session] * frame.height
+    calls = _rows(publication, "predictions", sessions, ticker=ticker).filter(pl.col("model") == model)
     rows = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
-    for parts, kept, columns in zip((calls, bars, outcomes), days, (_CALL, _BAR, _OUTCOME), strict=True):
-        frame = pl.concat(parts).select(pl.Series("session", kept, pl.Date), *columns)
-        rows = rows.join(frame, on="session", how="left", maintain_order="left")
+    for frame, columns in (
+        (calls, _CALL),
+        (_rows(publication, "bars", sessions, ticker=ticker), _BAR),
+        (_rows(publication, "outcomes", sessions, ticker=ticker), _OUTCOME),
+    ):
+        rows = rows.join(frame.select("session", *columns), on="session", how="left", maintain_order="left")
     return rows
+
+
+def _rows(publication: Publication, kind: Kind, sessions: Sequence[date], *, ticker: str) -> pl.DataFrame:
+    """The rows of `ticker` in the files of `sessions`, with their session. Each file is compared with its digest first;
+    one scan of them all takes half as long as reading one after the other."""
+    paths: dict[str, date] = {}
+    for session in sessions:
+        if (digest := publication.pointer.files[kind].get(str(session))) is not None:
+            publication.content(kind, str(session), digest)
+            paths[str(publication.folder / path_of(kind, str(session), digest))] = session
+    if not paths:
+        return _FILES[kind].empty().with_columns(session=pl.lit(None, pl.Date))
+    frame = pl.scan_parquet([*paths], include_file_paths="path").filter(pl.col("ticker") == ticker).collect()
+    return frame.with_columns(session=pl.Series([paths[path] for path in frame["path"]], dtype=pl.Date))
 
 
 def ticker_view(publication: Publication, ticker: str) -> TickerView | None:

@@ -4,6 +4,7 @@ What they read by POST is described by their own specifications, and in docs/pro
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,7 +14,7 @@ from stock_assets.serving.answers import text_of
 from stock_assets.serving.current import Served
 from stock_assets.serving.health import NO_STORE, NONE, readiness
 from stock_assets.serving.parameters import MODEL_NAME, VERSION, Parameter, Parameters, matching
-from stock_assets.serving.problems import PROBLEMS, Problem
+from stock_assets.serving.problems import EVERYWHERE, PROBLEMS, Problem
 from stock_assets.serving.protocols.forms import INVOCATIONS, PING
 from stock_assets.serving.protocols.inference import inference_answer, model_metadata, parse_inference
 from stock_assets.serving.protocols.invocations import COLUMNS, csv_of, parse_csv, parse_json
@@ -34,12 +35,11 @@ _VERSION = Parameter(
 OF_MODEL, OF_VERSION = Parameters((_MODEL,)), Parameters((_MODEL, _VERSION))
 
 
-def _described(parameters: Parameters, *kinds: str, mlflow: bool = False) -> dict[str, Any]:
-    """How a route is described, with its errors in the form of its protocol."""
+def _described(parameters: Parameters, *kinds: str, members: Mapping[str, Any], mlflow: bool = False) -> dict[str, Any]:
+    """How a route is described: the `members` of its answer, and its errors in the form of its protocol."""
     text = {"type": "string"}
-    members = {"error_code": text, "message": text} if mlflow else {"error": text}
-    schema = {"type": "object", "properties": members, "required": [*members]}
-    kinds = ("wrong-parameter", "internal-error", *kinds)
+    schema = _object({"error_code": text, "message": text} if mlflow else {"error": text})
+    kinds = ("wrong-parameter", *kinds, *EVERYWHERE)
     errors: dict[int | str, dict[str, Any]] = {
         PROBLEMS[kind].status: {
             "description": PROBLEMS[kind].title,
@@ -47,7 +47,23 @@ def _described(parameters: Parameters, *kinds: str, mlflow: bool = False) -> dic
         }
         for kind in kinds
     }
-    return {"openapi_extra": {"parameters": parameters.openapi()}, "responses": errors}
+    answer = {"description": "the answer", "content": {"application/json": {"schema": _object(members)}}}
+    return {"openapi_extra": {"parameters": parameters.openapi()}, "responses": {200: answer, **errors}}
+
+
+def _object(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {**members}, "required": [*members]}
+
+
+_TEXT, _TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+_TENSORS = {
+    "type": "array",
+    "items": _object({"name": _TEXT, "datatype": _TEXT, "shape": {"type": "array", "items": {"type": "integer"}}}),
+}
+_SERVER = {"name": _TEXT, "version": _TEXT, "extensions": _TEXTS}
+_MODEL_MEMBERS = {"name": _TEXT, "versions": _TEXTS, "platform": _TEXT, "inputs": _TENSORS, "outputs": _TENSORS}
+_IS_TRUE = {"type": "boolean", "const": True}
+_READY = {"name": _TEXT, "ready": _IS_TRUE}
 
 
 def _json(value: object, publication: str | None = None) -> Response:
@@ -55,19 +71,21 @@ def _json(value: object, publication: str | None = None) -> Response:
     return Response(text_of(value), 200, headers, "application/json")
 
 
-@router.get("/v2", summary="The server, in the Open Inference Protocol", **_described(NONE))
+@router.get("/v2", summary="The server, in the Open Inference Protocol", **_described(NONE, members=_SERVER))
 async def server_metadata(request: Request) -> Response:
     NONE.of(request)
     return _json({"name": "stock_assets", "version": request.app.version, "extensions": []})
 
 
-@router.get("/v2/health/live", summary="Whether the process runs", **_described(NONE))
+@router.get("/v2/health/live", summary="Whether the process runs", **_described(NONE, members={"live": _IS_TRUE}))
 async def live(request: Request) -> Response:
     NONE.of(request)
     return _json({"live": True})
 
 
-@router.get("/v2/health/ready", summary="Whether it can answer", **_described(NONE, "not-ready"))
+@router.get(
+    "/v2/health/ready", summary="Whether it can answer", **_described(NONE, "not-ready", members={"ready": _IS_TRUE})
+)
 async def ready(request: Request) -> Response:
     NONE.of(request)
     readiness(current_of(request))
@@ -101,7 +119,7 @@ def _named(request: Request, parameters: Parameters) -> tuple[Served, str, str |
 _KINDS = ("unknown-model", "not-published")
 
 
-@router.get("/v2/models/{model}", summary="A model", **_described(OF_MODEL, *_KINDS))
+@router.get("/v2/models/{model}", summary="A model", **_described(OF_MODEL, *_KINDS, members=_MODEL_MEMBERS))
 async def model_of_protocol(request: Request) -> Response:
     served, model, _ = _named(request, OF_MODEL)
     return _json(model_metadata(model, _versions(served, model)), served.pointer.entry)
@@ -110,7 +128,7 @@ async def model_of_protocol(request: Request) -> Response:
 @router.get(
     "/v2/models/{model}/versions/{version}",
     summary="A version of a model",
-    **_described(OF_VERSION, *_KINDS),
+    **_described(OF_VERSION, *_KINDS, members=_MODEL_MEMBERS),
 )
 async def version_of_protocol(request: Request) -> Response:
     served, model, version = _named(request, OF_VERSION)
@@ -131,7 +149,7 @@ async def _ready(request: Request, parameters: Parameters) -> Response:
 @router.get(
     "/v2/models/{model}/ready",
     summary="Whether a model answers",
-    **_described(OF_MODEL, *_KINDS, "not-ready"),
+    **_described(OF_MODEL, *_KINDS, "not-ready", members=_READY),
 )
 async def model_ready(request: Request) -> Response:
     return await _ready(request, OF_MODEL)
@@ -140,7 +158,7 @@ async def model_ready(request: Request) -> Response:
 @router.get(
     "/v2/models/{model}/versions/{version}/ready",
     summary="Whether a version predicted the newest session",
-    **_described(OF_VERSION, *_KINDS, "not-ready"),
+    **_described(OF_VERSION, *_KINDS, "not-ready", members=_READY),
 )
 async def version_ready(request: Request) -> Response:
     return await _ready(request, OF_VERSION)
@@ -167,7 +185,11 @@ async def infer_by_version(request: Request) -> Response:
     return await _infer(request, OF_VERSION)
 
 
-@router.get(PING, summary="Whether it can answer, for SageMaker", **_described(NONE, "not-ready", mlflow=True))
+@router.get(
+    PING,
+    summary="Whether it can answer, for SageMaker",
+    **_described(NONE, "not-ready", mlflow=True, members={"status": _TEXT}),
+)
 async def ping(request: Request) -> Response:
     NONE.of(request)
     readiness(current_of(request))

@@ -15,14 +15,14 @@ from stock_assets.serving.etags import answer
 from stock_assets.serving.forms import form_of
 from stock_assets.serving.lookup import Resolved, resolved
 from stock_assets.serving.parameters import AS_OF, MODEL_NAME, SESSION, TICKER_OF_PATH, Parameter, Parameters
-from stock_assets.serving.problems import Problem, documented, of_validation
+from stock_assets.serving.problems import documented, of_validation
 from stock_assets.serving.routes.asked import ALWAYS, HEADERS, beside, now_of, served_as_of
 from stock_assets.serving.schemas import BatchOfPredictions
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 NONE = Parameters()
-#: Items of one batch, and bytes of its body.
-MOST_ITEMS, MOST_BYTES = 1_000, 1_000_000
+#: Items of one batch. The guard bounds the body and asks for JSON.
+MOST_ITEMS = 1_000
 
 
 def text(parameter: Parameter) -> Any:
@@ -58,20 +58,6 @@ class Batch(BaseModel):
     as_of: text(AS_OF) | None = None  # type: ignore[valid-type]
 
 
-async def body_of(request: Request, most_bytes: int) -> bytes:
-    """The body of a request. Raises Problem where it is no JSON by its header, or longer than `most_bytes`."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        found = f"it is {kind[:80]}" if kind else "it has none"
-        raise Problem("unsupported-media-type", f"the Content-Type of the body: {found}; expected application/json")
-    content = bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > most_bytes:
-            raise Problem("body-too-large", f"the body has more than {most_bytes:,} bytes")
-    return bytes(content)
-
-
 @router.post(
     "/predictions:batch",
     summary="Many predictions",
@@ -94,7 +80,7 @@ async def batch_of_predictions(request: Request) -> Response:
     form_of(request)
     NONE.of(request)
     try:
-        batch = Batch.model_validate_json(await body_of(request, MOST_BYTES))
+        batch = Batch.model_validate_json(await request.body())
     except ValidationError as error:
         raise of_validation(error.errors()) from None
     served, root = await served_as_of(request, AS_OF.read(batch.as_of) if batch.as_of else None)
