@@ -9,7 +9,6 @@ request. The writer is a process that stores a day again and again; its wait is 
 
 import argparse
 import http.client
-import json
 import multiprocessing
 import os
 import re
@@ -235,7 +234,7 @@ def page(port: int) -> tuple[float, float] | None:
         try:
             opened = browser.new_page()
             answers = []
-            opened.on("response", answers.append)
+            opened.on("response", lambda answer: answers.append(answer))  # it sets an attribute of what it calls
             if (answer := opened.goto(f"http://{HOST}:{port}/")) is None or answer.status != 200:
                 return None
             opened.wait_for_load_state("networkidle")
@@ -256,7 +255,10 @@ def mlflow_server(data_dir: Path, ticker: str) -> Iterator[tuple[int, Path]]:
     quiet = dict(os.environ, MLFLOW_DISABLE_TELEMETRY="true", PYTHONWARNINGS="ignore", PATH=path_with_python())
     quiet |= {"MLFLOW_TRACKING_URI": f"sqlite:///{data_dir}/mlflow.db"}
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.serving_rivals", "save", str(data_dir), str(folder)], env=quiet, check=True
+        [sys.executable, "-m", "benchmarks.serving_rivals", "save", str(data_dir), str(folder)],
+        env=quiet,
+        check=True,
+        capture_output=True,
     )
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
     with process([*command, "-h", HOST, "-p", str(port), "-w", "1"], env=quiet):
@@ -346,7 +348,6 @@ def measure(data_dir: Path, store: Path, tickers: Sequence[str], *, session: dat
     )
     if seen is None:
         print("The page was not measured: it cannot be opened here.\n")
-    print(json.dumps({"swaps_ms": [round(value) for value in took]}))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def serve_duckdb(store: Path, port: int) -> None:
     from fastapi import FastAPI
 
     statement = (
-        "SELECT ticker, session::VARCHAR AS session, model_version, p_sell, p_hold, p_buy, score FROM model.predictions "
+        "SELECT ticker, session::VARCHAR AS session, model_version, p_sell, p_hold, p_buy, score "
+        "FROM model.predictions "
         "WHERE ticker = ? AND model = 'rnn' ORDER BY session DESC LIMIT 1"
     )
     app = FastAPI()
@@ -48,9 +49,11 @@ def serve_duckdb(store: Path, port: int) -> None:
     @app.get("/{ticker}")
     def lookup(ticker: str) -> dict:
         with duckdb.connect(str(store), read_only=True) as connection:
-            return connection.execute(statement, [ticker]).pl().row(0, named=True)
+            answer = connection.execute(statement, [ticker])
+            names = [name for name, *_ in answer.description or ()]
+            return dict(zip(names, answer.fetchone() or (), strict=True))
 
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical")
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ one makes it a pandas frame. docs/api.md lists everything.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from stock_assets.logs import escape_log_records
+
 if TYPE_CHECKING:
     from stock_assets.client import Client
     from stock_assets.errors import ApiError, StockAssetsError
@@ -43,6 +45,9 @@ _HOMES = {
     "StockAssetsError": "errors",
     "open": "platform",
 }
+
+
+escape_log_records()
 
 
 def __getattr__(name: str) -> Any:

@@ -198,6 +198,9 @@ class Settings(BaseModel):
         description="requests a minute that a token of the API may make, or without tokens an address, and 0 for any "
         "number; 6000 with tokens and any number without them when unset",
     )
+    on_demand: bool = Field(
+        default=False, description="true or false: whether the API predicts on demand, in a process of its own"
+    )
     backup_dir: Path | None = Field(
         default=None,
         description="the folder that a backup goes to after every evening, best on another disk; none is made when "

@@ -23,6 +23,7 @@ from stock_assets.evaluation import plots
 from stock_assets.evaluation.report import page_template
 from stock_assets.frames import markdown_table
 from stock_assets.market.sources import Failure
+from stock_assets.pages import templates
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 #: What GitHub's Markdown turns into a link in the text of a paragraph after everything else is parsed
@@ -178,9 +179,12 @@ class _Html(HTMLParser):
 @examples
 def test_html_shows_any_text_as_it_is(text: str):
     environment: Environment = page_template("report.html.j2").environment
-    for package in ("stock_assets.evaluation", "stock_assets.lifecycle"):
-        name = "report.html.j2" if package.endswith("evaluation") else "operations.html.j2"
-        assert page_template(name, package).environment.autoescape is True
+    assert environment.autoescape is True
+    for name, package in (
+        ("operations.html.j2", "stock_assets.lifecycle"),
+        ("layout.html.j2", "stock_assets.serving.pages.templates"),
+    ):
+        assert templates.page_template(name, package).environment.autoescape is True
     page = environment.from_string('<p title="{{ text }}">{{ text }}</p>').render(text=text)
     parser = _Html()
     parser.feed(page)

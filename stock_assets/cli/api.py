@@ -117,7 +117,7 @@ class KeptAlive:
             if time.monotonic() - began > STEADY_SECONDS:
                 pause = FIRST_PAUSE
             if pause == FIRST_PAUSE:  # one line, however often it ends again
-                text = f"the API {end}; it is started again, at last every {LONGEST_PAUSE:g} s; see {self.log}"
+                text = f"the API {end}; it is started again, after at most {LONGEST_PAUSE:g} s; see {self.log}"
                 self._out.print(terminal(text), highlight=False, soft_wrap=True)
             self._ending.wait(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)

@@ -39,7 +39,7 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
         figures = {"live_skill": plots.live_skill(data.skill)} if data.skill.height else {}
         if data.drift is not None and data.drift.height:
             figures["drift"] = plots.drift(data.drift)
-        path = write_operations(warehouse, settings, data, figures=figures)
+        path = write_operations(warehouse, settings, data)
         pictures = {name: picture(png, name.replace("_", " ")) for name, png in figures.items()}
         return dg.MaterializeResult(
             metadata={"page": dg.MetadataValue.path(str(path)), **metadata_of(data), **pictures}

@@ -148,13 +148,11 @@ def _is_shown(section: Section, report: Report) -> bool:
 
 
 @cache
-def page_template(name: str, package: str = "stock_assets.evaluation") -> "Template":
-    """The template `name` of `package`, with the filters, macros and style of this room, which all pages share."""
+def page_template(name: str) -> "Template":
+    """The template `name` of this room, with its filters, macros and style."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    loader = FunctionLoader(
-        lambda part: files(package if part == name else "stock_assets.evaluation").joinpath(part).read_text("utf-8")
-    )
+    loader = FunctionLoader(lambda part: files("stock_assets.evaluation").joinpath(part).read_text("utf-8"))
     environment = Environment(
         loader=loader,
         autoescape=True,

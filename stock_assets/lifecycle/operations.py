@@ -3,20 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from stock_assets.evaluation.metrics import best_naive
-from stock_assets.evaluation.report import Image, page_template
 from stock_assets.lifecycle.freshness import Freshness
 from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, live_yardsticks
+from stock_assets.pages.inputs import inputs_view
+from stock_assets.pages.models import models_view
+from stock_assets.pages.skill import skill_view
+from stock_assets.pages.templates import page_template
 
 #: Sessions of the rolling mean of the log-loss.
 WINDOW = 21
-#: Sessions, and columns that drifted most, that the page lists before one unfolds the rest.
-LISTED = 10
 
 #: `served` and `scored` of `session_table` before there is a prediction, and before there is a label of one.
 NOTHING_SERVED = pl.DataFrame(
@@ -36,6 +38,25 @@ TABLES = {
     "retraining_decisions": ("session", "decided_at", "rule", "retrain", "reason"),
     "promotions": ("model", "version", "decided_at", "outcome", "kind", "replaced", "improvement", "reason"),
 }
+#: Columns that a section of the dashboard shows beside these, and what they hold where the store has none.
+_SHOWN: dict[str, dict[str, Any]] = {
+    "in_service": {"alias": pl.String, "model_year": pl.Int32, "serves_from": pl.Date, "reason": pl.String},
+    "drift": {"psi": pl.Float64, "ks": pl.Float64, "reference_through": pl.Date},
+    "promotions": {
+        "improvement_low": pl.Float64,
+        "improvement_high": pl.Float64,
+        "decided_at": pl.Datetime("us", "UTC"),
+    },
+    "retraining_decisions": {"decided_at": pl.Datetime("us", "UTC")},
+}
+_CONSTANT = {"in_service": {"alias": "champion"}}
+#: What is measured where a publication is made, and not here.
+_UNKNOWN = ("expected_log_loss", "rank_ic", "left_out")
+_NO_RELIABILITY = pl.DataFrame(
+    schema={"class": pl.String, "bin": pl.Int32, "probability": pl.Float64, "frequency": pl.Float64, "rows": pl.Int64}
+)
+_NO_HISTOGRAM = pl.DataFrame(schema={"column": pl.String, "bin": pl.Int32})
+_NO_SCORE = pl.DataFrame(schema={"model": pl.String, "naive": pl.Boolean, "log_loss": pl.Float64})
 
 
 @dataclass(frozen=True)
@@ -124,41 +145,54 @@ def live_skill(sessions: pl.DataFrame, window: int = WINDOW) -> pl.DataFrame:
 
 
 def render_operations(
-    sessions: pl.DataFrame,
-    tables: Mapping[str, pl.DataFrame | None],
-    figures: Mapping[str, bytes],
-    *,
-    facts: OperationsFacts,
+    sessions: pl.DataFrame, tables: Mapping[str, pl.DataFrame | None], *, facts: OperationsFacts
 ) -> str:
-    """One self-contained HTML page: inline style, pictures as data URIs, no script, nothing from the network.
+    """One self-contained HTML page: inline style and charts, no script, nothing from the network. The sections on
+    skill, inputs and models are those of the dashboard.
 
     `sessions` is that of `session_table`; `tables` are those of TABLES, newest row first, None where the table does not
-    exist yet; `figures` are PNGs, `live_skill` and `drift`. Works without any row.
+    exist yet. Works without any row.
 
-    Raises ValueError for an unknown table or figure, and for a table that lacks a column.
+    Raises ValueError for an unknown table, and for one that lacks a column.
     """
-    if unknown := sorted({*tables} - {*TABLES}) + sorted({*figures} - {"live_skill", "drift"}):
-        raise ValueError(f"{', '.join(unknown)} is no part of the page; expected {', '.join(TABLES)}, live_skill")
+    if unknown := sorted({*tables} - {*TABLES}):
+        raise ValueError(f"{', '.join(unknown)} is no part of the page; expected {', '.join(TABLES)}")
     for name, table in tables.items():
         if table is not None and (absent := sorted({*TABLES[name]} - {*table.columns})):
             raise ValueError(f"{name} has no column {', '.join(absent)}; expected {', '.join(TABLES[name])}")
-    recent = sessions.sort("session", descending=True)
-    scored = recent.drop_nulls(["log_loss", "naive_log_loss"]).head(WINDOW)
-    alerts = tables.get("alerts")
-    rows = {name: [] if (table := tables.get(name)) is None else table.to_dicts() for name in TABLES}
+    frames = {name: _complete(name, tables.get(name)) for name in TABLES}
+    rows = {name: frames[name].to_dicts() for name in ("failures", "alerts")}
+    served = {row["model"]: row for row in frames["in_service"].to_dicts()}.get(IN_SERVICE)
+    shown = sessions.with_columns(pl.lit(None, pl.Float64).alias(name) for name in {*_UNKNOWN} - {*sessions.columns})
+    rolling = live_skill(sessions).with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
     return page_template("operations.html.j2", "stock_assets.lifecycle").render(
         title=f"stock_assets: operations, {facts.source} prices",
         facts=facts,
         simulated=facts.source == "simulated",
-        sessions=recent.to_dicts(),
-        scored=scored.height,
-        loss=scored["log_loss"].mean(),
-        naive_loss=scored["naive_log_loss"].mean(),
-        tables=rows,
-        in_service={row["model"]: row for row in rows["in_service"]}.get(IN_SERVICE),
-        open_alerts=0 if alerts is None else alerts["resolved_at"].null_count(),
+        alerts=rows["alerts"],
+        failures=rows["failures"],
+        in_service=served,
+        open_alerts=frames["alerts"]["resolved_at"].null_count(),
         model=IN_SERVICE,
-        window=WINDOW,
-        listed=LISTED,
-        figures={name: Image.of(png) for name, png in figures.items()},
+        skill=skill_view(shown, rolling, _NO_RELIABILITY, model=IN_SERVICE, listed=WINDOW),
+        inputs=inputs_view(frames["drift"], _NO_HISTOGRAM, shown, outcomes=None),
+        models=models_view(
+            frames["in_service"],
+            frames["promotions"],
+            frames["retraining_decisions"],
+            scores=_NO_SCORE,
+            model=IN_SERVICE,
+        ),
+        card_address=None,
+    )
+
+
+def _complete(name: str, table: pl.DataFrame | None) -> pl.DataFrame:
+    """`table` with a null in every column that its section shows and it lacks; no row for None."""
+    columns = {**dict.fromkeys(TABLES[name], pl.Null), **_SHOWN.get(name, {})}
+    frame = pl.DataFrame(schema=columns) if table is None else table
+    return frame.with_columns(
+        pl.lit(value).cast(_SHOWN[name][column]).alias(column)
+        for column, value in ({**dict.fromkeys(_SHOWN.get(name, {})), **_CONSTANT.get(name, {})}).items()
+        if column not in frame.columns
     )

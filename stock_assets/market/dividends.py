@@ -35,7 +35,8 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
 
     - more than `LARGE_DIVIDEND` of the price, of which not half shows in the price: what the adjusted closes imply
       if that is small; nothing if a split on the same day says it already; a hundredth otherwise, unless the price
-      rose, the adjusted closes agree, and it is the first of its size: then it stays, and the bar is suspect,
+      rose or the listing has paid before, the adjusted closes agree, and it is the first of its size: then it stays,
+      and the bar is suspect,
     - a hundredth, or the day's or the later splits' ratio times, of what they imply: what they imply,
     - a hundredth of the dividend before: a hundred times as much,
     - more than twice the stated one is implied (a capital gain, a dividend that is not listed): what they imply,
@@ -122,7 +123,8 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
     modest = (implied >= 0) & (implied <= LARGE_DIVIDEND * pl.col("price"))
     unseen = (pl.col("share") > LARGE_DIVIDEND) & (pl.col("fell") < pl.col("share") / 2)
     of_its_size = _near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
-    special = unseen & ~pl.col("contradicts") & (pl.col("fell") < 0) & ~of_its_size.fill_null(value=False)
+    another = (pl.col("fell") < 0) | pl.col("last").is_not_null()
+    special = unseen & ~pl.col("contradicts") & another & ~of_its_size.fill_null(value=False)
     special &= ~split_today & (pl.col("share") <= LARGEST_SPECIAL)
     later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _near(ratio, pl.col("later_splits"))
     of_another_unit = (in_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio"))) | later_splits

@@ -57,6 +57,7 @@ def applied_splits(bars: pl.DataFrame) -> pl.Series:
 def _with_ratio(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.select(
         "ticker",
+        "open",
         "close",
         "adj_close",
         place=pl.int_range(pl.len()),
@@ -72,8 +73,8 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
     jumps by if it is a matter of its basis, and whether there is `evidence` for that:
 
     - `by_adjusted`: the adjusted close does not jump, and moves less,
-    - or it jumps too, and the bar is the ex-date, or the close jumps back within the window, or the return would be
-      absurd and the jump is the very ratio.
+    - or it jumps too, and the bar is the ex-date and opened so, or the close jumps back within the window, or the
+      return would be absurd and the jump is the very ratio.
     """
     first, last = SPLIT_WINDOW
     events = rows.filter(pl.col("ratio").log().abs() >= math.log(SMALLEST_ADJUSTED_SPLIT))
@@ -100,13 +101,16 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
     up, down = (exact & (sign * basis > 0) for sign in (1, -1))
     jumps_back = exact & (up.any() & down.any()).over("event")
     impossible = (jump.abs() > math.log(1 + ABSURD_GAIN)) & ((jump - basis).abs() <= LONE_TOLERANCE)
-    of_both = pl.col("alike") & (at_event | jumps_back | impossible)
+    # a new basis is there from the opening on; what happens during the day is a move
+    opened = (basis - pl.col("opened")).abs() <= size / 2
+    of_both = pl.col("alike") & ((at_event & opened.fill_null(value=True)) | jumps_back | impossible)
     return near.with_columns(evidence=pl.col("by_adjusted") | of_both).filter(pl.col("alike") | pl.col("by_adjusted"))
 
 
 def _moves(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of each row after a ticker's first, in logarithms: jump of the close, paid_jump with the dividend, adjusted_jump,
-    gap between the adjusted and the close; the share of the price that was paid; the ticker's usual move."""
+    """Of each row after a ticker's first, in logarithms: jump of the close, opened, that of the open, paid_jump,
+    with the dividend, adjusted_jump, gap between the adjusted and the close; the share of the price that was paid; the ticker's
+    usual move."""
 
     def before(name: str) -> pl.Expr:
         return pl.col(name).shift().forward_fill().over("ticker")  # a row without a price is no bar
@@ -116,6 +120,7 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
         "ticker",
         "place",
         jump=jump,
+        opened=(pl.col("open") / before("close")).log(),
         paid_jump=((pl.col("close") + pl.col("dividend")) / before("close")).log(),
         adjusted_jump=adjusted,
         gap=adjusted - jump,
@@ -203,7 +208,8 @@ def uncertain_jumps(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     def alike(size: pl.Expr, share: float) -> pl.Expr:
         return (size >= math.log(SMALLEST_SPLIT)) & ((moved.abs() - size).abs() <= share * size)
 
-    today = alike(split.abs(), 1 / 3)
+    opened = (pl.col("open") * pl.col("split_ratio") / pl.col("before")).log()
+    today = alike(split.abs(), 1 / 3) & ((opened.abs() - split.abs()).abs() <= split.abs() / 2)
     earlier = [split.shift(ago).over("listing").abs() for ago in range(1, SPLIT_WINDOW[1] + 1)]
     lately = (split == 0) & pl.any_horizontal(alike(size, DOUBT_SHARE) for size in earlier)
     doubts = bars.filter((today | lately).fill_null(value=False))

@@ -59,8 +59,8 @@ class InputsView:
     predicted_sessions: tuple[date, ...]
     missing: tuple[Line, ...]
     """shares of tickers without prediction, and of suspect bars"""
-    outcomes: tuple[dict[str, Any], ...]
-    """why tickers have no bar, the latest stretch first"""
+    outcomes: tuple[dict[str, Any], ...] | None
+    """why tickers have no bar, the latest stretch first; None where that was not looked at"""
     outcome_counts: tuple[tuple[str, int], ...]
 
     @cached_property
@@ -89,7 +89,7 @@ class InputsView:
 
 
 def inputs_view(
-    drift: pl.DataFrame, histograms: pl.DataFrame, sessions: pl.DataFrame, *, outcomes: pl.DataFrame
+    drift: pl.DataFrame, histograms: pl.DataFrame, sessions: pl.DataFrame, *, outcomes: pl.DataFrame | None
 ) -> InputsView:
     """The view of `drift` (session, kind, column, psi, ks, reference_through), `histograms` (column, bin, low, high,
     reference, recent), `sessions` (session, rows, left_out, suspects) and `outcomes` (ticker, first, last, outcome,
@@ -124,13 +124,22 @@ def inputs_view(
         ),
         histograms=tuple(_histogram(histograms, name) for name in histograms["column"].unique(maintain_order=True)),
         predicted_sessions=tuple(ordered["session"]),
-        missing=(
-            Line("left out", tuple(shares["left_out"]), "service"),
-            Line("suspect", tuple(shares["suspects"]), "naive"),
+        missing=tuple(
+            Line(title, tuple(shares[name]), look)
+            for name, title, look in (("left_out", "left out", "service"), ("suspects", "suspect", "naive"))
+            if shares[name].count()
         ),
-        outcomes=tuple(outcomes.sort("last", "ticker", descending=[True, False]).head(25).to_dicts()),
-        outcome_counts=tuple(outcomes["outcome"].value_counts().sort("count", "outcome", descending=True).iter_rows()),
+        outcomes=None if outcomes is None else _latest(outcomes),
+        outcome_counts=() if outcomes is None else _counts(outcomes),
     )
+
+
+def _latest(outcomes: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+    return tuple(outcomes.sort("last", "ticker", descending=[True, False]).head(25).to_dicts())
+
+
+def _counts(outcomes: pl.DataFrame) -> tuple[tuple[str, int], ...]:
+    return tuple(outcomes["outcome"].value_counts().sort("count", "outcome", descending=True).iter_rows())
 
 
 def _level(psi: pl.Expr) -> pl.Expr:

@@ -58,9 +58,19 @@ class SkillView:
         lead = f"{numbers.score(abs(self.advantage))} nats"
         if self.advantage <= 0:
             return f"No skill lately: {lead} worse than the best naive baseline."
-        if self.high is None or self.naive_loss is None or self.high > self.naive_loss:
+        if self.high is None or self.naive_loss is None:
+            return f"{lead} better than the best naive baseline, over too few sessions for an interval."
+        if self.high > self.naive_loss:
             return f"{lead} better than the best naive baseline, but not beyond doubt: the 95 % interval reaches it."
         return f"{lead} better than the best naive baseline, and the 95 % interval ends below it."
+
+    @property
+    def has_rank_ic(self) -> bool:
+        return any(value is not None for value in self.rank_ic.values)
+
+    @property
+    def has_expected(self) -> bool:
+        return any(line.look == "expected" for line in self.expected)
 
     @cached_property
     def loss_chart(self) -> Markup:
@@ -132,10 +142,14 @@ def skill_view(
         rolling=tuple(_line_of(rolling, days, name, column="log_loss", model=model) for name in models),
         gain=tuple(_line_of(rolling, days, name, column="gain", model=model) for name in models if name != NAIVE),
         sessions=tuple(sessions["session"]),
-        expected=(
-            Line("expected", _floats(smooth["expected_log_loss"]), "expected"),
-            Line("realised", _floats(smooth["log_loss"]), "service"),
-            Line("best naive", _floats(smooth["naive_log_loss"]), "naive"),
+        expected=tuple(
+            Line(title, _floats(smooth[column]), look)
+            for title, column, look in (
+                ("expected", "expected_log_loss", "expected"),
+                ("realised", "log_loss", "service"),
+                ("best naive", "naive_log_loss", "naive"),
+            )
+            if smooth[column].count()
         ),
         accuracy=Line(model, _floats(smooth["accuracy"]), "service"),
         rank_ic=Line(model, _floats(smooth["rank_ic"]), "service"),

@@ -100,7 +100,8 @@ class Facts:
     dagster_url: str | None = None
     mlflow_url: str | None = None
     unpublished: tuple[date, ...] | None = None
-    """the sessions of the calendar before `upcoming` that have no predictions, ascending; None where nobody counted"""
+    """the sessions between the first and the last published one that have no predictions, ascending; None where nobody
+    counted them"""
 
     @property
     def simulated(self) -> bool:

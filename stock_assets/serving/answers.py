@@ -13,9 +13,13 @@ NO_PREDICTION = dict.fromkeys(("p_sell", "p_hold", "p_buy", "score", "rank", "mo
 NOTHING_ELSE = dict.fromkeys(("suspect", "label", "horizon_end"))
 
 
+#: Made once: `json.dumps` makes one for every answer.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def text_of(value: object) -> bytes:
     """`value` as JSON. A number is written so that reading it gives the published one to the last bit."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _encode(value).encode("utf-8", "replace")
 
 
 def row_of(day: Day, rows: ModelRows, ticker: str) -> dict[str, Any]:

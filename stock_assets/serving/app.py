@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
 from stock_assets.serving import health, problems
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import DamagedFile
+from stock_assets.serving.description import described
 from stock_assets.serving.edge import mount_edge
 from stock_assets.serving.envelope import Envelope
+from stock_assets.serving.on_demand.route import mount_on_demand
 from stock_assets.serving.pages.alerts import read_alerts
 from stock_assets.serving.pages.api import figures_of
 from stock_assets.serving.pages.router import make_pages
@@ -70,8 +70,9 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
     app.add_exception_handler(DamagedFile, _answer_damaged)
     mount(app)
     mount_edge(app, settings, current)
+    mount_on_demand(app)
     app.add_middleware(Envelope)  # outside of all others
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app
 
 
@@ -89,7 +90,6 @@ def mount(app: FastAPI) -> None:
             figures=lambda: figures_of(app.state.metrics.registry.collect()),
         )
     )
-    # on demand, where `app.state.settings` turn it on: run
 
 
 async def _errors_page(_request: Request) -> Response:
@@ -99,16 +99,3 @@ async def _errors_page(_request: Request) -> Response:
 async def _answer_damaged(request: Request, error: Exception) -> Response:
     assert isinstance(error, DamagedFile)
     return problems.Problem("damaged-publication", str(error), file=error.file).response(request.scope["path"])
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The description of the routes, made once."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = problems.SCHEMA
-        question = batch.Batch.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= {**question.pop("$defs"), "Batch": question}
-        problems.describe_everywhere(schema["paths"])
-        app.openapi_schema = schema
-    return app.openapi_schema

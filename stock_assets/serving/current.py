@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from email.utils import format_datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Served:
     @property
     def newest(self) -> date | None:
         return self.sessions[-1] if self.sessions else None
+
+    @cached_property
+    def last_modified(self) -> str:
+        """When it was published, as HTTP writes it."""
+        return format_datetime(self.pointer.published_at, usegmt=True)
 
     @cached_property
     def code_version(self) -> str | None:

@@ -24,8 +24,8 @@ from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.tables import Table
 
-#: Sessions that stay in memory from the newest on, and bytes of their arrays: 260 sessions of 500 tickers and 8 models.
-NEWEST, NEWEST_BYTES = 260, 24_000_000
+#: Sessions that stay in memory from the newest on, and bytes of their arrays: 190 sessions of 500 tickers and 8 models.
+NEWEST, NEWEST_BYTES = 260, 18_000_000
 #: Bytes of the older sessions that were asked for last.
 OLDER_BYTES = 2_000_000
 EPOCH = date(1970, 1, 1).toordinal()

@@ -1,7 +1,6 @@
 """Answers that say which publication they are of, and how a client that has one already is told so."""
 
 from collections.abc import Mapping
-from email.utils import format_datetime
 from zlib import crc32
 
 from starlette.requests import Request
@@ -48,7 +47,7 @@ def answer(
         "etag": tag,
         "cache-control": cache,
         "vary": "accept",
-        "last-modified": format_datetime(served.pointer.published_at, usegmt=True),
+        "last-modified": served.last_modified,
         "x-publication": served.pointer.entry,
     }
     if served.code_version is not None:

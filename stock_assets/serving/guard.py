@@ -37,6 +37,8 @@ OPEN = frozenset({"/livez", "/readyz", "/ping", "/v2/health/live", "/v2/health/r
 SECRET_PARAMETERS = frozenset(
     {"token", "access_token", "auth_token", "api_key", "apikey", "api-key", "authorization", "bearer", "password"}
 )
+#: Predictions on demand.
+PREDICT = "/v1/predict"
 LARGEST_BODY = 1_048_576
 """bytes"""
 BODY_SECONDS = 10.0
@@ -199,12 +201,12 @@ def types_of_post(path: str) -> frozenset[str | None] | None:
         return _OF_INVOCATIONS
     if path.startswith("/v2/models/") and path.endswith("/infer"):
         return _OF_INFER
-    return _JSON if path.endswith((":batch", ":predict")) else None
+    return _JSON if path == PREDICT or path.endswith((":batch", ":predict")) else None
 
 
 def right_for(scope: "Scope") -> str:
     """The scope that a request needs."""
-    return "predict" if scope["path"].endswith(":predict") else "read"
+    return "predict" if scope["path"] == PREDICT or scope["path"].endswith(":predict") else "read"
 
 
 async def body_of(headers: "Headers", receive: "Receive") -> bytes | Problem:

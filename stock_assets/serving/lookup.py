@@ -55,14 +55,15 @@ def _judge(served: Served, day: date, now: datetime) -> tuple[Status, str]:
             return _judge_upcoming(served, one, now)
     if day < facts.first_session:
         return "not_published", f"the calendar of this market begins with {facts.first_session}"
+    if not published or day < published[0]:
+        return "not_published", f"the published predictions begin with {published[0] if published else 'no session'}"
     if day in (facts.unpublished or ()):
-        begins = f"; they begin with {published[0]}" if published and day < published[0] else ""
-        return "not_published", f"a session without published predictions{begins}"
-    coming = (one.session for one in facts.upcoming)
-    last = max([*published[-1:], *coming, *(facts.unpublished or ())[-1:]], default=day)
+        return "not_published", "a session whose predictions were not published"
+    last = max([published[-1], *(one.session for one in facts.upcoming)])
     if day > last:
-        return "not_yet", f"the calendar of this publication ends with {last}"
-    if facts.unpublished is None and published and day < published[-1]:
+        status = "not_yet" if facts.upcoming else "not_published"  # a snapshot ends
+        return status, f"the calendar of this publication ends with {last}"
+    if facts.unpublished is None and day < published[-1]:
         return "not_published", "no session of the exchange, or one whose predictions were not published"
     return "holiday", f"{facts.exchange} is closed on {day:%A}, {day}"
 

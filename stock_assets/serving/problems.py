@@ -211,6 +211,18 @@ PROBLEMS: dict[str, ProblemType] = {
         "A fault of the server; its log holds the details beside the `X-Request-ID` of the answer.",
         "Report it with that id.",
     ),
+    "trained-too-late": ProblemType(
+        409,
+        "The version has seen the session",
+        "The version was trained through the session or a later one: what it says of it is no prediction.",
+        "Name a version whose cutoff lies before the session.",
+    ),
+    "rows-missing": ProblemType(
+        409,
+        "The version cannot read the stored rows",
+        "Rows that the prediction is made of are absent or were made for other versions; `detail` says which.",
+        "Materialize what `detail` names, then ask again.",
+    ),
     "not-ready": ProblemType(
         503,
         "The server cannot answer",
@@ -355,22 +367,6 @@ EVERYWHERE = (
     "internal-error",
     "not-ready",
 )
-
-
-def describe_everywhere(paths: Mapping[str, Mapping[str, Any]]) -> None:
-    """Adds EVERYWHERE to the routes of `paths`, as OpenAPI lists them, whose errors are problems."""
-    for operation in (one for path, methods in paths.items() for one in methods.values() if has_problems(path)):
-        slow = ("slow-body",) if "requestBody" in operation else ()
-        for status, response in documented(*EVERYWHERE, *slow).items():
-            before = operation["responses"].setdefault(str(status), {**response, "description": ""})
-            parts = before["description"].split("; ") + response["description"].split("; ")
-            before["description"] = "; ".join(dict.fromkeys(filter(None, parts)))
-
-
-def has_problems(path: str) -> bool:
-    """Whether the errors of a path are problems, and not those of another protocol."""
-    return foreign_error(path, 400, "") is None
-
 
 #: The schema of every problem.
 SCHEMA: dict[str, Any] = {

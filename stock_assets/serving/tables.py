@@ -84,6 +84,8 @@ def _read_alerts(served: Served) -> list[dict[str, Any]]:
     try:
         values = parse_json(path, path.read_bytes())
         rows = values["alerts"]
+        if not isinstance(rows, list):
+            raise TypeError("alerts")
         return [{name: row.get(name) for name in ALERT_COLUMNS} for row in rows]
     except FileNotFoundError:
         return []

@@ -96,16 +96,17 @@ def damage_of(path: Path) -> Iterator[None]:
     ) as error:
         raise _damaged(path, error) from error
     except duckdb.Error as error:
-        if "orrupt" not in str(error):
+        # a commit that the disk refuses is a TransactionException
+        if "orrupt" not in str(error) and not any(said in str(error) for said in _DISK):
             raise
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> DamagedFileError:
-    line = first_line(error).rstrip(".!")
     for said, number in _DISK.items():
-        if said in line:
-            return disk_error(path, OSError(number, line))
+        if said in str(error):  # its own words may stand in a line of their own, behind what DuckDB was about to do
+            return disk_error(path, OSError(number, os.strerror(number)))
+    line = first_line(error).rstrip(".!")
     return DamagedFileError(f"{path} cannot be read: {line}; {RESTORE}")
 
 

@@ -20,7 +20,7 @@ from stock_assets.lifecycle.operations import (
 from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
-from stock_assets_tests.evaluation.test_report import PNG, Page
+from stock_assets_tests.evaluation.test_report import Page
 
 XNYS = trading_calendar("XNYS", date(2017, 1, 3), date(2019, 12, 31))
 NAMED = PREDICTIONS.with_columns(pl.col("model").replace({"knowing": "rnn", "prior": "class_prior"}))
@@ -112,11 +112,7 @@ def test_live_skill_rolls_and_sums():
 
 
 def test_the_page_shows_everything_in_one_file():
-    page = Page(
-        render_operations(
-            session_table(SERVED, SCORED, SUSPECTS), HISTORY, {"live_skill": PNG, "drift": PNG}, facts=FACTS
-        )
-    )
+    page = Page(render_operations(session_table(SERVED, SCORED, SUSPECTS), HISTORY, facts=FACTS))
     assert page.open == []
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     for told in (
@@ -134,14 +130,14 @@ def test_the_page_shows_everything_in_one_file():
 def test_a_late_session_stands_on_top():
     late = Freshness(False, date(2019, 1, 2), 1, "1 session(s) behind: 2019-01-02")
     facts = OperationsFacts("snapshot", NOW, date(2018, 12, 31), late, None)
-    page = Page(render_operations(session_table(SERVED, SCORED, SUSPECTS), HISTORY, {}, facts=facts))
+    page = Page(render_operations(session_table(SERVED, SCORED, SUSPECTS), HISTORY, facts=facts))
     assert "LATE. 1 session(s) behind: 2019-01-02" in " ".join(page.text.split())
     assert "SIMULATED" not in page.text
 
 
 def test_an_empty_store_has_a_page_that_says_so():
     facts = OperationsFacts("snapshot", NOW, None, Freshness(True, None, 0, "no session is predicted yet"), None)
-    page = Page(render_operations(OPERATIONS.empty(), dict.fromkeys(TABLES), {}, facts=facts))
+    page = Page(render_operations(OPERATIONS.empty(), dict.fromkeys(TABLES), facts=facts))
     for told in (
         "none yet",
         "No alarm yet",
@@ -155,9 +151,9 @@ def test_an_empty_store_has_a_page_that_says_so():
 
 def test_what_the_page_does_not_know_is_named():
     with pytest.raises(ValueError, match="weather is no part of the page"):
-        render_operations(OPERATIONS.empty(), {"weather": None}, {}, facts=FACTS)
+        render_operations(OPERATIONS.empty(), {"weather": None}, facts=FACTS)
     with pytest.raises(ValueError, match="drift has no column ks, psi"):
-        render_operations(OPERATIONS.empty(), {"drift": HISTORY["drift"].drop("psi", "ks")}, {}, facts=FACTS)
+        render_operations(OPERATIONS.empty(), {"drift": HISTORY["drift"].drop("psi", "ks")}, facts=FACTS)
 
 
 @pytest.mark.parametrize("sessions", [1, 2, 40])

@@ -14,7 +14,7 @@ from stock_assets.market.adjustments import as_traded, clean_bars_and_findings
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.answers import BARS, with_history
 from stock_assets.market.sources.snapshot import SnapshotSource
-from stock_assets.market.splits import unapplied_splits, uncertain_splits
+from stock_assets.market.splits import applied_splits, unapplied_splits, uncertain_splits
 from stock_assets_tests.market.generators import raw_answer, universe_of
 
 XNYS = trading_calendar("XNYS", date(2015, 1, 2))
@@ -103,6 +103,35 @@ def test_a_move_that_may_be_the_split_is_suspect_and_no_other_bar():
         assert [i for i, reason in enumerate(bars["suspect"]) if reason] == [day]
     raw = vendor(with_moves({15: -0.2}), {20: Action(split=1.5)})
     assert judged(raw)["suspect"].null_count() == 41
+
+
+@pytest.mark.parametrize("ratio", [1.5, 4 / 3])
+def test_a_real_move_on_the_ex_date_stays_where_it_happens_during_the_day(ratio: float):
+    """A basis that was not applied is there from the opening on. Where the price opens at it, nothing tells."""
+    returns = with_moves({20: 1 / ratio - 1})
+    raw = vendor(returns, {20: Action(split=ratio)})
+    before = pl.col("close").shift(1)
+    at_noon = raw.with_columns(open=pl.when(pl.int_range(pl.len()) == 20).then(before * 0.99).otherwise("open"))
+    at_noon = at_noon.with_columns(high=pl.max_horizontal("open", "high"))
+    with_splits = at_noon.with_columns(later_splits=applied_splits(at_noon))
+    assert unapplied_splits(with_splits).is_empty()
+    bars = judged(with_splits)
+    assert bars["total_return"].to_list()[1:] == pytest.approx(returns)
+    assert bars["suspect"][20] is None
+    overnight = raw.with_columns(later_splits=applied_splits(raw))
+    assert judged(overnight)["suspect"][20] == "vendor_error"
+
+
+@pytest.mark.parametrize("move", [-0.01, -0.03])
+def test_a_special_dividend_of_a_ticker_that_paid_others_stays_on_a_day_that_falls(move: float):
+    """A hundredth of it would be near those before where the vendor had the wrong unit."""
+    returns = with_moves({30: 0.14 + move})
+    raw = vendor(returns, {10: Action(paid=0.01), 30: Action(paid=0.14)})
+    bars = judged(raw)
+    assert bars["total_return"].to_list()[1:] == pytest.approx(returns, abs=1e-6)
+    assert bars["suspect"][30] == "vendor_error"
+    wrong_unit = vendor(returns, {10: Action(paid=0.0014), 30: Action(paid=0.14)})
+    assert judged(wrong_unit)["total_return"][30] == pytest.approx(move + 0.0014, abs=1e-3)
 
 
 def test_several_splits_close_together_are_each_applied_once():

@@ -1,6 +1,6 @@
 """One prediction: what is published, or why there is none."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -107,3 +107,33 @@ def test_a_client_that_holds_the_answer_gets_none(ask: Asker):
     held = ask("/v1/predictions/AAPL", headers={"If-None-Match": f'"other", {tag}'})
     assert (held.status_code, held.content, held.headers["etag"]) == (304, b"", tag)
     assert ask("/v1/predictions/MSFT", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_day_has_a_status_by_the_calendar_of_the_publication(tmp_path: Path):
+    gap, rest = SESSIONS[2], [session for session in SESSIONS if session != SESSIONS[2]]
+    published_folder(tmp_path / "published", sessions=rest)
+    pointer = tmp_path / "published" / "current.json"
+    pointer.write_text(pointer.read_text().replace('"unpublished":[]', f'"unpublished":["{gap}"]'))
+    ask = Asker(app_of(tmp_path))
+    statuses = {
+        "2017-01-03": "not_published",
+        "2026-11-15": "not_published",
+        str(SESSIONS[0]): "published",
+        str(gap): "not_published",
+        "2026-11-21": "holiday",
+        "2026-11-23": "not_yet",
+        "2999-01-01": "not_yet",
+    }
+    assert {day: ask(f"/v1/sessions/{day}").json()["status"] for day in statuses} == statuses
+    answer = ask(f"/v1/predictions/AAPL?session={gap}")
+    assert (answer.status_code, answer.json()["previous"]) == (404, str(SESSIONS[1]))
+    monday = ask("/v1/sessions/2026-11-23").json()
+    assert (monday["closes_at_local"], monday["late_after"]) == ("2026-11-23T16:00:00-05:00", "2026-11-23T23:30:00Z")
+
+
+def test_a_market_that_never_closes_has_sessions_on_sundays(tmp_path: Path):
+    days = [date(2026, 11, 21), date(2026, 11, 22)]
+    published_folder(tmp_path / "published", sessions=days)
+    ask = Asker(app_of(tmp_path, now=datetime(2026, 11, 23, 1, tzinfo=UTC)))
+    assert ask("/v1/predictions/AAPL?session=2026-11-22").status_code == 200
+    assert ask("/v1/sessions/latest").json()["day"] == "2026-11-22"

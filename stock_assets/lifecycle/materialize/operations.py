@@ -82,15 +82,13 @@ def read_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 
 
-def write_operations(
-    store: Warehouse, settings: Settings, data: OperationsData, *, figures: Mapping[str, bytes]
-) -> Path:
-    """Writes the page with its `figures` (PNGs: live_skill, drift), then the table, and returns the path of the page.
+def write_operations(store: Warehouse, settings: Settings, data: OperationsData) -> Path:
+    """Writes the page, then the table, and returns the path of the page.
 
     The table comes last: while it is older than the predictions, page and table are made again.
     """
     path = settings.artifacts / "operations" / "operations.html"
-    write_file(path, render_operations(data.sessions, data.tables, figures, facts=data.facts).encode())
+    write_file(path, render_operations(data.sessions, {**data.tables, "drift": data.drift}, facts=data.facts).encode())
     store.replace_table("operations", data.sessions)
     return path
 

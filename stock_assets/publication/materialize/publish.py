@@ -1,6 +1,6 @@
 """The step `publication`: files first, then the ledger and the pointer, and last the rows of the store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ def publish_sessions(
     pointer = publish(
         folder,
         new,
-        facts_of(settings, max(published), _dagster_url(dagster, before)),
+        facts_of(settings, published, _dagster_url(dagster, before)),
         champions=monitored.champions,
         reason=reason or _reason(before, new, sessions),
         code_version=read_code_version(PROJECT_DIR),
@@ -110,9 +110,10 @@ def publish_sessions(
     return Published(pointer, rows, folder)
 
 
-def facts_of(settings: Settings, last: date, dagster_url: str | None) -> Facts:
-    """What the predictions up to session `last` are about."""
+def facts_of(settings: Settings, published: Collection[date], dagster_url: str | None) -> Facts:
+    """What the predictions of the sessions `published`, of which there is one, are about."""
     calendar, rule = calendar_of(settings), settings.label_rule
+    first, last = min(published), max(published)
     coming = [session for n in range(1, UPCOMING + 1) if (session := calendar.shift(last, n))]
     return Facts(
         source=settings.source,
@@ -131,6 +132,7 @@ def facts_of(settings: Settings, last: date, dagster_url: str | None) -> Facts:
         grace_seconds=GRACE.total_seconds(),
         dagster_url=dagster_url,
         mlflow_url=settings.mlflow_uri if (settings.mlflow_uri or "").startswith("http") else None,
+        unpublished=tuple(session for session in calendar.between(first, last) if session not in published),
     )
 
 

@@ -13,7 +13,15 @@ from stock_assets.pages.status import FailedCheck, Trouble, Verdict, verdict
 from stock_assets.publication.layout import Facts, Upcoming
 from stock_assets.publication.read import Publication
 from stock_assets.serving.pages.alerts import OpenAlerts, run_address, troubles
-from stock_assets.serving.pages.calls import Call, LeftOut, calls_of, left_out, session_before, strongest
+from stock_assets.serving.pages.calls import (
+    Call,
+    LeftOut,
+    calls_of,
+    left_out,
+    predicted_rows,
+    session_before,
+    strongest,
+)
 
 #: Calls listed from each end, and failed runs.
 LISTED, RUNS = 5, 5
@@ -76,6 +84,11 @@ class TodayView:
     @property
     def absent_count(self) -> int:
         return sum(group.count for group in self.absent)
+
+    @property
+    def live_lead(self) -> float | None:
+        """As `lead`, over the last scored sessions."""
+        return None if self.live is None else self.live["naive"] - self.live["log_loss"]
 
     @property
     def lead(self) -> float | None:
@@ -141,7 +154,7 @@ def today_view(publication: Publication | None, alerts: OpenAlerts, now: datetim
         suspects=publication.bars(session)["suspect"].count(),
         model=facts.in_service,
         version=row.get("version") or publication.pointer.champions.get(facts.in_service),
-        trained_through=row.get("trained_through"),
+        trained_through=predicted_rows(publication, session)["trained_through"].max(),  # pyright: ignore[reportArgumentType]
         age=row.get("age"),
         checks=checks,
         passed_checks=passed,

@@ -96,9 +96,9 @@ def stage() -> Iterator[Stage]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:  # noqa: F811
-    """A headless Chromium."""
+    """A headless Chromium; closed with its module, as its event loop would be in the way of others'."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser

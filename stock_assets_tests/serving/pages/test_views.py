@@ -43,7 +43,8 @@ def test_an_evening_that_went_well(rich: Publication):
     assert [call.ticker for call in view.buys] == best["ticker"].head(5).to_list()
     assert [call.ticker for call in view.sells] == best["ticker"].tail(5).reverse().to_list()
     assert view.lead == pytest.approx(1.0821 - 1.0712)
-    assert (view.version, view.age) == (MODELS["rnn"], 225)
+    assert (view.version, view.age, view.trained_through) == (MODELS["rnn"], 225, date(2025, 12, 31))
+    assert view.live_lead == skill_screen(rich).advantage
     assert [(check.check, check.blocks) for check in view.checks] == [("inputs_are_alike", False)]
     assert view.alerts[0].run == f"http://127.0.0.1:3000/runs/{RUN}"
 

@@ -82,11 +82,11 @@ class SnapshotReader:
         return self._checked(table, columns, place, cells=None if is_wide else table)
 
     def _without_footer(self, table: pl.DataFrame, place: str) -> pl.DataFrame:
-        """`table` without a last row that is a sentence about the file."""
+        """`table` without a last row that is a sentence about the file, or the number of its rows."""
         last = table.tail(1).row(0, named=True) if table.height else {}
         sentence = last.get("session")
         others = [cell for name, cell in last.items() if name != "session" and cell not in (None, "")]
-        if isinstance(sentence, str) and not others and re.match(r"[A-Za-z]+ [A-Za-z]+ ", sentence):
+        if isinstance(sentence, str) and not others and re.match(r"[A-Za-z]+ [A-Za-z]+ |\d{1,7}$", sentence):
             self.notes.add("a last row that is no bar", f"{place} ({sentence})")
             return table.head(-1)
         return table

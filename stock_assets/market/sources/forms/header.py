@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from stock_assets.errors import SourceError
 from stock_assets.market.sources.forms.columns import FIGURES, recognize, score
+from stock_assets.market.sources.forms.headerless import columns_of
 from stock_assets.market.sources.forms.reading import Reading
 from stock_assets.market.sources.forms.vendors import WITHOUT_HEADER, Headerless
 from stock_assets.market.sources.forms.wide import pair_name
@@ -28,7 +29,7 @@ class Header(NamedTuple):
     rows: int
     """rows before the first bar"""
     guess: str | None = None
-    """the vendor whose form a file without a header has"""
+    """the vendor whose form a file without a header has, or its columns"""
 
 
 def split(text: str, separator: str) -> list[list[str]]:
@@ -59,13 +60,16 @@ def find_header(rows: Sequence[Sequence[str]], reading: Reading, place: str) -> 
     for form in WITHOUT_HEADER:
         if all(_fits(row, form) for row in rows[start:] if row):
             return Header(form.names, start, form.vendor)
+    if names := columns_of([row for row in rows[start:] if row]):
+        return Header(names, start, ", ".join(names))
     if any(scores):
         start = scores.index(max(scores))
         return Header(unique(rows[start]), start + 1)
     if _is_bar(rows[start]):
         raise SourceError(
             f"{place} has no row with the names of its columns; it begins with {', '.join(rows[start][:8])}. "
-            "STOCK_ASSETS_COLUMNS names them in their order, such as date,open,high,low,close,volume"
+            "Its figures leave open which column is which: STOCK_ASSETS_COLUMNS names them in their order, such as "
+            "date,open,high,low,close,volume"
         )
     return None
 

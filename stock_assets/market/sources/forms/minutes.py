@@ -19,6 +19,9 @@ from stock_assets.tables import UTC_TIME
 _MOMENT = r"\d[T\s,]+\d{1,2}(?::\d\d|-[AP]M)|^\s*\d{8}[T\s]\s*\d{4,6}\b"
 #: A number that is a date, such as 20180102, lies between these.
 _DAYS = (18_000_101, 21_001_231)
+#: From 1980 to 2100; and which share of them has to be sessions.
+_SPREADSHEET, MOSTLY = (29_221, 73_051), 0.9
+_EPOCH = pl.lit(datetime(1899, 12, 30))
 #: 09:30, 093000, 930, and the 0 of a midnight that was a number.
 _MIDNIGHT = r"^\s*(?:0{1,6}|0?0:00(?::00(?:\.0+)?)?)?\s*$"
 
@@ -48,9 +51,11 @@ def by_day(
 
     Raises SourceError, which names `place`, for times that cannot be read, and as `session_bars` does.
     """
+    table = _without_stamp(table)
     column = _moments_of(table)
     if column is None:
         return ByDay(_as_days(table), None)
+    column = _of_spreadsheet(column, calendar)
     moments = parse_moments(column, date_format, zone=time_zone, place=place)
     rest = table.drop("at", "clock", "session", strict=False)
     certain = moments.zoned or time_zone is not None
@@ -58,6 +63,13 @@ def by_day(
     if days is not None:
         return ByDay(rest.with_columns(session=days), None)
     return _of_sessions(rest.with_columns(at=moments.at), calendar, place, zone_is_certain=certain)
+
+
+def _without_stamp(table: pl.DataFrame) -> pl.DataFrame:
+    """`table` without a moment that is the same in rows of several days: when the file was written."""
+    if not {"at", "session"} <= {*table.columns} or table["at"].n_unique() > 1 or table["session"].n_unique() < 2:
+        return table
+    return table.drop("at")
 
 
 def _moments_of(table: pl.DataFrame) -> pl.Series | None:
@@ -78,6 +90,19 @@ def _moments_of(table: pl.DataFrame) -> pl.Series | None:
     clock = clock.zip_with(~digits, clock.str.zfill(width))
     text = table[day].cast(pl.String).str.strip_chars()
     return pl.select(pl.concat_str(text, pl.lit(" "), clock.fill_null(""))).to_series().str.strip_chars()
+
+
+def _of_spreadsheet(column: pl.Series, calendar: TradingCalendar) -> pl.Series:
+    """`column` as datetimes where it holds the numbers of days that spreadsheets count since 1899-12-30, which are
+    sessions: as seconds since 1970 they would all lie on its first day."""
+    days = column.cast(pl.Float64, strict=False)
+    empty = column.is_null() if column.dtype != pl.String else column.str.strip_chars().fill_null("") == ""
+    if days.is_empty() or not bool((days.is_between(*_SPREADSHEET) | empty).fill_null(value=False).all()):
+        return column
+    moments = days.to_frame("days").select(_EPOCH + pl.duration(seconds=(pl.col("days") * 86_400).round())).to_series()
+    known = moments.dt.date().filter(moments.dt.date().is_between(calendar.sessions[0], calendar.sessions[-1]))
+    are_sessions = known.is_in(pl.Series(calendar.sessions).implode())
+    return moments if known.len() and are_sessions.sum() > MOSTLY * known.len() else column
 
 
 def _has_moments(column: pl.Series) -> bool:

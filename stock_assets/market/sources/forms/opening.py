@@ -26,7 +26,7 @@ from stock_assets.market.sources.forms.listing import (
     reason_to_pass_over,
 )
 from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
-from stock_assets.market.sources.forms.text import read_text
+from stock_assets.market.sources.forms.text import explained, read_text
 
 
 class Sheet(NamedTuple):
@@ -109,7 +109,11 @@ def _tables(
     elif kind in EXCEL:
         yield from _excel(source, place, parts, reading=reading)
     elif kind in TEXT:
-        yield _sheet(place, parts, read_text(source, place, reading=reading, notes=notes), reading=reading)
+        rows = read_text(source, place, reading=reading, notes=notes)
+        try:
+            yield _sheet(place, parts, rows, reading=reading)
+        except pl.exceptions.PolarsError as error:
+            raise explained(source, place, reading) or error from error
     else:
         raise SourceError(f"{place} ends in {kind!r}, expected {', '.join(TABLES)} or a folder")
 

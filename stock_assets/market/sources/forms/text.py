@@ -2,11 +2,14 @@
 
 import codecs
 import csv
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
 from stock_assets.errors import SourceError
+from stock_assets.escape import shortened
 from stock_assets.market.sources.forms.columns import score
 from stock_assets.market.sources.forms.header import SEPARATORS, Header, find_header, split, unique
 from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
@@ -38,19 +41,57 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
         raise NoBarsError(f"{place} is empty, expected bars")
     separator, header = _layout(text, place, reading)
     if header is None:  # for the message: what its first row holds
-        rows = [row for row in split(text, separator) if any(row)]
-        return pl.LazyFrame(schema=dict.fromkeys(unique(rows[0]), pl.String))
+        first = next(row for row in split(text, separator) if any(row))
+        return pl.LazyFrame(schema=dict.fromkeys(unique(first), pl.String))
+    names = header.names
+    if long := _long(split(text, separator)[header.rows :], len(names)):
+        if any(long[1][len(names) :]):
+            raise _too_long(place, header.rows + long[0], long[1], names=names)
+        names = unique([*names, *[""] * (len(long[1]) - len(names))])  # a sign at the end of each row
     if header.guess:
         notes.add(f"a file without a header, read as {header.guess}", place)
-    return pl.scan_csv(
+    rows = pl.scan_csv(
         source,
         has_header=False,
         skip_lines=header.rows,
         separator=separator,
         # everything as text, so that what is no number can be shown as it stands there
-        schema=dict.fromkeys(header.names, pl.String),
+        schema=dict.fromkeys(names, pl.String),
         glob=False,
     )
+    if names != header.names:  # what later rows have there would be lost without a word
+        later = rows.select(names[len(header.names) :]).filter(pl.any_horizontal(pl.all().str.strip_chars() != ""))
+        if later.head(1).collect().height and (error := explained(source, place, reading)):
+            raise error
+    return rows
+
+
+def _long(rows: Iterable[Sequence[str]], width: int) -> tuple[int, Sequence[str]] | None:
+    """Number and cells of the first of `rows` with more than `width` of them, one that is not empty if there is any."""
+    long = [(number, row) for number, row in enumerate(rows, start=1) if len(row) > width]
+    return next(((number, row) for number, row in long if any(row[width:])), max(long, key=_cells, default=None))
+
+
+def _cells(row: tuple[int, Sequence[str]]) -> int:
+    return len(row[1])
+
+
+def _too_long(place: str, number: int, row: Sequence[str], *, names: Sequence[str]) -> SourceError:
+    return SourceError(
+        f"{place}, row {number}: found {len(row)} cells ({shortened(', '.join(row), 80)}), expected {len(names)}, as "
+        f"its columns are {', '.join(names[:8])}; a number with commas needs quotes"
+    )
+
+
+def explained(source: Path | bytes, place: str, reading: Reading) -> SourceError | None:
+    """What is wrong with a file of UTF-8 whose rows could not be read below its header; None for other faults."""
+    text = (source.read_bytes() if isinstance(source, Path) else source).decode("utf-8-sig", "replace")
+    separator, header = _layout(text[:HEAD], place, reading)
+    if header is None:
+        return None
+    rows = csv.reader(text.splitlines(keepends=True), delimiter=separator)
+    long = _long(islice(rows, header.rows, None), len(header.names))
+    return _too_long(place, header.rows + long[0], long[1], names=header.names) if long else None
 
 
 def _head(source: Path | bytes) -> bytes:

@@ -18,9 +18,9 @@ _NOISE = frozenset(
     historical-data
     data dataset daily day days d 1d 1day eod prices price stock stocks share shares equity history historical
     hist historicaldata historicalprices stockprice adjusted unadjusted adj raw full max compact all quotes
-    quote ohlcv dly ohlc bars bar candles klines table download downloaded export output file csv copy kopie
-    time series timeseries from to nasdaq nyse amex bats arca binance kraken coinbase bitstamp yahoo stooq
-    quandl alpaca polygon tiingo 1m 5m 15m 30m 60m 1h 4h 1min 5min 15min 30min 60min 1hour hourly minute 1y 2y
+    quote adjsplit adjsplitdiv ohlcv dly ohlc bars bar candles klines table download downloaded export output file
+    csv copy kopie time series timeseries from to nasdaq nyse amex bats arca binance kraken coinbase bitstamp yahoo
+    stooq quandl alpaca polygon tiingo 1m 5m 15m 30m 60m 1h 4h 1min 5min 15min 30min 60min 1hour hourly minute 1y 2y
     3y 5y 10y 20y ytd
     """.split()  # noqa: SIM905
 )
@@ -31,6 +31,10 @@ _TICKER = re.compile(r"[A-Z0-9^][A-Z0-9.^=/:_&-]{0,31}")
 _STOOQ = re.compile(r"(.+)_(us|uk|de|pl|jp|hk|hu)_d(?:[ (_].*)?", re.IGNORECASE)
 #: TradingView's, with the exchange: "NASDAQ_AAPL, 1D.csv".
 _TRADING_VIEW = re.compile(r"[A-Za-z]+_([^, ]+), ?\d*[A-Za-z]*(?:[_ ].*)?")
+#: Nasdaq Data Link's, with the data set, and MarketWatch's, with the exchange: WIKI-AAPL, STOCK_US_XNAS_AAPL.
+_DATA_SET = re.compile(r"(?:WIKI|EOD|STOCK_US_X[A-Z]{3})[-_]([A-Z][A-Z0-9._]*)")
+#: MetaTrader's with the minutes of its daily bars, and NinjaTrader's with the price: AAPL1440, AAPL.Last.
+_MINUTES_OR_SIDE = re.compile(r"(?<=[A-Za-z])1440$|\.(Last|Bid|Ask)$")
 _SEPARATORS = r"[\s_,()\[\]+]+|-(?=\d|[a-z]*$)|(?<=\d)-|--"
 _GUESSED = "the ticker is guessed from the name of the file"
 _NAMED = "the ticker is the name of the file"
@@ -140,6 +144,9 @@ def ticker_of(stem: str) -> str | None:
         return _upper(f"{stooq[1]}.{stooq[2]}")
     if trading_view := _TRADING_VIEW.fullmatch(stem):
         stem = trading_view[1]
+    stem = _MINUTES_OR_SIDE.sub("", stem)
+    if data_set := _DATA_SET.fullmatch(stem):
+        return data_set[1]
     words = [word for word in re.split(_SEPARATORS, stem) if word]
     if len(words) == 1 and words[0].isalpha() and (words[0].isupper() or len(words[0]) <= 2):
         return _upper(words[0])  # D is Dominion Energy, ALL is Allstate

@@ -56,8 +56,9 @@ FORMS = (
     Form("Refinitiv", {"session": "Exchange Date", "ticker": "RIC|Instrument"}),
     Form(
         "with the word price",
-        {"open": "Open Price|Opening Price", "high": "High Price|Highest Price", "low": "Low Price|Lowest Price"}
-        | {"close": "Close Price|Closing Price", "adj_close": "Adj Close Price|Adjusted Closing Price"}
+        {"open": "Open Price|Opening Price|Price Open", "high": "High Price|Highest Price|Price High"}
+        | {"low": "Low Price|Lowest Price|Price Low", "close": "Close Price|Closing Price|Price Close"}
+        | {"adj_close": "Adj Close Price|Adjusted Closing Price"}
         | {"session": "Trading Date|Price Date|Trading Day|Day", "volume": "Trading Volume|Share Volume"},
     ),
     Form(
@@ -121,6 +122,7 @@ class Headerless(NamedTuple):
     """further columns that look so"""
 
 
+#: Those of which a cell alone says what they are; any other file without a header is read by `headerless.py`.
 #: Recognized by the number of columns, by those that hold times, and by high and low, which enclose the other prices.
 WITHOUT_HEADER = (
     Headerless(
