@@ -374,3 +374,21 @@ def test_a_fault_of_our_own_keeps_its_traceback(call: Call, monkeypatch: pytest.
     monkeypatch.setattr("stock_assets.cli.serve.serve", fail)
     with pytest.raises(OSError, match="no file and no disk"):
         call("run")
+
+
+def test_a_token_is_shown_once_and_kept_as_a_digest(call: Call, data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    code, said, complaint = call("token", "desk", "--scopes", "read,predict")
+    file = data_dir / "api_tokens"
+    assert code == 0
+    assert said.strip() not in file.read_text()
+    assert f"export STOCK_ASSETS_API_TOKENS={file}" in complaint
+    monkeypatch.setenv("STOCK_ASSETS_API_TOKENS", str(file))
+    assert "export" not in call("token", "reports")[2]
+    assert [line.split()[::2] for line in file.read_text().splitlines()] == [
+        ["desk", "read,predict"],
+        ["reports", "read"],
+    ]
+    for arguments in (("token", "desk"), ("token", "a b"), ("token", "x", "--scopes", "write")):
+        code, said, complaint = call(*arguments)
+        assert (code, said) == (2, "")
+        assert len(complaint.strip().splitlines()) == 1

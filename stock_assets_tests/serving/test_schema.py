@@ -44,7 +44,11 @@ def test_no_generated_request_breaks_a_promise_of_the_description(server: Served
         check=False,
     )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert "No issues found" in run.stdout
+    # a warning that data of some operation is missing is no failure
+    counts = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
+    assert counts is not None, run.stdout[-2000:]
+    assert counts[1] == counts[2]
+    assert int(counts[1]) > EXAMPLES
 
 
 def test_the_halves_are_the_whole(server: Served):
