@@ -116,7 +116,7 @@ def losers(store: Warehouse, settings: Settings) -> Registry:
         ("rolled", "champion", LONG_AGO + timedelta(days=1)), ("young", "challenger", NOW - timedelta(days=30)),
     ]  # fmt: skip
     promotions = [
-        Promotion(version=version, outcome=outcome, replaced="base", decided_at=at, **judged)
+        Promotion(version=version, outcome=outcome, replaced="base", decided_at=at, **judged)  # pyright: ignore[reportArgumentType]
         for version, outcome, at in decisions
     ]
     store.append("promotions", promotion_rows(promotions))
