@@ -109,8 +109,8 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _moves(rows: pl.DataFrame) -> pl.DataFrame:
     """Of each row after a ticker's first, in logarithms: jump of the close, opened, that of the open, paid_jump,
-    with the dividend, adjusted_jump, gap between the adjusted and the close; the share of the price that was paid; the ticker's
-    usual move."""
+    with the dividend, adjusted_jump, gap between the adjusted and the close; the share of the price that was paid; the
+    ticker's usual move."""
 
     def before(name: str) -> pl.Expr:
         return pl.col(name).shift().forward_fill().over("ticker")  # a row without a price is no bar
