@@ -138,3 +138,12 @@ def test_loading_the_graph_leaves_the_heavy_libraries_alone():
     modules = set(loaded.stdout.split())
     assert "stock_assets.defs.market" in modules
     assert not modules & LAZY
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux names the threads of a process")
+def test_loading_the_graph_starts_no_thread_of_polars():
+    """A process that is forked from one with such threads waits for them for ever."""
+    code = "import stock_assets.definitions, pathlib; "
+    code += "print(*(path.read_text() for path in pathlib.Path('/proc/self/task').glob('*/comm')))"
+    loaded = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in loaded.stdout.split() if name.removeprefix("polars-").isdigit()]

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from stock_assets.defs.runs import evening_waited_for, next_request, request, request_or_wait
+from stock_assets.defs.runs import next_request, request, request_or_wait, restatement_waits_for
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.evening import (
     EVENING,
@@ -16,7 +16,6 @@ from stock_assets.lifecycle.evening import (
     labels_work,
     model_year_due,
     rest_due,
-    session_waited_for,
 )
 from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
@@ -134,11 +133,7 @@ def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def restated_bars(tick: Tick) -> Answer:
-        if tick.state.under_way:
-            return dg.SkipReason(f"{tick.state.under_way} is under way")
-        # the page and the decision of an evening are made of the rows that it found, whatever was killed meanwhile
-        waits = session_waited_for(calendar, settings.after_close, tick.state)
-        if waits := waits or evening_waited_for(tick.context.instance, settings, tick.state):
+        if waits := restatement_waits_for(tick.context.instance, settings, tick.state):
             return dg.SkipReason(waits)
         watch = Watch.parse(tick.context.cursor) if tick.context.cursor else None
         watch, message = watch_restatements(tick.store, settings, tick.state, watch=watch)

@@ -18,6 +18,7 @@ from stock_assets.lifecycle.evening import (
     rest_due,
     rest_waited_for,
     retry_at,
+    session_waited_for,
 )
 from stock_assets.lifecycle.materialize.evening import read_progress
 from stock_assets.lifecycle.materialize.partitions import all_there
@@ -111,6 +112,15 @@ def evening_waited_for(instance: dg.DagsterInstance, settings: Settings, state: 
     if labels.sessions and attempts(instance, labels_work(labels.sessions[0])).failures < WAITED_FAILURES:
         return f"{labels.reason} and are still to be made"
     return None
+
+
+def restatement_waits_for(instance: dg.DagsterInstance, settings: Settings, state: State) -> str | None:
+    """Why what was restated has to wait: the page and the decision of an evening are made of the rows that it found,
+    whatever was killed meanwhile. None where it need not."""
+    if state.under_way:
+        return f"{state.under_way} is under way"
+    due = session_waited_for(calendar_of(settings), settings.after_close, state)
+    return due or evening_waited_for(instance, settings, state)
 
 
 def work_done(instance: dg.DagsterInstance, store: Warehouse, run: dg.DagsterRun) -> bool:

@@ -22,7 +22,7 @@ DENSE = 0.8
 #: The share of a ticker's sessions from which on bars outside of the exchange's hours are its habit.
 HABIT = 0.1
 _DAY = timedelta(days=1)
-_NOTHING = pl.lit(timedelta(0))
+_NOTHING = timedelta(0)
 
 
 def bar_lengths(minutes: pl.DataFrame) -> pl.DataFrame:

@@ -373,12 +373,12 @@ def test_a_restatement_waits_for_what_an_evening_and_its_decision_are_made_of(
     decide_on(PREDICTED)
     assert isinstance(answer(), dg.RunRequest)
     forget(warehouse, "drift", PREDICTED)
-    assert answer() == f"drift, operations of session {PREDICTED} is still to be made"
+    assert answer() == f"drift, operations, publication of session {PREDICTED} is still to be made"
     later = NOW + timedelta(days=3)
     assert sensor_tick(instance, market, "restated_bars", later)[0] == f"session {NEXT} is still to be predicted"
     for _ in range(WAITED_FAILURES):
         run(instance, dg.DagsterRunStatus.FAILURE, **{ASKED_BY: "evening", WORK: f"session {NEXT}"})
-    assert answer() == f"drift, operations of session {PREDICTED} is still to be made", (
+    assert answer() == f"drift, operations, publication of session {PREDICTED} is still to be made", (
         "what keeps failing holds up none"
     )
 

@@ -40,6 +40,8 @@ DOES_WITHOUT: dict[str, set[str]] = {
     "evaluation_report": {"context_series", "trained_references", "reference_predictions"},
     "leakage_audit": {"reference_predictions"},
     "promotions": {"labels", "trained_rnn", "trained_baselines", "trained_ensemble"},
+    # an empty part of what is published
+    "publication": {"universe", "labels", "drift", "promotions", "evaluation_report", "operations"},
 }
 
 

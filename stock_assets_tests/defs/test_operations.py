@@ -55,7 +55,7 @@ def page_of(graph: Graph) -> tuple[str, dict]:
 
 def test_an_empty_store_has_a_page(graph: Graph):
     page, about = page_of(graph)
-    assert "Nothing is predicted yet" in page
+    assert "No session is predicted yet" in page
     assert (about["last_session"], about["sessions_behind"], about["dagster/row_count"]) == ("None", 0, 0)
     assert graph.warehouse.read("operations").columns == TABLES["operations"].names
 

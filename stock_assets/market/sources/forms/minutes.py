@@ -21,7 +21,7 @@ _MOMENT = r"\d[T\s,]+\d{1,2}(?::\d\d|-[AP]M)|^\s*\d{8}[T\s]\s*\d{4,6}\b"
 _DAYS = (18_000_101, 21_001_231)
 #: From 1980 to 2100; and which share of them has to be sessions.
 _SPREADSHEET, MOSTLY = (29_221, 73_051), 0.9
-_EPOCH = pl.lit(datetime(1899, 12, 30))
+_EPOCH = datetime(1899, 12, 30)
 #: 09:30, 093000, 930, and the 0 of a midnight that was a number.
 _MIDNIGHT = r"^\s*(?:0{1,6}|0?0:00(?::00(?:\.0+)?)?)?\s*$"
 
