@@ -3,7 +3,6 @@
 import asyncio
 import json
 import warnings
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,11 @@ from hypothesis import strategies as st
 
 from stock_assets_tests.publication.folders import MODELS, SESSIONS, published_folder
 from stock_assets_tests.serving.apps import app_of
-from stock_assets_tests.serving.ports import Served, served
+from stock_assets_tests.serving.ports import Served
 from stock_assets_tests.serving.protocol_cases import PROBABILITIES, anything, published
 from stock_assets_tests.serving.wire import JSON, Reply, Wire
 
 CSV = ("content-type", "text/csv")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    published_folder(folder / "published")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wire(folder: Path) -> Wire:
-    return Wire(app_of(folder))
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Served]:
-    with served(app_of(folder)) as server:
-        yield server
 
 
 # --- MLflow and SageMaker
