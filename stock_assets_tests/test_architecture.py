@@ -35,12 +35,13 @@ ORDER = (
     ("model",),
     ("evaluation",),
     ("lifecycle",),
+    ("trading",),
     ("publication",),
     ("serving",),
     ("defs", "cli"),
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
-DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "publication")
+DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "trading", "publication")
 #: Above every room: the front door, the client, and what Dagster loads.
 TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
 LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
