@@ -81,7 +81,7 @@ def opened(capital: float, tickers: int) -> Account:
     return Account(np.asarray(float(capital)), nothing, np.full(tickers, np.nan), nothing.astype(np.int64))
 
 
-def step(account: Account, orders: np.ndarray, bars: Bars, costs: Costs) -> tuple[Account, Booked]:
+def step(account: Account, orders: np.ndarray, bars: Bars, *, costs: Costs) -> tuple[Account, Booked]:
     """The account after the session of `bars`, and what the session did to it.
 
     `orders` are shares [..., N] that were decided at the close before, in shares of before a split of the session.
@@ -140,7 +140,7 @@ def _impact(value: np.ndarray, bars: Bars) -> np.ndarray:
     )
 
 
-def decide(account: Account, weights: np.ndarray, bars: Bars, book: Book) -> np.ndarray:
+def decide(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> np.ndarray:
     """float64 [..., N]: the orders for the next session, in shares, that bring `account` to `weights` of its equity.
 
     `weights` are [..., N]; NaN holds what there is. Without a trusted bar nothing is ordered. A position that was

@@ -45,5 +45,5 @@ def test_every_change_of_equity_has_a_cause(seed: int):
     costs = Costs(credit=0.02, debit=0.05, sale_fee=0.0001, commission_minimum=1.0)
     for _ in range(8):
         before = account.equity
-        account, booked = step(account, generator.normal(0, 300, N).round(), bars_of(generator), costs)
+        account, booked = step(account, generator.normal(0, 300, N).round(), bars_of(generator), costs=costs)
         assert abs(account.equity - before - change(booked)) < 0.005
