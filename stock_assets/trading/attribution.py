@@ -1,7 +1,7 @@
 """Where the result of a book came from: its costs, its sectors, names and sides, and the markets it met.
 
-All frames are those of the store, of one book: `equity`, `positions`, `fills`. Contributions are money over the equity of
-the close before, so that those of a session sum to its return.
+All frames are those of the store, of one book: `equity`, `positions`, `fills`. Contributions are money over the equity
+of the close before, so that those of a session sum to its return.
 """
 
 from datetime import date
@@ -157,9 +157,7 @@ def regimes(equity: pl.DataFrame) -> pl.DataFrame:
     market = pl.coalesce("market", "equal_weight")
     rows = rows.with_columns(before=market.rolling_std(REGIME_SESSIONS).shift(1)).drop_nulls("before")
     if rows.height < len(REGIMES):
-        return pl.DataFrame(
-            schema={"regime": pl.String, "sessions": pl.Int64, "mean": pl.Float64, "sharpe": pl.Float64}
-        )
+        return pl.DataFrame(schema=_REGIMES)
     third = ((pl.col("before").rank("ordinal") - 1) * len(REGIMES) // pl.len()).cast(pl.Int64)
     table = []
     for number, name in enumerate(REGIMES):
@@ -167,7 +165,10 @@ def regimes(equity: pl.DataFrame) -> pl.DataFrame:
         ratio = statistics.sharpe(net)
         row = {"regime": name, "sessions": len(net), "mean": float(np.nanmean(net)) if len(net) else None}
         table.append(row | {"sharpe": None if ratio is None else ratio * ANNUAL})
-    return pl.DataFrame(table)
+    return pl.DataFrame(table, _REGIMES)
+
+
+_REGIMES = {"regime": pl.String, "sessions": pl.Int64, "mean": pl.Float64, "sharpe": pl.Float64}
 
 
 def unfilled(fills: pl.DataFrame, closes: pl.DataFrame) -> pl.DataFrame:
@@ -191,16 +192,14 @@ def holding_period(equity: pl.DataFrame) -> float | None:
     """Sessions that a position is held on average: mean gross exposure over half of the mean turnover; None without."""
     gross = (equity["long"] + equity["short"]).mean()
     traded = equity["turnover"].mean()
-    return (
-        float(gross) / (float(traded) / 2)
-        if isinstance(gross, float) and isinstance(traded, float) and traded
-        else None
-    )
+    if not isinstance(gross, float) or not isinstance(traded, float) or not traded:
+        return None
+    return gross / (traded / 2)
 
 
 def concentration(positions: pl.DataFrame, last: date, *, top: int = 10) -> tuple[float | None, float | None]:
-    """(share, names): that of the `top` largest positions of session `last` in its gross exposure, and the inverse of the
-    sum of squared shares: so many positions of equal size are as concentrated. (None, None) without a position."""
+    """(share, names): that of the `top` largest positions of session `last` in its gross exposure, and the inverse of
+    the sum of squared shares: so many positions of equal size are as concentrated. (None, None) without a position."""
     weights = positions.filter(pl.col("session") == last)["weight"].abs()
     weights = weights.filter(weights > 0).sort(descending=True)
     gross = float(weights.sum())
