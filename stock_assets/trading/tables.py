@@ -144,11 +144,16 @@ BACKTEST = declare(
     Table(
         "backtest",
         "trading",
-        "a back-test over all sessions: one book at one number of sleeves and one scale of costs",
+        "a back-test over all sessions: one book at one number of sleeves, one scale of costs and one capital",
         (
             _BOOK,
             Column("model", pl.String(), "the model whose scores it follows"),
-            Column("sleeves", pl.Int64(), "K, the sessions over whose targets is averaged"),
+            Column(
+                "sleeves",
+                pl.Int64(),
+                "K, the sessions over whose targets is averaged; 0 where the years before choose it for each year",
+            ),
+            _money("capital", "at the first session"),
             Column("spread_scale", pl.Float64(), "the half-spread over that of the book's costs"),
             Column("variant", pl.String(), "base, or what differs from the book as it is configured"),
             Column("first", pl.Date(), "the first session"),
@@ -169,6 +174,15 @@ BACKTEST = declare(
             Column("break_even_high", pl.Float64(), "upper end of it"),
             Column("drawdown", pl.Float64(), "deepest fall from a peak", unit="fraction"),
             _money("capacity", "capital at which the net gain in money is largest; null where it is not positive"),
+            _money("capacity_low", "at the lower end of the 95 % interval of the return before impact"),
+            _money("capacity_high", "at the upper end of it"),
+            Column(
+                "overfitting",
+                pl.Float64(),
+                "probability of overfitting: how often the best of the book's models and sleeves in one half of the "
+                "sessions is below the median in the other; null for fewer than two",
+            ),
+            Column("effective_trials", pl.Float64(), "independent trials that those models and sleeves are worth"),
             _SETTINGS,
         ),
         keys=("book", "model", "sleeves", "spread_scale", "variant"),

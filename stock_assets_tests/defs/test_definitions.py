@@ -83,6 +83,12 @@ GRAPH = {
     "fills": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
     "positions": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
     "equity": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
+    "backtest": ("trading", {"universe", "daily_bars", "context_series", "predictions", "labels"}, None),
+    "tear_sheet": (
+        "trading",
+        {"universe", "daily_bars", "target_weights", "fills", "positions", "equity", "backtest"},
+        None,
+    ),
     "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
     "promotions": ("lifecycle", {"trained_rnn", "trained_baselines", "predictions", "labels"}, None),
     "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions"}, None),
