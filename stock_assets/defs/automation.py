@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from stock_assets.defs.lost import settle_lost_runs
 from stock_assets.defs.runs import next_request, request, request_or_wait, restatement_waits_for
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.evening import (
@@ -47,6 +48,9 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def evening(tick: Tick) -> Answer:
+        # `freshness` does it too, but what waits for a lost run would wait for its tick as well
+        for message in settle_lost_runs(tick.context.instance, now=tick.now):
+            tick.context.log.info(message)
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         waits = None

@@ -213,7 +213,13 @@ BACKTESTS = declare(
         "a back-test that was computed: the trials that a deflated Sharpe ratio counts",
         (
             Column("digest", pl.String(), "of book, model, sleeves, costs, span and scores"),
+            Column(
+                "trial",
+                pl.String(),
+                "the same without the last session and the scores: a trial is counted once, however its span grows",
+            ),
             _BOOK,
+            Column("variant", pl.String(), "base, or what differs from the book as it is configured"),
             Column("model", pl.String(), "the model whose scores it follows"),
             Column("sleeves", pl.Int64(), "K"),
             Column("costs", pl.String(), "the costs, as JSON"),

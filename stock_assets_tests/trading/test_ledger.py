@@ -1,12 +1,13 @@
 """The ledger of one session: every event in its order, and nothing gained or lost that no column explains."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stock_assets.trading.books import Costs
+from stock_assets.trading.books import LONG_SHORT, Costs
 from stock_assets.trading.ledger import Account, Booked, opened, step
 from stock_assets.trading.panel import UNKNOWN_ENDING, Bars
 
@@ -26,8 +27,7 @@ def bars_of(generator: np.random.Generator, **columns: np.ndarray) -> Bars:
         "ending": np.where(generator.random(N) < 0.1, generator.choice([0.0, -1.0, UNKNOWN_ENDING], N), np.nan),
         "adv_before": generator.uniform(1e5, 1e9, N),
         "volatility_before": generator.uniform(0.005, 0.05, N),
-        "half_spread_before": generator.uniform(0.0001, 0.01, N),
-        "hard_to_borrow_before": generator.random(N) < 0.3,
+        "fifth_before": generator.integers(0, 5, N).astype(np.int8),
     }
     return Bars(date(2024, 1, 2), int(generator.integers(1, 5)), **{**random, **columns})
 
@@ -43,7 +43,8 @@ def test_every_change_of_equity_has_a_cause(seed: int):
     generator = np.random.default_rng(seed)
     account: Account = opened(1e6, N)
     costs = Costs(credit=0.02, debit=0.05, sale_fee=0.0001, commission_minimum=1.0)
+    book = replace(LONG_SHORT, costs=costs, whole_shares=bool(seed % 2))
     for _ in range(8):
         before = account.equity
-        account, booked = step(account, generator.normal(0, 300, N).round(), bars_of(generator), costs=costs)
+        account, booked = step(account, generator.normal(0, 300, N).round(), bars_of(generator), book=book)
         assert abs(account.equity - before - change(booked)) < 0.005
