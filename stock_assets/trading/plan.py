@@ -16,13 +16,12 @@ import polars as pl
 
 from stock_assets.errors import TradingError
 from stock_assets.trading.books import Book
+from stock_assets.trading.broker.orders import client_order_id
 from stock_assets.trading.broker.protocol import Order, Side
 from stock_assets.trading.ledger import Account, decide
 from stock_assets.trading.panel import Bars
 from stock_assets.trading.tables import ORDERS
 
-#: Characters of a `client_order_id`: what the strictest broker takes.
-LONGEST_ID = 48
 #: Decimals of a number of shares that are rounded away before whole shares are counted: splits leave such rests.
 _NOISE = 6
 
@@ -105,22 +104,6 @@ class Plan:
         return pl.DataFrame(rows, ORDERS.schema, orient="row")
 
 
-def client_order_id(book: str, fill_session: date, ticker: str, attempt: int = 0) -> str:
-    """The name of an order at the broker: it follows from the plan, so that whoever sends it again sends the same.
-
-    >>> client_order_id("long_only", date(2026, 11, 30), "MSFT")
-    'sa-long_only-20261130-MSFT-0'
-    >>> len(client_order_id("a_book_with_quite_a_long_name", date(2026, 11, 30), "A_LONG_TICKER"))
-    48
-    """
-    text = f"sa-{book}-{fill_session:%Y%m%d}-{ticker}-{attempt}"
-    if len(text) <= LONGEST_ID and text.isascii() and text.isprintable() and " " not in text:
-        return text
-    digest = hashlib.sha256(f"{book} {ticker}".encode()).hexdigest()
-    tail = f"-{fill_session:%Y%m%d}-{attempt}"
-    return f"sa-{digest}"[: LONGEST_ID - len(tail)] + tail
-
-
 def opening_orders(ordered: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """float64 [..., N]: what of `ordered` shares may be sent to an opening auction by an account that holds `shares`.
 
@@ -138,9 +121,10 @@ def weights_of(targets: pl.DataFrame, tickers: Sequence[str]) -> np.ndarray:
     return np.array([weights.get(ticker, np.nan) for ticker in tickers], dtype=float)
 
 
-def decided(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> np.ndarray:
-    """float64 [..., N]: the orders of an account at a broker, in whole shares: `ledger.decide` by the rules above."""
-    return opening_orders(decide(account, weights, bars, book=book), account.shares)
+def decided(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> tuple[Account, np.ndarray]:
+    """`ledger.decide`, with orders [..., N] that may be sent: in whole shares and by the rules of `opening_orders`."""
+    counted, orders = decide(account, weights, bars, book=book)
+    return counted, opening_orders(orders, account.shares)
 
 
 def make_plan(
@@ -163,13 +147,13 @@ def make_plan(
     >>> from stock_assets.trading.books import LONG_ONLY
     >>> one, nothing = np.ones(1), np.zeros(1)
     >>> bars = Bars(date(2026, 11, 27), 1, one * 99, one * 100, nothing, one, nothing, one > 0, one * np.nan, one * 1e9,
-    ...             one * 0.02, one * 1e-4, one < 0)
+    ...             one * 0.02, one * 0)
     >>> rows = {"ticker": ["A"], "weight": [0.05], "model_version": ["v1"], "reason": [None], "settings": ["x"]}
     >>> account = Account(np.asarray(1e6), nothing, one * np.nan, nothing)
     >>> plan = make_plan(account, pl.DataFrame(rows), bars, book=LONG_ONLY, tickers=["A"],
     ...                  fill_session=date(2026, 11, 30))
     >>> [(order.client_order_id, order.side, order.shares) for order in plan.orders]
-    [('sa-long_only-20261130-A-0', 'buy', 500)]
+    [('sa-long_only-20261130-A-1', 'buy', 500)]
     """
     if targets.is_empty():
         raise TradingError(
@@ -188,7 +172,7 @@ def make_plan(
         )
     rows = {row["ticker"]: row for row in targets.iter_rows(named=True)}
     weights = weights_of(targets, tickers)
-    ordered = decided(account, weights, bars, book=book)
+    _, ordered = decided(account, weights, bars, book=book)
     orders = tuple(
         PlannedOrder(
             client_order_id(book.name, fill_session, tickers[i]),
