@@ -116,8 +116,8 @@ def opening_orders(ordered: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def weights_of(targets: pl.DataFrame, tickers: Sequence[str]) -> np.ndarray:
-    """float64 [N]: the weights of the rows `targets` of `target_weights`; NaN where nothing is to be traded."""
-    weights = dict(targets.filter(pl.col("reason").is_null()).select("ticker", "weight").drop_nulls().iter_rows())
+    """float64 [N]: the weights of the rows `targets` of `target_weights`; NaN where a position is held as it is."""
+    weights = dict(targets.select("ticker", "weight").drop_nulls().iter_rows())
     return np.array([weights.get(ticker, np.nan) for ticker in tickers], dtype=float)
 
 

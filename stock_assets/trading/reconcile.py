@@ -181,7 +181,7 @@ def reconcile(
         record,
         equity,
         equity - record.backtest_equity - causes.total,
-        tuple(_breaks(account, shown, panel, sent=sent, activities=activities)),
+        tuple(_breaks(record, shown, panel, sent=sent, activities=activities, after=before.session)),
     )
 
 
@@ -276,9 +276,16 @@ def _equity(shown: Shown, account: Account, panel: Panel) -> float:
 
 
 def _breaks(
-    account: Account, shown: Shown, panel: Panel, *, sent: Mapping[str, Sent], activities: Sequence[Activity]
+    record: Record,
+    shown: Shown,
+    panel: Panel,
+    *,
+    sent: Mapping[str, Sent],
+    activities: Sequence[Activity],
+    after: date,
 ) -> Iterable[Break]:
-    """Every difference between the account as it is carried and what the broker shows."""
+    """Every difference between the account as it is carried and what the broker shows of the sessions `after` one."""
+    account = record.account
     cash, held = float(shown.account.cash), held_of(shown)
     if abs(cash - float(account.cash)) >= CENT:
         yield Break("cash", float(account.cash), cash, _cause_of_cash(activities))
@@ -295,7 +302,7 @@ def _breaks(
         elif not state.is_terminal and sent[name].session <= last:
             yield Break(name, 0.0, float(state.shares - state.filled), f"still {state.status} after its session")
     for name, order in sent.items():
-        if name not in states and order.session in panel.sessions[1:]:
+        if name not in states and after < order.session <= last:
             yield Break(
                 name, 1.0, 0.0, f"the broker no longer has the order, which it had accepted for {order.session}"
             )
