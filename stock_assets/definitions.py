@@ -21,6 +21,7 @@ from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.publication import publication_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tidy import tidy_job, tidy_schedule
+from stock_assets.defs.trading import trading_assets
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
@@ -49,6 +50,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         *feature_assets(config),
         *model_assets(config),
         *tuning_assets(config),
+        *trading_assets(config),
         drift_asset(config),
         promotions_asset(config),
         *evaluation_assets(config),

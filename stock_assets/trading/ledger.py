@@ -7,13 +7,15 @@ before; the mark at the close. `decide` then makes the orders of the next sessio
 Arrays have the shape [..., N]: N tickers, and before them any number of accounts that are booked at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stock_assets.errors import TradingError
 from stock_assets.trading.books import Book
 from stock_assets.trading.costs import borrow_rate, commission, half_spread, impact
-from stock_assets.trading.panel import CAPPED, ENDED, FILLED, NO_OPEN, OUTSIDE, UNKNOWN_ENDING, Bars
+from stock_assets.trading.panel import CAPPED, ENDED, FILLED, NO_OPEN, OUTSIDE, UNKNOWN_ENDING, Bars, Panel
 
 DAYS_OF_A_YEAR = 360
 """interest and borrow are counted actual/360"""
@@ -152,7 +154,8 @@ def _filled(
     refusal = np.where(ended, ENDED, bars.refusal)
     if book.fill == "close":  # the open does not matter
         refusal = np.where((refusal == NO_OPEN) | (refusal == OUTSIDE), FILLED, refusal)
-    most = book.costs.participation * np.nan_to_num(bars.adv_before) / np.where(marks > 0, marks, np.inf)
+    adv = np.where(bars.adv_before > 0, bars.adv_before, 0.0)
+    most = book.costs.participation * adv / np.where(marks > 0, marks, np.inf)
     allowed = np.where(refusal == FILLED, np.minimum(np.abs(ordered), most), 0.0)
     if book.whole_shares:
         allowed = np.trunc(allowed)
@@ -175,3 +178,142 @@ def decide(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> 
     target = wanted / np.where(orderable, bars.close, 1.0)
     target = np.trunc(target) if book.whole_shares else target
     return replace(account, frozen=frozen), np.where(orderable, target - account.shares, 0.0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the sessions of a panel did to accounts of one book."""
+
+    panel: Panel
+    book: Book
+    first: int
+    """the position in the panel of the session of the first row"""
+    totals: Mapping[str, np.ndarray]
+    """float64 [sessions, ...]: the money columns, ratios and counts of the table equity, by name"""
+    positions: Mapping[str, np.ndarray]
+    """[rows]: t, ticker (positions in the panel) and the figures of the table positions; empty without details"""
+    fills: Mapping[str, np.ndarray]
+    """the same of the table fills"""
+    account: Account
+    """at the close of the last session, before its orders are decided"""
+    orders: np.ndarray
+    """float64 [..., N]: shares for the session after the last one"""
+
+
+def run(
+    panel: Panel,
+    weights: np.ndarray,
+    book: Book,
+    *,
+    account: Account | None = None,
+    after: int = 0,
+    details: bool = True,
+    spread_scale: np.ndarray | None = None,
+) -> Run:
+    """Every session of `panel` after that at position `after`, booked to `account`, which stands at its close.
+
+    Without an account, one is opened at that close with the capital of the book, and its session has the first row.
+    `weights` are [T, ..., N]: the target of each close, NaN where a position is held as it is. With `second open` as
+    the book's fill, a target is acted upon one close later. `details` keeps positions and fills, of one account alone.
+    To book many accounts at once, give an account whose cash is [...], and weights and `spread_scale` ([..., 1]) that
+    broadcast to it.
+
+    Raises TradingError where the shapes do not fit or a weight is infinite.
+    """
+    number = len(panel.tickers)
+    if weights.shape[0] != len(panel.sessions) or weights.shape[-1] != number or np.isinf(weights).any():
+        raise TradingError(
+            f"weights of the book {book.name}: found {weights.shape} with {np.isinf(weights).sum()} infinite ones, "
+            f"expected finite ones of {len(panel.sessions)} sessions and {number} tickers"
+        )
+    first = after + (account is not None)
+    account = account or opened(book.capital, number)
+    rows = _Rows(panel, account, first=first, details=details and account.cash.ndim == 0)
+    if first == after:
+        rows.opening(account)
+    delay = 1 if book.fill == "second open" else 0
+    nothing = np.full(number, np.nan)
+    bars = panel.day(after)
+    for t in range(after + 1, len(panel.sessions)):
+        decided, orders = decide(account, weights[t - 1 - delay] if t > delay else nothing, bars, book=book)
+        bars = panel.day(t)
+        account, booked = step(decided, orders, bars, book=book, spread_scale=spread_scale)
+        rows.add(decided, account, booked, t=t)
+    last = len(panel.sessions) - 1
+    _, orders = decide(account, weights[last - delay] if last >= delay else nothing, bars, book=book)
+    return Run(panel, book, first, rows.totals(), *rows.details(), account, orders)
+
+
+#: What a run keeps of every session, by the names of the table equity: first what is a sum over the tickers.
+_COSTS = ("spread", "impact", "commission", "borrow")
+_SUMS = ("price_gain", "dividend", "ending", *_COSTS, "turnover", "long", "short", "beta")
+_TOTALS = (*_SUMS, "interest", "cash", "equity", "names", "ordered", "unfilled")
+#: What it keeps of every position and of every order, by the names of the tables.
+_POSITIONS = ("t", "ticker", "shares", "mark", "frozen", "price_gain", "dividend", "ending", "borrow")
+_FILLS = ("t", "ticker", "ordered", "filled", "price", "spread", "impact", "commission", "reason")
+
+
+class _Rows:
+    """What a run keeps, filled session by session."""
+
+    def __init__(self, panel: Panel, account: Account, *, first: int, details: bool) -> None:
+        self._first, self._panel, self._details = first, panel, details
+        sessions = max(len(panel.sessions) - first, 0)
+        self._table = np.full((sessions, len(_TOTALS), *account.cash.shape), np.nan)
+        self._opening = account.equity
+        self._positions: list[tuple[np.ndarray, ...]] = []
+        self._fills: list[tuple[np.ndarray, ...]] = []
+
+    def opening(self, account: Account) -> None:
+        """Keeps the session at whose close the account was opened."""
+        row, self._opening = self._table[0], np.full_like(self._opening, np.nan)  # it has no return
+        row[:] = 0.0
+        row[_TOTALS.index("cash")] = row[_TOTALS.index("equity")] = account.cash
+
+    def add(self, before: Account, after: Account, booked: Booked, *, t: int) -> None:
+        """Keeps what session t made of the account `before`, which stood at the close before."""
+        values, betas = after.values, self._panel.beta[t]
+        costs = booked.spread, booked.impact, booked.commission, booked.borrow
+        traded = np.abs(booked.filled) * booked.fill_price
+        exposures = np.maximum(values, 0.0), np.maximum(-values, 0.0), values * np.where(np.isnan(betas), 1.0, betas)
+        table = np.stack([booked.price, booked.dividend, booked.ending, *costs, traded, *exposures])
+        if table.ndim == 2:  # as in `total`
+            table = table[:, table.any(axis=0)]
+        row = self._table[t - self._first]
+        row[: len(_SUMS)] = table.sum(axis=-1)
+        counts = after.shares != 0, booked.ordered != 0, booked.filled != booked.ordered
+        others = booked.interest, after.cash, after.equity, *(counted.sum(axis=-1) for counted in counts)
+        for i, figure in enumerate(others, len(_SUMS)):
+            row[i] = figure
+        if self._details:
+            held = np.flatnonzero((before.shares != 0) | (after.shares != 0))
+            gains = booked.price, booked.dividend, booked.ending, booked.borrow
+            columns = after.shares, after.marks, after.frozen, *gains
+            self._positions.append((np.full(len(held), t), held, *(column[held] for column in columns)))
+            sent = np.flatnonzero(booked.ordered)
+            columns = booked.ordered, booked.filled, booked.fill_price, *costs[:3], booked.reason
+            self._fills.append((np.full(len(sent), t), sent, *(column[sent] for column in columns)))
+
+    def totals(self) -> dict[str, np.ndarray]:
+        """float64 [sessions, ...]: the figures of the table equity, by name."""
+        totals = {name: self._table[:, i] for i, name in enumerate(_TOTALS)}
+        equity = totals["equity"]
+        before = np.concatenate([np.broadcast_to(self._opening, (1, *equity.shape[1:])), equity[:-1]])[: len(equity)]
+        change, costs = equity - before, sum(totals[name] for name in _COSTS)
+        of_equity = {name: _over(totals[name], equity) for name in ("long", "short", "beta")}
+        returns = {"net_return": _over(change, before), "gross_return": _over(change + costs, before)}
+        return totals | of_equity | returns | {"turnover": _over(totals["turnover"], before)}
+
+    def details(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(positions, fills): one array per column."""
+        return _columns(_POSITIONS, self._positions), _columns(_FILLS, self._fills)
+
+
+def _columns(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
+    empty = [np.empty(0)] * len(names)
+    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)) if parts else empty, strict=True))
+
+
+def _over(figure: np.ndarray, equity: np.ndarray) -> np.ndarray:
+    """`figure` as a fraction of the equity; NaN where there is none."""
+    return np.where(equity > 0, figure / np.where(equity > 0, equity, 1.0), np.nan)

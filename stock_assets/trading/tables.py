@@ -32,7 +32,12 @@ TARGET_WEIGHTS = declare(
                 "the mean of the last K sessions' own targets; null holds what there is",
                 unit="fraction",
             ),
-            Column("reason", pl.String(), "why nothing is traded: suspect, no bar or no prediction; null where it is"),
+            Column("sleeves", pl.Int64(), "K, the sessions over whose own targets the weight is the mean"),
+            Column(
+                "reason",
+                pl.String(),
+                "why nothing is traded: no bar, suspect, no prediction or too few names; null where it is",
+            ),
             _SETTINGS,
         ),
         keys=("book", "session", "ticker"),
@@ -118,6 +123,12 @@ EQUITY = declare(
             Column("unfilled", pl.Int64(), "of these, orders of which a part expired"),
             Column("market", pl.Float64(), "total return of the market's fund from the close before", unit="fraction"),
             Column("equal_weight", pl.Float64(), "mean total return of the book's universe", unit="fraction"),
+            Column(
+                "scale",
+                pl.Float64(),
+                "what the targets of this close are multiplied by: for the volatility target, and for the room that "
+                "held positions leave; 1 without a reason",
+            ),
             _SETTINGS,
         ),
         keys=("book", "session"),
