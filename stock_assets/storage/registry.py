@@ -132,7 +132,7 @@ class MlflowRegistry:
             return {}
         with self._reading() as tables:
             if tables:
-                return {version: TrackedRun(*run) for version, *run in tables.runs(EXPERIMENT)}
+                return {version: TrackedRun(run, of, code) for version, run, of, code in tables.runs(EXPERIMENT)}
         with self._asking() as client:
             return {
                 str(tags["version"]): TrackedRun(run.info.run_id, run.info.experiment_id, tags.get("code_version"))
