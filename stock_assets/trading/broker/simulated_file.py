@@ -299,7 +299,9 @@ def transaction(file: Path, opening: Opening, *, writes: bool = True) -> Iterato
         _make(file, opening)
     try:
         with closing(_connect(file)) as connection:
-            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")  # and what a killed process left half done is undone
+            connection.execute(
+                "BEGIN IMMEDIATE" if writes else "BEGIN"
+            )  # and what a killed process left half done is undone
             try:
                 rows = Rows(connection)
                 _require_account(file, rows.standing(), opening)
