@@ -26,16 +26,22 @@ pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 #: What an evening writes, each in a transaction of its own, in this order but for the first two.
 WRITES = (
     *("context_series", "universe", "raw_ohlcv", "daily_bars", "stationary_features", "pca_components", "predictions"),
-    *("indicators", "drift", "operations", "publication", "labels", "retraining_decisions"),
+    *("indicators", "drift", "operations", "publication", "labels", "publication", "retraining_decisions"),
 )
 #: What the runs of a restatement write after all that, in this order.
 TRAVEL = (
     *("daily_bars", "stationary_features", "pca_components", "predictions", "indicators", "drift"),
     *("operations", "publication", "labels", "publication"),
 )
-#: What a test run disturbs: what rows were lost by, and what a decision is made of.
-KILLED = WRITES if DRILL else ("predictions",)
-BUSY = WRITES if DRILL else ("indicators", "drift")
+
+
+def numbered(*tables: str) -> list[object]:
+    """The writes that are disturbed, counted from 1: all in `make drill`, else those of `tables`."""
+    return [
+        pytest.param(number, id=f"{number}-{table}")
+        for number, table in enumerate(WRITES, start=1)
+        if DRILL or table in tables
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +94,12 @@ def kill(context: ForkServerContext, life: Life, number: int) -> None:
     assert process.exitcode == 9, "it died at the commit and nowhere else"
 
 
-@pytest.mark.parametrize("table", KILLED)
+@pytest.mark.parametrize("number", numbered("predictions"))  # rows were lost by it
 def test_a_process_that_dies_after_a_commit_loses_nothing(
-    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
+    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, number: int
 ):
     life = filled.another()
-    kill(forked, life, WRITES.index(table) + 1)
+    kill(forked, life, number)
     assert_equal(life.finish(), plain)
 
 
@@ -111,9 +117,9 @@ def busy() -> NoReturn:
     raise StoreBusyError("stock_assets.duckdb was locked by another process")
 
 
-@pytest.mark.parametrize("table", BUSY)
-def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], table: str):
-    with disturbed(WRITES.index(table) + 1, busy, after=False) as written:
+@pytest.mark.parametrize("number", numbered("indicators", "drift"))  # of which a decision is made
+def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], number: int):
+    with disturbed(number, busy, after=False) as written:
         tables = filled.another().finish()
     assert len(written) > len(WRITES), "it was written once more"
     assert_equal(tables, plain)
