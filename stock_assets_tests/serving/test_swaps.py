@@ -24,7 +24,7 @@ from stock_assets_tests.publication.folders import SESSIONS, published_folder
 from stock_assets_tests.serving.apps import asker
 from stock_assets_tests.serving.swapping import NEWEST, TICKERS, TURNS, file_of_turn, publish_turn, rows_of_turn, served
 
-SWAPS = tries(300, drill=5000)
+SWAPS = tries(300, drill=1000)
 #: Swaps after which the server has everything at hand that it keeps.
 WARM = SWAPS // 5
 READERS = 2
