@@ -1,11 +1,7 @@
 """Evenings of an account on a real store: its equity is that of the back-test, to 0.00, and every cause is counted."""
 
 import os
-from datetime import timedelta
 from pathlib import Path
-
-import polars as pl
-import pytest
 
 from stock_assets.market.calendar import calendar_of
 from stock_assets.storage.warehouse import Warehouse
