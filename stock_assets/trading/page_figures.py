@@ -16,7 +16,7 @@ from stock_assets.trading.statistics import ANNUAL, SESSIONS_OF_A_YEAR
 
 def figures_of(findings: Findings) -> list[Figure]:
     """All figures, in the order of the page. One that does not exist has no value."""
-    parts = (_result, _certainty, _risk, _costs, _market, _signal, _holdings, _unfilled, _attainable)
+    parts = (_result, _certainty, _overfitting, _risk, _costs, _market, _signal, _holdings, _unfilled, _attainable)
     order = list(SECTIONS)
     figures = [figure for part in parts for figure in part(findings)]
     return sorted(figures, key=lambda figure: order.index(figure.section))
@@ -80,7 +80,7 @@ def _result(found: Findings) -> Iterator[Figure]:
 
 
 def _certainty(found: Findings) -> Iterator[Figure]:
-    observed, trials, own = found.moments, found.inputs.trials, found.own or {}
+    observed, trials = found.moments, found.inputs.trials
     error = statistics.standard_error_hac(found.net, sleeves=found.sleeves)
     yield Figure(
         "result",
@@ -110,6 +110,10 @@ def _certainty(found: Findings) -> Iterator[Figure]:
         None if observed is None else probabilistic_sharpe(observed),
         "probability that the true Sharpe ratio is above 0, were this the only trial (Bailey & López de Prado 2012)",
     )
+
+
+def _overfitting(found: Findings) -> Iterator[Figure]:
+    observed, trials, own = found.moments, found.inputs.trials, found.own or {}
     yield Figure(
         "result",
         "probability of overfitting",

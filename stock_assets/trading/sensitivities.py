@@ -110,7 +110,7 @@ class _Trial:
             parts = [f"spread x{scale:g}"] if scale != self.book.costs.spread_scale else []
             parts += [f"capital {capital:,.0f}"] if capital != self.book.capital else []
             of_account = {name: values[:, i] for name, values in series.items()}
-            yield self._cell(book, number, ", ".join(parts) or BASE, of_account)
+            yield self._cell(book, number, variant=", ".join(parts) or BASE, series=of_account)
 
     def variants(self, number: int, sleeves: Mapping[int, int]) -> Iterator[Cell]:
         """What differs from the book in one assumption, at its own number of sleeves."""
@@ -125,11 +125,12 @@ class _Trial:
         shorts = {"borrow x3": replace(book, costs=borrow)} if book.kind == "long_short" else {}
         for variant, changed in (fills | endings | shorts).items():
             if changed != book:
-                yield self._cell(changed, number, variant, self._series(weights, changed))
+                yield self._cell(changed, number, variant=variant, series=self._series(weights, changed))
         target = VOLATILITY if book.volatility_target is None else None
         variant = "no volatility target" if target is None else f"volatility target {target:.0%}"
         changed = replace(book, volatility_target=target)
-        yield self._cell(changed, number, variant, self._series(self._weights(sleeves, target), changed))
+        series = self._series(self._weights(sleeves, target), changed)
+        yield self._cell(changed, number, variant=variant, series=series)
 
     def _weights(self, sleeves: Mapping[int, int], target: float | None) -> np.ndarray:
         """float64 [T, N]: the targets of every close, scaled to the volatility `target` by the returns through it."""
@@ -157,7 +158,7 @@ class _Trial:
         names = ("net_return", "gross_return", "turnover")
         return {**{name: np.nan_to_num(totals[name]) for name in names}, "impact": impact}
 
-    def _cell(self, book: Book, number: int, variant: str, series: Mapping[str, np.ndarray]) -> Cell:
+    def _cell(self, book: Book, number: int, *, variant: str, series: Mapping[str, np.ndarray]) -> Cell:
         sessions = self.targets.panel.sessions
         computed = Computed(
             book=book,

@@ -71,7 +71,7 @@ def read_inputs(store: Warehouse, settings: Settings, book: Book, *, trials: Tri
         equity=equity,
         positions=_of_book(store, "positions", book),
         fills=_of_book(store, "fills", book),
-        targets=_of_book(store, "target_weights", book, ("session", "ticker", "score", "reason")),
+        targets=_of_book(store, "target_weights", book, columns=("session", "ticker", "score", "reason")),
         backtest=store.read_or(BACKTEST.empty(), "backtest").filter(pl.col("book") == book.name),
         trials=trials,
         bars=store.read("daily_bars", first, last, columns=BAR_COLUMNS),  # pyright: ignore[reportArgumentType]: dates
@@ -80,5 +80,5 @@ def read_inputs(store: Warehouse, settings: Settings, book: Book, *, trials: Tri
     )
 
 
-def _of_book(store: Warehouse, table: str, book: Book, columns: Sequence[str] = ("*",)) -> pl.DataFrame:
+def _of_book(store: Warehouse, table: str, book: Book, *, columns: Sequence[str] = ("*",)) -> pl.DataFrame:
     return store.read_sql(table, f"SELECT {', '.join(columns)} FROM trading.{table} WHERE book = ?", [book.name])
