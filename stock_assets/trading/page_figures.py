@@ -101,7 +101,8 @@ def _certainty(found: Findings) -> Iterator[Figure]:
         "luck of the best trial",
         "ratio",
         trials.annual_benchmark(len(found.net)) if trials.count else None,
-        "Sharpe ratio of a year that the best of so many worthless trials is expected to show",
+        "Sharpe ratio of a year that the best of so many worthless trials is expected to show, from the variance of "
+        "all trials at the costs of their books",
     )
     yield Figure(
         "result",
@@ -127,7 +128,16 @@ def _overfitting(found: Findings) -> Iterator[Figure]:
         "independent trials",
         "number",
         own.get("effective_trials"),
-        "what the tried models and sleeves are worth, correlated as they are: ρ̄ + (1 - ρ̄) M",
+        "what the tried models and sleeves of the book are worth, correlated as they are: ρ̄ + (1 - ρ̄) M",
+    )
+    effective = own.get("effective_trials")
+    yield Figure(
+        "result",
+        "deflated by independent trials",
+        "share",
+        None if effective is None else trials.deflated(observed, trials=effective),
+        "the deflated Sharpe ratio with the independent trials instead of all: it leaves out other books and "
+        "assumptions",
     )
     needed = None if observed is None else minimum_track_record(observed)
     yield Figure(

@@ -178,7 +178,12 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
 
     Intervals are those of blocks of sessions.
     """
-    intervals = statistics.sharpe_intervals(np.column_stack([cell.net for cell in cells]), seed=seed)
+    net, gross, turnover = (
+        np.column_stack([getattr(cell, name) for cell in cells]) for name in ("net", "gross", "turnover")
+    )
+    intervals = np.hstack(
+        [statistics.sharpe_intervals(net, seed=seed), statistics.ratio_intervals(gross, turnover, seed=seed)]
+    )
     base = np.column_stack([cell.net for cell in cells if cell.computed.variant == BASE])
     with np.errstate(invalid="ignore", divide="ignore"):  # a series without variance has no correlation
         correlations = np.atleast_2d(np.corrcoef(base, rowvar=False))
@@ -191,7 +196,7 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
     }
     capacities = _capacities(cells, seed=seed)
     rows = [
-        _row(cell, trials, seed=seed)
+        _row(cell, trials)
         | of_book
         | _interval_of(interval)
         | (capacities.get(_key(cell), {}) if _in_grid(cell) else {})
@@ -200,10 +205,9 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
     return pl.DataFrame(rows, BACKTEST.schema, infer_schema_length=None)
 
 
-def _row(cell: Cell, trials: Trials, *, seed: int) -> dict[str, object]:
+def _row(cell: Cell, trials: Trials) -> dict[str, object]:
     computed, found = cell.computed, statistics.moments(cell.net)
     traded = cell.turnover.mean() if len(cell.turnover) else 0.0
-    low, high = statistics.ratio_interval(cell.gross, cell.turnover, seed=seed) or (None, None)
     return {
         "model": computed.model,
         "sleeves": computed.sleeves,
@@ -219,15 +223,13 @@ def _row(cell: Cell, trials: Trials, *, seed: int) -> dict[str, object]:
         "net_return": float(cell.net.mean()) if len(cell.net) else None,
         "turnover": float(traded),
         "break_even": float(cell.gross.mean() / traded) if traded > 0 else None,
-        "break_even_low": low,
-        "break_even_high": high,
         "drawdown": statistics.deepest_drawdown(cell.net),
     }
 
 
 def _interval_of(interval: np.ndarray) -> dict[str, float | None]:
-    low, high = (None if np.isnan(value) else float(value) for value in interval)
-    return {"net_sharpe_low": low, "net_sharpe_high": high}
+    names = ("net_sharpe_low", "net_sharpe_high", "break_even_low", "break_even_high")
+    return {name: None if np.isnan(end) else float(end) for name, end in zip(names, interval, strict=True)}
 
 
 _Key = tuple[str, int, float]
