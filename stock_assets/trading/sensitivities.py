@@ -185,8 +185,10 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
         [statistics.sharpe_intervals(net, seed=seed), statistics.ratio_intervals(gross, turnover, seed=seed)]
     )
     base = np.column_stack([cell.net for cell in cells if cell.computed.variant == BASE])
-    with np.errstate(invalid="ignore", divide="ignore"):  # a series without variance has no correlation
-        correlations = np.atleast_2d(np.corrcoef(base, rowvar=False))
+    correlations = np.full((base.shape[1], base.shape[1]), np.nan)
+    if len(base) > 1:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a series without variance has no correlation
+            correlations = np.atleast_2d(np.corrcoef(base, rowvar=False))
     of_book = {
         "overfitting": overfitting_probability(base),
         "effective_trials": effective_trials(correlations),
