@@ -86,5 +86,5 @@ def _equity(run: Run) -> pl.DataFrame:
 
 def _as_table(frame: pl.DataFrame, run: Run, schema: pl.Schema) -> pl.DataFrame:
     """`frame` in the columns of a table; a figure that does not exist is null."""
-    frame = frame.with_columns(pl.lit(run.book.name).alias("book")).select(schema.names()).cast(dict(schema))
+    frame = frame.with_columns(pl.lit(run.book.name).alias("book")).select(schema.names()).cast(schema)  # pyright: ignore[reportArgumentType]
     return frame.with_columns(pl.selectors.float().fill_nan(None))

@@ -356,8 +356,9 @@ PAPER_EQUITY = declare(
             SESSION,
             Column("broker", pl.String(), "simulated or alpaca"),
             Column("account", pl.String(), "the account's number at the broker"),
-            _money("equity", "the broker's equity"),
+            _money("equity", "the broker's cash, and its shares at our closes"),
             _money("cash", "the broker's cash"),
+            _money("ledger_cash", "the cash as the ledger carries it on: the broker's to the cent"),
             _money("backtest_equity", "the ledger's, from the account's first session and capital on"),
             _money("by_price", "difference from fill prices"),
             _money("by_quantity", "from quantities that were filled, refusals included"),
@@ -369,6 +370,26 @@ PAPER_EQUITY = declare(
             Column("seen_at", UTC_TIME, "when the broker was asked", unit="UTC"),
         ),
         keys=("book", "session"),
+        history=True,
+    )
+)
+
+PAPER_POSITIONS = declare(
+    Table(
+        "paper_positions",
+        "trading",
+        "a position of an account at the broker at a close, as it was reconciled with the ledger",
+        (
+            _BOOK,
+            SESSION,
+            TICKER,
+            Column("shares", pl.Float64(), "shares, negative for a short", unit="shares"),
+            _money("mark", "the last trusted close"),
+            _money("value", "shares times mark"),
+            Column("weight", pl.Float64(), "value over the equity of the account", unit="fraction"),
+            Column("frozen", pl.Int64(), "sessions in a row without a trusted bar or a target"),
+        ),
+        keys=("book", "session", "ticker"),
         history=True,
     )
 )

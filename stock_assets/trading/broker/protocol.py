@@ -93,6 +93,8 @@ class OrderState:
     filled: Decimal
     average_price: Decimal | None
     updated_at: datetime
+    reason: str | None = None
+    """why it was not filled whole, where the broker says so"""
 
     @property
     def is_terminal(self) -> bool:
