@@ -359,12 +359,9 @@ def _attainable(found: Findings) -> Iterator[Figure]:
     if best is None or found.moments is None:
         return
     ratio = found.moments.sharpe * ANNUAL
-    yield Figure(
-        "result", "attainable Sharpe ratio", "ratio", best, "the best that the laws of the simulated market allow"
-    )
-    yield Figure(
-        "result", "share of the attainable", "return", ratio / best, "net Sharpe ratio over the attainable one"
-    )
+    text = "the highest a year that the laws of the simulated market allow, held from close to close without costs"
+    yield Figure("result", "attainable Sharpe ratio", "ratio", best, text)
+    yield Figure("result", "share of the attainable", "return", ratio / best, "net Sharpe ratio over the attainable one")
 
 
 def _mean(column: pl.Series) -> float | None:

@@ -7,14 +7,16 @@ from pathlib import Path
 import polars as pl
 
 from stock_assets.files import write_file
-from stock_assets.market.calendar import currency_of
+from stock_assets.market.calendar import calendar_of, currency_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.trading.attainable import attainable
 from stock_assets.trading.book_files import books_of, model_of
 from stock_assets.trading.books import Book
 from stock_assets.trading.findings import TearSheetInputs
 from stock_assets.trading.materialize.bars import universe_of
 from stock_assets.trading.materialize.trials import count_trials
+from stock_assets.trading.statistics import ANNUAL
 from stock_assets.trading.tables import BACKTEST
 from stock_assets.trading.tear_sheet import TearSheet, make_tear_sheet, page_of, render_index, render_tear_sheet
 from stock_assets.trading.trials import Trials
@@ -77,7 +79,18 @@ def read_inputs(store: Warehouse, settings: Settings, book: Book, *, trials: Tri
         bars=store.read("daily_bars", first, last, columns=BAR_COLUMNS),  # pyright: ignore[reportArgumentType]: dates
         universe=universe_of(store).select("ticker", "sector"),
         seed=settings.seed,
+        attainable=_attainable(settings, equity),
     )
+
+
+def _attainable(settings: Settings, equity: pl.DataFrame) -> float | None:
+    """The highest Sharpe ratio of a year that the simulated market allows in the sessions of `equity`; None for another
+    source, and without a session that has a return."""
+    sessions = equity.filter(pl.col("net_return").is_not_null())["session"].sort()
+    if settings.source != "simulated" or sessions.is_empty():
+        return None
+    calendar = calendar_of(settings)
+    return attainable(settings.seed, [calendar.position(session) for session in sessions]).limit * ANNUAL
 
 
 def _of_book(store: Warehouse, table: str, book: Book, *, columns: Sequence[str] = ("*",)) -> pl.DataFrame:
