@@ -85,7 +85,7 @@ def _certainty(found: Findings) -> Iterator[Figure]:
     yield Figure(
         "result",
         "standard error of the Sharpe ratio",
-        "ratio",
+        "error",
         None if error is None else error * ANNUAL,
         "a year, autocorrelation allowed for (Newey & West; Ledoit & Wolf 2008)",
     )
@@ -101,8 +101,8 @@ def _certainty(found: Findings) -> Iterator[Figure]:
         "luck of the best trial",
         "ratio",
         trials.annual_benchmark(len(found.net)) if trials.count else None,
-        "Sharpe ratio of a year that the best of so many worthless trials is expected to show, from the variance of "
-        "all trials at the costs of their books",
+        "Sharpe ratio of a year that the best of so many worthless trials is expected to show, by the variance of the "
+        "Sharpe ratios of the models and sleeves of this book",
     )
     yield Figure(
         "result",
@@ -361,7 +361,9 @@ def _attainable(found: Findings) -> Iterator[Figure]:
     ratio = found.moments.sharpe * ANNUAL
     text = "the highest a year that the laws of the simulated market allow, held from close to close without costs"
     yield Figure("result", "attainable Sharpe ratio", "ratio", best, text)
-    yield Figure("result", "share of the attainable", "return", ratio / best, "net Sharpe ratio over the attainable one")
+    yield Figure(
+        "result", "share of the attainable", "return", ratio / best, "net Sharpe ratio over the attainable one"
+    )
 
 
 def _mean(column: pl.Series) -> float | None:

@@ -18,7 +18,7 @@ from stock_assets.trading.statistics import ANNUAL, drawdowns
 #: Sessions of a rolling figure: half a year.
 WINDOW = 126
 GROWTH = Format(lambda tick: f"{tick:g}", lambda value: numbers.score(value, 3))
-FALL = Format(lambda tick: numbers.percent(tick, 0), numbers.signed_percent)
+FALL = Format(lambda tick: f"{100 * tick:g}\N{NO-BREAK SPACE}%".replace("-", numbers.MINUS), numbers.signed_percent)
 RATIO = Format(lambda tick: f"{tick:g}".replace("-", numbers.MINUS), lambda value: numbers.signed(value, 2))
 #: The column of the table equity, its name and its look.
 LINES = (
@@ -114,7 +114,9 @@ def _rolling(found: Findings) -> dict[str, Markup]:
         values = rolled[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         if np.isfinite(values).any():
             line = Line(f"last {WINDOW} sessions, net", _values(values, places), "service")
-            charts[f"rolling_{column}"] = LineChart(title, sessions, [line], form, zero=True).figure()
+            charts[f"rolling_{column}"] = LineChart(
+                title, sessions, [line], form, zero=True, whole=column == "beta"
+            ).figure()
     return charts
 
 
@@ -148,7 +150,7 @@ def _deciles(deciles: pl.DataFrame) -> Markup:
         for row in deciles.sort("decile", descending=True).iter_rows(named=True)
     ]
     note = "mean return from the open of t+1 to that of t+2 less that of all tickers of the session, before costs"
-    return diverging_bars("Return by tenth of the score", rows, note=note)
+    return diverging_bars("Return by tenth of the score", rows, note=note, whole=False)
 
 
 def _sectors(sectors: pl.DataFrame) -> Markup:
@@ -156,7 +158,8 @@ def _sectors(sectors: pl.DataFrame) -> Markup:
         (row["sector"], row["contribution"], numbers.signed_percent(row["contribution"]))
         for row in sectors.iter_rows(named=True)
     ]
-    return diverging_bars("Contribution by sector", rows, note="sum over all sessions, after the costs of its trades")
+    note = "sum over all sessions, after the costs of its trades"
+    return diverging_bars("Contribution by sector", rows, note=note, whole=False)
 
 
 def _by_sleeves(found: Findings) -> Markup:

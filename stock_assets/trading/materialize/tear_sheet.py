@@ -19,7 +19,6 @@ from stock_assets.trading.materialize.trials import count_trials
 from stock_assets.trading.statistics import ANNUAL
 from stock_assets.trading.tables import BACKTEST
 from stock_assets.trading.tear_sheet import TearSheet, make_tear_sheet, page_of, render_index, render_tear_sheet
-from stock_assets.trading.trials import Trials
 
 BAR_COLUMNS = ("ticker", "session", "open", "close", "volume", "dividend", "split_ratio", "suspect")
 
@@ -49,8 +48,8 @@ def make_tear_sheets(store: Warehouse, settings: Settings) -> MadeTearSheets:
 
     Raises MissingTableError before there is a ledger.
     """
-    books, trials = books_of(settings), count_trials(store)
-    sheets = tuple(make_tear_sheet(read_inputs(store, settings, book, trials=trials)) for book in books)
+    books = books_of(settings)
+    sheets = tuple(make_tear_sheet(read_inputs(store, settings, book)) for book in books)
     names, folder = [book.name for book in books], folder_of(settings)
     for sheet in sheets:
         page = render_tear_sheet(sheet, others=names)
@@ -61,7 +60,7 @@ def make_tear_sheets(store: Warehouse, settings: Settings) -> MadeTearSheets:
     return made
 
 
-def read_inputs(store: Warehouse, settings: Settings, book: Book, *, trials: Trials) -> TearSheetInputs:
+def read_inputs(store: Warehouse, settings: Settings, book: Book) -> TearSheetInputs:
     """Everything that the tear sheet of `book` is made from."""
     equity = _of_book(store, "equity", book)
     first, last = equity["session"].min(), equity["session"].max()
@@ -75,7 +74,7 @@ def read_inputs(store: Warehouse, settings: Settings, book: Book, *, trials: Tri
         fills=_of_book(store, "fills", book),
         targets=_of_book(store, "target_weights", book, columns=("session", "ticker", "score", "reason")),
         backtest=store.read_or(BACKTEST.empty(), "backtest").filter(pl.col("book") == book.name),
-        trials=trials,
+        trials=count_trials(store, book.name),
         bars=store.read("daily_bars", first, last, columns=BAR_COLUMNS),  # pyright: ignore[reportArgumentType]: dates
         universe=universe_of(store).select("ticker", "sector"),
         seed=settings.seed,
