@@ -148,8 +148,6 @@ def _tables(found: Findings) -> Mapping[str, Any]:
         "largest_month": max((abs(value) for year in months.values() for value in year if value), default=1.0),
         "falls": falls(found),
         "frontier": frontier(found),
-        "replay": (replay := inputs.tables.get("replay")),
-        "replay_heads": [] if replay is None else [(name, "text") for name in replay.columns],
     }
 
 

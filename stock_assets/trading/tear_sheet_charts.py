@@ -11,7 +11,7 @@ from stock_assets.pages.charts.bars import Interval, diverging_bars, intervals
 from stock_assets.pages.charts.lines import Format, Line, LineChart
 from stock_assets.trading import attribution, signals
 from stock_assets.trading.figures import basis_points
-from stock_assets.trading.findings import Findings
+from stock_assets.trading.findings import Findings, Replayed
 from stock_assets.trading.sensitivities import CHOSEN
 from stock_assets.trading.statistics import ANNUAL, drawdowns
 
@@ -45,7 +45,24 @@ def charts_of(found: Findings) -> Mapping[str, Markup]:
         charts["sectors"] = _sectors(sectors)
     if found.base["net_sharpe"].count():
         charts["sleeves"] = _by_sleeves(found)
+    if found.inputs.replay is not None and found.inputs.replay.rows.height:
+        charts["replay"] = _replay(found.inputs.replay)
     return charts
+
+
+def _replay(replay: Replayed) -> Markup:
+    """Both paths, and the one between them."""
+    names = {"as_said": ("as predicted each evening", "service"), "todays_bars": ("on today's bars", "other")}
+    names["today"] = ("today's bars and models", "naive")
+    rows, places = replay.rows.sort("session"), thinned(replay.rows.height)
+    sessions = rows["session"].gather(places).to_list()
+    paths = {column: np.cumprod(1 + rows[column].fill_null(0.0).fill_nan(0.0).to_numpy()) for column in names}
+    lines = [Line(names[column][0], _values(path, places), names[column][1]) for column, path in paths.items()]
+    title, note = (
+        "What 1 has grown to, as predicted and in hindsight",
+        "net; between the lines is the price of hindsight",
+    )
+    return LineChart(title, sessions, lines, GROWTH, note, whole=True).figure()
 
 
 def _growth(found: Findings) -> Markup:

@@ -1,7 +1,7 @@
 """The tear sheet: every section of it, also of books that never traded, and nothing from outside as markup."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -40,6 +40,17 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the page shows of a replay."""
+
+    rows: pl.DataFrame
+    changed_bars: int
+    changed_versions: int
+    by_bars: float = 1.0
+    by_models: float = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +128,8 @@ def test_what_comes_from_outside_is_text(page: str):
     assert "&lt;b&gt;Energy&lt;/b&gt;" in page
 
 
-def test_a_book_with_a_name_of_a_model_from_outside_is_text(whole: TearSheetInputs):
-    text = render_tear_sheet(
-        make_tear_sheet(replace(whole, model=SCRIPT, tables={"replay": pl.DataFrame({SCRIPT: [SCRIPT]})}))
-    )
-    assert SCRIPT not in text
+def test_a_model_with_a_name_from_outside_is_text(whole: TearSheetInputs):
+    assert SCRIPT not in render_tear_sheet(make_tear_sheet(replace(whole, model=SCRIPT)))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +172,19 @@ def test_the_share_of_the_attainable_is_shown_where_it_is_known(whole: TearSheet
     sheet = make_tear_sheet(replace(whole, attainable=20.0))
     value = dict(sheet.table.select("figure", "value").iter_rows())
     assert value["share of the attainable"] == pytest.approx(value["net Sharpe ratio"] / 20)
+
+
+def test_a_replay_shows_both_paths_and_the_price_of_hindsight(whole: TearSheetInputs):
+    days = whole.equity["session"].tail(5)
+    net = {"as_said": [0.001] * 5, "todays_bars": [0.0011] * 5, "today": [0.0013] * 5}
+    replay = Replay(pl.DataFrame({"session": days, **net}), changed_bars=3, changed_versions=40)
+    sheet = make_tear_sheet(replace(whole, replay=replay))
+    value = dict(sheet.table.select("figure", "value").iter_rows())
+    assert value["as predicted each evening"] == pytest.approx(0.001)
+    assert value["hindsight of revised bars"] == pytest.approx(0.0001)
+    assert value["hindsight of changed models"] == pytest.approx(0.0002)
+    assert (value["evenings with revised bars"], value["predictions of other versions"]) == (3, 40)
+    assert "as predicted and in hindsight" in render_tear_sheet(sheet)
 
 
 def test_the_index_links_every_book(sheet: TearSheet):

@@ -1,7 +1,7 @@
 """The step that makes `tear_sheet`: a self-contained HTML page per book, and one that lists them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +13,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.attainable import attainable
 from stock_assets.trading.book_files import books_of, model_of
 from stock_assets.trading.books import Book
-from stock_assets.trading.findings import TearSheetInputs
+from stock_assets.trading.findings import Replayed, TearSheetInputs
 from stock_assets.trading.materialize.bars import universe_of
 from stock_assets.trading.materialize.trials import count_trials
 from stock_assets.trading.statistics import ANNUAL
@@ -43,13 +43,18 @@ def folder_of(settings: Settings) -> Path:
     return settings.artifacts / "tear_sheet"
 
 
-def make_tear_sheets(store: Warehouse, settings: Settings) -> MadeTearSheets:
+def make_tear_sheets(
+    store: Warehouse, settings: Settings, *, replays: Mapping[str, Replayed] | None = None
+) -> MadeTearSheets:
     """Makes the table `tear_sheet` and the pages of every book, from its ledger and from `backtest` where it is made.
 
+    `replays` are those of what was predicted each evening, by the name of the book.
     Raises MissingTableError before there is a ledger.
     """
     books = books_of(settings)
-    sheets = tuple(make_tear_sheet(read_inputs(store, settings, book)) for book in books)
+    given = replays or {}
+    inputs = [replace(read_inputs(store, settings, book), replay=given.get(book.name)) for book in books]
+    sheets = tuple(map(make_tear_sheet, inputs))
     names, folder = [book.name for book in books], folder_of(settings)
     for sheet in sheets:
         page = render_tear_sheet(sheet, others=names)
