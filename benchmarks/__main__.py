@@ -21,6 +21,7 @@ TITLES = {
     "one_day": "A day's predictions",
     "evening": "An evening",
     "serving": "The API",
+    "republish": "Another version at once",
     "growth": "What an evening leaves on the disk",
     "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",

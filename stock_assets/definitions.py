@@ -9,6 +9,7 @@ import dagster as dg
 from stock_assets.defs import comparison
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
+from stock_assets.defs.backtest import backtest_assets
 from stock_assets.defs.backup import backup_job, backup_sensors
 from stock_assets.defs.champions import promotions_asset, republish_job, rollback_job
 from stock_assets.defs.evaluation import evaluation_assets
@@ -21,6 +22,7 @@ from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.publication import publication_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tidy import tidy_job, tidy_schedule
+from stock_assets.defs.trading import trading_assets
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
@@ -49,6 +51,8 @@ def build_definitions(config: Settings) -> dg.Definitions:
         *feature_assets(config),
         *model_assets(config),
         *tuning_assets(config),
+        *trading_assets(config),
+        *backtest_assets(config),
         drift_asset(config),
         promotions_asset(config),
         *evaluation_assets(config),

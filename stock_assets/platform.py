@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stock_assets import evaluation, features, lifecycle, market, model, publication
+from stock_assets import evaluation, features, lifecycle, market, model, publication, trading
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.extensions import load_extensions
 from stock_assets.market.sources.registry import make_source, require_source
@@ -27,7 +27,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Table, declared
 from stock_assets.views import AsOf, Day, Market, day_of, moment_of
 
-assert all((market, features, model, evaluation, lifecycle, publication))  # importing a room declares its tables
+assert all((market, features, model, evaluation, lifecycle, trading, publication))  # importing declares tables
 
 
 def open(data_dir: str | Path | None = None, **settings: object) -> "Platform":

@@ -24,6 +24,7 @@ ORDER = (
         "settings_file",
         "closed_snapshot",
         "setting_values",
+        "trading_settings",
         "outgoing",
         "tickers",
         "pages",
@@ -99,6 +100,7 @@ def test_imports_run_one_way(path: Path):
         "pages": {"escape"},
         "outgoing": {"errors", "addresses"},
         "guard": {"settings_file"},
+        "trading_settings": {"settings_file"},
         "closed_snapshot": {"files", "settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }

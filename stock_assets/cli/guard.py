@@ -41,8 +41,12 @@ from stock_assets.settings import PREFIX, Settings, settings
 from stock_assets.settings_file import is_loopback
 
 if TYPE_CHECKING:
+    import click
     from starlette.datastructures import Headers
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: `dagster dev`, which `dg dev` starts as well, and the web server alone, by the names that click has of them.
+SERVER_COMMANDS = ("dev", "dagster-webserver")
 
 ASK = "The token of this server, as STOCK_ASSETS_UI_TOKEN has it:"
 ASK_AGAIN = "That is not the token of this server. Once more:"
@@ -133,21 +137,28 @@ def session_of(token: str) -> str:
 
 
 def guarded(app: "ASGIApp", config: Settings) -> "ASGIApp":
-    """`app` behind the guard of `config`.
+    """`app` behind the guard of `config`. Raises SettingsError as `require_token_beyond_loopback`."""
+    require_token_beyond_loopback(config)
+    return Guard(app, config.ui_token.get_secret_value() if config.ui_token else None, config.ui_names)
 
-    Raises SettingsError where the command that starts the server binds it beyond loopback without a token.
-    """
+
+def server_command() -> "click.Context | None":
+    """The command of Dagster that starts a web server, if this process is one; the code servers' have a host too."""
     import click
 
     context = click.get_current_context(silent=True)
-    host = context.params.get("host") if context else None
-    token = config.ui_token.get_secret_value() if config.ui_token else None
-    if host is not None and not is_loopback(host) and token is None:
+    return context if context and context.command.name in SERVER_COMMANDS else None
+
+
+def require_token_beyond_loopback(config: Settings) -> None:
+    """Raises SettingsError where the command of this process binds a web server beyond loopback without a token."""
+    command = server_command()
+    host = command.params.get("host") if command else None
+    if host is not None and not is_loopback(host) and config.ui_token is None:
         raise SettingsError(
             f"the web server is to listen on {host!r}, where others reach it; expected an address of loopback, such as "
             f"127.0.0.1, or a token in {PREFIX}UI_TOKEN"
         )
-    return Guard(app, token, config.ui_names)
 
 
 def guard_web_servers() -> None:

@@ -12,13 +12,14 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from dagster import Field, StringSource
 
-from stock_assets.cli.guard import guard_web_servers
+from stock_assets.cli.guard import guard_web_servers, require_token_beyond_loopback, server_command
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import PRIVATE, make_folder
 from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
@@ -148,6 +149,19 @@ def is_daemon(arguments: Sequence[str]) -> bool:
     return arguments[1:2] == ["run"] and "_daemon" in (program.parent.name, f"_{program.name.partition('-')[2]}")
 
 
+@contextmanager
+def one_line() -> Iterator[None]:
+    """An error of ours is one line on the terminal of who starts a server by hand, and no traceback."""
+    import click
+
+    try:
+        yield
+    except StockAssetsError as error:
+        if server_command():
+            raise click.ClickException(str(error)) from error
+        raise
+
+
 class ProjectStorage(BatchingSqliteStorage):
     """The batching storage in `project_home()`, or in `base_dir` where dagster.yaml has one."""
 
@@ -155,7 +169,10 @@ class ProjectStorage(BatchingSqliteStorage):
         folder = Path(base_dir) if base_dir else project_home()
         # what this process makes, and all that it starts, is its user's alone
         os.umask(PRIVATE)
-        own_home(folder)
+        with one_line():
+            # the web server, which `dagster dev` starts later, would wait for the end of its parent before it told
+            require_token_beyond_loopback(settings())
+            own_home(folder)
         own_daemon(folder)
         guard_web_servers()
         super().__init__(str(folder), inst_data)

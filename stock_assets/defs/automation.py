@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from stock_assets.defs.lost import settle_lost_runs
 from stock_assets.defs.runs import next_request, request, request_or_wait, restatement_waits_for
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.evening import (
@@ -47,6 +48,7 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def evening(tick: Tick) -> Answer:
+        settle_lost_runs(tick.context.instance, now=tick.now)  # else it waits for the tick of `freshness` as well
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         waits = None

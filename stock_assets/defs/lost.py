@@ -17,8 +17,8 @@ from stock_assets.lifecycle.watch import lives
 from stock_assets.private.dagster import BACKFILL_ID_TAG, BulkActionsFilter, BulkActionStatus
 from stock_assets.storage.warehouse import Warehouse
 
-#: A run without a process is ended so long after its last event: its code server, which sees it first, needs seconds.
-SETTLED_AFTER = timedelta(minutes=2)
+#: A run without a process is ended so long after its last event: its code server looks twice a second, and tells why.
+SETTLED_AFTER = timedelta(seconds=20)
 #: As long without an event, a run of which no process is known, and a backfill without a run under way, are lost too.
 SILENT_FOR = timedelta(minutes=30)
 #: The tag of a run that was ended here. It counts as killed: tried again at once, and later after pauses.

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from stock_assets.lifecycle.alerts import Alert
-from stock_assets.lifecycle.evening import Work
+from stock_assets.lifecycle.evening import LEDGER, TRADED, Work
 
 #: The keys of every asset, in flow order; None for one that is made as a whole.
 Keys = Mapping[str, Sequence[str] | None]
 #: The key of a table that is made as a whole.
 WHOLE = ""
-#: What is made again with an asset: the publication of predictions that were made again.
-FOLLOWED_BY = {"predictions": ("publication",)}
+#: What is made again with an asset: what is traded on predictions that were made again, and their publication.
+FOLLOWED_BY = {"predictions": (*TRADED, "publication"), "target_weights": LEDGER}
 #: Costs hours, and nothing waits for it: made when a person asks for it.
 ON_DEMAND = ("tuned_hyperparameters",)
 #: Dagster and the store are compared so often.

@@ -87,7 +87,7 @@ class Book:
     limits: Limits = field(default_factory=Limits)
 
 
-#: A tenth of the universe each way: `Limits.position` of a long-only book allows for universes of fewer tickers.
-LONG_ONLY = Book("long_only", "long_only", limits=Limits(position=0.05, sector_net=1.0, gross=1.0, fewest_names=5))
+#: `Limits.position` of the long-only book lets `fewest_names` of a small universe hold all of its capital.
+LONG_ONLY = Book("long_only", "long_only", limits=Limits(position=0.20, sector_net=1.0, gross=1.0, fewest_names=5))
 LONG_SHORT = Book("long_short", "long_short")
 BOOKS = (LONG_ONLY, LONG_SHORT)

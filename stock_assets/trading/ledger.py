@@ -7,16 +7,16 @@ before; the mark at the close. `decide` then makes the orders of the next sessio
 Arrays have the shape [..., N]: N tickers, and before them any number of accounts that are booked at once.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stock_assets.trading.books import Book, Costs
-from stock_assets.trading.panel import UNKNOWN_ENDING, Bars
+from stock_assets.errors import TradingError
+from stock_assets.trading.books import Book
+from stock_assets.trading.costs import borrow_rate, commission, half_spread, impact
+from stock_assets.trading.panel import CAPPED, ENDED, FILLED, NO_OPEN, OUTSIDE, UNKNOWN_ENDING, Bars, Panel
 
-#: What became of an order, by `Bars.refusal`; the rest of an order that is not filled expires.
-REASONS = ("filled", "no bar", "no open", "no volume", "open outside high and low", "suspect", "ended", "capped")
-FILLED, NO_BAR, NO_OPEN, NO_VOLUME, OUTSIDE, SUSPECT, ENDED, CAPPED = range(len(REASONS))
 DAYS_OF_A_YEAR = 360
 """interest and borrow are counted actual/360"""
 
@@ -30,19 +30,19 @@ class Account:
     shares: np.ndarray
     """float64 [..., N], negative for a short"""
     marks: np.ndarray
-    """float64 [..., N]: the last trusted close, after the splits since; NaN where there was none"""
+    """float64 [..., N]: the last trusted close, after the splits since; NaN where none is held and none was today"""
     frozen: np.ndarray
-    """int64 [..., N]: sessions in a row without a trusted bar or without a target"""
+    """int64 [..., N]: sessions before this one, in a row, in which the position had no trusted bar or no target"""
 
     @property
     def values(self) -> np.ndarray:
         """float64 [..., N]: the value of every position at its mark."""
-        return np.where(self.shares == 0, 0.0, self.shares * np.where(np.isnan(self.marks), 0.0, self.marks))
+        return np.where(self.shares == 0, 0.0, self.shares * self.marks)
 
     @property
     def equity(self) -> np.ndarray:
         """float64 [...]: cash and positions."""
-        return self.cash + self.values.sum(axis=-1)
+        return self.cash + total(self.values)
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class Booked:
     """shares, after the split"""
     filled: np.ndarray
     """shares"""
+    fill_price: np.ndarray
+    """the price of the fill, 0 where nothing was filled"""
     reason: np.ndarray
-    """int8: index into REASONS, of every order"""
+    """int8: index into `panel.REASONS`, of every order"""
     price: np.ndarray
     """gain of prices: of what was held since the close before, and of the fills since the open"""
     dividend: np.ndarray
@@ -75,81 +77,246 @@ class Booked:
     """[...]: on cash, negative where it is owed"""
 
 
-def opened(capital: float, tickers: int) -> Account:
-    """An account of `capital` in cash that may hold `tickers` tickers."""
-    nothing = np.zeros(tickers)
-    return Account(np.asarray(float(capital)), nothing, np.full(tickers, np.nan), nothing.astype(np.int64))
+def total(values: np.ndarray) -> np.ndarray:
+    """float64 [...]: the sum over the tickers. Of one account it is the same bit for bit whichever tickers that it does
+    not hold stand between."""
+    return np.asarray(values[values != 0].sum()) if values.ndim == 1 else values.sum(axis=-1)
 
 
-def step(account: Account, orders: np.ndarray, bars: Bars, *, costs: Costs) -> tuple[Account, Booked]:
+def opened(capital: float | np.ndarray, tickers: int) -> Account:
+    """Accounts of `capital` [...] in cash that may hold `tickers` tickers."""
+    cash = np.asarray(capital, dtype=np.float64)
+    nothing = np.zeros((*cash.shape, tickers))
+    return Account(cash, nothing, np.full_like(nothing, np.nan), nothing.astype(np.int64))
+
+
+def step(
+    account: Account, orders: np.ndarray, bars: Bars, *, book: Book, spread_scale: float | np.ndarray | None = None
+) -> tuple[Account, Booked]:
     """The account after the session of `bars`, and what the session did to it.
 
-    `orders` are shares [..., N] that were decided at the close before, in shares of before a split of the session.
+    `orders` are shares [..., N] that were decided at the close before, in shares of before a split of the session. The
+    book gives the costs, whether shares are whole and which price fills. `spread_scale` [..., 1] stands for that of
+    the book's costs where accounts that are booked at once have each their own.
     """
+    costs = book.costs
     balance = account.cash
-    owed = np.where(balance < 0, costs.debit, costs.credit)
-    interest = balance * owed * bars.nights / DAYS_OF_A_YEAR
-    rate = np.where(bars.hard_to_borrow_before, costs.borrow_hard, costs.borrow)
-    borrow = np.maximum(-account.values, 0.0) * rate * bars.nights / DAYS_OF_A_YEAR
+    rate = np.where(balance < 0, costs.debit, costs.credit)
+    interest = balance * rate * bars.nights / DAYS_OF_A_YEAR
+    short = np.maximum(-account.values, 0.0)
+    borrow = short * borrow_rate(account.marks, bars.adv_before, costs) * bars.nights / DAYS_OF_A_YEAR
 
     shares, ordered = account.shares * bars.split_ratio, orders * bars.split_ratio
     marks = account.marks / bars.split_ratio
+    paid_out = np.zeros_like(shares)
+    if book.whole_shares:  # a fraction that a split leaves is paid out at the mark
+        whole, ordered = _whole(shares), _whole(ordered)
+        paid_out = np.where(shares == whole, 0.0, (shares - whole) * marks)
+        shares = whole
     dividend = shares * bars.dividend
 
     is_ended = ~np.isnan(bars.ending)
-    returned = np.where(bars.ending == UNKNOWN_ENDING, costs.ending, bars.ending)
-    held = np.where(shares == 0, 0.0, shares * np.where(np.isnan(marks), 0.0, marks))
-    paid = np.where(is_ended, held * (1 + np.where(is_ended, returned, 0.0)), 0.0)
-    ending = np.where(is_ended, paid - held, 0.0)
+    held = np.where(shares == 0, 0.0, shares * marks)
+    ending = np.where(is_ended, held * np.where(bars.ending == UNKNOWN_ENDING, costs.ending, bars.ending), 0.0)
+    paid_out = paid_out + np.where(is_ended, held + ending, 0.0)
     shares = np.where(is_ended, 0.0, shares)
 
-    filled, reason = _filled(ordered, marks, bars, costs=costs, ended=is_ended)
+    price = bars.close if book.fill == "close" else bars.open
+    reference = np.where(marks > 0, marks, price)  # a ticker that the account has not seen has no mark
+    filled, reason = _filled(ordered, reference, bars, book=book, ended=is_ended)
     is_filled = filled != 0
-    price = np.where(is_filled, bars.open, 0.0)
+    price = np.where(is_filled, price, 0.0)
     value = np.abs(filled) * price
-    spread = value * np.where(is_filled, bars.half_spread_before, 0.0) * costs.open_factor * costs.spread_scale
-    impact = value * costs.impact * _impact(value, bars)
-    fees = np.where(is_filled, np.maximum(value * costs.commission, costs.commission_minimum), 0.0)
-    fees = fees + np.where(filled < 0, value * costs.sale_fee, 0.0)
+    scale = costs.spread_scale if spread_scale is None else spread_scale
+    factor = scale * (1.0 if book.fill == "close" else costs.open_factor)
+    spread = np.where(is_filled, value * half_spread(reference, bars.fifth_before, costs) * factor, 0.0)
+    moved = value * impact(value, bars.adv_before, bars.volatility_before) * costs.impact
+    fees = commission(filled, value, costs)
 
-    new_marks = np.where(bars.trusted, bars.close, np.where(is_filled & np.isnan(marks), bars.open, marks))
+    after = shares + filled
+    new_marks = np.where(bars.trusted, bars.close, np.where(after == 0, np.nan, marks))
     gain = np.where(shares == 0, 0.0, shares * (new_marks - marks))
     gain = gain + np.where(is_filled, filled * (new_marks - price), 0.0)
-    cash = balance + interest + (dividend + paid - borrow - filled * price - spread - impact - fees).sum(axis=-1)
-    after = Account(cash, shares + filled, new_marks, np.where(bars.trusted, 0, account.frozen + 1))
-    return after, Booked(ordered, filled, reason, gain, dividend, ending, spread, impact, fees, borrow, interest)
+    cash = balance + interest + total(dividend + paid_out - borrow - filled * price - spread - moved - fees)
+    booked = Booked(
+        ordered, filled, price, reason, gain, dividend, ending, spread, moved, fees, borrow, np.asarray(interest)
+    )
+    return Account(cash, after, new_marks, np.where(after == 0, 0, account.frozen)), booked
+
+
+def _whole(shares: np.ndarray) -> np.ndarray:
+    """The whole shares of `shares`; a ratio such as 1/3 is rounded in its last digits."""
+    return np.trunc(np.round(shares, 6))
 
 
 def _filled(
-    ordered: np.ndarray, marks: np.ndarray, bars: Bars, *, costs: Costs, ended: np.ndarray
+    ordered: np.ndarray, price: np.ndarray, bars: Bars, *, book: Book, ended: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(shares filled, index into REASONS) of every order; what may be filled follows from the evening before."""
+    """(shares filled, index into REASONS) of every order; how much may be filled was known the evening before."""
     refusal = np.where(ended, ENDED, bars.refusal)
-    most = costs.participation * np.nan_to_num(bars.adv_before) / np.where(marks > 0, marks, np.inf)
+    if book.fill == "close":  # the open does not matter
+        refusal = np.where((refusal == NO_OPEN) | (refusal == OUTSIDE), FILLED, refusal)
+    adv = np.where(bars.adv_before > 0, bars.adv_before, 0.0)
+    most = book.costs.participation * adv / np.where(price > 0, price, np.inf)
     allowed = np.where(refusal == FILLED, np.minimum(np.abs(ordered), most), 0.0)
-    filled = np.sign(ordered) * allowed
-    capped = (refusal == FILLED) & (np.abs(filled) < np.abs(ordered))
-    return filled, np.where(capped, CAPPED, refusal).astype(np.int8)
+    if book.whole_shares:
+        allowed = np.trunc(allowed)
+    capped = (refusal == FILLED) & (allowed < np.abs(ordered))
+    return np.sign(ordered) * allowed, np.where(capped, CAPPED, refusal).astype(np.int8)
 
 
-def _impact(value: np.ndarray, bars: Bars) -> np.ndarray:
-    """The square-root law, as a fraction of the price: volatility * sqrt(value / adv)."""
-    adv = np.nan_to_num(bars.adv_before)
-    return np.where(
-        value > 0, np.nan_to_num(bars.volatility_before) * np.sqrt(value / np.where(adv > 0, adv, 1.0)), 0.0
-    )
+def decide(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> tuple[Account, np.ndarray]:
+    """(account, orders): the orders for the next session, in shares [..., N], that bring `account` to `weights`.
 
-
-def decide(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> np.ndarray:
-    """float64 [..., N]: the orders for the next session, in shares, that bring `account` to `weights` of its equity.
-
-    `weights` are [..., N]; NaN holds what there is. Without a trusted bar nothing is ordered. A position that was
-    frozen for `Limits.frozen_sessions` is sold as soon as there is a bar.
+    `weights` are [..., N], of the equity at the close of `bars`; NaN holds what there is. Without a trusted bar nothing
+    is ordered. The account comes back with the sessions counted that a position had no trusted bar or no target; after
+    `Limits.frozen_sessions` of them it is sold at the next bar. An account without equity is closed.
     """
-    forced = np.isnan(weights) & (account.frozen >= book.limits.frozen_sessions)
-    weights = np.where(forced, 0.0, weights)
-    orderable = bars.trusted & ~np.isnan(weights)
-    close = np.where(orderable, bars.close, 1.0)
-    target = np.where(orderable, weights, 0.0) * account.equity[..., None] / close
+    untargeted = np.isnan(weights)
+    frozen = np.where((account.shares != 0) & (untargeted | ~bars.trusted), account.frozen + 1, 0)
+    forced = untargeted & (frozen > book.limits.frozen_sessions)
+    orderable = bars.trusted & (~untargeted | forced)
+    wanted = np.where(orderable & ~forced, weights, 0.0) * np.maximum(account.equity, 0.0)[..., None]
+    target = wanted / np.where(orderable, bars.close, 1.0)
     target = np.trunc(target) if book.whole_shares else target
-    return np.where(orderable, target - account.shares, 0.0)
+    marks = np.where(bars.trusted, bars.close, account.marks)
+    return replace(account, frozen=frozen, marks=marks), np.where(orderable, target - account.shares, 0.0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the sessions of a panel did to accounts of one book."""
+
+    panel: Panel
+    book: Book
+    first: int
+    """the position in the panel of the session of the first row"""
+    totals: Mapping[str, np.ndarray]
+    """float64 [sessions, ...]: the money columns, ratios and counts of the table equity, by name"""
+    positions: Mapping[str, np.ndarray]
+    """[rows]: t, ticker (positions in the panel) and the figures of the table positions; empty without details"""
+    fills: Mapping[str, np.ndarray]
+    """the same of the table fills"""
+    account: Account
+    """at the close of the last session, before its orders are decided"""
+    orders: np.ndarray
+    """float64 [..., N]: shares for the session after the last one"""
+
+
+def run(
+    panel: Panel,
+    weights: np.ndarray,
+    book: Book,
+    *,
+    account: Account | None = None,
+    after: int = 0,
+    details: bool = True,
+    spread_scale: np.ndarray | None = None,
+) -> Run:
+    """Every session of `panel` after that at position `after`, booked to `account`, which stands at its close.
+
+    Without an account, one is opened at that close with the capital of the book, and its session has the first row.
+    `weights` are [T, ..., N]: the target of each close, NaN where a position is held as it is. With `second open` as
+    the book's fill, a target is acted upon one close later. `details` keeps positions and fills, of one account alone.
+    To book many accounts at once, give an account whose cash is [...], and weights and `spread_scale` ([..., 1]) that
+    broadcast to it.
+
+    Raises TradingError where the shapes do not fit or a weight is infinite.
+    """
+    number = len(panel.tickers)
+    if weights.shape[0] != len(panel.sessions) or weights.shape[-1] != number or np.isinf(weights).any():
+        raise TradingError(
+            f"weights of the book {book.name}: found {weights.shape} with {np.isinf(weights).sum()} infinite ones, "
+            f"expected finite ones of {len(panel.sessions)} sessions and {number} tickers"
+        )
+    first = after + (account is not None)
+    account = account or opened(book.capital, number)
+    rows = _Rows(panel, account, first=first, details=details and account.cash.ndim == 0)
+    if first == after:
+        rows.opening(account)
+    delay = 1 if book.fill == "second open" else 0
+    nothing = np.full(number, np.nan)
+    bars = panel.day(after)
+    for t in range(after + 1, len(panel.sessions)):
+        decided, orders = decide(account, weights[t - 1 - delay] if t > delay else nothing, bars, book=book)
+        bars = panel.day(t)
+        account, booked = step(decided, orders, bars, book=book, spread_scale=spread_scale)
+        rows.add(decided, account, booked, t=t)
+    last = len(panel.sessions) - 1
+    _, orders = decide(account, weights[last - delay] if last >= delay else nothing, bars, book=book)
+    return Run(panel, book, first, rows.totals(), *rows.details(), account, orders)
+
+
+#: What a run keeps of every session, by the names of the table equity: first what is a sum over the tickers.
+_COSTS = ("spread", "impact", "commission", "borrow")
+_SUMS = ("price_gain", "dividend", "ending", *_COSTS, "turnover", "long", "short", "beta")
+_TOTALS = (*_SUMS, "interest", "cash", "equity", "names", "ordered", "unfilled")
+#: What it keeps of every position and of every order, by the names of the tables.
+_POSITIONS = ("t", "ticker", "shares", "mark", "frozen", "price_gain", "dividend", "ending", "borrow")
+_FILLS = ("t", "ticker", "ordered", "filled", "price", "spread", "impact", "commission", "reason")
+
+
+class _Rows:
+    """What a run keeps, filled session by session."""
+
+    def __init__(self, panel: Panel, account: Account, *, first: int, details: bool) -> None:
+        self._first, self._panel, self._details = first, panel, details
+        sessions = max(len(panel.sessions) - first, 0)
+        self._table = np.full((sessions, len(_TOTALS), *account.cash.shape), np.nan)
+        self._opening = account.equity
+        self._positions: list[tuple[np.ndarray, ...]] = []
+        self._fills: list[tuple[np.ndarray, ...]] = []
+
+    def opening(self, account: Account) -> None:
+        """Keeps the session at whose close the account was opened."""
+        row, self._opening = self._table[0], np.full_like(self._opening, np.nan)  # it has no return
+        row[:] = 0.0
+        row[_TOTALS.index("cash")] = row[_TOTALS.index("equity")] = account.cash
+
+    def add(self, before: Account, after: Account, booked: Booked, *, t: int) -> None:
+        """Keeps what session t made of the account `before`, which stood at the close before."""
+        values, betas = after.values, self._panel.beta[t]
+        costs = booked.spread, booked.impact, booked.commission, booked.borrow
+        traded = np.abs(booked.filled) * booked.fill_price
+        exposures = np.maximum(values, 0.0), np.maximum(-values, 0.0), values * np.where(np.isnan(betas), 1.0, betas)
+        table = np.stack([booked.price, booked.dividend, booked.ending, *costs, traded, *exposures])
+        if table.ndim == 2:  # as in `total`
+            table = table[:, table.any(axis=0)]
+        row = self._table[t - self._first]
+        row[: len(_SUMS)] = table.sum(axis=-1)
+        counts = after.shares != 0, booked.ordered != 0, booked.filled != booked.ordered
+        others = booked.interest, after.cash, after.equity, *(counted.sum(axis=-1) for counted in counts)
+        for i, figure in enumerate(others, len(_SUMS)):
+            row[i] = figure
+        if self._details:
+            held = np.flatnonzero((before.shares != 0) | (after.shares != 0))
+            gains = booked.price, booked.dividend, booked.ending, booked.borrow
+            columns = after.shares, after.marks, after.frozen, *gains
+            self._positions.append((np.full(len(held), t), held, *(column[held] for column in columns)))
+            sent = np.flatnonzero(booked.ordered)
+            columns = booked.ordered, booked.filled, booked.fill_price, *costs[:3], booked.reason
+            self._fills.append((np.full(len(sent), t), sent, *(column[sent] for column in columns)))
+
+    def totals(self) -> dict[str, np.ndarray]:
+        """float64 [sessions, ...]: the figures of the table equity, by name."""
+        totals = {name: self._table[:, i] for i, name in enumerate(_TOTALS)}
+        equity = totals["equity"]
+        before = np.concatenate([np.broadcast_to(self._opening, (1, *equity.shape[1:])), equity[:-1]])[: len(equity)]
+        change, costs = equity - before, sum(totals[name] for name in _COSTS)
+        of_equity = {name: _over(totals[name], equity) for name in ("long", "short", "beta")}
+        returns = {"net_return": _over(change, before), "gross_return": _over(change + costs, before)}
+        return totals | of_equity | returns | {"turnover": _over(totals["turnover"], before)}
+
+    def details(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(positions, fills): one array per column."""
+        return _columns(_POSITIONS, self._positions), _columns(_FILLS, self._fills)
+
+
+def _columns(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
+    empty = [np.empty(0)] * len(names)
+    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)) if parts else empty, strict=True))
+
+
+def _over(figure: np.ndarray, equity: np.ndarray) -> np.ndarray:
+    """`figure` as a fraction of the equity; NaN where there is none."""
+    return np.where(equity > 0, figure / np.where(equity > 0, equity, 1.0), np.nan)

@@ -70,6 +70,7 @@ class Graph:
         self.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], str(year))
         self.materialize(["trained_references"], str(year))
         self.materialize(["predictions", "reference_predictions"], served[0], served[-1])
+        self.materialize(["target_weights", "fills", "positions", "equity"], served[0], served[-1])
         self.materialize(["drift"], served[0], served[-1])
         self.materialize(["promotions"])
         self.materialize(["evaluation_report", "leakage_audit", "operations"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.events import EngineEventData
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.remote_representation.external import RemoteRepository
 from dagster._core.remote_representation.external_data import RepositorySnap
@@ -14,6 +15,7 @@ from dagster._core.remote_representation.handle import RepositoryHandle
 from dagster._utils.error import SerializableErrorInfo
 
 from stock_assets.definitions import build_definitions
+from stock_assets.defs.lost import SETTLED_AFTER
 from stock_assets.defs.runs import (
     ASKED_BY,
     RANGE_END,
@@ -45,6 +47,8 @@ from stock_assets_tests.lifecycle.store import CALENDAR, NEXT, NOW, PREDICTED, f
 from stock_assets_tests.tables import rows_of
 
 WANTED = "labels from 2019-03-01"
+#: Linux numbers no process so.
+NO_PROCESS = 2**22 + 1
 QUIET = "2019-05-31 is predicted; 2019-06-03 is due at 2019-06-04 00:00 UTC"
 LABELS = Work(WANTED, ("labels",), "2019-03-01", "2019-03-01", "one session")
 
@@ -210,6 +214,18 @@ def test_the_rest_of_an_evening_that_fails_waits_and_a_later_session_does_not(
     assert isinstance(again, dg.RunRequest)
     assert again.tags[WORK] == work
     assert again.run_key != rest.run_key
+
+
+def test_the_evening_does_not_wait_for_a_run_whose_process_is_gone(instance: dg.DagsterInstance, market: Settings):
+    handmade_store(market.database)
+    lost = run(instance, dg.DagsterRunStatus.STARTED, **{WORK: f"session {NEXT}"})
+    instance.report_engine_event("Started process for run", lost, EngineEventData.in_process(NO_PROCESS))
+    record(instance, lost.run_id, dg.DagsterEvent("PIPELINE_START", "nothing"))
+    soon = datetime.now(UTC) + SETTLED_AFTER / 2
+    assert "is under way" in str(evening_tick(instance, market, soon)), "its code server may tell why it ended"
+    again = evening_tick(instance, market, soon + SETTLED_AFTER)
+    assert isinstance(again, dg.RunRequest)
+    assert again.tags[WORK] == f"session {NEXT}"
 
 
 def test_no_decision_on_a_training_before_the_drift_and_the_labels_are_there(

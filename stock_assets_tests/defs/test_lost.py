@@ -85,7 +85,7 @@ def test_a_run_whose_process_is_gone_is_ended_and_its_place_is_free(own: dg.Dags
     alive = started(own, os.getpid())
     pools.set_concurrency_slots("duckdb", 1)
     assert pools.claim_concurrency_slot("duckdb", lost.run_id, "daily_bars").is_claimed
-    assert settle_lost_runs(own, now=now + SETTLED_AFTER - MINUTE) == [], "its code server may see it first"
+    assert settle_lost_runs(own, now=now + SETTLED_AFTER / 2) == [], "its code server may see it first"
     (message,) = settle_lost_runs(own, now=now + SETTLED_AFTER + MINUTE)
     assert "was lost and is ended: its process" in message
     assert (status_of(own, lost), status_of(own, alive)) == ("FAILURE", "STARTED")

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import torch
@@ -54,3 +56,19 @@ def test_it_learns_one_small_batch_by_heart_in_seconds():
         optimizer.step()
     assert loss.item() < 0.05
     assert time.perf_counter() - start < 10
+
+
+def test_a_network_is_built_without_what_compiles_networks():
+    """It takes a second to import, and a moved alias waits for it."""
+    code = (
+        "import sys; from stock_assets.model.config import NetworkConfig; "
+        "from stock_assets.model.networks.layers import SegmentLSTM; SegmentLSTM(3, NetworkConfig(), 3); "
+        "print('sympy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_building_a_network_draws_nothing_from_torchs_own_random_state():
+    before = torch.get_rng_state()
+    SegmentLSTM(3, NetworkConfig(), 3, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -2,14 +2,18 @@
 
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from stock_assets.cli.backfill import LATER, ON_DEMAND
 from stock_assets.model.registry import naive_baselines
+from stock_assets.settings import PROJECT_DIR
 from stock_assets_tests.system.chain import small_market
-from stock_assets_tests.system.conftest import COMPLETE, Server, start, stock_assets
+from stock_assets_tests.system.conftest import COMPLETE, MINUTES, Server, environment, free_port, start, stock_assets
 from stock_assets_tests.tables import HISTORIES, ROOMS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
@@ -29,6 +33,26 @@ def test_two_servers_never_share_a_data_folder(server: Server, unused_port: int)
     assert refused.returncode == 2
     assert "another stock-assets run works on" in refused.stderr
     assert refused.stderr.splitlines()[-1].startswith("stock-assets: another stock-assets run")
+
+
+def test_a_server_started_by_hand_is_not_left_open_to_the_network(tmp_path: Path):
+    """Its web server is a process of its own, which would not tell before its parent ends."""
+    refused = subprocess.run(
+        [sys.executable, "-m", "dagster", "dev", "-h", "0.0.0.0", "-p", str(free_port())],
+        env=environment(small_market(tmp_path / "data")),
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=MINUTES,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        "Error: the web server is to listen on '0.0.0.0', where others reach it; expected an address of loopback, such "
+        "as 127.0.0.1, or a token in STOCK_ASSETS_UI_TOKEN"
+    )
+    assert "Traceback" not in refused.stderr
+    assert "Launching Dagster services" not in refused.stderr
 
 
 def test_the_summary_says_what_there_is_and_how_good_it_is(server: Server, summary: str):

@@ -37,6 +37,20 @@ class SeededDropout(nn.Module):
         return inputs * kept / (1 - self.share)
 
 
+class EmptyLSTM(nn.LSTM):
+    """Without the initial values that would be drawn from torch's own random state."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class EmptyLinear(nn.Linear):
+    """Likewise. Torch's own way, the device `meta`, imports what compiles networks, which takes a second."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class StackedLSTM(nn.Module):
     """`layers` of LSTM with dropout between them, [B, L, F] -> [B, L, H].
 
@@ -46,9 +60,7 @@ class StackedLSTM(nn.Module):
     def __init__(self, features: int, config: NetworkConfig, generator: torch.Generator | None) -> None:
         super().__init__()
         widths = [features, *[config.hidden] * (config.layers - 1)]
-        # not with the initial values that would be drawn from torch's own random state
-        empty = (nn.LSTM(width, config.hidden, batch_first=True, device="meta") for width in widths)
-        self.layers = nn.ModuleList(layer.to_empty(device="cpu") for layer in empty)
+        self.layers = nn.ModuleList(EmptyLSTM(width, config.hidden, batch_first=True) for width in widths)
         self.dropout = SeededDropout(config.dropout)
         bound = config.hidden**-0.5
         for parameter in self.layers.parameters():
@@ -81,8 +93,8 @@ class SegmentLSTM(nn.Module):
         super().__init__()
         self.lstm = StackedLSTM(features, config, generator)
         self.dropout = SeededDropout(config.dropout)
-        self.head = nn.Linear(config.hidden, outputs, device="meta").to_empty(device="cpu")
-        self.skip = nn.Linear(features, outputs, bias=False, device="meta").to_empty(device="cpu")
+        self.head = EmptyLinear(config.hidden, outputs)
+        self.skip = EmptyLinear(features, outputs, bias=False)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.skip.weight)
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,10 @@ def in_service(publication: Publication | None) -> str:
 
 def skill_screen(publication: Publication | None) -> SkillView:
     """Screen 3: is it still good?"""
-    return skill_view(*_frames(publication, "sessions", "rolling_skill", "reliability"), model=in_service(publication))
+    frames = _frames(publication, "sessions", "rolling_skill", "reliability")
+    days = publication.pointer.files["predictions"] if publication else {}
+    last = date.fromisoformat(max(days)) if days else None
+    return skill_view(*frames, model=in_service(publication), predicted_through=last)
 
 
 def inputs_screen(publication: Publication | None) -> InputsView:

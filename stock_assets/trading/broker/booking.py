@@ -9,12 +9,12 @@ from uuid import NAMESPACE_OID, uuid5
 import numpy as np
 
 from stock_assets.errors import TradingError
-from stock_assets.trading.books import Costs
+from stock_assets.trading.books import Book, Costs
 from stock_assets.trading.broker.faults import Faults
 from stock_assets.trading.broker.protocol import Activity
 from stock_assets.trading.broker.simulated_file import Rows, Standing, StoredOrder, exact
-from stock_assets.trading.ledger import FILLED, NO_OPEN, REASONS, Account, Booked, step
-from stock_assets.trading.panel import Bars
+from stock_assets.trading.ledger import Account, Booked, step
+from stock_assets.trading.panel import FILLED, NO_OPEN, REASONS, Bars
 
 NOTHING = Decimal(0)
 
@@ -57,7 +57,7 @@ def booked_session(
     for order in due:
         if order.ticker in place:
             wanted[place[order.ticker]] += np.trunc(order.signed * partial.get(order.ticker, 1.0))
-    after, booked = step(before, wanted, replace(bars, refusal=refusal), costs=costs)
+    after, booked = step(before, wanted, replace(bars, refusal=refusal), book=Book("-", "long_only", costs=costs))
     session = _Session(tickers, bars, before, after, booked, opens)
 
     ended = ~np.isnan(bars.ending)
