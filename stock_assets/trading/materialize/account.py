@@ -19,6 +19,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import Table
 from stock_assets.trading.book_files import books_of
 from stock_assets.trading.books import Book
+from stock_assets.trading.broker.alpaca import Access, AlpacaBroker
 from stock_assets.trading.broker.orders import account_problem
 from stock_assets.trading.broker.protocol import Broker
 from stock_assets.trading.broker.simulated import SimulatedBroker
@@ -101,14 +102,17 @@ def open_desk(store: Warehouse, settings: Settings, *, clock: Callable[[], datet
 
 
 def open_broker(settings: Settings, book: Book, *, clock: Callable[[], datetime]) -> Broker:
-    """The broker that the settings name."""
+    """The broker that the settings name. Raises SettingsError where alpaca-py is not installed."""
     if settings.broker == "simulated":
         opening = Opening(
             settings.account_number or f"PA-{book.name}", currency_of(settings) or "USD", capital=book.capital
         )
         file = account_file(settings, book)
         return SimulatedBroker(file, opening, clock=clock, calendar=calendar_of(settings), costs=book.costs)
-    raise TradingError(f"the broker {settings.broker} is none that this version has; expected simulated")
+    key, secret = (
+        "" if one is None else one.get_secret_value() for one in (settings.alpaca_key, settings.alpaca_secret)
+    )
+    return AlpacaBroker(Access(key, secret, mode=settings.trading, account=settings.account_number))
 
 
 def account_file(settings: Settings, book: Book) -> Path:
