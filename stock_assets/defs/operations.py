@@ -25,7 +25,7 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
             "are known, and a self-contained HTML page with lag, alarms, models in service, drift, retraining and "
             "promotions." + (SIMULATED if settings.source == "simulated" else "")
         ),
-        deps=["predictions", "labels", "daily_bars", "drift", "promotions"],
+        deps=["predictions", "labels", "daily_bars", "drift", "promotions", "orders"],
         kinds=("matplotlib",),
         last=True,
     )
