@@ -26,7 +26,7 @@ run: install
 	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
 test: install
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill"
 
 # a year of evenings; its tables are so small that polars' threads would only wait for each other
 drill: install

@@ -10,6 +10,7 @@ from stock_assets.defs import comparison
 from stock_assets.defs.account import orders_asset, orders_sensor, switch_jobs
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
+from stock_assets.defs.backtest import backtest_assets
 from stock_assets.defs.backup import backup_job, backup_sensors
 from stock_assets.defs.champions import promotions_asset, republish_job, rollback_job
 from stock_assets.defs.evaluation import evaluation_assets
@@ -53,6 +54,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         *tuning_assets(config),
         *trading_assets(config),
         orders_asset(config),
+        *backtest_assets(config),
         drift_asset(config),
         promotions_asset(config),
         *evaluation_assets(config),

@@ -48,9 +48,7 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def evening(tick: Tick) -> Answer:
-        # `freshness` does it too, but what waits for a lost run would wait for its tick as well
-        for message in settle_lost_runs(tick.context.instance, now=tick.now):
-            tick.context.log.info(message)
+        settle_lost_runs(tick.context.instance, now=tick.now)  # else it waits for the tick of `freshness` as well
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         waits = None

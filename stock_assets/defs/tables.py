@@ -140,6 +140,16 @@ def report_sessions(
     return dg.MaterializeResult(asset_key=asset, check_results=list(checks))
 
 
+def job_of(op: dg.OpDefinition, name: str, *, description: str) -> dg.JobDefinition:
+    """The job of one op, which the UI and the command line start by its name."""
+
+    @dg.job(name=name, description=description)
+    def job() -> None:
+        op()
+
+    return job
+
+
 def column_schema(table: Table) -> dg.TableSchema:
     """The columns of a table as the UI shows them: name, type, and what they hold in which unit."""
     columns = [

@@ -121,13 +121,15 @@ def step(
     paid_out = paid_out + np.where(is_ended, held + ending, 0.0)
     shares = np.where(is_ended, 0.0, shares)
 
-    filled, reason = _filled(ordered, marks, bars, book=book, ended=is_ended)
+    price = bars.close if book.fill == "close" else bars.open
+    reference = np.where(marks > 0, marks, price)  # a ticker that the account has not seen has no mark
+    filled, reason = _filled(ordered, reference, bars, book=book, ended=is_ended)
     is_filled = filled != 0
-    price = np.where(is_filled, bars.close if book.fill == "close" else bars.open, 0.0)
+    price = np.where(is_filled, price, 0.0)
     value = np.abs(filled) * price
     scale = costs.spread_scale if spread_scale is None else spread_scale
     factor = scale * (1.0 if book.fill == "close" else costs.open_factor)
-    spread = np.where(is_filled, value * half_spread(marks, bars.fifth_before, costs) * factor, 0.0)
+    spread = np.where(is_filled, value * half_spread(reference, bars.fifth_before, costs) * factor, 0.0)
     moved = value * impact(value, bars.adv_before, bars.volatility_before) * costs.impact
     fees = commission(filled, value, costs)
 
@@ -148,14 +150,14 @@ def _whole(shares: np.ndarray) -> np.ndarray:
 
 
 def _filled(
-    ordered: np.ndarray, marks: np.ndarray, bars: Bars, *, book: Book, ended: np.ndarray
+    ordered: np.ndarray, price: np.ndarray, bars: Bars, *, book: Book, ended: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(shares filled, index into REASONS) of every order; how much may be filled was known the evening before."""
     refusal = np.where(ended, ENDED, bars.refusal)
     if book.fill == "close":  # the open does not matter
         refusal = np.where((refusal == NO_OPEN) | (refusal == OUTSIDE), FILLED, refusal)
     adv = np.where(bars.adv_before > 0, bars.adv_before, 0.0)
-    most = book.costs.participation * adv / np.where(marks > 0, marks, np.inf)
+    most = book.costs.participation * adv / np.where(price > 0, price, np.inf)
     allowed = np.where(refusal == FILLED, np.minimum(np.abs(ordered), most), 0.0)
     if book.whole_shares:
         allowed = np.trunc(allowed)
@@ -177,7 +179,8 @@ def decide(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> 
     wanted = np.where(orderable & ~forced, weights, 0.0) * np.maximum(account.equity, 0.0)[..., None]
     target = wanted / np.where(orderable, bars.close, 1.0)
     target = np.trunc(target) if book.whole_shares else target
-    return replace(account, frozen=frozen), np.where(orderable, target - account.shares, 0.0)
+    marks = np.where(bars.trusted, bars.close, account.marks)
+    return replace(account, frozen=frozen, marks=marks), np.where(orderable, target - account.shares, 0.0)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,12 @@ GRAPH = {
     "positions": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
     "equity": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
     "orders": ("trading", {"target_weights", "daily_bars", "predictions"}, "predicted days"),
+    "backtest": ("trading", {"universe", "daily_bars", "context_series", "predictions", "labels"}, None),
+    "tear_sheet": (
+        "trading",
+        {"universe", "daily_bars", "target_weights", "fills", "positions", "equity", "backtest"},
+        None,
+    ),
     "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
     "promotions": ("lifecycle", {"trained_rnn", "trained_baselines", "predictions", "labels"}, None),
     "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions", "orders"}, None),

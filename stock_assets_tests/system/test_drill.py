@@ -3,7 +3,7 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-A test run plays six weeks of it, `make drill` the year.
+`make drill` plays the year, this file by itself six weeks of it. `make test` plays neither.
 """
 
 import os
@@ -30,18 +30,18 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.model import registry
 from stock_assets.settings import PREFIX, Settings, settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.effort import SESSIONS
 from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
 from stock_assets_tests.system.evenings import platform
 
-pytestmark = pytest.mark.xdist_group("drill")
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drill")]
 
-SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 MEMORY = Path("/dev/shm")
 SPOILT = "trees"
-#: Models that a longer drill does without; that of every test run has them all.
+#: Models that the kills and the growth do without; the drill has them all.
 UNUSED = ("deepar", "rnn_classifier", "svm", "mlp")
 #: What every evening asks for: its session, and the labels that it completes.
 DAILY_WORK = ("session", "labels")
@@ -143,8 +143,6 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
         away = {*evenings[12:14], *evenings[-6:-3]}
         patch.setenv("DRILL_PLANTS", plants.text())
         spoil(patch)
-        if "DRILL_SESSIONS" in os.environ:
-            fewer_models(patch)
         stopped = {}
         with platform(config, Path(drill_market.__file__)) as running:
             fill(config, planted(build_definitions(config), plants), running.instance, LAST_BEFORE)

@@ -5,7 +5,6 @@ each commit of the runs that carry a restatement to what was made of the old bar
 """
 
 import multiprocessing
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,10 +17,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import StoreBusyError
+from stock_assets_tests.effort import DRILL
 from stock_assets_tests.system.kills import RESTATED, Life, disturbed, killed_after
 from stock_assets_tests.system.test_drill import MEMORY
 
-pytestmark = pytest.mark.xdist_group("kills")
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 
 #: What an evening writes, each in a transaction of its own, in this order but for the first two.
 WRITES = (
@@ -33,7 +33,6 @@ TRAVEL = (
     *("daily_bars", "stationary_features", "pca_components", "predictions", "indicators", "drift"),
     *("operations", "publication", "labels", "publication"),
 )
-DRILL = "DRILL_SESSIONS" in os.environ
 #: What a test run disturbs: what rows were lost by, and what a decision is made of.
 KILLED = WRITES if DRILL else ("predictions",)
 BUSY = WRITES if DRILL else ("indicators", "drift")

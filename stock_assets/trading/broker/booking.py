@@ -48,7 +48,7 @@ def booked_session(
     """
     standing = rows.standing()
     before = _aligned(standing, bars, tickers)
-    due = _due(rows, bars, opens, faults)
+    due = _due(rows, bars, opens=opens, faults=faults)
     halted = {order.ticker for order in due if faults.take("halt", order.ticker)}
     refusal = np.where([ticker in halted for ticker in tickers], NO_OPEN, bars.refusal).astype(np.int8)
     partial = {order.ticker: fault.share for order in due if (fault := faults.take("partial fill", order.ticker))}
@@ -99,7 +99,7 @@ def _aligned(standing: Standing, bars: Bars, tickers: Sequence[str]) -> Account:
     return Account(ledger.cash, shares, marks, frozen)
 
 
-def _due(rows: Rows, bars: Bars, opens: datetime, faults: Faults) -> list[StoredOrder]:
+def _due(rows: Rows, bars: Bars, *, opens: datetime, faults: Faults) -> list[StoredOrder]:
     """The orders of the session's opening auction; those that missed theirs, or are rejected late, are closed."""
     due = []
     for order in rows.open_orders():

@@ -17,7 +17,7 @@ CLOCK_TOLERANCE = timedelta(seconds=30)
 SENT_BEFORE, ACCEPTED_BEFORE = timedelta(minutes=5), timedelta(minutes=2)
 
 
-def client_order_id(book: str, session: date, ticker: str, attempt: int = 1) -> str:
+def client_order_id(book: str, session: date, ticker: str, *, attempt: int = 1) -> str:
     """The name of an order at the broker, which follows from the plan alone. `session` is the one it is filled in.
 
     Raises TradingError where it is longer than `LONGEST_ID` or of characters that a broker may change.

@@ -11,8 +11,8 @@ from stock_assets.escape import one_line, shortened
 from stock_assets.trading.broker.orders import another_order, require_order, require_orders
 from stock_assets.trading.broker.protocol import Accepted, Broker, Order, OrderState, Refused, Unknown
 
-#: Seconds between two looks for an order whose arrival is unknown: two minutes in all, then the next run goes on.
-PAUSES = (1, 2, 4, 8, 15, 30, 60)
+#: Seconds between two looks for an order whose arrival is unknown: five minutes in all, then the next run goes on.
+PAUSES = (1, 2, 4, 4, 8, 15, 15, 30, 30, 30, 60, 60, 60)
 #: Looks that find nothing before the same id is sent again: a broker may take a moment to show what it accepted.
 LOOKS = 3
 #: A broker's answer to an id that it has seen already.
@@ -94,7 +94,7 @@ def settle(
             state = broker.order(order.client_order_id)
         except BrokerError as error:
             keep("unknown", text=f"not looked up: {error}")
-            absent = 0
+            absent = 0 if sent else LOOKS
         else:
             if state is not None:
                 return _adopt(order, state, keep)

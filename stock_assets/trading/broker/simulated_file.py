@@ -19,6 +19,8 @@ from stock_assets.trading.ledger import Account
 
 FORM = 1
 """of the file: raised when its tables change"""
+#: SQLite waits until the disk holds each change: a machine that loses its power keeps what was acknowledged.
+SYNCHRONOUS = "FULL"
 #: Seconds that a second process waits for the file.
 WAIT_SECONDS = 30.0
 _TABLES = """
@@ -319,7 +321,7 @@ def transaction(file: Path, opening: Opening, *, writes: bool = True) -> Iterato
 def _connect(file: Path) -> sqlite3.Connection:
     uri = f"{file.absolute().as_uri()}?mode=rwc"
     connection = sqlite3.connect(uri, timeout=WAIT_SECONDS, isolation_level=None, uri=True)
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     return connection
 
 
