@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stock_assets.errors import DamagedFileError, TradingError
-from stock_assets.files import RESTORE, aside, disk_errors_of, make_folder, remove_leftovers, sync_folder
+from stock_assets.files import RESTORE, aside, disk_errors_of, make_folder, remove_leftovers, sync
 from stock_assets.trading.broker.protocol import Activity, OrderState, Side
 from stock_assets.trading.ledger import Account
 
@@ -345,7 +345,7 @@ def _make(file: Path, opening: Opening) -> None:
         finally:
             temporary.unlink(missing_ok=True)
             remove_leftovers(file)
-        sync_folder(file.parent)
+        sync(file.parent)
 
 
 def _require_account(file: Path, standing: Standing, opening: Opening) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -87,16 +87,14 @@ def all_rows(store: Warehouse, table: Table) -> pl.DataFrame:
 
 
 def paper_book(settings: Settings) -> Book:
-    """The book that the account follows. Raises SettingsError where the settings name none."""
-    return next(book for book in books_of(settings) if book.name == settings.paper_book)
+    """The book that the account follows, as an opening auction takes it: in whole shares, at the open. Raises
+    SettingsError where the settings name none."""
+    book = next(book for book in books_of(settings) if book.name == settings.paper_book)
+    return replace(book, whole_shares=True, fill="open")
 
 
 def open_desk(store: Warehouse, settings: Settings, *, clock: Callable[[], datetime]) -> Desk:
     """The account that the settings name. Raises TradingError where no broker is set."""
-    if settings.broker == "off":
-        raise TradingError(
-            "STOCK_ASSETS_BROKER=off: there is no account; expected simulated or alpaca. Nothing is traded"
-        )
     book = paper_book(settings)
     return Desk(store, settings, book, open_broker(settings, book, clock=clock), clock)
 
@@ -109,7 +107,12 @@ def open_broker(settings: Settings, book: Book, *, clock: Callable[[], datetime]
         )
         file = account_file(settings, book)
         return SimulatedBroker(file, opening, clock=clock, calendar=calendar_of(settings), costs=book.costs)
-    raise TradingError(f"the broker {settings.broker} is none that this version has; expected simulated")
+    if settings.broker != "alpaca" or settings.alpaca_key is None or settings.alpaca_secret is None:
+        raise TradingError(f"STOCK_ASSETS_BROKER={settings.broker}: there is no account; expected simulated or alpaca")
+    from stock_assets.trading.broker.alpaca import Access, AlpacaBroker
+
+    keys = settings.alpaca_key.get_secret_value(), settings.alpaca_secret.get_secret_value()
+    return AlpacaBroker(Access(*keys, mode=settings.trading, account=settings.account_number))
 
 
 def account_file(settings: Settings, book: Book) -> Path:

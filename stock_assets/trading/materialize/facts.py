@@ -33,7 +33,7 @@ FROM model.predictions WHERE model = ? AND session = ?
 LEAK_ALARM = "leak_alarm"
 
 
-def facts_of(desk: Desk, plan: Plan, standing: Standing, window: Window, *, sleeves: int) -> Facts:
+def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, sleeves: int) -> Facts:
     """Everything that the gates look at, as of now. Raises BrokerError where the broker does not answer."""
     store, model, session = desk.store, model_of(desk.book), plan.session
     clock, tickers = desk.broker.clock(), [order.ticker for order in plan.orders]

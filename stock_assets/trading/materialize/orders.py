@@ -91,7 +91,7 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
         stored = plan_rows(desk, session)
         require_same(stored, plan)
         sleeves = targets["sleeves"].drop_nulls().max() if "sleeves" in targets.columns else None
-        gates = check_gates(facts_of(desk, plan, standing, window, sleeves=int(sleeves or 1)))  # pyright: ignore[reportArgumentType]
+        gates = check_gates(facts_of(desk, plan, standing, window=window, sleeves=int(sleeves or 1)))  # pyright: ignore[reportArgumentType]
         passed, now = all(gate.passed for gate in gates), desk.clock()
         rows = plan.frame(now) if passed and stored.is_empty() else stored
         desk.store.write(
