@@ -138,13 +138,15 @@ def due_now(store: Warehouse, settings: Settings, *, now: datetime) -> Due:
     if waits := too_early(calendar, now=now):
         return Due(None, waits)
     session = store.last_session(TARGET_WEIGHTS.name)
+    if session is None:
+        return orders_due(calendar, Evening(None), now=now)
     gates = all_rows(store, ORDER_GATES).filter(pl.col("session") == session, pl.col("book") == book)
     last = gates.filter(pl.col("decided_at") == pl.col("decided_at").max())
     evening = Evening(
         session,
         last["decided_at"].max() if last.height else None,  # pyright: ignore[reportArgumentType]: a moment
         bool(last.height and last["passed"].all()),
-        unsettled(store, book, session) if session else 0,
+        unsettled(store, book, session),
     )
     return orders_due(calendar, evening, now=now)
 

@@ -7,8 +7,13 @@ from typing import Any
 import polars as pl
 
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets.trading.materialize.account import all_rows, is_halted
+from stock_assets.tables import Table
+from stock_assets.trading.materialize.account import all_rows, read_switch
+from stock_assets.trading.switch import halted
 from stock_assets.trading.tables import BREAKS, ORDER_EVENTS, ORDER_GATES, ORDERS, PAPER_EQUITY, PAPER_POSITIONS
+
+#: Sessions of the account that are shown, and breaks and switches.
+SESSIONS, MOST = 500, 50
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,25 @@ class Overview:
     """the rows of order_gates of the newest decision"""
     breaks: pl.DataFrame
     """the rows of breaks, open ones first"""
-    halted: str | None
-    """who halted trading, when and why"""
+    switch: pl.DataFrame
+    """the rows of trading_switch, ascending"""
+
+    @property
+    def halted(self) -> str | None:
+        """Who halted trading, when and why; None where it is not halted."""
+        return halted(self.switch)
+
+    @property
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """By the names under which they are published."""
+        return {
+            "paper_equity": self.equity.tail(SESSIONS),
+            "paper_orders": self.orders,
+            "paper_positions": self.positions,
+            "paper_gates": self.gates,
+            "paper_breaks": self.breaks.head(MOST),
+            "paper_switch": self.switch.tail(MOST),
+        }
 
     @property
     def last(self) -> dict[str, Any] | None:
@@ -49,21 +71,23 @@ class Overview:
 def overview(store: Warehouse, book: str) -> Overview:
     """What the store holds of the account of `book`; empty before its first evening."""
 
-    def rows(table) -> pl.DataFrame:
+    def rows(table: Table) -> pl.DataFrame:
         return all_rows(store, table).filter(pl.col("book") == book)
 
     gates, equity, positions = rows(ORDER_GATES), rows(PAPER_EQUITY).sort("session"), rows(PAPER_POSITIONS)
-    orders = rows(ORDERS).filter(pl.col("session") == gates["session"].max())
+    newest = gates["session"].max()
+    orders = rows(ORDERS)
+    orders = orders.clear() if newest is None else orders.filter(pl.col("session") == newest)
     last = all_rows(store, ORDER_EVENTS).sort("number").group_by("client_order_id", maintain_order=True).last()
     events = last.select("client_order_id", "event", "status", "filled", "text")
     return Overview(
         book,
         equity,
         orders.join(events, on="client_order_id", how="left").sort("ticker"),
-        positions.filter(pl.col("session") == equity["session"].max()).sort("ticker"),
-        gates.filter(pl.col("decided_at") == gates["decided_at"].max()),
+        positions.filter(pl.col("session") == pl.col("session").max()).sort("ticker"),
+        gates.filter(pl.col("decided_at") == pl.col("decided_at").max()),
         rows(BREAKS).sort(pl.col("resolved_at").is_not_null(), "session", descending=[False, True]),
-        is_halted(store),
+        read_switch(store),
     )
 
 
