@@ -86,7 +86,7 @@ class Access:
         if self.mode == "live" and not self.account:
             raise TradingError(
                 "a live account of Alpaca is traded only where its number is spelled out: set "
-                "STOCK_ASSETS_TRADING_ACCOUNT beside STOCK_ASSETS_TRADING=live"
+                "STOCK_ASSETS_ACCOUNT_NUMBER beside STOCK_ASSETS_TRADING=live"
             )
         if not (self.key and self.secret):
             raise TradingError(
@@ -189,7 +189,7 @@ class AlpacaBroker:
         if expected is not None and account.number != expected:
             raise TradingError(
                 f"Alpaca's keys are of the {self._access.mode} account {one_line(account.number)}, expected "
-                f"{one_line(expected)} as STOCK_ASSETS_TRADING_ACCOUNT says; nothing was sent"
+                f"{one_line(expected)} as STOCK_ASSETS_ACCOUNT_NUMBER says; nothing was sent"
             )
         self._verified = True
         return account

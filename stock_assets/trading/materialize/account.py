@@ -100,7 +100,7 @@ def open_desk(store: Warehouse, settings: Settings, *, clock: Callable[[], datet
 
 
 def open_broker(settings: Settings, book: Book, *, clock: Callable[[], datetime]) -> Broker:
-    """The broker that the settings name."""
+    """The broker that the settings name. Raises SettingsError where alpaca-py is not installed."""
     if settings.broker == "simulated":
         opening = Opening(
             settings.account_number or f"PA-{book.name}", currency_of(settings) or "USD", capital=book.capital

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import requests
 
-from stock_assets.errors import BrokerError, TradingError
+from stock_assets.errors import BrokerError, SettingsError, TradingError
 from stock_assets.private.alpaca import TRIED_WITH, trading_client
+from stock_assets.settings import read_settings
+from stock_assets.trading.books import LONG_ONLY
 from stock_assets.trading.broker import alpaca_json
 from stock_assets.trading.broker.alpaca import HOSTS, PER_MINUTE, Access, AlpacaBroker, Pace
 from stock_assets.trading.broker.protocol import Unknown
+from stock_assets.trading.materialize.account import open_broker
 from stock_assets_tests.trading.broker.conftest import KEY, SECRET, Line
 from stock_assets_tests.trading.broker.http_faults import HttpFault
 from stock_assets_tests.trading.broker.world import (
@@ -162,7 +165,7 @@ def test_an_account_that_is_not_the_configured_one_gets_no_order(line: Line):
 
 
 def test_a_live_account_needs_both_locks(line: Line):
-    with pytest.raises(TradingError, match="only where its number is spelled out: set STOCK_ASSETS_TRADING_ACCOUNT"):
+    with pytest.raises(TradingError, match="only where its number is spelled out: set STOCK_ASSETS_ACCOUNT_NUMBER"):
         AlpacaBroker(Access(KEY, SECRET, mode="live"))
     wrong = line.connected(mode="live", account="123456789")
     with pytest.raises(TradingError, match="of the live account PA-SIMULATED, expected 123456789"):
@@ -170,6 +173,21 @@ def test_a_live_account_needs_both_locks(line: Line):
     assert line.world.booked_orders() == []
     right = line.connected(mode="live", account="PA-SIMULATED")
     assert not right.account().is_paper
+
+
+def test_the_settings_name_the_account(tmp_path: Path):
+    keys = {"alpaca_key": KEY, "alpaca_secret": SECRET, "broker": "alpaca", "data_dir": tmp_path}
+    paper = open_broker(read_settings(**keys), LONG_ONLY, clock=lambda: datetime(2024, 1, 2, tzinfo=UTC))
+    assert isinstance(paper, AlpacaBroker)
+    assert paper._access == Access(KEY, SECRET)
+    live = read_settings(**keys, trading="live", account_number="123456789")
+    broker = open_broker(live, LONG_ONLY, clock=lambda: datetime(2024, 1, 2, tzinfo=UTC))
+    assert isinstance(broker, AlpacaBroker)
+    assert broker._access == Access(KEY, SECRET, mode="live", account="123456789")
+    with pytest.raises(SettingsError, match="expected STOCK_ASSETS_ACCOUNT_NUMBER"):
+        read_settings(**keys, trading="live")
+    assert SECRET not in repr(live)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_keys_go_to_alpaca_or_loopback_alone():

@@ -25,10 +25,10 @@ from stock_assets_tests.trading.broker.world import (
     LONG_AGO,
     TICKERS,
     World,
+    lively_bars,
     order_of,
     quiet_bars,
 )
-from stock_assets_tests.trading.test_ledger import bars_of
 
 NEXT = date(2024, 1, 4)
 
@@ -47,13 +47,13 @@ def test_evenings_with_splits_dividends_endings_and_shorts_equal_the_back_test_b
     book = replace(LONG_ONLY, costs=costs)
     sessions = CALENDAR.between(FIRST, date(2024, 2, 16))
     for session, following in pairwise(sessions):
-        bars = replace(bars_of(generator), session=session)
-        account, _ = step(account, orders, bars, costs=costs)
+        bars = lively_bars(generator, session, len(tickers))
+        account, _ = step(account, orders, bars, book=book)
         broker.advance(bars, tickers)
         assert float(broker.account().equity) == float(account.equity)
         assert [float(one.shares) for one in broker.positions()] == account.shares[account.shares != 0].tolist()
         weights = np.where(np.isnan(bars.ending), generator.uniform(-0.002, 0.003, len(tickers)), np.nan)
-        orders = np.trunc(decide(account, weights, bars, book=book))
+        account, orders = decide(account, weights, bars, book=book)
         world.now = CALENDAR.closes[session] + timedelta(hours=4)
         for ticker, shares in zip(tickers, orders.tolist(), strict=True):
             if shares:

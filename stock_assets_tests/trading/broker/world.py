@@ -16,7 +16,7 @@ from stock_assets.trading.broker.protocol import Broker, Order
 from stock_assets.trading.broker.send import Event, Outcome, send
 from stock_assets.trading.broker.simulated import SimulatedBroker
 from stock_assets.trading.broker.simulated_file import Opening
-from stock_assets.trading.panel import Bars
+from stock_assets.trading.panel import UNKNOWN_ENDING, Bars
 
 TICKERS = ("AAA", "BRK-B", "CCC", "DDD")
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2023, 12, 1), date(202
 FIRST, FILLED_IN = date(2024, 1, 2), date(2024, 1, 3)
 
 
-def quiet_bars(session: date, tickers: Iterable[str] = TICKERS, **columns: np.ndarray) -> Bars:
+def quiet_bars(session: date, tickers: Iterable[object] = TICKERS, **columns: np.ndarray) -> Bars:
     """A session in which nothing happens: every share opens and closes at 100."""
     n = len(tuple(tickers))
     quiet = {
@@ -38,11 +38,28 @@ def quiet_bars(session: date, tickers: Iterable[str] = TICKERS, **columns: np.nd
         "ending": np.full(n, np.nan),
         "adv_before": np.full(n, 1e9),
         "volatility_before": np.full(n, 0.01),
-        "half_spread_before": np.full(n, 0.0001),
-        "hard_to_borrow_before": np.zeros(n, dtype=bool),
+        "fifth_before": np.full(n, 4, dtype=np.int8),
     }
     nights = (session - CALENDAR.before(session, 1)[0]).days
     return replace(Bars(session, nights, **quiet), **columns)
+
+
+def lively_bars(generator: np.random.Generator, session: date, n: int) -> Bars:
+    """A session in which anything may happen to n tickers."""
+    close = generator.uniform(5, 500, n)
+    return quiet_bars(
+        session,
+        range(n),
+        close=close,
+        open=close * generator.uniform(0.9, 1.1, n),
+        dividend=np.where(generator.random(n) < 0.2, generator.uniform(0, 2, n), 0.0),
+        split_ratio=generator.choice([1.0, 1.0, 1.0, 2.0, 0.1], n),
+        refusal=generator.choice([0, 0, 0, 3, 5], n).astype(np.int8),
+        ending=np.where(generator.random(n) < 0.1, generator.choice([0.0, -1.0, UNKNOWN_ENDING], n), np.nan),
+        adv_before=generator.uniform(1e5, 1e9, n),
+        volatility_before=generator.uniform(0.005, 0.05, n),
+        fifth_before=generator.integers(0, 5, n).astype(np.int8),
+    )
 
 
 def order_of(ticker: str, shares: int, session: date = FILLED_IN, attempt: int = 1) -> Order:
