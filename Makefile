@@ -30,7 +30,7 @@ test: install
 
 # a year of evenings; its tables are so small that polars' threads would only wait for each other
 drill: install
-	DRILL_SESSIONS=252 POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup stock_assets_tests/system/test_drill.py stock_assets_tests/system/test_kills.py stock_assets_tests/lifecycle/test_deciding.py \
+	DRILL_SESSIONS=252 POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup stock_assets_tests/system/test_drill.py stock_assets_tests/system/test_kills.py stock_assets_tests/lifecycle/test_deciding.py stock_assets_tests/trading/broker/test_kill_drill.py \
 	  stock_assets_tests/serving/test_swaps.py::test_swaps_under_load_fail_none_mix_none_and_leave_no_memory_behind \
 	  stock_assets_tests/publication/test_republish.py::test_a_process_that_is_killed_at_any_commit_leaves_the_old_or_the_new_answer
 
