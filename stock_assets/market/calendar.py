@@ -140,6 +140,10 @@ class TradingCalendar:
 
     def closures(self) -> tuple[date, ...]:
         """The days on which the exchange stays closed, ascending; without the weekends where it always does."""
+        return self._closures
+
+    @cached_property
+    def _closures(self) -> tuple[date, ...]:
         day, closed = self.sessions[0], []
         while day <= self.sessions[-1]:
             if (day.weekday() < 5 or not self.rests_on_weekends) and not self.is_session(day):
