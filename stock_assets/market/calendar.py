@@ -140,6 +140,10 @@ class TradingCalendar:
 
     def closures(self) -> tuple[date, ...]:
         """The days on which the exchange stays closed, ascending; without the weekends where it always does."""
+        return self._closures
+
+    @cached_property
+    def _closures(self) -> tuple[date, ...]:
         days = map(date.fromordinal, range(self.sessions[0].toordinal(), self.sessions[-1].toordinal()))
         ordinary = 5 if self.rests_on_weekends else 7
         return tuple(day for day in days if day not in self._position and day.weekday() < ordinary)

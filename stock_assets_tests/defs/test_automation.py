@@ -1,6 +1,6 @@
 """What the sensors ask of Dagster: retries, keys that never come twice, and the assets whose pages name them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -91,9 +91,8 @@ def run(
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+def instance(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return fresh_instance
 
 
 def test_failures_count_since_the_last_success_and_without_those_the_server_took_along(instance: dg.DagsterInstance):
