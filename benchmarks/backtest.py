@@ -3,8 +3,8 @@
     python -m benchmarks.backtest [--small]
 
 The markets are generated arrays: random walks with splits, dividends and a book that holds the top tenth of persistent
-scores. bt books the fills that the ledger made on 100 tickers x 250 sessions, and both end with the same equity. Seconds
-are those of the process, the best of three runs, so that they hold on a machine that does something else as well.
+scores. bt books the fills that the ledger made for a book that trades each of 100 tickers in each of 250 sessions, and
+both have the same equity. Seconds are those of the process, the best of three, so that they hold on a busy machine.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from stock_assets.trading.panel import Events, Panel
 
 REAL, LARGE, OF_BT = (2516, 498), (5032, 5000), (250, 100)
 SCALES, CAPITALS, SLEEVES = (0.0, 1.0, 2.0, 4.0), (1e6, 1e7, 1e8, 1e9), (1, 3, 7, 14)
+TIMES = 3
 BOOK = replace(LONG_ONLY, capital=1e8)
 
 
@@ -81,10 +83,11 @@ def generated_weights(sessions: int, tickers: int, seed: int = 1) -> np.ndarray:
     return weights
 
 
-def seconds_of(compute: Callable[[], Run], times: int = 3) -> tuple[Run, float, float]:
-    """(result, seconds of the process, seconds by the clock), the best of `times`."""
+def seconds_of(compute: Callable[[], Run]) -> tuple[Run, float, float]:
+    """(result, seconds of the process, seconds by the clock), the best of `TIMES`."""
     process, clock = [], []
-    for _ in range(times):
+    for _ in range(TIMES):
+        result = None  # what is kept of one run is given free before the next
         began = time.process_time(), time.perf_counter()
         result = compute()
         process.append(time.process_time() - began[0])
@@ -99,7 +102,8 @@ def seconds_of_bt() -> float:
 
     panel = generated_panel(*OF_BT)
     book = replace(BOOK, costs=Costs(participation=1e9, credit=0.0, debit=0.0), whole_shares=False)
-    result = run(panel, generated_weights(*OF_BT), book)
+    weights = np.random.default_rng(2).uniform(0, 2 / OF_BT[1], OF_BT)
+    result = run(panel, weights, book)
     dates, names = pd.DatetimeIndex(pd.to_datetime(list(panel.sessions))), list(panel.tickers)
     days = [panel.day(t) for t in range(len(dates))]
     fills = {name: values[result.fills["filled"] != 0] for name, values in result.fills.items()}
@@ -157,15 +161,12 @@ def main() -> None:
     for size in (REAL,) if options.small else (REAL, LARGE):
         panel, weights = generated_panel(*size), generated_weights(*size)
         for details in (False, True):
-            result, process, clock = seconds_of(
-                lambda: run(panel, weights, BOOK, details=details), 3 if size == REAL else 1
-            )
+            result, process, clock = seconds_of(partial(run, panel, weights, BOOK, details=details))
             seconds[size] = max(seconds.get(size, 0.0), process)
             kept = "with fills and positions" if details else "equity alone"
             nanoseconds = process / (size[0] * size[1]) * 1e9
             rows.append((f"{size[1]:,} x {size[0]:,}, {kept}", process, clock, nanoseconds, len(result.fills["t"])))
             del result
-        del panel, weights
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     of_bt = seconds_of_bt()
     rows.append((f"bt, {OF_BT[1]} x {OF_BT[0]}", of_bt, of_bt, of_bt / (OF_BT[0] * OF_BT[1]) * 1e9, "–"))

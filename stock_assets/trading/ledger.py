@@ -335,7 +335,8 @@ class _Rows:
         values = np.where(columns["shares"] == 0, 0.0, columns["shares"] * columns["marks"])
         betas = np.nan_to_num(self._panel.beta[t, at], nan=1.0)
         summands = {
-            **{name: columns["price" if name == "price_gain" else name] for name in _SUMS[:7]},
+            "price_gain": columns["price"],
+            **{name: columns[name] for name in ("dividend", "ending", *_COSTS)},
             "turnover": np.abs(columns["filled"] * columns["fill_price"]),
             "long": np.maximum(values, 0.0),
             "short": np.maximum(-values, 0.0),
