@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.materialize.orders import trade_evening
 from stock_assets_tests.trading.paper_market import (
@@ -19,6 +21,7 @@ from stock_assets_tests.trading.paper_market import (
 EVENINGS = int(os.environ.get("DRILL_SESSIONS", "30"))
 
 
+@pytest.mark.tries
 def test_a_year_of_evenings_is_the_back_test_to_0_00(tmp_path: Path):
     settings, clock = settings_of(tmp_path), Hands()
     store = Warehouse(settings.database)
