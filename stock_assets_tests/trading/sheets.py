@@ -86,7 +86,7 @@ def inputs_of(
     """The inputs of the tear sheet of `book` on a market."""
     targets, bars = targets_of(book, sessions, tickers, **of_market)
     sleeves = dict.fromkeys({day.year for day in targets.panel.sessions}, book.sleeves or 7)
-    booked = run(targets.panel, weights_of(targets, sleeves, book), book)
+    booked = run(targets.panel, weights_of(targets, sleeves), book)
     frames = frames_of(booked, np.ones(sessions))
     backtest, trials = BACKTEST.empty(), Trials(0, 0, 0, None)
     if sessions > 1:

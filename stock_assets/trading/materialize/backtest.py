@@ -59,7 +59,7 @@ def make_backtest(store: Warehouse, settings: Settings, *, now: datetime, models
     others = [model for model in (ENSEMBLE, best_naive(store), *models) if model in predicted]
     by_book: dict[Book, list[Cell]] = {}
     for book, frontier, panel in _tasks(store, settings, others):
-        targets, _ = read_own_targets(store, settings, book, panel.sessions, panel=panel)
+        targets, _ = read_own_targets(store, settings, book, sessions=panel.sessions, panel=panel)
         cells = [*cells_of(targets, book, frontier=frontier)]
         add_trials(store, [cell.computed for cell in cells], now=now)
         configured = next(each for each in books_of(settings) if each.name == book.name)
