@@ -59,11 +59,9 @@ def make_target_weights(store: Warehouse, settings: Settings, sessions: Sequence
     """
     books, calendar = books_of(settings), calendar_of(settings)
     reach = max(map(lookback_of, books))
-    later = calendar.between(sessions[-1], calendar.shift(sessions[-1], reach) or calendar.sessions[-1])[1:]
-    stored = store.sessions("target_weights", sessions[0], (*later, sessions[-1])[-1])
-    made = [*calendar.between(sessions[0], sessions[-1]), *(session for session in later if session in stored)]
-    if beyond := set(made) - set(sessions) - stored:
-        made = [session for session in made if session not in beyond]
+    end = calendar.shift(sessions[-1], reach) or calendar.sessions[-1]
+    there = {*sessions} | store.sessions("target_weights", sessions[0], end)
+    made = [session for session in calendar.between(sessions[0], end) if session in there]
     sleeves = {book.name: _decided_sleeves(store, book, made, asked=sessions) for book in books}
     is_open = any(len(of_book) < len({session.year for session in made}) for of_book in sleeves.values())
     first = first_session(settings)
