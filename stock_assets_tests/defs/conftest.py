@@ -81,7 +81,8 @@ class Graph:
 
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)
-        return rows.sort([key for key in ("session", "ticker", "model", "kind", "column") if key in rows.columns])
+        keys = ("session", "book", "ticker", "model", "kind", "column")
+        return rows.sort([key for key in keys if key in rows.columns])
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from stock_assets.lifecycle.evening import (
     EVENING,
     FEATURES,
     INTERRUPTED,
+    LEDGER,
     RETRY,
     WAITED_FAILURES,
     Attempts,
@@ -167,6 +168,8 @@ def market(tmp_path: Path) -> Settings:
     [
         ("indicators", ["indicators", "operations", "publication"]),
         ("drift", ["drift", "operations", "publication"]),
+        ("target_weights", ["target_weights", "operations", "publication"]),
+        ("positions", [*LEDGER, "operations", "publication"]),
         ("publication", ["operations", "publication"]),
         # the bars that there are may have stopped at a check: they are fetched and looked at again
         ("pca_components", [*BARS, *FEATURES, "operations", "publication"]),
