@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stock_assets.errors import DamagedFileError, TradingError
-from stock_assets.files import RESTORE, aside, disk_errors_of, make_folder, remove_leftovers, sync_folder
+from stock_assets.files import RESTORE, aside, disk_errors_of, make_folder, remove_leftovers, sync
 from stock_assets.trading.broker.protocol import Activity, OrderState, Side
 from stock_assets.trading.ledger import Account
 
 FORM = 1
 """of the file: raised when its tables change"""
+#: SQLite waits until the disk holds each change: a machine that loses its power keeps what was acknowledged.
+SYNCHRONOUS = "FULL"
 #: Seconds that a second process waits for the file.
 WAIT_SECONDS = 30.0
 _TABLES = """
@@ -319,7 +321,7 @@ def transaction(file: Path, opening: Opening, *, writes: bool = True) -> Iterato
 def _connect(file: Path) -> sqlite3.Connection:
     uri = f"{file.absolute().as_uri()}?mode=rwc"
     connection = sqlite3.connect(uri, timeout=WAIT_SECONDS, isolation_level=None, uri=True)
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     return connection
 
 
@@ -343,7 +345,7 @@ def _make(file: Path, opening: Opening) -> None:
         finally:
             temporary.unlink(missing_ok=True)
             remove_leftovers(file)
-        sync_folder(file.parent)
+        sync(file.parent)
 
 
 def _require_account(file: Path, standing: Standing, opening: Opening) -> None:
