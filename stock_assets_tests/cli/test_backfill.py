@@ -57,7 +57,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 22
+    assert len(order) == 29
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
@@ -81,6 +81,8 @@ def test_the_keys_of_every_asset_are_its_own(keys):
         "leakage_audit",
         "operations",
         "promotions",
+        "backtest",
+        "tear_sheet",
     }
     assert (keys["raw_ohlcv"][0], keys["raw_ohlcv"][-1]) == ("2018-01-02", "2019-06-28")
     assert len(keys["labels"]) == len(keys["raw_ohlcv"]) - 7
@@ -97,10 +99,9 @@ def test_everything_is_missing_in_an_empty_instance(held):
 
 def test_what_is_made_on_demand_is_never_missing(held):
     assert backfill.missing({"tuned_hyperparameters": None, "universe": None}, held) == {"universe": None}
-    chosen = backfill.within(
-        {"tuned_hyperparameters": None}, date(2018, 1, 2), date(2018, 1, 2), assets=[*backfill.ON_DEMAND]
-    )
-    assert chosen == {"tuned_hyperparameters": None}
+    on_demand = dict.fromkeys(backfill.ON_DEMAND)
+    chosen = backfill.within(on_demand, date(2018, 1, 2), date(2018, 1, 2), assets=[*on_demand])
+    assert chosen == on_demand
 
 
 def test_nothing_is_missing_when_everything_is_there(held):
@@ -134,6 +135,8 @@ WITH_REFERENCES = {
     "trained_rnn": ["2018", "2019"],
     "trained_references": ["2018", "2019"],
     "reference_predictions": DAYS,
+    "backtest": None,
+    "tear_sheet": None,
     "leakage_audit": None,
     "evaluation_report": None,
     "operations": None,
@@ -147,9 +150,16 @@ def test_the_references_are_made_after_everything_else(held):
         materialized(held, asset, *(all_keys or ()))
     assert backfill.missing(WITH_REFERENCES, held) == {}
     later = backfill.missing(WITH_REFERENCES, held, backfill.LATER)
-    assert list(later) == ["trained_references", "reference_predictions", "leakage_audit", "evaluation_report"]
+    assert list(later) == [
+        "trained_references",
+        "reference_predictions",
+        "backtest",
+        "tear_sheet",
+        "leakage_audit",
+        "evaluation_report",
+    ]
     for asset in backfill.LATER.assets:
-        materialized(held, asset, *WITH_REFERENCES[asset])
+        materialized(held, asset, *(WITH_REFERENCES[asset] or ()))
     assert backfill.missing(WITH_REFERENCES, held, backfill.LATER) == {}
 
 
