@@ -365,7 +365,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
     assert sensor_tick(instance, settings, "reference_models", NOW)[0] == "the reference models are up to date"
     handmade_store(settings.database)
     cursor, asked = None, []
-    for _ in range(4):
+    for _ in range(5):
         work, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
         assert isinstance(work, dg.RunRequest)
         asked.append(([key.to_user_string() for key in work.asset_selection or ()], work.tags.get(RANGE_START)))
@@ -378,6 +378,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
         (["reference_predictions"], "2019-01-02"),
         (["leakage_audit", "evaluation_report"], None),
         (["publication"], str(PREDICTED)),
+        (["backtest", "tear_sheet"], None),
     ]
     done, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
     assert done == "the reference models and the report are made"
