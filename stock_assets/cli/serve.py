@@ -171,8 +171,8 @@ def make_and_show(session: Session, began: float) -> None:
 
 
 def show_tonight(session: Session) -> None:
-    """Shows the strongest buys and sells beside the score, and what trading on them gave; where they cannot be read, why
-    not."""
+    """Shows the strongest buys and sells beside the score, and what trading on them gave; else why they cannot be
+    read."""
     from stock_assets.cli.results import result_lines, result_of
     from stock_assets.cli.tonight import tonight, tonight_lines
 
