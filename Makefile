@@ -30,7 +30,7 @@ test: install
 
 # a year of evenings; its tables are so small that polars' threads would only wait for each other
 drill: install
-	DRILL_SESSIONS=252 POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup stock_assets_tests/system/test_drill.py stock_assets_tests/system/test_kills.py stock_assets_tests/lifecycle/test_deciding.py stock_assets_tests/trading/test_account.py
+	DRILL_SESSIONS=252 POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup stock_assets_tests/system/test_drill.py stock_assets_tests/system/test_kills.py stock_assets_tests/lifecycle/test_deciding.py stock_assets_tests/trading/broker/test_kill_drill.py stock_assets_tests/trading/test_account.py
 
 check: install
 	$(BIN)/ruff check .

@@ -86,7 +86,9 @@ OUTCOMES_FILE = _file(
     TICKER,
     Column("label", pl.Int8(), "1 buy, -1 sell, 0 hold"),
     Column("horizon_end", pl.Date(), "the session on which the label became known"),
-    Column("forward_return_horizon", pl.Float64(), "total return from this close to that of horizon_end"),
+    Column(
+        "forward_return_horizon", pl.Float64(), "total return from this close to that of horizon_end", unit="fraction"
+    ),
     Column("usable", pl.Boolean(), "whether the label scores: neither suspect nor, with MEMBERS_ONLY, of a non-member"),
     keys=("ticker",),
 )

@@ -100,33 +100,36 @@ def step(
     the book's costs where accounts that are booked at once have each their own.
     """
     costs = book.costs
-    balance = account.cash
+    balance, values = account.cash, account.values
     rate = np.where(balance < 0, costs.debit, costs.credit)
     interest = balance * rate * bars.nights / DAYS_OF_A_YEAR
-    short = np.maximum(-account.values, 0.0)
-    borrow = short * borrow_rate(account.marks, bars.adv_before, costs) * bars.nights / DAYS_OF_A_YEAR
+    borrow = np.zeros_like(values)
+    if (values < 0).any():
+        short = np.maximum(-values, 0.0) * bars.nights / DAYS_OF_A_YEAR
+        borrow = short * borrow_rate(account.marks, bars.adv_before, costs)
 
-    shares, ordered = account.shares * bars.split_ratio, orders * bars.split_ratio
-    marks = account.marks / bars.split_ratio
-    paid_out = np.zeros_like(shares)
-    if book.whole_shares:  # a fraction that a split leaves is paid out at the mark
-        whole, ordered = _whole(shares), _whole(ordered)
-        paid_out = np.where(shares == whole, 0.0, (shares - whole) * marks)
-        shares = whole
+    shares, ordered, marks, paid_out = account.shares, orders, account.marks, 0.0
+    if (bars.split_ratio != 1).any():
+        shares, ordered, marks = shares * bars.split_ratio, ordered * bars.split_ratio, marks / bars.split_ratio
+        if book.whole_shares:  # a fraction that a split leaves is paid out at the mark
+            whole, ordered = _whole(shares), _whole(ordered)
+            paid_out = np.where(shares == whole, 0.0, (shares - whole) * marks)
+            shares = whole
     dividend = shares * bars.dividend
-
-    is_ended = ~np.isnan(bars.ending)
-    held = np.where(shares == 0, 0.0, shares * marks)
-    ending = np.where(is_ended, held * np.where(bars.ending == UNKNOWN_ENDING, costs.ending, bars.ending), 0.0)
-    paid_out = paid_out + np.where(is_ended, held + ending, 0.0)
-    shares = np.where(is_ended, 0.0, shares)
+    is_ended, ending = ~np.isnan(bars.ending), np.zeros_like(values)
+    if is_ended.any():
+        held = np.where(is_ended & (shares != 0), shares * marks, 0.0)
+        ending = held * np.where(bars.ending == UNKNOWN_ENDING, costs.ending, np.where(is_ended, bars.ending, 0.0))
+        paid_out = paid_out + held + ending
+        shares = np.where(is_ended, 0.0, shares)
 
     price = bars.close if book.fill == "close" else bars.open
     reference = np.where(marks > 0, marks, price)  # a ticker that the account has not seen has no mark
     filled, reason = _filled(ordered, reference, bars, book=book, ended=is_ended)
     is_filled = filled != 0
     price = np.where(is_filled, price, 0.0)
-    value = np.abs(filled) * price
+    paid = filled * price
+    value = np.abs(paid)
     scale = costs.spread_scale if spread_scale is None else spread_scale
     factor = scale * (1.0 if book.fill == "close" else costs.open_factor)
     spread = np.where(is_filled, value * half_spread(reference, bars.fifth_before, costs) * factor, 0.0)
@@ -134,14 +137,15 @@ def step(
     fees = commission(filled, value, costs)
 
     after = shares + filled
-    new_marks = np.where(bars.trusted, bars.close, np.where(after == 0, np.nan, marks))
+    is_held = after != 0
+    new_marks = np.where(bars.trusted, bars.close, np.where(is_held, marks, np.nan))
     gain = np.where(shares == 0, 0.0, shares * (new_marks - marks))
-    gain = gain + np.where(is_filled, filled * (new_marks - price), 0.0)
-    cash = balance + interest + total(dividend + paid_out - borrow - filled * price - spread - moved - fees)
+    gain += np.where(is_filled, filled * (new_marks - price), 0.0)
+    cash = balance + interest + total(dividend + paid_out - borrow - paid - spread - moved - fees)
     booked = Booked(
         ordered, filled, price, reason, gain, dividend, ending, spread, moved, fees, borrow, np.asarray(interest)
     )
-    return Account(cash, after, new_marks, np.where(after == 0, 0, account.frozen)), booked
+    return Account(cash, after, new_marks, np.where(is_held, account.frozen, 0)), booked
 
 
 def _whole(shares: np.ndarray) -> np.ndarray:

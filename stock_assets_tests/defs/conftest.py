@@ -1,6 +1,6 @@
 """A small simulated market on a real DuckDB file and a real instance, materialized as a run would."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from stock_assets.definitions import build_definitions
+from stock_assets.evaluation import plots
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
@@ -79,6 +80,20 @@ class Graph:
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)
         return rows.sort([key for key in ("session", "ticker", "model", "kind", "column") if key in rows.columns])
+
+
+@pytest.fixture
+def planned_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn on their figures and not painted, which takes longest; test_flow paints them all."""
+    from matplotlib.figure import Figure
+
+    painted = plots.explained_variance([1.0])
+
+    def plan(draw: Callable[[Figure], None], height: float) -> bytes:
+        draw(Figure(figsize=(plots.style.WIDTH, height)))
+        return painted
+
+    monkeypatch.setattr(plots.style, "picture", plan)
 
 
 @pytest.fixture(scope="module")

@@ -177,9 +177,7 @@ def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
         graph.materialize(["predictions", "reference_predictions", "drift"], day)
     graph.materialize(["labels"], days[200])
     for table, rows in before.items():
-        assert_frame_equal(
-            graph.table(table), rows, rel_tol=1e-6 if table.endswith("predictions") else 1e-9, abs_tol=1e-9
-        )
+        assert_frame_equal(graph.table(table), rows, rel_tol=1e-9, abs_tol=1e-9)
     assert_frame_equal(graph.table("context_series").drop("fetched_at").sort("series", "session"), said)
     assert graph.table("raw_ohlcv").height == before["raw_ohlcv"].height  # the same answer is no new version
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from stock_assets.trading.books import LONG_SHORT, Book, Costs, Limits
+from stock_assets.trading.ledger import Account, Run
 from stock_assets.trading.panel import Panel, panel_of
+from stock_assets.trading.simulation import frames_of, grid_of
 
 SESSIONS = [day for day in (date(2023, 1, 2) + timedelta(n) for n in range(200)) if day.weekday() < 5]
 #: Listings end quickly here, so that a short market has some.
@@ -96,3 +99,24 @@ def random_weights(seed: int, panel: Panel) -> np.ndarray:
 def book(costs: Costs = FREE, **fields: object) -> Book:
     """A book of fractional shares, without any cost unless they are given."""
     return replace(COSTLY_BOOK, costs=costs, whole_shares=False, **fields)
+
+
+class Frames(NamedTuple):
+    """Rows of the tables of the same names."""
+
+    fills: pl.DataFrame
+    positions: pl.DataFrame
+    equity: pl.DataFrame
+
+    @classmethod
+    def of(cls, run: Run) -> "Frames":
+        return cls(**frames_of(run, np.ones(len(run.totals["equity"]))))
+
+    def account(self, session: date, panel: Panel) -> Account:
+        """The account that the rows of `session` describe."""
+        held = self.positions.filter(pl.col("session") == session, pl.col("shares") != 0)
+        shares, marks, frozen = (
+            grid_of(held, name, sessions=[session], tickers=panel.tickers)[0] for name in ("shares", "mark", "frozen")
+        )
+        cash = self.equity.filter(pl.col("session") == session)["cash"][0]
+        return Account(np.asarray(cash), np.nan_to_num(shares), marks, np.nan_to_num(frozen).astype(np.int64))

@@ -12,12 +12,12 @@ from polars.testing import assert_frame_equal
 from stock_assets.trading.books import Book
 from stock_assets.trading.ledger import Run, opened, run
 from stock_assets.trading.panel import LOOKBACK_SESSIONS
-from stock_assets.trading.runs import Frames, account_of, frames_of
 from stock_assets_tests.trading.random_market import (
     COSTLY,
     COSTLY_BOOK,
     FREE,
     SESSIONS,
+    Frames,
     book,
     panel,
     random_bars,
@@ -47,8 +47,8 @@ def assert_same(ours: Frames, theirs: Frames) -> None:
 
 
 def test_random_markets_have_what_the_ledger_books():
-    frames = frames_of(run_of(3))
-    reasons = set().union(*(frames_of(run_of(seed)).fills["reason"] for seed in range(12)))
+    frames = Frames.of(run_of(3))
+    reasons = set().union(*(Frames.of(run_of(seed)).fills["reason"] for seed in range(12)))
     assert reasons >= {"filled", "no bar", "no open", "no volume", "open outside high and low", "suspect", "capped"}
     for name in ("dividend", "spread", "impact", "commission", "borrow", "interest", "ending"):
         assert (sum(np.abs(run_of(seed).totals[name]).sum() for seed in range(6))) > 0, name
@@ -59,7 +59,7 @@ def test_random_markets_have_what_the_ledger_books():
 @FEW
 @given(seed=SEEDS)
 def test_every_change_of_equity_has_a_cause(seed: int, of: Book):
-    fills, positions, equity = frames_of(run_of(seed, of))
+    fills, positions, equity = Frames.of(run_of(seed, of))
     gain = pl.sum_horizontal("price_gain", "dividend", "ending", "interest")
     cost = pl.sum_horizontal("spread", "impact", "commission", "borrow")
     unexplained = equity.select(pl.col("equity").diff() - gain + cost).to_series().drop_nulls()
@@ -158,7 +158,7 @@ def test_the_future_cut_off_changes_no_bit(seed: int, cut: int, of: Book):
     last = whole.panel.sessions[cut - 1]
     shorter = panel(bars.filter(pl.col("session") <= last), whole.panel.sessions[:cut])
     weights = random_weights(seed, whole.panel)[:cut][:, [whole.panel.tickers.index(name) for name in shorter.tickers]]
-    assert_same(frames_of(run(shorter, weights, of)), up_to(frames_of(whole), last))
+    assert_same(Frames.of(run(shorter, weights, of)), up_to(Frames.of(whole), last))
 
 
 @pytest.mark.parametrize("of", BOOKS[:3], ids=lambda of: f"{of.fill}, {'whole' if of.whole_shares else 'fractional'}")
@@ -166,7 +166,7 @@ def test_the_future_cut_off_changes_no_bit(seed: int, cut: int, of: Book):
 @given(seed=SEEDS, t=st.integers(1, 28))
 def test_a_session_alone_is_the_session_of_the_range_bit_for_bit(seed: int, t: int, of: Book):
     bars, whole = random_bars(seed), run_of(seed, of)
-    frames, sessions = frames_of(whole), whole.panel.sessions
+    frames, sessions = Frames.of(whole), whole.panel.sessions
     reach = sessions[max(0, t - LOOKBACK_SESSIONS) : t + 2]
     # tickers that are neither held nor ordered do not have to be there
     needed = set(frames.positions.filter(pl.col("session") == sessions[t])["ticker"])
@@ -174,10 +174,10 @@ def test_a_session_alone_is_the_session_of_the_range_bit_for_bit(seed: int, t: i
     if not needed:
         return
     few = panel(bars.filter(pl.col("session").is_in(reach)), sessions[t : t + 2])
-    account = account_of(frames.positions, frames.equity, few, session=sessions[t])
+    account = frames.account(sessions[t], few)
     places = [whole.panel.tickers.index(name) for name in few.tickers]
     weights = random_weights(seed, whole.panel)[t : t + 2][:, places]
-    alone = frames_of(run(few, weights, of, account=account))
+    alone = Frames.of(run(few, weights, of, account=account))
     of_range = Frames(*(frame.filter(pl.col("session") == sessions[t + 1]) for frame in frames))
     assert_same(alone, of_range)
 

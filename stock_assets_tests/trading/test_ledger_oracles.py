@@ -9,8 +9,16 @@ import pytest
 
 from stock_assets.trading.ledger import Run, run
 from stock_assets.trading.panel import Panel
-from stock_assets.trading.runs import Frames, frames_of
-from stock_assets_tests.trading.random_market import COSTLY, COSTLY_BOOK, FREE, book, panel, random_bars, random_weights
+from stock_assets_tests.trading.random_market import (
+    COSTLY,
+    COSTLY_BOOK,
+    FREE,
+    Frames,
+    book,
+    panel,
+    random_bars,
+    random_weights,
+)
 
 SESSIONS, TICKERS = 100, 16
 
@@ -95,7 +103,7 @@ def equity_of_bt(result: Run, frames: Frames) -> np.ndarray:
 
 
 def test_bt_has_the_same_equity(booked: Run):
-    frames = frames_of(booked)
+    frames = Frames.of(booked)
     positions, splits = frames.positions, booked.panel.splits
     assert frames.fills.filter(pl.col("filled") != 0).height > 400
     assert positions.filter(pl.col("dividend") > 0).height > 10
@@ -129,7 +137,7 @@ def test_backtrader_fills_at_the_same_opens():
     whole = panel(bars)
     weights = np.nan_to_num(random_weights(5, whole))
     result = run(whole, weights, book(replace(FREE, commission=0.001)))
-    fills = frames_of(result).fills
+    fills = Frames.of(result).fills
     orders = {
         (session, ticker): ordered for session, ticker, ordered in fills["session", "ticker", "ordered"].iter_rows()
     }

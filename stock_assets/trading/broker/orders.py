@@ -88,10 +88,32 @@ def _not_tradable(order: Order, tradable: Mapping[str, Tradable], held: Mapping[
         return f"{order.ticker} is unknown to the broker (order {order.client_order_id})"
     if not asset.tradable:
         return f"{order.ticker} is not tradable at the broker (order {order.client_order_id})"
-    if order.side == "sell" and order.shares > held.get(order.ticker, Decimal(0)) and not asset.shortable:
+    shares = held.get(order.ticker, Decimal(0))
+    after = shares + (order.shares if order.side == "buy" else -order.shares)
+    if shares * after < 0:
         return (
-            f"{order.ticker} cannot be sold short at the broker: {order.shares} shares to sell, "
-            f"{held.get(order.ticker, Decimal(0))} held (order {order.client_order_id})"
+            f"{order.side} {order.shares} {order.ticker} would turn a position of {shares} shares around, expected an "
+            f"order that closes it and one of the evening after (order {order.client_order_id})"
+        )
+    if order.side == "sell" and after < 0 and not asset.shortable:
+        return (
+            f"{order.ticker} cannot be sold short at the broker: {order.shares} shares to sell, {shares} held "
+            f"(order {order.client_order_id})"
+        )
+    return None
+
+
+def auction_problem(theirs: Clock, hours: Mapping[date, tuple[datetime, datetime]], session: date) -> str | None:
+    """Why orders of `session` would be filled at another open; None where it is the broker's next one.
+
+    An order says that it is for the next opening auction, not for which. `hours` are those of the broker's calendar.
+    """
+    if session not in hours:
+        return f"the orders are for the open of {session}, on which the broker's exchange stays closed"
+    if theirs.next_open != hours[session][0]:
+        return (
+            f"the orders are for the open of {session}, and the broker's next open is "
+            f"{theirs.next_open:%Y-%m-%d %H:%M} UTC"
         )
     return None
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from stock_assets.errors import BrokerError
+from stock_assets.errors import BrokerError, TradingError
 from stock_assets.escape import one_line, shortened
-from stock_assets.trading.broker.orders import another_order, require_order, require_orders
+from stock_assets.trading.broker.orders import another_order, auction_problem, require_order, require_orders
 from stock_assets.trading.broker.protocol import Accepted, Broker, Order, OrderState, Refused, Unknown
 
 #: Seconds between two looks for an order whose arrival is unknown: five minutes in all, then the next run goes on.
@@ -154,11 +154,13 @@ def send(
 
     All are checked first, and none is sent where one may not be. After an order of which nothing certain is known the
     rest stays unsent: the broker does not answer, and the next run goes on. `first_numbers` gives the number of events
-    that are stored of an order already. Raises TradingError where an order is none, BrokerError where the broker does
-    not say what can be traded.
+    that are stored of an order already. Raises TradingError where an order is none or is for another open than the
+    broker's next one, BrokerError where the broker does not say what can be traded.
     """
     for order in orders:
         require_order(order)
+    if clock() < deadline:
+        _require_auction(broker, orders)
     held = {holding.ticker: holding.shares for holding in broker.positions()}
     require_orders(orders, broker.tradable([order.ticker for order in orders]), held)
     outcomes: list[Outcome] = []
@@ -178,3 +180,10 @@ def send(
             )
         )
     return outcomes
+
+
+def _require_auction(broker: Broker, orders: Sequence[Order]) -> None:
+    theirs = broker.clock()
+    for session in sorted({order.session for order in orders}):
+        if problem := auction_problem(theirs, broker.calendar(session, session), session):
+            raise TradingError(f"no order was sent: {problem}")

@@ -1,9 +1,9 @@
 """Run as a program: kills the sending of a plan at one line after another, and counts what the broker has afterwards.
 
-    python -m stock_assets_tests.trading.broker.kill_drill FOLDER
+    python -m stock_assets_tests.trading.broker.kill_drill FOLDER [EVERY]
 
 Every line that sends, takes or stores an order between the plan and the last acknowledgement is a place to die at: a
-child dies there by os._exit, as by kill -9, and another one does the evening again. Prints the number of places.
+child dies there by os._exit, as by kill -9, and the evening is done again. Prints the number of places, of which EVERY takes each so-manieth.
 """
 
 import os
@@ -51,7 +51,7 @@ def evening(folder: Path, last: int = 0) -> Tracer:
 
 
 def in_a_child(folder: Path, last: int) -> int:
-    """The exit code of an evening in a process of its own."""
+    """The exit code of an evening in a process of its own that dies at line `last`."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -63,7 +63,7 @@ def in_a_child(folder: Path, last: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, every: int) -> None:
     whole = folder / "whole"
     tracer = evening(whole)
     times: Counter[tuple[str, int]] = Counter()
@@ -73,6 +73,7 @@ def main(folder: Path) -> None:
         # the second order's lines: one is at the broker by then, and one is not
         if times[place] == min(2, tracer.places.count(place)):
             numbers.append(number)
+    numbers = numbers[::every]
     for number in numbers:
         work = folder / str(number)
         work.mkdir()
@@ -88,4 +89,4 @@ if __name__ == "__main__":
     simulated_file.SYNCHRONOUS = "OFF"
     target = Path(sys.argv[1])
     World(target)  # the account before the evening
-    main(target)
+    main(target, int(sys.argv[2]) if len(sys.argv) > 2 else 1)

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stock_assets_tests.effort import tries
+
 
 def test_a_sending_that_dies_anywhere_is_finished_by_the_next(tmp_path: Path):
-    command = [sys.executable, "-m", "stock_assets_tests.trading.broker.kill_drill", str(tmp_path)]
+    every = tries(5, 1)
+    command = [sys.executable, "-m", "stock_assets_tests.trading.broker.kill_drill", str(tmp_path), str(every)]
     drill = subprocess.run(command, capture_output=True, text=True, check=False)
     assert drill.returncode == 0, drill.stderr
-    assert int(drill.stdout) > 100
+    assert int(drill.stdout) > 150 // every

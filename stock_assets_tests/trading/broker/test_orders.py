@@ -1,7 +1,7 @@
 """Before anything is sent: orders that are none, another clock, calendar or account, each one clear error."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -9,17 +9,30 @@ from pathlib import Path
 import pytest
 
 from stock_assets.errors import TradingError
+from stock_assets.trading.broker.faults import Fault
 from stock_assets.trading.broker.orders import (
     account_problem,
     calendar_problem,
     clock_problem,
     foreign_orders,
+    require_orders,
 )
 from stock_assets.trading.broker.protocol import Order
 from stock_assets.trading.broker.send import Event, settle
 from stock_assets.trading.broker.simulated_file import Opening
 from stock_assets_tests.trading.broker.conftest import Line
-from stock_assets_tests.trading.broker.world import CALENDAR, FILLED_IN, FIRST, LONG_AGO, PLAN, World, order_of
+from stock_assets_tests.trading.broker.world import (
+    CALENDAR,
+    FILLED_IN,
+    FIRST,
+    LONG_AGO,
+    PLAN,
+    TICKERS,
+    World,
+    as_booked,
+    order_of,
+    quiet_bars,
+)
 
 AAA = PLAN[0]
 WRONG: list[tuple[Order, str]] = [
@@ -65,6 +78,44 @@ def test_a_short_of_what_cannot_be_borrowed_is_one_error(tmp_path: Path):
     with pytest.raises(TradingError, match="CCC cannot be sold short at the broker: 5 shares to sell, 0 held"):
         world.send()
     assert world.booked_orders() == []
+
+
+@pytest.mark.parametrize("session", [date(2024, 1, 4), date(2024, 1, 6), FIRST])
+def test_an_order_of_another_open_is_one_error(line: Line, session: date):
+    """Alpaca is not told the session of an order: it would fill this one at its next open."""
+    orders = [order_of("AAA", 1, session)]
+    with pytest.raises(TradingError, match=f"no order was sent: the orders are for the open of {session}"):
+        line.world.send(line.broker, orders)
+    assert ("POST", "/v2/orders") not in line.middle.requests
+
+
+def test_an_order_that_would_turn_a_position_around_is_one_error(world: World):
+    world.send(plan=PLAN[:1])
+    world.broker.advance(quiet_bars(FILLED_IN), TICKERS)
+    held = {one.ticker: one.shares for one in world.broker.positions()}
+    order = order_of("AAA", -11, date(2024, 1, 4))
+    with pytest.raises(TradingError, match="sell 11 AAA would turn a position of 10 shares around"):
+        require_orders([order], world.broker.tradable(["AAA"]), held)
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("answer lost"), Fault("order lost"), Fault("no answer"), Fault("no answer", times=4)], ids=str
+)
+def test_a_fault_of_the_simulated_broker_leaves_each_order_there_once(tmp_path: Path, fault: Fault):
+    world = World(tmp_path)
+    broker = world.opened([fault])
+    for order in PLAN:
+        outcome = settle(
+            broker,
+            order,
+            clock=lambda: world.now,
+            deadline=CALENDAR.opens[FILLED_IN],
+            pause=world.pause,
+            record=world.events.append,
+        )
+        assert outcome.kind == "accepted"
+    assert world.booked_orders() == as_booked()
+    assert len(world.pauses) >= fault.times
 
 
 def test_clocks_that_disagree(world: World):

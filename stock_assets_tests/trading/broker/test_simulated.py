@@ -17,7 +17,8 @@ from stock_assets.trading.broker.orders import client_order_id
 from stock_assets.trading.broker.protocol import Accepted, Order, Refused, Unknown
 from stock_assets.trading.broker.simulated import SimulatedBroker
 from stock_assets.trading.broker.simulated_file import Opening
-from stock_assets.trading.ledger import decide, opened, step
+from stock_assets.trading.ledger import opened, step
+from stock_assets.trading.plan import decided
 from stock_assets_tests.trading.broker.world import (
     CALENDAR,
     FILLED_IN,
@@ -53,7 +54,7 @@ def test_evenings_with_splits_dividends_endings_and_shorts_equal_the_back_test_b
         assert float(broker.account().equity) == float(account.equity)
         assert [float(one.shares) for one in broker.positions()] == account.shares[account.shares != 0].tolist()
         weights = np.where(np.isnan(bars.ending), generator.uniform(-0.002, 0.003, len(tickers)), np.nan)
-        account, orders = decide(account, weights, bars, book=book)
+        account, orders = decided(account, weights, bars, book=book)
         world.now = CALENDAR.closes[session] + timedelta(hours=4)
         for ticker, shares in zip(tickers, orders.tolist(), strict=True):
             if shares:
@@ -198,6 +199,17 @@ def test_all_open_orders_are_cancelled_until_the_auction_and_none_after(world: W
     assert statuses(world) == {"AAA": ("canceled", Decimal(0), "cancelled by request")}
     # the id is spent for ever
     assert world.broker.submit(order_of("AAA", 10)) == Refused("40010001", "client_order_id must be unique")
+
+
+def test_a_position_is_closed_before_it_is_opened_the_other_way(world: World):
+    world.broker.submit(order_of("AAA", 10))
+    world.broker.submit(order_of("CCC", -5))
+    world.broker.advance(quiet_bars(FILLED_IN), TICKERS)
+    world.now = CALENDAR.closes[FILLED_IN] + timedelta(hours=4)
+    text = "insufficient qty available for order (requested: {}, available: {})"
+    assert world.broker.submit(order_of("AAA", -11, NEXT)) == Refused("40310000", text.format(11, 10))
+    assert world.broker.submit(order_of("CCC", 6, NEXT)) == Refused("40310000", text.format(6, 5))
+    assert isinstance(world.broker.submit(order_of("AAA", -10, NEXT, attempt=2)), Accepted)
 
 
 def test_an_order_whose_auction_was_missed_expires(world: World):
