@@ -57,10 +57,10 @@ def result_lines(result: Result) -> list[str]:
     """The lines, none wider than 40 columns.
 
     >>> result_lines(Result("long_only", 250, 0.123, (-0.031, 0.277), 0.081, (-0.1, 0.18), None))[:3]
-    ['long_only, 250 sessions after all costs', '  a year +12.3 % [-3.1, +27.7]', '  SPY    +8.1 %']
+    ['long_only, 250 sessions after costs', '  a year +12.3 % [-3.1, +27.7]', '  SPY    +8.1 %']
     """
     reach = "" if result.interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in result.interval))
-    lines = [f"{one_line(result.book)[:11]}, {result.sessions} sessions after all costs"]
+    lines = [f"{one_line(result.book)[:11]}, {result.sessions} sessions after costs"]
     lines.append(f"  a year {100 * result.net:+.1f} %{reach}")
     if result.market is not None:
         lines.append(f"  SPY    {100 * result.market:+.1f} %")
