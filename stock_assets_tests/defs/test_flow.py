@@ -50,7 +50,7 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     """Everything materialized once."""
     graph = Graph(small_market(tmp_path_factory.mktemp("market")), instance)
     graph.materialize_everything()
-    graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 2})
+    graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 1})
     return graph
 
 
@@ -103,8 +103,7 @@ def test_no_row_comes_twice_and_no_model_sees_its_session(graph: Graph):
 
 def test_tuning_tells_what_it_tried_and_what_the_best_is_worth(graph: Graph, instance: dg.DagsterInstance):
     rows = graph.warehouse.read("tuned_hyperparameters")
-    # two workers may do one trial more than asked for, where two trials end in the same instant
-    assert rows.height in (3, 4)
+    assert rows.height == 3
     assert set(rows["state"]) == {"complete"}
     assert rows["is_default"].to_list() == [True] + [False] * (rows.height - 1)
     assert rows["study"].n_unique() == 1
