@@ -22,6 +22,7 @@ TITLES = {
     "one_day": "A day's predictions",
     "evening": "An evening",
     "serving": "The API",
+    "republish": "Another version at once",
     "growth": "What an evening leaves on the disk",
     "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",
@@ -30,6 +31,7 @@ TITLES = {
     "tuning": "What tuning finds",
     "drift": "Drift: when it rings",
     "online": "Online learning: does a weekly update pay?",
+    "backtest": "A back-test",
 }
 
 

@@ -105,6 +105,14 @@ class DamagedFileError(StockAssetsError, OSError):
         self.strerror = message  # what an OSError is asked for
 
 
+class TradingError(StockAssetsError):
+    """A book, an order or an account that cannot be traded as it is."""
+
+
+class BrokerError(TradingError):
+    """A broker that does not answer, or answers what cannot be understood."""
+
+
 class PublicationError(StockAssetsError):
     """A published file is damaged or gone, or what is to be published has no place in a publication."""
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
@@ -31,10 +31,11 @@ from stock_assets.setting_values import (
 )
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
 from stock_assets.tickers import EXPECTED, no_tickers
+from stock_assets.trading_settings import TRADING_SECRETS, TradingSettings, trading_last
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token")
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token", *TRADING_SECRETS)
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -46,7 +47,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(BaseModel):
+class Settings(TradingSettings):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -358,7 +359,7 @@ def read_settings(**overrides: object) -> Settings:
 
 def read_origins(**overrides: object) -> Origins:
     """As `read_settings`, with where each value comes from."""
-    origins = checked(gather(Settings.model_fields, PROJECT_DIR, overrides))
+    origins = checked(gather(dict(trading_last(Settings.model_fields)), PROJECT_DIR, overrides))
     return checked({**origins.given, "end": end}) if (end := noted_end(origins.settings)) else origins
 
 

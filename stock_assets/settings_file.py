@@ -30,7 +30,7 @@ CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
 _PATHS, _PATH_OR_WORD, _PATH_OR_LIST = (
-    ("data_dir", "snapshot", "backup_dir", "api_tokens"),
+    ("data_dir", "snapshot", "backup_dir", "api_tokens", "books"),
     ("membership",),
     ("tickers",),
 )

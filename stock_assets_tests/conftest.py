@@ -1,15 +1,70 @@
 """What every test may ask for."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 # a settings file of the person who runs the tests is none of theirs
 os.environ["STOCK_ASSETS_CONFIG"] = "off"
+# the workers share the cores and the tables are small: threads of theirs would only wait for each other
+for _threads in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+# a commit waits for the disk, and tests commit tens of thousands of times
+MEMORY, TEMPROOT = Path("/dev/shm"), "PYTEST_DEBUG_TEMPROOT"
+if MEMORY.is_dir() and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > 6e9:
+    os.environ.setdefault(TEMPROOT, str(MEMORY))
+
+from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noqa: E402 - polars reads the threads
 
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
+
+#: Groups of tests that take longest, in the order in which workers begin them: one of them begun last would end alone.
+LONGEST = ("system", "drill", "kills")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the tests of a file, or of a group that several files name, on one worker: what they share is made once."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    places = {}
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is None:
+            item.add_marker(mark := pytest.mark.xdist_group(item.nodeid.split("::")[0].split("/", 1)[-1]))
+        group = mark.args[0]
+        places[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    items.sort(key=places.__getitem__)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing stays in memory of tests that passed."""
+    if exitstatus == 0 and "PYTEST_XDIST_WORKER" not in os.environ and os.environ.get(TEMPROOT) == str(MEMORY):
+        shutil.rmtree(session.config._tmp_path_factory.getbasetemp(), ignore_errors=True)  # pyright: ignore
+
+
+@pytest.fixture(autouse=True)
+def _each_test_restores_what_it_changes() -> Iterator[None]:
+    with restored():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_module_restores_what_it_changes() -> Iterator[None]:
+    with restored():
+        yield
+
+
+@pytest.fixture
+def own_process() -> Iterator[None]:
+    """What our commands and storages set for their whole process ends with the test."""
+    with as_in_a_process_of_its_own():
+        yield
 
 
 @pytest.fixture(scope="session")

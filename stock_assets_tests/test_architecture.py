@@ -24,6 +24,7 @@ ORDER = (
         "settings_file",
         "closed_snapshot",
         "setting_values",
+        "trading_settings",
         "outgoing",
         "tickers",
         "pages",
@@ -35,15 +36,28 @@ ORDER = (
     ("model",),
     ("evaluation",),
     ("lifecycle",),
+    ("trading",),
     ("publication",),
     ("serving",),
     ("defs", "cli"),
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
-DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "publication")
+DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "trading", "publication")
 #: Above every room: the front door, the client, and what Dagster loads.
 TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
-LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
+LAZY = {
+    "alpaca",
+    "torch",
+    "sklearn",
+    "yfinance",
+    "matplotlib",
+    "duckdb",
+    "mlflow",
+    "curl_cffi",
+    "lightgbm",
+    "optuna",
+    "apprise",
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
@@ -98,6 +112,7 @@ def test_imports_run_one_way(path: Path):
         "pages": {"escape"},
         "outgoing": {"errors", "addresses"},
         "guard": {"settings_file"},
+        "trading_settings": {"settings_file"},
         "closed_snapshot": {"files", "settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }

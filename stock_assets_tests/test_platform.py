@@ -19,7 +19,7 @@ from stock_assets.storage.registry import NoRegistry
 from stock_assets.tables import TABLES
 from stock_assets_tests.tables import rows_of
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.usefixtures("demo")]
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.usefixtures("demo", "own_process")]
 NOW = datetime(2026, 11, 2, 22, tzinfo=UTC)
 
 

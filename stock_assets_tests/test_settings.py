@@ -352,3 +352,32 @@ def test_names_of_the_web_server_are_a_list_of_hosts():
     for wrong in ("https://stocks.example", "stocks.example/ui", "*", "a b"):
         with pytest.raises(SettingsError, match=r"UI_NAMES=.* is no name\)"):
             read_settings(ui_names=wrong)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"broker": "alpaca"}, "STOCK_ASSETS_BROKER=alpaca; expected STOCK_ASSETS_ALPACA_KEY"),
+        ({"broker": "alpaca", "alpaca_key": "key"}, "STOCK_ASSETS_ALPACA_SECRET as well"),
+        ({"trading": "live"}, "STOCK_ASSETS_TRADING=live with STOCK_ASSETS_BROKER=simulated"),
+        (
+            {"trading": "live", "broker": "alpaca", "alpaca_key": "key", "alpaca_secret": "hidden"},
+            "STOCK_ASSETS_ACCOUNT_NUMBER with the number",
+        ),
+        ({"broker": "robinhood"}, "expected simulated, alpaca or off"),
+        ({"paper_book": "My book"}, "expected the book that the account at the broker follows"),
+        ({"account_number": "x"}, "expected the number of the account at the broker"),
+    ],
+)
+def test_settings_of_trading_that_do_not_fit_are_one_line(values: dict[str, object], named: str):
+    with pytest.raises(SettingsError) as raised:
+        read_settings(**values)
+    assert named in str(raised.value)
+    assert "hidden" not in str(raised.value)
+
+
+def test_live_trading_needs_the_account_number_spelled_out():
+    account = {"broker": "alpaca", "alpaca_key": "key", "alpaca_secret": "hidden", "account_number": "PA12345"}
+    config = read_settings(trading="live", **account)
+    assert config.trading == "live"
+    assert "hidden" not in repr(config)

@@ -45,7 +45,7 @@ def rolling_bootstrap(values_per_session: np.ndarray, window: int, block: int, *
     """
     if len(values_per_session) < window:
         return np.empty((0, 2))
-    drawn = _drawn(np.random.default_rng(seed), window, block, draws=DRAWS)  # [draws, window]
+    drawn = drawn_sessions(np.random.default_rng(seed), window, block, draws=DRAWS)  # [draws, window]
     times = np.apply_along_axis(np.bincount, 1, drawn, minlength=window)  # [draws, window]
     means = np.lib.stride_tricks.sliding_window_view(values_per_session, window) @ times.T / window
     return np.quantile(means, [0.025, 0.975], axis=1).T
@@ -68,12 +68,16 @@ def bootstrap_means(
     count = len(values)
     if not count:
         return None
-    sample = _drawn(generator, count, block, draws=draws)
+    sample = drawn_sessions(generator, count, block, draws=draws)
     return (values * weights)[sample].sum(axis=1) / weights[sample].sum(axis=1)
 
 
-def _drawn(generator: np.random.Generator, count: int, block: int, *, draws: int) -> np.ndarray:
-    """int64 [draws, count]: the sessions of each sample."""
+def drawn_sessions(generator: np.random.Generator, count: int, block: int, *, draws: int) -> np.ndarray:
+    """int64 [draws, count]: the sessions of each sample of the circular block bootstrap, by their index.
+
+    >>> sorted(drawn_sessions(np.random.default_rng(0), 3, 21, draws=1)[0].tolist())
+    [0, 1, 2]
+    """
     block = min(block, count)
     first = generator.integers(0, count, size=(draws, -(-count // block), 1))
     return ((first + np.arange(block)) % count).reshape(draws, -1)[:, :count]

@@ -49,6 +49,8 @@ class TradingCalendar:
     zone: str = "UTC"
     """At midnight of this time zone a session's day is over: the exchange's own east of Greenwich, where it comes
     before that of UTC, which is the same evening in the Americas."""
+    local_zone: str = field(default="UTC", compare=False)
+    """The time zone of the exchange, or of the hours that the settings name: what people there call the time."""
 
     @cached_property
     def _zone(self) -> tzinfo:
@@ -101,6 +103,7 @@ class TradingCalendar:
             f"{hours.end % 60:02d} {hours.zone}",
             opens={session: opened for session, (opened, _) in windows.items()},
             closes={session: closed for session, (_, closed) in windows.items()},
+            local_zone=hours.zone,
         )
 
     def with_sessions(self, added: Mapping[date, tuple[int, int] | None], zone: tzinfo) -> "TradingCalendar":
@@ -137,6 +140,10 @@ class TradingCalendar:
 
     def closures(self) -> tuple[date, ...]:
         """The days on which the exchange stays closed, ascending; without the weekends where it always does."""
+        return self._closures
+
+    @cached_property
+    def _closures(self) -> tuple[date, ...]:
         days = map(date.fromordinal, range(self.sessions[0].toordinal(), self.sessions[-1].toordinal()))
         ordinary = 5 if self.rests_on_weekends else 7
         return tuple(day for day in days if day not in self._position and day.weekday() < ordinary)
@@ -172,18 +179,24 @@ def _calendar_of(name: str, hours: Mapping[str, Any]) -> TradingCalendar:
     days = [date.fromisoformat(day) for day in hours["days"]]
     opens, closes = ([datetime.fromtimestamp(second, UTC) for second in hours[key]] for key in ("opens", "closes"))
     return TradingCalendar(
-        name, tuple(days), dict(zip(days, closes, strict=True)), dict(zip(days, opens, strict=True)), hours["zone"]
+        name,
+        tuple(days),
+        dict(zip(days, closes, strict=True)),
+        dict(zip(days, opens, strict=True)),
+        hours["zone"],
+        hours["local_zone"],
     )
 
 
 def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
-    """zone, the days of the sessions, and the seconds since 1970 at which each opens and closes."""
+    """Both zones, the days of the sessions, and the seconds since 1970 at which each opens and closes."""
     with warnings.catch_warnings():
         # exchange_calendars 4.13 uses what pandas 3.1 deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
         exchange = _exchange(name, start, end)
     ahead = datetime(start.year, 1, 1, tzinfo=ZoneInfo(str(exchange.tz))).utcoffset()
     return {
+        "local_zone": str(exchange.tz),
         "zone": str(exchange.tz) if ahead and ahead > timedelta(0) else "UTC",
         "days": [str(day.date()) for day in exchange.closes.index],  # pyright: ignore[reportAttributeAccessIssue]: days
         "opens": [int(moment.timestamp()) for moment in exchange.opens],
@@ -252,8 +265,7 @@ def calendar_of(settings: Settings) -> TradingCalendar:
 def _declared(calendar: TradingCalendar, extra: tuple[str, ...], missing: tuple[date, ...]) -> TradingCalendar:
     """`calendar` with the `extra` sessions (`ExtraSession`) within it and without the `missing` ones."""
     added = {session.day: session.hours for session in map(ExtraSession.parse, extra)}
-    zone, _ = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])
-    return calendar.with_sessions(added, ZoneInfo(zone)).without(missing)
+    return calendar.with_sessions(added, ZoneInfo(calendar.local_zone)).without(missing)
 
 
 @cache

@@ -44,6 +44,8 @@ class SkillView:
     reliability: tuple[tuple[str, str, list[tuple[float, float, int]]], ...]
     recent: tuple[dict[str, Any], ...]
     """the newest sessions, the newest first"""
+    predicted_through: date | None
+    """the newest predicted session, also where nothing was measured yet"""
 
     @property
     def advantage(self) -> float | None:
@@ -116,10 +118,17 @@ class SkillView:
 
 
 def skill_view(
-    sessions: pl.DataFrame, rolling: pl.DataFrame, reliability: pl.DataFrame, *, model: str, listed: int = 10
+    sessions: pl.DataFrame,
+    rolling: pl.DataFrame,
+    reliability: pl.DataFrame,
+    *,
+    model: str,
+    listed: int = 10,
+    predicted_through: date | None = None,
 ) -> SkillView:
     """The view of `sessions` (one row per predicted session), `rolling` (session, model, log_loss, low, high, gain;
-    the best naive baseline is the model `naive`) and `reliability` (class, bin, probability, frequency, rows)."""
+    the best naive baseline is the model `naive`) and `reliability` (class, bin, probability, frequency, rows).
+    `predicted_through` is the newest predicted session where `sessions` may lack it."""
     sessions = sessions.sort("session")
     scored = sessions.drop_nulls("log_loss")
     days = rolling["session"].unique().sort()
@@ -155,6 +164,7 @@ def skill_view(
         rank_ic=Line(model, _floats(smooth["rank_ic"]), "service"),
         reliability=_classes(reliability),
         recent=tuple(sessions.reverse().head(listed).to_dicts()),
+        predicted_through=predicted_through or sessions["session"].max(),  # pyright: ignore[reportArgumentType]: a date
     )
 
 

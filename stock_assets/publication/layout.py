@@ -83,6 +83,7 @@ class Facts:
     """where the prices come from; 'simulated' is no real market"""
     exchange: str
     zone: str
+    """the exchange's own time zone, in which moments are shown"""
     currency: str | None
     first_session: date
     """of the calendar"""

@@ -13,21 +13,26 @@ class AllRows:
     """Every row of a table."""
 
 
-ALL_ROWS = AllRows()
+class NoRow:
+    """No row: those whose key the table has already are not added."""
+
+
+ALL_ROWS, NO_ROW = AllRows(), NoRow()
 
 
 @dataclass(frozen=True)
 class Change:
     """One change of one table: `rows` are added after the rows that they replace were deleted.
 
-    `replaces` is None where rows are added alone, ALL_ROWS, or a frame: every stored row that agrees with one of it in
-    all its columns is replaced. `makes` are the partitions that are complete afterwards, with or without a row, and
-    are recorded as such; None stands for those that are replaced as a whole, or that rows are added to alone.
+    `replaces` is None where rows are added alone, ALL_ROWS, NO_ROW where only rows of new keys are added, or a frame:
+    every stored row that agrees with one of it in all its columns is replaced. `makes` are the partitions that are
+    complete afterwards, with or without a row, and are recorded as such; None stands for those that are replaced as a
+    whole, or that rows are added to alone.
     """
 
     table: str
     rows: pl.DataFrame
-    replaces: pl.DataFrame | AllRows | None = None
+    replaces: pl.DataFrame | AllRows | NoRow | None = None
     makes: Collection[Partition] | None = None
 
     @property

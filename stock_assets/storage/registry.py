@@ -1,26 +1,28 @@
 """The model registry: every training as an MLflow run, every version under a name, and aliases that point at them.
 
 Only this file and `private/mlflow.py` import mlflow. By default the registry is a SQLite file beside the store, and
-nothing leaves the machine. The table `promotions` decides which version serves; the aliases mirror it
-(`lifecycle/materialize/champions.py`).
+nothing leaves the machine; its aliases and runs are read without MLflow, which takes seconds to import. The table
+`promotions` decides which version serves; the aliases mirror it (`lifecycle/materialize/champions.py`).
 """
 
 import os
 import shutil
+import sqlite3
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
 from stock_assets.files import RESTORE, TEMPORARY, make_folder, sync
-from stock_assets.storage.revisions import bring_to_head, reroot
+from stock_assets.private.mlflow_tables import REVISION, Alias, Tables
+from stock_assets.storage.revisions import bring_to_head, reroot, revision_of
+from stock_assets.storage.trainings import NoRegistry, Registry, TrackedRun, Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,89 +32,6 @@ EXPERIMENT = "stock_assets"
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
 #: The most that MLflow answers at once: far more than there are.
 _ALL_VERSIONS, _ALL_MODELS = 200_000, 1000
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training of one version of a model, in plain values.
-
-    `version` is our own name of it, `curve` one dict per epoch (`epoch` and its metrics), `figures` PNGs by name, and
-    `folder` the saved artifact, None for a model that is a row of a table. A metric that is None is left out.
-    """
-
-    model: str
-    version: str
-    model_year: int
-    trained_through: date
-    params: Mapping[str, str | int | float | bool | None]
-    metrics: Mapping[str, float | None]
-    code_version: str
-    curve: Sequence[Mapping[str, float | None]] = ()
-    figures: Mapping[str, bytes] = field(default_factory=dict)
-    folder: Path | None = None
-    pca_version: str | None = None
-
-
-class TrackedRun(NamedTuple):
-    """Where the training of a version is kept."""
-
-    id: str
-    experiment: str
-    code_version: str | None
-
-
-class Registry(Protocol):
-    """Keeps trainings, and gives versions aliases. Every method raises RegistryError when there is no answer."""
-
-    def track(self, training: Training) -> None:
-        """Keeps the training as one run and registers its version; a second time changes nothing."""
-        ...
-
-    def alias(self, model: str, alias: str) -> str | None:
-        """Our name of the version behind an alias, None without one."""
-        ...
-
-    def aliases(self) -> dict[str, dict[str, str]]:
-        """Model → alias → our name of the version, for every model that was tracked here."""
-        ...
-
-    def set_alias(self, model: str, alias: str, version: str) -> None:
-        """Points the alias at a version. Raises ArtifactError for one that was never tracked."""
-        ...
-
-    def runs(self) -> dict[str, TrackedRun]:
-        """The run of every training that was tracked here, by our name of its version."""
-        ...
-
-    def versions(self) -> dict[str, datetime]:
-        """Our name of every version that `remove` may remove, and when it was tracked (UTC)."""
-        ...
-
-    def remove(self, versions: Collection[str]) -> int:
-        """Removes the runs, figures and copies of `versions`, none of which has an alias; their number."""
-        ...
-
-
-class NoRegistry:
-    """The registry when it is off: it keeps nothing and has no alias."""
-
-    def track(self, training: Training) -> None: ...
-
-    def alias(self, model: str, alias: str) -> str | None: ...
-
-    def aliases(self) -> dict[str, dict[str, str]]:
-        return {}
-
-    def set_alias(self, model: str, alias: str, version: str) -> None: ...
-
-    def runs(self) -> dict[str, TrackedRun]:
-        return {}
-
-    def versions(self) -> dict[str, datetime]:
-        return {}
-
-    def remove(self, versions: Collection[str]) -> int:  # noqa: ARG002
-        return 0
 
 
 def open_registry(uri: str | None, artifacts: Path) -> Registry:
@@ -166,42 +85,54 @@ class MlflowRegistry:
 
     def aliases(self) -> dict[str, dict[str, str]]:
         """Raises ArtifactError for an alias on a version that stock_assets did not track, and so has no name."""
-        if self._file is not None and not self._file.exists():
+        if self._absent:
             return {}  # making it takes seconds, and it would be empty
+        by_model: dict[str, dict[str, str]] = {}
+        with self._reading() as tables:
+            found = tables.aliases(EXPERIMENT) if tables else self._aliases()
+        for model, alias, number, version in found:
+            of_model = by_model.setdefault(model, {})
+            if alias is None:
+                continue
+            if version is None:
+                raise ArtifactError(
+                    f"the alias {alias} of {model} in {self._shown} points at version {number}, which stock_assets "
+                    "did not make; expected one with the tag version"
+                )
+            of_model[alias] = version
+        return by_model
+
+    def _aliases(self) -> list[Alias]:
+        """As `Tables.aliases`, of MLflow's client."""
         with self._asking() as client:
             ours = f"tags.made_by = '{EXPERIMENT}'"
             models = {m.name: m.aliases for m in client.search_registered_models(ours, max_results=_ALL_MODELS)}
-            if not any(models.values()):
-                return {model: {} for model in models}
-            names = {
-                (v.name, int(v.version)): v.tags.get("version")
-                for v in client.search_model_versions(max_results=_ALL_VERSIONS)
-            }
-        by_model: dict[str, dict[str, str]] = {}
-        for model, aliases in models.items():
-            by_model[model] = {}
-            for alias, number in aliases.items():
-                name = names.get((model, int(number)))
-                if name is None:
-                    raise ArtifactError(
-                        f"the alias {alias} of {model} in {self._shown} points at version {number}, which stock_assets "
-                        "did not make; expected one with the tag version"
-                    )
-                by_model[model][alias] = name
-        return by_model
+            versions = client.search_model_versions(max_results=_ALL_VERSIONS) if any(models.values()) else []
+            names = {(v.name, int(v.version)): v.tags.get("version") for v in versions}
+        rows = [Alias(m, a, int(n), names.get((m, int(n)))) for m, of in models.items() for a, n in of.items()]
+        return [*rows, *(Alias(model, None, None, None) for model, of in models.items() if not of)]
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
+        with self._reading() as tables:
+            done = tables.set_alias(model, alias, version) if tables else self._set_alias(model, alias, version)
+        if not done:
+            raise ArtifactError(
+                f"{version} of {model} was never registered in {self._shown}, so it cannot be its {alias}"
+            )
+
+    def _set_alias(self, model: str, alias: str, version: str) -> bool:
         with self._asking() as client:
             number = self._number(client, model, version)
-            if number is None:
-                raise ArtifactError(
-                    f"{version} of {model} was never registered in {self._shown}, so it cannot be its {alias}"
-                )
-            client.set_registered_model_alias(model, alias, number)
+            if number is not None:
+                client.set_registered_model_alias(model, alias, number)
+        return number is not None
 
     def runs(self) -> dict[str, TrackedRun]:
-        if self._file is not None and not self._file.exists():
+        if self._absent:
             return {}
+        with self._reading() as tables:
+            if tables:
+                return {version: TrackedRun(run, of, code) for version, run, of, code in tables.runs(EXPERIMENT)}
         with self._asking() as client:
             return {
                 str(tags["version"]): TrackedRun(run.info.run_id, run.info.experiment_id, tags.get("code_version"))
@@ -211,7 +142,7 @@ class MlflowRegistry:
 
     def versions(self) -> dict[str, datetime]:
         """None where the registry is a server, which other people use and tidy."""
-        if self._file is None or not self._file.exists():
+        if self._file is None or self._absent:
             return {}
         with self._asking() as client:
             return {
@@ -254,6 +185,23 @@ class MlflowRegistry:
 
     # ---------------------------------------------------------------- the connection
 
+    @property
+    def _absent(self) -> bool:
+        """Whether it is a file that nothing was tracked in yet."""
+        return self._file is not None and not self._file.exists()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Tables | None]:
+        """MLflow's tables in the file; None where it is a server, or a file for MLflow itself to open or refuse."""
+        try:
+            known = self._file is not None and revision_of(self._file) == REVISION
+        except sqlite3.DatabaseError:
+            known = False
+        try:
+            yield Tables(self._file) if known and self._file else None
+        except sqlite3.Error as error:
+            raise RegistryError(f"the model registry {self._shown} does not answer: {error}") from error
+
     @cached_property
     def _client(self) -> "MlflowClient":
         import logging
@@ -273,8 +221,6 @@ class MlflowRegistry:
         MLflow would make the tables one by one, several processes at once, and a killed one would leave half of them;
         and it would try to open a damaged file for a hundred seconds.
         """
-        import sqlite3
-
         from stock_assets.private.mlflow import make_tables, migrations
 
         if file.exists():

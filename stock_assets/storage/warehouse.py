@@ -16,7 +16,7 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.storage.attached import attached, opened
-from stock_assets.storage.changes import ALL_ROWS, AllRows, Change
+from stock_assets.storage.changes import ALL_ROWS, NO_ROW, AllRows, Change, NoRow
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
@@ -271,6 +271,11 @@ class Warehouse:
         """Adds the rows of `frame`, in one transaction. Raises TableError where rows do not fit their table."""
         self.write([Change(table, frame)])
 
+    def add_new(self, table: str, frame: pl.DataFrame) -> None:
+        """Adds the rows of `frame` whose key the table lacks, in one transaction, so that two processes that add the
+        same rows leave each once. Raises TableError where rows do not fit."""
+        self.write([Change(table, frame.unique(declared(table).keys, keep="first", maintain_order=True), NO_ROW)])
+
     def write(self, changes: Sequence["Change"]) -> None:
         """Makes all `changes`, of one table or of several, in their order and in one transaction.
 
@@ -289,6 +294,11 @@ class Warehouse:
                     connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table.name)} AS SELECT * FROM incoming")
                     continue
                 _create(connection, table)
+                if isinstance(change.replaces, NoRow):
+                    keys = ", ".join(map(_quoted, table.keys))
+                    new = f"({keys}) NOT IN (SELECT ({keys}) FROM {_qualified(table.name)})"
+                    _insert(connection, table.name, f"WHERE {new}")
+                    continue
                 if change.replaces is not None:
                     columns = ", ".join(map(_quoted, change.replaces.columns))
                     connection.register("replaced", change.replaces.to_arrow())
@@ -384,5 +394,5 @@ def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
             connection.execute(f"ALTER TABLE {_qualified(table.name)} ADD COLUMN {_quoted(name)} {kind}")
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str) -> None:
-    connection.execute(f"INSERT INTO {_qualified(table)} BY NAME SELECT * FROM incoming")
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:
+    connection.execute(f"INSERT INTO {_qualified(table)} BY NAME SELECT * FROM incoming {where}")

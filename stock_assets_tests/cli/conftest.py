@@ -11,6 +11,11 @@ from stock_assets.cli import main as cli
 Call = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def _own_process(own_process: None) -> None:
+    """A command is a process, and here it is that of all tests."""
+
+
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path))

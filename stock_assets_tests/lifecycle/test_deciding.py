@@ -1,7 +1,6 @@
 """Rollbacks and promotions at the same moment, in threads and processes, on a real MLflow."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +10,14 @@ import pytest
 from stock_assets.lifecycle.champions import champion_at
 from stock_assets.lifecycle.materialize.champions import follow_aliases, read_promotions, trained_versions
 from stock_assets.storage.registry import MlflowRegistry, Training
+from stock_assets_tests.effort import tries
 from stock_assets_tests.lifecycle.deciding import decide
 from stock_assets_tests.lifecycle.store import CALENDAR, CUTOFFS, NEXT, NOW, handmade_store
 
 #: Rounds of each of four threads in two processes; `make drill` plays many more.
-ROUNDS = 150 if "DRILL_SESSIONS" in os.environ else 8
+ROUNDS = tries(8, drill=150)
+
+pytestmark = pytest.mark.drill
 
 
 # the registry silences warnings of mlflow's own for the whole process, which two threads undo for each other

@@ -24,6 +24,7 @@ from stock_assets.lifecycle.materialize.republish import PredictedAgain, predict
 from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.predict import make_predictions
+from stock_assets.model.materialize.versions import Version
 from stock_assets.settings import Settings
 from stock_assets.storage.changes import Change
 from stock_assets.storage.registry import NoRegistry
@@ -98,6 +99,26 @@ def test_a_moved_alias_serves_the_newest_session_and_none_before_it(
         "in the registry"
     )
     assert registry.kept[MODEL] == {"champion": versions[1], "serving": versions[1]}
+
+
+def test_only_the_version_that_begins_to_serve_is_asked(
+    config: Settings, registry: MemoryRegistry, versions: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    predict = Version.predict
+
+    def counted(version: Version, *arguments) -> pl.DataFrame:
+        asked.append(version.version)
+        return predict(version, *arguments)
+
+    monkeypatch.setattr(Version, "predict", counted)
+    registry.set_alias(MODEL, "champion", versions[1])
+    done = go(config, registry)
+    assert asked == [versions[1]]
+    assert done.made is not None
+    assert done.made.rows.group_by("model").len().sort("model").rows() == [
+        ("class_prior", 4), ("ensemble", 4), ("ticker_prior", 4),
+    ]  # fmt: skip
 
 
 def test_a_rollback_serves_the_newest_session_as_well(

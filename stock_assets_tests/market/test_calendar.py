@@ -58,8 +58,12 @@ def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
     (file,) = (tmp_path / "new").iterdir()
     trading_calendar.cache_clear()
     known = {"zone": "UTC", "days": ["2012-01-03"], "opens": [1325601000], "closes": [1325624400]}
-    file.write_text(json.dumps(known))  # what is kept is what is read
+    file.write_text(json.dumps(known | {"local_zone": "America/New_York"}))  # what is kept is what is read
     assert trading_calendar("XNYS", start, end, cache_dir=tmp_path / "new").sessions == (start,)
+    trading_calendar.cache_clear()
+    file.write_text(json.dumps(known))  # of an earlier version
+    made_again = trading_calendar("XNYS", start, end, cache_dir=tmp_path / "new")
+    assert (made_again.sessions, made_again.local_zone) == (XNYS.sessions, "America/New_York")
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,9 @@ from stock_assets.publication.materialize.publish import publish_sessions
 from stock_assets.publication.read import Publication, open_publication
 from stock_assets.storage.registry import NoRegistry
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.effort import DRILL
 from stock_assets_tests.publication.kills import COUNT, killed_after, publish_last, stepping
 from stock_assets_tests.publication.markets import NOW, market, sessions_of, settings_of
-
-DRILL = "DRILL_SESSIONS" in os.environ
 
 
 class Evening:

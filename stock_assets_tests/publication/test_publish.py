@@ -17,10 +17,12 @@ from stock_assets.lifecycle.alert_book import OPEN_ALERTS
 from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
 from stock_assets.lifecycle.materialize.tidy import tidy
+from stock_assets.market.calendar import calendar_of, trading_calendar
+from stock_assets.pages import paper
 from stock_assets.platform import Platform
 from stock_assets.publication.layout import ALERTS, FOLDER, LEDGER, POINTER, path_of
 from stock_assets.publication.materialize.compare import differing_rows, lost_sessions
-from stock_assets.publication.materialize.publish import Published, publish_sessions
+from stock_assets.publication.materialize.publish import Published, facts_of, publish_sessions
 from stock_assets.publication.materialize.verify import problems_of
 from stock_assets.publication.read import Publication, as_of, open_publication, read_ledger
 from stock_assets.publication.tables import MONITORING, PREDICTIONS_FILE
@@ -38,6 +40,7 @@ from stock_assets_tests.publication.markets import (
     market,
     predict,
     sessions_of,
+    settings_of,
 )
 from stock_assets_tests.tables import rows_of
 
@@ -114,11 +117,11 @@ def test_bars_name_the_company_and_outcomes_say_what_scores(whole: Made):
     assert publication.outcomes(whole.sessions[-1]).is_empty(), "its labels are not known yet"
 
 
-def test_every_monitoring_table_is_there_but_what_dagster_alone_knows(whole: Made):
+def test_every_monitoring_table_is_there_but_what_dagster_alone_knows_and_an_account_that_there_is_none_of(whole: Made):
     tables = {name: whole.publication.monitoring(name) for name in MONITORING}
     assert {name for name, rows in tables.items() if rows.schema != MONITORING[name].schema} == set()
     named = whole.publication.pointer.files["monitoring"]
-    assert set(named) == set(MONITORING) - {"failures", "checks"}
+    assert set(named) == set(MONITORING) - {"failures", "checks", *paper.TABLES}
 
 
 def test_expected_log_loss_and_rank_ic_are_those_of_the_rows(whole: Made):
@@ -422,3 +425,21 @@ def test_the_ledger_is_read_up_to_the_entry_that_was_pointed_to(made: Made):
     made.publish(made.sessions[-1], hours=1)
     assert orphan.stem not in made.publication.pointer.entry
     assert rows_of("publication", made.store.read("publication"))["entry"].n_unique() == 2
+
+
+@pytest.mark.parametrize(
+    ("exchange", "hours", "zone"),
+    [
+        ("XNYS", None, "America/New_York"),
+        ("XTKS", None, "Asia/Tokyo"),
+        ("XLON", None, "Europe/London"),
+        ("24/7", None, "UTC"),
+        ("24/7", "17:00-17:00 America/New_York", "America/New_York"),
+    ],
+)
+def test_a_publication_names_the_exchanges_own_time_zone(tmp_path: Path, exchange: str, hours: str | None, zone: str):
+    config = settings_of(tmp_path, exchange=exchange, session_hours=hours)
+    for _ in range(2):  # computed, and read again from the file beside the store
+        trading_calendar.cache_clear()
+        calendar = calendar_of(config)
+        assert facts_of(config, [calendar.sessions[8]], None).zone == zone

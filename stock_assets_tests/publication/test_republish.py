@@ -31,6 +31,7 @@ from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, call, data_dir  # noqa: F401
+from stock_assets_tests.effort import DRILL
 from stock_assets_tests.lifecycle.predictable import (  # noqa: F401
     MODEL,
     NEWEST,
@@ -171,6 +172,7 @@ def killed_at(values: Mapping[str, object], at: int) -> None:
         go(read_settings(**values))
 
 
+@pytest.mark.tries
 def test_a_process_that_is_killed_at_any_commit_leaves_the_old_or_the_new_answer(
     filled: tuple[Path, list[str]], tmp_path: Path, forked: ForkServerContext
 ):
@@ -189,7 +191,7 @@ def test_a_process_that_is_killed_at_any_commit_leaves_the_old_or_the_new_answer
     assert commits[-2].startswith(".tmp-"), "the pointer is written after every other file"
     assert commits[-1] == "publication", "and the store's record of it last"
     firsts = sorted({what.rpartition("-")[2]: at for at, what in reversed(list(enumerate(commits)))}.values())
-    for at in range(len(commits)) if "DRILL_SESSIONS" in os.environ else firsts:
+    for at in range(len(commits)) if DRILL else firsts:
         config = read_settings(**(values := market(str(at))))
         before = {session: published(config).predictions(session) for session in SESSIONS}
         process = forked.Process(target=killed_at, args=(values, at))

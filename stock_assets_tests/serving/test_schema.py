@@ -13,11 +13,12 @@ from urllib.request import urlopen
 
 import pytest
 
+from stock_assets_tests.effort import tries
 from stock_assets_tests.publication.folders import published_folder
 from stock_assets_tests.serving.apps import app_of
 from stock_assets_tests.serving.ports import Served, served
 
-EXAMPLES = 200
+EXAMPLES = tries(40, drill=200)
 #: Two halves of about the same time, for two workers.
 HALVES = {"predictions": r"^/v1/(predictions|history)", "others": r"^(?!/v1/(predictions|history))"}
 
@@ -30,6 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
+@pytest.mark.tries
 @pytest.mark.parametrize("half", HALVES)
 def test_no_generated_request_breaks_a_promise_of_the_description(server: Served, tmp_path: Path, half: str):
     command = (

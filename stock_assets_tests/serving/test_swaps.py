@@ -19,11 +19,12 @@ import pytest
 from stock_assets.publication import write
 from stock_assets.publication.layout import POINTER
 from stock_assets.publication.read import read_ledger
+from stock_assets_tests.effort import tries
 from stock_assets_tests.publication.folders import SESSIONS, published_folder
 from stock_assets_tests.serving.apps import asker
 from stock_assets_tests.serving.swapping import NEWEST, TICKERS, TURNS, file_of_turn, publish_turn, rows_of_turn, served
 
-SWAPS = 5000 if "DRILL_SESSIONS" in os.environ else 1000
+SWAPS = tries(300, drill=1000)
 #: Swaps after which the server has everything at hand that it keeps.
 WARM = SWAPS // 5
 READERS = 2
@@ -73,6 +74,7 @@ class Reader:
         self.answers.add((row["publication"], body))
 
 
+@pytest.mark.tries
 def test_swaps_under_load_fail_none_mix_none_and_leave_no_memory_behind(tmp_path: Path):
     folder = tmp_path / "published"
     published_folder(folder, sessions=SESSIONS, tickers=TICKERS)

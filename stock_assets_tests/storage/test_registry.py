@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from stock_assets.errors import ArtifactError, RegistryError
+from stock_assets.private.mlflow_tables import REVISION
 from stock_assets.storage import code_version as naming
 from stock_assets.storage.code_version import code_version, read_code_version
 from stock_assets.storage.registry import (
@@ -23,6 +25,7 @@ from stock_assets.storage.registry import (
     Training,
     open_registry,
 )
+from stock_assets.storage.revisions import revision_of
 
 PNG = b"\x89PNG not really"
 
@@ -85,6 +88,13 @@ def folder(tmp_path: Path) -> Path:
     (saved / "model.json").write_text("{}")
     (saved / "weights.safetensors").write_bytes(b"0")
     return saved
+
+
+@pytest.fixture(params=["its tables", "its client"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What of MLflow answers: its tables, or its client, as for a file of another revision."""
+    if request.param == "its client":
+        monkeypatch.setattr("stock_assets.storage.registry.REVISION", "another")
 
 
 def versions_of(registry: MlflowRegistry, version: str) -> list:
@@ -164,9 +174,12 @@ def test_a_tracking_that_was_cut_off_is_completed_by_the_next(
     assert curve_of(registry, run) == [(step, 1.0) for step in range(1200)]
 
 
+@pytest.mark.usefixtures("asked")
 def test_an_alias_names_our_version_and_moves(registry: MlflowRegistry):
     for version in ("trees-1", "trees-2"):
         registry.track(training(version, model="trees"))
+    with registry._asking() as client:
+        client.delete_registered_model_alias("trees", "champion")
     assert registry.alias("trees", "champion") is None
     registry.set_alias("trees", "champion", "trees-1")
     registry.set_alias("trees", "challenger", "trees-2")
@@ -176,6 +189,7 @@ def test_an_alias_names_our_version_and_moves(registry: MlflowRegistry):
     assert registry.alias("nobody", "champion") is None
 
 
+@pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(("model", "version"), [("trees", "rnn-of-another-model"), ("unheard", "unheard-1")])
 def test_an_alias_needs_a_version_that_was_registered(registry: MlflowRegistry, model: str, version: str):
     registry.track(training("rnn-of-another-model"))
@@ -183,22 +197,24 @@ def test_an_alias_needs_a_version_that_was_registered(registry: MlflowRegistry, 
         registry.set_alias(model, "champion", version)
 
 
+@pytest.mark.usefixtures("asked")
 def test_an_alias_that_a_person_set_on_something_else_is_an_error(registry: MlflowRegistry):
     registry.track(training("svm-1", model="svm"))
     with registry._asking() as client:
         strange = client.create_model_version("svm", "file:///nowhere")
         client.set_registered_model_alias("svm", "champion", str(strange.version))
-    with pytest.raises(
-        ArtifactError, match=r"the alias champion of svm .* points at version 2, which stock_assets did not"
-    ):
+    said = f"the alias champion of svm .* points at version {strange.version}, which stock_assets did not"
+    with pytest.raises(ArtifactError, match=said):
         registry.aliases()
     with registry._asking() as client:
         client.delete_registered_model_alias("svm", "champion")
 
 
+@pytest.mark.usefixtures("asked")
 def test_models_that_others_keep_on_the_same_server_are_none_of_ours(registry: MlflowRegistry):
     with registry._asking() as client:
-        client.create_registered_model("somebody_elses")
+        if not client.search_registered_models("name = 'somebody_elses'"):
+            client.create_registered_model("somebody_elses")
     assert "somebody_elses" not in registry.aliases()
 
 
@@ -220,8 +236,6 @@ def test_a_damaged_registry_is_one_line_with_its_uri(
     registry.track(training("rnn-whole"))
     whole = (home / "db" / "mlflow.db").read_bytes()
     if damage == "another":
-        import sqlite3
-
         with sqlite3.connect(tmp_path / "mlflow.db") as connection:
             connection.execute("CREATE TABLE recipes (name)")
         connection.close()
@@ -311,6 +325,46 @@ def test_the_commit_is_that_of_the_clone_itself(tmp_path: Path, monkeypatch: pyt
 
 def absent(*_arguments, **_named):
     raise FileNotFoundError("git")
+
+
+def test_the_tables_and_the_client_give_the_same_answers(
+    registry: MlflowRegistry, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert revision_of(home / "db" / "mlflow.db") == REVISION, "see private/mlflow_tables.py"
+    for version in ("mlp-1", "mlp-2"):
+        registry.track(training(version, model="mlp", code_version=f"code-of-{version}"))
+    registry.set_alias("mlp", "champion", "mlp-1")
+    of_tables = registry.aliases(), registry.runs()
+    monkeypatch.setattr("stock_assets.storage.registry.REVISION", "another")
+    assert (registry.aliases(), registry.runs()) == of_tables
+    assert of_tables[0]["mlp"] == {"champion": "mlp-1"}
+    assert of_tables[1]["mlp-2"].code_version == "code-of-mlp-2"
+    with registry._asking() as client:  # a person
+        client.set_registered_model_alias("mlp", "champion", "2")
+        client.set_registered_model_alias("mlp", "serving", "1")
+    monkeypatch.undo()
+    assert registry.aliases()["mlp"] == {"champion": "mlp-2", "serving": "mlp-1"}
+
+
+def test_aliases_and_runs_of_a_file_need_no_mlflow(registry: MlflowRegistry, home: Path):
+    registry.track(training("light-1", model="light"))
+    code = (
+        "import sys; from pathlib import Path; from stock_assets.storage.registry import open_registry; "
+        f"registry = open_registry('{registry.uri}', Path('{home}/artifacts')); "
+        "registry.set_alias('light', 'champion', 'light-1'); "
+        "print(registry.alias('light', 'champion'), 'light-1' in registry.runs(), 'mlflow' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert said.stdout.strip() == "light-1 True False"
+
+
+def test_a_file_that_another_process_keeps_is_one_line(registry: MlflowRegistry, monkeypatch: pytest.MonkeyPatch):
+    def busy(*_arguments):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("stock_assets.storage.registry.Tables.aliases", busy)
+    with pytest.raises(RegistryError, match=r"sqlite:///.* does not answer: database is locked"):
+        registry.aliases()
 
 
 def test_a_removed_version_leaves_no_run_no_row_and_no_file(registry: MlflowRegistry, home: Path, tmp_path: Path):

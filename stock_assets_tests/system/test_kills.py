@@ -5,7 +5,6 @@ each commit of the runs that carry a restatement to what was made of the old bar
 """
 
 import multiprocessing
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from stock_assets.errors import StoreBusyError
 from stock_assets.lifecycle.evening import EVENING, evening_work
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.disks import small_disk
+from stock_assets_tests.effort import DRILL
 from stock_assets_tests.system.kills import (
     RESTATED,
     Life,
@@ -34,24 +34,29 @@ from stock_assets_tests.system.kills import (
 )
 from stock_assets_tests.system.test_drill import MEMORY
 
-pytestmark = pytest.mark.xdist_group("kills")
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 
 #: What an evening writes, each in a transaction of its own, in this order but for the first two.
 WRITES = (
     *("context_series", "universe", "raw_ohlcv", "daily_bars", "stationary_features", "pca_components", "predictions"),
-    *("indicators", "drift", "operations", "publication", "labels", "retraining_decisions"),
+    *("indicators", "drift", "operations", "publication", "labels", "publication", "retraining_decisions"),
 )
 #: What the runs of a restatement write after all that, in this order.
 TRAVEL = (
     *("daily_bars", "stationary_features", "pca_components", "predictions", "indicators", "drift"),
     *("operations", "publication", "labels", "publication"),
 )
-DRILL = "DRILL_SESSIONS" in os.environ
 #: Bytes that an evening finds free, which writes 2.5 MB: it begins nothing, or is cut off at any of its writes.
 FREE = (60_000, 300_000, 500_000, 700_000, 1_000_000, 1_300_000, 1_600_000, 2_500_000) if DRILL else (800_000,)
-#: What a test run disturbs: what rows were lost by, and what a decision is made of.
-KILLED = WRITES if DRILL else ("predictions",)
-BUSY = WRITES if DRILL else ("indicators", "drift")
+
+
+def numbered(*tables: str) -> list[object]:
+    """The writes that are disturbed, counted from 1: all in `make drill`, else those of `tables`."""
+    return [
+        pytest.param(number, id=f"{number}-{table}")
+        for number, table in enumerate(WRITES, start=1)
+        if DRILL or table in tables
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +109,12 @@ def kill(context: ForkServerContext, life: Life, number: int) -> None:
     assert process.exitcode == 9, "it died at the commit and nowhere else"
 
 
-@pytest.mark.parametrize("table", KILLED)
+@pytest.mark.parametrize("number", numbered("predictions"))  # rows were lost by it
 def test_a_process_that_dies_after_a_commit_loses_nothing(
-    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
+    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, number: int
 ):
     life = filled.another()
-    kill(forked, life, WRITES.index(table) + 1)
+    kill(forked, life, number)
     assert_equal(life.finish(), plain)
 
 
@@ -127,9 +132,9 @@ def busy() -> NoReturn:
     raise StoreBusyError("stock_assets.duckdb was locked by another process")
 
 
-@pytest.mark.parametrize("table", BUSY)
-def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], table: str):
-    with disturbed(WRITES.index(table) + 1, busy, after=False) as written:
+@pytest.mark.parametrize("number", numbered("indicators", "drift"))  # of which a decision is made
+def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], number: int):
+    with disturbed(number, busy, after=False) as written:
         tables = filled.another().finish()
     assert len(written) > len(WRITES), "it was written once more"
     assert_equal(tables, plain)

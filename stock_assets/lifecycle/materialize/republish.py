@@ -96,9 +96,9 @@ def predict_newest_again(
             )
         return champions_of(store, [session], pca_version=pca_version, promotions=changed)
 
-    made, rows = None, promotion_rows(decisions)
-    if not _predicted_by(store, changed, trained, session=session, models=chosen):
-        made = make_predictions(store, settings, [session], assign=assign, beside={"promotions": rows})
+    made, rows, stored = None, promotion_rows(decisions), store.read("predictions", session, session)
+    if not _predicted_by(stored, changed, trained, session=session, models=chosen):
+        made = make_predictions(store, settings, [session], assign=assign, beside={"promotions": rows}, stored=stored)
     elif decisions:  # about later sessions alone
         store.append("promotions", rows)
     notes = [*(made.notes if made else []), *mirror(registry, decisions)]
@@ -142,15 +142,12 @@ def _causes(
 
 
 def _predicted_by(
-    store: Warehouse, history: pl.DataFrame, trained: pl.DataFrame, *, session: date, models: Sequence[str]
+    stored: pl.DataFrame, history: pl.DataFrame, trained: pl.DataFrame, *, session: date, models: Sequence[str]
 ) -> bool:
-    """Whether the stored rows of `session` are those of the versions of `models` that serve it by `history`."""
-    rows = store.read_sql(
-        "predictions", "SELECT DISTINCT model, model_version FROM predictions WHERE session = ?", [session]
-    )
+    """Whether the `stored` rows of `session` are those of the versions of `models` that serve it by `history`."""
     return all(
         version == champions_at(history, trained, model, sessions=[session])[session]
-        for model, version in rows.iter_rows()
+        for model, version in stored.select("model", "model_version").unique().iter_rows()
         if model in models and model != ENSEMBLE
     )
 

@@ -48,19 +48,22 @@ def make_predictions(
     *,
     assign: Assign,
     beside: Mapping[str, pl.DataFrame] | None = None,
+    stored: pl.DataFrame | None = None,
 ) -> Predictions:
     """Predicts `sessions`, ascending, by the versions that `assign` names and by the ensemble of each model year.
 
     Registered models without a version in a year are skipped, as are versions of models that are registered no more.
     The ensemble has no row where one of its weighed members is missing. Where other versions serve once they are made,
     they are made again by these. The rows of `beside`, by table, are appended in the transaction of the predictions.
+    A version whose rows of `sessions` are in `stored`, with the columns of the table, is not asked again: another
+    version of one model then costs no more than its own answers and the ensemble's.
 
     Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for`, `serving_weights` and `assign`.
     """
     inputs = inputs_for(store, settings, sessions, needed_by="predictions")
     assignment, earlier_notes = assign(inputs.pca_version), []
     while True:
-        parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment)
+        parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment, stored=stored)
         current = assign(inputs.pca_version)
         if _serving(current) == _serving(assignment):
             rows, left_out = _trusted("predictions", parts, sessions, inputs=inputs)
@@ -75,7 +78,13 @@ def _serving(assignment: Assignment) -> list[tuple[list[Version], list[date]]]:
 
 
 def _predicted(
-    store: Warehouse, settings: Settings, inputs: StoredInputs, *, sessions: Sequence[date], assignment: Assignment
+    store: Warehouse,
+    settings: Settings,
+    inputs: StoredInputs,
+    *,
+    sessions: Sequence[date],
+    assignment: Assignment,
+    stored: pl.DataFrame | None,
 ) -> tuple[list[pl.DataFrame], list[str]]:
     """(rows of `predictions`, notes) of the versions of `assignment`."""
     predicted = models_of("champion", "naive")
@@ -94,10 +103,29 @@ def _predicted(
             )
         # an ensemble from before a model became a reference goes on with it
         asked = [version for version in versions if version.model in predicted or version.model in members]
-        answers = answers_of(asked, settings, inputs, sessions=span)
+        answers = _answers(asked, settings, inputs, sessions=span, stored=stored)
         pooled = ensemble(answers, of_year)
         parts += [answers.filter(pl.col("model").is_in(list(predicted))), pooled]
     return parts, notes
+
+
+def _answers(
+    versions: Sequence[Version],
+    settings: Settings,
+    inputs: StoredInputs,
+    *,
+    sessions: Sequence[date],
+    stored: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """What `versions` predict for `sessions`; where `stored` holds rows of a version, these."""
+    rows = declared("predictions").empty() if stored is None else stored
+    rows = rows.filter(
+        pl.col("session").is_in(list(sessions)), pl.col("model_version").is_in([v.version for v in versions])
+    )
+    there = set(rows["model_version"])
+    asked = [version for version in versions if version.version not in there]
+    parts = [answers_of(asked, settings, inputs, sessions=sessions)] if asked else []
+    return pl.concat([*parts, rows], how="diagonal") if rows.height else parts[0]
 
 
 def make_reference_predictions(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> Predictions:

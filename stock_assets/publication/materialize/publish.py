@@ -118,7 +118,7 @@ def facts_of(settings: Settings, published: Collection[date], dagster_url: str |
     return Facts(
         source=settings.source,
         exchange=settings.exchange,
-        zone=calendar.zone,
+        zone=calendar.local_zone,
         currency=currency_of(settings),
         first_session=calendar.sessions[0],
         horizon=rule.horizon,

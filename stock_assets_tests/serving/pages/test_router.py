@@ -1,6 +1,7 @@
 """How the screens are served: tags, headers, addresses, and what is damaged."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_nothing_is_published(shown: Stage):
     for address in ("/", "/signals", "/skill", "/inputs", "/models", "/ticker", "/paper", "/api"):
         assert client(address).status_code == 200
     assert client("/ticker/SIM02").status_code == client("/models/x").status_code == 404
+
+
+def test_sessions_that_nobody_measured_are_no_sessions_that_nobody_predicted(shown: Stage):
+    """As where the table operations was never made."""
+    rich = shown.publication
+    assert rich
+    files = {**rich.pointer.files, "monitoring": {}}
+    shown.publication = replace(rich, pointer=replace(rich.pointer, files=files))
+    text = Asker(app_of(shown))("/skill").text
+    assert "No session is predicted yet" not in text
+    assert "Sessions are predicted through 2026-11-20, but how they did was never measured" in text
+    shown.publication = None
+    assert "No session is predicted yet" in Asker(app_of(shown))("/skill").text
 
 
 def test_a_damaged_file_is_named_and_not_served(shown: Stage, tmp_path: Path):

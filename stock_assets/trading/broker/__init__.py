@@ -1,0 +1,1 @@
+"""Brokers: one protocol, the simulated one that is the default, and Alpaca."""

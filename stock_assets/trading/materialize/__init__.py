@@ -1,0 +1,1 @@
+"""The steps of the trading room: load, one pure function, store."""

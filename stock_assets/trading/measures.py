@@ -1,0 +1,87 @@
+"""What is known of a ticker at a close: value traded, volatility, beta. Arrays [T, N] over sessions and tickers.
+
+Every figure reads a window of sessions up to its own. Windows are summed as integers, which is exact in any order, so
+that a figure is the same bit for bit wherever the array begins before the window.
+"""
+
+import numpy as np
+
+ADV_SESSIONS, VOLATILITY_SESSIONS, BETA_SESSIONS = 20, 60, 250
+FEWEST_FOR_VOLATILITY, FEWEST_FOR_BETA = 20, 60
+FIFTHS = 5
+#: Returns and their products are counted in parts of it: 1e-12 of the price, and 250 returns of 1,000 do not overflow.
+_UNIT = 2.0**40
+
+
+def total_of(values: np.ndarray) -> float:
+    """The sum of a vector [N], the same bit for bit whatever number of zeros stands in it."""
+    return float(values[values != 0].sum())
+
+
+def mean_of_members(returns: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """float64 [T]: the mean return of the members of the session before; NaN without one.
+
+    `returns` is float64 [T, N], NaN where there is none; `member` is bool [T, N].
+    """
+    counted = np.concatenate([np.zeros((1, member.shape[1]), bool), member[:-1]]) & ~np.isnan(returns)
+    return np.array([row[taken].mean() if taken.any() else np.nan for row, taken in zip(returns, counted, strict=True)])
+
+
+def adv_of(value: np.ndarray) -> np.ndarray:
+    """float32 [T, N]: the mean of the last 20 sessions of the value traded, float64 [T, N], 0 without a bar."""
+    return (_windows(np.rint(value).astype(np.int64), ADV_SESSIONS) / ADV_SESSIONS).astype(np.float32)
+
+
+def volatilities(returns: np.ndarray) -> np.ndarray:
+    """float32 [T, N]: the standard deviation (ddof 1) of the returns of the last 60 sessions; NaN below 20 of them."""
+    there = ~np.isnan(returns)
+    number = _windows(there.astype(np.int64), VOLATILITY_SESSIONS)
+    values = np.where(there, returns, 0.0)
+    mean, square = (_windows(_units(part), VOLATILITY_SESSIONS) / _UNIT for part in (values, values**2))
+    enough = number >= FEWEST_FOR_VOLATILITY
+    number = np.where(enough, number, 2)
+    variance = np.maximum(square - mean**2 / number, 0.0) / (number - 1)
+    return np.where(enough, np.sqrt(variance), np.nan).astype(np.float32)
+
+
+def betas(returns: np.ndarray, market: np.ndarray) -> np.ndarray:
+    """float32 [T, N]: the slope of the returns on those of the market, float64 [T], over the last 250 sessions.
+
+    NaN below 60 sessions that have both.
+    """
+    pairs = ~np.isnan(returns) & ~np.isnan(market)[:, None]
+    own, of_market = np.where(pairs, returns, 0.0), np.where(pairs, np.nan_to_num(market)[:, None], 0.0)
+    number = _windows(pairs.astype(np.int64), BETA_SESSIONS)
+    products = own, of_market, own * of_market, of_market**2
+    x, m, xm, mm = (_windows(_units(part), BETA_SESSIONS) / _UNIT for part in products)
+    enough = number >= FEWEST_FOR_BETA
+    number = np.where(enough, number, 1)
+    spread = mm - m * m / number
+    enough &= spread > 0
+    return np.where(enough, (xm - x * m / number) / np.where(enough, spread, 1.0), np.nan).astype(np.float32)
+
+
+def fifths(adv: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """int8 [T, N]: the fifth of the members by `adv` that every ticker is in, 0 the least traded.
+
+    Members without any value traded do not count; without members, all tickers are in the least traded fifth.
+    """
+    ranked = np.sort(np.where(member & (adv > 0), adv, np.float32(np.inf)), axis=1)
+    number = np.isfinite(ranked).sum(axis=1)
+    among = np.zeros(adv.shape, np.int8)
+    for k in range(1, FIFTHS):
+        cut = ranked[np.arange(len(adv)), np.minimum(number * k // FIFTHS, adv.shape[1] - 1)] if adv.size else number
+        among += (adv >= np.where(number > 0, cut, np.inf)[:, None]).astype(np.int8)
+    return among
+
+
+def _units(values: np.ndarray) -> np.ndarray:
+    """int64: `values` in parts of `_UNIT`."""
+    return np.rint(values * _UNIT).astype(np.int64)
+
+
+def _windows(values: np.ndarray, length: int) -> np.ndarray:
+    """int64 [T, N]: the sum of the last `length` rows up to each row."""
+    sums = np.cumsum(values, axis=0)
+    sums[length:] -= sums[:-length].copy()
+    return sums
