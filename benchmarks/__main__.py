@@ -30,6 +30,7 @@ TITLES = {
     "tuning": "What tuning finds",
     "drift": "Drift: when it rings",
     "online": "Online learning: does a weekly update pay?",
+    "backtest": "A back-test",
 }
 
 

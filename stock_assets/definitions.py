@@ -1,5 +1,6 @@
 """The table of contents: every asset in flow order, the jobs and sensors, and what they run with."""
 
+import gc
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from stock_assets.defs import comparison
+from stock_assets.defs.account import orders_asset, orders_sensor, switch_jobs
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
 from stock_assets.defs.backtest import backtest_assets
@@ -52,6 +54,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         *model_assets(config),
         *tuning_assets(config),
         *trading_assets(config),
+        orders_asset(config),
         *backtest_assets(config),
         drift_asset(config),
         promotions_asset(config),
@@ -66,12 +69,14 @@ def build_definitions(config: Settings) -> dg.Definitions:
             comparison.comparison_sensor(config),
             freshness_sensor(config),
             alert_sensor(),
+            orders_sensor(config),
             *backup_sensors(config),
         ],
         assets=[*assets, publication_asset(config, [*assets, freshness])],
         jobs=[
             rollback_job(config),
             republish_job(config),
+            *switch_jobs(config),
             tidying,
             *([backup_job(config, config.backup_dir)] if config.backup_dir else []),
         ],
@@ -110,3 +115,5 @@ load_extensions(settings())
 if misplaced := misplaced_instance(settings()):
     dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())
+# what is loaded by now stays as long as its process, and every full collection of garbage would look through it again
+gc.freeze()

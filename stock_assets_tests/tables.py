@@ -12,10 +12,8 @@ from stock_assets.tables import TABLES, Column, declared, rooms
 assert all((market, features, model, evaluation, lifecycle, trading, publication))  # importing declares tables
 #: By room, in the order in which rooms import each other: the order of imports in a test must not matter.
 _OURS = dict(sorted(TABLES.items(), key=lambda item: rooms().index(item[1].room)))
-#: Tables that are declared before there are assets of them.
-AWAITED = ("orders",)
 #: Every table of the package and its room, and those that are no assets.
-ROOMS = {table.name: table.room for table in _OURS.values() if table.name not in AWAITED}
+ROOMS = {table.name: table.room for table in _OURS.values()}
 HISTORIES = [table.name for table in _OURS.values() if table.history]
 
 

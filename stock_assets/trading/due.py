@@ -4,6 +4,7 @@ A broker takes opening orders from the evening on and until minutes before the o
 they are no part of the evening's chain.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -50,6 +51,13 @@ class Due:
 
     session: date | None
     reason: str
+    chance: int = 1
+    """1 in the evening, 2 before the open, 3 where an order's fate is unknown"""
+
+    @property
+    def work(self) -> str:
+        """The name of the run; each chance has attempts of its own."""
+        return f"orders of {self.session}, chance {self.chance}"
 
 
 def window_of(calendar: TradingCalendar, session: date) -> Window:
@@ -79,25 +87,45 @@ def newest_closed(calendar: TradingCalendar, now: datetime) -> date | None:
 
 def orders_due(calendar: TradingCalendar, evening: Evening, *, now: datetime) -> Due:
     """The session whose orders are to be sent at `now`: twice at most, unless an order's fate is unknown."""
+    if waits := too_early(calendar, now=now):
+        return Due(None, waits)
     session = newest_closed(calendar, now)
-    if session is None or calendar.shift(session, 1) is None:
-        return Due(None, "the calendar has no session that is filled next")
+    assert session is not None  # as it is not too early
     window = window_of(calendar, session)
-    if now < window.first:
-        return Due(None, f"the orders of {session} are due at {window.first:%Y-%m-%d %H:%M} UTC")
-    if now >= window.last:
-        return Due(None, f"no order of {session} is taken from {window.last:%Y-%m-%d %H:%M} UTC on")
     if evening.targets_through is None or evening.targets_through < session:
         return Due(None, f"target_weights is there through {evening.targets_through}; the orders wait for {session}")
     if evening.decided_at is None:
         return Due(session, f"the orders of {session} for the open of {window.fill_session}")
     if evening.passed:
         if evening.unsettled:
-            return Due(session, f"the fate of {evening.unsettled} order(s) of {session} is unknown")
+            return Due(session, f"the fate of {evening.unsettled} order(s) of {session} is unknown", 3)
         return Due(None, f"the orders of {session} are sent")
     if now >= window.second > evening.decided_at:
-        return Due(session, f"the orders of {session} were refused by a gate: their second chance before the open")
+        return Due(session, f"the orders of {session} were refused by a gate: their second chance", 2)
     return Due(None, f"the orders of {session} were refused by a gate at {evening.decided_at:%Y-%m-%d %H:%M} UTC")
+
+
+def too_early(calendar: TradingCalendar, *, now: datetime) -> str | None:
+    """Why no order can be sent at `now`, whatever is stored; None within the window of the newest session."""
+    session = newest_closed(calendar, now)
+    if session is None or calendar.shift(session, 1) is None:
+        return "the calendar has no session that is filled next"
+    window = window_of(calendar, session)
+    if now < window.first:
+        return f"the orders of {session} are due at {window.first:%Y-%m-%d %H:%M} UTC"
+    if now >= window.last:
+        return f"no order of {session} is taken from {window.last:%Y-%m-%d %H:%M} UTC on"
+    return None
+
+
+def newest_of(sessions: Sequence[date]) -> date:
+    """The one of `sessions`. Raises TradingError for several: orders of the past cannot be sent."""
+    if len(sessions) != 1:
+        raise TradingError(
+            f"orders of {len(sessions)} sessions were asked for, {sessions[0]} to {sessions[-1]}; expected the newest "
+            "alone: an order of the past cannot be sent, so orders are never back-filled. Nothing is sent"
+        )
+    return sessions[0]
 
 
 def require_newest(calendar: TradingCalendar, session: date, *, now: datetime) -> Window:

@@ -26,10 +26,12 @@ SECTIONS = {
 def basis_points(value: float | None) -> str:
     """A fraction in basis points.
 
-    >>> basis_points(-0.00123)
-    '−12.3 bp'
+    >>> basis_points(-0.00123).split(), basis_points(0.00000512).split()
+    (['−12.3', 'bp'], ['+0.05', 'bp'])
     """
-    return numbers.NONE if value is None else f"{numbers.signed(10_000 * value, 1)} bp"
+    if value is None:
+        return numbers.NONE
+    return f"{numbers.signed(10_000 * value, 1 if abs(value) >= 0.0001 else 2)}\N{NO-BREAK SPACE}bp"
 
 
 def money(value: float | None) -> str:
@@ -50,6 +52,7 @@ def money(value: float | None) -> str:
 FORMS: dict[str, Callable[[float | None], str]] = {
     "ratio": lambda value: numbers.signed(value, 2),
     "correlation": lambda value: numbers.signed(value, 4),
+    "error": lambda value: numbers.score(value, 2),
     "share": numbers.percent,
     "return": numbers.signed_percent,
     "bp": basis_points,

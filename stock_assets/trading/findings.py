@@ -1,9 +1,9 @@
 """What the tear sheet of a book is computed from, and what is computed of it once."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,35 @@ from stock_assets.trading.ledger import DAYS_OF_A_YEAR
 from stock_assets.trading.measures import ADV_SESSIONS
 from stock_assets.trading.statistics import Moments, moments
 from stock_assets.trading.trials import BASE, Trials
+
+
+class Replayed(Protocol):
+    """What the page shows of a replay."""
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """session, as_said, todays_bars, today: net returns (fraction)."""
+        ...
+
+    @property
+    def changed_bars(self) -> int:
+        """Evenings whose bars have been revised since."""
+        ...
+
+    @property
+    def changed_versions(self) -> int:
+        """Predictions that another version makes today."""
+        ...
+
+    @property
+    def by_bars(self) -> float:
+        """Basis points a session that revised bars add."""
+        ...
+
+    @property
+    def by_models(self) -> float:
+        """Basis points a session that changed models add."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,8 +66,8 @@ class TearSheetInputs:
     universe: pl.DataFrame
     """ticker, sector"""
     seed: int = 0
-    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
-    """shown as they are, by the section of the page: "replay" of what was predicted each evening"""
+    replay: "Replayed | None" = None
+    """the book on what was predicted each evening, and with the hindsight of today"""
     attainable: float | None = None
     """the best Sharpe ratio of a year that the market has, where it is known"""
 

@@ -231,13 +231,13 @@ def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     net_limit = limits.slack * (book.gross if facts.book.kind == "long_only" else book.position * 10)
     return (
         _bound("orders", len(plan.orders), limits.orders, form="d"),
-        _bound("largest_order", largest, cap, of),
-        _bound("order_of_adv", thinnest, limits.order_adv, thin),
+        _bound("largest_order", largest, cap, of=of),
+        _bound("order_of_adv", thinnest, limits.order_adv, of=thin),
         _bound("all_orders", traded, most),
-        _bound("largest_position", heaviest, limits.slack * book.position, position),
+        _bound("largest_position", heaviest, limits.slack * book.position, of=position),
         _bound("gross", gross, limits.slack * book.gross),
         _bound("net", abs(net), net_limit),
-        _bound("price", off, limits.price, priced),
+        _bound("price", off, limits.price, of=priced),
         _bound("buying_power", bought, max(float(facts.account.buying_power), 0.0), form=",.0f"),
         Gate("tradable", not facts.untradable, _names(facts.untradable), "every order, and every short lent"),
         Gate("corporate_actions", not facts.actions, _names(facts.actions), "none at the next open"),
@@ -256,7 +256,7 @@ def _losses(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     )
 
 
-def _bound(name: str, value: float, limit: float, of: str = "", *, form: str = PERCENT) -> Gate:
+def _bound(name: str, value: float, limit: float, *, of: str = "", form: str = PERCENT) -> Gate:
     return Gate(name, value <= limit, f"{value:{form}}{f' ({of})' if of else ''}", f"{limit:{form}} or less")
 
 

@@ -115,10 +115,11 @@ def opening_orders(ordered: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.trunc(np.round(np.where(flips, -shares, ordered), _NOISE)) + 0.0
 
 
-def weights_of(targets: pl.DataFrame, tickers: Sequence[str]) -> np.ndarray:
-    """float64 [N]: the weights of the rows `targets` of `target_weights`; NaN where a position is held as it is."""
+def weights_of(targets: pl.DataFrame, tickers: Sequence[str], scale: float = 1.0) -> np.ndarray:
+    """float64 [N]: the weights of the rows `targets` of `target_weights`, times the `scale` of the close; NaN where a
+    position is held as it is."""
     weights = dict(targets.select("ticker", "weight").drop_nulls().iter_rows())
-    return np.array([weights.get(ticker, np.nan) for ticker in tickers], dtype=float)
+    return np.array([weights.get(ticker, np.nan) for ticker in tickers], dtype=float) * scale
 
 
 def decided(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> tuple[Account, np.ndarray]:
@@ -132,15 +133,16 @@ def make_plan(
     targets: pl.DataFrame,
     bars: Bars,
     *,
+    weights: np.ndarray,
     book: Book,
     tickers: Sequence[str],
     fill_session: date,
 ) -> Plan:
-    """The plan that brings `account` to `targets` at the open of `fill_session`.
+    """The plan that brings `account` to `weights` at the open of `fill_session`.
 
-    `account` and `bars`, the session of the decision, are over `tickers`; `targets` are the rows of `target_weights`
-    of the book and the session. A ticker without a weight, without a row or without a trusted bar is not traded; it is
-    held, and sold after `Limits.frozen_sessions` sessions.
+    `account`, `weights` (`weights_of`) and `bars`, the session of the decision, are over `tickers`; `targets` are the
+    rows of `target_weights` of the book and the session. A ticker without a weight or without a trusted bar is not
+    traded; it is held, and sold after `Limits.frozen_sessions` sessions.
 
     Raises TradingError for a session without targets, for a target of an unknown ticker, and for a volume below zero.
 
@@ -150,28 +152,13 @@ def make_plan(
     ...             one * 0.02, one * 0)
     >>> rows = {"ticker": ["A"], "weight": [0.05], "model_version": ["v1"], "reason": [None], "settings": ["x"]}
     >>> account = Account(np.asarray(1e6), nothing, one * np.nan, nothing)
-    >>> plan = make_plan(account, pl.DataFrame(rows), bars, book=LONG_ONLY, tickers=["A"],
+    >>> plan = make_plan(account, pl.DataFrame(rows), bars, weights=one * 0.05, book=LONG_ONLY, tickers=["A"],
     ...                  fill_session=date(2026, 11, 30))
     >>> [(order.client_order_id, order.side, order.shares) for order in plan.orders]
     [('sa-long_only-20261130-A-1', 'buy', 500)]
     """
-    if targets.is_empty():
-        raise TradingError(
-            f"target_weights has no row of {book.name} of {bars.session}; expected one per ticker. Nothing is "
-            "ordered: materialize predictions and target_weights of that session first"
-        )
-    if unknown := sorted({*targets["ticker"]} - {*tickers}):
-        raise TradingError(
-            f"target_weights of {bars.session} names {unknown[0]}, which has no bars; expected tickers of daily_bars. "
-            "Nothing is ordered"
-        )
-    if (negative := np.flatnonzero(np.nan_to_num(bars.adv_before) < 0)).size:
-        raise TradingError(
-            f"{tickers[negative[0]]} traded {bars.adv_before[negative[0]]:,.0f} a session before {bars.session}; "
-            "expected a volume of 0 or more. Nothing is ordered: correct the bars and make daily_bars again"
-        )
+    _require_orderable(targets, bars, book=book, tickers=tickers)
     rows = {row["ticker"]: row for row in targets.iter_rows(named=True)}
-    weights = weights_of(targets, tickers)
     _, ordered = decided(account, weights, bars, book=book)
     orders = tuple(
         PlannedOrder(
@@ -183,12 +170,30 @@ def make_plan(
             0.0 if np.isnan(weights[i]) else float(weights[i]),
             str(rows.get(tickers[i], {}).get("model_version") or ""),
         )
-        for i in sorted(np.flatnonzero(ordered), key=lambda i: tickers[i])
+        for i in sorted(np.flatnonzero(ordered).tolist(), key=lambda i: tickers[i])
     )
     untraded = {ticker: row["reason"] for ticker, row in sorted(rows.items()) if row["reason"] is not None}
     digests = targets["settings"].drop_nulls()
     settings = str(digests[0]) if len(digests) else ""
     return Plan(book.name, bars.session, fill_session, orders, float(account.equity), settings, untraded)
+
+
+def _require_orderable(targets: pl.DataFrame, bars: Bars, *, book: Book, tickers: Sequence[str]) -> None:
+    if targets.is_empty():
+        raise TradingError(
+            f"target_weights has no row of {book.name} of {bars.session}; expected one per ticker. Nothing is "
+            "ordered: materialize predictions and target_weights of that session first"
+        )
+    if unknown := sorted({*targets["ticker"]} - {*tickers}):
+        raise TradingError(
+            f"target_weights of {bars.session} names {unknown[0]}, which has no bars; expected tickers of daily_bars. "
+            "Nothing is ordered"
+        )
+    if negative := np.flatnonzero(np.nan_to_num(bars.adv_before) < 0).tolist():
+        raise TradingError(
+            f"{tickers[negative[0]]} traded {bars.adv_before[negative[0]]:,.0f} a session before {bars.session}; "
+            "expected a volume of 0 or more. Nothing is ordered: correct the bars and make daily_bars again"
+        )
 
 
 def require_same(stored: pl.DataFrame, plan: Plan) -> None:

@@ -100,6 +100,18 @@ class Reconciled:
     breaks: tuple[Break, ...]
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """The back-test of an account from its first session and capital on."""
+
+    panel: Panel
+    weights: np.ndarray
+    """float64 [T, N]: the targets of the closes"""
+    book: Book
+    equity: np.ndarray
+    """float64 [T]; NaN before the first session"""
+
+
 @dataclass
 class _Spell:
     """The sessions since the record before, as they are booked one by one."""
@@ -111,9 +123,9 @@ class _Spell:
     beyond_gain: float = 0.0
 
 
-def backtest(panel: Panel, weights: np.ndarray, book: Book, *, capital: float, first: date) -> np.ndarray:
-    """float64 [T]: the equity of the ledger with `capital` at the close of `first`, by the rules of an account at a
-    broker; NaN before it. `weights` are [T, N] of the closes."""
+def backtest(panel: Panel, weights: np.ndarray, book: Book, *, capital: float, first: date) -> Simulated:
+    """The ledger with `capital` at the close of `first`, by the rules of an account at a broker. `weights` are [T, N]
+    of the closes."""
     start = panel.position(first)
     account, equity = _marked(opened(capital, len(panel.tickers)), panel, start), np.full(len(panel.sessions), np.nan)
     equity[start] = float(account.equity)
@@ -121,7 +133,7 @@ def backtest(panel: Panel, weights: np.ndarray, book: Book, *, capital: float, f
         account, orders = decided(account, weights[t], panel.day(t), book=book)
         account, _ = step(account, orders, panel.day(t + 1), book=book)
         equity[t + 1] = float(account.equity)
-    return equity
+    return Simulated(panel, weights, book, equity)
 
 
 def opening_record(panel: Panel, session: date, shown: Shown) -> Record:
@@ -144,23 +156,20 @@ def restored(panel: Panel, session: date, positions: pl.DataFrame, *, cash: floa
 def reconcile(
     before: Record,
     shown: Shown,
-    panel: Panel,
+    simulated: Simulated,
     *,
-    weights: np.ndarray,
-    backtest_equity: np.ndarray,
-    book: Book,
     sent: Mapping[str, Sent],
     accepted: Mapping[str, float],
 ) -> Reconciled:
-    """The account at the last session of `panel`, carried from `before`, and what the broker shows otherwise.
+    """The account at the last session of `simulated`, carried from `before`, and what the broker shows otherwise.
 
-    `weights` are [T, N], by which the sessions without a target are counted; `backtest_equity` is that of `backtest`.
     `sent` are the orders of ours by `client_order_id`. `accepted` are the differences of breaks that a person accepted
     since `before`, by subject: the broker's figure less ours, in shares or money.
     """
+    panel, backtest_equity = simulated.panel, simulated.equity
     activities = list({activity.id: activity for activity in shown.activities}.values())  # one may be shown twice
     fills, prices = _fills(shown.orders, sent, panel)
-    spell = _carried(before, panel, weights, fills=fills, prices=prices, book=book)
+    spell = _carried(before, simulated, fills=fills, prices=prices)
     flows = {kind: _flow(activities, kind) for kind in ("fills", "costs", "events")}
     expected = float(before.account.cash) + sum(flows.values())
     # where the ledger explains the cash to the cent, its own figure is the one that orders are sized at
@@ -211,16 +220,15 @@ def _fills(orders: Iterable[OrderState], sent: Mapping[str, Sent], panel: Panel)
     return fills, prices
 
 
-def _carried(
-    before: Record, panel: Panel, weights: np.ndarray, *, fills: np.ndarray, prices: np.ndarray, book: Book
-) -> _Spell:
+def _carried(before: Record, simulated: Simulated, *, fills: np.ndarray, prices: np.ndarray) -> _Spell:
     """The account of `before` through the sessions after it, with the broker's fills at the ledger's prices."""
+    panel, weights, book = simulated.panel, simulated.weights, simulated.book
     spell = _Spell(before.account)
     for t in range(panel.position(before.session), len(panel.sessions) - 1):
         counted, _ = decided(spell.account, weights[t], panel.day(t), book=book)
         bars = panel.day(t + 1)
         after, booked = step(counted, fills[t + 1] / bars.split_ratio, bars, book=book)
-        _add(spell.modelled, counted, after, booked)
+        _add(spell.modelled, counted, after=after, booked=booked)
         beyond = fills[t + 1] - booked.filled  # more than the ledger fills at such an open, or where it fills nothing
         if beyond.any():
             marks = np.where(np.isnan(after.marks) & (beyond != 0), prices[t + 1], after.marks)
@@ -232,7 +240,7 @@ def _carried(
     return spell
 
 
-def _add(modelled: dict[str, float], before: Account, after: Account, booked: Booked) -> None:
+def _add(modelled: dict[str, float], before: Account, *, after: Account, booked: Booked) -> None:
     """Adds to `modelled` what the ledger booked: the cash of fills, costs and events, and the change of equity."""
     fills = -total(booked.filled * booked.fill_price + booked.spread + booked.impact)
     costs = booked.interest - total(booked.commission + booked.borrow)

@@ -110,7 +110,7 @@ class _Trial:
             parts = [f"spread x{scale:g}"] if scale != self.book.costs.spread_scale else []
             parts += [f"capital {capital:,.0f}"] if capital != self.book.capital else []
             of_account = {name: values[:, i] for name, values in series.items()}
-            yield self._cell(book, number, ", ".join(parts) or BASE, of_account)
+            yield self._cell(book, number, variant=", ".join(parts) or BASE, series=of_account)
 
     def variants(self, number: int, sleeves: Mapping[int, int]) -> Iterator[Cell]:
         """What differs from the book in one assumption, at its own number of sleeves."""
@@ -125,11 +125,12 @@ class _Trial:
         shorts = {"borrow x3": replace(book, costs=borrow)} if book.kind == "long_short" else {}
         for variant, changed in (fills | endings | shorts).items():
             if changed != book:
-                yield self._cell(changed, number, variant, self._series(weights, changed))
+                yield self._cell(changed, number, variant=variant, series=self._series(weights, changed))
         target = VOLATILITY if book.volatility_target is None else None
         variant = "no volatility target" if target is None else f"volatility target {target:.0%}"
         changed = replace(book, volatility_target=target)
-        yield self._cell(changed, number, variant, self._series(self._weights(sleeves, target), changed))
+        series = self._series(self._weights(sleeves, target), changed)
+        yield self._cell(changed, number, variant=variant, series=series)
 
     def _weights(self, sleeves: Mapping[int, int], target: float | None) -> np.ndarray:
         """float64 [T, N]: the targets of every close, scaled to the volatility `target` by the returns through it."""
@@ -157,7 +158,7 @@ class _Trial:
         names = ("net_return", "gross_return", "turnover")
         return {**{name: np.nan_to_num(totals[name]) for name in names}, "impact": impact}
 
-    def _cell(self, book: Book, number: int, variant: str, series: Mapping[str, np.ndarray]) -> Cell:
+    def _cell(self, book: Book, number: int, *, variant: str, series: Mapping[str, np.ndarray]) -> Cell:
         sessions = self.targets.panel.sessions
         computed = Computed(
             book=book,
@@ -177,10 +178,17 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
 
     Intervals are those of blocks of sessions.
     """
-    intervals = statistics.sharpe_intervals(np.column_stack([cell.net for cell in cells]), seed=seed)
+    net, gross, turnover = (
+        np.column_stack([getattr(cell, name) for cell in cells]) for name in ("net", "gross", "turnover")
+    )
+    intervals = np.hstack(
+        [statistics.sharpe_intervals(net, seed=seed), statistics.ratio_intervals(gross, turnover, seed=seed)]
+    )
     base = np.column_stack([cell.net for cell in cells if cell.computed.variant == BASE])
-    with np.errstate(invalid="ignore", divide="ignore"):  # a series without variance has no correlation
-        correlations = np.atleast_2d(np.corrcoef(base, rowvar=False))
+    correlations = np.full((base.shape[1], base.shape[1]), np.nan)
+    if len(base) > 1:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a series without variance has no correlation
+            correlations = np.atleast_2d(np.corrcoef(base, rowvar=False))
     of_book = {
         "overfitting": overfitting_probability(base),
         "effective_trials": effective_trials(correlations),
@@ -190,7 +198,7 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
     }
     capacities = _capacities(cells, seed=seed)
     rows = [
-        _row(cell, trials, seed=seed)
+        _row(cell, trials)
         | of_book
         | _interval_of(interval)
         | (capacities.get(_key(cell), {}) if _in_grid(cell) else {})
@@ -199,10 +207,9 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
     return pl.DataFrame(rows, BACKTEST.schema, infer_schema_length=None)
 
 
-def _row(cell: Cell, trials: Trials, *, seed: int) -> dict[str, object]:
+def _row(cell: Cell, trials: Trials) -> dict[str, object]:
     computed, found = cell.computed, statistics.moments(cell.net)
     traded = cell.turnover.mean() if len(cell.turnover) else 0.0
-    low, high = statistics.ratio_interval(cell.gross, cell.turnover, seed=seed) or (None, None)
     return {
         "model": computed.model,
         "sleeves": computed.sleeves,
@@ -218,15 +225,13 @@ def _row(cell: Cell, trials: Trials, *, seed: int) -> dict[str, object]:
         "net_return": float(cell.net.mean()) if len(cell.net) else None,
         "turnover": float(traded),
         "break_even": float(cell.gross.mean() / traded) if traded > 0 else None,
-        "break_even_low": low,
-        "break_even_high": high,
         "drawdown": statistics.deepest_drawdown(cell.net),
     }
 
 
 def _interval_of(interval: np.ndarray) -> dict[str, float | None]:
-    low, high = (None if np.isnan(value) else float(value) for value in interval)
-    return {"net_sharpe_low": low, "net_sharpe_high": high}
+    names = ("net_sharpe_low", "net_sharpe_high", "break_even_low", "break_even_high")
+    return {name: None if np.isnan(end) else float(end) for name, end in zip(names, interval, strict=True)}
 
 
 _Key = tuple[str, int, float]

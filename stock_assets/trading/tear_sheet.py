@@ -18,6 +18,14 @@ from stock_assets.trading.trials import BASE
 
 #: The figures that open the page, and so many of the best and of the worst names.
 HEAD, LISTED = 5, 8
+#: The titles of the sections as the table of contents has them.
+SHORT = dict(
+    zip(
+        SECTIONS,
+        ("Result", "Costs", "Equity", "Years", "Signal", "Holdings", "Not filled", "Assumptions", "Replay"),
+        strict=True,
+    )
+)
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -74,7 +82,8 @@ def render_tear_sheet(sheet: TearSheet, *, others: Sequence[str] = ()) -> str:
         verdict=sheet.verdict,
         head=head,
         sections=SECTIONS,
-        figures={id: [f for f in sheet.figures if f.section == id and f not in head] for id in SECTIONS},
+        short=SHORT,
+        figures={id: [f for f in sheet.figures if f.section == id and _is_card(f, head)] for id in SECTIONS},
         charts=tear_sheet_charts.charts_of(found),
         tables=_tables(found),
         months=MONTHS,
@@ -83,6 +92,11 @@ def render_tear_sheet(sheet: TearSheet, *, others: Sequence[str] = ()) -> str:
         form=FORMS,
         sleeves=_sleeves,
     )
+
+
+def _is_card(figure: Figure, head: Sequence[Figure]) -> bool:
+    """Whether it has a card of its own: not at the head, nor as a bar of a chart that states what it is."""
+    return figure not in head and not figure.name.startswith("rank correlation")
 
 
 def render_index(sheets: Sequence[TearSheet], *, source: str) -> str:
@@ -130,11 +144,10 @@ def _tables(found: Findings) -> Mapping[str, Any]:
         days = attribution.days_to_liquidate(inputs.positions, found.adv, last, participation=part)
         tables["slowest"] = days.head(LISTED)
     return {name: table.to_dicts() for name, table in tables.items()} | {
-        "months": attribution.months(found.equity),
+        "months": (months := attribution.months(found.equity)),
+        "largest_month": max((abs(value) for year in months.values() for value in year if value), default=1.0),
         "falls": falls(found),
         "frontier": frontier(found),
-        "replay": (replay := inputs.tables.get("replay")),
-        "replay_heads": [] if replay is None else [(name, "text") for name in replay.columns],
     }
 
 

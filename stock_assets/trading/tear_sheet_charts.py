@@ -11,14 +11,14 @@ from stock_assets.pages.charts.bars import Interval, diverging_bars, intervals
 from stock_assets.pages.charts.lines import Format, Line, LineChart
 from stock_assets.trading import attribution, signals
 from stock_assets.trading.figures import basis_points
-from stock_assets.trading.findings import Findings
+from stock_assets.trading.findings import Findings, Replayed
 from stock_assets.trading.sensitivities import CHOSEN
 from stock_assets.trading.statistics import ANNUAL, drawdowns
 
 #: Sessions of a rolling figure: half a year.
 WINDOW = 126
 GROWTH = Format(lambda tick: f"{tick:g}", lambda value: numbers.score(value, 3))
-FALL = Format(lambda tick: numbers.percent(tick, 0), numbers.signed_percent)
+FALL = Format(lambda tick: f"{100 * tick:g}\N{NO-BREAK SPACE}%".replace("-", numbers.MINUS), numbers.signed_percent)
 RATIO = Format(lambda tick: f"{tick:g}".replace("-", numbers.MINUS), lambda value: numbers.signed(value, 2))
 #: The column of the table equity, its name and its look.
 LINES = (
@@ -45,7 +45,24 @@ def charts_of(found: Findings) -> Mapping[str, Markup]:
         charts["sectors"] = _sectors(sectors)
     if found.base["net_sharpe"].count():
         charts["sleeves"] = _by_sleeves(found)
+    if found.inputs.replay is not None and found.inputs.replay.rows.height:
+        charts["replay"] = _replay(found.inputs.replay)
     return charts
+
+
+def _replay(replay: Replayed) -> Markup:
+    """Both paths, and the one between them."""
+    names = {"as_said": ("as predicted each evening", "service"), "todays_bars": ("on today's bars", "other")}
+    names["today"] = ("today's bars and models", "naive")
+    rows, places = replay.rows.sort("session"), thinned(replay.rows.height)
+    sessions = rows["session"].gather(places).to_list()
+    paths = {column: np.cumprod(1 + rows[column].fill_null(0.0).fill_nan(0.0).to_numpy()) for column in names}
+    lines = [Line(names[column][0], _values(path, places), names[column][1]) for column, path in paths.items()]
+    title, note = (
+        "What 1 has grown to, as predicted and in hindsight",
+        "net; between the lines is the price of hindsight",
+    )
+    return LineChart(title, sessions, lines, GROWTH, note, whole=True).figure()
 
 
 def _growth(found: Findings) -> Markup:
@@ -114,7 +131,9 @@ def _rolling(found: Findings) -> dict[str, Markup]:
         values = rolled[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         if np.isfinite(values).any():
             line = Line(f"last {WINDOW} sessions, net", _values(values, places), "service")
-            charts[f"rolling_{column}"] = LineChart(title, sessions, [line], form, zero=True).figure()
+            charts[f"rolling_{column}"] = LineChart(
+                title, sessions, [line], form, zero=True, whole=column == "beta"
+            ).figure()
     return charts
 
 
@@ -148,7 +167,7 @@ def _deciles(deciles: pl.DataFrame) -> Markup:
         for row in deciles.sort("decile", descending=True).iter_rows(named=True)
     ]
     note = "mean return from the open of t+1 to that of t+2 less that of all tickers of the session, before costs"
-    return diverging_bars("Return by tenth of the score", rows, note=note)
+    return diverging_bars("Return by tenth of the score", rows, note=note, whole=False)
 
 
 def _sectors(sectors: pl.DataFrame) -> Markup:
@@ -156,7 +175,8 @@ def _sectors(sectors: pl.DataFrame) -> Markup:
         (row["sector"], row["contribution"], numbers.signed_percent(row["contribution"]))
         for row in sectors.iter_rows(named=True)
     ]
-    return diverging_bars("Contribution by sector", rows, note="sum over all sessions, after the costs of its trades")
+    note = "sum over all sessions, after the costs of its trades"
+    return diverging_bars("Contribution by sector", rows, note=note, whole=False)
 
 
 def _by_sleeves(found: Findings) -> Markup:

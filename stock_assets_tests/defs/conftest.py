@@ -1,6 +1,8 @@
 """A small simulated market on a real DuckDB file and a real instance, materialized as a run would."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -10,6 +12,7 @@ import polars as pl
 import pytest
 
 from stock_assets.definitions import build_definitions
+from stock_assets.evaluation import plots
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
@@ -82,9 +85,23 @@ class Graph:
         return rows.sort([key for key in keys if key in rows.columns])
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path_factory.mktemp("dagster_home")
+@pytest.fixture
+def planned_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn on their figures and not painted, which takes longest; test_flow paints them all."""
+    from matplotlib.figure import Figure
+
+    painted = plots.explained_variance([1.0])
+
+    def plan(draw: Callable[[Figure], None], height: float) -> bytes:
+        draw(Figure(figsize=(plots.style.WIDTH, height)))
+        return painted
+
+    monkeypatch.setattr(plots.style, "picture", plan)
+
+
+@contextmanager
+def instance_in(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance in a folder, on the project's own storage."""
     storage = {
         "module": "stock_assets.storage.event_log",
         "class": "BatchingSqliteStorage",
@@ -93,6 +110,29 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
     with dg.DagsterInstance.local_temp(
         str(home), overrides={"storage": {"custom": storage}, "telemetry": {"enabled": False}}
     ) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an instance that has seen nothing: Dagster reads all of its migrations to make them."""
+    home = tmp_path_factory.mktemp("empty_home")
+    with instance_in(home):
+        pass
+    return home
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory, empty_home: Path) -> Iterator[dg.DagsterInstance]:
+    """One instance for all tests of a file."""
+    with instance_in(Path(shutil.copytree(empty_home, tmp_path_factory.mktemp("dagster") / "home"))) as instance:
+        yield instance
+
+
+@pytest.fixture
+def fresh_instance(tmp_path: Path, empty_home: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance of the test's own."""
+    with instance_in(Path(shutil.copytree(empty_home, tmp_path / "home"))) as instance:
         yield instance
 
 

@@ -1,6 +1,6 @@
 """Dagster's memory and the store: where they differ a person is called, and the difference is requested."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from stock_assets.lifecycle.partitions import KEY, ON_DEMAND, Search, Stored, co
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.defs.test_automation import run
-from stock_assets_tests.lifecycle.store import CALENDAR, PREDICTED, forget, handmade_store, lose
+from stock_assets_tests.lifecycle.store import CALENDAR, PREDICTED, forget, handmade_store, lose, publish_nothing
 
 NOW = datetime(2019, 6, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -38,10 +38,8 @@ class Inbox:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+def instance(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return fresh_instance
 
 
 @pytest.fixture
@@ -110,7 +108,8 @@ def test_lost_rows_are_an_alert_and_are_made_again(instance: dg.DagsterInstance,
     assert [record.alert.key for record in open_alerts(store)] == [KEY], "they are not there yet"
     assert len(desk.inbox.messages) == 1, "nor asked for again before the next day"
     assert "the store lacks" in str(desk.tick(NOW + 2 * DAY))
-    store.replace_sessions("predictions", sorted(set(rows["session"])), rows)
+    store.replace_sessions("predictions", days := sorted(set(rows["session"])), rows)
+    publish_nothing(store, *days)
     desk.settled(NOW + 2 * DAY)
     assert open_alerts(store) == []
 

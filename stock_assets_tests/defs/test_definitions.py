@@ -83,6 +83,7 @@ GRAPH = {
     "fills": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
     "positions": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
     "equity": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
+    "orders": ("trading", {"target_weights", "daily_bars", "predictions"}, "predicted days"),
     "backtest": ("trading", {"universe", "daily_bars", "context_series", "predictions", "labels"}, None),
     "tear_sheet": (
         "trading",
@@ -91,7 +92,7 @@ GRAPH = {
     ),
     "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
     "promotions": ("lifecycle", {"trained_rnn", "trained_baselines", "predictions", "labels"}, None),
-    "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions"}, None),
+    "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions", "orders"}, None),
     "publication": (
         "publication",
         {
@@ -103,6 +104,8 @@ GRAPH = {
             "promotions",
             "evaluation_report",
             "operations",
+            "equity",
+            "orders",
         },
         "predicted days",
     ),

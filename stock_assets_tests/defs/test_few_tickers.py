@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import polars as pl
+import pytest
 
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.settings import read_settings
@@ -34,7 +35,7 @@ def prices(folder: Path, ticker: str, *, seed: int = 0, volume: bool = True, mov
     frame.write_csv(folder / f"{ticker}.csv")
 
 
-def whole_graph(folder: Path, instance: dg.DagsterInstance) -> Graph:
+def whole_graph(folder: Path, instance: dg.DagsterInstance, **more: object) -> Graph:
     settings = read_settings(
         source="snapshot",
         snapshot=folder / "prices",
@@ -42,6 +43,7 @@ def whole_graph(folder: Path, instance: dg.DagsterInstance) -> Graph:
         start=START,
         end=END,
         first_model_year=2019,
+        **more,
     )
     graph = Graph(settings, instance)
     graph.materialize_everything()
@@ -61,10 +63,11 @@ def test_one_file_gives_predictions_and_a_report(instance: dg.DagsterInstance, t
     assert event is not None
 
 
+@pytest.mark.usefixtures("planned_pictures")
 def test_files_of_which_some_are_odd(instance: dg.DagsterInstance, tmp_path: Path):
     prices(tmp_path / "prices", "ABC")
     prices(tmp_path / "prices", "FX", seed=1, volume=False)
     prices(tmp_path / "prices", "STILL", seed=2, moves=False)
-    graph = whole_graph(tmp_path, instance)
+    graph = whole_graph(tmp_path, instance, mlflow="off")
     assert {"ABC", "FX"} <= set(graph.table("predictions")["ticker"])
     assert graph.table("daily_bars").filter(pl.col("ticker") == "FX")["volume"].unique().to_list() == [0.0]

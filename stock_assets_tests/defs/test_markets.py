@@ -39,6 +39,7 @@ def test_tokyo_has_its_own_sessions_and_currency_through_the_graph(instance: dg.
     assert set(graph.warehouse.read("universe")["currency"]) == {"JPY"}
 
 
+@pytest.mark.usefixtures("planned_pictures")
 @pytest.mark.parametrize("exchange", ["XTKS", "24/7"])
 def test_a_market_whose_members_leave_is_learned_and_judged(
     exchange: str, instance: dg.DagsterInstance, tmp_path: Path
@@ -51,7 +52,12 @@ def test_a_market_whose_members_leave_is_learned_and_judged(
         orient="row",
     )
     members.write_csv(tmp_path / "members.csv")
-    chosen = {"exchange": exchange, "membership": str(tmp_path / "members.csv"), "end": date(2019, 4, 26)}
+    chosen = {
+        "exchange": exchange,
+        "membership": str(tmp_path / "members.csv"),
+        "end": date(2019, 4, 26),
+        "mlflow": "off",
+    }
     settings = small_market(tmp_path / "store", **chosen)
     graph = Graph(settings, instance)
     graph.materialize_everything()

@@ -3,7 +3,8 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-`make drill` plays the year, this file by itself six weeks of it. `make test` plays neither.
+`make drill` plays the year: a quarter evening by evening, and then every third one, which makes three sessions.
+DRILL_EVERY=1 plays every evening of it, this file by itself six weeks. `make test` plays neither.
 """
 
 import os
@@ -30,13 +31,15 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.model import registry
 from stock_assets.settings import PREFIX, Settings, settings
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets_tests.effort import SESSIONS
+from stock_assets_tests.effort import EVERY, SESSIONS
 from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
 from stock_assets_tests.system.evenings import platform
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drill")]
 
+#: Evenings that the machine is on one after the other, and how seldom it is on after them.
+QUARTER = 63
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 MEMORY = Path("/dev/shm")
@@ -126,6 +129,15 @@ def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TI
     return config
 
 
+def seldom_on(evenings: list[date]) -> list[date]:
+    """The evenings on which the machine is off once it was on for a quarter: it is then on every EVERY-th evening, and
+    every evening around the turn of the year, when models of the next one are trained."""
+    turn = next((place for place, day in enumerate(evenings) if day.year > evenings[0].year), len(evenings))
+    return [
+        day for place, day in enumerate(evenings[:-1]) if place >= QUARTER and place % EVERY and abs(place - turn) > 5
+    ]
+
+
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     folder = tmp_path_factory.mktemp("drill")
@@ -140,7 +152,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
             restated=("SIM06", evenings[4], evenings[6]),
             corrupt=(evenings[8], evenings[10]),
         )
-        away = {*evenings[12:14], *evenings[-6:-3]}
+        away = {*evenings[12:14], *evenings[-6:-3], *seldom_on(evenings)}
         patch.setenv("DRILL_PLANTS", plants.text())
         spoil(patch)
         stopped = {}
@@ -245,6 +257,7 @@ def test_the_spoilt_challenger_never_serves(drill: Drill):
     assert set(served["trained_through"].dt.strftime("%m-%d")) == {"12-31"}
 
 
+@pytest.mark.xdist_group("new_year")
 def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = use(monkeypatch, tmp_path / "data", TICKERS[:4])
     never = date(2030, 1, 2)

@@ -84,7 +84,7 @@ class Hands:
         return self.now
 
 
-def evening_of(calendar: TradingCalendar, session: date) -> datetime:
+def evening_of(session: date) -> datetime:
     """19:30 in New York: within the window in which opening orders are taken."""
     return datetime(session.year, session.month, session.day, tzinfo=UTC) + timedelta(days=1, minutes=30)
 

@@ -14,7 +14,7 @@ from stock_assets.trading.broker.faults import Faults
 from stock_assets.trading.broker.protocol import Activity
 from stock_assets.trading.broker.simulated_file import Rows, Standing, StoredOrder, exact
 from stock_assets.trading.ledger import Account, Booked, step
-from stock_assets.trading.panel import FILLED, NO_OPEN, REASONS, Bars
+from stock_assets.trading.panel import FILLED, NO_BAR, NO_OPEN, REASONS, Bars
 
 NOTHING = Decimal(0)
 
@@ -48,7 +48,7 @@ def booked_session(
     """
     standing = rows.standing()
     before = _aligned(standing, bars, tickers)
-    due = _due(rows, bars, opens, faults)
+    due = _due(rows, bars, opens=opens, faults=faults)
     halted = {order.ticker for order in due if faults.take("halt", order.ticker)}
     refusal = np.where([ticker in halted for ticker in tickers], NO_OPEN, bars.refusal).astype(np.int8)
     partial = {order.ticker: fault.share for order in due if (fault := faults.take("partial fill", order.ticker))}
@@ -57,7 +57,9 @@ def booked_session(
     for order in due:
         if order.ticker in place:
             wanted[place[order.ticker]] += np.trunc(order.signed * partial.get(order.ticker, 1.0))
-    after, booked = step(before, wanted, replace(bars, refusal=refusal), book=Book("-", "long_only", costs=costs))
+    # an opening auction takes whole shares, and a fraction that a split leaves is paid out
+    book = Book("-", "long_short", costs=costs, whole_shares=True)
+    after, booked = step(before, wanted, replace(bars, refusal=refusal), book=book)
     session = _Session(tickers, bars, before, after, booked, opens)
 
     ended = ~np.isnan(bars.ending)
@@ -69,11 +71,13 @@ def booked_session(
     rows.keep_standing(standing)
 
     activities = list(_events(session))
+    left = np.abs(booked.filled)  # several orders of one ticker are filled as they came
     for order in due:
-        done = _filled(order, session, place, cause="halt" if order.ticker in halted else None)
+        i = place.get(order.ticker)
+        done = _filled(order, session, i, left=left, cause="halt" if order.ticker in halted else None)
         rows.keep_order(done)
-        if done.filled:
-            activities += _fill(done, session, place, first=len(activities))
+        if done.filled and i is not None:
+            activities += _fill(done, session, i, first=len(activities))
             activities += [activities[-1]] if faults.take("duplicate event", order.ticker) else []
     rows.add_activities(activities)
 
@@ -99,7 +103,7 @@ def _aligned(standing: Standing, bars: Bars, tickers: Sequence[str]) -> Account:
     return Account(ledger.cash, shares, marks, frozen)
 
 
-def _due(rows: Rows, bars: Bars, opens: datetime, faults: Faults) -> list[StoredOrder]:
+def _due(rows: Rows, bars: Bars, *, opens: datetime, faults: Faults) -> list[StoredOrder]:
     """The orders of the session's opening auction; those that missed theirs, or are rejected late, are closed."""
     due = []
     for order in rows.open_orders():
@@ -114,52 +118,43 @@ def _due(rows: Rows, bars: Bars, opens: datetime, faults: Faults) -> list[Stored
     return due
 
 
-def _filled(order: StoredOrder, session: _Session, place: dict[str, int], *, cause: str | None) -> StoredOrder:
-    """`order` after the auction: in shares of after a split, filled as far as the ledger filled its ticker."""
-    i = place.get(order.ticker)
+def _filled(
+    order: StoredOrder, session: _Session, i: int | None, *, left: np.ndarray, cause: str | None
+) -> StoredOrder:
+    """`order` after the auction, in shares of after a split. It takes what it is filled with from `left`."""
     if i is None:
-        return replace(order, status="expired", reason=REASONS[1], updated_at=session.at)
-    ratio, booked = float(session.bars.split_ratio[i]), session.booked
-    shares = order.shares if ratio == 1 else exact(float(order.shares) * ratio)
-    # one order a ticker: of several on one side each has its part
-    asked = float(booked.ordered[i])
-    part = 1.0 if asked == 0 or asked == order.signed * ratio else order.signed * ratio / asked
-    filled = abs(float(booked.filled[i])) * min(part, 1.0)
-    if filled == 0:
-        reason = cause or REASONS[int(booked.reason[i])]
-        return replace(order, shares=shares, status="expired", reason=reason, updated_at=session.at)
-    whole = filled >= float(shares)
-    code = int(booked.reason[i])
-    reason = None if whole else (REASONS[code] if code != FILLED else "partial fill")
-    price = _price(i, session)
-    status = "filled" if whole else "expired"
+        return replace(order, status="expired", reason=REASONS[NO_BAR], updated_at=session.at)
+    shares = np.trunc(np.round(float(order.shares) * session.bars.split_ratio[i], 6))
+    filled = float(min(left[i], shares))
+    left[i] -= filled
+    code = int(session.booked.reason[i])
+    rest = None if filled == shares else cause or (REASONS[code] if code != FILLED else "partial fill")
     return replace(
         order,
-        shares=shares,
-        status=status,
+        shares=exact(shares),
+        status="expired" if rest else "filled",
         filled=filled,
-        average_price=price,
-        reason=reason,
+        average_price=_price(i, session) if filled else None,
+        reason=rest,
         updated_at=session.at,
     )
 
 
 def _price(i: int, session: _Session) -> float:
-    """The price that was paid: the open, with half the spread and the impact in it."""
-    filled, opened = float(session.booked.filled[i]), float(session.bars.open[i])
-    return opened + float(session.booked.spread[i] + session.booked.impact[i]) / filled
+    """The price that was paid: that of the fill, with half the spread and the impact in it."""
+    booked = session.booked
+    return float(booked.fill_price[i] + (booked.spread[i] + booked.impact[i]) / booked.filled[i])
 
 
-def _fill(order: StoredOrder, session: _Session, place: dict[str, int], *, first: int) -> Iterator[Activity]:
+def _fill(order: StoredOrder, session: _Session, i: int, *, first: int) -> Iterator[Activity]:
     """The commission, and then the fill: the last one is what a broker may send twice."""
-    i = place[order.ticker]
     booked = session.booked
     part = order.filled / abs(float(booked.filled[i]))
     signed = order.filled if order.side == "buy" else -order.filled
     if booked.commission[i]:
         amount = exact(-float(booked.commission[i]) * part)
         yield session.activity(first, "FEE", ticker=order.ticker, amount=amount, client_order_id=order.client_order_id)
-    spent = signed * float(session.bars.open[i]) + float(booked.spread[i] + booked.impact[i]) * part
+    spent = signed * float(booked.fill_price[i]) + float(booked.spread[i] + booked.impact[i]) * part
     yield session.activity(
         first + 1,
         "FILL",
@@ -184,12 +179,15 @@ def _events(session: _Session) -> Iterator[Activity]:
         number += 4
         if booked.borrow[i]:
             yield session.activity(number, "FEE", ticker=ticker, amount=exact(-float(booked.borrow[i])))
-        after_split = held * float(bars.split_ratio[i])
-        if after_split != held:
-            yield session.activity(number + 1, "SPLIT", ticker=ticker, shares=exact(after_split - held))
+        left = float(session.after.shares[i] - booked.filled[i])
+        is_ended = not np.isnan(bars.ending[i])
+        split, mark = held * float(bars.split_ratio[i]), float(before.marks[i] / bars.split_ratio[i])
+        whole = float(np.trunc(np.round(split, 6)))
+        if whole != held:
+            paid = exact((split - whole) * mark)
+            yield session.activity(number + 1, "SPLIT", ticker=ticker, shares=exact(whole - held), amount=paid)
         if booked.dividend[i]:
             yield session.activity(number + 2, "DIV", ticker=ticker, amount=exact(float(booked.dividend[i])))
-        if not np.isnan(bars.ending[i]):
-            mark = float(before.marks[i] / bars.split_ratio[i])
-            paid = after_split * mark + float(booked.ending[i])
-            yield session.activity(number + 3, "REORG", ticker=ticker, shares=exact(-after_split), amount=exact(paid))
+        if is_ended:
+            paid = exact(whole * mark + float(booked.ending[i]))
+            yield session.activity(number + 3, "REORG", ticker=ticker, shares=exact(left - whole), amount=paid)

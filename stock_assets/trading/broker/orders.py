@@ -1,6 +1,6 @@
 """What an order must be before a broker sees it, and what a broker must agree with: pure checks, one sentence each."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -17,7 +17,7 @@ CLOCK_TOLERANCE = timedelta(seconds=30)
 SENT_BEFORE, ACCEPTED_BEFORE = timedelta(minutes=5), timedelta(minutes=2)
 
 
-def client_order_id(book: str, session: date, ticker: str, attempt: int = 1) -> str:
+def client_order_id(book: str, session: date, ticker: str, *, attempt: int = 1) -> str:
     """The name of an order at the broker, which follows from the plan alone. `session` is the one it is filled in.
 
     Raises TradingError where it is longer than `LONGEST_ID` or of characters that a broker may change.
@@ -88,10 +88,32 @@ def _not_tradable(order: Order, tradable: Mapping[str, Tradable], held: Mapping[
         return f"{order.ticker} is unknown to the broker (order {order.client_order_id})"
     if not asset.tradable:
         return f"{order.ticker} is not tradable at the broker (order {order.client_order_id})"
-    if order.side == "sell" and order.shares > held.get(order.ticker, Decimal(0)) and not asset.shortable:
+    shares = held.get(order.ticker, Decimal(0))
+    after = shares + (order.shares if order.side == "buy" else -order.shares)
+    if shares * after < 0:
         return (
-            f"{order.ticker} cannot be sold short at the broker: {order.shares} shares to sell, "
-            f"{held.get(order.ticker, Decimal(0))} held (order {order.client_order_id})"
+            f"{order.side} {order.shares} {order.ticker} would turn a position of {shares} shares around, expected an "
+            f"order that closes it and one of the evening after (order {order.client_order_id})"
+        )
+    if order.side == "sell" and after < 0 and not asset.shortable:
+        return (
+            f"{order.ticker} cannot be sold short at the broker: {order.shares} shares to sell, {shares} held "
+            f"(order {order.client_order_id})"
+        )
+    return None
+
+
+def auction_problem(theirs: Clock, hours: Mapping[date, tuple[datetime, datetime]], session: date) -> str | None:
+    """Why orders of `session` would be filled at another open; None where it is the broker's next one.
+
+    An order says that it is for the next opening auction, not for which. `hours` are those of the broker's calendar.
+    """
+    if session not in hours:
+        return f"the orders are for the open of {session}, on which the broker's exchange stays closed"
+    if theirs.next_open != hours[session][0]:
+        return (
+            f"the orders are for the open of {session}, and the broker's next open is "
+            f"{theirs.next_open:%Y-%m-%d %H:%M} UTC"
         )
     return None
 
@@ -147,8 +169,3 @@ def account_problem(account: BrokerAccount, *, currency: str, number: str | None
     if account.status != "ACTIVE":
         return f"the account {account.number} is {account.status}, expected ACTIVE"
     return None
-
-
-def foreign_orders(states: Iterable[OrderState], ids: Collection[str]) -> list[OrderState]:
-    """The open orders at the broker that are none of `ids`."""
-    return [state for state in states if not state.is_terminal and state.client_order_id not in ids]

@@ -199,6 +199,9 @@ class SimulatedBroker:
         held = float(standing.ledger.shares[place])
         after = held + sum(other.signed for other in opened if other.ticker == order.ticker)
         signed = float(order.shares if order.side == "buy" else -order.shares)
+        if after * (after + signed) < 0:  # a position is closed first, and opened the other way the evening after
+            text = f"insufficient qty available for order (requested: {order.shares}, available: {exact(abs(after))})"
+            return Refused(FORBIDDEN, text)
         if after + signed < 0 and signed < 0 and not self._may_be_short(order.ticker):
             return Refused(FORBIDDEN, f'asset "{order.ticker}" cannot be sold short')
         more = max(0.0, _exposure(after + signed) - _exposure(after)) * float(

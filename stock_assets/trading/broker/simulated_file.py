@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stock_assets.errors import DamagedFileError, TradingError
-from stock_assets.files import RESTORE, aside, disk_errors_of, make_folder, remove_leftovers, sync_folder
+from stock_assets.files import RESTORE, aside, disk_errors_of, make_folder, remove_leftovers, sync
 from stock_assets.trading.broker.protocol import Activity, OrderState, Side
 from stock_assets.trading.ledger import Account
 
 FORM = 1
 """of the file: raised when its tables change"""
+#: SQLite waits until the disk holds each change: a machine that loses its power keeps what was acknowledged.
+SYNCHRONOUS = "FULL"
 #: Seconds that a second process waits for the file.
 WAIT_SECONDS = 30.0
 _TABLES = """
@@ -147,12 +149,16 @@ class Rows:
         return self._connection.execute(statement, values).fetchall()
 
     @_whole
+    def identity(self) -> tuple[int, str, str]:
+        """(form of the file, number, currency)."""
+        ((form, number, currency),) = self._rows("SELECT form, number, currency FROM account")
+        return form, number, currency
+
+    @_whole
     def standing(self) -> Standing:
-        ((form, number, currency, session, cash, equity, last_equity, status, blocked),) = self._rows(
+        ((_, number, currency, session, cash, equity, last_equity, status, blocked),) = self._rows(
             "SELECT * FROM account"
         )
-        if form != FORM:
-            raise TradingError(f"the file of the account has form {form}, and this version reads {FORM}: update it")
         rows = self._rows("SELECT ticker, shares, mark, frozen, tradable FROM listing ORDER BY place")
         tickers, shares, marks, frozen, tradable = zip(*rows, strict=True) if rows else ((), (), (), (), ())
         ledger = Account(
@@ -304,7 +310,7 @@ def transaction(file: Path, opening: Opening, *, writes: bool = True) -> Iterato
             )  # and what a killed process left half done is undone
             try:
                 rows = Rows(connection)
-                _require_account(file, rows.standing(), opening)
+                _require_account(file, rows, opening)
                 yield rows
             except BaseException:
                 connection.rollback()
@@ -319,7 +325,7 @@ def transaction(file: Path, opening: Opening, *, writes: bool = True) -> Iterato
 def _connect(file: Path) -> sqlite3.Connection:
     uri = f"{file.absolute().as_uri()}?mode=rwc"
     connection = sqlite3.connect(uri, timeout=WAIT_SECONDS, isolation_level=None, uri=True)
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     return connection
 
 
@@ -343,12 +349,15 @@ def _make(file: Path, opening: Opening) -> None:
         finally:
             temporary.unlink(missing_ok=True)
             remove_leftovers(file)
-        sync_folder(file.parent)
+        sync(file.parent)
 
 
-def _require_account(file: Path, standing: Standing, opening: Opening) -> None:
-    if (standing.number, standing.currency) != (opening.number, opening.currency):
+def _require_account(file: Path, rows: Rows, opening: Opening) -> None:
+    form, number, currency = rows.identity()
+    if form != FORM:
+        raise TradingError(f"{file} has form {form}, and this version reads {FORM}: install the version that wrote it")
+    if (number, currency) != (opening.number, opening.currency):
         raise TradingError(
-            f"{file} is the account {standing.number} in {standing.currency}, expected {opening.number} in "
-            f"{opening.currency}: a book has one account, and an account one file"
+            f"{file} is the account {number} in {currency}, expected {opening.number} in {opening.currency}: a book "
+            "has one account, and an account one file"
         )

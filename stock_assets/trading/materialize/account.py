@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from stock_assets.trading.reconcile import (
 from stock_assets.trading.switch import HALT, RESUME, halted, switched
 from stock_assets.trading.tables import (
     BREAKS,
+    EQUITY,
     ORDER_EVENTS,
     ORDERS,
     PAPER_EQUITY,
@@ -86,29 +87,32 @@ def all_rows(store: Warehouse, table: Table) -> pl.DataFrame:
 
 
 def paper_book(settings: Settings) -> Book:
-    """The book that the account follows. Raises SettingsError where the settings name none."""
-    return next(book for book in books_of(settings) if book.name == settings.paper_book)
+    """The book that the account follows, as an opening auction takes it: in whole shares, at the open. Raises
+    SettingsError where the settings name none."""
+    book = next(book for book in books_of(settings) if book.name == settings.paper_book)
+    return replace(book, whole_shares=True, fill="open")
 
 
 def open_desk(store: Warehouse, settings: Settings, *, clock: Callable[[], datetime]) -> Desk:
     """The account that the settings name. Raises TradingError where no broker is set."""
-    if settings.broker == "off":
-        raise TradingError(
-            "STOCK_ASSETS_BROKER=off: there is no account; expected simulated or alpaca. Nothing is traded"
-        )
     book = paper_book(settings)
     return Desk(store, settings, book, open_broker(settings, book, clock=clock), clock)
 
 
 def open_broker(settings: Settings, book: Book, *, clock: Callable[[], datetime]) -> Broker:
-    """The broker that the settings name."""
+    """The broker that the settings name. Raises SettingsError where alpaca-py is not installed."""
     if settings.broker == "simulated":
         opening = Opening(
             settings.account_number or f"PA-{book.name}", currency_of(settings) or "USD", capital=book.capital
         )
         file = account_file(settings, book)
         return SimulatedBroker(file, opening, clock=clock, calendar=calendar_of(settings), costs=book.costs)
-    raise TradingError(f"the broker {settings.broker} is none that this version has; expected simulated")
+    if settings.broker != "alpaca" or settings.alpaca_key is None or settings.alpaca_secret is None:
+        raise TradingError(f"STOCK_ASSETS_BROKER={settings.broker}: there is no account; expected simulated or alpaca")
+    from stock_assets.trading.broker.alpaca import Access, AlpacaBroker
+
+    keys = settings.alpaca_key.get_secret_value(), settings.alpaca_secret.get_secret_value()
+    return AlpacaBroker(Access(*keys, mode=settings.trading, account=settings.account_number))
 
 
 def account_file(settings: Settings, book: Book) -> Path:
@@ -147,22 +151,10 @@ def reconcile_account(desk: Desk, session: date) -> Standing:
     stored = desk.rows(BREAKS)
     if before is None:
         before = opening_record(panel, session, shown)
-    equities = backtest(
-        panel,
-        weights,
-        desk.book,
-        capital=float(before.account.cash) if first == session else _capital(history),
-        first=first,
-    )  # pyright: ignore[reportArgumentType]: a date
+    capital = float(before.account.cash) if history.is_empty() else float(history["equity"][0])
+    simulated = backtest(panel, weights, desk.book, capital=capital, first=first)  # pyright: ignore[reportArgumentType]
     done = reconcile(
-        before,
-        shown,
-        panel,
-        weights=weights,
-        backtest_equity=equities,
-        book=desk.book,
-        sent=_sent(desk, orders, shown),
-        accepted=_accepted(stored, before.seen_at),
+        before, shown, simulated, sent=_sent(desk, orders, shown), accepted=_accepted(stored, before.seen_at)
     )
     changed = break_rows(stored, done.breaks, book=desk.book.name, session=session, now=shown.seen_at)
     desk.store.write(
@@ -194,9 +186,17 @@ def read_weights(desk: Desk, panel: Panel) -> np.ndarray:
     """float64 [T, N]: the book's targets of the sessions of `panel`; NaN where there are none."""
     rows = desk.store.read_or(TARGET_WEIGHTS.empty(), TARGET_WEIGHTS.name, panel.sessions[0], last=panel.sessions[-1])
     rows = rows.filter(pl.col("book") == desk.book.name)
+    scales = (
+        all_rows(desk.store, EQUITY).filter(pl.col("book") == desk.book.name) if desk.book.volatility_target else None
+    )
+    scale = dict(scales.select("session", "scale").drop_nulls().iter_rows()) if scales is not None else {}
     by_session = {day: frame for (day,), frame in rows.partition_by("session", as_dict=True).items()}
-    empty = TARGET_WEIGHTS.empty()
-    return np.array([weights_of(by_session.get(session, empty), panel.tickers) for session in panel.sessions])
+    return np.array(
+        [
+            weights_of(by_session.get(session, TARGET_WEIGHTS.empty()), panel.tickers, scale.get(session, 1.0))
+            for session in panel.sessions
+        ]
+    )
 
 
 def feed(broker: Broker, panel: Panel, session: date) -> None:
@@ -254,11 +254,6 @@ def _record(desk: Desk, panel: Panel, history: pl.DataFrame) -> Record | None:
     causes = Causes(**{name: row[column] for name, column in (names | {"revision": "by_revision"}).items()})
     account = restored(panel, row["session"], positions, cash=row["ledger_cash"])
     return Record(row["session"], account, row["backtest_equity"], causes, row["seen_at"])
-
-
-def _capital(history: pl.DataFrame) -> float:
-    """What the account began with."""
-    return float(history.sort("session")["equity"][0])
 
 
 def _sent(desk: Desk, orders: pl.DataFrame, shown: Shown) -> dict[str, Sent]:

@@ -64,11 +64,11 @@ def make_backtest(store: Warehouse, settings: Settings, *, now: datetime, models
         add_trials(store, [cell.computed for cell in cells], now=now)
         configured = next(each for each in books_of(settings) if each.name == book.name)
         by_book.setdefault(configured, []).extend(cells)
-    trials = count_trials(store)
-    parts = [rows_of_book(cells, book, trials, seed=settings.seed) for book, cells in by_book.items()]
-    table = pl.concat(parts)
+    table = pl.concat(
+        rows_of_book(cells, book, count_trials(store, book.name), seed=settings.seed) for book, cells in by_book.items()
+    )
     store.replace_table("backtest", table)
-    return MadeBacktest(table, trials, tuple(others))
+    return MadeBacktest(table, count_trials(store), tuple(others))
 
 
 def _tasks(store: Warehouse, settings: Settings, others: Sequence[str]) -> Iterator[tuple[Book, bool, Panel]]:

@@ -1,12 +1,12 @@
 """The facts of an evening that the gates look at, from the store, the broker and the clock."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from stock_assets.errors import ArtifactError, MissingTableError
+from stock_assets.errors import ArtifactError
 from stock_assets.lifecycle.champions import champion_at
 from stock_assets.lifecycle.drift import INPUT, PREDICTION
 from stock_assets.lifecycle.materialize.alerts import open_alerts
@@ -14,6 +14,7 @@ from stock_assets.lifecycle.materialize.champions import read_promotions, traine
 from stock_assets.lifecycle.materialize.retraining import drift_at
 from stock_assets.lifecycle.retraining import INPUT_DRIFT, PREDICTION_DRIFT
 from stock_assets.market.calendar import currency_of
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.book_files import model_of
 from stock_assets.trading.due import Window, newest_closed
 from stock_assets.trading.gates import Facts
@@ -32,7 +33,7 @@ FROM model.predictions WHERE model = ? AND session = ?
 LEAK_ALARM = "leak_alarm"
 
 
-def facts_of(desk: Desk, plan: Plan, standing: Standing, window: Window, *, sleeves: int) -> Facts:
+def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, sleeves: int) -> Facts:
     """Everything that the gates look at, as of now. Raises BrokerError where the broker does not answer."""
     store, model, session = desk.store, model_of(desk.book), plan.session
     clock, tickers = desk.broker.clock(), [order.ticker for order in plan.orders]
@@ -86,9 +87,9 @@ def _champion(desk: Desk, model: str, session: date) -> str | None:
         return None
 
 
-def _fetched_at(desk: Desk, session: date):
+def _fetched_at(desk: Desk, session: date) -> datetime | None:
     """When the newest bar of `session` was fetched."""
-    return desk.store.read("daily_bars", session, session, columns=["fetched_at"])["fetched_at"].max()
+    return desk.store.read("daily_bars", session, session, columns=["fetched_at"])["fetched_at"].max()  # pyright: ignore[reportReturnType]
 
 
 def _alarms(desk: Desk, session: date) -> list[str]:
@@ -145,12 +146,8 @@ def _open_orders(standing: Standing, plan: Plan) -> int:
     return sum(not state.is_terminal and state.client_order_id not in ours for state in standing.shown.orders)
 
 
-def unsettled(desk: Desk, session: date) -> int:
-    """The orders of the stored plan of `session` of which no answer of the broker is known."""
-    try:
-        orders = desk.store.read(ORDERS.name, session, session).filter(pl.col("book") == desk.book.name)
-    except MissingTableError:
-        return 0
-    events = all_rows(desk.store, ORDER_EVENTS)
-    settled = {*events.filter(pl.col("event").is_in(["accepted", "refused", "state"]))["client_order_id"]}
-    return sum(name not in settled for name in orders["client_order_id"])
+def unsettled(store: Warehouse, book: str, session: date) -> int:
+    """The orders of the stored plan of `session` of which no answer of the broker is stored."""
+    orders = all_rows(store, ORDERS).filter(pl.col("book") == book, pl.col("session") == session)
+    events = all_rows(store, ORDER_EVENTS).filter(pl.col("event").is_in(["accepted", "refused", "state"]))
+    return orders.join(events, on="client_order_id", how="anti").height

@@ -7,9 +7,12 @@ from datetime import date, datetime
 
 import polars as pl
 
+from stock_assets.market.calendar import calendar_of
+from stock_assets.settings import Settings
 from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.broker.send import Event, Outcome, send
-from stock_assets.trading.due import Due, Evening, Window, orders_due, require_newest
+from stock_assets.trading.due import Due, Evening, Window, newest_closed, orders_due, require_newest, too_early
 from stock_assets.trading.gates import Gate, check_gates, rows_of_gates
 from stock_assets.trading.materialize.account import Desk, Standing, all_rows, reconcile_account
 from stock_assets.trading.materialize.facts import facts_of, unsettled
@@ -35,6 +38,33 @@ class Traded:
         """The gates that failed."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
+    @property
+    def figures(self) -> dict[str, float | int | str]:
+        """The evening in figures, by name."""
+        done, kinds = self.standing.reconciled, [outcome.kind for outcome in self.outcomes]
+        return {
+            "fill_session": str(self.plan.fill_session),
+            "orders": len(self.plan.orders),
+            "accepted": kinds.count("accepted"),
+            "gates_failed": ", ".join(gate.name for gate in self.refusals) or "none",
+            "equity": round(done.equity, 2),
+            "difference_to_backtest": round(done.equity - done.record.backtest_equity, 2),
+            "unexplained": round(done.unexplained, 2),
+            "open_breaks": self.standing.breaks.height,
+        }
+
+    @property
+    def lines(self) -> list[str]:
+        """The evening in sentences: what failed, and what the broker did not take."""
+        failed = [
+            f"{one.order.client_order_id}: {one.kind}, {one.text}" for one in self.outcomes if one.kind != "accepted"
+        ]
+        return [
+            *(f"{name}: {value}" for name, value in self.figures.items()),
+            *(g.reason for g in self.refusals),
+            *failed,
+        ]
+
 
 def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] = time.sleep) -> Traded:
     """Sends the orders that follow from the close of `session`, each once, however often this is called.
@@ -53,6 +83,7 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
             standing.reconciled.record.account,
             targets,
             standing.panel.day(len(standing.panel.sessions) - 1),
+            weights=standing.weights[-1],
             book=desk.book,
             tickers=standing.panel.tickers,
             fill_session=window.fill_session,
@@ -60,7 +91,7 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
         stored = plan_rows(desk, session)
         require_same(stored, plan)
         sleeves = targets["sleeves"].drop_nulls().max() if "sleeves" in targets.columns else None
-        gates = check_gates(facts_of(desk, plan, standing, window, sleeves=int(sleeves or 1)))  # pyright: ignore[reportArgumentType]
+        gates = check_gates(facts_of(desk, plan, standing, window=window, sleeves=int(sleeves or 1)))  # pyright: ignore[reportArgumentType]
         passed, now = all(gate.passed for gate in gates), desk.clock()
         rows = plan.frame(now) if passed and stored.is_empty() else stored
         desk.store.write(
@@ -99,18 +130,24 @@ def plan_rows(desk: Desk, session: date) -> pl.DataFrame:
     return desk.rows(ORDERS).filter(pl.col("session") == session)
 
 
-def due_now(desk: Desk, *, now: datetime) -> Due:
-    """The session whose orders are to be sent at `now`, by what the store holds."""
-    session = desk.store.last_session(TARGET_WEIGHTS.name)
-    gates = desk.rows(ORDER_GATES).filter(pl.col("session") == session)
+def due_now(store: Warehouse, settings: Settings, *, now: datetime) -> Due:
+    """The session whose orders are to be sent at `now`, by what the store holds. It asks no broker."""
+    if settings.broker == "off":
+        return Due(None, "STOCK_ASSETS_BROKER=off: there is no account")
+    calendar, book = calendar_of(settings), settings.paper_book
+    if waits := too_early(calendar, now=now):
+        return Due(None, waits)
+    session = newest_closed(calendar, now)
+    assert session is not None  # as it is not too early
+    gates = all_rows(store, ORDER_GATES).filter(pl.col("session") == session, pl.col("book") == book)
     last = gates.filter(pl.col("decided_at") == pl.col("decided_at").max())
     evening = Evening(
-        session,
+        store.last_session(TARGET_WEIGHTS.name),
         last["decided_at"].max() if last.height else None,  # pyright: ignore[reportArgumentType]: a moment
         bool(last.height and last["passed"].all()),
-        unsettled(desk, session) if session else 0,
+        unsettled(store, book, session),
     )
-    return orders_due(desk.calendar, evening, now=now)
+    return orders_due(calendar, evening, now=now)
 
 
 def _row_of(event: Event) -> pl.DataFrame:
