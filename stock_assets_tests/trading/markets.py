@@ -11,7 +11,7 @@ from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
-START, END = date(2018, 6, 1), date(2020, 1, 31)
+START, END = date(2018, 6, 1), date(2020, 1, 15)
 TICKERS = tuple(f"T{n:02d}" for n in range(24))
 BOOKS = """
 [[book]]
