@@ -18,6 +18,7 @@ TITLES = {
     "fetch": "Fetching from Yahoo",
     "new_session": "One new session",
     "backfill": "Ten years",
+    "records": "The records of what is stored",
     "one_day": "A day's predictions",
     "evening": "An evening",
     "serving": "The API",

@@ -233,10 +233,10 @@ def run(
             f"weights of the book {book.name}: found {weights.shape} with {np.isinf(weights).sum()} infinite ones, "
             f"expected finite ones of {len(panel.sessions)} sessions and {number} tickers"
         )
-    first = after + (account is not None)
-    account = account or opened(book.capital, number)
+    is_new, first = account is None, after + (account is not None)
+    account = opened(book.capital, number) if account is None else account
     rows = _Rows(panel, account, first=first, details=details and account.cash.ndim == 0)
-    if first == after:
+    if is_new:
         rows.opening(account)
     delay = 1 if book.fill == "second open" else 0
     nothing = np.full(number, np.nan)
