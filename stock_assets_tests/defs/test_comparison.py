@@ -14,6 +14,7 @@ from stock_assets.definitions import build_definitions
 from stock_assets.defs.comparison import keys_of
 from stock_assets.defs.runs import RANGE_END, RANGE_START
 from stock_assets.lifecycle.alerts import Alert
+from stock_assets.lifecycle.evening import TRADED
 from stock_assets.lifecycle.materialize.alerts import open_alerts
 from stock_assets.lifecycle.partitions import KEY, ON_DEMAND, Search, Stored, compared, held_by_both, works_of
 from stock_assets.settings import Settings, read_settings
@@ -103,8 +104,8 @@ def test_lost_rows_are_an_alert_and_are_made_again(instance: dg.DagsterInstance,
     (alert,) = desk.inbox.messages
     assert alert.title == "the store lost 3 partition(s) that were made"
     assert desk.settled(NOW + DAY)[:2] == [
-        (["predictions", "publication"], "2019-05-02", "2019-05-03"),
-        (["predictions", "publication"], "2019-05-20", "2019-05-20"),
+        (["predictions", *TRADED, "publication"], "2019-05-02", "2019-05-03"),
+        (["predictions", *TRADED, "publication"], "2019-05-20", "2019-05-20"),
     ]
     assert [record.alert.key for record in open_alerts(store)] == [KEY], "they are not there yet"
     assert len(desk.inbox.messages) == 1, "nor asked for again before the next day"
@@ -124,7 +125,7 @@ def test_a_store_that_is_gone_is_made_again_in_flow_order(instance: dg.DagsterIn
     assert "trained_ensemble 2019, predictions 2019-05-01 to 2019-05-31 (22), operations" in lacks
     asked = [assets for assets, _, _ in desk.settled(NOW + DAY)]
     assert sorted(asked[:2]) == [["trained_baselines"], ["trained_rnn"]]
-    assert asked[2:] == [["trained_ensemble"], ["predictions", "publication"], ["operations"]]
+    assert asked[2:] == [["trained_ensemble"], ["predictions", *TRADED, "publication"], ["operations"]]
 
 
 def test_a_partition_that_was_never_recorded_is_lost_where_dagster_holds_it(
