@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 WRITES = (
     *("context_series", "universe", "raw_ohlcv", "daily_bars", "stationary_features", "pca_components", "predictions"),
     *("target_weights", "fills", "indicators", "drift", "operations", "publication", "labels", "publication"),
-    "retraining_decisions",
+    *("paper_equity", "order_gates", "operations", "publication", "retraining_decisions"),
 )
 #: What the runs of a restatement write after all that, in this order.
 TRAVEL = (
