@@ -1,6 +1,6 @@
 """What the sensors ask of Dagster: retries, keys that never come twice, and the assets whose pages name them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from stock_assets.lifecycle.evening import (
     EVENING,
     FEATURES,
     INTERRUPTED,
+    LEDGER,
     RETRY,
     WAITED_FAILURES,
     Attempts,
@@ -91,9 +92,8 @@ def run(
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+def instance(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return fresh_instance
 
 
 def test_failures_count_since_the_last_success_and_without_those_the_server_took_along(instance: dg.DagsterInstance):
@@ -168,6 +168,8 @@ def market(tmp_path: Path) -> Settings:
     [
         ("indicators", ["indicators", "operations", "publication"]),
         ("drift", ["drift", "operations", "publication"]),
+        ("target_weights", ["target_weights", "operations", "publication"]),
+        ("positions", [*LEDGER, "operations", "publication"]),
         ("publication", ["operations", "publication"]),
         # the bars that there are may have stopped at a check: they are fetched and looked at again
         ("pca_components", [*BARS, *FEATURES, "operations", "publication"]),
@@ -363,7 +365,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
     assert sensor_tick(instance, settings, "reference_models", NOW)[0] == "the reference models are up to date"
     handmade_store(settings.database)
     cursor, asked = None, []
-    for _ in range(4):
+    for _ in range(5):
         work, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
         assert isinstance(work, dg.RunRequest)
         asked.append(([key.to_user_string() for key in work.asset_selection or ()], work.tags.get(RANGE_START)))
@@ -376,6 +378,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
         (["reference_predictions"], "2019-01-02"),
         (["leakage_audit", "evaluation_report"], None),
         (["publication"], str(PREDICTED)),
+        (["backtest", "tear_sheet"], None),
     ]
     done, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
     assert done == "the reference models and the report are made"

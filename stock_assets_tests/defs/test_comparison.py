@@ -1,6 +1,6 @@
 """Dagster's memory and the store: where they differ a person is called, and the difference is requested."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -38,10 +38,8 @@ class Inbox:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+def instance(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return fresh_instance
 
 
 @pytest.fixture

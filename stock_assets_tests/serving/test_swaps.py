@@ -74,6 +74,7 @@ class Reader:
         self.answers.add((row["publication"], body))
 
 
+@pytest.mark.tries
 def test_swaps_under_load_fail_none_mix_none_and_leave_no_memory_behind(tmp_path: Path):
     folder = tmp_path / "published"
     published_folder(folder, sessions=SESSIONS, tickers=TICKERS)

@@ -1,6 +1,6 @@
 """What an order must be before a broker sees it, and what a broker must agree with: pure checks, one sentence each."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -169,8 +169,3 @@ def account_problem(account: BrokerAccount, *, currency: str, number: str | None
     if account.status != "ACTIVE":
         return f"the account {account.number} is {account.status}, expected ACTIVE"
     return None
-
-
-def foreign_orders(states: Iterable[OrderState], ids: Collection[str]) -> list[OrderState]:
-    """The open orders at the broker that are none of `ids`."""
-    return [state for state in states if not state.is_terminal and state.client_order_id not in ids]

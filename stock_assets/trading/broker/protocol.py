@@ -169,7 +169,9 @@ class Broker(Protocol):
         """All of them, whatever their number and state, in the order in which they came."""
         ...
 
-    def activities(self, since: datetime) -> Sequence[Activity]: ...
+    def activities(self, since: datetime) -> Sequence[Activity]:
+        """Those at `since` and later. One may come twice, under the same id."""
+        ...
 
     def cancel_all(self) -> int:
         """The number of orders whose cancellation the broker took."""

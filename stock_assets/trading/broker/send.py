@@ -1,14 +1,20 @@
 """Sends an order so that it is at the broker once: looked up before and after, never guessed, every step on record."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
 from stock_assets.errors import BrokerError, TradingError
 from stock_assets.escape import one_line, shortened
-from stock_assets.trading.broker.orders import another_order, auction_problem, require_order, require_orders
+from stock_assets.trading.broker.orders import (
+    another_order,
+    auction_problem,
+    clock_problem,
+    require_order,
+    require_orders,
+)
 from stock_assets.trading.broker.protocol import Accepted, Broker, Order, OrderState, Refused, Unknown
 
 #: Seconds between two looks for an order whose arrival is unknown: five minutes in all, then the next run goes on.
@@ -52,7 +58,7 @@ class Outcome:
     text: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Record:
     """Numbers the events of one order, and hands each over before the next step is taken."""
 
@@ -60,10 +66,8 @@ class _Record:
     clock: Callable[[], datetime]
     keep: Callable[[Event], None]
     numbers: Iterator[int]
-    answer: OrderState | None = field(default=None)
 
     def __call__(self, event: Step, state: OrderState | None = None, text: str | None = None) -> None:
-        self.answer = state or self.answer
         facts = (state.status, state.filled, state.average_price) if state else (None, None, None)
         shown = None if text is None else shortened(one_line(text), 500)
         self.keep(Event(self.order.client_order_id, self.clock(), next(self.numbers), event, *facts, shown))
@@ -155,12 +159,12 @@ def send(
     All are checked first, and none is sent where one may not be. After an order of which nothing certain is known the
     rest stays unsent: the broker does not answer, and the next run goes on. `first_numbers` gives the number of events
     that are stored of an order already. Raises TradingError where an order is none or is for another open than the
-    broker's next one, BrokerError where the broker does not say what can be traded.
+    broker's next one, or where its clock disagrees; BrokerError where the broker does not say what can be traded.
     """
     for order in orders:
         require_order(order)
     if clock() < deadline:
-        _require_auction(broker, orders)
+        _require_auction(broker, orders, clock)
     held = {holding.ticker: holding.shares for holding in broker.positions()}
     require_orders(orders, broker.tradable([order.ticker for order in orders]), held)
     outcomes: list[Outcome] = []
@@ -182,8 +186,11 @@ def send(
     return outcomes
 
 
-def _require_auction(broker: Broker, orders: Sequence[Order]) -> None:
+def _require_auction(broker: Broker, orders: Sequence[Order], clock: Callable[[], datetime]) -> None:
+    """Raises TradingError where the broker would fill `orders` at another open, or has another time than `clock`."""
     theirs = broker.clock()
+    problems = [clock_problem(theirs, clock())]
     for session in sorted({order.session for order in orders}):
-        if problem := auction_problem(theirs, broker.calendar(session, session), session):
-            raise TradingError(f"no order was sent: {problem}")
+        problems.append(auction_problem(theirs, broker.calendar(session, session), session))
+    if problem := next(filter(None, problems), None):
+        raise TradingError(f"no order was sent: {problem}")

@@ -1,7 +1,7 @@
 """The facts of an evening that the gates look at, from the store, the broker and the clock."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -87,9 +87,9 @@ def _champion(desk: Desk, model: str, session: date) -> str | None:
         return None
 
 
-def _fetched_at(desk: Desk, session: date):
+def _fetched_at(desk: Desk, session: date) -> datetime | None:
     """When the newest bar of `session` was fetched."""
-    return desk.store.read("daily_bars", session, session, columns=["fetched_at"])["fetched_at"].max()
+    return desk.store.read("daily_bars", session, session, columns=["fetched_at"])["fetched_at"].max()  # pyright: ignore[reportReturnType]
 
 
 def _alarms(desk: Desk, session: date) -> list[str]:

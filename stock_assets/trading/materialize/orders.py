@@ -12,7 +12,7 @@ from stock_assets.settings import Settings
 from stock_assets.storage.changes import Change
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.broker.send import Event, Outcome, send
-from stock_assets.trading.due import Due, Evening, Window, orders_due, require_newest, too_early
+from stock_assets.trading.due import Due, Evening, Window, newest_closed, orders_due, require_newest, too_early
 from stock_assets.trading.gates import Gate, check_gates, rows_of_gates
 from stock_assets.trading.materialize.account import Desk, Standing, all_rows, reconcile_account
 from stock_assets.trading.materialize.facts import facts_of, unsettled
@@ -137,13 +137,12 @@ def due_now(store: Warehouse, settings: Settings, *, now: datetime) -> Due:
     calendar, book = calendar_of(settings), settings.paper_book
     if waits := too_early(calendar, now=now):
         return Due(None, waits)
-    session = store.last_session(TARGET_WEIGHTS.name)
-    if session is None:
-        return orders_due(calendar, Evening(None), now=now)
+    session = newest_closed(calendar, now)
+    assert session is not None  # as it is not too early
     gates = all_rows(store, ORDER_GATES).filter(pl.col("session") == session, pl.col("book") == book)
     last = gates.filter(pl.col("decided_at") == pl.col("decided_at").max())
     evening = Evening(
-        session,
+        store.last_session(TARGET_WEIGHTS.name),
         last["decided_at"].max() if last.height else None,  # pyright: ignore[reportArgumentType]: a moment
         bool(last.height and last["passed"].all()),
         unsettled(store, book, session),

@@ -3,7 +3,8 @@
     python -m stock_assets_tests.trading.broker.kill_drill FOLDER [EVERY]
 
 Every line that sends, takes or stores an order between the plan and the last acknowledgement is a place to die at: a
-child dies there by os._exit, as by kill -9, and the evening is done again. Prints the number of places, of which EVERY takes each so-manieth.
+child dies there by os._exit, as by kill -9, and the evening is done again. Prints the number of places; EVERY = 5 tries
+one in five.
 """
 
 import os

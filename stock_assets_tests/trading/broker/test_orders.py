@@ -14,18 +14,16 @@ from stock_assets.trading.broker.orders import (
     account_problem,
     calendar_problem,
     clock_problem,
-    foreign_orders,
     require_orders,
 )
 from stock_assets.trading.broker.protocol import Order
-from stock_assets.trading.broker.send import Event, settle
+from stock_assets.trading.broker.send import Event, send, settle
 from stock_assets.trading.broker.simulated_file import Opening
 from stock_assets_tests.trading.broker.conftest import Line
 from stock_assets_tests.trading.broker.world import (
     CALENDAR,
     FILLED_IN,
     FIRST,
-    LONG_AGO,
     PLAN,
     TICKERS,
     World,
@@ -131,6 +129,20 @@ def test_clocks_that_disagree(world: World):
     assert "next open is 2024-01-02 23:05 UTC, which is over" in str(clock_problem(stale, world.now))
 
 
+def test_nothing_is_sent_by_a_clock_that_disagrees(line: Line):
+    now = line.world.now
+    with pytest.raises(TradingError, match="no order was sent: the broker's clock is at 2024-01-03 00:05:00 UTC and"):
+        send(
+            line.broker,
+            PLAN,
+            clock=lambda: now - timedelta(hours=1),
+            deadline=CALENDAR.opens[FILLED_IN],
+            pause=line.world.pause,
+            record=line.world.events.append,
+        )
+    assert ("POST", "/v2/orders") not in line.middle.requests
+
+
 def test_calendars_that_disagree(world: World):
     ours = {day: (CALENDAR.opens[day], CALENDAR.closes[day]) for day in (FIRST, FILLED_IN)}
     assert calendar_problem(world.broker.calendar(FIRST, FILLED_IN), ours) is None
@@ -154,12 +166,6 @@ def test_accounts_that_may_not_be_traded(world: World):
     assert "APPROVAL_PENDING, expected ACTIVE" in str(
         account_problem(replace(account, status="APPROVAL_PENDING"), currency="USD", number=None)
     )
-
-
-def test_orders_of_others_are_seen(world: World):
-    world.send()
-    ids = {order.client_order_id for order in PLAN[:2]}
-    assert [one.ticker for one in foreign_orders(world.broker.orders(LONG_AGO), ids)] == ["CCC"]
 
 
 def test_nothing_is_sent_that_is_not_on_record(world: World):

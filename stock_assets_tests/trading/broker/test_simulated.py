@@ -1,6 +1,9 @@
 """The simulated broker: the ledger to the last bit, Alpaca's refusals, and a file that survives."""
 
 import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -267,6 +270,38 @@ def test_a_session_is_booked_whole_or_not_at_all(world: World, monkeypatch: pyte
     assert world.broker.last_session == FIRST
 
 
+#: Writes half of a change into the file itself, with a journal of what was there, and is killed.
+HALF_WRITTEN = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE account SET cash = -1")
+for number in range(2000):
+    connection.execute("INSERT INTO activities (id, kind) VALUES (?, 'half')", (str(number) * 20,))
+os._exit(9)
+"""
+
+
+def test_what_a_killed_process_wrote_by_half_is_undone(world: World):
+    world.broker.submit(order_of("AAA", 10))
+    before = (world.broker.account(), world.broker.orders(LONG_AGO))
+    whole = world.file.read_bytes()
+    subprocess.run([sys.executable, "-c", HALF_WRITTEN, world.file], check=False)
+    assert world.file.with_name(f"{world.file.name}-journal").exists()
+    assert world.file.read_bytes() != whole
+    assert (world.opened().account(), world.opened().orders(LONG_AGO)) == before
+    assert world.broker.activities(LONG_AGO) == []
+
+
+def test_one_of_many_who_send_an_order_at_once_is_accepted(world: World):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: world.opened().submit(order_of("AAA", 10)), range(16)))
+    assert sum(isinstance(answer, Accepted) for answer in answers) == 1
+    assert {answer.code for answer in answers if isinstance(answer, Refused)} == {"40010001"}
+    assert len(world.booked_orders()) == 1
+
+
 @pytest.mark.parametrize("damage", ["cut", "emptied", "overwritten", "foreign", "value"])
 def test_a_damaged_file_is_one_error_and_stays_as_it_is(world: World, damage: str):
     content = world.file.read_bytes()
@@ -288,8 +323,16 @@ def test_a_file_is_one_account(world: World):
     other = SimulatedBroker(
         world.file, Opening(number="PA-OTHER"), clock=lambda: world.now, calendar=CALENDAR, costs=Costs()
     )
-    with pytest.raises(TradingError, match="is the account PA-SIMULATED in USD, expected PA-OTHER in USD: a book has"):
+    with pytest.raises(TradingError, match="is the account PA-SIMULATED in USD, expected PA-OTHER in USD: a book"):
         other.account()
+
+
+def test_a_file_of_another_version_is_one_error(world: World):
+    with sqlite3.connect(world.file) as connection:
+        connection.execute("UPDATE account SET form = 2")
+    connection.close()
+    with pytest.raises(TradingError, match=r"account\.sqlite has form 2, and this version reads 1"):
+        world.broker.account()
 
 
 def test_nobody_else_reads_the_file(world: World):
