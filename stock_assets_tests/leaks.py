@@ -22,6 +22,7 @@ UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "DAGSTER_EVENT_BATCH_SIZE")
 
 State = dict[str, object]
+BACKFILLS = "the interval of Dagster's backfills"
 
 
 def _umask() -> object:
@@ -55,7 +56,7 @@ def _wrapped() -> State:
     controller = sys.modules.get(CONTROLLER)
     return {
         "the guard of Dagster's web server": getattr(_make_application(), "wrapped_by_us", False),
-        "the interval of Dagster's backfills": getattr(controller, INTERVAL, 30),
+        BACKFILLS: getattr(controller, INTERVAL, 30),
     }
 
 
@@ -113,19 +114,28 @@ def restored() -> Iterator[None]:
 @contextmanager
 def as_in_a_process_of_its_own() -> Iterator[None]:
     """Puts back what a command or a server of ours sets for its process: signals, umask, environment, hooks."""
-    environment, mask = dict(os.environ), os.umask(0o022)
+    environment, mask, hook = dict(os.environ), os.umask(0o022), sys.excepthook
     os.umask(mask)
     handlers = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
-    controller, hook = sys.modules.get(CONTROLLER), sys.excepthook
-    interval, make = getattr(controller, INTERVAL, None), _make_application()
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
-    os.umask(mask)
-    for name, handler in handlers.items():
-        signal.signal(getattr(signal, name), handler)
-    sys.excepthook = hook
-    if controller is not None:
-        setattr(controller, INTERVAL, interval)
-    if make is not None:
-        setattr(getattr(sys.modules[WEB_SERVER], SERVER_CLASS), MAKE_APPLICATION, make)
+    make, interval = _make_application(), _wrapped()[BACKFILLS]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.umask(mask)
+        sys.excepthook = hook
+        for name, handler in handlers.items():
+            signal.signal(getattr(signal, name), handler)
+        _unwrap(make, interval)
+
+
+def _unwrap(make: object, interval: object) -> None:
+    """What the package replaces as it was before, also where the module was loaded since."""
+    if CONTROLLER in sys.modules:
+        setattr(sys.modules[CONTROLLER], INTERVAL, interval)
+    if WEB_SERVER in sys.modules:
+        now = _make_application()
+        setattr(
+            getattr(sys.modules[WEB_SERVER], SERVER_CLASS), MAKE_APPLICATION, make or getattr(now, "__wrapped__", now)
+        )
