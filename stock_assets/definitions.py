@@ -1,5 +1,6 @@
 """The table of contents: every asset in flow order, the jobs and sensors, and what they run with."""
 
+import gc
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import dagster as dg
 
 from stock_assets.defs import comparison
+from stock_assets.defs.account import orders_asset, orders_sensor, switch_jobs
 from stock_assets.defs.alerts import alert_sensor
 from stock_assets.defs.automation import automation_sensors
+from stock_assets.defs.backtest import backtest_assets
 from stock_assets.defs.backup import backup_job, backup_sensors
 from stock_assets.defs.champions import promotions_asset, republish_job, rollback_job
 from stock_assets.defs.evaluation import evaluation_assets
@@ -21,6 +24,7 @@ from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.publication import publication_asset
 from stock_assets.defs.retraining import retraining_sensor
 from stock_assets.defs.tidy import tidy_job, tidy_schedule
+from stock_assets.defs.trading import trading_assets
 from stock_assets.defs.tuning import tuning_assets
 from stock_assets.extensions import load_extensions
 from stock_assets.lifecycle.materialize.alerts import channels_of
@@ -49,6 +53,9 @@ def build_definitions(config: Settings) -> dg.Definitions:
         *feature_assets(config),
         *model_assets(config),
         *tuning_assets(config),
+        *trading_assets(config),
+        orders_asset(config),
+        *backtest_assets(config),
         drift_asset(config),
         promotions_asset(config),
         *evaluation_assets(config),
@@ -62,12 +69,14 @@ def build_definitions(config: Settings) -> dg.Definitions:
             comparison.comparison_sensor(config),
             freshness_sensor(config),
             alert_sensor(),
+            orders_sensor(config),
             *backup_sensors(config),
         ],
         assets=[*assets, publication_asset(config, [*assets, freshness])],
         jobs=[
             rollback_job(config),
             republish_job(config),
+            *switch_jobs(config),
             tidying,
             *([backup_job(config, config.backup_dir)] if config.backup_dir else []),
         ],
@@ -106,3 +115,5 @@ load_extensions(settings())
 if misplaced := misplaced_instance(settings()):
     dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())
+# what is loaded by now stays as long as its process, and every full collection of garbage would look through it again
+gc.freeze()

@@ -115,7 +115,7 @@ def _write_file(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
         remove_leftovers(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -163,9 +163,9 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Waits until the disk holds the names in `folder`."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Waits until the disk holds the file, or the names in the folder, at `path`."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -11,6 +11,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, cast
 
 from stock_assets.errors import StockAssetsError
+from stock_assets.lifecycle.evening import LEDGER
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -80,6 +81,10 @@ STEPS: dict[str, Step] = {
     "leakage_audit": "stock_assets.evaluation.materialize.leakage_audit:make_leakage_audit",
     "evaluation_report": "stock_assets.evaluation.materialize.evaluation_report:make_evaluation_report",
     "drift": "stock_assets.lifecycle.materialize.drift:make_drift",
+    "target_weights": "stock_assets.trading.materialize.targets:make_target_weights",
+    **dict.fromkeys(LEDGER, "stock_assets.trading.materialize.ledger:make_ledger"),
+    "backtest": "stock_assets.trading.materialize.backtest:make_backtest",
+    "tear_sheet": "stock_assets.trading.materialize.tear_sheet:make_tear_sheets",
     "publication": "stock_assets.publication.materialize.publish:publish_sessions",
     "promotions": "stock_assets.lifecycle.materialize.champions:judge_challengers",
 }

@@ -64,7 +64,8 @@ class Table:
 
     `room` is the DuckDB schema and the group of the asset, `text` what one row is. A `history` is no asset: a row is
     added when something is decided or seen. `keys` name a row; they are never null. `numbered` is a column of which
-    there are as many as the data ask for: `pc_` stands for pc_1, pc_2, …
+    there are as many as the data ask for: `pc_` stands for pc_1, pc_2, … `followed_by` names the tables that tell
+    others what this one says: once a partition is written here, it is still to be made there.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Table:
     partitions: Partitions | None = None
     history: bool = False
     numbered: Column | None = None
+    followed_by: tuple[str, ...] = ()
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -5,11 +5,11 @@ from datetime import date
 
 import polars as pl
 
-from stock_assets import evaluation, features, lifecycle, market, model, publication
+from stock_assets import evaluation, features, lifecycle, market, model, publication, trading
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Column, declared, rooms
 
-assert all((market, features, model, evaluation, lifecycle, publication))  # importing a room declares its tables
+assert all((market, features, model, evaluation, lifecycle, trading, publication))  # importing declares tables
 #: By room, in the order in which rooms import each other: the order of imports in a test must not matter.
 _OURS = dict(sorted(TABLES.items(), key=lambda item: rooms().index(item[1].room)))
 #: Every table of the package and its room, and those that are no assets.

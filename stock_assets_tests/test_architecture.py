@@ -45,7 +45,19 @@ RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
 DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "trading", "publication")
 #: Above every room: the front door, the client, and what Dagster loads.
 TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
-LAZY = {"torch", "sklearn", "yfinance", "matplotlib", "duckdb", "mlflow", "curl_cffi", "lightgbm", "optuna", "apprise"}
+LAZY = {
+    "alpaca",
+    "torch",
+    "sklearn",
+    "yfinance",
+    "matplotlib",
+    "duckdb",
+    "mlflow",
+    "curl_cffi",
+    "lightgbm",
+    "optuna",
+    "apprise",
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:

@@ -38,7 +38,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_that_of_a_living_o
     path = tmp_path / "page.html"
     script = (
         "import os, sys, signal\nfrom pathlib import Path\nfrom stock_assets import files\n"
-        "files.sync_folder = lambda _: None\n"
+        "files.sync = lambda _: None\n"
         "os.replace = None\n"
         "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write_file(Path(sys.argv[1]), b'half')\n"

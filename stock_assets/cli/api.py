@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -26,6 +27,10 @@ CHILD = (sys.executable, "-m", "stock_assets.serving.child")
 #: An API that ends is started again after the first pause, then after twice as long each time, at most the last one;
 #: one that ran for so long begins with the first again.
 FIRST_PAUSE, LONGEST_PAUSE, STEADY_SECONDS = 1.0, 60.0, 60.0
+#: So many ends in a row, none after STEADY_SECONDS, are an alert.
+ENDS_IN_A_ROW = 3
+#: Its key, and how long it waits for a store that is busy with an evening: its row follows.
+ENDS_KEY, STORE_SECONDS = "api/ends", 1.0
 #: How often the child is looked at.
 LOOK_SECONDS = 0.5
 #: Seconds that `livez` may take, on a machine that is busy with an evening.
@@ -82,6 +87,7 @@ class KeptAlive:
     def __init__(self, settings: Settings, out: Console, *, command: tuple[str, ...] = CHILD) -> None:
         self.url = url_of(settings)
         self._home, self._out, self._command = settings.dagster_home, out, command
+        self._settings = settings
         self._ending = Event()
         self._thread = Thread(target=self._keep, name="api", daemon=True)
 
@@ -108,14 +114,17 @@ class KeptAlive:
         self._lock.close()
 
     def _keep(self) -> None:
-        pause = FIRST_PAUSE
+        pause, ends = FIRST_PAUSE, 0
         while not self._ending.is_set():
             began = time.monotonic()
             end = self._run()
             if self._ending.is_set():
                 return
             if time.monotonic() - began > STEADY_SECONDS:
-                pause = FIRST_PAUSE
+                pause, ends = FIRST_PAUSE, 0
+            ends += 1
+            if ends >= ENDS_IN_A_ROW:
+                self._tell(f"the API {end}, {ends} times in a row; it is started again, see {self.log}")
             if pause == FIRST_PAUSE:  # one line, however often it ends again
                 text = f"the API {end}; it is started again, after at most {LONGEST_PAUSE:g} s; see {self.log}"
                 self._out.print(terminal(text), highlight=False, soft_wrap=True)
@@ -138,16 +147,36 @@ class KeptAlive:
         except OSError as error:  # of a full disk or a full table of processes: later there may be room
             return f"could not be started ({error})"
         try:
-            looked = time.monotonic()
+            began = looked = time.monotonic()
+            steady = False
             while process.poll() is None and not self._ending.wait(LOOK_SECONDS):
                 if time.monotonic() - looked > ROTATE_SECONDS:
                     looked = time.monotonic()
                     self._rotate()
+                if not steady and time.monotonic() - began > STEADY_SECONDS and answers(self.url):
+                    steady = True
+                    self._tell(None)
         finally:
             stop(process)
             if process.stdin is not None:
                 process.stdin.close()
         return f"ended by itself with exit code {process.returncode}"
+
+    def _tell(self, trouble: str | None) -> None:
+        """An alert that the API keeps ending; its end where `trouble` is None."""
+        from stock_assets.lifecycle.alerts import Alert
+        from stock_assets.lifecycle.materialize.alerts import channels_of, raise_alarm, resolve
+        from stock_assets.storage.warehouse import Warehouse
+
+        store, now = Warehouse(self._settings.database).patient(STORE_SECONDS), datetime.now(UTC)
+        try:
+            if trouble is None:
+                resolve(store, ENDS_KEY, now=now)
+            else:
+                alert = Alert(ENDS_KEY, "the API keeps ending", trouble, None, now)
+                raise_alarm(store, channels_of(self._settings), alert, now=now)
+        except Exception as error:  # an API that is not started again would be worse
+            self._out.print(terminal(f"no alert about the API: {error}"), highlight=False, soft_wrap=True)
 
     def _rotate(self) -> None:
         try:

@@ -5,22 +5,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.materialize.backup import back_up as make_backup
+from stock_assets.lifecycle.materialize.partitions import stored_partitions
+from stock_assets.lifecycle.partitions import compared
 from stock_assets.publication.materialize.verify import problems_of as published_problems
 from stock_assets.settings import Settings
 from stock_assets.storage.backup import SETTINGS, backups
 from stock_assets.storage.restore import restore as put_back
 from stock_assets.storage.verification import data_folder, problems_of
-
-if TYPE_CHECKING:
-    import dagster as dg
-
-    from stock_assets.storage.warehouse import Warehouse
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 
 def back_up(settings: Settings, target: Path, *, keep: int, now: datetime, out: Console) -> None:
@@ -80,65 +78,25 @@ def lost_rows(data: Path) -> Iterator[str]:
         return
     import dagster as dg
 
-    from stock_assets.storage.warehouse import Warehouse
-    from stock_assets.tables import TABLES
+    from stock_assets.definitions import comparison
 
     store, before = Warehouse(data / "stock_assets.duckdb"), os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(home)
     try:
         with dg.DagsterInstance.get() as instance:
-            counts, stored = store.row_counts(), stored_partitions(store)
-            for name, table in TABLES.items():
-                key = dg.AssetKey(name)
-                if table.partitions is None:
-                    event = instance.get_latest_materialization_event(key)
-                    made = event.asset_materialization if event else None
-                    if made and _rows(made) and not counts.get(name):
-                        yield f"{name}: Dagster remembers {_rows(made)} rows, and the store holds none; materialize it"
-                    continue
-                remembered = instance.get_materialized_partitions(key)
-                lost = [day for day in sorted(remembered - stored[name]) if _rows_remembered(instance, key, day)]
-                if lost:
-                    span = lost[0] if len(lost) == 1 else f"{lost[0]} to {lost[-1]}"
-                    yield (
-                        f"{name}: Dagster remembers rows of {len(lost)} {table.partitions}(s), {span}, which the store "
-                        f"does not hold; materialize {name} again for them"
-                    )
+            stored = stored_partitions(store)
+            partitioned = {name for name in stored if declared(name).partitions}
+            held = comparison.materialized(instance, {name: [] if name in partitioned else None for name in stored})
+            keys = {name: sorted(held[name]) if name in partitioned else None for name in stored}
+            for name, lost in compared(keys, held, stored).lost.items():
+                span = lost[0] if len(lost) == 1 else f"{lost[0]} to {lost[-1]}"
+                what = f"{len(lost)} {declared(name).partitions}(s), {span}," if name in partitioned else "it"
+                yield f"{name}: Dagster remembers rows of {what} which the store lacks; materialize {name} again"
     finally:
         if before is None:
             del os.environ["DAGSTER_HOME"]
         else:
             os.environ["DAGSTER_HOME"] = before
-
-
-def stored_partitions(store: "Warehouse") -> dict[str, set[str]]:
-    """The partitions of which each table holds rows, as Dagster spells them."""
-    from stock_assets.tables import TABLES
-
-    statements = {
-        name: f"SELECT DISTINCT {'model_year' if table.partitions == 'model year' else 'session'} FROM {name}"
-        for name, table in TABLES.items()
-        if table.partitions
-    }
-    answers = store.read_each(statements)
-    return {
-        name: set() if rows is None else set(map(str, rows.to_series().to_list())) for name, rows in answers.items()
-    }
-
-
-def _rows_remembered(instance: "dg.DagsterInstance", key: "dg.AssetKey", partition: str) -> bool:
-    """Whether the last materialization of the partition had rows; a young market makes some sessions without any."""
-    import dagster as dg
-
-    of_partition = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
-    records = instance.fetch_materializations(of_partition, limit=1).records
-    return any(made is not None and _rows(made) for made in (record.asset_materialization for record in records))
-
-
-def _rows(made: "dg.AssetMaterialization") -> int:
-    """The rows that a materialization says it made; one for what says nothing."""
-    rows = made.metadata.get("dagster/partition_row_count") or made.metadata.get("dagster/row_count")
-    return int(str(rows.value)) if rows else 1
 
 
 def _say(out: Console, text: str) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from stock_assets.cli.output import frame_table
 from stock_assets.cli.query import SECONDS, SHOWN_ROWS, Format, hide_closed_pipe, write_answer
+from stock_assets.cli.trading import trading_commands
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
+app.add_typer(trading_commands, name="trading")
 out, err = Console(emoji=False), Console(emoji=False, stderr=True)
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the port of the web server")]

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stock_assets.errors import QueryError, StockAssetsError
-from stock_assets.files import aside, remove_leftovers, sync_folder
+from stock_assets.files import aside, remove_leftovers, sync
 from stock_assets.storage.queries import Answer
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise StockAssetsError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:

@@ -171,17 +171,20 @@ def make_and_show(session: Session, began: float) -> None:
 
 
 def show_tonight(session: Session) -> None:
-    """Shows the strongest buys and sells beside the score; where they cannot be read, why not."""
+    """Shows the strongest buys and sells beside the score, and what trading on them gave; else why they cannot be
+    read."""
+    from stock_assets.cli.results import result_lines, result_of
     from stock_assets.cli.tonight import tonight, tonight_lines
 
-    settings = session.settings
+    settings, store = session.settings, Warehouse(session.settings.database)
     try:
-        calls = tonight(settings.published, Warehouse(settings.database), simulated=settings.source == "simulated")
+        calls = tonight(settings.published, store, simulated=settings.source == "simulated")
+        result = result_of(store, settings.paper_book)
     except StockAssetsError as error:
         session.err.print(f"[bold red]not shown:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return
     if calls is not None:
-        for line in ("", *tonight_lines(calls)):
+        for line in ("", *tonight_lines(calls), *(result_lines(result) if result else ())):
             session.out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

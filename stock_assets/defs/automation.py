@@ -22,7 +22,7 @@ from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
 from stock_assets.lifecycle.materialize.restatements import watch_restatements
 from stock_assets.lifecycle.materialize.retraining import decision_waited_for
-from stock_assets.lifecycle.references import PUBLICATION, REFERENCES, parse_works, text_of_works
+from stock_assets.lifecycle.references import BACK_TESTS, PUBLICATION, REFERENCES, parse_works, text_of_works
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
@@ -48,9 +48,7 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def evening(tick: Tick) -> Answer:
-        # `freshness` does it too, but what waits for a lost run would wait for its tick as well
-        for message in settle_lost_runs(tick.context.instance, now=tick.now):
-            tick.context.log.info(message)
+        settle_lost_runs(tick.context.instance, now=tick.now)  # else it waits for the tick of `freshness` as well
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         waits = None
@@ -76,11 +74,12 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
     @platform_sensor(
         settings,
         "complete_labels",
-        makes=("labels",),
+        makes=("labels", PUBLICATION),
         seconds=30,
         description=(
-            f"Makes the labels that became complete: a label is known {horizon} bars after its session. It follows the "
-            "predicted sessions, so the bars of a session that stopped at a check decide no label."
+            f"Makes the labels that became complete, and publishes them as outcomes: a label is known {horizon} bars "
+            "after its session. It follows the predicted sessions, so the bars of a session that stopped at a check "
+            "decide no label."
         ),
     )
     def complete_labels(tick: Tick) -> Answer:
@@ -88,7 +87,9 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
         if not plan.sessions:
             return dg.SkipReason(plan.reason)
         first, last = str(plan.sessions[0]), str(plan.sessions[-1])
-        work = Work(labels_work(plan.sessions[0]), ("labels",), first, last, plan.reason)
+        # a session before the first model has labels to learn from, and nothing is said of it
+        assets = ("labels", PUBLICATION) if plan.sessions[0].year >= settings.model_start_year else ("labels",)
+        work = Work(labels_work(plan.sessions[0]), assets, first, last, plan.reason)
         return request_or_wait(tick.context, work, "complete_labels", now=tick.now)
 
     return complete_labels
@@ -162,7 +163,7 @@ def references_sensor(settings: Settings) -> dg.SensorDefinition:
     @platform_sensor(
         settings,
         "reference_models",
-        makes=(*REFERENCES, PUBLICATION),
+        makes=(*REFERENCES, PUBLICATION, *BACK_TESTS),
         description=(
             "Trains and scores the models that never serve, such as the study's own network, makes the report again "
             "and publishes its scores: when a model year has none of them, and once their predictions lag a month "

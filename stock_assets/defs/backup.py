@@ -6,7 +6,7 @@ import dagster as dg
 
 from stock_assets.defs.runs import request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
-from stock_assets.defs.tables import Clock
+from stock_assets.defs.tables import Clock, job_of
 from stock_assets.lifecycle.materialize.backup import back_up, backup_due
 from stock_assets.settings import Settings
 
@@ -23,17 +23,14 @@ def backup_job(settings: Settings, target: Path) -> dg.JobDefinition:
         about = {"rows": sum(made.manifest.rows.values()), "files": len(made.manifest.files)}
         context.add_output_metadata({"folder": str(made.folder), "new_bytes": made.new_bytes, **about})
 
-    @dg.job(
-        name=JOB,
+    return job_of(
+        make_backup,
+        JOB,
         description=(
             f"Copies the store, the models, Dagster's memory and the settings file to {target}, keeps the newest "
             f"{settings.backup_keep} and removes older ones. The same from a shell: `stock-assets backup`."
         ),
     )
-    def backup() -> None:
-        make_backup()
-
-    return backup
 
 
 def backup_sensors(settings: Settings) -> list[dg.SensorDefinition]:

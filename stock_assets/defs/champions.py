@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, preview, table_asset
+from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, job_of, preview, table_asset
 from stock_assets.escape import one_line
 from stock_assets.lifecycle.champions import MARGIN
 from stock_assets.lifecycle.materialize.champions import judge_challengers, read_promotions, rollback
@@ -101,8 +101,9 @@ def rollback_job(settings: Settings) -> dg.JobDefinition:
             }
         )
 
-    @dg.job(
-        name="rollback",
+    return job_of(
+        set_champion,
+        "rollback",
         description=(
             "Makes the version that served before a model's champion its champion again, or any other version of the "
             "running model year. It serves from the first session without predictions on; existing predictions stay, "
@@ -111,10 +112,6 @@ def rollback_job(settings: Settings) -> dg.JobDefinition:
             "`reason`. The same from a shell: `stock-assets rollback MODEL`."
         ),
     )
-    def rollback_of_a_model() -> None:
-        set_champion()
-
-    return rollback_of_a_model
 
 
 def republish_job(settings: Settings) -> dg.JobDefinition:
@@ -141,8 +138,9 @@ def republish_job(settings: Settings) -> dg.JobDefinition:
         for asset in made:
             context.log_event(dg.AssetMaterialization(asset, partition=str(done.again.session), metadata=about))
 
-    @dg.job(
-        name="republish",
+    return job_of(
+        serve_newest_session,
+        "republish",
         description=(
             "Has the version under the alias `champion` of the model registry, or the one that a rollback chose, serve "
             "at once: it predicts the newest predicted session again and publishes it beside what was published "
@@ -150,7 +148,3 @@ def republish_job(settings: Settings) -> dg.JobDefinition:
             "session is refused. The same from a shell: `stock-assets republish`."
         ),
     )
-    def republish_newest_session() -> None:
-        serve_newest_session()
-
-    return republish_newest_session

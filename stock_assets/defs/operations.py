@@ -10,6 +10,7 @@ from stock_assets.defs.tables import SIMULATED, Clock, picture, preview, table_a
 from stock_assets.lifecycle.materialize.operations import SESSIONS, OperationsData, read_operations, write_operations
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.trading.materialize.overview import overview
 
 #: How far back failed runs are listed, and how many at most: reading them must not take longer in bad times.
 FAILURES, MOST_FAILURES = timedelta(days=30), 50
@@ -25,7 +26,7 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
             "are known, and a self-contained HTML page with lag, alarms, models in service, drift, retraining and "
             "promotions." + (SIMULATED if settings.source == "simulated" else "")
         ),
-        deps=["predictions", "labels", "daily_bars", "drift", "promotions"],
+        deps=["predictions", "labels", "daily_bars", "drift", "promotions", "orders"],
         kinds=("matplotlib",),
         last=True,
     )
@@ -35,7 +36,8 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
         from stock_assets.evaluation import plots
 
         now = clock()
-        data = read_operations(warehouse, settings, failures(context.instance, now), now=now)
+        paper = overview(warehouse, settings.paper_book).frames
+        data = read_operations(warehouse, settings, failures(context.instance, now), now=now, paper=paper)
         figures = {"live_skill": plots.live_skill(data.skill)} if data.skill.height else {}
         if data.drift is not None and data.drift.height:
             figures["drift"] = plots.drift(data.drift)

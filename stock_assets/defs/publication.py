@@ -49,6 +49,8 @@ def publication_asset(settings: Settings, checked: Iterable[dg.AssetsDefinition]
             "promotions",
             "evaluation_report",
             "operations",
+            "equity",
+            "orders",
         ],
         partitions=predicted_days(settings),
         checks=checks.specs("publication", PUBLICATION_CHECKS),

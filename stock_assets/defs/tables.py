@@ -38,17 +38,12 @@ def table_asset(
 
     A run makes `last` assets after all others that are ready, because no prediction waits for them.
     """
-    room = declared(table).room
-    metadata: dict[str, object] = {
-        "dagster/table_name": f"{room}.{table}",
-        "dagster/column_schema": column_schema(declared(table)),
-    }
     with warnings.catch_warnings():
         # backfill_policy is in beta since 2023; constraints.txt pins the version this was tried with
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.asset(
             key=table,
-            group_name=room,
+            group_name=declared(table).room,
             description=description,
             deps=deps,
             partitions_def=partitions,
@@ -59,8 +54,54 @@ def table_asset(
             owners=OWNERS,
             pool=DUCKDB_POOL,
             op_tags={"dagster/priority": "-1"} if last else None,
-            metadata=metadata,
+            metadata=_about(table),
         )
+
+
+def tables_asset(
+    name: str,
+    descriptions: Mapping[str, str],
+    *,
+    deps: Sequence[str],
+    partitions: dg.PartitionsDefinition,
+    checks: Sequence[dg.AssetCheckSpec] = (),
+    kinds: Iterable[str] = ("polars",),
+) -> Callable[[Callable[..., object]], dg.AssetsDefinition]:
+    """The decorator of one step, called `name`, that is several DuckDB tables, by the `descriptions` of each.
+
+    A run that asks for one of them makes all.
+    """
+    specs = [
+        dg.AssetSpec(
+            table,
+            group_name=declared(table).room,
+            description=description,
+            deps=deps,
+            kinds={"duckdb", *kinds},
+            owners=OWNERS,
+            metadata=_about(table),
+        )
+        for table, description in descriptions.items()
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # as above
+        return dg.multi_asset(
+            name=name,
+            specs=specs,
+            can_subset=True,
+            partitions_def=partitions,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            check_specs=list(checks),
+            pool=DUCKDB_POOL,
+        )
+
+
+def _about(table: str) -> dict[str, str | dg.TableSchema]:
+    """What the UI shows of a table before a run made it."""
+    return {
+        "dagster/table_name": f"{declared(table).room}.{table}",
+        "dagster/column_schema": column_schema(declared(table)),
+    }
 
 
 def chosen_sessions(context: dg.AssetExecutionContext) -> list[date]:
@@ -73,14 +114,17 @@ def report_sessions(
     frame: pl.DataFrame,
     sessions: Sequence[date],
     *,
+    table: str | None = None,
     checks: Sequence[dg.AssetCheckResult] = (),
     about_last: Mapping[str, dg.MetadataValue] | None = None,
 ) -> dg.MaterializeResult:
-    """Rows per partition on every partition; preview, range and pictures on the last one alone.
+    """Rows per partition on every partition; preview, range and pictures on the last one alone. `table` names the one
+    of a step that makes several.
 
     Dagster stores what a range run returns once per partition and twice on disk: a picture in each of ten
     years of events would take gigabytes.
     """
+    asset = dg.AssetKey(table) if table else context.asset_key
     counts = dict(frame.group_by("session").len().iter_rows())
     about = {str(session): {"dagster/partition_row_count": counts.get(session, 0)} for session in sessions}
     about[str(sessions[-1])] |= {
@@ -89,11 +133,21 @@ def report_sessions(
         "last_session": str(sessions[-1]),
         "rows_in_run": frame.height,
         "preview": preview(frame.filter(pl.col("session") == sessions[-1])),
-        **column_lineage(context.asset_key.to_user_string()),
+        **column_lineage(asset.to_user_string()),
         **(about_last or {}),
     }
-    add_partition_metadata(context, about)
-    return dg.MaterializeResult(check_results=list(checks))
+    add_partition_metadata(context, asset, about)
+    return dg.MaterializeResult(asset_key=asset, check_results=list(checks))
+
+
+def job_of(op: dg.OpDefinition, name: str, *, description: str) -> dg.JobDefinition:
+    """The job of one op, which the UI and the command line start by its name."""
+
+    @dg.job(name=name, description=description)
+    def job() -> None:
+        op()
+
+    return job
 
 
 def column_schema(table: Table) -> dg.TableSchema:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from stock_assets.defs.tables import DUCKDB_POOL, Clock
+from stock_assets.defs.tables import DUCKDB_POOL, Clock, job_of
 from stock_assets.lifecycle.materialize.tidy import tidy
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import Registry
@@ -33,8 +33,9 @@ def tidy_job(settings: Settings) -> dg.JobDefinition:
             context.log.warning(f"left for the next time: {message}")
         context.add_output_metadata({removed.kind: removed.count for removed in tidying.removed})
 
-    @dg.job(
-        name="tidy",
+    return job_of(
+        remove_what_is_old,
+        "tidy",
         description=(
             "Removes the events of old runs, old pictures, checks, printed lines and checkpoints, and what the model "
             "registry keeps of versions that never served; folds in what was written ahead; compacts the store when a "
@@ -42,10 +43,6 @@ def tidy_job(settings: Settings) -> dg.JobDefinition:
             "long what is kept."
         ),
     )
-    def tidy_up() -> None:
-        remove_what_is_old()
-
-    return tidy_up
 
 
 def tidy_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:

@@ -99,6 +99,7 @@ LABELS = declare(
         ),
         keys=("ticker", "session"),
         partitions="labelled session",
+        followed_by=("publication",),
     )
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from stock_assets.files import locked, make_folder, write_file
+from stock_assets.files import TEMPORARY, locked, make_folder, write_file
 from stock_assets.lifecycle.alerts import AWAY, LOG, Alert, Record
 
 #: The open alerts and those that ended lately, below the data folder: a copy of the book for whoever shows them, beside
@@ -65,7 +65,9 @@ class AlertBook:
 
     def entries(self) -> list[Entry]:
         """Every entry, the oldest trouble first."""
-        files = {*self.folder.glob("*.json"), *(file for file in _UNWRITTEN if file.parent == self.folder)}
+        # one that is being written has another name, and whoever reads without the lock may see it
+        files = {file for file in self.folder.glob("*.json") if not file.name.startswith(TEMPORARY)}
+        files |= {file for file in _UNWRITTEN if file.parent == self.folder}
         found = [entry for file in files if (entry := self._read(file))]
         return sorted(found, key=lambda entry: (entry.record.first_at, entry.record.alert.key))
 

@@ -17,13 +17,18 @@ INTERRUPTED = "stock_assets/interrupted"
 #: The assets that an evening makes of a closed session, in one run.
 BARS = ("universe", "raw_ohlcv", "context_series")
 FEATURES = ("daily_bars", "indicators", "stationary_features", "pca_components")
-AFTER_PREDICTIONS = ("drift", "operations", "publication")
+#: What the books trade: one step makes the ledger.
+LEDGER = ("fills", "positions", "equity")
+TRADED = ("target_weights", *LEDGER)
+AFTER_PREDICTIONS = (*TRADED, "drift", "operations", "publication")
 SERVED = ("predictions", *AFTER_PREDICTIONS)
 EVENING = (*BARS, *FEATURES, *SERVED)
 #: Those that stand for a session each, and those of them that predictions are made of: what was never made of these is
 #: made from the vendor's answer on, since the bars that there are may have stopped at a check.
 BY_SESSION = tuple(asset for asset in EVENING if asset not in ("universe", "operations"))
-BEFORE_PREDICTIONS = tuple(asset for asset in BY_SESSION if asset not in ("indicators", "drift", "publication"))
+BEFORE_PREDICTIONS = tuple(
+    asset for asset in BY_SESSION if asset not in ("indicators", *TRADED, "drift", "publication")
+)
 #: Failures after which labels and decisions do not wait any longer for what is missing of an evening.
 WAITED_FAILURES = 3
 
@@ -189,6 +194,8 @@ def _missing_at(gaps: Gaps, session: date) -> tuple[str, ...]:
     missing = {asset for asset in BY_SESSION if session in gaps.of(asset)}
     if any(session in gaps.unmade.get(asset, ()) for asset in BEFORE_PREDICTIONS):
         missing |= {*BARS, *FEATURES}
+    if missing.intersection(LEDGER):
+        missing |= {*LEDGER}
     return tuple(asset for asset in EVENING if asset in missing or asset in ("operations", "publication"))
 
 

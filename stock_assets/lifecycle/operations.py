@@ -14,6 +14,8 @@ from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, live_yardsticks
 from stock_assets.pages.inputs import inputs_view
 from stock_assets.pages.models import models_view
+from stock_assets.pages.paper import TABLES as PAPER_TABLES
+from stock_assets.pages.paper import paper_view
 from stock_assets.pages.skill import skill_view
 from stock_assets.pages.templates import page_template
 
@@ -37,6 +39,7 @@ TABLES = {
     "drift": ("session", "kind", "column", "psi", "ks"),
     "retraining_decisions": ("session", "decided_at", "rule", "retrain", "reason"),
     "promotions": ("model", "version", "decided_at", "outcome", "kind", "replaced", "improvement", "reason"),
+    **dict.fromkeys(PAPER_TABLES, ()),
 }
 #: Columns that a section of the dashboard shows beside these, and what they hold where the store has none.
 _SHOWN: dict[str, dict[str, Any]] = {
@@ -184,6 +187,7 @@ def render_operations(
             model=IN_SERVICE,
         ),
         card_address=None,
+        paper=paper_view({name: tables.get(name) for name in PAPER_TABLES}),
     )
 
 

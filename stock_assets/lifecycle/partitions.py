@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from stock_assets.lifecycle.alerts import Alert
-from stock_assets.lifecycle.evening import Work
+from stock_assets.lifecycle.evening import LEDGER, TRADED, Work
 
 #: The keys of every asset, in flow order; None for one that is made as a whole.
 Keys = Mapping[str, Sequence[str] | None]
 #: The key of a table that is made as a whole.
 WHOLE = ""
-#: What is made again with an asset: the publication of predictions that were made again.
-FOLLOWED_BY = {"predictions": ("publication",)}
-#: Costs hours, and nothing waits for it: made when a person asks for it.
-ON_DEMAND = ("tuned_hyperparameters",)
+#: What is made again with an asset: what is traded on predictions that were made again, and their publication.
+FOLLOWED_BY = {"predictions": (*TRADED, "publication"), "target_weights": LEDGER}
+#: What no backfill makes: the first costs hours, and an order of the past cannot be sent.
+ON_DEMAND = ("tuned_hyperparameters", "orders")
 #: Dagster and the store are compared so often.
 EVERY = timedelta(days=1)
 #: The key of the alert about what the store lacks.

@@ -145,9 +145,11 @@ def steps_of(reached: Affected, first_served: date) -> list[Step]:
     steps = _steps(FEATURES, reached.chain, first_served)
     if reached.labels:
         first, last = reached.labels
+        if first >= first_served:  # what came true of these sessions is published again
+            return [*steps, (("labels", "publication"), str(first), str(last))]
         steps.append((("labels",), str(first), str(last)))
-        if last >= first_served:  # what came true of these sessions is published again
-            steps.append((("publication",), str(max(first, first_served)), str(last)))
+        if last >= first_served:
+            steps.append((("publication",), str(first_served), str(last)))
     return steps
 
 

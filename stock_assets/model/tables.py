@@ -45,7 +45,7 @@ def _trained_table(name: str, text: str, *, networks: bool) -> Table:
     )
 
 
-def _prediction_table(name: str, text: str, models: str) -> Table:
+def _prediction_table(name: str, text: str, models: str, *, followed_by: tuple[str, ...] = ()) -> Table:
     """A table of probabilities, one row per model, ticker and session."""
     return Table(
         name,
@@ -64,6 +64,7 @@ def _prediction_table(name: str, text: str, models: str) -> Table:
         ),
         keys=("model", "ticker", "session"),
         partitions="predicted session",
+        followed_by=followed_by,
     )
 
 
@@ -109,6 +110,7 @@ PREDICTIONS = declare(
         "predictions",
         "probabilities per model and of the ensemble, never from one trained through the session",
         "a model of trained_rnn or trained_baselines, or their ensemble",
+        followed_by=("publication",),
     )
 )
 REFERENCE_PREDICTIONS = declare(

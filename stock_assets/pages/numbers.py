@@ -65,6 +65,18 @@ def price(value: float | None) -> str:
     return NONE if value is None else _typographic(f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.4g}")
 
 
+def signed_money(value: float | None) -> str:
+    """A difference in money, to the cent.
+
+    >>> signed_money(-2302.154), signed_money(0.001)
+    ('−2,302.15', '0.00')
+    """
+    if value is None:
+        return NONE
+    rounded = round(value, 2) + 0.0  # no -0.0
+    return _typographic(f"{rounded:+,.2f}" if rounded else "0.00")
+
+
 def interval(low: float | None, high: float | None, digits: int = 4) -> str:
     """A 95 % interval; empty where there is none.
 
@@ -133,6 +145,7 @@ FILTERS = {
     "signed_percent": signed_percent,
     "count": count,
     "price": price,
+    "signed_money": signed_money,
     "milliseconds": milliseconds,
     "moment": moment,
 }

@@ -263,8 +263,10 @@ def wrap_web_server(wrap: Callable[[Any], Any]) -> None:
     setattr(server, MAKE_APPLICATION, create_asgi_app)
 
 
-def add_partition_metadata(context: dg.AssetExecutionContext, by_partition: Mapping[str, Mapping[str, object]]) -> None:
-    """What `context.add_asset_metadata(…, partition_key=…)` does for each partition, at once.
+def add_partition_metadata(
+    context: dg.AssetExecutionContext, asset: dg.AssetKey, by_partition: Mapping[str, Mapping[str, object]]
+) -> None:
+    """What `context.add_asset_metadata(…, asset_key=asset, partition_key=…)` does for each partition, at once.
 
     Dagster copies all it has gathered at every call: 2,516 sessions take a second per asset that way. Raises
     PrivateApiError where a step keeps its metadata in another way.
@@ -275,7 +277,7 @@ def add_partition_metadata(context: dg.AssetExecutionContext, by_partition: Mapp
     if not hasattr(step, "_metadata_accumulator"):
         _gone(f"{type(step).__module__}.{type(step).__name__}._metadata_accumulator")
     gathered = {
-        AssetMetadataHandle(asset_key=context.asset_key, partition_key=key): normalize_metadata(dict(metadata))  # pyright: ignore[reportArgumentType]
+        AssetMetadataHandle(asset_key=asset, partition_key=key): normalize_metadata(dict(metadata))  # pyright: ignore[reportArgumentType]
         for key, metadata in by_partition.items()
     }
     step._metadata_accumulator = OutputMetadataAccumulator(

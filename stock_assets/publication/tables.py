@@ -3,6 +3,15 @@
 import polars as pl
 
 from stock_assets.tables import SESSION, TICKER, UTC_TIME, Column, Table, declare
+from stock_assets.trading.tables import (
+    BREAKS,
+    ORDER_EVENTS,
+    ORDER_GATES,
+    ORDERS,
+    PAPER_EQUITY,
+    PAPER_POSITIONS,
+    TRADING_SWITCH,
+)
 
 PUBLICATION = declare(
     Table(
@@ -77,7 +86,9 @@ OUTCOMES_FILE = _file(
     TICKER,
     Column("label", pl.Int8(), "1 buy, -1 sell, 0 hold"),
     Column("horizon_end", pl.Date(), "the session on which the label became known"),
-    Column("forward_return_horizon", pl.Float64(), "total return from this close to that of horizon_end"),
+    Column(
+        "forward_return_horizon", pl.Float64(), "total return from this close to that of horizon_end", unit="fraction"
+    ),
     Column("usable", pl.Boolean(), "whether the label scores: neither suspect nor, with MEMBERS_ONLY, of a non-member"),
     keys=("ticker",),
 )
@@ -236,5 +247,27 @@ MONITORING: dict[str, Table] = {
             Column("reason", pl.String(), "what was seen, or the vendor's own words"),
             keys=("ticker", "first"),
         ),
+        _file("paper_equity", PAPER_EQUITY.text, *PAPER_EQUITY.columns, keys=PAPER_EQUITY.keys),
+        _file(
+            "paper_orders",
+            "the orders of the account for the next open, and what the broker last said of them",
+            *ORDERS.columns,
+            *(column for column in ORDER_EVENTS.columns if column.name in ("event", "status", "filled", "text")),
+            keys=ORDERS.keys,
+        ),
+        _file(
+            "paper_positions",
+            "the positions of the account at the newest close",
+            *PAPER_POSITIONS.columns,
+            keys=PAPER_POSITIONS.keys,
+        ),
+        _file(
+            "paper_gates",
+            "the conditions on the newest orders, and the limits that are used",
+            *ORDER_GATES.columns,
+            keys=ORDER_GATES.keys,
+        ),
+        _file("paper_breaks", BREAKS.text, *BREAKS.columns, keys=BREAKS.keys),
+        _file("paper_switch", TRADING_SWITCH.text, *TRADING_SWITCH.columns, keys=TRADING_SWITCH.keys),
     )
 }

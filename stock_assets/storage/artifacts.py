@@ -25,7 +25,7 @@ from stock_assets.files import (
     disk_error,
     disk_errors_of,
     make_folder,
-    sync_folder,
+    sync,
     write_file,
     write_synced,
 )
@@ -95,11 +95,11 @@ def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
         for name, blob in {**content, MODEL: model}.items():
             write_synced(temporary / name, blob)
         temporary.chmod(0o755)  # mkdtemp lets only the owner in
-        sync_folder(temporary)
+        sync(temporary)
         if folder.exists():  # incomplete: nobody could load it
             folder.rename(Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent)) / folder.name)
         temporary.rename(folder)
-        sync_folder(folder.parent)
+        sync(folder.parent)
         return folder
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import BackupError
-from stock_assets.files import TEMPORARY, make_folder, sync_folder, write_file
+from stock_assets.files import TEMPORARY, make_folder, sync, write_file
 from stock_assets.storage.attached import attached
 from stock_assets.storage.migrations import schema_version
 
@@ -115,7 +115,7 @@ def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, setti
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        sync_folder(target)
+        sync(target)
         for old in backups(target)[:-keep]:
             old.rename(gone := target / f"{TEMPORARY}{old.name}")  # never half of a backup under its own name
             shutil.rmtree(gone)

@@ -4,13 +4,12 @@ DuckDB uses the space of deleted rows again and never gives it back. A kill at a
 one, both whole: the name changes hands in one rename, after the copy is on the disk and equals the original.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.files import aside, remove_leftovers, sync_folder
+from stock_assets.files import aside, remove_leftovers, sync
 from stock_assets.storage.attached import attached
 
 if TYPE_CHECKING:
@@ -48,9 +47,9 @@ def compact(path: Path, wait: float, *, free_share: float = FREE_SHARE, free_byt
         try:
             _copy(connection, copy, store=store, database=database)
             shutil.copymode(path, copy)
-            _sync(copy)
+            sync(copy)
             copy.replace(path)
-            sync_folder(path.parent)
+            sync(path.parent)
         except (duckdb.Error, OSError) as error:
             line = str(error).splitlines()[0]
             raise StockAssetsError(f"{path.name} was not compacted and is as it was: {line}") from error
@@ -101,15 +100,6 @@ def _space(connection: "duckdb.DuckDBPyConnection", database: str) -> tuple[int,
     )
     ((free, used),) = connection.execute(statement, [database]).fetchall()
     return free, used
-
-
-def _sync(file: Path) -> None:
-    """Waits until the disk holds the file."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _no_room(path: Path, needed: int) -> str:

@@ -74,31 +74,40 @@ MOST_ENGINES = 64
 
 _RUN_ENDS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 
-#: By process, as a connection must not be used after a fork, and address; that used last stands last.
-_ENGINES: dict[tuple[int, str], Engine] = {}
+#: By process, as a connection must not be used after a fork, and address, with the inode of the file that is open; the
+#: one used last stands last.
+_ENGINES: dict[tuple[int, str], tuple[Engine, int | None]] = {}
 _LOCK = threading.Lock()
 
 
 def _engine(url: str) -> Engine:
     """The engine of one database, of those used last: compiling a statement anew costs more than running it, and so
-    does opening a connection."""
+    does opening a connection. Where another file has taken the name, as of a disk that was mounted there or a folder
+    that was put back, it is opened anew: what is written to the old one, nobody reads."""
     key = os.getpid(), url
     with _LOCK:
-        engine = _ENGINES.pop(key, None)
+        engine, opened = _ENGINES.pop(key, (None, None))
+        try:
+            inode = Path(url.removeprefix("sqlite:///")).stat().st_ino
+        except FileNotFoundError:  # it is made later, or its run was deleted
+            inode = opened
+        if engine and opened not in (None, inode):
+            engine.dispose()
+            engine = None
         if engine is None:
             if not _ENGINES:
                 atexit.register(_close)
             options = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
             engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=-1, connect_args=options)
-        _ENGINES[key] = engine
+        _ENGINES[key] = engine, inode
         if len(_ENGINES) > MOST_ENGINES:
-            _ENGINES.pop(next(iter(_ENGINES))).dispose()
+            _ENGINES.pop(next(iter(_ENGINES)))[0].dispose()
         return engine
 
 
 def _close() -> None:
     """Closes the connections of this process: the last one of a database folds in what was written ahead."""
-    for (process, _), engine in _ENGINES.items():
+    for (process, _), (engine, _) in _ENGINES.items():
         if process == os.getpid():
             engine.dispose()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import DamagedFileError, StockAssetsError
-from stock_assets.files import TEMPORARY, first_line, sync_folder
+from stock_assets.files import TEMPORARY, first_line, sync
 from stock_assets.storage.attached import opened
 from stock_assets.storage.partitions import record_older_rows
 from stock_assets.tables import SCHEMA_VERSION
@@ -96,7 +96,7 @@ def keep_copy(connection: "duckdb.DuckDBPyConnection", path: Path, version: int)
             f"failed: {first_line(error)}. Nothing was changed; make room in {path.parent}"
         ) from error
     aside.replace(copy)
-    sync_folder(copy.parent)
+    sync(copy.parent)
     for older in path.parent.glob(f"{escape(path.name)}.v*"):
         if older != copy:
             older.unlink()

@@ -25,6 +25,7 @@ _INSERT = "INSERT INTO lifecycle.stored_partitions BY NAME SELECT ? AS table_nam
 _DELETE = (
     "DELETE FROM lifecycle.stored_partitions WHERE table_name = ? AND partition IN (SELECT partition FROM counted)"
 )
+_DELETE_ALL = "DELETE FROM lifecycle.stored_partitions WHERE table_name = ?"
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,17 @@ def values_of(column: pl.Series) -> frozenset[Partition]:
 
 def record_partitions(connection: "duckdb.DuckDBPyConnection", table: Table, written: Written) -> None:
     """Records the partitions of `table` that the transaction of `connection` has written, with their rows as they are
-    now. A history has no partitions and no record."""
+    now; those of the tables that follow it count as never made. A history has no partitions and no record."""
     if table.history:
         return
     columns = ", ".join(f"{column.name} {column.duckdb_type}" for column in STORED_PARTITIONS.columns)
     connection.execute(f"CREATE TABLE IF NOT EXISTS lifecycle.stored_partitions ({columns})")
+    names = [table.name, *table.followed_by]  # what follows is to be made again, however often somebody is killed
     if written.whole:
-        connection.execute("DELETE FROM lifecycle.stored_partitions WHERE table_name = ?", [table.name])
+        connection.executemany(_DELETE_ALL, [[name] for name in names])
     counted = _counted(connection, table, written)
     connection.register("counted", counted.to_arrow())
-    connection.execute(_DELETE, [table.name])
+    connection.executemany(_DELETE, [[name] for name in names])
     connection.execute(_INSERT, [table.name])
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
-from stock_assets.files import RESTORE, TEMPORARY, make_folder, sync_folder
+from stock_assets.files import RESTORE, TEMPORARY, make_folder, sync
 from stock_assets.private.mlflow_tables import REVISION, Alias, Tables
 from stock_assets.storage.revisions import bring_to_head, reroot, revision_of
 from stock_assets.storage.trainings import NoRegistry, Registry, TrackedRun, Training
@@ -239,7 +239,7 @@ class MlflowRegistry:
             leftover.unlink()
         make_tables(aside, self.artifacts)
         aside.replace(file)
-        sync_folder(file.parent)
+        sync(file.parent)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

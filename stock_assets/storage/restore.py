@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stock_assets.errors import BackupError
-from stock_assets.files import TEMPORARY, sync_folder
+from stock_assets.files import TEMPORARY, sync
 from stock_assets.storage.backup import (
     DATA,
     MANIFEST,
@@ -72,7 +72,7 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
                     _swap(aside, target)
             else:
                 aside.rename(target)  # over the empty folder
-            sync_folder(target.parent)
+            sync(target.parent)
         except BaseException:
             if (aside / MARK).exists():  # else it holds what was there before
                 shutil.rmtree(aside)

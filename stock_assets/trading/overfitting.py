@@ -25,12 +25,12 @@ def probabilistic_sharpe(observed: Moments, benchmark: float = 0.0) -> float:
     >>> round(probabilistic_sharpe(Moments(250, 1.14, 0.0, 3.0), 1.0), 5)
     0.95728
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     lead, variance = observed.sharpe - benchmark, observed.variance_factor
     if variance <= 0:
         return float(np.sign(lead) + 1) / 2
-    return float(norm.cdf(lead * (observed.sessions - 1) ** 0.5 / variance**0.5))
+    return float(ndtr(lead * (observed.sessions - 1) ** 0.5 / variance**0.5))
 
 
 def expected_maximum(trials: float) -> float:
@@ -41,13 +41,13 @@ def expected_maximum(trials: float) -> float:
     >>> round(expected_maximum(100), 6)
     2.530603
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     if trials < 1:
         raise StockAssetsError(f"the number of trials is {trials}; expected at least 1, the one that is looked at")
     if trials == 1:
         return 0.0
-    value = (1 - _EULER) * norm.ppf(1 - 1 / trials) + _EULER * norm.ppf(1 - 1 / (trials * np.e))
+    value = (1 - _EULER) * ndtri(1 - 1 / trials) + _EULER * ndtri(1 - 1 / (trials * np.e))
     return max(float(value), 0.0)
 
 
@@ -81,12 +81,12 @@ def minimum_track_record(observed: Moments, benchmark: float = 0.0, *, confidenc
     1 + (1 - γ₃ SR + (γ₄ - 1)/4 SR²) (Z / (SR - SR*))²; `observed.sessions` does not matter. None where the Sharpe ratio
     is not above the benchmark: no record is long enough.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     lead = observed.sharpe - benchmark
     if lead <= 0:
         return None
-    return float(1 + observed.variance_factor * (norm.ppf(confidence) / lead) ** 2)
+    return float(1 + observed.variance_factor * (ndtri(confidence) / lead) ** 2)
 
 
 def minimum_backtest(trials: float, annual_sharpe: float) -> float | None:
@@ -110,8 +110,6 @@ def overfitting_probability(
     None for fewer than two configurations or fewer than two sessions in a block. Raises StockAssetsError where `blocks`
     is odd.
     """
-    from scipy.stats import rankdata
-
     if blocks % 2 or blocks < 2:
         raise StockAssetsError(f"PBO was asked for {blocks} blocks; expected an even number from 2")
     sessions, configurations = returns.shape
@@ -134,8 +132,10 @@ def overfitting_probability(
         varies = variance > 1e-24 * (half @ squares)
         return np.where(varies, mean / np.sqrt(np.where(varies, variance, 1.0)), -np.inf)
 
-    best = performance(halves).argmax(axis=1)
-    ranks = rankdata(performance(1 - halves), axis=1)[np.arange(len(best)), best]
+    best = performance(halves).argmax(axis=1)[:, None]
+    outside = performance(1 - halves)
+    of_best = np.take_along_axis(outside, best, axis=1)
+    ranks = (outside < of_best).sum(axis=1) + ((outside == of_best).sum(axis=1) + 1) / 2
     return float((ranks <= (configurations + 1) / 2).mean())
 
 

@@ -5,7 +5,7 @@ applied where it is read. A figure of a session is the same bit for bit, whichev
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from itertools import pairwise
 
@@ -55,11 +55,18 @@ class Bars:
     """the return of a listing that ended, booked on this session; NaN where none did, and `UNKNOWN_ENDING` where it is
     unknown"""
     adv_before: np.ndarray
-    """float [N]: the mean value traded in the last 20 sessions"""
+    """the mean value traded in the last 20 sessions"""
     volatility_before: np.ndarray
-    """float [N]: standard deviation of the daily total return over the last 60 sessions, as a fraction"""
+    """standard deviation of the daily total return over the last 60 sessions, as a fraction"""
     fifth_before: np.ndarray
     """int8 [N]: the fifth of the members by `adv_before` that the ticker is in, 0 the least traded"""
+
+    def of(self, tickers: np.ndarray) -> "Bars":
+        """The same session of the tickers at the positions `tickers`."""
+        return Bars(self.session, self.nights, *(getattr(self, name)[tickers] for name in _OF_TICKERS))
+
+
+_OF_TICKERS = tuple(field.name for field in fields(Bars))[2:]
 
 
 @dataclass(frozen=True)
@@ -149,9 +156,10 @@ class Panel:
     def day(self, t: int) -> Bars:
         """The bars of the session at position `t` (0 to T - 1), with what was known at the close before it."""
         number = len(self.tickers)
-        before = np.full(number, np.nan), np.full(number, np.nan), np.zeros(number, np.int8)
+        unknown = np.full(number, np.nan)
+        before = unknown, unknown, np.zeros(number, np.int8)
         if t > 0:
-            before = self.adv[t - 1], self.volatility[t - 1], self.fifth[t - 1]
+            before = *(column[t - 1].astype(np.float64) for column in (self.adv, self.volatility)), self.fifth[t - 1]
         return Bars(
             session=self.sessions[t],
             nights=int(self.nights[t]),

@@ -306,13 +306,27 @@ def ratio_interval(
     The break-even cost is that of gross return to turnover. None where the denominator is 0 in all sessions.
     """
     both = ~np.isnan(numerator) & ~np.isnan(denominator)
-    above, below = numerator[both], denominator[both]
-    if not len(above) or not below.sum():
-        return None
-    times = _times(len(above), block=block, seed=seed)
-    top, bottom = times @ above, times @ below
+    ends = ratio_intervals(numerator[both][:, None], denominator[both][:, None], block=block, seed=seed)[0]
+    return None if np.isnan(ends).any() else (float(ends[0]), float(ends[1]))
+
+
+def ratio_intervals(
+    numerators: np.ndarray, denominators: np.ndarray, *, block: int = BLOCK, seed: int = 0
+) -> np.ndarray:
+    """float64 [k, 2]: `ratio_interval` of each of k columns, [T, k] without NaN; NaN where there is none.
+
+    All columns draw the same sessions.
+    """
+    sessions, columns = numerators.shape
+    intervals = np.full((columns, 2), np.nan)
+    used = [i for i in range(columns) if denominators[:, i].any()]
+    if not used:
+        return intervals
+    times = _times(sessions, block=block, seed=seed)
+    top, bottom = times @ numerators[:, used], times @ denominators[:, used]
     ratios = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom != 0)
-    return interval(ratios[~np.isnan(ratios)])
+    intervals[used] = np.nanquantile(ratios, [0.025, 0.975], axis=0).T
+    return intervals
 
 
 def drawdown_interval(returns: np.ndarray, *, block: int = BLOCK, seed: int = 0) -> tuple[float, float] | None:

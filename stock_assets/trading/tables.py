@@ -32,7 +32,12 @@ TARGET_WEIGHTS = declare(
                 "the mean of the last K sessions' own targets; null holds what there is",
                 unit="fraction",
             ),
-            Column("reason", pl.String(), "why nothing is traded: suspect, no bar or no prediction; null where it is"),
+            Column("sleeves", pl.Int64(), "K, the sessions over whose own targets the weight is the mean"),
+            Column(
+                "reason",
+                pl.String(),
+                "why nothing is traded: no bar, suspect, no prediction or too few names; null where it is",
+            ),
             _SETTINGS,
         ),
         keys=("book", "session", "ticker"),
@@ -78,7 +83,7 @@ POSITIONS = declare(
             _money("mark", "the last trusted close"),
             _money("value", "shares times mark"),
             Column("weight", pl.Float64(), "value over the equity of the book", unit="fraction"),
-            Column("frozen", pl.Int64(), "sessions in a row without a trusted bar or a target"),
+            Column("frozen", pl.Int64(), "sessions before this one, in a row, without a trusted bar or a target"),
             _money("price_gain", "gain of prices since the close before, and of the fills since the open"),
             _money("dividend", "dividends received; negative where a short paid them"),
             _money("ending", "gain or loss of a listing that ended"),
@@ -112,12 +117,22 @@ EQUITY = declare(
             Column("turnover", pl.Float64(), "value traded over the equity before", unit="fraction"),
             Column("long", pl.Float64(), "value of the long positions over equity", unit="fraction"),
             Column("short", pl.Float64(), "value of the short positions over equity, not below zero", unit="fraction"),
-            Column("beta", pl.Float64(), "beta of the positions to the market, measured before the session"),
+            Column(
+                "beta",
+                pl.Float64(),
+                "of the positions to the market, by the 250 sessions to the close; 1 where it is unknown",
+            ),
             Column("names", pl.Int64(), "positions held"),
             Column("ordered", pl.Int64(), "orders of the close before"),
             Column("unfilled", pl.Int64(), "of these, orders of which a part expired"),
             Column("market", pl.Float64(), "total return of the market's fund from the close before", unit="fraction"),
             Column("equal_weight", pl.Float64(), "mean total return of the book's universe", unit="fraction"),
+            Column(
+                "scale",
+                pl.Float64(),
+                "what the targets of this close are multiplied by: for the volatility target, and for the room that "
+                "held positions leave; 1 without a reason",
+            ),
             _SETTINGS,
         ),
         keys=("book", "session"),
@@ -129,11 +144,16 @@ BACKTEST = declare(
     Table(
         "backtest",
         "trading",
-        "a back-test over all sessions: one book at one number of sleeves and one scale of costs",
+        "a back-test over all sessions: one book at one number of sleeves, one scale of costs and one capital",
         (
             _BOOK,
             Column("model", pl.String(), "the model whose scores it follows"),
-            Column("sleeves", pl.Int64(), "K, the sessions over whose targets is averaged"),
+            Column(
+                "sleeves",
+                pl.Int64(),
+                "K, the sessions over whose targets is averaged; 0 where the years before choose it for each year",
+            ),
+            _money("capital", "at the first session"),
             Column("spread_scale", pl.Float64(), "the half-spread over that of the book's costs"),
             Column("variant", pl.String(), "base, or what differs from the book as it is configured"),
             Column("first", pl.Date(), "the first session"),
@@ -154,6 +174,15 @@ BACKTEST = declare(
             Column("break_even_high", pl.Float64(), "upper end of it"),
             Column("drawdown", pl.Float64(), "deepest fall from a peak", unit="fraction"),
             _money("capacity", "capital at which the net gain in money is largest; null where it is not positive"),
+            _money("capacity_low", "at the lower end of the 95 % interval of the return before impact"),
+            _money("capacity_high", "at the upper end of it"),
+            Column(
+                "overfitting",
+                pl.Float64(),
+                "probability of overfitting: how often the best of the book's models and sleeves in one half of the "
+                "sessions is below the median in the other; null for fewer than two",
+            ),
+            Column("effective_trials", pl.Float64(), "independent trials that those models and sleeves are worth"),
             _SETTINGS,
         ),
         keys=("book", "model", "sleeves", "spread_scale", "variant"),
@@ -327,8 +356,9 @@ PAPER_EQUITY = declare(
             SESSION,
             Column("broker", pl.String(), "simulated or alpaca"),
             Column("account", pl.String(), "the account's number at the broker"),
-            _money("equity", "the broker's equity"),
+            _money("equity", "the broker's cash, and its shares at our closes"),
             _money("cash", "the broker's cash"),
+            _money("ledger_cash", "the cash as the ledger carries it on: the broker's to the cent"),
             _money("backtest_equity", "the ledger's, from the account's first session and capital on"),
             _money("by_price", "difference from fill prices"),
             _money("by_quantity", "from quantities that were filled, refusals included"),
@@ -340,6 +370,26 @@ PAPER_EQUITY = declare(
             Column("seen_at", UTC_TIME, "when the broker was asked", unit="UTC"),
         ),
         keys=("book", "session"),
+        history=True,
+    )
+)
+
+PAPER_POSITIONS = declare(
+    Table(
+        "paper_positions",
+        "trading",
+        "a position of an account at the broker at a close, as it was reconciled with the ledger",
+        (
+            _BOOK,
+            SESSION,
+            TICKER,
+            Column("shares", pl.Float64(), "shares, negative for a short", unit="shares"),
+            _money("mark", "the last trusted close"),
+            _money("value", "shares times mark"),
+            Column("weight", pl.Float64(), "value over the equity of the account", unit="fraction"),
+            Column("frozen", pl.Int64(), "sessions in a row without a trusted bar or a target"),
+        ),
+        keys=("book", "session", "ticker"),
         history=True,
     )
 )

@@ -93,7 +93,7 @@ class Trials:
     challengers: int
     """versions that were judged for service"""
     variance: float | None
-    """of the Sharpe ratios of a session, over the trials of the variant BASE; None for fewer than two"""
+    """of the Sharpe ratios of a session, over the trials of one book in the variant BASE; None for fewer than two"""
 
     @property
     def count(self) -> int:
@@ -120,10 +120,15 @@ class Trials:
         return 1 / max(sessions, 1) if self.variance is None else self.variance
 
 
-def trials_of(backtests: pl.DataFrame, *, tunings: int, challengers: int) -> Trials:
-    """The trials among the rows of the table `backtests`, of which a trial's last one shows its Sharpe ratio."""
+def trials_of(backtests: pl.DataFrame, book: str | None = None, *, tunings: int, challengers: int) -> Trials:
+    """The trials among the rows of the table `backtests`, of which a trial's last one shows its Sharpe ratio.
+
+    All of them count. The variance is that of the models and sleeves of `book`, of every book where it is None: other
+    books and dearer costs differ by what they cost, and not by luck.
+    """
     newest = backtests.sort("last", "computed_at", "digest").unique("trial", keep="last", maintain_order=True)
-    ratios = newest.filter(pl.col("variant") == BASE)["sharpe"].drop_nulls()
+    own = pl.lit(True) if book is None else pl.col("book") == book
+    ratios = newest.filter(own & (pl.col("variant") == BASE))["sharpe"].drop_nulls()
     variance = ratios.var() if len(ratios) > 1 else None
     return Trials(newest.height, tunings, challengers, float(variance) if isinstance(variance, float) else None)
 

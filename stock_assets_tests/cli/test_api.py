@@ -17,7 +17,10 @@ from rich.console import Console
 from stock_assets.cli import api
 from stock_assets.cli.api import KeptAlive, answers, expected_api
 from stock_assets.errors import StockAssetsError
+from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts
 from stock_assets.settings import read_settings
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 from stock_assets_tests.cli.conftest import Call
 from stock_assets_tests.publication.folders import published_folder
 from stock_assets_tests.servers import listening
@@ -78,6 +81,39 @@ def test_it_is_ended_on_leaving_and_its_log_is_kept_short(tmp_path: Path, monkey
         eventually(lambda: starts(count) == 2)
         family = [child for child in psutil.Process().children() if str(count) in child.cmdline()]
     assert not [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+#: A child that ends three times, then answers as an API does.
+RECOVERS = f"""{ENDS.replace("sys.exit(3)", "open(sys.argv[1]).read() == 'xxxx' or sys.exit(3)")}
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Alive(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[2])), Alive).serve_forever()
+"""
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_keeps_ending_is_an_alert_until_it_answers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api, "STEADY_SECONDS", 3.0)  # longer than a start takes on a busy machine
+    port = free_port()
+    settings, count = read_settings(data_dir=tmp_path, api_port=port), tmp_path / "starts"
+    store = Warehouse(settings.database)
+    store.replace_table("universe", declared("universe").empty())
+    command = (sys.executable, "-c", RECOVERS, str(count), str(port))
+    with KeptAlive(settings, Console(file=io.StringIO()), command=command):
+        eventually(lambda: open_alerts(store))
+        (record,) = open_alerts(store)
+        assert (record.alert.key, record.alert.title) == ("api/ends", "the API keeps ending")
+        assert "ended by itself with exit code 3, 3 times in a row" in record.alert.text
+        eventually(lambda: not open_alerts(store))
+        assert answers(f"http://127.0.0.1:{port}")
+    assert starts(count) == 4
+    copy_to_table(store)
+    (row,) = store.read("alerts").to_dicts()
+    assert row["sent_at"] is not None
+    assert row["resolved_at"] > row["last_at"]
 
 
 @pytest.mark.usefixtures("quick")

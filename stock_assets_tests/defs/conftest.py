@@ -73,6 +73,7 @@ class Graph:
         self.materialize(["trained_rnn", "trained_baselines", "trained_ensemble"], str(year))
         self.materialize(["trained_references"], str(year))
         self.materialize(["predictions", "reference_predictions"], served[0], served[-1])
+        self.materialize(["target_weights", "fills", "positions", "equity"], served[0], served[-1])
         self.materialize(["drift"], served[0], served[-1])
         self.materialize(["promotions"])
         self.materialize(["evaluation_report", "leakage_audit", "operations"])
@@ -80,7 +81,8 @@ class Graph:
 
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)
-        return rows.sort([key for key in ("session", "ticker", "model", "kind", "column") if key in rows.columns])
+        keys = ("session", "book", "ticker", "model", "kind", "column")
+        return rows.sort([key for key in keys if key in rows.columns])
 
 
 @pytest.fixture

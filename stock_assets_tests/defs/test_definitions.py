@@ -79,9 +79,20 @@ GRAPH = {
         },
         None,
     ),
+    "target_weights": ("trading", {"universe", "daily_bars", "context_series", "predictions"}, "predicted days"),
+    "fills": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
+    "positions": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
+    "equity": ("trading", {"universe", "daily_bars", "context_series", "target_weights"}, "predicted days"),
+    "orders": ("trading", {"target_weights", "daily_bars", "predictions"}, "predicted days"),
+    "backtest": ("trading", {"universe", "daily_bars", "context_series", "predictions", "labels"}, None),
+    "tear_sheet": (
+        "trading",
+        {"universe", "daily_bars", "target_weights", "fills", "positions", "equity", "backtest"},
+        None,
+    ),
     "drift": ("lifecycle", {"stationary_features", "predictions", "daily_bars"}, "predicted days"),
     "promotions": ("lifecycle", {"trained_rnn", "trained_baselines", "predictions", "labels"}, None),
-    "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions"}, None),
+    "operations": ("lifecycle", {"predictions", "labels", "daily_bars", "drift", "promotions", "orders"}, None),
     "publication": (
         "publication",
         {
@@ -93,6 +104,8 @@ GRAPH = {
             "promotions",
             "evaluation_report",
             "operations",
+            "equity",
+            "orders",
         },
         "predicted days",
     ),
@@ -157,6 +170,9 @@ def test_checks_guard_what_predictions_rest_on(defs: dg.Definitions):
         "predictions:probabilities",
         "predictions:cutoff_before_session",
         "predictions:fresh",
+        "target_weights:within_limits",
+        "equity:attribution_closes",
+        "positions:near_limits",
     } <= checks
 
 

@@ -21,6 +21,7 @@ from stock_assets.errors import (
 )
 from stock_assets.features.indicators import FIRST_BAR as FIRST_INDICATOR_BAR
 from stock_assets.features.stationary import FIRST_BAR
+from stock_assets.lifecycle.evening import TRADED
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources import Answer
 from stock_assets.platform import Platform
@@ -39,6 +40,7 @@ DOES_WITHOUT: dict[str, set[str]] = {
     "trained_ensemble": {"daily_bars", "labels", "pca_components", "stationary_features"},
     "evaluation_report": {"context_series", "trained_references", "reference_predictions"},
     "leakage_audit": {"reference_predictions"},
+    **{table: {"context_series"} for table in TRADED},
     "promotions": {"labels", "trained_rnn", "trained_baselines", "trained_ensemble"},
     # an empty part of what is published
     "publication": {"universe", "labels", "drift", "promotions", "evaluation_report", "operations"},
@@ -170,15 +172,14 @@ def test_a_day_alone_equals_the_same_day_of_the_range(graph: Graph):
     tables = [*DAILY_CHAIN[1:], "pca_components", "predictions", "reference_predictions", "drift"]
     tables.remove("context_series")
     said = graph.table("context_series").drop("fetched_at").sort("series", "session")
-    before = {table: graph.table(table) for table in [*tables, "raw_ohlcv", "labels"]}
+    before = {table: graph.table(table) for table in [*tables, *TRADED, "raw_ohlcv", "labels"]}
     for day in (days[300], days[-1]):  # both in 2019, which a model serves
         graph.materialize([*DAILY_CHAIN, "pca_components"], day)
+        graph.materialize(TRADED, day)
         graph.materialize(["predictions", "reference_predictions", "drift"], day)
     graph.materialize(["labels"], days[200])
     for table, rows in before.items():
-        assert_frame_equal(
-            graph.table(table), rows, rel_tol=1e-6 if table.endswith("predictions") else 1e-9, abs_tol=1e-9
-        )
+        assert_frame_equal(graph.table(table), rows, rel_tol=1e-9, abs_tol=1e-9)
     assert_frame_equal(graph.table("context_series").drop("fetched_at").sort("series", "session"), said)
     assert graph.table("raw_ohlcv").height == before["raw_ohlcv"].height  # the same answer is no new version
 

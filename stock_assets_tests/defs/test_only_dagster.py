@@ -11,8 +11,8 @@ FILES = sorted(DEFS.glob("*.py"))
 LONGEST_BODY, LONGEST_FACTORY = 15, 60
 #: Decorators of what Dagster calls, ours and its own.
 CALLED_BY_DAGSTER = {
-    "table_asset", "model_asset", "platform_sensor", "asset", "multi_asset", "sensor", "schedule", "asset_check",
-    "run_failure_sensor", "run_status_sensor", "op",
+    "table_asset", "tables_asset", "model_asset", "platform_sensor", "asset", "multi_asset", "sensor",
+    "schedule", "asset_check", "run_failure_sensor", "run_status_sensor", "op",
 }  # fmt: skip
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,19 +1,21 @@
 """The asset `publication`: one run and one entry for a range, and what is asked for again when something differs."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
 
-from stock_assets.lifecycle.materialize.evening import read_progress
+from stock_assets.lifecycle.materialize.evening import COUNTED, read_progress
 from stock_assets.market.calendar import calendar_of
 from stock_assets.publication.layout import path_of
-from stock_assets.publication.materialize.compare import stored_partitions
+from stock_assets.publication.materialize.compare import differing_rows, stored_partitions
 from stock_assets.publication.read import Publication, open_publication, read_ledger
+from stock_assets.tables import declared
 from stock_assets_tests.defs.conftest import Graph
-from stock_assets_tests.publication.markets import market, predict, sessions_of
+from stock_assets_tests.publication.markets import label, market, predict, sessions_of
+from stock_assets_tests.tables import rows_of
 
 COUNT = 10
 EVENING = datetime(2019, 1, 16, 2, tzinfo=UTC)
@@ -72,8 +74,13 @@ def test_what_is_not_published_or_otherwise_or_gone_is_asked_for_again(graph: Gr
     graph.materialize(["publication"], sessions[0], sessions[-1])
     assert gaps() == ([], [])
     predict(store, [sessions[3]], seed=1)
-    assert gaps() == ([], [sessions[3]]), "predicted again by hand"
+    assert gaps() == ([sessions[3]], [sessions[3]]), "predicted again by hand"
     graph.materialize(["publication"], sessions[3])
+    assert gaps() == ([], [])
+    label(store, [sessions[4]])
+    assert gaps() == ([sessions[4]], []), "a label became known, and nobody published it yet"
+    assert stored_partitions(store, ["publication"])["publication"].there == set(map(str, sessions)), "none is lost"
+    graph.materialize(["publication"], sessions[4])
     assert gaps() == ([], [])
     publication = open_publication(graph.settings.published)
     assert publication is not None
@@ -84,3 +91,48 @@ def test_what_is_not_published_or_otherwise_or_gone_is_asked_for_again(graph: Gr
     assert stored["predictions"].lost == set()
     graph.materialize(["publication"], session)
     assert stored_partitions(store)["publication"].lost == set()
+
+
+def test_what_was_predicted_again_by_hand_is_published_however_old_it_is(instance: dg.DagsterInstance, tmp_path: Path):
+    count = COUNTED + COUNT
+    settings, store = market(tmp_path, count)
+    graph, sessions, calendar = Graph(settings, instance), sessions_of(settings, count), calendar_of(settings)
+    now = datetime.combine(sessions[-1] + timedelta(days=1), EVENING.timetz())
+    graph.materialize(["publication"], sessions[0], sessions[-1])
+
+    def due() -> list[date]:
+        return read_progress(store, calendar, now).gaps.of("publication")
+
+    assert due() == []
+    predict(store, sessions[1:3], seed=1)
+    assert due() == list(sessions[1:3])
+    graph.materialize(["publication"], sessions[1], sessions[2])
+    assert due() == []
+    publication = open_publication(settings.published)
+    assert publication is not None
+    assert differing_rows(store, publication, sessions).is_empty()
+
+
+def test_labels_and_their_outcomes_are_one_run(graph: Graph):
+    """As the sensor `complete_labels` asks for them."""
+    store, sessions = graph.warehouse, sessions_of(graph.settings, COUNT)
+    bars = store.read("daily_bars").select("ticker", "session")
+    store.replace_sessions("raw_ohlcv", sessions, rows_of("raw_ohlcv", bars))
+    store.replace_sessions("labels", sessions[:1], declared("labels").empty())
+    graph.materialize(["publication"], sessions[0], sessions[-1])
+    publication = open_publication(graph.settings.published)
+    assert publication is not None
+    assert publication.outcomes(sessions[0]).is_empty()
+    job = graph.defs.resolve_implicit_global_asset_job_def()
+    day = {"dagster/asset_partition_range_start": str(sessions[0])}
+    assert job.execute_in_process(
+        instance=graph.instance,
+        asset_selection=[dg.AssetKey("labels"), dg.AssetKey("publication")],
+        tags=day | {"dagster/asset_partition_range_end": str(sessions[0])},
+    ).success
+    publication = open_publication(graph.settings.published)
+    assert publication is not None
+    labels = store.read("labels", sessions[0], sessions[0])
+    assert labels.height
+    outcomes = publication.outcomes(sessions[0])
+    assert outcomes.select("ticker", "label").rows() == labels.select("ticker", "label").sort("ticker").rows()

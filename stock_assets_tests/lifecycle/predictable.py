@@ -1,8 +1,11 @@
 """A store that can be predicted from within milliseconds: models that look at no feature, with versions of a year."""
 
-from datetime import date
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
 
 import polars as pl
+import pytest
 
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.lifecycle.materialize.champions import champions_of
@@ -12,7 +15,7 @@ from stock_assets.model.materialize.inputs import StoredInputs
 from stock_assets.model.materialize.predict import make_predictions
 from stock_assets.model.materialize.versions import save
 from stock_assets.model.registry import MODELS
-from stock_assets.settings import Settings
+from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.tables import rows_of
 
@@ -22,6 +25,28 @@ SESSIONS, NEXT = (date(2019, 5, 29), date(2019, 5, 30), date(2019, 5, 31)), date
 NEWEST = SESSIONS[-1]
 #: The cutoffs of the versions of `class_prior`: the last one is trained through the newest predicted session.
 CUTOFFS = (date(2018, 12, 31), date(2019, 2, 28), NEWEST)
+#: The evening after the newest session, and the model whose versions the tests move.
+NOW, MODEL = datetime(2019, 6, 1, 1, tzinfo=UTC), "class_prior"
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """(the data folder of a predictable store, the versions of MODEL)."""
+    folder = tmp_path_factory.mktemp("republish") / "data"
+    _, versions = predictable_store(read_settings(**settings_of(folder)))
+    return folder, versions
+
+
+@pytest.fixture
+def versions(filled: tuple[Path, list[str]]) -> list[str]:
+    """Of MODEL, by ascending cutoff; the last was trained through the newest predicted session."""
+    return filled[1]
+
+
+@pytest.fixture
+def config(filled: tuple[Path, list[str]], tmp_path: Path) -> Settings:
+    """Of a copy of the data folder that the test may change."""
+    return read_settings(**settings_of(shutil.copytree(filled[0], tmp_path / "market")))
 
 
 def settings_of(folder: object) -> dict[str, object]:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import AlertError
+from stock_assets.files import aside
 from stock_assets.lifecycle import alert_book
 from stock_assets.lifecycle.alert_book import AlertBook
 from stock_assets.lifecycle.alerts import AWAY, QUIET, Alert
@@ -238,6 +239,16 @@ def test_a_damaged_file_of_the_book_is_put_aside(store: Warehouse):
         assert open_alerts(store) == []
     raise_alarm(store, [inbox], ALERT, now=MONDAY)
     assert len(inbox.messages) == 2, "sent again rather than lost"
+
+
+def test_a_file_of_the_book_that_is_being_written_is_neither_read_nor_put_aside(store: Warehouse):
+    """Whoever shows the open alerts takes no lock."""
+    raise_alarm(store, [Inbox()], ALERT, now=MONDAY)
+    (file,) = AlertBook.beside(store.path).folder.glob("*.json")
+    for content in (file.read_bytes(), file.read_bytes()[:20]):
+        aside(file).write_bytes(content)
+        assert [record.alert.key for record in open_alerts(store)] == [ALERT.key]
+        assert aside(file).read_bytes() == content
 
 
 def test_what_an_earlier_version_kept_in_the_table_is_known(store: Warehouse):

@@ -1,10 +1,10 @@
 """The newest predicted session, predicted again by the version that now serves; the sessions before keep theirs."""
 
-import shutil
+# ruff: noqa: F811, the fixtures of `predictable` are parameters of the tests
+
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import date, timedelta
 from threading import Event, Thread
 
 import polars as pl
@@ -25,40 +25,22 @@ from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.predict import make_predictions
 from stock_assets.model.materialize.versions import Version
-from stock_assets.settings import Settings, read_settings
+from stock_assets.settings import Settings
 from stock_assets.storage.changes import Change
 from stock_assets.storage.registry import NoRegistry
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets_tests.lifecycle.predictable import (
+from stock_assets_tests.lifecycle.predictable import (  # noqa: F401
+    MODEL,
     NEWEST,
     NEXT,
+    NOW,
     SESSIONS,
-    predictable_store,
-    settings_of,
+    config,
+    filled,
+    versions,
     versions_at,
 )
 from stock_assets_tests.lifecycle.store import MemoryRegistry
-
-NOW = datetime(2019, 6, 1, 1, tzinfo=UTC)
-MODEL = "class_prior"
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    folder = tmp_path_factory.mktemp("republish") / "data"
-    _, versions = predictable_store(read_settings(**settings_of(folder)))
-    return folder, versions
-
-
-@pytest.fixture
-def versions(filled: tuple[Path, list[str]]) -> list[str]:
-    """Of the model, by ascending cutoff; the last was trained through the newest predicted session."""
-    return filled[1]
-
-
-@pytest.fixture
-def config(filled: tuple[Path, list[str]], tmp_path: Path) -> Settings:
-    return read_settings(**settings_of(shutil.copytree(filled[0], tmp_path / "data")))
 
 
 @pytest.fixture

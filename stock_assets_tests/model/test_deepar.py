@@ -133,7 +133,7 @@ def test_a_day_predicted_alone_equals_the_day_in_a_range_and_rows_may_come_in_an
     for day in (days[0], days[17], days[-1]):
         past = pl.col("session") <= day
         alone = predict(trained, FEATURES.filter(past), KNOWN.filter(past), [day])
-        assert_frame_equal(alone, together.filter(pl.col("session") == day), abs_tol=1e-6, rel_tol=0)
+        assert_frame_equal(alone, together.filter(pl.col("session") == day), abs_tol=1e-9, rel_tol=0)
     shuffled = predict(trained, FEATURES.sample(fraction=1.0, shuffle=True, seed=3), KNOWN.reverse(), days)
     assert shuffled.equals(together)
 

@@ -2,10 +2,13 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 from torch.nn import functional
 
-from stock_assets.model.config import NetworkConfig
+from stock_assets.model.config import DeepArConfig, NetworkConfig
+from stock_assets.model.networks.deepar import StudentLSTM
+from stock_assets.model.networks.inference import INFERENCE_BATCH
 from stock_assets.model.networks.layers import SegmentLSTM
 from stock_assets_tests.model.tiny import tiny_classifier
 
@@ -72,3 +75,20 @@ def test_building_a_network_draws_nothing_from_torchs_own_random_state():
     before = torch.get_rng_state()
     SegmentLSTM(3, NetworkConfig(), 3, generator=torch.Generator().manual_seed(1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("hidden", [16, 17, 177])
+def test_a_window_gives_the_same_figures_in_whichever_place_of_a_pass_it_stands(hidden: int):
+    """The 177 of the study's network are no multiple of four, which a matrix product of few answers minds."""
+    generator = torch.Generator().manual_seed(1)
+    classes = SegmentLSTM(5, NetworkConfig(hidden=hidden), 3, generator=generator).eval()
+    student = StudentLSTM(5, 2, DeepArConfig(hidden=hidden), generator=generator).eval()
+    windows, tickers = torch.randn(INFERENCE_BATCH, 4, 7, generator=generator), torch.arange(INFERENCE_BATCH) % 2
+    with torch.inference_mode():
+        classes.head.weight.normal_(generator=generator)
+        classes.skip.weight.normal_(generator=generator)
+        for answer in (lambda w, _: classes.at_last_step(w[..., :5]), student.at_last_step):
+            together = answer(windows, tickers)
+            for shift in (1, 2, 101):
+                place = torch.roll(torch.arange(INFERENCE_BATCH), shift)
+                assert torch.equal(answer(windows[place], tickers[place]), together[place])

@@ -126,7 +126,7 @@ def test_a_day_predicted_alone_equals_the_day_in_a_range(trained: Rnn):
     for day in (300, 341, 399):
         past = FEATURES.filter(pl.col("session").is_between(DAYS[day - CONFIG.context + 1], DAYS[day]))
         alone = predict(trained, past, NONE_SUSPECT, [DAYS[day]])
-        assert_frame_equal(alone, together.filter(pl.col("session") == DAYS[day]), abs_tol=1e-6, rel_tol=0)
+        assert_frame_equal(alone, together.filter(pl.col("session") == DAYS[day]), abs_tol=1e-9, rel_tol=0)
     assert together.columns == ["ticker", "session", "p_sell", "p_hold", "p_buy", "score"]
     np.testing.assert_allclose(together.select(pl.sum_horizontal("p_sell", "p_hold", "p_buy")).to_series(), 1.0)
 

@@ -110,8 +110,10 @@ def published_folder(
     source: str = "simulated",
     sector: str = "Technology",
     now: datetime | None = None,
+    facts: Facts | None = None,
 ) -> Pointer:
-    """Publishes `sessions` of `tickers` into `folder`; the first `labelled` sessions have outcomes."""
+    """Publishes `sessions` of `tickers` into `folder`; the first `labelled` sessions have outcomes. `facts` are by
+    default those of `facts_of`."""
     new = NewFiles(folder)
     for i, session in enumerate(sessions):
         new.put("predictions", str(session), predictions_of(session, tickers))
@@ -121,5 +123,5 @@ def published_folder(
     for name, table in MONITORING.items():
         new.put("monitoring", name, table.empty())
     moment = now or datetime.combine(sessions[-1], time(21, 45), UTC)
-    facts = facts_of(sessions, source=source)
+    facts = facts or facts_of(sessions, source=source)
     return publish(folder, new, facts, champions=MODELS, reason="test", code_version="0", now=moment)

@@ -1,12 +1,14 @@
 """A moved alias or a rollback is published at once: as step, as job and from the shell, and after a kill."""
 
+# ruff: noqa: F811, the fixtures of `predictable` are parameters of the tests
+
 import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
@@ -30,17 +32,18 @@ from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, call, data_dir  # noqa: F401
 from stock_assets_tests.effort import DRILL
-from stock_assets_tests.lifecycle.predictable import (
+from stock_assets_tests.lifecycle.predictable import (  # noqa: F401
+    MODEL,
     NEWEST,
+    NOW,
     SESSIONS,
+    config,
     predictable_store,
     settings_of,
+    versions,
     versions_at,
 )
 from stock_assets_tests.lifecycle.store import MemoryRegistry
-
-NOW = datetime(2019, 6, 1, 1, tzinfo=UTC)
-MODEL = "class_prior"
 
 
 def publish_evening(config: Settings) -> None:
@@ -54,17 +57,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     _, versions = predictable_store(config)
     publish_evening(config)
     return folder, versions
-
-
-@pytest.fixture
-def versions(filled: tuple[Path, list[str]]) -> list[str]:
-    """Of the model, by ascending cutoff; the last was trained through the newest predicted session."""
-    return filled[1]
-
-
-@pytest.fixture
-def config(filled: tuple[Path, list[str]], tmp_path: Path) -> Settings:
-    return read_settings(**settings_of(shutil.copytree(filled[0], tmp_path / "market")))
 
 
 def go(config: Settings, registry: Registry | MemoryRegistry | None = None, minutes: int = 60) -> Republished:
@@ -180,6 +172,7 @@ def killed_at(values: Mapping[str, object], at: int) -> None:
         go(read_settings(**values))
 
 
+@pytest.mark.tries
 def test_a_process_that_is_killed_at_any_commit_leaves_the_old_or_the_new_answer(
     filled: tuple[Path, list[str]], tmp_path: Path, forked: ForkServerContext
 ):
@@ -245,7 +238,7 @@ def test_the_job_publishes_and_dagster_and_the_store_still_hold_the_same(config:
 
 
 def test_the_shell_says_what_serves_and_as_what_it_is_published(
-    call: Call,  # noqa: F811
+    call: Call,
     config: Settings,
     versions: list[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -39,7 +39,7 @@ def predict(ticker, session, version):
         os._exit(3)
     if ticker == "LATE":
         raise CutoffError("trained through 2026-12-31")
-    return {"ticker": ticker, "pid": os.getpid()}
+    return {"ticker": ticker, "session": session, "pid": os.getpid()}
 
 worker.predictor = lambda: predict
 worker.IDLE_SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0

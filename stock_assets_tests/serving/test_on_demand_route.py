@@ -1,10 +1,15 @@
 """`POST /v1/predict`: off by default; on, it answers what is stored, and every refusal is a problem."""
 
+import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date
+from http.client import HTTPConnection
 from pathlib import Path
+from select import select
+from socket import create_connection
 
 import polars as pl
 import pytest
@@ -16,6 +21,7 @@ from stock_assets.serving.on_demand.process import OnDemand
 from stock_assets.settings import read_settings
 from stock_assets_tests.model.store import NOW, only, small_settings, small_store, trained
 from stock_assets_tests.publication.folders import published_folder
+from stock_assets_tests.serving.ports import read_all
 from stock_assets_tests.serving.running import running_api
 from stock_assets_tests.serving.test_on_demand import FAKE, asked
 
@@ -67,6 +73,33 @@ def test_a_busy_process_says_when_to_come_back_and_a_refusal_is_a_problem(faked:
     slow = post(faked, **asked("SLOW2.5"))
     assert (slow.status_code, slow.headers["retry-after"]) == (503, "2")
     assert "predict_queue_depth 1.0" in requests.get(f"{faked}/metrics", timeout=60).text
+
+
+def test_sixty_slow_questions_delay_no_sign_of_life(faked: str):
+    """Sockets of one thread: sixty threads of this process would be slow themselves."""
+    port, body = int(faked.rpartition(":")[2]), json.dumps(asked("SLOW0.2"))
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    question = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+    while post(faked, **asked("AAPL")).status_code == 503:
+        pass  # it is starting, or busy with another test
+    probe = HTTPConnection("127.0.0.1", port, timeout=60)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(create_connection(("127.0.0.1", port), 60)) for _ in range(60)]
+        for connection in connections:
+            connection.sendall(question)
+        took, waiting = [], set(connections)
+        while waiting:
+            began = time.perf_counter()
+            probe.request("GET", "/livez")
+            assert probe.getresponse().read()
+            took.append(time.perf_counter() - began)
+            waiting -= set(select(list(waiting), [], [], 0)[0])
+        statuses = [int(read_all(connection).split(b" ", 2)[1]) for connection in connections]
+    probe.close()
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) in range(2, 10), "one is asked and one waits, again once they are answered"
+    assert len(took) > 20
+    assert sorted(took)[int(len(took) * 0.95)] < 0.05
 
 
 def test_the_real_process_answers_from_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

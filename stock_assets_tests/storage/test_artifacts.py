@@ -156,7 +156,7 @@ from pathlib import Path
 import numpy as np
 from stock_assets.storage import artifacts
 
-artifacts.sync_folder = lambda _: os._exit(9)  # dies after the files are written, before the rename
+artifacts.sync = lambda _: os._exit(9)  # dies after the files are written, before the rename
 artifacts.save_artifact(Path(sys.argv[1]), {"w": np.ones(3)}, {})
 """
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "v1")], check=False)

@@ -285,7 +285,7 @@ def test_a_restore_that_fails_after_the_swap_loses_neither_folder(
     def fail(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr(module, "sync_folder", fail)
+    monkeypatch.setattr(module, "sync", fail)
     with pytest.raises(type(error)):
         restore(made.folder, data, replace=True, now=NOW)
     assert Warehouse(data / STORE).row_counts() == {"alerts": 1}

@@ -5,6 +5,7 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -147,12 +148,15 @@ def contents_of_a_copy(path: Path, folder: Path) -> dict[str, list[tuple]]:
     return contents(folder / path.name)
 
 
-@pytest.mark.parametrize("step", ["sync_folder", "_sync", "shutil.copymode"])
-def test_a_disk_that_fails_at_a_step_leaves_a_whole_store(path: Path, step: str, monkeypatch: pytest.MonkeyPatch):
-    rows = contents_of_a_copy(path, path.parent / "reference")
+@pytest.mark.parametrize(("step", "calls"), [("sync", 1), ("sync", 2), ("shutil.copymode", 1)])
+def test_a_disk_that_fails_at_a_step_leaves_a_whole_store(
+    path: Path, step: str, calls: int, monkeypatch: pytest.MonkeyPatch
+):
+    rows, left = contents_of_a_copy(path, path.parent / "reference"), count(calls - 1, -1)
 
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if not next(left):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(f"stock_assets.storage.compaction.{step}", full)
     with pytest.raises(StockAssetsError, match="No space left on device") as raised:
@@ -227,7 +231,10 @@ def test_it_is_refused_while_another_process_holds_the_store(path: Path, read_on
 def test_nobody_reads_or_writes_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch):
     others: list[str] = []
 
-    def meanwhile(_: Path) -> None:
+    def meanwhile(synced: Path) -> None:
+        if synced.is_dir():
+            return
+
         def use(read_only: bool) -> None:
             try:
                 with attached(path, read_only, 0):
@@ -240,7 +247,7 @@ def test_nobody_reads_or_writes_meanwhile(path: Path, monkeypatch: pytest.Monkey
             thread.start()
             thread.join()
 
-    monkeypatch.setattr(compaction, "_sync", meanwhile)
+    monkeypatch.setattr(compaction, "sync", meanwhile)
     shrink(path)
     assert others == ["busy", "busy"]
 

@@ -52,6 +52,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
     MULTIDIMENSIONAL_PARTITION_PREFIX,
 )
+from dagster._core.test_utils import create_run_for_test
 from dagster._serdes import serialize_value
 from sqlalchemy import Connection, Engine
 from sqlalchemy import event as sql_event
@@ -684,3 +685,18 @@ def test_a_shard_that_several_make_at_once_is_made_once(tmp_path: Path):
     SqliteEventLogStorage(str(tmp_path)).get_logs_for_run("a_run")
     with closing(sqlite3.connect(tmp_path / "index.db")) as index:
         assert index.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+
+
+def test_a_home_that_takes_the_name_of_another_is_read_and_the_other_is_not(tmp_path: Path) -> None:
+    """As of a disk that is mounted there, or a folder that is put back, under a process that lives on."""
+    home, aside = tmp_path / "home", tmp_path / "aside"
+    for place, runs in ((aside, 1), (home, 2)):
+        with open_instance(place) as instance:
+            for _ in range(runs):
+                create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS)
+            instance.report_runless_asset_event(dg.AssetMaterialization(place.name))
+    home.rename(tmp_path / "gone")
+    aside.rename(home)
+    with open_instance(home) as instance:
+        assert instance.get_runs_count() == 1
+        assert [key.to_user_string() for key in instance.all_asset_keys()] == ["aside"]

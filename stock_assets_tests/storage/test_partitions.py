@@ -55,6 +55,19 @@ def test_rows_of_single_tickers_complete_no_session(store: Warehouse):
     assert recorded(store, "daily_bars") == {}
 
 
+@pytest.mark.parametrize("table", ["predictions", "labels"])
+def test_what_tells_others_of_a_table_is_still_to_be_made_once_it_is_written(store: Warehouse, table: str):
+    published = rows_of("publication", pl.DataFrame({"session": DAYS[:2]}))
+    store.replace_sessions("publication", DAYS[:2], published)
+    store.replace_sessions(table, DAYS[1:3], rows(table, ("A", DAYS[1])))
+    assert recorded(store, "publication") == {"2020-01-02": 1}
+    assert recorded(store, table) == {"2020-01-03": 1, "2020-01-04": 0}
+    store.replace_sessions("publication", DAYS[1:2], published.filter(pl.col("session") == DAYS[1]))
+    assert recorded(store, "publication") == {"2020-01-02": 1, "2020-01-03": 1}
+    store.replace_table(table, rows(table, ("A", DAYS[1])))
+    assert recorded(store, "publication") == {}
+
+
 def test_a_fetch_completes_the_sessions_that_it_asked_for(store: Warehouse):
     store.write([Change("raw_ohlcv", rows("raw_ohlcv", ("A", DAYS[1])), makes=DAYS[:2])])
     store.write([Change("raw_ohlcv", rows("raw_ohlcv", ("A", DAYS[1]), ("A", DAYS[4])), makes=DAYS[2:4])])

@@ -25,29 +25,24 @@ from stock_assets.defs.runs import WORK
 from stock_assets.evaluation import plots
 from stock_assets.settings import Settings
 from stock_assets.storage.attached import attached
+<<<<<<< HEAD
 from stock_assets_tests.leaks import as_in_a_process_of_its_own
+=======
+from stock_assets_tests.storage import markets as storage
+>>>>>>> main
 
 #: The project's instance, but runs are executed where they are launched.
-INSTANCE = """
-storage:
-  custom:
-    module: stock_assets.storage.event_log
-    class: BatchingSqliteStorage
-    config:
-      base_dir:
-        env: DAGSTER_HOME
+INSTANCE = (
+    storage.INSTANCE
+    + """
 run_launcher:
   module: dagster._core.launcher.sync_in_memory_run_launcher
   class: SyncInMemoryRunLauncher
 run_coordinator:
   module: dagster._core.run_coordinator
   class: DefaultRunCoordinator
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-telemetry:
-  enabled: false
 """
+)
 
 
 class InThisProcess(WorkspaceLoadTarget):

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from stock_assets.cli.server import settle_interrupted_runs
 from stock_assets.definitions import build_definitions
+from stock_assets.errors import DamagedFileError
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import settings
 from stock_assets.storage.changes import Change
@@ -133,3 +134,11 @@ def killed_after(life: Life, number: int) -> None:
     with life.opened() as running, disturbed(number, lambda: os._exit(9), after=True):
         running.tick(evening_of(running))
         until_quiet(running, evening_of(running) + timedelta(minutes=1))
+
+
+def filling_the_disk(life: Life) -> None:
+    """Lives through the evening in a process whose disk fills up meanwhile: that is all that is said."""
+    with life.opened() as running:
+        for minutes in (0, 10):
+            with suppress(DamagedFileError):
+                running.tick(evening_of(running) + timedelta(minutes=minutes))

@@ -1,4 +1,4 @@
-"""An evening that is disturbed at any of its writes ends with the tables of an undisturbed one.
+"""An evening that is disturbed at any of its writes, or by a full disk, ends with the tables of an undisturbed one.
 
 A test run disturbs the writes after which rows were lost for good, `make drill` every one, and kills the process after
 each commit of the runs that carry a restatement to what was made of the old bar.
@@ -8,6 +8,7 @@ import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NoReturn
@@ -16,9 +17,21 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from stock_assets.defs.runs import attempts
 from stock_assets.errors import StoreBusyError
+from stock_assets.lifecycle.evening import EVENING, evening_work
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.disks import small_disk
 from stock_assets_tests.effort import DRILL
-from stock_assets_tests.system.kills import RESTATED, Life, disturbed, killed_after
+from stock_assets_tests.system.kills import (
+    RESTATED,
+    Life,
+    contents,
+    disturbed,
+    evening_of,
+    filling_the_disk,
+    killed_after,
+)
 from stock_assets_tests.system.test_drill import MEMORY
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
@@ -26,16 +39,24 @@ pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 #: What an evening writes, each in a transaction of its own, in this order but for the first two.
 WRITES = (
     *("context_series", "universe", "raw_ohlcv", "daily_bars", "stationary_features", "pca_components", "predictions"),
-    *("indicators", "drift", "operations", "publication", "labels", "retraining_decisions"),
+    *("indicators", "drift", "operations", "publication", "labels", "publication", "retraining_decisions"),
 )
 #: What the runs of a restatement write after all that, in this order.
 TRAVEL = (
     *("daily_bars", "stationary_features", "pca_components", "predictions", "indicators", "drift"),
     *("operations", "publication", "labels", "publication"),
 )
-#: What a test run disturbs: what rows were lost by, and what a decision is made of.
-KILLED = WRITES if DRILL else ("predictions",)
-BUSY = WRITES if DRILL else ("indicators", "drift")
+#: Bytes that an evening finds free, which writes 2.5 MB: it begins nothing, or is cut off at any of its writes.
+FREE = (60_000, 300_000, 500_000, 700_000, 1_000_000, 1_300_000, 1_600_000, 2_500_000) if DRILL else (800_000,)
+
+
+def numbered(*tables: str) -> list[object]:
+    """The writes that are disturbed, counted from 1: all in `make drill`, else those of `tables`."""
+    return [
+        pytest.param(number, id=f"{number}-{table}")
+        for number, table in enumerate(WRITES, start=1)
+        if DRILL or table in tables
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +109,12 @@ def kill(context: ForkServerContext, life: Life, number: int) -> None:
     assert process.exitcode == 9, "it died at the commit and nowhere else"
 
 
-@pytest.mark.parametrize("table", KILLED)
+@pytest.mark.parametrize("number", numbered("predictions"))  # rows were lost by it
 def test_a_process_that_dies_after_a_commit_loses_nothing(
-    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, table: str
+    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, number: int
 ):
     life = filled.another()
-    kill(forked, life, WRITES.index(table) + 1)
+    kill(forked, life, number)
     assert_equal(life.finish(), plain)
 
 
@@ -111,9 +132,29 @@ def busy() -> NoReturn:
     raise StoreBusyError("stock_assets.duckdb was locked by another process")
 
 
-@pytest.mark.parametrize("table", BUSY)
-def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], table: str):
-    with disturbed(WRITES.index(table) + 1, busy, after=False) as written:
+@pytest.mark.parametrize("number", numbered("indicators", "drift"))  # of which a decision is made
+def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], number: int):
+    with disturbed(number, busy, after=False) as written:
         tables = filled.another().finish()
     assert len(written) > len(WRITES), "it was written once more"
     assert_equal(tables, plain)
+
+
+@pytest.mark.parametrize("free", FREE)
+def test_a_disk_that_is_full_loses_nothing_and_no_run_succeeds_without_its_rows(
+    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, tmp_path: Path, free: int
+):
+    with small_disk(tmp_path / "disk", 500) as disk:
+        life = Life(disk.folder / "data")
+        shutil.copytree(filled.folder, life.folder)
+        disk.leave(free)
+        process = forked.Process(target=filling_the_disk, args=(life,))
+        process.start()
+        process.join(300)
+        assert process.exitcode == 0, "whatever was said, the disk was named"
+        disk.leave(500_000_000)
+        with life.opened() as running:
+            if attempts(running.instance, evening_work(evening_of(running).date() - timedelta(days=1))).succeeded:
+                tables = contents(Warehouse(running.store))
+                assert_equal({name: tables[name] for name in EVENING}, {name: plain[name] for name in EVENING})
+        assert_equal(life.finish(), plain)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stock_assets.lifecycle.evening import BY_SESSION, Gaps
+from stock_assets.lifecycle.evening import BY_SESSION, TRADED, Gaps
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.storage.warehouse import Warehouse
@@ -92,8 +92,8 @@ def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> 
     predicted, labelled = (_last(recorded[table]) for table in ("predictions", "labels"))
     years = [_complete(recorded[table], answers[table]) for table in MODELS]
     through = {**dict.fromkeys(BY_SESSION, predicted), "labels": labelled}
-    # what an earlier version predicted, which did not publish yet, is published
-    firsts = {"publication": _first(recorded["predictions"])}
+    # what an earlier version predicted, which did not publish or trade yet, is published and traded
+    firsts = dict.fromkeys((*TRADED, "publication"), _first(recorded["predictions"]))
     unmade = {
         table: _unmade(calendar, recorded[table], firsts.get(table), last=last) for table, last in through.items()
     }

@@ -61,10 +61,18 @@ class OperationsData:
     facts: OperationsFacts
 
 
-def read_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame, *, now: datetime) -> OperationsData:
+def read_operations(
+    store: Warehouse,
+    settings: Settings,
+    failures: pl.DataFrame,
+    *,
+    now: datetime,
+    paper: Mapping[str, pl.DataFrame] | None = None,
+) -> OperationsData:
     """The rows of the table `operations` and what its page shows; empty where nothing is predicted.
 
-    `failures` are the failed runs to list: at, what, partitions, run_id, the newest first.
+    `failures` are the failed runs to list: at, what, partitions, run_id, the newest first. `paper` are the frames of
+    the account at the broker, of a later room (`pages.paper.TABLES`).
     """
     last = store.last_session("predictions")
     served, scored, suspects = recent_sessions(store, settings, last)
@@ -78,6 +86,7 @@ def read_operations(store: Warehouse, settings: Settings, failures: pl.DataFrame
     for name, column in HISTORIES.items():
         rows = rows_or_none(store, name)
         tables[name] = None if rows is None else rows.sort(column, descending=True).head(MOST_ROWS)
+    tables |= paper or {}
     facts = OperationsFacts(settings.source, now, last, freshness_of(settings, last, now), naive_baseline(scored))
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 

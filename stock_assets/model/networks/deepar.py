@@ -32,7 +32,14 @@ from stock_assets.frames import CLASSES, KEYS, surprises
 from stock_assets.model.config import DeepArConfig
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.networks.inference import answers_along, answers_at
-from stock_assets.model.networks.layers import EmptyLinear, SeededDropout, StackedLSTM, device_of, with_weights
+from stock_assets.model.networks.layers import (
+    EmptyLinear,
+    SeededDropout,
+    StackedLSTM,
+    device_of,
+    each_row,
+    with_weights,
+)
 from stock_assets.model.networks.trained import ClassifierEpoch, TrainedClassifier, hits
 from stock_assets.model.networks.trainer import best_device, descend
 from stock_assets.model.probabilities import probability_frame
@@ -163,7 +170,7 @@ class StudentLSTM(nn.Module):
 
     def at_last_step(self, inputs: Tensor, tickers: Tensor) -> Tensor:
         """The answer at the last step alone: [B, L, F + 2] and [B] -> [B, 3]."""
-        return _distribution(self.head(self.lstm(self._with_embedding(inputs, tickers))[:, -1]))
+        return _distribution(each_row(self.head, self.lstm(self._with_embedding(inputs, tickers))[:, -1]))
 
     def _with_embedding(self, inputs: Tensor, tickers: Tensor) -> Tensor:
         table = torch.cat([self.embedding, self.embedding.mean(dim=0, keepdim=True)])

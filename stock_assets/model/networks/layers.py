@@ -106,7 +106,17 @@ class SegmentLSTM(nn.Module):
 
     def at_last_step(self, inputs: Tensor) -> Tensor:
         """The answer at the last step alone: [B, L, F] -> [B, O]."""
-        return self.head(self.lstm(inputs)[:, -1]) + self.skip(inputs[:, -1])
+        return each_row(self.head, self.lstm(inputs)[:, -1]) + each_row(self.skip, inputs[:, -1])
+
+
+def each_row(layer: nn.Linear, rows: Tensor) -> Tensor:
+    """What `layer` makes of each of `rows`, [B, F] -> [B, O], with the same figures in whichever place a row stands.
+
+    A matrix product adds a row of few answers in another order where the row begins at another alignment: in single
+    precision 1e-8 between places, unless F is a multiple of four.
+    """
+    products = (rows[:, None] * layer.weight).sum(dim=-1)
+    return products if layer.bias is None else products + layer.bias
 
 
 def with_weights(module: Module, weights: Mapping[str, np.ndarray]) -> Module:

@@ -65,8 +65,8 @@ def histogram(
     return canvas.figure(title, picture, note=note, legend=[(group.look, group.name) for group in groups])
 
 
-def diverging_bars(title: str, rows: Sequence[tuple[str, float, str]], *, note: str = "") -> Markup:
-    """Horizontal bars to both sides of 0: (name, value, label) each."""
+def diverging_bars(title: str, rows: Sequence[tuple[str, float, str]], *, note: str = "", whole: bool = True) -> Markup:
+    """Horizontal bars to both sides of 0: (name, value, label) each; `whole` where it fills the page's width."""
     reach = max((abs(value) for _, value, _ in rows), default=0.0) or 1.0
     line = 26.0
 
@@ -86,7 +86,7 @@ def diverging_bars(title: str, rows: Sequence[tuple[str, float, str]], *, note: 
         summary = "; ".join(f"{name} {label}" for name, _, label in rows)
         return canvas.svg(plot, f"{title}: {summary}", body, look=look)
 
-    return canvas.figure(title, picture, note=note, width=canvas.WHOLE)
+    return canvas.figure(title, picture, note=note, width=canvas.WHOLE if whole else canvas.HALF)
 
 
 def heat_map(

@@ -40,9 +40,12 @@ def differing_rows(store: Warehouse, publication: Publication, sessions: Sequenc
 
 def stored_partitions(store: Warehouse, tables: Iterable[str] | None = None) -> dict[str, Stored]:
     """As `lifecycle.materialize.partitions.stored_partitions`; sessions of the publication whose files are gone are
-    lost."""
+    lost. Those that are to be published again, since something of them was made again, are none: what Dagster holds of
+    them is still said."""
     stored = partitions.stored_partitions(store, tables)
     if made := stored.get("publication"):
+        again = {str(session) for session in store.sessions("publication")} - made.all
+        made = Stored(made.with_rows | again, made.without_rows, made.lost)
         lost = lost_sessions(store.path.parent / FOLDER, made.there)
         stored["publication"] = Stored(made.with_rows - lost, made.without_rows - lost, made.lost | lost)
     return stored

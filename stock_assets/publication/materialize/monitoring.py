@@ -23,6 +23,7 @@ from stock_assets.publication.materialize.sessions import left_out_between
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.trading.materialize.overview import overview
 
 #: Sessions of drift, of decisions and of outcomes that are published: a month, and three.
 RECENT, DECISIONS = 21, 63
@@ -71,7 +72,15 @@ def read_monitoring(store: Warehouse, settings: Settings, registry: Registry, *,
         "in_service": fitted("in_service", models_in_service(store, registry, calendar)),
         "fetch_outcomes": fitted("fetch_outcomes", outcomes.filter(pl.col("last") >= since)),
     }
-    return Monitored(tables, report, promotions)
+    return Monitored(tables | _paper(store, settings), report, promotions)
+
+
+def _paper(store: Warehouse, settings: Settings) -> dict[str, pl.DataFrame]:
+    """The tables of the account at the broker; none before its first evening."""
+    shown = overview(store, settings.paper_book)
+    if shown.equity.is_empty():
+        return {}
+    return {name: monitoring.fitted(name, rows) for name, rows in shown.frames.items()}
 
 
 def _skill(store: Warehouse, settings: Settings, operations: pl.DataFrame) -> dict[str, pl.DataFrame]:

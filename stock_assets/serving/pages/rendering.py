@@ -35,6 +35,7 @@ SCREENS = (
     ("/ticker", "Tickers"),
     ("/api", "API"),
 )
+PAPER, PAPER_EQUITY = ("/paper", "Paper account"), "paper_equity"
 #: No inline script, nothing from another origin; a page cannot be framed.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -131,13 +132,19 @@ def html(template: str, at: Moment, etag: str, *, title: str, here: str, status:
         here=here,
         etag=etag,
         assets=f"/assets/{assets()[0]}",
-        screens=SCREENS,
+        screens=screens_of(at.publication),
         facts=pointer and pointer.facts,
         entry=pointer and pointer.entry,
         tickers=names(at.publication),
         **values,
     )
     return Page(content.encode(), etag, status)
+
+
+def screens_of(publication: Publication | None) -> tuple[tuple[str, str], ...]:
+    """The screens that the navigation leads to: the paper account once one is published."""
+    published = publication is not None and PAPER_EQUITY in publication.pointer.files["monitoring"]
+    return (*SCREENS[:-1], PAPER, *SCREENS[-1:]) if published else SCREENS
 
 
 def names(publication: Publication | None) -> list[tuple[str, str | None]]:

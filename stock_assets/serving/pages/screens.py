@@ -6,8 +6,10 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from stock_assets.pages import paper
 from stock_assets.pages.inputs import InputsView, inputs_view
 from stock_assets.pages.models import CardSection, ModelsView, card_sections, models_view
+from stock_assets.pages.paper import PaperView, paper_view
 from stock_assets.pages.skill import SkillView, skill_view
 from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import MONITORING
@@ -129,14 +131,6 @@ def by_sector(
     return [(sector or alone, rows) for sector, rows in sorted(groups.items(), key=lambda group: (not group[0], group))]
 
 
-@dataclass(frozen=True)
-class PaperView:
-    """Screen 7: what trading on the calls would have paid."""
-
-    published: bool
-    """whether the trading assets are published; the navigation leads to the screen only then"""
-
-
 def paper_screen(publication: Publication | None) -> PaperView:
-    """The paper account. No kind of file that a publication has today is about trading."""
-    return PaperView(publication is not None and "trading" in publication.pointer.files["monitoring"])
+    """Screen 7: what trading on the calls pays, and what the account does at the next open."""
+    return paper_view(dict(zip(paper.TABLES, _frames(publication, *paper.TABLES), strict=True)))

@@ -93,6 +93,8 @@ class OrderState:
     filled: Decimal
     average_price: Decimal | None
     updated_at: datetime
+    reason: str | None = None
+    """why it was not filled whole, where the broker says so"""
 
     @property
     def is_terminal(self) -> bool:
@@ -167,7 +169,9 @@ class Broker(Protocol):
         """All of them, whatever their number and state, in the order in which they came."""
         ...
 
-    def activities(self, since: datetime) -> Sequence[Activity]: ...
+    def activities(self, since: datetime) -> Sequence[Activity]:
+        """Those at `since` and later. One may come twice, under the same id."""
+        ...
 
     def cancel_all(self) -> int:
         """The number of orders whose cancellation the broker took."""

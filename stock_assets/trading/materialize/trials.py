@@ -15,12 +15,15 @@ def add_trials(store: Warehouse, back_tests: Sequence[Computed], *, now: datetim
     store.add_new("backtests", trial_rows(back_tests, computed_at=now))
 
 
-def count_trials(store: Warehouse) -> Trials:
-    """The trials of the store by now: back-tests, trials of hyperparameters, and judged challengers."""
+def count_trials(store: Warehouse, book: str | None = None) -> Trials:
+    """The trials of the store by now: back-tests, trials of hyperparameters, and judged challengers.
+
+    Their variance is that of `book` (`trials_of`)."""
     tuned = store.read_or(TUNED_HYPERPARAMETERS.empty(), "tuned_hyperparameters", columns=["study", "trial"])
     judged = store.read_or(PROMOTIONS.empty(), "promotions", columns=["model", "version"])
     return trials_of(
         store.read_or(BACKTESTS.empty(), "backtests"),
+        book,
         tunings=tuned.unique().height,
         challengers=judged.unique().height,
     )

@@ -15,6 +15,7 @@ from stock_assets.publication.layout import ALERTS, Pointer
 from stock_assets.publication.tables import BARS_FILE, MONITORING, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.publication.write import NewFiles, publish
 from stock_assets_tests.publication.folders import facts_of
+from stock_assets_tests.serving.pages.accounts import account_tables
 
 SECTORS = ("Industrials", "Information Technology", "Health Care", "Financials", "Energy", "Utilities", "Materials")
 MODELS = {
@@ -45,6 +46,8 @@ class Market:
     monitoring: bool = True
     seed: int = 7
     names: bool = True
+    trouble: bool = False
+    """whether the account is halted over a break"""
 
     @property
     def rng(self) -> np.random.Generator:
@@ -229,6 +232,7 @@ def _monitoring(of: Market, files: dict[str, list[pl.DataFrame]], rng: np.random
         )
     )
     tables = {"sessions": sessions, "rolling_skill": rolling, **_drift(of, rng), **_decisions(of)}
+    tables |= account_tables(of.sessions, of.tickers, of.rng, trouble=of.trouble)
     if scored:
         bins = np.arange(1, 11)
         tables["reliability"] = pl.concat(

@@ -1,0 +1,88 @@
+"""The best Sharpe ratio that the simulated market allows: its laws are written down, so it is known.
+
+The state at a close gives the mean μ and the covariance Σ of the next session's returns (`sources.simulated_laws`).
+Held from close to close without costs, the weights w = Σ⁻¹μ have the conditional mean and variance θ² = μ'Σ⁻¹μ, hence
+
+    SR    = E θ² / √(E θ² + Var θ²)                 of w = Σ⁻¹μ
+    limit = √(E h / (1 - E h)),  h = θ² / (1 + θ²)  of w = Σ⁻¹μ / (1 + θ²), the highest of any weights (Ferson & Siegel
+                                                    2001, "The Efficient Use of Conditioning Information in Portfolios")
+
+per session; √252 makes them annual. No strategy that trades at what it has seen has more than the limit on average.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import pi, sqrt
+
+import numpy as np
+
+from stock_assets.errors import TradingError
+from stock_assets.market.sources import simulated_laws as laws
+from stock_assets.trading.statistics import sharpe
+
+
+@dataclass(frozen=True)
+class Attainable:
+    """What could be had over T sessions of the simulated market, from the close before each of them."""
+
+    squared: np.ndarray
+    """float64 [T]: θ², the best squared Sharpe ratio given the state"""
+    weights: np.ndarray
+    """float64 [T, 60]: Σ⁻¹μ at the close before; 0 for a company that does not trade at both closes"""
+
+    @property
+    def sharpe(self) -> float:
+        """Per session, of `weights`."""
+        mean = self.squared.mean()
+        return float(mean / np.sqrt(mean + self.squared.var()))
+
+    @property
+    def limit(self) -> float:
+        """Per session: the highest of any weights."""
+        share = (self.squared / (1 + self.squared)).mean()
+        return float(np.sqrt(share / (1 - share)))
+
+
+def attainable(seed: int, positions: Sequence[int]) -> Attainable:
+    """What could be had in the sessions at `positions` of the market of `seed`, counted from its first one, 0.
+
+    Raises TradingError for a session without one before it.
+
+    >>> round(attainable(0, range(500, 750)).sharpe * 252**0.5, 1)
+    6.8
+    """
+    if not len(positions) or min(positions) < 1:
+        raise TradingError(f"sessions of the simulated market: found {list(positions)[:3]}, expected 1 and above")
+    before = np.asarray(positions) - 1
+    states = laws.State(*(field[before] for field in laws.history_to(seed, int(before.max())).states))
+    trades = (before[:, None] >= laws.LISTED) & (before[:, None] + 1 < laws.DELISTED)
+    mean = np.where(trades, laws.expected_return(states), 0.0)
+    both = trades[:, :, None] & trades[:, None, :]
+    among = np.where(both, covariance(states), np.eye(laws.COMPANIES))
+    weights = np.linalg.solve(among, mean[..., None])[..., 0]
+    return Attainable((weights * mean).sum(axis=-1), weights)
+
+
+def covariance(state: laws.State) -> np.ndarray:
+    """Σ, float64 [..., 60, 60]: the covariance of the next session's returns at a state."""
+    market, sector, own = laws.volatilities(state)
+    exposed, same = laws.BETA * market, laws.SECTOR[:, None] == laws.SECTOR
+    shared = exposed[..., :, None] * exposed[..., None, :] + sector[..., None] ** 2 * same
+    return shock_variance() * (shared + own[..., None] ** 2 * np.eye(laws.COMPANIES))
+
+
+@cache
+def shock_variance() -> float:
+    """The variance of a shock of the laws, which is 1 before it is clipped: that of Student's t by its density."""
+    x = np.linspace(-laws.SHOCK_BOUND, laws.SHOCK_BOUND, 200_001)
+    scale = sqrt((laws.TAIL - 2) / laws.TAIL)
+    density = 8 / (3 * pi * sqrt(5)) / (1 + (x / scale) ** 2 / laws.TAIL) ** 3 / scale  # of 5 degrees of freedom
+    inside, inside_squared = np.trapezoid(density, x), np.trapezoid(density * x**2, x)
+    return float(inside_squared + (1 - inside) * laws.SHOCK_BOUND**2)
+
+
+def share_of_attainable(returns: np.ndarray, best: Attainable) -> float | None:
+    """The Sharpe ratio of daily returns as a fraction of the limit of their sessions; None where there is none."""
+    reached = sharpe(returns)
+    return None if reached is None else reached / best.limit

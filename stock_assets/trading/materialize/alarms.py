@@ -1,0 +1,40 @@
+"""What a person is alerted to about the account, through the channels that all alerts go through."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from stock_assets.lifecycle.alerts import Alert, Channel
+from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.trading.materialize.orders import Traded
+
+BREAKS, GATES, ORDERS = "trading/breaks", "trading/gates", "trading/orders"
+#: Lines of an alert before the rest is counted.
+SHOWN = 8
+
+
+def tell_trading(store: Warehouse, channels: Sequence[Channel], traded: Traded, *, now: datetime) -> list[str]:
+    """Alerts to open breaks, failed gates and orders that the broker did not take, and ends the alerts of those that
+    are over; what was done, in words."""
+    done = []
+    for key, title, lines in _troubles(traded):
+        if not lines:
+            done += [f"the alert {key} is over"] if resolve(store, key, now=now) else []
+            continue
+        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        alert = Alert(key, title, "\n".join([*lines[:SHOWN], *more]), None, now)
+        done.append(f"{title}: {raise_alarm(store, channels, alert, now=now)}")
+    return done
+
+
+def _troubles(traded: Traded) -> Iterator[tuple[str, str, list[str]]]:
+    """(key, title, a line for each) of every kind of trouble."""
+    book, session = traded.plan.book, traded.plan.session
+    rows = traded.standing.breaks.iter_rows(named=True)
+    breaks = [f"{row['subject']}: ours {row['ours']:,.2f}, theirs {row['theirs']:,.2f}; {row['cause']}" for row in rows]
+    gates = [gate.reason for gate in traded.refusals if gate.name != "breaks"]
+    failed = [outcome for outcome in traded.outcomes if outcome.kind != "accepted"]
+    orders = [f"{one.order.client_order_id}: {one.kind}, {one.text}" for one in failed]
+    yield BREAKS, f"the account of {book} differs from the ledger: nothing is traded", breaks
+    yield GATES, f"no order of {book} for {session} was sent", gates
+    yield ORDERS, f"{len(failed)} order(s) of {book} for {session} are not at the broker", orders
