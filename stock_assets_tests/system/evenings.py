@@ -25,11 +25,8 @@ from stock_assets.defs.runs import WORK
 from stock_assets.evaluation import plots
 from stock_assets.settings import Settings
 from stock_assets.storage.attached import attached
-<<<<<<< HEAD
 from stock_assets_tests.leaks import as_in_a_process_of_its_own
-=======
 from stock_assets_tests.storage import markets as storage
->>>>>>> main
 
 #: The project's instance, but runs are executed where they are launched.
 INSTANCE = (
