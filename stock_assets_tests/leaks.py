@@ -15,13 +15,13 @@ import pytest
 from stock_assets.private.dagster import CONTROLLER, INTERVAL, MAKE_APPLICATION, SERVER_CLASS, WEB_SERVER
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE")
-#: Of uvicorn's loggers the handlers alone: a server of ours sets their levels, and every server the same.
+#: Not those of uvicorn: every server of ours sets them for its process, from scratch.
 LOGGERS = ("", "stock_assets", "py.warnings")
-UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 #: What pytest keeps in the environment, libraries when they are imported, and our storages for all that they start.
 NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "DAGSTER_EVENT_BATCH_SIZE")
 
 State = dict[str, object]
+BACKFILLS = "the interval of Dagster's backfills"
 
 
 def _umask() -> object:
@@ -55,13 +55,13 @@ def _wrapped() -> State:
     controller = sys.modules.get(CONTROLLER)
     return {
         "the guard of Dagster's web server": getattr(_make_application(), "wrapped_by_us", False),
-        "the interval of Dagster's backfills": getattr(controller, INTERVAL, 30),
+        BACKFILLS: getattr(controller, INTERVAL, 30),
     }
 
 
 def state() -> State:
     """What holds for the whole process, by name."""
-    loggers = {name: logging.getLogger(name) for name in (*LOGGERS, *UVICORN)}
+    loggers = {name: logging.getLogger(name) for name in LOGGERS}
     return {
         **{f"environment {name}": value for name, value in os.environ.items() if not name.startswith(NOT_OF_TESTS)},
         **{name: _handler(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)},
@@ -113,19 +113,28 @@ def restored() -> Iterator[None]:
 @contextmanager
 def as_in_a_process_of_its_own() -> Iterator[None]:
     """Puts back what a command or a server of ours sets for its process: signals, umask, environment, hooks."""
-    environment, mask = dict(os.environ), os.umask(0o022)
+    environment, mask, hook = dict(os.environ), os.umask(0o022), sys.excepthook
     os.umask(mask)
     handlers = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)}
-    controller, hook = sys.modules.get(CONTROLLER), sys.excepthook
-    interval, make = getattr(controller, INTERVAL, None), _make_application()
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
-    os.umask(mask)
-    for name, handler in handlers.items():
-        signal.signal(getattr(signal, name), handler)
-    sys.excepthook = hook
-    if controller is not None:
-        setattr(controller, INTERVAL, interval)
-    if make is not None:
-        setattr(getattr(sys.modules[WEB_SERVER], SERVER_CLASS), MAKE_APPLICATION, make)
+    make, interval = _make_application(), _wrapped()[BACKFILLS]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.umask(mask)
+        sys.excepthook = hook
+        for name, handler in handlers.items():
+            signal.signal(getattr(signal, name), handler)
+        _unwrap(make, interval)
+
+
+def _unwrap(make: object, interval: object) -> None:
+    """What the package replaces as it was before, also where the module was loaded since."""
+    if CONTROLLER in sys.modules:
+        setattr(sys.modules[CONTROLLER], INTERVAL, interval)
+    if WEB_SERVER in sys.modules:
+        now = _make_application()
+        setattr(
+            getattr(sys.modules[WEB_SERVER], SERVER_CLASS), MAKE_APPLICATION, make or getattr(now, "__wrapped__", now)
+        )

@@ -25,6 +25,7 @@ from stock_assets.defs.runs import WORK
 from stock_assets.evaluation import plots
 from stock_assets.settings import Settings
 from stock_assets.storage.attached import attached
+from stock_assets_tests.leaks import as_in_a_process_of_its_own
 from stock_assets_tests.storage import markets as storage
 
 #: The project's instance, but runs are executed where they are launched.
@@ -97,7 +98,8 @@ def platform(settings: Settings, definitions: Path, instance_yaml: str = INSTANC
     sys.modules.pop(definitions.stem, None)
     ReconstructableJob.get_repository_definition.cache_clear()
     ReconstructableJob.get_definition.cache_clear()
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    # a run that is launched here handles the signals of its process
+    with as_in_a_process_of_its_own(), pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         shuffled = sensor_daemon.shuffled_round_robin_by_key
         # the others then see what the evening has made
         patch.setattr(
