@@ -5,6 +5,8 @@ API_PORT ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 .DEFAULT_GOAL := run
+# compiled modules stay: every worker and every process of a test would compile them anew
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: install init run test drill check check-real bench clean
 
 install: $(STAMP)
@@ -25,12 +27,17 @@ init: install
 run: install
 	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
+DRILLS := system/test_drill.py system/test_kills.py lifecycle/test_deciding.py model/test_skill.py model/test_tuning.py \
+	serving/test_swaps.py serving/test_schema.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py
+DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
+
 test: install
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill"
 
-# a year of evenings; its tables are so small that polars' threads would only wait for each other
+# what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
+# and much of what a test run tries a little
 drill: install
-	DRILL_SESSIONS=252 POLARS_MAX_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup stock_assets_tests/system/test_drill.py stock_assets_tests/system/test_kills.py stock_assets_tests/lifecycle/test_deciding.py stock_assets_tests/trading/broker/test_kill_drill.py stock_assets_tests/trading/test_account.py
+	DRILL_SESSIONS=252 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "drill or tries" $(DRILLS)
 
 check: install
 	$(BIN)/ruff check .

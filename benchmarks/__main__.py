@@ -18,6 +18,7 @@ TITLES = {
     "fetch": "Fetching from Yahoo",
     "new_session": "One new session",
     "backfill": "Ten years",
+    "records": "The records of what is stored",
     "one_day": "A day's predictions",
     "evening": "An evening",
     "serving": "The API",
@@ -30,6 +31,7 @@ TITLES = {
     "tuning": "What tuning finds",
     "drift": "Drift: when it rings",
     "online": "Online learning: does a weekly update pay?",
+    "backtest": "A back-test",
 }
 
 

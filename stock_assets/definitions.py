@@ -1,5 +1,6 @@
 """The table of contents: every asset in flow order, the jobs and sensors, and what they run with."""
 
+import gc
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,3 +115,5 @@ load_extensions(settings())
 if misplaced := misplaced_instance(settings()):
     dg.get_dagster_logger("stock_assets").warning(misplaced)
 defs = build_definitions(settings())
+# what is loaded by now stays as long as its process, and every full collection of garbage would look through it again
+gc.freeze()

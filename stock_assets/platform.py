@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -26,6 +27,9 @@ from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Table, declared
 from stock_assets.views import AsOf, Day, Market, day_of, moment_of
+
+if TYPE_CHECKING:
+    from stock_assets.trading.replay import Replay
 
 assert all((market, features, model, evaluation, lifecycle, trading, publication))  # importing declares tables
 
@@ -140,6 +144,30 @@ class Platform(Market):
                 f"{day} is not published; {len(sessions)} sessions from {sessions[0]} to {sessions[-1]} are"
             )
         return publication.predictions(day)
+
+    def replay(self, book: str, first: Day | None = None, last: Day | None = None) -> "Replay":
+        """The book called `book` as it was said each evening from `first` to `last`, and with the hindsight of today.
+
+        Raises StockAssetsError for another name, and with fewer than two sessions that were published in time.
+
+        >>> import stock_assets
+        >>> p = stock_assets.open()
+        >>> p.replay("nameless")
+        Traceback (most recent call last):
+        ...
+        stock_assets.errors.StockAssetsError: there is no book nameless; expected one of long_only, long_short
+        """
+        from stock_assets.publication.materialize.said import said_each_evening
+        from stock_assets.trading.book_files import books_of
+        from stock_assets.trading.materialize.replay import replay_book
+
+        books = {one.name: one for one in books_of(self.settings)}
+        if book not in books:
+            raise StockAssetsError(f"there is no book {book}; expected one of {', '.join(books)}")
+        said, moments = said_each_evening(
+            self.settings.published, self.calendar, first=day_of(first), last=day_of(last)
+        )
+        return replay_book(self.store, self.settings, books[book], said=said, moments=moments)
 
     def models(self) -> pl.DataFrame:
         """Which version of every model serves, since when and why, and the versions that have another alias.

@@ -15,7 +15,9 @@ import pytest
 from stock_assets.private.dagster import CONTROLLER, INTERVAL, MAKE_APPLICATION, SERVER_CLASS, WEB_SERVER
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE")
-LOGGERS = ("", "stock_assets", "uvicorn", "uvicorn.error", "uvicorn.access", "py.warnings")
+#: Of uvicorn's loggers the handlers alone: a server of ours sets their levels, and every server the same.
+LOGGERS = ("", "stock_assets", "py.warnings")
+UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 #: What pytest keeps in the environment, libraries when they are imported, and our storages for all that they start.
 NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "DAGSTER_EVENT_BATCH_SIZE")
 
@@ -59,11 +61,11 @@ def _wrapped() -> State:
 
 def state() -> State:
     """What holds for the whole process, by name."""
-    loggers = {name: logging.getLogger(name) for name in LOGGERS}
+    loggers = {name: logging.getLogger(name) for name in (*LOGGERS, *UVICORN)}
     return {
         **{f"environment {name}": value for name, value in os.environ.items() if not name.startswith(NOT_OF_TESTS)},
         **{name: _handler(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)},
-        **{f"level of logger {name!r}": logger.level for name, logger in loggers.items()},
+        **{f"level of logger {name!r}": loggers[name].level for name in LOGGERS},
         **{f"handlers of logger {name!r}": _handlers(logger) for name, logger in loggers.items()},
         **_wrapped(),
         "umask": _umask(),

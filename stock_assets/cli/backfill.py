@@ -15,6 +15,7 @@ from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.progress import AssetProgress, view_on
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.partitions import FOLLOWED_BY, ON_DEMAND, WHOLE, Keys, ranges_of
+from stock_assets.lifecycle.references import BACK_TESTS
 from stock_assets.market.sources import staging
 from stock_assets.market.sources.budget import Pace
 from stock_assets.private.dagster import ASSET_PARTITION_RANGE_END_TAG as RANGE_END
@@ -43,11 +44,11 @@ class Stage:
     """assets that are made again whenever anything before them was missing; of one with partitions the last"""
 
 
-#: The models that no prediction waits for, and the reports that compare the others with them.
+#: The models that no prediction waits for, the reports that compare the others with them, and the back-tests.
 LATER = Stage(
-    "make run: references",
-    ("trained_references", "reference_predictions"),
-    ("leakage_audit", "evaluation_report", "publication"),
+    "make run: references and back-tests",
+    ("trained_references", "reference_predictions", *BACK_TESTS),
+    ("leakage_audit", "evaluation_report", *BACK_TESTS, "publication"),
 )
 #: All other assets.
 FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations"))

@@ -22,7 +22,7 @@ from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
 from stock_assets.lifecycle.materialize.restatements import watch_restatements
 from stock_assets.lifecycle.materialize.retraining import decision_waited_for
-from stock_assets.lifecycle.references import PUBLICATION, REFERENCES, parse_works, text_of_works
+from stock_assets.lifecycle.references import BACK_TESTS, PUBLICATION, REFERENCES, parse_works, text_of_works
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
@@ -163,7 +163,7 @@ def references_sensor(settings: Settings) -> dg.SensorDefinition:
     @platform_sensor(
         settings,
         "reference_models",
-        makes=(*REFERENCES, PUBLICATION),
+        makes=(*REFERENCES, PUBLICATION, *BACK_TESTS),
         description=(
             "Trains and scores the models that never serve, such as the study's own network, makes the report again "
             "and publishes its scores: when a model year has none of them, and once their predictions lag a month "

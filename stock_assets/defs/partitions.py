@@ -7,6 +7,7 @@ is there the same evening.
 
 import warnings
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -17,6 +18,7 @@ from stock_assets.settings import Settings
 WEEKENDS = "0 0 * * 0,6"  # one cron string: as dates, key checks would be eight times slower
 
 
+@cache  # one set of days for all assets that share it: making it costs more than any of them
 def _days(
     calendar: TradingCalendar, first: date, last: date | None, *, end_offset: int = 0
 ) -> dg.DailyPartitionsDefinition:

@@ -13,13 +13,14 @@ from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.book_files import books_of
 from stock_assets.trading.books import Book
-from stock_assets.trading.limits import above_limits, drifted, unexplained
+from stock_assets.trading.limits import HONEST_SHARPE, above_limits, drifted, too_good, unexplained
 from stock_assets.trading.materialize.ledger import make_ledger
 from stock_assets.trading.materialize.targets import make_target_weights
 
 TARGET_CHECKS = {"within_limits": "no target of a book is above its limits of position, sector and gross"}
 LEDGER_CHECKS = {
-    "attribution_closes": "the change of every equity is the sum of its gains less that of its costs, to 0.00"
+    "attribution_closes": "the change of every equity is the sum of its gains less that of its costs, to 0.00",
+    "leak_alarm": f"no book has a gross Sharpe ratio above {HONEST_SHARPE:g} a session: its score would have seen them",
 }
 DRIFT_CHECKS = {
     "near_limits": "no position, and no gross, has drifted further above the limit of its book than prices explain"
@@ -89,13 +90,12 @@ def ledger_asset(settings: Settings, books: tuple[Book, ...]) -> dg.AssetsDefini
     ) -> Iterator[dg.MaterializeResult]:
         sessions = chosen_sessions(context)
         made = make_ledger(warehouse, settings, sessions)
-        results = {
-            "equity": checks.result("equity", "attribution_closes", unexplained(made.rows["equity"]), blocking=True),
-            "positions": checks.result("positions", "near_limits", drifted(made.rows, books), blocking=False),
-        }
+        closes = checks.result("equity", "attribution_closes", unexplained(made.rows["equity"]), blocking=True)
+        honest = checks.result("equity", "leak_alarm", too_good(made.returns), blocking=True)
+        near = checks.result("positions", "near_limits", drifted(made.rows, books), blocking=False)
+        results = {"fills": [], "positions": [near], "equity": [closes, honest]}
         for table in (key.to_user_string() for key in context.selected_asset_keys):
             rows = made.rows[table].filter(pl.col("session").is_in(sessions))
-            of_table = [results[table]] if table in results else []
-            yield report_sessions(context, rows, sessions, table=table, checks=of_table)
+            yield report_sessions(context, rows, sessions, table=table, checks=results[table])
 
     return ledger

@@ -12,6 +12,8 @@ from stock_assets.market.calendar import TradingCalendar
 LAG = 21
 #: What is made of the reference models, in order; the report shows the audit.
 REFERENCES = ("trained_references", "reference_predictions", "leakage_audit", "evaluation_report")
+#: What acting on the predictions would have earned, made as rarely: no session waits for it.
+BACK_TESTS = ("backtest", "tear_sheet")
 #: The report's scores are published with the newest session.
 PUBLICATION = "publication"
 
@@ -53,6 +55,7 @@ def references_due(
         *works,
         Work(f"report {until}", REFERENCES[2:], None, None, reason),
         Work(f"{PUBLICATION} of the report {until}", (PUBLICATION,), last, last, why),
+        Work(f"back-tests {until}", BACK_TESTS, None, None, "they are made again as rarely as the report"),
     ]
 
 

@@ -140,12 +140,13 @@ class TradingCalendar:
 
     def closures(self) -> tuple[date, ...]:
         """The days on which the exchange stays closed, ascending; without the weekends where it always does."""
-        day, closed = self.sessions[0], []
-        while day <= self.sessions[-1]:
-            if (day.weekday() < 5 or not self.rests_on_weekends) and not self.is_session(day):
-                closed.append(day)
-            day += timedelta(days=1)
-        return tuple(closed)
+        return self._closures
+
+    @cached_property
+    def _closures(self) -> tuple[date, ...]:
+        days = map(date.fromordinal, range(self.sessions[0].toordinal(), self.sessions[-1].toordinal()))
+        ordinary = 5 if self.rests_on_weekends else 7
+        return tuple(day for day in days if day not in self._position and day.weekday() < ordinary)
 
 
 @cache

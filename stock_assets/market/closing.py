@@ -6,19 +6,22 @@ its end from there.
 
 import hashlib
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 from stock_assets.closed_snapshot import Note, keep, note_of
 from stock_assets.errors import SettingsError
 from stock_assets.market.sources.forms.listing import list_files
 from stock_assets.market.sources.registry import make_source
-from stock_assets.market.sources.snapshot import SnapshotSource
 from stock_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from stock_assets.market.sources.snapshot import SnapshotSource
 
 #: Sessions that an open snapshot may lack: its files come once a week or less often.
 WEEKS_TO_COME = 10
 
 
-def close_where_old(settings: Settings, source: SnapshotSource, now: datetime) -> date | None:
+def close_where_old(settings: Settings, source: "SnapshotSource", now: datetime) -> date | None:
     """The last session of `source` where its END is open and more than some weeks have passed since; a note of it is
     kept. None where the snapshot goes on, or its end is set.
 
@@ -54,6 +57,8 @@ def newer_session(settings: Settings) -> date | None:
     if note is None or note.end != settings.end:
         return None
     if (state := _state(settings)) != note.state:
+        from stock_assets.market.sources.snapshot import SnapshotSource  # every tick imports this module
+
         source = make_source(settings.model_copy(update={"end": None}), lambda _: None)
         assert isinstance(source, SnapshotSource)
         note = note._replace(newest=source.span()[1], state=state)

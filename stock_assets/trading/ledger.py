@@ -7,8 +7,8 @@ before; the mark at the close. `decide` then makes the orders of the next sessio
 Arrays have the shape [..., N]: N tickers, and before them any number of accounts that are booked at once.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -233,10 +233,10 @@ def run(
             f"weights of the book {book.name}: found {weights.shape} with {np.isinf(weights).sum()} infinite ones, "
             f"expected finite ones of {len(panel.sessions)} sessions and {number} tickers"
         )
-    first = after + (account is not None)
-    account = account or opened(book.capital, number)
+    is_new, first = account is None, after + (account is not None)
+    account = opened(book.capital, number) if account is None else account
     rows = _Rows(panel, account, first=first, details=details and account.cash.ndim == 0)
-    if first == after:
+    if is_new:
         rows.opening(account)
     delay = 1 if book.fill == "second open" else 0
     nothing = np.full(number, np.nan)
@@ -244,66 +244,130 @@ def run(
     for t in range(after + 1, len(panel.sessions)):
         decided, orders = decide(account, weights[t - 1 - delay] if t > delay else nothing, bars, book=book)
         bars = panel.day(t)
-        account, booked = step(decided, orders, bars, book=book, spread_scale=spread_scale)
-        rows.add(decided, account, booked, t=t)
+        at = np.flatnonzero(((decided.shares != 0) | (orders != 0)).reshape(-1, number).any(axis=0))
+        before = _part(decided, at)
+        booked_account, booked = step(before, orders[..., at], bars.of(at), book=book, spread_scale=spread_scale)
+        rows.add(t, at, before, after=booked_account, booked=booked)
+        account = _whole_account(booked_account, at, number)
     last = len(panel.sessions) - 1
-    _, orders = decide(account, weights[last - delay] if last >= delay else nothing, bars, book=book)
+    decided, orders = decide(account, weights[last - delay] if last >= delay else nothing, bars, book=book)
+    account = replace(decided, frozen=account.frozen)
     return Run(panel, book, first, rows.totals(), *rows.details(), account, orders)
+
+
+def _part(account: Account, tickers: np.ndarray) -> Account:
+    """The account with the tickers at the positions `tickers` alone."""
+    return Account(account.cash, *(column[..., tickers] for column in (account.shares, account.marks, account.frozen)))
+
+
+def _whole_account(part: Account, tickers: np.ndarray, number: int) -> Account:
+    """The account of which `part` has the `tickers`, and which holds no other of its `number`."""
+    shape = *part.cash.shape, number
+    shares, marks, frozen = np.zeros(shape), np.full(shape, np.nan), np.zeros(shape, np.int64)
+    shares[..., tickers], marks[..., tickers], frozen[..., tickers] = part.shares, part.marks, part.frozen
+    return Account(part.cash, shares, marks, frozen)
 
 
 #: What a run keeps of every session, by the names of the table equity: first what is a sum over the tickers.
 _COSTS = ("spread", "impact", "commission", "borrow")
-_SUMS = ("price_gain", "dividend", "ending", *_COSTS, "turnover", "long", "short", "beta")
-_TOTALS = (*_SUMS, "interest", "cash", "equity", "names", "ordered", "unfilled")
+_SUMS = (
+    "price_gain",
+    "dividend",
+    "ending",
+    *_COSTS,
+    "turnover",
+    "long",
+    "short",
+    "beta",
+    "names",
+    "ordered",
+    "unfilled",
+)
+_TOTALS = (*_SUMS, "interest", "cash", "equity")
 #: What it keeps of every position and of every order, by the names of the tables.
-_POSITIONS = ("t", "ticker", "shares", "mark", "frozen", "price_gain", "dividend", "ending", "borrow")
-_FILLS = ("t", "ticker", "ordered", "filled", "price", "spread", "impact", "commission", "reason")
+_POSITIONS = ("shares", "mark", "frozen", "price_gain", "dividend", "ending", "borrow")
+_FILLS = ("ordered", "filled", "price", "spread", "impact", "commission", "reason")
+#: Sessions are summed together, and kept or forgotten, when so many positions of accounts have come together.
+_TOGETHER = 100_000
 
 
 class _Rows:
-    """What a run keeps, filled session by session."""
+    """What a run keeps. Sessions are put aside, and summed many at once: one after the other would take longer than
+    to book them."""
 
     def __init__(self, panel: Panel, account: Account, *, first: int, details: bool) -> None:
-        self._first, self._panel, self._details = first, panel, details
+        self._first, self._panel, self._keeps_details = first, panel, details
         sessions = max(len(panel.sessions) - first, 0)
-        self._table = np.full((sessions, len(_TOTALS), *account.cash.shape), np.nan)
+        self._table = np.full((len(_TOTALS), *account.cash.shape, sessions), np.nan)
         self._opening = account.equity
-        self._positions: list[tuple[np.ndarray, ...]] = []
-        self._fills: list[tuple[np.ndarray, ...]] = []
+        self._aside: list[tuple[int, np.ndarray, Account, Account, Booked]] = []
+        self._positions: dict[str, list[np.ndarray]] = {name: [] for name in ("t", "ticker", *_POSITIONS)}
+        self._fills: dict[str, list[np.ndarray]] = {name: [] for name in ("t", "ticker", *_FILLS)}
+        self._size = 0
 
     def opening(self, account: Account) -> None:
         """Keeps the session at whose close the account was opened."""
-        row, self._opening = self._table[0], np.full_like(self._opening, np.nan)  # it has no return
-        row[:] = 0.0
-        row[_TOTALS.index("cash")] = row[_TOTALS.index("equity")] = account.cash
+        self._opening = np.full_like(self._opening, np.nan)  # it has no return
+        self._table[..., 0] = 0.0
+        self._table[_TOTALS.index("cash"), ..., 0] = self._table[_TOTALS.index("equity"), ..., 0] = account.cash
 
-    def add(self, before: Account, after: Account, booked: Booked, *, t: int) -> None:
-        """Keeps what session t made of the account `before`, which stood at the close before."""
-        values, betas = after.values, self._panel.beta[t]
-        costs = booked.spread, booked.impact, booked.commission, booked.borrow
-        traded = np.abs(booked.filled) * booked.fill_price
-        exposures = np.maximum(values, 0.0), np.maximum(-values, 0.0), values * np.where(np.isnan(betas), 1.0, betas)
-        table = np.stack([booked.price, booked.dividend, booked.ending, *costs, traded, *exposures])
-        if table.ndim == 2:  # as in `total`
-            table = table[:, table.any(axis=0)]
-        row = self._table[t - self._first]
-        row[: len(_SUMS)] = table.sum(axis=-1)
-        counts = after.shares != 0, booked.ordered != 0, booked.filled != booked.ordered
-        others = booked.interest, after.cash, after.equity, *(counted.sum(axis=-1) for counted in counts)
-        for i, figure in enumerate(others, len(_SUMS)):
-            row[i] = figure
-        if self._details:
-            held = np.flatnonzero((before.shares != 0) | (after.shares != 0))
-            gains = booked.price, booked.dividend, booked.ending, booked.borrow
-            columns = after.shares, after.marks, after.frozen, *gains
-            self._positions.append((np.full(len(held), t), held, *(column[held] for column in columns)))
-            sent = np.flatnonzero(booked.ordered)
-            columns = booked.ordered, booked.filled, booked.fill_price, *costs[:3], booked.reason
-            self._fills.append((np.full(len(sent), t), sent, *(column[sent] for column in columns)))
+    def add(self, t: int, tickers: np.ndarray, before: Account, *, after: Account, booked: Booked) -> None:
+        """Keeps what session t made of the account `before`, of the tickers at the positions `tickers` alone."""
+        self._aside.append((t, tickers, before, after, booked))
+        self._size += booked.filled.size
+        if self._size > _TOGETHER:
+            self._sum()
+
+    def _sum(self) -> None:
+        """Sums the sessions that were put aside."""
+        aside, self._aside, self._size = self._aside, [], 0
+        if not aside:
+            return
+        sessions, tickers, befores, afters, books = zip(*aside, strict=True)
+        lengths = np.array([len(at) for at in tickers])
+        at, t = np.concatenate(tickers).astype(np.int32), np.repeat(np.array(sessions, np.int32), lengths)
+
+        def together(objects: Sequence[object], name: str) -> np.ndarray:
+            return np.concatenate([getattr(each, name) for each in objects], axis=-1)
+
+        columns = {field.name: together(books, field.name) for field in fields(Booked) if field.name != "interest"}
+        columns |= {name: together(afters, name) for name in ("shares", "marks")}
+        values = np.where(columns["shares"] == 0, 0.0, columns["shares"] * columns["marks"])
+        betas = np.nan_to_num(self._panel.beta[t, at], nan=1.0)
+        summands = {
+            "price_gain": columns["price"],
+            **{name: columns[name] for name in ("dividend", "ending", *_COSTS)},
+            "turnover": np.abs(columns["filled"] * columns["fill_price"]),
+            "long": np.maximum(values, 0.0),
+            "short": np.maximum(-values, 0.0),
+            "beta": values * betas,
+            "names": (columns["shares"] != 0).astype(np.float64),
+            "ordered": (columns["ordered"] != 0).astype(np.float64),
+            "unfilled": (columns["filled"] != columns["ordered"]).astype(np.float64),
+        }
+        span = slice(sessions[0] - self._first, sessions[-1] - self._first + 1)
+        starts = np.cumsum(lengths) - lengths
+        for name, summand in summands.items():
+            sums = np.zeros((*summand.shape[:-1], len(sessions)))
+            sums[..., lengths > 0] = np.add.reduceat(summand, starts[lengths > 0], axis=-1) if len(at) else 0.0
+            self._table[_TOTALS.index(name), ..., span] = sums
+        others = [each.interest for each in books], [each.cash for each in afters], [each.equity for each in afters]
+        for i, figures in enumerate(others, len(_SUMS)):
+            self._table[i, ..., span] = np.stack(figures, axis=-1)
+        if self._keeps_details:
+            renamed = {"mark": "marks", "price_gain": "price"}
+            columns |= {"frozen": together(afters, "frozen"), "t": t, "ticker": at}
+            held = (together(befores, "shares") != 0) | (columns["shares"] != 0)
+            for name, parts in self._positions.items():
+                parts.append(columns[renamed.get(name, name)][held])
+            sent = columns["ordered"] != 0
+            for name, parts in self._fills.items():
+                parts.append(columns["fill_price" if name == "price" else name][sent])
 
     def totals(self) -> dict[str, np.ndarray]:
         """float64 [sessions, ...]: the figures of the table equity, by name."""
-        totals = {name: self._table[:, i] for i, name in enumerate(_TOTALS)}
+        self._sum()
+        totals = {name: np.moveaxis(column, -1, 0) for name, column in zip(_TOTALS, self._table, strict=True)}
         equity = totals["equity"]
         before = np.concatenate([np.broadcast_to(self._opening, (1, *equity.shape[1:])), equity[:-1]])[: len(equity)]
         change, costs = equity - before, sum(totals[name] for name in _COSTS)
@@ -313,12 +377,13 @@ class _Rows:
 
     def details(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(positions, fills): one array per column."""
-        return _columns(_POSITIONS, self._positions), _columns(_FILLS, self._fills)
+        self._sum()
+        return _columns(self._positions), _columns(self._fills)
 
 
-def _columns(names: tuple[str, ...], parts: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
-    empty = [np.empty(0)] * len(names)
-    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)) if parts else empty, strict=True))
+def _columns(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """The parts of every column end to end; they are given free one by one."""
+    return {name: np.concatenate(parts.pop(name) or [np.empty(0)]) for name in list(parts)}
 
 
 def _over(figure: np.ndarray, equity: np.ndarray) -> np.ndarray:

@@ -10,6 +10,9 @@ from stock_assets.trading.books import Book
 ROUNDING = 1e-9
 #: How far prices may carry a position or the gross above its limit before a person should look.
 DRIFT_OF_POSITION, DRIFT_OF_GROSS = 1.5, 1.2
+#: A gross Sharpe ratio a session above it is too good to be honest, over so many sessions or more. The best that the
+#: simulated market allows is 0.44, with its laws known and at no cost; 0.6 is 9.5 a year.
+HONEST_SHARPE, FEWEST_JUDGED = 0.6, 60
 #: Half a cent, and what 1e15 of equity cannot hold of it.
 CENT, OF_EQUITY = 0.005, 1e-9
 
@@ -17,15 +20,21 @@ CENT, OF_EQUITY = 0.005, 1e-9
 def above_limits(targets: pl.DataFrame, sectors: pl.DataFrame, books: Sequence[Book]) -> pl.DataFrame:
     """book, session, limit, found, allowed: where rows of target_weights are above a limit of their book.
 
-    `sectors` has ticker and sector, one row a ticker; a ticker without a sector counts as of one of its own kind.
+    `sectors` has ticker and sector, one row a ticker; those without a sector are one of their own. What is held in a
+    sector has no target and may be the other side of its net: it counts with the limit of a position.
     """
     rows = targets.join(sectors, on="ticker", how="left").with_columns(pl.col("sector").fill_null(""))
     size = pl.col("weight").abs()
-    by_sector = rows.group_by("book", "session", "sector").agg(pl.col("weight").sum())
+    limits = [(book.name, book.limits.position) for book in books]
+    position = pl.DataFrame(limits, {"book": pl.String, "position": pl.Float64}, orient="row")
+    by_sector = rows.group_by("book", "session", "sector").agg(
+        pl.col("weight").sum(), held=pl.col("weight").is_null().sum()
+    )
+    net = by_sector.join(position, on="book").with_columns(found=size - pl.col("held") * pl.col("position"))
     found = {
         "position": rows.group_by("book", "session").agg(found=size.max()),
         "gross": rows.group_by("book", "session").agg(found=size.sum()),
-        "sector_net": by_sector.group_by("book", "session").agg(found=size.max()),
+        "sector_net": net.group_by("book", "session").agg(pl.col("found").max()),
     }
     return _above(found, books, {"position": 1.0, "gross": 1.0, "sector_net": 1.0})
 
@@ -50,6 +59,17 @@ def _above(found: Mapping[str, pl.DataFrame], books: Sequence[Book], drift: Mapp
     limits = pl.DataFrame(allowed, {"book": pl.String, "limit": pl.String, "allowed": pl.Float64}, orient="row")
     rows = pl.concat(parts).join(limits, on=["book", "limit"])
     return rows.filter(pl.col("found") > pl.col("allowed") + ROUNDING).sort("book", "session", "limit")
+
+
+def too_good(returns: pl.DataFrame) -> pl.DataFrame:
+    """book, sessions, sharpe, allowed: the books whose gross returns a session suggest that a score has seen them.
+
+    `returns` has book, session and gross_return. A book with fewer than FEWEST_JUDGED returns is not judged.
+    """
+    gross = pl.col("gross_return").drop_nulls()
+    by_book = returns.group_by("book").agg(sessions=gross.len(), sharpe=gross.mean() / gross.std())
+    judged = by_book.filter(pl.col("sessions") >= FEWEST_JUDGED, pl.col("sharpe").is_finite())
+    return judged.filter(pl.col("sharpe") > HONEST_SHARPE).with_columns(allowed=HONEST_SHARPE).sort("book")
 
 
 def unexplained(equity: pl.DataFrame) -> pl.DataFrame:

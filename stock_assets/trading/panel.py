@@ -5,7 +5,7 @@ applied where it is read. A figure of a session is the same bit for bit, whichev
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from itertools import pairwise
 
@@ -60,6 +60,13 @@ class Bars:
     """standard deviation of the daily total return over the last 60 sessions, as a fraction"""
     fifth_before: np.ndarray
     """int8 [N]: the fifth of the members by `adv_before` that the ticker is in, 0 the least traded"""
+
+    def of(self, tickers: np.ndarray) -> "Bars":
+        """The same session of the tickers at the positions `tickers`."""
+        return Bars(self.session, self.nights, *(getattr(self, name)[tickers] for name in _OF_TICKERS))
+
+
+_OF_TICKERS = tuple(field.name for field in fields(Bars))[2:]
 
 
 @dataclass(frozen=True)

@@ -159,28 +159,22 @@ def _sum(values: np.ndarray) -> float:
     return float(np.cumsum(values)[-1]) if len(values) else 0.0
 
 
-def sleeved(own: np.ndarray, sleeves: int, *, gross: float) -> np.ndarray:
+def sleeved(own: np.ndarray, sleeves: int) -> np.ndarray:
     """float64 [T, N]: the mean of the last `sleeves` own targets [T, N] at each of T sessions.
 
-    Sessions before the first ask for nothing, so that a book builds up over `sleeves` sessions. A session that held a
-    ticker does not count in its mean; where the newest one holds, the target does. Weights above `gross` in sum, which
-    only such a mean reaches, are scaled down to it.
+    Sessions before the first ask for nothing, so that a book builds up over `sleeves` sessions; so does a session that
+    held a ticker. Where the newest session holds, the target does. A mean of targets within limits is within them.
 
-    >>> sleeved(np.array([[0.2], [0.4], [np.nan]]), 2, gross=1.0)
+    >>> sleeved(np.array([[0.2], [0.4], [np.nan]]), 2)
     array([[0.1],
            [0.3],
            [nan]])
     """
-    total, counted = np.zeros_like(own), np.zeros_like(own)
+    asked = np.nan_to_num(own)
+    total = np.zeros_like(asked)
     for back in range(min(sleeves, len(own))):
-        rows = own[: len(own) - back]
-        total[back:] += np.nan_to_num(rows)
-        counted[back:] += ~np.isnan(rows)
-    missing = np.maximum(sleeves - 1 - np.arange(len(own)), 0)[:, None]  # sessions before the first
-    means = total / np.maximum(counted + missing, 1)
-    means[np.isnan(own)] = np.nan
-    held = np.cumsum(np.abs(np.nan_to_num(means)), axis=1)[:, -1:] if own.shape[1] else np.zeros((len(own), 1))
-    return np.where(held > gross, means * (gross / np.where(held > 0, held, 1.0)), means)
+        total[back:] += asked[: len(own) - back]
+    return np.where(np.isnan(own), np.nan, total / sleeves)
 
 
 def best_sleeves(net_returns: np.ndarray) -> int:

@@ -134,7 +134,7 @@ class _Trial:
 
     def _weights(self, sleeves: Mapping[int, int], target: float | None) -> np.ndarray:
         """float64 [T, N]: the targets of every close, scaled to the volatility `target` by the returns through it."""
-        weights = weights_of(self.targets, sleeves, self.book)
+        weights = weights_of(self.targets, sleeves)
         if target is None:
             return weights
         unscaled = self._series(weights, self.book)["net_return"]

@@ -1,7 +1,7 @@
 """Rows of `target_weights` from predictions and bars: own targets session by session, then the mean over sleeves."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -11,8 +11,8 @@ from stock_assets.errors import TradingError
 from stock_assets.trading.book_files import digest_of, model_of
 from stock_assets.trading.books import Book
 from stock_assets.trading.panel import Panel
-from stock_assets.trading.portfolio import HOLDS, SLEEVES, Evening, own_target, sleeved
-from stock_assets.trading.simulation import grid_of
+from stock_assets.trading.portfolio import HOLDS, SLEEVES, Evening, best_sleeves, own_target, sleeved
+from stock_assets.trading.simulation import grid_of, net_returns
 from stock_assets.trading.tables import TARGET_WEIGHTS
 
 #: The columns of predictions that a target is made of.
@@ -78,13 +78,27 @@ def own_targets(panel: Panel, scores: np.ndarray, book: Book) -> OwnTargets:
     )
 
 
-def weights_of(targets: OwnTargets, sleeves: Mapping[int, int], book: Book) -> np.ndarray:
+def weights_of(targets: OwnTargets, sleeves: Mapping[int, int]) -> np.ndarray:
     """float64 [T, N]: the targets of all sessions, with the number of `sleeves` of each year."""
     years = np.array([session.year for session in targets.panel.sessions])
     weights = np.full(targets.own.shape, np.nan)
     for year, number in sleeves.items():
-        weights[years == year] = sleeved(targets.own, number, gross=book.limits.gross)[years == year]
+        weights[years == year] = sleeved(targets.own, number)[years == year]
     return weights
+
+
+def choose_sleeves(targets: OwnTargets, book: Book, years: Collection[int]) -> dict[int, int]:
+    """The number of sleeves of each of `years`, by the net returns of all years before it that `targets` have.
+
+    `targets` begin at the first session of the book. A year without one before it gets the default.
+    """
+    of_year = np.array([session.year for session in targets.panel.sessions])
+    before = int(np.count_nonzero(of_year < max(years, default=0)))
+    if not before:
+        return {year: best_sleeves(np.empty((0, len(SLEEVES)))) for year in years}
+    panel = replace(targets.panel, sessions=targets.panel.sessions[:before])
+    returns = np.column_stack([net_returns(panel, sleeved(targets.own[:before], number), book) for number in SLEEVES])
+    return {year: best_sleeves(returns[of_year[:before] < year]) for year in years}
 
 
 def target_rows(
@@ -100,7 +114,7 @@ def target_rows(
     A row is there for every ticker with a prediction, every member with a bar, and every ticker that was predicted
     within the look-back. `predictions` are of the book's model.
     """
-    panel, weights = targets.panel, weights_of(targets, sleeves, book)
+    panel, weights = targets.panel, weights_of(targets, sleeves)
     scored = ~np.isnan(targets.scores)
     seen = np.cumsum(np.vstack([np.zeros((1, scored.shape[1]), np.int64), scored]), axis=0)
     since = np.maximum(np.arange(len(scored)) - lookback_of(book), 0)

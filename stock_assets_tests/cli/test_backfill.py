@@ -18,6 +18,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.partitions import WHOLE
 from stock_assets.market.sources.staging import Staging
 from stock_assets.settings import read_settings
+from stock_assets_tests.defs.test_definitions import GRAPH
 
 DAYS = ["2018-12-27", "2018-12-28", "2018-12-31", "2019-01-02", "2019-01-03"]
 KEYS: dict[str, Sequence[str] | None] = {
@@ -57,13 +58,15 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[str] | 
 
 def test_every_asset_comes_after_what_it_needs(keys):
     order = list(keys)
-    assert len(order) == 22
+    assert len(order) == len(GRAPH)
     for before, after in (
         ("universe", "raw_ohlcv"),
         ("raw_ohlcv", "daily_bars"),
         ("daily_bars", "labels"),
         ("pca_model", "pca_components"),
         ("trained_rnn", "predictions"),
+        ("predictions", "target_weights"),
+        ("target_weights", "fills"),
         ("predictions", "drift"),
         ("leakage_audit", "evaluation_report"),
         ("evaluation_report", "publication"),

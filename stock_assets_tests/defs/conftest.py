@@ -1,6 +1,8 @@
 """A small simulated market on a real DuckDB file and a real instance, materialized as a run would."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -79,7 +81,8 @@ class Graph:
 
     def table(self, name: str) -> pl.DataFrame:
         rows = self.warehouse.read(name)
-        return rows.sort([key for key in ("session", "ticker", "model", "kind", "column") if key in rows.columns])
+        keys = ("session", "book", "ticker", "model", "kind", "column")
+        return rows.sort([key for key in keys if key in rows.columns])
 
 
 @pytest.fixture
@@ -96,9 +99,9 @@ def planned_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots.style, "picture", plan)
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path_factory.mktemp("dagster_home")
+@contextmanager
+def instance_in(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance in a folder, on the project's own storage."""
     storage = {
         "module": "stock_assets.storage.event_log",
         "class": "BatchingSqliteStorage",
@@ -107,6 +110,29 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
     with dg.DagsterInstance.local_temp(
         str(home), overrides={"storage": {"custom": storage}, "telemetry": {"enabled": False}}
     ) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an instance that has seen nothing: Dagster reads all of its migrations to make them."""
+    home = tmp_path_factory.mktemp("empty_home")
+    with instance_in(home):
+        pass
+    return home
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory, empty_home: Path) -> Iterator[dg.DagsterInstance]:
+    """One instance for all tests of a file."""
+    with instance_in(Path(shutil.copytree(empty_home, tmp_path_factory.mktemp("dagster") / "home"))) as instance:
+        yield instance
+
+
+@pytest.fixture
+def fresh_instance(tmp_path: Path, empty_home: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance of the test's own."""
+    with instance_in(Path(shutil.copytree(empty_home, tmp_path / "home"))) as instance:
         yield instance
 
 

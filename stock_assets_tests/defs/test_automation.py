@@ -1,6 +1,6 @@
 """What the sensors ask of Dagster: retries, keys that never come twice, and the assets whose pages name them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from stock_assets.lifecycle.evening import (
     EVENING,
     FEATURES,
     INTERRUPTED,
+    LEDGER,
     RETRY,
     WAITED_FAILURES,
     Attempts,
@@ -43,7 +44,16 @@ from stock_assets.lifecycle.restatements import Watch
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
-from stock_assets_tests.lifecycle.store import CALENDAR, NEXT, NOW, PREDICTED, forget, handmade_store, lose
+from stock_assets_tests.lifecycle.store import (
+    CALENDAR,
+    NEXT,
+    NOW,
+    PREDICTED,
+    forget,
+    handmade_store,
+    lose,
+    publish_nothing,
+)
 from stock_assets_tests.tables import rows_of
 
 WANTED = "labels from 2019-03-01"
@@ -82,9 +92,8 @@ def run(
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+def instance(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return fresh_instance
 
 
 def test_failures_count_since_the_last_success_and_without_those_the_server_took_along(instance: dg.DagsterInstance):
@@ -159,6 +168,8 @@ def market(tmp_path: Path) -> Settings:
     [
         ("indicators", ["indicators", "operations", "publication"]),
         ("drift", ["drift", "operations", "publication"]),
+        ("target_weights", ["target_weights", "operations", "publication"]),
+        ("positions", [*LEDGER, "operations", "publication"]),
         ("publication", ["operations", "publication"]),
         # the bars that there are may have stopped at a check: they are fetched and looked at again
         ("pca_components", [*BARS, *FEATURES, "operations", "publication"]),
@@ -175,6 +186,9 @@ def test_what_was_never_made_of_a_predicted_session_is_made(
     forget(warehouse, table, before)
     assert made_by(evening_tick(instance, market, NOW)) == (assets, str(before), str(before))
     warehouse.replace_sessions(table, [before], declared(table).empty())
+    if table == "predictions":
+        assert made_by(evening_tick(instance, market, NOW))[0] == ["operations", "publication"]
+        publish_nothing(warehouse, before)
     assert evening_tick(instance, market, NOW) == QUIET, "made, without a row"
 
 
@@ -184,7 +198,10 @@ def test_rows_that_are_lost_are_made_again_and_nothing_else(instance: dg.Dagster
     lose(warehouse, "predictions", *CALENDAR.between(date(2019, 5, 28), PREDICTED))
     lost = made_by(evening_tick(instance, market, NOW))
     assert lost == (["predictions", "operations", "publication"], "2019-05-28", str(PREDICTED))
-    warehouse.replace_sessions("predictions", sorted(set(rows["session"])), rows)
+    days = sorted(set(rows["session"]))
+    warehouse.replace_sessions("predictions", days, rows)
+    assert made_by(evening_tick(instance, market, NOW)) == (["operations", "publication"], str(days[0]), str(days[-1]))
+    publish_nothing(warehouse, *days)
     assert evening_tick(instance, market, NOW) == QUIET
 
 
@@ -235,6 +252,7 @@ def test_no_decision_on_a_training_before_the_drift_and_the_labels_are_there(
     warehouse = handmade_store(market.database)
     labelled = rows_of("labels", pl.DataFrame({"session": [date(2019, 5, 20)]}))
     warehouse.replace_sessions("labels", [date(2019, 5, 20)], labelled)
+    publish_nothing(warehouse, date(2019, 5, 20))
     forget(warehouse, "drift", PREDICTED)
     work = f"session {PREDICTED}"
 
@@ -347,7 +365,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
     assert sensor_tick(instance, settings, "reference_models", NOW)[0] == "the reference models are up to date"
     handmade_store(settings.database)
     cursor, asked = None, []
-    for _ in range(4):
+    for _ in range(5):
         work, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
         assert isinstance(work, dg.RunRequest)
         asked.append(([key.to_user_string() for key in work.asset_selection or ()], work.tags.get(RANGE_START)))
@@ -360,6 +378,7 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
         (["reference_predictions"], "2019-01-02"),
         (["leakage_audit", "evaluation_report"], None),
         (["publication"], str(PREDICTED)),
+        (["backtest", "tear_sheet"], None),
     ]
     done, cursor = sensor_tick(instance, settings, "reference_models", NOW, cursor)
     assert done == "the reference models and the report are made"

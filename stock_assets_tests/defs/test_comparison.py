@@ -1,6 +1,6 @@
 """Dagster's memory and the store: where they differ a person is called, and the difference is requested."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -14,12 +14,13 @@ from stock_assets.definitions import build_definitions
 from stock_assets.defs.comparison import keys_of
 from stock_assets.defs.runs import RANGE_END, RANGE_START
 from stock_assets.lifecycle.alerts import Alert
+from stock_assets.lifecycle.evening import TRADED
 from stock_assets.lifecycle.materialize.alerts import open_alerts
 from stock_assets.lifecycle.partitions import KEY, ON_DEMAND, Search, Stored, compared, held_by_both, works_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.defs.test_automation import run
-from stock_assets_tests.lifecycle.store import CALENDAR, PREDICTED, forget, handmade_store, lose
+from stock_assets_tests.lifecycle.store import CALENDAR, PREDICTED, forget, handmade_store, lose, publish_nothing
 
 NOW = datetime(2019, 6, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -37,10 +38,8 @@ class Inbox:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), {"telemetry": {"enabled": False}}) as instance:
-        yield instance
+def instance(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    return fresh_instance
 
 
 @pytest.fixture
@@ -103,13 +102,14 @@ def test_lost_rows_are_an_alert_and_are_made_again(instance: dg.DagsterInstance,
     (alert,) = desk.inbox.messages
     assert alert.title == "the store lost 3 partition(s) that were made"
     assert desk.settled(NOW + DAY)[:2] == [
-        (["predictions", "publication"], "2019-05-02", "2019-05-03"),
-        (["predictions", "publication"], "2019-05-20", "2019-05-20"),
+        (["predictions", *TRADED, "publication"], "2019-05-02", "2019-05-03"),
+        (["predictions", *TRADED, "publication"], "2019-05-20", "2019-05-20"),
     ]
     assert [record.alert.key for record in open_alerts(store)] == [KEY], "they are not there yet"
     assert len(desk.inbox.messages) == 1, "nor asked for again before the next day"
     assert "the store lacks" in str(desk.tick(NOW + 2 * DAY))
-    store.replace_sessions("predictions", sorted(set(rows["session"])), rows)
+    store.replace_sessions("predictions", days := sorted(set(rows["session"])), rows)
+    publish_nothing(store, *days)
     desk.settled(NOW + 2 * DAY)
     assert open_alerts(store) == []
 
@@ -123,7 +123,7 @@ def test_a_store_that_is_gone_is_made_again_in_flow_order(instance: dg.DagsterIn
     assert "trained_ensemble 2019, predictions 2019-05-01 to 2019-05-31 (22), operations" in lacks
     asked = [assets for assets, _, _ in desk.settled(NOW + DAY)]
     assert sorted(asked[:2]) == [["trained_baselines"], ["trained_rnn"]]
-    assert asked[2:] == [["trained_ensemble"], ["predictions", "publication"], ["operations"]]
+    assert asked[2:] == [["trained_ensemble"], ["predictions", *TRADED, "publication"], ["operations"]]
 
 
 def test_a_partition_that_was_never_recorded_is_lost_where_dagster_holds_it(

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -30,17 +29,9 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def own(fresh_instance: dg.DagsterInstance) -> dg.DagsterInstance:
     """An instance of this test alone: what is under way in it counts."""
-    storage = {
-        "module": "stock_assets.storage.event_log",
-        "class": "BatchingSqliteStorage",
-        "config": {"base_dir": str(tmp_path / "home")},
-    }
-    (tmp_path / "home").mkdir()
-    overrides = {"storage": {"custom": storage}, "telemetry": {"enabled": False}}
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home"), overrides=overrides) as instance:
-        yield instance
+    return fresh_instance
 
 
 @pytest.fixture

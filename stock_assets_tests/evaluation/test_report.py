@@ -113,7 +113,9 @@ def test_one_page_holds_every_section_and_needs_nothing_else():
         "Differences below .005 in one year are noise",
     ):
         assert section in page.text
-    pictures = [address for address in page.addresses if not address.startswith("#")]
+    assert "It cannot be had:" in html
+    assert html.count('href="../tear_sheet/index.html"') == 2
+    pictures = [address for address in page.addresses if not address.startswith(("#", "../tear_sheet/"))]
     assert pictures == [f"data:image/png;base64,{b64encode(PNG).decode()}"] * len(FIGURES)
     assert html.count('loading="lazy" decoding="async"') == html.count('width="900" height="360"') == len(FIGURES)
     assert html.count("<figcaption>") == len(FIGURES)

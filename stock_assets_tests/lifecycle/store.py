@@ -43,6 +43,11 @@ def handmade_store(path: Path) -> Warehouse:
     return warehouse
 
 
+def publish_nothing(warehouse: Warehouse, *sessions: date) -> None:
+    """Records `sessions` as published, as the step does once their predictions or labels were made again."""
+    warehouse.replace_sessions("publication", sessions, declared("publication").empty())
+
+
 def lose(warehouse: Warehouse, table: str, *sessions: date) -> None:
     """Deletes rows behind the back of the store, as a person's own program or a damaged file may."""
     named = ", ".join(f"DATE '{session}'" for session in sessions)

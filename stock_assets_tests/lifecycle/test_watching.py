@@ -129,6 +129,7 @@ def due(references_through: date | None, years: set[int], predicted_through: dat
 
 REPORT = (("leakage_audit", "evaluation_report"), None, None)
 PUBLISHED = (("publication",), str(PREDICTED), str(PREDICTED))
+BACK_TESTED = (("backtest", "tear_sheet"), None, None)
 
 
 def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
@@ -139,20 +140,22 @@ def test_reference_models_are_due_when_a_year_lacks_them_or_they_lag_a_month():
         (("reference_predictions",), str(XNYS.shift(behind, 1) if behind else ""), str(PREDICTED)),
         REPORT,
         PUBLISHED,
+        BACK_TESTED,
     ]
     assert due(None, set()) == [
         (("trained_references",), "2019", "2019"),
         (("reference_predictions",), str(DAYS[0]), str(PREDICTED)),
         REPORT,
         PUBLISHED,
+        BACK_TESTED,
     ]
-    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT, PUBLISHED]
+    assert due(PREDICTED, set()) == [(("trained_references",), "2019", "2019"), REPORT, PUBLISHED, BACK_TESTED]
 
 
 def test_what_is_due_is_read_from_the_store(settings: Settings):
     store = Warehouse(settings.database)
     works = next_references(store, settings, STATE)
-    made = [("trained_references",), ("reference_predictions",), REPORT[0], PUBLISHED[0]]
+    made = [("trained_references",), ("reference_predictions",), REPORT[0], PUBLISHED[0], BACK_TESTED[0]]
     assert [work.assets for work in works] == made
     assert parse_works(text_of_works(works)) == works
     trained = pl.DataFrame({"model_year": [2019]}, schema={"model_year": pl.Int32})

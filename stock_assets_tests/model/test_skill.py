@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
+import pytest
 
 from stock_assets.evaluation import metrics
 from stock_assets.features.labels import barrier_labels
@@ -24,6 +25,7 @@ SHARE = 0.8
 CONFIG = RnnConfig(bfloat16=False)
 
 
+@pytest.mark.drill
 def test_walk_forward_the_model_comes_near_the_best_achievable_score():
     calendar = trading_calendar("XNYS", date(2018, 1, 2), date(2025, 12, 31))
     days = calendar.sessions

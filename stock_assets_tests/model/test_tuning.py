@@ -267,6 +267,7 @@ def kill_a_worker(folder: Path, name: str, killed: list[int]) -> None:
             os.kill(killed[0], signal.SIGKILL)
 
 
+@pytest.mark.drill
 def test_a_killed_worker_costs_its_trial_and_nothing_else(small: tuning.Study, tmp_path: Path):
     killed: list[int] = []
     reported: list[dict] = []
@@ -309,6 +310,7 @@ def test_a_killed_worker_costs_its_trial_and_nothing_else(small: tuning.Study, t
     assert f"Trial {best.number} scores {best.value:.4f} on {summary.periods}" in summary.verdict(0.0, 0.0)
 
 
+@pytest.mark.drill
 def test_several_workers_share_the_trials(small: tuning.Study, tmp_path: Path):
     table = tuned.trial_table(trials.search(small, tmp_path, trials=3, workers=2))
     assert table.height in (3, 4)  # one more where two end in the same instant

@@ -172,6 +172,7 @@ def killed_at(values: Mapping[str, object], at: int) -> None:
         go(read_settings(**values))
 
 
+@pytest.mark.tries
 def test_a_process_that_is_killed_at_any_commit_leaves_the_old_or_the_new_answer(
     filled: tuple[Path, list[str]], tmp_path: Path, forked: ForkServerContext
 ):

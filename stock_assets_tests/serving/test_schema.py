@@ -31,6 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
+@pytest.mark.tries
 @pytest.mark.parametrize("half", HALVES)
 def test_no_generated_request_breaks_a_promise_of_the_description(server: Served, tmp_path: Path, half: str):
     command = (

@@ -24,7 +24,7 @@ from stock_assets_tests.publication.folders import SESSIONS, published_folder
 from stock_assets_tests.serving.apps import asker
 from stock_assets_tests.serving.swapping import NEWEST, TICKERS, TURNS, file_of_turn, publish_turn, rows_of_turn, served
 
-SWAPS = tries(300, drill=5000)
+SWAPS = tries(300, drill=1000)
 #: Swaps after which the server has everything at hand that it keeps.
 WARM = SWAPS // 5
 READERS = 2
@@ -74,6 +74,7 @@ class Reader:
         self.answers.add((row["publication"], body))
 
 
+@pytest.mark.tries
 def test_swaps_under_load_fail_none_mix_none_and_leave_no_memory_behind(tmp_path: Path):
     folder = tmp_path / "published"
     published_folder(folder, sessions=SESSIONS, tickers=TICKERS)

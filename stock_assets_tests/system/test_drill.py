@@ -257,6 +257,7 @@ def test_the_spoilt_challenger_never_serves(drill: Drill):
     assert set(served["trained_through"].dt.strftime("%m-%d")) == {"12-31"}
 
 
+@pytest.mark.xdist_group("new_year")
 def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = use(monkeypatch, tmp_path / "data", TICKERS[:4])
     never = date(2030, 1, 2)

@@ -8,9 +8,10 @@ import polars as pl
 
 from stock_assets.trading.books import LONG_ONLY, LONG_SHORT, Book, Limits
 from stock_assets.trading.findings import TearSheetInputs
+from stock_assets.trading.ledger import run
 from stock_assets.trading.panel import Panel, panel_of
 from stock_assets.trading.sensitivities import cells_of, rows_of_book
-from stock_assets.trading.simulation import simulate
+from stock_assets.trading.simulation import frames_of
 from stock_assets.trading.tables import BACKTEST
 from stock_assets.trading.targets import OwnTargets, own_targets, weights_of
 from stock_assets.trading.trials import Trials, trial_rows, trials_of
@@ -85,7 +86,8 @@ def inputs_of(
     """The inputs of the tear sheet of `book` on a market."""
     targets, bars = targets_of(book, sessions, tickers, **of_market)
     sleeves = dict.fromkeys({day.year for day in targets.panel.sessions}, book.sleeves or 7)
-    frames = simulate(targets.panel, weights_of(targets, sleeves, book), book).frames
+    booked = run(targets.panel, weights_of(targets, sleeves), book)
+    frames = frames_of(booked, np.ones(sessions))
     backtest, trials = BACKTEST.empty(), Trials(0, 0, 0, None)
     if sessions > 1:
         cells = [*cells_of(targets, book, frontier=frontier)]
@@ -108,9 +110,7 @@ def inputs_of(
         model="rnn",
         source="simulated",
         currency="USD",
-        equity=frames["equity"],
-        positions=frames["positions"],
-        fills=frames["fills"],
+        **frames,
         targets=scored,
         backtest=backtest,
         trials=trials,

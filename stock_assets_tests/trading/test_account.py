@@ -98,6 +98,7 @@ def few(template: Path, tmp_path: Path) -> Evenings:
     return Evenings(tmp_path / "data", FEW)
 
 
+@pytest.mark.tries
 @pytest.mark.parametrize(
     ("kind", "evenings"), [("long_only", EVENINGS), ("long_short", min(EVENINGS, 8) if EVENINGS < 200 else EVENINGS)]
 )

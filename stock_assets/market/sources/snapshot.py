@@ -67,7 +67,7 @@ class SnapshotSource:
         bars = self._bars()
         end = bars["session"].max()
         if self.tickers is not None:
-            chosen = [self._spelt(ticker, bars) for ticker in self.tickers]
+            chosen = _spelt(self.tickers, bars["ticker"].unique())
             self._check_known(chosen, bars)
             bars = bars.filter(pl.col("ticker").is_in(chosen))
         to_session = pl.when(pl.col("session").max() < end).then(pl.col("session").max())
@@ -164,14 +164,6 @@ class SnapshotSource:
             )
         return within
 
-    def _spelt(self, ticker: str, bars: pl.DataFrame) -> str:
-        """`ticker` as the snapshot spells it: vendors write BRK.B, BRK-B, BRK/B or BRK_B."""
-        tickers = bars["ticker"].unique()
-        if ticker in tickers:
-            return ticker
-        alike = tickers.filter(tickers.str.replace_all("[./_]", "-") == re.sub("[./_]", "-", ticker))
-        return alike[0] if len(alike) == 1 else ticker
-
     def _check_known(self, tickers: Sequence[str], bars: pl.DataFrame) -> None:
         tickers_held = bars["ticker"].unique()
         unknown = sorted(set(tickers) - set(tickers_held))
@@ -180,6 +172,16 @@ class SnapshotSource:
                 f"{self.path} has no bar of {some(unknown)} from {self.start} to {self.end}; "
                 f"it has {some(tickers_held.sort().to_list())}"
             )
+
+
+def _spelt(tickers: Sequence[str], held: pl.Series) -> list[str]:
+    """`tickers` as the snapshot spells them, which holds `held`: vendors write BRK.B, BRK-B, BRK/B or BRK_B."""
+    alike: dict[str, list[str]] = {}
+    for ticker in held:
+        alike.setdefault(re.sub("[./_]", "-", ticker), []).append(ticker)
+    names = {common: spelt[0] for common, spelt in alike.items() if len(spelt) == 1}
+    there = set(held)
+    return [ticker if ticker in there else names.get(re.sub("[./_]", "-", ticker), ticker) for ticker in tickers]
 
 
 class Loaded(NamedTuple):

@@ -16,8 +16,6 @@ HALF, WHOLE, PHONE = 540, 1096, 330
 Point = tuple[float, float]
 _CHARACTER = 6.9
 """width of a character of an axis"""
-_FIRST_BEFORE_A_YEAR = 16
-"""sessions from which on the months are the ticks"""
 
 
 @dataclass(frozen=True)

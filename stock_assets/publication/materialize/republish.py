@@ -9,6 +9,7 @@ from stock_assets.publication.materialize.publish import Published, publish_sess
 from stock_assets.settings import Settings
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.trading.materialize.targets import make_target_weights
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,13 @@ def republish(
 
     The decisions and the session's rows are one transaction (`predict_newest_again`); then the session is published, as
     a new entry of the ledger beside the one before. A second call changes nothing, and completes what a killed one left
-    out. `model` limits it to the decision about one model. Raises as `predict_newest_again` and `publish_sessions`.
+    out. `model` limits it to the decision about one model. The targets of the books follow the new predictions, where
+    they are made. Raises as `predict_newest_again` and `publish_sessions`.
     """
     # of two at once, the second reads the rows that the first has written, and publishes after it
     with locked(store.path.parent / ".republish.lock"):
         again = predict_newest_again(store, settings, registry, now=now, model=model)
+        if store.last_session("target_weights") == again.session:
+            make_target_weights(store, settings, [again.session])
         published = publish_sessions(store, settings, [again.session], registry=registry, now=now, reason=again.reason)
     return Republished(again, published)

@@ -149,12 +149,16 @@ class Rows:
         return self._connection.execute(statement, values).fetchall()
 
     @_whole
+    def identity(self) -> tuple[int, str, str]:
+        """(form of the file, number, currency)."""
+        ((form, number, currency),) = self._rows("SELECT form, number, currency FROM account")
+        return form, number, currency
+
+    @_whole
     def standing(self) -> Standing:
-        ((form, number, currency, session, cash, equity, last_equity, status, blocked),) = self._rows(
+        ((_, number, currency, session, cash, equity, last_equity, status, blocked),) = self._rows(
             "SELECT * FROM account"
         )
-        if form != FORM:
-            raise TradingError(f"the file of the account has form {form}, and this version reads {FORM}: update it")
         rows = self._rows("SELECT ticker, shares, mark, frozen, tradable FROM listing ORDER BY place")
         tickers, shares, marks, frozen, tradable = zip(*rows, strict=True) if rows else ((), (), (), (), ())
         ledger = Account(
@@ -306,7 +310,7 @@ def transaction(file: Path, opening: Opening, *, writes: bool = True) -> Iterato
             )  # and what a killed process left half done is undone
             try:
                 rows = Rows(connection)
-                _require_account(file, rows.standing(), opening)
+                _require_account(file, rows, opening)
                 yield rows
             except BaseException:
                 connection.rollback()
@@ -348,9 +352,12 @@ def _make(file: Path, opening: Opening) -> None:
         sync(file.parent)
 
 
-def _require_account(file: Path, standing: Standing, opening: Opening) -> None:
-    if (standing.number, standing.currency) != (opening.number, opening.currency):
+def _require_account(file: Path, rows: Rows, opening: Opening) -> None:
+    form, number, currency = rows.identity()
+    if form != FORM:
+        raise TradingError(f"{file} has form {form}, and this version reads {FORM}: install the version that wrote it")
+    if (number, currency) != (opening.number, opening.currency):
         raise TradingError(
-            f"{file} is the account {standing.number} in {standing.currency}, expected {opening.number} in "
-            f"{opening.currency}: a book has one account, and an account one file"
+            f"{file} is the account {number} in {currency}, expected {opening.number} in {opening.currency}: a book "
+            "has one account, and an account one file"
         )

@@ -24,6 +24,8 @@ from stock_assets.trading.simulation import TABLES, Simulation, State, grid_of, 
 
 #: Sessions at whose closes the orders of a session may have been decided.
 DECIDED_BEFORE = 2
+#: Sessions whose returns show whether a book is too good to be honest: a year.
+JUDGED = 252
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class MadeLedger:
 
     rows: Mapping[str, pl.DataFrame]
     """of fills, positions and equity, by table: of the asked sessions and of all later ones that were there"""
-    sessions: tuple[date, ...]
+    returns: pl.DataFrame
+    """book, session, gross_return of the JUDGED sessions up to the last of them"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def make_ledger(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
     rows = {name: pl.concat(parts).sort(TABLES[name].keys) for name, parts in frames.items()}
     replaced = pl.DataFrame({"session": made}, schema={"session": pl.Date})
     store.write([Change(name, rows[name], replaced) for name in TABLES])
-    return MadeLedger(rows, made)
+    since = (*calendar.before(last, JUDGED - 1), last)[0]
+    returns = store.read("equity", since, last, columns=["book", "session", "gross_return"])
+    return MadeLedger(rows, returns)
 
 
 def standing(store: Warehouse, settings: Settings, book: Book, *, session: date) -> Standing:

@@ -8,23 +8,21 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import MissingTableError
-from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.book_files import books_of, digest_of, model_of
 from stock_assets.trading.books import Book
 from stock_assets.trading.materialize.bars import read_panel, universe_of
 from stock_assets.trading.panel import Panel
-from stock_assets.trading.portfolio import SLEEVES, best_sleeves
-from stock_assets.trading.simulation import net_returns
 from stock_assets.trading.targets import (
     PREDICTION_COLUMNS,
     OwnTargets,
+    choose_sleeves,
     lookback_of,
     own_targets,
     scores_of,
     target_rows,
-    weights_of,
 )
 
 #: SQL: the number of sleeves of each year that rows outside a range were made with.
@@ -61,19 +59,25 @@ def make_target_weights(store: Warehouse, settings: Settings, sessions: Sequence
     """
     books, calendar = books_of(settings), calendar_of(settings)
     reach = max(map(lookback_of, books))
-    later = calendar.between(sessions[-1], calendar.shift(sessions[-1], reach) or calendar.sessions[-1])[1:]
-    stored = store.sessions("target_weights", sessions[0], (*later, sessions[-1])[-1])
-    made = [*calendar.between(sessions[0], sessions[-1]), *(session for session in later if session in stored)]
-    if beyond := set(made) - set(sessions) - stored:
-        made = [session for session in made if session not in beyond]
-    parts, notes = [], []
+    end = calendar.shift(sessions[-1], reach) or calendar.sessions[-1]
+    there = {*sessions} | store.sessions("target_weights", sessions[0], end)
+    made = [session for session in calendar.between(sessions[0], end) if session in there]
+    sleeves = {book.name: _decided_sleeves(store, book, made, asked=sessions) for book in books}
+    is_open = any(len(of_book) < len({session.year for session in made}) for of_book in sleeves.values())
     first = first_session(settings)
+    begin = first if is_open else max(first, (*calendar.before(made[0], reach), made[0])[0])
+    parts, notes, panels = [], [], {}
     for book in books:
-        sleeves = _sleeves(store, settings, book, sessions=made, asked=sessions)
-        span = calendar.between(max(first, (*calendar.before(made[0], lookback_of(book)), made[0])[0]), made[-1])
-        targets, predictions = read_own_targets(store, settings, book, sessions=span)
-        parts.append(target_rows(targets, predictions, made, book=book, sleeves=sleeves))
-        notes += _notes(book, targets, sessions=made, sleeves=sleeves)
+        ends = book.limits.ended_sessions
+        if ends not in panels:
+            span = calendar.between(begin, made[-1])
+            panels[ends] = read_panel(store, settings, span, limits=book.limits, needed_by="target_weights")
+        panel = panels[ends]
+        targets, predictions = read_own_targets(store, settings, book, sessions=panel.sessions, panel=panel)
+        decided = sleeves[book.name]
+        decided |= choose_sleeves(targets, book, {session.year for session in made} - set(decided))
+        parts.append(target_rows(targets, predictions, made, book=book, sleeves=decided))
+        notes += _notes(book, targets, sessions=made, sleeves=decided)
     rows = pl.concat(parts).sort("session", "book", "ticker")
     store.replace_sessions("target_weights", made, rows)
     sectors = universe_of(store).select("ticker", "sector").unique("ticker", keep="last", maintain_order=True)
@@ -97,43 +101,18 @@ def read_predictions(store: Warehouse, model: str, sessions: Sequence[date]) -> 
     return store.read_sql("predictions", statement, [model, sessions[0], sessions[-1]])
 
 
-def _sleeves(
-    store: Warehouse, settings: Settings, book: Book, *, sessions: Sequence[date], asked: Sequence[date]
+def _decided_sleeves(
+    store: Warehouse, book: Book, sessions: Sequence[date], *, asked: Sequence[date]
 ) -> dict[int, int]:
-    """The number of sleeves of every year of `sessions`."""
-    years = sorted({session.year for session in sessions})
+    """The number of sleeves of those years of `sessions` that have it: configured, or in rows outside of `asked`."""
+    years = {session.year for session in sessions}
     if book.sleeves is not None:
         return dict.fromkeys(years, book.sleeves)
     try:
         rows = store.read_sql("target_weights", _SLEEVES, [book.name, digest_of(book), asked[0], asked[-1]])
     except MissingTableError:
-        rows = pl.DataFrame(schema={"year": pl.Int64, "sleeves": pl.Int64})
-    chosen = dict(rows.drop_nulls().iter_rows())
-    if absent := [year for year in years if year not in chosen]:
-        chosen |= choose_sleeves(store, settings, book, years=absent)
-    return {year: chosen[year] for year in years}
-
-
-def choose_sleeves(store: Warehouse, settings: Settings, book: Book, *, years: Sequence[int]) -> dict[int, int]:
-    """The number of sleeves of each of `years`, by the back-test of all years before it; the first has the default."""
-    calendar, first = calendar_of(settings), first_session(settings)
-    before = [session for session in _before(calendar, first, max(years)) if session.year < max(years)]
-    if not before:
-        return {year: best_sleeves(np.empty((0, len(SLEEVES)))) for year in years}
-    targets, _ = read_own_targets(store, settings, book, sessions=before)
-    every = {session.year for session in before}
-    returns = np.column_stack(
-        [
-            net_returns(targets.panel, weights_of(targets, dict.fromkeys(every, number), book), book)
-            for number in SLEEVES
-        ]
-    )
-    of_year = np.array([session.year for session in before])
-    return {year: best_sleeves(returns[of_year < year]) for year in years}
-
-
-def _before(calendar: TradingCalendar, first: date, year: int) -> tuple[date, ...]:
-    return calendar.between(first, date(year - 1, 12, 31))
+        return {}
+    return {year: number for year, number in rows.drop_nulls().iter_rows() if year in years}
 
 
 def _notes(book: Book, targets: OwnTargets, *, sessions: Sequence[date], sleeves: Mapping[int, int]) -> list[str]:

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from stock_assets_tests.effort import tries
 
 
+@pytest.mark.tries
 def test_a_sending_that_dies_anywhere_is_finished_by_the_next(tmp_path: Path):
     every = tries(5, 1)
     command = [sys.executable, "-m", "stock_assets_tests.trading.broker.kill_drill", str(tmp_path), str(every)]

@@ -323,8 +323,16 @@ def test_a_file_is_one_account(world: World):
     other = SimulatedBroker(
         world.file, Opening(number="PA-OTHER"), clock=lambda: world.now, calendar=CALENDAR, costs=Costs()
     )
-    with pytest.raises(TradingError, match="is the account PA-SIMULATED in USD, expected PA-OTHER in USD: a book has"):
+    with pytest.raises(TradingError, match="is the account PA-SIMULATED in USD, expected PA-OTHER in USD: a book"):
         other.account()
+
+
+def test_a_file_of_another_version_is_one_error(world: World):
+    with sqlite3.connect(world.file) as connection:
+        connection.execute("UPDATE account SET form = 2")
+    connection.close()
+    with pytest.raises(TradingError, match=r"account\.sqlite has form 2, and this version reads 1"):
+        world.broker.account()
 
 
 def test_nobody_else_reads_the_file(world: World):
