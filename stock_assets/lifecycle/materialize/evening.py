@@ -93,7 +93,7 @@ def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> 
     years = [_complete(recorded[table], answers[table]) for table in MODELS]
     through = {**dict.fromkeys(BY_SESSION, predicted), "labels": labelled}
     # what an earlier version predicted, which did not publish or trade yet, is published and traded
-    firsts = dict.fromkeys((*TRADED, "publication"), _first(recorded["predictions"]))
+    firsts: dict[str, date | None] = dict.fromkeys((*TRADED, "publication"), _first(recorded["predictions"]))
     unmade = {
         table: _unmade(calendar, recorded[table], firsts.get(table), last=last) for table, last in through.items()
     }
