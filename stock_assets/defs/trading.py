@@ -23,7 +23,7 @@ LEDGER_CHECKS = {
     "leak_alarm": f"no book has a gross Sharpe ratio above {HONEST_SHARPE:g} a session: its score would have seen them",
 }
 DRIFT_CHECKS = {
-    "near_limits": "no position, and no gross, has drifted further above the limit of its book than prices explain"
+    "near_limits": "prices, and positions that cannot be sold, carry no position and no gross far above its limit"
 }
 #: What both steps are made of besides the bars.
 MARKET = ("universe", "daily_bars", "context_series")

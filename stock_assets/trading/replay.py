@@ -4,7 +4,7 @@ The same book goes three times through the same sessions: as said, with what was
 the predictions and the bars of today. The first step is the price of revised bars, the second that of changed models.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date
 
@@ -53,21 +53,20 @@ def replay(
     *,
     said: pl.DataFrame,
     predictions: pl.DataFrame,
-    sleeves: int,
+    sleeves: Mapping[int, int],
 ) -> Replay:
     """`book` through the sessions of `today`, the panel of the bars as they are now.
 
     `known` gives the panel whose last two sessions are the one before and that of an evening, with the bars of that
     evening; None where they are those of today. `said` and `predictions` are the rows of the book's model as they were
-    published on each evening and as they are now. Orders are filled at the next open, whatever the book names; its
-    volatility target does not count. Raises TradingError for a panel that ends at another session.
+    published on each evening and as they are now; `sleeves` are by year. Orders are filled at the next open, whatever
+    the book names; its volatility target does not count. Raises TradingError for a panel that ends at another session.
     """
     now = own_targets(today, scores_of(predictions, today, book), book)
     then = own_targets(today, scores_of(said, today, book), book)
-    years = {session.year: sleeves for session in today.sessions}
     as_said, changed = _as_said(book, today, known, then=then, said=said, sleeves=sleeves)
-    todays_bars = net_returns(today, weights_of(then, years), book)
-    with_models = net_returns(today, weights_of(now, years), book)
+    todays_bars = net_returns(today, weights_of(then, sleeves), book)
+    with_models = net_returns(today, weights_of(now, sleeves), book)
     rows = pl.DataFrame(
         {
             "session": pl.Series(today.sessions, dtype=pl.Date),
@@ -89,7 +88,7 @@ def _as_said(
     *,
     then: OwnTargets,
     said: pl.DataFrame,
-    sleeves: int,
+    sleeves: Mapping[int, int],
 ) -> tuple[np.ndarray, int]:
     """(float64 [T]: the net returns of the book as said, evenings whose bars differ from those of today)."""
     own = np.full_like(then.own, np.nan)
@@ -111,7 +110,8 @@ def _as_said(
             before = account.equity
             account, _ = step(account, orders, bars, book=book)
             returns[t] = float((account.equity - before) / before)
-        weights = sleeved(own[max(0, t - sleeves + 1) : t + 1], sleeves)[-1]
+        number = sleeves[session.year]
+        weights = sleeved(own[max(0, t - number + 1) : t + 1], number)[-1]
         account, orders = decide(account, weights, bars, book=book)
     return returns, changed
 

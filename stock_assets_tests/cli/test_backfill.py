@@ -84,6 +84,8 @@ def test_the_keys_of_every_asset_are_its_own(keys):
         "leakage_audit",
         "operations",
         "promotions",
+        "backtest",
+        "tear_sheet",
     }
     assert (keys["raw_ohlcv"][0], keys["raw_ohlcv"][-1]) == ("2018-01-02", "2019-06-28")
     assert len(keys["labels"]) == len(keys["raw_ohlcv"]) - 7

@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.tables import CONTEXT_SERIES, DAILY_BARS, UNIVERSE
+from stock_assets.model.tables import PREDICTIONS
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets.tables import declared
 
-START, END = date(2018, 6, 1), date(2020, 1, 31)
+START, END = date(2018, 6, 1), date(2020, 1, 15)
 TICKERS = tuple(f"T{n:02d}" for n in range(24))
 BOOKS = """
 [[book]]
@@ -79,7 +80,7 @@ def bars_of(settings: Settings, seed: int = 0) -> pl.DataFrame:
     volume = np.round(rng.lognormal(14, 0.3, shape))
     t, n = np.nonzero(present)
     fetched = [calendar.closes[session] + timedelta(hours=1) for session in sessions]
-    return declared("daily_bars").fit(
+    return DAILY_BARS.fit(
         pl.DataFrame(
             {
                 "ticker": pl.Series(TICKERS).gather(n),
@@ -111,7 +112,7 @@ def predictions_of(bars: pl.DataFrame, first: date, *, signal: float = 0.0, seed
     buy = 1 / (1 + (-20 * pl.col("value")).exp())
     asked = pl.Series(rng.random(rows.height) > 0.003)  # some have too short a history
     rows = rows.filter(asked, pl.col("session") >= first).with_columns(p_buy=0.6 * buy, p_sell=0.6 * (1 - buy))
-    return declared("predictions").fit(
+    return PREDICTIONS.fit(
         rows.select(
             "ticker",
             "session",
@@ -135,7 +136,7 @@ def universe_rows() -> pl.DataFrame:
         "to_session": [None] * len(TICKERS),
         "currency": ["USD"] * len(TICKERS),
     }
-    return declared("universe").fit(pl.DataFrame(rows))
+    return UNIVERSE.fit(pl.DataFrame(rows))
 
 
 def context_rows(settings: Settings) -> pl.DataFrame:
@@ -148,7 +149,7 @@ def context_rows(settings: Settings) -> pl.DataFrame:
     frame = pl.DataFrame(rows | prices).with_columns(
         source=pl.lit("simulated"), fetched_at=pl.lit(datetime(2021, 1, 1, tzinfo=UTC))
     )
-    return declared("context_series").fit(frame)
+    return CONTEXT_SERIES.fit(frame)
 
 
 def fill(store: Warehouse, settings: Settings, *, bars: pl.DataFrame, predictions: pl.DataFrame) -> None:

@@ -22,7 +22,7 @@ from stock_assets.trading.portfolio import SLEEVES
 from stock_assets.trading.simulation import net_returns
 from stock_assets.trading.targets import weights_of
 from stock_assets_tests.tables import lose_rows
-from stock_assets_tests.trading.markets import BOOKS, market, market_settings
+from stock_assets_tests.trading.markets import BOOKS, bars_of, fill, market, market_settings, predictions_of
 
 TABLES = ("target_weights", "fills", "positions", "equity")
 
@@ -154,6 +154,21 @@ def test_a_prediction_of_a_ticker_without_bars_is_an_error(tmp_path: Path):
     store.replace_sessions("predictions", [session], pl.concat([rows, strange]))
     with pytest.raises(TradingError, match="2019-01-02: the ticker NOBODY is predicted and has no bar"):
         make_target_weights(store, settings, [session])
+
+
+def test_a_store_of_one_ticker_stays_in_cash_and_the_limit_is_named(tmp_path: Path):
+    settings = market_settings(tmp_path).model_copy(update={"books": None})
+    bars = bars_of(settings).filter(ticker="T00")
+    store = Warehouse(settings.database)
+    fill(store, settings, bars=bars, predictions=predictions_of(bars, date(2019, 1, 1)))
+    sessions = [day for day in calendar_of(settings).sessions if day.year >= 2019][:20]
+    made = make_target_weights(store, settings, sessions)
+    assert any("as few as" in note and "fewest_names is 5" in note for note in made.notes)
+    assert any("fewest_names is 40" in note for note in made.notes)
+    rows = make_ledger(store, settings, sessions).rows
+    assert (rows["fills"].height, rows["positions"].height) == (0, 0)
+    assert set(rows["equity"]["equity"]) == {1_000_000.0}
+    assert "too few names" in set(made.rows["reason"])
 
 
 def test_sleeves_are_those_that_earned_most_in_the_years_before(traded: Traded):

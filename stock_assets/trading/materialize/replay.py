@@ -13,7 +13,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.book_files import model_of
 from stock_assets.trading.books import Book
 from stock_assets.trading.materialize.bars import BAR_COLUMNS, read_panel
-from stock_assets.trading.materialize.targets import read_predictions
+from stock_assets.trading.materialize.targets import read_predictions, sleeves_by_year
 from stock_assets.trading.panel import LOOKBACK_SESSIONS, Panel, panel_of
 from stock_assets.trading.portfolio import FIRST_SLEEVES
 from stock_assets.trading.replay import Replay, replay
@@ -38,7 +38,7 @@ def replay_book(
             "expected two or more without a gap between"
         )
     newest = dict(store.read_sql("raw_ohlcv", _NEWEST).iter_rows())
-    model = model_of(book)
+    model, stored = model_of(book), sleeves_by_year(store, book)
 
     def known(session: date) -> Panel | None:
         window = (*calendar.before(session, LOOKBACK_SESSIONS + 1), session)
@@ -52,7 +52,7 @@ def replay_book(
         known,
         said=said.filter(pl.col("model") == model),
         predictions=read_predictions(store, model, sessions),
-        sleeves=book.sleeves or FIRST_SLEEVES,
+        sleeves={year: book.sleeves or stored.get(year, FIRST_SLEEVES) for year in {day.year for day in sessions}},
     )
 
 

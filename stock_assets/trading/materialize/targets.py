@@ -30,6 +30,7 @@ _SLEEVES = """
 SELECT year(session) AS year, min(sleeves) AS sleeves FROM trading.target_weights
 WHERE book = ? AND settings = ? AND session NOT BETWEEN ? AND ? GROUP BY ALL
 """
+_NO_RANGE = (date.max, date.min)
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,17 @@ def _decided_sleeves(
     years = {session.year for session in sessions}
     if book.sleeves is not None:
         return dict.fromkeys(years, book.sleeves)
+    stored = sleeves_by_year(store, book, without=(asked[0], asked[-1]))
+    return {year: number for year, number in stored.items() if year in years}
+
+
+def sleeves_by_year(store: Warehouse, book: Book, *, without: tuple[date, date] = _NO_RANGE) -> dict[int, int]:
+    """The number of sleeves that the stored rows of `book` were made with, by year; those of `without` do not count."""
     try:
-        rows = store.read_sql("target_weights", _SLEEVES, [book.name, digest_of(book), asked[0], asked[-1]])
+        rows = store.read_sql("target_weights", _SLEEVES, [book.name, digest_of(book), *without])
     except MissingTableError:
         return {}
-    return {year: number for year, number in rows.drop_nulls().iter_rows() if year in years}
+    return dict(rows.drop_nulls().iter_rows())
 
 
 def _notes(book: Book, targets: OwnTargets, *, sessions: Sequence[date], sleeves: Mapping[int, int]) -> list[str]:
