@@ -90,6 +90,7 @@ def reroot(connection: sqlite3.Connection, experiment: str, place: str) -> None:
     if row is None or row[0] == place or not row[0].startswith("file:"):
         return
     before = row[0]
+    connection.execute("PRAGMA secure_delete = ON")  # nor do freed bytes of the file name the old place
     tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     with connection:  # all or nothing
         for (table,) in tables:

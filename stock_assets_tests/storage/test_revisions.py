@@ -32,7 +32,7 @@ def set_revision(file: Path, revision: str) -> None:
 def forget() -> None:
     """As a new process begins."""
     event_log._migrated.cache_clear()
-    for engine in event_log._ENGINES.values():
+    for engine, _ in event_log._ENGINES.values():
         engine.dispose()
     event_log._ENGINES.clear()
 
