@@ -7,7 +7,7 @@ DRILL = "DRILL_SESSIONS" in os.environ
 #: Evenings that the drill plays: a year of them, or six weeks where its file is run by hand.
 SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
 #: After a quarter the drill plays every so many evenings, each of which makes all sessions since the last.
-EVERY = int(os.environ.get("DRILL_EVERY", "3"))
+EVERY = int(os.environ.get("DRILL_EVERY", "1"))
 
 
 def tries(few: int, drill: int) -> int:

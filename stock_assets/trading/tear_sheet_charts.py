@@ -200,7 +200,7 @@ def thinned(length: int, most: int = 500) -> list[int]:
     """At most about `most` places of a series of `length`, the first and the last among them.
 
     >>> thinned(5), len(thinned(2516))
-    ([0, 1, 2, 3, 4], 420)
+    ([0, 1, 2, 3, 4], 421)
     """
     step = max(1, -(-length // most))
     places = [*range(0, length, step)]

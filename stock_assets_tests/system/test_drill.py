@@ -3,8 +3,8 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-`make drill` plays the year: a quarter evening by evening, and then every third one, which makes three sessions.
-DRILL_EVERY=1 plays every evening of it, this file by itself six weeks. `make test` plays neither.
+`make drill` plays the year, this file by itself six weeks. DRILL_EVERY=3 plays every third evening after a quarter,
+which makes three sessions at once. `make test` plays neither.
 """
 
 import os
