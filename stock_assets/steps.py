@@ -84,7 +84,7 @@ STEPS: dict[str, Step] = {
     "target_weights": "stock_assets.trading.materialize.targets:make_target_weights",
     **dict.fromkeys(LEDGER, "stock_assets.trading.materialize.ledger:make_ledger"),
     "backtest": "stock_assets.trading.materialize.backtest:make_backtest",
-    "tear_sheet": "stock_assets.trading.materialize.tear_sheet:make_tear_sheets",
+    "tear_sheet": "stock_assets.publication.materialize.replays:make_replayed_tear_sheets",
     "publication": "stock_assets.publication.materialize.publish:publish_sessions",
     "promotions": "stock_assets.lifecycle.materialize.champions:judge_challengers",
 }

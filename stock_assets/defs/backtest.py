@@ -5,10 +5,11 @@ import polars as pl
 from pydantic import Field
 
 from stock_assets.defs.tables import SIMULATED, Clock, preview, table_asset
+from stock_assets.publication.materialize.replays import make_replayed_tear_sheets
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.materialize.backtest import MadeBacktest, make_backtest
-from stock_assets.trading.materialize.tear_sheet import MadeTearSheets, make_tear_sheets
+from stock_assets.trading.materialize.tear_sheet import MadeTearSheets
 from stock_assets.trading.tear_sheet import HEAD
 from stock_assets.trading.trials import BASE
 
@@ -66,7 +67,7 @@ def tear_sheet_asset(settings: Settings) -> dg.AssetsDefinition:
         last=True,
     )
     def tear_sheet(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=tear_sheet_metadata(make_tear_sheets(warehouse, settings)))
+        return dg.MaterializeResult(metadata=tear_sheet_metadata(make_replayed_tear_sheets(warehouse, settings)))
 
     return tear_sheet
 

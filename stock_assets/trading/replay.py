@@ -78,7 +78,7 @@ def replay(
         }
     )
     both = said.join(predictions, on=["session", "ticker"], suffix="_today")
-    return Replay(rows, changed, both.filter(pl.col("model_version") != pl.col("model_version_today")).height)
+    return Replay(rows, changed, both.filter(pl.col("model_version").ne_missing(pl.col("model_version_today"))).height)
 
 
 def _as_said(

@@ -1,6 +1,6 @@
 """The market tables as they were at a moment in the past."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 
@@ -16,17 +16,23 @@ from stock_assets.storage.warehouse import Warehouse
 _HISTORIES = {"context_series": "fetched_at", "restatements": "seen_at", "quarantine": "seen_at"}
 
 
-def tables_as_of(store: Warehouse, settings: Settings, moment: datetime) -> dict[str, pl.DataFrame]:
+def tables_as_of(
+    store: Warehouse, settings: Settings, moment: datetime, *, since: date | None = None
+) -> dict[str, pl.DataFrame]:
     """The tables of the market room, by name, as they were at `moment` (aware); the universe is today's.
+
+    Of the bars only those of sessions from `since` on are read; the first `quality.LOOKBACK_SESSIONS` of these may be
+    judged otherwise than with the sessions before them.
 
     `daily_bars` is made anew of the versions that had been fetched by then, and `context_series` holds the newest of
     them. A table that was never written is left out. Raises StockAssetsError where nothing had been fetched.
     """
 
-    def until(table: str, column: str) -> pl.DataFrame:
-        return store.read_sql(table, f"SELECT * FROM market.{table} WHERE {column} <= ?", [moment])
+    def until(table: str, column: str, since: date | None = None) -> pl.DataFrame:
+        later, parameters = ("", [moment]) if since is None else (" AND session >= ?", [moment, since])
+        return store.read_sql(table, f"SELECT * FROM market.{table} WHERE {column} <= ?{later}", parameters)
 
-    universe, raw = store.read("universe"), until("raw_ohlcv", "fetched_at")
+    universe, raw = store.read("universe"), until("raw_ohlcv", "fetched_at", since)
     if raw.is_empty():
         raise StockAssetsError(
             f"nothing had been fetched by {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC; expected a later moment"

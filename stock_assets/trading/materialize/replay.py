@@ -6,6 +6,7 @@ from datetime import date, datetime
 import polars as pl
 
 from stock_assets.errors import TradingError
+from stock_assets.market import quality
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
@@ -60,7 +61,8 @@ def _panel_as_of(
     store: Warehouse, settings: Settings, book: Book, *, window: tuple[date, ...], moment: datetime
 ) -> Panel:
     """The panel whose last two sessions are those of `window`, as its bars were known at `moment`."""
-    tables = tables_as_of(store, settings, moment)
+    judged_from = calendar_of(settings).before(window[0], quality.LOOKBACK_SESSIONS)
+    tables = tables_as_of(store, settings, moment, since=judged_from[0] if judged_from else None)
     bars = tables["daily_bars"].filter(pl.col("session").is_between(window[0], window[-1])).select(BAR_COLUMNS)
     columns = ["series", "session", "total_return"]
     context = tables.get("context_series", pl.DataFrame(schema=dict.fromkeys(columns)))
