@@ -1,5 +1,6 @@
 """The table of contents: every asset in flow order, the jobs and sensors, and what they run with."""
 
+import atexit
 import gc
 import os
 from datetime import UTC, datetime
@@ -117,3 +118,5 @@ if misplaced := misplaced_instance(settings()):
 defs = build_definitions(settings())
 # what is loaded by now stays as long as its process, and every full collection of garbage would look through it again
 gc.freeze()
+# DuckDB complains about objects that are still there when the process ends
+atexit.register(gc.unfreeze)

@@ -27,7 +27,7 @@ def load_a_module_anew() -> None:
     [
         (lambda: os.environ.update(LEFT="1"), "environment LEFT: 'absent' before, '1' after"),
         (lambda: os.environ.pop("STOCK_ASSETS_CONFIG"), "environment STOCK_ASSETS_CONFIG: 'off' before"),
-        (lambda: os.umask(0o077), "umask"),
+        (lambda: os.umask(0o013), "umask"),
         (lambda: os.chdir("/"), "working directory"),
         (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), "SIGINT"),
         (lambda: logging.getLogger().setLevel(logging.CRITICAL), "level of logger ''"),

@@ -198,9 +198,17 @@ class MlflowRegistry:
         except sqlite3.DatabaseError:
             known = False
         try:
-            yield Tables(self._file) if known and self._file else None
+            yield self._tables if known else None
         except sqlite3.Error as error:
             raise RegistryError(f"the model registry {self._shown} does not answer: {error}") from error
+
+    @cached_property
+    def _tables(self) -> Tables:
+        """The tables of the file, which name the files of this data folder wherever it was before."""
+        assert self._file is not None
+        with self._locked(), closing(sqlite3.connect(self._file)) as connection:
+            reroot(connection, EXPERIMENT, self.artifacts.absolute().as_uri())
+        return Tables(self._file)
 
     @cached_property
     def _client(self) -> "MlflowClient":

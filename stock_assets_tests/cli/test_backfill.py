@@ -101,11 +101,10 @@ def test_everything_is_missing_in_an_empty_instance(held):
 
 
 def test_what_is_made_on_demand_is_never_missing(held):
-    assert backfill.missing({"tuned_hyperparameters": None, "universe": None}, held) == {"universe": None}
-    chosen = backfill.within(
-        {"tuned_hyperparameters": None}, date(2018, 1, 2), date(2018, 1, 2), assets=[*backfill.ON_DEMAND]
-    )
-    assert chosen == {"tuned_hyperparameters": None}
+    on_demand = dict.fromkeys(backfill.ON_DEMAND)
+    assert backfill.missing(on_demand | {"universe": None}, held) == {"universe": None}
+    chosen = backfill.within(on_demand, date(2018, 1, 2), date(2018, 1, 2), assets=[*on_demand])
+    assert chosen == on_demand
 
 
 def test_nothing_is_missing_when_everything_is_there(held):
@@ -141,6 +140,8 @@ WITH_REFERENCES = {
     "reference_predictions": DAYS,
     "leakage_audit": None,
     "evaluation_report": None,
+    "backtest": None,
+    "tear_sheet": None,
     "operations": None,
 }
 
@@ -152,9 +153,10 @@ def test_the_references_are_made_after_everything_else(held):
         materialized(held, asset, *(all_keys or ()))
     assert backfill.missing(WITH_REFERENCES, held) == {}
     later = backfill.missing(WITH_REFERENCES, held, backfill.LATER)
-    assert list(later) == ["trained_references", "reference_predictions", "leakage_audit", "evaluation_report"]
+    of_the_stage = {*backfill.LATER.assets, *backfill.LATER.again}
+    assert list(later) == [asset for asset in WITH_REFERENCES if asset in of_the_stage]
     for asset in backfill.LATER.assets:
-        materialized(held, asset, *WITH_REFERENCES[asset])
+        materialized(held, asset, *(WITH_REFERENCES[asset] or ()))
     assert backfill.missing(WITH_REFERENCES, held, backfill.LATER) == {}
 
 

@@ -50,10 +50,10 @@ def session(folder: Path, said: io.StringIO) -> serve.Session:
 
 def test_the_score_is_shown_before_the_references_are_made(tmp_path: Path, steps: list[object]):
     serve.make_and_show(session(tmp_path, io.StringIO()), 0.0)
-    references = ["trained_references", "reference_predictions"]
-    first = [asset for asset in WITH_REFERENCES if asset not in references]
-    later = [*references, "leakage_audit", "evaluation_report"]
-    assert steps == ["make run", first, "summary", "make run: references", later]
+    again = ["leakage_audit", "evaluation_report"]
+    later = ["trained_references", "reference_predictions", *again, "backtest", "tear_sheet"]
+    first = [asset for asset in WITH_REFERENCES if asset in again or asset not in later]
+    assert steps == ["make run", first, "summary", "make run: references and back-tests", later]
 
 
 def test_where_the_first_stage_fails_the_references_wait(tmp_path: Path, steps: list[object], monkeypatch):

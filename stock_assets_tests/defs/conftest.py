@@ -62,7 +62,7 @@ class Graph:
         return result
 
     def materialize_everything(self) -> None:
-        """All but `tuned_hyperparameters`, as a backfill of the whole graph does it; one model year."""
+        """All that is not made on demand, as a backfill of the whole graph does it; one model year."""
         days, year = self.calendar.sessions, self.settings.first_model_year
         served = [day for day in days if day.year >= year]
         self.materialize(["universe"])
@@ -76,7 +76,7 @@ class Graph:
         self.materialize(["target_weights", "fills", "positions", "equity"], served[0], served[-1])
         self.materialize(["drift"], served[0], served[-1])
         self.materialize(["promotions"])
-        self.materialize(["evaluation_report", "leakage_audit", "operations"])
+        self.materialize(["evaluation_report", "leakage_audit", "backtest", "tear_sheet", "operations"])
         self.materialize(["publication"], served[0], served[-1])
 
     def table(self, name: str) -> pl.DataFrame:

@@ -40,6 +40,7 @@ from stock_assets.lifecycle.evening import (
     Attempts,
     Work,
 )
+from stock_assets.lifecycle.partitions import ON_DEMAND
 from stock_assets.lifecycle.restatements import Watch
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
@@ -330,7 +331,7 @@ def test_everything_is_on_by_default_and_explains_itself(tmp_path):
     assert {schedule.name for schedule in repository.schedule_defs} == {"nightly_tidy"}
     assert {definition.name for definition in repository.sensor_defs} == {
         "evening", "complete_labels", "new_model_year", "restated_bars", "reference_models", "retraining",
-        "store_comparison", "freshness",
+        "store_comparison", "freshness", "opening_orders",
         "alert_on_failure",
     }  # fmt: skip
     for definition in repository.sensor_defs:
@@ -354,7 +355,7 @@ def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
         for key in repository.asset_graph.get_all_asset_keys()
     }
     assert {name for name, sensors in named.items() if not sensors - {"store_comparison"}} == BY_HAND
-    assert {name for name, sensors in named.items() if "store_comparison" not in sensors} == {"tuned_hyperparameters"}
+    assert {name for name, sensors in named.items() if "store_comparison" not in sensors} == {*ON_DEMAND}
     assert all("evening" in named[name] for name in EVENING)
     assert named["labels"] == {"complete_labels", "restated_bars", "store_comparison"}
     assert named["trained_rnn"] == {"new_model_year", "retraining", "store_comparison"}

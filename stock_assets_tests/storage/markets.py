@@ -11,7 +11,7 @@ import pytest
 
 from stock_assets.cli.server import prepare_home
 from stock_assets.definitions import build_definitions
-from stock_assets.lifecycle.evening import BARS, FEATURES, SERVED
+from stock_assets.lifecycle.evening import BARS, FEATURES, SERVED, TRADED
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
@@ -72,7 +72,7 @@ class MarketFolder:
         self.make(["pca_model"])
         self.make(["pca_components"], days[0], through)
         self.make(["trained_rnn", "trained_baselines", "trained_ensemble"], "2019", "2019")
-        self.make(["predictions", "drift"], date(2019, 1, 2), through)
+        self.make(["predictions", *TRADED, "drift"], date(2019, 1, 2), through)
         self.make(["promotions"])
 
     def evening(self, session: date) -> None:

@@ -73,7 +73,7 @@ def instance_of(folder: Path) -> Iterator[dg.DagsterInstance]:
 def forget_dagster() -> None:
     """As a new process begins, and an old one ends."""
     event_log._migrated.cache_clear()
-    for engine in event_log._ENGINES.values():
+    for engine, _ in event_log._ENGINES.values():
         engine.dispose()
     event_log._ENGINES.clear()
 

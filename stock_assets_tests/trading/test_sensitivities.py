@@ -45,7 +45,7 @@ def test_every_way_is_tried_once(cells: list[Cell]):
 @pytest.mark.parametrize("variant", [BASE, "spread x4", "capital 1,000,000,000", "spread x2, capital 10,000,000"])
 def test_an_account_that_is_booked_with_others_is_the_one_alone(targets: OwnTargets, cells: list[Cell], variant: str):
     cell = next(cell for cell in cells if cell.computed.variant == variant and cell.computed.sleeves == 3)
-    alone = run(targets.panel, weights_of(targets, {2023: 3, 2024: 3}, cell.computed.book), cell.computed.book).totals
+    alone = run(targets.panel, weights_of(targets, {2023: 3, 2024: 3}), cell.computed.book).totals
     np.testing.assert_allclose(cell.net, alone["net_return"][1:], rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(cell.turnover, alone["turnover"][1:], rtol=1e-9, atol=1e-15)
 
@@ -64,7 +64,7 @@ def test_sleeves_are_chosen_on_the_years_before_alone(targets: OwnTargets, cells
     years = np.array([session.year for session in targets.panel.sessions[1:]])
     best = max((1, 3, 7, 14), key=lambda number: base[number][years == 2023].mean())
     np.testing.assert_allclose(base[CHOSEN][years == 2023], base[7][years == 2023], rtol=1e-12)
-    weights = weights_of(targets, {2023: 7, 2024: best}, SMALL_SHORT)
+    weights = weights_of(targets, {2023: 7, 2024: best})
     alone = run(targets.panel, weights, SMALL_SHORT).totals["net_return"][1:]
     np.testing.assert_allclose(base[CHOSEN], alone, rtol=1e-9, atol=1e-15)
 
