@@ -1,10 +1,13 @@
 """How good the models honestly are: every model year trained, every session predicted, the report's own table.
 
-    python -m benchmarks.walk_forward [--context [--lag-vix]]
+    python -m benchmarks.walk_forward [--context [--lag-vix]] [--books]
 
 With --context the models also read ^VIX and ^GSPC (features.market_context), and the report compares with SPY. ^VIX
 closes a quarter of an hour after the shares: with --lag-vix each session has the ^VIX of the session before, which was
 known long before the close, so that the difference of the two runs is what those minutes are worth.
+
+With --books the scores of `rnn`, of the ensemble and of the best naive baseline are traded, each by a long-only and by
+a neutral book, and the figures that open their tear sheets are printed.
 
 The whole graph in this process. Each model year learns from labels fully known by the last session of the year before;
 scores are means of the yearly ones, intervals from blocks of 21 days.
@@ -26,6 +29,21 @@ from stock_assets.storage.warehouse import Warehouse
 #: The indices, in a file of their own.
 INDICES = DATA / "index_daily_2009_2026.parquet"
 METRICS = ("log_loss", "accuracy", "rank_ic")
+#: The models that are traded; the last is the best naive baseline of these years.
+MODELS = ("rnn", "ensemble", "ticker_prior")
+#: Figures of a tear sheet that are printed of every book.
+OF_BOOKS = (
+    "deflated Sharpe ratio",
+    "trials",
+    "return a year",
+    "volatility a year",
+    "alpha a year",
+    "t of alpha",
+    "break-even cost of a trade",
+    "mean cost of a trade",
+    "Sharpe ratio of the market",
+    "Sharpe ratio of equal weights",
+)
 
 
 def main() -> None:
@@ -33,6 +51,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))
         set_context(options.context, Path(folder, "prices"), lag_vix=options.lag_vix)
+        if options.books:
+            set_books(Path(folder, "books.toml"))
         config = use(Path(folder, "store"))
         sessions = calendar_of(config).sessions
         predicted = [session for session in sessions if session.year >= config.model_start_year]
@@ -47,6 +67,12 @@ def main() -> None:
         warehouse = Warehouse(config.database)
         scores = warehouse.read("evaluation_report")
         bars = warehouse.read("daily_bars", columns=["ticker", "suspect"])
+        if options.books:
+            for name in (["target_weights"], ["fills", "positions", "equity"]):
+                seconds[name[0]] = materialize(config, name, predicted)
+            for name in ("backtest", "tear_sheet"):
+                seconds[name] = materialize(config, [name])
+            print_books(warehouse.read("tear_sheet"))
     print_scores(scores)
     print_left_out(bars)
     print(table(("asset", "seconds"), list(seconds.items())))
@@ -56,10 +82,30 @@ def parsed() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--context", action="store_true", help=f"the market context of {INDICES.name} too")
     parser.add_argument("--lag-vix", action="store_true", help="^VIX of the session before; needs --context")
+    parser.add_argument("--books", action="store_true", help="trade the scores as well")
     options = parser.parse_args()
     if options.lag_vix and not (options.context and PRICES.exists()):
         parser.error(f"--lag-vix shifts the ^VIX of {INDICES.name}; expected --context and {PRICES.name}")
     return options
+
+
+def set_books(file: Path) -> None:
+    """Puts a long-only and a neutral book of each of MODELS into `file`, and its name into the environment."""
+    books = [(f"{model}_{kind}"[:20], kind, model) for model in MODELS for kind in ("long_only", "long_short")]
+    file.write_text(
+        "".join(f'[[book]]\nname = "{name}"\nkind = "{kind}"\nmodel = "{model}"\n\n' for name, kind, model in books)
+    )
+    os.environ |= {f"{PREFIX}BOOKS": str(file), f"{PREFIX}PAPER_BOOK": books[0][0]}
+
+
+def print_books(figures: pl.DataFrame) -> None:
+    rows = []
+    for (book,), own in figures.partition_by("book", as_dict=True, maintain_order=True).items():
+        shown = {row["figure"]: row for row in own.iter_rows(named=True)}
+        net = shown["net Sharpe ratio"]
+        others = [shown[name]["value"] for name in OF_BOOKS]
+        rows.append([book, f"{net['value']:.2f} [{net['low']:.2f}, {net['high']:.2f}]", *(f"{x:.4g}" for x in others)])
+    print(table(("book", "net Sharpe ratio", *OF_BOOKS), rows))
 
 
 def print_scores(scores: pl.DataFrame) -> None:

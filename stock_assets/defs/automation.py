@@ -74,12 +74,12 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
     @platform_sensor(
         settings,
         "complete_labels",
-        makes=("labels", PUBLICATION),
+        makes=("labels", "operations", PUBLICATION),
         seconds=30,
         description=(
-            f"Makes the labels that became complete, and publishes them as outcomes: a label is known {horizon} bars "
-            "after its session. It follows the predicted sessions, so the bars of a session that stopped at a check "
-            "decide no label."
+            "Makes the labels that became complete, and shows and publishes them as outcomes: a label is known "
+            f"{horizon} bars after its session. It follows the predicted sessions, so the bars of a session that "
+            "stopped at a check decide no label."
         ),
     )
     def complete_labels(tick: Tick) -> Answer:
@@ -88,8 +88,8 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(plan.reason)
         first, last = str(plan.sessions[0]), str(plan.sessions[-1])
         # a session before the first model has labels to learn from, and nothing is said of it
-        assets = ("labels", PUBLICATION) if plan.sessions[0].year >= settings.model_start_year else ("labels",)
-        work = Work(labels_work(plan.sessions[0]), assets, first, last, plan.reason)
+        shown = ("operations", PUBLICATION) if plan.sessions[0].year >= settings.model_start_year else ()
+        work = Work(labels_work(plan.sessions[0]), ("labels", *shown), first, last, plan.reason)
         return request_or_wait(tick.context, work, "complete_labels", now=tick.now)
 
     return complete_labels

@@ -145,11 +145,11 @@ def steps_of(reached: Affected, first_served: date) -> list[Step]:
     steps = _steps(FEATURES, reached.chain, first_served)
     if reached.labels:
         first, last = reached.labels
-        if first >= first_served:  # what came true of these sessions is published again
-            return [*steps, (("labels", "publication"), str(first), str(last))]
+        if first >= first_served:  # what came true of these sessions is shown and published again
+            return [*steps, (("labels", "operations", "publication"), str(first), str(last))]
         steps.append((("labels",), str(first), str(last)))
         if last >= first_served:
-            steps.append((("publication",), str(first_served), str(last)))
+            steps.append((("operations", "publication"), str(first_served), str(last)))
     return steps
 
 

@@ -266,7 +266,11 @@ def test_no_decision_on_a_training_before_the_drift_and_the_labels_are_there(
         run(instance, dg.DagsterRunStatus.FAILURE, **{ASKED_BY: "evening", WORK: work})
     late = "labels of 1 session(s) from 2019-05-21 became complete by 2019-05-31"
     assert waits() == f"{late} and are still to be made"
-    assert made_by(sensor_tick(instance, market, "complete_labels", NOW)[0])[0] == ["labels", "publication"]
+    assert made_by(sensor_tick(instance, market, "complete_labels", NOW)[0])[0] == [
+        "labels",
+        "operations",
+        "publication",
+    ]
     with pytest.raises(MissingTableError):
         warehouse.read("retraining_decisions")
 

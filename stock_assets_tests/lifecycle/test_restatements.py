@@ -123,7 +123,7 @@ def test_a_restatement_before_the_first_model_year_is_predicted_from_there_on():
     reached = ((served, last), (date(2018, 12, 20), date(2019, 1, 8)))
     assert steps_of(Affected(*reached), served)[1:] == [
         (("labels",), "2018-12-20", "2019-01-08"),
-        (("publication",), "2019-01-02", "2019-01-08"),
+        (("operations", "publication"), "2019-01-02", "2019-01-08"),
     ], "what came true is published again, of the sessions that were predicted"
     assert steps_of(Affected((first, first), None), served) == [(FEATURES, "2018-12-20", "2018-12-20")]
     assert steps_of(Affected((last, last), None), served) == [((*FEATURES, *SERVED), "2019-03-01", "2019-03-01")]

@@ -90,7 +90,7 @@ def test_a_changed_bar_asks_for_what_it_reaches_until_that_is_made(store: Wareho
     assert message == f"1 bar(s) were restated: A {DAYS[20]}"
     assert found.steps == (
         ((*FEATURES, *SERVED), str(DAYS[20]), str(PREDICTED)),
-        (("labels", "publication"), str(DAYS[13]), str(DAYS[20])),
+        (("labels", "operations", "publication"), str(DAYS[13]), str(DAYS[20])),
     )
     assert watched(store, settings, found)[0] == found, "kept until its runs have succeeded"
     assert watched(store, settings, Watch(found.through))[0].steps == ()
