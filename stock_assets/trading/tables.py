@@ -232,6 +232,7 @@ ORDERS = declare(
         ),
         keys=("book", "session", "ticker"),
         partitions="predicted session",
+        followed_by=("publication",),
     )
 )
 

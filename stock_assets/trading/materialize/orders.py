@@ -97,7 +97,8 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
         desk.store.write(
             [
                 Change(ORDER_GATES.name, rows_of_gates(gates, plan, now)),
-                Change(ORDERS.name, rows, pl.DataFrame({"book": [plan.book], "session": [session]})),
+                # recorded as made, so that a run that dies before the account is published does not end there
+                Change(ORDERS.name, rows, pl.DataFrame({"book": [plan.book], "session": [session]}), makes=[session]),
             ]
         )
         outcomes = send_plan(desk, plan, window, pause=pause) if passed else ()
