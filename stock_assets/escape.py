@@ -62,6 +62,10 @@ def markdown(text: object) -> str:
     return _AUTOLINK.sub(lambda found: f"{found[0]}{_WORD_JOINER}", escaped)
 
 
+#: Backslashes before a bracket that opens no tag of rich's markup.
+_BACKSLASH_BEFORE_NO_TAG = re.compile(r"(\\+)\[(?![a-z#/@][^\[]*?\])")
+
+
 def terminal(text: object) -> str:
     """`text` for a console of rich that reads markup: its brackets and control characters are shown.
 
@@ -70,7 +74,8 @@ def terminal(text: object) -> str:
     """
     from rich.markup import escape
 
-    return escape(lines(text))
+    # rich leaves these as they are, and reads them as a bracket without the backslash
+    return escape(_BACKSLASH_BEFORE_NO_TAG.sub(r"\1\\[", lines(text)))
 
 
 def html_value(value: object) -> object:

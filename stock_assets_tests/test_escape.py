@@ -141,6 +141,8 @@ def test_one_line_is_one_line_that_can_be_seen(text: str):
 
 @given(ANY)
 @examples
+@example("\\[")
+@example("\\\\[x")
 def test_a_terminal_shows_any_text_as_it_is(text: str):
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=10_000, emoji=False)
     text = text.rstrip("\\")  # rich doubles those before an end, for the markup that may follow

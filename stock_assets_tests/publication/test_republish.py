@@ -237,6 +237,7 @@ def test_the_job_publishes_and_dagster_and_the_store_still_hold_the_same(config:
     assert published_version(config) == versions[1]
 
 
+@pytest.mark.usefixtures("own_process")
 def test_the_shell_says_what_serves_and_as_what_it_is_published(
     call: Call,
     config: Settings,

@@ -15,7 +15,7 @@ from stock_assets.defs.tables import preview
 from stock_assets_tests.system.conftest import Server
 from stock_assets_tests.system.test_browser import ARGUMENTS, PATIENCE
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system"), pytest.mark.usefixtures("own_process")]
 
 TAG = "launched_by"
 LAUNCH = """mutation { launchRun(executionParams: {
