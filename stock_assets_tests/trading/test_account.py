@@ -1,6 +1,5 @@
 """Evenings of an account on a real store: its equity is that of the back-test, to 0.00, whatever happens on the way."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,6 +30,7 @@ from stock_assets.trading.materialize.account import (
 from stock_assets.trading.materialize.alarms import tell_trading
 from stock_assets.trading.materialize.orders import Traded, due_now, trade_evening
 from stock_assets.trading.materialize.overview import lines_of, overview
+from stock_assets_tests.effort import SESSIONS, tries
 from stock_assets_tests.trading.paper_market import (
     BOOK,
     TICKERS,
@@ -45,7 +45,7 @@ from stock_assets_tests.trading.paper_market import (
 )
 
 #: `make drill` runs a year; splits, a halt, a delisting and dividends lie within the first 30 evenings.
-EVENINGS = int(os.environ.get("DRILL_SESSIONS", "30"))
+EVENINGS = tries(30, SESSIONS)
 CAUSES = ("by_price", "by_quantity", "by_cost", "by_event", "by_revision", "unexplained")
 FEW = 4
 
@@ -99,9 +99,7 @@ def few(template: Path, tmp_path: Path) -> Evenings:
 
 
 @pytest.mark.tries
-@pytest.mark.parametrize(
-    ("kind", "evenings"), [("long_only", EVENINGS), ("long_short", min(EVENINGS, 8) if EVENINGS < 200 else EVENINGS)]
-)
+@pytest.mark.parametrize(("kind", "evenings"), [("long_only", EVENINGS), ("long_short", tries(8, SESSIONS))])
 def test_a_year_of_evenings_is_the_back_test_to_0_00(tmp_path: Path, kind: str, evenings: int):
     book = replace(BOOK, kind=kind, limits=replace(BOOK.limits, gross=2.0))  # pyright: ignore[reportArgumentType]
     account = Evenings(tmp_path, evenings, book)
