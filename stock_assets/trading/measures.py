@@ -13,11 +13,6 @@ FIFTHS = 5
 _UNIT = 2.0**40
 
 
-def total_of(values: np.ndarray) -> float:
-    """The sum of a vector [N], the same bit for bit whatever number of zeros stands in it."""
-    return float(values[values != 0].sum())
-
-
 def mean_of_members(returns: np.ndarray, member: np.ndarray) -> np.ndarray:
     """float64 [T]: the mean return of the members of the session before; NaN without one.
 

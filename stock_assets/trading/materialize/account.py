@@ -375,9 +375,3 @@ def accept_break(desk: Desk, subject: str, *, by: str) -> pl.DataFrame:
 def is_halted(store: Warehouse) -> str | None:
     """Who halted trading, when and why; None where it is not."""
     return halted(read_switch(store))
-
-
-def newest_record(desk: Desk) -> dict[str, object] | None:
-    """The newest row of `paper_equity` of the book; None before the first evening."""
-    rows = desk.rows(PAPER_EQUITY).sort("session")
-    return rows.row(-1, named=True) if rows.height else None
