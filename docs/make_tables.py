@@ -12,9 +12,9 @@ import textwrap
 from pathlib import Path
 
 from stock_assets.serving import problems
+from stock_assets.setting_values import inherited_last
 from stock_assets.settings import PREFIX, PROJECT_DIR, Settings
 from stock_assets.tables import ROOMS, TABLES, Column, Partitions, Table
-from stock_assets.trading_settings import trading_last
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python -m docs.make_tables"
@@ -87,7 +87,7 @@ def graph_table(tables: list[Table]) -> str:
 def settings_table() -> str:
     """Every setting as a Markdown table: environment variable, default and meaning."""
     rows = []
-    for name, field in trading_last(Settings.model_fields):
+    for name, field in inherited_last(Settings).items():
         default = field.get_default(call_default_factory=True, validated_data={"source": "<source>"})
         rows.append((f"`{PREFIX}{name.upper()}`", shown_default(default), field.description or ""))
     return markdown_table(("variable", "default", "meaning"), rows)

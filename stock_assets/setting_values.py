@@ -10,7 +10,8 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 #: What the column of tickers is called in a list of companies.
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
@@ -221,3 +222,10 @@ def tracking_uri(value: str) -> str:
     if not (server or file):
         raise ValueError("neither off nor a tracking URI")
     return value
+
+
+def inherited_last(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of `model` as they are shown: pydantic puts inherited ones first, and a person sets these last."""
+    inherited = [name for base in model.__bases__ if issubclass(base, BaseModel) for name in base.model_fields]
+    fields = model.model_fields
+    return {name: fields[name] for name in (*(name for name in fields if name not in inherited), *inherited)}

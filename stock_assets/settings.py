@@ -24,18 +24,20 @@ from stock_assets.setting_values import (
     LabelRule,
     Token,
     Zone,
+    inherited_last,
     require_model_years,
     split_addresses,
     tickers_of_file,
     tracking_uri,
 )
 from stock_assets.settings_file import PREFIX, Given, gather, is_loopback
+from stock_assets.side_settings import SIDE_SECRETS, SideSettings
 from stock_assets.tickers import EXPECTED, no_tickers
-from stock_assets.trading_settings import TRADING_SECRETS, TradingSettings, trading_last
+from stock_assets.trading_settings import TRADING_SECRETS, TradingSettings
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 #: Settings that hold a password or a key: no output and no error shows their value.
-SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token", *TRADING_SECRETS)
+SECRETS = ("alert_webhook", "alert_urls", "heartbeat_url", "ui_token", *SIDE_SECRETS, *TRADING_SECRETS)
 #: The value of the setting `membership` for the S&P 500 as Wikipedia lists it.
 FROM_WIKIPEDIA = "wikipedia"
 #: The market context series that a source is asked for where the setting `context` is unset.
@@ -47,7 +49,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(TradingSettings):
+class Settings(TradingSettings, SideSettings):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -359,7 +361,7 @@ def read_settings(**overrides: object) -> Settings:
 
 def read_origins(**overrides: object) -> Origins:
     """As `read_settings`, with where each value comes from."""
-    origins = checked(gather(dict(trading_last(Settings.model_fields)), PROJECT_DIR, overrides))
+    origins = checked(gather(inherited_last(Settings), PROJECT_DIR, overrides))
     return checked({**origins.given, "end": end}) if (end := noted_end(origins.settings)) else origins
 
 

@@ -19,7 +19,7 @@ from stock_assets.errors import TableError
 #: Raised with every change of a declaration that stored rows have to follow; `storage.migrations` says how they do.
 SCHEMA_VERSION = 2
 #: The rooms, which are DuckDB schemas and groups of assets, in the order in which they import each other.
-ROOMS = ("market", "features", "model", "evaluation", "lifecycle", "trading", "publication")
+ROOMS = ("market", "side_inputs", "features", "model", "evaluation", "lifecycle", "trading", "publication")
 
 UTC_TIME = pl.Datetime("us", "UTC")
 

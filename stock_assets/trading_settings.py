@@ -1,11 +1,9 @@
 """The settings of trading, which `settings.Settings` inherits: books, the broker and its account."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
-from pydantic.fields import FieldInfo
 
 from stock_assets.settings_file import PREFIX
 
@@ -51,8 +49,3 @@ class TradingSettings(BaseModel):
                 f"{PREFIX}TRADING=live; expected {PREFIX}ACCOUNT_NUMBER with the number of the account as well"
             )
         return self
-
-
-def trading_last(fields: Mapping[str, FieldInfo]) -> list[tuple[str, FieldInfo]]:
-    """The settings as they are shown: pydantic puts inherited ones first, and these are the last that a person sets."""
-    return sorted(fields.items(), key=lambda field: field[0] in TradingSettings.model_fields)

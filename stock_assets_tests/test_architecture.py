@@ -25,6 +25,7 @@ ORDER = (
         "closed_snapshot",
         "setting_values",
         "trading_settings",
+        "side_settings",
         "outgoing",
         "tickers",
         "pages",
@@ -32,6 +33,7 @@ ORDER = (
     ),
     ("settings", "storage"),
     ("market",),
+    ("side_inputs",),
     ("features",),
     ("model",),
     ("evaluation",),
@@ -42,7 +44,7 @@ ORDER = (
     ("defs", "cli"),
 )
 RANK = {place: rank for rank, places in enumerate(ORDER) for place in places}
-DOMAIN = ("market", "features", "model", "evaluation", "lifecycle", "trading", "publication")
+DOMAIN = ("market", "side_inputs", "features", "model", "evaluation", "lifecycle", "trading", "publication")
 #: Above every room: the front door, the client, and what Dagster loads.
 TOP = ("__init__", "client", "platform", "views", "steps", "extensions", "definitions")
 LAZY = {

@@ -10,8 +10,8 @@ import pytest
 
 from docs import make_tables
 from stock_assets.cli.main import app
+from stock_assets.setting_values import inherited_last
 from stock_assets.settings import PREFIX, Settings
-from stock_assets.trading_settings import trading_last
 
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
@@ -84,7 +84,7 @@ def test_the_examples_of_the_generator_hold():
 def test_every_setting_stands_in_the_readme():
     table = README.read_text().split("<!-- begin settings -->")[1].split("<!-- end settings -->")[0]
     assert re.findall(rf"^\| `{PREFIX}(\w+)`", table, flags=re.MULTILINE) == [
-        name.upper() for name, _ in trading_last(Settings.model_fields)
+        name.upper() for name, _ in inherited_last(Settings).items()
     ]
 
 

@@ -9,15 +9,15 @@ from stock_assets.addresses import HIDDEN, redacted
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
 from stock_assets.market.sources.registry import require_source
+from stock_assets.setting_values import inherited_last
 from stock_assets.settings import SECRETS, Origins, Settings, checked
 from stock_assets.settings_file import Given, absolute
-from stock_assets.trading_settings import trading_last
 
 
 def settings_lines(origins: Origins) -> list[str]:
     """`name = value  # where from` of every setting, in the words of the settings file; secrets are hidden."""
     lines = []
-    for name, field in trading_last(Settings.model_fields):
+    for name, field in inherited_last(Settings).items():
         value, given = getattr(origins.settings, name), origins.given.get(name)
         origin = given.origin if given else "default"
         if value is None or value == ():

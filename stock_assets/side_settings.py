@@ -1,0 +1,58 @@
+"""The settings of side inputs, which `settings.Settings` inherits: which there are, and who is asked for them."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+
+#: Settings of side inputs that no output and no error shows.
+SIDE_SECRETS = ("fred_key",)
+
+
+class SideSettings(BaseModel):
+    """What is read beside prices."""
+
+    side_inputs: tuple[str, ...] | None = Field(
+        default=None,
+        description="announcements, fundamentals, macro, scheduled_events or texts, separated by commas, or off; those "
+        "that help the model and that the other settings allow when unset",
+    )
+    announcements: Path | None = Field(
+        default=None,
+        description="a CSV or Parquet file of announcements with the columns ticker, date and when (pre, during, post "
+        "or unknown), and known_at where it is there",
+    )
+    announcement_notice: int = Field(
+        default=14,
+        ge=0,
+        le=364,
+        description="days before its date at which an announcement of a file without known_at counts as known; 0 for "
+        "not before it happened",
+    )
+    sec_contact: str | None = Field(
+        default=None,
+        pattern=r"^[^\r\n]*\S+@\S+\.\S+[^\r\n]*$",
+        max_length=200,
+        description="a name and an e-mail address that the SEC asks every program for; it is not asked when unset",
+    )
+    fred_key: SecretStr | None = Field(
+        default=None, description="the key of FRED for economic series; it is not asked when unset"
+    )
+    texts: str | None = Field(
+        default=None,
+        description="headlines or messages: a CSV or Parquet file, or http(s) addresses of RSS feeds separated by "
+        "commas; none when unset",
+    )
+
+    @field_validator("side_inputs", mode="before")
+    @classmethod
+    def _split_side_inputs(cls, value: object) -> object:
+        if value in ("off", "", []):
+            return ()
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("announcements")
+    @classmethod
+    def _is_a_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("no such file")
+        return value
