@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, date, datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.download import json_within
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient, wait_of
 from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.sources.staging import staging
 from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
@@ -278,9 +277,9 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
     date.
     """
     if status in _REFUSALS:
-        raise Transient(f"HTTP {status}: {_beginning(text)}", refused=True, retry_after=_seconds(retry_after, now))
+        raise Transient(f"HTTP {status}: {_beginning(text)}", refused=True, retry_after=wait_of(retry_after, now))
     if status >= 500:
-        raise Transient(f"HTTP {status}: {_beginning(text)}", retry_after=_seconds(retry_after, now))
+        raise Transient(f"HTTP {status}: {_beginning(text)}", retry_after=wait_of(retry_after, now))
     try:
         chart = json_within(text)["chart"]
         error, result = chart["error"], chart["result"]
@@ -314,18 +313,6 @@ def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | Non
 
 def _beginning(text: str) -> str:
     return repr(" ".join(text[:200].split())[:80])
-
-
-def _seconds(retry_after: str | None, now: datetime) -> float | None:
-    """The wait that the header asks for; None without one that can be read."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _from_settings(settings: Settings, say: Say) -> YahooSource:
