@@ -22,7 +22,8 @@ from stock_assets.escape import one_line
 from stock_assets.files import write_file
 from stock_assets.market.download import json_within
 from stock_assets.market.sources import Failure
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient, wait_of
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient
+from stock_assets.market.sources.replies import REFUSALS, seconds_until
 
 T = TypeVar("T")
 
@@ -155,7 +156,7 @@ class Edgar:
             if error.code == CurlECode.WRITE_ERROR and len(body) > MOST_BYTES:
                 raise Transient(f"an answer of more than {MOST_BYTES / 1e6:g} MB") from error
             raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
-        retry_after = wait_of(answer.headers.get("Retry-After"), datetime.now(UTC))
+        retry_after = seconds_until(answer.headers.get("Retry-After"), datetime.now(UTC))
         if _UNDECLARED in body[:8_000]:
             self.budget.stop(
                 f"the SEC refuses our address ({_UNDECLARED.decode()}); expected STOCK_ASSETS_SEC_CONTACT to hold a "
