@@ -60,6 +60,7 @@ def companies_of(
     ticker: str,
     today: Mapping[str, int],
     own: Mapping[str, Sequence[Company]] | None = None,
+    *,
     renames: Sequence[Rename] = RENAMES,
 ) -> tuple[Company, ...]:
     """The companies that `ticker` stood for. `today` is `Edgar.tickers`, `own` a person's file (`own_companies`), which

@@ -211,9 +211,7 @@ def judge(status: int, body: bytes, *, retry_after: float | None = None) -> Any:
     if status == 404:
         raise UnknownTickerError(f"HTTP 404, {_beginning(text)}")
     if status != 200:
-        raise Transient(
-            f"HTTP {status}: {_beginning(text)}", refused=status in (401, 403, 429), retry_after=retry_after
-        )
+        raise Transient(f"HTTP {status}: {_beginning(text)}", refused=status in REFUSALS, retry_after=retry_after)
     try:
         content = json_within(text)
     except ValueError:

@@ -150,9 +150,11 @@ def recent(document: Mapping[str, Any], cik: int) -> Mapping[str, Any]:
 def page_of(page: Mapping[str, Any], cik: int) -> pl.DataFrame:
     """accession, form, filed, report, items and stated (the text of the acceptance) of one page of filings: that of the
     newest (`recent`), or one of older ones. Raises SourceError for a page that holds something else."""
-    if not isinstance(page, Mapping) or (missing := [name for name in _COLUMNS if name not in page]):
-        lacking = ", ".join(missing) if isinstance(page, Mapping) else "everything"
-        raise SourceError(f"EDGAR, CIK {cik}: a page of filings lacks {lacking}; expected {', '.join(_COLUMNS)}")
+    missing = [name for name in _COLUMNS if name not in page] if isinstance(page, Mapping) else [*_COLUMNS]
+    if missing:
+        raise SourceError(
+            f"EDGAR, CIK {cik}: a page of filings lacks {', '.join(missing)}; expected {', '.join(_COLUMNS)}"
+        )
     lists: dict[str, Sequence[Any]] = {ours: page[theirs] for theirs, ours in _COLUMNS.items()}
     try:
         frame = pl.DataFrame(lists, schema=dict.fromkeys(lists, pl.String))

@@ -69,7 +69,7 @@ class SecFundamentals:
 
         answers, failures = self.filings.edgar.answers(subjects, work, self.on_progress)
         rows = pl.concat([ROWS.to_frame(), *answers.values()])
-        return SideAnswer(rows.filter(pl.col("known_at") <= pl.lit(fetched_at).cast(UTC_TIME)), failures)
+        return SideAnswer(rows.filter(pl.col("known_at") <= pl.col("fetched_at")), failures)
 
     def _rows(self, ticker: str, of_company: CompanyFilings) -> pl.DataFrame:
         cik = of_company.company.cik
@@ -96,10 +96,10 @@ def facts_of(document: Mapping[str, Any], cik: int, concepts: Mapping[str, Conce
             raise SourceError(f"EDGAR, CIK {cik}: found the facts of CIK {document['cik']}, expected its own")
         taxonomies = document["facts"]
         rows = [
-            row
+            (name, place, *figure)
             for name, concept in concepts.items()
             for place, tag in enumerate(concept.tags)
-            for row in _listed(taxonomies, name, place, tag, concept.unit)
+            for figure in _listed(taxonomies, tag, concept.unit)
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
@@ -109,17 +109,16 @@ def facts_of(document: Mapping[str, Any], cik: int, concepts: Mapping[str, Conce
     return pl.DataFrame(rows, schema=_FACTS, orient="row")
 
 
-def _listed(taxonomies: Mapping[str, Any], name: str, place: int, tag: str, unit: str) -> Iterable[tuple[Any, ...]]:
+def _listed(taxonomies: Mapping[str, Any], tag: str, unit: str) -> Iterable[tuple[Any, ...]]:
+    """The columns of `_FACTS` from period_start on."""
     taxonomy, _, tag_name = tag.partition(":")
     for entry in taxonomies.get(taxonomy, {}).get(tag_name, {}).get("units", {}).get(unit, []):
         start, end, value = entry.get("start"), date.fromisoformat(entry["end"]), float(entry["val"])
         if not isfinite(value):
             raise ValueError(f"{tag} of {end} is {value}")
         begin = None if start is None else date.fromisoformat(start)
-        yield (
-            *(name, place, begin, end, value, unit, str(entry["form"]), str(entry["accn"])),
-            date.fromisoformat(entry["filed"]),
-        )
+        filed = date.fromisoformat(entry["filed"])
+        yield begin, end, value, unit, str(entry["form"]), str(entry["accn"]), filed
 
 
 def rows_of(
