@@ -68,7 +68,7 @@ def fetch_side_input(
         answer = source.fetch(subjects, first, sessions[-1], fetched_at=now)
         failures |= _failures(answer, source, subjects, allowed=settings.max_failed_share)
         notes += answer.notes
-        frames += [_checked(entry, answer.rows, source, now), _withdrawn(stored, answer, source, now)]
+        frames += [_checked(entry, answer.rows, source, now=now), _withdrawn(stored, answer, source, now=now)]
     rows = with_session(entry.follows(pl.concat(frames), calendar), calendar)
     added = new_versions(stored, entry.table.fit(rows))
     store.write([Change(name, added, makes=sessions)])
@@ -77,10 +77,12 @@ def fetch_side_input(
     )
 
 
-def read_side_input(store: Warehouse, name: str, first: date | None = None, last: date | None = None) -> pl.DataFrame:
+def read_side_input(
+    store: Warehouse, name: str, first: date | None = None, *, last: date | None = None
+) -> pl.DataFrame:
     """Every version of the side input `name` that became known from session `first` to `last`, both included and open
     where None; no row before the first write."""
-    return _versions(store, side_input(name).table, first, last)
+    return _versions(store, side_input(name).table, first, last=last)
 
 
 def side_input_as_of(store: Warehouse, name: str, moment: datetime) -> pl.DataFrame:
@@ -89,7 +91,7 @@ def side_input_as_of(store: Warehouse, name: str, moment: datetime) -> pl.DataFr
     return rows_by(rows, date.max, fetched_by=moment)
 
 
-def _versions(store: Warehouse, table: Table, first: date | None = None, last: date | None = None) -> pl.DataFrame:
+def _versions(store: Warehouse, table: Table, first: date | None = None, *, last: date | None = None) -> pl.DataFrame:
     rows = table.fit(store.read_or(table.empty(), table.name, first, last=last))
     return rows.with_columns(pl.col(pl.Datetime).dt.convert_time_zone("UTC"))
 
@@ -105,7 +107,7 @@ def _failures(answer: SideAnswer, source: SideSource, subjects: Sequence[str], *
     return {subject: f"{source.name}: {failure.reason}" for subject, failure in answer.failures.items()}
 
 
-def _checked(entry: SideInput, rows: pl.DataFrame, source: SideSource, now: datetime) -> pl.DataFrame:
+def _checked(entry: SideInput, rows: pl.DataFrame, source: SideSource, *, now: datetime) -> pl.DataFrame:
     """`rows` of `source` in the order of their table, without session. Raises SourceError for one that cannot be."""
     names = [name for name in entry.table.names if name != "session"]
     where = f"{entry.table.name} of the source {source.name}"
@@ -125,7 +127,7 @@ def _checked(entry: SideInput, rows: pl.DataFrame, source: SideSource, now: date
     return rows
 
 
-def _withdrawn(stored: pl.DataFrame, answer: SideAnswer, source: SideSource, now: datetime) -> pl.DataFrame:
+def _withdrawn(stored: pl.DataFrame, answer: SideAnswer, source: SideSource, *, now: datetime) -> pl.DataFrame:
     """The versions that withdraw at `now` what `source` stated and does not state any more, without session."""
     none = stored.drop("session").clear()
     if not answer.states_all_of:
