@@ -1,23 +1,24 @@
 """The steps of the room: asking the sources of a side input, and reading what they said."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import SettingsError, SourceError, TableError
+from stock_assets.errors import MissingTableError, SettingsError, SourceError, TableError
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.clock import require_past
+from stock_assets.market.materialize.context import bars_first_fetched
 from stock_assets.market.requests import LOOK_AGAIN, too_many_failures
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs import SideAnswer, SideSource
-from stock_assets.side_inputs.as_of import new_versions, rows_by, with_session
+from stock_assets.side_inputs.as_of import late_rows, new_versions, rows_by, with_session
 from stock_assets.side_inputs.registry import Say, SideInput, side_input
-from stock_assets.side_inputs.tables import naming_columns
+from stock_assets.side_inputs.tables import ROOM, naming_columns
 from stock_assets.storage.changes import Change
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets.tables import UTC_TIME, Table
+from stock_assets.tables import TABLES, UTC_TIME, Table
 from stock_assets.tickers import require_tickers
 
 #: So long before the first session of the calendar the sources are asked about: what happened then a year ago.
@@ -31,6 +32,8 @@ class FetchedSide(NamedTuple):
     """those of the asked sessions that the store holds now"""
     added: pl.DataFrame
     """the versions that were appended, of any session"""
+    subjects: int
+    """tickers that were asked for; 0 where the sources name their subjects themselves"""
     failures: Mapping[str, str]
     """why there is no answer of a subject, by subject, with the source"""
     notes: Sequence[str]
@@ -72,9 +75,8 @@ def fetch_side_input(
     rows = with_session(entry.follows(pl.concat(frames), calendar), calendar)
     added = new_versions(stored, entry.table.fit(rows))
     store.write([Change(name, added, makes=sessions)])
-    return FetchedSide(
-        pl.concat([stored, added]).filter(pl.col("session").is_in(list(sessions))), added, failures, notes
-    )
+    rows_now = pl.concat([stored, added]).filter(pl.col("session").is_in(list(sessions)))
+    return FetchedSide(rows_now, added, len(subjects), failures, notes)
 
 
 def read_side_input(
@@ -85,15 +87,43 @@ def read_side_input(
     return _versions(store, side_input(name).table, first, last=last)
 
 
-def side_input_as_of(store: Warehouse, name: str, moment: datetime) -> pl.DataFrame:
-    """The newest version of everything that was known by `moment` (aware) and had been fetched by then."""
-    rows = read_side_input(store, name).filter(pl.col("known_at") <= moment)
-    return rows_by(rows, date.max, fetched_by=moment)
+def side_inputs_as_of(store: Warehouse, moment: datetime) -> dict[str, pl.DataFrame]:
+    """By side input that was written at some time: the newest version of everything that was known by `moment` (aware)
+    and had been fetched by then."""
+    tables = [table for table in TABLES.values() if table.room == ROOM]
+    stored = store.read_each({table.name: f'SELECT * FROM {ROOM}."{table.name}"' for table in tables})
+    frames = {table.name: _in_utc(table, rows) for table in tables if (rows := stored[table.name]) is not None}
+    return {
+        name: rows_by(rows.filter(pl.col("known_at") <= moment), date.max, fetched_by=moment)
+        for name, rows in frames.items()
+    }
+
+
+def late_side_rows(store: Warehouse, name: str, moment: datetime, last: date) -> pl.DataFrame:
+    """Versions of the side input `name` up to session `last` that were fetched after `moment` although something had
+    been made of their session before (`as_of.late_rows`)."""
+    newest = last_side_fetch(store, name)
+    if newest is None or newest <= moment:
+        return side_input(name).table.empty()
+    return late_rows(read_side_input(store, name, last=last), moment, bars_first_fetched(store))
+
+
+def last_side_fetch(store: Warehouse, name: str) -> datetime | None:
+    """When the newest version of the side input `name` was fetched, UTC; None without a row."""
+    try:
+        newest = store.read_sql(name, f"SELECT max(fetched_at) AS newest FROM side_inputs.{name}")["newest"][0]
+    except MissingTableError:
+        return None
+    return newest and newest.astimezone(UTC)
 
 
 def _versions(store: Warehouse, table: Table, first: date | None = None, *, last: date | None = None) -> pl.DataFrame:
-    rows = table.fit(store.read_or(table.empty(), table.name, first, last=last))
-    return rows.with_columns(pl.col(pl.Datetime).dt.convert_time_zone("UTC"))
+    return _in_utc(table, store.read_or(table.empty(), table.name, first, last=last))
+
+
+def _in_utc(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` as `table` declares them: the store names UTC as the machine does."""
+    return table.fit(rows)
 
 
 def _failures(answer: SideAnswer, source: SideSource, subjects: Sequence[str], *, allowed: float) -> dict[str, str]:

@@ -16,7 +16,7 @@ from stock_assets.settings import Settings, read_settings
 from stock_assets.side_inputs import SideAnswer, registry
 from stock_assets.side_inputs.announcing import announcement_rows, with_replays
 from stock_assets.side_inputs.as_of import rows_by
-from stock_assets.side_inputs.materialize import fetch_side_input, read_side_input, side_input_as_of
+from stock_assets.side_inputs.materialize import fetch_side_input, read_side_input, side_inputs_as_of
 from stock_assets.side_inputs.registry import SideInput
 from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 from stock_assets.storage.warehouse import Warehouse
@@ -184,9 +184,9 @@ def test_the_table_as_of_a_moment_holds_what_had_been_fetched_by_then(market, ve
     evening("2024-01-05")
     vendor.dates = [("AAA", "2024-02-08", "post")]
     evening("2024-01-09")
-    then = side_input_as_of(store, "announcements", datetime.fromisoformat("2024-01-06T00:00+00:00"))
+    then = side_inputs_as_of(store, datetime.fromisoformat("2024-01-06T00:00+00:00"))["announcements"]
     assert then.select("day", "withdrawn").rows() == [(date(2024, 2, 1), False)]
-    now = side_input_as_of(store, "announcements", datetime.fromisoformat("2024-01-10T00:00+00:00"))
+    now = side_inputs_as_of(store, datetime.fromisoformat("2024-01-10T00:00+00:00"))["announcements"]
     assert now.select("day", "withdrawn").sort("day").rows() == [(date(2024, 2, 1), True), (date(2024, 2, 8), False)]
 
 
