@@ -1,0 +1,1 @@
+"""Sources of side inputs, one module each."""
