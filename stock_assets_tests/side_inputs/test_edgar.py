@@ -154,12 +154,13 @@ def test_a_server_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_killed_fetch_goes_on_where_it_was(serve: Callable[..., Sec], tmp_path: Path) -> None:
     server = serve(of_apple())
-    client(server, staged=tmp_path).submissions(APPLE, FETCHED)
-    again = client(server, staged=tmp_path).submissions(APPLE, FETCHED + timedelta(minutes=5))
-    assert (again.content, again.fetched_at) == (DOCUMENT, FETCHED), "it keeps the moment at which it was asked for"
+    noon = FETCHED.replace(hour=12)
+    client(server, staged=tmp_path).submissions(APPLE, noon)
+    again = client(server, staged=tmp_path).submissions(APPLE, noon + timedelta(minutes=5))
+    assert (again.content, again.fetched_at) == (DOCUMENT, noon), "it keeps the moment at which it was asked for"
     assert server.asked.total() == 1
-    client(server, staged=tmp_path).submissions(APPLE, FETCHED + STAGED_FOR)
-    client(server, staged=tmp_path).submissions(APPLE, FETCHED - timedelta(days=1))
+    client(server, staged=tmp_path).submissions(APPLE, noon + STAGED_FOR)
+    client(server, staged=tmp_path).submissions(APPLE, noon - timedelta(days=1))
     assert server.asked.total() == 3, "another evening asks again"
 
 
