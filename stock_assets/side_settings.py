@@ -42,13 +42,24 @@ class SideSettings(BaseModel):
     fred_key: SecretStr | None = Field(
         default=None, description="the key of FRED for economic series; it is not asked when unset"
     )
+    fred_series: tuple[str, ...] = Field(
+        default=("PAYEMS", "UNRATE", "CPIAUCSL", "ICSA", "RSAFS", "INDPRO", "T10Y2Y", "BAA10Y"),
+        description="series of FRED, as it spells them, separated by commas",
+    )
+    scheduled_events: tuple[str, ...] = Field(
+        default=(),
+        description="separated by commas: pages of the meetings of the Fed (https://www.federalreserve.gov/"
+        "monetarypolicy/fomccalendars.htm and fomchistorical2014.htm), saved copies of them, and CSV, Parquet or JSONL "
+        "files with the columns subject and day, and time and known_at where they are there; expiries and payrolls by "
+        "rule alone when unset",
+    )
     texts: str | None = Field(
         default=None,
         description="headlines or messages: a CSV or Parquet file, or http(s) addresses of RSS feeds separated by "
         "commas; none when unset",
     )
 
-    @field_validator("side_inputs", mode="before")
+    @field_validator("side_inputs", "fred_series", "scheduled_events", mode="before")
     @classmethod
     def _split_side_inputs(cls, value: object) -> object:
         if value in ("off", "", []):
