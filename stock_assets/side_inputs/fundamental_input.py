@@ -11,7 +11,7 @@ from stock_assets.side_inputs.tables import FUNDAMENTALS
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
     """EDGAR, where the settings say who asks it."""
-    if settings.sec_contact is None:
+    if settings.sec_contact is None or settings.source == "simulated":
         return []
     from stock_assets.side_inputs.sources.sec_filings import sec_filings
     from stock_assets.side_inputs.sources.sec_fundamentals import SecFundamentals

@@ -196,13 +196,3 @@ def test_the_name_of_a_page_is_no_address(serve: Callable[..., Sec], name: str) 
 def test_a_list_of_tickers_that_is_none_is_one_error(serve: Callable[..., Sec], content: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match=r"company_tickers\.json: found .*, expected rows of cik_str and ticker"):
         client(serve({sec.TICKERS: content})).tickers(FETCHED)
-
-
-def test_an_error_of_our_own_stops_the_others() -> None:
-    asking = Edgar(CONTACT, base_url="http://127.0.0.1:1", budget=sec.polite())
-
-    def work(_: str) -> None:
-        raise TypeError("a bug of ours")
-
-    with pytest.raises(TypeError, match="a bug of ours"):
-        asking.answers(["A", "B"], work, lambda _done, _asked: None)

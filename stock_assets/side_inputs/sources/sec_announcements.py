@@ -10,6 +10,7 @@ from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources.answers import check_request
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS, announcement_rows, day_and_moment, event_time
+from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, SecFilings
 
 #: The item since the forms were numbered anew on 2004-08-23, and the one before.
@@ -50,7 +51,8 @@ class SecAnnouncements:
             )
             return rows.filter(pl.col("day") >= since, pl.col("known_at") <= pl.col("fetched_at"))
 
-        answers, failures = self.filings.edgar.answers(subjects, work, self.on_progress)
+        budget = self.filings.edgar.budget
+        answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
         return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures)
 
 

@@ -16,6 +16,7 @@ from stock_assets.escape import shortened
 from stock_assets.market.sources.answers import check_request
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.concepts import CONCEPTS, Concept
+from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.side_inputs.sources.filings import NEW_YORK
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, CompanyFilings, SecFilings
 from stock_assets.side_inputs.tables import FUNDAMENTALS
@@ -67,7 +68,8 @@ class SecFundamentals:
             companies = self.filings.of(ticker, _FIRST_FACTS, fetched_at)
             return versions(pl.concat([ROWS.to_frame(), *(self._rows(ticker, company) for company in companies)]))
 
-        answers, failures = self.filings.edgar.answers(subjects, work, self.on_progress)
+        budget = self.filings.edgar.budget
+        answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
         rows = pl.concat([ROWS.to_frame(), *answers.values()])
         return SideAnswer(rows.filter(pl.col("known_at") <= pl.col("fetched_at")), failures)
 
