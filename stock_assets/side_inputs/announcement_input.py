@@ -37,8 +37,8 @@ def missing(settings: Settings) -> str | None:
     if settings.announcements is not None or _has_filings(settings):
         return None
     return (
-        f"{PREFIX}ANNOUNCEMENTS names no file of announcements, and {PREFIX}SEC_CONTACT no name and e-mail address with "
-        "which the SEC could be asked for filings"
+        f"{PREFIX}ANNOUNCEMENTS names no file of announcements, and {PREFIX}SEC_CONTACT no name and e-mail address, "
+        "with which the SEC could be asked for filings"
     )
 
 

@@ -21,11 +21,11 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
 
 def missing(settings: Settings) -> str | None:
     """Why nothing says what companies reported."""
-    if settings.sec_contact is not None:
-        return None
-    return (
-        f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address, which the SEC asks every program for"
-    )
+    if settings.source == "simulated":
+        return "the companies of the simulated market file nothing"
+    if settings.sec_contact is None:
+        return f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address, which the SEC asks for"
+    return None
 
 
 register_side_input(

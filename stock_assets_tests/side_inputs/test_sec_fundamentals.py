@@ -260,7 +260,9 @@ def test_the_real_shape() -> None:
 def test_the_settings_say_whether_the_sec_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path))
     entry = side_input("fundamentals")
-    assert "simulated market file nothing" in (entry.missing(read_settings(sec_contact=sec.CONTACT)) or "")
+    simulated = read_settings(sec_contact=sec.CONTACT, source="simulated")
+    assert entry.sources(simulated, lambda _: None) == []
+    assert "simulated market file nothing" in (entry.missing(simulated) or "")
     monkeypatch.setenv("STOCK_ASSETS_SOURCE", "yahoo")
     silent = read_settings()
     assert entry.sources(silent, lambda _: None) == []
