@@ -198,6 +198,16 @@ def test_older_pages_are_asked_for_only_where_the_range_reaches_them(serve: Call
     assert server.asked[old] == 1
 
 
+def test_a_ticker_that_joins_brings_its_history(serve: Callable[..., Sec]) -> None:
+    past = [filing("8-K", f"{day}T21:05:00.000Z") for day in ("2024-01-25", "2023-01-26", "2021-01-28")]
+    server = serve({sec.TICKERS: sec.tickers(AAA=1), submissions_path(1): submissions(1, past)})
+    source = SecAnnouncements(filings_from(server), CALENDAR)
+    stored = rows(filing("8-K", "2023-10-26T20:05:00.000Z"))
+    for of_others, days in ((stored, []), (stored.clear(), [date(2023, 1, 26), date(2024, 1, 25)])):
+        asking = source.with_stored(of_others)
+        assert asking.fetch(["AAA"], date(2024, 5, 1), LAST, fetched_at=FETCHED).rows["day"].to_list() == days
+
+
 def test_both_companies_of_a_ticker_count_each_in_its_own_days(serve: Callable[..., Sec]) -> None:
     """The old one goes on filing, as debtor or part of the new one; a form of both is one announcement."""
     of_both = filing("8-K", "2024-04-25T20:05:00.000Z")

@@ -185,6 +185,15 @@ def test_facts_are_asked_for_after_a_report_alone(serve: Callable[..., Sec]) -> 
     assert busy.asked[submissions_path(1)] == 1
 
 
+def test_a_ticker_that_joins_brings_its_history(serve: Callable[..., Sec]) -> None:
+    server = serve({"us-gaap:NetIncomeLoss": [of_year(5e9, REPORT, "2024-02-15")]}, FILINGS[:3])
+    source = SecFundamentals(filings_from(server))
+    for stored, height in ((["AAA"], 0), (["BBB"], 1)):
+        asking = source.with_stored(pl.DataFrame({"subject": stored}))
+        answer = asking.fetch(["AAA"], date(2024, 5, 28), date(2024, 6, 3), fetched_at=FETCHED)
+        assert answer.rows.height == height
+
+
 def test_a_company_without_facts_has_no_rows_and_is_no_failure(serve: Callable[..., Sec]) -> None:
     server = serve({})
     server.documents = {path: content for path, content in server.documents.items() if path != facts_path(1)}
