@@ -34,6 +34,11 @@ class SideSettings(BaseModel):
         max_length=200,
         description="a name and an e-mail address that the SEC asks every program for; it is not asked when unset",
     )
+    sec_companies: Path | None = Field(
+        default=None,
+        description="a CSV file of the companies that tickers stood for, with the columns ticker, cik (the number of "
+        "the SEC), first and last (days, or empty): for tickers that it lists no more, and numbers that changed",
+    )
     fred_key: SecretStr | None = Field(
         default=None, description="the key of FRED for economic series; it is not asked when unset"
     )
@@ -61,7 +66,7 @@ class SideSettings(BaseModel):
             return ()
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("announcements")
+    @field_validator("announcements", "sec_companies")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():

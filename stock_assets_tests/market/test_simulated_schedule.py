@@ -252,7 +252,8 @@ def test_what_announcements_are_worth(calendar: TradingCalendar):
     assert worth["past"][0] + worth["past"][1] < worth["none"][0], worth
     # it is where a reaction session lies within the horizon: there a label that is no hold is likelier
     soon = np.array([scheduled(0, np.arange(p + 1, p + 8)).any(axis=0) for p in map(calendar.position, asked)])
-    grid = pl.DataFrame({"session": np.repeat(asked, COMPANIES), "ticker": TICKERS * len(asked), "soon": soon.ravel()})
+    every = [day for day in asked for _ in TICKERS]
+    grid = pl.DataFrame({"session": every, "ticker": TICKERS * len(asked), "soon": soon.ravel()})
     rows = published.join(grid, on=["ticker", "session"]).join(none, on=["ticker", "session"], suffix="_none")
     change = dict(rows.group_by("soon").agg((pl.col("p_hold_none") - pl.col("p_hold")).mean()).iter_rows())
     assert change[True] > 0.08

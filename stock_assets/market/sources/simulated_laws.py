@@ -225,8 +225,12 @@ def _block(seed: int, k: int) -> History:
         states.append(state)
         bars.append((opened, high, low, close, volume, dividend, ratio))
     columns = "open", "high", "low", "close", "volume", "dividend", "split_ratio"
-    stacked = dict(zip(columns, map(np.stack, zip(*bars, strict=True)), strict=True))
-    return History(State(*map(np.stack, zip(*states, strict=True))), chances(seed, positions), stacked)
+    stacked = map(np.stack, zip(*bars, strict=True))
+    return History(
+        State(*map(np.stack, zip(*states, strict=True))),
+        chances(seed, positions),
+        dict(zip(columns, stacked, strict=True)),
+    )
 
 
 @lru_cache(maxsize=2)

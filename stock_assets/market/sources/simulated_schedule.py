@@ -110,11 +110,11 @@ def draw_reactions(
         draw = _by_publication if dates == "published" else _by_the_past
         for k in quarters(position, position + horizon):
             q = quarter(seed, k)
-            reacts |= (ahead == draw(rng, q, position, paths)) & (q.due >= SETTLED)
+            reacts |= (ahead == draw(rng, q, position=position, paths=paths)) & (q.due >= SETTLED)
     return reacts
 
 
-def _by_publication(rng: np.random.Generator, q: Quarter, position: int, paths: int) -> np.ndarray:
+def _by_publication(rng: np.random.Generator, q: Quarter, *, position: int, paths: int) -> np.ndarray:
     """Dates [paths, 60] of a quarter given what is published by the close at `position`."""
     shape = paths, COMPANIES
     first = np.where(q.published > position, q.due + rng.choice(JITTER, shape), q.first)
@@ -124,7 +124,7 @@ def _by_publication(rng: np.random.Generator, q: Quarter, position: int, paths: 
     return np.where(q.moved <= position, q.final, first + np.where(moves, rng.choice(MOVES, shape), 0))
 
 
-def _by_the_past(rng: np.random.Generator, q: Quarter, position: int, paths: int) -> np.ndarray:
+def _by_the_past(rng: np.random.Generator, q: Quarter, *, position: int, paths: int) -> np.ndarray:
     """The same given whether the quarter's announcement has happened by the close at `position`, and nothing else."""
     offsets, shares = _offsets()
     left = np.where(q.due[:, None] + offsets > position, shares, 0.0)

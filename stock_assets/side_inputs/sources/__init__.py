@@ -1,1 +1,1 @@
-"""Sources of side inputs, one module each."""
+"""The sources of side inputs: one class of the protocol `SideSource` per file."""

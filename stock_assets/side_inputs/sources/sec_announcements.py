@@ -57,8 +57,8 @@ class SecAnnouncements:
 def announcements(filings: pl.DataFrame) -> pl.DataFrame:
     """Those of `filings` (`FILINGS`) that announce earnings, by known_at.
 
-    An amendment (8-K/A) announces nothing: it is about the announcement of the same day, or of the days before. One that
-    amends no announcement is one, as where the first form left the item out.
+    An amendment (8-K/A) announces nothing: it is about the announcement of the same day, or of the days before. One
+    that amends no announcement is one, as where the first form left the item out.
     """
     items = pl.col("items").str.split(",").list.eval(pl.element().str.strip_chars())
     has_item = items.list.contains(_ITEM) | (items.list.contains(_OLD_ITEM) & (pl.col("filed") < _RENUMBERED))

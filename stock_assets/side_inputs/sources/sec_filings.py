@@ -6,8 +6,12 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.side_inputs.sources.companies import Company, companies_of
-from stock_assets.side_inputs.sources.edgar import Edgar
+from stock_assets.errors import SettingsError
+from stock_assets.market.sources.budget import Budget
+from stock_assets.settings import PREFIX, Settings
+from stock_assets.side_inputs.registry import Say
+from stock_assets.side_inputs.sources.companies import Company, companies_of, own_companies
+from stock_assets.side_inputs.sources.edgar import POLITENESS, Edgar
 from stock_assets.side_inputs.sources.filings import filings_of, older_pages, page_of, recent
 
 #: Every fetch looks so far back once more: for what EDGAR lists late, and for sessions without a fetch.
@@ -71,3 +75,13 @@ class _Newest(NamedTuple):
     filings: pl.DataFrame
     older: Mapping[str, date]
     fetched_at: datetime
+
+
+def sec_filings(settings: Settings, say: Say) -> SecFilings:
+    """What the settings allow; they have a `sec_contact`. Nothing is asked yet. Raises SettingsError for a file of
+    companies that is none."""
+    if settings.sec_contact is None:
+        raise SettingsError(f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address")
+    own = None if settings.sec_companies is None else own_companies(settings.sec_companies)
+    edgar = Edgar(settings.sec_contact, staged=settings.data_dir / "staged_filings", budget=Budget(POLITENESS, say=say))
+    return SecFilings(edgar, own)
