@@ -286,9 +286,7 @@ def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, *, days: np.nda
         past.jump,
         past.residual,
         five[days] - np.where((days >= 5)[:, None], five[np.maximum(days - 5, 0)], 0.0),
-        peer_means(
-            comoving, days, present=present, panels=((until > 0), reacted, np.where(reacted, past.residual, np.nan))
-        ),
+        peer_means(comoving, days, present=present, panels=(until > 0, reacted, moved)),
         dated,
         counted.sum(axis=1) > 0,
         ahead.sum(axis=1) / np.maximum(counted.sum(axis=1), 1),
