@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from stock_assets.market.adjustments import SETTLING
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.side_inputs.tables import naming_columns, value_columns
 
@@ -49,6 +50,20 @@ def rows_by(rows: pl.DataFrame, session: date, *, fetched_by: datetime | None = 
     return known.sort(_ORDER, maintain_order=True).unique(
         naming_columns(rows.columns), keep="last", maintain_order=True
     )
+
+
+def late_rows(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) -> pl.DataFrame:
+    """The versions of `rows` that were fetched after `moment` although the bars of their session were there long
+    before, so that something had been made without them.
+
+    `bars_fetched` (session, first_fetched in UTC) holds since when the bars are there. No row of a side input that is
+    new after `moment` is late.
+    """
+    if rows.filter(pl.col("fetched_at") <= moment).is_empty():
+        return rows.clear()
+    fetched = rows.filter(pl.col("fetched_at") > moment).join(bars_fetched, on="session")
+    there = (pl.col("first_fetched") <= moment) & (pl.col("fetched_at") > pl.col("first_fetched") + SETTLING)
+    return fetched.filter(there).select(rows.columns)
 
 
 def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:

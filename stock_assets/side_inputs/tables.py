@@ -17,6 +17,7 @@ ORIGINS = ("filed", "file", "calendar", "replayed")
 #: When on its day: before the open, during the session, after the close, or nobody says.
 MOMENTS = ("pre", "during", "post", "unknown")
 
+ROOM = "side_inputs"
 #: What every row begins with, and of these what names the thing that it is a version of.
 _TIMES = ("known_at", "fetched_at", "session")
 _NAMES = ("subject", "event_time", "source")
@@ -56,7 +57,7 @@ def side_table(
     )
     return Table(
         name,
-        "side_inputs",
+        ROOM,
         text,
         (*first, *values),
         keys=("subject", "event_time", *keys, "known_at", "fetched_at"),

@@ -15,7 +15,7 @@ from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.download import json_within
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient, wait_of
 from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.sources.replies import beginning, require_service
 from stock_assets.market.sources.staging import staging
@@ -223,7 +223,7 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
     says that the last trade was before `since`, and Transient for the rest. `retry_after` is the header: seconds, or a
     date.
     """
-    require_service(status, text, retry_after=retry_after, now=now)
+    require_service(status, text, retry_after=wait_of(retry_after, now))
     try:
         chart = json_within(text)["chart"]
         error, result = chart["error"], chart["result"]
