@@ -173,8 +173,7 @@ def announcement_columns(
     columns = _columns(known, quiet.columns(asked), (known.place(day), ticker))
     enough = rows["enough"].to_numpy()[asked] & known.anyone[known.place(day)]
     made = pl.DataFrame({name: np.where(enough, columns[name], np.nan) for name in COLUMNS})
-    cut = made.select(pl.col(name).fill_nan(None).clip(column.low, column.high) for name, column in COLUMNS.items())
-    return pl.concat([rows.filter(pl.Series(asked)).select(KEYS), cut], how="horizontal")
+    return pl.concat([rows.filter(pl.Series(asked)).select(KEYS), made.fill_nan(None)], how="horizontal")
 
 
 class _Quiet(NamedTuple):
@@ -348,5 +347,6 @@ GROUP = register_side_group(
         compute=_of_frames,
         lookback=LOOKBACK - 1,
         in_model=True,
+        bar_columns=(*BAR_COLUMNS, "total_return"),
     )
 )
