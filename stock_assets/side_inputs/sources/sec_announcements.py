@@ -44,13 +44,13 @@ class SecAnnouncements:
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """The announcements of every ticker of `subjects` since shortly before `first`, and of one that the store lacks
-        since HISTORY before it; as `SideSource.fetch`."""
+        those of the last HISTORY; as `SideSource.fetch`."""
         check_request(first, last, fetched_at)
         self.filings.begin(fetched_at)
 
         def work(ticker: str) -> pl.DataFrame:
             new = self.stored is not None and ticker not in self.stored
-            since = first - (HISTORY if new else LOOK_AGAIN)
+            since = min(first - LOOK_AGAIN, last - HISTORY) if new else first - LOOK_AGAIN
             companies = self.filings.of(ticker, since, fetched_at)
             announced = announcements(pl.concat([company.filings for company in companies]))
             rows = rows_of(
