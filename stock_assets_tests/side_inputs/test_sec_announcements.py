@@ -228,6 +228,22 @@ def test_both_companies_of_a_ticker_count_each_in_its_own_days(serve: Callable[.
     assert days == [date(2024, 1, 25), date(2024, 2, 8), date(2024, 4, 25), date(2024, 5, 20)]
 
 
+def test_a_company_whose_filings_begin_late_is_named(serve: Callable[..., Sec]) -> None:
+    """A new holding company, as long as nobody names the one before; a company of old is not."""
+    begun = [filing("8-K", "2023-06-08T20:05:00.000Z")]
+    server = serve(
+        {
+            sec.TICKERS: sec.tickers(AAA=1, BBB=2),
+            submissions_path(1): submissions(1, begun),
+            submissions_path(2): submissions(2, begun, _001=("2005-01-01", "2019-12-31")),
+        }
+    )
+    (note,) = fetched(server, "AAA", "BBB", first=date(2020, 1, 2)).notes
+    assert note.startswith("EDGAR has no filings of the first years of AAA (since 2023-06-08); where a company had")
+    assert "STOCK_ASSETS_SEC_COMPANIES" in note
+    assert fetched(server, "AAA").notes == []
+
+
 def test_a_company_that_is_long_gone_is_not_asked_for(serve: Callable[..., Sec]) -> None:
     server = serve(
         {
