@@ -181,6 +181,34 @@ def test_a_fetch_brings_what_its_sessions_ask_for_and_says_who_has_no_answer(ser
     assert "HTTP 500: 'Internal Server Error'" in answer.failures["BBB"].reason
 
 
+def test_a_killed_fetch_asks_only_for_the_rest(serve: Callable[..., Sec], tmp_path: Path) -> None:
+    """The process dies while it asks for the second company."""
+    documents = {submissions_path(cik): submissions(cik, [filing("8-K", "2024-01-25T21:05:00.000Z")]) for cik in (1, 2)}
+    server = serve({sec.TICKERS: sec.tickers(AAA=1, BBB=2), **documents})
+
+    def killed(done: int, _: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    dying = SecAnnouncements(filings_from(server, staged=tmp_path, threads=1), CALENDAR, on_progress=killed)
+    with pytest.raises(KeyboardInterrupt):
+        dying.fetch(["AAA", "BBB"], FIRST, LAST, fetched_at=FETCHED)
+    again = fetched(server, "AAA", "BBB", staged=tmp_path)
+    assert again.rows["subject"].to_list() == ["AAA", "BBB"]
+    assert set(server.asked.values()) == {1}, "by both together"
+
+
+def test_a_vendor_who_refuses_everyone_ends_the_run(serve: Callable[..., Sec]) -> None:
+    names = {f"T{place}": place for place in range(1, 41)}
+    server = serve(
+        {sec.TICKERS: sec.tickers(**names), **{submissions_path(cik): sec.THRESHOLD for cik in names.values()}}
+    )
+    answer = fetched(server, *names)
+    assert set(answer.failures) == set(names)
+    assert sum("gave up: no answer since" in failure.reason for failure in answer.failures.values()) > 30
+    assert server.asked.total() < len(names), "asking each once more would be impolite"
+
+
 def test_without_the_list_of_tickers_there_is_no_answer_at_all(serve: Callable[..., Sec]) -> None:
     with pytest.raises(SourceError, match="EDGAR, the list of tickers: HTTP 503"):
         fetched(serve({sec.TICKERS: sec.UNAVAILABLE}), "AAA")
