@@ -9,9 +9,11 @@ import pytest
 
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.budget import Budget, Politeness
+from stock_assets.settings import read_settings
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS
 from stock_assets.side_inputs.as_of import with_session
+from stock_assets.side_inputs.registry import side_input
 from stock_assets.side_inputs.schedule import schedule_of
 from stock_assets.side_inputs.sources.earnings_calendar import OFTEN, SELDOM, EarningsCalendar, due
 from stock_assets_tests.market.fake_time import FakeTime
@@ -245,3 +247,14 @@ def test_what_waits_on_disk_is_not_asked_for_again(tmp_path: Path) -> None:
     assert server.asked["AAPL"] == 1
     assert again.rows.equals(first.rows)
     assert again.rows["fetched_at"].to_list() == [EVENING]
+
+
+def test_yahoo_is_asked_beside_the_sec(tmp_path: Path) -> None:
+    def names(source: str, **settings: object) -> list[str]:
+        chosen = read_settings(source=source, data_dir=tmp_path, **settings)
+        return [made.name for made in side_input("announcements").sources(chosen, lambda _: None)]
+
+    contact = {"sec_contact": "Jane Doe jane@example.com", "tickers": ("AAPL",)}
+    assert names("yahoo", **contact) == ["sec", "yahoo_calendar"]
+    assert names("yahoo", tickers=("AAPL",)) == []
+    assert "yahoo_calendar" not in names("simulated", sec_contact=contact["sec_contact"])
