@@ -15,7 +15,7 @@ from stock_assets.side_inputs.announcing import ROWS
 from stock_assets.side_inputs.as_of import with_session
 from stock_assets.side_inputs.registry import side_input
 from stock_assets.side_inputs.schedule import schedule_of
-from stock_assets.side_inputs.sources.earnings_calendar import OFTEN, SELDOM, EarningsCalendar, due
+from stock_assets.side_inputs.sources.earnings_calendar import HOUR, OFTEN, SELDOM, EarningsCalendar, due
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
@@ -84,8 +84,8 @@ def test_a_coming_date_is_known_when_it_was_fetched_and_a_reported_one_when_it_h
             date(2024, 5, 2), "unknown", date(2024, 5, 2),
             datetime(2024, 5, 2, 16, tzinfo=UTC), datetime(2024, 5, 3, 4, tzinfo=UTC), True, True,
         ),
-        (date(2024, 8, 1), "pre", date(2024, 8, 1), before_open, before_open, True, True),
-        (date(2024, 10, 31), "post", date(2024, 11, 1), after_close, after_close, True, True),
+        (date(2024, 8, 1), "pre", date(2024, 8, 1), before_open, before_open + HOUR, True, True),
+        (date(2024, 10, 31), "post", date(2024, 11, 1), after_close, after_close + HOUR, True, True),
         # 4 PM in winter; October of 2025 is an estimate, too far ahead
         (
             date(2025, 1, 30), "post", date(2025, 1, 31),
