@@ -68,6 +68,8 @@ class ReportInputs:
     ablation: Ablation
     curves: pl.DataFrame
     """model_year, model, epoch, accuracy, rmse of the networks that judged their classes after each epoch"""
+    absent: Sequence[str] = ()
+    """what the models lack, one sentence or more on each"""
 
 
 @dataclass(frozen=True)
