@@ -27,6 +27,7 @@ TITLES = {
     "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",
     "training_scale": "How training grows",
+    "known_bound": "How near the models come to the best score there is",
     "walk_forward": "How good the models honestly are",
     "tuning": "What tuning finds",
     "drift": "Drift: when it rings",

@@ -25,6 +25,7 @@ from stock_assets.defs.model import model_assets
 from stock_assets.defs.operations import operations_asset
 from stock_assets.defs.publication import publication_asset
 from stock_assets.defs.retraining import retraining_sensor
+from stock_assets.defs.side_inputs import side_input_assets
 from stock_assets.defs.tidy import tidy_job, tidy_schedule
 from stock_assets.defs.trading import trading_assets
 from stock_assets.defs.tuning import tuning_assets
@@ -52,6 +53,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
     tidying = tidy_job(config)
     assets = [
         *market_assets(config),
+        *side_input_assets(config),
         *feature_assets(config),
         *model_assets(config),
         *tuning_assets(config),

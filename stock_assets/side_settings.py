@@ -34,8 +34,24 @@ class SideSettings(BaseModel):
         max_length=200,
         description="a name and an e-mail address that the SEC asks every program for; it is not asked when unset",
     )
+    sec_companies: Path | None = Field(
+        default=None,
+        description="a CSV file of the companies that tickers stood for, with the columns ticker, cik (the number of "
+        "the SEC), first and last (days, or empty): for tickers that it lists no more, and numbers that changed",
+    )
     fred_key: SecretStr | None = Field(
         default=None, description="the key of FRED for economic series; it is not asked when unset"
+    )
+    fred_series: tuple[str, ...] = Field(
+        default=("PAYEMS", "UNRATE", "CPIAUCSL", "ICSA", "RSAFS", "INDPRO", "T10Y2Y", "BAA10Y"),
+        description="series of FRED, as it spells them, separated by commas",
+    )
+    scheduled_events: tuple[str, ...] = Field(
+        default=(),
+        description="separated by commas: pages of the meetings of the Fed (https://www.federalreserve.gov/"
+        "monetarypolicy/fomccalendars.htm and fomchistorical2014.htm), saved copies of them, and CSV, Parquet or JSONL "
+        "files with the columns subject and day, and time and known_at where they are there; expiries and payrolls by "
+        "rule alone when unset",
     )
     texts: str | None = Field(
         default=None,
@@ -43,14 +59,14 @@ class SideSettings(BaseModel):
         "commas; none when unset",
     )
 
-    @field_validator("side_inputs", mode="before")
+    @field_validator("side_inputs", "fred_series", "scheduled_events", mode="before")
     @classmethod
     def _split_side_inputs(cls, value: object) -> object:
         if value in ("off", "", []):
             return ()
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("announcements")
+    @field_validator("announcements", "sec_companies")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():

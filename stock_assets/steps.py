@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.evening import LEDGER
 from stock_assets.settings import Settings
+from stock_assets.side_inputs.registry import BUILT_IN
 from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -61,14 +62,23 @@ def predict(
     )
 
 
+def fetch_side(name: str, *, store: Warehouse, settings: Settings, sessions: "Sequence[date]", now: datetime) -> object:
+    """Asks the sources of the side input `name`."""
+    from stock_assets.side_inputs.materialize import fetch_side_input
+
+    return fetch_side_input(store, settings, name, sessions=sessions, now=now)
+
+
 #: The step of every table that `Platform.materialize` makes. The table `operations` has none: it counts Dagster's runs.
 STEPS: dict[str, Step] = {
     "universe": "stock_assets.market.materialize.universe:make_universe",
     "raw_ohlcv": "stock_assets.market.materialize.fetch:fetch_bars",
     "context_series": "stock_assets.market.materialize.context:fetch_context",
+    **{name: partial(fetch_side, name) for name in BUILT_IN},
     "daily_bars": "stock_assets.market.materialize.clean:clean_daily_bars",
     "indicators": "stock_assets.features.materialize:make_indicators",
     "stationary_features": "stock_assets.features.materialize:make_stationary_features",
+    "side_features": "stock_assets.features.materialize:make_side_features",
     "labels": "stock_assets.features.materialize:make_labels",
     "pca_model": "stock_assets.features.materialize:make_pca_model",
     "pca_components": "stock_assets.features.materialize:make_pca_components",

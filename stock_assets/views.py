@@ -14,6 +14,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
+from stock_assets.side_inputs.materialize import side_inputs_as_of
 from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
 from stock_assets.storage.warehouse import Warehouse, answer_of_frames, spill_beside
 from stock_assets.tables import Table, declared
@@ -188,7 +189,8 @@ class Market(ABC):
 
 @dataclass(frozen=True)
 class AsOf(Market):
-    """The market tables as they were known at `moment`, with the interface of `Platform`; the universe is today's.
+    """The tables of the market and of the side inputs as they were known at `moment`, with the interface of `Platform`;
+    the universe is today's.
 
     >>> import stock_assets
     >>> p = stock_assets.open()
@@ -204,7 +206,8 @@ class AsOf(Market):
     @cached_property
     def frames(self) -> Mapping[str, pl.DataFrame]:
         """The tables, by name. Raises StockAssetsError when nothing had been fetched by `moment`."""
-        return tables_as_of(Warehouse(self.settings.database), self.settings, self.moment)
+        store = Warehouse(self.settings.database)
+        return {**tables_as_of(store, self.settings, self.moment), **side_inputs_as_of(store, self.moment)}
 
     def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:
         return answer_of_frames(self.frames, statement, limits, spill=spill_beside(self.settings.database))

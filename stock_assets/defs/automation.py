@@ -5,6 +5,7 @@ import dagster as dg
 from stock_assets.defs.lost import settle_lost_runs
 from stock_assets.defs.runs import next_request, request, request_or_wait, restatement_waits_for
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
+from stock_assets.features.materialize import side_assets
 from stock_assets.lifecycle.evening import (
     EVENING,
     FEATURES,
@@ -17,6 +18,7 @@ from stock_assets.lifecycle.evening import (
     labels_work,
     model_year_due,
     rest_due,
+    with_side_inputs,
 )
 from stock_assets.lifecycle.materialize.evening import MODELS
 from stock_assets.lifecycle.materialize.references import next_references
@@ -31,12 +33,12 @@ from stock_assets.settings import Settings
 def evening_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor `evening`: a sensor and no schedule, since only a sensor names the assets of several partition sets
     that it makes."""
-    calendar = calendar_of(settings)
+    calendar, assets = calendar_of(settings), with_side_inputs(EVENING, side_assets(settings))
 
     @platform_sensor(
         settings,
         "evening",
-        makes=EVENING,
+        makes=assets,
         description=(
             f"Makes every closed session of {calendar.name} that has no predictions yet, from the vendor's answer to "
             "the predictions, oldest first, in one run: on an ordinary evening one session, after an outage all "
@@ -61,7 +63,7 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
             return waits or dg.SkipReason(plan.reason)
         tick.context.log.info(plan.reason)
         first, last = plan.sessions[0], plan.sessions[-1]
-        work = Work(evening_work(first), EVENING, str(first), str(last), plan.reason)
+        work = Work(evening_work(first), assets, str(first), str(last), plan.reason)
         return request(work, "evening", tick.state.attempts)
 
     return evening
@@ -124,17 +126,17 @@ def model_year_sensor(settings: Settings) -> dg.SensorDefinition:
 
 def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor `restated_bars`."""
-    calendar = calendar_of(settings)
+    calendar, features = calendar_of(settings), with_side_inputs(FEATURES, side_assets(settings))
 
     @platform_sensor(
         settings,
         "restated_bars",
-        makes=(*FEATURES, *SERVED, "labels"),
+        makes=(*features, *SERVED, "labels"),
         description=(
-            "When the vendor changes a stored bar, or market context comes late or changes, makes again exactly what "
-            "that reaches, once: from daily_bars to predictions forward as far as a look-back goes, then the labels "
-            "whose horizon holds the bar. It follows the evening, its labels and the decision on it. The first tick "
-            "begins to watch; a split or dividend announced later changes no bar."
+            "When the vendor changes a stored bar, or market context or a side input comes late or changes, makes "
+            "again exactly what that reaches, once: from daily_bars to predictions forward as far as a look-back goes, "
+            "then the labels whose horizon holds the bar. It follows the evening, its labels and the decision on it. "
+            "The first tick begins to watch; a split or dividend announced later changes no bar."
         ),
     )
     def restated_bars(tick: Tick) -> Answer:

@@ -64,10 +64,10 @@ def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     }
 
 
-def answered_result(failures: Mapping[str, str], members: int) -> dg.AssetCheckResult:
-    """The check of RAW_CHECKS on the answers about `members` tickers; `failures` holds why there is none, by ticker."""
+def answered_result(failures: Mapping[str, str], members: int, table: str = "raw_ohlcv") -> dg.AssetCheckResult:
+    """The check `answered` on the answers about `members` tickers; `failures` holds why there is none, by ticker."""
     offenders = pl.DataFrame(list(failures.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
-    return result("raw_ohlcv", "answered", offenders, blocking=False, metadata={"asked": members})
+    return result(table, "answered", offenders, blocking=False, metadata={"asked": members})
 
 
 def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:

@@ -10,6 +10,7 @@ from stock_assets.features import materialize
 from stock_assets.features.components import PcaModel, to_frame
 from stock_assets.features.indicators import INDICATORS
 from stock_assets.features.labels import class_shares
+from stock_assets.features.side_features import SIDE_FEATURES, side_columns
 from stock_assets.features.stationary import STATIONARY, pca_inputs
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -26,6 +27,7 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [
         indicators_asset(settings),
         stationary_features_asset(settings),
+        *side_features_assets(settings),
         labels_asset(settings),
         pca_model_asset(settings),
         pca_components_asset(settings),
@@ -90,6 +92,36 @@ def stationary_features_asset(settings: Settings) -> dg.AssetsDefinition:
         return report_sessions(context, features.rows, sessions, checks=results)
 
     return stationary_features
+
+
+def side_features_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The asset `side_features`; none where no side input is on that models read."""
+    groups = materialize.side_groups(settings)
+    if not groups:
+        return []
+    note = SIMULATED if settings.source == "simulated" else ""
+    finite_check = "no number is NaN or infinite; null where it is unknown"
+
+    @table_asset(
+        SIDE_FEATURES,
+        description=(
+            "The inputs of the models from what is known beside prices, as of the close of each session: "
+            f"{', '.join(group.name for group in groups)}. A model reads the mean of its training in the place of a "
+            "null." + note
+        ),
+        deps=["daily_bars", *sorted({name for group in groups for name in group.reads})],
+        partitions=trading_days(settings),
+        checks=checks.specs(SIDE_FEATURES, {"finite": finite_check}),
+    )
+    def side_features(
+        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult:
+        sessions = chosen_sessions(context)
+        rows = materialize.make_side_features(warehouse, settings, sessions).rows
+        finite = checks.finite_result(SIDE_FEATURES, rows.fill_null(0.0), side_columns())
+        return report_sessions(context, rows, sessions, checks=[finite])
+
+    return [side_features]
 
 
 def labels_asset(settings: Settings) -> dg.AssetsDefinition:

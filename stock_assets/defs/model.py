@@ -10,6 +10,7 @@ from pydantic import Field
 from stock_assets.defs import checks
 from stock_assets.defs.partitions import LEARNS_FROM_THE_YEAR_BEFORE, model_years, predicted_days
 from stock_assets.defs.tables import SIMULATED, Clock, chosen_sessions, picture, preview, report_sessions, table_asset
+from stock_assets.features.materialize import feature_tables
 from stock_assets.frames import improper
 from stock_assets.lifecycle.materialize.serving import serving_versions
 from stock_assets.market.calendar import calendar_of
@@ -28,11 +29,11 @@ PREDICTION_CHECKS = {
     "cutoff_before_session": "every row comes from a model trained through an earlier session",
 }
 
-#: What every model learns from: all model years before its own.
-LEARNS_FROM = tuple(
-    dg.AssetDep(table, partition_mapping=LEARNS_FROM_THE_YEAR_BEFORE)
-    for table in ("pca_components", "stationary_features", "labels", "daily_bars")
-)
+
+def learns_from(settings: Settings) -> list[dg.AssetDep]:
+    """What every model learns from: all model years before its own."""
+    tables = ["pca_components", *feature_tables(settings), "labels", "daily_bars"]
+    return [dg.AssetDep(table, partition_mapping=LEARNS_FROM_THE_YEAR_BEFORE) for table in tables]
 
 
 class TrainingConfig(dg.Config):
@@ -76,7 +77,7 @@ def trained_models_asset(settings: Settings, table: str, *, text: str, **about: 
         settings,
         table,
         description=f"{text} {described(models_into(table).values())}.",
-        deps=LEARNS_FROM,
+        deps=learns_from(settings),
         **about,
     )
     def trained_models(
@@ -127,7 +128,7 @@ def trained_ensemble_asset(settings: Settings) -> dg.AssetsDefinition:
             f"the (at most {WEIGHED_YEARS}) model years before it, walk-forward, each judged by the models that served "
             f"it. Where no earlier model year is there, `{IN_SERVICE}` alone."
         ),
-        deps=["trained_rnn", "trained_baselines", *LEARNS_FROM],
+        deps=["trained_rnn", "trained_baselines", *learns_from(settings)],
     )
     def trained_ensemble(
         context: dg.AssetExecutionContext,
@@ -159,7 +160,7 @@ def predictions_asset(settings: Settings) -> dg.AssetsDefinition:
             "refused, with both dates."
         ),
         deps=[
-            "stationary_features",
+            *feature_tables(settings),
             "pca_components",
             "trained_rnn",
             "trained_baselines",
@@ -198,7 +199,7 @@ def reference_predictions_asset(settings: Settings) -> dg.AssetsDefinition:
             "leakage audit: made when these are, not every evening. Each session is predicted by the first version of "
             "its year."
         ),
-        deps=["stationary_features", "pca_components", "trained_references", "daily_bars"],
+        deps=[*feature_tables(settings), "pca_components", "trained_references", "daily_bars"],
         checks=checks.specs("reference_predictions", PREDICTION_CHECKS),
         kinds=("pytorch", "scikitlearn"),
         last=True,

@@ -6,6 +6,7 @@ from itertools import takewhile
 
 import dagster as dg
 
+from stock_assets.features.materialize import side_assets
 from stock_assets.lifecycle.evening import (
     INTERRUPTED,
     WAITED_FAILURES,
@@ -47,7 +48,7 @@ OPEN = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus
 def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings, *, now: datetime) -> State:
     """What the store and the instance hold at `now`. Raises StoreBusyError while a writer holds the store."""
     calendar = calendar_of(settings)
-    progress = read_progress(store, calendar, now)
+    progress = read_progress(store, calendar, now, side_inputs=side_assets(settings))
     predicted = progress.predicted_through
     oldest = calendar.shift(predicted, 1) if predicted else None
     tried = attempts(instance, evening_work(oldest)) if oldest else Attempts()

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from stock_assets.cores import usable_cores
 from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
+from stock_assets.features.materialize import feature_tables
 from stock_assets.model.materialize.tuning import TABLE, tune_networks
 from stock_assets.model.tuned import TunedNetwork
 from stock_assets.model.tuning import TUNABLE
@@ -38,7 +39,7 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "configuration is stated with what N equally good tries would show by luck taken off (Bailey & López de "
             "Prado 2014). No model uses the result by itself." + note
         ),
-        deps=["stationary_features", "pca_components", "labels", "daily_bars"],
+        deps=[*feature_tables(settings), "pca_components", "labels", "daily_bars"],
         kinds=("optuna", "pytorch"),
     )
     def tuned_hyperparameters(

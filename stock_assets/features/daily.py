@@ -36,20 +36,24 @@ def with_quantities(rows: pl.DataFrame) -> pl.DataFrame:
 
     All tickers of a session are needed, since m is of them all. r is null where a history begins.
     """
-    rows = _variances(_ordered_prices(_returns(rows)))
+    rows = with_variances(rows)
     volume = pl.col("volume").fill_nan(0.0).fill_null(0.0)
     splits = pl.col("split_ratio").fill_null(1.0).log().cum_sum().over("history")
     rows = rows.with_columns(ln_volume=pl.when(volume > 0).then(volume.log() - splits).otherwise(NO_VOLUME))
-    total = pl.col("gap") + 0.5 * pl.col("garman_klass") + 0.5 * pl.col("parkinson")
     volume_ratio = pl.col("ln_volume") - pl.col("ln_volume").rolling_median(60).over("history")
     return rows.with_columns(
-        total=total,
         volume_ratio=volume_ratio.clip(-4.0, 4.0),
         close_variance=pl.col("r") ** 2,
         rm=pl.col("r") * pl.col("m"),
         mm=pl.col("m") ** 2,
-        vol_total_1=volatility(total),
+        vol_total_1=volatility(pl.col("total")),
     )
+
+
+def with_variances(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `histories` with open, high, low, close, plus r, m, the variances of the QUANTITIES and `total`."""
+    rows = _variances(_ordered_prices(_returns(rows)))
+    return rows.with_columns(total=pl.col("gap") + 0.5 * pl.col("garman_klass") + 0.5 * pl.col("parkinson"))
 
 
 def _returns(rows: pl.DataFrame) -> pl.DataFrame:

@@ -60,14 +60,15 @@ def context_features(closes: pl.DataFrame, sessions: Sequence[date]) -> pl.DataF
     return carried.select("session", *(feature.cut(feature.formula).alias(name) for name, feature in FEATURES.items()))
 
 
-def context_inputs(features: pl.DataFrame) -> list[str]:
-    """The MARKET_CONTEXT columns of `features`, the rows of a training window, that a model trained on them reads.
+def context_inputs(features: pl.DataFrame, names: Sequence[str] = MARKET_CONTEXT) -> list[str]:
+    """The columns `names` of `features`, the rows of a training window, that a model trained on them reads.
 
     A column is one where its first session has it, so that its series did not begin later, and MOST of the sessions
-    have: a gap of some weeks does not take a column away. `features` has session and any of the columns.
+    have: a gap of some weeks does not take a column away. A session has it where a ticker has. `features` has session
+    and any of the columns.
     """
     of_session = features.group_by("session").agg(
-        pl.col(name).first() for name in MARKET_CONTEXT if name in features.columns
+        pl.col(name).drop_nulls().first() for name in names if name in features.columns
     )
     of_session = of_session.sort("session")
     return [

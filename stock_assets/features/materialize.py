@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import BadBarsError
+from stock_assets.errors import BadBarsError, SettingsError
 from stock_assets.features import components, stationary
 from stock_assets.features.indicators import classic_indicators
 from stock_assets.features.labels import barrier_labels, late_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.market_context import LOOKBACK as CONTEXT_LOOKBACK
 from stock_assets.features.market_context import context_features, context_gaps
+from stock_assets.features.side_features import GROUPS, SIDE_FEATURES, SideFrames, SideGroup, computed, side_columns
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.context import read_context
-from stock_assets.settings import Settings
+from stock_assets.settings import PREFIX, Settings
+from stock_assets.side_inputs.materialize import read_side_input
+from stock_assets.side_inputs.registry import chosen_side_inputs
 from stock_assets.storage.warehouse import Warehouse
 
 #: The tables below pca_model and pca_components, in the order they are made.
@@ -48,6 +51,14 @@ class MadeFeatures(NamedTuple):
     rows: pl.DataFrame
     without_context: pl.DataFrame
     """session, columns (str): the columns of the market context that a session lacks though their series has begun"""
+
+
+class MadeSideFeatures(NamedTuple):
+    """The rows of `side_features` that were stored."""
+
+    rows: pl.DataFrame
+    groups: Sequence[SideGroup]
+    """those that were computed; the columns of the others are null"""
 
 
 class MadeLabels(NamedTuple):
@@ -96,6 +107,49 @@ def make_stationary_features(store: Warehouse, settings: Settings, sessions: Seq
     rows = _rows_of(sessions, features.join(context, on="session", how="left", maintain_order="left"))
     store.replace_sessions("stationary_features", sessions, rows)
     return MadeFeatures(rows, context_gaps(context, begins, sessions))
+
+
+def side_groups(settings: Settings) -> list[SideGroup]:
+    """The groups that models read and whose side inputs are all on."""
+    chosen = {entry.table.name for entry in chosen_side_inputs(settings)}
+    return [group for group in GROUPS.values() if group.in_model and chosen.issuperset(group.reads)]
+
+
+def side_assets(settings: Settings) -> tuple[str, ...]:
+    """The tables of the side inputs that are on, and `side_features` where a model reads one of them."""
+    names = (entry.table.name for entry in chosen_side_inputs(settings))
+    return (*names, *feature_tables(settings)[1:])
+
+
+def feature_tables(settings: Settings) -> list[str]:
+    """The tables whose columns models read."""
+    return ["stationary_features", *([SIDE_FEATURES] if side_groups(settings) else [])]
+
+
+def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeSideFeatures:
+    """Makes `side_features` of `sessions` (ascending). Raises SettingsError where no side input is on that models
+    read."""
+    groups, calendar = side_groups(settings), calendar_of(settings)
+    if not groups:
+        raise SettingsError(f"{PREFIX}SIDE_INPUTS turns on nothing that models read; expected such as announcements")
+    lookback = calendar.before(sessions[0], max(group.lookback for group in groups))
+    names = sorted({name for group in groups for name in group.reads})
+    store.require(_BARS, [*lookback, *sessions], SIDE_FEATURES, why="look-back")
+    store.require(names, sessions, SIDE_FEATURES)
+    columns = None
+    if all(group.bar_columns is not None for group in groups):
+        columns = [*KEYS, *sorted({name for group in groups for name in group.bar_columns or ()})]
+    bars = store.read("daily_bars", (*lookback, sessions[0])[0], sessions[-1], columns=columns)
+    rows = {name: read_side_input(store, name, last=sessions[-1]) for name in names}
+    made = _rows_of(sessions, bars).select(KEYS).sort("session", "ticker")
+    for group in groups:
+        of_group = {name: rows[name] for name in group.reads}
+        columns_of_group = computed(group, SideFrames(bars, of_group, sessions, calendar))
+        made = made.join(columns_of_group, on=KEYS, how="left", maintain_order="left")
+    absent = [name for name in side_columns() if name not in made.columns]
+    made = made.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
+    store.replace_sessions(SIDE_FEATURES, sessions, made)
+    return MadeSideFeatures(made, groups)
 
 
 def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeLabels:

@@ -12,7 +12,10 @@ from datetime import date
 import polars as pl
 
 from stock_assets.errors import TableError
+from stock_assets.features import market_context
+from stock_assets.features.stationary import FEATURES
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.tables import KEY_COLUMNS, TABLES, Column, Table, redeclare
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,68 @@ class SideGroup:
     """sessions of bars before a row that it looks at"""
     in_model: bool
     """whether models read it: only what was measured to help"""
+    bar_columns: tuple[str, ...] | None = None
+    """what it reads of a bar besides ticker and session; None for everything"""
 
 
 #: The groups in the order of their columns. `register_side_group` adds to it.
 GROUPS: dict[str, SideGroup] = {}
 
+#: The table of the columns that models read.
+SIDE_FEATURES = "side_features"
+
 
 def register_side_group(group: SideGroup) -> SideGroup:
     """`group`, whose columns are made from now on. Raises TableError for a name or a column that is taken."""
-    taken = {*GROUPS, *(name for other in GROUPS.values() for name in other.columns)}
+    others = {*GROUPS, *(name for other in GROUPS.values() for name in other.columns)}
+    taken = others | {"ticker", "session", *FEATURES, *market_context.FEATURES}
     if again := sorted(taken & {group.name, *group.columns}):
-        raise TableError(f"{again[0]} is a group or a column of side features already; expected another name")
+        raise TableError(f"{again[0]} is a group or a column of features already; expected another name")
     GROUPS[group.name] = group
+    if SIDE_FEATURES in TABLES:  # from outside the package, whose own tables are declared by now
+        redeclare(side_features_table())
     return group
+
+
+def side_features_table() -> Table:
+    """The declaration of `side_features` with the columns of all groups that models read."""
+    groups = [group for group in GROUPS.values() if group.in_model]
+    return Table(
+        SIDE_FEATURES,
+        "features",
+        f"inputs of the models from what is known beside prices: {', '.join(group.name for group in groups)}; null "
+        "where it is unknown",
+        (
+            *KEY_COLUMNS,
+            *(Column(name, pl.Float64(), one.text) for group in groups for name, one in group.columns.items()),
+        ),
+        keys=("ticker", "session"),
+        partitions="session",
+    )
+
+
+def side_columns() -> list[str]:
+    """The columns of `side_features`, in their order. A model reads those that it was trained on, and their mean in the
+    place of a null."""
+    return [name for group in GROUPS.values() if group.in_model for name in group.columns]
+
+
+def may_be_null() -> list[str]:
+    """The inputs of models that may be null or absent: those of the market context and of the side inputs."""
+    return [*market_context.MARKET_CONTEXT, *side_columns()]
+
+
+def computed(group: SideGroup, frames: SideFrames) -> pl.DataFrame:
+    """ticker, session and the columns of `group` of the bars of `sessions`, cut at their bounds, sorted by both.
+
+    Raises TableError where the group returns other columns or rows.
+    """
+    rows = group.compute(frames)
+    if missing := [name for name in ("ticker", "session", *group.columns) if name not in rows.columns]:
+        raise TableError(f"the side features {group.name} lack the column {missing[0]}")
+    bars = frames.bars.filter(pl.col("session").is_in(list(frames.sessions))).select("ticker", "session")
+    joined = bars.join(rows, on=["ticker", "session"], how="left", validate="1:1")
+    if rows.height > joined.height:
+        raise TableError(f"the side features {group.name} have {rows.height} rows; expected one of {bars.height} bars")
+    cut = (pl.col(name).clip(column.low, column.high) for name, column in group.columns.items())
+    return joined.select("ticker", "session", *cut).sort("session", "ticker")

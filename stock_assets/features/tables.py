@@ -3,10 +3,11 @@
 import polars as pl
 
 from stock_assets.errors import TableError
-from stock_assets.features import market_context
+from stock_assets.features import announcement_features, fundamental_features, market_context
 from stock_assets.features.daily import QUANTITIES
 from stock_assets.features.formulas import Feature
 from stock_assets.features.indicators import INDICATORS, Indicator
+from stock_assets.features.side_features import GROUPS, side_features_table
 from stock_assets.features.stationary import BAR_COLUMNS, FEATURES
 from stock_assets.tables import KEY_COLUMNS, Column, Table, declare, redeclare
 
@@ -53,8 +54,12 @@ def _stationary_features() -> Table:
     )
 
 
+#: The modules of the groups of side features, which register them.
+SIDE_GROUPS = (announcement_features, fundamental_features)
+
 declare(_indicators())
 declare(_stationary_features())
+declare(side_features_table())
 
 LABELS = declare(
     Table(
@@ -166,5 +171,6 @@ def register_feature(name: str, feature: Feature) -> None:
 
 def _require_free(name: str) -> None:
     bar_columns = ("ticker", "session", "total_return", "history", "bar", "enough", "p", *BAR_COLUMNS)
-    if name in {*INDICATORS, *FEATURES, *market_context.FEATURES, *QUANTITIES, *bar_columns}:
+    of_groups = (column for group in GROUPS.values() for column in group.columns)
+    if name in {*INDICATORS, *FEATURES, *market_context.FEATURES, *of_groups, *QUANTITIES, *bar_columns}:
         raise TableError(f"a column {name} exists already; expected a name that no indicator, feature or bar has")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 
+from stock_assets.features.side_features import SIDE_FEATURES
 from stock_assets.market.calendar import TradingCalendar
 
 #: Work that failed is tried again after RETRY, twice as long after every further failure, and LONGEST_RETRY at most:
@@ -59,6 +60,8 @@ class Gaps:
     """sessions that have fewer rows than were written, or whose predictions are others than the published ones"""
     operations: bool = False
     """whether the table `operations` is older than the predictions"""
+    side_inputs: tuple[str, ...] = ()
+    """the assets of the side inputs that are on (`with_side_inputs`)"""
 
     def of(self, table: str) -> list[date]:
         """The sessions of `table` that are to be made again, ascending."""
@@ -111,6 +114,18 @@ class Plan:
 
     sessions: tuple[date, ...]
     reason: str
+
+
+def with_side_inputs(assets: Sequence[str], side_inputs: Sequence[str]) -> tuple[str, ...]:
+    """`assets` and, as they are made, `side_inputs`: their tables after the context series, their features after the
+    other ones.
+
+    >>> with_side_inputs(("context_series", "stationary_features"), ("announcements", "side_features"))
+    ('context_series', 'announcements', 'stationary_features', 'side_features')
+    """
+    tables = [name for name in side_inputs if name != SIDE_FEATURES]
+    after = {"context_series": tables, "stationary_features": [SIDE_FEATURES] if SIDE_FEATURES in side_inputs else []}
+    return tuple(name for asset in assets for name in (asset, *after.get(asset, ())))
 
 
 def due_at(calendar: TradingCalendar, session: date, after_close: timedelta) -> datetime:
@@ -171,7 +186,8 @@ def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | No
     """
     if predicted_through is None:
         return None
-    lacking = {asset: set(gaps.of(asset)) for asset in BY_SESSION}
+    by_session = with_side_inputs(BY_SESSION, gaps.side_inputs)
+    lacking = {asset: set(gaps.of(asset)) for asset in by_session}
     sessions = sorted(set().union(*lacking.values()))
     if not sessions:
         if not gaps.operations:
@@ -181,7 +197,7 @@ def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | No
     first, assets = sessions[0], _missing_at(gaps, sessions[0])
     alike = takewhile(lambda session: _missing_at(gaps, session) == assets, _first_stretch(calendar, sessions))
     *_, last = alike
-    name, missing = evening_work(first), [asset for asset in BY_SESSION if first in lacking[asset]]
+    name, missing = evening_work(first), [asset for asset in by_session if first in lacking[asset]]
     span = f"{first} to {last}" if last > first else f"{first}"
     reason = f"{span} lacks {', '.join(missing)}"
     return Work(name, assets, str(first), str(last), reason)
@@ -189,14 +205,18 @@ def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | No
 
 def _missing_at(gaps: Gaps, session: date) -> tuple[str, ...]:
     """The assets to make again of `session`, in flow order; operations shows and publication publishes them."""
+    every, by_session, before, made = (
+        with_side_inputs(assets, gaps.side_inputs)
+        for assets in (EVENING, BY_SESSION, BEFORE_PREDICTIONS, (*BARS, *FEATURES))
+    )
     if session in gaps.unmade.get("predictions", ()):
-        return EVENING
-    missing = {asset for asset in BY_SESSION if session in gaps.of(asset)}
-    if any(session in gaps.unmade.get(asset, ()) for asset in BEFORE_PREDICTIONS):
-        missing |= {*BARS, *FEATURES}
+        return every
+    missing = {asset for asset in by_session if session in gaps.of(asset)}
+    if any(session in gaps.unmade.get(asset, ()) for asset in before):
+        missing |= {*made}
     if missing.intersection(LEDGER):
         missing |= {*LEDGER}
-    return tuple(asset for asset in EVENING if asset in missing or asset in ("operations", "publication"))
+    return tuple(asset for asset in every if asset in missing or asset in ("operations", "publication"))
 
 
 def _first_stretch(calendar: TradingCalendar, sessions: Sequence[date]) -> list[date]:

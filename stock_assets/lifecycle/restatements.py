@@ -1,4 +1,4 @@
-"""What has to be made again when the vendor changes what is stored already: a bar, or the market context."""
+"""What has to be made again when what is stored already changes: a bar, the market context, or a side input."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -9,8 +9,9 @@ import polars as pl
 
 from stock_assets.features import market_context
 from stock_assets.features.lookback import LOOKBACK_SESSIONS, MAX_MISSED
+from stock_assets.features.side_features import SIDE_FEATURES
 from stock_assets.frames import KEYS
-from stock_assets.lifecycle.evening import FEATURES, SERVED, Work
+from stock_assets.lifecycle.evening import FEATURES, SERVED, Work, with_side_inputs
 from stock_assets.market.adjustments import as_traded, differs, latest_versions
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.repair import priced
@@ -140,9 +141,28 @@ def affected_by_context(
     )
 
 
-def steps_of(reached: Affected, first_served: date) -> list[Step]:
-    """The runs that make `reached` again, one after the other; no model serves before `first_served`."""
-    steps = _steps(FEATURES, reached.chain, first_served)
+def affected_by_side_rows(
+    calendar: TradingCalendar, late: pl.DataFrame, predicted_through: date, *, look_back: int
+) -> tuple[date, date] | None:
+    """First and last session whose features or predictions the side rows `late` (session, event_time) reach, where the
+    features that read them look back `look_back` sessions: from the session at which they were known until the event is
+    as far back. None where none of them was known by `predicted_through`."""
+    reached = late.filter(pl.col("session") <= predicted_through)
+    if reached.is_empty():
+        return None
+    first = reached["session"].min()
+    last = pl.concat([reached["session"], reached["event_time"].dt.date().alias("session")]).max()
+    assert isinstance(first, date)
+    assert isinstance(last, date)
+    latest = calendar.between(first, max(last, first))[-1]
+    end = calendar.shift(latest, reach(look_back)) or calendar.sessions[-1]
+    return first, min(end, predicted_through)
+
+
+def steps_of(reached: Affected, first_served: date, side_inputs: Sequence[str] = ()) -> list[Step]:
+    """The runs that make `reached` again, one after the other; no model serves before `first_served`. `side_inputs` are
+    the assets of those that are on."""
+    steps = _steps(with_side_inputs(FEATURES, side_inputs), reached.chain, first_served)
     if reached.labels:
         first, last = reached.labels
         if first >= first_served:  # what came true of these sessions is shown and published again
@@ -156,6 +176,11 @@ def steps_of(reached: Affected, first_served: date) -> list[Step]:
 def steps_of_context(reached: tuple[date, date], first_served: date) -> list[Step]:
     """The runs that make again what `affected_by_context` found."""
     return _steps(CONTEXT_FEATURES, reached, first_served)
+
+
+def steps_of_side_rows(reached: tuple[date, date], first_served: date) -> list[Step]:
+    """The runs that make again what `affected_by_side_rows` found."""
+    return _steps((SIDE_FEATURES,), reached, first_served)
 
 
 def _steps(features: Sequence[str], span: tuple[date, date], first_served: date) -> list[Step]:

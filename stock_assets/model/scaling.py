@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import ArtifactError, BadBarsError
-from stock_assets.features.market_context import MARKET_CONTEXT
+from stock_assets.features.side_features import may_be_null
 from stock_assets.frames import columns_not_finite, first_not_finite
 from stock_assets.model.targets import OUTCOME
 
@@ -68,8 +68,8 @@ def standardised(
 ) -> np.ndarray:
     """(x - mean) / std cut to ± clip, `dtype` [N, F], in the order of `rows` and `columns`.
 
-    A null of the market context becomes 0. Raises ArtifactError for a column that `rows` lack, BadBarsError for any
-    other value that is not finite.
+    A null of the market context or of a side input becomes 0. Raises ArtifactError for a column that `rows` lack,
+    BadBarsError for any other value that is not finite.
     """
     require_finite(rows, columns)
     values = np.empty((rows.height, len(columns)), dtype)
@@ -82,14 +82,14 @@ def standardised(
 def require_finite(rows: pl.DataFrame, columns: Sequence[str]) -> None:
     """Raises ArtifactError for a column that `rows` lack, BadBarsError for a value that is not finite.
 
-    A null in a column of the market context is allowed.
+    A null in a column of the market context or of a side input is allowed.
     """
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise ArtifactError(
             f"the model was trained on columns that the features lack: {', '.join(missing)}; train it again"
         )
-    lenient = [name for name in columns if name in MARKET_CONTEXT]
+    lenient = [name for name in columns if name in may_be_null()]
     checked = rows.select("ticker", "session", *columns).with_columns(pl.col(lenient).fill_null(0.0))
     for column in columns_not_finite(checked, columns):
         bad = first_not_finite(checked, column)

@@ -1,4 +1,4 @@
-"""What is borrowed from the inside of yfinance, and the one call that uses it.
+"""What is borrowed from the inside of yfinance, and the calls that use it.
 
 The public `Ticker.history` asks Yahoo once more for the time zone of every ticker and hides what Yahoo answers behind
 "no timezone found". `daily_history` does what it does, less that. Importing this file checks that every borrowed name
@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from tempfile import TemporaryDirectory
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from stock_assets.errors import StockAssetsError
 
@@ -86,6 +87,26 @@ def daily_history(session: Any, ticker: str, *, first: date, last: date) -> "pd.
         if not _failed_in_yfinance(error):
             raise
         raise UnreadableAnswerError(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
+
+
+def earnings_dates(session: Any, ticker: str, *, most: int) -> "pd.DataFrame":
+    """The announcements of `ticker` in Yahoo's calendar, coming and past ones, the latest first: `Reported EPS`, `EPS
+    Estimate` and `Surprise(%)` by moments with a time zone; at most `most`, 100 at most.
+
+    `Ticker.get_earnings_dates` is documented; of the inside only its cache of answers is cleared. `session` makes the
+    requests, and what it raises is raised as it is. Raises UnreadableAnswerError where yfinance fails on an answer.
+    """
+    yfinance.data.YfData.cache_get.cache_clear()
+    try:
+        # yfinance writes the ticker into the address as it is
+        dates = yfinance.Ticker(quote(ticker, safe=""), session=session).get_earnings_dates(limit=most)
+    except Exception as error:
+        if not _failed_in_yfinance(error):
+            raise
+        raise UnreadableAnswerError(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
+    if dates is None:
+        raise UnreadableAnswerError("a page without a table")
+    return dates
 
 
 def _failed_in_yfinance(error: Exception) -> bool:

@@ -4,10 +4,10 @@ Every row says when a reader could first have known it. A side input is one tabl
 source classes (`SideSource`) and one entry (`registry`). Features read all of them through `as_of.rows_by` alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -24,6 +24,9 @@ class SideAnswer:
     """by subject: why there is no answer; these have no row"""
     notes: Sequence[str] = ()
     """what a reader should know of the answer, such as a date that is not sure, one line each"""
+    states_all_of: Collection[str] = ()
+    """subjects of which the answer states every coming event: of a table with the column `withdrawn`, a stored row of
+    this source whose event_time is still to come and that the answer lacks is withdrawn"""
 
 
 class SideSource(Protocol):
@@ -39,4 +42,13 @@ class SideSource(Protocol):
         are not added again. Nothing that became known after `fetched_at` is used. Raises SourceError where the source
         as a whole cannot answer.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsStored(Protocol):
+    """A source that asks for less where the store holds something already."""
+
+    def with_stored(self, rows: pl.DataFrame) -> SideSource:
+        """The same source, which knows the versions `rows` that the store has of its side input."""
         ...

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
 
+import polars as pl
+
 from stock_assets.errors import SettingsError, StockAssetsError
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs import SideSource
 from stock_assets.tables import Table
@@ -24,6 +27,8 @@ BUILT_IN = {
         "texts": "text_input",
     }.items()
 }
+#: Those that help the model, which are there where the settings allow them and name no others.
+DEFAULTS = ("announcements",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class SideInput:
     """what it is, in a few words"""
     missing: Callable[[Settings], str | None]
     """why it has no source under the settings, and which setting gives it one; None where it has one"""
+    follows: Callable[[pl.DataFrame, TradingCalendar], pl.DataFrame] = lambda rows, _: rows
+    """the rows of the sources, without session, with those that follow from them"""
 
 
 _SIDE_INPUTS: dict[str, SideInput] = {}
@@ -64,3 +71,17 @@ def side_input(name: str) -> SideInput:
 def all_side_inputs() -> list[SideInput]:
     """Every side input: those of this package, then the others."""
     return [side_input(name) for name in (*BUILT_IN, *(name for name in _SIDE_INPUTS if name not in BUILT_IN))]
+
+
+def chosen_side_inputs(settings: Settings) -> list[SideInput]:
+    """Those that the settings turn on, in their order: by name, or DEFAULTS as far as they have a source.
+
+    Raises SettingsError for a name that is none, and for one that has no source.
+    """
+    if settings.side_inputs is None:
+        return [entry for entry in map(side_input, DEFAULTS) if entry.missing(settings) is None]
+    entries = [side_input(name) for name in dict.fromkeys(settings.side_inputs)]
+    for entry in entries:
+        if reason := entry.missing(settings):
+            raise SettingsError(f"{PREFIX}SIDE_INPUTS names {entry.table.name}, but {reason}")
+    return entries

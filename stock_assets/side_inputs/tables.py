@@ -4,8 +4,11 @@
 and no others (`as_of.rows_by`). It follows from `known_at` and the calendar.
 """
 
+from collections.abc import Collection
+
 import polars as pl
 
+from stock_assets.errors import TableError
 from stock_assets.tables import SESSION, UTC_TIME, Column, Table, declare
 
 #: What an announcement's date comes from, the surest first: a filing or a file of what happened, the vendor's calendar
@@ -14,12 +17,36 @@ ORIGINS = ("filed", "file", "calendar", "replayed")
 #: When on its day: before the open, during the session, after the close, or nobody says.
 MOMENTS = ("pre", "during", "post", "unknown")
 
+ROOM = "side_inputs"
+#: What every row begins with, and of these what names the thing that it is a version of.
+_TIMES = ("known_at", "fetched_at", "session")
+_NAMES = ("subject", "event_time", "source")
+#: The columns beside _NAMES that name a thing, of all side inputs.
+_NAMING: set[str] = set()
+_VALUES: set[str] = set()
+
 
 def side_table(
-    name: str, text: str, *, subject: str, event: str, values: tuple[Column, ...], keys: tuple[str, ...] = ()
+    name: str,
+    text: str,
+    *,
+    subject: str,
+    event: str,
+    values: tuple[Column, ...],
+    keys: tuple[str, ...] = (),
+    null_keys: tuple[str, ...] = (),
 ) -> Table:
-    """The declaration of a side input: `subject` and `event` say what these two columns hold, `keys` which of the
-    `values` name a row beside subject, event_time and fetched_at."""
+    """The declaration of a side input: `subject` and `event` say what these two columns hold, `keys` and `null_keys`,
+    which may be null, which of the `values` name what a row is a version of, beside subject, event_time and source.
+
+    Raises TableError for a column that names rows in one table and is a value in another.
+    """
+    naming = {*keys, *null_keys}
+    others = {column.name for column in values} - naming
+    if both := sorted((naming & _VALUES) | (others & _NAMING)):
+        raise TableError(f"{name}: the column {both[0]} is a key of one side input and a value of another")
+    _NAMING.update(naming)
+    _VALUES.update(others)
     first = (
         Column("subject", pl.String(), subject),
         Column("event_time", UTC_TIME, event, unit="UTC"),
@@ -30,12 +57,26 @@ def side_table(
     )
     return Table(
         name,
-        "side_inputs",
+        ROOM,
         text,
         (*first, *values),
         keys=("subject", "event_time", *keys, "known_at", "fetched_at"),
         partitions="session",
     )
+
+
+def naming_columns(columns: Collection[str]) -> list[str]:
+    """Those of the `columns` of a side input that name the thing of which a row is a version.
+
+    >>> naming_columns(["subject", "event_time", "known_at", "fetched_at", "session", "source", "value"])
+    ['subject', 'event_time', 'source']
+    """
+    return [name for name in columns if name in _NAMES or name in _NAMING]
+
+
+def value_columns(columns: Collection[str]) -> list[str]:
+    """Those of the `columns` of a side input in which two versions of a thing may differ, besides the times."""
+    return [name for name in columns if name not in (*_TIMES, *naming_columns(columns))]
 
 
 ANNOUNCEMENTS = declare(
@@ -55,6 +96,7 @@ ANNOUNCEMENTS = declare(
             ),
             Column("origin", pl.String(), f"what says so: {', '.join(ORIGINS)}"),
             Column("withdrawn", pl.Boolean(), "whether this version says that the date no longer stands"),
+            Column("reported", pl.Boolean(), "whether this version of a vendor's calendar says that it happened"),
             Column(
                 "assumed",
                 pl.Boolean(),
@@ -81,7 +123,8 @@ FUNDAMENTALS = declare(
             Column("form", pl.String(), "the form that holds it, such as 10-Q or 10-K/A"),
             Column("filing", pl.String(), "the accession number of the filing"),
         ),
-        keys=("concept", "period_start", "filing"),
+        keys=("concept", "filing"),
+        null_keys=("period_start",),
     )
 )
 

@@ -1,6 +1,7 @@
 """The best Sharpe ratio that the simulated market allows: its laws are written down, so it is known.
 
-The state at a close gives the mean μ and the covariance Σ of the next session's returns (`sources.simulated_laws`).
+The state at a close, and the announcements that are known then, give the mean μ and the covariance Σ of the next
+session's returns (`sources.simulated_laws`).
 Held from close to close without costs, the weights w = Σ⁻¹μ have the conditional mean and variance θ² = μ'Σ⁻¹μ, hence
 
     SR    = E θ² / √(E θ² + Var θ²)                 of w = Σ⁻¹μ
@@ -50,26 +51,30 @@ def attainable(seed: int, positions: Sequence[int]) -> Attainable:
     Raises TradingError for a session without one before it.
 
     >>> round(attainable(0, range(500, 750)).sharpe * 252**0.5, 1)
-    6.8
+    6.6
     """
     if not len(positions) or min(positions) < 1:
         raise TradingError(f"sessions of the simulated market: found {list(positions)[:3]}, expected 1 and above")
     before = np.asarray(positions) - 1
-    states = laws.State(*(field[before] for field in laws.history_to(seed, int(before.max())).states))
+    history = laws.history_to(seed, int(before.max()))
+    states = laws.State(*(field[before] for field in history.states))
     trades = (before[:, None] >= laws.LISTED) & (before[:, None] + 1 < laws.DELISTED)
     mean = np.where(trades, laws.expected_return(states), 0.0)
     both = trades[:, :, None] & trades[:, None, :]
-    among = np.where(both, covariance(states), np.eye(laws.COMPANIES))
+    among = np.where(both, covariance(states, history.chances[before]), np.eye(laws.COMPANIES))
     weights = np.linalg.solve(among, mean[..., None])[..., 0]
     return Attainable((weights * mean).sum(axis=-1), weights)
 
 
-def covariance(state: laws.State) -> np.ndarray:
-    """Σ, float64 [..., 60, 60]: the covariance of the next session's returns at a state."""
-    market, sector, own = laws.volatilities(state)
+def covariance(state: laws.State, chances: np.ndarray | float = 0.0) -> np.ndarray:
+    """Σ, float64 [..., 60, 60]: the covariance of the next session's returns at a state.
+
+    `chances` [..., 60]: how probable it is at that close that the next session reacts to an announcement.
+    """
+    market, sector, _ = laws.volatilities(state)
     exposed, same = laws.BETA * market, laws.SECTOR[:, None] == laws.SECTOR
     shared = exposed[..., :, None] * exposed[..., None, :] + sector[..., None] ** 2 * same
-    return shock_variance() * (shared + own[..., None] ** 2 * np.eye(laws.COMPANIES))
+    return shock_variance() * (shared + laws.own_variance(state, chances)[..., None] * np.eye(laws.COMPANIES))
 
 
 @cache

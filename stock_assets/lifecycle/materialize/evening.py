@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stock_assets.lifecycle.evening import BY_SESSION, TRADED, Gaps
+from stock_assets.lifecycle.evening import BY_SESSION, TRADED, Gaps, with_side_inputs
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.storage.warehouse import Warehouse
@@ -16,7 +16,6 @@ from stock_assets.storage.warehouse import Warehouse
 MODELS = (*TRAINED, "trained_ensemble")
 #: The newest sessions whose rows every tick counts; those of all sessions are counted once a day.
 COUNTED = 20
-_TABLES = (*BY_SESSION, "labels")
 #: SQL: a digest of the predictions of a session that their order does not change. Another version of DuckDB may give
 #: another one; then the newest sessions are published again, which adds nothing where they are the same.
 CONTENT = "CAST(bit_xor(hash(model, model_version, ticker, p_sell, p_hold, p_buy, score)) AS VARCHAR)"
@@ -46,8 +45,11 @@ class Progress:
     """what is missing of the sessions up to these"""
 
 
-def read_progress(store: Warehouse, calendar: TradingCalendar, now: datetime) -> Progress:
-    """How far predictions, labels and models are, and what is missing of the sessions before.
+def read_progress(
+    store: Warehouse, calendar: TradingCalendar, now: datetime, *, side_inputs: tuple[str, ...] = ()
+) -> Progress:
+    """How far predictions, labels and models are, and what is missing of the sessions before; of the side inputs, of
+    the assets `side_inputs`.
 
     Every session has to be recorded as made; of the newest COUNTED before `now`, the rows have to be there as well.
     Raises StoreBusyError while a writer holds the store. A store that nobody wrote to since is not read again: every
@@ -56,10 +58,10 @@ def read_progress(store: Warehouse, calendar: TradingCalendar, now: datetime) ->
     newest = calendar.before(now.astimezone(UTC).date() + timedelta(days=1), COUNTED)
     since = newest[0] if newest else calendar.sessions[0]
     stamp = store.stamp()  # before reading: what is written meanwhile changes it
-    question = (stamp, calendar, since)
+    question = (stamp, calendar, since, side_inputs)
     asked, answer = _LAST_ANSWER.get(store.path, (None, None))
     if answer is None or asked != question:
-        answer = _read_progress(store, calendar, since)
+        answer = _read_progress(store, calendar, since, side_inputs=side_inputs)
         if stamp is not None:
             _LAST_ANSWER[store.path] = (question, answer)
     return answer
@@ -69,13 +71,16 @@ def read_progress(store: Warehouse, calendar: TradingCalendar, now: datetime) ->
 _LAST_ANSWER: dict[Path, tuple[tuple[object, ...], Progress]] = {}
 
 
-def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> Progress:
+def _read_progress(
+    store: Warehouse, calendar: TradingCalendar, since: date, *, side_inputs: tuple[str, ...]
+) -> Progress:
     span = f"WHERE session >= DATE '{since}'"
+    by_session = with_side_inputs(BY_SESSION, side_inputs)
     answers = store.read_each(
         {"records": "SELECT table_name, partition, rows FROM lifecycle.stored_partitions"}
         | {
             table: f"SELECT CAST(session AS VARCHAR) AS partition, count(*) AS rows FROM {table} {span} GROUP BY ALL"
-            for table in _TABLES
+            for table in (*by_session, "labels")
         }
         | {
             table: f"SELECT CAST(model_year AS VARCHAR) AS partition, count(*) AS rows FROM {table} GROUP BY ALL"
@@ -88,10 +93,10 @@ def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> 
     if records is None:
         return Progress(None, None, frozenset(), Gaps())
     by_table = {str(table): frame for (table,), frame in records.partition_by("table_name", as_dict=True).items()}
-    recorded = {table: by_table.get(table, records.clear()) for table in (*_TABLES, *MODELS)}
+    recorded = {table: by_table.get(table, records.clear()) for table in (*by_session, "labels", *MODELS)}
     predicted, labelled = (_last(recorded[table]) for table in ("predictions", "labels"))
     years = [_complete(recorded[table], answers[table]) for table in MODELS]
-    through = {**dict.fromkeys(BY_SESSION, predicted), "labels": labelled}
+    through = {**dict.fromkeys(by_session, predicted), "labels": labelled}
     # what an earlier version predicted, which did not publish or trade yet, is published and traded
     firsts: dict[str, date | None] = dict.fromkeys((*TRADED, "publication"), _first(recorded["predictions"]))
     unmade = {
@@ -100,7 +105,7 @@ def _read_progress(store: Warehouse, calendar: TradingCalendar, since: date) -> 
     lost = {table: _lost(recorded[table], answers[table], since=since, last=last) for table, last in through.items()}
     if (different := answers["different"]) is not None:
         lost["publication"] = sorted({*lost["publication"], *different["session"]})
-    gaps = Gaps(unmade, lost, _operations_behind(answers))
+    gaps = Gaps(unmade, lost, _operations_behind(answers), side_inputs)
     model_years = frozenset.intersection(*(frozenset(map(int, complete)) for complete in years))
     return Progress(predicted, labelled, model_years, gaps)
 

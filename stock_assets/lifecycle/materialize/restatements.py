@@ -1,10 +1,12 @@
 """Finding what the vendor changed since the last look, and what of it has to be made again."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 import polars as pl
 
 from stock_assets.errors import MissingTableError
+from stock_assets.features.materialize import side_assets, side_groups
 from stock_assets.frames import KEYS
 from stock_assets.lifecycle.evening import State
 from stock_assets.lifecycle.restatements import (
@@ -12,14 +14,17 @@ from stock_assets.lifecycle.restatements import (
     Watch,
     affected,
     affected_by_context,
+    affected_by_side_rows,
     stale_bars,
     steps_of,
     steps_of_context,
+    steps_of_side_rows,
 )
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.context import changed_context_since, last_context_fetch
 from stock_assets.market.renames import continued
 from stock_assets.settings import Settings
+from stock_assets.side_inputs.materialize import last_side_fetch, late_side_rows
 from stock_assets.storage.warehouse import Warehouse
 
 #: Bars and sessions that a message names before it counts the rest.
@@ -38,7 +43,9 @@ def watch_restatements(
     A watch whose steps are not done yet is returned as it is. The first look begins to watch and finds nothing. Without
     a bar, a prediction or a label there is nothing to watch.
     """
-    predicted, labelled, newest = state.predicted_through, state.labelled_through, last_fetch(store)
+    groups = sorted(side_groups(settings), key=lambda group: group.lookback)  # of two that read one, the longer counts
+    look_back = {name: group.lookback for group in groups for name in group.reads}
+    predicted, labelled, newest = state.predicted_through, state.labelled_through, last_fetch(store, look_back)
     if newest is None or predicted is None or labelled is None:
         return None, "nothing is predicted or labelled yet, so nothing can be restated"
     if watch is None:
@@ -56,23 +63,28 @@ def watch_restatements(
         reached = affected(
             calendar, bars, labels_around(store, bars), predicted_through=predicted, labelled_through=labelled
         )
-        steps += steps_of(reached, first_served)
+        steps += steps_of(reached, first_served, side_assets(settings))
     sessions = sorted(changed_context_since(store, watch.through, predicted)["session"].unique())
     if span := affected_by_context(calendar, sessions, predicted):
         messages.append(f"the market context of {len(sessions)} session(s) from {sessions[0]} changed")
         steps += steps_of_context(span, first_served)
+    for name, sessions_back in look_back.items():
+        late = late_side_rows(store, name, watch.through, last=predicted)
+        if span := affected_by_side_rows(calendar, late, predicted, look_back=sessions_back):
+            messages.append(f"{late.height} row(s) of {name} came late, the first of {span[0]}")
+            steps += steps_of_side_rows(span, first_served)
     nothing = f"no stored bar was changed by what was fetched up to {newest:%Y-%m-%d %H:%M} UTC"
     return Watch(newest, tuple(steps)), "; ".join(messages) or nothing
 
 
-def last_fetch(store: Warehouse) -> datetime | None:
-    """When the newest bar, or the newest market context, was fetched; None before the first bar."""
+def last_fetch(store: Warehouse, side_inputs: Iterable[str] = ()) -> datetime | None:
+    """When the newest bar, market context or row of `side_inputs` was fetched; None before the first bar."""
     try:
         newest = store.read_sql("raw_ohlcv", "SELECT max(fetched_at) AS newest FROM raw_ohlcv")["newest"][0]
     except MissingTableError:
         return None
-    context = last_context_fetch(store)
-    return max(moment.astimezone(UTC) for moment in (newest, context) if moment) if newest else None
+    others = (last_context_fetch(store), *(last_side_fetch(store, name) for name in side_inputs))
+    return max(moment.astimezone(UTC) for moment in (newest, *others) if moment) if newest else None
 
 
 def changed_bars(store: Warehouse, moment: datetime, last: date) -> pl.DataFrame:

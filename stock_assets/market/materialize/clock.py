@@ -1,5 +1,6 @@
 """Versions are ordered by when they were fetched: one from the future would hide what is fetched now."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from stock_assets.errors import SourceError
@@ -11,10 +12,10 @@ _NEWEST = {
 }
 
 
-def require_past(store: Warehouse, now: datetime) -> None:
+def require_past(store: Warehouse, now: datetime, versions: Mapping[str, str] = _NEWEST) -> None:
     """Raises SourceError that names the row where `store` holds a version that was fetched after `now`, UTC: the clock
-    is behind, or it was ahead when that was fetched."""
-    newest = store.read_each({table: f"{rows} ORDER BY fetched_at DESC LIMIT 1" for table, rows in _NEWEST.items()})
+    is behind, or it was ahead when that was fetched. `versions` selects name, session and fetched_at, by table."""
+    newest = store.read_each({table: f"{rows} ORDER BY fetched_at DESC LIMIT 1" for table, rows in versions.items()})
     for table, rows in newest.items():
         if rows is None or rows.is_empty():
             continue

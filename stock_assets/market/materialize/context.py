@@ -100,11 +100,15 @@ def changed_context_since(store: Warehouse, moment: datetime, last: date | None 
     `moment` is any at which everything had been made of what had been fetched, such as an earlier
     `last_context_fetch`.
     """
-    bars_fetched = pl.DataFrame(schema={"session": pl.Date, "first_fetched": UTC_TIME})
+    return changed_context(_versions(store, None, last), moment, bars_first_fetched(store))
+
+
+def bars_first_fetched(store: Warehouse) -> pl.DataFrame:
+    """session, first_fetched (UTC): since when the store has bars of each session."""
     with suppress(MissingTableError):
         statement = "SELECT session, min(fetched_at) AS first_fetched FROM market.raw_ohlcv GROUP BY session"
-        bars_fetched = store.read_sql("raw_ohlcv", statement).with_columns(utc("first_fetched"))
-    return changed_context(_versions(store, None, last), moment, bars_fetched)
+        return store.read_sql("raw_ohlcv", statement).with_columns(utc("first_fetched"))
+    return pl.DataFrame(schema={"session": pl.Date, "first_fetched": UTC_TIME})
 
 
 def _versions(store: Warehouse, first: date | None, last: date | None) -> pl.DataFrame:

@@ -16,15 +16,10 @@ from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.registry import register_source
+from stock_assets.market.sources.simulated_companies import COMPANIES, DELISTED, LISTED, SECTOR, SECTORS, TICKERS
 from stock_assets.market.sources.simulated_context import context_bars
 from stock_assets.market.sources.simulated_laws import (
-    COMPANIES,
-    DELISTED,
-    LISTED,
     ORACLE_STREAM,
-    SECTOR,
-    SECTORS,
-    TICKERS,
     History,
     State,
     as_quoted,
@@ -33,6 +28,7 @@ from stock_assets.market.sources.simulated_laws import (
     history_to,
     step,
 )
+from stock_assets.market.sources.simulated_schedule import ORACLE_SCHEDULE, Dates, draw_reactions
 from stock_assets.market.tables import CONTEXT_SCHEMA, RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.tables import UTC_TIME
 
@@ -126,13 +122,17 @@ class SimulatedSource:
         buy_threshold: float,
         sell_threshold: float,
         paths: int = 2000,
+        dates: Dates = "published",
     ) -> pl.DataFrame:
         """The true probabilities of each listed ticker's three labels, given the true state at each close.
 
         Monte Carlo over `paths` continuations by `step`. Thresholds are positive fractions: the first return
         since the close above `buy_threshold` or below -`sell_threshold` within `horizon` sessions decides,
-        else hold. No forecast from prices alone can expect a lower log-loss. Each count starts at 1/3 so that
-        no probability is 0; their standard error is at most 0.5 / sqrt(paths).
+        else hold. The dates of announcements are drawn given what is published at the close, moves and
+        announcements without notice included: no forecast can expect a lower log-loss. With `dates` "past" they
+        are drawn given the past announcements alone, with "none" given only how frequent they are: what a
+        forecast without a calendar, or without any date, can reach at best. Each count starts at 1/3 so that no
+        probability is 0; their standard error is at most 0.5 / sqrt(paths).
 
         Returns ticker, session, p_sell, p_hold, p_buy, sorted by ticker and session.
         """
@@ -140,10 +140,18 @@ class SimulatedSource:
         counts = np.full((3, len(positions), COMPANIES), 1 / 3)
         for row, position in enumerate(positions):
             rng = np.random.default_rng([self.seed, ORACLE_STREAM, position])
+            reactions = draw_reactions(
+                np.random.default_rng([self.seed, ORACLE_SCHEDULE, position]),
+                int(position),
+                seed=self.seed,
+                horizon=horizon,
+                paths=paths,
+                dates=dates,
+            )
             state = State(*(field[row] for field in states))
             wealth, label = np.ones((paths, COMPANIES)), np.zeros((paths, COMPANIES), np.int8)
-            for _ in range(horizon):
-                returns, state = step(state, draw_shocks(rng, (paths,)))
+            for reacts in reactions:
+                returns, state = step(state, draw_shocks(rng, (paths,)), reacts)
                 wealth *= 1 + returns
                 touch = (wealth > 1 + buy_threshold).astype(np.int8) - (wealth < 1 - sell_threshold)
                 label = np.where(label == 0, touch, label)
@@ -154,6 +162,7 @@ class SimulatedSource:
     def expected_next_return(self, sessions: Sequence[date]) -> pl.DataFrame:
         """The true mean of the next session's total return, a fraction, given the true state at each close.
 
+        Announcements move volatility alone: the mean is the same whatever is known of them.
         Returns ticker, session, expected_return, sorted by ticker and session, of each ticker listed then.
         """
         positions, states = self._states(sessions)

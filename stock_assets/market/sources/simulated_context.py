@@ -4,9 +4,10 @@ With r_j the returns of the n companies that trade, and m, s, v of the state at 
 
     ^GSPC   1000 · Π (1 + mean r_j), without dividends
     SPY     a tenth of it; its total return is the mean with dividends
-    ^VIX    100 · √252 · 1.1 · σ · exp(0.04·η)      σ² = (mean β_j · m)² + s² / 6 + Σ v_j² / n²
+    ^VIX    100 · √252 · 1.1 · σ · exp(0.04·η)      σ² = (mean β_j · m)² + s² / 6 + Σ E v_j² / n²
 
-σ is the true volatility of the index in the next session: what option prices know at the close. η is standard
+σ is the true volatility of the index in the next session: what option prices know at the close, the announcements of
+that session among it. η is standard
 normal, and a stream of its own, so that the prices of the companies do not depend on whether an index is asked for.
 """
 
@@ -40,7 +41,8 @@ def context_bars(series: Sequence[str], positions: np.ndarray, history: laws.His
 
     price_return, total_return = mean(close * ratio / before - 1), mean((close + dividend) * ratio / before - 1)
     level = FIRST_LEVEL * np.cumprod(1 + price_return)
-    sigma = _index_volatility(laws.State(*(field[:count] for field in history.states)), priced)
+    states = laws.State(*(field[:count] for field in history.states))
+    sigma = _index_volatility(states, history.chances[:count], priced)
 
     # of the session before the first one too, from whose close it starts
     reach = np.arange(max(0, positions[0] - 1), count)
@@ -68,10 +70,10 @@ def context_bars(series: Sequence[str], positions: np.ndarray, history: laws.His
     return pl.concat(frames) if frames else pl.DataFrame()
 
 
-def _index_volatility(state: laws.State, listed: np.ndarray) -> np.ndarray:
-    """σ of the next session, float64 [T], at each state [T, …]; `listed` is bool [T, 60]."""
-    market, sector, own = laws.volatilities(state)
+def _index_volatility(state: laws.State, chances: np.ndarray, listed: np.ndarray) -> np.ndarray:
+    """σ of the next session, float64 [T], at each state [T, …]; `chances` as in `History`, `listed` bool [T, 60]."""
+    market, sector, _ = laws.volatilities(state)
     number = np.maximum(listed.sum(axis=1), 1)
     beta = np.where(listed, laws.BETA, 0.0).sum(axis=1) / number
-    alone = np.where(listed, own**2, 0.0).sum(axis=1) / number**2
+    alone = np.where(listed, laws.own_variance(state, chances), 0.0).sum(axis=1) / number**2
     return np.sqrt((beta * market[:, 0]) ** 2 + sector[:, 0] ** 2 / len(laws.SECTORS) + alone)

@@ -2,16 +2,17 @@
 
 Sixty invented companies, SIM01 to SIM60, trade on the sessions of a calendar, from its first one to any date.
 The market has what makes real prices hard (fat tails, volatility that clusters, sectors, splits, dividends,
-listings, delistings) and what no real one has: laws that are written down, so that the best score anybody
-could reach is known (`simulated.oracle_probabilities`, `.expected_next_return`).
+listings, delistings, announcements) and what no real one has: laws that are written down, so that the best score
+anybody could reach is known (`simulated.oracle_probabilities`, `.expected_next_return`).
 
 The laws. The state at one close fixes the volatilities and the mean of the next session:
 
     r_j = μ_j + β_j·m·ε_market + s·ε_sector(j) + v_j·ε_j      total return of company j, a fraction
     m   = 0.008·exp(H)                                        volatility of the market factor
     s   = 0.005·exp(H/2)                                      volatility of each sector factor
-    v_j = V_j·exp(H/2 + h_j)                                  volatility of the company's own part
-    μ_j = 0.0005·β_j - 0.06·v_j·z_j                           risk premium, and the planted reversal
+    u_j = V_j·exp(H/2 + h_j)                                  the company's own volatility
+    v_j = u_j, or κ_j·V_j on a reaction session               volatility of the company's own part
+    μ_j = 0.0005·β_j - 0.06·u_j·z_j                           risk premium, and the planted reversal
 
 and the session moves the state on:
 
@@ -19,6 +20,10 @@ and the session moves the state on:
     H'   = H + 0.06·(0.8·R' - H) + 0.06·η - 0.03·ε_market     market log-volatility; falls raise it (leverage)
     h_j' = 0.98·h_j + 0.09·η_j                                own log-volatility, long-run deviation 0.45
     z_j' = 0.6·z_j + 0.8·ε_j                                  the last few own surprises, unit variance
+
+A reaction session is the first that can show an announcement. Announcements have laws of their own, and most are known
+weeks ahead (`simulated_schedule`); they move nothing but v. κ_j lies between 3.5 and 6, so that the own part of a
+reaction session is four times as large as usual, and the total return two to three times.
 
 All ε and η are independent: ε Student-t with 5 degrees of freedom, scaled to unit variance, clipped to ±6;
 η standard normal. H is kept within [-1, 1.25] and h within [-1.2, 1.2], so that no return comes below -0.92
@@ -30,9 +35,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-SECTORS = ("Energy", "Finance", "Health", "Industry", "Retail", "Technology")
-TICKERS = tuple(f"SIM{i:02d}" for i in range(1, 61))
-COMPANIES = len(TICKERS)
+from stock_assets.market.sources.simulated_companies import (
+    BETA,
+    COMPANIES,
+    DELISTED,
+    DIVIDEND_YIELD,
+    FIRST_PRICE,
+    LISTED,
+    OWN_VOLATILITY,
+    REACTION,
+    SECTOR,
+    SECTORS,
+    SPECIAL_DIVIDEND,
+    TURNOVER,
+)
+from stock_assets.market.sources.simulated_companies import TICKERS as TICKERS
+from stock_assets.market.sources.simulated_schedule import chances, reactions
 
 # the constants of the laws above
 MARKET_VOLATILITY, SECTOR_VOLATILITY, MARKET_SHARE = 0.008, 0.005, 0.5
@@ -42,25 +60,10 @@ MARKET_PULL, MARKET_NOISE, LEVERAGE, MARKET_BOUNDS = 0.06, 0.06, 0.03, (-1.0, 1.
 OWN_MEMORY, OWN_NOISE, OWN_BOUNDS = 0.98, 0.09, (-1.2, 1.2)
 TAIL, SHOCK_BOUND = 5, 6.0
 
-# The companies are the same under every seed; only what happens to them differs.
-_traits = np.random.default_rng(60)
-SECTOR = np.arange(COMPANIES) % len(SECTORS)
-BETA = _traits.permutation(np.linspace(0.6, 1.4, COMPANIES))  # β
-OWN_VOLATILITY = _traits.permutation(np.geomspace(0.005, 0.015, COMPANIES))  # V
-TURNOVER = _traits.permutation(np.geomspace(2e7, 2e9, COMPANIES))  # currency per usual session
-FIRST_PRICE = _traits.permutation(np.geomspace(12, 420, COMPANIES))
-FIRST_PRICE[6] = 2.0  # SIM07 begins as a penny stock, so that there is a reverse split
-DIVIDEND_YIELD = np.where(np.arange(COMPANIES) % 5 < 3, _traits.uniform(0.01, 0.045, COMPANIES), 0.0)  # a year
-
-# Positions in the calendar: 252 sessions make a year.
-LISTED = np.zeros(COMPANIES, int)  # the first session with a bar
-LISTED[52:] = 130 + 95 * np.arange(8)  # SIM53 to SIM60 come half a year to three years after the start
-DELISTED = np.full(COMPANIES, np.iinfo(int).max)  # the first session without a bar
-DELISTED[[4, 12, 23, 30, 41, 52]] = 420, 660, 905, 1160, 1475, 1790
-SPECIAL_DIVIDEND = (11, 540, 0.08)  # SIM12 once pays 8 % of its price
 SPLIT_REVIEW, QUARTER = 126, 63
 
-# Each random stream is named by (seed, purpose, session), so no draw depends on what was drawn before.
+# Each random stream is named by (seed, purpose, session), so no draw depends on what was drawn before; 4 and 5 are of
+# simulated_schedule.
 _BIRTH, _SESSION, ORACLE_STREAM, CONTEXT_STREAM = range(4)
 _BLOCK = 256  # sessions that are simulated, and kept, together
 
@@ -94,30 +97,35 @@ def draw_shocks(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Shocks
     return Shocks(market, sector, own, rng.random((*shape, 1)), market_volatility, own_volatility)
 
 
-def volatilities(state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """m, s and v of the next session, as fractions a session."""
+def volatilities(state: State, reacts: np.ndarray | bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """m, s and v of the next session, as fractions a session; `reacts` (…, 60): whether it is a reaction session."""
     shared = np.exp(MARKET_SHARE * state.market)
-    own = OWN_VOLATILITY * shared * np.exp(state.own)
+    own = np.where(reacts, REACTION * OWN_VOLATILITY, OWN_VOLATILITY * shared * np.exp(state.own))
     return MARKET_VOLATILITY * np.exp(state.market), SECTOR_VOLATILITY * shared, own
 
 
-def total_volatility(state: State) -> np.ndarray:
+def own_variance(state: State, chance: np.ndarray | float) -> np.ndarray:
+    """The mean of v² in the next session, which is a reaction session with a probability of `chance` (…, 60)."""
+    return (1 - chance) * volatilities(state)[2] ** 2 + chance * (REACTION * OWN_VOLATILITY) ** 2
+
+
+def total_volatility(state: State, reacts: np.ndarray | bool = False) -> np.ndarray:
     """The standard deviation of the next session's total return, a fraction, per company."""
-    market, sector, own = volatilities(state)
+    market, sector, own = volatilities(state, reacts)
     return np.sqrt((BETA * market) ** 2 + sector**2 + own**2)
 
 
 def expected_return(state: State) -> np.ndarray:
-    """μ, the mean of the next session's total return, a fraction, per company."""
+    """μ, the mean of the next session's total return, a fraction, per company: the same on reaction sessions."""
     return RISK_PREMIUM * BETA - REVERSAL * volatilities(state)[2] * state.reversal
 
 
-def step(state: State, shocks: Shocks) -> tuple[np.ndarray, State]:
-    """One session: the total returns of all companies, and the state at its close.
+def step(state: State, shocks: Shocks, reacts: np.ndarray | bool = False) -> tuple[np.ndarray, State]:
+    """One session: the total returns of all companies, and the state at its close; `reacts` as in `volatilities`.
 
     Nothing else moves the market: its history and the oracle's paths both come from here.
     """
-    market, sector, own = volatilities(state)
+    market, sector, own = volatilities(state, reacts)
     surprise = BETA * market * shocks.market + sector * shocks.sector[..., SECTOR] + own * shocks.own
     turbulent = state.turbulent ^ (shocks.regime < np.where(state.turbulent, LEAVE_TURBULENCE, ENTER_TURBULENCE))
     pull = MARKET_PULL * (TURBULENCE * turbulent - state.market)
@@ -185,6 +193,7 @@ class History(NamedTuple):
     """Consecutive sessions of the market: the first axis of every array."""
 
     states: State  # at each close
+    chances: np.ndarray  # at each close, that the next session is a reaction session
     bars: dict[str, np.ndarray]  # as traded; companies outside their listing included
 
 
@@ -204,10 +213,11 @@ def _block(seed: int, k: int) -> History:
         before = _block(seed, k - 1)
         state, close = State(*(field[-1] for field in before.states)), before.bars["close"][-1]
     states, bars = [], []
-    for i in range(k * _BLOCK, (k + 1) * _BLOCK):
+    positions = np.arange(k * _BLOCK, (k + 1) * _BLOCK)
+    for i, reacts in zip(positions.tolist(), reactions(seed, positions), strict=True):
         rng = np.random.default_rng([seed, _SESSION, i])
-        volatility = total_volatility(state)
-        returns, state = step(state, draw_shocks(rng))
+        volatility = total_volatility(state, reacts)
+        returns, state = step(state, draw_shocks(rng), reacts)
         ratio, dividend = corporate_actions(i, close)
         base = close / ratio - dividend
         close = close * (1 + returns) / ratio - dividend  # (close + dividend) · ratio / previous close = 1 + r
@@ -216,7 +226,11 @@ def _block(seed: int, k: int) -> History:
         bars.append((opened, high, low, close, volume, dividend, ratio))
     columns = "open", "high", "low", "close", "volume", "dividend", "split_ratio"
     stacked = map(np.stack, zip(*bars, strict=True))
-    return History(State(*map(np.stack, zip(*states, strict=True))), dict(zip(columns, stacked, strict=True)))
+    return History(
+        State(*map(np.stack, zip(*states, strict=True))),
+        chances(seed, positions),
+        dict(zip(columns, stacked, strict=True)),
+    )
 
 
 @lru_cache(maxsize=2)
@@ -225,6 +239,7 @@ def _history(seed: int, blocks: int) -> History:
     parts = [_block(seed, k) for k in range(blocks)]
     return History(
         State(*map(np.concatenate, zip(*(part.states for part in parts), strict=True))),
+        np.concatenate([part.chances for part in parts]),
         {name: np.concatenate([part.bars[name] for part in parts]) for name in parts[0].bars},
     )
 

@@ -1,14 +1,11 @@
 """Prices from Yahoo Finance through yfinance, one history per ticker, at a pace that Yahoo bears."""
 
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, date, datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
 
 import polars as pl
 
@@ -20,7 +17,9 @@ from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
 from stock_assets.market.sources.registry import Say, register_source
+from stock_assets.market.sources.replies import beginning, require_service
 from stock_assets.market.sources.staging import staging
+from stock_assets.market.sources.yahoo_session import polite_session
 from stock_assets.market.tables import RAW_SCHEMA, UNIVERSE_SCHEMA
 from stock_assets.settings import Settings
 
@@ -30,12 +29,6 @@ if TYPE_CHECKING:
 #: The preceding bar of a ticker is looked for this long before the first session.
 _LOOK_BACK = timedelta(days=30)
 
-#: "Slow down", and "not you": 999 is Yahoo's own.
-_REFUSALS = (401, 403, 429, 999)
-
-#: Bytes of an answer: a century of one ticker has three millions.
-MOST_BYTES = 32_000_000
-_TOO_LARGE = f"an answer of more than {MOST_BYTES / 1e6:g} MB"
 _EMPTY = "an empty answer"
 
 #: yfinance's column for each of ours.
@@ -74,7 +67,7 @@ class YahooSource:
         self.calendar, self.tickers, self.series = calendar, tickers, series
         self.on_progress, self.staged = on_progress, staged
         self.budget = budget or Budget(Politeness())
-        self._session = _polite_session(self.budget, base_url)
+        self._session = polite_session(self.budget, base_url, place="/v8/finance/chart/", judge=_judge_chart)
 
     def universe(self) -> pl.DataFrame:
         """The configured tickers from the calendar's first session on, open-ended (`UNIVERSE_SCHEMA`).
@@ -159,8 +152,7 @@ class YahooSource:
     def _all_bars(self, ticker: str, first: date, fetched_at: datetime) -> pl.DataFrame:
         """All bars that Yahoo has of `ticker` from shortly before `first` to the day of `fetched_at` (`BARS`), at least
         one row. Raises Exhausted, GivenUp, or SourceError naming the ticker."""
-        if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
-            raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
+        require_address(ticker)
         from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
         return self.budget.patiently(ticker, lambda: _ask(self._session, ticker, first=from_, last=to))
 
@@ -177,6 +169,12 @@ class YahooSource:
             pl.concat(histories), self.calendar, first=first, last=last, source=self.name, fetched_at=fetched_at
         )
         return answer._replace(failures=failures)
+
+
+def require_address(ticker: str) -> None:
+    """Raises SourceError for a ticker that may not become part of an address."""
+    if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):
+        raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
 
 
 def _ask(session: Any, ticker: str, *, first: date, last: date) -> pl.DataFrame:
@@ -217,57 +215,10 @@ def _bars(history: "pd.DataFrame", ticker: str) -> pl.DataFrame:
     return bars.with_columns(pl.col("split_ratio").replace(0.0, 1.0)).match_to_schema(BARS)
 
 
-def _polite_session(budget: Budget, base_url: str | None) -> Any:
-    """The HTTP session of yfinance: each request waits for its turn, and goes to `base_url` where there is one.
-
-    yfinance meets every failure (429 and 404 included) with another cookie, another crumb and the same request again:
-    four requests where one was too many. So an answer with prices is let through, and a first 401, for which a new
-    crumb is the cure; everything else is an exception.
-    """
-    from curl_cffi import CurlECode, CurlOpt
-    from curl_cffi.requests import Session
-    from curl_cffi.requests.exceptions import RequestException
-
-    base = None if base_url is None else urlsplit(base_url)
-
-    class Polite(Session):
-        renewed = threading.local()
-        """`crumb`: whether a new one was asked for in this try"""
-        biscuit: Any = None
-        """the answer that brought the cookie"""
-
-        def request(self, method: Any, url: str, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-            parts = urlsplit(url)
-            brings_cookie = parts.path in ("", "/")
-            if brings_cookie and self.biscuit is not None and self.cookies:
-                return self.biscuit  # yfinance asks for the cookie before every request where it cannot keep it on disk
-            budget.take()
-            if base is not None:
-                url = parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
-            asks_prices = parts.path.startswith("/v8/finance/chart/")
-            try:
-                response = super().request(method, url, **{**options, "timeout": budget.politeness.timeout})
-            except RequestException as error:
-                if asks_prices and error.code == CurlECode.FILESIZE_EXCEEDED:
-                    raise Transient(_TOO_LARGE) from error
-                if asks_prices:
-                    raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
-                raise  # yfinance goes on without its cookie
-            if brings_cookie:
-                self.biscuit = response
-            if asks_prices:
-                if response.status_code in (401, 403) and not self.renewed.crumb:
-                    self.renewed.crumb = True
-                else:
-                    since = datetime.fromtimestamp(int(options["params"]["period1"]), UTC)
-                    wait = response.headers.get("Retry-After")
-                    if len(response.content) > MOST_BYTES:
-                        raise Transient(_TOO_LARGE)
-                    judge(response.status_code, response.text, since=since, retry_after=wait, now=datetime.now(UTC))
-            return response
-
-    bounds = {CurlOpt.MAXFILESIZE_LARGE: MOST_BYTES}  # while it arrives; what it unpacks to is looked at afterwards
-    return Polite(impersonate="chrome", curl_options=bounds) if base is None else Polite(curl_options=bounds)
+def _judge_chart(response: Any, options: Mapping[str, Any]) -> None:
+    since = datetime.fromtimestamp(int(options["params"]["period1"]), UTC)
+    wait = response.headers.get("Retry-After")
+    judge(response.status_code, response.text, since=since, retry_after=wait, now=datetime.now(UTC))
 
 
 def judge(status: int, text: str, *, since: datetime, retry_after: str | None, now: datetime) -> None:
@@ -277,15 +228,12 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
     says that the last trade was before `since`, and Transient for the rest. `retry_after` is the header: seconds, or a
     date.
     """
-    if status in _REFUSALS:
-        raise Transient(f"HTTP {status}: {_beginning(text)}", refused=True, retry_after=_seconds(retry_after, now))
-    if status >= 500:
-        raise Transient(f"HTTP {status}: {_beginning(text)}", retry_after=_seconds(retry_after, now))
+    require_service(status, text, retry_after=retry_after, now=now)
     try:
         chart = json_within(text)["chart"]
         error, result = chart["error"], chart["result"]
     except (ValueError, KeyError, TypeError):
-        raise Transient(f"no chart but {_beginning(text)}") from None
+        raise Transient(f"no chart but {beginning(text)}") from None
     if error:
         reason = f"{error.get('code')}: {error.get('description')}"
         if status in (400, 404, 422) or error.get("code") == "Not Found":
@@ -310,22 +258,6 @@ def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | Non
     first = meta.get("firstTradeDate")
     opened, closed = (datetime.fromtimestamp(stamp, zone).date() for stamp in (last if first is None else first, last))
     return opened, closed
-
-
-def _beginning(text: str) -> str:
-    return repr(" ".join(text[:200].split())[:80])
-
-
-def _seconds(retry_after: str | None, now: datetime) -> float | None:
-    """The wait that the header asks for; None without one that can be read."""
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _from_settings(settings: Settings, say: Say) -> YahooSource:

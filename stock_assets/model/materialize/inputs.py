@@ -6,11 +6,12 @@ from functools import cached_property
 
 import polars as pl
 
-from stock_assets.errors import ArtifactError
+from stock_assets.errors import ArtifactError, MissingTableError
 from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
-from stock_assets.features.materialize import MADE_BEFORE_PCA
+from stock_assets.features.materialize import MADE_BEFORE_PCA, side_groups
+from stock_assets.features.side_features import SIDE_FEATURES, side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
@@ -22,6 +23,8 @@ from stock_assets.storage.warehouse import Warehouse
 
 #: The tables below every model, in the order they are made.
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
+
+_NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
 
 
 class StoredInputs:
@@ -56,12 +59,25 @@ class StoredInputs:
 
     @cached_property
     def features(self) -> pl.DataFrame:
-        """The stationary inputs, and those of the market context: to train on, the ones that most sessions have; to
-        predict, all, of which a model reads those that it was trained on."""
-        rows = self._read("stationary_features")
-        context = MARKET_CONTEXT if self._predicts else context_inputs(rows)
+        """The stationary inputs, and those of the market context and of side inputs: to train on, the ones that most
+        sessions have; to predict, all, of which a model reads those that it was trained on."""
+        rows, names = self._read("stationary_features"), (*MARKET_CONTEXT, *side_columns())
+        rows = rows.join(self._side_features(), on=KEYS, how="left", maintain_order="left")
+        context = names if self._predicts else context_inputs(rows, names)
         # single precision is what the network computes in, and half the memory
         return rows.select("ticker", "session", *STATIONARY, *context).cast({pl.Float64: pl.Float32})
+
+    def _side_features(self) -> pl.DataFrame:
+        """ticker, session and the columns of `side_features`, null where the settings turn off what they are made of;
+        no row of a session that was never made."""
+        of_groups = [name for group in side_groups(self._settings) for name in group.columns]
+        try:
+            rows = self._read(SIDE_FEATURES) if of_groups else _NO_KEYS
+        except MissingTableError:
+            rows = _NO_KEYS
+        rows = rows.select(*KEYS, *(name for name in of_groups if name in rows.columns))
+        absent = (pl.lit(None, pl.Float64).alias(name) for name in side_columns() if name not in rows.columns)
+        return rows.with_columns(absent)
 
     @cached_property
     def known_labels(self) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from stock_assets.features.market_context import MARKET_CONTEXT
+from stock_assets.features.side_features import may_be_null
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_through
 from stock_assets.model.materialize.versions import save
@@ -45,7 +45,7 @@ class TrainedModels:
     labels_left_out: Mapping[int, Mapping[str, int]]
     """by model year and reason"""
     context_columns: list[str]
-    """the inputs that are columns of the market context"""
+    """the inputs that are columns of the market context or of side inputs"""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def train_models(
     store.replace_rows(table, rows.select("model_year", "trained_through").unique(), rows)
     for job in jobs:
         job.checkpoint.clear()
-    columns = [name for name in inputs.features.columns if name in MARKET_CONTEXT]
+    columns = [name for name in inputs.features.columns if name in may_be_null()]
     return TrainedModels(rows, _curves(jobs), left_out, columns)
 
 

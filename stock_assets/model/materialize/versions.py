@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from stock_assets.errors import ArtifactError, CutoffError, MissingTableError
-from stock_assets.features.market_context import MARKET_CONTEXT
+from stock_assets.features.side_features import may_be_null
 from stock_assets.frames import KEYS, PROBABILITIES
 from stock_assets.model.materialize.inputs import StoredInputs
 from stock_assets.model.progress import side_by_side
@@ -53,8 +53,8 @@ class Version:
         artifact = load_artifact(settings.artifacts / self.folder)
         trained_on = artifact.description.get("columns", [])
         columns = feature_columns(getattr(inputs, entry.frame))
-        # a model from before a series of the market context was there goes on without it
-        columns = [name for name in columns if name in trained_on or name not in MARKET_CONTEXT]
+        # a model from before a series of the market context or a side input was there goes on without it
+        columns = [name for name in columns if name in trained_on or name not in may_be_null()]
         require_schema(self.version, artifact.description, columns)
         model = entry.load(artifact.tensors, artifact.description)
         rows = entry.predict(model, inputs, sessions)  # pyright: ignore[reportArgumentType]: a property, cached

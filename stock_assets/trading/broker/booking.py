@@ -1,9 +1,10 @@
 """A session of a simulated account: the ledger's step on what the file holds, and an activity for all that it did."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
@@ -29,9 +30,11 @@ class _Session:
     after: Account
     booked: Booked
     at: datetime
+    numbers: Iterator[int] = field(default_factory=count)
 
-    def activity(self, number: int, kind: str, *, ticker: str | None = None, **facts: object) -> Activity:
-        """The activity `number` of the session. Its id follows from what it is, and sorts as Alpaca's do."""
+    def activity(self, kind: str, *, ticker: str | None = None, **facts: object) -> Activity:
+        """The next activity of the session. Its id follows from what it is, and sorts as Alpaca's do."""
+        number = next(self.numbers)
         name = uuid5(NAMESPACE_OID, f"{self.bars.session}/{number}/{kind}/{ticker}")
         values = {"shares": NOTHING, "price": None, "amount": NOTHING, **facts}
         return Activity(
@@ -77,7 +80,7 @@ def booked_session(
         done = _filled(order, session, i, left=left, cause="halt" if order.ticker in halted else None)
         rows.keep_order(done)
         if done.filled and i is not None:
-            activities += _fill(done, session, i, first=len(activities))
+            activities += _fill(done, session, i)
             activities += [activities[-1]] if faults.take("duplicate event", order.ticker) else []
     rows.add_activities(activities)
 
@@ -146,17 +149,16 @@ def _price(i: int, session: _Session) -> float:
     return float(booked.fill_price[i] + (booked.spread[i] + booked.impact[i]) / booked.filled[i])
 
 
-def _fill(order: StoredOrder, session: _Session, i: int, *, first: int) -> Iterator[Activity]:
+def _fill(order: StoredOrder, session: _Session, i: int) -> Iterator[Activity]:
     """The commission, and then the fill: the last one is what a broker may send twice."""
     booked = session.booked
     part = order.filled / abs(float(booked.filled[i]))
     signed = order.filled if order.side == "buy" else -order.filled
     if booked.commission[i]:
         amount = exact(-float(booked.commission[i]) * part)
-        yield session.activity(first, "FEE", ticker=order.ticker, amount=amount, client_order_id=order.client_order_id)
+        yield session.activity("FEE", ticker=order.ticker, amount=amount, client_order_id=order.client_order_id)
     spent = signed * float(booked.fill_price[i]) + float(booked.spread[i] + booked.impact[i]) * part
     yield session.activity(
-        first + 1,
         "FILL",
         ticker=order.ticker,
         shares=exact(signed),
@@ -168,26 +170,24 @@ def _fill(order: StoredOrder, session: _Session, i: int, *, first: int) -> Itera
 
 def _events(session: _Session) -> Iterator[Activity]:
     """What happened to the account without an order: interest, borrow, splits, dividends, endings."""
-    number = 0
     booked, bars, before = session.booked, session.bars, session.before
     if booked.interest:
-        yield session.activity(number, "INT", amount=exact(float(booked.interest)))
+        yield session.activity("INT", amount=exact(float(booked.interest)))
     for i, ticker in enumerate(session.tickers):
         held = float(before.shares[i])
         if held == 0:
             continue
-        number += 4
         if booked.borrow[i]:
-            yield session.activity(number, "FEE", ticker=ticker, amount=exact(-float(booked.borrow[i])))
+            yield session.activity("FEE", ticker=ticker, amount=exact(-float(booked.borrow[i])))
         left = float(session.after.shares[i] - booked.filled[i])
         is_ended = not np.isnan(bars.ending[i])
         split, mark = held * float(bars.split_ratio[i]), float(before.marks[i] / bars.split_ratio[i])
         whole = float(np.trunc(np.round(split, 6)))
-        if whole != held:
+        if bars.split_ratio[i] != 1:  # one share and a half of it are one share and money
             paid = exact((split - whole) * mark)
-            yield session.activity(number + 1, "SPLIT", ticker=ticker, shares=exact(whole - held), amount=paid)
+            yield session.activity("SPLIT", ticker=ticker, shares=exact(whole - held), amount=paid)
         if booked.dividend[i]:
-            yield session.activity(number + 2, "DIV", ticker=ticker, amount=exact(float(booked.dividend[i])))
+            yield session.activity("DIV", ticker=ticker, amount=exact(float(booked.dividend[i])))
         if is_ended:
             paid = exact(whole * mark + float(booked.ending[i]))
-            yield session.activity(number + 3, "REORG", ticker=ticker, shares=exact(left - whole), amount=paid)
+            yield session.activity("REORG", ticker=ticker, shares=exact(left - whole), amount=paid)

@@ -1,0 +1,1 @@
+"""The sources of side inputs: one class of the protocol `SideSource` per file."""

@@ -1,0 +1,90 @@
+"""How the vendors of side inputs are asked: at the pace of a budget, within bounds, each subject failing alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from stock_assets.addresses import HIDDEN
+from stock_assets.errors import SourceError, UnknownTickerError
+from stock_assets.market.sources import Failure
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Transient
+from stock_assets.market.sources.replies import MOST_BYTES, TOO_LARGE, require_service
+
+T = TypeVar("T")
+#: What an answer (status, body) says. It raises Transient for one that may be another when asked again.
+Read = Callable[[int, bytes], T]
+
+
+class Client:
+    """GET requests to one vendor. Safe to share among threads.
+
+    Addresses may hold a key: no error shows one.
+    """
+
+    def __init__(self, budget: Budget, *, secret: str | None = None) -> None:
+        """`secret` is not shown where an answer repeats it."""
+        self.budget, self._secret = budget, secret
+
+    def get(self, subject: str, url: str, read: Read[T], *, params: Mapping[str, str | int] | None = None) -> T:
+        """What `read` makes of the answer, asked for again while that is Transient.
+
+        Raises Exhausted, GivenUp and whatever else `read` raises.
+        """
+        return self.budget.patiently(subject, lambda: self._ask(url, read, params))
+
+    def _ask(self, url: str, read: Read[T], params: Mapping[str, str | int] | None) -> T:
+        from curl_cffi import CurlECode
+        from curl_cffi.requests.exceptions import RequestException
+
+        self.budget.take()
+        try:
+            # `timeout` is that of the whole answer, a slow drip included
+            answer = self._session.get(url, params=params, timeout=self.budget.politeness.timeout)
+        except RequestException as error:
+            # not chained: its text holds the address
+            if error.code == CurlECode.FILESIZE_EXCEEDED:
+                raise Transient(TOO_LARGE) from None
+            raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from None
+        if len(answer.content) > MOST_BYTES:
+            raise Transient(TOO_LARGE)
+        text = answer.text if self._secret is None else answer.text.replace(self._secret, HIDDEN)
+        require_service(answer.status_code, text, retry_after=answer.headers.get("Retry-After"), now=datetime.now(UTC))
+        return read(answer.status_code, answer.content)
+
+    @cached_property
+    def _session(self) -> Any:
+        from curl_cffi import CurlOpt
+        from curl_cffi.requests import Session
+
+        return Session(headers={"User-Agent": "stock_assets"}, curl_options={CurlOpt.MAXFILESIZE_LARGE: MOST_BYTES})
+
+
+def of_each(
+    subjects: Sequence[str],
+    ask: Callable[[str], T],
+    *,
+    budget: Budget,
+    on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+) -> tuple[dict[str, T], dict[str, Failure]]:
+    """What `ask` returns for each of `subjects`, in as many threads as the budget has, and why others have no answer.
+
+    An error that is no vendor's ends all of them.
+    """
+    answers: dict[str, T] = {}
+    failures: dict[str, Failure] = {}
+    with ThreadPoolExecutor(budget.politeness.threads) as pool:
+        running = {pool.submit(ask, subject): subject for subject in sorted(set(subjects))}
+        try:
+            for done, future in enumerate(as_completed(running), 1):
+                try:
+                    answers[running[future]] = future.result()
+                except (Exhausted, GivenUp, SourceError) as error:
+                    failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
+                on_progress(done, len(running))
+        except BaseException:  # cancelled, or an error of ours: the others are not waited for
+            budget.stop("the run was stopped")
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {subject: answers[subject] for subject in sorted(answers)}, dict(sorted(failures.items()))
