@@ -51,11 +51,9 @@ class InputGroup:
 
 
 def input_groups(
-    columns: Sequence[str], sides: Mapping[str, SideGroup], added: Collection[str] = ()
+    columns: Sequence[str], sides: Mapping[str, SideGroup], added: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, InputGroup]:
-    """The groups of `columns`, which models read, and of those of `sides` that are `added` for the question, by name.
-
-    Raises StockAssetsError for a group of `added` that models read already.
+    """The groups of `columns`, which the model reads, and those of `added`, columns by name of one of `sides`.
 
     >>> list(input_groups(["vol_total_1", "rank_volume", "vol_total_5"], {}))
     ['ranks', 'own_volatility', 'noise']
@@ -64,16 +62,14 @@ def input_groups(
     members: dict[str, list[str]] = {}
     for column in columns:
         members.setdefault(side_of.get(column) or _family(column), []).append(column)
-    if again := sorted(members.keys() & set(added)):
-        raise StockAssetsError(f"models read {again[0]} already; expected a group that they do not")
     texts = {name: text for name, (text, _) in FAMILIES.items()} | {OTHERS: "columns of no family"}
     order = [*FAMILIES, OTHERS, *sides]
     groups = {
         name: InputGroup(name, texts.get(name, _side_text(sides.get(name))), tuple(members[name]), in_model=True)
         for name in sorted(members, key=order.index)
     }
-    for name in added:
-        groups[name] = InputGroup(name, _side_text(sides[name]), tuple(sides[name].columns), in_model=False)
+    for name, of_side in (added or {}).items():
+        groups[name] = InputGroup(name, _side_text(sides[name]), tuple(of_side), in_model=False)
     noise = tuple(f"{NOISE}_{i + 1}" for i in range(NOISE_COLUMNS))
     return groups | {NOISE: InputGroup(NOISE, "random numbers: what luck looks like", noise, in_model=False)}
 
@@ -86,10 +82,21 @@ def _side_text(side: SideGroup | None) -> str:
     return f"made from {', '.join(side.reads)}" if side else ""
 
 
-def chosen_groups(groups: Mapping[str, InputGroup], names: Sequence[str]) -> dict[str, InputGroup]:
-    """Those of `groups` that are called `names`, all where there is none. Raises StockAssetsError for another name."""
-    if unknown := [name for name in names if name not in groups]:
-        raise StockAssetsError(f"there is no group of inputs {unknown[0]!r}; expected some of {', '.join(groups)}")
+def absent_families(groups: Mapping[str, InputGroup]) -> dict[str, str]:
+    """Why `groups` lack a family, by its name."""
+    series = "its series is not among the market context of the store (STOCK_ASSETS_CONTEXT)"
+    reasons = {"vix": series, "index": series}
+    return {name: reasons.get(name, "the model has none of its columns") for name in FAMILIES if name not in groups}
+
+
+def chosen_groups(
+    groups: Mapping[str, InputGroup], names: Sequence[str], absent: Collection[str] = ()
+) -> dict[str, InputGroup]:
+    """Those of `groups` that are called `names`, all where there is none. Raises StockAssetsError for a name that is
+    neither one of them nor one of `absent`."""
+    if unknown := [name for name in names if name not in groups and name not in absent]:
+        expected = ", ".join([*groups, *absent])
+        raise StockAssetsError(f"there is no group of inputs {unknown[0]!r}; expected some of {expected}")
     return {name: group for name, group in groups.items() if not names or name in names}
 
 

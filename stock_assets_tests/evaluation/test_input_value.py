@@ -18,7 +18,8 @@ from stock_assets.evaluation.input_value import FULL, Variant, permuted, value_t
 from stock_assets.evaluation.materialize.input_value import MadeValues, ValueQuestion, measure_inputs
 from stock_assets.features.labels import barrier_labels
 from stock_assets.features.market_context import MARKET_CONTEXT
-from stock_assets.features.side_features import SideColumn, SideGroup
+from stock_assets.features.side_features import GROUPS as SIDE_GROUPS
+from stock_assets.features.side_features import SideColumn, SideFrames, SideGroup
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
@@ -64,7 +65,7 @@ def side_group(name: str, *columns: str) -> SideGroup:
 
 def test_a_side_input_is_a_group_of_its_own_and_one_of_no_family_is_said():
     sides = {"reports": side_group("reports", "vol_of_reports", "days"), "texts": side_group("texts", "tone")}
-    groups = input_groups(["vol_total_1", "vol_of_reports", "my_column"], sides, added=["texts"])
+    groups = input_groups(["vol_total_1", "vol_of_reports", "my_column"], sides, {"texts": ["tone"]})
     assert {name: (group.columns, group.in_model) for name, group in groups.items() if name != NOISE} == {
         "own_volatility": (("vol_total_1",), True),
         OTHERS: (("my_column",), True),
@@ -72,8 +73,6 @@ def test_a_side_input_is_a_group_of_its_own_and_one_of_no_family_is_said():
         "texts": (("tone",), False),
     }
     assert groups["texts"].text == "made from figures"
-    with pytest.raises(StockAssetsError, match="models read texts already"):
-        input_groups(["tone"], sides, added=["texts"])
 
 
 # ---------------------------------------------------------------- without a group
@@ -253,6 +252,44 @@ def test_the_group_that_says_it_is_told_from_luck_and_the_others_are_not(made: t
 def test_what_is_stored_is_what_was_made(made: tuple[MadeValues, list[str]], store: Warehouse, settings: Settings):
     assert_frame_equal(store.read("input_value"), made[0].rows)
     assert not list(settings.artifacts.rglob("*.checkpoint"))
+
+
+# ---------------------------------------------------------------- side inputs that no model reads
+
+
+def test_a_side_input_that_no_model_reads_is_added_and_one_without_rows_is_said(
+    store: Warehouse, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def compute(frames: SideFrames) -> pl.DataFrame:
+        assert frames.rows["macro"].height == 1
+        late = frames.bars.filter(pl.col("session").is_in(list(frames.sessions))).with_columns(
+            never=pl.lit(None, pl.Float64), cpi=5.0
+        )
+        return late.with_columns(cpi=pl.when(pl.col("ticker") != "T00").then("cpi"))
+
+    about = {name: SideColumn("a figure", -1.0, 1.0) for name in ("cpi", "never")}
+    toy = SideGroup(name="toy", reads=("macro",), columns=about, compute=compute, lookback=3, in_model=False)
+    figures = pl.DataFrame({"subject": ["CPI"], "session": [date(2018, 1, 2)], "value": [2.0]})
+    store.replace_table("macro", rows_of("macro", figures))
+    monkeypatch.setitem(SIDE_GROUPS, "toy", toy)
+    own = settings.model_copy(update={"data_dir": tmp_path})
+    question = ValueQuestion(groups=("toy", "fundamentals", "vix"), seeds=1, workers=1)
+    with quick_models() as trained:
+        rows = measure_inputs(store, own, question).rows
+    assert len(trained) == 2
+    assert set(trained[0]) ^ set(trained[1]) == {"cpi"}  # no session has the other column
+    assert rows.filter(group="toy").select("way", "metric", "columns").rows() == [
+        ("added", metric, 1) for metric in ("log_loss", "accuracy", "rank_ic")
+    ]
+    notes = {row["group"]: (row["way"], row["note"]) for row in rows.filter(pl.col("difference").is_null()).to_dicts()}
+    assert notes.pop("toy", None) in (None, ("added", None))  # a model that looks at nothing ranks no ticker
+    assert notes["vix"] == (
+        "left_out",
+        "its series is not among the market context of the store (STOCK_ASSETS_CONTEXT)",
+    )
+    assert notes["fundamentals"][0] == "added"
+    assert notes["fundamentals"][1].startswith("the store has no row of fundamentals: ")
+    assert set(notes) == {"vix", "fundamentals"}
 
 
 # ---------------------------------------------------------------- a run that is cut off

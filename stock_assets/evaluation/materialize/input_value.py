@@ -1,6 +1,6 @@
 """The step that makes `input_value`: a walk-forward with each group of inputs, and without it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -12,9 +12,18 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.evaluation.input_groups import NOISE, InputGroup, chosen_groups, input_groups, noise_columns
-from stock_assets.evaluation.input_value import ADDED, WAYS, Variant, value_table
+from stock_assets.evaluation.input_groups import (
+    FAMILIES,
+    NOISE,
+    InputGroup,
+    absent_families,
+    chosen_groups,
+    input_groups,
+    noise_columns,
+)
+from stock_assets.evaluation.input_value import ADDED, JUDGED_BY, LEFT_OUT, WAYS, Variant, value_table
 from stock_assets.evaluation.input_walk import Training, WalkYear, run_training, trainings_of
+from stock_assets.evaluation.materialize.side_columns import columns_on_demand
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.side_features import GROUPS
 from stock_assets.files import write_file
@@ -27,6 +36,7 @@ from stock_assets.model.registry import IN_SERVICE, MODELS, READS, ModelEntry, l
 from stock_assets.model.scaling import feature_columns
 from stock_assets.model.splits import training_rows
 from stock_assets.settings import PROJECT_DIR, Settings
+from stock_assets.side_inputs.registry import side_input
 from stock_assets.storage.artifacts import CheckpointFile
 from stock_assets.storage.code_version import read_code_version
 from stock_assets.storage.warehouse import Warehouse
@@ -75,8 +85,8 @@ def measure_inputs(
     is not, MissingSessionsError as `inputs_through`, and what a training raises; no row is written then.
     """
     entry = _entry(question)
-    years, groups = _read(store, settings, question)
-    chosen = chosen_groups(groups, question.groups)
+    years, groups, absent = _read(store, settings, question)
+    chosen = chosen_groups(groups, question.groups, absent)
     seeds = range(settings.seed, settings.seed + question.seeds)
     scores = _Scores(settings.artifacts / TABLE, settings.horizon, about=(read_code_version(PROJECT_DIR), entry.name))
     trainings = [
@@ -92,9 +102,20 @@ def measure_inputs(
     side_by_side(tasks, say, question.workers)
     counts = {name: len(group.columns) for name, group in groups.items()}
     table = value_table(scores.read(trainings), counts, model=entry.name, seed=settings.seed)
-    rows = table.with_columns(note=pl.lit(None, pl.String)).select(declared(TABLE).names)
+    named = {name: reason for name, reason in absent.items() if not question.groups or name in question.groups}
+    rows = declared(TABLE).fit(pl.concat([table, _not_measured(named, table)], how="diagonal"))
     store.replace_rows(TABLE, pl.DataFrame({"model": [entry.name]}), rows)
     return MadeValues(rows, len(left))
+
+
+def _not_measured(reasons: Mapping[str, str], table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the groups that the comparisons of `table` lack, with the reason of each."""
+    about = table.select("model", "rows", "years", "seeds", "variants").head(1)
+    names = pl.DataFrame(list(reasons.items()), {"group": pl.String, "note": pl.String}, orient="row")
+    way = pl.when(pl.col("group").is_in(list(FAMILIES))).then(pl.lit(LEFT_OUT)).otherwise(pl.lit(ADDED))
+    return names.with_columns(way.alias("way"), metric=pl.lit(JUDGED_BY), columns=pl.lit(0, pl.Int64)).join(
+        about, how="cross"
+    )
 
 
 def _entry(question: ValueQuestion) -> ModelEntry:
@@ -171,8 +192,8 @@ class _Scores:
 
 def _read(
     store: Warehouse, settings: Settings, question: ValueQuestion
-) -> tuple[list[WalkYear], dict[str, InputGroup]]:
-    """The walk-forward of each year, and all groups of inputs."""
+) -> tuple[list[WalkYear], dict[str, InputGroup], dict[str, str]]:
+    """The walk-forward of each year, all groups of inputs, and why others are not among them."""
     calendar, last_label = calendar_of(settings), store.last_session("labels")
     years = _years(settings, question, last_label)
     last = calendar.between(calendar.sessions[0], min(last_label, date(years[-1], 12, 31)))[-1]  # pyright: ignore[reportArgumentType,reportTypeIssues]: there is a label
@@ -180,8 +201,12 @@ def _read(
     labels, _ = usable_between(store, settings, calendar.sessions[0], last=last)
     features = _sample(inputs.features.sort(KEYS), question.tickers, settings.seed)
     labels = labels.join(features.select(KEYS), on=KEYS, how="semi").sort(KEYS)
-    groups = input_groups(feature_columns(features), GROUPS)
-    added = noise_columns(features, groups[NOISE].columns, seed=settings.seed)
+    sides = question.groups if ADDED in question.ways else (NOISE,)
+    added, columns, absent = columns_on_demand(store, settings, features.select(KEYS), sides)
+    groups = input_groups(feature_columns(features), GROUPS, columns)
+    absent |= absent_families(groups) | _absent_sides(settings, groups)
+    noise = noise_columns(features, groups[NOISE].columns, seed=settings.seed)
+    added = added.with_columns(noise.select(groups[NOISE].columns).get_columns())
     walk = []
     for year in years:
         scored = labels.filter(pl.col("session").dt.year() == year)
@@ -201,7 +226,16 @@ def _read(
                 asked_from=(*lookback, first)[0],  # pyright: ignore[reportArgumentType]
             )
         )
-    return walk, groups
+    return walk, groups, absent
+
+
+def _absent_sides(settings: Settings, groups: Mapping[str, InputGroup]) -> dict[str, str]:
+    """Why the model has no column of a side input that models read, by the name of its group."""
+    sides = [side for side in GROUPS.values() if side.in_model and side.name not in groups]
+    off = {
+        side.name: [reason for name in side.reads if (reason := side_input(name).missing(settings))] for side in sides
+    }
+    return {name: (reasons or ["most sessions lack its columns"])[0] for name, reasons in off.items()}
 
 
 def _years(settings: Settings, question: ValueQuestion, last_label: date | None) -> list[int]:
