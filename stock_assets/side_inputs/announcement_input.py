@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.sources.budget import Pace
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs import SideSource
 from stock_assets.side_inputs.announcing import with_replays
@@ -10,21 +11,39 @@ from stock_assets.side_inputs.registry import Say, SideInput, register_side_inpu
 from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 
-def sources(settings: Settings, say: Say) -> Sequence[SideSource]:  # noqa: ARG001
-    """A file of one's own, and those that go with the source of prices."""
-    made: list[SideSource] = []
+def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
+    """A file of one's own; else the simulated companies, or the SEC."""
+    calendar, made = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
 
-        made.append(AnnouncementFile(settings.announcements, calendar_of(settings), settings.announcement_notice))
+        made.append(AnnouncementFile(settings.announcements, calendar, settings.announcement_notice))
+    elif settings.source == "simulated":
+        from stock_assets.side_inputs.sources.simulated_announcements import SimulatedAnnouncements
+
+        made.append(SimulatedAnnouncements(calendar, settings.seed, settings.tickers))
+    if _has_filings(settings):
+        from stock_assets.side_inputs.sources.sec_announcements import SecAnnouncements
+        from stock_assets.side_inputs.sources.sec_filings import sec_filings
+
+        pace = Pace("EDGAR, announcements", say)
+        made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
     return made
+
+
+def _has_filings(settings: Settings) -> bool:
+    """Whether the SEC is asked: not about companies that there are only in the simulated market."""
+    return settings.sec_contact is not None and settings.source != "simulated"
 
 
 def missing(settings: Settings) -> str | None:
     """Why nothing says when companies report."""
-    if settings.announcements is not None:
+    if settings.announcements is not None or settings.source == "simulated" or _has_filings(settings):
         return None
-    return f"{PREFIX}ANNOUNCEMENTS names no file of announcements"
+    return (
+        f"{PREFIX}ANNOUNCEMENTS names no file of announcements, and {PREFIX}SEC_CONTACT no name and e-mail address, "
+        "with which the SEC could be asked for filings"
+    )
 
 
 register_side_input(
