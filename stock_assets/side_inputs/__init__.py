@@ -7,7 +7,7 @@ source classes (`SideSource`) and one entry (`registry`). Features read all of t
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -42,4 +42,13 @@ class SideSource(Protocol):
         are not added again. Nothing that became known after `fetched_at` is used. Raises SourceError where the source
         as a whole cannot answer.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsStored(Protocol):
+    """A source that asks for less where the store holds something already."""
+
+    def with_stored(self, rows: pl.DataFrame) -> SideSource:
+        """The same source, which knows the versions `rows` that the store has of its side input."""
         ...

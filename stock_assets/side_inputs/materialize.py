@@ -12,7 +12,7 @@ from stock_assets.market.materialize.clock import require_past
 from stock_assets.market.materialize.context import bars_first_fetched
 from stock_assets.market.requests import LOOK_AGAIN, too_many_failures
 from stock_assets.settings import PREFIX, Settings
-from stock_assets.side_inputs import SideAnswer, SideSource
+from stock_assets.side_inputs import ReadsStored, SideAnswer, SideSource
 from stock_assets.side_inputs.as_of import late_rows, new_versions, rows_by, with_session
 from stock_assets.side_inputs.registry import Say, SideInput, side_input
 from stock_assets.side_inputs.tables import ROOM, naming_columns
@@ -67,7 +67,8 @@ def fetch_side_input(
     first = before - BEFORE_THE_CALENDAR if before == calendar.sessions[0] else before
     stored = _versions(store, entry.table)
     frames, failures, notes = [], {}, []
-    for source in sources:
+    for made in sources:
+        source = made.with_stored(stored) if isinstance(made, ReadsStored) else made
         answer = source.fetch(subjects, first, sessions[-1], fetched_at=now)
         failures |= _failures(answer, source, subjects, allowed=settings.max_failed_share)
         notes += answer.notes
@@ -99,7 +100,7 @@ def side_inputs_as_of(store: Warehouse, moment: datetime) -> dict[str, pl.DataFr
     }
 
 
-def late_side_rows(store: Warehouse, name: str, moment: datetime, last: date) -> pl.DataFrame:
+def late_side_rows(store: Warehouse, name: str, moment: datetime, *, last: date) -> pl.DataFrame:
     """Versions of the side input `name` up to session `last` that were fetched after `moment` although something had
     been made of their session before (`as_of.late_rows`)."""
     newest = last_side_fetch(store, name)

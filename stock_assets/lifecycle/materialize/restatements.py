@@ -69,7 +69,7 @@ def watch_restatements(
         messages.append(f"the market context of {len(sessions)} session(s) from {sessions[0]} changed")
         steps += steps_of_context(span, first_served)
     for name, sessions_back in look_back.items():
-        late = late_side_rows(store, name, watch.through, predicted)
+        late = late_side_rows(store, name, watch.through, last=predicted)
         if span := affected_by_side_rows(calendar, late, predicted, look_back=sessions_back):
             messages.append(f"{late.height} row(s) of {name} came late, the first of {span[0]}")
             steps += steps_of_side_rows(span, first_served)
