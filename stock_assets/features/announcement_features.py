@@ -6,8 +6,8 @@ the close of t (`known_from` <= t < `known_until`); whether a bar counts as a re
 reactions is decided by what was known at that bar's own close. All columns of a session are null while no date of any
 ticker stands, so that a market without announcements has none of them as an input.
 
-v = gap² + ½ Garman-Klass + ½ Parkinson + 1e-6 of a bar (`features.daily`); V and g are the means of v and of ½ ln v over
-the last 66 bars that are no reaction.
+v = gap² + ½ Garman-Klass + ½ Parkinson + 1e-6 of a bar (`features.daily`); V and g are the means of v and of ½ ln v
+over the last 66 bars that are no reaction.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,10 @@ from stock_assets.features.reactions import (
     residual_returns,
     with_dates,
 )
-from stock_assets.features.side_features import SideColumn
+from stock_assets.features.side_features import SideColumn, SideFrames, SideGroup, register_side_group
 from stock_assets.frames import KEYS
+from stock_assets.side_inputs.schedule import schedule_of
+from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 #: Sessions ahead in which a reaction counts: the default horizon of a label.
 HORIZON = 7
@@ -110,7 +112,7 @@ COLUMNS: dict[str, SideColumn] = {
         for k in (3, 20, 60)
     },
     "reaction_ahead_residual_5": SideColumn(
-        "Residual return of 5 sessions with a reaction among the next 7, else 0", -0.5, 0.5
+        "Residual return of 5 sessions where reaction_ahead is 1, else 0", -0.5, 0.5
     ),
     "peers_ahead": SideColumn(f"Share of the {PEERS} peers (features.peers) with reaction_ahead", 0.0, 1.0),
     "peers_reacted": SideColumn("Share of the peers with s <= 2", 0.0, 1.0),
@@ -143,7 +145,7 @@ _QUIET: dict[str, pl.Expr] = {
 
 
 def announcement_columns(
-    bars: pl.DataFrame, schedule: pl.DataFrame, sessions: Sequence[date], calendar: Sequence[date]
+    bars: pl.DataFrame, schedule: pl.DataFrame, sessions: Sequence[date], *, calendar: Sequence[date]
 ) -> pl.DataFrame:
     """ticker, session and the COLUMNS (f64, null where unknown) of every bar of `sessions`, sorted by ticker.
 
@@ -162,16 +164,16 @@ def announcement_columns(
     if rows.is_empty():
         return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, **dict.fromkeys(COLUMNS, pl.Float64)})
     grid = Bars.of(rows, calendar[oldest : newest + 1])
-    events = Events.of(schedule, grid.tickers, days, oldest)
+    events = Events.of(schedule, grid.tickers, days, origin=oldest)
     asked = rows["session"].is_in(list(sessions)).to_numpy()
     reaction = events.at_own_close(len(grid.days), len(grid.tickers))[grid.cell]
     quiet = _Quiet.of(rows, reaction)
-    known = _of_reactions(grid, events, quiet.jumps(rows), np.unique(grid.cell[0][asked]))
-    columns = _columns(known, quiet.columns(asked), grid, asked)
-    enough = rows["enough"].to_numpy()[asked] & known.anyone[known.place(grid.cell[0][asked])]
+    known = _of_reactions(grid, events, quiet.jumps(rows), days=np.unique(grid.cell[0][asked]))
+    day, ticker = grid.cell[0][asked], grid.cell[1][asked]
+    columns = _columns(known, quiet.columns(asked), (known.place(day), ticker))
+    enough = rows["enough"].to_numpy()[asked] & known.anyone[known.place(day)]
     made = pl.DataFrame({name: np.where(enough, columns[name], np.nan) for name in COLUMNS})
-    cut = made.select(pl.col(name).fill_nan(None).clip(column.low, column.high) for name, column in COLUMNS.items())
-    return pl.concat([rows.filter(pl.Series(asked)).select(KEYS), cut], how="horizontal")
+    return pl.concat([rows.filter(pl.Series(asked)).select(KEYS), made.fill_nan(None)], how="horizontal")
 
 
 class _Quiet(NamedTuple):
@@ -253,7 +255,7 @@ class _Known(NamedTuple):
         return np.searchsorted(self.days, day)
 
 
-def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, days: np.ndarray) -> _Known:
+def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, *, days: np.ndarray) -> _Known:
     shape = len(grid.days), len(grid.tickers)
     jump = grid.spread(jumps)
     comoving = quarters_of(grid, days[0] - 66)
@@ -263,13 +265,14 @@ def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, days: np.ndarra
     sums = sums[:, days] - np.where(days >= _MARKET, sums[:, np.maximum(days - _MARKET, 0)], 0.0)
     market = np.divide(sums[0], sums[1], out=np.full(len(days), np.nan), where=sums[1] > 0)[:, None]
 
-    past = past_reactions(events, days, len(grid.tickers), (jump, grid.r**2, residual))
-    until = days_ahead(events, days, len(grid.tickers), HORIZON)
+    past = past_reactions(events, (jump, grid.r**2, residual), days)
+    until = days_ahead(events, days, len(grid.tickers), horizon=HORIZON)
     dated = with_dates(events, days, len(grid.tickers))
     present = np.isfinite(grid.r[days]) | grid.present[days]
     counted = dated & present
     ahead = (until > 0) & counted
     reacted = past.since <= 2
+    moved = np.where(reacted, past.residual, np.nan)
     five = np.cumsum(np.nan_to_num(residual), axis=0)
     return _Known(
         days,
@@ -282,16 +285,14 @@ def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, days: np.ndarra
         past.jump,
         past.residual,
         five[days] - np.where((days >= 5)[:, None], five[np.maximum(days - 5, 0)], 0.0),
-        peer_means(grid, comoving, days, present, ((until > 0), reacted, np.where(reacted, past.residual, np.nan))),
+        peer_means(comoving, days, present=present, panels=(until > 0, reacted, moved)),
         dated,
-        counted.any(axis=1),
+        counted.sum(axis=1) > 0,
         ahead.sum(axis=1) / np.maximum(counted.sum(axis=1), 1),
     )
 
 
-def _columns(known: _Known, quiet: dict[str, np.ndarray], grid: Bars, asked: np.ndarray) -> dict[str, np.ndarray]:
-    day, ticker = grid.cell[0][asked], grid.cell[1][asked]
-    cell = known.place(day), ticker
+def _columns(known: _Known, quiet: dict[str, np.ndarray], cell: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
     k, s, size = known.until[cell], known.since[cell], known.size[cell]
     v, g, market = quiet["V"], quiet["g"], known.market[cell[0], 0]
     squares = known.squares[cell] + _IMAGINARY * np.exp(2 * (g + market))
@@ -331,3 +332,21 @@ def _columns(known: _Known, quiet: dict[str, np.ndarray], grid: Bars, asked: np.
         "peers_residual": peers[2],
         "market_ahead": known.share[cell[0]],
     }
+
+
+def _of_frames(frames: SideFrames) -> pl.DataFrame:
+    schedule = schedule_of(frames.rows[ANNOUNCEMENTS.name], frames.calendar)
+    return announcement_columns(frames.bars, schedule, frames.sessions, calendar=frames.calendar.sessions)
+
+
+GROUP = register_side_group(
+    SideGroup(
+        name="announcements",
+        reads=(ANNOUNCEMENTS.name,),
+        columns=COLUMNS,
+        compute=_of_frames,
+        lookback=LOOKBACK - 1,
+        in_model=True,
+        bar_columns=(*BAR_COLUMNS, "total_return"),
+    )
+)

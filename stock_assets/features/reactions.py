@@ -1,4 +1,4 @@
-"""Reactions to announcements on panels of sessions and tickers: which were known when, and what the bars show of them."""
+"""Reactions to announcements on panels of sessions and tickers: which were known when, and what bars show of them."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -62,7 +62,7 @@ class Events(NamedTuple):
     """stands from `start` to before `until`"""
 
     @classmethod
-    def of(cls, schedule: pl.DataFrame, tickers: pl.Series, calendar: np.ndarray, origin: int) -> Self:
+    def of(cls, schedule: pl.DataFrame, tickers: pl.Series, calendar: np.ndarray, *, origin: int) -> Self:
         """`schedule` has ticker, reaction_session, known_from and known_until; place `origin` of `calendar` is 0."""
         rows = schedule.filter(pl.col("ticker").is_in(tickers.implode())).sort("ticker", "reaction_session")
 
@@ -97,10 +97,9 @@ class Past(NamedTuple):
     """sums over these"""
 
 
-def past_reactions(
-    events: Events, days: np.ndarray, tickers: int, panels: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> Past:
+def past_reactions(events: Events, panels: tuple[np.ndarray, np.ndarray, np.ndarray], days: np.ndarray) -> Past:
     """`panels` [T, N] are the size of a bar, its squared return and its residual return."""
+    tickers = panels[0].shape[1]
     start, until = np.maximum(events.start, events.reaction), np.minimum(events.until, events.reaction + REACH)
     kept = np.flatnonzero((start < until) & (start <= days[-1]) & (until > days[0]))
     ticker, reaction, start, until = (values[kept] for values in (events.ticker, events.reaction, start, until))
@@ -127,7 +126,7 @@ def _at(panel: np.ndarray, day: np.ndarray, ticker: np.ndarray) -> np.ndarray:
     return np.where(day >= 0, panel[np.maximum(day, 0), ticker], np.nan)
 
 
-def days_ahead(events: Events, days: np.ndarray, tickers: int, horizon: int) -> np.ndarray:
+def days_ahead(events: Events, days: np.ndarray, tickers: int, *, horizon: int) -> np.ndarray:
     """[S, N] sessions until the next reaction that is expected; 0 for none within `horizon`."""
     place = np.full(int(days[-1]) + 1, -1)
     place[days] = np.arange(len(days))
@@ -178,9 +177,9 @@ def residual_returns(grid: Bars, quarters: Sequence[tuple[int, int, Comovement]]
 
 
 def peer_means(
-    grid: Bars,
     quarters: Sequence[tuple[int, int, Comovement]],
     days: np.ndarray,
+    *,
     present: np.ndarray,
     panels: Sequence[np.ndarray],
 ) -> np.ndarray:
@@ -192,10 +191,10 @@ def peer_means(
         if not inside.any():
             continue
         peers = comoving.peers.T.astype(np.float64)
-        for mean, panel in zip(means, panels, strict=True):
+        for place, panel in enumerate(panels):
             values = panel[inside].astype(float)
             counts = present[inside] & np.isfinite(values)
             number = counts.astype(float) @ peers
             total = np.where(counts, np.nan_to_num(values), 0.0) @ peers
-            mean[inside] = np.divide(total, number, out=np.zeros_like(total), where=number > 0)
+            means[place, inside] = np.divide(total, number, out=np.zeros_like(total), where=number > 0)
     return means

@@ -1,7 +1,9 @@
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.errors import BadBarsError
-from stock_assets.features.announcement_features import COLUMNS, HORIZON, LOOKBACK, announcement_columns
+from stock_assets.features.announcement_features import COLUMNS, GROUP, HORIZON, LOOKBACK, announcement_columns
 from stock_assets.features.daily import with_quantities
 from stock_assets.features.lookback import histories
 from stock_assets.features.peers import comovement
+from stock_assets.features.side_features import SideFrames, computed
 from stock_assets.frames import KEYS
 from stock_assets_tests.features.generators import calendar, make_bars
+from stock_assets_tests.side_inputs.rows import CALENDAR, announced, stored
 
 SESSIONS = 900
 DAYS = calendar(SESSIONS + 60)
@@ -68,7 +72,7 @@ class Oracle:
         k, s = self.until(ticker, t), self.since(ticker, t)
         quiet = self.quiet(ticker, t)
         v, g = self.mean([total + 1e-6 for total in quiet], 66), self.g(quiet)
-        sizes, squares, residuals = self.recent(ticker, t)
+        sizes, squares = self.recent(ticker, t)
         market = self.market(t)
         size = (sum(sizes) + 3 * market) / (len(sizes) + 3)
         square = (sum(squares) + 3 * math.exp(2 * (g + market))) / (len(sizes) + 3)
@@ -106,7 +110,7 @@ class Oracle:
             "reaction_dates": float(self.dated(ticker, t)),
             **{f"reaction_residual_{w}": residual if s <= w else 0.0 for w in (3, 20, 60)},
             "reaction_ahead_residual_5": is_ahead * five,
-            "peers_ahead": np.mean([self.until(p, t) > 0 for p in peers]) if peers else 0.0,
+            "peers_ahead": sum(self.until(p, t) > 0 for p in peers) / len(peers) if peers else 0.0,
             "peers_reacted": len(reacted) / len(peers) if peers else 0.0,
             "peers_residual": float(np.mean(moved)) if moved else 0.0,
             "market_ahead": float(np.mean([self.until(p, t) > 0 for p in dated])) if dated else math.nan,
@@ -161,14 +165,9 @@ class Oracle:
             return math.nan
         return 0.5 * math.log(bar["total"] + 1e-6) - self.g(self.quiet(ticker, max(before)))
 
-    def recent(self, ticker: str, t: int) -> tuple[list[float], list[float], list[float]]:
+    def recent(self, ticker: str, t: int) -> tuple[list[float], list[float]]:
         past = [e for e in self.stands(ticker, t) if t - 520 < e <= t and math.isfinite(self.jump(ticker, e))][-8:]
-        bars = [self.bars[ticker, e] for e in past]
-        return (
-            [self.jump(ticker, e) for e in past],
-            [bar["r"] ** 2 for bar in bars],
-            [self.residual(ticker, e) for e in past],
-        )
+        return [self.jump(ticker, e) for e in past], [self.bars[ticker, e]["r"] ** 2 for e in past]
 
     def market(self, t: int) -> float:
         cells = [(name, i) for name in self.tickers for i in range(max(0, t - 249), t + 1) if (name, i) in self.bars]
@@ -197,7 +196,7 @@ class Oracle:
             ]
             for i in range(max(0, begin - 250), begin)
         ]
-        found = comovement(np.array(returns).reshape(-1, len(self.tickers))).peers[self.tickers.index(ticker)]
+        found = comovement(np.array(returns, float).reshape(-1, len(self.tickers))).peers[self.tickers.index(ticker)]
         return [name for name, is_peer in zip(self.tickers, found, strict=True) if is_peer]
 
 
@@ -209,7 +208,7 @@ class Oracle:
 )
 def test_columns_equal_their_texts_computed_with_loops(seed: int, schedule_seed: int, places: set[int]):
     bars, schedule = market(seed), random_schedule(schedule_seed)
-    made = announcement_columns(bars, schedule, DAYS[:SESSIONS], DAYS)
+    made = announcement_columns(bars, schedule, DAYS[:SESSIONS], calendar=DAYS)
     oracle = Oracle(bars, schedule)
     for place in places:
         for row in made.filter(pl.col("session") == DAYS[place]).iter_rows(named=True):
@@ -221,12 +220,11 @@ def test_columns_equal_their_texts_computed_with_loops(seed: int, schedule_seed:
             of_history = [
                 i
                 for (name, i), other in oracle.bars.items()
-                if name == row["ticker"] and other["history"] == bar["history"]
+                if (name, other["history"]) == (row["ticker"], bar["history"]) and first <= i <= place
             ]
-            of_history = [i for i in of_history if first <= i <= place]
             seen &= place - min(of_history) + 1 - len(of_history) <= 50
-            for name, column in COLUMNS.items():
-                value = float(np.clip(expected[name], column.low, column.high)) if seen else math.nan
+            for name in COLUMNS:
+                value = expected[name] if seen else math.nan
                 found = math.nan if row[name] is None else row[name]
                 assert found == pytest.approx(value, abs=1e-9, nan_ok=True), (row["ticker"], DAYS[place], name)
 
@@ -235,9 +233,11 @@ def test_columns_equal_their_texts_computed_with_loops(seed: int, schedule_seed:
 @given(seed=st.integers(0, 3), schedule_seed=st.integers(0, 50), place=st.integers(0, SESSIONS - 1))
 def test_a_session_alone_has_the_same_row_as_in_a_range(seed: int, schedule_seed: int, place: int):
     bars, schedule = market(seed), random_schedule(schedule_seed)
-    made = announcement_columns(bars, schedule, DAYS[:SESSIONS], DAYS).filter(pl.col("session") == DAYS[place])
+    made = announcement_columns(bars, schedule, DAYS[:SESSIONS], calendar=DAYS).filter(pl.col("session") == DAYS[place])
     near = bars.filter(pl.col("session").is_between(DAYS[max(0, place - LOOKBACK + 1)], DAYS[place]))
-    alone = announcement_columns(near.sample(fraction=1.0, shuffle=True, seed=1), schedule, [DAYS[place]], DAYS)
+    alone = announcement_columns(
+        near.sample(fraction=1.0, shuffle=True, seed=1), schedule, [DAYS[place]], calendar=DAYS
+    )
     assert alone.select(KEYS).equals(made.select(KEYS))
     for name in COLUMNS:
         assert alone[name].is_null().equals(made[name].is_null()), name
@@ -248,7 +248,7 @@ def test_a_session_alone_has_the_same_row_as_in_a_range(seed: int, schedule_seed
 @given(seed=st.integers(0, 3), schedule_seed=st.integers(0, 50), cut=st.integers(100, SESSIONS - 2))
 def test_nothing_that_became_known_after_a_session_is_seen(seed: int, schedule_seed: int, cut: int):
     bars, schedule = market(seed), random_schedule(schedule_seed)
-    made = announcement_columns(bars, schedule, DAYS[:SESSIONS], DAYS)
+    made = announcement_columns(bars, schedule, DAYS[:SESSIONS], calendar=DAYS)
     noise = np.random.default_rng(cut)
     later = pl.col("session") > DAYS[cut]
     other = pl.Series(np.exp(noise.normal(3, 1, bars.height)))
@@ -260,20 +260,20 @@ def test_nothing_that_became_known_after_a_session_is_seen(seed: int, schedule_s
     then = schedule.filter(pl.col("known_from") <= DAYS[cut]).with_columns(
         known_until=pl.when(pl.col("known_until") <= DAYS[cut]).then("known_until")
     )
-    again = announcement_columns(noisy, then, DAYS[:SESSIONS], DAYS)
+    again = announcement_columns(noisy, then, DAYS[:SESSIONS], calendar=DAYS)
     before = pl.col("session") <= DAYS[cut]
     assert again.filter(before).equals(made.filter(before))
     assert not again.filter(later).equals(made.filter(later))
 
 
 def test_a_market_without_dates_has_null_columns():
-    made = announcement_columns(market(0), pl.DataFrame(schema=SCHEDULE_SCHEMA), DAYS[:SESSIONS], DAYS)
+    made = announcement_columns(market(0), pl.DataFrame(schema=SCHEDULE_SCHEMA), DAYS[:SESSIONS], calendar=DAYS)
     assert made.height == market(0).height
     assert made.select(pl.all_horizontal(pl.col(COLUMNS).is_null()).all()).item()
 
 
 def test_a_ticker_without_dates_has_those_of_the_market_around_it():
-    made = announcement_columns(market(0, gaps=False), random_schedule(1), DAYS[700:SESSIONS], DAYS)
+    made = announcement_columns(market(0, gaps=False), random_schedule(1), DAYS[700:SESSIONS], calendar=DAYS)
     without = made.filter(pl.col("ticker") == "T4")
     assert (without["reaction_dates"] == 0).all()
     assert (without["reaction_ahead"] == 0).all()
@@ -283,7 +283,7 @@ def test_a_ticker_without_dates_has_those_of_the_market_around_it():
 
 
 def test_no_bars_have_no_rows():
-    made = announcement_columns(market(0).clear(), random_schedule(0), DAYS[:10], DAYS)
+    made = announcement_columns(market(0).clear(), random_schedule(0), DAYS[:10], calendar=DAYS)
     assert made.height == 0
     assert made.columns == [*KEYS, *COLUMNS]
 
@@ -291,4 +291,60 @@ def test_no_bars_have_no_rows():
 def test_a_bar_twice_is_refused():
     bars = market(0)
     with pytest.raises(BadBarsError, match="expected one bar per ticker and session"):
-        announcement_columns(pl.concat([bars, bars.tail(1)]), random_schedule(0), DAYS[:SESSIONS], DAYS)
+        announcement_columns(pl.concat([bars, bars.tail(1)]), random_schedule(0), DAYS[:SESSIONS], calendar=DAYS)
+
+
+def test_ten_real_years_equal_their_days(real_data: Callable[[str], Path]):
+    """Real prices and dates of a hundred tickers: a session alone, and with what became known later removed."""
+    prices = pl.read_parquet(real_data("yahoo_sp500_2010_2019.parquet"))
+    dates = pl.read_parquet(real_data("earnings_dates_2008_2020.parquet"))
+    tickers = sorted(prices["ticker"].unique())[:100]
+    prices = prices.filter(pl.col("ticker").is_in(tickers), pl.col("date") >= date(2013, 6, 1)).sort("ticker", "date")
+    scale = pl.col("adj_close") / pl.col("close")
+    bars = prices.with_columns(
+        *(pl.col(name) * scale for name in ("open", "high", "low", "close")),
+        session="date",
+        total_return=pl.col("adj_close").pct_change().over("ticker"),
+        suspect=pl.lit(None, pl.String),
+    )
+    sessions = tuple(bars["session"].unique().sort())
+    dates = dates.filter(pl.col("ticker").is_in(tickers), pl.col("date").is_between(sessions[0], sessions[-1]))
+    reaction = pl.Series(sessions).extend_constant(None, 2)
+    place = pl.Series(sessions).search_sorted(dates["date"])
+    exact = (reaction.gather(place) == dates["date"]).fill_null(value=False)
+    schedule = dates.select(
+        "ticker",
+        reaction_session=reaction.gather(place + ((dates["when"] == "post") & exact)),
+        known_from=pl.col("date") - pl.duration(days=14),
+        known_until=pl.lit(None, pl.Date),
+    ).drop_nulls("reaction_session")
+    day = date(2019, 7, 24)
+    asked = [session for session in sessions if session >= date(2017, 1, 3)]
+    made = announcement_columns(bars, schedule, asked, calendar=sessions).filter(pl.col("session") == day)
+    alone = announcement_columns(
+        bars.filter(pl.col("session") <= day), schedule.filter(pl.col("known_from") <= day), [day], calendar=sessions
+    )
+    assert made["reaction_ahead"].sum() > 20  # in the middle of the season
+    assert made["reaction_size"].median() > 0.5
+    for name in COLUMNS:
+        np.testing.assert_allclose(alone[name].to_numpy(), made[name].to_numpy(), rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_the_group_reads_the_versions_that_are_stored():
+    days = calendar(450)
+    bars = make_bars(0, tickers=2, sessions=450, events=False).with_columns(
+        ticker=pl.when(pl.col("ticker") == "T0").then(pl.lit("AAA")).otherwise("ticker"),
+        session=pl.col("session").replace_strict(dict(zip(days, CALENDAR.sessions, strict=False))),
+    )
+    rows = stored(
+        announced(("2024-05-02", "pre", "2024-04-20 12:00"), origin="calendar"),
+        announced(("2024-05-02", "post", "2024-05-02 21:00"), origin="filed"),
+    )
+    made = computed(GROUP, SideFrames(bars, {"announcements": rows}, CALENDAR.sessions[250:450], CALENDAR))
+    of_day = {row["session"]: row for row in made.filter(pl.col("ticker") == "AAA").iter_rows(named=True)}
+    assert of_day[date(2024, 4, 22)]["reaction_ahead"] == 0.0
+    assert of_day[date(2024, 4, 22)]["reaction_dates"] == 1.0
+    assert of_day[date(2024, 4, 23)]["reaction_in_7"] == 1.0
+    assert of_day[date(2024, 5, 2)]["reaction_today"] == 1.0  # as the vendor said
+    assert of_day[date(2024, 5, 3)]["reaction_today"] == 1.0  # as the filing of the evening before says
+    assert of_day[date(2024, 4, 19)]["reaction_dates"] is None  # nobody had a date

@@ -40,10 +40,9 @@ def naive_histories(bars: pl.DataFrame, sessions: list[date], lookback: int, max
 @given(bars=panels(200, gaps=True))
 def test_histories_follow_the_two_rules(bars, monkeypatch):
     # smaller than life, so that the naive answer comes soon
-    monkeypatch.setattr("stock_assets.features.lookback.LOOKBACK_SESSIONS", 60)
     monkeypatch.setattr("stock_assets.features.lookback.MAX_MISSED", 4)
     sessions = calendar(200)
-    rows = histories(bars, sessions=sessions)
+    rows = histories(bars, sessions=sessions, lookback=60)
     assert rows.select("ticker", "session", "bar", "enough").rows() == naive_histories(bars, sessions, 60, 4)
     assert (rows["total_return"].is_null() == (rows["bar"] == 1)).all()
     assert rows.filter(pl.col("bar") == 1)["history"].is_unique().all()
