@@ -50,8 +50,8 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     """`trained` after a few steps on the labels that became known since its cutoff, with the cutoff of `lesson`.
 
     The lesson holds all inputs and labels there are: segments of older labels are mixed with the new ones, and the
-    level is fitted again on all of them. The map, scales, the linear direction, seed, curve and validation scores stay those
-    of the training, and the seed of the lesson is not read. The same arguments give the same model.
+    level is fitted again on all of them. The map, scales, the linear direction, seed, curve and validation
+    scores stay those of the training, and the seed of the lesson is not read. The same arguments give the same model.
 
     Raises CutoffError for a cutoff that is not later or a label that ends after it, ArtifactError for a column that
     the features lack, BadBarsError for features that are not finite, StockAssetsError where no label became known.
@@ -61,12 +61,12 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     history = History.of(replace(lesson, horizon=trained.horizon), trained.features)
     market, complete = history.market, history.complete
     panel = panel_of(market.keys, trained.scaling.inputs(market, config.input_clip)).marked(complete)
-    blocks = Blocks.of(market.day, complete, config.members, trained.horizon)
+    blocks = Blocks.of(market.day, complete, count=config.members, horizon=trained.horizon)
     network = RnnNetwork(config, panel, blocks, goals=history.goals(trained.target_scale))
     newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(trained, lesson)
     weights = follow(network, trained.module().to(best_device()), newest, update, seed)
     regular, sessions = complete & market.every(config.every), session_inputs(market, trained.features, config.context)
-    levels = fit_market_levels(market, history.targets[:, :3], regular, blocks, sessions=sessions, config=config)
+    levels = fit_market_levels(market, history.targets[:, :3], regular, blocks=blocks, sessions=sessions, config=config)
     return replace(trained, weights=weights, cutoff=lesson.cutoff, level=levels[0])
 
 

@@ -22,7 +22,7 @@ class Blocks:
     horizon: int
 
     @classmethod
-    def of(cls, day: np.ndarray, rows: np.ndarray, count: int, horizon: int) -> Self:
+    def of(cls, day: np.ndarray, rows: np.ndarray, *, count: int, horizon: int) -> Self:
         """`count` blocks of about as many sessions each, of those of `rows` (bool [N], at least one)."""
         first, last = int(day[rows].min()), int(day[rows].max()) + 1
         return cls(day, np.linspace(first, last, count + 1).astype(np.int64), horizon)

@@ -10,8 +10,8 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.frames import KEYS
-from stock_assets.setting_values import LabelRule
 from stock_assets.model.splits import require_known, train_validation_split
+from stock_assets.setting_values import LabelRule
 
 
 class Inputs(Protocol):

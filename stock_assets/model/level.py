@@ -83,8 +83,8 @@ def fit_market_levels(
     market: MarketRows,
     targets: np.ndarray,
     rows: np.ndarray,
-    blocks: Blocks,
     *,
+    blocks: Blocks,
     sessions: np.ndarray,
     config: Any,
 ) -> list[MarketLevel]:
@@ -95,10 +95,10 @@ def fit_market_levels(
     fit = {"clip": config.input_clip, "penalty": config.level_ridge}
     count = len(blocks.edges) - 1
     without = [blocks.touching(k) for k in range(count)]
-    pooled = fit_levels(market.values, targets, rows, without, **fit)
+    pooled = fit_levels(market.values, targets, rows, without=without, **fit)
     one_each = market.first_of_session(rows)
     of_day = market.mean(targets, rows)
-    daily = fit_levels(sessions, of_day, one_each, without, **fit)
+    daily = fit_levels(sessions, of_day, one_each, without=without, **fit)
     return [
         MarketLevel(rows_level, day_level, config.context) for rows_level, day_level in zip(pooled, daily, strict=True)
     ]

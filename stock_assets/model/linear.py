@@ -36,15 +36,15 @@ class Level:
 
 def fit_level(values: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, clip: float, penalty: float) -> Level:
     """The `Level` by ridge regression of `targets` [N, K] on `values` [N, F] at `rows` (bool [N])."""
-    return fit_levels(values, targets, rows, [], clip=clip, penalty=penalty)[0]
+    return fit_levels(values, targets, rows, without=[], clip=clip, penalty=penalty)[0]
 
 
 def fit_levels(
     values: np.ndarray,
     targets: np.ndarray,
     rows: np.ndarray,
-    without: Sequence[np.ndarray],
     *,
+    without: Sequence[np.ndarray],
     clip: float,
     penalty: float,
 ) -> list[Level]:

@@ -231,7 +231,7 @@ def test_an_unknown_level_of_the_market_counts_as_its_training_mean():
     model = teach_rnn(features, KNOWN, NONE_SUSPECT, replace(CONFIG, epochs=1), CUTOFF, 1)
     place = model.features.index("vix_level")
     level = replace(model.level, daily=replace(model.level.daily, weights=np.zeros_like(model.level.daily.weights)))
-    scaling = model.scaling._replace(session_mean=np.full(len(model.features), np.nan))
+    scaling = model.scaling._replace(of_session=np.zeros(0, np.int64), mean=np.zeros(0))
     pooled = replace(model, level=level, scaling=scaling)  # the other parts have means of their own
     mean = float(model.level.pooled.mean[place])
     unknown, filled = (features.with_columns(vix_level=pl.lit(value, pl.Float64)) for value in (None, mean))
@@ -240,20 +240,28 @@ def test_an_unknown_level_of_the_market_counts_as_its_training_mean():
 
 
 def test_what_the_market_announces_reaches_the_level_and_its_absence_stops_nothing():
-    report = np.arange(400) % 60 < 20
-    share = pl.DataFrame({"session": DAYS, "market_ahead": report.astype(float)})
-    loud = pl.when(pl.col("market_ahead") > 0).then(0.5).otherwise(0.0)
-    features = FEATURES.join(share, on="session", maintain_order="left")
-    louder = features.with_columns(pl.col("vol_total_1") + loud.shift(1).over("ticker").fill_null(0.0))
-    model = teach_rnn(louder, KNOWN, NONE_SUSPECT, replace(CONFIG, epochs=1), CUTOFF, 1)
-    as_is = predict(model, louder, NONE_SUSPECT, DAYS[300:])["p_hold"].mean()
-    none, all_ahead = (
-        predict(model, louder.with_columns(market_ahead=pl.lit(value, pl.Float64)), NONE_SUSPECT, DAYS[300:])["p_hold"]
-        for value in (None, 1.0)
+    place = np.arange(400) % 60
+    coming = pl.DataFrame(
+        {
+            "session": DAYS,
+            "market_ahead": ((place >= 14) & (place < 27)).astype(float),
+            "loud": (place >= 20) & (place < 27),
+        }
     )
-    assert isinstance(as_is, float)
-    assert none.is_finite().all()
-    assert all_ahead.mean() < as_is - 0.002  # pyright: ignore[reportOperatorIssue]
+    features = FEATURES.join(coming, on="session", maintain_order="left")
+    louder = pl.when("loud").then(1.0).otherwise(0.0)
+    features = features.with_columns(pl.col("vol_total_1") + louder, pl.col("log_return_1") * louder.exp()).drop("loud")
+    bars = features.select("ticker", "session", total_return=pl.col("log_return_1").exp() - 1)
+    known = training_rows(barrier_labels(bars, LabelRule(HORIZON)), CUTOFF)
+    model = teach_rnn(features, known, NONE_SUSPECT, replace(CONFIG, epochs=1), CUTOFF, 1)
+    before = [day for day, at in zip(DAYS, place, strict=True) if at == 15 and day > CUTOFF]
+
+    def holds(ahead: float | None) -> float:
+        rows = features.with_columns(market_ahead=pl.lit(ahead, pl.Float64))
+        return float(predict(model, rows, NONE_SUSPECT, before)["p_hold"].to_numpy().mean())
+
+    assert holds(1.0) < holds(None) - 0.005
+    assert holds(1.0) < holds(0.0) - 0.01
 
 
 def test_the_map_is_fitted_on_what_the_members_have_not_learned(trained: Rnn):

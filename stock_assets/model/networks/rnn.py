@@ -73,7 +73,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
             f"none of the {train.height} training label(s) known by {lesson.cutoff} has features over its horizon; "
             "expected rows of the same tickers and sessions"
         )
-    blocks = Blocks.of(market.day, learnable, config.members, lesson.horizon)
+    blocks = Blocks.of(market.day, learnable, count=config.members, horizon=lesson.horizon)
     target_scale = spread(history.apart()[:, :3], learnable)
     scaling = Scaling.of(market, columns, learnable)
     panel = panel_of(market.keys, scaling.inputs(market, config.input_clip))
@@ -81,7 +81,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
     descent = descend(network, lesson)
     inputs, sessions = panel.values[:-1], session_inputs(market, columns, config.context)
     regular = learnable & market.every(config.every)
-    levels = fit_market_levels(market, history.targets[:, :3], regular, blocks, sessions=sessions, config=config)
+    levels = fit_market_levels(market, history.targets[:, :3], regular, blocks=blocks, sessions=sessions, config=config)
     model = Rnn(
         config=config,
         features=columns,
@@ -103,7 +103,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         validation_accuracy=float("nan"),
     )
     answers = network.of_own_blocks(model.module().to(best_device()))
-    level = _of_blocks(levels[1:], market, regular, blocks, sessions=sessions)
+    level = _of_blocks(levels[1:], market, regular, blocks=blocks, sessions=sessions)
     forecast = model.forecast(market, inputs, answers, rows=regular, level=level)
     return _with_map(model, forecast, history, rows=regular, judges=regular & history.rows_of(validation))
 
@@ -115,7 +115,7 @@ def load_rnn(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) 
 
 
 def _of_blocks(
-    levels: list[MarketLevel], market: MarketRows, rows: np.ndarray, blocks: Blocks, *, sessions: np.ndarray
+    levels: list[MarketLevel], market: MarketRows, rows: np.ndarray, *, blocks: Blocks, sessions: np.ndarray
 ) -> np.ndarray:
     """float64 [N, 3]: at `rows` (bool [N]) the level of the regression that has not learned from the row's block."""
     out = np.zeros((len(rows), 3))
@@ -187,23 +187,29 @@ class Scaling(NamedTuple):
 
     scale: np.ndarray
     """float64 [F]: standard deviation about the session's mean; of SESSION_COLUMNS that of the column itself"""
-    session_mean: np.ndarray
-    """float64 [F]: of SESSION_COLUMNS the mean; NaN for the others"""
+    of_session: np.ndarray
+    """int64 [S]: the places of SESSION_COLUMNS among the columns"""
+    mean: np.ndarray
+    """float64 [S]: their means"""
 
     @classmethod
     def of(cls, market: MarketRows, columns: tuple[str, ...], rows: np.ndarray) -> Self:
         """From `rows` (bool [N]) of `market`."""
-        scale, mean = spread(market.deviations()[:-1], rows), np.full(len(columns), np.nan)
-        for i in [i for i, name in enumerate(columns) if name in SESSION_COLUMNS]:
-            present = market.values[rows, i][~np.isnan(market.values[rows, i])].astype(np.float64)
-            mean[i], scale[i] = (present.mean(), present.std() or 1.0) if len(present) else (0.0, 1.0)
-        return cls(scale, mean)
+        scale = spread(market.deviations()[:-1], rows)
+        places = np.array([i for i, name in enumerate(columns) if name in SESSION_COLUMNS], np.int64)
+        one_each = market.first_of_session(rows)
+        mean = np.zeros(len(places))
+        for j, i in enumerate(places):
+            of_sessions = market.session_mean(i)[market.day[one_each]]
+            present = of_sessions[~np.isnan(of_sessions)]
+            mean[j], scale[i] = (present.mean(), present.std() or 1.0) if len(present) else (0.0, 1.0)
+        return cls(scale, places, mean)
 
     def inputs(self, market: MarketRows, clip: float) -> np.ndarray:
         """float32 [N + 1, F], cut to ± `clip`; 0 where unknown and for the padding."""
         values = market.deviations()
-        for i in np.flatnonzero(~np.isnan(self.session_mean)):
-            values[:-1, i] = np.nan_to_num(market.session_mean(i) - self.session_mean[i])[market.day]
+        for place, mean in zip(self.of_session, self.mean, strict=True):
+            values[:-1, place] = np.nan_to_num(market.session_mean(place) - mean)[market.day]
         standardise(values, self.scale, clip)
         return values
 
@@ -359,7 +365,8 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
     def own_tensors(self) -> dict[str, np.ndarray]:
         return {
             "scale": self.scaling.scale,
-            "session_mean": self.scaling.session_mean,
+            "of_session": self.scaling.of_session,
+            "session_mean": self.scaling.mean,
             "target_scale": self.target_scale,
             "direction_weights": self.direction_weights,
             "barriers/knots": self.barriers.knots,
@@ -376,7 +383,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
             raise ArtifactError(f"artifact forecasts {description['outputs']}; expected {list(TARGETS)}")
         config = cast(RnnConfig, RnnConfig.from_dict(description["config"]))
         return {
-            "scaling": Scaling(tensors["scale"], tensors["session_mean"]),
+            "scaling": Scaling(tensors["scale"], tensors["of_session"], tensors["session_mean"]),
             "level": MarketLevel.of_tensors(tensors, clip=config.input_clip, context=config.context),
             "barriers": BarrierMap(tensors["barriers/knots"], tensors["barriers/move"]),
             **{name: tensors[name] for name in ("target_scale", "direction_weights")},
