@@ -13,15 +13,18 @@ MOST_ROWS, MOST_COLUMNS, MOST_CELLS = 5_000, 50, 100_000
 
 
 @lru_cache(maxsize=2)  # each of the two tables is looked for among all of them
-def tables_of(html: str) -> list[pl.DataFrame]:
-    """Every table of the page as text, the two rows of a heading joined by a space."""
+def tables_of(html: str, expected: str = "those of the S&P 500") -> list[pl.DataFrame]:
+    """Every table of the page as text, the two rows of a heading joined by a space.
+
+    Raises SourceError, which says what was `expected`, for a page without tables, and for one with a huge one.
+    """
     import pandas as pd
 
-    _require_small_tables(html)
+    _require_small_tables(html, expected)
     try:
         tables = pd.read_html(StringIO(html), flavor="lxml", keep_default_na=False)
     except ValueError as error:  # no table at all
-        raise SourceError(f"the page has no table ({error}), expected those of the S&P 500") from error
+        raise SourceError(f"the page has no table ({error}), expected {expected}") from error
     frames = []
     for table in tables:
         names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in table.columns]
@@ -31,7 +34,7 @@ def tables_of(html: str) -> list[pl.DataFrame]:
     return frames
 
 
-def _require_small_tables(html: str) -> None:
+def _require_small_tables(html: str, expected: str) -> None:
     """Raises SourceError where a table would be large: pandas makes every row and column that a cell says it spans."""
     from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]: it is made of C
     from lxml import html as pages
@@ -39,7 +42,7 @@ def _require_small_tables(html: str) -> None:
     try:
         page = pages.document_fromstring(html.encode(), parser=pages.HTMLParser(encoding="utf-8"))
     except (etree.LxmlError, ValueError) as error:
-        raise SourceError(f"the page is no HTML ({str(error)[:100]}), expected tables of the S&P 500") from error
+        raise SourceError(f"the page is no HTML ({str(error)[:100]}), expected {expected}") from error
     for table in page.iter("table"):
         cells = list(table.iter("td", "th"))
         spans = [(_span(cell.get("rowspan"), "rows"), _span(cell.get("colspan"), "columns")) for cell in cells]

@@ -12,7 +12,7 @@ from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
-    """A file of one's own; else the simulated companies, or with prices of Yahoo the SEC."""
+    """A file of one's own; else the simulated companies, or the SEC."""
     calendar, made = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
@@ -22,22 +22,28 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
         from stock_assets.side_inputs.sources.simulated_announcements import SimulatedAnnouncements
 
         made.append(SimulatedAnnouncements(calendar, settings.seed, settings.tickers))
-    if settings.source == "yahoo" and settings.sec_contact is not None:
+    if _has_filings(settings):
         from stock_assets.side_inputs.sources.sec_announcements import SecAnnouncements
         from stock_assets.side_inputs.sources.sec_filings import sec_filings
 
-        made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=Pace("EDGAR, filings", say)))
+        pace = Pace("EDGAR, announcements", say)
+        made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
     return made
+
+
+def _has_filings(settings: Settings) -> bool:
+    """Whether the SEC is asked: not about companies that there are only in the simulated market."""
+    return settings.sec_contact is not None and settings.source != "simulated"
 
 
 def missing(settings: Settings) -> str | None:
     """Why nothing says when companies report."""
-    if settings.announcements is not None or settings.source == "simulated":
+    if settings.announcements is not None or settings.source == "simulated" or _has_filings(settings):
         return None
-    if settings.source == "yahoo" and settings.sec_contact is not None:
-        return None
-    of_vendors = f", and {PREFIX}SEC_CONTACT has no address for the SEC" if settings.source == "yahoo" else ""
-    return f"{PREFIX}ANNOUNCEMENTS names no file of announcements{of_vendors}"
+    return (
+        f"{PREFIX}ANNOUNCEMENTS names no file of announcements, and {PREFIX}SEC_CONTACT no name and e-mail address, "
+        "with which the SEC could be asked for filings"
+    )
 
 
 register_side_input(

@@ -64,10 +64,8 @@ def _last_day(year: int, months: Sequence[str], days: tuple[str, str | None], *,
         number = _MONTHS.index(months[-1].strip()[:3].lower()) + 1
         return date(year, number + (len(months) == 1 and int(last or first) < int(first)), int(last or first))
     except ValueError:
-        written = first if last is None else f"{first}-{last}"
-        raise SourceError(
-            f"{place}: found a meeting on {written} {shortened('/'.join(months), 20)!r} {year}, expected days of a month"
-        ) from None
+        written = f"{first if last is None else f'{first}-{last}'} {shortened('/'.join(months), 20)!r} {year}"
+        raise SourceError(f"{place}: found a meeting on {written}, expected days of a month") from None
 
 
 def _elements(html: str | bytes, place: str) -> list[Any]:

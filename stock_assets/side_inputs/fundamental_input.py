@@ -11,7 +11,7 @@ from stock_assets.side_inputs.tables import FUNDAMENTALS
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
     """EDGAR, where the settings say who asks it."""
-    if settings.sec_contact is None:
+    if settings.sec_contact is None or settings.source == "simulated":
         return []
     from stock_assets.side_inputs.sources.sec_filings import sec_filings
     from stock_assets.side_inputs.sources.sec_fundamentals import SecFundamentals
@@ -21,11 +21,11 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
 
 def missing(settings: Settings) -> str | None:
     """Why nothing says what companies reported."""
-    if settings.sec_contact is not None:
-        return None
-    return (
-        f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address, which the SEC asks every program for"
-    )
+    if settings.source == "simulated":
+        return "the companies of the simulated market file nothing"
+    if settings.sec_contact is None:
+        return f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address, which the SEC asks for"
+    return None
 
 
 register_side_input(

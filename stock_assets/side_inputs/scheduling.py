@@ -1,7 +1,7 @@
 """Rows of `scheduled_events`: days, the session that shows what happens, and since when each was known."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -9,11 +9,12 @@ import polars as pl
 
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.side_inputs.as_of import known_session
-from stock_assets.side_inputs.moved import moved, standing
 from stock_assets.side_inputs.tables import SCHEDULED_EVENTS
 from stock_assets.tables import UTC_TIME
 
 NEW_YORK = ZoneInfo("America/New_York")
+#: A fetch since longer ago is no evening but a range.
+EVENING = timedelta(days=31)
 #: The columns of `scheduled_events` without session, which follows from known_at.
 ROWS = pl.Schema({name: dtype for name, dtype in SCHEDULED_EVENTS.schema.items() if name != "session"})
 
@@ -63,26 +64,15 @@ def event_rows(
     return shown.select(pl.col(name).cast(kind) for name, kind in ROWS.items()).unique(maintain_order=True)
 
 
-def against_stored(
-    answered: pl.DataFrame, stored: pl.DataFrame | None, *, source: str, fetched_at: datetime
-) -> pl.DataFrame:
-    """What the whole answer of `source` adds to the `stored` versions (both with the columns of `ROWS` at least).
+def by_rule_or_seen(events: Sequence[Event], first: date, fetched_at: datetime) -> list[Event]:
+    """What a vendor's calendar adds, whose `events` have the moment at which their rule makes them known.
 
-    A date that stands already is not repeated, a coming one that the answer lacks is withdrawn, and one that a subject
-    of the store did not have counts as known now, whatever the rule says: it was moved there, or added.
+    Of a range since long ago that rule holds. An evening adds coming events alone, which are known now: one may have
+    been moved to its day since the rule's moment.
     """
-    if stored is None or stored.is_empty():
-        return answered
-    stored = stored.select(ROWS.names())
-    there = standing(stored, source, by=fetched_at)
-    news = answered.join(there.select("subject", "event_time"), on=["subject", "event_time"], how="anti")
-    now = pl.lit(fetched_at).cast(UTC_TIME)
-    in_store = pl.col("subject").is_in(there["subject"].unique().implode()) & (pl.col("event_time") > fetched_at)
-    news = news.with_columns(
-        known_at=pl.when(in_store).then(now).otherwise("known_at"),
-        assumed=pl.when(in_store).then(pl.lit(value=False)).otherwise("assumed"),
-    )
-    gone = moved(
-        stored, answered, source=source, subjects=answered["subject"].unique().to_list(), fetched_at=fetched_at
-    )
-    return pl.concat([news, gone.select(ROWS.names())])
+    if fetched_at.date() - first > EVENING:
+        return [
+            event if event.known_at <= fetched_at else event._replace(known_at=fetched_at, assumed=False)
+            for event in events
+        ]
+    return [event._replace(known_at=fetched_at, assumed=False) for event in events if event.at > fetched_at]

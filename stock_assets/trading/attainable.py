@@ -51,7 +51,7 @@ def attainable(seed: int, positions: Sequence[int]) -> Attainable:
     Raises TradingError for a session without one before it.
 
     >>> round(attainable(0, range(500, 750)).sharpe * 252**0.5, 1)
-    6.8
+    6.6
     """
     if not len(positions) or min(positions) < 1:
         raise TradingError(f"sessions of the simulated market: found {list(positions)[:3]}, expected 1 and above")

@@ -11,7 +11,7 @@ ROUNDING = 1e-9
 #: How far prices may carry a position or the gross above its limit before a person should look.
 DRIFT_OF_POSITION, DRIFT_OF_GROSS = 1.5, 1.2
 #: A gross Sharpe ratio a session above it is too good to be honest, over so many sessions or more. The best that the
-#: simulated market allows is 0.44, with its laws known and at no cost; 0.6 is 9.5 a year.
+#: simulated market allows is 0.42, with its laws known and at no cost; 0.6 is 9.5 a year.
 HONEST_SHARPE, FEWEST_JUDGED = 0.6, 60
 #: Half a cent, and what 1e15 of equity cannot hold of it.
 CENT, OF_EQUITY = 0.005, 1e-9

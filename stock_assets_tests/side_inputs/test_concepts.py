@@ -82,6 +82,8 @@ def test_a_year_end_that_moves() -> None:
         start = date(end.year - 1, end.month, end.day) + timedelta(days=1)
         assert trailing_year(figures, end) == of_days(start, end), end
     assert quarters(figures)[4].value == of_days(*quarter)
+    month_later = stated(*CALENDAR_YEARS[0], (date(2022, 2, 1), date(2022, 4, 30)))
+    assert trailing_year(month_later, date(2022, 4, 30)) is None, "nothing states January"
     alone = stated(*CALENDAR_YEARS[0], between, after[0])
     assert trailing_year(alone, date(2022, 9, 30)) is None, (
         "nobody stated the summer of 2021 to 2022 in parts of a year"

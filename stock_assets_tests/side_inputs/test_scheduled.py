@@ -12,6 +12,7 @@ from stock_assets.errors import SourceError
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.settings import Settings
+from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.as_of import rows_by, with_session
 from stock_assets.side_inputs.fed_pages import scheduled_meetings
 from stock_assets.side_inputs.registry import side_input
@@ -19,6 +20,7 @@ from stock_assets.side_inputs.scheduled_days import expiry_days, payroll_days
 from stock_assets.side_inputs.sources.asking import Client
 from stock_assets.side_inputs.sources.fred import Fred
 from stock_assets.side_inputs.sources.scheduled import EventFile, FedCalendar, FredReleases, ScheduleRules
+from stock_assets.tables import UTC_TIME
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import serving
 from stock_assets_tests.servers import listening
@@ -159,7 +161,7 @@ def test_a_decision_is_known_from_the_beginning_of_its_year_or_when_it_was_first
     saved.write_text(PAGE)
     moment = at("2019-08-15T22:00")
     source = FedCalendar(CALENDAR, [str(saved)], Client(budget()))
-    rows = source.fetch((), date(2019, 8, 15), date(2019, 8, 15), fetched_at=moment).rows
+    rows = source.fetch((), date(2019, 1, 2), date(2019, 8, 15), fetched_at=moment).rows
     assert rows.select("day", "known_at", "assumed").rows() == [
         (date(2019, 7, 31), at("2019-01-01T05:00"), True),
         (date(2020, 1, 29), moment, False),
@@ -169,26 +171,38 @@ def test_a_decision_is_known_from_the_beginning_of_its_year_or_when_it_was_first
     assert rows["event_time"].to_list()[:2] == [at("2019-07-31T18:00"), at("2020-01-29T19:00")]
 
 
+def after(stored: pl.DataFrame, answer: SideAnswer, moment: datetime) -> pl.DataFrame:
+    """The store after `answer`: what it states all of and lacks is withdrawn at `moment`."""
+    coming = stored.filter(pl.col("subject").is_in(list(answer.states_all_of)), pl.col("event_time") > moment)
+    gone = coming.join(answer.rows, on=["subject", "event_time"], how="anti").with_columns(
+        withdrawn=pl.lit(value=True), known_at=pl.lit(moment).cast(UTC_TIME), fetched_at=pl.lit(moment).cast(UTC_TIME)
+    )
+    rows = pl.concat([answer.rows, gone.select(answer.rows.columns)])
+    return pl.concat([stored, with_session(rows, CALENDAR).select(stored.columns)])
+
+
+def days_known(rows: pl.DataFrame, session: date) -> list[date]:
+    return rows_by(rows, session).filter(~pl.col("withdrawn"))["day"].to_list()
+
+
 def test_a_meeting_that_is_moved_is_withdrawn_and_stands_on_its_new_day_from_then_on() -> None:
-    evening, later = at("2020-02-03T22:00"), at("2020-03-02T22:00")
+    evening, later = at("2020-02-03T20:00"), at("2020-03-02T20:00")
     with listening(body=PAGE.encode()) as server:
         source = FedCalendar(CALENDAR, [server.url], Client(budget()))
-        first = source.fetch((), evening.date(), evening.date(), fetched_at=evening)
+        first = source.fetch((), date(2019, 1, 2), evening.date(), fetched_at=evening)
     stored = with_session(first.rows, CALENDAR)
     with listening(body=PAGE.replace("30-1<", "6-7<").encode()) as server:
-        source = FedCalendar(CALENDAR, [server.url], Client(budget())).with_stored(stored)
-        again = source.fetch((), later.date(), later.date(), fetched_at=later)
-    assert again.rows.select("day", "withdrawn", "known_at", "assumed").rows() == [
-        (date(2020, 5, 7), False, later, False),
-        (date(2020, 5, 1), True, later, False),
+        again = FedCalendar(CALENDAR, [server.url], Client(budget())).fetch(
+            (), later.date(), later.date(), fetched_at=later
+        )
+    # an evening adds no past meeting anew, and what it sees is known then
+    assert again.rows.select("day", "known_at", "assumed").rows() == [
+        (date(2020, 5, 7), later, False),
+        (date(2020, 12, 16), later, False),
     ]
-    known = pl.concat([stored, with_session(again.rows, CALENDAR)], how="diagonal")
-    standing = [
-        rows_by(known, day).filter(~pl.col("withdrawn"))["day"].to_list()
-        for day in (date(2020, 3, 2), date(2020, 3, 3))  # the session after it was seen
-    ]
-    assert [date(2020, 5, 1) in days for days in standing] == [True, False]
-    assert [date(2020, 5, 7) in days for days in standing] == [False, True]
+    rows = after(stored, again, later)
+    assert [date(2020, 5, 1) in days_known(rows, day) for day in (date(2020, 2, 28), later.date())] == [True, False]
+    assert [date(2020, 5, 7) in days_known(rows, day) for day in (date(2020, 2, 28), later.date())] == [False, True]
 
 
 def test_a_page_that_cannot_be_had_fails_without_withdrawing_anything() -> None:
@@ -223,17 +237,17 @@ def test_a_report_is_known_from_the_one_before_and_one_of_a_month_counts() -> No
     assert answer.rows.filter(pl.col("day") == date(2020, 4, 10))["reaction_session"].item() == date(2020, 4, 13)
 
 
-def test_a_report_that_is_put_off_is_withdrawn_and_known_on_its_new_day_only_from_then_on() -> None:
-    evening, later = at("2020-03-02T22:00"), at("2020-03-20T22:00")
+def test_a_report_that_is_put_off_is_known_on_its_new_day_only_from_then_on() -> None:
+    evening, later = at("2020-03-02T20:00"), at("2020-03-20T20:00")
     with serving(FakeFred(releases={10: CPI, 50: []})) as server:
         source = releases(server)
         stored = with_session(source.fetch((), date(2020, 1, 2), evening.date(), fetched_at=evening).rows, CALENDAR)
         server.releases = {10: [*CPI[:5], "2020-04-24", CPI[6]], 50: []}
-        again = source.with_stored(stored).fetch((), later.date(), later.date(), fetched_at=later)
-    assert again.rows.select("day", "withdrawn", "known_at").rows() == [
-        (date(2020, 4, 24), False, later),
-        (date(2020, 4, 10), True, later),
-    ]
+        again = source.fetch((), later.date(), later.date(), fetched_at=later)
+    rows = after(stored, again, later)
+    assert again.rows.select("day", "known_at").rows() == [(date(2020, 4, 24), later), (date(2020, 5, 12), later)]
+    assert [date(2020, 4, 10) in days_known(rows, day) for day in (date(2020, 3, 19), later.date())] == [True, False]
+    assert [date(2020, 4, 24) in days_known(rows, day) for day in (date(2020, 3, 19), later.date())] == [False, True]
 
 
 def test_a_file_of_ones_own_says_since_when_it_was_known_or_is_taken_to_be(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,15 +14,21 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import SourceError
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.settings import read_settings
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS, with_replays
 from stock_assets.side_inputs.as_of import with_session
+from stock_assets.side_inputs.materialize import fetch_side_input, side_inputs_as_of
+from stock_assets.side_inputs.registry import side_input
 from stock_assets.side_inputs.schedule import schedule_of
+from stock_assets.side_inputs.sources import sec_filings as sec_filings_module
 from stock_assets.side_inputs.sources.companies import Company
 from stock_assets.side_inputs.sources.filings import filings_of, page_of
 from stock_assets.side_inputs.sources.sec_announcements import SecAnnouncements, announcements, rows_of
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.side_inputs import sec
 from stock_assets_tests.side_inputs.sec import FETCHED, Sec, filing, filings_from, submissions, submissions_path
+from stock_assets_tests.tables import rows_of as stored_rows
 
 CALENDAR = trading_calendar("XNYS", date(2023, 1, 3), date(2025, 12, 31))
 FIRST, LAST = date(2024, 1, 2), date(2024, 6, 3)
@@ -191,6 +198,16 @@ def test_older_pages_are_asked_for_only_where_the_range_reaches_them(serve: Call
     assert server.asked[old] == 1
 
 
+def test_a_ticker_that_joins_brings_its_history(serve: Callable[..., Sec]) -> None:
+    past = [filing("8-K", f"{day}T21:05:00.000Z") for day in ("2024-01-25", "2023-01-26", "2021-01-28")]
+    server = serve({sec.TICKERS: sec.tickers(AAA=1), submissions_path(1): submissions(1, past)})
+    source = SecAnnouncements(filings_from(server), CALENDAR)
+    stored = rows(filing("8-K", "2023-10-26T20:05:00.000Z"))
+    for of_others, days in ((stored, []), (stored.clear(), [date(2023, 1, 26), date(2024, 1, 25)])):
+        asking = source.with_stored(of_others)
+        assert asking.fetch(["AAA"], date(2024, 5, 1), LAST, fetched_at=FETCHED).rows["day"].to_list() == days
+
+
 def test_both_companies_of_a_ticker_count_each_in_its_own_days(serve: Callable[..., Sec]) -> None:
     """The old one goes on filing, as debtor or part of the new one; a form of both is one announcement."""
     of_both = filing("8-K", "2024-04-25T20:05:00.000Z")
@@ -253,3 +270,66 @@ def test_what_is_filed_later_changes_nothing_before(filings: list[tuple[date, in
         return then.drop("known_until")
 
     assert_frame_equal(standing(listed), standing(listed.filter(pl.col("known_at") <= until)))
+
+
+def test_the_sec_is_asked_where_the_settings_say_who_asks(tmp_path: Path) -> None:
+    """Not about the companies of the simulated market, which file nothing."""
+    entry = side_input("announcements")
+    silent, asking, simulated = (
+        read_settings(data_dir=tmp_path, source=source, sec_contact=contact)
+        for source, contact in (("yahoo", None), ("yahoo", sec.CONTACT), ("simulated", sec.CONTACT))
+    )
+    assert not any(isinstance(source, SecAnnouncements) for source in entry.sources(silent, lambda _: None))
+    assert "STOCK_ASSETS_SEC_CONTACT" in (entry.missing(silent) or "")
+    assert any(isinstance(source, SecAnnouncements) for source in entry.sources(asking, lambda _: None))
+    assert entry.missing(asking) is None
+    assert not any(isinstance(source, SecAnnouncements) for source in entry.sources(simulated, lambda _: None))
+
+
+def test_a_restatement_and_an_announcement_as_of_a_moment(
+    serve: Callable[..., Sec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the store: what the platform says of a moment is what had been fetched and could be read by then."""
+    report, amended = "0000000001-24-000001", "0000000001-24-000002"
+    first = [
+        filing("4", "2024-02-02T02:00:00.000Z", "2024-02-01"),
+        filing("8-K", "2024-02-14T21:05:00.000Z"),
+        filing("10-K", "2024-02-15T21:31:05.000Z", accessionNumber=report),
+    ]
+    later = [*first, filing("10-K/A", "2024-04-10T12:00:00.000Z", accessionNumber=amended)]
+    year = {"start": "2023-01-01"}
+    figures = [
+        sec.figure("2023-12-31", 5e9, report, "2024-02-15", **year),
+        sec.figure("2023-12-31", 4e9, amended, "2024-04-10", **year),
+    ]
+    server = serve(
+        {
+            sec.TICKERS: sec.tickers(AAA=1),
+            submissions_path(1): [submissions(1, first), submissions(1, first), submissions(1, later)],
+            sec.facts_path(1): [sec.facts(1, {"us-gaap:NetIncomeLoss": of}) for of in (figures[:1], figures)],
+        }
+    )
+    settings = read_settings(
+        source="yahoo", data_dir=tmp_path, start=date(2023, 1, 3), end=date(2024, 12, 31), sec_contact=sec.CONTACT
+    )
+    monkeypatch.setattr(sec_filings_module, "Edgar", lambda contact, **_: sec.client(server, contact))
+    store = Warehouse(settings.database)
+    store.replace_table("universe", stored_rows("universe", pl.DataFrame({"ticker": ["AAA"]})))
+
+    def evening(name: str, *days: date) -> pl.DataFrame:
+        now = datetime.combine(days[-1], time(23), UTC)
+        return fetch_side_input(store, settings, name, sessions=days, now=now).added
+
+    calendar = CALENDAR.between(date(2023, 1, 3), date(2024, 2, 20))
+    assert evening("announcements", *calendar)["origin"].to_list() == ["filed", "replayed"]
+    assert evening("fundamentals", *calendar)["session"].to_list() == [date(2024, 2, 16)]
+    restated = evening("fundamentals", date(2024, 4, 10))
+    assert restated.select("session", "value").rows() == [(date(2024, 4, 10), 4e9)]
+    assert evening("fundamentals", date(2024, 4, 11)).is_empty(), "what is stored already is no new version"
+
+    def as_of(moment: datetime) -> list[float]:
+        return side_inputs_as_of(store, moment)["fundamentals"]["value"].to_list()
+
+    assert as_of(datetime(2024, 4, 10, 22, tzinfo=UTC)) == [5e9], "it was fetched at 23:00"
+    assert as_of(datetime(2024, 4, 10, 23, tzinfo=UTC)) == [5e9, 4e9]
+    assert server.agents == {sec.CONTACT}

@@ -185,6 +185,15 @@ def test_facts_are_asked_for_after_a_report_alone(serve: Callable[..., Sec]) -> 
     assert busy.asked[submissions_path(1)] == 1
 
 
+def test_a_ticker_that_joins_brings_its_history(serve: Callable[..., Sec]) -> None:
+    server = serve({"us-gaap:NetIncomeLoss": [of_year(5e9, REPORT, "2024-02-15")]}, FILINGS[:3])
+    source = SecFundamentals(filings_from(server))
+    for stored, height in ((["AAA"], 0), (["BBB"], 1)):
+        asking = source.with_stored(pl.DataFrame({"subject": stored}))
+        answer = asking.fetch(["AAA"], date(2024, 5, 28), date(2024, 6, 3), fetched_at=FETCHED)
+        assert answer.rows.height == height
+
+
 def test_a_company_without_facts_has_no_rows_and_is_no_failure(serve: Callable[..., Sec]) -> None:
     server = serve({})
     server.documents = {path: content for path, content in server.documents.items() if path != facts_path(1)}
@@ -260,6 +269,10 @@ def test_the_real_shape() -> None:
 def test_the_settings_say_whether_the_sec_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("STOCK_ASSETS_DATA_DIR", str(tmp_path))
     entry = side_input("fundamentals")
+    simulated = read_settings(sec_contact=sec.CONTACT, source="simulated")
+    assert entry.sources(simulated, lambda _: None) == []
+    assert "simulated market file nothing" in (entry.missing(simulated) or "")
+    monkeypatch.setenv("STOCK_ASSETS_SOURCE", "yahoo")
     silent = read_settings()
     assert entry.sources(silent, lambda _: None) == []
     assert "STOCK_ASSETS_SEC_CONTACT is not set" in (entry.missing(silent) or "")

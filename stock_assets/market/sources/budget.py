@@ -10,8 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -174,24 +172,6 @@ class Budget:
     def _check(self) -> None:
         if self._over:
             raise GivenUp(self._over)
-
-
-def wait_of(retry_after: str | None, now: datetime) -> float | None:
-    """The seconds that the header Retry-After asks for, which holds them or a date; None where it cannot be read.
-
-    >>> from datetime import UTC
-    >>> now = datetime(2020, 1, 2, 12, tzinfo=UTC)
-    >>> wait_of("90", now), wait_of("Thu, 02 Jan 2020 12:00:30 GMT", now), wait_of("soon", now)
-    (90.0, 30.0, None)
-    """
-    if retry_after is None:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 class Pace:

@@ -15,7 +15,7 @@ from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.download import json_within
 from stock_assets.market.sources import Answer, Failure, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient, wait_of
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
 from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.sources.replies import beginning, require_service
 from stock_assets.market.sources.staging import staging
@@ -152,8 +152,7 @@ class YahooSource:
     def _all_bars(self, ticker: str, first: date, fetched_at: datetime) -> pl.DataFrame:
         """All bars that Yahoo has of `ticker` from shortly before `first` to the day of `fetched_at` (`BARS`), at least
         one row. Raises Exhausted, GivenUp, or SourceError naming the ticker."""
-        if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):  # it becomes part of an address
-            raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
+        require_address(ticker)
         from_, to = first - _LOOK_BACK, fetched_at.astimezone(UTC).date()
         return self.budget.patiently(ticker, lambda: _ask(self._session, ticker, first=from_, last=to))
 
@@ -170,6 +169,12 @@ class YahooSource:
             pl.concat(histories), self.calendar, first=first, last=last, source=self.name, fetched_at=fetched_at
         )
         return answer._replace(failures=failures)
+
+
+def require_address(ticker: str) -> None:
+    """Raises SourceError for a ticker that may not become part of an address."""
+    if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):
+        raise SourceError(f"Yahoo, ticker {ticker!r}: expected letters and digits, with . ^ = & - between")
 
 
 def _ask(session: Any, ticker: str, *, first: date, last: date) -> pl.DataFrame:
@@ -223,7 +228,7 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
     says that the last trade was before `since`, and Transient for the rest. `retry_after` is the header: seconds, or a
     date.
     """
-    require_service(status, text, retry_after=wait_of(retry_after, now))
+    require_service(status, text, retry_after=retry_after, now=now)
     try:
         chart = json_within(text)["chart"]
         error, result = chart["error"], chart["result"]

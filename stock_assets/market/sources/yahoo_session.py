@@ -17,7 +17,8 @@ def polite_session(budget: Budget, base_url: str | None, *, place: str, judge: J
 
     yfinance meets every failure (429 and 404 included) with another cookie, another crumb and the same request again:
     four requests where one was too many. So of what it asks below the path `place`, an answer that `judge` lets pass
-    goes through, and a first 401, for which a new crumb is the cure; everything else is an exception.
+    goes through, and a first 401, for which a new crumb is the cure; everything else is an exception. A page elsewhere
+    that the request was sent on to, such as the one that asks for consent, is left to yfinance.
     """
     from curl_cffi import CurlECode, CurlOpt
     from curl_cffi.requests import Session
@@ -50,7 +51,7 @@ def polite_session(budget: Budget, base_url: str | None, *, place: str, judge: J
                 raise  # yfinance goes on without its cookie
             if brings_cookie:
                 self.biscuit = response
-            if asked_for:
+            if urlsplit(str(response.url)).path.startswith(place):
                 if response.status_code in (401, 403) and not self.renewed.crumb:
                     self.renewed.crumb = True
                 else:

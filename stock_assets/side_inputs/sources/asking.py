@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from stock_assets.addresses import HIDDEN
 from stock_assets.errors import SourceError, UnknownTickerError
 from stock_assets.market.sources import Failure
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Transient, wait_of
+from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Transient
 from stock_assets.market.sources.replies import MOST_BYTES, TOO_LARGE, require_service
 
 T = TypeVar("T")
@@ -49,9 +49,8 @@ class Client:
             raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from None
         if len(answer.content) > MOST_BYTES:
             raise Transient(TOO_LARGE)
-        retry_after = wait_of(answer.headers.get("Retry-After"), datetime.now(UTC))
         text = answer.text if self._secret is None else answer.text.replace(self._secret, HIDDEN)
-        require_service(answer.status_code, text, retry_after=retry_after)
+        require_service(answer.status_code, text, retry_after=answer.headers.get("Retry-After"), now=datetime.now(UTC))
         return read(answer.status_code, answer.content)
 
     @cached_property

@@ -9,23 +9,19 @@ import gzip
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from stock_assets.errors import SourceError, UnknownTickerError
 from stock_assets.escape import one_line
 from stock_assets.files import write_file
 from stock_assets.market.download import json_within
-from stock_assets.market.sources import Failure
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient
 from stock_assets.market.sources.replies import REFUSALS, seconds_until
-
-T = TypeVar("T")
 
 #: Announcements, fundamentals and texts may be fetched by three processes at once: together they stay below ten a
 #: second. A company's facts have up to 30 MB, which take a while.
@@ -90,27 +86,6 @@ class Edgar:
     def facts(self, cik: int, fetched_at: datetime) -> Document:
         """All figures of the reports of a company, as XBRL has them since 2009."""
         return self._document(f"{_DATA}/api/xbrl/companyfacts/CIK{cik:010d}.json", fetched_at, f"facts of CIK {cik}")
-
-    def answers(
-        self, subjects: Sequence[str], work: Callable[[str], T], on_progress: Callable[[int, int], None]
-    ) -> tuple[dict[str, T], dict[str, Failure]]:
-        """What `work` returns for each of `subjects`, and why there is no answer for the others."""
-        results: dict[str, T] = {}
-        failures: dict[str, Failure] = {}
-        with ThreadPoolExecutor(self.budget.politeness.threads) as pool:
-            running = {pool.submit(work, subject): subject for subject in sorted(set(subjects))}
-            try:
-                for done, future in enumerate(as_completed(running), 1):
-                    try:
-                        results[running[future]] = future.result()
-                    except (Exhausted, GivenUp, SourceError) as error:
-                        failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
-                    on_progress(done, len(running))
-            except BaseException:  # cancelled, or an error of ours: the others are not waited for
-                self.budget.stop("the run was stopped")
-                pool.shutdown(cancel_futures=True)
-                raise
-        return {subject: results[subject] for subject in sorted(results)}, dict(sorted(failures.items()))
 
     def _document(self, url: str, fetched_at: datetime, what: str) -> Document:
         """Raises SourceError (UnknownTickerError where EDGAR has no such document)."""

@@ -17,7 +17,7 @@ from stock_assets.market.sources.budget import Exhausted, GivenUp
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.fed_pages import scheduled_meetings
 from stock_assets.side_inputs.scheduled_days import expiry_days, payroll_days
-from stock_assets.side_inputs.scheduling import ROWS, Event, against_stored, event_rows, new_york
+from stock_assets.side_inputs.scheduling import ROWS, Event, by_rule_or_seen, event_rows, new_york
 from stock_assets.side_inputs.sources.asking import Client
 from stock_assets.side_inputs.sources.fred import Fred
 from stock_assets.side_inputs.sources.own_files import moments, read_table, texts
@@ -60,23 +60,18 @@ class FedCalendar:
 
     name: ClassVar[str] = "federal_reserve"
 
-    def __init__(
-        self, calendar: TradingCalendar, places: Sequence[str], client: Client, *, stored: pl.DataFrame | None = None
-    ) -> None:
+    def __init__(self, calendar: TradingCalendar, places: Sequence[str], client: Client) -> None:
         """`places` are files and http(s) addresses."""
-        self.calendar, self.places, self.client, self.stored = calendar, tuple(places), client, stored
-
-    def with_stored(self, rows: pl.DataFrame) -> "FedCalendar":
-        return FedCalendar(self.calendar, self.places, self.client, stored=rows)
+        self.calendar, self.places, self.client = calendar, tuple(places), client
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """As `SideSource.fetch`: every scheduled meeting of the pages.
 
-        The Fed publishes the schedule of a year in the course of the year before: a meeting counts as known from the
-        beginning of its year on, or from the moment at which a page with it was first fetched. Where a page cannot be
-        had the subject fails as a whole, since a meeting that is only on that page would seem to be called off.
+        The Fed publishes the schedule of a year in the course of the year before: a meeting of the past counts as known
+        from the beginning of its year on, a coming one from the moment at which it was first seen. Where a page cannot
+        be had the subject fails as a whole, since a meeting that is only on that page would seem to be called off.
         """
-        del first, last  # a page is short, and has all of its years
+        del last  # a page is short, and has all of its years
         days: set[date] = set()
         for place in self.places:
             shown = redacted(place) if _is_address(place) else place
@@ -84,15 +79,12 @@ class FedCalendar:
                 days.update(scheduled_meetings(self._page(place), shown))
             except (Exhausted, GivenUp, SourceError, OSError) as error:
                 return SideAnswer(ROWS.to_frame(), {"fomc": Failure(f"{shown}: {error}")})
-        events = []
-        for day in sorted(days):
-            by_rule = new_york(date(day.year, 1, 1), time())
-            observed = by_rule > fetched_at
-            events.append(
-                Event("fomc", new_york(day, DECISION), fetched_at if observed else by_rule, assumed=not observed)
-            )
+        meetings = [
+            Event("fomc", new_york(day, DECISION), new_york(date(day.year, 1, 1), time())) for day in sorted(days)
+        ]
+        events = by_rule_or_seen(meetings, first, fetched_at)
         rows = event_rows(events, self.calendar, source=self.name, fetched_at=fetched_at)
-        return SideAnswer(_of(subjects, against_stored(rows, self.stored, source=self.name, fetched_at=fetched_at)))
+        return SideAnswer(_of(subjects, rows), states_all_of=("fomc",))
 
     def _page(self, place: str) -> bytes:
         if not _is_address(place):
@@ -111,11 +103,8 @@ class FredReleases:
 
     name: ClassVar[str] = "fred"
 
-    def __init__(self, calendar: TradingCalendar, fred: Fred, *, stored: pl.DataFrame | None = None) -> None:
-        self.calendar, self.fred, self.stored = calendar, fred, stored
-
-    def with_stored(self, rows: pl.DataFrame) -> "FredReleases":
-        return FredReleases(self.calendar, self.fred, stored=rows)
+    def __init__(self, calendar: TradingCalendar, fred: Fred) -> None:
+        self.calendar, self.fred = calendar, fred
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """As `SideSource.fetch`: reports from `first` on and those that are announced.
@@ -130,16 +119,13 @@ class FredReleases:
         def ask(subject: str) -> list[Event]:
             release, usual = RELEASES[subject]
             days = one_a_month(self.fred.release_dates(release, since), usual)
-            moments_of = [new_york(day, REPORT) for day in days]
-            return [
-                Event(subject, at, before if before <= fetched_at else fetched_at, assumed=before <= fetched_at)
-                for before, at in pairwise(moments_of)
-            ]
+            reports = [new_york(day, REPORT) for day in days]
+            return [Event(subject, at, before) for before, at in pairwise(reports)]
 
         answers, failures = self.fred.answers(asked, ask, lambda _done, _asked: None)
-        events = [event for answer in answers.values() for event in answer]
+        events = by_rule_or_seen([event for answer in answers.values() for event in answer], first, fetched_at)
         rows = event_rows(events, self.calendar, source=self.name, fetched_at=fetched_at)
-        return SideAnswer(against_stored(rows, self.stored, source=self.name, fetched_at=fetched_at), failures)
+        return SideAnswer(rows, failures, states_all_of=tuple(answers))
 
 
 class EventFile:

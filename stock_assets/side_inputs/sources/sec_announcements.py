@@ -1,7 +1,7 @@
 """Past announcements of earnings: 8-Ks with item 2.02, Results of Operations and Financial Condition."""
 
-from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Collection, Sequence
+from datetime import date, datetime, timedelta
 from typing import ClassVar
 
 import polars as pl
@@ -10,12 +10,15 @@ from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources.answers import check_request
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS, announcement_rows, day_and_moment, event_time
+from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, SecFilings
 
 #: The item since the forms were numbered anew on 2004-08-23, and the one before.
 _ITEM, _OLD_ITEM, _RENUMBERED = "2.02", "12", date(2004, 8, 23)
 #: An amendment so many days after an announcement is about that one, whatever day it reports.
 _AMENDS_DAYS = 10
+#: What is asked for of a ticker that joins: the size of its past reactions, and the dates of a year before.
+HISTORY = timedelta(days=2 * 366)
 
 
 class SecAnnouncements:
@@ -28,17 +31,26 @@ class SecAnnouncements:
         filings: SecFilings,
         calendar: TradingCalendar,
         *,
+        stored: Collection[str] | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
-        self.filings, self.calendar, self.on_progress = filings, calendar, on_progress
+        """`stored` are the tickers of which the store has announcements: of others a history is asked for."""
+        self.filings, self.calendar, self.stored, self.on_progress = filings, calendar, stored, on_progress
+
+    def with_stored(self, rows: pl.DataFrame) -> "SecAnnouncements":
+        """The same source, which knows the rows of `announcements` in the store."""
+        own = rows.filter(pl.col("source") == self.name)["subject"]
+        return SecAnnouncements(self.filings, self.calendar, stored=frozenset(own), on_progress=self.on_progress)
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
-        """The announcements of every ticker of `subjects` since shortly before `first`, as `SideSource.fetch`."""
+        """The announcements of every ticker of `subjects` since shortly before `first`, and of one that the store lacks
+        since HISTORY before it; as `SideSource.fetch`."""
         check_request(first, last, fetched_at)
         self.filings.begin(fetched_at)
-        since = first - LOOK_AGAIN
 
         def work(ticker: str) -> pl.DataFrame:
+            new = self.stored is not None and ticker not in self.stored
+            since = first - (HISTORY if new else LOOK_AGAIN)
             companies = self.filings.of(ticker, since, fetched_at)
             announced = announcements(pl.concat([company.filings for company in companies]))
             rows = rows_of(
@@ -50,7 +62,8 @@ class SecAnnouncements:
             )
             return rows.filter(pl.col("day") >= since, pl.col("known_at") <= pl.col("fetched_at"))
 
-        answers, failures = self.filings.edgar.answers(subjects, work, self.on_progress)
+        budget = self.filings.edgar.budget
+        answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
         return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures)
 
 

@@ -4,7 +4,7 @@ EDGAR's facts of a company list every figure of every filing, most of them many 
 the year before once more. A row is a figure as it was first filed, or a later filing that changed it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from math import isfinite
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from stock_assets.escape import shortened
 from stock_assets.market.sources.answers import check_request
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.concepts import CONCEPTS, Concept
+from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.side_inputs.sources.filings import NEW_YORK
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, CompanyFilings, SecFilings
 from stock_assets.side_inputs.tables import FUNDAMENTALS
@@ -49,25 +50,36 @@ class SecFundamentals:
     name: ClassVar[str] = "sec"
 
     def __init__(
-        self, filings: SecFilings, *, on_progress: Callable[[int, int], None] = lambda _done, _asked: None
+        self,
+        filings: SecFilings,
+        *,
+        stored: Collection[str] | None = None,
+        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
-        self.filings, self.on_progress = filings, on_progress
+        """`stored` are the tickers of which the store has figures: of others they are asked for at once."""
+        self.filings, self.stored, self.on_progress = filings, stored, on_progress
+
+    def with_stored(self, rows: pl.DataFrame) -> "SecFundamentals":
+        """The same source, which knows the rows of `fundamentals` in the store."""
+        return SecFundamentals(self.filings, stored=frozenset(rows["subject"]), on_progress=self.on_progress)
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
-        """All figures of every ticker of `subjects` that filed a report since shortly before `first`, back to 2009; no
-        rows of the others. As `SideSource.fetch`."""
+        """All figures, back to 2009, of every ticker of `subjects` that filed a report since shortly before `first` or
+        that the store lacks; no rows of the others. As `SideSource.fetch`."""
         check_request(first, last, fetched_at)
         self.filings.begin(fetched_at)
 
         def work(ticker: str) -> pl.DataFrame:
             since = first - LOOK_AGAIN
             companies = self.filings.of(ticker, since, fetched_at)
-            if not any(_reports(company, since) for company in companies):
+            new = self.stored is not None and ticker not in self.stored
+            if not new and not any(_reports(company, since) for company in companies):
                 return ROWS.to_frame()
             companies = self.filings.of(ticker, _FIRST_FACTS, fetched_at)
             return versions(pl.concat([ROWS.to_frame(), *(self._rows(ticker, company) for company in companies)]))
 
-        answers, failures = self.filings.edgar.answers(subjects, work, self.on_progress)
+        budget = self.filings.edgar.budget
+        answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
         rows = pl.concat([ROWS.to_frame(), *answers.values()])
         return SideAnswer(rows.filter(pl.col("known_at") <= pl.col("fetched_at")), failures)
 
