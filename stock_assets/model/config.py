@@ -82,8 +82,8 @@ class RnnConfig(NetworkConfig):
 
     dropout: float = 0.2
     segment: int = 32
-    context: int = 16
-    """Rows a prediction looks at. Few: the inputs look back up to 250 bars themselves."""
+    steps: int = 16
+    """The last rows of the context that the networks read. Few: the inputs look back up to 250 bars themselves."""
     epochs: int = 3
     segments_per_epoch: int = 8192
     batch: int = 32
@@ -109,6 +109,7 @@ class RnnConfig(NetworkConfig):
         super().__post_init__()
         self._require("members", self.members >= 2, "2 or more")
         self._require("projection", self.projection >= 0, "0 or more")
+        self._require("steps", 1 <= self.steps <= self.context, "1 or more, and no more than the context")
 
 
 @dataclass(frozen=True)

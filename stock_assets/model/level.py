@@ -29,7 +29,10 @@ OF_SESSION = (
     "market_ahead",
 )
 #: Columns and half-lives in sessions of the exponential means of their session means.
-SMOOTHED = (("vol_total_1", 3.0), ("vol_total_1", 10.0), ("market_dispersion", 3.0), ("market_dispersion", 10.0))
+SMOOTHED = (
+    *(("vol_total_1", half_life) for half_life in (3.0, 10.0, 60.0)),
+    *(("market_dispersion", half_life) for half_life in (3.0, 10.0)),
+)
 
 
 @dataclass(frozen=True)
