@@ -88,6 +88,6 @@ def test_a_block_is_forecast_by_a_level_that_has_not_seen_its_targets():
     shifted = np.where(blocks.inside(2)[:, None], targets + 5.0, targets)
     before, after = levels(targets), levels(shifted)
     own = blocks.inside(2)
-    kept = [level.forecast(rows, own, sessions)[own] for level in (before[3], after[3])]
-    np.testing.assert_allclose(*kept, atol=1e-9)
+    kept, again = (level.forecast(rows, own, sessions)[own] for level in (before[3], after[3]))
+    np.testing.assert_allclose(again, kept, atol=1e-9)
     assert np.abs(before[0].forecast(rows, own, sessions) - after[0].forecast(rows, own, sessions))[own].max() > 0.5
