@@ -32,8 +32,8 @@ class SideSettings(BaseModel):
         default=None,
         pattern=r"^[ -~]*[!-~]+@[!-~]+\.[!-~]+[ -~]*$",
         max_length=200,
-        description="a name and an e-mail address, in plain letters (ASCII), that the SEC asks every program for; it is "
-        "not asked when unset",
+        description="a name and an e-mail address, in plain letters (ASCII), that the SEC asks every program for; it "
+        "is not asked when unset",
     )
     sec_companies: Path | None = Field(
         default=None,
