@@ -354,7 +354,12 @@ def test_a_restatement_and_an_announcement_as_of_a_moment(
         }
     )
     settings = read_settings(
-        source="yahoo", data_dir=tmp_path, start=date(2023, 1, 3), end=date(2024, 12, 31), sec_contact=sec.CONTACT
+        source="snapshot",
+        snapshot=tmp_path,
+        data_dir=tmp_path / "data",
+        start=date(2023, 1, 3),
+        end=date(2024, 12, 31),
+        sec_contact=sec.CONTACT,
     )
     monkeypatch.setattr(sec_filings_module, "Edgar", lambda contact, **_: sec.client(server, contact))
     store = Warehouse(settings.database)
