@@ -1,6 +1,7 @@
 """The filings of a ticker: of all companies that it stood for, each within its own days."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from stock_assets.side_inputs.sources.filings import Page, filings_of, older_pag
 
 #: Every fetch looks so far back once more: for what EDGAR lists late, and for sessions without a fetch.
 LOOK_AGAIN = timedelta(days=5)
+#: The side inputs that ask EDGAR.
+ASKING = ("announcements", "fundamentals")
 
 
 class CompanyFilings(NamedTuple):
@@ -86,5 +89,8 @@ def sec_filings(settings: Settings, say: Say) -> SecFilings:
     if settings.sec_contact is None:
         raise SettingsError(f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address")
     own = None if settings.sec_companies is None else own_companies(settings.sec_companies)
-    edgar = Edgar(settings.sec_contact, staged=settings.data_dir / "staged_filings", budget=Budget(POLITENESS, say=say))
+    # those that are on may be fetched at once, by processes of their own
+    asking = sum(name in ASKING for name in settings.side_inputs or ()) or 1
+    politeness = replace(POLITENESS, per_second=POLITENESS.per_second / asking)
+    edgar = Edgar(settings.sec_contact, staged=settings.data_dir / "staged_filings", budget=Budget(politeness, say=say))
     return SecFilings(edgar, own)
