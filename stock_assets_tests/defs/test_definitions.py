@@ -50,6 +50,7 @@ GRAPH = {
         "predicted days",
     ),
     "tuned_hyperparameters": ("model", {*INPUTS, "pca_components", "labels", "daily_bars"}, None),
+    "input_value": ("evaluation", {*INPUTS, "pca_components", "labels", "daily_bars"}, None),
     "evaluation_report": (
         "evaluation",
         {
@@ -64,6 +65,7 @@ GRAPH = {
             "predictions",
             "reference_predictions",
             "leakage_audit",
+            "input_value",
         },
         None,
     ),
