@@ -12,8 +12,7 @@ from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
-    """A file of one's own; else the simulated companies, or the SEC, and beside it Yahoo's calendar of what is to come
-    where prices are Yahoo's."""
+    """A file of one's own, or the simulated companies; the SEC, and the calendar of Yahoo with its prices."""
     calendar, made = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
@@ -33,7 +32,7 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
         from stock_assets.side_inputs.sources.earnings_calendar import EarningsCalendar
 
         budget = Budget(Politeness(per_second=settings.requests_per_second), say=say)
-        staged, pace = settings.data_dir / "staged_calendar", Pace("Yahoo's calendar", say)
+        staged, pace = settings.data_dir / "staged_calendar", Pace("Yahoo, calendar of announcements", say)
         made.append(EarningsCalendar(calendar, budget=budget, staged=staged, on_progress=pace))
     return made
 
