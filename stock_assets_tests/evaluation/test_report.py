@@ -60,6 +60,13 @@ TABLES = {
         | {"accuracy": [0.41, 0.41], "log_loss": [1.0456, 1.0456]}
     ),
     "suspects": pl.DataFrame({"reason": ["frozen quote"], "rows": [4321]}),
+    "input_value": pl.DataFrame(
+        {"model": "rnn", "group": ["peers", "peers", "peers", "<tone>"], "way": ["left_out"] * 3 + ["added"]}
+        | {"metric": ["log_loss", "accuracy", "rank_ic", "log_loss"], "difference": [-0.0123, 0.002, None, None]}
+        | {"low": [-0.0222, -0.001, None, None], "high": [-0.0011, 0.005, None, None], "score": [1.01, 0.4, None, None]}
+        | {"columns": [7, 7, 7, 1], "rows": 98765, "years": "2018, 2019", "seeds": 2, "variants": 40}
+        | {"note": [None, None, None, "no row of <texts>"]}
+    ),
 }
 
 
@@ -154,6 +161,26 @@ def test_where_no_sector_is_known_one_line_says_so():
     text = Page(rendered("t", TABLES | {"sectors": TABLES["sectors"].clear()}, {}, REAL)).text
     assert "The source snapshot states no sector of any ticker" in text
     assert "Sector by sector" in text
+
+
+def test_what_each_input_is_worth_is_said_with_how_sure_that_is():
+    html = rendered("t", TABLES, {"input_values": PNG}, REAL)
+    text = Page(html).text
+    for part in ("What each input is worth", "model years 2018, 2019, 98,765 rows, 2 trainings of each", "helps"):
+        assert part in text
+    assert "Of 40 comparisons the intervals of about 2 miss 0 by luck" in text
+    assert "mostly volatility known in advance" in text
+    (row,) = re.findall(r"<tr><td class=\"text\">peers</td>.*</tr>", html)
+    assert re.sub(r"<[^>]+>", " ", row).split() == [
+        *("peers", "left", "out", "7", "-0.0123", "[-0.0222,", "-0.0011]"),
+        *("+0.0020", "[-0.0010,", "+0.0050]", "–", "helps"),
+    ]
+    assert "&lt;tone&gt;: no row of &lt;texts&gt;" in html
+
+
+def test_where_no_input_was_measured_one_line_says_how():
+    html = rendered("t", TABLES | {"input_value": TABLES["input_value"].clear()}, {}, REAL)
+    assert "Not measured yet: materialize the asset input_value, then this report again." in Page(html).text
 
 
 def test_the_market_and_the_survivors_stand_beside_the_model():

@@ -19,6 +19,7 @@ from stock_assets.market.materialize.context import read_context
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 #: About so many rows compare price and volume with the components: a few seconds of fitting.
 COMPARED_ROWS = 50_000
@@ -84,6 +85,7 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         ablation=_ablation(store, settings),
         curves=learning_curves(store, settings),
         absent=[str(each) for each in absent_of(store, settings)],
+        input_value=store.read_or(declared("input_value").empty(), "input_value"),
     )
 
 
