@@ -15,6 +15,8 @@ from stock_assets.errors import DamagedFileError
 
 #: What the name of a file or folder begins with while it is written.
 TEMPORARY = ".tmp-"
+#: The file in the data folder whose lock who trades holds, and who copies an account and the store.
+ACCOUNT_LOCK = "account.lock"
 
 
 def first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from stock_assets.cores import usable_cores
 from stock_assets.defs.tables import SIMULATED, picture, preview, table_asset
 from stock_assets.evaluation.input_value import WAYS, reading, verdicts
 from stock_assets.evaluation.materialize.input_value import TABLE, MadeValues, ValueQuestion, measure_inputs
+from stock_assets.features.materialize import feature_tables
 from stock_assets.model.registry import IN_SERVICE
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -43,7 +44,7 @@ def input_value_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "are worth is volatility known in advance, hardly direction. Make `evaluation_report` afterwards: it shows "
             "the table and the picture." + note
         ),
-        deps=["stationary_features", "pca_components", "labels", "daily_bars"],
+        deps=[*feature_tables(settings), "pca_components", "labels", "daily_bars"],
         kinds=("pytorch", "matplotlib"),
     )
     def input_value(

@@ -70,6 +70,8 @@ class ReportInputs:
     """model_year, model, epoch, accuracy, rmse of the networks that judged their classes after each epoch"""
     input_value: pl.DataFrame
     """the table `input_value`; no row before it was made"""
+    absent: Sequence[str] = ()
+    """what the models lack, one sentence or more on each"""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import struct
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -40,6 +40,8 @@ class ReportFacts:
     currency: str | None = None
     market: str = "SPY"
     """the series that is bought and held"""
+    absent: Sequence[str] = ()
+    """what the models lack"""
 
     @property
     def simulated(self) -> bool:
@@ -108,6 +110,7 @@ def make_report(inputs: ReportInputs) -> Report:
             rule=inputs.rule,
             currency=inputs.currency,
             market=findings.market,
+            absent=inputs.absent,
         ),
     )
 

@@ -18,15 +18,16 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import BackupError
-from stock_assets.files import TEMPORARY, make_folder, sync, write_file
+from stock_assets.files import ACCOUNT_LOCK, TEMPORARY, locked, make_folder, sync, write_file
 from stock_assets.storage.attached import attached
 from stock_assets.storage.migrations import schema_version
 
@@ -39,13 +40,24 @@ LAYOUT = 1
 #: The name of a backup is its moment, so that names sort by age.
 NAME = "%Y-%m-%dT%H-%M-%SZ"
 STORE = "stock_assets.duckdb"
+#: The simulated accounts, which are copied together with the store: an order is in both or in neither.
+ACCOUNTS = "paper/"
 #: What is not copied: locks, journals that belong to an open file, what is being written, what a run makes again.
 LEFT_OUT = ("-wal", "-shm", "-journal", ".lock", ".log", ".wal")
 FOLDERS_LEFT_OUT = ("staged_answers", f"{STORE}.tmp")
 _RUNS = "dagster/history/runs/"
 #: The pointer names entries of the ledger, these the files, and the table `publication` what the pointer names.
 _PUBLISHED = ("published/current.json", "published/ledger/")
-_PLACES = ("dagster/schedules/", f"{_RUNS}index.db", _RUNS, "dagster/", "mlflow/mlflow.db", STORE, *_PUBLISHED)
+_PLACES = (
+    "dagster/schedules/",
+    f"{_RUNS}index.db",
+    _RUNS,
+    "dagster/",
+    "mlflow/mlflow.db",
+    ACCOUNTS,
+    STORE,
+    *_PUBLISHED,
+)
 _SQLITE = b"SQLite format 3\0"
 #: The copies of a database that a migration leaves beside it.
 BEFORE_A_MIGRATION = re.compile(r"\.(db|duckdb)\.v")
@@ -179,8 +191,11 @@ class _Copying:
 
     def run(self, settings: Path | None, now: datetime) -> Backup:
         names = sorted(self._names(), key=_order)
-        for name in names:
-            self._take(name)
+        has_accounts = any(name.startswith(ACCOUNTS) for name in names)
+        for traded, group in groupby(names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))):
+            with locked(self.data_dir / ACCOUNT_LOCK) if traded else nullcontext():  # nobody trades meanwhile
+                for name in group:
+                    self._take(name)
         kept = None
         if settings is not None:
             copy_file(settings, self.aside / SETTINGS)
@@ -318,9 +333,9 @@ def _looks(file: Path) -> list[list[int]]:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Dagster's cursors and index first, the logs of the runs next, then the list of runs, the registry, the store, the
-    pointer and the ledger of the publication, and at last what rows and entries name: each may know less than what
-    follows, and never more."""
+    """Dagster's cursors and index first, the logs of the runs next, then the list of runs, the registry, the accounts
+    and the store, the pointer and the ledger of the publication, and at last what rows and entries name: each may know
+    less than what follows, and never more."""
     return next((i for i, place in enumerate(_PLACES) if name.startswith(place)), len(_PLACES)), name
 
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from stock_assets.errors import TradingError
 from stock_assets.market.sources import simulated_laws as laws
-from stock_assets.trading.statistics import sharpe
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,3 @@ def shock_variance() -> float:
     density = 8 / (3 * pi * sqrt(5)) / (1 + (x / scale) ** 2 / laws.TAIL) ** 3 / scale  # of 5 degrees of freedom
     inside, inside_squared = np.trapezoid(density, x), np.trapezoid(density * x**2, x)
     return float(inside_squared + (1 - inside) * laws.SHOCK_BOUND**2)
-
-
-def share_of_attainable(returns: np.ndarray, best: Attainable) -> float | None:
-    """The Sharpe ratio of daily returns as a fraction of the limit of their sessions; None where there is none."""
-    reached = sharpe(returns)
-    return None if reached is None else reached / best.limit

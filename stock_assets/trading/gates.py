@@ -61,6 +61,8 @@ class Facts:
     broker_next_open: datetime
     opens_at: datetime
     """the open of the fill session by our calendar"""
+    calendar: str | None
+    """the first session near the plan's of which the two calendars differ; None where they agree"""
     predicted_through: date | None
     predicted: int
     """tickers of the session that the model in service predicted"""
@@ -182,6 +184,7 @@ def _data(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
             f"{facts.broker_next_open:%Y-%m-%d %H:%M} UTC by the broker",
             f"{facts.opens_at:%Y-%m-%d %H:%M} UTC, ahead of now",
         ),
+        Gate("calendar", facts.calendar is None, facts.calendar or "one calendar", "the broker's to be the exchange's"),
         Gate(
             "session",
             sessions == {str(session)},

@@ -1,6 +1,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 
@@ -241,6 +242,13 @@ def test_it_says_when_nothing_beats_the_naive_baseline():
 def test_simulated_prices_are_called_so_and_real_ones_are_not():
     assert "SIMULATED" in Page(rendered("t", TABLES, {}, SIMULATED)).text
     assert "SIMULATED" not in rendered("t", TABLES, {}, REAL)
+
+
+def test_it_says_what_the_models_lack():
+    text = "The models lack ^VIX: <none>. It costs about .005 of log-loss."
+    page = rendered("Evaluation", TABLES, {}, replace(REAL, absent=(text,)))
+    assert '<div class="banner absent">The models lack ^VIX: &lt;none&gt;. It costs' in page
+    assert "The models lack" not in rendered("Evaluation", TABLES, {}, REAL)
 
 
 def test_text_from_data_is_escaped():

@@ -1,5 +1,6 @@
 """What a backup holds, what it costs, what is kept, and what is refused; a kill leaves what was there before."""
 
+import fcntl
 import json
 import sqlite3
 import subprocess
@@ -14,6 +15,8 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import BackupError
+from stock_assets.files import ACCOUNT_LOCK
+from stock_assets.storage import backup as module_of_backup
 from stock_assets.storage import restore as module
 from stock_assets.storage.artifacts import save_artifact
 from stock_assets.storage.backup import DATA, MANIFEST, STORE, backups, make_backup, read_manifest
@@ -312,3 +315,34 @@ def test_a_folder_that_a_server_works_on_is_not_replaced(data: Path, tmp_path: P
         with pytest.raises(BackupError, match="a stock-assets run works on"):
             restore(made.folder, data, replace=True, now=NOW)
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_no_order_is_in_the_account_and_not_in_the_store(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Account and store are copied while nobody can trade, after what may know less and before what may know more."""
+    (data / "paper").mkdir()
+    with closing(sqlite3.connect(data / "paper" / "long_only.sqlite")) as account:
+        account.execute("CREATE TABLE orders (id INTEGER)")
+        account.commit()
+    (data / "published" / "ledger").mkdir(parents=True)
+    (data / "published" / "current.json").write_text("{}")
+    taken: dict[str, bool] = {}
+    take = module_of_backup._Copying._take
+
+    def watched(copying, name: str) -> None:
+        with (data / ACCOUNT_LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                taken[name] = True
+            else:
+                taken[name] = False
+        take(copying, name)
+
+    monkeypatch.setattr(module_of_backup._Copying, "_take", watched)
+    made = make_backup(data, tmp_path / "backups", keep=3, now=NOW)
+    assert {name for name, is_locked in taken.items() if is_locked} == {"paper/long_only.sqlite", STORE}
+    order = list(taken)
+    places = [order.index(name) for name in ("dagster/history/runs.db", "paper/long_only.sqlite", STORE)]
+    assert places == sorted(places)
+    assert order.index("published/current.json") > order.index(STORE)
+    assert set(taken) == set(made.manifest.files)

@@ -46,8 +46,8 @@ MEMORY = Path("/dev/shm")
 SPOILT = "trees"
 #: Models that the kills and the growth do without; the drill has them all.
 UNUSED = ("deepar", "rnn_classifier", "svm", "mlp")
-#: What every evening asks for: its session, and the labels that it completes.
-DAILY_WORK = ("session", "labels")
+#: What every evening asks for: its session, the labels that it completes, and the orders of the account.
+DAILY_WORK = ("session", "labels", "orders")
 DAILY = ("raw_ohlcv", "context_series", "daily_bars", "indicators", "stationary_features")
 
 

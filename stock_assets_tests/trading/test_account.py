@@ -13,6 +13,7 @@ import pytest
 from stock_assets.errors import TradingError
 from stock_assets.lifecycle.alerts import LogChannel
 from stock_assets.lifecycle.materialize.alerts import open_alerts
+from stock_assets.market.renames import Rename
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.books import Book
 from stock_assets.trading.broker.faults import Fault
@@ -355,3 +356,36 @@ def test_reconciling_alone_sends_nothing(few: Evenings):
     standing = reconcile_account(few.desk, few.at(0))
     assert standing.breaks.is_empty()
     assert not few.sent()
+
+
+def test_a_calendar_of_the_broker_that_differs_is_a_gate(few: Evenings):
+    """An early close that our calendar lacks: clock and next open agree, and only the whole calendar shows it."""
+    few.at(0)
+    early = few.sessions[0]
+    few.desk = replace(few.desk, broker=_ClosingEarly(few, early))
+    done = few.trade(0)
+    (gate,) = done.refusals
+    assert gate.name == "calendar"
+    assert str(early) in gate.value
+    assert "by the broker's calendar" in gate.value
+    assert not few.sent()
+
+
+class _ClosingEarly(SimulatedBroker):
+    def __init__(self, few: Evenings, session: date) -> None:
+        of = few.broker
+        super().__init__(of.file, of.opening, clock=few.clock, calendar=few.desk.calendar, costs=of.costs)
+        self.session = session
+
+    def calendar(self, first: date, last: date):
+        hours = super().calendar(first, last)
+        opens, closes = hours[self.session]
+        return {**hours, self.session: (opens, closes - timedelta(hours=3))}
+
+
+def test_a_ticker_that_has_another_name_at_the_next_open_is_a_gate(few: Evenings, monkeypatch: pytest.MonkeyPatch):
+    few.at(0)
+    renames = (Rename("AAA", "AAAA", few.sessions[1]), Rename("BBB", "BBBB", few.sessions[2]))
+    monkeypatch.setattr("stock_assets.trading.materialize.facts.RENAMES", renames)
+    (gate,) = few.trade(0).refusals
+    assert (gate.name, gate.value) == ("corporate_actions", "AAA")

@@ -48,6 +48,7 @@ ORDINARY = Facts(
     broker_last_closed=SESSION,
     broker_next_open=OPENS,
     opens_at=OPENS,
+    calendar=None,
     predicted_through=SESSION,
     predicted=95,
     expected=100,
@@ -78,7 +79,7 @@ def test_an_ordinary_evening_passes_them_all():
     gates = check_gates(ORDINARY)
     assert failed(ORDINARY) == set()
     rows = rows_of_gates(gates, ORDINARY.plan, NOW)
-    assert rows.height == len({gate.name for gate in gates}) == 28
+    assert rows.height == len({gate.name for gate in gates}) == 29
     assert rows["passed"].all()
     assert all(rows["reason"].str.contains("; expected "))
 
@@ -103,6 +104,7 @@ def order(**more: Any) -> Plan:
         ({"broker_now": NOW + timedelta(minutes=3)}, {"clock"}),
         ({"broker_next_open": OPENS + timedelta(days=1)}, {"next_open"}),
         ({"now": OPENS, "broker_now": OPENS}, {"next_open"}),
+        ({"calendar": "2026-11-27: closed by the broker's calendar"}, {"calendar"}),
         ({"broker_last_closed": date(2026, 11, 23)}, {"session"}),
         ({"predicted_through": date(2026, 11, 23)}, {"session"}),
         ({"predicted": 94}, {"predicted"}),

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import TradingError
-from stock_assets.files import locked
+from stock_assets.files import ACCOUNT_LOCK, locked
 from stock_assets.market.calendar import TradingCalendar, calendar_of, currency_of
 from stock_assets.settings import Settings
 from stock_assets.storage.changes import Change
@@ -73,7 +73,7 @@ class Desk:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One process at a time has the account between the lines."""
-        with locked(self.settings.data_dir / "account.lock"):
+        with locked(self.settings.data_dir / ACCOUNT_LOCK):
             yield
 
     def rows(self, table: Table) -> pl.DataFrame:

@@ -14,8 +14,10 @@ from stock_assets.lifecycle.materialize.champions import read_promotions, traine
 from stock_assets.lifecycle.materialize.retraining import drift_at
 from stock_assets.lifecycle.retraining import INPUT_DRIFT, PREDICTION_DRIFT
 from stock_assets.market.calendar import currency_of
+from stock_assets.market.renames import RENAMES
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.book_files import model_of
+from stock_assets.trading.broker.orders import calendar_problem
 from stock_assets.trading.due import Window, newest_closed
 from stock_assets.trading.gates import Facts
 from stock_assets.trading.materialize.account import Desk, Standing, all_rows, is_halted
@@ -39,6 +41,7 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
     clock, tickers = desk.broker.clock(), [order.ticker for order in plan.orders]
     now = desk.clock()
     sessions = desk.broker.calendar(session - AROUND, window.fill_session)
+    ours = desk.calendar.between(session - AROUND, window.fill_session)
     closed = [day for day, (_, close) in sessions.items() if close <= clock.now]
     predicted = store.read_sql("predictions", _PREDICTED, [model, session]).row(0, named=True)
     panel, t = standing.panel, len(standing.panel.sessions) - 1
@@ -57,6 +60,9 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
         broker_last_closed=max(closed, default=None),
         broker_next_open=clock.next_open,
         opens_at=desk.calendar.opens[window.fill_session],
+        calendar=calendar_problem(
+            sessions, {day: (desk.calendar.opens[day], desk.calendar.closes[day]) for day in ours}
+        ),
         predicted_through=store.last_session("predictions"),
         predicted=predicted["predicted"],
         expected=int((panel.member[t] & panel.trusted[t]).sum()),
@@ -69,7 +75,7 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
         adv={ticker: float(panel.adv[t][panel.tickers.index(ticker)]) for ticker in tickers},
         prices=_prices(standing),
         untradable=_untradable(desk, plan, standing),
-        actions=_actions(panel, tickers, t),
+        actions=_actions(panel, tickers, t, fill_session=window.fill_session),
         held=len(standing.shown.holdings),
         equity_before=float(equity["equity"][-1]) if equity.height else None,
         equity_peak=float(equity["equity"].max()) if equity.height else None,  # pyright: ignore[reportArgumentType]
@@ -134,10 +140,12 @@ def _untradable(desk: Desk, plan: Plan, standing: Standing) -> list[str]:
     return refused
 
 
-def _actions(panel: Panel, tickers: Sequence[str], t: int) -> list[str]:
-    """The tickers of orders whose listing ended: a split of the next open is not known before it."""
+def _actions(panel: Panel, tickers: Sequence[str], t: int, *, fill_session: date) -> list[str]:
+    """The tickers of orders whose listing ended, or that `RENAMES` gives another name at the next open. A split of the
+    next open is not there: vendors show it with the bar of its session, and the broker turns open orders over."""
     ended = {panel.tickers[i] for i in np.flatnonzero(~np.isnan(panel.day(t).ending))}
-    return sorted(ended.intersection(tickers))
+    renamed = {name for rename in RENAMES if rename.session == fill_session for name in (rename.old, rename.new)}
+    return sorted((ended | renamed).intersection(tickers))
 
 
 def _open_orders(standing: Standing, plan: Plan) -> int:
