@@ -205,7 +205,7 @@ def _read(
     features = _sample(inputs.features.sort(KEYS), question.tickers, settings.seed)
     labels = labels.join(features.select(KEYS), on=KEYS, how="semi").sort(KEYS)
     sides = question.groups if ADDED in question.ways else (NOISE,)
-    added, columns, absent = columns_on_demand(store, settings, features.select(KEYS), sides)
+    added, columns, absent = columns_on_demand(store, settings, features.select(KEYS), names=sides)
     groups = input_groups(feature_columns(features), GROUPS, columns)
     absent |= absent_families(groups) | _absent_sides(settings, groups)
     noise = noise_columns(features, groups[NOISE].columns, seed=settings.seed)
