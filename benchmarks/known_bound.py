@@ -25,9 +25,10 @@ import polars as pl
 
 from benchmarks.common import preamble, table
 from stock_assets.evaluation.bootstrap import BLOCK, drawn_sessions, interval
-from stock_assets.features.announcement_features import COLUMNS, announcement_columns
+from stock_assets.features.announcement_features import GROUP
 from stock_assets.features.labels import barrier_labels
 from stock_assets.features.market_context import context_features
+from stock_assets.features.side_features import SideFrames, computed
 from stock_assets.features.stationary import stationary_features
 from stock_assets.frames import KEYS
 from stock_assets.market.adjustments import clean_bars
@@ -42,7 +43,6 @@ from stock_assets.model.splits import training_rows, usable_labels
 from stock_assets.setting_values import LabelRule
 from stock_assets.side_inputs.announcing import with_replays
 from stock_assets.side_inputs.as_of import with_session
-from stock_assets.side_inputs.schedule import schedule_of
 from stock_assets.side_inputs.sources.simulated_announcements import SimulatedAnnouncements
 
 RULE = LabelRule(7, 0.027, 0.022)
@@ -93,16 +93,17 @@ class Market:
             closes = self.source.context(FIRST, LAST, _EVENING).rows
             context = context_features(closes, self.days)
             features = features.join(context, on="session", how="left", maintain_order="left")
-        if "dates" in self.without:
-            return features
-        answer = SimulatedAnnouncements(self.source.calendar, self.seed).fetch(
-            self.source.universe()["ticker"].to_list(), FIRST, LAST, fetched_at=_EVENING
-        )
-        calendar = trading_calendar("XNYS", FIRST, LAST + timedelta(days=30))
+        if "dates" not in self.without:
+            features = features.join(self._announcement_features(), on=KEYS, how="left", maintain_order="left")
+        return features
+
+    def _announcement_features(self) -> pl.DataFrame:
+        # the calendar goes on beyond the last session, where announcements are expected
+        calendar = trading_calendar("XNYS", FIRST, LAST + timedelta(days=60))
+        tickers = self.source.universe()["ticker"].unique().to_list()
+        answer = SimulatedAnnouncements(calendar, self.seed).fetch(tickers, FIRST, LAST, fetched_at=_EVENING)
         rows = with_session(with_replays(answer.rows, calendar), calendar)
-        columns = announcement_columns(self.bars, schedule_of(rows, calendar), self.days, calendar.sessions)
-        joined = features.join(columns, on=KEYS, how="left", maintain_order="left")
-        return joined.with_columns(pl.col(list(COLUMNS)).fill_null(0.0).cast(pl.Float32))
+        return computed(GROUP, SideFrames(self.bars, {"announcements": rows}, self.days, calendar))
 
     def oracle(self, sessions: Sequence[date], dates: Dates = "published") -> pl.DataFrame:
         buy, sell = RULE.buy_threshold, RULE.sell_threshold

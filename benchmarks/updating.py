@@ -13,10 +13,11 @@ import polars as pl
 from torch import nn
 
 from stock_assets.errors import CutoffError, SettingsError, StockAssetsError
-from stock_assets.model.barriers import fit_barrier_map
+from stock_assets.model.crossfit import Blocks
 from stock_assets.model.lesson import Lesson
+from stock_assets.model.level import fit_market_levels, session_inputs
 from stock_assets.model.networks.layers import weights_of
-from stock_assets.model.networks.rnn import History, Rnn, RnnNetwork, answers_of, level_of, standardise
+from stock_assets.model.networks.rnn import History, Rnn, RnnNetwork
 from stock_assets.model.networks.rnn_classifier import RnnClassifier, RnnClassifierNetwork
 from stock_assets.model.networks.trainer import Network, adamw, best_device, run_epoch, seed_dropout
 from stock_assets.model.splits import require_known
@@ -48,9 +49,9 @@ class UpdateConfig:
 def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     """`trained` after a few steps on the labels that became known since its cutoff, with the cutoff of `lesson`.
 
-    The lesson holds all inputs and labels there are: segments of older labels are mixed with the new ones, and level
-    and map are fitted again on all of them. Scales, the linear direction, seed, curve and validation scores stay those
-    of the training, and the seed of the lesson is not read. The same arguments give the same model.
+    The lesson holds all inputs and labels there are: segments of older labels are mixed with the new ones, and the
+    level is fitted again on all of them. The map, scales, the linear direction, seed, curve and validation
+    scores stay those of the training, and the seed of the lesson is not read. The same arguments give the same model.
 
     Raises CutoffError for a cutoff that is not later or a label that ends after it, ArtifactError for a column that
     the features lack, BadBarsError for features that are not finite, StockAssetsError where no label became known.
@@ -58,18 +59,15 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     fresh = labels_since(lesson.labels, trained.cutoff, lesson.cutoff)
     config = trained.config
     history = History.of(replace(lesson, horizon=trained.horizon), trained.features)
-    inputs = history.market.deviations()
-    standardise(inputs, trained.scale, config.input_clip)
-    panel = panel_of(history.market.keys, inputs).marked(history.complete)
-    network = RnnNetwork(config, panel, panel, goals=history.goals(trained.target_scale))
+    market, complete = history.market, history.complete
+    panel = panel_of(market.keys, trained.scaling.inputs(market, config.input_clip)).marked(complete)
+    blocks = Blocks.of(market.day, complete, count=config.members, horizon=trained.horizon)
+    network = RnnNetwork(config, panel, blocks, goals=history.goals(trained.target_scale))
     newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(trained, lesson)
     weights = follow(network, trained.module().to(best_device()), newest, update, seed)
-    apart = history.complete & history.market.every(config.every)
-    model = replace(trained, weights=weights, cutoff=lesson.cutoff, level=level_of(history, apart, config))
-    answers = answers_of(model.module(), panel, config)
-    sigma, _ = model.forecast(history.market, inputs[:-1], answers, rows=history.complete)
-    barriers = fit_barrier_map(sigma[apart], history.labels[apart], history.market.day[apart], tilt=config.tilt)
-    return replace(model, barriers=barriers)
+    regular, sessions = complete & market.every(config.every), session_inputs(market, trained.features, config.context)
+    levels = fit_market_levels(market, history.targets[:, :3], regular, blocks=blocks, sessions=sessions, config=config)
+    return replace(trained, weights=weights, cutoff=lesson.cutoff, level=levels[0])
 
 
 def update_rnn_classifier(trained: RnnClassifier, lesson: Lesson, update: UpdateConfig) -> RnnClassifier:

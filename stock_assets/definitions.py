@@ -18,6 +18,7 @@ from stock_assets.defs.champions import promotions_asset, republish_job, rollbac
 from stock_assets.defs.evaluation import evaluation_assets
 from stock_assets.defs.features import feature_assets
 from stock_assets.defs.freshness import freshness_check, freshness_sensor
+from stock_assets.defs.input_value import input_value_assets
 from stock_assets.defs.lifecycle import drift_asset
 from stock_assets.defs.market import market_assets
 from stock_assets.defs.model import model_assets
@@ -61,6 +62,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         *backtest_assets(config),
         drift_asset(config),
         promotions_asset(config),
+        *input_value_assets(config),
         *evaluation_assets(config),
         operations_asset(config),
     ]

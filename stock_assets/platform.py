@@ -22,7 +22,7 @@ from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.extensions import load_extensions
 from stock_assets.market.sources.registry import make_source, require_source
 from stock_assets.settings import Settings, read_settings
-from stock_assets.steps import STEPS, call_step
+from stock_assets.steps import call_step, steps
 from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Table, declared
@@ -206,11 +206,11 @@ class Platform(Market):
         ...
         stock_assets.errors.StockAssetsError: there is no step that makes no_such_table; expected one of ...
         """
-        if table not in STEPS:
-            raise StockAssetsError(f"there is no step that makes {table}; expected one of {', '.join(STEPS) or 'none'}")
+        if table not in (all_steps := steps()):
+            raise StockAssetsError(f"there is no step that makes {table}; expected one of {', '.join(all_steps)}")
         moment = now or datetime.now(UTC)
         sessions = self._sessions(table, first, last)
-        call_step(STEPS[table], self._offered(sessions, moment))
+        call_step(all_steps[table], self._offered(sessions, moment))
         start, end = (sessions[0], sessions[-1]) if sessions else (None, None)
         by_session = "session" in declared(table).names
         rows = self.table(table, start=start, end=end) if by_session else self.table(table)

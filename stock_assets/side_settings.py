@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 #: Settings of side inputs that no output and no error shows.
-SIDE_SECRETS = ("fred_key",)
+SIDE_SECRETS = ("fred_key", "texts")
 
 
 class SideSettings(BaseModel):
@@ -55,8 +55,15 @@ class SideSettings(BaseModel):
     )
     texts: str | None = Field(
         default=None,
-        description="headlines or messages: a CSV or Parquet file, or http(s) addresses of RSS feeds separated by "
-        "commas; none when unset",
+        repr=False,
+        description="headlines or messages: a CSV, Parquet or JSONL file with the columns ticker, published and title, "
+        "or RSS or Atom feeds separated by commas, each as TICKER=address or with {ticker} in its address; none when "
+        "unset",
+    )
+    text_model: Path | None = Field(
+        default=None,
+        description="the folder of a transformer that tells positive from negative texts; dictionaries judge them when "
+        "unset",
     )
 
     @field_validator("side_inputs", "fred_series", "scheduled_events", mode="before")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.evening import LEDGER
 from stock_assets.settings import Settings
-from stock_assets.side_inputs.registry import BUILT_IN
+from stock_assets.side_inputs.registry import side_input_names
 from stock_assets.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -74,7 +74,6 @@ STEPS: dict[str, Step] = {
     "universe": "stock_assets.market.materialize.universe:make_universe",
     "raw_ohlcv": "stock_assets.market.materialize.fetch:fetch_bars",
     "context_series": "stock_assets.market.materialize.context:fetch_context",
-    **{name: partial(fetch_side, name) for name in BUILT_IN},
     "daily_bars": "stock_assets.market.materialize.clean:clean_daily_bars",
     "indicators": "stock_assets.features.materialize:make_indicators",
     "stationary_features": "stock_assets.features.materialize:make_stationary_features",
@@ -98,6 +97,11 @@ STEPS: dict[str, Step] = {
     "publication": "stock_assets.publication.materialize.publish:publish_sessions",
     "promotions": "stock_assets.lifecycle.materialize.champions:judge_challengers",
 }
+
+
+def steps() -> dict[str, Step]:
+    """STEPS, and those of every side input that is registered."""
+    return STEPS | {name: partial(fetch_side, name) for name in side_input_names() if name not in STEPS}
 
 
 def call_step(step: Step, offered: Mapping[str, Callable[[], object]]) -> None:

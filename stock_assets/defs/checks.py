@@ -10,8 +10,10 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.escape import one_line
+from stock_assets.features.absent import Absent
 from stock_assets.frames import markdown_table, rows_not_finite
 from stock_assets.market.checks import daily_bar_checks, daily_bar_findings
+from stock_assets.market.context import VOLATILITY
 
 OFFENDERS_SHOWN, OFFENDERS_NAMED = 20, 600
 
@@ -68,6 +70,14 @@ def answered_result(failures: Mapping[str, str], members: int, table: str = "raw
     """The check `answered` on the answers about `members` tickers; `failures` holds why there is none, by ticker."""
     offenders = pl.DataFrame(list(failures.items()), {"ticker": pl.String, "reason": pl.String}, orient="row")
     return result(table, "answered", offenders, blocking=False, metadata={"asked": members})
+
+
+def context_result(gaps: pl.DataFrame, absent: Sequence[Absent]) -> dg.AssetCheckResult:
+    """The check `market_context`: warns of `gaps` (session, columns), and of a market context that is not there."""
+    without = [str(each) for each in absent if each.name == VOLATILITY]
+    offenders = pl.DataFrame({"missing": without}) if without else gaps
+    metadata = {"the_models_lack": "; ".join(each.name for each in absent)} if absent else {}
+    return result("stationary_features", "market_context", offenders, blocking=False, metadata=metadata)
 
 
 def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:

@@ -38,6 +38,7 @@ def evaluation_report_asset(settings: Settings) -> dg.AssetsDefinition:
             "predictions",
             "reference_predictions",
             "leakage_audit",
+            "input_value",
         ],
         kinds=("matplotlib",),
         checks=checks.specs("evaluation_report", EVALUATION_CHECKS, blocking=False),

@@ -53,6 +53,7 @@ SECTIONS: dict[str, Section] = {
         Section("regimes", "Calm and stormy markets", ("regimes",)),
         Section("tickers", "Ticker by ticker", ("tickers",)),
         Section("sectors", "Sector by sector", ("sectors",), empty_too=True),
+        Section("input-value", "What each input is worth", ("input_value",), empty_too=True),
         Section("leakage", "Leakage audit", ("leakage", "lag_sweep")),
         Section("suspects", "Suspect rows", ("suspects",), empty_too=True),
         Section("study", "The study's own figures", ("ablation",)),
@@ -70,6 +71,11 @@ def _accuracy_by_sector(findings: Findings) -> bytes | None:
         return None
     dots = findings.tickers[findings.best].join(findings.sector_of, on="ticker")
     return plots.accuracy_by_sector(dots, by_sector)
+
+
+def _input_values(findings: Findings) -> bytes | None:
+    measured = findings.tables["input_value"].drop_nulls("difference")
+    return plots.input_values(measured) if measured.height else None
 
 
 #: Every figure by name, in the order of their sections and within each.
@@ -115,6 +121,13 @@ FIGURES: dict[str, Figure] = {
             "sector itself matters little.",
             "sectors",
             _accuracy_by_sector,
+        ),
+        Figure(
+            "input_values",
+            "What the scores gain from each group of inputs, with 95 % intervals. Left out: what no other input holds. "
+            "Permuted: how much the model leans on it. Noise shows what luck looks like.",
+            "input-value",
+            _input_values,
         ),
         Figure(
             "lag_sweep",

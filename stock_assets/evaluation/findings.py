@@ -13,7 +13,7 @@ from stock_assets.evaluation.classes import classification_report, confusion_tab
 from stock_assets.evaluation.leakage import sweep_of
 from stock_assets.evaluation.metrics import RANKED_BY, best_naive, score_table
 from stock_assets.evaluation.survivorship import members_at_the_end, survivorship
-from stock_assets.model.registry import naive_baselines
+from stock_assets.model.registry import IN_SERVICE, naive_baselines
 from stock_assets.setting_values import LabelRule
 
 #: So many of the best models are drawn, and the best naive baseline; the tables hold all.
@@ -68,6 +68,10 @@ class ReportInputs:
     ablation: Ablation
     curves: pl.DataFrame
     """model_year, model, epoch, accuracy, rmse of the networks that judged their classes after each epoch"""
+    input_value: pl.DataFrame
+    """the table `input_value`; no row before it was made"""
+    absent: Sequence[str] = ()
+    """what the models lack, one sentence or more on each"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,14 @@ def _tables(inputs: ReportInputs, best: str) -> dict[str, pl.DataFrame]:
         "leakage": inputs.audit.filter(pl.col("lag").is_null()),
         "lag_sweep": sweep_of(inputs.audit),
         "suspects": reasons,
+        "input_value": of_one_model(inputs.input_value),
     }
+
+
+def of_one_model(input_value: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the table `input_value` of the model in service, else of the first one by name."""
+    models = input_value["model"].unique().sort().to_list()
+    return input_value.filter(pl.col("model").is_in([IN_SERVICE] if IN_SERVICE in models else models[:1]))
 
 
 def sectors(universe: pl.DataFrame) -> pl.DataFrame:

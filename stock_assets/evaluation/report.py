@@ -2,7 +2,7 @@
 
 import struct
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -14,6 +14,7 @@ import polars as pl
 from stock_assets.escape import html_value
 from stock_assets.evaluation.figures import FIGURES, SECTIONS, Section, draw
 from stock_assets.evaluation.findings import ReportInputs, best_model, make_findings
+from stock_assets.evaluation.input_value import COMPARED, reading, verdicts
 from stock_assets.evaluation.metrics import METRICS, RANKED_BY, best_naive
 from stock_assets.model.registry import naive_baselines
 from stock_assets.setting_values import LabelRule
@@ -39,6 +40,8 @@ class ReportFacts:
     currency: str | None = None
     market: str = "SPY"
     """the series that is bought and held"""
+    absent: Sequence[str] = ()
+    """what the models lack"""
 
     @property
     def simulated(self) -> bool:
@@ -53,8 +56,8 @@ class Report:
     (`classes.classification_report`), `market` (`portfolio.comparison`), `survivorship` (`survivorship.survivorship`;
     an empty one says that no ticker left), `tickers` and `sectors` (`breakdowns.by_ticker`, `by_sector`; an empty one
     says that the source states no sector); of all models `spread` and `regimes` (`breakdowns.decile_spread`,
-    `by_regime`), `leakage` and `lag_sweep` (rows of the table `leakage_audit`); `ablation` (`study.ablation_table`) and
-    `suspects` (reason, rows). `figures` are PNGs, named as in FIGURES.
+    `by_regime`), `leakage` and `lag_sweep` (rows of the table `leakage_audit`); `ablation` (`study.ablation_table`),
+    `input_value` (that table, of one model) and `suspects` (reason, rows). `figures` are PNGs, named as in FIGURES.
 
     Raises ValueError for a table or figure that no section has, and where `walk_forward` is missing.
     """
@@ -107,6 +110,7 @@ def make_report(inputs: ReportInputs) -> Report:
             rule=inputs.rule,
             currency=inputs.currency,
             market=findings.market,
+            absent=inputs.absent,
         ),
     )
 
@@ -136,6 +140,7 @@ def render_report(report: Report) -> str:
         regimes=_by_model(regimes) if regimes.height else {},
         regime_names=regimes["regime"].unique(maintain_order=True).to_list() if regimes.height else [],
         listed=LISTED,
+        worth=_worth(report.tables.get("input_value", pl.DataFrame())),
         figures={name: Image.of(png) for name, png in report.figures.items()},
     )
 
@@ -163,6 +168,7 @@ def page_template(name: str) -> "Template":
     )
     environment.filters |= {
         "score": _score,
+        "signed": _signed,
         "interval": _interval,
         "percent": _percent,
         "basis_points": _basis_points,
@@ -198,8 +204,30 @@ def _by_model(regimes: pl.DataFrame) -> dict[str, list[dict | None]]:
     return {model: [cells.get((model, regime)) for regime in order] for model in models}
 
 
+def _worth(values: pl.DataFrame) -> dict[str, Any] | None:
+    """What the section on the worth of inputs shows of the table `input_value`; None where nothing was measured."""
+    measured = values.drop_nulls("difference") if values.height else values
+    if measured.is_empty():
+        return None
+    cells = {(row["group"], row["way"], row["metric"]): row for row in measured.iter_rows(named=True)}
+    return {
+        "rows": [
+            verdict | {"of": {m: cells.get((verdict["group"], verdict["way"], m)) for m in COMPARED}}
+            for verdict in verdicts(measured).to_dicts()
+        ],
+        "reading": reading(measured),
+        "about": measured.row(0, named=True),
+        "titles": COMPARED,
+        "left": values.drop_nulls("note").select("group", "note").unique(maintain_order=True).to_dicts(),
+    }
+
+
 def _score(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
 
 
 def _count(value: int) -> str:

@@ -77,3 +77,42 @@ LEAKAGE_AUDIT = declare(
         keys=("protocol", "model"),
     )
 )
+
+INPUT_VALUE = declare(
+    Table(
+        "input_value",
+        "evaluation",
+        "what each group of inputs is worth to a model: left out, permuted, added; on demand, `make run` leaves it out",
+        (
+            Column("model", pl.String(), "the model that reads the inputs"),
+            Column("group", pl.String(), "the group of columns; noise shows what luck looks like"),
+            Column(
+                "way",
+                pl.String(),
+                "left_out (trained and asked without it), permuted (asked with it shuffled) or added (not read by the "
+                "model: trained and asked with it)",
+            ),
+            Column("metric", pl.String(), "log_loss, accuracy or rank_ic; lower is better for log_loss alone"),
+            Column(
+                "difference",
+                pl.Float64(),
+                "the score with the group less that without it, mean of the years, on the same rows; null where it was "
+                "not measured",
+            ),
+            Column(
+                "low",
+                pl.Float64(),
+                "lower end of its paired 95 % interval: day-block bootstrap, and the luck of trainings among the seeds",
+            ),
+            Column("high", pl.Float64(), "upper end of the same"),
+            Column("score", pl.Float64(), "the score of the model as it is, on these rows"),
+            Column("columns", pl.Int64(), "columns of the group"),
+            Column("rows", pl.Int64(), "rows that were scored, the same for all"),
+            Column("years", pl.String(), "the model years, with commas between"),
+            Column("seeds", pl.Int64(), "trainings of each variant; of one, the intervals lack the luck of trainings"),
+            Column("variants", pl.Int64(), "groups and ways compared: of 20, one interval misses 0 by luck"),
+            Column("note", pl.String(), "why it was not measured; null where it was"),
+        ),
+        keys=("model", "group", "way", "metric"),
+    )
+)

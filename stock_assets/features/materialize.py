@@ -12,6 +12,7 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError, SettingsError
 from stock_assets.features import components, stationary
+from stock_assets.features.absent import Absent, absent_inputs
 from stock_assets.features.indicators import classic_indicators
 from stock_assets.features.labels import barrier_labels, late_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
@@ -23,7 +24,8 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.context import read_context
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs.materialize import read_side_input
-from stock_assets.side_inputs.registry import chosen_side_inputs
+from stock_assets.side_inputs.registry import chosen_side_inputs, side_input
+from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 from stock_assets.storage.warehouse import Warehouse
 
 #: The tables below pca_model and pca_components, in the order they are made.
@@ -51,6 +53,8 @@ class MadeFeatures(NamedTuple):
     rows: pl.DataFrame
     without_context: pl.DataFrame
     """session, columns (str): the columns of the market context that a session lacks though their series has begun"""
+    absent: list[Absent]
+    """what models lack"""
 
 
 class MadeSideFeatures(NamedTuple):
@@ -106,7 +110,7 @@ def make_stationary_features(store: Warehouse, settings: Settings, sessions: Seq
     context, begins = _market_context(store, settings, sessions)
     rows = _rows_of(sessions, features.join(context, on="session", how="left", maintain_order="left"))
     store.replace_sessions("stationary_features", sessions, rows)
-    return MadeFeatures(rows, context_gaps(context, begins, sessions))
+    return MadeFeatures(rows, context_gaps(context, begins, sessions), absent_of(store, settings))
 
 
 def side_groups(settings: Settings) -> list[SideGroup]:
@@ -119,6 +123,23 @@ def side_assets(settings: Settings) -> tuple[str, ...]:
     """The tables of the side inputs that are on, and `side_features` where a model reads one of them."""
     names = (entry.table.name for entry in chosen_side_inputs(settings))
     return (*names, *feature_tables(settings)[1:])
+
+
+def absent_of(store: Warehouse, settings: Settings) -> list[Absent]:
+    """What the models lack of what is known to help, by what `store` holds."""
+    held = store.read_each(
+        {
+            "series": "SELECT DISTINCT series FROM market.context_series",
+            "announced": "SELECT subject FROM side_inputs.announcements LIMIT 1",
+        }
+    )
+    series, announced = held["series"], held["announced"]
+    return absent_inputs(
+        settings,
+        series=() if series is None else series["series"].to_list(),
+        announced=announced is not None and announced.height > 0,
+        no_source=side_input(ANNOUNCEMENTS.name).missing(settings),
+    )
 
 
 def feature_tables(settings: Settings) -> list[str]:

@@ -102,8 +102,9 @@ def side_columns() -> list[str]:
 
 
 def may_be_null() -> list[str]:
-    """The inputs of models that may be null or absent: those of the market context and of the side inputs."""
-    return [*market_context.MARKET_CONTEXT, *side_columns()]
+    """The inputs of models that may be null or absent: those of the market context and of the side inputs, also of the
+    groups that are added for a comparison."""
+    return [*market_context.MARKET_CONTEXT, *(name for group in GROUPS.values() for name in group.columns)]
 
 
 def computed(group: SideGroup, frames: SideFrames) -> pl.DataFrame:

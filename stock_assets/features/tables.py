@@ -3,7 +3,13 @@
 import polars as pl
 
 from stock_assets.errors import TableError
-from stock_assets.features import announcement_features, fundamental_features, market_context
+from stock_assets.features import (
+    announcement_features,
+    fundamental_features,
+    macro_features,
+    market_context,
+    text_features,
+)
 from stock_assets.features.daily import QUANTITIES
 from stock_assets.features.formulas import Feature
 from stock_assets.features.indicators import INDICATORS, Indicator
@@ -55,7 +61,7 @@ def _stationary_features() -> Table:
 
 
 #: The modules of the groups of side features, which register them.
-SIDE_GROUPS = (announcement_features, fundamental_features)
+SIDE_GROUPS = (announcement_features, fundamental_features, macro_features, text_features)
 
 declare(_indicators())
 declare(_stationary_features())

@@ -14,8 +14,8 @@ Keys = Mapping[str, Sequence[str] | None]
 WHOLE = ""
 #: What is made again with an asset: what is traded on predictions that were made again, and their publication.
 FOLLOWED_BY = {"predictions": (*TRADED, "publication"), "target_weights": LEDGER}
-#: What no backfill makes: the first costs hours, and an order of the past cannot be sent.
-ON_DEMAND = ("tuned_hyperparameters", "orders")
+#: What no backfill makes: two cost hours, and an order of the past cannot be sent.
+ON_DEMAND = ("tuned_hyperparameters", "input_value", "orders")
 #: Dagster and the store are compared so often.
 EVERY = timedelta(days=1)
 #: The key of the alert about what the store lacks.

@@ -78,29 +78,51 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class RnnConfig(NetworkConfig):
-    """The model `rnn`: its network, and the level and the map that complete it."""
+    """The model `rnn`: its networks, and the level, the map and the sides that complete them."""
 
-    hidden: int = 64
     dropout: float = 0.2
-    context: int = 32
-    """Rows a prediction looks at. Fewer than the classifier's: the inputs look back up to 250 bars themselves."""
-    epochs: int = 4
-    segments_per_epoch: int = 3072
+    segment: int = 32
+    steps: int = 16
+    """The last rows of the context that the networks read. Few: the inputs look back up to 250 bars themselves."""
+    epochs: int = 3
+    segments_per_epoch: int = 8192
+    batch: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     input_clip: float = 5.0
+    members: int = 8
+    """Networks, whose mean is the forecast. Each leaves out one block of the training sessions (`crossfit`)."""
+    projection: int = 32
+    """Numbers that the inputs of a step are drawn together to before the LSTM; 0 for none."""
     direction_weight: float = 0.25
     """Weight of the direction's squared error in the loss; the mean smooth L1 of the volatilities has weight 1."""
     level_ridge: float = 0.02
-    """Ridge penalty of the level, per row, on standardised inputs."""
+    """Ridge penalty of both parts of the level, per row, on standardised inputs."""
+    direction_ridge: float = 0.3
+    """Ridge penalty of the linear direction score, as `level_ridge`."""
+    every: int = 3
+    """Level and map learn from every so many sessions: neighbours share six of seven days."""
+    tilt: float = 0.08
+    """ln(P(buy) / P(sell)) per standard deviation of the day's direction score."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("members", self.members >= 2, "2 or more")
+        self._require("projection", self.projection >= 0, "0 or more")
+        self._require("steps", 1 <= self.steps <= self.context, "1 or more, and no more than the context")
+
+
+@dataclass(frozen=True)
+class EarlierRnnConfig(NetworkConfig):
+    """The model `rnn` as it was trained until November 2026; stored versions hold these fields."""
+
+    direction_weight: float = 0.25
+    level_ridge: float = 0.02
     level_memory: float = 0.5
     """Share of the level's mean error over the sessions of the context whose horizon is over that is added to it."""
     direction_ridge: float = 1.0
-    """Ridge penalty of the linear direction score, as `level_ridge`."""
     every: int = 3
-    """The level learns from every so many sessions: neighbours share six of seven days."""
     tilt: float = 0.06
-    """ln(P(buy) / P(sell)) per standard deviation of the day's direction score."""
 
 
 @dataclass(frozen=True)

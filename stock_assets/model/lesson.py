@@ -11,6 +11,7 @@ import polars as pl
 from stock_assets.errors import StockAssetsError
 from stock_assets.frames import KEYS
 from stock_assets.model.splits import require_known, train_validation_split
+from stock_assets.setting_values import LabelRule
 
 
 class Inputs(Protocol):
@@ -82,6 +83,10 @@ class Lesson:
     on_epoch: Callable[[Any], None] | None = None
     """Receives the report of each epoch of a network."""
     checkpoint: Checkpoint | None = None
+    buy_threshold: float = LabelRule.buy_threshold
+    """The return (fraction) at which a label is buy."""
+    sell_threshold: float = LabelRule.sell_threshold
+    """The loss (fraction, positive) at which a label is sell."""
 
     def split(self, validation_sessions: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """(train, validation) of the labels; see `splits.train_validation_split`.

@@ -1,6 +1,8 @@
 """The linear parts of the model `rnn`: ridge regression, and the forecast of a day's level of volatility."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -34,14 +36,66 @@ class Level:
 
 def fit_level(values: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, clip: float, penalty: float) -> Level:
     """The `Level` by ridge regression of `targets` [N, K] on `values` [N, F] at `rows` (bool [N])."""
-    inputs, at_rows = values[rows], targets[rows]
-    mean, scale = inputs.mean(axis=0, dtype=np.float64), spread(values, rows)
+    return fit_levels(values, targets, rows, without=[], clip=clip, penalty=penalty)[0]
+
+
+def fit_levels(
+    values: np.ndarray,
+    targets: np.ndarray,
+    rows: np.ndarray,
+    *,
+    without: Sequence[np.ndarray],
+    clip: float,
+    penalty: float,
+) -> list[Level]:
+    """The `Level` of `targets` [N, K] on `values` [N, F] at `rows` (bool [N]), then one that leaves out each of
+    `without` (bool [N]).
+
+    All standardise by the means and deviations of `rows`. One that leaves out every row is that of them all.
+    """
+    at, mean = np.flatnonzero(rows), values[rows].mean(axis=0, dtype=np.float64)
     for i in np.flatnonzero(np.isnan(mean)):
-        present = inputs[~np.isnan(inputs[:, i]), i]
+        present = values[rows, i][~np.isnan(values[rows, i])]
         mean[i] = present.mean(dtype=np.float64) if len(present) else 0.0
-    constant = at_rows.mean(axis=0)
-    slopes = ridge(_standard(inputs, mean, scale, clip=clip), at_rows - constant, penalty)
-    return Level(mean, scale, np.vstack([slopes, constant]), clip)
+    scale = spread(values, rows)
+
+    def moments(at: np.ndarray) -> _Moments:
+        total = _Moments.none(values.shape[1] + 1, targets.shape[1])
+        for part in np.array_split(at, 1 + len(at) // _CHUNK_ROWS):
+            standard = _standard(values[part], mean, scale, clip=clip)
+            total += _Moments.of(np.column_stack([standard, np.ones(len(part))]), targets[part])
+        return total
+
+    everything = moments(at)
+    parts = [everything, *(everything - moments(at[left_out[at]]) for left_out in without)]
+    return [Level(mean, scale, (part if part.number else everything).solve(penalty), clip) for part in parts]
+
+
+class _Moments(NamedTuple):
+    """What a ridge regression with a constant, the last input, needs of its rows."""
+
+    scatter: np.ndarray
+    moment: np.ndarray
+    number: int
+
+    @classmethod
+    def none(cls, inputs: int, targets: int) -> Self:
+        return cls(np.zeros((inputs, inputs)), np.zeros((inputs, targets)), 0)
+
+    @classmethod
+    def of(cls, inputs: np.ndarray, targets: np.ndarray) -> Self:
+        return cls(inputs.T @ inputs, inputs.T @ targets, len(inputs))
+
+    def __add__(self, other: "_Moments") -> "_Moments":  # pyright: ignore[reportIncompatibleMethodOverride]: not a tuple's
+        return _Moments(self.scatter + other.scatter, self.moment + other.moment, self.number + other.number)
+
+    def __sub__(self, other: "_Moments") -> "_Moments":
+        return _Moments(self.scatter - other.scatter, self.moment - other.moment, self.number - other.number)
+
+    def solve(self, penalty: float) -> np.ndarray:
+        """float64 [F + 1, K]: the slopes with `penalty` x their squares per row, then the constant."""
+        ridge_of = np.append(np.full(len(self.scatter) - 1, penalty), 0.0)
+        return np.linalg.solve(self.scatter / self.number + np.diag(ridge_of), self.moment / self.number)
 
 
 def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:

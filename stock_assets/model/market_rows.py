@@ -43,6 +43,11 @@ class MarketRows:
         distrusted = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
         self._over &= self._trusted & (np.roll(distrusted, -horizon) == distrusted)
 
+    @property
+    def trusted(self) -> np.ndarray:
+        """bool [N]: the rows that count in the means of their sessions."""
+        return self._trusted
+
     def among(self, rows: pl.DataFrame) -> np.ndarray:
         """bool [N]: which of these rows are among `rows` (ticker, session)."""
         marked = rows.select(KEYS).unique().with_columns(_there=pl.lit(value=True))
@@ -65,6 +70,33 @@ class MarketRows:
         number = np.maximum(np.bincount(day, minlength=days), 1)
         sums = [np.bincount(day, column[counted], minlength=days) for column in values.T]
         return (np.column_stack(sums) / number[:, None])[self.day]
+
+    def session_mean(self, column: int) -> np.ndarray:
+        """float64 [S]: of a column of `values` over the trusted rows of each session; NaN where a session has none."""
+        values = self.values[:, column]
+        counted = self._trusted & ~np.isnan(values)
+        days = int(self.day.max()) + 1 if len(self.day) else 0
+        number = np.bincount(self.day[counted], minlength=days)
+        total = np.bincount(self.day[counted], values[counted].astype(np.float64), minlength=days)
+        return np.divide(total, number, out=np.full(days, np.nan), where=number > 0)
+
+    def smoothed(self, of_session: np.ndarray, half_life: float, sessions: int) -> np.ndarray:
+        """float64 [S]: the exponential mean of `of_session` [S] over the last `sessions` sessions, NaN left out."""
+        there = ~np.isnan(of_session)
+        total, weight = np.zeros(len(of_session)), np.zeros(len(of_session))
+        for back in range(min(sessions, len(of_session))):
+            share = 0.5 ** (back / half_life)
+            end = len(of_session) - back
+            total[back:] += share * np.where(there, of_session, 0.0)[:end]
+            weight[back:] += share * there[:end]
+        return np.divide(total, weight, out=np.full(len(total), np.nan), where=weight > 0)
+
+    def first_of_session(self, rows: np.ndarray) -> np.ndarray:
+        """bool [N]: of each session the first of `rows` (bool [N]) that is trusted."""
+        counted = np.flatnonzero(self._trusted & rows)
+        out = np.zeros(len(rows), bool)
+        out[counted[np.unique(self.day[counted], return_index=True)[1]]] = True
+        return out
 
     def deviations(self) -> np.ndarray:
         """float32 [N + 1, F]: the values less their session's mean, 0 where unknown; the last row is padding."""
@@ -96,3 +128,9 @@ class MarketRows:
             total[back:] += by_session[:-back]
             number[back:] += there[:-back]
         return (total / np.maximum(number, 1.0)[:, None])[self.day]
+
+
+def standardise(deviations: np.ndarray, scale: np.ndarray, clip: float) -> None:
+    """In place, since a whole market takes half a gigabyte."""
+    deviations /= scale.astype(np.float32)
+    np.clip(deviations, -clip, clip, out=deviations)

@@ -14,11 +14,13 @@ import polars as pl
 from stock_assets.errors import ArtifactError, BadBarsError
 from stock_assets.features.side_features import may_be_null
 from stock_assets.frames import columns_not_finite, first_not_finite
+from stock_assets.model.targets import OUTCOME
 
 
 def feature_columns(features: pl.DataFrame) -> tuple[str, ...]:
-    """The columns that feed a model, in order: those of floating-point numbers, so that keys and versions are not."""
-    return tuple(name for name, dtype in features.schema.items() if dtype.is_float())
+    """The columns that feed a model, in order: those of floating-point numbers, so that keys and versions are not, nor
+    what is there for the targets alone."""
+    return tuple(name for name, dtype in features.schema.items() if dtype.is_float() and not name.startswith(OUTCOME))
 
 
 def schema_hash(columns: Sequence[str]) -> str:

@@ -12,6 +12,9 @@ VOLATILITIES = ("log_total", "log_close", "log_range")
 TARGETS = (*VOLATILITIES, "direction")
 #: Daily total volatility (log) and daily log return: what the targets are made from, both among the features.
 DAILY_VOLATILITY, DAILY_RETURN = "vol_total_1", "log_return_1"
+#: What the name of either begins with in a frame that holds it for the targets alone: its inputs lack the column, or
+#: hold it changed. No model reads it.
+OUTCOME = "outcome_"
 
 
 def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
@@ -38,13 +41,17 @@ def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
 
     `rows` are feature rows sorted by ticker and session, and so is the result. Null where fewer rows follow.
     """
-    variance = (2 * pl.col(DAILY_VOLATILITY)).exp() - 1e-5
+    daily_volatility, daily_return = (
+        pl.col(f"{OUTCOME}{name}" if f"{OUTCOME}{name}" in rows.columns else name)
+        for name in (DAILY_VOLATILITY, DAILY_RETURN)
+    )
+    variance = (2 * daily_volatility).exp() - 1e-5
     steps = range(1, horizon + 1)
 
     def ahead(column: pl.Expr) -> list[pl.Expr]:
         return [column.shift(-step).over("ticker") for step in steps]
 
-    returns = ahead(pl.col(DAILY_RETURN))
+    returns = ahead(daily_return)
     paths = [pl.sum_horizontal(returns[:step]) for step in steps]
     return rows.select(
         *KEYS,

@@ -103,6 +103,8 @@ class Facts:
     unpublished: tuple[date, ...] | None = None
     """the sessions between the first and the last published one that have no predictions, ascending; None where nobody
     counted them"""
+    absent: tuple[str, ...] = ()
+    """what the models lack, one text on each"""
 
     @property
     def simulated(self) -> bool:
@@ -181,6 +183,7 @@ def parse_pointer(path: Path, content: bytes) -> Pointer:
         )
         if (unpublished := facts.get("unpublished")) is not None:
             facts["unpublished"] = tuple(map(date.fromisoformat, unpublished))
+        facts["absent"] = tuple(map(str, facts.get("absent", ())))
         names = Facts.__dataclass_fields__
         return Pointer(
             values["entry"],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stock_assets.market.calendar import calendar_of
-from stock_assets.market.sources.budget import Pace
+from stock_assets.market.sources.budget import Budget, Pace, Politeness
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs import SideSource
 from stock_assets.side_inputs.announcing import with_replays
@@ -12,7 +12,7 @@ from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
-    """A file of one's own; else the simulated companies, or the SEC."""
+    """A file of one's own, or the simulated companies; the SEC, and the calendar of Yahoo with its prices."""
     calendar, made = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
@@ -28,6 +28,12 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
 
         pace = Pace("EDGAR, announcements", say)
         made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
+    if _has_filings(settings) and settings.source == "yahoo":
+        from stock_assets.side_inputs.sources.earnings_calendar import EarningsCalendar
+
+        budget = Budget(Politeness(per_second=settings.requests_per_second), say=say)
+        staged, pace = settings.data_dir / "staged_calendar", Pace("Yahoo, calendar of announcements", say)
+        made.append(EarningsCalendar(calendar, budget=budget, staged=staged, on_progress=pace))
     return made
 
 

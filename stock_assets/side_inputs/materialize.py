@@ -129,11 +129,11 @@ def _in_utc(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _failures(answer: SideAnswer, source: SideSource, subjects: Sequence[str], *, allowed: float) -> dict[str, str]:
     """Why there is no answer of a subject. Raises SourceError where too many have none though the source may have one:
-    a fund has no fundamentals, and the source says so."""
+    a fund has no fundamentals, and the source says so. A source that names its subjects itself judges that itself."""
     unknown = {subject for subject, failure in answer.failures.items() if failure.unknown}
     silent = {subject: failure.reason for subject, failure in answer.failures.items() if subject not in unknown}
     asked = len({*subjects, *silent} - unknown)
-    if message := too_many_failures(silent, asked, allowed):
+    if subjects and (message := too_many_failures(silent, asked, allowed)):
         raise SourceError(f"{source.name}: {message}")
     return {subject: f"{source.name}: {failure.reason}" for subject, failure in answer.failures.items()}
 

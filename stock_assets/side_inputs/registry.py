@@ -63,14 +63,19 @@ def side_input(name: str) -> SideInput:
     if name in BUILT_IN and name not in _SIDE_INPUTS:
         import_module(BUILT_IN[name])
     if name not in _SIDE_INPUTS:
-        expected = ", ".join({**BUILT_IN, **_SIDE_INPUTS})
+        expected = ", ".join(side_input_names())
         raise SettingsError(f"{PREFIX}SIDE_INPUTS names {name!r}; expected some of {expected}, or off")
     return _SIDE_INPUTS[name]
 
 
+def side_input_names() -> tuple[str, ...]:
+    """The names of all side inputs: those of this package, then the others."""
+    return tuple(dict.fromkeys((*BUILT_IN, *_SIDE_INPUTS)))
+
+
 def all_side_inputs() -> list[SideInput]:
-    """Every side input: those of this package, then the others."""
-    return [side_input(name) for name in (*BUILT_IN, *(name for name in _SIDE_INPUTS if name not in BUILT_IN))]
+    """Every side input, in the order of `side_input_names`."""
+    return [side_input(name) for name in side_input_names()]
 
 
 def chosen_side_inputs(settings: Settings) -> list[SideInput]:

@@ -55,6 +55,16 @@ def made_without_rows(read_sql: Callable[[str, str, Sequence[object]], pl.DataFr
         return set()
 
 
+def first_made(read_sql: Callable[[str, str, Sequence[object]], pl.DataFrame], table: str) -> str | None:
+    """The earliest partition of `table` that is recorded as made; None where none is. `read_sql` is that of the
+    warehouse."""
+    statement = "SELECT min(partition) AS first FROM lifecycle.stored_partitions WHERE table_name = ?"
+    try:
+        return read_sql("stored_partitions", statement, [table])["first"].item()
+    except MissingTableError:
+        return None
+
+
 def partition_column(table: Table) -> str | None:
     """The column whose value names the partition of a row; None for a table that is made as a whole.
 

@@ -80,6 +80,7 @@ def test_the_keys_of_every_asset_are_its_own(keys):
         "universe",
         "pca_model",
         "tuned_hyperparameters",
+        "input_value",
         "evaluation_report",
         "leakage_audit",
         "operations",

@@ -17,7 +17,10 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 
-DAILY_CHAIN = ("raw_ohlcv", "daily_bars", "context_series", "indicators", "stationary_features")
+DAILY_CHAIN = (
+    *("raw_ohlcv", "daily_bars", "context_series", "announcements"),
+    *("indicators", "stationary_features", "side_features"),
+)
 
 
 @dataclass

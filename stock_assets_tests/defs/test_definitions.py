@@ -7,12 +7,17 @@ import pytest
 
 from stock_assets.definitions import build_definitions
 from stock_assets.defs.partitions import labelled_days, model_years, predicted_days, trading_days
+from stock_assets.errors import SettingsError
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets_tests.tables import HISTORIES, ROOMS
 
 STUDY = {"start": date(2010, 1, 4), "end": date(2019, 12, 31), "first_model_year": 2014}
 
+#: What models read: of bars and market context, and of the side inputs that are on.
+INPUTS = ("stationary_features", "side_features")
+#: Side inputs that are off by default, which have no asset.
+OFF = {"fundamentals", "macro", "scheduled_events", "texts"}
 #: asset: (group, upstream assets, name of its partition set)
 GRAPH = {
     "universe": ("market", set(), None),
@@ -20,36 +25,32 @@ GRAPH = {
     "daily_bars": ("market", {"raw_ohlcv", "universe"}, "trading days"),
     "indicators": ("features", {"daily_bars"}, "trading days"),
     "context_series": ("market", set(), "trading days"),
+    "announcements": ("side_inputs", {"universe"}, "trading days"),
     "stationary_features": ("features", {"daily_bars", "context_series"}, "trading days"),
+    "side_features": ("features", {"daily_bars", "announcements"}, "trading days"),
     "labels": ("features", {"daily_bars"}, "labelled days"),
     "pca_model": ("features", {"stationary_features"}, None),
     "pca_components": ("features", {"stationary_features", "pca_model"}, "trading days"),
-    "trained_rnn": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, "model years"),
-    "trained_baselines": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, "model years"),
-    "trained_references": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_rnn": ("model", {*INPUTS, "pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_baselines": ("model", {*INPUTS, "pca_components", "labels", "daily_bars"}, "model years"),
+    "trained_references": ("model", {*INPUTS, "pca_components", "labels", "daily_bars"}, "model years"),
     "trained_ensemble": (
         "model",
-        {"stationary_features", "pca_components", "labels", "daily_bars", "trained_rnn", "trained_baselines"},
+        {*INPUTS, "pca_components", "labels", "daily_bars", "trained_rnn", "trained_baselines"},
         "model years",
     ),
     "predictions": (
         "model",
-        {
-            "stationary_features",
-            "pca_components",
-            "daily_bars",
-            "trained_rnn",
-            "trained_baselines",
-            "trained_ensemble",
-        },
+        {*INPUTS, "pca_components", "daily_bars", "trained_rnn", "trained_baselines", "trained_ensemble"},
         "predicted days",
     ),
     "reference_predictions": (
         "model",
-        {"stationary_features", "pca_components", "daily_bars", "trained_references"},
+        {*INPUTS, "pca_components", "daily_bars", "trained_references"},
         "predicted days",
     ),
-    "tuned_hyperparameters": ("model", {"stationary_features", "pca_components", "labels", "daily_bars"}, None),
+    "tuned_hyperparameters": ("model", {*INPUTS, "pca_components", "labels", "daily_bars"}, None),
+    "input_value": ("evaluation", {*INPUTS, "pca_components", "labels", "daily_bars"}, None),
     "evaluation_report": (
         "evaluation",
         {
@@ -64,6 +65,7 @@ GRAPH = {
             "predictions",
             "reference_predictions",
             "leakage_audit",
+            "input_value",
         },
         None,
     ),
@@ -140,7 +142,21 @@ def test_the_graph_is_that_of_the_design(defs: dg.Definitions, settings: Setting
         for key in graph.get_all_asset_keys()
     }
     assert found == GRAPH
-    assert {key: group for key, (group, *_) in found.items()} == {t: r for t, r in ROOMS.items() if t not in HISTORIES}
+    tables = {table: room for table, room in ROOMS.items() if table not in {*HISTORIES, *OFF}}
+    assert {key: group for key, (group, *_) in found.items()} == tables
+
+
+def test_a_side_input_has_an_asset_where_the_settings_turn_it_on(tmp_path):
+    def keys(**changes: object) -> set[str]:
+        defs = build_definitions(read_settings(source="simulated", data_dir=tmp_path, **STUDY, **changes))
+        return {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+
+    every = keys()
+    assert keys(side_inputs="off") == every - {"announcements", "side_features"}
+    # what no model reads makes no features
+    assert keys(side_inputs="scheduled_events") == every - {"announcements", "side_features"} | {"scheduled_events"}
+    with pytest.raises(SettingsError, match="STOCK_ASSETS_SIDE_INPUTS names macro, but STOCK_ASSETS_FRED_KEY is unset"):
+        keys(side_inputs="announcements,macro")
 
 
 def test_every_asset_explains_itself(defs: dg.Definitions):

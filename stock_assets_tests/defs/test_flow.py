@@ -32,13 +32,15 @@ from stock_assets_tests.defs.test_definitions import GRAPH
 from stock_assets_tests.tables import HISTORIES, ROOMS, lose_rows
 
 YEAR = "2019"
+#: What is asked of `input_value`: a model that trains at once.
+FEW_INPUTS = {"model": "svm", "groups": ["own_volatility", "noise"], "seeds": 1, "workers": 1}
 #: What an asset is made without, where it was never made: references and context are a supplement, and models and
 #: components are read from the tables that the asset asks for first.
 DOES_WITHOUT: dict[str, set[str]] = {
     "stationary_features": {"context_series"},
     # the first model year has no earlier one to weigh its members on
-    "trained_ensemble": {"daily_bars", "labels", "pca_components", "stationary_features"},
-    "evaluation_report": {"context_series", "trained_references", "reference_predictions"},
+    "trained_ensemble": {"daily_bars", "labels", "pca_components", "stationary_features", "side_features"},
+    "evaluation_report": {"context_series", "trained_references", "reference_predictions", "input_value"},
     "leakage_audit": {"reference_predictions"},
     **{table: {"context_series"} for table in TRADED},
     "promotions": {"labels", "trained_rnn", "trained_baselines", "trained_ensemble"},
@@ -57,6 +59,7 @@ def graph(instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
     graph = Graph(small_market(tmp_path_factory.mktemp("market")), instance)
     graph.materialize_everything()
     graph.materialize(["tuned_hyperparameters"], config={"networks": ["rnn"], "trials": 3, "workers": 1})
+    graph.materialize(["input_value"], config=FEW_INPUTS)
     return graph
 
 
@@ -133,6 +136,31 @@ def test_tuning_tells_what_it_tried_and_what_the_best_is_worth(graph: Graph, ins
     assert "expected one of deepar, rnn" in failure_of(result)
 
 
+def test_the_worth_of_inputs_is_shown_in_the_ui_and_asked_twice_costs_nothing(
+    graph: Graph, instance: dg.DagsterInstance
+):
+    rows = graph.warehouse.read("input_value")
+    ways = rows.select("group", "way").unique().rows()
+    assert sorted(ways) == [("noise", "added"), ("own_volatility", "left_out"), ("own_volatility", "permuted")]
+
+    def about() -> dict[str, object]:
+        event = instance.get_latest_materialization_event(dg.AssetKey("input_value"))
+        assert event is not None
+        assert event.asset_materialization is not None
+        return {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
+
+    shown = about()
+    assert shown["trainings"] == 3
+    assert "Of 3 comparisons the intervals of about 0.15 miss 0 by luck. Of one training each" in str(shown["how_sure"])
+    assert "own\\_volatility | left\\_out" in str(shown["verdicts"])
+    assert "data:image/png" in str(shown["values"])
+    graph.materialize(["input_value"], config=FEW_INPUTS)
+    assert about()["trainings"] == 0
+    assert_frame_equal(graph.warehouse.read("input_value"), rows)
+    result = graph.materialize(["input_value"], config=FEW_INPUTS | {"groups": ["moon"]}, fail=True)
+    assert "there is no group of inputs 'moon'; expected some of market_level, peers" in failure_of(result)
+
+
 def test_the_report_shows_its_figures_in_the_ui_and_in_one_small_page(graph: Graph, instance: dg.DagsterInstance):
     from stock_assets.evaluation.figures import FIGURES
 
@@ -140,13 +168,15 @@ def test_the_report_shows_its_figures_in_the_ui_and_in_one_small_page(graph: Gra
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
-    for name in FIGURES:
+    made = FIGURES.keys() - {"input_values"}  # the values of inputs were not there yet
+    for name in made:
         assert str(metadata[name].value).startswith(f"![{name.replace('_', ' ')}](data:image/png;base64,"), name
     assert {"classification_report", "sectors", "best_tickers", "worst_tickers"} <= set(metadata)
     path = graph.settings.artifacts / "evaluation_report" / "report.html"
     assert metadata["report"].value == str(path)
     page = path.read_text()
-    assert page.count("<img") == len(FIGURES)
+    assert page.count("<img") == len(made)
+    assert "materialize the asset <code>input_value</code>" in page
     assert len(page) < 2_000_000
     assert "http" not in page
     for told in ("rnn_classifier", "SIM03", "Technology", "weighted mean", "price, volume and components"):
@@ -167,6 +197,7 @@ def test_a_store_without_sectors_or_curves_has_a_report_that_says_so(graph: Grap
             graph.warehouse.replace_table(table, models)
     (made,) = result.asset_materializations_for_node("evaluation_report")
     assert "epochs" not in made.metadata
+    assert "input_values" in made.metadata
     assert made.metadata["sectors"].value == "the source states none"
     assert "states no sector of any ticker" in Path(str(made.metadata["report"].value)).read_text()
 

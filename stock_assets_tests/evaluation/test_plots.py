@@ -110,6 +110,11 @@ COMPARED = pl.DataFrame(
 )
 CUTOFFS = [date(2018, 3, 29), date(2018, 6, 29)]
 
+VALUES = pl.DataFrame(
+    {"group": ["peers", "peers", "<b>$x$"], "way": ["left_out", "permuted", "added"], "difference": [-0.01, -0.3, None]}
+    | {"low": [-0.02, -0.4, None], "high": [0.0, -0.2, None]}
+).join(pl.DataFrame({"metric": ["log_loss", "accuracy", "rank_ic"]}), how="cross")
+
 PICTURES = {
     "candlestick": lambda: plots.candlestick(with_bands_and_labels(bars(120)), "AAA"),
     "candlestick without bands or labels": lambda: plots.candlestick(bars(30), "AAA"),
@@ -126,6 +131,10 @@ PICTURES = {
     "calibration": lambda: plots.calibration(classes.calibration_table(SCORED)),
     "calibration without a full bin": lambda: plots.calibration(classes.calibration_table(SCORED), smallest=10**9),
     "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(SCORED)),
+    "values of inputs": lambda: plots.input_values(VALUES),
+    "values of one input, with a name of somebody else": lambda: plots.input_values(
+        VALUES[-3:].with_columns(difference=0.01, low=0.0, high=0.02)
+    ),
     "lag sweep": lambda: plots.lag_sweep(
         pl.DataFrame({"lag": [1, 6, 7], "honest": [False, False, True], "accuracy": [0.74, 0.45, None]})
     ),

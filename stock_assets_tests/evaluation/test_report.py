@@ -1,6 +1,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 
@@ -59,6 +60,13 @@ TABLES = {
         | {"accuracy": [0.41, 0.41], "log_loss": [1.0456, 1.0456]}
     ),
     "suspects": pl.DataFrame({"reason": ["frozen quote"], "rows": [4321]}),
+    "input_value": pl.DataFrame(
+        {"model": "rnn", "group": ["peers", "peers", "peers", "<tone>"], "way": ["left_out"] * 3 + ["added"]}
+        | {"metric": ["log_loss", "accuracy", "rank_ic", "log_loss"], "difference": [-0.0123, 0.002, None, None]}
+        | {"low": [-0.0222, -0.001, None, None], "high": [-0.0011, 0.005, None, None], "score": [1.01, 0.4, None, None]}
+        | {"columns": [7, 7, 7, 1], "rows": 98765, "years": "2018, 2019", "seeds": 2, "variants": 40}
+        | {"note": [None, None, None, "no row of <texts>"]}
+    ),
 }
 
 
@@ -155,6 +163,26 @@ def test_where_no_sector_is_known_one_line_says_so():
     assert "Sector by sector" in text
 
 
+def test_what_each_input_is_worth_is_said_with_how_sure_that_is():
+    html = rendered("t", TABLES, {"input_values": PNG}, REAL)
+    text = Page(html).text
+    for part in ("What each input is worth", "model years 2018, 2019, 98,765 rows, 2 trainings of each", "helps"):
+        assert part in text
+    assert "Of 40 comparisons the intervals of about 2 miss 0 by luck" in text
+    assert "mostly volatility known in advance" in text
+    (row,) = re.findall(r"<tr><td class=\"text\">peers</td>.*</tr>", html)
+    assert re.sub(r"<[^>]+>", " ", row).split() == [
+        *("peers", "left", "out", "7", "-0.0123", "[-0.0222,", "-0.0011]"),
+        *("+0.0020", "[-0.0010,", "+0.0050]", "–", "helps"),
+    ]
+    assert "&lt;tone&gt;: no row of &lt;texts&gt;" in html
+
+
+def test_where_no_input_was_measured_one_line_says_how():
+    html = rendered("t", TABLES | {"input_value": TABLES["input_value"].clear()}, {}, REAL)
+    assert "Not measured yet: materialize the asset input_value, then this report again." in Page(html).text
+
+
 def test_the_market_and_the_survivors_stand_beside_the_model():
     text = Page(rendered("t", TABLES, {}, REAL)).text
     assert "SPY bought once and held, with its dividends" in text
@@ -214,6 +242,13 @@ def test_it_says_when_nothing_beats_the_naive_baseline():
 def test_simulated_prices_are_called_so_and_real_ones_are_not():
     assert "SIMULATED" in Page(rendered("t", TABLES, {}, SIMULATED)).text
     assert "SIMULATED" not in rendered("t", TABLES, {}, REAL)
+
+
+def test_it_says_what_the_models_lack():
+    text = "The models lack ^VIX: <none>. It costs about .005 of log-loss."
+    page = rendered("Evaluation", TABLES, {}, replace(REAL, absent=(text,)))
+    assert '<div class="banner absent">The models lack ^VIX: &lt;none&gt;. It costs' in page
+    assert "The models lack" not in rendered("Evaluation", TABLES, {}, REAL)
 
 
 def test_text_from_data_is_escaped():

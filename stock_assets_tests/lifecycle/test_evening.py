@@ -23,9 +23,11 @@ from stock_assets.lifecycle.evening import (
     labels_due,
     model_year_due,
     rest_due,
+    with_side_inputs,
 )
 from stock_assets.market.calendar import trading_calendar
 
+SIDE = ("announcements", "side_features")
 XNYS = trading_calendar("XNYS", date(2010, 1, 4), date(2030, 12, 31))
 HOUR = timedelta(hours=1)
 HORIZON = 7
@@ -161,12 +163,38 @@ def test_what_is_missing_is_made_oldest_first_and_nothing_else():
     assert due({"predictions": [monday]}) == (EVENING, "2025-03-03", "2025-03-03")
 
 
+def test_side_inputs_are_made_with_bars_and_features_where_they_are_on():
+    monday, tuesday = date(2025, 3, 3), date(2025, 3, 4)
+
+    def assets(unmade: dict | None = None, lost: dict | None = None) -> tuple[str, ...]:
+        work = rest_due(XNYS, Gaps(unmade or {}, lost or {}, side_inputs=SIDE), tuesday)
+        assert work is not None
+        return work.assets
+
+    every = with_side_inputs(EVENING, SIDE)
+    assert every[2:8] == (
+        *("context_series", "announcements", "daily_bars", "indicators"),
+        *("stationary_features", "side_features"),
+    )
+    assert assets({"predictions": [monday]}) == every
+    made = with_side_inputs((*BARS, *FEATURES), SIDE)
+    assert assets({"side_features": [monday]}) == (*made, "operations", "publication")
+    assert assets({"announcements": [monday]}) == (*made, "operations", "publication")
+    # what is gone is made of what there is
+    assert assets(lost={"side_features": [monday]}) == ("side_features", "operations", "publication")
+    assert with_side_inputs(EVENING, ("macro",)) == (*BARS, "macro", *FEATURES, *EVENING[len(BARS) + len(FEATURES) :])
+
+
 @given(
     st.dictionaries(
-        st.sampled_from(BY_SESSION), st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=4
+        st.sampled_from(with_side_inputs(BY_SESSION, SIDE)),
+        st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
+        max_size=4,
     ),
     st.dictionaries(
-        st.sampled_from(BY_SESSION), st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), max_size=4
+        st.sampled_from(with_side_inputs(BY_SESSION, SIDE)),
+        st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
+        max_size=4,
     ),
 )
 def test_whatever_is_missing_is_made_in_the_end(unmade: dict[str, list[int]], lost: dict[str, list[int]]):
@@ -174,7 +202,7 @@ def test_whatever_is_missing_is_made_in_the_end(unmade: dict[str, list[int]], lo
     missing = [{table: {days[place] for place in places} for table, places in gaps.items()} for gaps in (unmade, lost)]
     sessions = set().union(*(days for gaps in missing for days in gaps.values()))
     for _ in range(len(sessions) + 1):
-        work = rest_due(XNYS, Gaps(*missing), days[-1])
+        work = rest_due(XNYS, Gaps(*missing, side_inputs=SIDE), days[-1])
         if work is None:
             break
         assert work.first == str(min(set().union(*(days for gaps in missing for days in gaps.values()))))

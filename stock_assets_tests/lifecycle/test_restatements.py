@@ -11,10 +11,12 @@ from stock_assets.lifecycle.restatements import (
     Watch,
     affected,
     affected_by_context,
+    affected_by_side_rows,
     reach,
     stale_bars,
     steps_of,
     steps_of_context,
+    steps_of_side_rows,
 )
 from stock_assets.market.adjustments import clean_bars, new_versions, restatements
 from stock_assets.market.calendar import trading_calendar
@@ -139,6 +141,28 @@ def test_market_context_that_comes_late_reaches_the_features_that_look_back_at_i
     assert affected_by_context(XNYS, [], DAYS[9]) is None
     assert steps_of_context((DAYS[5], DAYS[9]), DAYS[0]) == [
         (("stationary_features", "pca_components", *SERVED), str(DAYS[5]), str(DAYS[9]))
+    ]
+
+
+def test_side_rows_reach_from_the_session_that_knew_them_until_no_feature_looks_back_at_them():
+    through, look_back = XNYS.sessions[2000], 700
+
+    def reaches(*rows: tuple[int, int], last: date = through) -> tuple[date, date] | None:
+        """Of rows that were known at one place and happen at another."""
+        late = pl.DataFrame(
+            {"session": [DAYS[known] for known, _ in rows], "event_time": [XNYS.closes[DAYS[at]] for _, at in rows]},
+            schema={"session": pl.Date, "event_time": pl.Datetime("us", "UTC")},
+        )
+        return affected_by_side_rows(XNYS, late, last, look_back=look_back)
+
+    assert reaches((5, 9)) == (DAYS[5], XNYS.sessions[9 + reach(look_back)])
+    assert reaches((5, 2), (8, 3)) == (DAYS[5], XNYS.sessions[8 + reach(look_back)])
+    assert reaches((5, 39), last=DAYS[9]) == (DAYS[5], DAYS[9])
+    assert reaches((10, 12), last=DAYS[9]) is None, "nothing was made of it yet"
+    assert reaches() is None
+    assert steps_of_side_rows((DAYS[5], DAYS[9]), DAYS[7]) == [
+        (("side_features",), str(DAYS[5]), str(DAYS[9])),
+        (SERVED, str(DAYS[7]), str(DAYS[9])),
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stock_assets.lifecycle.evening import FEATURES, SERVED, State
+from stock_assets.lifecycle.evening import FEATURES, SERVED, State, with_side_inputs
 from stock_assets.lifecycle.materialize.evening import read_progress
 from stock_assets.lifecycle.materialize.references import next_references
 from stock_assets.lifecycle.materialize.restatements import watch_restatements
@@ -22,6 +22,7 @@ from stock_assets_tests.tables import rows_of
 XNYS = trading_calendar("XNYS", date(2018, 1, 2), date(2026, 12, 31))
 DAYS = XNYS.between(date(2019, 1, 2), date(2019, 2, 28))
 PREDICTED, LABELLED = DAYS[-1], DAYS[-8]
+SIDE = ("announcements", "side_features")
 LATER = FETCHED + timedelta(days=1)
 STATE = State(LATER, PREDICTED, LABELLED, frozenset({2019}))
 
@@ -89,7 +90,7 @@ def test_a_changed_bar_asks_for_what_it_reaches_until_that_is_made(store: Wareho
     found, message = watched(store, settings, first)
     assert message == f"1 bar(s) were restated: A {DAYS[20]}"
     assert found.steps == (
-        ((*FEATURES, *SERVED), str(DAYS[20]), str(PREDICTED)),
+        ((*with_side_inputs(FEATURES, SIDE), *SERVED), str(DAYS[20]), str(PREDICTED)),
         (("labels", "operations", "publication"), str(DAYS[13]), str(DAYS[20])),
     )
     assert watched(store, settings, found)[0] == found, "kept until its runs have succeeded"
@@ -110,6 +111,50 @@ def test_market_context_that_comes_late_has_its_features_and_predictions_made_ag
     store.append("context_series", context_rows(DAYS[30:31], fetched=LATER + timedelta(days=1), close=25.0))
     restated, _ = watched(store, settings, done)
     assert [step[1:] for step in restated.steps] == [(str(DAYS[30]), str(PREDICTED))]
+
+
+def announced(day: date, known: date, *, fetched: datetime = FETCHED) -> pl.DataFrame:
+    """An announcement on `day` that was known at the close of session `known`."""
+    moment = {"event_time": XNYS.closes[day], "known_at": XNYS.closes[known], "fetched_at": fetched}
+    row = {"subject": "A", "session": known, "source": "file", "origin": "file", "day": day, "reaction_session": day}
+    return rows_of("announcements", pl.DataFrame([row | moment]))
+
+
+def test_a_side_row_that_comes_late_has_what_it_reaches_made_again(store: Warehouse, settings: Settings):
+    store.append("announcements", announced(DAYS[5], DAYS[2]))
+    first, _ = watched(store, settings)
+    store.append("announcements", announced(DAYS[12], DAYS[9], fetched=LATER))
+    store.append("announcements", announced(DAYS[30], DAYS[20], fetched=LATER))
+    found, message = watched(store, settings, first)
+    assert message == f"2 row(s) of announcements came late, the first of {DAYS[9]}"
+    assert found.steps == ((("side_features", *SERVED), str(DAYS[9]), str(PREDICTED)),)
+    assert found.through == LATER
+    assert watched(store, settings, Watch(found.through))[0].steps == (), "once"
+    off = settings.model_copy(update={"side_inputs": ()})
+    assert watched(store, off, first)[0].steps == (), "what is off is not watched"
+
+
+def test_a_side_row_of_the_next_session_and_a_side_input_that_is_new_ask_for_nothing(
+    store: Warehouse, settings: Settings
+):
+    first, _ = watched(store, settings)
+    store.append("announcements", announced(DAYS[12], DAYS[9], fetched=LATER))
+    found, _ = watched(store, settings, first)
+    assert found == Watch(LATER), "models know nothing of a side input that was turned on"
+    evening = LATER + timedelta(days=1)
+    ahead = XNYS.shift(PREDICTED, 1)
+    assert ahead is not None
+    store.append("announcements", announced(XNYS.shift(ahead, 9) or ahead, ahead, fetched=evening))
+    assert watched(store, settings, found)[0] == Watch(evening)
+
+
+def test_a_bar_that_changes_has_the_side_features_made_again(store: Warehouse, settings: Settings):
+    first, _ = watched(store, settings)
+    store.append("raw_ohlcv", raw_answer(DAYS[20:21], [130.0], fetched_at=LATER, previous_adj_close=119.0))
+    (features, _) = watched(store, settings, first)[0].steps
+    assert "side_features" in features[0]
+    off = settings.model_copy(update={"side_inputs": ()})
+    assert "side_features" not in watched(store, off, first)[0].steps[0][0]
 
 
 # ---------------------------------------------------------------- reference models

@@ -16,6 +16,7 @@ from stock_assets.evaluation import metrics
 from stock_assets.model.baselines.naive import fit_class_prior
 from stock_assets.model.lesson import InputFrames
 from stock_assets.model.networks.deepar import DeepAr
+from stock_assets.model.networks.earlier_rnn import EarlierRnn
 from stock_assets.model.networks.rnn import Rnn
 from stock_assets.model.networks.rnn_classifier import RnnClassifier
 from stock_assets.model.networks.trained import ClassifierEpoch
@@ -267,4 +268,5 @@ def test_purging_is_as_long_as_the_horizon():
 
 
 def test_the_kinds_in_stored_artifacts_never_change():
-    assert (RnnClassifier.kind, Rnn.kind, DeepAr.kind) == ("rnn", "volatility", "deepar")
+    assert (RnnClassifier.kind, EarlierRnn.kind, DeepAr.kind) == ("rnn", "volatility", "deepar")
+    assert Rnn.kind == "volatility_members"

@@ -3,12 +3,15 @@
 from datetime import date, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.side_inputs.announcing import reaction_session
 from stock_assets.side_inputs.as_of import known_session, new_versions, rows_by, with_session
-from stock_assets.side_inputs.tables import FUNDAMENTALS, MACRO
+from stock_assets.side_inputs.registry import BUILT_IN
+from stock_assets.side_inputs.tables import FUNDAMENTALS, MACRO, naming_columns
+from stock_assets_tests.side_inputs.histories import history
 from stock_assets_tests.side_inputs.rows import CALENDAR, announced, at
 from stock_assets_tests.tables import rows_of
 
@@ -96,6 +99,19 @@ def test_what_stands_is_what_was_answered_last_however_few_versions_are_kept(fir
     for session, value in answers[1].select("session", "value").iter_rows():
         stated = answers[1].filter(pl.col("session") == session)["value"].to_list()
         assert len(stated) > 1 or rows_by(both, session)["value"].to_list() == [value]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_stands_on_a_session_was_known_at_its_close(name):
+    rows = history(name, CALENDAR, ["AAA", "BBB"], seed=1)
+    for session in (CALENDAR.sessions[0], date(2023, 11, 24), date(2024, 3, 11), date(2024, 12, 31)):
+        standing = rows_by(rows, session)
+        close = CALENDAR.closes[session]
+        known = rows.filter(pl.col("known_at") <= close)
+        assert standing.equals(rows_by(known, session)), session
+        assert standing.height == known.select(naming_columns(rows.columns)).n_unique()
+        later = rows.filter(pl.col("known_at") > close)
+        assert later.filter(pl.col("session") <= session).is_empty()
 
 
 def test_a_day_before_the_calendar_or_after_it_has_no_reaction_session():

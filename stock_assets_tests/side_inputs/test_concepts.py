@@ -71,6 +71,26 @@ def test_a_year_to_date_without_quarters() -> None:
     assert trailing_year(figures, date(2022, 6, 30)) == of_days(date(2021, 7, 1), date(2022, 6, 30))
 
 
+def test_a_real_year() -> None:
+    """Snowflake's year to January 2025, as EDGAR's facts state it (github.com/dgunning/edgartools,
+    tests/fixtures/entity/snow_facts.json): quarters and years to date of net income, years to date alone of cash."""
+    begin, ends = date(2024, 2, 1), [date(2024, 4, 30), date(2024, 7, 31), date(2024, 10, 31), date(2025, 1, 31)]
+    income: dict[Period, float] = dict(
+        zip(((begin, end) for end in ends), (-316988e3, -633887e3, -958166e3, -1285640e3), strict=True)
+    )
+    income |= {(date(2024, 5, 1), ends[1]): -316899e3, (date(2024, 8, 1), ends[2]): -324279e3}
+    cash: dict[Period, float] = dict(
+        zip(((begin, end) for end in ends), (355468e3, 425333e3, 527039e3, 959764e3), strict=True)
+    )
+    earlier: dict[Period, float] = {
+        (date(2023, 2, 1), date(2023, 10, 31)): 503542e3,
+        (date(2023, 2, 1), date(2024, 1, 31)): 848122e3,
+    }
+    assert [quarter.value for quarter in quarters(income)] == [-316988e3, -316899e3, -324279e3, -327474e3]
+    assert [quarter.value for quarter in quarters(cash)] == [355468e3, 69865e3, 101706e3, 432725e3]
+    assert trailing_year(cash | earlier, ends[2]) == 848122e3 + 527039e3 - 503542e3
+
+
 def test_a_year_end_that_moves() -> None:
     """From December to June: a report of the six months between, and years from July on. Nothing that is summed over
     the gap counts a day twice, or leaves one out."""

@@ -9,11 +9,13 @@ import pytest
 
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.sources.budget import Budget, Politeness
+from stock_assets.settings import read_settings
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS
 from stock_assets.side_inputs.as_of import with_session
+from stock_assets.side_inputs.registry import side_input
 from stock_assets.side_inputs.schedule import schedule_of
-from stock_assets.side_inputs.sources.earnings_calendar import OFTEN, SELDOM, EarningsCalendar, due
+from stock_assets.side_inputs.sources.earnings_calendar import HOUR, OFTEN, SELDOM, EarningsCalendar, due
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
@@ -82,8 +84,8 @@ def test_a_coming_date_is_known_when_it_was_fetched_and_a_reported_one_when_it_h
             date(2024, 5, 2), "unknown", date(2024, 5, 2),
             datetime(2024, 5, 2, 16, tzinfo=UTC), datetime(2024, 5, 3, 4, tzinfo=UTC), True, True,
         ),
-        (date(2024, 8, 1), "pre", date(2024, 8, 1), before_open, before_open, True, True),
-        (date(2024, 10, 31), "post", date(2024, 11, 1), after_close, after_close, True, True),
+        (date(2024, 8, 1), "pre", date(2024, 8, 1), before_open, before_open + HOUR, True, True),
+        (date(2024, 10, 31), "post", date(2024, 11, 1), after_close, after_close + HOUR, True, True),
         # 4 PM in winter; October of 2025 is an estimate, too far ahead
         (
             date(2025, 1, 30), "post", date(2025, 1, 31),
@@ -245,3 +247,14 @@ def test_what_waits_on_disk_is_not_asked_for_again(tmp_path: Path) -> None:
     assert server.asked["AAPL"] == 1
     assert again.rows.equals(first.rows)
     assert again.rows["fetched_at"].to_list() == [EVENING]
+
+
+def test_yahoo_is_asked_beside_the_sec(tmp_path: Path) -> None:
+    def names(source: str, **settings: object) -> list[str]:
+        chosen = read_settings(source=source, data_dir=tmp_path, **settings)
+        return [made.name for made in side_input("announcements").sources(chosen, lambda _: None)]
+
+    contact = {"sec_contact": "Jane Doe jane@example.com", "tickers": ("AAPL",)}
+    assert names("yahoo", **contact) == ["sec", "yahoo_calendar"]
+    assert names("yahoo", tickers=("AAPL",)) == []
+    assert "yahoo_calendar" not in names("simulated", sec_contact=contact["sec_contact"])

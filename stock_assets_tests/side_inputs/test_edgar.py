@@ -124,6 +124,13 @@ def test_an_undeclared_program_stops_at_once_and_says_which_setting(serve: Calla
     assert server.asked.total() == 1
 
 
+def test_one_that_was_answered_before_is_only_asked_for_patience(serve: Callable[..., Sec]) -> None:
+    server = serve({sec.TICKERS: sec.tickers(AAPL=APPLE), **of_apple(sec.UNDECLARED)})
+    asking = client(server)
+    asking.tickers(FETCHED)
+    assert asking.submissions(APPLE, FETCHED).content == DOCUMENT
+
+
 @pytest.mark.parametrize("reply", [sec.HANGS, sec.DRIPS], ids=["hangs", "drips"])
 def test_nobody_is_waited_for_for_ever(serve: Callable[..., Sec], reply: sec.Reply) -> None:
     server = serve(of_apple(reply))

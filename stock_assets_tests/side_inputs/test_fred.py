@@ -129,24 +129,29 @@ def test_what_fails_once_is_asked_for_again(failure: Reply) -> None:
 
 
 def test_what_fails_for_good_fails_alone_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    def fails(path: str, _count: int) -> Reply | None:
-        return Reply(200, f"<html>{KEY} is down</html>") if path == "series/observations" else None
-
-    with caplog.at_level(logging.DEBUG), serving(FakeFred({"PAYEMS": JOBS}, fails=fails)) as server:
-        answer = fetched(server, "PAYEMS", "GONE")
-    assert answer.rows.is_empty()
+    server = FakeFred({"PAYEMS": JOBS, "UNRATE": JOBS})
+    server.fails = lambda path, _count: (
+        Reply(200, f"<html>{KEY} is down</html>")
+        if path == "series/observations" and server.asked[-1][1]["series_id"] == "UNRATE"
+        else None
+    )
+    with caplog.at_level(logging.DEBUG), serving(server):
+        answer = fetched(server, "PAYEMS", "UNRATE", "GONE", threads=1)
+    assert answer.rows["subject"].unique().to_list() == ["PAYEMS"]
     assert answer.failures["GONE"].unknown
     assert answer.failures["GONE"].reason == "FRED says 'Bad Request.  The series does not exist.'"
-    assert "no JSON but '<html>(hidden) is down</html>' (3 tries)" in answer.failures["PAYEMS"].reason
-    assert not answer.failures["PAYEMS"].unknown
+    assert "no JSON but '<html>(hidden) is down</html>' (3 tries)" in answer.failures["UNRATE"].reason
+    assert not answer.failures["UNRATE"].unknown
     assert KEY not in caplog.text
 
 
-def test_a_drip_is_bounded_as_a_whole() -> None:
-    fails = lambda _path, _count: DRIP  # noqa: E731
-    with serving(FakeFred({"PAYEMS": JOBS}, fails=fails)) as server:
-        answer = fetched(server, "PAYEMS", timeout=0.3, tries=1)
-    assert answer.failures["PAYEMS"].reason.startswith("no answer (Timeout, curl 28)")
+def test_without_any_answer_the_source_has_none() -> None:
+    """A drip is bounded as a whole."""
+    with (
+        serving(FakeFred({"PAYEMS": JOBS}, fails=lambda _path, _count: DRIP)) as server,
+        pytest.raises(SourceError, match=r"no answer of any series; PAYEMS: no answer \(Timeout, curl 28\)"),
+    ):
+        fetched(server, "PAYEMS", timeout=0.3, tries=1)
 
 
 def test_a_key_that_fred_does_not_take_ends_the_fetch_and_is_not_shown() -> None:
@@ -164,8 +169,8 @@ def test_a_key_that_fred_does_not_take_ends_the_fetch_and_is_not_shown() -> None
 
 
 def test_figures_that_are_none_are_named() -> None:
-    with serving(FakeFred({"PAYEMS": [("2020-01-01", "2020-02-07", "n/a")]})) as server:
-        answer = fetched(server, "PAYEMS")
+    with serving(FakeFred({"PAYEMS": [("2020-01-01", "2020-02-07", "n/a")], "UNRATE": JOBS})) as server:
+        answer = fetched(server, "PAYEMS", "UNRATE")
     assert answer.failures["PAYEMS"].reason == "FRED: found the figure 'n/a', expected a number or a point"
 
 

@@ -181,6 +181,34 @@ def test_a_fetch_brings_what_its_sessions_ask_for_and_says_who_has_no_answer(ser
     assert "HTTP 500: 'Internal Server Error'" in answer.failures["BBB"].reason
 
 
+def test_a_killed_fetch_asks_only_for_the_rest(serve: Callable[..., Sec], tmp_path: Path) -> None:
+    """The process dies while it asks for the second company."""
+    documents = {submissions_path(cik): submissions(cik, [filing("8-K", "2024-01-25T21:05:00.000Z")]) for cik in (1, 2)}
+    server = serve({sec.TICKERS: sec.tickers(AAA=1, BBB=2), **documents})
+
+    def killed(done: int, _: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    dying = SecAnnouncements(filings_from(server, staged=tmp_path, threads=1), CALENDAR, on_progress=killed)
+    with pytest.raises(KeyboardInterrupt):
+        dying.fetch(["AAA", "BBB"], FIRST, LAST, fetched_at=FETCHED)
+    again = fetched(server, "AAA", "BBB", staged=tmp_path)
+    assert again.rows["subject"].to_list() == ["AAA", "BBB"]
+    assert set(server.asked.values()) == {1}, "by both together"
+
+
+def test_a_vendor_who_refuses_everyone_ends_the_run(serve: Callable[..., Sec]) -> None:
+    names = {f"T{place}": place for place in range(1, 41)}
+    server = serve(
+        {sec.TICKERS: sec.tickers(**names), **{submissions_path(cik): sec.THRESHOLD for cik in names.values()}}
+    )
+    answer = fetched(server, *names)
+    assert set(answer.failures) == set(names)
+    assert sum("gave up: no answer since" in failure.reason for failure in answer.failures.values()) > 30
+    assert server.asked.total() < len(names), "asking each once more would be impolite"
+
+
 def test_without_the_list_of_tickers_there_is_no_answer_at_all(serve: Callable[..., Sec]) -> None:
     with pytest.raises(SourceError, match="EDGAR, the list of tickers: HTTP 503"):
         fetched(serve({sec.TICKERS: sec.UNAVAILABLE}), "AAA")
@@ -226,6 +254,22 @@ def test_both_companies_of_a_ticker_count_each_in_its_own_days(serve: Callable[.
     whole = {"AAA": [Company(1), Company(2)]}
     days = fetched(server, "AAA", own=whole).rows["day"].to_list()
     assert days == [date(2024, 1, 25), date(2024, 2, 8), date(2024, 4, 25), date(2024, 5, 20)]
+
+
+def test_a_company_whose_filings_begin_late_is_named(serve: Callable[..., Sec]) -> None:
+    """A new holding company, as long as nobody names the one before; a company of old is not."""
+    begun = [filing("8-K", "2023-06-08T20:05:00.000Z")]
+    server = serve(
+        {
+            sec.TICKERS: sec.tickers(AAA=1, BBB=2),
+            submissions_path(1): submissions(1, begun),
+            submissions_path(2): submissions(2, begun, _001=("2005-01-01", "2019-12-31")),
+        }
+    )
+    (note,) = fetched(server, "AAA", "BBB", first=date(2020, 1, 2)).notes
+    assert note.startswith("EDGAR has no filings of the first years of AAA (since 2023-06-08); where a company had")
+    assert "STOCK_ASSETS_SEC_COMPANIES" in note
+    assert fetched(server, "AAA").notes == []
 
 
 def test_a_company_that_is_long_gone_is_not_asked_for(serve: Callable[..., Sec]) -> None:

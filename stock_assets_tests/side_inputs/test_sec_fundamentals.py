@@ -108,6 +108,18 @@ def test_a_restatement_is_a_version_and_a_repetition_is_none(serve: Callable[...
     assert rows_by(known, date(2024, 2, 15)).is_empty()
 
 
+def test_a_tag_that_counts_less_restates_nothing(serve: Callable[..., Sec]) -> None:
+    """Snowflake's reports state the equity of a year before with the shares of others in it alone."""
+    equity = "us-gaap:StockholdersEquity"
+    with_others = f"{equity}IncludingPortionAttributableToNoncontrollingInterest"
+    figures = {
+        equity: [figure("2023-12-31", 90.0, REPORT, "2024-02-15"), figure("2024-03-31", 95.0, NEXT, "2024-05-02")],
+        with_others: [figure("2023-12-31", 99.0, NEXT, "2024-05-02"), figure("2022-12-31", 70.0, NEXT, "2024-05-02")],
+    }
+    rows = answered(serve(figures)).rows.sort("period_end")
+    assert rows["value"].to_list() == [70.0, 90.0, 95.0]
+
+
 def test_one_filing_twice_in_the_list_is_one_figure_the_more_exact_one(serve: Callable[..., Sec]) -> None:
     figures = [
         of_year(5_000_000_000, REPORT, "2024-02-15"),

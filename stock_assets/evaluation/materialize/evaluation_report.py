@@ -11,6 +11,7 @@ from stock_assets.evaluation.leakage import frequencies, too_good
 from stock_assets.evaluation.materialize.inputs import judged_predictions, learning_curves
 from stock_assets.evaluation.metrics import scored_rows
 from stock_assets.evaluation.report import Report, make_report, render_report
+from stock_assets.features.materialize import absent_of
 from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import currency_of
@@ -18,6 +19,7 @@ from stock_assets.market.materialize.context import read_context
 from stock_assets.model.materialize.inputs import usable_between
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 #: About so many rows compare price and volume with the components: a few seconds of fitting.
 COMPARED_ROWS = 50_000
@@ -82,6 +84,8 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         audit=store.read("leakage_audit"),
         ablation=_ablation(store, settings),
         curves=learning_curves(store, settings),
+        absent=[str(each) for each in absent_of(store, settings)],
+        input_value=store.read_or(declared("input_value").empty(), "input_value"),
     )
 
 

@@ -1,5 +1,6 @@
 """Pictures as PNG bytes, 900 pixels wide. Importing them loads no matplotlib; drawing does."""
 
+from stock_assets.evaluation.plots.inputs import input_values
 from stock_assets.evaluation.plots.market import (
     bollinger,
     candlestick,
@@ -45,6 +46,7 @@ __all__ = [
     "explained_variance",
     "growth",
     "hyperparameter_importance",
+    "input_values",
     "label_distribution",
     "lag_sweep",
     "learning_curve",

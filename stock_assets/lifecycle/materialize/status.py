@@ -1,9 +1,10 @@
 """`stock-assets status`: how things stand, from what is kept beside the store, and from the store where it is free."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from stock_assets.features.materialize import absent_of
 from stock_assets.lifecycle.alert_book import AlertBook
 from stock_assets.lifecycle.alert_text import line
 from stock_assets.lifecycle.alerts import QUIET, Record
@@ -49,6 +50,8 @@ class Status:
     """whether new sessions are awaited, so that a daemon is needed"""
     open_alarms: list[Record]
     """troubles that last, the oldest first"""
+    absent: Sequence[str] = ()
+    """what the models lack; nothing while the store is busy"""
 
     @property
     def daemon_alive(self) -> bool:
@@ -89,6 +92,7 @@ class Status:
         for record in self.alarms:
             waits = ", waits for a channel" if record.pending else ""
             yield f"  {line(record.alert.title)} (since {record.first_at:%Y-%m-%d %H:%M} UTC{waits})"
+        yield from (f"inputs: {text}" for text in self.absent)
 
     def facts(self) -> dict[str, object]:
         """The same for a program, as JSON takes it."""
@@ -118,6 +122,7 @@ class Status:
                 for record in self.alarms
             ],
             "alerts_waiting": sum(record.pending for record in self.open_alarms),
+            "absent": list(self.absent),
         }
 
 
@@ -136,7 +141,10 @@ def status_of(settings: Settings, *, now: datetime, server: str | None, api: Api
     if seen.busy and look and look.looked_at and now - look.looked_at < GRACE:
         predicted, blind = look.predicted_through, False
     state = None if blind else freshness_of(settings, predicted, now)
-    return Status(now, settings.source, state, predicted, trouble, look, server, api, settings.end is None, alarms)
+    absent = [] if trouble else [str(each) for each in absent_of(store.patient(PATIENCE), settings)]
+    return Status(
+        now, settings.source, state, predicted, trouble, look, server, api, settings.end is None, alarms, absent
+    )
 
 
 def _ago(age: timedelta) -> str:

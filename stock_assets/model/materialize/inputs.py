@@ -19,6 +19,7 @@ from stock_assets.model.baselines.naive import known_labels
 from stock_assets.model.registry import longest_lookback
 from stock_assets.model.splits import NO_MEMBER, training_rows, usable_labels
 from stock_assets.settings import Settings
+from stock_assets.storage.partitions import first_made
 from stock_assets.storage.warehouse import Warehouse
 
 #: The tables below every model, in the order they are made.
@@ -109,6 +110,7 @@ def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], *
     lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
     of_range = calendar.between(sessions[0], sessions[-1])
     store.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, why="features of the day and its context")
+    _require_side_features(store, settings, [*lookback, *of_range], needed_by=needed_by)
     first = (*lookback, sessions[0])[0]
     # the labels known at the first of them are those of a horizon earlier
     bars = calendar.before(first, settings.horizon + MAX_MISSED)
@@ -122,7 +124,17 @@ def inputs_through(store: Warehouse, settings: Settings, cutoff: date, *, needed
     why = f"every session up to the cutoff {cutoff}"
     store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why=why)
     store.require(["labels"], sessions[: -settings.horizon], needed_by, why=why)
+    _require_side_features(store, settings, sessions[FIRST_BAR - 1 :], needed_by=needed_by)
     return StoredInputs(store, settings, first=sessions[0], last=cutoff)
+
+
+def _require_side_features(store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str) -> None:
+    """Raises MissingSessionsError for those of `sessions` that `side_features` lacks, from the first on that was ever
+    made: a store from before there were side inputs goes on without those of earlier sessions."""
+    first = first_made(store.read_sql, SIDE_FEATURES) if side_groups(settings) else None
+    if first is not None:
+        since = [session for session in sessions if str(session) >= first]
+        store.require([SIDE_FEATURES], since, needed_by, why="what is known beside prices")
 
 
 def usable_between(

@@ -109,7 +109,17 @@ def _job(
     settings: Settings, entry: ModelEntry, year: int, *, cutoff: date, inputs: StoredInputs, labels: pl.DataFrame
 ) -> _Job:
     checkpoint = CheckpointFile(settings.artifacts / entry.table / str(year) / f".checkpoint-{entry.name}-{cutoff}")
-    lesson = Lesson(inputs, labels, cutoff, settings.seed, settings.horizon, checkpoint=checkpoint)  # pyright: ignore[reportArgumentType]: its properties are cached
+    rule = settings.label_rule
+    lesson = Lesson(
+        inputs,  # pyright: ignore[reportArgumentType]: its properties are cached
+        labels,
+        cutoff,
+        settings.seed,
+        rule.horizon,
+        checkpoint=checkpoint,
+        buy_threshold=rule.buy_threshold,
+        sell_threshold=rule.sell_threshold,
+    )
     return _Job(entry, year, lesson, checkpoint)
 
 

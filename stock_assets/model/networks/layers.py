@@ -1,14 +1,14 @@
 """The layers that the networks share: LSTMs that answer at every step of a sequence, and dropout with its own seed."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stock_assets.errors import ArtifactError
-from stock_assets.model.config import NetworkConfig
+from stock_assets.model.config import NetworkConfig, RnnConfig
 
 # The steps of so small a network are over before a second thread has woken up, and beside other work it spins: one
 # thread trains nearly as fast as two on an idle machine and far faster on a busy one, and gives the same figures
@@ -78,7 +78,8 @@ class SegmentLSTM(nn.Module):
 
     A linear path parallel to the LSTM carries what a linear regression would see. Both heads start at zero and the
     bias at `bias` (zero when None), so that training can only depart from it: from the class prior where that is
-    the bias of a classifier, from the mean where targets are centred. The LSTM starts from `generator`.
+    the bias of a classifier, from the mean where targets are centred. The LSTM starts from `generator`. With a
+    `projection` the inputs of a step are drawn together to so many numbers before it.
     """
 
     def __init__(
@@ -88,10 +89,15 @@ class SegmentLSTM(nn.Module):
         outputs: int,
         *,
         bias: Tensor | None = None,
+        projection: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.lstm = StackedLSTM(features, config, generator)
+        self.projection = EmptyLinear(features, projection) if projection else None
+        if self.projection is not None:
+            for parameter in self.projection.parameters():
+                nn.init.uniform_(parameter, -(features**-0.5), features**-0.5, generator=generator)
+        self.lstm = StackedLSTM(projection or features, config, generator)
         self.dropout = SeededDropout(config.dropout)
         self.head = EmptyLinear(config.hidden, outputs)
         self.skip = EmptyLinear(features, outputs, bias=False)
@@ -101,12 +107,38 @@ class SegmentLSTM(nn.Module):
             self.head.bias.copy_(torch.zeros(outputs) if bias is None else bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        states = self.lstm(inputs)  # [B, L, F] -> [B, L, H]
+        states = self._states(inputs)  # [B, L, F] -> [B, L, H]
         return (self.head(self.dropout(states)) + self.skip(inputs)).float()  # [B, L, O]
+
+    def _states(self, inputs: Tensor) -> Tensor:
+        return self.lstm(inputs if self.projection is None else self.dropout(self.projection(inputs)))
 
     def at_last_step(self, inputs: Tensor) -> Tensor:
         """The answer at the last step alone: [B, L, F] -> [B, O]."""
-        return each_row(self.head, self.lstm(inputs)[:, -1]) + each_row(self.skip, inputs[:, -1])
+        return each_row(self.head, self._states(inputs)[:, -1]) + each_row(self.skip, inputs[:, -1])
+
+
+class Members(nn.Module):
+    """`config.members` networks of one kind, whose mean is the answer. They differ by their first weights, and by what
+    each is trained on."""
+
+    def __init__(
+        self, features: int, config: RnnConfig, outputs: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(
+            SegmentLSTM(features, config, outputs, projection=config.projection, generator=generator)
+            for _ in range(config.members)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The answer of each: [B, L, F] -> [K, B, L, O]."""
+        return torch.stack([member(inputs) for member in self.members])
+
+    def at_last_step(self, inputs: Tensor) -> Tensor:
+        """The mean answer at the last step alone: [B, L, F] -> [B, O]."""
+        answers = [cast("SegmentLSTM", member).at_last_step(inputs) for member in self.members]
+        return torch.stack(answers).mean(dim=0)
 
 
 def each_row(layer: nn.Linear, rows: Tensor) -> Tensor:

@@ -1,19 +1,24 @@
 """The model `rnn`: forecast the volatility of the horizon and a direction, then map them to the barriers.
 
-Flexible classifiers memorise the regimes of days and lose more than they win. So the network never sees the level
-of a day: inputs and targets are differences to the session's mean, and it learns which tickers will move more than
-the others, and which way. A ridge regression forecasts the level of the day, corrected by what it missed in the last
-sessions; `barriers` turns the sum into probabilities. Splitting level and cross-section follows HAR (Corsi 2009).
+Flexible classifiers memorise the regimes of days and lose more than they win. So the networks never see the level
+of a day: inputs and targets are differences to the session's mean, and they learn which tickers will move more than
+the others, and which way. Two ridge regressions forecast the level of the day (`level`); `barriers` turns the sum into
+the probability of a move, `sides` shares it between buy and sell. Splitting level and cross-section follows HAR (Corsi
+2009).
 
-    features less their session's mean  ->  SegmentLSTM  ->  volatility against the others, direction
-    features                            ->  ridge        ->  the day's level of volatility
-    their sum, and the direction        ->  BarrierMap   ->  sell, hold, buy
+    features less their session's mean  ->  Members      ->  volatility against the others, direction
+    features, means of the session      ->  MarketLevel  ->  the day's level of volatility
+    their sum                           ->  BarrierMap   ->  hold or move
+    the day's moves, the direction      ->  Walk         ->  sell or buy
+
+Each member leaves out one block of the training sessions (`crossfit`), and the map is fitted on what the members and
+the levels say of the blocks that they have not learned from: there their errors are as large as they will be.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import polars as pl
@@ -23,29 +28,37 @@ from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
 from stock_assets.frames import CLASSES, KEYS, surprises
-from stock_assets.model.barriers import BarrierMap, fit_barrier_map
+from stock_assets.model.barriers import BarrierMap, fit_barrier_map, of_classes
 from stock_assets.model.config import RnnConfig
+from stock_assets.model.crossfit import Blocks
 from stock_assets.model.lesson import Inputs, Lesson
-from stock_assets.model.linear import Level, fit_level, ridge, spread
-from stock_assets.model.market_rows import MarketRows
+from stock_assets.model.level import MarketLevel, fit_market_levels, session_inputs
+from stock_assets.model.linear import ridge, spread
+from stock_assets.model.market_rows import MarketRows, standardise
+from stock_assets.model.networks.earlier_rnn import EarlierRnn, RnnEpoch
 from stock_assets.model.networks.inference import answers_along, answers_at
-from stock_assets.model.networks.layers import SegmentLSTM, device_of, with_weights
-from stock_assets.model.networks.trained import Epoch, Trained
+from stock_assets.model.networks.layers import Members, device_of, with_weights
+from stock_assets.model.networks.trained import Trained
 from stock_assets.model.networks.trainer import best_device, descend
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.scaling import feature_columns
+from stock_assets.model.sides import side_odds, walk_between
 from stock_assets.model.splits import require_after
 from stock_assets.model.targets import TARGETS, volatility_targets
 from stock_assets.model.windows import Panel, panel_of, predictable_rows
+
+#: Columns that are the same for all tickers of a session and that the networks see as they are: how volatile the market
+#: is, and how many report. What moves a ticker against the others depends on them.
+SESSION_COLUMNS = ("market_vol_5", "market_vol_22", "vix_level", "market_ahead")
 
 
 def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
     """The model of the best epoch, trained on what was known when session `lesson.cutoff` was over.
 
     It reads the floating-point columns of `inputs.features`; rows after the cutoff are not looked at, and
-    `inputs.suspects` count in no mean of a session. The last `config.validation_sessions` sessions of the labels choose
-    the epoch and train nothing but the map. The same seed, inputs and kind of processor give the same weights, also
-    when an interrupted training resumes from its checkpoint.
+    `inputs.suspects` count in no mean of a session. What the members say of their own blocks chooses the epoch and
+    trains the map; the last `config.validation_sessions` sessions score a map that has not seen them. The same seed,
+    inputs and kind of processor give the same weights, also when an interrupted training resumes from its checkpoint.
 
     Raises CutoffError for a label that ends after the cutoff, BadBarsError for features that are not finite,
     and StockAssetsError for too little history or a loss that is not finite.
@@ -54,28 +67,33 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
     train, validation = lesson.split(config.validation_sessions)
     columns = feature_columns(lesson.inputs.features)
     history = History.of(lesson, columns)
-    market, trains, judges = history.market, history.rows_of(train), history.rows_of(validation)
-    if not trains.any():
+    market, learnable = history.market, history.complete
+    if not history.rows_of(train).any():
         raise StockAssetsError(
             f"none of the {train.height} training label(s) known by {lesson.cutoff} has features over its horizon; "
             "expected rows of the same tickers and sessions"
         )
-    target_scale = spread(history.apart()[:, :3], trains)
-    inputs = market.deviations()
-    scale = spread(inputs[:-1], trains)
-    standardise(inputs, scale, config.input_clip)
-    panel = panel_of(market.keys, inputs)
-    network = RnnNetwork(config, panel.marked(trains), panel.marked(judges), goals=history.goals(target_scale))
+    blocks = Blocks.of(market.day, learnable, count=config.members, horizon=lesson.horizon)
+    target_scale = spread(history.apart()[:, :3], learnable)
+    scaling = Scaling.of(market, columns, learnable)
+    panel = panel_of(market.keys, scaling.inputs(market, config.input_clip))
+    network = RnnNetwork(config, panel.marked(learnable), blocks, goals=history.goals(target_scale))
     descent = descend(network, lesson)
+    inputs, sessions = panel.values[:-1], session_inputs(market, columns, config.context)
+    regular = learnable & market.every(config.every)
+    levels = fit_market_levels(market, history.targets[:, :3], regular, blocks=blocks, sessions=sessions, config=config)
     model = Rnn(
         config=config,
         features=columns,
-        scale=scale,
+        scaling=scaling,
         target_scale=target_scale,
         weights=descent.weights,
-        level=level_of(history, trains & market.every(config.every), config),
-        direction_weights=ridge(inputs[:-1][trains], history.targets[trains, 3:], config.direction_ridge)[:, 0],
-        barriers=BarrierMap(np.zeros(1), np.zeros(3), 0.0, config.tilt),  # until the forecasts are there
+        level=levels[0],
+        direction_weights=ridge(inputs[learnable], history.targets[learnable, 3:], config.direction_ridge)[:, 0],
+        barriers=BarrierMap(np.zeros(5), np.zeros(7)),  # until the forecasts are there
+        share=float((history.labels[learnable] != 0).mean()),
+        buy_threshold=lesson.buy_threshold,
+        sell_threshold=lesson.sell_threshold,
         horizon=lesson.horizon,
         cutoff=lesson.cutoff,
         seed=lesson.seed,
@@ -84,28 +102,43 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         validation_log_loss=float("nan"),
         validation_accuracy=float("nan"),
     )
-    answers = answers_of(model.module(), panel.marked(history.complete), config)
-    forecast = model.forecast(market, inputs[:-1], answers, rows=history.complete)
-    return _with_map(model, forecast, history, trains=trains, judges=judges)
+    answers = network.of_own_blocks(model.module().to(best_device()))
+    level = _of_blocks(levels[1:], market, regular, blocks=blocks, sessions=sessions)
+    forecast = model.forecast(market, inputs, answers, rows=regular, level=level)
+    return _with_map(model, forecast, history, rows=regular, judges=regular & history.rows_of(validation))
 
 
-def _with_map(
-    model: "Rnn", forecast: "Forecast", history: "History", *, trains: np.ndarray, judges: np.ndarray
-) -> "Rnn":
+def load_rnn(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> "Rnn | EarlierRnn":
+    """The trained model in an artifact, of today's kind or of the earlier one. Raises ArtifactError for any other."""
+    kind = EarlierRnn if description.get("kind") == EarlierRnn.kind else Rnn
+    return kind.from_artifact(tensors, description)
+
+
+def _of_blocks(
+    levels: list[MarketLevel], market: MarketRows, rows: np.ndarray, *, blocks: Blocks, sessions: np.ndarray
+) -> np.ndarray:
+    """float64 [N, 3]: at `rows` (bool [N]) the level of the regression that has not learned from the row's block."""
+    out = np.zeros((len(rows), 3))
+    for k, level in enumerate(levels):
+        own = rows & blocks.inside(k)
+        out[own] = level.forecast(market, own, sessions)[own]
+    return out
+
+
+def _with_map(model: "Rnn", forecast: "Forecast", history: "History", *, rows: np.ndarray, judges: np.ndarray) -> "Rnn":
     """The model with the map of all its labels, and the validation scores of a map that has not seen theirs."""
-    tilt, day = model.config.tilt, history.market.day
-
-    def fitted(rows: np.ndarray) -> BarrierMap:
-        return fit_barrier_map(forecast.sigma[rows], history.labels[rows], day[rows], tilt=tilt)
-
-    unseen = fitted(trains).probabilities(forecast.sigma[judges], forecast.direction[judges])
-    truth = history.labels[judges]
-    return replace(
-        model,
-        barriers=fitted(history.complete),
-        validation_log_loss=float(surprises(truth, unseen).mean()),
-        validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth).mean()),
-    )
+    day = history.market.day
+    before = rows & (day < day[judges].min() - model.horizon) if judges.any() else rows
+    if before.any() and judges.any():
+        earlier = replace(model, barriers=fit_barrier_map(forecast.sigma[before], history.labels[before]))
+        unseen = earlier.probabilities(history.market, forecast, judges)
+        truth = history.labels[judges]
+        model = replace(
+            model,
+            validation_log_loss=float(surprises(truth, unseen).mean()),
+            validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth).mean()),
+        )
+    return replace(model, barriers=fit_barrier_map(forecast.sigma[rows], history.labels[rows]))
 
 
 # ---------------------------------------------------------------- inputs and targets
@@ -143,93 +176,104 @@ class History:
         return np.column_stack([volatilities - self.market.mean(volatilities, self.complete), self.targets[:, 3]])
 
     def goals(self, target_scale: np.ndarray) -> np.ndarray:
-        """float32 [N + 1, 4]: what the network learns, in standard deviations. Nothing reads the padding row."""
+        """float32 [N + 1, 4]: what the networks learn, in standard deviations; 0 where unknown and for the padding."""
         goals = np.zeros((len(self.targets) + 1, len(TARGETS)), np.float32)
-        goals[:-1] = self.apart() / np.append(target_scale, 1.0)
+        goals[:-1] = np.nan_to_num(self.apart() / np.append(target_scale, 1.0))
         return goals
 
 
-def standardise(deviations: np.ndarray, scale: np.ndarray, clip: float) -> None:
-    """In place, since a whole market takes half a gigabyte."""
-    deviations /= scale.astype(np.float32)
-    np.clip(deviations, -clip, clip, out=deviations)
+class Scaling(NamedTuple):
+    """How the inputs of the networks are standardised: most as differences to their session's mean."""
 
+    scale: np.ndarray
+    """float64 [F]: standard deviation about the session's mean; of SESSION_COLUMNS that of the column itself"""
+    of_session: np.ndarray
+    """int64 [S]: the places of SESSION_COLUMNS among the columns"""
+    mean: np.ndarray
+    """float64 [S]: their means"""
 
-def level_of(history: History, rows: np.ndarray, config: RnnConfig) -> Level:
-    """The ridge regression of the volatilities at `rows` (bool [N]) on the features as they are."""
-    return fit_level(
-        history.market.values, history.targets[:, :3], rows, clip=config.input_clip, penalty=config.level_ridge
-    )
+    @classmethod
+    def of(cls, market: MarketRows, columns: tuple[str, ...], rows: np.ndarray) -> Self:
+        """From `rows` (bool [N]) of `market`."""
+        scale = spread(market.deviations()[:-1], rows)
+        places = np.array([i for i, name in enumerate(columns) if name in SESSION_COLUMNS], np.int64)
+        one_each = market.first_of_session(rows)
+        mean = np.zeros(len(places))
+        for j, i in enumerate(places):
+            of_sessions = market.session_mean(i)[market.day[one_each]]
+            present = of_sessions[~np.isnan(of_sessions)]
+            mean[j], scale[i] = (present.mean(), present.std() or 1.0) if len(present) else (0.0, 1.0)
+        return cls(scale, places, mean)
+
+    def inputs(self, market: MarketRows, clip: float) -> np.ndarray:
+        """float32 [N + 1, F], cut to ± `clip`; 0 where unknown and for the padding."""
+        values = market.deviations()
+        for place, mean in zip(self.of_session, self.mean, strict=True):
+            values[:-1, place] = np.nan_to_num(market.session_mean(place) - mean)[market.day]
+        standardise(values, self.scale, clip)
+        return values
 
 
 # ---------------------------------------------------------------- network, loss, judge
 
 
-@dataclass(frozen=True)
-class RnnEpoch(Epoch):
-    """An epoch of the model `rnn`. Epoch 0 forecasts the session's mean for every ticker.
-
-    The losses are the smooth L1 of the volatilities and the weighted squared error of the direction, both in standard
-    deviations.
-    """
-
-    r2: float | None
-    """Share of the cross-sectional variance of the volatilities that is forecast, on the validation labels; None where
-    there is none, as of a single ticker."""
-
-
 class RnnNetwork:
-    """The network on the data of one training, a `trainer.Network`."""
+    """The members on the data of one training, a `trainer.Network`."""
 
     report = RnnEpoch
 
-    def __init__(self, config: RnnConfig, panel: Panel, validation: Panel, *, goals: np.ndarray) -> None:
-        """`panel` and `validation` hold the same rows, those that train and those that judge marked as labelled.
-
-        `goals` is float32 [N + 1, 4], TARGETS in standard deviations.
-        """
-        self.config, self.panel, self._validation, self._goals = config, panel, validation, goals
+    def __init__(self, config: RnnConfig, panel: Panel, blocks: Blocks, *, goals: np.ndarray) -> None:
+        """`panel` holds all rows, those with targets marked as labelled; `goals` is float32 [N + 1, 4], TARGETS in
+        standard deviations."""
+        self.config, self.panel, self._goals = config, panel, goals
+        labelled, self._count = panel.has_label(), config.members
+        inside = [blocks.inside(k) for k in range(self._count)]
+        self._own = [panel.marked(labelled[:-1] & own) for own in inside]
+        learns = [labelled & np.append(~blocks.touching(k), False) for k in range(self._count)]
+        # with too few sessions for blocks and the horizons beside them, all members learn from all rows
+        learns = [rows if rows.any() else labelled for rows in learns]
         place = best_device()
         self._values, self._goals_there = torch.from_numpy(panel.values).to(place), torch.from_numpy(goals).to(place)
-        self._trains = torch.from_numpy(panel.has_label()).to(place)
+        self._learns = torch.from_numpy(np.array(learns)).to(place)
 
-    def build(self, generator: torch.Generator) -> SegmentLSTM:
+    def build(self, generator: torch.Generator) -> Members:
         """Answers with 0, the session's mean."""
-        return SegmentLSTM(self.panel.values.shape[1], self.config, len(TARGETS), generator=generator)
+        return Members(self.panel.values.shape[1], self.config, len(TARGETS), generator=generator)
 
-    def loss(self, module: SegmentLSTM, segments: Tensor) -> tuple[Tensor, int]:
-        trains = self._trains[segments]
-        answers, goals = module(self._values[segments])[trains], self._goals_there[segments][trains]
-        return self._mean_loss(answers, goals), int(trains.sum())
+    def loss(self, module: Members, segments: Tensor) -> tuple[Tensor, int]:
+        learns = self._learns[:, segments]  # [K, B, L]
+        answers, goals = module(self._values[segments]), self._goals_there[segments]
+        errors = self._errors(answers, goals.expand_as(answers)) * learns
+        return errors.sum() / learns.sum().clamp(min=1), int(learns.sum())
 
-    def judge(self, module: SegmentLSTM, epoch: int, train_loss: float | None) -> RnnEpoch:
-        rows = self._validation.has_label()
-        answers = torch.from_numpy(answers_of(module, self._validation, self.config)[rows[:-1]])
+    def judge(self, module: Members, epoch: int, train_loss: float | None) -> RnnEpoch:
+        rows = self.panel.has_label()
+        answers = torch.from_numpy(self.of_own_blocks(module)[rows[:-1]])
         goals = torch.from_numpy(self._goals[rows])
         variance = goals[:, :3].square().sum().item()
         r2 = 1 - (answers - goals)[:, :3].square().sum().item() / variance if variance else None
         if train_loss is None:
-            at_start = torch.from_numpy(self._goals[self.panel.has_label()])
-            train_loss = self._mean_loss(torch.zeros_like(at_start), at_start).item()
-        loss = self._mean_loss(answers, goals).item()
-        return RnnEpoch(epoch, self.config.epochs, train_loss, loss, r2)
+            train_loss = self._errors(torch.zeros_like(goals), goals).mean().item()
+        return RnnEpoch(epoch, self.config.epochs, train_loss, self._errors(answers, goals).mean().item(), r2)
 
-    def _mean_loss(self, answers: Tensor, goals: Tensor) -> Tensor:
-        """Of TARGETS, [R, 4] each."""
-        direction = functional.mse_loss(answers[:, 3], goals[:, 3])
-        volatility = functional.smooth_l1_loss(answers[:, :3], goals[:, :3])
+    def of_own_blocks(self, module: Members) -> np.ndarray:
+        """float32 [N, 4]: at each labelled row the answer of the member that has not learned from its block."""
+        out = np.zeros((len(self.panel.values), len(TARGETS)), np.float32)
+        place = device_of(module)
+        module.eval()
+        for member, own in zip(module.members, self._own, strict=True):
+            if own.has_label().any():
+                rows, answers = answers_along(
+                    own, self.config, lambda spans, of=member: of(self._values[spans.to(place)])
+                )
+                out[rows] = answers
+        return out[:-1]
+
+    def _errors(self, answers: Tensor, goals: Tensor) -> Tensor:
+        """Of TARGETS, [..., 4] each, by row."""
+        direction = functional.mse_loss(answers[..., 3], goals[..., 3], reduction="none")
+        volatility = functional.smooth_l1_loss(answers[..., :3], goals[..., :3], reduction="none").mean(dim=-1)
         return volatility + self.config.direction_weight * direction
-
-
-def answers_of(module: SegmentLSTM, panel: Panel, config: RnnConfig) -> np.ndarray:
-    """float32 [N, 4]: the module's answers at the labelled rows of `panel`, in one pass along each ticker; else 0."""
-    out = np.zeros((len(panel.values), len(TARGETS)), np.float32)
-    place = device_of(module)
-    values = torch.from_numpy(panel.values).to(place)
-    module.eval()
-    rows, answers = answers_along(panel, config, lambda spans: module(values[spans.to(place)]))
-    out[rows] = answers
-    return out[:-1]
 
 
 # ---------------------------------------------------------------- forecast
@@ -248,27 +292,29 @@ class Forecast(NamedTuple):
 class Rnn(Trained[RnnConfig, RnnEpoch]):
     """The trained model `rnn`."""
 
-    kind = "volatility"  # its name when the first artifacts were stored
+    kind = "volatility_members"
     configuration = RnnConfig
     report = RnnEpoch
 
-    scale: np.ndarray
-    """float64 [F]: standard deviation of the inputs about their session's mean"""
+    scaling: Scaling
     target_scale: np.ndarray
     """float64 [3]: standard deviation of the volatilities about their session's mean"""
-    level: Level
-    """Of VOLATILITIES"""
+    level: MarketLevel
     direction_weights: np.ndarray
     """float64 [F]"""
     barriers: BarrierMap
+    share: float
+    """of the training labels that moved; there the barriers' geometry favours neither side"""
+    buy_threshold: float
+    sell_threshold: float
     horizon: int
     """Sessions"""
     validation_log_loss: float
-    """Of the validation labels, by a map that has not seen them."""
+    """Of the validation labels, by a map that has not seen them; NaN where too few labels come before."""
     validation_accuracy: float
 
-    def module(self) -> SegmentLSTM:
-        return with_weights(SegmentLSTM(len(self.features), self.config, len(TARGETS)), self.weights)
+    def module(self) -> Members:
+        return with_weights(Members(len(self.features), self.config, len(TARGETS)), self.weights)
 
     def predict(self, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
         """Probabilities of sell, hold, buy for every ticker and session that has enough history.
@@ -283,60 +329,67 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         require_after(self.cutoff, sessions)
         market = MarketRows(inputs.features, inputs.suspects, self.features, horizon=self.horizon)
         rows = predictable_rows(market.keys, sessions, self.config.context).to_numpy()
-        deviations = market.deviations()
-        standardise(deviations, self.scale, self.config.input_clip)
-        values, module, last_rows = torch.from_numpy(deviations), self.module(), np.flatnonzero(rows)
+        standard = self.scaling.inputs(market, self.config.input_clip)
+        values, module, last_rows = torch.from_numpy(standard), self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
-            last_rows, self.config.context, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
+            last_rows, self.config.steps, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
         )
-        forecast = self.forecast(market, deviations[:-1], answers, rows=rows)
-        probabilities = self.barriers.probabilities(forecast.sigma[rows], forecast.direction[rows])
-        return probability_frame(market.keys.filter(pl.Series(rows)), probabilities)
+        of_sessions = np.isin(market.day, np.unique(market.day[rows]))
+        level = self.level.forecast(market, of_sessions, session_inputs(market, self.features, self.config.context))
+        forecast = self.forecast(market, standard[:-1], answers, rows=rows, level=level)
+        return probability_frame(market.keys.filter(pl.Series(rows)), self.probabilities(market, forecast, rows))
 
-    def forecast(self, market: MarketRows, inputs: np.ndarray, answers: np.ndarray, *, rows: np.ndarray) -> Forecast:
+    def forecast(
+        self, market: MarketRows, inputs: np.ndarray, answers: np.ndarray, *, rows: np.ndarray, level: np.ndarray
+    ) -> Forecast:
         """The forecast at `rows` (bool [N]): level and cross-section added, and the direction of both of its parts.
 
-        `inputs` are the standardised deviations [N, F], `answers` the network's outputs [N, 4].
+        `inputs` are the standardised inputs [N, F], `answers` the networks' outputs [N, 4], `level` is [N, 3].
         """
         apart = answers[:, :3] * self.target_scale
         apart -= market.mean(apart, rows)
-        level = market.mean(self.level.forecast(market.values), np.ones(len(rows), bool))
-        level += self.config.level_memory * market.recent_error(level, self.config.context)
         linear = market.scores(inputs @ self.direction_weights, rows)
         direction = market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)
         return Forecast((level + apart).mean(axis=1), direction)
 
+    def probabilities(self, market: MarketRows, forecast: Forecast, rows: np.ndarray) -> np.ndarray:
+        """float64 [R, 3] in the order of CLASSES, at `rows` (bool [N]), which hold whole sessions."""
+        walk = walk_between(self.buy_threshold, self.sell_threshold, self.horizon)
+        move = self.barriers.moves(forecast.sigma)
+        of_day = market.mean(move[:, None], rows)[:, 0]
+        day_odds = walk.odds(of_day) - walk.odds(np.array([self.share]))
+        odds = side_odds(move, of_day, day_odds, tilt=self.config.tilt * forecast.direction)
+        return of_classes(move[rows], odds[rows])
+
     def own_tensors(self) -> dict[str, np.ndarray]:
         return {
-            "scale": self.scale,
+            "scale": self.scaling.scale,
+            "of_session": self.scaling.of_session,
+            "session_mean": self.scaling.mean,
             "target_scale": self.target_scale,
-            "level_mean": self.level.mean,
-            "level_scale": self.level.scale,
-            "level_weights": self.level.weights,
             "direction_weights": self.direction_weights,
             "barriers/knots": self.barriers.knots,
             "barriers/move": self.barriers.move,
+            **self.level.tensors(),
         }
 
     def own_description(self) -> dict[str, Any]:
-        return {"outputs": list(TARGETS), "side": self.barriers.side, **{name: getattr(self, name) for name in _PLAIN}}
+        return {"outputs": list(TARGETS), **{name: getattr(self, name) for name in _PLAIN}}
 
     @classmethod
     def own_fields(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> dict[str, Any]:
         if tuple(description["outputs"]) != TARGETS:
             raise ArtifactError(f"artifact forecasts {description['outputs']}; expected {list(TARGETS)}")
-        config = RnnConfig.from_dict(description["config"])
-        level = Level(tensors["level_mean"], tensors["level_scale"], tensors["level_weights"], config.input_clip)
+        config = cast(RnnConfig, RnnConfig.from_dict(description["config"]))
         return {
-            "level": level,
-            "barriers": BarrierMap(
-                tensors["barriers/knots"], tensors["barriers/move"], description["side"], config.tilt
-            ),
-            **{name: tensors[name] for name in ("scale", "target_scale", "direction_weights")},
+            "scaling": Scaling(tensors["scale"], tensors["of_session"], tensors["session_mean"]),
+            "level": MarketLevel.of_tensors(tensors, clip=config.input_clip, context=config.context),
+            "barriers": BarrierMap(tensors["barriers/knots"], tensors["barriers/move"]),
+            **{name: tensors[name] for name in ("target_scale", "direction_weights")},
             **{name: description[name] for name in _PLAIN},
         }
 
 
 #: The fields of `Rnn` that its description holds as they are.
-_PLAIN = ("horizon", "validation_log_loss", "validation_accuracy")
+_PLAIN = ("share", "buy_threshold", "sell_threshold", "horizon", "validation_log_loss", "validation_accuracy")

@@ -1,12 +1,13 @@
 """The step `publication`: files first, then the ledger and the pointer, and last the rows of the store."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
 
+from stock_assets.features.materialize import absent_of
 from stock_assets.lifecycle.evening import due_at
 from stock_assets.lifecycle.freshness import GRACE
 from stock_assets.lifecycle.materialize.alerts import write_open_alerts
@@ -99,7 +100,10 @@ def publish_sessions(
     pointer = publish(
         folder,
         new,
-        facts_of(settings, published, _dagster_url(dagster, before)),
+        replace(
+            facts_of(settings, published, _dagster_url(dagster, before)),
+            absent=tuple(str(each) for each in absent_of(store, settings)),
+        ),
         champions=monitored.champions,
         reason=reason or _reason(before, new, sessions),
         code_version=read_code_version(PROJECT_DIR),

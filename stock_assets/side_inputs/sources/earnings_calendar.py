@@ -43,6 +43,8 @@ NEAR, OFTEN, SELDOM = timedelta(days=14), 2, 10
 #: A longer range is no evening: then every ticker is asked for, and for a longer page.
 EVENING = timedelta(days=31)
 ROWS_OF_AN_EVENING, ROWS_OF_A_RANGE = 25, 100
+#: Yahoo cuts the minutes off: what happened at 4 PM was known an hour later at the latest.
+HOUR = timedelta(hours=1)
 #: Yahoo's columns.
 _SYMBOL, _DATE, _REPORTED = "Symbol", "Earnings Date", "Reported EPS"
 #: What the page says of a ticker: `event_time` is null where it has a day alone.
@@ -84,8 +86,8 @@ class EarningsCalendar:
         """As `SideSource.fetch`, of the `subjects` that are due (`due`): the coming announcements of the next AHEAD,
         known at `fetched_at`, and those since `first` that Yahoo marks as reported.
 
-        A past one was public when it happened, whenever Yahoo is asked: it counts as known from its moment on, from the
-        end of its day where Yahoo has no hour, and is `assumed`. A past date without reported earnings has no row.
+        A past one was public when it happened, whenever Yahoo is asked: it counts as known from the end of its hour on,
+        or of its day where Yahoo has no hour, and is `assumed`. A past date without reported earnings has no row.
         """
         check_request(first, last, fetched_at)
         ranged = last - first > EVENING
@@ -145,7 +147,9 @@ def rows_of(dates: pl.DataFrame, calendar: TradingCalendar, *, ticker: str, sour
     midnight = (pl.col("day").cast(pl.Datetime("us")) + pl.duration(days=1)).dt.replace_time_zone(calendar.local_zone)
     over = midnight.dt.convert_time_zone("UTC")
     noon = (pl.col("day").cast(pl.Datetime("us")) + pl.duration(hours=12)).dt.replace_time_zone(calendar.local_zone)
-    placed = dates.with_columns(happens=pl.coalesce("event_time", over)).with_columns(
+    placed = dates.with_columns(
+        happens=pl.coalesce("event_time", over), public=pl.coalesce(pl.col("event_time") + HOUR, over)
+    ).with_columns(
         past=pl.col("reported") & (pl.col("happens") <= fetched_at),
         coming=(pl.col("happens") > fetched_at) & (pl.col("happens") <= fetched_at + AHEAD),
     )
@@ -154,7 +158,7 @@ def rows_of(dates: pl.DataFrame, calendar: TradingCalendar, *, ticker: str, sour
         "moment",
         ticker=pl.lit(ticker),
         event_time=pl.coalesce("event_time", noon.dt.convert_time_zone("UTC")),
-        known_at=pl.when("past").then("happens").otherwise("fetched_at"),
+        known_at=pl.when("past").then(pl.min_horizontal("public", "fetched_at")).otherwise("fetched_at"),
         reported="past",
         assumed="past",
     )

@@ -30,7 +30,8 @@ POLITENESS = Politeness(per_second=3.0, timeout=60.0)
 MOST_BYTES = 96_000_000
 #: So long an answer that waits on disk stands for a new one: a killed fetch goes on, the next evening's asks again.
 STAGED_FOR = timedelta(hours=2)
-#: What the SEC calls a program that does not say whose it is; asking again changes nothing.
+#: What the SEC calls a program that does not say whose it is: asking again changes nothing, unless it has answered
+#: before, and only asks for patience.
 _UNDECLARED = b"Undeclared Automated Tool"
 _DATA, _WWW = "https://data.sec.gov", "https://www.sec.gov"
 
@@ -55,6 +56,7 @@ class Edgar:
         """
         self.contact, self.base_url, self.staged = contact, base_url, staged
         self.budget = budget or Budget(POLITENESS)
+        self._was_answered = False
 
     def tickers(self, fetched_at: datetime) -> Mapping[str, int]:
         """The CIK of every ticker that a company has today, spelled as the SEC does: BRK-B.
@@ -132,13 +134,15 @@ class Edgar:
                 raise Transient(f"an answer of more than {MOST_BYTES / 1e6:g} MB") from error
             raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
         retry_after = seconds_until(answer.headers.get("Retry-After"), datetime.now(UTC))
-        if _UNDECLARED in body[:8_000]:
+        if _UNDECLARED in body[:8_000] and not self._was_answered:
             self.budget.stop(
                 f"the SEC refuses our address ({_UNDECLARED.decode()}); expected STOCK_ASSETS_SEC_CONTACT to hold a "
                 "name and an e-mail address, such as 'Jane Doe jane@example.com'"
             )
             self.budget.take()
-        return bytes(body), judge(answer.status_code, bytes(body), retry_after=retry_after)
+        content = judge(answer.status_code, bytes(body), retry_after=retry_after)
+        self._was_answered = True
+        return bytes(body), content
 
     @cached_property
     def _session(self) -> Any:

@@ -10,7 +10,7 @@ one that of the next working day.
 
 from collections.abc import Mapping, Sequence
 from datetime import date, time
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -123,15 +123,24 @@ def _in_utc(local: pl.Expr) -> pl.Expr:
     return zoned.dt.convert_time_zone("UTC").cast(UTC_TIME)
 
 
-def older_pages(document: Mapping[str, Any]) -> dict[str, date]:
-    """The names of the pages of older filings, with the date of the last filing on each. Raises SourceError."""
+class Page(NamedTuple):
+    """A page of older filings: its name, and the dates of the first and the last filing on it."""
+
+    name: str
+    first: date
+    last: date
+
+
+def older_pages(document: Mapping[str, Any]) -> list[Page]:
+    """The pages of a company's older filings. Raises SourceError."""
     try:
         pages = document["filings"].get("files") or []
-        return {page["name"]: date.fromisoformat(page["filingTo"]) for page in pages}
+        days = [tuple(date.fromisoformat(page[end]) for end in ("filingFrom", "filingTo")) for page in pages]
+        return [Page(page["name"], first, last) for page, (first, last) in zip(pages, days, strict=True)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
-            f"EDGAR, CIK {document.get('cik')}: the list of pages of older filings is none ({error!r}), expected name "
-            "and filingTo of each"
+            f"EDGAR, CIK {document.get('cik')}: the list of pages of older filings is none ({error!r}), expected name, "
+            "filingFrom and filingTo of each"
         ) from error
 
 

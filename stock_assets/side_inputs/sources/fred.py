@@ -159,7 +159,7 @@ class FredSeries:
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """As `SideSource.fetch`; without `subjects` of all series. A series without a new vintage costs one request.
 
-        Raises SourceError where FRED does not take the key.
+        Raises SourceError where FRED does not take the key, and where it has no answer of any series.
         """
         asked = sorted(set(subjects) or set(self.series))
         until = min(last, fetched_at.astimezone(NEW_YORK).date())
@@ -176,6 +176,8 @@ class FredSeries:
             return rows_of(series, pl.concat(parts), until=until, fetched_at=fetched_at)
 
         answers, failures = self.fred.answers(asked, ask, self.on_progress)
+        if failures and not answers:
+            raise SourceError(f"FRED has no answer of any series; {asked[0]}: {failures[asked[0]].reason}")
         return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures)
 
 

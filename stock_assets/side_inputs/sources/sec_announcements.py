@@ -1,13 +1,14 @@
 """Past announcements of earnings: 8-Ks with item 2.02, Results of Operations and Financial Condition."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import ClassVar
 
 import polars as pl
 
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.sources.answers import check_request
+from stock_assets.market.sources.answers import check_request, some
+from stock_assets.settings import PREFIX
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS, announcement_rows, day_and_moment, event_time
 from stock_assets.side_inputs.sources.asking import of_each
@@ -44,14 +45,19 @@ class SecAnnouncements:
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """The announcements of every ticker of `subjects` since shortly before `first`, and of one that the store lacks
-        since HISTORY before it; as `SideSource.fetch`."""
+        those of the last HISTORY; as `SideSource.fetch`."""
         check_request(first, last, fetched_at)
         self.filings.begin(fetched_at)
 
+        late: dict[str, date] = {}
+
         def work(ticker: str) -> pl.DataFrame:
             new = self.stored is not None and ticker not in self.stored
-            since = first - (HISTORY if new else LOOK_AGAIN)
+            since = min(first - LOOK_AGAIN, last - HISTORY) if new else first - LOOK_AGAIN
             companies = self.filings.of(ticker, since, fetched_at)
+            begins = min((company.begins for company in companies if company.begins), default=None)
+            if begins is not None and begins > since + HISTORY:
+                late[ticker] = begins
             announced = announcements(pl.concat([company.filings for company in companies]))
             rows = rows_of(
                 announced,
@@ -64,7 +70,19 @@ class SecAnnouncements:
 
         budget = self.filings.edgar.budget
         answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
-        return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures)
+        return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures, notes=_notes(late))
+
+
+def _notes(late: Mapping[str, date]) -> list[str]:
+    """Tickers whose company files since long after the beginning of the range: a new one, or a new number of an old
+    one."""
+    if not late:
+        return []
+    named = some([f"{ticker} (since {begins})" for ticker, begins in sorted(late.items())], 20)
+    return [
+        f"EDGAR has no filings of the first years of {named}; where a company had another number before, "
+        f"{PREFIX}SEC_COMPANIES names it"
+    ]
 
 
 def announcements(filings: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs.registry import Say
 from stock_assets.side_inputs.sources.companies import Company, companies_of, own_companies
 from stock_assets.side_inputs.sources.edgar import POLITENESS, Edgar
-from stock_assets.side_inputs.sources.filings import filings_of, older_pages, page_of, recent
+from stock_assets.side_inputs.sources.filings import Page, filings_of, older_pages, page_of, recent
 
 #: Every fetch looks so far back once more: for what EDGAR lists late, and for sessions without a fetch.
 LOOK_AGAIN = timedelta(days=5)
@@ -24,6 +24,8 @@ class CompanyFilings(NamedTuple):
     company: Company
     filings: pl.DataFrame
     """`FILINGS`, by known_at"""
+    begins: date | None
+    """the date of its first filing of all, or the day from which on the ticker stands for it; None without one"""
     fetched_at: datetime
 
 
@@ -54,11 +56,12 @@ class SecFilings:
     def _of_company(self, company: Company, since: date, fetched_at: datetime) -> CompanyFilings:
         newest = self._newest(company.cik, fetched_at)
         pages = [newest.filings]
-        pages += [self._older(company.cik, name, fetched_at) for name, last in newest.older.items() if last >= since]
+        pages += [self._older(company.cik, page.name, fetched_at) for page in newest.older if page.last >= since]
         filings = filings_of(pages).filter(
             pl.col("filed").is_between(company.first or date.min, company.last or date.max)
         )
-        return CompanyFilings(company, filings, newest.fetched_at)
+        begins = min((*newest.filings["filed"], *(page.first for page in newest.older)), default=None)
+        return CompanyFilings(company, filings, begins and max(begins, company.first or begins), newest.fetched_at)
 
     def _newest(self, cik: int, fetched_at: datetime) -> "_Newest":
         if cik not in self._pages:
@@ -73,7 +76,7 @@ class SecFilings:
 
 class _Newest(NamedTuple):
     filings: pl.DataFrame
-    older: Mapping[str, date]
+    older: Sequence[Page]
     fetched_at: datetime
 
 

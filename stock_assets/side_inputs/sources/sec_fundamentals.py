@@ -29,6 +29,7 @@ _FIRST_FACTS = date(2009, 1, 1)
 
 #: The columns of FUNDAMENTALS without session, which follows from known_at.
 ROWS = pl.Schema({name: dtype for name, dtype in FUNDAMENTALS.schema.items() if name != "session"})
+_TAGGED = pl.Schema({**ROWS, "tag": pl.Int64})
 _FACTS = pl.Schema(
     {
         "concept": pl.String,
@@ -76,7 +77,7 @@ class SecFundamentals:
             if not new and not any(_reports(company, since) for company in companies):
                 return ROWS.to_frame()
             companies = self.filings.of(ticker, _FIRST_FACTS, fetched_at)
-            return versions(pl.concat([ROWS.to_frame(), *(self._rows(ticker, company) for company in companies)]))
+            return versions(pl.concat([_TAGGED.to_frame(), *(self._rows(ticker, company) for company in companies)]))
 
         budget = self.filings.edgar.budget
         answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
@@ -88,7 +89,7 @@ class SecFundamentals:
         try:
             document = self.filings.edgar.facts(cik, of_company.fetched_at)
         except UnknownTickerError:  # it filed no report in XBRL
-            return ROWS.to_frame()
+            return _TAGGED.to_frame()
         facts = facts_of(document.content, cik)
         company = of_company.company
         within = facts.filter(pl.col("filed").is_between(company.first or date.min, company.last or date.max))
@@ -136,7 +137,7 @@ def _listed(taxonomies: Mapping[str, Any], tag: str, unit: str) -> Iterable[tupl
 def rows_of(
     ticker: str, facts: pl.DataFrame, filings: pl.DataFrame, *, source: str, fetched_at: datetime
 ) -> pl.DataFrame:
-    """`facts` (of `facts_of`) as rows of FUNDAMENTALS, each known when its filing was (`FILINGS`).
+    """`facts` (of `facts_of`) as rows of FUNDAMENTALS with their tag, each known when its filing was (`FILINGS`).
 
     Of a figure the first tag that a filing has counts; one of a period that ends after its filing is a slip of the
     filer and left out. A filing that EDGAR lists no time of is known at the end of its day in New York.
@@ -160,16 +161,20 @@ def rows_of(
             event_time=pl.col("period_end").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
             known_at=pl.coalesce("known_at", over.dt.convert_time_zone("UTC").cast(UTC_TIME)),
         )
-        .select(ROWS.names())
-        .match_to_schema(ROWS)
+        .select(_TAGGED.names())
+        .match_to_schema(_TAGGED)
     )
 
 
 def versions(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` (`ROWS`) without those that say once more what stands already: every figure as first filed, and as it was
-    changed."""
+    """`rows` (of `rows_of`) as `ROWS`: every figure as first filed, and as it was changed.
+
+    A filing that says once more what stands already is no version. Nor is one that has the figure under a tag that
+    counts less: equity with the shares of others in it, of a date whose equity is known without.
+    """
     period = ["subject", "concept", "period_start", "period_end"]
     ordered = rows.sort("known_at", "filing", maintain_order=True)
+    counted = ordered.filter(pl.col("tag") == pl.col("tag").cum_min().over(period))
     before = pl.col("value").shift().over(period)
     same = (pl.col("value") - before).abs() <= 1e-9 * before.abs()
-    return ordered.filter(~same.fill_null(value=False))
+    return counted.filter(~same.fill_null(value=False)).select(ROWS.names())

@@ -1,0 +1,107 @@
+"""The level of the volatilities of a session, the same for all its tickers: the mean of two ridge regressions.
+
+One reads the rows of all tickers and averages what it says of them; the other reads the session itself: means over its
+tickers, their exponential means over the last sessions, and what the whole market knows. The first sees more, the
+second is fitted to what is asked; their mean is better than either (HAR, Corsi 2009, with implied volatility).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from stock_assets.model.crossfit import Blocks
+from stock_assets.model.linear import Level, fit_levels
+from stock_assets.model.market_rows import MarketRows
+
+#: Columns whose means over a session's tickers the second regression reads, where the model has them.
+OF_SESSION = (
+    "vol_total_1",
+    "vol_log_5",
+    "vol_log_22",
+    "vol_log_66",
+    "market_dispersion",
+    "vix_level",
+    "vix_change_1",
+    "vix_change_5",
+    "vix_gap_22",
+    "market_ahead",
+)
+#: Columns and half-lives in sessions of the exponential means of their session means.
+SMOOTHED = (
+    *(("vol_total_1", half_life) for half_life in (3.0, 10.0, 60.0)),
+    *(("market_dispersion", half_life) for half_life in (3.0, 10.0)),
+)
+
+
+@dataclass(frozen=True)
+class MarketLevel:
+    """A forecast of VOLATILITIES by session."""
+
+    pooled: Level
+    """of the columns of a row"""
+    daily: Level
+    """of `session_inputs`"""
+    context: int
+    """sessions that the exponential means look at"""
+
+    def forecast(self, market: MarketRows, rows: np.ndarray, sessions: np.ndarray) -> np.ndarray:
+        """float64 [N, 3], meaningful at `rows` (bool [N], whole sessions), of `session_inputs` [N, D]."""
+        by_row = np.zeros((len(rows), self.pooled.weights.shape[1]))
+        by_row[rows] = self.pooled.forecast(market.values[rows])
+        daily = np.zeros_like(by_row)
+        daily[rows] = self.daily.forecast(sessions[rows])
+        return (market.mean(by_row, rows) + daily) / 2
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {
+            f"{name}_{part}": getattr(level, part)
+            for name, level in (("level", self.pooled), ("daily", self.daily))
+            for part in ("mean", "scale", "weights")
+        }
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, np.ndarray], *, clip: float, context: int) -> Self:
+        """What `tensors` gave. Raises KeyError for one that is missing."""
+        pooled, daily = (
+            Level(*(tensors[f"{name}_{part}"] for part in ("mean", "scale", "weights")), clip=clip)
+            for name in ("level", "daily")
+        )
+        return cls(pooled, daily, context)
+
+
+def session_inputs(market: MarketRows, columns: Sequence[str], context: int) -> np.ndarray:
+    """float64 [N, D]: what the daily regression reads of each row's session; NaN where it is unknown.
+
+    Of OF_SESSION and SMOOTHED those among `columns`, the columns of `market`; the last `context` sessions count.
+    """
+    means = {name: market.session_mean(columns.index(name)) for name in OF_SESSION if name in columns}
+    smoothed = [market.smoothed(means[name], half_life, context) for name, half_life in SMOOTHED if name in means]
+    by_session = [*means.values(), *smoothed]
+    return np.column_stack(by_session)[market.day] if by_session else np.zeros((len(market.day), 0))
+
+
+def fit_market_levels(
+    market: MarketRows,
+    targets: np.ndarray,
+    rows: np.ndarray,
+    *,
+    blocks: Blocks,
+    sessions: np.ndarray,
+    config: Any,
+) -> list[MarketLevel]:
+    """The `MarketLevel` of `targets` [N, 3] at `rows` (bool [N]), then one that has not learned from each block.
+
+    `sessions` are `session_inputs`; `config` is an RnnConfig.
+    """
+    fit = {"clip": config.input_clip, "penalty": config.level_ridge}
+    count = len(blocks.edges) - 1
+    without = [blocks.touching(k) for k in range(count)]
+    pooled = fit_levels(market.values, targets, rows, without=without, **fit)
+    one_each = market.first_of_session(rows)
+    of_day = market.mean(targets, rows)
+    daily = fit_levels(sessions, of_day, one_each, without=without, **fit)
+    return [
+        MarketLevel(rows_level, day_level, config.context) for rows_level, day_level in zip(pooled, daily, strict=True)
+    ]

@@ -1,0 +1,83 @@
+"""Which barrier is touched, given that one is: the geometry of the two barriers, and a direction score.
+
+The barriers of a label lie at different distances, so a calm walk reaches the nearer one more often, and a wild one
+hardly tells them apart. How much follows from the distances and the horizon alone: a driftless walk of `horizon`
+steps with fat tails (Student's t with 5 degrees of freedom) has some probability to move, and some odds of up to down
+first. Nothing of it is fitted to labels, which say too little of it: a few years have few independent weeks.
+
+The odds move with the day. Within a day they would rank the tickers by their volatility, which earns nothing: the
+part of the day is shared out so that the expected label of a ticker without a direction is the same for all.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+#: Degrees of freedom of a step: daily returns of shares have about so many.
+TAIL = 5
+#: Cells between the two barriers, and deviations of a step at which the walk is solved.
+CELLS, DEVIATIONS = 200, 60
+#: Largest share by which one side may lead the other for the day's sake.
+MOST = 0.5
+
+
+@dataclass(frozen=True)
+class Walk:
+    """P(move) of a driftless walk between two barriers against ln(P(up first) / P(down first)).
+
+    >>> walk = walk_between(0.027, 0.022, 7)
+    >>> [round(float(odds), 2) for odds in walk.odds(np.array([0.5, 0.8]))]
+    [-0.26, -0.16]
+    """
+
+    move: np.ndarray
+    """float64 [DEVIATIONS], ascending"""
+    up_to_down: np.ndarray
+    """float64 [DEVIATIONS]"""
+
+    def odds(self, move: np.ndarray) -> np.ndarray:
+        """float64 [N]: ln(P(up first) / P(down first)) of the walk whose P(move) is `move`, float64 [N]."""
+        return np.interp(move, self.move, self.up_to_down)
+
+
+@lru_cache(maxsize=8)
+def walk_between(buy_threshold: float, sell_threshold: float, steps: int) -> Walk:
+    """The walk of `steps` steps between the returns (fractions, both positive) at which a label is buy or sell."""
+    up, down = float(np.log1p(buy_threshold)), float(-np.log1p(-sell_threshold))
+    # from a walk that hardly ever reaches a barrier to one whose every step is beyond both
+    deviations = np.geomspace(0.1 * min(up, down), 3.0 * max(up, down), DEVIATIONS) / np.sqrt(max(steps, 1) / 7)
+    touched = np.array([_first_touch(deviation, up, down, steps=max(steps, 1)) for deviation in deviations])
+    move = touched.sum(axis=1)
+    rises = np.append(True, np.diff(np.maximum.accumulate(move)) > 1e-12)
+    return Walk(move[rises], np.log(touched[rises, 0] / touched[rises, 1]))
+
+
+def _first_touch(deviation: float, up: float, down: float, *, steps: int) -> tuple[float, float]:
+    """(P(up first), P(down first)) of a walk from 0 whose steps have this standard deviation.
+
+    The density between the barriers is carried from step to step on a grid of CELLS.
+    """
+    from scipy.special import stdtr
+
+    scale, width = deviation * np.sqrt((TAIL - 2) / TAIL), (up + down) / CELLS
+    at = -down + width * (np.arange(CELLS) + 0.5)
+    kernel = np.diff(stdtr(TAIL, (np.arange(-CELLS, CELLS + 1) - 0.5) * width / scale))  # by cells moved, from -CELLS
+    moved = kernel[CELLS + np.arange(CELLS)[None, :] - np.arange(CELLS)[:, None]]
+    reach_up, reach_down = stdtr(TAIL, (at - up) / scale), stdtr(TAIL, (-down - at) / scale)
+    p_up, p_down = float(stdtr(TAIL, -up / scale)), float(stdtr(TAIL, -down / scale))
+    density = np.diff(stdtr(TAIL, np.append(at - width / 2, at[-1] + width / 2) / scale))
+    for _ in range(steps - 1):
+        p_up, p_down = p_up + float(density @ reach_up), p_down + float(density @ reach_down)
+        density = density @ moved
+    return p_up, p_down
+
+
+def side_odds(move: np.ndarray, of_day: np.ndarray, day_odds: np.ndarray, *, tilt: np.ndarray) -> np.ndarray:
+    """float64 [N]: ln(P(buy) / P(sell)) of rows with P(move) `move`.
+
+    `of_day` is the mean of P(move) over the row's session and `day_odds` the odds at it; `tilt` is added. All are
+    float64 [N].
+    """
+    lead = np.tanh(day_odds / 2) * of_day / np.maximum(move, 1e-6)
+    return 2 * np.arctanh(np.clip(lead, -MOST, MOST)) + tilt
