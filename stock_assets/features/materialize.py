@@ -190,7 +190,7 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
     if all(group.bar_columns is not None for group in groups):
         columns = [*KEYS, *sorted({name for group in groups for name in group.bar_columns or ()})]
     bars = store.read("daily_bars", (*lookback, sessions[0])[0], sessions[-1], columns=columns)
-    rows = {name: read_side_input(store, name, last=sessions[-1]) for name in names}
+    rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
     made = _rows_of(sessions, bars).select(KEYS).sort("session", "ticker")
     for group in groups:
         of_group = {name: rows[name] for name in group.reads}

@@ -16,7 +16,7 @@ from stock_assets.storage.warehouse import Warehouse
 
 
 def columns_on_demand(
-    store: Warehouse, settings: Settings, keys: pl.DataFrame, names: Collection[str]
+    store: Warehouse, settings: Settings, keys: pl.DataFrame, *, names: Collection[str]
 ) -> tuple[pl.DataFrame, dict[str, list[str]], dict[str, str]]:
     """(`keys` with the columns of the groups, f32 and null where unknown; the columns by group; why a group has none).
 
@@ -33,7 +33,7 @@ def columns_on_demand(
             reasons[group.name] = no_rows(settings, empty[0])
             continue
         of_group = computed(
-            group, SideFrames(_bars(store, settings, group, sessions), rows, sessions, calendar_of(settings))
+            group, SideFrames(_bars(store, settings, group, sessions=sessions), rows, sessions, calendar_of(settings))
         )
         of_keys = keys.select(KEYS).join(
             of_group.cast({pl.Float64: pl.Float32}), on=KEYS, how="left", maintain_order="left"
@@ -51,7 +51,7 @@ def no_rows(settings: Settings, name: str) -> str:
     return f"the store has no row of {name}: {missing or 'turn it on and materialize it for every session'}"
 
 
-def _bars(store: Warehouse, settings: Settings, group: SideGroup, sessions: Sequence[date]) -> pl.DataFrame:
+def _bars(store: Warehouse, settings: Settings, group: SideGroup, *, sessions: Sequence[date]) -> pl.DataFrame:
     """What `group` reads of the bars of `sessions` and of its look-back."""
     first = (*calendar_of(settings).before(sessions[0], group.lookback), sessions[0])[0]
     columns = None if group.bar_columns is None else [*KEYS, *group.bar_columns]

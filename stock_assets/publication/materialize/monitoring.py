@@ -55,6 +55,11 @@ def read_monitoring(store: Warehouse, settings: Settings, registry: Registry, *,
 
     Raises RegistryError where the model registry does not answer.
     """
+    with store.reading():
+        return _read(store, settings, registry, last=last)
+
+
+def _read(store: Warehouse, settings: Settings, registry: Registry, *, last: date) -> Monitored:
     calendar = calendar_of(settings)
     operations = store.read_or(OPERATIONS.empty(), "operations")
     report = store.read_or(EVALUATION_REPORT.empty(), "evaluation_report")
