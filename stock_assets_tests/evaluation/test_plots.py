@@ -2,6 +2,7 @@ import struct
 import subprocess
 import sys
 from datetime import date
+from io import BytesIO
 
 import numpy as np
 import polars as pl
@@ -180,6 +181,20 @@ def test_the_same_picture_is_the_same_bytes():
 def test_labels_show_in_the_candlestick():
     rows = with_bands_and_labels(bars(60))
     assert plots.candlestick(rows, "AAA") != plots.candlestick(rows.with_columns(label=-pl.col("label")), "AAA")
+
+
+def test_both_edges_of_a_rising_candle_are_drawn():
+    from matplotlib.image import imread
+
+    count = 120
+    prices = {"open": 10.0, "high": 20.0, "low": 10.0, "close": 20.0, "volume": 1.0}
+    rows = pl.DataFrame({"session": DAYS[:count]}).with_columns(pl.lit(value).alias(n) for n, value in prices.items())
+    pixels = imread(BytesIO(plots.candlestick(rows, "AAA")))[..., :3].mean(axis=-1)
+    across = 1 - pixels[200, 90:]  # through all bodies, right of the axis
+    dark = np.flatnonzero(across > 0.05)
+    edges = [across[edge].sum() for edge in np.split(dark, np.flatnonzero(np.diff(dark) > 1) + 1)]
+    assert len(edges) == pytest.approx(2 * count, abs=6)
+    assert min(edges[1:-1]) > 0.5 * max(edges[1:-1])
 
 
 def test_labels_colour_the_momentum():
