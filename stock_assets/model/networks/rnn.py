@@ -252,9 +252,8 @@ class RnnNetwork:
         goals = torch.from_numpy(self._goals[rows])
         variance = goals[:, :3].square().sum().item()
         r2 = 1 - (answers - goals)[:, :3].square().sum().item() / variance if variance else None
-        if train_loss is None:
-            train_loss = self._errors(torch.zeros_like(goals), goals).mean().item()
-        return RnnEpoch(epoch, self.config.epochs, train_loss, self._errors(answers, goals).mean().item(), r2)
+        loss = self._errors(answers, goals).mean().item()
+        return RnnEpoch(epoch, self.config.epochs, loss if train_loss is None else train_loss, loss, r2)
 
     def of_own_blocks(self, module: Members) -> np.ndarray:
         """float32 [N, 4]: at each labelled row the answer of the member that has not learned from its block."""

@@ -20,7 +20,7 @@ from stock_assets_tests.serving.pages.markets import MODELS
 pytestmark = pytest.mark.xdist_group("pages")
 
 SCREENS = ("/", "/signals", "/skill", "/inputs", "/models", f"/models/{MODELS['rnn']}", "/ticker", "/ticker/SIM02")
-SCREENS += ("/paper", "/api")
+SCREENS += ("/announcements", "/paper", "/api")
 WIDTHS = {"desk": 1440, "phone": 390}
 #: The worst ratio of a text's colour to what is behind it, with the text: 4.5 is required, 3 of large text.
 CONTRAST = """
