@@ -72,12 +72,16 @@ def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
     A row whose values are those that stand already at its known_at, stored or answered, is no new version.
     """
     names, values = naming_columns(answered.columns), value_columns(answered.columns)
-    both = pl.concat([stored.select(answered.columns).with_columns(new=False), answered.with_columns(new=True)])
+    # most of an answer is what was answered the evening before: those rows are found by one join
+    newest = stored.sort("fetched_at", maintain_order=True).unique([*names, "known_at"], keep="last")
+    unseen = answered.join(newest, on=[*names, "known_at", *values], how="anti", nulls_equal=True)
+    before = stored.select(answered.columns).join(unseen, on="subject", how="semi")
+    both = pl.concat([before.with_columns(new=False), unseen.with_columns(new=True)])
     ordered = both.sort("known_at", "new", "fetched_at", maintain_order=True)
-    before = ordered.select(
+    previous = ordered.select(
         there=pl.col("new").shift().over(names).is_not_null(),
         same=pl.all_horizontal(
             pl.lit(value=True), *(pl.col(name).eq_missing(pl.col(name).shift().over(names)) for name in values)
         ),
     )
-    return ordered.filter(pl.col("new") & ~(before["there"] & before["same"])).drop("new")
+    return ordered.filter(pl.col("new") & ~(previous["there"] & previous["same"])).drop("new")

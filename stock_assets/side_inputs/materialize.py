@@ -81,11 +81,12 @@ def fetch_side_input(
 
 
 def read_side_input(
-    store: Warehouse, name: str, first: date | None = None, *, last: date | None = None
+    store: Warehouse, name: str, first: date | None = None, *, last: date | None = None, required: bool = False
 ) -> pl.DataFrame:
     """Every version of the side input `name` that became known from session `first` to `last`, both included and open
-    where None; no row before the first write."""
-    return _versions(store, side_input(name).table, first, last=last)
+    where None; no row before the first write, or MissingTableError where it is `required`."""
+    table = side_input(name).table
+    return table.fit(store.read(name, first, last)) if required else _versions(store, table, first, last=last)
 
 
 def side_inputs_as_of(store: Warehouse, moment: datetime) -> dict[str, pl.DataFrame]:
@@ -167,12 +168,13 @@ def _withdrawn(stored: pl.DataFrame, answer: SideAnswer, source: SideSource, *, 
         raise TableError(f"the source {source.name} states all of a table without the column withdrawn")
     # a replayed date is withdrawn with the one that it repeats, and by no answer of its own
     replayed = pl.col("origin") == "replayed" if "origin" in stored.columns else pl.lit(value=False)
-    coming = rows_by(stored, date.max).filter(
+    coming = stored.filter(
+        pl.col("event_time") > now,
         pl.col("source") == source.name,
         pl.col("subject").is_in(list(answer.states_all_of)),
-        pl.col("event_time") > now,
-        ~pl.col("withdrawn").fill_null(value=False) & ~replayed,
+        ~replayed,
     )
+    coming = rows_by(coming, date.max).filter(~pl.col("withdrawn").fill_null(value=False))
     gone = coming.join(answer.rows, on=naming_columns(stored.columns), how="anti", nulls_equal=True)
     at = pl.lit(now).cast(UTC_TIME)
     return gone.select(none.columns).with_columns(known_at=at, fetched_at=at, withdrawn=pl.lit(value=True))

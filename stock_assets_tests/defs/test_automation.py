@@ -36,9 +36,11 @@ from stock_assets.lifecycle.evening import (
     INTERRUPTED,
     LEDGER,
     RETRY,
+    TRADED,
     WAITED_FAILURES,
     Attempts,
     Work,
+    with_side_inputs,
 )
 from stock_assets.lifecycle.partitions import ON_DEMAND
 from stock_assets.lifecycle.restatements import Watch
@@ -50,6 +52,7 @@ from stock_assets_tests.lifecycle.store import (
     NEXT,
     NOW,
     PREDICTED,
+    SIDE,
     forget,
     handmade_store,
     lose,
@@ -173,8 +176,9 @@ def market(tmp_path: Path) -> Settings:
         ("positions", [*LEDGER, "operations", "publication"]),
         ("publication", ["operations", "publication"]),
         # the bars that there are may have stopped at a check: they are fetched and looked at again
-        ("pca_components", [*BARS, *FEATURES, "operations", "publication"]),
-        ("predictions", list(EVENING)),
+        ("pca_components", [*with_side_inputs((*BARS, *FEATURES), SIDE), "operations", "publication"]),
+        ("side_features", [*with_side_inputs((*BARS, *FEATURES), SIDE), "operations", "publication"]),
+        ("predictions", list(with_side_inputs(EVENING, SIDE))),
     ],
 )
 def test_what_was_never_made_of_a_predicted_session_is_made(
@@ -191,6 +195,25 @@ def test_what_was_never_made_of_a_predicted_session_is_made(
         assert made_by(evening_tick(instance, market, NOW))[0] == ["operations", "publication"]
         publish_nothing(warehouse, before)
     assert evening_tick(instance, market, NOW) == QUIET, "made, without a row"
+
+
+def test_an_older_store_is_traded_before_its_next_evening(instance: dg.DagsterInstance, market: Settings):
+    """Predictions of a version without books: their targets and ledger are made first, and never fail an evening."""
+    warehouse = handmade_store(market.database)
+    days = sorted(warehouse.sessions("predictions"))
+    for table in TRADED:
+        forget(warehouse, table, *days)
+        with warehouse.connect(read_only=False) as connection:
+            connection.execute(f"DROP TABLE trading.{table}")
+    due = datetime(2019, 6, 4, 0, 5, tzinfo=UTC)
+    expected = ([*TRADED, "operations", "publication"], str(days[0]), str(days[-1]))
+    assert made_by(evening_tick(instance, market, due)) == expected
+    for table in TRADED:
+        warehouse.replace_sessions(table, days, declared(table).empty())
+    publish_nothing(warehouse, *days)
+    following = evening_tick(instance, market, due)
+    assert isinstance(following, dg.RunRequest)
+    assert following.tags[WORK] == f"session {NEXT}"
 
 
 def test_rows_that_are_lost_are_made_again_and_nothing_else(instance: dg.DagsterInstance, market: Settings):
@@ -281,7 +304,9 @@ def test_an_alarm_ends_only_when_all_that_its_run_was_to_make_is_there(
 ):
     warehouse = handmade_store(market.database)
     tags = {ASKED_BY: "evening", WORK: f"session {PREDICTED}", RANGE_START: str(PREDICTED), RANGE_END: str(PREDICTED)}
-    failed = instance.create_run_for_job(evening_job(market), tags=tags, asset_selection=keys_of(EVENING))
+    failed = instance.create_run_for_job(
+        evening_job(market), tags=tags, asset_selection=keys_of(with_side_inputs(EVENING, SIDE))
+    )
     instance.report_run_failed(failed)
     assert work_done(instance, warehouse, failed)
     (lose if lost == "operations" else forget)(warehouse, lost, PREDICTED)
@@ -360,7 +385,7 @@ def test_the_page_of_every_asset_names_the_sensor_that_makes_it(tmp_path: Path):
     }
     assert {name for name, sensors in named.items() if not sensors - {"store_comparison"}} == BY_HAND
     assert {name for name, sensors in named.items() if "store_comparison" not in sensors} == {*ON_DEMAND}
-    assert all("evening" in named[name] for name in EVENING)
+    assert all("evening" in named[name] for name in with_side_inputs(EVENING, SIDE))
     assert named["labels"] == {"complete_labels", "restated_bars", "store_comparison"}
     assert named["trained_rnn"] == {"new_model_year", "retraining", "store_comparison"}
 

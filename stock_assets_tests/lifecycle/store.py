@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from stock_assets.errors import ArtifactError, RegistryError
-from stock_assets.lifecycle.evening import BY_SESSION
+from stock_assets.lifecycle.evening import BY_SESSION, with_side_inputs
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.storage.registry import TrackedRun, Training
 from stock_assets.storage.warehouse import Warehouse
@@ -17,6 +17,8 @@ CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2018, 1, 2), date(2019
 #: The last session that is predicted, a Friday, and the one after it.
 PREDICTED, NEXT = date(2019, 5, 31), date(2019, 6, 3)
 NOW = datetime(2019, 6, 1, 1, tzinfo=UTC)
+#: The side inputs that are on in a simulated market, and their features.
+SIDE = ("announcements", "side_features")
 BASE, NEWER, NEWEST = "rnn-2018-12-31-aaa", "rnn-2019-03-29-bbb", "rnn-2019-05-30-ccc"
 CUTOFFS = {BASE: date(2018, 12, 31), NEWER: date(2019, 3, 29), NEWEST: date(2019, 5, 30)}
 
@@ -35,7 +37,7 @@ def handmade_store(path: Path) -> Warehouse:
     warehouse.replace_table("trained_ensemble", rows_of("trained_ensemble", pl.DataFrame(members)))
     days = CALENDAR.between(date(2019, 5, 1), PREDICTED)
     warehouse.replace_table("predictions", rows_of("predictions", pl.DataFrame({"session": days, "model": "rnn"})))
-    for table in BY_SESSION:  # made, as of a market that has no row of them
+    for table in with_side_inputs(BY_SESSION, SIDE):  # made, as of a market that has no row of them
         if table != "predictions":
             warehouse.replace_sessions(table, days, declared(table).empty())
     warehouse.replace_table("universe", declared("universe").empty())

@@ -26,8 +26,8 @@ from stock_assets.lifecycle.evening import (
     with_side_inputs,
 )
 from stock_assets.market.calendar import trading_calendar
+from stock_assets_tests.lifecycle.store import SIDE
 
-SIDE = ("announcements", "side_features")
 XNYS = trading_calendar("XNYS", date(2010, 1, 4), date(2030, 12, 31))
 HOUR = timedelta(hours=1)
 HORIZON = 7

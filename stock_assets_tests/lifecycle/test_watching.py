@@ -16,13 +16,13 @@ from stock_assets.market.adjustments import clean_bars
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.lifecycle.store import SIDE
 from stock_assets_tests.market.generators import FETCHED, raw_answer, universe_of
 from stock_assets_tests.tables import rows_of
 
 XNYS = trading_calendar("XNYS", date(2018, 1, 2), date(2026, 12, 31))
 DAYS = XNYS.between(date(2019, 1, 2), date(2019, 2, 28))
 PREDICTED, LABELLED = DAYS[-1], DAYS[-8]
-SIDE = ("announcements", "side_features")
 LATER = FETCHED + timedelta(days=1)
 STATE = State(LATER, PREDICTED, LABELLED, frozenset({2019}))
 

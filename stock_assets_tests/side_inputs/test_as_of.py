@@ -80,7 +80,8 @@ def test_what_names_a_figure_may_be_null():
     assert rows_by(with_session(pl.concat([rows, quarter]), CALENDAR), date(2024, 1, 2)).height == 2
 
 
-VERSIONS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=6)
+#: (session of a week, value) of each.
+VERSIONS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=6)
 
 
 @settings(deadline=None, max_examples=12)
@@ -92,13 +93,12 @@ def test_what_stands_is_what_was_answered_last_however_few_versions_are_kept(fir
 
     answers = [of(first, "2024-12-01 00:00"), of(second, "2024-12-02 00:00")]
     stored = new_versions(printed(), answers[0])
-    for session in CALENDAR.between(date(2024, 3, 4), date(2024, 3, 11)):
+    for session in CALENDAR.between(date(2024, 3, 4), date(2024, 3, 8)):
         assert rows_by(stored, session)["value"].to_list() == rows_by(answers[0], session)["value"].to_list()
     both = pl.concat([stored, new_versions(stored, answers[1])])
     assert new_versions(both, answers[1]).is_empty()
     for session, value in answers[1].select("session", "value").iter_rows():
-        stated = answers[1].filter(pl.col("session") == session)["value"].to_list()
-        assert len(stated) > 1 or rows_by(both, session)["value"].to_list() == [value]
+        assert rows_by(both, session)["value"].to_list() == [value]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -11,7 +11,8 @@ import pytest
 
 from stock_assets.cli.server import prepare_home
 from stock_assets.definitions import build_definitions
-from stock_assets.lifecycle.evening import BARS, FEATURES, SERVED, TRADED
+from stock_assets.features.materialize import side_assets
+from stock_assets.lifecycle.evening import BARS, FEATURES, SERVED, TRADED, with_side_inputs
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
@@ -67,7 +68,8 @@ class MarketFolder:
         """Everything through a session, as a backfill makes it."""
         days = [day for day in self.sessions if day <= through]
         self.make(["universe"])
-        self.make(["raw_ohlcv", "daily_bars", "context_series", "indicators", "stationary_features"], days[0], through)
+        chain = ["raw_ohlcv", "daily_bars", "context_series", "indicators", "stationary_features"]
+        self.make(with_side_inputs(chain, side_assets(self.settings)), days[0], through)
         self.make(["labels"], days[0], days[-1 - self.settings.horizon])
         self.make(["pca_model"])
         self.make(["pca_components"], days[0], through)
@@ -77,7 +79,7 @@ class MarketFolder:
 
     def evening(self, session: date) -> None:
         """What the sensor `evening` asks for."""
-        self.make([*BARS, *FEATURES], session, session)
+        self.make(with_side_inputs((*BARS, *FEATURES), side_assets(self.settings)), session, session)
         self.make(SERVED, session, session)
 
 

@@ -38,14 +38,15 @@ pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 
 #: What an evening writes, each in a transaction of its own, in this order but for the first two.
 WRITES = (
-    *("context_series", "universe", "raw_ohlcv", "daily_bars", "stationary_features", "pca_components", "predictions"),
+    *("context_series", "universe", "announcements", "raw_ohlcv", "daily_bars", "side_features", "stationary_features"),
+    *("pca_components", "predictions"),
     *("target_weights", "fills", "indicators", "drift", "operations", "publication"),
     *("labels", "operations", "publication"),
     *("paper_equity", "order_gates", "operations", "publication", "retraining_decisions"),
 )
 #: What the runs of a restatement write after all that, in this order.
 TRAVEL = (
-    *("daily_bars", "stationary_features", "pca_components", "predictions", "target_weights", "fills"),
+    *("daily_bars", "side_features", "stationary_features", "pca_components", "predictions", "target_weights", "fills"),
     *("indicators", "drift", "operations", "publication", "labels", "operations", "publication"),
 )
 #: Bytes that an evening finds free, which writes 2.5 MB: it begins nothing, or is cut off at any of its writes.
