@@ -28,16 +28,18 @@ run: install
 	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
 DRILLS := system/test_drill.py system/test_kills.py lifecycle/test_deciding.py model/test_skill.py model/test_tuning.py \
-	serving/test_swaps.py serving/test_schema.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py
+	serving/test_swaps.py serving/test_schema.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
 DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 
 test: install
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill"
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
-# and much of what a test run tries a little
+# and much of what a test run tries a little. After a quarter the year is played every third evening, which makes three
+# sessions at once; `make drill EVERY=1` plays each of them, for ten minutes more
+EVERY ?= 3
 drill: install
-	DRILL_SESSIONS=252 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "drill or tries" $(DRILLS)
+	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "drill or tries" $(DRILLS)
 
 check: install
 	$(BIN)/ruff check .

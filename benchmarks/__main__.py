@@ -30,6 +30,7 @@ TITLES = {
     "known_bound": "How near the models come to the best score there is",
     "walk_forward": "How good the models honestly are",
     "tuning": "What tuning finds",
+    "input_value": "What each input is worth",
     "drift": "Drift: when it rings",
     "online": "Online learning: does a weekly update pay?",
     "backtest": "A back-test",

@@ -160,9 +160,13 @@ def fill(config: Settings, sessions: Sequence[date]) -> float:
     """Makes everything up to labels and pca_components in this process, in the four runs that a backfill
     makes of it: their seconds, without the universe.
     """
+    from stock_assets.features.materialize import side_groups
+
     materialize(config, ["universe"])
+    groups = side_groups(config)
+    side = [*sorted({name for group in groups for name in group.reads}), "side_features"] if groups else []
     return (
-        materialize(config, DAILY, sessions)
+        materialize(config, [*DAILY, *side], sessions)
         + materialize(config, ["labels"], sessions[: -config.horizon])
         + materialize(config, ["pca_model"])
         + materialize(config, ["pca_components"], sessions)

@@ -1,10 +1,18 @@
 """How good the models honestly are: every model year trained, every session predicted, the report's own table.
 
-    python -m benchmarks.walk_forward [--context [--lag-vix]] [--books]
+    python -m benchmarks.walk_forward [--context [--lag-vix]] [--announcements FILE [--notice DAYS]] [--books]
+        [--against STORE [--variants N]]
 
 With --context the models also read ^VIX and ^GSPC (features.market_context), and the report compares with SPY. ^VIX
 closes a quarter of an hour after the shares: with --lag-vix each session has the ^VIX of the session before, which was
 known long before the close, so that the difference of the two runs is what those minutes are worth.
+
+With --announcements the models also read the dates of a file (columns ticker, date, when): coming ones as known
+--notice days ahead, or not before they happened where that is 0, when last year's dates are repeated 364 days later.
+
+With --against `rnn` is compared with that of another store, on the rows that both predict: paired differences of the
+means of the yearly scores. --variants says among how many the setting was chosen on these years: the interval is as
+wide as that many comparisons at once ask for (Bonferroni).
 
 With --books the scores of `rnn`, of the ensemble and of the best naive baseline are traded, each by a long-only and by
 a neutral book, and the figures that open their tear sheets are printed.
@@ -16,12 +24,16 @@ scores are means of the yearly ones, intervals from blocks of 21 days.
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from benchmarks.common import DATA, PRICES, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
+from stock_assets.evaluation.bootstrap import BLOCK, DRAWS, drawn_sessions
+from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import PREFIX
 from stock_assets.storage.warehouse import Warehouse
@@ -29,6 +41,7 @@ from stock_assets.storage.warehouse import Warehouse
 #: The indices, in a file of their own.
 INDICES = DATA / "index_daily_2009_2026.parquet"
 METRICS = ("log_loss", "accuracy", "rank_ic")
+PROBABILITIES = ("p_sell", "p_hold", "p_buy")
 #: The models that are traded; the last is the best naive baseline of these years.
 MODELS = ("rnn", "ensemble", "ticker_prior")
 #: Figures of a tear sheet that are printed of every book.
@@ -51,6 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))
         set_context(options.context, Path(folder, "prices"), lag_vix=options.lag_vix)
+        set_announcements(options.announcements, options.notice)
         if options.books:
             set_books(Path(folder, "books.toml"))
         config = use(Path(folder, "store"))
@@ -67,6 +81,9 @@ def main() -> None:
         warehouse = Warehouse(config.database)
         scores = warehouse.read("evaluation_report")
         bars = warehouse.read("daily_bars", columns=["ticker", "suspect"])
+        if options.against:
+            both = [scored_rows(Warehouse(store)) for store in (config.database, options.against)]
+            print(compared(*both, variants=options.variants))
         if options.books:
             for name in (["target_weights"], ["fills", "positions", "equity"]):
                 seconds[name[0]] = materialize(config, name, predicted)
@@ -82,6 +99,10 @@ def parsed() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--context", action="store_true", help=f"the market context of {INDICES.name} too")
     parser.add_argument("--lag-vix", action="store_true", help="^VIX of the session before; needs --context")
+    parser.add_argument("--announcements", type=Path, metavar="FILE", help="dates of announcements (default: none)")
+    parser.add_argument("--notice", type=int, default=14, metavar="DAYS", help="known so long ahead (default: 14)")
+    parser.add_argument("--against", type=Path, metavar="STORE", help="compare rnn with that of this DuckDB file")
+    parser.add_argument("--variants", type=int, default=1, metavar="N", help="compared on these years (default: 1)")
     parser.add_argument("--books", action="store_true", help="trade the scores as well")
     options = parser.parse_args()
     if options.lag_vix and not (options.context and PRICES.exists()):
@@ -106,6 +127,62 @@ def print_books(figures: pl.DataFrame) -> None:
         others = [shown[name]["value"] for name in OF_BOOKS]
         rows.append([book, f"{net['value']:.2f} [{net['low']:.2f}, {net['high']:.2f}]", *(f"{x:.4g}" for x in others)])
     print(table(("book", "net Sharpe ratio", *OF_BOOKS), rows))
+
+
+def set_announcements(file: Path | None, notice: int) -> None:
+    if file is not None:
+        os.environ |= {f"{PREFIX}ANNOUNCEMENTS": str(file.absolute()), f"{PREFIX}ANNOUNCEMENT_NOTICE": str(notice)}
+
+
+def scored_rows(store: Warehouse) -> pl.DataFrame:
+    """ticker, session, label, forward_return_1, p_sell, p_hold, p_buy of the predictions of `rnn` with a label."""
+    labels = store.read("labels", columns=[*KEYS, "label", "forward_return_1"])
+    predicted = store.read("predictions", columns=[*KEYS, "model", *PROBABILITIES]).filter(pl.col("model") == "rnn")
+    return predicted.drop("model").join(labels, on=KEYS)
+
+
+def compared(ours: pl.DataFrame, theirs: pl.DataFrame, *, variants: int) -> str:
+    """The table of METRICS of both `scored_rows` on the rows that both have, and the differences with intervals.
+
+    Means of the yearly scores; sessions are drawn in blocks within their year, the same ones for both.
+    """
+    shared = ours.join(theirs.select(*KEYS, *PROBABILITIES), on=KEYS, suffix="_theirs")
+    sessions = pl.concat(
+        [
+            _by_session(shared, PROBABILITIES).with_columns(whose=pl.lit("ours")),
+            _by_session(shared, [f"{name}_theirs" for name in PROBABILITIES]).with_columns(whose=pl.lit("theirs")),
+        ]
+    ).sort("session")
+    draws, tail = DRAWS * max(1, variants // 10), 0.025 / variants
+    generator, means, samples = np.random.default_rng(0), [], []
+    for _, year in sessions.group_by(pl.col("session").dt.year(), maintain_order=True):
+        one = [year.filter(pl.col("whose") == whose) for whose in ("ours", "theirs")]
+        # a session counts by its rows, but for the rank IC
+        values = np.array([[part[name].to_numpy() for name in METRICS] for part in one])  # [2, 3, T]
+        rows = one[0]["rows"].to_numpy()
+        weights = np.array([rows, rows, np.ones_like(rows)], float)
+        drawn = drawn_sessions(generator, values.shape[2], BLOCK, draws=draws)
+        means.append((values * weights).sum(axis=2) / weights.sum(axis=1))
+        samples.append((values * weights)[:, :, drawn].sum(axis=3) / weights[:, drawn].sum(axis=2))
+    mean, sample = np.mean(means, axis=0), np.mean(samples, axis=0)  # [2, 3], [2, 3, draws]
+    low, high = np.quantile(sample[0] - sample[1], [tail, 1 - tail], axis=1)
+    lines = [["ours", *(f"{value:.4f}" for value in mean[0])], ["against", *(f"{value:.4f}" for value in mean[1])]]
+    difference = zip(mean[0] - mean[1], low, high, strict=True)
+    lines.append(["difference", *(f"{value:.4f} [{below:.4f}, {above:.4f}]" for value, below, above in difference)])
+    return f"`rnn` on {shared.height:,} rows of both stores:\n\n" + table(("", *METRICS), lines)
+
+
+def _by_session(rows: pl.DataFrame, probabilities: Sequence[str]) -> pl.DataFrame:
+    """session, rows and METRICS of each session."""
+    sell, hold, buy = (pl.col(name) for name in probabilities)
+    of_label = pl.when(pl.col("label") == 1).then(buy).when(pl.col("label") == 0).then(hold).otherwise(sell)
+    best = pl.concat_list(sell, hold, buy).list.arg_max().cast(pl.Int64) - 1
+    return rows.group_by("session").agg(
+        rows=pl.len(),
+        log_loss=-of_label.log().mean(),
+        accuracy=(best == pl.col("label")).mean(),
+        rank_ic=pl.corr(buy - sell, "forward_return_1", method="spearman").fill_nan(0.0),
+    )
 
 
 def print_scores(scores: pl.DataFrame) -> None:

@@ -30,9 +30,10 @@ class SideSettings(BaseModel):
     )
     sec_contact: str | None = Field(
         default=None,
-        pattern=r"^[^\r\n]*\S+@\S+\.\S+[^\r\n]*$",
+        pattern=r"^[ -~]*[!-~]+@[!-~]+\.[!-~]+[ -~]*$",
         max_length=200,
-        description="a name and an e-mail address that the SEC asks every program for; it is not asked when unset",
+        description="a name and an e-mail address, in plain letters (ASCII), that the SEC asks every program for; it "
+        "is not asked when unset",
     )
     sec_companies: Path | None = Field(
         default=None,

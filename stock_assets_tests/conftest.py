@@ -23,7 +23,11 @@ from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noq
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 #: Groups of tests that take longest, in the order in which workers begin them: one of them begun last would end alone.
-LONGEST = ("system", "drill", "kills")
+LONGEST = (
+    *("system", "drill", "kills", "defs/test_flow.py", "defs/test_markets.py", "defs/test_few_tickers.py"),
+    *("serving/test_schema.py", "trading/test_account.py", "model/test_tuning.py", "model/test_skill.py", "market"),
+    *("lifecycle/test_deciding.py", "serving/test_swaps.py", "evaluation/test_leakage.py", "pages", "demo"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)

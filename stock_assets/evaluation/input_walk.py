@@ -23,6 +23,7 @@ from stock_assets.evaluation.input_value import (
 from stock_assets.frames import KEYS
 from stock_assets.model.lesson import Checkpoint, InputFrames, Lesson
 from stock_assets.model.registry import ModelEntry
+from stock_assets.setting_values import LabelRule
 
 #: What names a digest of frames, so that scores of other rows are not taken for those of these.
 _DIGEST_BYTES = 10
@@ -125,7 +126,7 @@ def run_training(
     training: Training,
     entry: ModelEntry,
     *,
-    horizon: int,
+    rule: LabelRule,
     on_epoch: Callable[[Any], None] | None = None,
     checkpoint: Checkpoint | None = None,
     keep: Callable[[Variant, pl.DataFrame], None],
@@ -140,9 +141,11 @@ def run_training(
         year.train,
         year.cutoff,
         training.seed,
-        horizon,
+        rule.horizon,
         on_epoch,
         checkpoint,
+        rule.buy_threshold,
+        rule.sell_threshold,
     )
     trained = entry.train(lesson)
     asked = features.filter(pl.col("session") >= year.asked_from)

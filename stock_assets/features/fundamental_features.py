@@ -146,7 +146,8 @@ def reported_states(rows: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFram
     of `sessions`, each made from the rows known by then."""
     first, last = min(sessions), max(sessions)
     columns = ("subject", "concept", "period_start", "period_end", "value", "session")
-    ordered = rows.filter(pl.col("session") <= last).sort("subject", "session", "known_at", "fetched_at", "filing")
+    known = rows.filter(pl.col("session") <= last, pl.col("value").is_finite())
+    ordered = known.sort("subject", "session", "known_at", "fetched_at", "filing")
     states = [
         state
         for of_ticker in ordered.select(columns).partition_by("subject", maintain_order=True)

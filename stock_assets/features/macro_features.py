@@ -63,27 +63,35 @@ def events_ahead(rows: pl.DataFrame, sessions: Sequence[date], all_sessions: Seq
     `all_sessions` are those of the calendar. A day that a rule gives counts where no other source has one of its
     subject near it. Null where nothing of the subject was known by then.
     """
-    place = {session: i for i, session in enumerate(all_sessions)}
-    lines = []
-    for session, known in _as_of_each(rows, sessions):
-        stands = known.filter(~pl.col("withdrawn").fill_null(value=False))
-        last = all_sessions[min(place[session] + AHEAD, len(all_sessions) - 1)]
+    changes = sorted(set(rows["session"].to_list()))
+    lines: list[dict[str, object]] = []
+    reactions: dict[str, list[date]] = {}
+    versions = 0
+    for session in sessions:
+        if (place := bisect_right(changes, session)) != versions:
+            reactions, versions = _reactions(rows_by(rows, session)), place
+        last = all_sessions[min(bisect_right(all_sessions, session) - 1 + AHEAD, len(all_sessions) - 1)]
         line: dict[str, object] = {"session": session}
         for column in SCHEDULED:
-            own = stands.filter(pl.col("subject") == column.removesuffix("_ahead"))
-            surer = own.filter(pl.col("source") != RULE)["day"].to_list()
-            days = {
-                reaction
-                for source, day, reaction in own.filter(
-                    (pl.col("reaction_session") > session) & (pl.col("reaction_session") <= last)
-                )
-                .select("source", "day", "reaction_session")
-                .iter_rows()
-                if source != RULE or not any(abs(day - other) <= NEAR for other in surer)
-            }
-            line[column] = float(len(days)) if own.height else None
+            days = reactions.get(column.removesuffix("_ahead"))
+            line[column] = None if days is None else float(bisect_right(days, last) - bisect_right(days, session))
         lines.append(line)
     return pl.DataFrame(lines, {"session": pl.Date, **dict.fromkeys(SCHEDULED, pl.Float64)})
+
+
+def _reactions(known: pl.DataFrame) -> dict[str, list[date]]:
+    """By subject the reaction sessions of the events that stand, each once, ascending."""
+    stands = known.filter(~pl.col("withdrawn").fill_null(value=False), pl.col("reaction_session").is_not_null())
+    rows = stands.select("subject", "source", "day", "reaction_session").rows()
+    surer: dict[str, list[date]] = {}
+    for subject, source, day, _ in rows:
+        if source != RULE:
+            surer.setdefault(subject, []).append(day)
+    reactions: dict[str, set[date]] = {subject: set() for subject, *_ in rows}
+    for subject, source, day, reaction in rows:
+        if source != RULE or all(abs(day - other) > NEAR for other in surer.get(subject, ())):
+            reactions[subject].add(reaction)
+    return {subject: sorted(days) for subject, days in reactions.items()}
 
 
 def surprises(rows: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
@@ -125,16 +133,6 @@ def _surprise(figures: Sequence[float], *, grows: bool) -> float | None:
     changes = np.diff(np.log(levels) if grows else levels)
     spread = changes[:-1].std(ddof=1)
     return float((changes[-1] - changes[:-1].mean()) / spread) if spread else None
-
-
-def _as_of_each(rows: pl.DataFrame, sessions: Sequence[date]) -> Iterator[tuple[date, pl.DataFrame]]:
-    """Each of `sessions` with `rows_by` it."""
-    changes = sorted(set(rows["session"].to_list()))
-    known, of = rows.clear(), 0
-    for session in sessions:
-        if (place := bisect_right(changes, session)) != of:
-            known, of = rows_by(rows, session), place
-        yield session, known
 
 
 def _per_session(columns_of: Callable[[SideFrames], pl.DataFrame]) -> Callable[[SideFrames], pl.DataFrame]:

@@ -13,6 +13,7 @@ import polars as pl
 from stock_assets.errors import BadBarsError, SettingsError
 from stock_assets.features import components, stationary
 from stock_assets.features.absent import Absent, absent_inputs
+from stock_assets.features.announced import ANNOUNCED, BACK, announced_rows
 from stock_assets.features.indicators import classic_indicators
 from stock_assets.features.labels import barrier_labels, late_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
@@ -23,10 +24,13 @@ from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.context import read_context
 from stock_assets.settings import PREFIX, Settings
+from stock_assets.side_inputs.lags import known_lags
 from stock_assets.side_inputs.materialize import read_side_input
 from stock_assets.side_inputs.registry import chosen_side_inputs, side_input
+from stock_assets.side_inputs.schedule import schedule_of
 from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import TABLES
 
 #: The tables below pca_model and pca_components, in the order they are made.
 MADE_BEFORE_PCA = ("raw_ohlcv", "daily_bars", "stationary_features")
@@ -140,6 +144,31 @@ def absent_of(store: Warehouse, settings: Settings) -> list[Absent]:
         announced=announced is not None and announced.height > 0,
         no_source=side_input(ANNOUNCEMENTS.name).missing(settings),
     )
+
+
+def announced_of(store: Warehouse, settings: Settings, session: date) -> pl.DataFrame:
+    """`ANNOUNCED` as of the close of `session`; no row without announcements."""
+    rows = read_side_input(store, ANNOUNCEMENTS.name, last=session)
+    if rows.is_empty():
+        return pl.DataFrame(schema=ANNOUNCED)
+    moves = store.read_sql(
+        "daily_bars",
+        """SELECT ticker, session, total_return, total_return - avg(greatest(-0.2, least(0.2, total_return))) FILTER
+        (suspect IS NULL) OVER (PARTITION BY session) AS residual_return
+        FROM market.daily_bars WHERE session BETWEEN ? AND ?""",
+        [session - BACK, session],
+    )
+    return announced_rows(schedule_of(rows, calendar_of(settings)), moves, session)
+
+
+def lags_of(store: Warehouse) -> pl.DataFrame:
+    """`LAGS` of every version that every side input holds."""
+    columns = {
+        table.name: f'SELECT event_time, known_at FROM side_inputs."{table.name}"'
+        for table in TABLES.values()
+        if table.room == "side_inputs"
+    }
+    return known_lags({name: rows for name, rows in store.read_each(columns).items() if rows is not None})
 
 
 def feature_tables(settings: Settings) -> list[str]:

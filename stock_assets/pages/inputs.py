@@ -35,6 +35,23 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Lag:
+    """How long after an event rows of one side input were known."""
+
+    side_input: str
+    rows: int
+    edges: tuple[float | None, ...]
+    """days, one more than shares; None without end"""
+    shares: tuple[float, ...]
+
+    @cached_property
+    def chart(self) -> Markup:
+        note = f"share of {self.rows:,} rows by the days from the event to when it was known; below 0 known ahead"
+        groups = [Shares("rows", self.shares, "service")]
+        return bars.histogram(self.side_input.replace("_", " "), self.edges, groups, note=note)
+
+
+@dataclass(frozen=True)
 class InputsView:
     """What the section on inputs shows."""
 
@@ -62,6 +79,7 @@ class InputsView:
     outcomes: tuple[dict[str, Any], ...] | None
     """why tickers have no bar, the latest stretch first; None where that was not looked at"""
     outcome_counts: tuple[tuple[str, int], ...]
+    lags: tuple[Lag, ...] = ()
 
     @cached_property
     def heat_chart(self) -> Markup:
@@ -89,11 +107,16 @@ class InputsView:
 
 
 def inputs_view(
-    drift: pl.DataFrame, histograms: pl.DataFrame, sessions: pl.DataFrame, *, outcomes: pl.DataFrame | None
+    drift: pl.DataFrame,
+    histograms: pl.DataFrame,
+    sessions: pl.DataFrame,
+    *,
+    outcomes: pl.DataFrame | None,
+    lags: pl.DataFrame | None = None,
 ) -> InputsView:
     """The view of `drift` (session, kind, column, psi, ks, reference_through), `histograms` (column, bin, low, high,
-    reference, recent), `sessions` (session, rows, left_out, suspects) and `outcomes` (ticker, first, last, outcome,
-    reason)."""
+    reference, recent), `sessions` (session, rows, left_out, suspects), `outcomes` (ticker, first, last, outcome,
+    reason) and `lags` (side_input, bin, low, high, share, rows)."""
     last = drift["session"].max()
     newest = drift.filter(pl.col("session") == pl.col("session").max()).sort("psi", descending=True, nulls_last=True)
     newest = newest.with_columns(level=_level(pl.col("psi")))
@@ -131,6 +154,15 @@ def inputs_view(
         ),
         outcomes=None if outcomes is None else _latest(outcomes),
         outcome_counts=() if outcomes is None else _counts(outcomes),
+        lags=() if lags is None else _lags(lags),
+    )
+
+
+def _lags(lags: pl.DataFrame) -> tuple[Lag, ...]:
+    by_input = lags.sort("side_input", "bin").partition_by("side_input", as_dict=True, maintain_order=True)
+    return tuple(
+        Lag(str(name), int(rows["rows"].sum()), (*rows["low"], rows["high"][-1]), tuple(rows["share"]))
+        for (name,), rows in by_input.items()
     )
 
 

@@ -49,6 +49,8 @@ class _Attached:
 
 
 _ENGINES: dict[int, "duckdb.DuckDBPyConnection"] = {}
+#: The memory limit that the engine of a process was given last: setting it anew takes longer than a small read.
+_LIMITS: dict[int, str] = {}
 _FILES: dict[Path, _Attached] = {}
 _NUMBERS = count(1)
 _LOCK = threading.Lock()
@@ -148,7 +150,15 @@ def _engine(path: Path) -> "duckdb.DuckDBPyConnection":
         return _ENGINES[os.getpid()]
 
 
+def limit_memory(connection: "duckdb.DuckDBPyConnection", limit: str) -> None:
+    """Gives the DuckDB of this process the memory `limit`, such as 2GB."""
+    if _LIMITS.get(os.getpid()) != limit:
+        connection.execute(f"SET memory_limit = '{limit}'")
+        _LIMITS[os.getpid()] = limit
+
+
 def _stop() -> None:
+    _LIMITS.pop(os.getpid(), None)
     if engine := _ENGINES.pop(os.getpid(), None):
         engine.close()
 

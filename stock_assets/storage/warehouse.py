@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
-from stock_assets.storage.attached import attached, opened
+from stock_assets.storage.attached import attached, limit_memory, opened
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, AllRows, Change, NoRow
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
@@ -83,11 +83,21 @@ class Warehouse:
         elif not self.path.exists():
             raise _no_store(self.path)
         with attached(self.path, read_only, self.wait) as (connection, database):
-            connection.execute(f"SET memory_limit = '{self.memory_limit}'")
+            limit_memory(connection, self.memory_limit)
             _search(connection, database, make=not read_only)
             yield connection
 
     # ---------------------------------------------------------------- reading
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """What this thread reads between the lines is read from one opening of the file, which other processes cannot
+        write to meanwhile: for many small reads, and no writing, one after the other."""
+        if not self.path.exists():
+            yield
+            return
+        with self.connect(read_only=True):
+            yield
 
     def read(
         self,

@@ -115,13 +115,6 @@ def opening_orders(ordered: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.trunc(np.round(np.where(flips, -shares, ordered), _NOISE)) + 0.0
 
 
-def weights_of(targets: pl.DataFrame, tickers: Sequence[str], scale: float = 1.0) -> np.ndarray:
-    """float64 [N]: the weights of the rows `targets` of `target_weights`, times the `scale` of the close; NaN where a
-    position is held as it is."""
-    weights = dict(targets.select("ticker", "weight").drop_nulls().iter_rows())
-    return np.array([weights.get(ticker, np.nan) for ticker in tickers], dtype=float) * scale
-
-
 def decided(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> tuple[Account, np.ndarray]:
     """`ledger.decide`, with orders [..., N] that may be sent: in whole shares and by the rules of `opening_orders`."""
     counted, orders = decide(account, weights, bars, book=book)
@@ -140,9 +133,9 @@ def make_plan(
 ) -> Plan:
     """The plan that brings `account` to `weights` at the open of `fill_session`.
 
-    `account`, `weights` (`weights_of`) and `bars`, the session of the decision, are over `tickers`; `targets` are the
-    rows of `target_weights` of the book and the session. A ticker without a weight or without a trusted bar is not
-    traded; it is held, and sold after `Limits.frozen_sessions` sessions.
+    `account`, `weights` (NaN holds what there is) and `bars`, the session of the decision, are over `tickers`;
+    `targets` are the rows of `target_weights` of the book and the session. A ticker without a weight or without a
+    trusted bar is not traded; it is held, and sold after `Limits.frozen_sessions` sessions.
 
     Raises TradingError for a session without targets, for a target of an unknown ticker, and for a volume below zero.
 

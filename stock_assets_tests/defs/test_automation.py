@@ -36,6 +36,7 @@ from stock_assets.lifecycle.evening import (
     INTERRUPTED,
     LEDGER,
     RETRY,
+    TRADED,
     WAITED_FAILURES,
     Attempts,
     Work,
@@ -194,6 +195,25 @@ def test_what_was_never_made_of_a_predicted_session_is_made(
         assert made_by(evening_tick(instance, market, NOW))[0] == ["operations", "publication"]
         publish_nothing(warehouse, before)
     assert evening_tick(instance, market, NOW) == QUIET, "made, without a row"
+
+
+def test_an_older_store_is_traded_before_its_next_evening(instance: dg.DagsterInstance, market: Settings):
+    """Predictions of a version without books: their targets and ledger are made first, and never fail an evening."""
+    warehouse = handmade_store(market.database)
+    days = sorted(warehouse.sessions("predictions"))
+    for table in TRADED:
+        forget(warehouse, table, *days)
+        with warehouse.connect(read_only=False) as connection:
+            connection.execute(f"DROP TABLE trading.{table}")
+    due = datetime(2019, 6, 4, 0, 5, tzinfo=UTC)
+    expected = ([*TRADED, "operations", "publication"], str(days[0]), str(days[-1]))
+    assert made_by(evening_tick(instance, market, due)) == expected
+    for table in TRADED:
+        warehouse.replace_sessions(table, days, declared(table).empty())
+    publish_nothing(warehouse, *days)
+    following = evening_tick(instance, market, due)
+    assert isinstance(following, dg.RunRequest)
+    assert following.tags[WORK] == f"session {NEXT}"
 
 
 def test_rows_that_are_lost_are_made_again_and_nothing_else(instance: dg.DagsterInstance, market: Settings):

@@ -242,6 +242,13 @@ def test_a_missing_figure_is_null_and_no_nought() -> None:
     assert row["leverage"] == pytest.approx(owed), "what is not owned is owed"
 
 
+def test_a_figure_without_a_number_changes_nothing() -> None:
+    figures = reports(2020, 2022)
+    known, empty = rows(*figures), rows((at(date(2023, 2, 20)), "equity", None, date(2022, 12, 31), float("nan")))
+    no_number = pl.concat([known, empty, empty.with_columns(value=pl.lit(None, pl.Float64), filing=pl.lit("other"))])
+    assert one(no_number, date(2023, 3, 1)) == one(known, date(2023, 3, 1))
+
+
 def test_a_company_that_owes_more_than_it_has_has_no_return_on_equity() -> None:
     figures = [(*row[:4], -100.0) if row[1] == "equity" else row for row in reports(2020, 2022)]
     row = one(rows(*figures), date(2023, 3, 1))

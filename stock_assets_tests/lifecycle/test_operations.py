@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -21,6 +22,7 @@ from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.market.calendar import trading_calendar
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 from stock_assets_tests.evaluation.test_report import Page
+from stock_assets_tests.serving.pages.accounts import account_tables
 
 XNYS = trading_calendar("XNYS", date(2017, 1, 3), date(2019, 12, 31))
 NAMED = PREDICTIONS.with_columns(pl.col("model").replace({"knowing": "rnn", "prior": "class_prior"}))
@@ -161,3 +163,48 @@ def test_figures_of_any_length(sessions: int):
     skill = live_skill(session_table(SERVED, SCORED, SUSPECTS).head(sessions))
     assert plots.live_skill(skill).startswith(b"\x89PNG")
     assert plots.drift(HISTORY["drift"]).startswith(b"\x89PNG")
+
+
+SESSIONS = [date(2018, 12, 27), date(2018, 12, 28), date(2018, 12, 31)]
+
+
+def page_of_account(*, trouble: bool, tickers: tuple[str, ...] = ("SIM01", "SIM02", "SIM03", "SIM04")) -> Page:
+    paper = account_tables(SESSIONS, tickers, np.random.default_rng(0), trouble=trouble)
+    return Page(render_operations(session_table(SERVED, SCORED, SUSPECTS), {**HISTORY, **paper}, facts=FACTS))
+
+
+def test_the_account_is_a_section_of_the_page():
+    page = page_of_account(trouble=False)
+    assert "#paper" in page.addresses
+    text = " ".join(page.text.split())
+    assert "2 orders for the open of 2019-01-01; every gate holds." in text
+    assert "simulated, account PA-long_only, book long_only" in text
+    for title in (
+        "Paper account",
+        "Where the difference comes from",
+        "prices of fills",
+        "SIM04",
+        "accepted",
+        "all orders",
+    ):
+        assert title in text, title
+    assert "NOT TRADED" not in text
+
+
+def test_why_an_account_does_not_trade_stands_in_its_section():
+    hostile = "<img src=x onerror=alert(1)>"
+    page = page_of_account(trouble=True, tickers=(hostile, "SIM02", "SIM03"))
+    text = " ".join(page.text.split())
+    assert "NOT TRADED. Trading is halted by ada: a break. Only a person resumes it." in text
+    assert "the broker has not booked the split of 2 for 1" in text
+    assert "No order for the next open." in text
+    assert hostile in page.text, "shown as text"
+    assert "x" not in page.addresses
+
+
+def test_a_store_without_an_account_has_no_section_of_it():
+    paper = dict.fromkeys(account_tables(SESSIONS, ("SIM01",), np.random.default_rng(0)))
+    for more in ({}, paper):
+        page = Page(render_operations(session_table(SERVED, SCORED, SUSPECTS), {**HISTORY, **more}, facts=FACTS))
+        assert "#paper" not in page.addresses
+        assert "Paper account" not in page.text

@@ -165,7 +165,7 @@ def client(sec: Sec, contact: str = CONTACT, staged: Any = None, **options: Any)
 
 
 def filings_from(sec: Sec, own: Any = None, **options: Any) -> SecFilings:
-    return SecFilings(client(sec, **options), own)
+    return SecFilings(client(sec, **options), lambda: own or {})
 
 
 def tickers(**ciks: int) -> dict[str, Any]:

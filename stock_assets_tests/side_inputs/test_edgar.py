@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from stock_assets.errors import SourceError, UnknownTickerError
+from stock_assets.errors import SettingsError, SourceError, UnknownTickerError
 from stock_assets.market.sources.budget import Budget
+from stock_assets.settings import read_settings
 from stock_assets.side_inputs.sources import edgar
 from stock_assets.side_inputs.sources.edgar import POLITENESS, STAGED_FOR, Edgar
 from stock_assets_tests.side_inputs import sec
@@ -48,7 +49,7 @@ def test_every_request_says_whose_it_is_and_packed_answers_are_read(serve: Calla
 
 
 def test_at_most_ten_requests_a_second_leave_whichever_thread_makes_them() -> None:
-    assert 3 * POLITENESS.per_second < 10, "three side inputs may ask at once"
+    assert POLITENESS.per_second < 10
     moments: list[float] = []
     budget = Budget(replace(POLITENESS, per_second=50.0))
 
@@ -203,3 +204,17 @@ def test_the_name_of_a_page_is_no_address(serve: Callable[..., Sec], name: str) 
 def test_a_list_of_tickers_that_is_none_is_one_error(serve: Callable[..., Sec], content: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match=r"company_tickers\.json: found .*, expected rows of cik_str and ticker"):
         client(serve({sec.TICKERS: content})).tickers(FETCHED)
+
+
+@pytest.mark.parametrize("contact", ["jane", "Jane Doe", "j@x", "a@b.c\r\nX: y", "Jörg j@example.com", ""])
+def test_a_contact_that_no_header_can_hold_is_refused_by_the_settings(contact: str) -> None:
+    with pytest.raises(SettingsError, match="STOCK_ASSETS_SEC_CONTACT"):
+        read_settings(source="yahoo", sec_contact=contact)
+
+
+@pytest.mark.parametrize("contact", [CONTACT, "jane@example.com", "Doe & Sons (data) <jane.doe+sec@mail.example.org>"])
+def test_contacts(serve: Callable[..., Sec], contact: str) -> None:
+    assert read_settings(source="yahoo", sec_contact=contact).sec_contact == contact
+    server = serve(of_apple())
+    client(server, contact=contact).submissions(APPLE, FETCHED)
+    assert server.agents == {contact}

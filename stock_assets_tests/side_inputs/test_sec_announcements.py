@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from stock_assets.errors import SourceError
+from stock_assets.errors import SettingsError, SourceError
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.settings import read_settings
 from stock_assets.side_inputs import SideAnswer
@@ -272,6 +272,22 @@ def test_a_company_whose_filings_begin_late_is_named(serve: Callable[..., Sec]) 
     assert fetched(server, "AAA").notes == []
 
 
+def test_a_file_of_companies_is_read_when_the_sec_is_asked(
+    serve: Callable[..., Sec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = submissions(7, [filing("8-K", "2024-01-25T21:05:00.000Z")])
+    server = serve({sec.TICKERS: sec.tickers(AAA=1), submissions_path(7): document})
+    monkeypatch.setattr(sec_filings_module, "Edgar", lambda contact, **_: sec.client(server, contact))
+    companies = tmp_path / "companies.csv"
+    companies.write_text("nothing\n")
+    settings = read_settings(source="yahoo", sec_contact=sec.CONTACT, sec_companies=companies)
+    source = SecAnnouncements(sec_filings_module.sec_filings(settings, lambda _: None), CALENDAR)
+    with pytest.raises(SettingsError, match=r"STOCK_ASSETS_SEC_COMPANIES=.* lacks the column ticker and cik"):
+        source.fetch(["GONE"], FIRST, LAST, fetched_at=FETCHED)
+    companies.write_text("ticker,cik\nGONE,7\n")
+    assert source.fetch(["GONE"], FIRST, LAST, fetched_at=FETCHED).rows["day"].to_list() == [date(2024, 1, 25)]
+
+
 def test_a_company_that_is_long_gone_is_not_asked_for(serve: Callable[..., Sec]) -> None:
     server = serve(
         {
@@ -354,7 +370,12 @@ def test_a_restatement_and_an_announcement_as_of_a_moment(
         }
     )
     settings = read_settings(
-        source="yahoo", data_dir=tmp_path, start=date(2023, 1, 3), end=date(2024, 12, 31), sec_contact=sec.CONTACT
+        source="snapshot",
+        snapshot=tmp_path,
+        data_dir=tmp_path / "data",
+        start=date(2023, 1, 3),
+        end=date(2024, 12, 31),
+        sec_contact=sec.CONTACT,
     )
     monkeypatch.setattr(sec_filings_module, "Edgar", lambda contact, **_: sec.client(server, contact))
     store = Warehouse(settings.database)

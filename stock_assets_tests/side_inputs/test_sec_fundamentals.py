@@ -292,6 +292,10 @@ def test_the_settings_say_whether_the_sec_is_asked(monkeypatch: pytest.MonkeyPat
     (source,) = entry.sources(read_settings(), lambda _: None)
     assert isinstance(source, SecFundamentals)
     assert source.filings.edgar.contact == sec.CONTACT
+    assert source.filings.edgar.budget.politeness.per_second == 8.0
+    (one_of_two,) = entry.sources(read_settings(side_inputs="announcements,fundamentals,macro"), lambda _: None)
+    assert isinstance(one_of_two, SecFundamentals)
+    assert one_of_two.filings.edgar.budget.politeness.per_second == 4.0, "both may ask at once"
     assert entry.missing(read_settings()) is None
 
 

@@ -11,12 +11,16 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from stock_assets.errors import SettingsError, SourceError
-from stock_assets.market.sources.budget import Budget, Politeness
+from stock_assets.errors import SettingsError, SourceError, UnknownTickerError
+from stock_assets.market.sources.budget import Budget, Politeness, Transient
 from stock_assets.settings import Settings
 from stock_assets.side_inputs import SideAnswer, tones
 from stock_assets.side_inputs.registry import side_input
 from stock_assets.side_inputs.sources.asking import Client
+from stock_assets.side_inputs.sources.companies import Company
+from stock_assets.side_inputs.sources.filing_texts import FilingTexts, submission_text
+from stock_assets.side_inputs.sources.filings import FILINGS
+from stock_assets.side_inputs.sources.sec_filings import CompanyFilings
 from stock_assets.side_inputs.sources.texts import ROWS, FeedTexts, TextFile, feeds_of
 from stock_assets.side_inputs.tones import Tones, loughran_mcdonald, vader
 from stock_assets_tests.market.fake_time import FakeTime
@@ -250,6 +254,76 @@ def test_a_transformer_judges_by_its_labels(monkeypatch: pytest.MonkeyPatch, tmp
     tones._pipeline.cache_clear()
 
 
+#: The form of https://www.sec.gov/Archives/edgar/data/320193/0000320193-24-000067.txt.
+SUBMISSION = """<SEC-DOCUMENT>0000320193-24-000067.txt : 20240502
+<SEC-HEADER>CONFORMED SUBMISSION TYPE:\t8-K</SEC-HEADER>
+<DOCUMENT>
+<TYPE>8-K
+<SEQUENCE>1
+<FILENAME>aapl-20240502.htm
+<TEXT>
+<html><head><style>p {color: loss}</style></head><body><ix:header>losses</ix:header>
+<p>Results of Operations</p></body></html>
+</TEXT>
+</DOCUMENT>
+<DOCUMENT>
+<TYPE>EX-99.1
+<SEQUENCE>2
+<TEXT>
+<html><body><p>Strong improvement, great achievement.</p></body></html>
+</TEXT>
+</DOCUMENT>
+<DOCUMENT>
+<TYPE>EX-101.SCH
+<TEXT>litigation losses</TEXT>
+</DOCUMENT>
+"""
+
+
+class Listed:
+    """The filings of AAPL, as `SecFilings` gives them."""
+
+    def begin(self, fetched_at: datetime) -> None: ...
+
+    def of(self, ticker: str, since: date, fetched_at: datetime) -> list[CompanyFilings]:
+        assert since == date(2024, 6, 26)
+        if ticker != "AAPL":
+            raise UnknownTickerError(f"EDGAR has no company with the ticker {ticker}")
+        accepted = datetime(2024, 7, 3, 20, 30, tzinfo=UTC)
+        rows = [
+            (f"0000320193-24-00006{i}", form, accepted.date(), None, "2.02", accepted, accepted)
+            for i, form in ((7, "8-K"), (8, "4"), (9, "10-Q"))
+        ]
+        return [CompanyFilings(Company(320193), pl.DataFrame(rows, FILINGS, orient="row"), fetched_at)]
+
+
+def test_filings_have_the_tone_of_what_a_reader_sees_and_are_read_once() -> None:
+    report = "<DOCUMENT><TYPE>10-Q<TEXT>impairment losses</TEXT></DOCUMENT>"
+    pages = {"320193/0000320193-24-000067.txt": [BROKEN, SUBMISSION], "320193/0000320193-24-000069.txt": report}
+    with serving_feeds(**pages) as server:
+        time = FakeTime()
+        budget = Budget(Politeness(per_second=1000, tries=2), clock=time.clock, sleep=time.sleep)
+        source = FilingTexts(Listed(), Client(budget), Tones(), base_url=server.url)
+        answer = source.fetch(("AAPL", "SPY"), date(2024, 7, 1), date(2024, 7, 5), fetched_at=FETCHED)
+        asked = len(server.asked)
+        again = source.with_stored(answer.rows).fetch(("AAPL",), date(2024, 7, 1), date(2024, 7, 5), fetched_at=FETCHED)
+    accepted = datetime(2024, 7, 3, 20, 30, tzinfo=UTC)
+    columns = ("subject", "known_at", "kind", "name", "title", "words", "tone", "method")
+    assert answer.rows.select(columns).rows() == [
+        ("AAPL", accepted, "filing", "0000320193-24-000067", "8-K", 7, 1.0, "loughran_mcdonald"),
+        ("AAPL", accepted, "filing", "0000320193-24-000069", "10-Q", 2, -1.0, "loughran_mcdonald"),
+    ]
+    assert answer.failures["SPY"].unknown
+    assert len(server.asked) == asked == 3
+    assert again.rows.is_empty()
+
+
+@pytest.mark.parametrize("reply", [HTML, Reply(200, ""), Reply(200, "<DOCUMENT><TYPE>4<TEXT>x</TEXT></DOCUMENT>")])
+def test_what_is_no_submission_of_the_form_fails_for_its_ticker(reply: Reply) -> None:
+    with pytest.raises(Transient, match="no submission but"):
+        submission_text(reply.status, reply.body.encode(), "8-K")
+
+
 def test_the_settings_choose_the_source_and_hide_it(tmp_path: Path) -> None:
     entry = side_input("texts")
 
@@ -257,7 +331,7 @@ def test_the_settings_choose_the_source_and_hide_it(tmp_path: Path) -> None:
         return [source.name for source in entry.sources(Settings(data_dir=tmp_path, **settings), lambda _: None)]
 
     assert names() == []
-    assert "STOCK_ASSETS_TEXTS is unset" in (entry.missing(Settings(data_dir=tmp_path)) or "")
+    assert "STOCK_ASSETS_TEXTS names no file" in (entry.missing(Settings(data_dir=tmp_path)) or "")
     assert names(texts=str(tmp_path / "news.csv")) == ["file"]
     with_token = Settings(data_dir=tmp_path, texts="AAPL=https://example.com/rss?token=hush")
     assert [source.name for source in entry.sources(with_token, lambda _: None)] == ["feed"]

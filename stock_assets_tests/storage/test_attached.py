@@ -54,3 +54,33 @@ def test_a_file_that_could_not_be_detached_beside_another_is_used_again(
         assert store.read("alerts")["key"].to_list() == ["a"]
     with duckdb.connect(store.path) as reader:
         assert reader.execute("SELECT key FROM lifecycle.alerts").fetchall() == [("a",)]
+
+
+def test_many_reads_open_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = Warehouse(tmp_path / "store.duckdb")
+    with store.reading():  # nor is there anything to open
+        assert store.row_counts() == {}
+    store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["first"]})))
+    closed: list[Path] = []
+    let_go = attached._let_go
+
+    def counted(engine, path: Path, attachment) -> None:
+        closed.append(path)
+        let_go(engine, path, attachment)
+
+    monkeypatch.setattr(attached, "_let_go", counted)
+    with store.reading():
+        for _ in range(3):
+            assert store.read("alerts")["key"].to_list() == ["first"]
+        assert not closed
+    assert closed == [store.path]
+    store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["second"]})))
+    assert store.read("alerts").height == 2
+
+
+def test_each_store_has_its_own_memory_limit(tmp_path: Path):
+    small, large = (Warehouse(tmp_path / f"{limit}.duckdb", memory_limit=limit) for limit in ("1GiB", "2GiB"))
+    for store in (small, large, large, small):
+        with store.connect(read_only=False) as connection:
+            (limit,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
+        assert limit == f"{store.memory_limit[0]}.0 GiB"

@@ -3,8 +3,9 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-`make drill` plays the year, this file by itself six weeks. DRILL_EVERY=3 plays every third evening after a quarter,
-which makes three sessions at once. `make test` plays neither.
+`make drill` plays the year, this file by itself six weeks. After a quarter `make drill` plays every third evening
+(DRILL_EVERY=3), which makes three sessions at once, and every one around the turn of the year; `make drill EVERY=1`
+plays each. `make test` plays neither.
 """
 
 import os

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stock_assets.errors import TradingError
+from stock_assets.errors import MissingSessionsError, TradingError
 from stock_assets.lifecycle.alerts import LogChannel
 from stock_assets.lifecycle.materialize.alerts import open_alerts
 from stock_assets.market.renames import Rename
@@ -32,6 +32,7 @@ from stock_assets.trading.materialize.alarms import tell_trading
 from stock_assets.trading.materialize.orders import Traded, due_now, trade_evening
 from stock_assets.trading.materialize.overview import lines_of, overview
 from stock_assets_tests.effort import SESSIONS, tries
+from stock_assets_tests.lifecycle.store import forget
 from stock_assets_tests.trading.paper_market import (
     BOOK,
     TICKERS,
@@ -389,3 +390,28 @@ def test_a_ticker_that_has_another_name_at_the_next_open_is_a_gate(few: Evenings
     monkeypatch.setattr("stock_assets.trading.materialize.facts.RENAMES", renames)
     (gate,) = few.trade(0).refusals
     assert (gate.name, gate.value) == ("corporate_actions", "AAA")
+
+
+def test_a_vendor_that_is_silent_in_the_evening_delays_the_orders(few: Evenings):
+    """No bar of the session is there, so nothing is predicted: nothing is sent until the vendor answers at night."""
+    few.trade(0)
+    few.at(1)
+    sent, missing = few.sent(), few.sessions[1:]
+    kept = {table: few.store.read(table, missing[0]) for table in ("daily_bars", "target_weights", "predictions")}
+    for table in kept:
+        forget(few.store, table, *missing)
+    due = due_now(few.store, few.settings, now=few.clock.now)
+    assert due.session is None
+    assert due.reason == f"target_weights is there through {few.sessions[0]}; the orders wait for {missing[0]}"
+    with pytest.raises(MissingSessionsError, match=f"daily_bars.*{missing[0]}"):  # asked for by hand
+        trade_evening(few.desk, missing[0], pause=no_pause)
+    assert few.sent() == sent
+    assert few.store.read("order_gates")["session"].unique().to_list() == [few.sessions[0]]
+    for table, rows in kept.items():
+        few.store.replace_sessions(table, rows["session"].unique().sort(), rows)
+    few.clock.now += timedelta(hours=5)
+    assert due_now(few.store, few.settings, now=few.clock.now).session == missing[0]
+    assert not trade_evening(few.desk, missing[0], pause=no_pause).refusals
+    row = few.store.read("paper_equity").sort("session").row(-1, named=True)
+    assert row["equity"] == row["backtest_equity"]
+    assert len(few.sent()) > len(sent)

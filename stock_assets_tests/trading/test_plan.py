@@ -11,7 +11,7 @@ from stock_assets.errors import TradingError
 from stock_assets.trading.books import LONG_ONLY
 from stock_assets.trading.ledger import Account
 from stock_assets.trading.panel import Bars
-from stock_assets.trading.plan import Plan, make_plan, opening_orders, require_same, weights_of
+from stock_assets.trading.plan import Plan, make_plan, opening_orders, require_same
 
 TICKERS = ("A", "B", "C", "D")
 SESSION, FILLED, NOW = date(2026, 11, 25), date(2026, 11, 27), datetime(2026, 11, 26, 0, 5, tzinfo=UTC)
@@ -36,7 +36,8 @@ def plan_of(weights: dict[str, float | None], shares: tuple[float, ...] = (0.0, 
     targets, held = targets_of(weights), np.array(shares)
     bars = more.pop("bars", bars_of())
     account = Account(np.asarray(10_000.0), held, np.where(held != 0, bars.close, np.nan), np.zeros(4, np.int64))
-    settings = {"book": LONG_ONLY, "tickers": TICKERS, "fill_session": FILLED, "weights": weights_of(targets, TICKERS)}
+    wanted = np.array([np.nan if (weight := weights.get(ticker)) is None else weight for ticker in TICKERS])
+    settings = {"book": LONG_ONLY, "tickers": TICKERS, "fill_session": FILLED, "weights": wanted}
     return make_plan(account, targets, bars, **(settings | more))
 
 

@@ -35,6 +35,7 @@ from stock_assets.model.progress import Progress, Say, side_by_side
 from stock_assets.model.registry import IN_SERVICE, MODELS, READS, ModelEntry, longest_lookback
 from stock_assets.model.scaling import feature_columns
 from stock_assets.model.splits import training_rows
+from stock_assets.setting_values import LabelRule
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.side_inputs.registry import side_input
 from stock_assets.storage.artifacts import CheckpointFile
@@ -88,7 +89,9 @@ def measure_inputs(
     years, groups, absent = _read(store, settings, question)
     chosen = chosen_groups(groups, question.groups, absent)
     seeds = range(settings.seed, settings.seed + question.seeds)
-    scores = _Scores(settings.artifacts / TABLE, settings.horizon, about=(read_code_version(PROJECT_DIR), entry.name))
+    scores = _Scores(
+        settings.artifacts / TABLE, settings.label_rule, about=(read_code_version(PROJECT_DIR), entry.name)
+    )
     trainings = [
         training
         for year in years
@@ -136,7 +139,7 @@ def _run(say: Say, *, training: Training, entry: ModelEntry, scores: "_Scores") 
     run_training(
         training,
         entry,
-        horizon=scores.horizon,
+        rule=scores.rule,
         on_epoch=Progress(f"{TABLE}: {training.name}", say),
         checkpoint=checkpoint,
         keep=lambda variant, rows: scores.write(training, variant, rows),
@@ -150,9 +153,9 @@ def _run(say: Say, *, training: Training, entry: ModelEntry, scores: "_Scores") 
 class _Scores:
     """The scores of sessions of every variant that was asked, one file each: what a run that was cut off leaves."""
 
-    def __init__(self, folder: Path, horizon: int, *, about: tuple[str, str]) -> None:
+    def __init__(self, folder: Path, rule: LabelRule, *, about: tuple[str, str]) -> None:
         """`about` is what names the code and the model."""
-        self.horizon, self._folder, self._about = horizon, folder, (*about, horizon)
+        self.rule, self._folder, self._about = rule, folder, (*about, rule)
         self._years: dict[int, str] = {}
 
     def path(self, training: Training, variant: Variant) -> Path:

@@ -37,8 +37,11 @@ def candlestick(bars: pl.DataFrame, title: str) -> bytes:
         # for every body takes longer to draw than all the rest.
         body = np.maximum(np.abs(close - opened), (high.max() - low.min()) * 1e-3)
         bottom, thick = np.minimum(opened, close), 0.65 * 72 * style.WIDTH * 0.88 / (bars.height + 1)
-        price.vlines(x, bottom, bottom + body, color=style.INK, linewidth=thick)
-        price.vlines(x[rising], bottom[rising], (bottom + body)[rising], color="white", linewidth=0.6 * thick)
+        # not snapped to pixels, each to its own: the white would hide one edge of the black
+        price.vlines(x, bottom, bottom + body, color=style.INK, linewidth=thick, snap=False)
+        price.vlines(
+            x[rising], bottom[rising], (bottom + body)[rising], color="white", linewidth=0.6 * thick, snap=False
+        )
         if "label" in bars.columns:
             offset = (high.max() - low.min()) * 0.03
             for c in CLASSES:

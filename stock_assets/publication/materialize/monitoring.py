@@ -7,6 +7,7 @@ import polars as pl
 
 from stock_assets.errors import MissingTableError
 from stock_assets.evaluation.tables import EVALUATION_REPORT
+from stock_assets.features.materialize import announced_of, lags_of
 from stock_assets.features.stationary import STATIONARY
 from stock_assets.features.tables import LABELS
 from stock_assets.frames import KEYS
@@ -54,6 +55,11 @@ def read_monitoring(store: Warehouse, settings: Settings, registry: Registry, *,
 
     Raises RegistryError where the model registry does not answer.
     """
+    with store.reading():
+        return _read(store, settings, registry, last=last)
+
+
+def _read(store: Warehouse, settings: Settings, registry: Registry, *, last: date) -> Monitored:
     calendar = calendar_of(settings)
     operations = store.read_or(OPERATIONS.empty(), "operations")
     report = store.read_or(EVALUATION_REPORT.empty(), "evaluation_report")
@@ -72,7 +78,16 @@ def read_monitoring(store: Warehouse, settings: Settings, registry: Registry, *,
         "in_service": fitted("in_service", models_in_service(store, registry, calendar)),
         "fetch_outcomes": fitted("fetch_outcomes", outcomes.filter(pl.col("last") >= since)),
     }
-    return Monitored(tables | _paper(store, settings), report, promotions)
+    return Monitored(tables | _paper(store, settings) | _beside_prices(store, settings, last), report, promotions)
+
+
+def _beside_prices(store: Warehouse, settings: Settings, last: date) -> dict[str, pl.DataFrame]:
+    """The tables about the side inputs; none without a row of one."""
+    lags = lags_of(store)
+    if lags.is_empty():
+        return {}
+    announced = monitoring.fitted("announcements", announced_of(store, settings, last))
+    return {"announcements": announced, "known_lags": monitoring.fitted("known_lags", lags)}
 
 
 def _paper(store: Warehouse, settings: Settings) -> dict[str, pl.DataFrame]:

@@ -35,7 +35,8 @@ SCREENS = (
     ("/ticker", "Tickers"),
     ("/api", "API"),
 )
-PAPER, PAPER_EQUITY = ("/paper", "Paper account"), "paper_equity"
+#: Screens that are named where their table is published, before the last of SCREENS.
+OPTIONAL = {"announcements": ("/announcements", "Announcements"), "paper_equity": ("/paper", "Paper account")}
 #: No inline script, nothing from another origin; a page cannot be framed.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -143,8 +144,8 @@ def html(template: str, at: Moment, etag: str, *, title: str, here: str, status:
 
 def screens_of(publication: Publication | None) -> tuple[tuple[str, str], ...]:
     """The screens that the navigation leads to: the paper account once one is published."""
-    published = publication is not None and PAPER_EQUITY in publication.pointer.files["monitoring"]
-    return (*SCREENS[:-1], PAPER, *SCREENS[-1:]) if published else SCREENS
+    there = publication.pointer.files["monitoring"] if publication else {}
+    return (*SCREENS[:-1], *(screen for name, screen in OPTIONAL.items() if name in there), *SCREENS[-1:])
 
 
 def names(publication: Publication | None) -> list[tuple[str, str | None]]:

@@ -13,6 +13,7 @@ from stock_assets.errors import PublicationError
 from stock_assets.publication.read import Publication
 from stock_assets.serving.pages import screens
 from stock_assets.serving.pages.alerts import OpenAlerts, read_alerts
+from stock_assets.serving.pages.announcements import announcements_view
 from stock_assets.serving.pages.api import ApiFigures, api_view
 from stock_assets.serving.pages.rendering import HEADERS, Moment, Page, Pages, assets, html, names
 from stock_assets.serving.pages.signals import signals_view
@@ -68,6 +69,7 @@ def make_pages(
         "/skill": screen("Live skill", "skill", lambda at: screens.skill_screen(at.publication)),
         "/inputs": screen("Inputs and drift", "inputs", lambda at: screens.inputs_screen(at.publication)),
         "/models": screen("Models", "models", lambda at: screens.models_screen(at.publication)),
+        "/announcements": screen("Announcements", "announcements", lambda at: announcements_view(at.publication)),
         "/paper": screen("Paper account", "paper", lambda at: screens.paper_screen(at.publication)),
         "/api": screen("API", "api", api_figures, kept=False),
         "/models/{version:path}": lambda request: respond(request, _card(request.path_params["version"])),

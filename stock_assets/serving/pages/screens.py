@@ -35,8 +35,9 @@ def skill_screen(publication: Publication | None) -> SkillView:
 
 def inputs_screen(publication: Publication | None) -> InputsView:
     """Screen 4: did the world change?"""
-    drift, histograms, sessions, outcomes = _frames(publication, "drift", "histograms", "sessions", "fetch_outcomes")
-    return inputs_view(drift, histograms, sessions, outcomes=outcomes)
+    names = ("drift", "histograms", "sessions", "fetch_outcomes", "known_lags")
+    drift, histograms, sessions, outcomes, lags = _frames(publication, *names)
+    return inputs_view(drift, histograms, sessions, outcomes=outcomes, lags=lags)
 
 
 def models_screen(publication: Publication | None) -> ModelsView:

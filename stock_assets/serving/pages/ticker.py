@@ -17,6 +17,7 @@ from stock_assets.pages.charts.lines import Line, Mark
 from stock_assets.publication.layout import Kind, path_of
 from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
+from stock_assets.serving.pages.announcements import of_ticker
 from stock_assets.serving.pages.calls import Call, calls_of, session_before
 
 #: Sessions of the charts, rows of the table, peers.
@@ -81,6 +82,10 @@ class TickerView:
     """of its sector, by rank, around its own"""
     sector_size: int
     currency: str | None
+    expected: tuple[dict[str, Any], ...] = ()
+    """announcements to come"""
+    reactions: tuple[dict[str, Any], ...] = ()
+    """to the last announcements, the newest first"""
 
     @property
     def last(self) -> dict[str, Any]:
@@ -187,6 +192,7 @@ def ticker_view(publication: Publication, ticker: str) -> TickerView | None:
     sector = bar[0]["sector"] if bar else None
     same = [call for call in calls if sector and call.sector == sector]
     absent = tonight.filter(pl.col("status") != "predicted")
+    expected, reactions = of_ticker(publication, ticker)
     return TickerView(
         ticker=ticker,
         name=bar[0]["name"] if bar else None,
@@ -208,6 +214,8 @@ def ticker_view(publication: Publication, ticker: str) -> TickerView | None:
         peers=_around(same, own),
         sector_size=len(same),
         currency=facts.currency,
+        expected=expected,
+        reactions=reactions,
     )
 
 

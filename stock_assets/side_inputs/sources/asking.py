@@ -23,9 +23,9 @@ class Client:
     Addresses may hold a key: no error shows one.
     """
 
-    def __init__(self, budget: Budget, *, secret: str | None = None) -> None:
-        """`secret` is not shown where an answer repeats it."""
-        self.budget, self._secret = budget, secret
+    def __init__(self, budget: Budget, *, secret: str | None = None, agent: str = "stock_assets") -> None:
+        """`secret` is not shown where an answer repeats it; `agent` is who we say we are."""
+        self.budget, self._secret, self._agent = budget, secret, agent
 
     def get(self, subject: str, url: str, read: Read[T], *, params: Mapping[str, str | int] | None = None) -> T:
         """What `read` makes of the answer, asked for again while that is Transient.
@@ -58,7 +58,7 @@ class Client:
         from curl_cffi import CurlOpt
         from curl_cffi.requests import Session
 
-        return Session(headers={"User-Agent": "stock_assets"}, curl_options={CurlOpt.MAXFILESIZE_LARGE: MOST_BYTES})
+        return Session(headers={"User-Agent": self._agent}, curl_options={CurlOpt.MAXFILESIZE_LARGE: MOST_BYTES})
 
 
 def of_each(

@@ -23,9 +23,8 @@ from stock_assets.market.download import json_within
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Politeness, Transient
 from stock_assets.market.sources.replies import REFUSALS, seconds_until
 
-#: Announcements, fundamentals and texts may be fetched by three processes at once: together they stay below ten a
-#: second. A company's facts have up to 30 MB, which take a while.
-POLITENESS = Politeness(per_second=3.0, timeout=60.0)
+#: Below the SEC's ten a second, of everything that asks it. A company's facts have up to 30 MB, which take a while.
+POLITENESS = Politeness(per_second=8.0, timeout=60.0)
 #: Bytes of an answer, unpacked.
 MOST_BYTES = 96_000_000
 #: So long an answer that waits on disk stands for a new one: a killed fetch goes on, the next evening's asks again.

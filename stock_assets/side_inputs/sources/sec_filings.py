@@ -1,6 +1,7 @@
 """The filings of a ticker: of all companies that it stood for, each within its own days."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from stock_assets.side_inputs.sources.filings import Page, filings_of, older_pag
 
 #: Every fetch looks so far back once more: for what EDGAR lists late, and for sessions without a fetch.
 LOOK_AGAIN = timedelta(days=5)
+#: The side inputs that ask EDGAR.
+ASKING = ("announcements", "fundamentals")
 
 
 class CompanyFilings(NamedTuple):
@@ -32,14 +35,17 @@ class CompanyFilings(NamedTuple):
 class SecFilings:
     """What sources of EDGAR share: a client, and which company a ticker stood for."""
 
-    def __init__(self, edgar: Edgar, own: Mapping[str, Sequence[Company]] | None = None) -> None:
-        """`own` holds the companies of a person's file, see `own_companies`."""
-        self.edgar, self.own = edgar, own
+    def __init__(self, edgar: Edgar, own: Callable[[], Mapping[str, Sequence[Company]]] = dict) -> None:
+        """`own` reads the companies of a person's file, see `own_companies`."""
+        self.edgar, self._read_own = edgar, own
+        self._own: Mapping[str, Sequence[Company]] = {}
         self._today: Mapping[str, int] = {}
         self._pages: dict[int, _Newest] = {}
 
     def begin(self, fetched_at: datetime) -> None:
-        """Reads the list of tickers. Raises SourceError where it cannot be had."""
+        """Reads the list of tickers. Raises SourceError where it cannot be had, and SettingsError for a file of
+        companies that is none."""
+        self._own = self._read_own()
         self.edgar.forget(fetched_at)
         self._pages.clear()
         self._today = self.edgar.tickers(fetched_at)
@@ -49,7 +55,7 @@ class SecFilings:
 
         Raises SourceError, UnknownTickerError where it is no company's.
         """
-        companies = companies_of(ticker, self._today, self.own)
+        companies = companies_of(ticker, self._today, self._own)
         reached = [company for company in companies if company.last is None or company.last >= since]
         return [self._of_company(company, since, fetched_at) for company in reached or companies[-1:]]
 
@@ -81,10 +87,13 @@ class _Newest(NamedTuple):
 
 
 def sec_filings(settings: Settings, say: Say) -> SecFilings:
-    """What the settings allow; they have a `sec_contact`. Nothing is asked yet. Raises SettingsError for a file of
-    companies that is none."""
+    """What the settings allow, which have a `sec_contact`. Nothing is read or asked yet."""
     if settings.sec_contact is None:
         raise SettingsError(f"{PREFIX}SEC_CONTACT is not set; expected a name and an e-mail address")
-    own = None if settings.sec_companies is None else own_companies(settings.sec_companies)
-    edgar = Edgar(settings.sec_contact, staged=settings.data_dir / "staged_filings", budget=Budget(POLITENESS, say=say))
-    return SecFilings(edgar, own)
+    # those that are on may be fetched at once, by processes of their own
+    asking = sum(name in ASKING for name in settings.side_inputs or ()) or 1
+    politeness = replace(POLITENESS, per_second=POLITENESS.per_second / asking)
+    staged, budget = settings.data_dir / "staged_filings", Budget(politeness, say=say)
+    edgar = Edgar(settings.sec_contact, staged=staged, budget=budget)
+    companies = settings.sec_companies
+    return SecFilings(edgar) if companies is None else SecFilings(edgar, lambda: own_companies(companies))

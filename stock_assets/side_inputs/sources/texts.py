@@ -48,6 +48,12 @@ class Text(NamedTuple):
     kind: str
     name: str
     title: str
+    body: str | None = None
+    """what is judged; the title where there is no more"""
+
+    @property
+    def judged(self) -> str:
+        return self.title if self.body is None else self.body
 
 
 class Feed(NamedTuple):
@@ -225,13 +231,13 @@ def text_rows(found: Sequence[Text], tones: Tones, *, source: str, fetched_at: d
     unique = list({(text.ticker, text.published, text.kind, text.name, text.known_at): text for text in found}.values())
     judged: dict[tuple[str, str], float] = {}
     for kind in sorted({text.kind for text in unique}):
-        titles = sorted({text.title for text in unique if text.kind == kind})
-        judged |= dict(zip(((kind, title) for title in titles), tones.of(kind, titles), strict=True))
+        texts_of_kind = sorted({text.judged for text in unique if text.kind == kind})
+        judged |= dict(zip(((kind, text) for text in texts_of_kind), tones.of(kind, texts_of_kind), strict=True))
     frame = pl.DataFrame(
         [
             (
                 text.ticker, text.published, text.known_at, text.kind, text.name,
-                shortened(text.title, LONGEST_TITLE), words(text.title), judged[text.kind, text.title],
+                shortened(text.title, LONGEST_TITLE), words(text.judged), judged[text.kind, text.judged],
                 tones.method(text.kind),
             )
             for text in unique

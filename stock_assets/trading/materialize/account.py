@@ -25,7 +25,6 @@ from stock_assets.trading.broker.simulated import SimulatedBroker
 from stock_assets.trading.broker.simulated_file import Opening
 from stock_assets.trading.materialize.bars import read_panel
 from stock_assets.trading.panel import Panel
-from stock_assets.trading.plan import weights_of
 from stock_assets.trading.reconcile import (
     Causes,
     Reconciled,
@@ -38,6 +37,7 @@ from stock_assets.trading.reconcile import (
     reconcile,
     restored,
 )
+from stock_assets.trading.simulation import grid_of
 from stock_assets.trading.switch import HALT, RESUME, halted, switched
 from stock_assets.trading.tables import (
     BREAKS,
@@ -190,13 +190,9 @@ def read_weights(desk: Desk, panel: Panel) -> np.ndarray:
         all_rows(desk.store, EQUITY).filter(pl.col("book") == desk.book.name) if desk.book.volatility_target else None
     )
     scale = dict(scales.select("session", "scale").drop_nulls().iter_rows()) if scales is not None else {}
-    by_session = {day: frame for (day,), frame in rows.partition_by("session", as_dict=True).items()}
-    return np.array(
-        [
-            weights_of(by_session.get(session, TARGET_WEIGHTS.empty()), panel.tickers, scale.get(session, 1.0))
-            for session in panel.sessions
-        ]
-    )
+    rows = rows.filter(pl.col("ticker").is_in(list(panel.tickers)))
+    weights = grid_of(rows, "weight", sessions=panel.sessions, tickers=panel.tickers)
+    return weights * np.array([[scale.get(session, 1.0)] for session in panel.sessions])
 
 
 def feed(broker: Broker, panel: Panel, session: date) -> None:

@@ -70,7 +70,11 @@ class Overview:
 
 def overview(store: Warehouse, book: str) -> Overview:
     """What the store holds of the account of `book`; empty before its first evening."""
+    with store.reading():
+        return _read(store, book)
 
+
+def _read(store: Warehouse, book: str) -> Overview:
     def rows(table: Table) -> pl.DataFrame:
         return all_rows(store, table).filter(pl.col("book") == book)
 

@@ -14,6 +14,7 @@ from stock_assets.frames import PROBABILITIES
 from stock_assets.publication.layout import ALERTS, Pointer
 from stock_assets.publication.tables import BARS_FILE, MONITORING, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.publication.write import NewFiles, publish
+from stock_assets.side_inputs.lags import known_lags
 from stock_assets_tests.publication.folders import facts_of
 from stock_assets_tests.serving.pages.accounts import account_tables
 
@@ -85,6 +86,9 @@ def publish_market(folder: Path, of: Market, *, alerts: tuple[dict[str, Any], ..
             files["outcomes"].append(outcomes)
     for name, table in (_monitoring(of, files, rng) if of.monitoring else {}).items():
         new.put("monitoring", name, MONITORING[name].fit(table))
+    if of.monitoring:
+        new.put("monitoring", "announcements", announced(of))
+        new.put("monitoring", "known_lags", lags())
     for model in of.models:
         new.put("cards", MODELS[model], json.dumps(_card(model)).encode())
     facts = replace(facts_of(of.sessions, source=of.source), zone=of.zone, mlflow_url="http://127.0.0.1:5000")
@@ -93,6 +97,45 @@ def publish_market(folder: Path, of: Market, *, alerts: tuple[dict[str, Any], ..
     champions = {model: MODELS[model] for model in of.models}
     now = datetime.combine(of.sessions[-1], time(21, 47), UTC)
     return publish(folder, new, facts, champions=champions, reason="test", code_version="0", now=now)
+
+
+def announced(of: Market) -> pl.DataFrame:
+    """Two of three tickers report every 91 days, in a season of thirty; the others have no date."""
+    rows, rng = [], np.random.default_rng(of.seed)
+    last = of.sessions[-1]
+    for i, ticker in enumerate(of.tickers[: max(1, 2 * len(of.tickers) // 3)]):
+        for k in range(-8, 1):
+            day = last + timedelta(days=(i % 30) - 5 + 91 * k)
+            day += timedelta(days=max(0, 8 - day.isoweekday()) if day.isoweekday() > 5 else 0)
+            happened = day <= last
+            move = float(rng.normal(0, 0.05)) if happened else None
+            rows.append(
+                {
+                    "ticker": ticker,
+                    "reaction_session": day,
+                    "day": day - timedelta(days=i % 3 == 1),
+                    "moment": ("pre", "post", "unknown")[i % 3],
+                    "origin": "filed" if happened else ("calendar", "replayed")[i % 2],
+                    "known_from": day if happened else last - timedelta(days=20),
+                    "happened": happened,
+                    "total_return": move,
+                    "residual_return": None if move is None else move - 0.002,
+                }
+            )
+    return MONITORING["announcements"].fit(pl.DataFrame(rows, infer_schema_length=None))
+
+
+def lags() -> pl.DataFrame:
+    """Announcements that are known ahead or when they happen, and fundamentals a month after their period."""
+    at = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    ahead = [at - timedelta(days=days) for days in (35, 20, 20, 12, 3, 0, 0, 0)]
+    later = [at + timedelta(days=days) for days in (20, 28, 35, 41, 55)]
+    frames = {"announcements": ahead, "fundamentals": later}
+    return MONITORING["known_lags"].fit(
+        known_lags(
+            {name: pl.DataFrame({"event_time": [at] * len(rows), "known_at": rows}) for name, rows in frames.items()}
+        )
+    )
 
 
 def alert(session: date) -> dict[str, Any]:

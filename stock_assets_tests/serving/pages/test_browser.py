@@ -2,18 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from stock_assets.lifecycle.freshness import Freshness
+from stock_assets.lifecycle.operations import TABLES, OperationsFacts, render_operations
+from stock_assets.lifecycle.tables import OPERATIONS
 from stock_assets.publication.read import Publication
+from stock_assets_tests.serving.pages.accounts import account_tables
 from stock_assets_tests.serving.pages.conftest import HOSTILE, Stage
 from stock_assets_tests.serving.pages.markets import MODELS
 
 pytestmark = pytest.mark.xdist_group("pages")
 
 SCREENS = ("/", "/signals", "/skill", "/inputs", "/models", f"/models/{MODELS['rnn']}", "/ticker", "/ticker/SIM02")
-SCREENS += ("/paper", "/api")
+SCREENS += ("/announcements", "/paper", "/api")
 WIDTHS = {"desk": 1440, "phone": 390}
 #: The worst ratio of a text's colour to what is behind it, with the text: 4.5 is required, 3 of large text.
 CONTRAST = """
@@ -185,3 +192,24 @@ def test_names_that_are_html_are_shown(browser: Browser, stage: Stage, hostile: 
         page.goto("/ticker")
         page.get_by_role("link", name="A/B", exact=True).click()
         expect(page.locator("h1")).to_contain_text("A/B")
+
+
+@pytest.mark.parametrize("trouble", [False, True])
+def test_the_operations_page_with_an_account_fits_and_can_be_read(browser: Browser, tmp_path: Path, trouble: bool):
+    tickers = tuple(f"SIM{number:02d}" for number in range(1, 41))
+    sessions = [date(2025, 1, 1) + timedelta(number) for number in range(120)]
+    paper = account_tables(sessions, tickers, np.random.default_rng(1), trouble=trouble)
+    fresh = Freshness(True, sessions[-1], 0, f"{sessions[-1]} is predicted, and none after it is late")
+    now = datetime(2025, 5, 1, tzinfo=UTC)
+    facts = OperationsFacts("simulated", now, sessions[-1], fresh, "class_prior")
+    file = tmp_path / "operations.html"
+    file.write_text(render_operations(OPERATIONS.empty(), {**dict.fromkeys(TABLES), **paper}, facts=facts))
+    for width in WIDTHS.values():
+        for scheme in ("light", "dark"):
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+            page = context.new_page()
+            page.goto(f"file://{file}#paper")
+            expect(page.locator("#paper")).to_be_in_viewport()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+            assert page.evaluate(CONTRAST) == [], (width, scheme)
+            context.close()

@@ -11,6 +11,7 @@ import pytest
 
 from stock_assets.publication.read import Publication
 from stock_assets.serving.pages.alerts import OpenAlerts, read_alerts, troubles
+from stock_assets.serving.pages.announcements import announcements_view
 from stock_assets.serving.pages.api import ApiFigures, api_view, figures_of
 from stock_assets.serving.pages.screens import card_screen, inputs_screen, mlflow_address, models_screen, skill_screen
 from stock_assets.serving.pages.signals import signals_view
@@ -206,6 +207,30 @@ def test_a_ticker_that_is_alone(alone: Publication):
     assert (view.record, view.sector_size, view.peers) == (None, 0, ())
     assert signals_view(alone).sells == ()
     assert skill_screen(alone).verdict.startswith("No label")
+
+
+def test_the_calendar_of_announcements_and_the_last_reactions(rich: Publication):
+    view = announcements_view(rich)
+    rows = rich.monitoring("announcements")
+    coming = rows.filter(pl.col("reaction_session") > date(2026, 11, 20))
+    assert view.expected == coming.height > 0
+    assert [day.session for day in view.days] == coming["reaction_session"].unique().sort().to_list()
+    assert [row["ticker"] for day in view.days for _, group in day.groups for row in group] != []
+    assert sum(len(group) for day in view.days for _, group in day.groups) == coming.height
+    moves = [abs(row["residual_return"]) for row in view.reactions]
+    assert moves == sorted(moves, reverse=True) != []
+    ticker = ticker_view(rich, "SIM02")
+    assert ticker is not None
+    past = rows.filter(pl.col("ticker") == "SIM02", "happened").sort("reaction_session", descending=True)
+    assert [row["residual_return"] for row in ticker.reactions] == past["residual_return"].to_list()
+    assert announcements_view(None).days == ()
+
+
+def test_the_lags_of_side_inputs_are_drawn(rich: Publication):
+    view = inputs_screen(rich)
+    assert [(lag.side_input, lag.rows) for lag in view.lags] == [("announcements", 8), ("fundamentals", 5)]
+    assert all("below 0 known ahead" in lag.chart for lag in view.lags)
+    assert len(view.lags[0].edges) == len(view.lags[0].shares) + 1
 
 
 def test_500_tickers_stay_small(tmp_path: Path):
