@@ -39,6 +39,5 @@ def announced_rows(schedule: pl.DataFrame, moves: pl.DataFrame, session: date) -
     return (
         rows.filter(listed)
         .join(of_session, on=["ticker", "reaction_session"], how="left", maintain_order="left")
-        .select(ANNOUNCED.names())
-        .cast(dict(ANNOUNCED))
+        .select(pl.col(name).cast(dtype) for name, dtype in ANNOUNCED.items())
     )

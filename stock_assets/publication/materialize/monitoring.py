@@ -82,12 +82,9 @@ def _read(store: Warehouse, settings: Settings, registry: Registry, *, last: dat
 
 
 def _beside_prices(store: Warehouse, settings: Settings, last: date) -> dict[str, pl.DataFrame]:
-    """The tables about the side inputs; none without a row of one."""
-    lags = lags_of(store)
-    if lags.is_empty():
-        return {}
-    announced = monitoring.fitted("announcements", announced_of(store, settings, last))
-    return {"announcements": announced, "known_lags": monitoring.fitted("known_lags", lags)}
+    """The tables about the side inputs that have a row."""
+    tables = {"announcements": announced_of(store, settings, last), "known_lags": lags_of(store)}
+    return {name: monitoring.fitted(name, rows) for name, rows in tables.items() if rows.height}
 
 
 def _paper(store: Warehouse, settings: Settings) -> dict[str, pl.DataFrame]:
