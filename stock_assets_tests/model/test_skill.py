@@ -7,7 +7,7 @@ from benchmarks.known_bound import PARTS, Market, from_parts, parts_of, walk_for
 
 #: The share of the way from the best naive baseline to the bound that the model has to make, and that of the way to
 #: what a filter reaches that knows the laws and not the state.
-SHARE, OF_THE_FILTER = 0.8, 0.9
+SHARE, OF_THE_FILTER = 0.85, 0.94
 
 
 @pytest.mark.drill
