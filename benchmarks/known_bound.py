@@ -4,8 +4,9 @@
 
 Walk-forward 2020 to 2025 on 60 simulated tickers since 2018, as `stock_assets_tests/model/test_skill.py` asserts it.
 The bound is what a forecast scores that knows the laws, the state behind the prices and what is published of coming
-announcements (`SimulatedSource.oracle_probabilities`); two more oracles know the past announcements alone, and only how
-frequent they are.
+announcements (`SimulatedSource.oracle_probabilities`). No forecast sees that state: `filtered_probabilities` knows the
+laws too, but only what prices, ^VIX and dates show, and is what a forecast can reach in practice. Two more oracles know
+the state and the past announcements alone, or only how frequent they are.
 
 The loss above the bound is taken apart in the probabilities themselves, so that it does not matter how a model made
 them: ln(P(move) / P(hold)) and ln(P(buy) / P(sell)), each as the mean of its session and the differences to it. Each
@@ -111,6 +112,12 @@ class Market:
             sessions, horizon=RULE.horizon, buy_threshold=buy, sell_threshold=sell, paths=PATHS, dates=dates
         )
 
+    def filtered(self, sessions: Sequence[date]) -> pl.DataFrame:
+        buy, sell = RULE.buy_threshold, RULE.sell_threshold
+        return self.source.filtered_probabilities(
+            sessions, horizon=RULE.horizon, buy_threshold=buy, sell_threshold=sell, paths=PATHS
+        )
+
 
 _EVENING = datetime(LAST.year, LAST.month, LAST.day, tzinfo=UTC) + timedelta(days=1)
 
@@ -143,11 +150,11 @@ class Scored(NamedTuple):
         losses, year = self.losses(probabilities), self.year
         return float(np.mean([losses[year == one].mean() for one in np.unique(year)]))
 
-    def share(self, name: str = "rnn") -> float:
-        """The share of the way from the best naive baseline to the bound that a forecast makes."""
+    def share(self, name: str = "rnn", *, of: str = "bound") -> float:
+        """The share of the way from the best naive baseline to the bound, or to `of`, that a forecast makes."""
         loss = {key: self.log_loss(values) for key, values in self.forecasts.items()}
         naive = min(loss["class_prior"], loss["ticker_prior"])
-        return (naive - loss[name]) / (naive - loss["bound"])
+        return (naive - loss[name]) / (naive - loss[of])
 
     def interval_of(self, statistic: "np.ndarray | tuple[np.ndarray, np.ndarray]") -> tuple[float, float]:
         """The 95 % interval of the mean of a figure of each row, or of the ratio of two means."""
@@ -175,6 +182,7 @@ def walk_forward(
             "class_prior": fit_class_prior(known, cutoff).predict(inputs.features, asked),
             "ticker_prior": fit_ticker_prior(known, cutoff).predict(inputs.features, asked),
             "bound": market.oracle(asked[::EVERY]),
+            "filter": market.filtered(asked[::EVERY]),
         }
         for seed in range(seeds):
             model = train_rnn(Lesson(inputs, known, cutoff, seed, RULE.horizon), config)
@@ -257,6 +265,7 @@ def print_scores(scored: Scored) -> None:
 
 _NAMES = {
     "bound": "bound: the laws, the state and the published dates",
+    "filter": "a filter: the laws, and what prices, ^VIX and dates show",
     "past": "the same with past announcements alone",
     "none": "the same without any date",
 }

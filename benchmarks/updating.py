@@ -60,7 +60,9 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     config = trained.config
     history = History.of(replace(lesson, horizon=trained.horizon), trained.features)
     market, complete = history.market, history.complete
-    panel = panel_of(market.keys, trained.scaling.inputs(market, config.input_clip)).marked(complete)
+    panel = panel_of(market.keys, trained.scaling.inputs(market, market.deviations(), config.input_clip)).marked(
+        complete
+    )
     blocks = Blocks.of(market.day, complete, count=config.members, horizon=trained.horizon)
     network = RnnNetwork(config, panel, blocks, goals=history.goals(trained.target_scale))
     newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(trained, lesson)

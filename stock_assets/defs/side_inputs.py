@@ -5,8 +5,9 @@ import polars as pl
 
 from stock_assets.defs import checks
 from stock_assets.defs.partitions import trading_days
-from stock_assets.defs.tables import SIMULATED, Clock, chosen_sessions, report_sessions, table_asset
+from stock_assets.defs.tables import SIMULATED, Clock, chosen_sessions, picture, report_sessions, table_asset
 from stock_assets.settings import Settings
+from stock_assets.side_inputs.lags import known_lags
 from stock_assets.side_inputs.materialize import FetchedSide, fetch_side_input
 from stock_assets.side_inputs.registry import SideInput, chosen_side_inputs
 from stock_assets.storage.warehouse import Warehouse
@@ -37,17 +38,21 @@ def _side_input(entry: SideInput, settings: Settings) -> dg.AssetsDefinition:
         sessions = chosen_sessions(context)
         fetched = fetch_side_input(warehouse, settings, name, sessions=sessions, now=clock(), say=context.log.info)
         answered = checks.answered_result(fetched.failures, fetched.subjects, table=name)
-        return report_sessions(context, fetched.rows, sessions, checks=[answered], about_last=_about(fetched))
+        return report_sessions(context, fetched.rows, sessions, checks=[answered], about_last=_about(name, fetched))
 
     return side_input
 
 
-def _about(fetched: FetchedSide) -> dict[str, dg.MetadataValue]:
+def _about(table: str, fetched: FetchedSide) -> dict[str, dg.MetadataValue]:
     """How many rows are of which source, and how long after they were known they were fetched."""
+    from stock_assets.evaluation import plots
+
+    lags = known_lags({table: fetched.rows})
     kinds = [name for name in ("source", "origin") if name in fetched.rows.columns]
     counts = fetched.rows.group_by(kinds).len().sort(kinds)
     lag = fetched.added.select((pl.col("fetched_at") - pl.col("known_at")).dt.total_seconds() / 3600).to_series()
     return {
+        **({"known_lags": picture(plots.known_lags(lags), "lags of what was known")} if lags.height else {}),
         "rows_by_source": dg.MetadataValue.json({", ".join(row[:-1]): row[-1] for row in counts.iter_rows()}),
         "new_versions": dg.MetadataValue.int(fetched.added.height),
         "without_an_answer": dg.MetadataValue.json(dict(fetched.failures)),

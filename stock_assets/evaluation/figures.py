@@ -54,6 +54,7 @@ SECTIONS: dict[str, Section] = {
         Section("tickers", "Ticker by ticker", ("tickers",)),
         Section("sectors", "Sector by sector", ("sectors",), empty_too=True),
         Section("input-value", "What each input is worth", ("input_value",), empty_too=True),
+        Section("announcements", "Announcements", ("coming", "reactions")),
         Section("leakage", "Leakage audit", ("leakage", "lag_sweep")),
         Section("suspects", "Suspect rows", ("suspects",), empty_too=True),
         Section("study", "The study's own figures", ("ablation",)),
@@ -76,6 +77,11 @@ def _accuracy_by_sector(findings: Findings) -> bytes | None:
 def _input_values(findings: Findings) -> bytes | None:
     measured = findings.tables["input_value"].drop_nulls("difference")
     return plots.input_values(measured) if measured.height else None
+
+
+def _reaction_moves(findings: Findings) -> bytes | None:
+    moves = findings.reactions["residual_return"]
+    return None if moves.is_empty() else plots.reaction_moves(moves, findings.usual_move)
 
 
 #: Every figure by name, in the order of their sections and within each.
@@ -128,6 +134,20 @@ FIGURES: dict[str, Figure] = {
             "Permuted: how much the model leans on it. Noise shows what luck looks like.",
             "input-value",
             _input_values,
+        ),
+        Figure(
+            "reaction_moves",
+            "How far a share moved on the session that showed the reaction to an announcement, less the market. The "
+            "date says that it moves, not where to.",
+            "announcements",
+            _reaction_moves,
+        ),
+        Figure(
+            "known_lags",
+            "How long after an event its row was known. A session reads what was known at its close, whatever the "
+            "event: rows left of 0 were known ahead.",
+            "announcements",
+            lambda findings: None if findings.lags.is_empty() else plots.known_lags(findings.lags),
         ),
         Figure(
             "lag_sweep",

@@ -18,6 +18,8 @@ from stock_assets.setting_values import LabelRule
 
 #: So many of the best models are drawn, and the best naive baseline; the tables hold all.
 LEADING = 5
+#: Reactions that are listed: so many of the latest, the largest first. Companies that are named of one day.
+LATEST, REACTIONS, NAMED = 100, 15, 12
 #: Sessions of the charts of one ticker.
 CHART_SESSIONS = 252
 
@@ -70,6 +72,10 @@ class ReportInputs:
     """model_year, model, epoch, accuracy, rmse of the networks that judged their classes after each epoch"""
     input_value: pl.DataFrame
     """the table `input_value`; no row before it was made"""
+    announced: pl.DataFrame
+    """`features.announced.ANNOUNCED` at the newest session; no row without announcements"""
+    lags: pl.DataFrame
+    """`side_inputs.lags.LAGS`"""
     absent: Sequence[str] = ()
     """what the models lack, one sentence or more on each"""
 
@@ -102,6 +108,11 @@ class Findings:
     """`study.chart` of it"""
     cutoffs: Sequence[date]
     curves: pl.DataFrame
+    lags: pl.DataFrame
+    reactions: pl.DataFrame
+    """ticker, residual_return, … of every reaction that is listed"""
+    usual_move: float
+    """median |total return| of all bars"""
 
     @property
     def recent(self) -> pl.DataFrame:
@@ -160,6 +171,9 @@ def make_findings(inputs: ReportInputs) -> Findings:
         chart=study.chart(inputs.bars.filter(pl.col("ticker") == ticker), inputs.labels),
         cutoffs=list(inputs.cutoffs.values()),
         curves=inputs.curves,
+        lags=inputs.lags,
+        reactions=inputs.announced.filter("happened").drop_nulls("residual_return"),
+        usual_move=float(inputs.bars["total_return"].abs().median() or 0.0),  # pyright: ignore[reportArgumentType]: a number
     )
 
 
@@ -181,7 +195,24 @@ def _tables(inputs: ReportInputs, best: str) -> dict[str, pl.DataFrame]:
         "lag_sweep": sweep_of(inputs.audit),
         "suspects": reasons,
         "input_value": of_one_model(inputs.input_value),
+        "coming": coming(inputs.announced),
+        "reactions": inputs.announced.filter("happened")
+        .drop_nulls("residual_return")
+        .sort("reaction_session", descending=True)
+        .head(LATEST)
+        .sort(-pl.col("residual_return").abs(), "ticker")
+        .head(REACTIONS),
     }
+
+
+def coming(announced: pl.DataFrame) -> pl.DataFrame:
+    """reaction_session, companies, tickers (at most NAMED of them, as text) of the announcements to come."""
+    days = announced.filter(~pl.col("happened")).sort("reaction_session", "ticker").group_by("reaction_session")
+    rows = days.agg(companies=pl.len(), named=pl.col("ticker").head(NAMED)).sort("reaction_session")
+    more = pl.when(pl.col("companies") > NAMED).then(pl.format(" and {} more", pl.col("companies") - NAMED))
+    return rows.select(
+        "reaction_session", "companies", tickers=pl.col("named").list.join(", ") + more.otherwise(pl.lit(""))
+    )
 
 
 def of_one_model(input_value: pl.DataFrame) -> pl.DataFrame:

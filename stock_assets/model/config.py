@@ -90,7 +90,7 @@ class RnnConfig(NetworkConfig):
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     input_clip: float = 5.0
-    members: int = 8
+    members: int = 4
     """Networks, whose mean is the forecast. Each leaves out one block of the training sessions (`crossfit`)."""
     projection: int = 32
     """Numbers that the inputs of a step are drawn together to before the LSTM; 0 for none."""

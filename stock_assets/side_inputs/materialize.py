@@ -50,7 +50,8 @@ def fetch_side_input(
     say: Say = lambda _: None,
 ) -> FetchedSide:
     """Asks every source of the side input `name` what became known on `sessions` (ascending) and in the week before,
-    and appends the versions that the store lacks, in one transaction.
+    and appends the versions that the store lacks, in one transaction. The first fetch asks for everything since
+    BEFORE_THE_CALENDAR: a store that a side input is new to has its history at once.
 
     What an answer holds of other sessions is appended too: a source that was silent for a while catches up, and what
     became known after the last close belongs to the next session. Raises SettingsError where the settings give it no
@@ -63,9 +64,10 @@ def fetch_side_input(
         raise SettingsError(f"{name} has no source: {entry.missing(settings)}. {PREFIX}SIDE_INPUTS=off does without")
     require_past(store, now, {name: f"SELECT subject AS name, session, fetched_at FROM side_inputs.{name}"})
     subjects = store.read("universe")["ticker"].unique().sort().to_list() if entry.subjects == "tickers" else []
-    before = (*calendar.before(sessions[0], LOOK_AGAIN), sessions[0])[0]
-    first = before - BEFORE_THE_CALENDAR if before == calendar.sessions[0] else before
     stored = _versions(store, entry.table)
+    first = (*calendar.before(sessions[0], LOOK_AGAIN), sessions[0])[0]
+    if stored.is_empty() or first == calendar.sessions[0]:
+        first = calendar.sessions[0] - BEFORE_THE_CALENDAR
     frames, failures, notes = [], {}, []
     for made in sources:
         source = made.with_stored(stored) if isinstance(made, ReadsStored) else made

@@ -152,7 +152,7 @@ def test_the_worth_of_inputs_is_shown_in_the_ui_and_asked_twice_costs_nothing(
     shown = about()
     assert shown["trainings"] == 3
     assert "Of 3 comparisons the intervals of about 0.15 miss 0 by luck. Of one training each" in str(shown["how_sure"])
-    assert "own\\_volatility | left\\_out" in str(shown["verdicts"])
+    assert "| own_volatility | left_out |" in str(shown["verdicts"])
     assert "data:image/png" in str(shown["values"])
     graph.materialize(["input_value"], config=FEW_INPUTS)
     assert about()["trainings"] == 0

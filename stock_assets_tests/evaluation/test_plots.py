@@ -1,7 +1,7 @@
 import struct
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from stock_assets.evaluation import breakdowns, classes, metrics, plots, study
 from stock_assets.market.calendar import trading_calendar
+from stock_assets.side_inputs.lags import known_lags
 from stock_assets_tests.evaluation.test_metrics import LABELS, PREDICTIONS
 
 DAYS = trading_calendar("XNYS", date(2018, 1, 2), date(2018, 12, 31)).sessions
@@ -116,6 +117,13 @@ VALUES = pl.DataFrame(
     | {"low": [-0.02, -0.4, None], "high": [0.0, -0.2, None]}
 ).join(pl.DataFrame({"metric": ["log_loss", "accuracy", "rank_ic"]}), how="cross")
 
+
+def lags(side_input: str) -> pl.DataFrame:
+    at = datetime(2024, 5, 2, tzinfo=UTC)
+    known = [at + timedelta(days=days) for days in (-40, -10, 0, 2, 45)]
+    return known_lags({side_input: pl.DataFrame({"event_time": [at] * len(known), "known_at": known})})
+
+
 PICTURES = {
     "candlestick": lambda: plots.candlestick(with_bands_and_labels(bars(120)), "AAA"),
     "candlestick without bands or labels": lambda: plots.candlestick(bars(30), "AAA"),
@@ -132,6 +140,10 @@ PICTURES = {
     "calibration": lambda: plots.calibration(classes.calibration_table(SCORED)),
     "calibration without a full bin": lambda: plots.calibration(classes.calibration_table(SCORED), smallest=10**9),
     "rank IC": lambda: plots.rank_ic_through_time(metrics.daily_rank_ic(SCORED)),
+    "reaction moves": lambda: plots.reaction_moves(pl.Series([0.01, -0.04, 0.08, -0.5]), 0.009),
+    "one reaction": lambda: plots.reaction_moves(pl.Series([0.0]), 0.0),
+    "lags of side inputs": lambda: plots.known_lags(pl.concat([lags("announcements"), lags("texts")])),
+    "lags of one side input": lambda: plots.known_lags(lags("macro")),
     "values of inputs": lambda: plots.input_values(VALUES),
     "values of one input, with a name of somebody else": lambda: plots.input_values(
         VALUES[-3:].with_columns(difference=0.01, low=0.0, high=0.02)

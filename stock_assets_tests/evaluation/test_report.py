@@ -60,6 +60,13 @@ TABLES = {
         | {"accuracy": [0.41, 0.41], "log_loss": [1.0456, 1.0456]}
     ),
     "suspects": pl.DataFrame({"reason": ["frozen quote"], "rows": [4321]}),
+    "coming": pl.DataFrame(
+        {"reaction_session": [date(2019, 1, 16)], "companies": [14], "tickers": ["A<B, C and 12 more"]}
+    ),
+    "reactions": pl.DataFrame(
+        {"ticker": ["AAA"], "reaction_session": [date(2018, 12, 20)], "day": [date(2018, 12, 19)], "moment": ["post"]}
+        | {"origin": ["filed"], "total_return": [-0.123], "residual_return": [-0.117]}
+    ),
     "input_value": pl.DataFrame(
         {"model": "rnn", "group": ["peers", "peers", "peers", "<tone>"], "way": ["left_out"] * 3 + ["added"]}
         | {"metric": ["log_loss", "accuracy", "rank_ic", "log_loss"], "difference": [-0.0123, 0.002, None, None]}
@@ -114,6 +121,9 @@ def test_one_page_holds_every_section_and_needs_nothing_else():
         "Calm and stormy markets",
         "Ticker by ticker",
         "Sector by sector",
+        "Announcements",
+        "A<B, C and 12 more",
+        "-11.7 %",
         "Leakage audit",
         "Suspect rows",
         "The study's own figures",

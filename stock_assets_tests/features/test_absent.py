@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -6,9 +6,13 @@ import pytest
 
 from stock_assets.defs.checks import context_result
 from stock_assets.features.absent import absent_inputs
-from stock_assets.features.materialize import absent_of
+from stock_assets.features.materialize import absent_of, announced_of, lags_of, make_side_features
+from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
+from stock_assets.side_inputs.materialize import fetch_side_input
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.features.stores import bars_of, small_settings, store_of
+from stock_assets_tests.tables import rows_of
 
 NO_GAP = pl.DataFrame(schema={"session": pl.Date, "columns": pl.String})
 
@@ -75,3 +79,34 @@ def test_the_check_warns_that_the_market_context_is_not_there(snapshot: Settings
         NO_GAP.vstack(pl.DataFrame([(date(2024, 1, 2), "vix_level")], NO_GAP.schema, orient="row")), []
     )
     assert not gap.passed
+
+
+def test_a_store_with_announcements_lists_them_with_their_moves(tmp_path: Path):
+    file = tmp_path / "announcements.csv"
+    file.write_text("ticker,date,when\nA,2018-08-01,post\nA,2018-11-01,pre\nB,2018-12-28,pre\n")
+    prices = tmp_path / "prices.csv"
+    prices.touch()
+    config = small_settings(tmp_path, source="snapshot", snapshot=prices, announcements=file)
+    sessions = calendar_of(config).sessions
+    store = store_of(config, bars_of(sessions, {"A": [], "B": [], "C": []}))
+    store.replace_table("universe", rows_of("universe", pl.DataFrame({"ticker": ["A", "B", "C"]})))
+    assert announced_of(store, config, sessions[-1]).is_empty()
+    now = datetime(2019, 2, 1, tzinfo=UTC)
+    fetch_side_input(store, config, "announcements", sessions=sessions, now=now)
+    day = date(2018, 12, 20)
+    rows = announced_of(store, config, day)
+    assert rows.select("ticker", "reaction_session", "happened").rows() == [
+        ("A", date(2018, 8, 2), True),
+        ("A", date(2018, 11, 1), True),
+        ("B", date(2018, 12, 28), False),
+    ]
+    bars = store.read("daily_bars", date(2018, 8, 2), date(2018, 8, 2)).sort("ticker")
+    returns = bars["total_return"].to_list()
+    assert rows["residual_return"][0] == pytest.approx(returns[0] - sum(returns) / 3)
+    assert lags_of(store).filter(pl.col("rows") > 0)["side_input"].unique().to_list() == ["announcements"]
+    assert [each.name for each in absent_of(store, config)] == ["^VIX"]
+    made = make_side_features(store, config, [day])
+    of_day = {row["ticker"]: row for row in made.rows.iter_rows(named=True)}
+    assert [of_day[ticker]["reaction_ahead"] for ticker in "ABC"] == [0.0, 1.0, 0.0]
+    assert of_day["A"]["reaction_dates"] == 1.0
+    assert of_day["C"]["market_ahead"] == 0.5

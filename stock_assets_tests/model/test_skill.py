@@ -5,8 +5,9 @@ import pytest
 
 from benchmarks.known_bound import PARTS, Market, from_parts, parts_of, walk_forward
 
-#: The share of the way from the best naive baseline to the bound that the model has to make.
-SHARE = 0.8
+#: The share of the way from the best naive baseline to the bound that the model has to make, and that of the way to
+#: what a filter reaches that knows the laws and not the state.
+SHARE, OF_THE_FILTER = 0.8, 0.9
 
 
 @pytest.mark.drill
@@ -15,7 +16,9 @@ def test_walk_forward_the_model_comes_near_the_best_achievable_score():
     assert np.bincount(scored.year)[2020:].min() > 4000
     loss = {name: scored.log_loss(values) for name, values in scored.forecasts.items()}
     assert loss["bound"] < loss["rnn"] < min(loss["class_prior"], loss["ticker_prior"])
+    assert loss["bound"] < loss["filter"]
     assert scored.share() >= SHARE, f"{scored.share():.1%} of the gap: {loss}"
+    assert scored.share(of="filter") >= OF_THE_FILTER, f"{scored.share(of='filter'):.1%} of the gap: {loss}"
 
 
 def test_a_forecast_is_the_sum_of_its_parts():

@@ -200,3 +200,12 @@ def test_a_side_input_without_a_source_is_refused_with_the_setting(market):
             sessions=[date(2024, 1, 5)],
             now=datetime.fromisoformat("2024-01-06T00:00+00:00"),
         )
+
+
+def test_the_first_fetch_asks_for_the_history_whichever_session_it_is_of(market, vendor, evening):
+    settings, _ = market
+    vendor.dates = [("AAA", "2024-09-05", "post")]
+    evening("2024-08-08")
+    assert vendor.asked[-1][1:] == (calendar_of(settings).sessions[0] - timedelta(days=732), date(2024, 8, 8))
+    evening("2024-08-09")
+    assert vendor.asked[-1][1:] == (date(2024, 8, 2), date(2024, 8, 9))

@@ -294,7 +294,8 @@ class Listed:
             (f"0000320193-24-00006{i}", form, accepted.date(), None, "2.02", accepted, accepted)
             for i, form in ((7, "8-K"), (8, "4"), (9, "10-Q"))
         ]
-        return [CompanyFilings(Company(320193), pl.DataFrame(rows, FILINGS, orient="row"), fetched_at)]
+        filings = pl.DataFrame(rows, FILINGS, orient="row")
+        return [CompanyFilings(Company(320193), filings, begins=date(1994, 1, 26), fetched_at=fetched_at)]
 
 
 def test_filings_have_the_tone_of_what_a_reader_sees_and_are_read_once() -> None:

@@ -11,7 +11,7 @@ from stock_assets.evaluation.leakage import frequencies, too_good
 from stock_assets.evaluation.materialize.inputs import judged_predictions, learning_curves
 from stock_assets.evaluation.metrics import scored_rows
 from stock_assets.evaluation.report import Report, make_report, render_report
-from stock_assets.features.materialize import absent_of
+from stock_assets.features.materialize import absent_of, announced_of, lags_of
 from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import currency_of
@@ -84,6 +84,8 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         audit=store.read("leakage_audit"),
         ablation=_ablation(store, settings),
         curves=learning_curves(store, settings),
+        announced=announced_of(store, settings, last),
+        lags=lags_of(store),
         absent=[str(each) for each in absent_of(store, settings)],
         input_value=store.read_or(declared("input_value").empty(), "input_value"),
     )

@@ -1,5 +1,6 @@
 """Pictures as PNG bytes, 900 pixels wide. Importing them loads no matplotlib; drawing does."""
 
+from stock_assets.evaluation.plots.announcements import known_lags, reaction_moves
 from stock_assets.evaluation.plots.inputs import input_values
 from stock_assets.evaluation.plots.market import (
     bollinger,
@@ -47,6 +48,7 @@ __all__ = [
     "growth",
     "hyperparameter_importance",
     "input_values",
+    "known_lags",
     "label_distribution",
     "lag_sweep",
     "learning_curve",
@@ -55,5 +57,6 @@ __all__ = [
     "picture",
     "price_and_volume",
     "rank_ic_through_time",
+    "reaction_moves",
     "rsi_and_momentum",
 ]

@@ -13,12 +13,14 @@ import polars as pl
 
 from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.context import SERIES, MarketContext
+from stock_assets.market.context import SERIES, VOLATILITY, MarketContext
 from stock_assets.market.sources import Answer
 from stock_assets.market.sources.registry import register_source
 from stock_assets.market.sources.simulated_companies import COMPANIES, DELISTED, LISTED, SECTOR, SECTORS, TICKERS
 from stock_assets.market.sources.simulated_context import context_bars
+from stock_assets.market.sources.simulated_filter import beliefs
 from stock_assets.market.sources.simulated_laws import (
+    FILTER_STREAM,
     ORACLE_STREAM,
     History,
     State,
@@ -137,26 +139,62 @@ class SimulatedSource:
         Returns ticker, session, p_sell, p_hold, p_buy, sorted by ticker and session.
         """
         positions, states = self._states(sessions)
-        counts = np.full((3, len(positions), COMPANIES), 1 / 3)
-        for row, position in enumerate(positions):
-            rng = np.random.default_rng([self.seed, ORACLE_STREAM, position])
-            reactions = draw_reactions(
-                np.random.default_rng([self.seed, ORACLE_SCHEDULE, position]),
-                int(position),
-                seed=self.seed,
-                horizon=horizon,
-                paths=paths,
-                dates=dates,
-            )
+        thresholds = buy_threshold, sell_threshold
+        counts = np.zeros((3, len(positions), COMPANIES))
+        for row, position in enumerate(positions.tolist()):
             state = State(*(field[row] for field in states))
-            wealth, label = np.ones((paths, COMPANIES)), np.zeros((paths, COMPANIES), np.int8)
-            for reacts in reactions:
-                returns, state = step(state, draw_shocks(rng, (paths,)), reacts)
-                wealth *= 1 + returns
-                touch = (wealth > 1 + buy_threshold).astype(np.int8) - (wealth < 1 - sell_threshold)
-                label = np.where(label == 0, touch, label)
-            counts[:, row] += [(label == value).sum(axis=0) for value in (-1, 0, 1)]
-        p_sell, p_hold, p_buy = counts / (paths + 1)
+            counts[:, row] = self._labels(state, position, horizon, thresholds=thresholds, paths=paths, dates=dates)
+        return self._probabilities(positions, counts, paths)
+
+    def filtered_probabilities(
+        self,
+        sessions: Sequence[date],
+        *,
+        horizon: int,
+        buy_threshold: float,
+        sell_threshold: float,
+        paths: int = 2000,
+    ) -> pl.DataFrame:
+        """The same of a forecaster that knows the laws but not the state: it has seen prices, ^VIX and the published
+        dates up to each close (`simulated_filter`). What a forecast can reach with what there is to see."""
+        positions = self._positions(sessions)
+        thresholds = buy_threshold, sell_threshold
+        counts = np.zeros((3, len(positions), COMPANIES))
+        if not len(positions):
+            return self._probabilities(positions, counts, paths)
+        count = int(positions.max()) + 1
+        bars = context_bars((VOLATILITY,), np.arange(count), self._history_to(count - 1), seed=self.seed)
+        belief = beliefs(self.seed, count, tuple(bars["close"].to_list()))
+        for row, position in enumerate(positions.tolist()):
+            state = belief.draw(np.random.default_rng([self.seed, FILTER_STREAM, position]), position, paths)
+            counts[:, row] = self._labels(
+                state, position, horizon, thresholds=thresholds, paths=paths, dates="published"
+            )
+        return self._probabilities(positions, counts, paths)
+
+    def _labels(
+        self,
+        state: State,
+        position: int,
+        horizon: int,
+        *,
+        thresholds: tuple[float, float],
+        paths: int,
+        dates: Dates,
+    ) -> np.ndarray:
+        """How many of `paths` continuations from `state` at the close at `position` end as sell, hold, buy, [3, 60]."""
+        rng = np.random.default_rng([self.seed, ORACLE_STREAM, position])
+        schedule = np.random.default_rng([self.seed, ORACLE_SCHEDULE, position])
+        wealth, label = np.ones((paths, COMPANIES)), np.zeros((paths, COMPANIES), np.int8)
+        for reacts in draw_reactions(schedule, position, seed=self.seed, horizon=horizon, paths=paths, dates=dates):
+            returns, state = step(state, draw_shocks(rng, (paths,)), reacts)
+            wealth *= 1 + returns
+            touch = (wealth > 1 + thresholds[0]).astype(np.int8) - (wealth < 1 - thresholds[1])
+            label = np.where(label == 0, touch, label)
+        return np.stack([(label == value).sum(axis=0) for value in (-1, 0, 1)])
+
+    def _probabilities(self, positions: np.ndarray, counts: np.ndarray, paths: int) -> pl.DataFrame:
+        p_sell, p_hold, p_buy = (counts + 1 / 3) / (paths + 1)
         return self._table(self._offered(), positions, {"p_sell": p_sell, "p_hold": p_hold, "p_buy": p_buy})
 
     def expected_next_return(self, sessions: Sequence[date]) -> pl.DataFrame:

@@ -65,6 +65,7 @@ SPLIT_REVIEW, QUARTER = 126, 63
 # Each random stream is named by (seed, purpose, session), so no draw depends on what was drawn before; 4 and 5 are of
 # simulated_schedule.
 _BIRTH, _SESSION, ORACLE_STREAM, CONTEXT_STREAM = range(4)
+FILTER_STREAM = 6
 _BLOCK = 256  # sessions that are simulated, and kept, together
 
 

@@ -75,8 +75,9 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         )
     blocks = Blocks.of(market.day, learnable, count=config.members, horizon=lesson.horizon)
     target_scale = spread(history.apart()[:, :3], learnable)
-    scaling = Scaling.of(market, columns, learnable)
-    panel = panel_of(market.keys, scaling.inputs(market, config.input_clip))
+    deviations = market.deviations()
+    scaling = Scaling.of(market, columns, learnable, deviations=deviations)
+    panel = panel_of(market.keys, scaling.inputs(market, deviations, config.input_clip))
     network = RnnNetwork(config, panel.marked(learnable), blocks, goals=history.goals(target_scale))
     descent = descend(network, lesson)
     inputs, sessions = panel.values[:-1], session_inputs(market, columns, config.context)
@@ -193,9 +194,9 @@ class Scaling(NamedTuple):
     """float64 [S]: their means"""
 
     @classmethod
-    def of(cls, market: MarketRows, columns: tuple[str, ...], rows: np.ndarray) -> Self:
-        """From `rows` (bool [N]) of `market`."""
-        scale = spread(market.deviations()[:-1], rows)
+    def of(cls, market: MarketRows, columns: tuple[str, ...], rows: np.ndarray, *, deviations: np.ndarray) -> Self:
+        """From `rows` (bool [N]) of `market` and of its deviations (float32 [N + 1, F])."""
+        scale = spread(deviations[:-1], rows)
         places = np.array([i for i, name in enumerate(columns) if name in SESSION_COLUMNS], np.int64)
         one_each = market.first_of_session(rows)
         mean = np.zeros(len(places))
@@ -205,13 +206,13 @@ class Scaling(NamedTuple):
             mean[j], scale[i] = (present.mean(), present.std() or 1.0) if len(present) else (0.0, 1.0)
         return cls(scale, places, mean)
 
-    def inputs(self, market: MarketRows, clip: float) -> np.ndarray:
-        """float32 [N + 1, F], cut to ± `clip`; 0 where unknown and for the padding."""
-        values = market.deviations()
+    def inputs(self, market: MarketRows, deviations: np.ndarray, clip: float) -> np.ndarray:
+        """`deviations` of `market` (float32 [N + 1, F]), changed in place: in standard deviations, cut to ± `clip`; 0
+        where unknown and for the padding."""
         for place, mean in zip(self.of_session, self.mean, strict=True):
-            values[:-1, place] = np.nan_to_num(market.session_mean(place) - mean)[market.day]
-        standardise(values, self.scale, clip)
-        return values
+            deviations[:-1, place] = np.nan_to_num(market.session_mean(place) - mean)[market.day]
+        standardise(deviations, self.scale, clip)
+        return deviations
 
 
 # ---------------------------------------------------------------- network, loss, judge
@@ -328,7 +329,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         require_after(self.cutoff, sessions)
         market = MarketRows(inputs.features, inputs.suspects, self.features, horizon=self.horizon)
         rows = predictable_rows(market.keys, sessions, self.config.context).to_numpy()
-        standard = self.scaling.inputs(market, self.config.input_clip)
+        standard = self.scaling.inputs(market, market.deviations(), self.config.input_clip)
         values, module, last_rows = torch.from_numpy(standard), self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(

@@ -1,0 +1,93 @@
+"""The level of a session, and what is forecast of blocks that were left out."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stock_assets.model.config import RnnConfig
+from stock_assets.model.crossfit import Blocks
+from stock_assets.model.level import MarketLevel, fit_market_levels, session_inputs
+from stock_assets.model.linear import fit_level, fit_levels
+from stock_assets.model.market_rows import MarketRows
+from stock_assets_tests.model.synthetic import sessions_of
+from stock_assets_tests.model.test_rnn import FEATURES, NONE_SUSPECT
+
+COLUMNS = ("vol_total_1", "hint", "noise")
+
+
+def market(features: pl.DataFrame = FEATURES, suspects: pl.DataFrame = NONE_SUSPECT) -> MarketRows:
+    return MarketRows(features, suspects, COLUMNS, horizon=7)
+
+
+def test_no_label_of_a_learned_row_shares_a_session_with_a_block_that_is_left_out():
+    day = np.tile(np.arange(100), 3)
+    rows = (day >= 5) & (day < 90)
+    blocks = Blocks.of(day, rows, count=4, horizon=7)
+    assert (blocks.edges[0], blocks.edges[-1]) == (5, 90)
+    inside = np.array([blocks.inside(k) for k in range(4)])
+    np.testing.assert_array_equal(inside.sum(axis=0), rows)
+    for k in range(4):
+        own = set(day[inside[k]])
+        learned = set(day[rows & ~blocks.touching(k)])
+        touched = {d + step for d in own for step in range(8)}
+        assert learned
+        assert not any({d + step for step in range(1, 8)} & own or d in touched for d in learned)
+
+
+def test_a_level_without_some_rows_is_that_of_the_others():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(600, 4)).astype(np.float32)
+    targets = values[:, :2] @ rng.normal(size=(2, 3)) + rng.normal(size=(600, 3))
+    rows, left_out = rng.random(600) < 0.9, np.arange(600) < 200
+    whole, without, empty = fit_levels(
+        values, targets, rows, without=[left_out, np.ones(600, bool)], clip=9.0, penalty=0.0
+    )
+    other = fit_level(values, targets, rows & ~left_out, clip=9.0, penalty=0.0)
+    np.testing.assert_allclose(without.forecast(values), other.forecast(values), atol=1e-6)  # without a penalty
+    assert np.abs(whole.forecast(values) - other.forecast(values)).max() > 0.01
+    np.testing.assert_array_equal(empty.weights, whole.weights)  # nothing is left to learn from
+
+
+def test_a_penalty_shrinks_the_slopes_and_not_the_constant():
+    rng = np.random.default_rng(1)
+    values = rng.normal(3.0, 2.0, (500, 1)).astype(np.float32)
+    targets = 5.0 + values.astype(float)
+    level = fit_level(values, targets, np.ones(500, bool), clip=9.0, penalty=1.0)
+    assert level.weights[-1, 0] == pytest.approx(float(targets.mean()))
+    assert level.weights[0, 0] == pytest.approx(values.std() / 2, rel=1e-4)
+
+
+def test_the_inputs_of_a_session_are_means_of_its_tickers_and_of_the_last_sessions():
+    rows = market(suspects=FEATURES.filter(pl.col("ticker") == "T05").select("ticker", "session"))
+    inputs = session_inputs(rows, COLUMNS, 5)
+    trusted = FEATURES.filter(pl.col("ticker") != "T05")
+    means = trusted.group_by("session").agg(pl.col("vol_total_1").mean()).sort("session")["vol_total_1"].to_numpy()
+    weights = 0.5 ** (np.arange(5) / 3.0)
+    smoothed = (weights * means[200:195:-1]).sum() / weights.sum()
+    np.testing.assert_allclose(inputs[rows.day == 200, 0], means[200], atol=1e-6)
+    np.testing.assert_allclose(inputs[rows.day == 200, 1], smoothed, atol=1e-6)
+    assert inputs.shape[1] == 4  # the mean and three half-lives; there is neither dispersion nor ^VIX
+
+
+def test_a_session_reads_the_last_sessions_of_the_context_and_none_after_it():
+    whole, days = market(), sessions_of(400)
+    part = market(FEATURES.filter(pl.col("session").is_between(days[290], days[300])))
+    alone = session_inputs(part, COLUMNS, 11)[part.day == 10]
+    np.testing.assert_allclose(alone, session_inputs(whole, COLUMNS, 11)[whole.day == 300], atol=1e-12)
+
+
+def test_a_block_is_forecast_by_a_level_that_has_not_seen_its_targets():
+    rows, config = market(), RnnConfig(context=16)
+    every = np.ones(len(rows.day), bool)
+    blocks = Blocks.of(rows.day, every, count=4, horizon=7)
+    targets, sessions = np.tile(rows.values[:, :1], 3).astype(float), session_inputs(rows, COLUMNS, 16)
+
+    def levels(targets: np.ndarray) -> list[MarketLevel]:
+        return fit_market_levels(rows, targets, every, blocks=blocks, sessions=sessions, config=config)
+
+    shifted = np.where(blocks.inside(2)[:, None], targets + 5.0, targets)
+    before, after = levels(targets), levels(shifted)
+    own = blocks.inside(2)
+    kept, again = (level.forecast(rows, own, sessions)[own] for level in (before[3], after[3]))
+    np.testing.assert_allclose(again, kept, atol=1e-9)
+    assert np.abs(before[0].forecast(rows, own, sessions) - after[0].forecast(rows, own, sessions))[own].max() > 0.5
