@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from stock_assets.cores import usable_cores
 from stock_assets.errors import DamagedFileError, StoreBusyError
 from stock_assets.files import RESTORE, disk_error, first_line
+from stock_assets.tables import rooms
 
 if TYPE_CHECKING:
     import duckdb
@@ -148,6 +149,30 @@ def _engine(path: Path) -> "duckdb.DuckDBPyConnection":
             )
             atexit.register(_stop)
         return _ENGINES[os.getpid()]
+
+
+def search_rooms(connection: "duckdb.DuckDBPyConnection", database: str, make: bool = False) -> None:
+    """Unqualified names of tables are looked for in every room of the database; one it lacks is made, or left out."""
+    import duckdb
+
+    def search(found: Iterable[str]) -> None:
+        connection.execute(f"SET search_path = '{','.join(f'{quoted(database)}.{room}' for room in found)}'")
+
+    try:
+        search(rooms())
+    except duckdb.CatalogException:  # a store without one of them
+        if make:
+            for room in rooms():
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(database)}.{room}")
+            search(rooms())
+        else:
+            statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
+            there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
+            search([room for room in rooms() if room in there] or ["main"])
+
+
+def quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
 
 
 def limit_memory(connection: "duckdb.DuckDBPyConnection", limit: str) -> None:

@@ -5,7 +5,7 @@ Table and column names are identifiers known here, values are parameters: nothin
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
-from stock_assets.storage.attached import attached, limit_memory, opened
+from stock_assets.storage.attached import attached, limit_memory, opened, quoted, search_rooms
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, AllRows, Change, NoRow
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
@@ -84,7 +84,7 @@ class Warehouse:
             raise _no_store(self.path)
         with attached(self.path, read_only, self.wait) as (connection, database):
             limit_memory(connection, self.memory_limit)
-            _search(connection, database, make=not read_only)
+            search_rooms(connection, database, make=not read_only)
             yield connection
 
     # ---------------------------------------------------------------- reading
@@ -111,7 +111,7 @@ class Warehouse:
 
         Raises MissingTableError before anything was written to the table.
         """
-        selected = ", ".join(map(_quoted, columns)) if columns else "*"
+        selected = ", ".join(map(quoted, columns)) if columns else "*"
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
         where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
         return self._select(table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values()))
@@ -221,7 +221,7 @@ class Warehouse:
         # a DuckDB of its own, as its settings are for ever
         with opened(self.path, self.wait) as connection:
             is_current(connection, self.path)  # one of a newer version is refused
-            _search(connection, self.path.stem)
+            search_rooms(connection, self.path.stem)
             with answering(connection, statement, limits, spill=spill_beside(self.path)) as answer:
                 yield answer
 
@@ -305,12 +305,12 @@ class Warehouse:
                     continue
                 _create(connection, table)
                 if isinstance(change.replaces, NoRow):
-                    keys = ", ".join(map(_quoted, table.keys))
+                    keys = ", ".join(map(quoted, table.keys))
                     new = f"({keys}) NOT IN (SELECT ({keys}) FROM {_qualified(table.name)})"
                     _insert(connection, table.name, f"WHERE {new}")
                     continue
                 if change.replaces is not None:
-                    columns = ", ".join(map(_quoted, change.replaces.columns))
+                    columns = ", ".join(map(quoted, change.replaces.columns))
                     connection.register("replaced", change.replaces.to_arrow())
                     connection.execute(
                         f"DELETE FROM {_qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
@@ -358,50 +358,26 @@ def _no_store(path: Path) -> StockAssetsError:
     return StockAssetsError(f"there is no store at {path} yet: nothing has been materialized")
 
 
-def _search(connection: "duckdb.DuckDBPyConnection", database: str, make: bool = False) -> None:
-    """Unqualified names of tables are looked for in every room of the database; one it lacks is made, or left out."""
-    import duckdb
-
-    def search(found: Iterable[str]) -> None:
-        connection.execute(f"SET search_path = '{','.join(f'{_quoted(database)}.{room}' for room in found)}'")
-
-    try:
-        search(rooms())
-    except duckdb.CatalogException:  # a store without one of them
-        if make:
-            for room in rooms():
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(database)}.{room}")
-            search(rooms())
-        else:
-            statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
-            there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
-            search([room for room in rooms() if room in there] or ["main"])
-
-
 def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
     """Whether the connected store has the table."""
     statement = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?"
     return connection.execute(statement, [table]).fetchall()[0][0] > 0
 
 
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
-
-
 def _qualified(table: str) -> str:
     """The name of the table with its room, which an undeclared table is searched for in all rooms."""
-    return f"{TABLES[table].room}.{_quoted(table)}" if table in TABLES else _quoted(table)
+    return f"{TABLES[table].room}.{quoted(table)}" if table in TABLES else quoted(table)
 
 
 def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
     """Makes the table as it is declared, or gives it the columns that `incoming` has and it lacks (null in the older
     rows)."""
-    columns = ", ".join(f"{_quoted(column.name)} {column.duckdb_type}" for column in table.columns)
+    columns = ", ".join(f"{quoted(column.name)} {column.duckdb_type}" for column in table.columns)
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table.name)} ({columns})")
     there = {name for name, *_ in connection.execute(f"DESCRIBE {_qualified(table.name)}").fetchall()}
     for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
         if name not in there:
-            connection.execute(f"ALTER TABLE {_qualified(table.name)} ADD COLUMN {_quoted(name)} {kind}")
+            connection.execute(f"ALTER TABLE {_qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
 
 
 def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:
