@@ -172,7 +172,11 @@ def test_a_killed_fetch_goes_on_where_it_was(serve: Callable[..., Sec], tmp_path
     assert server.asked.total() == 3, "another evening asks again"
 
 
-@pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b"not a time\n{}"), gzip.compress(b"{}")[:-4]])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"no gzip", gzip.compress(b"not a time\n{}"), gzip.compress(b"{}")[:-4]],
+    ids=["empty", "no gzip", "no time", "cut"],
+)
 def test_a_damaged_file_costs_one_request(serve: Callable[..., Sec], tmp_path: Path, damage: bytes) -> None:
     server = serve(of_apple())
     client(server, staged=tmp_path).submissions(APPLE, FETCHED)
