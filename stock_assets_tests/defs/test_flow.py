@@ -158,7 +158,7 @@ def test_the_worth_of_inputs_is_shown_in_the_ui_and_asked_twice_costs_nothing(
     assert about()["trainings"] == 0
     assert_frame_equal(graph.warehouse.read("input_value"), rows)
     result = graph.materialize(["input_value"], config=FEW_INPUTS | {"groups": ["moon"]}, fail=True)
-    assert "there is no group of inputs 'moon'; expected some of market_level, peers" in failure_of(result)
+    assert "there is no group of inputs 'moon'; expected some of vix, index, market_level" in failure_of(result)
 
 
 def test_the_report_shows_its_figures_in_the_ui_and_in_one_small_page(graph: Graph, instance: dg.DagsterInstance):
