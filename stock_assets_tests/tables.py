@@ -5,16 +5,21 @@ from datetime import date
 
 import polars as pl
 
-from stock_assets import evaluation, features, lifecycle, market, model, publication, trading
+from stock_assets import evaluation, features, lifecycle, market, model, publication, side_inputs, trading
+from stock_assets.side_inputs.registry import BUILT_IN, DEFAULTS
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES, Column, declared, rooms
 
-assert all((market, features, model, evaluation, lifecycle, trading, publication))  # importing declares tables
+assert all(
+    (market, side_inputs, features, model, evaluation, lifecycle, trading, publication)
+)  # importing declares tables
 #: By room, in the order in which rooms import each other: the order of imports in a test must not matter.
 _OURS = dict(sorted(TABLES.items(), key=lambda item: rooms().index(item[1].room)))
 #: Every table of the package and its room, and those that are no assets.
 ROOMS = {table.name: table.room for table in _OURS.values()}
 HISTORIES = [table.name for table in _OURS.values() if table.history]
+#: The side inputs that no market has where the settings do not name them.
+NAMED_ALONE = [name for name in BUILT_IN if name not in DEFAULTS]
 
 
 def rows_of(table: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -161,11 +161,11 @@ def announcement_columns(
     first, last = calendar[oldest], calendar[newest]
     kept = bars.filter(pl.col("session").is_between(first, last))
     rows = with_variances(histories(kept, BAR_COLUMNS, calendar[oldest : newest + 1], lookback=LOOKBACK))
-    if rows.is_empty():
+    asked = rows["session"].is_in(list(sessions)).to_numpy()
+    if not asked.any():  # a day on which the exchange was closed after all has no bar
         return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, **dict.fromkeys(COLUMNS, pl.Float64)})
     grid = Bars.of(rows, calendar[oldest : newest + 1])
     events = Events.of(schedule, grid.tickers, days, origin=oldest)
-    asked = rows["session"].is_in(list(sessions)).to_numpy()
     reaction = events.at_own_close(len(grid.days), len(grid.tickers))[grid.cell]
     quiet = _Quiet.of(rows, reaction)
     known = _of_reactions(grid, events, quiet.jumps(rows), days=np.unique(grid.cell[0][asked]))

@@ -21,6 +21,8 @@ DAILY_CHAIN = (
     *("raw_ohlcv", "daily_bars", "context_series", "announcements"),
     *("indicators", "stationary_features", "side_features"),
 )
+#: Those of them that there are only where the settings have a source for them.
+SIDE = ("announcements", "side_features")
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         self.defs = build_definitions(self.settings)
+        self.keys = {key for asset in self.defs.assets or () for key in asset.keys}  # pyright: ignore[reportAttributeAccessIssue]
         self.warehouse = Warehouse(self.settings.database)
         self.calendar = calendar_of(self.settings)
 
@@ -54,7 +57,7 @@ class Graph:
         )
         result = dg.materialize(
             list(self.defs.assets or ()),  # pyright: ignore[reportArgumentType]
-            selection=list(keys),
+            selection=[key for key in keys if key not in SIDE or dg.AssetKey(key) in self.keys],
             tags=tags,
             instance=self.instance,
             resources=dict(self.defs.resources or {}) | self.resources,

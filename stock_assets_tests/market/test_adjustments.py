@@ -1,4 +1,6 @@
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
+from operator import mul
 
 import polars as pl
 import pytest
@@ -117,7 +119,17 @@ def test_membership_ends_with_its_last_session():
 )
 def test_day_by_day_and_in_one_batch_give_the_same_bars(closes, splits, dividends, data):
     days = DAYS[: len(closes)]
-    traded = raw_answer(days, closes, split_ratio=splits[: len(days)], dividend=dividends[: len(days)])
+    growth = [(closes[i] + dividends[i]) * splits[i] / closes[i - 1] for i in range(1, len(days))]
+    adjusted = list(accumulate(growth, mul, initial=closes[0]))
+    # adjusted closes that agree: what contradicts them is judged by the basis of its answer (rule 4 of ARCHITECTURE)
+    traded = raw_answer(
+        days,
+        closes,
+        split_ratio=splits[: len(days)],
+        dividend=dividends[: len(days)],
+        adj_close=adjusted,
+        previous_adj_close=[None, *adjusted[:-1]],
+    )
     batch = bars_of(seen_on(days[-1], traded))
     stored = seen_on(days[0], traded)
     for day in days[1:]:

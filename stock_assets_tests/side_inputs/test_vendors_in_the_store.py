@@ -109,14 +109,16 @@ def test_a_report_that_is_put_off_is_withdrawn_and_the_rules_are_stored_once(eve
         server.releases = {10: [*dates[:3], "2025-04-15"], 50: []}
         again = evenings.fetch("scheduled_events", "2025-02-19", *sources).added
     assert again.filter(pl.col("source") == "fred").sort("event_time").select("day", "withdrawn").rows() == [
+        (date(2025, 3, 12), False),  # it was assumed, and is seen now
         (date(2025, 4, 10), True),
         (date(2025, 4, 15), False),
     ]
+    assert not again["assumed"][0]
     # a day later the rules know at most one day more of each
     assert again.filter(pl.col("source") == "rule").height <= 1
     rows = read_side_input(evenings.store, "scheduled_events")
     standing = rows_by(rows, date(2025, 2, 18)).filter(pl.col("subject") == "cpi")
-    assert sorted(standing["day"]) == [date(2025, 3, 12), date(2025, 4, 10)]
+    assert sorted(standing["day"]) == [date(2025, 2, 12), date(2025, 3, 12), date(2025, 4, 10)]
 
 
 def test_a_series_that_fails_alone_does_not_stop_the_others(evenings: Evenings) -> None:
