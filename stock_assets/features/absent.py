@@ -48,11 +48,11 @@ def absent_inputs(
     lacking = []
     if VOLATILITY not in series:
         how = _SERIES_OF.get(settings.source, f"let the source answer for {VOLATILITY}")
-        cost = "about .005 of log-loss (measured by python -m benchmarks walk_forward with --context and without)"
+        cost = "about .005 of log-loss by the study (python -m benchmarks walk_forward with --context: .001)"
         lacking.append(Absent(VOLATILITY, f"context_series has no bar of {VOLATILITY}", cost, how))
     left_out = settings.side_inputs is not None and ANNOUNCEMENTS.name not in settings.side_inputs
     if left_out or not announced:
-        cost = ".009 to .011 of log-loss (the study of announcements in BENCHMARKS.md; input_value on your own prices)"
+        cost = "about .007 of log-loss (BENCHMARKS.md, the recipe; the asset input_value measures it on your prices)"
         why, remedy = "the table announcements has no row yet", "make the asset announcements"
         if left_out:
             why, remedy = f"{PREFIX}SIDE_INPUTS leaves announcements out", "name them there, or leave it unset"
@@ -61,7 +61,7 @@ def absent_inputs(
         lacking.append(Absent("the dates of announcements", why, cost, remedy))
     elif settings.source == "yahoo" and settings.sec_contact is None and settings.announcements is None:
         why = f"{PREFIX}SEC_CONTACT is unset, so that the SEC is not asked when companies reported"
-        cost = "up to .009 of log-loss, what past dates alone are worth (the study of announcements in BENCHMARKS.md)"
+        cost = "up to .004 of log-loss, what past dates alone are worth (BENCHMARKS.md, the recipe)"
         lacking.append(Absent("past announcements as filed", why, cost, _contact()))
     return lacking
 
