@@ -10,6 +10,7 @@ import polars as pl
 from dagster._time import get_current_datetime
 
 from stock_assets.definitions import build_definitions
+from stock_assets.market.calendar import calendar_of
 from stock_assets.market.context import MarketContext
 from stock_assets.market.sources import Answer, Source
 from stock_assets.market.sources.registry import make_source
@@ -83,8 +84,11 @@ class PlantedSource:
         ticker, session, seen = plants.restated
         if fetched_at.date() >= seen:
             here = (pl.col("ticker") == ticker) & (pl.col("session") == session)
+            following = calendar_of(settings()).shift(session, 1)
+            after = (pl.col("ticker") == ticker) & (pl.col("session") == following)
+            higher = {"high": here, "close": here, "adj_close": here, "previous_adj_close": after}
             rows = rows.with_columns(
-                *[pl.when(here).then(pl.col(name) * 1.02).otherwise(name).alias(name) for name in ("high", "close")]
+                pl.when(where).then(pl.col(name) * 1.02).otherwise(name).alias(name) for name, where in higher.items()
             )
         session, mended = plants.corrupt
         if fetched_at.date() < mended:
