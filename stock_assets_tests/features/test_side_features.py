@@ -80,6 +80,19 @@ def test_values_are_finite_within_their_bounds_and_of_every_bar(name: str):
         assert about.text
 
 
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_session_without_a_bar_has_no_row_and_one_without_a_side_row_has_nulls_at_most(name: str):
+    group, session = GROUPS[name], CALENDAR.sessions[CUT]
+    others = bars().filter(pl.col("session") < session)
+    rows = known(group, session)
+    assert computed(group, SideFrames(others, rows, [session], CALENDAR)).is_empty()
+    assert computed(group, SideFrames(others.clear(), rows, [session], CALENDAR)).is_empty()
+    nothing = {side: frame.clear() for side, frame in rows.items()}
+    of_day = bars().filter(pl.col("session") <= session)
+    made_of_nothing = computed(group, SideFrames(of_day, nothing, [session], CALENDAR))
+    assert made_of_nothing.height == of_day.filter(pl.col("session") == session).height
+
+
 def test_a_group_that_looks_ahead_is_caught():
     """The test above can fail: a group that counts all rows that it gets, of whatever session."""
 
