@@ -127,6 +127,24 @@ def plain_history(sessions: Sequence[date], base: float = 100.0, step: float = 0
     )
 
 
+def write_body(handler: BaseHTTPRequestHandler, body: bytes, *, cut: int | None, drip: float, closing: Event) -> None:
+    """The body of an answer: whole, `cut` short, or a byte every `drip` seconds until `closing`."""
+    if cut is not None:
+        handler.close_connection = True
+    if not drip:
+        handler.wfile.write(body[:cut])
+        return
+    for byte in body:
+        if closing.wait(drip):
+            return
+        try:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+        except OSError:  # who asked has lost patience
+            handler.close_connection = True
+            return
+
+
 @contextmanager
 def serving(vendor: Vendor) -> Iterator[Vendor]:
     """The vendor on 127.0.0.1 for the time of the block."""
@@ -150,20 +168,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            if reply.cut is not None:
-                self.close_connection = True
-            if not reply.drip:
-                self.wfile.write(body[: reply.cut])
-                return
-            for byte in body:
-                if vendor.closing.wait(reply.drip):
-                    return
-                try:
-                    self.wfile.write(bytes([byte]))
-                    self.wfile.flush()
-                except OSError:  # who asked has lost patience
-                    self.close_connection = True
-                    return
+            write_body(self, body, cut=reply.cut, drip=reply.drip, closing=vendor.closing)
 
         def log_message(self, format: str, *args: object) -> None:
             """Quiet: what was asked is in `requests`."""

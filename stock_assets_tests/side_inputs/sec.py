@@ -21,6 +21,7 @@ from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.side_inputs.sources.edgar import Edgar
 from stock_assets.side_inputs.sources.sec_filings import SecFilings
 from stock_assets_tests.market.fake_time import FakeTime
+from stock_assets_tests.market.vendor import write_body
 
 CONTACT = "Jane Doe jane@example.com"
 TICKERS = "/files/company_tickers.json"
@@ -123,20 +124,7 @@ def serving(sec: Sec) -> Iterator[Sec]:
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            if reply.cut is not None:
-                self.close_connection = True
-            if not reply.drip:
-                self.wfile.write(body[: reply.cut])
-                return
-            for byte in body:
-                if sec.closing.wait(reply.drip):
-                    return
-                try:
-                    self.wfile.write(bytes([byte]))
-                    self.wfile.flush()
-                except OSError:
-                    self.close_connection = True
-                    return
+            write_body(self, body, cut=reply.cut, drip=reply.drip, closing=sec.closing)
 
         def log_message(self, format: str, *args: object) -> None: ...
 
