@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.defs.runs import attempts
 from stock_assets.errors import StoreBusyError
-from stock_assets.lifecycle.evening import EVENING, evening_work
+from stock_assets.lifecycle.evening import EVENING, evening_work, with_side_inputs
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.disks import small_disk
 from stock_assets_tests.effort import DRILL
@@ -159,5 +159,6 @@ def test_a_disk_that_is_full_loses_nothing_and_no_run_succeeds_without_its_rows(
         with life.opened() as running:
             if attempts(running.instance, evening_work(evening_of(running).date() - timedelta(days=1))).succeeded:
                 tables = contents(Warehouse(running.store))
-                assert_equal({name: tables[name] for name in EVENING}, {name: plain[name] for name in EVENING})
+                made = with_side_inputs(EVENING, ("announcements", "side_features"))
+                assert_equal({name: tables[name] for name in made}, {name: plain[name] for name in made})
         assert_equal(life.finish(), plain)
