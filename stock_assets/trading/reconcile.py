@@ -312,7 +312,7 @@ def _breaks(
     for ticker in sorted({*(ticker for ticker, shares in ours.items() if shares), *held}):
         expected, theirs = ours.get(ticker, 0.0), held.get(ticker, 0.0)
         if abs(expected - theirs) >= SHARE:
-            cause = _of_a_split(shown.actions, ticker, expected, theirs)
+            cause = _of_a_split(shown.actions, ticker, ours=expected, theirs=theirs)
             yield Break(ticker, expected, theirs, cause or _cause_of_shares(ticker, expected, theirs, panel=panel))
     states = {state.client_order_id: state for state in shown.orders}
     last = panel.sessions[-1]
@@ -335,7 +335,7 @@ def _cause_of_cash(activities: Sequence[Activity]) -> str:
     return "no activity that the broker shows explains it"
 
 
-def _of_a_split(actions: Sequence[CorporateAction], ticker: str, ours: float, theirs: float) -> str | None:
+def _of_a_split(actions: Sequence[CorporateAction], ticker: str, *, ours: float, theirs: float) -> str | None:
     """The split that the broker has booked and the bars do not show; None where none explains the shares."""
     own = (one for one in actions if one.ticker == ticker and one.ratio is not None)
     split = next((one for one in own if abs(ours * float(one.ratio or 1) - theirs) < 1), None)
