@@ -28,7 +28,7 @@ run: install
 	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
 DRILLS := system/test_drill.py system/test_kills.py lifecycle/test_deciding.py model/test_skill.py model/test_tuning.py \
-	serving/test_swaps.py serving/test_schema.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
+	serving/test_swaps.py serving/test_schema.py serving/test_connections.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
 DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 
 test: install
