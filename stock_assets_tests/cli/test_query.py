@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import date
 from pathlib import Path
 
@@ -165,9 +164,7 @@ def test_parquet_needs_a_file(call: Call):
     "statement", ["select count(*) from range(10000000000000)", "select * from range(10000000000000) where range < 0"]
 )
 def test_a_query_that_takes_too_long_ends(call: Call, statement: str):
-    began = time.monotonic()
-    code, _, complaint = call("query", statement, "--timeout", "0.2")
-    assert time.monotonic() - began < 20
+    code, _, complaint = call("query", statement, "--timeout", "0.2")  # nothing else ends it
     assert (code, one_line(complaint)) == (2, True)
     assert "the query took longer than 0.2 s" in complaint
 
