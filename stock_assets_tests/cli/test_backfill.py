@@ -27,7 +27,7 @@ KEYS: dict[str, Sequence[str] | None] = {
     "labels": DAYS[:3],
     "trained_rnn": ["2018", "2019"],
     "evaluation_report": None,
-    "leakage_audit": None,
+    "operations": None,
 }
 
 
@@ -121,15 +121,15 @@ def test_the_reports_are_judged_anew_when_a_day_is_missing(held):
         "raw_ohlcv": [DAYS[1], DAYS[4]],
         "labels": [DAYS[1]],
         "evaluation_report": None,
-        "leakage_audit": None,
+        "operations": None,
     }
 
 
 def test_a_missing_report_alone_asks_for_nothing_before_it(held):
     for asset, all_keys in KEYS.items():
-        if asset != "leakage_audit":
+        if asset != "operations":
             materialized(held, asset, *(all_keys or ()))
-    assert backfill.missing(KEYS, held) == {"leakage_audit": None}
+    assert backfill.missing(KEYS, held) == {"operations": None}
 
 
 #: The same graph with the models that no prediction waits for.
