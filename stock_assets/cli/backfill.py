@@ -51,7 +51,7 @@ LATER = Stage(
     ("leakage_audit", "evaluation_report", *BACK_TESTS, "publication"),
 )
 #: All other assets.
-FIRST = Stage("make run: what was missing at its start", (), ("evaluation_report", "operations"))
+FIRST = Stage("make run: what was missing at its start", (), ("evaluation_report", "operations", "publication"))
 
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
@@ -67,15 +67,12 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
     targets: Targets = {}
     for asset, all_keys in keys.items():
         there = set(held.get(asset, ())) - _made_again(asset, targets)
-        if asset in stage.again and targets:
-            targets[asset] = None if all_keys is None else list(all_keys[-1:])
-        elif not _belongs(asset, stage):
-            continue
-        elif all_keys is None:
-            if WHOLE not in there:
-                targets[asset] = None
-        elif absent := [key for key in all_keys if key not in there]:
-            targets[asset] = absent
+        of_asset = [WHOLE] if all_keys is None else all_keys
+        chosen = [key for key in of_asset if key not in there] if _belongs(asset, stage) else []
+        if asset in stage.again and targets and of_asset[-1] not in chosen:
+            chosen.append(of_asset[-1])
+        if chosen:
+            targets[asset] = None if all_keys is None else chosen
     return targets
 
 

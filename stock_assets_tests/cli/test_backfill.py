@@ -132,6 +132,14 @@ def test_a_missing_report_alone_asks_for_nothing_before_it(held):
     assert backfill.missing(KEYS, held) == {"operations": None}
 
 
+def test_the_newest_session_is_published_again_with_what_was_missing(held):
+    keys = {"labels": DAYS, "publication": DAYS}
+    assert backfill.missing(keys, held) == keys
+    materialized(held, "labels", *DAYS[:4])
+    materialized(held, "publication", *DAYS[1:])
+    assert backfill.missing(keys, held) == {"labels": DAYS[4:], "publication": [DAYS[0], DAYS[4]]}
+
+
 #: The same graph with the models that no prediction waits for.
 WITH_REFERENCES = {
     "universe": None,
