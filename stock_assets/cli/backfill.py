@@ -35,23 +35,23 @@ FETCHED = "raw_ohlcv"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the graph that `make run` makes in a backfill of its own."""
+    """A part of the graph that `make run` makes before it shows what there is."""
 
-    title: str
+    reason: str
     assets: tuple[str, ...]
     """those that the graph lacks are passed over"""
     again: tuple[str, ...]
     """assets that are made again whenever anything before them was missing; of one with partitions the last"""
 
 
-#: The models that no prediction waits for, the reports that compare the others with them, and the back-tests.
+#: The models that no prediction waits for, the audit, the reports that compare with them, and the back-tests.
 LATER = Stage(
-    "make run: references and back-tests",
-    ("trained_references", "reference_predictions", *BACK_TESTS),
+    "make run: references, audit and back-tests",
+    ("trained_references", "reference_predictions", "leakage_audit", *BACK_TESTS),
     ("leakage_audit", "evaluation_report", *BACK_TESTS, "publication"),
 )
 #: All other assets.
-FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations"))
+FIRST = Stage("make run: what was missing at its start", (), ("evaluation_report", "operations", "publication"))
 
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
@@ -67,15 +67,12 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
     targets: Targets = {}
     for asset, all_keys in keys.items():
         there = set(held.get(asset, ())) - _made_again(asset, targets)
-        if asset in stage.again and targets:
-            targets[asset] = None if all_keys is None else list(all_keys[-1:])
-        elif not _belongs(asset, stage):
-            continue
-        elif all_keys is None:
-            if WHOLE not in there:
-                targets[asset] = None
-        elif absent := [key for key in all_keys if key not in there]:
-            targets[asset] = absent
+        of_asset = [WHOLE] if all_keys is None else all_keys
+        chosen = [key for key in of_asset if key not in there] if _belongs(asset, stage) else []
+        if asset in stage.again and targets and of_asset[-1] not in chosen:
+            chosen.append(of_asset[-1])
+        if chosen:
+            targets[asset] = None if all_keys is None else chosen
     return targets
 
 
@@ -233,7 +230,8 @@ def finished_partitions(
         for asset in ("/".join(selected["path"]) for selected in run["assetSelection"] or ()):
             made_last_by, made_next_by = latest.get(asset, (None, set()))
             if run["status"] == "SUCCESS" or made_last_by == run["id"]:
-                covered = [key for key in keys.get(asset) or [""] if first <= key <= last or not first]
+                of_asset = keys.get(asset)
+                covered = [""] if of_asset is None else [key for key in of_asset if first <= key <= last]
                 done.setdefault(asset, set()).update(covered)
             elif run["id"] in made_next_by:
                 running.add(asset)

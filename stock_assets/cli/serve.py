@@ -202,18 +202,21 @@ def make_stage(session: Session, stage: "Stage") -> bool | None:
 
 
 def complete(session: Session, stage: "Stage") -> bool:
-    """Backfills what was never materialized of `stage` or is not in the store, first letting a backfill end that an
+    """Makes what was never materialized of `stage` or is not in the store, first letting a backfill end that an
     earlier start left open; whether anything was missing.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
     import dagster as dg
 
-    from stock_assets.cli import backfill
+    from stock_assets.cli import backfill, runs
+    from stock_assets.definitions import comparison
+    from stock_assets.lifecycle.filling import works_in_turn
 
     settings, client, out = session.settings, session.client, session.out
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
+    definitions = load_definitions()
+    keys = backfill.partition_keys(definitions, datetime.now(UTC))
     if open_id := client.open_backfill():
         out.print(f"resuming backfill {open_id}")
         try:
@@ -227,13 +230,9 @@ def complete(session: Session, stage: "Stage") -> bool:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
         return False
-    backfill.follow(
-        client,
-        backfill.launch(client, targets, keys, title=stage.title),
-        keys,
-        console=out,
-        staged=settings.staged_answers,
-    )
+    upstream = comparison.upstream_of(definitions.get_repository_def())
+    works = works_in_turn(targets, keys, upstream, reason=stage.reason)
+    runs.make_in_turn(client, works, targets, keys, console=out, staged=settings.staged_answers)
     return True
 
 

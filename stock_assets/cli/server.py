@@ -21,7 +21,7 @@ from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.home import OWNED_HOME, lock_home
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import make_folder, write_file
-from stock_assets.lifecycle.evening import INTERRUPTED
+from stock_assets.lifecycle.evening import ASKED_BY, INTERRUPTED, MAKE_RUN
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import UI_URL, environment_for_child
 
@@ -115,10 +115,13 @@ def settle_interrupted(instance: "dg.DagsterInstance") -> None:
     a server starts.
 
     Runs that had the time to end themselves are marked as well: nobody is alerted of a Ctrl-C, and they are tried again
-    at once.
+    at once. What an earlier `make run` asked for and never began is cancelled: the new one asks for what is missing.
     """
     import dagster as dg
 
+    waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=waiting, tags={ASKED_BY: MAKE_RUN})):
+        instance.report_run_canceled(run, "the server that was to begin this run ended")
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
         instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})

@@ -27,7 +27,7 @@ KEYS: dict[str, Sequence[str] | None] = {
     "labels": DAYS[:3],
     "trained_rnn": ["2018", "2019"],
     "evaluation_report": None,
-    "leakage_audit": None,
+    "operations": None,
 }
 
 
@@ -121,15 +121,23 @@ def test_the_reports_are_judged_anew_when_a_day_is_missing(held):
         "raw_ohlcv": [DAYS[1], DAYS[4]],
         "labels": [DAYS[1]],
         "evaluation_report": None,
-        "leakage_audit": None,
+        "operations": None,
     }
 
 
 def test_a_missing_report_alone_asks_for_nothing_before_it(held):
     for asset, all_keys in KEYS.items():
-        if asset != "leakage_audit":
+        if asset != "operations":
             materialized(held, asset, *(all_keys or ()))
-    assert backfill.missing(KEYS, held) == {"leakage_audit": None}
+    assert backfill.missing(KEYS, held) == {"operations": None}
+
+
+def test_the_newest_session_is_published_again_with_what_was_missing(held):
+    keys = {"labels": DAYS, "publication": DAYS}
+    assert backfill.missing(keys, held) == keys
+    materialized(held, "labels", *DAYS[:4])
+    materialized(held, "publication", *DAYS[1:])
+    assert backfill.missing(keys, held) == {"labels": DAYS[4:], "publication": [DAYS[0], DAYS[4]]}
 
 
 #: The same graph with the models that no prediction waits for.
