@@ -19,6 +19,7 @@ from stock_assets.cli import main as cli
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.tables import rows_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 #: The function that answers a column of every type that DuckDB has, with its extremes and a null.
 ALL_TYPES = [name for name, *_ in duckdb.sql("DESCRIBE FROM test_all_types()").fetchall()]
@@ -263,7 +264,7 @@ def test_a_pipe_that_is_closed_is_no_error(shell):
     with shell("select * from range(3000000)", "--format", "csv") as process:
         assert process.stdout.readline() == "range\n"
         process.stdout.close()
-        assert (process.wait(60), process.stderr.read()) == (0, "")
+        assert (process.wait(HANG_SECONDS), process.stderr.read()) == (0, "")
 
 
 def test_ctrl_c_is_one_line(shell):
@@ -271,4 +272,4 @@ def test_ctrl_c_is_one_line(shell):
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        assert (process.wait(60), process.stderr.read()) == (130, "stock-assets: interrupted\n")
+        assert (process.wait(HANG_SECONDS), process.stderr.read()) == (130, "stock-assets: interrupted\n")

@@ -490,7 +490,7 @@ def test_a_kill_between_the_transactions_leaves_what_the_stock_storage_can_read(
     events = materializations("run", "bars", 50)
     process = PROCESSES.Process(target=_store_and_be_killed, args=(tmp_path, events))
     process.start()
-    process.join(20)
+    process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL
     assert (rows_in(tmp_path, "run"), rows_in(tmp_path, "index")) == (100, 0)
 
@@ -521,7 +521,7 @@ def test_four_processes_write_to_one_index(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(HANG_SECONDS)
     assert [process.exitcode for process in processes] == [0] * 4
     log = STOCK(str(tmp_path))
     assert [rows_in(tmp_path, f"run_{i}") for i in range(4)] == [1000] * 4

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.settings import PROJECT_DIR
-from stock_assets_tests.system.conftest import Server, console_script, environment, eventually
+from stock_assets_tests.system.conftest import MINUTES, Server, console_script, environment, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
@@ -60,7 +60,7 @@ def test_the_shell_launches_a_backfill(server: Server, command: Command):
 
 @pytest.mark.usefixtures("meanwhile")
 def test_the_shell_shows_it_to_the_end(server: Server, command: Command):
-    assert command.process.wait(timeout=180) == 0, command.output.read_text()
+    assert command.process.wait(timeout=10 * MINUTES) == 0, command.output.read_text()
     said = command.output.read_text()
     for asset in ("raw_ohlcv", "daily_bars"):
         assert re.search(rf"^{asset} {SESSIONS}/{SESSIONS}$", said, re.MULTILINE), said
