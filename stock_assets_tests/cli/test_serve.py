@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -67,6 +68,18 @@ def test_the_score_is_shown_before_the_references_are_made(tmp_path: Path, steps
     ]
     first = [asset for asset in WITH_REFERENCES if asset == "evaluation_report" or asset not in later]
     assert steps == [backfill.FIRST.reason, first, "summary", backfill.LATER.reason, later]
+
+
+def test_a_session_that_closes_while_the_first_stage_works_is_in_neither(
+    tmp_path: Path, steps: list[object], monkeypatch: pytest.MonkeyPatch
+):
+    """Its bars come with its evening, which waits for the first stage: the references of it would miss them."""
+    asked: list[datetime] = []
+    monkeypatch.setattr(backfill, "partition_keys", lambda _, now: asked.append(now) or WITH_REFERENCES)
+    serve.make_and_show(session(tmp_path, io.StringIO()), 0.0)
+    assert len(steps) == 5
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
 
 
 def test_where_the_first_stage_fails_the_references_wait(tmp_path: Path, steps: list[object], monkeypatch):
