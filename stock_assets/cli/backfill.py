@@ -1,5 +1,6 @@
 """Backfills through the running daemon: what is missing, launched once and followed to its end."""
 
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,8 @@ def _belongs(asset: str, stage: Stage) -> bool:
 def within(
     keys: Mapping[str, Sequence[str] | None], start: date, end: date, *, assets: Sequence[str] | None
 ) -> Targets:
-    """The partitions from `start` to `end`, both included, of `assets` (all partitioned ones when None).
+    """The partitions from `start` to `end`, both included, of `assets`; of all that are partitioned and not ON_DEMAND
+    when None.
 
     Raises StockAssetsError for a reversed range, an unknown asset, or a range without a partition.
     """
@@ -101,7 +103,7 @@ def within(
         raise StockAssetsError(f"there is no asset {unknown[0]}; expected one of {', '.join(keys)}")
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        if assets is not None and asset not in assets:
+        if asset not in assets if assets is not None else asset in ON_DEMAND:
             continue
         if all_keys is None:
             if assets is not None:
@@ -159,20 +161,40 @@ def follow(
 
 
 @contextmanager
-def cancelled_by_ctrl_c(client: DagsterClient, backfill_id: str, console: Console) -> Iterator[None]:
-    """A Ctrl-C inside ends the backfill in the daemon too, with its runs, before it goes on as KeyboardInterrupt."""
+def cancelled_by_ctrl_c(client: DagsterClient, launch: Callable[[], str], console: Console) -> Iterator[str]:
+    """The id of the backfill that `launch` launches. A Ctrl-C from then on ends the backfill in the daemon too, with
+    its runs, before it goes on as KeyboardInterrupt.
+
+    One that comes while the server takes an order waits for the answer: without it nobody would know what goes on.
+    """
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
-        yield
-    except KeyboardInterrupt:
-        client.cancel(backfill_id)
-        console.print("cancelling the backfill …", highlight=False)
-        deadline = time.monotonic() + CANCEL_SECONDS
-        while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS / 4)
-        over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
-        text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
-        console.print(text, highlight=False, soft_wrap=True)
-        raise
+        backfill_id = launch()
+        try:
+            signal.signal(signal.SIGINT, before)
+            if pressed:
+                raise KeyboardInterrupt
+            yield backfill_id
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # people press twice
+            client.cancel(backfill_id)
+            signal.signal(signal.SIGINT, before)
+            _wait_until_over(client, backfill_id, console)
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait_until_over(client: DagsterClient, backfill_id: str, console: Console) -> None:
+    """Shows what became of a backfill that was cancelled, once it is over or CANCEL_SECONDS have passed."""
+    console.print("cancelling the backfill …", highlight=False)
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 4)
+    over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
+    text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def assets_of(

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 START_SECONDS = 180
 #: What the server prints, in DAGSTER_HOME.
 LOG = "dagster-dev.log"
-#: `dagster dev` hands a SIGTERM on to its children; what is left after this many seconds is killed.
+#: So long `dagster dev` may take to end its servers, and then the runs to end; what is left is killed.
 STOP_SECONDS = 10
 #: The server's log begins anew when it has grown beyond so many bytes, and so many older parts of it stay; it is looked
 #: at every so many seconds.
@@ -191,15 +191,17 @@ def dagster_dev(
                 # should this process be killed, its server goes on and must still be seen to own the folder
                 pass_fds=(lock.fileno(),),
             )
+        loading = True
         try:
             lock.truncate(0)
             lock.write(str(process.pid))
             lock.flush()
             client = web_client(settings, port)
             wait_until_ready(client, process, log)
+            loading = False
             yield client, process
         finally:
-            stop(process)
+            stop(process, loading=loading)
 
 
 def wait(process: subprocess.Popen[bytes], log: Path) -> int:
@@ -252,22 +254,42 @@ def listens(url: str) -> bool:
     return False
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and all that it started: politely, then for certain."""
+def stop(process: subprocess.Popen[bytes], *, loading: bool = False) -> None:
+    """Ends the process and all that it started: politely, then for certain.
+
+    `dagster dev` ends its web server and its daemon itself. Runs are told next, so that they roll back and say why they
+    ended. Code servers keep nothing and are killed: after all that asks them, and while they are `loading` the assets
+    before `dagster dev` tells them, or a traceback would stand in the log for an end that a person wanted.
+    """
     family: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):  # it ended by itself
         leader = psutil.Process(process.pid)
         family = [leader, *leader.children(recursive=True)]
-    for member in family:
-        with suppress(psutil.NoSuchProcess):  # gone between the listing and the signal
-            member.terminate()
-    for member in still_running(family, STOP_SECONDS):
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
+    code_servers = [member for member in family[1:] if _serves_code(member)]
+    _each(psutil.Process.terminate, family[:1])
+    if loading:
+        _each(psutil.Process.kill, code_servers)
+    still_running(family[:1], STOP_SECONDS)
+    others = [member for member in family[1:] if member not in code_servers]
+    _each(psutil.Process.terminate, others)
+    still_running(others, STOP_SECONDS)
+    _each(psutil.Process.kill, still_running(family, 0))
     with suppress(ProcessLookupError):  # a process that was started while we listed is still in the group
         os.killpg(process.pid, signal.SIGKILL)
     still_running(family, STOP_SECONDS)
     process.wait()
+
+
+def _each(act: Callable[[psutil.Process], None], members: Sequence[psutil.Process]) -> None:
+    for member in members:
+        with suppress(psutil.NoSuchProcess):  # gone between the listing and the signal
+            act(member)
+
+
+def _serves_code(member: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return not {"grpc", "code-server"}.isdisjoint(member.cmdline())
+    return False
 
 
 def still_running(family: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:

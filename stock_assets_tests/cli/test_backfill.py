@@ -1,8 +1,11 @@
 """What a backfill is asked to make, and what is told of it."""
 
 import io
+import os
+import signal
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import pairwise
 
 import polars as pl
@@ -191,6 +194,15 @@ def test_a_range_without_a_session_of_an_asset_leaves_it_out():
     }
 
 
+def test_a_range_of_all_assets_leaves_out_what_is_made_on_demand():
+    """Orders of the past cannot be sent: with them, every range of predicted sessions failed."""
+    keys = {"predictions": DAYS, "orders": DAYS, "publication": DAYS}
+    chosen = backfill.within(keys, date(2018, 12, 31), date(2019, 1, 2), assets=None)
+    assert chosen == {"predictions": DAYS[2:4], "publication": DAYS[2:4]}
+    (named,) = backfill.within(keys, date(2018, 12, 31), date(2018, 12, 31), assets=["orders"])
+    assert named == "orders"
+
+
 def test_named_assets_alone_are_made_unpartitioned_ones_too():
     chosen = backfill.within(KEYS, date(2018, 12, 31), date(2018, 12, 31), assets=["evaluation_report", "labels"])
     assert chosen == {"labels": ["2018-12-31"], "evaluation_report": None}
@@ -334,21 +346,50 @@ def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch)
     assert len(client.left) == 1
 
 
+def press() -> None:
+    """A Ctrl-C, as the terminal sends it."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("last", "said"), [("CANCELED", "it is over. What it made stays"), ("CANCELING", "it is not over yet; see http")]
 )
-def test_a_ctrl_c_cancels_the_backfill_and_says_what_became_of_it(monkeypatch, last, said):
+@pytest.mark.parametrize("moment", ["launching", "following", "twice"])
+def test_a_ctrl_c_cancels_the_backfill_and_says_what_became_of_it(monkeypatch, last, said, moment):
     monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
     monkeypatch.setattr(backfill, "CANCEL_SECONDS", 0.01)
+    handler = signal.getsignal(signal.SIGINT)
     client = FakeClient(state("CANCELING"), state(last))
+
+    def launch() -> str:
+        if moment == "launching":
+            press()
+        return client.launch({}, "why")
+
+    if moment == "twice":
+        cancel = client.cancel
+
+        def pressed_again(backfill_id: str) -> None:
+            press()
+            cancel(backfill_id)
+
+        monkeypatch.setattr(client, "cancel", pressed_again)
     pipe = io.StringIO()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        backfill.cancelled_by_ctrl_c(client, "abcdefgh", Console(file=pipe)),  # pyright: ignore[reportArgumentType]
-    ):
-        raise KeyboardInterrupt
+    cancelled = backfill.cancelled_by_ctrl_c(client, launch, Console(file=pipe))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(KeyboardInterrupt), cancelled:
+        press()
     assert client.cancelled == ["abcdefgh"]
     assert said in pipe.getvalue()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_without_a_ctrl_c_nothing_is_cancelled():
+    client, handler = FakeClient(state("COMPLETED_SUCCESS")), signal.getsignal(signal.SIGINT)
+    launch = partial(client.launch, {}, "why")
+    with backfill.cancelled_by_ctrl_c(client, launch, Console()) as backfill_id:  # pyright: ignore[reportArgumentType]
+        assert backfill_id == "abcdefgh"
+        assert signal.getsignal(signal.SIGINT) is handler
+    assert client.cancelled == []
 
 
 @pytest.mark.parametrize("width", [40, 120])

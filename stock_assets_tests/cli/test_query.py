@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from stock_assets.cli import main as cli
+from stock_assets.cli import commands as cli
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.tables import rows_of
