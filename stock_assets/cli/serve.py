@@ -203,18 +203,21 @@ def make_stage(session: Session, stage: "Stage", now: datetime) -> bool | None:
 
 
 def complete(session: Session, stage: "Stage", now: datetime) -> bool:
-    """Backfills what of `stage` was never materialized by `now` or is not in the store, first letting a backfill end
-    that an earlier start left open; whether anything was missing.
+    """Makes what of `stage` was never materialized by `now` or is not in the store, first letting a backfill end that
+    an earlier start left open; whether anything was missing.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
     import dagster as dg
 
-    from stock_assets.cli import backfill
+    from stock_assets.cli import backfill, runs
+    from stock_assets.definitions import comparison
+    from stock_assets.lifecycle.filling import works_in_turn
 
     settings, client, out = session.settings, session.client, session.out
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    keys = backfill.partition_keys(load_definitions(), now)
+    definitions = load_definitions()
+    keys = backfill.partition_keys(definitions, now)
     if open_id := client.open_backfill():
         out.print(f"resuming backfill {open_id}")
         try:
@@ -228,13 +231,9 @@ def complete(session: Session, stage: "Stage", now: datetime) -> bool:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
         return False
-    backfill.follow(
-        client,
-        backfill.launch(client, targets, keys, title=stage.title),
-        keys,
-        console=out,
-        staged=settings.staged_answers,
-    )
+    upstream = comparison.upstream_of(definitions.get_repository_def())
+    works = works_in_turn(targets, keys, upstream, reason=stage.reason)
+    runs.make_in_turn(client, works, targets, keys, console=out, staged=settings.staged_answers)
     return True
 
 

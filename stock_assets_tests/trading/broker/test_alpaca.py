@@ -215,7 +215,7 @@ def test_an_order_without_an_id_is_a_new_one_each_time(line: Line):
     body = {"symbol": "AAA", "qty": 1, "side": "buy", "type": "market", "time_in_force": "opg"}
     headers = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
     for _ in range(2):
-        assert requests.post(f"{line.url}/v2/orders", json=body, headers=headers, timeout=5).status_code == 200
+        assert requests.post(f"{line.url}/v2/orders", json=body, headers=headers).status_code == 200
     assert len(line.world.booked_orders()) == 2
 
 
@@ -235,7 +235,7 @@ def test_an_order_without_an_id_is_a_new_one_each_time(line: Line):
 def test_the_face_refuses_as_alpaca_does(line: Line, body: dict[str, object], status: int, code: int):
     valid = {"symbol": "AAA", "qty": 1, "side": "buy", "type": "market", "time_in_force": "opg"}
     headers = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
-    answer = requests.post(f"{line.url}/v2/orders", json={**valid, **body}, headers=headers, timeout=5)
+    answer = requests.post(f"{line.url}/v2/orders", json={**valid, **body}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert line.world.booked_orders() == []
 
@@ -243,14 +243,14 @@ def test_the_face_refuses_as_alpaca_does(line: Line, body: dict[str, object], st
 def test_the_face_answers_nobody_without_the_keys_or_under_another_host(line: Line):
     keys = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
     account = f"{line.url}/v2/account"
-    assert requests.get(account, headers=keys, timeout=5).status_code == 200
+    assert requests.get(account, headers=keys).status_code == 200
     for headers in ({}, {**keys, "APCA-API-SECRET-KEY": "wrong"}, {**keys, "APCA-API-KEY-ID": ""}):
-        answer = requests.get(account, headers=headers, timeout=5)
+        answer = requests.get(account, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, 40110000)
-    assert requests.get(account, headers={**keys, "Host": "evil.example"}, timeout=5).status_code == 400
-    assert requests.get(f"{line.url}/v2/nothing", headers=keys, timeout=5).status_code == 404
-    assert requests.get(f"{line.url}/v2/orders?limit=501", headers=keys, timeout=5).status_code == 422
-    assert requests.post(f"{line.url}/v2/orders", data=b"{", headers=keys, timeout=5).status_code == 400
+    assert requests.get(account, headers={**keys, "Host": "evil.example"}).status_code == 400
+    assert requests.get(f"{line.url}/v2/nothing", headers=keys).status_code == 404
+    assert requests.get(f"{line.url}/v2/orders?limit=501", headers=keys).status_code == 422
+    assert requests.post(f"{line.url}/v2/orders", data=b"{", headers=keys).status_code == 400
 
 
 def test_an_account_that_is_not_the_configured_one_gets_no_order(line: Line):
