@@ -444,6 +444,18 @@ def test_what_splits_at_the_next_open_is_not_ordered_at_alpaca(tmp_path: Path, m
         assert rows[cause].abs().max() < 0.005, cause  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
 
 
+def test_a_split_that_the_bars_do_not_show_is_the_cause_of_its_break(few: Evenings):
+    few.trade(0)
+    few.broker._announced = lambda session: {"BBB": 2.0} if session == few.sessions[2] else {}
+    few.trade(1)
+    change_file(few, "UPDATE listing SET shares = shares * 2 WHERE ticker = 'BBB'")
+    done = few.trade(2)
+    assert {gate.name for gate in done.refusals} == {"breaks"}
+    (cause,) = done.standing.breaks["cause"]
+    split = f"the forward split of 2 for 1 on {few.sessions[2]}"
+    assert cause == f"the broker has booked {split}, which the bars do not show"
+
+
 def kept(middles: list[HttpFaults], middle: HttpFaults) -> HttpFaults:
     middles.append(middle)
     return middle
