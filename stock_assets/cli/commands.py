@@ -111,7 +111,9 @@ def backfill_command(
     from stock_assets.cli import backfill
     from stock_assets.cli.serve import load_definitions
     from stock_assets.cli.server import web_client
+    from stock_assets.market.materialize.one_source import require_stored_market
 
+    require_stored_market(configured())
     client = web_client(configured(), port)
     if not client.is_ready():
         raise StockAssetsError(f"the server at {client.url} is still loading the assets; try again in some seconds")

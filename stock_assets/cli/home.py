@@ -104,13 +104,17 @@ def holder_of(path: Path) -> str | None:
 
 
 def own_home(home: Path) -> None:
-    """Locks `home` for a `dagster dev` that a person starts by hand. Raises StockAssetsError as `lock_home`.
+    """Locks `home` for a `dagster dev` that a person starts by hand. Raises StockAssetsError as `lock_home`, and where
+    the store holds another market.
 
     A server of `make run` holds the lock already, and so do the processes that a locked server starts.
     """
     if not os.environ.get(IS_DEV_SERVER) or os.environ.get(OWNED_HOME) == str(home):
         return
+    from stock_assets.market.materialize.one_source import require_stored_market
+
     lock = lock_home(home)
+    require_stored_market(settings())
     _write_own_id(lock)
     _LOCKS.append(lock)
     # Dagster has just logged that a temporary folder is the storage

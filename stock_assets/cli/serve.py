@@ -17,6 +17,7 @@ from stock_assets.errors import SettingsError, StockAssetsError
 from stock_assets.escape import terminal
 from stock_assets.files import open_to_others
 from stock_assets.market.calendar import calendar_of
+from stock_assets.market.materialize.one_source import require_stored_market
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.migrations import stored_version
 from stock_assets.storage.restore import settle_killed_restore
@@ -59,6 +60,7 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
     settings = check_snapshot(settings, out)
     migrate(settings, out)
+    require_stored_market(settings)
     market = "SIMULATED market, no real prices" if settings.source == "simulated" else f"source {settings.source}"
     out.print(f"stock_assets: {market}, exchange {exchange}, from {settings.start}; starting Dagster …", soft_wrap=True)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.frames import KEYS
+from stock_assets.frames import KEYS, in_order
 from stock_assets.model.splits import require_known, train_validation_split
 from stock_assets.setting_values import LabelRule
 
@@ -98,7 +98,7 @@ class Lesson:
 
     def past(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of sessions up to the cutoff, sorted by ticker and session."""
-        return rows.filter(pl.col("session") <= self.cutoff).sort(KEYS)
+        return in_order(rows.filter(pl.col("session") <= self.cutoff))
 
     def labelled(self, past: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
         """The rows of `past` that have a label in `train`, with it, in the order of `past`.

@@ -6,10 +6,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from stock_assets.model.market_rows import row_parts
 from stock_assets.model.scaling import zero_where_unknown
-
-#: Rows of one product, so that no large panel is held twice.
-_CHUNK_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Level:
     def forecast(self, values: np.ndarray) -> np.ndarray:
         """float64 [N, K], of the inputs [N, F]."""
         out = np.zeros((len(values), self.weights.shape[1]))
-        for part in np.array_split(np.arange(len(values)), 1 + len(values) // _CHUNK_ROWS):
+        for part in row_parts(len(values)):
             standard = _standard(values[part], self.mean, self.scale, clip=self.clip)
             out[part] = standard @ self.weights[:-1] + self.weights[-1]
         return out
@@ -53,22 +51,25 @@ def fit_levels(
 
     All standardise by the means and deviations of `rows`. One that leaves out every row is that of them all.
     """
-    at, mean = np.flatnonzero(rows), values[rows].mean(axis=0, dtype=np.float64)
-    for i in np.flatnonzero(np.isnan(mean)):
-        present = values[rows, i][~np.isnan(values[rows, i])]
-        mean[i] = present.mean(dtype=np.float64) if len(present) else 0.0
-    scale = spread(values, rows)
-
-    def moments(at: np.ndarray) -> _Moments:
-        total = _Moments.none(values.shape[1] + 1, targets.shape[1])
-        for part in np.array_split(at, 1 + len(at) // _CHUNK_ROWS):
-            standard = _standard(values[part], mean, scale, clip=clip)
-            total += _Moments.of(np.column_stack([standard, np.ones(len(part))]), targets[part])
-        return total
-
-    everything = moments(at)
-    parts = [everything, *(everything - moments(at[left_out[at]]) for left_out in without)]
-    return [Level(mean, scale, (part if part.number else everything).solve(penalty), clip) for part in parts]
+    at = np.flatnonzero(rows)
+    mean, scale = _mean_and_spread(values, at)
+    # rows that the same ones leave out have their moments in common
+    leaves = sum(
+        (left_out[at].astype(np.int64) << k for k, left_out in enumerate(without)), np.zeros(len(at), np.int64)
+    )
+    groups = {}
+    for mask in np.unique(leaves):
+        own, total = at[leaves == mask], _Moments.none(values.shape[1] + 1, targets.shape[1])
+        for part in row_parts(len(own)):
+            standard = _standard(values[own[part]], mean, scale, clip=clip)
+            total += _Moments.of(np.column_stack([standard, np.ones(len(standard))]), targets[own[part]])
+        groups[int(mask)] = total
+    nothing = _Moments.none(values.shape[1] + 1, targets.shape[1])
+    everything = sum(groups.values(), nothing)
+    parts = [sum((total for mask, total in groups.items() if not mask >> k & 1), nothing) for k in range(len(without))]
+    return [
+        Level(mean, scale, (part if part.number else everything).solve(penalty), clip) for part in (everything, *parts)
+    ]
 
 
 class _Moments(NamedTuple):
@@ -89,9 +90,6 @@ class _Moments(NamedTuple):
     def __add__(self, other: "_Moments") -> "_Moments":  # pyright: ignore[reportIncompatibleMethodOverride]: not a tuple's
         return _Moments(self.scatter + other.scatter, self.moment + other.moment, self.number + other.number)
 
-    def __sub__(self, other: "_Moments") -> "_Moments":
-        return _Moments(self.scatter - other.scatter, self.moment - other.moment, self.number - other.number)
-
     def solve(self, penalty: float) -> np.ndarray:
         """float64 [F + 1, K]: the slopes with `penalty` x their squares per row, then the constant."""
         ridge_of = np.append(np.full(len(self.scatter) - 1, penalty), 0.0)
@@ -101,11 +99,19 @@ class _Moments(NamedTuple):
 def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
     """float64 [F, K]: the slopes of least squares with `penalty` x the squared slopes per row."""
     scatter, moment = penalty * np.eye(inputs.shape[1]), np.zeros((inputs.shape[1], targets.shape[1]))
-    for part in np.array_split(np.arange(len(inputs)), 1 + len(inputs) // _CHUNK_ROWS):
+    for part in row_parts(len(inputs)):
         some = inputs[part].astype(np.float64)
         scatter += some.T @ some / len(inputs)
         moment += some.T @ targets[part] / len(inputs)
     return np.linalg.solve(scatter, moment)
+
+
+def products_at(inputs: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """float64 [N]: `inputs` [N, F] times `weights` [F] at `rows` (bool [N]); else 0."""
+    at, out = np.flatnonzero(rows), np.zeros(len(rows))
+    for part in row_parts(len(at)):
+        out[at[part]] = inputs[at[part]] @ weights
+    return out
 
 
 def spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -113,17 +119,22 @@ def spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Unknown values (NaN) do not count.
     """
-    # one at a time: a float64 copy of all would take a gigabyte
-    out = np.array([_deviation(column[rows]) for column in values.T])
-    return np.where(out > 1e-9, out, 1.0)
+    return _mean_and_spread(values, np.flatnonzero(rows))[1]
 
 
-def _deviation(column: np.ndarray) -> float:
-    deviation = column.std(dtype=np.float64)
-    if not np.isnan(deviation):
-        return deviation
-    present = column[~np.isnan(column)]
-    return present.std(dtype=np.float64) if len(present) else 0.0
+def _mean_and_spread(values: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [K] each: of the known values of each column of `values` at the rows `at`; 0 and 1 where none is."""
+    number, mean, squares = (np.zeros(values.shape[1]) for _ in range(3))
+    parts = row_parts(len(at))
+    for part in parts:
+        some = values[at[part]].astype(np.float64)
+        number += (~np.isnan(some)).sum(axis=0)
+        mean += zero_where_unknown(some).sum(axis=0)
+    mean /= np.maximum(number, 1)
+    for part in parts:
+        squares += (zero_where_unknown(values[at[part]] - mean) ** 2).sum(axis=0)
+    deviation = np.sqrt(squares / np.maximum(number, 1))
+    return mean, np.where(deviation > 1e-9, deviation, 1.0)
 
 
 def _standard(values: np.ndarray, mean: np.ndarray, scale: np.ndarray, *, clip: float) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from stock_assets.frames import KEYS
-from stock_assets.model.scaling import column_values, require_finite, zero_where_unknown
+from stock_assets.frames import KEYS, in_order
+from stock_assets.model.scaling import require_finite, zero_where_unknown
 from stock_assets.model.targets import VOLATILITIES, volatility_ahead
+
+#: Rows of one step of the arithmetic on a whole market (`row_parts`).
+PART_ROWS = 4096
 
 
 class MarketRows:
@@ -25,23 +29,25 @@ class MarketRows:
     """int64 [N]: the number of the row's session, from 0"""
 
     def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: Sequence[str], *, horizon: int) -> None:
-        rows = rows.sort(KEYS)
+        rows = in_order(rows)
         require_finite(rows, columns)
         self.keys = rows.select(KEYS)
-        self.values = np.empty((rows.height, len(columns)), np.float32)
-        for i, column in enumerate(columns):
-            self.values[:, i] = column_values(rows, column)
+        self.values = rows.select(pl.col(columns).cast(pl.Float32)).to_numpy(order="c", writable=True)
         self.day = rows["session"].rank("dense").cast(pl.Int64).to_numpy() - 1
         self._trusted = ~self.among(suspects)
-        self._horizon = horizon
-        ahead = volatility_ahead(rows, horizon)
-        self._realised = ahead.select(VOLATILITIES).to_numpy()  # [N, 3], read where _over
+        self._horizon, self._rows = horizon, rows
+
+    @cached_property
+    def _came(self) -> tuple[np.ndarray, np.ndarray]:
+        """(float64 [N, 3]: VOLATILITIES as they came, bool [N]: where they may be read)."""
+        ahead = volatility_ahead(self._rows, self._horizon)
         # A horizon with a missing row ends later than its session's others: it would be known too early.
-        sessions = rows["session"].unique().sort()
+        sessions = self._rows["session"].unique().sort()
         end = sessions.search_sorted(ahead["end"].fill_null(date.max)).to_numpy()
-        self._over = (end == self.day + horizon) & ahead["end"].is_not_null().to_numpy()
+        over = (end == self.day + self._horizon) & ahead["end"].is_not_null().to_numpy()
         distrusted = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
-        self._over &= self._trusted & (np.roll(distrusted, -horizon) == distrusted)
+        over &= self._trusted & (np.roll(distrusted, -self._horizon) == distrusted)
+        return ahead.select(VOLATILITIES).to_numpy(), over
 
     @property
     def trusted(self) -> np.ndarray:
@@ -100,11 +106,19 @@ class MarketRows:
 
     def deviations(self) -> np.ndarray:
         """float32 [N + 1, F]: the values less their session's mean, 0 where unknown; the last row is padding."""
+        from scipy.sparse import csr_array
+
+        parts = row_parts(len(self.values))
+        mean = np.zeros((int(self.day.max()) + 1 if len(self.day) else 0, self.values.shape[1]))
+        for part in parts:  # a sum by session is a product with the rows' sessions
+            rows = np.flatnonzero(self._trusted[part])
+            at = self.day[part][rows]
+            of_sessions = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(len(mean), len(at)))
+            mean += of_sessions @ self.values[part][rows].astype(np.float64)
+        mean /= np.maximum(np.bincount(self.day[self._trusted], minlength=len(mean)), 1)[:, None]
         out = np.zeros((len(self.values) + 1, self.values.shape[1]), np.float32)
-        everything = np.ones(len(self.values), bool)
-        for i in range(self.values.shape[1]):  # one at a time, as in `linear.spread`
-            column = self.values[:, i : i + 1]
-            out[:-1, i] = zero_where_unknown((column - self.mean(column, everything))[:, 0])
+        for part in parts:
+            out[part] = zero_where_unknown(self.values[part] - mean[self.day[part]])
         return out
 
     def scores(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -119,15 +133,21 @@ class MarketRows:
         The mean over those of the last `sessions` sessions whose horizon is over, of the mean of their tickers; 0
         where there is none.
         """
-        errors = self.mean(np.where(self._over[:, None], self._realised, 0.0), self._over)
-        errors -= self.mean(forecast, self._over)
+        realised, over = self._came
+        errors = self.mean(np.where(over[:, None], realised, 0.0), over)
+        errors -= self.mean(forecast, over)
         first = np.unique(self.day, return_index=True)[1]  # one row of each session
-        by_session, there = errors[first], np.bincount(self.day[self._over], minlength=len(first)) > 0
+        by_session, there = errors[first], np.bincount(self.day[over], minlength=len(first)) > 0
         total, number = np.zeros_like(by_session), np.zeros(len(first))
         for back in range(self._horizon, min(sessions, len(first))):
             total[back:] += by_session[:-back]
             number[back:] += there[:-back]
         return (total / np.maximum(number, 1.0)[:, None])[self.day]
+
+
+def row_parts(count: int) -> list[slice]:
+    """The places 0 to `count` in parts so small that a processor keeps what it computes of one close by."""
+    return [slice(start, min(start + PART_ROWS, count)) for start in range(0, count, PART_ROWS)]
 
 
 def standardise(deviations: np.ndarray, scale: np.ndarray, clip: float) -> None:

@@ -5,7 +5,7 @@ The readings follow range-based volatility (Garman & Klass 1980, Parkinson 1980)
 
 import polars as pl
 
-from stock_assets.frames import KEYS
+from stock_assets.frames import KEYS, in_order
 
 #: Three readings of the volatility of the horizon, in logs.
 VOLATILITIES = ("log_total", "log_close", "log_range")
@@ -27,7 +27,7 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
     """
     rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
     return (
-        volatility_ahead(features.sort(KEYS), horizon)
+        volatility_ahead(in_order(features), horizon)
         .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
         .filter(pl.col("end") == pl.col("horizon_end"))
         .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))

@@ -1,18 +1,57 @@
-"""Prices of two sources never mix in one store."""
+"""Prices of two sources, or of two simulated markets, never mix in one store."""
+
+import polars as pl
 
 from stock_assets.errors import MissingTableError, SourceError
-from stock_assets.market.sources import Source
+from stock_assets.frames import KEYS
+from stock_assets.market.sources import InventsBars, Source
+from stock_assets.market.sources.registry import make_source
+from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
+
+#: The closes as traded of the first, the middle and the last session of a store, in every version.
+_SAMPLE = """
+    SELECT ticker, session, close * later_splits AS stored
+    FROM market.raw_ohlcv
+    WHERE session IN (SELECT unnest(quantile_disc(session, [0.0, 0.5, 1.0])) FROM market.raw_ohlcv)
+"""
+
+
+def require_stored_market(settings: Settings) -> None:
+    """`require_one_source` for the store and the source of `settings`, before anything starts."""
+    if settings.database.exists():
+        require_one_source(Warehouse(settings.database), make_source(settings))
 
 
 def require_one_source(store: Warehouse, source: Source) -> None:
-    """Raises SourceError where `store` holds the prices of another source than `source`."""
+    """Raises SourceError where `store` holds the prices of another source than `source`, or those of another market
+    that a source of the same name has invented: by an earlier version, or under other settings."""
     try:
         stored = store.read_sql("raw_ohlcv", "SELECT DISTINCT source FROM market.raw_ohlcv")["source"]
     except MissingTableError:
         return
     if other := sorted(set(stored) - {source.name}):
         raise SourceError(
-            f"the store {store.path.name} holds {other[0]} prices and STOCK_ASSETS_SOURCE is {source.name}; "
-            "expected one source per store: set STOCK_ASSETS_DATA_DIR to another folder"
+            f"the store {store.path.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; "
+            f"expected one source per store: set {PREFIX}DATA_DIR to another folder"
+        )
+    if isinstance(source, InventsBars) and len(stored):
+        _require_same_market(store.read_sql("raw_ohlcv", _SAMPLE), source, store.path.name)
+
+
+def _require_same_market(sample: pl.DataFrame, source: InventsBars, store: str) -> None:
+    """What the rows say, and no mark beside them: a store that has none, and a law that changed without a word, are
+    recognised as well. A restated bar is no other market, most bars of a session are."""
+    now = source.invented(sample["session"].unique().sort().to_list())
+    both = sample.join(now, on=KEYS).with_columns(other=((pl.col("stored") / pl.col("close")).log().abs() > 1e-6))
+    by_session = both.group_by("session").agg(pl.col("other").sum(), pl.len()).sort("session")
+    wrong = by_session.filter(pl.col("other") * 2 > pl.col("len"))
+    if wrong.height:
+        session, count, bars = wrong.row(0)
+        row = both.filter(pl.col("session") == session, "other").sort("ticker").row(0, named=True)
+        raise SourceError(
+            f"the store {store} holds another market: on {session}, {count} of {bars} closes are not those of "
+            f"{source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected one "
+            f"market per store: set {PREFIX}DATA_DIR to another folder, or go back to the settings and the version "
+            "that filled it"
         )

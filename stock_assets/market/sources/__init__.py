@@ -82,6 +82,20 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class InventsBars(Protocol):
+    """A source whose bars follow from its laws and its settings alone, so that it can tell whether it made a bar."""
+
+    @property
+    def made_by(self) -> str:
+        """What its bars follow from, in words."""
+        ...
+
+    def invented(self, sessions: Sequence[date]) -> pl.DataFrame:
+        """ticker, session, close as traded (f64), of those of `sessions` that its calendar has."""
+        ...
+
+
+@runtime_checkable
 class ReadsFiles(Protocol):
     """A source that reads files which other programs wrote."""
 

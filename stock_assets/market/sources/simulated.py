@@ -103,6 +103,18 @@ class SimulatedSource:
         )
         return Answer(bars.match_to_schema(RAW_SCHEMA))
 
+    @property
+    def made_by(self) -> str:
+        """As `InventsBars.made_by`."""
+        return f"this version's simulated market of seed {self.seed} that begins on {self.calendar.sessions[0]}"
+
+    def invented(self, sessions: Sequence[date]) -> pl.DataFrame:
+        """As `InventsBars.invented`."""
+        held = set(self.calendar.sessions)
+        positions = self._positions([session for session in sessions if session in held])
+        closes = self._history_to(positions.max(initial=0)).bars["close"]
+        return self._table(self._offered(), positions, {"close": closes[positions]})
+
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`, by the laws of `simulated_context`."""
         closed = self.calendar.last_closed(fetched_at)

@@ -33,7 +33,7 @@ from stock_assets.model.config import RnnConfig
 from stock_assets.model.crossfit import Blocks
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.level import MarketLevel, fit_market_levels, session_inputs
-from stock_assets.model.linear import ridge, spread
+from stock_assets.model.linear import products_at, ridge, spread
 from stock_assets.model.market_rows import MarketRows, standardise
 from stock_assets.model.networks.earlier_rnn import EarlierRnn, RnnEpoch
 from stock_assets.model.networks.inference import answers_along, answers_at
@@ -103,7 +103,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         validation_log_loss=float("nan"),
         validation_accuracy=float("nan"),
     )
-    answers = network.of_own_blocks(model.module().to(best_device()))
+    answers = network.of_epoch(descent.best_epoch, model.module())
     level = _of_blocks(levels[1:], market, regular, blocks=blocks, sessions=sessions)
     forecast = model.forecast(market, inputs, answers, rows=regular, level=level)
     return _with_map(model, forecast, history, rows=regular, judges=regular & history.rows_of(validation))
@@ -226,7 +226,7 @@ class RnnNetwork:
     def __init__(self, config: RnnConfig, panel: Panel, blocks: Blocks, *, goals: np.ndarray) -> None:
         """`panel` holds all rows, those with targets marked as labelled; `goals` is float32 [N + 1, 4], TARGETS in
         standard deviations."""
-        self.config, self.panel, self._goals = config, panel, goals
+        self.config, self.panel, self._goals, self._judged = config, panel, goals, (-1, goals)
         labelled, self._count = panel.has_label(), config.members
         inside = [blocks.inside(k) for k in range(self._count)]
         self._own = [panel.marked(labelled[:-1] & own) for own in inside]
@@ -249,17 +249,22 @@ class RnnNetwork:
 
     def judge(self, module: Members, epoch: int, train_loss: float | None) -> RnnEpoch:
         rows = self.panel.has_label()
-        answers = torch.from_numpy(self.of_own_blocks(module)[rows[:-1]])
+        # every answer of epoch 0 is 0 (`SegmentLSTM`)
+        self._judged = epoch, self.of_own_blocks(module) if epoch else np.zeros_like(self._goals[:-1])
+        answers = torch.from_numpy(self._judged[1][rows[:-1]])
         goals = torch.from_numpy(self._goals[rows])
         variance = goals[:, :3].square().sum().item()
         r2 = 1 - (answers - goals)[:, :3].square().sum().item() / variance if variance else None
         loss = self._errors(answers, goals).mean().item()
         return RnnEpoch(epoch, self.config.epochs, loss if train_loss is None else train_loss, loss, r2)
 
+    def of_epoch(self, epoch: int, module: Members) -> np.ndarray:
+        """`of_own_blocks` of the `module` of epoch number `epoch`: as judged, where that epoch was the last."""
+        return self._judged[1] if self._judged[0] == epoch else self.of_own_blocks(module.to(best_device()))
+
     def of_own_blocks(self, module: Members) -> np.ndarray:
         """float32 [N, 4]: at each labelled row the answer of the member that has not learned from its block."""
-        out = np.zeros((len(self.panel.values), len(TARGETS)), np.float32)
-        place = device_of(module)
+        out, place = np.zeros((len(self.panel.values), len(TARGETS)), np.float32), device_of(module)
         module.eval()
         for member, own in zip(module.members, self._own, strict=True):
             if own.has_label().any():
@@ -349,7 +354,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         """
         apart = answers[:, :3] * self.target_scale
         apart -= market.mean(apart, rows)
-        linear = market.scores(inputs @ self.direction_weights, rows)
+        linear = market.scores(products_at(inputs, self.direction_weights, rows), rows)
         direction = market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)
         return Forecast((level + apart).mean(axis=1), direction)
 

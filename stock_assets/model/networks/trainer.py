@@ -182,18 +182,19 @@ def run_epoch(
             group["lr"] = peak * 0.5 * (1 + np.cos(np.pi * progress))
         with torch.autocast(place.type, torch.bfloat16, enabled=half):
             loss, count = network.loss(module, batch)
-        _require_finite(loss.item(), f"loss of epoch {epoch}, step {step + 1},", peak)
+        value = loss.item()
+        _require_finite(value, f"loss of epoch {epoch}, step {step + 1},", peak)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), config.gradient_clip)
         optimizer.step()
-        total, rows = total + loss.item() * count, rows + count
+        total, rows = total + value * count, rows + count
     return total / rows
 
 
 def adamw(module: nn.Module, config: NetworkConfig, rate: float) -> torch.optim.Optimizer:
     """The optimizer of every training; `rate` is its peak."""
-    return torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
 
 
 def seed_dropout(module: nn.Module, seed: int) -> torch.Generator:
