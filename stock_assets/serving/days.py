@@ -280,13 +280,6 @@ class Days:
         """Whether another session would displace the oldest one of the newest."""
         return size_of(self._days) * (len(self._days) + 1) > self._newest_bytes * len(self._days)
 
-    def read_ticker(self, publication: Publication, files: Files, ticker: str) -> Day:
-        """What a session holds of one ticker, which is quicker than all of it where it is not in memory.
-
-        Raises DamagedFile.
-        """
-        return self.get(files) or read_day(publication, files, Shared(), ticker=ticker)
-
     def keep(self, pointer: Pointer) -> list[Files]:
         """Makes the newest sessions of `pointer` those that stay, and returns them, the newest first."""
         newest = [files for session in pointer.sessions[::-1][:NEWEST] if (files := Files.of(pointer, session))]

@@ -442,3 +442,12 @@ def test_nothing_is_an_error(
 ):
     with pytest.raises(EmptySourceError, match=f"from {first} to {last}; at .* it has"):
         source.fetch(tickers, first, last, fetched_at=fetched_at)
+
+
+def test_a_split_is_announced_before_its_session_as_its_bar_shows_it():
+    bars, count = simulated_laws.history_to(7, 1000).bars["split_ratio"], 0
+    for position in range(1001):
+        announced = simulated_laws.announced_splits(7, position)
+        assert announced == {TICKERS[j]: bars[position, j] for j in np.flatnonzero(bars[position] != 1)}
+        count += len(announced)
+    assert count > 10

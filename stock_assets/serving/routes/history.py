@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from stock_assets.serving.answers import common, result_of
 from stock_assets.serving.current import Served
-from stock_assets.serving.days import Files
+from stock_assets.serving.days import Day, Files
 from stock_assets.serving.forms import JSON, RANGES, form_of
 from stock_assets.serving.lookup import nothing_published, resolve, rows_of
 from stock_assets.serving.parameters import (
@@ -39,6 +39,7 @@ from stock_assets.serving.routes.asked import (
 )
 from stock_assets.serving.routes.predictions import COLUMNS, rows_of_day, the_version
 from stock_assets.serving.schemas import HistoryOfATicker, Ranking
+from stock_assets.serving.ticker_days import read_days_of
 
 router = APIRouter(prefix="/v1", tags=["predictions"])
 
@@ -84,15 +85,14 @@ async def history_of_a_ticker(request: Request) -> Response:
 async def _rows(served: Served, sessions: Sequence[date], *, ticker: str, model: str) -> list[dict[str, Any]]:
     """The row of each session. Those that are not in memory are read outside the event loop."""
     files = [file for session in sessions if (file := Files.of(served.pointer, session))]
+    days = {file: day for file in files if (day := served.days.get(file)) is not None}
+    absent = [file for file in files if file not in days]
+    if absent:
+        days |= await asyncio.to_thread(read_days_of, served.publication, absent, ticker)
+    return [_row(served, days[file], ticker=ticker, model=model) for file in files]
 
-    def rows() -> list[dict[str, Any]]:
-        return [_row(served, file, ticker=ticker, model=model) for file in files]
 
-    return rows() if all(map(served.days.get, files)) else await asyncio.to_thread(rows)
-
-
-def _row(served: Served, files: Files, *, ticker: str, model: str) -> dict[str, Any]:
-    day = served.days.read_ticker(served.publication, files, ticker)
+def _row(served: Served, day: Day, *, ticker: str, model: str) -> dict[str, Any]:
     shared = common(served, day.session, model)
     return {"session": shared["session"], "published_at": shared["published_at"], **result_of(day, model, ticker)}
 
