@@ -4,6 +4,8 @@ PORT ?= 3000
 API_PORT ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
+# what tests, checks and benchmarks need besides
+TESTED := .venv/.tested
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
@@ -17,8 +19,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "stock_assets: $(PYTHON) cannot make environments; install its venv package (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@$(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "stock_assets: the disk is full: the environment needs 4 GB here" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $(STAMP)
+
+$(TESTED): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(TESTED)
 
 # four questions, whose answers every command reads from then on
 init: install
@@ -28,30 +34,30 @@ run: install
 	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
 DRILLS := system/test_drill.py system/test_kills.py lifecycle/test_deciding.py model/test_skill.py model/test_tuning.py \
-	serving/test_swaps.py serving/test_schema.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
+	serving/test_swaps.py serving/test_schema.py serving/test_connections.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
 DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 
-test: install
+test: $(TESTED)
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill"
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
 # and much of what a test run tries a little. After a quarter the year is played every third evening, which makes three
 # sessions at once; `make drill EVERY=1` plays each of them, for ten minutes more
 EVERY ?= 3
-drill: install
+drill: $(TESTED)
 	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "drill or tries" $(DRILLS)
 
-check: install
+check: $(TESTED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	@mkdir -p .venv/dagster_home
 	VIRTUAL_ENV=$(CURDIR)/.venv DAGSTER_HOME=$(CURDIR)/.venv/dagster_home $(BIN)/dg check defs
 
-check-real: install
+check-real: $(TESTED)
 	$(BIN)/pytest -n 2 --dist loadgroup -m real_data
 
-bench: install
+bench: $(TESTED)
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -77,22 +77,22 @@ def talking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def silence(connection: socket.socket) -> None:
-    """Never answers, nor a handshake."""
-    time.sleep(30)
-    connection.close()
+    """Never answers, nor a handshake, until the client leaves."""
+    while connection.recv(65536):
+        pass
 
 
 def drip_header(connection: socket.socket) -> None:
-    """Sends a byte of an endless header every 50 ms."""
+    """Sends a byte of an endless header every 50 ms, until the client leaves."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-    for _ in range(600):
+    while True:
         connection.sendall(b"x")
         time.sleep(0.05)
 
 
 def drip_body(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-    for _ in range(600):
+    while True:
         connection.sendall(b"x")
         time.sleep(0.05)
 

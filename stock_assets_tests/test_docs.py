@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import make_tables
-from stock_assets.cli.main import app
+from stock_assets.cli.commands import app
 from stock_assets.setting_values import inherited_last
 from stock_assets.settings import PREFIX, Settings
 

@@ -1,35 +1,38 @@
 """Calls to servers of others end in time, take little memory, and show no secret, whatever the other side does."""
 
 import resource
-import time
 from contextlib import suppress
 
 import pytest
 
+from stock_assets import outgoing
 from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import OutgoingError
 from stock_assets.outgoing import call, notify
 from stock_assets_tests.servers import drip_body, drip_header, flood, listening, silence, talking
+from stock_assets_tests.waiting import HANG_SECONDS
 
 SECRET = "hush-token"
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_may_take_long_to_start_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "START_SECONDS", HANG_SECONDS)
 
 
 @pytest.mark.parametrize("talk", [silence, drip_header, drip_body])
 def test_a_server_that_takes_its_time_is_left_in_time(talk):
     scheme = "https" if talk is silence else "http"
-    began = time.monotonic()
     with talking(talk) as port, pytest.raises(OutgoingError, match="did not answer") as caught:
-        call("GET", f"{scheme}://127.0.0.1:{port}/{SECRET}", seconds=0.5, most_bytes=10**6)
-    assert time.monotonic() - began < 5
+        call("GET", f"{scheme}://127.0.0.1:{port}/{SECRET}", seconds=0.3, most_bytes=10**6)
     assert SECRET not in str(caught.value)
+    assert "TimeoutExpired" not in str(caught.value), "it was ended from within"
 
 
 @pytest.mark.parametrize("talk", [drip_header, drip_body, silence])
 def test_a_service_behind_apprise_is_left_in_time(talk):
-    began = time.monotonic()
-    with talking(talk) as port, pytest.raises(OutgoingError, match=r"json:// did not answer in 0.5 s"):
-        notify(f"json://127.0.0.1:{port}/{SECRET}", "title", "text", seconds=0.5)
-    assert time.monotonic() - began < 5
+    with talking(talk) as port, pytest.raises(OutgoingError, match=r"json:// did not answer in 0\.3 s"):
+        notify(f"json://127.0.0.1:{port}/{SECRET}", "title", "text", seconds=0.3)
 
 
 def test_a_flood_is_not_read():

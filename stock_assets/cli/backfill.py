@@ -1,5 +1,6 @@
 """Backfills through the running daemon: what is missing, launched once and followed to its end."""
 
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,23 +36,23 @@ FETCHED = "raw_ohlcv"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the graph that `make run` makes in a backfill of its own."""
+    """A part of the graph that `make run` makes before it shows what there is."""
 
-    title: str
+    reason: str
     assets: tuple[str, ...]
     """those that the graph lacks are passed over"""
     again: tuple[str, ...]
     """assets that are made again whenever anything before them was missing; of one with partitions the last"""
 
 
-#: The models that no prediction waits for, the reports that compare the others with them, and the back-tests.
+#: The models that no prediction waits for, the audit, the reports that compare with them, and the back-tests.
 LATER = Stage(
-    "make run: references and back-tests",
-    ("trained_references", "reference_predictions", *BACK_TESTS),
+    "make run: references, audit and back-tests",
+    ("trained_references", "reference_predictions", "leakage_audit", *BACK_TESTS),
     ("leakage_audit", "evaluation_report", *BACK_TESTS, "publication"),
 )
 #: All other assets.
-FIRST = Stage("make run", (), ("evaluation_report", "leakage_audit", "operations"))
+FIRST = Stage("make run: what was missing at its start", (), ("evaluation_report", "operations", "publication"))
 
 
 def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[str] | None]:
@@ -67,15 +68,12 @@ def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRS
     targets: Targets = {}
     for asset, all_keys in keys.items():
         there = set(held.get(asset, ())) - _made_again(asset, targets)
-        if asset in stage.again and targets:
-            targets[asset] = None if all_keys is None else list(all_keys[-1:])
-        elif not _belongs(asset, stage):
-            continue
-        elif all_keys is None:
-            if WHOLE not in there:
-                targets[asset] = None
-        elif absent := [key for key in all_keys if key not in there]:
-            targets[asset] = absent
+        of_asset = [WHOLE] if all_keys is None else all_keys
+        chosen = [key for key in of_asset if key not in there] if _belongs(asset, stage) else []
+        if asset in stage.again and targets and of_asset[-1] not in chosen:
+            chosen.append(of_asset[-1])
+        if chosen:
+            targets[asset] = None if all_keys is None else chosen
     return targets
 
 
@@ -94,7 +92,8 @@ def _belongs(asset: str, stage: Stage) -> bool:
 def within(
     keys: Mapping[str, Sequence[str] | None], start: date, end: date, *, assets: Sequence[str] | None
 ) -> Targets:
-    """The partitions from `start` to `end`, both included, of `assets` (all partitioned ones when None).
+    """The partitions from `start` to `end`, both included, of `assets`; of all that are partitioned and not ON_DEMAND
+    when None.
 
     Raises StockAssetsError for a reversed range, an unknown asset, or a range without a partition.
     """
@@ -104,7 +103,7 @@ def within(
         raise StockAssetsError(f"there is no asset {unknown[0]}; expected one of {', '.join(keys)}")
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        if assets is not None and asset not in assets:
+        if asset not in assets if assets is not None else asset in ON_DEMAND:
             continue
         if all_keys is None:
             if assets is not None:
@@ -162,20 +161,40 @@ def follow(
 
 
 @contextmanager
-def cancelled_by_ctrl_c(client: DagsterClient, backfill_id: str, console: Console) -> Iterator[None]:
-    """A Ctrl-C inside ends the backfill in the daemon too, with its runs, before it goes on as KeyboardInterrupt."""
+def cancelled_by_ctrl_c(client: DagsterClient, launch: Callable[[], str], console: Console) -> Iterator[str]:
+    """The id of the backfill that `launch` launches. A Ctrl-C from then on ends the backfill in the daemon too, with
+    its runs, before it goes on as KeyboardInterrupt.
+
+    One that comes while the server takes an order waits for the answer: without it nobody would know what goes on.
+    """
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
-        yield
-    except KeyboardInterrupt:
-        client.cancel(backfill_id)
-        console.print("cancelling the backfill …", highlight=False)
-        deadline = time.monotonic() + CANCEL_SECONDS
-        while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS / 4)
-        over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
-        text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
-        console.print(text, highlight=False, soft_wrap=True)
-        raise
+        backfill_id = launch()
+        try:
+            signal.signal(signal.SIGINT, before)
+            if pressed:
+                raise KeyboardInterrupt
+            yield backfill_id
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # people press twice
+            client.cancel(backfill_id)
+            signal.signal(signal.SIGINT, before)
+            _wait_until_over(client, backfill_id, console)
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait_until_over(client: DagsterClient, backfill_id: str, console: Console) -> None:
+    """Shows what became of a backfill that was cancelled, once it is over or CANCEL_SECONDS have passed."""
+    console.print("cancelling the backfill …", highlight=False)
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 4)
+    over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
+    text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def assets_of(
@@ -233,7 +252,8 @@ def finished_partitions(
         for asset in ("/".join(selected["path"]) for selected in run["assetSelection"] or ()):
             made_last_by, made_next_by = latest.get(asset, (None, set()))
             if run["status"] == "SUCCESS" or made_last_by == run["id"]:
-                covered = [key for key in keys.get(asset) or [""] if first <= key <= last or not first]
+                of_asset = keys.get(asset)
+                covered = [""] if of_asset is None else [key for key in of_asset if first <= key <= last]
                 done.setdefault(asset, set()).update(covered)
             elif run["id"] in made_next_by:
                 running.add(asset)

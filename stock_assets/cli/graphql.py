@@ -8,6 +8,7 @@ import requests
 
 from stock_assets.errors import SourceError, StockAssetsError
 from stock_assets.market.download import body_within, json_within
+from stock_assets.private.dagster import IMPLICIT_ASSET_JOB_NAME
 
 #: Seconds that one answer may take; launching ten years of partitions takes a few.
 TIMEOUT = 120
@@ -26,6 +27,31 @@ mutation Launch($params: LaunchBackfillParams!) {
     ... on ConflictingExecutionParamsError { message }
     ... on InvalidSubsetError { message }
     ... on RunConflict { message }
+  }
+}"""
+
+#: The assets of a run may be of several partition sets, as a range of a backfill may not.
+LAUNCH_RUN = """
+mutation LaunchRun($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { id } }
+    ... on PythonError { message }
+    ... on UnauthorizedError { message }
+    ... on InvalidSubsetError { message }
+    ... on PipelineNotFoundError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on RunConflict { message }
+  }
+}"""
+
+RUN = """
+query Run($id: ID!) {
+  runOrError(runId: $id) {
+    __typename
+    ... on Run { id status tags { key value } assetSelection { path } }
+    ... on RunNotFoundError { message }
+    ... on PythonError { message }
   }
 }"""
 
@@ -61,7 +87,8 @@ OPEN_BACKFILLS = """
 
 LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries { name loadStatus
-    locationOrLoadError { __typename ... on PythonError { message } } } } } }
+    locationOrLoadError { __typename ... on PythonError { message }
+      ... on RepositoryLocation { repositories { name } } } } } } }
 """
 
 #: The states of a backfill that is not over.
@@ -164,6 +191,31 @@ class DagsterClient:
         if answer["__typename"] != "LaunchBackfillSuccess":
             raise StockAssetsError(f"the backfill was not accepted: {answer.get('message', answer['__typename'])}")
         return answer["backfillId"]
+
+    def launch_run(self, assets: Sequence[str], tags: Mapping[str, str]) -> str:
+        """The id of a run of `assets`. Raises StockAssetsError where Dagster does not take it."""
+        (entry,) = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+        selector = {
+            "repositoryLocationName": entry["name"],
+            "repositoryName": entry["locationOrLoadError"]["repositories"][0]["name"],
+            "jobName": IMPLICIT_ASSET_JOB_NAME,
+            "assetSelection": [{"path": [asset]} for asset in assets],
+        }
+        metadata = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
+        params = {"selector": selector, "mode": "default", "executionMetadata": metadata}
+        answer = self.ask(LAUNCH_RUN, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            messages = [answer, *answer.get("errors", ())]
+            found = next((each["message"] for each in messages if "message" in each), answer["__typename"])
+            raise StockAssetsError(f"the run of {', '.join(assets)} was not accepted: {found}")
+        return answer["run"]["id"]
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Status, tags and assets of a run, as in `RUN`."""
+        answer = self.ask(RUN, {"id": run_id})["runOrError"]
+        if answer["__typename"] != "Run":
+            raise StockAssetsError(f"run {run_id}: {answer.get('message', answer['__typename'])}")
+        return answer
 
     def open_backfill(self) -> str | None:
         """The id of a backfill that is still under way, if only because its runs are being cancelled."""

@@ -160,7 +160,8 @@ def make_and_show(session: Session, began: float) -> None:
     """Makes what is missing and shows the score; then makes what no prediction waits for."""
     from stock_assets.cli import backfill
 
-    made = make_stage(session, backfill.FIRST)
+    now = datetime.now(UTC)  # a session that closes meanwhile is its evening's, in both stages
+    made = make_stage(session, backfill.FIRST, now)
     summarise(session.settings, time.monotonic() - began, session.out)
     show_tonight(session)
     session.out.print(
@@ -168,7 +169,7 @@ def make_and_show(session: Session, began: float) -> None:
         highlight=False,
     )
     session.out.print(f"Tonight's calls at [bold]{session.dashboard}[/bold]", highlight=False)
-    if made is not None and make_stage(session, backfill.LATER):
+    if made is not None and make_stage(session, backfill.LATER, now):
         session.out.print("the references are made as well, and the reports compare with them")
 
 
@@ -194,28 +195,31 @@ def show_tonight(session: Session) -> None:
         session.out.print(f"\n{each}", style="yellow", highlight=False, markup=False)
 
 
-def make_stage(session: Session, stage: "Stage") -> bool | None:
-    """Whether anything of `stage` was missing and is made now; None where it could not be, and why is shown."""
+def make_stage(session: Session, stage: "Stage", now: datetime) -> bool | None:
+    """Whether anything of `stage` was missing at `now` and is made; None where it could not be, and why is shown."""
     try:
-        return complete(session, stage)
+        return complete(session, stage, now)
     except StockAssetsError as error:
         session.err.print(f"[bold red]not complete:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return None
 
 
-def complete(session: Session, stage: "Stage") -> bool:
-    """Backfills what was never materialized of `stage` or is not in the store, first letting a backfill end that an
-    earlier start left open; whether anything was missing.
+def complete(session: Session, stage: "Stage", now: datetime) -> bool:
+    """Makes what of `stage` was never materialized by `now` or is not in the store, first letting a backfill end that
+    an earlier start left open; whether anything was missing.
 
     Raises StockAssetsError with the first failure of every failed run.
     """
     import dagster as dg
 
-    from stock_assets.cli import backfill
+    from stock_assets.cli import backfill, runs
+    from stock_assets.definitions import comparison
+    from stock_assets.lifecycle.filling import works_in_turn
 
     settings, client, out = session.settings, session.client, session.out
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
+    definitions = load_definitions()
+    keys = backfill.partition_keys(definitions, now)
     if open_id := client.open_backfill():
         out.print(f"resuming backfill {open_id}")
         try:
@@ -229,13 +233,9 @@ def complete(session: Session, stage: "Stage") -> bool:
         if stage is backfill.FIRST:
             out.print("everything is materialized already")
         return False
-    backfill.follow(
-        client,
-        backfill.launch(client, targets, keys, title=stage.title),
-        keys,
-        console=out,
-        staged=settings.staged_answers,
-    )
+    upstream = comparison.upstream_of(definitions.get_repository_def())
+    works = works_in_turn(targets, keys, upstream, reason=stage.reason)
+    runs.make_in_turn(client, works, targets, keys, console=out, staged=settings.staged_answers)
     return True
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.home import OWNED_HOME, lock_home
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import make_folder, write_file
-from stock_assets.lifecycle.evening import INTERRUPTED
+from stock_assets.lifecycle.evening import ASKED_BY, INTERRUPTED, MAKE_RUN
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import UI_URL, environment_for_child
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 START_SECONDS = 180
 #: What the server prints, in DAGSTER_HOME.
 LOG = "dagster-dev.log"
-#: `dagster dev` hands a SIGTERM on to its children; what is left after this many seconds is killed.
+#: So long `dagster dev` may take to end its servers, and then the runs to end; what is left is killed.
 STOP_SECONDS = 10
 #: The server's log begins anew when it has grown beyond so many bytes, and so many older parts of it stay; it is looked
 #: at every so many seconds.
@@ -115,10 +115,13 @@ def settle_interrupted(instance: "dg.DagsterInstance") -> None:
     a server starts.
 
     Runs that had the time to end themselves are marked as well: nobody is alerted of a Ctrl-C, and they are tried again
-    at once.
+    at once. What an earlier `make run` asked for and never began is cancelled: the new one asks for what is missing.
     """
     import dagster as dg
 
+    waiting = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=waiting, tags={ASKED_BY: MAKE_RUN})):
+        instance.report_run_canceled(run, "the server that was to begin this run ended")
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
         instance.add_run_tags(run.run_id, {INTERRUPTED: "true"})
@@ -188,15 +191,17 @@ def dagster_dev(
                 # should this process be killed, its server goes on and must still be seen to own the folder
                 pass_fds=(lock.fileno(),),
             )
+        loading = True
         try:
             lock.truncate(0)
             lock.write(str(process.pid))
             lock.flush()
             client = web_client(settings, port)
             wait_until_ready(client, process, log)
+            loading = False
             yield client, process
         finally:
-            stop(process)
+            stop(process, loading=loading)
 
 
 def wait(process: subprocess.Popen[bytes], log: Path) -> int:
@@ -249,22 +254,42 @@ def listens(url: str) -> bool:
     return False
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process and all that it started: politely, then for certain."""
+def stop(process: subprocess.Popen[bytes], *, loading: bool = False) -> None:
+    """Ends the process and all that it started: politely, then for certain.
+
+    `dagster dev` ends its web server and its daemon itself. Runs are told next, so that they roll back and say why they
+    ended. Code servers keep nothing and are killed: after all that asks them, and while they are `loading` the assets
+    before `dagster dev` tells them, or a traceback would stand in the log for an end that a person wanted.
+    """
     family: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):  # it ended by itself
         leader = psutil.Process(process.pid)
         family = [leader, *leader.children(recursive=True)]
-    for member in family:
-        with suppress(psutil.NoSuchProcess):  # gone between the listing and the signal
-            member.terminate()
-    for member in still_running(family, STOP_SECONDS):
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
+    code_servers = [member for member in family[1:] if _serves_code(member)]
+    _each(psutil.Process.terminate, family[:1])
+    if loading:
+        _each(psutil.Process.kill, code_servers)
+    still_running(family[:1], STOP_SECONDS)
+    others = [member for member in family[1:] if member not in code_servers]
+    _each(psutil.Process.terminate, others)
+    still_running(others, STOP_SECONDS)
+    _each(psutil.Process.kill, still_running(family, 0))
     with suppress(ProcessLookupError):  # a process that was started while we listed is still in the group
         os.killpg(process.pid, signal.SIGKILL)
     still_running(family, STOP_SECONDS)
     process.wait()
+
+
+def _each(act: Callable[[psutil.Process], None], members: Sequence[psutil.Process]) -> None:
+    for member in members:
+        with suppress(psutil.NoSuchProcess):  # gone between the listing and the signal
+            act(member)
+
+
+def _serves_code(member: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return not {"grpc", "code-server"}.isdisjoint(member.cmdline())
+    return False
 
 
 def still_running(family: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:

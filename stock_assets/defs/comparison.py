@@ -88,6 +88,15 @@ def keys_of(repository: dg.RepositoryDefinition, now: datetime) -> dict[str, Seq
     return keys
 
 
+def upstream_of(repository: dg.RepositoryDefinition) -> dict[str, list[str]]:
+    """What each asset reads, by asset."""
+    graph = repository.asset_graph
+    return {
+        key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
+        for key in graph.toposorted_asset_keys
+    }
+
+
 def materialized(instance: dg.DagsterInstance, keys: Keys) -> dict[str, set[str]]:
     """The partitions of each asset that Dagster holds as materialized."""
     held = {}

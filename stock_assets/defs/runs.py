@@ -8,8 +8,13 @@ import dagster as dg
 
 from stock_assets.features.materialize import side_assets
 from stock_assets.lifecycle.evening import (
+    ASKED_BY,
+    FOLLOWED,
+    FOLLOWS_WITHIN,
     INTERRUPTED,
+    MAKE_RUN,
     WAITED_FAILURES,
+    WORK,
     Attempts,
     State,
     Work,
@@ -31,8 +36,6 @@ from stock_assets.private.dagster import BulkActionsFilter, BulkActionStatus
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
-#: Tags of a run: the sensor that asked for it, and the name of its work, by which a failed run is found again.
-ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
 #: The states of a run that is not over.
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -58,7 +61,7 @@ def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings,
         predicted,
         progress.labelled_through,
         progress.model_years,
-        under_way(instance),
+        under_way(instance, now=now),
         tried.failures,
         tried.failed_at,
         tried.runs,
@@ -93,13 +96,19 @@ def killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return all(error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
 
 
-def under_way(instance: dg.DagsterInstance) -> str | None:
-    """The run or backfill that is not over, in words; None without one."""
+def under_way(instance: dg.DagsterInstance, *, now: datetime) -> str | None:
+    """The run or backfill that is not over, or that another is about to follow, in words; None without one."""
     if runs := instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         run = runs[0].dagster_run
         return f"run {run.run_id[:8]} ({run.tags.get(WORK, run.job_name)})"
     if backfills := instance.get_backfills(BulkActionsFilter(statuses=OPEN), limit=1):
         return f"backfill {backfills[0].backfill_id}"
+    # between two runs of `make run` nothing else begins
+    succeeded = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
+    for record in instance.get_run_records(succeeded, limit=1, order_by="update_timestamp"):
+        ended = datetime.fromtimestamp(record.end_time or 0.0, UTC)
+        if FOLLOWED in record.dagster_run.tags and now - ended < FOLLOWS_WITHIN:
+            return f"run {record.dagster_run.run_id[:8]} ({record.dagster_run.tags.get(WORK)}), which another follows"
     return None
 
 
@@ -125,10 +134,10 @@ def restatement_waits_for(instance: dg.DagsterInstance, settings: Settings, stat
 
 
 def work_done(instance: dg.DagsterInstance, store: Warehouse, run: dg.DagsterRun) -> bool:
-    """Whether all that a failed `run` of a sensor was to make is there: a later run of its work succeeded, or runs of
-    an evening made its parts, and no row of it is missing."""
-    work = run.tags.get(WORK)
-    if work is None or not (run.tags.get(ASKED_BY) == "evening" or attempts(instance, work).succeeded):
+    """Whether all that a failed `run` of a sensor or of `make run` was to make is there: a later run of its work
+    succeeded, or runs of an evening or of `make run` made its parts, and no row of it is missing."""
+    work, parts = run.tags.get(WORK), run.tags.get(ASKED_BY) in ("evening", MAKE_RUN)
+    if work is None or not (parts or attempts(instance, work).succeeded):
         return False
     tables = [key.to_user_string() for key in run.asset_selection or ()]
     return all_there(store, tables, first=run.tags.get(RANGE_START), last=run.tags.get(RANGE_END))

@@ -55,7 +55,7 @@ SECTIONS: dict[str, Section] = {
         Section("sectors", "Sector by sector", ("sectors",), empty_too=True),
         Section("input-value", "What each input is worth", ("input_value",), empty_too=True),
         Section("announcements", "Announcements", ("coming", "reactions")),
-        Section("leakage", "Leakage audit", ("leakage", "lag_sweep")),
+        Section("leakage", "Leakage audit", ("leakage", "lag_sweep"), empty_too=True),
         Section("suspects", "Suspect rows", ("suspects",), empty_too=True),
         Section("study", "The study's own figures", ("ablation",)),
     )
@@ -154,7 +154,7 @@ FIGURES: dict[str, Figure] = {
             "Accuracy of copying the label of some rows ago: it falls off a cliff at the horizon, from where on the "
             "copied label is really known.",
             "leakage",
-            lambda findings: plots.lag_sweep(findings.sweep),
+            lambda findings: None if findings.sweep.is_empty() else plots.lag_sweep(findings.sweep),
         ),
         Figure(
             "label_thresholds",

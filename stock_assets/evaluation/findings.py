@@ -66,7 +66,7 @@ class ReportInputs:
     context: pl.DataFrame
     """series, session, total_return; no row where there is no market context"""
     audit: pl.DataFrame
-    """the table `leakage_audit`"""
+    """the table `leakage_audit`; no row before the first audit"""
     ablation: Ablation
     curves: pl.DataFrame
     """model_year, model, epoch, accuracy, rmse of the networks that judged their classes after each epoch"""

@@ -14,6 +14,11 @@ RETRY, LONGEST_RETRY = timedelta(minutes=30), timedelta(hours=6)
 
 #: The tag of a run that ended because its server was killed: no failure of its session, which is tried again at once.
 INTERRUPTED = "stock_assets/interrupted"
+#: Tags of a run: who asked for it, a sensor or `make run`, and the name of its work, by which a failed run is found.
+ASKED_BY, WORK = "stock_assets/asked_by", "stock_assets/work"
+MAKE_RUN = "make run"
+#: The tag of a run that another follows, and how long nothing else begins after its end.
+FOLLOWED, FOLLOWS_WITHIN = "stock_assets/followed", timedelta(minutes=1)
 
 #: The assets that an evening makes of a closed session, in one run.
 BARS = ("universe", "raw_ohlcv", "context_series")

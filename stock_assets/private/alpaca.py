@@ -29,6 +29,8 @@ try:
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"websockets|alpaca")
         warnings.filterwarnings("ignore", message=r"websockets\.legacy", category=DeprecationWarning)
         from alpaca.common.exceptions import APIError
+        from alpaca.data.historical.corporate_actions import CorporateActionsClient
+        from alpaca.data.requests import CorporateActionsRequest
         from alpaca.trading.client import TradingClient
         from alpaca.trading.enums import OrderSide, TimeInForce
         from alpaca.trading.requests import GetCalendarRequest, GetOrdersRequest, MarketOrderRequest
@@ -42,11 +44,14 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "APIError",
+    "CorporateActionsClient",
+    "CorporateActionsRequest",
     "GetCalendarRequest",
     "GetOrdersRequest",
     "MarketOrderRequest",
     "OrderSide",
     "TimeInForce",
+    "actions_client",
     "trading_client",
 ]
 
@@ -56,16 +61,24 @@ def trading_client(key: str, secret: str, *, url: str, timeout: tuple[float, flo
 
     `timeout` are the seconds to connect and between two bytes. Raises PrivateApiError where alpaca-py has changed.
     """
+    return _bounded(TradingClient(key, secret, raw_data=True, url_override=url), url, timeout)
+
+
+def actions_client(key: str, secret: str, *, url: str, timeout: tuple[float, float]) -> CorporateActionsClient:
+    """The same for what Alpaca's data say of corporate actions."""
+    return _bounded(CorporateActionsClient(key, secret, raw_data=True, url_override=url), url, timeout)
+
+
+def _bounded(client: Any, url: str, timeout: tuple[float, float]) -> Any:
     from requests.adapters import HTTPAdapter
 
     class Bounded(HTTPAdapter):
         def send(self, request: "PreparedRequest", *args: Any, **kwargs: Any) -> "Response":
             return super().send(request, *args, **{**kwargs, "timeout": timeout})
 
-    client = TradingClient(key, secret, raw_data=True, url_override=url)
     if missing := [f"{name} ({why})" for name, why in BORROWED.items() if not hasattr(client, name)]:
         raise PrivateApiError(
-            f"alpaca-py {version('alpaca-py')} has no TradingClient.{'; '.join(missing)}; expected that of "
+            f"alpaca-py {version('alpaca-py')} has no {type(client).__name__}.{'; '.join(missing)}; expected that of "
             f"{TRIED_WITH}: pip install alpaca-py=={TRIED_WITH}"
         )
     client._session.mount("https://", Bounded(max_retries=0))

@@ -12,6 +12,8 @@ from stock_assets.trading.plan import Plan
 from stock_assets.trading.tables import ORDER_GATES
 
 PERCENT = ".1%"
+#: The gate about changes at the next open, and what it shows where no order was left out for one.
+SPLITS, NONE = "splits", "none at the next open"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Facts:
     untradable: Sequence[str]
     """tickers of orders that the broker does not trade, or does not lend"""
     actions: Sequence[str]
-    """tickers of orders with a split or a new name at the next open"""
+    """tickers of orders whose listing ended, or that get another name at the next open"""
+    changes: Mapping[str, str]
+    """by ticker, what the broker announces for the next open: a split, or another change of its shares"""
     held: int
     """positions before the orders"""
     equity_before: float | None
@@ -231,6 +235,7 @@ def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
         ((abs(theirs / ours - 1), ticker) for ticker, (theirs, ours) in facts.prices.items()), default=(0.0, "none")
     )
     most, cap = most_traded(facts, limits), limits.order * book.position
+    changed = [order.ticker for order in plan.orders if order.ticker in facts.changes]
     net_limit = limits.slack * (book.gross if facts.book.kind == "long_only" else book.position * 10)
     return (
         _bound("orders", len(plan.orders), limits.orders, form="d"),
@@ -244,6 +249,7 @@ def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
         _bound("buying_power", bought, max(float(facts.account.buying_power), 0.0), form=",.0f"),
         Gate("tradable", not facts.untradable, _names(facts.untradable), "every order, and every short lent"),
         Gate("corporate_actions", not facts.actions, _names(facts.actions), "none at the next open"),
+        Gate(SPLITS, not changed, _names(changed) if changed else _left_out(plan), "no order of what changes then"),
         Gate("open_orders", not facts.open_orders, str(facts.open_orders), "none of an earlier session"),
     )
 
@@ -261,6 +267,10 @@ def _losses(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
 
 def _bound(name: str, value: float, limit: float, *, of: str = "", form: str = PERCENT) -> Gate:
     return Gate(name, value <= limit, f"{value:{form}}{f' ({of})' if of else ''}", f"{limit:{form}} or less")
+
+
+def _left_out(plan: Plan) -> str:
+    return "; ".join(f"{ticker} is not traded, {text}" for ticker, text in sorted(plan.left_out.items())) or NONE
 
 
 def _names(names: Sequence[str], most: int = 5) -> str:

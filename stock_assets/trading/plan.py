@@ -7,7 +7,7 @@ market order for the opening auction, in whole shares, and there is at most one 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -71,6 +71,8 @@ class Plan:
     """the digest of the book's configuration"""
     untraded: Mapping[str, str]
     """by ticker, why nothing is traded"""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """by ticker of an order that is not sent, what changes its shares at the open"""
 
     @property
     def digest(self) -> str:
@@ -80,6 +82,16 @@ class Plan:
         ]
         content = [self.book, str(self.session), str(self.fill_session), self.equity, self.settings, rows]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    def without(self, changes: Mapping[str, str]) -> "Plan":
+        """The plan with no order of the tickers that `changes` names with what changes at the open.
+
+        An order is in the shares of the evening. Whether a broker turns it over in a split, cancels it or fills it as
+        it is, differs by split and broker, and new shares cannot be sold before they are booked.
+        """
+        orders = tuple(order for order in self.orders if order.ticker not in changes)
+        left_out = {order.ticker: changes[order.ticker] for order in self.orders if order.ticker in changes}
+        return replace(self, orders=orders, left_out=left_out)
 
     def frame(self, decided_at: datetime) -> pl.DataFrame:
         """The rows of the table `orders`."""

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from stock_assets.trading.books import Book
-from stock_assets.trading.broker.protocol import Activity, BrokerAccount, Holding, OrderState
+from stock_assets.trading.broker.protocol import Activity, BrokerAccount, CorporateAction, Holding, OrderState
 from stock_assets.trading.ledger import Account, Booked, opened, step, total
 from stock_assets.trading.panel import Panel
 from stock_assets.trading.plan import decided
@@ -37,6 +37,8 @@ class Shown:
     activities: Sequence[Activity]
     """since the record before"""
     seen_at: datetime
+    actions: Sequence[CorporateAction] = ()
+    """announced since the record before, and for the next open"""
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,23 @@ class _Spell:
     beyond_gain: float = 0.0
 
 
-def backtest(panel: Panel, weights: np.ndarray, book: Book, *, capital: float, first: date) -> Simulated:
+def backtest(
+    panel: Panel,
+    weights: np.ndarray,
+    book: Book,
+    *,
+    capital: float,
+    first: date,
+    left_out: np.ndarray | None = None,
+) -> Simulated:
     """The ledger with `capital` at the close of `first`, by the rules of an account at a broker. `weights` are [T, N]
-    of the closes."""
+    of the closes, and so is `left_out`: where it is true, the plan of a close had no order because of a split."""
     start = panel.position(first)
     account, equity = _marked(opened(capital, len(panel.tickers)), panel, start), np.full(len(panel.sessions), np.nan)
     equity[start] = float(account.equity)
     for t in range(start, len(panel.sessions) - 1):
         account, orders = decided(account, weights[t], panel.day(t), book=book)
+        orders = orders if left_out is None else np.where(left_out[t], 0.0, orders)
         account, _ = step(account, orders, panel.day(t + 1), book=book)
         equity[t + 1] = float(account.equity)
     return Simulated(panel, weights, book, equity)
@@ -301,7 +312,8 @@ def _breaks(
     for ticker in sorted({*(ticker for ticker, shares in ours.items() if shares), *held}):
         expected, theirs = ours.get(ticker, 0.0), held.get(ticker, 0.0)
         if abs(expected - theirs) >= SHARE:
-            yield Break(ticker, expected, theirs, _cause_of_shares(ticker, expected, theirs, panel=panel))
+            cause = _of_a_split(shown.actions, ticker, ours=expected, theirs=theirs)
+            yield Break(ticker, expected, theirs, cause or _cause_of_shares(ticker, expected, theirs, panel=panel))
     states = {state.client_order_id: state for state in shown.orders}
     last = panel.sessions[-1]
     for name, state in states.items():
@@ -321,6 +333,13 @@ def _cause_of_cash(activities: Sequence[Activity]) -> str:
     if strange:
         return ", ".join(f"{one.kind} of {one.amount:.2f}" for one in strange[:3])
     return "no activity that the broker shows explains it"
+
+
+def _of_a_split(actions: Sequence[CorporateAction], ticker: str, *, ours: float, theirs: float) -> str | None:
+    """The split that the broker has booked and the bars do not show; None where none explains the shares."""
+    own = (one for one in actions if one.ticker == ticker and one.ratio is not None)
+    split = next((one for one in own if abs(ours * float(one.ratio or 1) - theirs) < 1), None)
+    return split and f"the broker has booked the {split}, which the bars do not show"
 
 
 def _cause_of_shares(ticker: str, ours: float, theirs: float, *, panel: Panel) -> str:

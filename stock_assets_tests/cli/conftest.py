@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stock_assets.cli import main as cli
+from stock_assets.cli import commands as cli
+from stock_assets.cli.main import main
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -30,7 +31,7 @@ def call(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["stock-assets", *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         said = capsys.readouterr()
         return int(end.value.code or 0), said.out, said.err
 

@@ -1,8 +1,11 @@
 """What a backfill is asked to make, and what is told of it."""
 
 import io
+import os
+import signal
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import pairwise
 
 import polars as pl
@@ -27,7 +30,7 @@ KEYS: dict[str, Sequence[str] | None] = {
     "labels": DAYS[:3],
     "trained_rnn": ["2018", "2019"],
     "evaluation_report": None,
-    "leakage_audit": None,
+    "operations": None,
 }
 
 
@@ -121,15 +124,23 @@ def test_the_reports_are_judged_anew_when_a_day_is_missing(held):
         "raw_ohlcv": [DAYS[1], DAYS[4]],
         "labels": [DAYS[1]],
         "evaluation_report": None,
-        "leakage_audit": None,
+        "operations": None,
     }
 
 
 def test_a_missing_report_alone_asks_for_nothing_before_it(held):
     for asset, all_keys in KEYS.items():
-        if asset != "leakage_audit":
+        if asset != "operations":
             materialized(held, asset, *(all_keys or ()))
-    assert backfill.missing(KEYS, held) == {"leakage_audit": None}
+    assert backfill.missing(KEYS, held) == {"operations": None}
+
+
+def test_the_newest_session_is_published_again_with_what_was_missing(held):
+    keys = {"labels": DAYS, "publication": DAYS}
+    assert backfill.missing(keys, held) == keys
+    materialized(held, "labels", *DAYS[:4])
+    materialized(held, "publication", *DAYS[1:])
+    assert backfill.missing(keys, held) == {"labels": DAYS[4:], "publication": [DAYS[0], DAYS[4]]}
 
 
 #: The same graph with the models that no prediction waits for.
@@ -181,6 +192,15 @@ def test_a_range_without_a_session_of_an_asset_leaves_it_out():
         "raw_ohlcv": DAYS[3:],
         "trained_rnn": ["2019"],
     }
+
+
+def test_a_range_of_all_assets_leaves_out_what_is_made_on_demand():
+    """Orders of the past cannot be sent: with them, every range of predicted sessions failed."""
+    keys = {"predictions": DAYS, "orders": DAYS, "publication": DAYS}
+    chosen = backfill.within(keys, date(2018, 12, 31), date(2019, 1, 2), assets=None)
+    assert chosen == {"predictions": DAYS[2:4], "publication": DAYS[2:4]}
+    (named,) = backfill.within(keys, date(2018, 12, 31), date(2018, 12, 31), assets=["orders"])
+    assert named == "orders"
 
 
 def test_named_assets_alone_are_made_unpartitioned_ones_too():
@@ -326,21 +346,50 @@ def test_following_ends_with_the_last_run_before_the_daemon_notices(monkeypatch)
     assert len(client.left) == 1
 
 
+def press() -> None:
+    """A Ctrl-C, as the terminal sends it."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("last", "said"), [("CANCELED", "it is over. What it made stays"), ("CANCELING", "it is not over yet; see http")]
 )
-def test_a_ctrl_c_cancels_the_backfill_and_says_what_became_of_it(monkeypatch, last, said):
+@pytest.mark.parametrize("moment", ["launching", "following", "twice"])
+def test_a_ctrl_c_cancels_the_backfill_and_says_what_became_of_it(monkeypatch, last, said, moment):
     monkeypatch.setattr(backfill, "POLL_SECONDS", 0)
     monkeypatch.setattr(backfill, "CANCEL_SECONDS", 0.01)
+    handler = signal.getsignal(signal.SIGINT)
     client = FakeClient(state("CANCELING"), state(last))
+
+    def launch() -> str:
+        if moment == "launching":
+            press()
+        return client.launch({}, "why")
+
+    if moment == "twice":
+        cancel = client.cancel
+
+        def pressed_again(backfill_id: str) -> None:
+            press()
+            cancel(backfill_id)
+
+        monkeypatch.setattr(client, "cancel", pressed_again)
     pipe = io.StringIO()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        backfill.cancelled_by_ctrl_c(client, "abcdefgh", Console(file=pipe)),  # pyright: ignore[reportArgumentType]
-    ):
-        raise KeyboardInterrupt
+    cancelled = backfill.cancelled_by_ctrl_c(client, launch, Console(file=pipe))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(KeyboardInterrupt), cancelled:
+        press()
     assert client.cancelled == ["abcdefgh"]
     assert said in pipe.getvalue()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_without_a_ctrl_c_nothing_is_cancelled():
+    client, handler = FakeClient(state("COMPLETED_SUCCESS")), signal.getsignal(signal.SIGINT)
+    launch = partial(client.launch, {}, "why")
+    with backfill.cancelled_by_ctrl_c(client, launch, Console()) as backfill_id:  # pyright: ignore[reportArgumentType]
+        assert backfill_id == "abcdefgh"
+        assert signal.getsignal(signal.SIGINT) is handler
+    assert client.cancelled == []
 
 
 @pytest.mark.parametrize("width", [40, 120])

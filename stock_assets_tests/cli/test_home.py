@@ -14,6 +14,7 @@ from stock_assets.cli.server import prepare_home
 from stock_assets.definitions import misplaced_instance
 from stock_assets.errors import StockAssetsError
 from stock_assets.settings import PROJECT_DIR, read_settings
+from stock_assets_tests.waiting import HANG_SECONDS
 
 #: What `dagster dev` and `dg dev` do first: an instance, of DAGSTER_HOME or in a temporary folder.
 BY_HAND = """
@@ -50,20 +51,20 @@ def test_a_server_started_by_hand_has_the_home_of_make_run_to_itself(tmp_path: P
         assert first.stdout.readline().strip() == str(tmp_path / "dagster" / "storage")
         with pytest.raises(StockAssetsError, match=rf"another .* works on .*process {first.pid}\)"):
             home.lock_home(tmp_path / "dagster")
-        _, complaint = by_hand(tmp_path).communicate("x", timeout=120)
+        _, complaint = by_hand(tmp_path).communicate("x", timeout=HANG_SECONDS)
         assert f"is process {first.pid}); stop it" in complaint.splitlines()[-1]
         child, complaint = by_hand(tmp_path, **{home.OWNED_HOME: str(tmp_path / "dagster")}).communicate(
-            "x", timeout=120
+            "x", timeout=HANG_SECONDS
         )
         assert child.startswith(str(tmp_path / "dagster")), complaint
     finally:
-        first.communicate("x", timeout=120)
+        first.communicate("x", timeout=HANG_SECONDS)
     with home.lock_home(tmp_path / "dagster"):
         pass
 
 
 def test_make_run_finds_what_was_made_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    _, complaint = by_hand(tmp_path).communicate("x", timeout=120)
+    _, complaint = by_hand(tmp_path).communicate("x", timeout=HANG_SECONDS)
     own = prepare_home(read_settings(data_dir=tmp_path))
     monkeypatch.setenv("DAGSTER_HOME", str(own))
     with dg.DagsterInstance.get() as instance:

@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -392,3 +394,22 @@ def test_a_token_is_shown_once_and_kept_as_a_digest(call: Call, data_dir: Path, 
         code, said, complaint = call(*arguments)
         assert (code, said) == (2, "")
         assert len(complaint.strip().splitlines()) == 1
+
+
+#: The command line, with a Ctrl-C the moment it imports something.
+PRESSED = """
+import os, signal, sys
+class Pressing:
+    def find_spec(self, name, *_):
+        if name == "stock_assets.storage.registry":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Pressing())
+sys.argv = ["stock-assets", "models"]
+from stock_assets.cli.main import main
+main()
+"""
+
+
+def test_a_ctrl_c_is_one_line_from_the_first_import_on():
+    ended = subprocess.run([sys.executable, "-c", PRESSED], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "stock-assets: interrupted\n")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import date
 from pathlib import Path
 
@@ -16,10 +15,11 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from stock_assets.cli import main as cli
+from stock_assets.cli import commands as cli
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.cli.conftest import Call, one_line
 from stock_assets_tests.tables import rows_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 #: The function that answers a column of every type that DuckDB has, with its extremes and a null.
 ALL_TYPES = [name for name, *_ in duckdb.sql("DESCRIBE FROM test_all_types()").fetchall()]
@@ -165,9 +165,7 @@ def test_parquet_needs_a_file(call: Call):
     "statement", ["select count(*) from range(10000000000000)", "select * from range(10000000000000) where range < 0"]
 )
 def test_a_query_that_takes_too_long_ends(call: Call, statement: str):
-    began = time.monotonic()
-    code, _, complaint = call("query", statement, "--timeout", "0.2")
-    assert time.monotonic() - began < 20
+    code, _, complaint = call("query", statement, "--timeout", "0.2")  # nothing else ends it
     assert (code, one_line(complaint)) == (2, True)
     assert "the query took longer than 0.2 s" in complaint
 
@@ -266,7 +264,7 @@ def test_a_pipe_that_is_closed_is_no_error(shell):
     with shell("select * from range(3000000)", "--format", "csv") as process:
         assert process.stdout.readline() == "range\n"
         process.stdout.close()
-        assert (process.wait(60), process.stderr.read()) == (0, "")
+        assert (process.wait(HANG_SECONDS), process.stderr.read()) == (0, "")
 
 
 def test_ctrl_c_is_one_line(shell):
@@ -274,4 +272,4 @@ def test_ctrl_c_is_one_line(shell):
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        assert (process.wait(60), process.stderr.read()) == (130, "stock-assets: interrupted\n")
+        assert (process.wait(HANG_SECONDS), process.stderr.read()) == (130, "stock-assets: interrupted\n")

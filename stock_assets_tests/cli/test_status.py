@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from stock_assets.cli.commands import app
 from stock_assets.cli.home import lock_file, lock_home
-from stock_assets.cli.main import app
 from stock_assets.lifecycle.alerts import Alert
 from stock_assets.lifecycle.materialize.alerts import raise_alarm
 from stock_assets.lifecycle.materialize.watch import watch

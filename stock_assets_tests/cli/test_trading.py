@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stock_assets.cli import trading
-from stock_assets.cli.main import app
+from stock_assets.cli.commands import app
 from stock_assets.cli.results import FEWEST, Result, result_lines, result_of
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.materialize.orders import trade_evening

@@ -33,6 +33,8 @@ from stock_assets.lifecycle.evening import (
     BARS,
     EVENING,
     FEATURES,
+    FOLLOWED,
+    FOLLOWS_WITHIN,
     INTERRUPTED,
     LEDGER,
     RETRY,
@@ -324,11 +326,22 @@ def evening_job(market: Settings) -> dg.JobDefinition:
 
 
 def test_whatever_is_unfinished_is_told(instance: dg.DagsterInstance):
-    assert under_way(instance) is None
+    now = datetime.now(UTC)
+    assert under_way(instance, now=now) is None
     made = run(instance, dg.DagsterRunStatus.NOT_STARTED)
-    assert under_way(instance) == f"run {made.run_id[:8]} ({WANTED})"
+    assert under_way(instance, now=now) == f"run {made.run_id[:8]} ({WANTED})"
     instance.report_run_failed(made)
-    assert under_way(instance) is None
+    assert under_way(instance, now=now) is None
+
+
+def test_between_two_runs_of_make_run_nothing_else_begins(instance: dg.DagsterInstance):
+    made = run(instance, dg.DagsterRunStatus.SUCCESS, **{FOLLOWED: "true"})
+    (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[made.run_id]))
+    ended = datetime.fromtimestamp(record.end_time or 0.0, UTC)
+    assert under_way(instance, now=ended) == f"run {made.run_id[:8]} ({WANTED}), which another follows"
+    assert under_way(instance, now=ended + FOLLOWS_WITHIN) is None, "the next one never came"
+    run(instance, dg.DagsterRunStatus.SUCCESS)
+    assert under_way(instance, now=ended) is None, "the last one is over"
 
 
 def test_the_cutoff_of_a_training_goes_to_both_tables_of_models():

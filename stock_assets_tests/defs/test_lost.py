@@ -102,7 +102,7 @@ def test_a_run_of_unknown_process_is_given_more_time(own: dg.DagsterInstance):
     (message,) = settle_lost_runs(own, now=now + SILENT_FOR + MINUTE)
     assert "no process of it is known" in message
     assert status_of(own, run) == "FAILURE"
-    assert under_way(own) is None
+    assert under_way(own, now=datetime.now(UTC)) is None
 
 
 def backfill(
@@ -138,12 +138,12 @@ def test_a_backfill_that_is_being_cancelled_is_under_way_and_ends_without_an_ale
 ):
     now, inbox = datetime.now(UTC), Inbox()
     backfill(own, "cancelled", now, BulkActionStatus.CANCELING)
-    assert under_way(own) == "backfill cancelled"
+    assert under_way(own, now=datetime.now(UTC)) == "backfill cancelled"
     assert settle_lost(own, store, [inbox], now=now + SILENT_FOR - MINUTE) == []
     (message,) = settle_lost(own, store, [inbox], now=now + SILENT_FOR + MINUTE)
     assert message == "backfill cancelled was being cancelled, has no run, and is ended"
     assert inbox.messages == []
-    assert under_way(own) is None
+    assert under_way(own, now=datetime.now(UTC)) is None
     assert [found.status.value for found in own.get_backfills()] == ["CANCELED"]
 
 

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.evaluation import report
+from stock_assets.evaluation import figures, report
+from stock_assets.evaluation.findings import make_findings
 from stock_assets.evaluation.leakage import SCHEMA
-from stock_assets.evaluation.materialize.evaluation_report import make_evaluation_report
+from stock_assets.evaluation.materialize.evaluation_report import make_evaluation_report, read_inputs
 from stock_assets.evaluation.materialize.inputs import JUDGED_COLUMNS, judged_predictions, learning_curves
 from stock_assets.features.labels import barrier_labels
 from stock_assets.frames import CLASSES, PROBABILITIES
@@ -116,6 +117,18 @@ def test_the_report_is_made_without_any_reference_model_context_or_network(tmp_p
     assert made.report.tables["market"].is_empty()
     assert made.page.read_text().count("<img") == len(made.report.figures)
     assert f"judged {date(2018, 1, 2)} to" in made.page.read_text()
+
+
+def test_before_the_audit_the_report_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "draw", lambda _: {})
+    settings = settings_of(tmp_path)
+    store = fill(settings)
+    with store.connect(read_only=False) as connection:
+        connection.execute("DROP TABLE evaluation.leakage_audit")
+    made = make_evaluation_report(store, settings)
+    assert made.table.height
+    assert "Not audited yet: materialize the asset" in made.page.read_text()
+    assert figures.FIGURES["lag_sweep"].draw(make_findings(read_inputs(store, settings))) is None
 
 
 def test_a_model_that_knows_the_label_rings_the_alarm_on_real_prices_alone(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.servers import listening
 from stock_assets_tests.tables import rows_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 MONDAY = datetime(2019, 3, 4, 12, tzinfo=UTC)  # Friday is predicted, and nothing is late before Tuesday, 02:00
 FRIDAY = date(2019, 3, 1)
@@ -315,7 +316,7 @@ def test_an_alert_survives_a_kill_at_every_step_and_is_not_sent_again_once_that_
 def test_two_processes_do_not_send_the_same_alert_twice(tmp_path: Path):
     from threading import Barrier, Thread
 
-    store = Warehouse(tmp_path / "store.duckdb", wait=1)
+    store = Warehouse(tmp_path / "store.duckdb", wait=HANG_SECONDS)
 
     class Slow(Inbox):
         def send(self, alert: Alert, repeated: int) -> None:

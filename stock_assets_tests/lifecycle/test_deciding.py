@@ -13,6 +13,7 @@ from stock_assets.storage.registry import MlflowRegistry, Training
 from stock_assets_tests.effort import tries
 from stock_assets_tests.lifecycle.deciding import decide
 from stock_assets_tests.lifecycle.store import CALENDAR, CUTOFFS, NEXT, NOW, handmade_store
+from stock_assets_tests.waiting import HANG_SECONDS
 
 #: Rounds of each of four threads in two processes; `make drill` plays many more.
 ROUNDS = tries(8, drill=150)
@@ -32,7 +33,7 @@ def test_a_real_registry_and_the_table_agree_after_many_decisions_at_once(tmp_pa
     command = [sys.executable, "-m", "stock_assets_tests.lifecycle.deciding", str(store.path), uri, str(artifacts)]
     with subprocess.Popen([*command, str(ROUNDS), "1"], stdout=subprocess.PIPE, text=True) as other:
         here = decide(store, registry, rounds=ROUNDS, seed=0)
-        out, _ = other.communicate(timeout=300)
+        out, _ = other.communicate(timeout=10 * HANG_SECONDS)
     assert other.returncode == 0
     there = json.loads(out)
     assert here, "this process decided something"

@@ -41,6 +41,7 @@ from stock_assets_tests.lifecycle.predictable import (  # noqa: F401
     versions_at,
 )
 from stock_assets_tests.lifecycle.store import MemoryRegistry
+from stock_assets_tests.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -338,7 +339,7 @@ def test_two_at_once_decide_once(
     threads = [Thread(target=lambda: ended.append(go(config, registry))) for _ in range(3)]
     for thread in threads:
         thread.start()
-        begun.wait(10)
+        begun.wait(HANG_SECONDS)
     for thread in threads:
         thread.join()
     assert sorted(len(done.decisions) for done in ended) == [0, 0, 1]

@@ -40,6 +40,7 @@ from stock_assets_tests.market.vendor import (
     plain_history,
     serving,
 )
+from stock_assets_tests.waiting import HANG_SECONDS
 
 # yfinance 1.7 sorts with inplace=True, which pandas 3.1 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")
@@ -122,7 +123,7 @@ def start_worker(vendor: Vendor, folder: Path, count: int, evening: datetime) ->
 
 
 def until(condition: Callable[[], bool], worker: "subprocess.Popen[bytes]") -> None:
-    end = real_time.monotonic() + 60
+    end = real_time.monotonic() + HANG_SECONDS
     while not condition() and worker.poll() is None:
         assert real_time.monotonic() < end
         real_time.sleep(0.005)

@@ -39,8 +39,10 @@ from stock_assets_tests.market.vendor import (
     UNKNOWN,
     Reply,
     Vendor,
+    patient_but_with,
     serving,
 )
+from stock_assets_tests.waiting import HANG_SECONDS
 
 pytestmark = [
     # yfinance 1.7 sorts with inplace=True, which pandas 3.1 deprecates
@@ -98,7 +100,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Vendor]]:
 def polite(**options: Any) -> Budget:
     """A budget on a clock that nobody waits for."""
     time = FakeTime()
-    politeness = {"per_second": 1000.0, "tries": 3, "timeout": 10.0, **options}
+    politeness = {"per_second": 1000.0, "tries": 3, "timeout": HANG_SECONDS, **options}
     return Budget(Politeness(**politeness), clock=time.clock, sleep=time.sleep)
 
 
@@ -314,7 +316,8 @@ def test_a_yfinance_without_a_borrowed_name_is_one_clear_error() -> None:
 @pytest.mark.parametrize("reply", [HANGS, DRIP], ids=["hangs", "drips"])
 def test_nobody_is_waited_for_for_ever(serve: Callable[..., Vendor], reply: Reply) -> None:
     server = serve(AAPL=[reply, history(100.0)], MSFT=history(200.0))
-    assert fetch(server, "AAPL", "MSFT", timeout=0.3)["ticker"].n_unique() == 2
+    with patient_but_with(server.is_slow):
+        assert fetch(server, "AAPL", "MSFT", timeout=0.1)["ticker"].n_unique() == 2
     assert server.asked["AAPL"] == 2
 
 

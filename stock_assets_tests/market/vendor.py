@@ -10,10 +10,15 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+import curl_cffi.requests
 import polars as pl
+import pytest
+
+from stock_assets_tests.waiting import HANG_SECONDS
 
 CHART = "/v8/finance/chart/"
 NEW_YORK = "America/New_York"
@@ -84,6 +89,12 @@ class Vendor:
     closing: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
 
+    def is_slow(self, url: str) -> bool:
+        """Whether the next answer to a request is none that ever comes whole."""
+        path = urlsplit(url).path
+        ticker = unquote(path.removeprefix(CHART))
+        return path.startswith(CHART) and is_slow(self.answers.get(ticker, UNKNOWN), self.asked[ticker])
+
     def reply(self, target: str, cookies: str) -> Reply:
         parts = urlsplit(target)
         with self._lock:
@@ -110,6 +121,26 @@ class Vendor:
         if isinstance(known, Reply):
             return known
         return Reply(200, chart(ticker, known, query, self.zones.get(ticker, NEW_YORK)))
+
+
+def is_slow(content: object, count: int) -> bool:
+    """Whether the answer of that number (from 0), one of several or always the same, hangs or drips."""
+    if isinstance(content, Sequence):
+        content = content[min(count, len(content) - 1)]
+    return getattr(content, "hangs", False) or getattr(content, "drip", 0.0) > 0
+
+
+@contextmanager
+def patient_but_with(slow: Callable[[str], bool]) -> Iterator[None]:
+    """Clients of curl wait for good answers as long as a busy machine takes, and as they want for what is slow."""
+    request = curl_cffi.requests.Session.request
+
+    def timed(session: Any, method: Any, url: str, **options: Any) -> Any:
+        return request(session, method, url, **options if slow(url) else {**options, "timeout": HANG_SECONDS})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curl_cffi.requests.Session, "request", timed)
+        yield
 
 
 def plain_history(sessions: Sequence[date], base: float = 100.0, step: float = 0.01) -> pl.DataFrame:

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -45,8 +44,7 @@ def test_the_last_step_alone_is_the_last_of_all_steps():
     torch.testing.assert_close(network.at_last_step(inputs), network(inputs)[:, -1])
 
 
-def test_it_learns_one_small_batch_by_heart_in_seconds():
-    start = time.perf_counter()
+def test_it_learns_one_small_batch_by_heart():
     torch.manual_seed(0)
     network = SegmentLSTM(4, NetworkConfig(hidden=32, dropout=0.0), 3)
     inputs, targets = torch.randn(4, 16, 4), torch.randint(0, 3, (64,))
@@ -58,7 +56,6 @@ def test_it_learns_one_small_batch_by_heart_in_seconds():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.05
-    assert time.perf_counter() - start < 10
 
 
 def test_a_network_is_built_without_what_compiles_networks():

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from stock_assets.model.progress import Progress, Stopped, side_by_side
+from stock_assets_tests.waiting import HANG_SECONDS
 
 
 def test_results_come_in_the_order_of_the_jobs_and_words_in_the_callers_thread():
@@ -12,7 +13,7 @@ def test_results_come_in_the_order_of_the_jobs_and_words_in_the_callers_thread()
 
     def slow(say):
         say("slow began")
-        assert first_may_end.wait(10)
+        assert first_may_end.wait(HANG_SECONDS)
         return "slow"
 
     def quick(say):

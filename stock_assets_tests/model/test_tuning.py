@@ -31,6 +31,7 @@ from stock_assets.model.tuning import (
     write_study,
 )
 from stock_assets_tests.model.synthetic import HORIZON, synthetic_panel
+from stock_assets_tests.waiting import HANG_SECONDS
 
 #: With the panel's first session: what is judged are the second half of 2010 and the first of 2011.
 FIRST, CUTOFF = date(2010, 3, 22), date(2011, 6, 30)
@@ -257,7 +258,7 @@ def workers_of(parent: int) -> list[int]:
 
 def kill_a_worker(folder: Path, name: str, killed: list[int]) -> None:
     """As soon as a trial is under way."""
-    found, deadline = None, time.monotonic() + 60
+    found, deadline = None, time.monotonic() + HANG_SECONDS
     while not killed and time.monotonic() < deadline:
         time.sleep(0.2)
         if found is None and (folder / name / "worker-0.log").exists():  # the storage is made by then

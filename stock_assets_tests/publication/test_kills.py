@@ -23,6 +23,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.effort import DRILL
 from stock_assets_tests.publication.kills import COUNT, killed_after, publish_last, stepping
 from stock_assets_tests.publication.markets import NOW, market, sessions_of, settings_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 
 class Evening:
@@ -110,7 +111,7 @@ def test_a_publisher_that_is_killed_leaves_the_old_or_the_new_publication(evenin
         folder = evening.copy(f"killed-{step}")
         process = context.Process(target=killed_after, args=(folder, step))
         process.start()
-        process.join(120)
+        process.join(HANG_SECONDS)
         assert process.exitcode == 9, "it died at the step and nowhere else"
         pointer = assert_old_or_new(folder, evening)
         renamed = step > evening.steps.index("rename current.json")

@@ -44,6 +44,7 @@ from stock_assets_tests.lifecycle.predictable import (  # noqa: F401
     versions_at,
 )
 from stock_assets_tests.lifecycle.store import MemoryRegistry
+from stock_assets_tests.waiting import HANG_SECONDS
 
 
 def publish_evening(config: Settings) -> None:
@@ -196,7 +197,7 @@ def test_a_process_that_is_killed_at_any_commit_leaves_the_old_or_the_new_answer
         before = {session: published(config).predictions(session) for session in SESSIONS}
         process = forked.Process(target=killed_at, args=(values, at))
         process.start()
-        process.join(120)
+        process.join(HANG_SECONDS)
         assert process.exitcode == -signal.SIGKILL
         half = published(config).predictions(NEWEST)
         assert published_version(config) == (versions[1] if at == len(commits) - 1 else versions[0])

@@ -11,6 +11,7 @@ import uvicorn
 from stock_assets.serving.app import make_app
 from stock_assets.serving.server import configured
 from stock_assets.settings import Settings
+from stock_assets_tests.waiting import HANG_SECONDS
 
 #: After the newest session of `published_folder` was published.
 NOW = datetime(2026, 11, 20, 22, tzinfo=UTC)
@@ -34,7 +35,7 @@ def running_api(settings: Settings) -> Iterator[str]:
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            assert server.up.wait(30)
+            assert server.up.wait(HANG_SECONDS)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True

@@ -24,6 +24,7 @@ import polars as pl
 
 from stock_assets.publication.write import NewFiles, parquet_of, publish
 from stock_assets_tests.publication.folders import MODELS, SESSIONS, facts_of, predictions_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 NEWEST = SESSIONS[-1]
 #: The versions of `rnn` that take turns. Every one of their rows differs.
@@ -66,7 +67,7 @@ def served(data_dir: Path, *, seconds: float) -> Iterator[tuple[int, int]]:
                 yield port, process.pid
             finally:
                 process.terminate()
-                process.wait(20)
+                process.wait(HANG_SECONDS)
 
 
 def _serve(data_dir: Path, fd: int, seconds: float) -> None:
@@ -82,7 +83,7 @@ def _serve(data_dir: Path, fd: int, seconds: float) -> None:
 
 def _publish(data_dir: Path, port: int, swaps: int) -> None:
     took = []
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
     for number in range(1, swaps + 1):
         entry, began = publish_turn(data_dir / "published", number), time.perf_counter()
         while True:

@@ -1,47 +1,54 @@
 """What a client may take of the server: time, memory and connections, tried over real sockets."""
 
 import asyncio
+import gc
 import json
 import socket
 import struct
+import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 import pytest
 
 from stock_assets.private import uvicorn as borrowed
 from stock_assets.private.uvicorn import Bounds
 from stock_assets.serving import guard
-from stock_assets_tests.publication.folders import published_folder
+from stock_assets_tests.effort import tries
 from stock_assets_tests.serving.apps import app_of
-from stock_assets_tests.serving.ports import Served, read_all, served
+from stock_assets_tests.serving.ports import PATIENT, Served, read_all, served
+from stock_assets_tests.waiting import HANG_SECONDS, until
 
 ANSWERED = b"HTTP/1.1 200 OK\r\n"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    published_folder(folder / "published")
-    return folder
+#: Seconds after which what is slow ends, where that is what is tried: nothing that behaves is sent meanwhile.
+SOON = 0.05
 
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Served]:
-    bounds = Bounds(head_seconds=0.4, write_seconds=0.4, connections=300)
-    with served(app_of(folder), bounds) as server:
+    """It ends nothing by itself, so that who holds a connection does so as long as the test wants."""
+    with served(app_of(folder), replace(PATIENT, connections=300)) as server:
         yield server
 
 
-def answers(server: Served) -> bool:
-    """Whether a client that behaves gets its answer, within a second."""
-    began = time.monotonic()
+def answered(server: Served) -> None:
+    """A client that behaves gets its answer."""
     reply = server.exchange(server.head("/v1/predictions/AAPL", "Connection: close") + b"\r\n")
     assert reply.startswith(ANSWERED), reply[:200]
-    return time.monotonic() - began < 1
+
+
+def open_connections(server: Served) -> int:
+    return len(server.server.server_state.connections)
+
+
+def kept(server: Served) -> int:
+    """The connections that anything in this process still holds, open or not."""
+    gc.collect()
+    return sum(type(each) is server.server.config.http_protocol_class for each in gc.get_objects())
 
 
 def problem_of(reply: bytes) -> tuple[int, str]:
@@ -59,66 +66,66 @@ def test_the_borrowed_connection_is_that_of_the_pinned_version():
     assert f"uvicorn=={borrowed.TRIED_WITH}" in pins
 
 
+@pytest.mark.tries
 def test_connections_that_are_reset_leave_nothing_behind(server: Served):
-    """5,000 of them; uvicorn holds each as long as an idle one (0.54), which is some 14 MB here."""
+    """uvicorn (0.54) keeps each as long as an idle one, which is ten minutes here."""
     head = server.head("/v1/predictions/AAPL") + b"\r\n"
     at_once = struct.pack("ii", 1, 0)  # close sends a reset
-
-    def reset(count: int) -> None:
-        for place in range(count):
-            connection = server.connect(head if place % 2 else head[:40])
+    for place in range(tries(1000, drill=5000)):
+        with server.connect(head if place % 2 else head[:40]) as connection:
             if place % 4 == 1:
                 connection.recv(100)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-            connection.close()
-
-    reset(500)
-    process = psutil.Process()
-    before = process.memory_info().rss
-    reset(5000)
-    assert answers(server)
-    assert len(server.server.server_state.connections) < 50
-    assert process.memory_info().rss - before < 8_000_000
+    answered(server)
+    until(lambda: open_connections(server) == 0)
+    assert kept(server) < 5
 
 
 def test_slow_heads_stop_nobody_and_end(server: Served):
-    slow = [server.connect(server.head("/v1/predictions/AAPL")) for _ in range(200)]
-    assert answers(server)
-    for connection in slow[:5]:
-        assert read_all(connection) == b""
-    for connection in slow:
-        connection.close()
+    head = server.head("/v1/predictions/AAPL")
+    with server.held(200, head):
+        answered(server)
+        assert open_connections(server) >= 200, "they are still there: nobody waited for their end"
+    with server.within(head_seconds=SOON), server.held(5, head) as slow:
+        for connection in slow:
+            assert read_all(connection) == b""
 
 
 def test_more_connections_than_there_is_room_for_end_the_oldest(server: Served):
-    silent = [server.connect() for _ in range(400)]
-    assert answers(server)
-    assert len(server.server.server_state.connections) <= 300
-    silent[0].settimeout(0.2)
-    assert read_all(silent[0]) == b""
-    for connection in silent:
-        connection.close()
+    until(lambda: open_connections(server) == 0)
+    with server.held(100) as old:
+        until(lambda: open_connections(server) == 100)
+        time.sleep(0.01)  # the loop counts milliseconds: those of one are of the same age
+        with server.held(299) as young:
+            answered(server)
+            for connection in old:
+                assert read_all(connection) == b""
+            assert open_connections(server) <= 300
+            for connection in young:
+                connection.sendall(server.head("/livez", "Connection: close") + b"\r\n")
+                assert read_all(connection).startswith(ANSWERED)
 
 
 def test_where_every_connection_is_busy_the_next_comes_again():
+    over = threading.Event()
+
     async def slow(scope, receive, send):
         if scope["type"] == "http":
-            await asyncio.sleep(1)
+            while not over.is_set():
+                await asyncio.sleep(0.01)
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
         else:
             await lifespan(receive, send)
 
-    with served(slow, Bounds(connections=5)) as server:
-        busy = [server.connect(server.head("/") + b"\r\n") for _ in range(5)]
-        while len(server.server.server_state.tasks) < 5:
-            time.sleep(0.01)
+    with served(slow, replace(PATIENT, connections=5)) as server, server.held(5, server.head("/") + b"\r\n") as busy:
+        until(lambda: len(server.server.server_state.tasks) == 5)
         refused = server.exchange(server.head("/") + b"\r\n")
+        over.set()
         assert problem_of(refused) == (503, "not-ready")
         assert b"retry-after: 1" in refused
         for connection in busy:
             assert connection.recv(100).startswith(ANSWERED)
-            connection.close()
 
 
 async def lifespan(receive, send):
@@ -130,10 +137,9 @@ async def lifespan(receive, send):
 def test_empty_lines_keep_no_connection_open(server: Served):
     with server.connect(server.head("/livez") + b"\r\n") as connection:
         assert connection.recv(4096).startswith(ANSWERED)
-        began = time.monotonic()
-        connection.sendall(b"\r\n")
-        assert read_all(connection) == b""
-        assert time.monotonic() - began < 3
+        with server.within(head_seconds=SOON):
+            connection.sendall(b"\r\n")
+            assert read_all(connection) == b""
 
 
 def test_two_requests_share_a_connection(server: Served):
@@ -146,8 +152,11 @@ def test_two_requests_share_a_connection(server: Served):
 
 
 def test_a_client_that_does_not_read_is_not_waited_for():
+    begun = threading.Event()
+
     async def endless(scope, receive, send):
         if scope["type"] == "http":
+            begun.set()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for _ in range(10_000):
                 await send({"type": "http.response.body", "body": b"a" * 65536, "more_body": True})
@@ -155,13 +164,9 @@ def test_a_client_that_does_not_read_is_not_waited_for():
         else:
             await lifespan(receive, send)
 
-    with served(endless, Bounds(write_seconds=0.2)) as server, server.connect(server.head("/") + b"\r\n"):
-        deadline = time.monotonic() + 5
-        while not server.server.server_state.connections and time.monotonic() < deadline:
-            time.sleep(0.01)
-        while server.server.server_state.connections and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not server.server.server_state.connections
+    with served(endless, Bounds(write_seconds=SOON)) as server, server.connect(server.head("/") + b"\r\n"):
+        assert begun.wait(HANG_SECONDS)
+        until(lambda: open_connections(server) == 0)
 
 
 @pytest.mark.parametrize(
@@ -182,19 +187,30 @@ def test_the_head_of_a_request_is_bounded(server: Served, status: int, kind: str
 
 
 def test_an_endless_head_is_kept_nowhere_and_ends(server: Served):
-    before, began = psutil.Process().memory_info().rss, time.monotonic()
-    with server.connect(b"GET /") as connection:
-        reply = connection.recv(100) if connection.send(b"a" * 10_000) else b""
-        assert reply.startswith(b"HTTP/1.1 414 ")
-        ended = False
-        while not ended and time.monotonic() < began + 5:
-            try:
-                connection.send(b"a" * 10_000)
-            except OSError:
-                ended = True
-    assert ended
-    assert psutil.Process().memory_info().rss - before < 8_000_000
-    assert answers(server)
+    piece = b"a" * 10_000
+    with server.connect(b"GET /" + piece) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 414 ")
+        tracemalloc.start()
+        try:
+            for _ in range(5000):
+                connection.sendall(piece)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 8_000_000, "50 MB arrived, but for what waits in the sockets"
+    with server.within(farewell_seconds=SOON), server.connect(b"GET /" + piece) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 414 ")
+        until(lambda: not takes(connection, piece), pause=0)
+    answered(server)
+
+
+def takes(connection: socket.socket, content: bytes) -> bool:
+    """Whether the other side still takes something."""
+    try:
+        connection.sendall(content)
+    except OSError:
+        return False
+    return True
 
 
 def test_what_is_no_http_is_a_problem(server: Served):
@@ -212,18 +228,20 @@ def test_trailers_of_a_body_are_bounded(server: Served):
     trailers = b"0\r\n" + b"".join(b"X-%d: a\r\n" % place for place in range(5000))
     reply = server.exchange(head + b"\r\n" + trailers + b"\r\n")
     assert b" 200 " not in reply[:20]
-    assert answers(server)
+    answered(server)
 
 
 def test_slow_bodies_stop_nobody(server: Served, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
     head = server.head("/invocations", "Content-Type: text/csv", "Content-Length: 1000", method="POST") + b"\r\n"
-    slow = [server.connect(head + b"ticker") for _ in range(50)]
-    assert answers(server)
-    for connection in slow[:5]:
-        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
-    for connection in slow:
-        connection.close()
+    monkeypatch.setattr(guard, "BODY_SECONDS", 600.0)
+    with server.held(50, head + b"ticker"):
+        until(lambda: len(server.server.server_state.tasks) >= 50)
+        answered(server)
+        assert open_connections(server) >= 50, "they are still there: nobody waited for their end"
+    monkeypatch.setattr(guard, "BODY_SECONDS", SOON)
+    with server.held(5, head + b"ticker") as slow:
+        for connection in slow:
+            assert read_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_body_that_is_too_large_ends_the_connection(server: Served):

@@ -4,6 +4,7 @@ What it cannot see, such as numbers that JSON cannot hold, is in the tests of ea
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from stock_assets_tests.serving.ports import Served, served
 EXAMPLES = tries(40, drill=200)
 #: Two halves of about the same time, for two workers.
 HALVES = {"predictions": r"^/v1/(predictions|history)", "others": r"^(?!/v1/(predictions|history))"}
+#: Seconds of processor time of a half at most, those of the server included: beside other tests it waits longer.
+BUDGET = 90
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,7 @@ def test_no_generated_request_breaks_a_promise_of_the_description(server: Served
         f"run {server.url}/openapi.json --checks all --max-examples {EXAMPLES} --generation-deterministic "
         f"--phases examples,coverage,fuzzing --include-path-regex {HALVES[half]} --no-color"
     )
+    began = processor_seconds()
     run = subprocess.run(
         [str(Path(sys.executable).with_name("schemathesis")), *command.split()],
         capture_output=True,
@@ -51,6 +55,14 @@ def test_no_generated_request_breaks_a_promise_of_the_description(server: Served
     assert counts is not None, run.stdout[-2000:]
     assert counts[1] == counts[2]
     assert int(counts[1]) > EXAMPLES
+    spent = processor_seconds() - began
+    assert spent <= BUDGET, f"{spent:.0f} s of processor time for {counts[1]} requests, expected {BUDGET} s or less"
+
+
+def processor_seconds() -> float:
+    """Of this process, whose thread is the server, and of the children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def test_the_halves_are_the_whole(server: Served):

@@ -23,6 +23,7 @@ from stock_assets_tests.effort import tries
 from stock_assets_tests.publication.folders import SESSIONS, published_folder
 from stock_assets_tests.serving.apps import asker
 from stock_assets_tests.serving.swapping import NEWEST, TICKERS, TURNS, file_of_turn, publish_turn, rows_of_turn, served
+from stock_assets_tests.waiting import HANG_SECONDS
 
 SWAPS = tries(300, drill=1000)
 #: Swaps after which the server has everything at hand that it keeps.
@@ -46,7 +47,7 @@ class Reader:
         self.thread = Thread(target=self.run)
 
     def run(self) -> None:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_SECONDS)) as connection:
             while not self.stop.wait(PACE):
                 self.ask(connection)
 
@@ -172,7 +173,7 @@ def test_a_publisher_that_is_killed_at_any_step_leaves_the_old_or_the_new_answer
         old = ask(path).json()
         process = forked.Process(target=killed_publisher, args=(folder, at))
         process.start()
-        process.join(60)
+        process.join(HANG_SECONDS)
         assert process.exitcode == (-signal.SIGKILL if at < KILLS else 0), "every step is killed once, and no other"
         ask.app.state.current.look()
         answered = ask(path).json()

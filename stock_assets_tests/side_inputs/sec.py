@@ -15,13 +15,15 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import Any
+from urllib.parse import urlsplit
 from zlib import crc32
 
 from stock_assets.market.sources.budget import Budget, Politeness
 from stock_assets.side_inputs.sources.edgar import Edgar
 from stock_assets.side_inputs.sources.sec_filings import SecFilings
 from stock_assets_tests.market.fake_time import FakeTime
-from stock_assets_tests.market.vendor import write_body
+from stock_assets_tests.market.vendor import is_slow, write_body
+from stock_assets_tests.waiting import HANG_SECONDS
 
 CONTACT = "Jane Doe jane@example.com"
 TICKERS = "/files/company_tickers.json"
@@ -87,6 +89,11 @@ class Sec:
     closing: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
 
+    def is_slow(self, url: str) -> bool:
+        """Whether the next answer to a request is none that ever comes whole."""
+        path = urlsplit(url).path
+        return is_slow(self.documents.get(path), self.asked[path])
+
     def reply(self, path: str, agent: str) -> Reply:
         with self._lock:
             count = self.asked[path]
@@ -144,7 +151,7 @@ def serving(sec: Sec) -> Iterator[Sec]:
 def polite(**options: Any) -> Budget:
     """A budget on a clock that nobody waits for."""
     time = FakeTime()
-    politeness = {"per_second": 1000.0, "tries": 3, "timeout": 10.0, **options}
+    politeness = {"per_second": 1000.0, "tries": 3, "timeout": HANG_SECONDS, **options}
     return Budget(Politeness(**politeness), clock=time.clock, sleep=time.sleep)
 
 

@@ -32,6 +32,7 @@ from stock_assets_tests.market.vendor import (
     serving,
 )
 from stock_assets_tests.side_inputs.calendar_server import COLUMNS, CalendarServer, Row, page
+from stock_assets_tests.waiting import HANG_SECONDS
 
 pytestmark = [
     # yfinance 1.7 renames with inplace=True, which pandas 3.1 deprecates
@@ -58,7 +59,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def source_of(server: CalendarServer, *, stored: pl.DataFrame | None = None, staged: Path | None = None, **politeness):
     time = FakeTime()
-    options = {"per_second": 1000.0, "tries": 3, "timeout": 10.0, **politeness}
+    options = {"per_second": 1000.0, "tries": 3, "timeout": HANG_SECONDS, **politeness}
     budget = Budget(Politeness(**options), clock=time.clock, sleep=time.sleep)
     return EarningsCalendar(CALENDAR, base_url=server.url, budget=budget, stored=stored, staged=staged)
 
@@ -179,7 +180,7 @@ def test_what_is_no_calendar_of_the_ticker_fails_and_says_what_it_is(reply: Repl
 
 def test_a_drip_is_bounded_as_a_whole() -> None:
     with serving(CalendarServer({"AAPL": DRIP})) as server:
-        answer = evening(server, "AAPL", timeout=0.3, tries=1)
+        answer = evening(server, "AAPL", timeout=0.1, tries=1)
     assert "no answer (Timeout, curl 28)" in answer.failures["AAPL"].reason
 
 

@@ -29,6 +29,7 @@ from stock_assets_tests.market.vendor import (
     serving,
 )
 from stock_assets_tests.side_inputs.fred_server import KEY, FakeFred, Version
+from stock_assets_tests.waiting import HANG_SECONDS
 
 CALENDAR = trading_calendar("XNYS", date(2019, 1, 1), date(2020, 12, 31))
 FETCHED = datetime(2020, 6, 1, 22, tzinfo=UTC)
@@ -50,7 +51,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fred_of(server: FakeFred, key: str = KEY, **politeness: float) -> Fred:
     time = FakeTime()
-    options = {"per_second": 1000.0, "tries": 3, "timeout": 5.0, "threads": 2, **politeness}
+    options = {"per_second": 1000.0, "tries": 3, "timeout": HANG_SECONDS, "threads": 2, **politeness}
     return Fred(key, base_url=server.url, budget=Budget(Politeness(**options), clock=time.clock, sleep=time.sleep))
 
 
@@ -151,7 +152,7 @@ def test_without_any_answer_the_source_has_none() -> None:
         serving(FakeFred({"PAYEMS": JOBS}, fails=lambda _path, _count: DRIP)) as server,
         pytest.raises(SourceError, match=r"no answer of any series; PAYEMS: no answer \(Timeout, curl 28\)"),
     ):
-        fetched(server, "PAYEMS", timeout=0.3, tries=1)
+        fetched(server, "PAYEMS", timeout=0.1, tries=1)
 
 
 def test_a_key_that_fred_does_not_take_ends_the_fetch_and_is_not_shown() -> None:

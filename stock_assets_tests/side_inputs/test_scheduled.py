@@ -25,6 +25,7 @@ from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import serving
 from stock_assets_tests.servers import listening
 from stock_assets_tests.side_inputs.fred_server import KEY, FakeFred
+from stock_assets_tests.waiting import HANG_SECONDS
 
 CALENDAR = trading_calendar("XNYS", date(2013, 1, 1), date(2020, 12, 31))
 
@@ -76,7 +77,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def budget() -> Budget:
     time = FakeTime()
-    return Budget(Politeness(per_second=1000, tries=2, timeout=5), clock=time.clock, sleep=time.sleep)
+    return Budget(Politeness(per_second=1000, tries=2, timeout=HANG_SECONDS), clock=time.clock, sleep=time.sleep)
 
 
 def at(text: str) -> datetime:

@@ -27,7 +27,6 @@ from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
     COME_BACK,
-    DRIP,
     HTML,
     RATE_LIMITED,
     TRUNCATED,
@@ -35,6 +34,7 @@ from stock_assets_tests.market.vendor import (
     Reply,
     serving,
 )
+from stock_assets_tests.waiting import HANG_SECONDS
 
 FETCHED = datetime(2024, 7, 5, 22, tzinfo=UTC)
 
@@ -81,7 +81,7 @@ def serving_feeds(**pages: object):
 
 def fetched(server: Feeds, setting: str, *tickers: str, **politeness: float) -> SideAnswer:
     time = FakeTime()
-    options = {"per_second": 1000.0, "tries": 3, "timeout": 5.0, **politeness}
+    options = {"per_second": 1000.0, "tries": 3, "timeout": HANG_SECONDS, **politeness}
     budget = Budget(Politeness(**options), clock=time.clock, sleep=time.sleep)
     source = FeedTexts(feeds_of(setting.replace("HOST", server.url)), Client(budget), Tones())
     return source.fetch(tickers, date(2024, 7, 5), date(2024, 7, 5), fetched_at=FETCHED)
@@ -133,8 +133,8 @@ def test_what_fails_once_is_asked_for_again(failure: Reply) -> None:
 
 
 def test_what_is_no_feed_fails_alone_without_its_address() -> None:
-    with serving_feeds(apple=HTML, msft=RSS, slow=DRIP) as server:
-        answer = fetched(server, "AAPL=HOST/apple,MSFT=HOST/msft,GONE=HOST/token", "AAPL", "MSFT", "GONE", timeout=2.0)
+    with serving_feeds(apple=HTML, msft=RSS) as server:
+        answer = fetched(server, "AAPL=HOST/apple,MSFT=HOST/msft,GONE=HOST/token", "AAPL", "MSFT", "GONE")
     assert "no feed but '<!DOCTYPE html>" in answer.failures["AAPL"].reason
     assert answer.failures["GONE"].unknown
     assert answer.failures["GONE"].reason == "HTTP 404: there is no such feed"

@@ -15,6 +15,7 @@ from stock_assets.errors import StockAssetsError, StoreBusyError
 from stock_assets.storage import compaction
 from stock_assets.storage.attached import attached
 from stock_assets.storage.compaction import compact
+from stock_assets_tests.waiting import HANG_SECONDS
 
 ROWS = 40_000
 #: Also a row that is only in the write-ahead log, as a killed writer leaves it.
@@ -120,7 +121,7 @@ def test_a_kill_at_any_line_leaves_a_whole_store(path: Path, tmp_path: Path):
     killed = tmp_path / "killed"
     killed.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", KILLER, path, killed], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", KILLER, path, killed], capture_output=True, text=True, check=True, timeout=HANG_SECONDS
     )
     steps = int(done.stdout)
     assert steps > 20
@@ -259,7 +260,7 @@ def test_who_opened_the_old_file_before_it_was_replaced_looks_again(path: Path, 
     inodes = iter([1, 2])
     real = module._inode
     monkeypatch.setattr(module, "_inode", lambda file: next(inodes, None) or real(file))
-    with attached(path, read_only=False, wait=5) as (connection, name):
+    with attached(path, read_only=False, wait=HANG_SECONDS) as (connection, name):
         connection.execute(f"INSERT INTO {name}.market.bars VALUES (-2, 'again', 1.0)")
     with duckdb.connect(path, read_only=True) as store:
         assert store.execute("SELECT count(*) FROM market.bars WHERE id = -2").fetchone() == (1,)

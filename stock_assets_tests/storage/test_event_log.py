@@ -60,6 +60,7 @@ from sqlalchemy.exc import OperationalError
 
 from stock_assets.storage import event_log
 from stock_assets.storage.event_log import BatchingSqliteEventLogStorage, BatchingSqliteStorage
+from stock_assets_tests.waiting import HANG_SECONDS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),
@@ -489,7 +490,7 @@ def test_a_kill_between_the_transactions_leaves_what_the_stock_storage_can_read(
     events = materializations("run", "bars", 50)
     process = PROCESSES.Process(target=_store_and_be_killed, args=(tmp_path, events))
     process.start()
-    process.join(20)
+    process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL
     assert (rows_in(tmp_path, "run"), rows_in(tmp_path, "index")) == (100, 0)
 
@@ -520,7 +521,7 @@ def test_four_processes_write_to_one_index(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(HANG_SECONDS)
     assert [process.exitcode for process in processes] == [0] * 4
     log = STOCK(str(tmp_path))
     assert [rows_in(tmp_path, f"run_{i}") for i in range(4)] == [1000] * 4
@@ -545,14 +546,14 @@ def _store_batches(folder: Path, run_id: str) -> None:
 
 def test_a_busy_index_is_waited_for(tmp_path: Path) -> None:
     log = BATCHING(str(tmp_path))
-    with closing(sqlite3.connect(tmp_path / "index.db", check_same_thread=False)) as other:
+    writer = threading.Thread(target=log.store_event_batch, args=(materializations("run", "bars", 5),))
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        timer = threading.Timer(0.3, other.rollback)
-        timer.start()
-        started = time.monotonic()
-        log.store_event_batch(materializations("run", "bars", 5))
-        assert time.monotonic() - started > 0.2
-        timer.join()
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        other.rollback()
+    writer.join()
     assert (rows_in(tmp_path, "run"), rows_in(tmp_path, "index")) == (10, 10)
 
 
@@ -608,7 +609,7 @@ def test_who_watches_a_run_hears_of_a_batch(tmp_path: Path) -> None:
     watcher.watch("run", None, hear)
     try:
         writer.store_event_batch(materializations("run", "bars", 20))
-        assert all_heard.wait(10)
+        assert all_heard.wait(HANG_SECONDS)
     finally:
         watcher.end_watch("run", hear)
         watcher.dispose()

@@ -26,6 +26,7 @@ from stock_assets.storage.registry import (
     open_registry,
 )
 from stock_assets.storage.revisions import revision_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 PNG = b"\x89PNG not really"
 
@@ -49,7 +50,7 @@ def registry(home: Path) -> Iterator[MlflowRegistry]:
     for maker in makers:
         maker.start()
     for maker in makers:
-        maker.join(120)
+        maker.join(HANG_SECONDS)
     assert [maker.exitcode for maker in makers] == [0, 0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", no_network)
@@ -57,7 +58,7 @@ def registry(home: Path) -> Iterator[MlflowRegistry]:
 
 
 def make(uri: str, home: Path, together, name: str) -> None:
-    together.wait(60)
+    together.wait(HANG_SECONDS)
     MlflowRegistry(uri, home / "artifacts").track(training(f"maker-{name}", model="maker"))
 
 

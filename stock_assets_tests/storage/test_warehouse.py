@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from stock_assets.errors import (
 )
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import KEY_COLUMNS, Column, Table, declare
+from stock_assets_tests.waiting import HANG_SECONDS
 
 DAYS = [date(2020, 1, 1) + timedelta(days=i) for i in range(10)]
 
@@ -127,23 +129,30 @@ def test_a_column_name_from_outside_is_never_sql(warehouse: Warehouse):
     assert warehouse.read("test_bars").height == len(DAYS)
 
 
-def _hold(path: Path, ready: "multiprocessing.synchronize.Event", seconds: float) -> None:
+def _hold(path: Path, ready: "multiprocessing.synchronize.Event", over: "multiprocessing.synchronize.Event") -> None:
     with Warehouse(path).connect(read_only=False):
         ready.set()
-        time.sleep(seconds)
+        over.wait(HANG_SECONDS)
 
 
 def test_a_locked_store_is_waited_for_then_one_clear_error(warehouse: Warehouse):
     warehouse.replace_sessions("test_bars", DAYS, rows(DAYS))
     context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    holder = context.Process(target=_hold, args=(warehouse.path, ready, 3.0))
+    ready, over = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(warehouse.path, ready, over))
     holder.start()
-    assert ready.wait(30)
-    with pytest.raises(StoreBusyError, match=r"locked by another process for more than 0\.2 s"):
-        Warehouse(warehouse.path, wait=0.2).read("test_bars")
-    assert warehouse.read("test_bars").height == len(DAYS)  # waits until the holder lets go
-    holder.join()
+    try:
+        assert ready.wait(HANG_SECONDS)
+        with pytest.raises(StoreBusyError, match=r"locked by another process for more than 0\.2 s"):
+            Warehouse(warehouse.path, wait=0.2).read("test_bars")
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(warehouse.patient(HANG_SECONDS).read, "test_bars")
+            assert not wait([reading], timeout=0.3).done, "it waits until the holder lets go"
+            over.set()
+            assert reading.result().height == len(DAYS)
+    finally:
+        over.set()
+        holder.join()
 
 
 def test_who_reads_while_this_process_writes_sees_what_is_committed(warehouse: Warehouse):
@@ -184,7 +193,7 @@ def test_a_killed_writer_leaves_whole_sessions(warehouse: Warehouse):
         started = context.Event()
         writer = context.Process(target=_write_for_ever, args=(warehouse.path, started))
         writer.start()
-        assert started.wait(60)
+        assert started.wait(HANG_SECONDS)
         time.sleep(delay)
         os.kill(writer.pid or 0, signal.SIGKILL)
         writer.join()

@@ -1,8 +1,11 @@
-"""A backfill from the shell, on a server that is busy with another one."""
+"""A backfill from the shell, on a server that is busy with another one; a Ctrl-C, and the same command again."""
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +14,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.settings import PROJECT_DIR
-from stock_assets_tests.system.conftest import Server, console_script, environment, eventually
+from stock_assets_tests.system.conftest import MINUTES, Server, console_script, environment, eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
 FIRST, LAST, SESSIONS = "2018-03-01", "2018-03-29", 21
-TITLES = "{ partitionBackfillsOrError(limit: 20) { ... on PartitionBackfills { results { title status } } } }"
+TITLES = "{ partitionBackfillsOrError(limit: 20) { ... on PartitionBackfills { results { id title status } } } }"
 
 
 @dataclass
@@ -28,10 +31,9 @@ class Command:
     before: dict[str, pl.DataFrame]
 
 
-@pytest.fixture(scope="session")
-def command(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
-    output = tmp_path_factory.mktemp("shell") / "output.txt"
-    before = server.tables()
+@contextmanager
+def backfill(server: Server, folder: Path) -> Iterator[Command]:
+    output, before = folder / "output.txt", server.tables()
     with output.open("wb") as sink:
         process = subprocess.Popen(
             [
@@ -43,24 +45,72 @@ def command(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, as in a terminal
         )
-    yield Command(process, output, before)
-    process.kill()
-    process.wait()
+    try:
+        yield Command(process, output, before)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def backfills(server: Server) -> dict[str, str]:
+    """The status of each, by the id, of those that the shell launched."""
+    answer = server.client.ask(TITLES)["partitionBackfillsOrError"]["results"]
+    return {backfill["id"]: backfill["status"] for backfill in answer if backfill["title"] == f"{FIRST} to {LAST}"}
+
+
+@pytest.fixture(scope="session")
+def interrupted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """One that got a Ctrl-C while a run of it was there, and its end."""
+    with backfill(server, tmp_path_factory.mktemp("interrupted")) as command:
+
+        def has_a_run() -> bool:
+            assert command.process.poll() is None, command.output.read_text()
+            return any(server.runs({"dagster/backfill": backfill_id}) for backfill_id in backfills(server))
+
+        eventually("run of the backfill", has_a_run)
+        os.killpg(command.process.pid, signal.SIGINT)
+        command.process.wait(timeout=120)
+    return command
+
+
+@pytest.fixture(scope="session")
+def command(
+    server: Server,
+    interrupted: Command,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Command]:
+    """The same command after the interrupted one."""
+    with backfill(server, tmp_path_factory.mktemp("shell")) as command:
+        yield command
+
+
+def test_a_ctrl_c_ends_the_command_and_its_backfill(server: Server, interrupted: Command):
+    *_, cancelling, over, last = interrupted.output.read_text().splitlines()
+    assert (interrupted.process.returncode, last) == (130, "stock-assets: interrupted")
+    assert cancelling == "cancelling the backfill …"
+    assert over.startswith("it is over. What it made stays, whole sessions only; the same command makes all")
+    assert "Traceback" not in interrupted.output.read_text()
+    ((backfill_id, status),) = backfills(server).items()
+    assert status == "CANCELED"
+    runs = server.runs({"dagster/backfill": backfill_id})
+    assert {run["status"] for run in runs} <= {"SUCCESS", "CANCELED"}, runs
+    for name, rows in server.tables().items():
+        assert_frame_equal(rows, interrupted.before[name], rel_tol=1e-9, abs_tol=1e-9)
 
 
 def test_the_shell_launches_a_backfill(server: Server, command: Command):
     def launched() -> bool:
         assert command.process.poll() in (None, 0), command.output.read_text()
-        backfills = server.client.ask(TITLES)["partitionBackfillsOrError"]["results"]
-        return f"{FIRST} to {LAST}" in [backfill["title"] for backfill in backfills]
+        return next(iter(backfills(server).values())) != "CANCELED"
 
     assert eventually("backfill from the shell", launched)
 
 
 @pytest.mark.usefixtures("meanwhile")
 def test_the_shell_shows_it_to_the_end(server: Server, command: Command):
-    assert command.process.wait(timeout=180) == 0, command.output.read_text()
+    assert command.process.wait(timeout=10 * MINUTES) == 0, command.output.read_text()
     said = command.output.read_text()
     for asset in ("raw_ohlcv", "daily_bars"):
         assert re.search(rf"^{asset} {SESSIONS}/{SESSIONS}$", said, re.MULTILINE), said

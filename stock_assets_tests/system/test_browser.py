@@ -28,7 +28,8 @@ ARGUMENTS = [
     "--disable-quic",
 ]
 #: Patience in milliseconds: two cores, shared with the backfill that goes on meanwhile.
-PATIENCE = 60_000
+PATIENCE = 180_000
+expect.set_options(timeout=PATIENCE)
 DAY = "2019-03-14"
 YEAR = "2018"
 

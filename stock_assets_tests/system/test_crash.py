@@ -21,6 +21,7 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets_tests.system.chain import WRITERS, contents, materialize, small_market
 from stock_assets_tests.system.conftest import Server
 from stock_assets_tests.system.test_concurrency import launch
+from stock_assets_tests.waiting import HANG_SECONDS
 
 KILLS = 20
 SEED = 20240229
@@ -45,7 +46,7 @@ def begin(context: ForkServerContext, data_dir: Path, assets: tuple[str, ...]) -
 
 
 def heard(connection: Connection) -> str:
-    assert connection.poll(60), "the process did not get as far as its assets"
+    assert connection.poll(HANG_SECONDS), "the process did not get as far as its assets"
     said = connection.recv()
     connection.close()
     return said

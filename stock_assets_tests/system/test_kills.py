@@ -33,6 +33,7 @@ from stock_assets_tests.system.kills import (
     killed_after,
 )
 from stock_assets_tests.system.test_drill import MEMORY
+from stock_assets_tests.waiting import HANG_SECONDS
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("kills")]
 
@@ -108,7 +109,7 @@ def kill(context: ForkServerContext, life: Life, number: int) -> None:
     """Has the process of the evening die after its commit of that number, counted from 1."""
     process = context.Process(target=killed_after, args=(life, number))
     process.start()
-    process.join(300)
+    process.join(5 * HANG_SECONDS)
     assert process.exitcode == 9, "it died at the commit and nowhere else"
 
 
@@ -153,7 +154,7 @@ def test_a_disk_that_is_full_loses_nothing_and_no_run_succeeds_without_its_rows(
         disk.leave(free)
         process = forked.Process(target=filling_the_disk, args=(life,))
         process.start()
-        process.join(300)
+        process.join(5 * HANG_SECONDS)
         assert process.exitcode == 0, "whatever was said, the disk was named"
         disk.leave(500_000_000)
         with life.opened() as running:

@@ -43,7 +43,7 @@ def test_a_server_started_by_hand_is_not_left_open_to_the_network(tmp_path: Path
         cwd=PROJECT_DIR,
         capture_output=True,
         text=True,
-        timeout=MINUTES,
+        timeout=10 * MINUTES,
         check=False,
     )
     assert refused.returncode == 1

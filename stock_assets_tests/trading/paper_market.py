@@ -13,6 +13,7 @@ from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.book_files import digest_of
 from stock_assets.trading.books import LONG_ONLY, Book, Costs
+from stock_assets.trading.broker.simulated import SimulatedBroker
 from stock_assets.trading.materialize.account import Desk, open_broker
 from stock_assets_tests.tables import rows_of
 
@@ -75,6 +76,18 @@ def _predictions(bars: pl.DataFrame) -> pl.DataFrame:
 
 def desk_of(store: Warehouse, settings: Settings, clock: "Hands", *, book: Book = BOOK) -> Desk:
     return Desk(store, settings, book, open_broker(settings, book, clock=clock), clock)
+
+
+def announcing(broker: SimulatedBroker, settings: Settings) -> SimulatedBroker:
+    """The same account at a broker that announces the splits of the market."""
+    sessions = calendar_of(settings).sessions
+
+    def announced(session: date) -> dict[str, float]:
+        evening = (sessions.index(session) - HISTORY) % 120
+        return {ticker: ratio for (ticker, at), ratio in RATIOS.items() if at == evening}
+
+    broker._announced = announced
+    return broker
 
 
 class Hands:

@@ -10,13 +10,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stock_assets.errors import MissingSessionsError, TradingError
+from stock_assets.errors import BrokerError, MissingSessionsError, TradingError
 from stock_assets.lifecycle.alerts import LogChannel
 from stock_assets.lifecycle.materialize.alerts import open_alerts
 from stock_assets.market.renames import Rename
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.books import Book
+from stock_assets.trading.broker.alpaca import Access, AlpacaBroker
 from stock_assets.trading.broker.faults import Fault
+from stock_assets.trading.broker.http_face import serving
 from stock_assets.trading.broker.protocol import Accepted, Order, Refused, Unknown
 from stock_assets.trading.broker.simulated import SimulatedBroker
 from stock_assets.trading.broker.simulated_file import transaction
@@ -33,10 +35,13 @@ from stock_assets.trading.materialize.orders import Traded, due_now, trade_eveni
 from stock_assets.trading.materialize.overview import lines_of, overview
 from stock_assets_tests.effort import SESSIONS, tries
 from stock_assets_tests.lifecycle.store import forget
+from stock_assets_tests.trading import paper_market
+from stock_assets_tests.trading.broker.http_faults import HttpFault, HttpFaults
 from stock_assets_tests.trading.paper_market import (
     BOOK,
     TICKERS,
     Hands,
+    announcing,
     desk_of,
     evening_of,
     fill,
@@ -101,16 +106,23 @@ def few(template: Path, tmp_path: Path) -> Evenings:
 
 
 @pytest.mark.tries
-@pytest.mark.parametrize(("kind", "evenings"), [("long_only", EVENINGS), ("long_short", tries(8, SESSIONS))])
-def test_a_year_of_evenings_is_the_back_test_to_0_00(tmp_path: Path, kind: str, evenings: int):
+@pytest.mark.parametrize(
+    ("kind", "evenings", "announced"), [("long_only", EVENINGS, True), ("long_short", tries(10, SESSIONS), False)]
+)
+def test_a_year_of_evenings_is_the_back_test_to_0_00(tmp_path: Path, kind: str, evenings: int, announced: bool):
+    """A split that is announced keeps its ticker's orders at home; one that is not turns them over."""
     book = replace(BOOK, kind=kind, limits=replace(BOOK.limits, gross=2.0))  # pyright: ignore[reportArgumentType]
     account = Evenings(tmp_path, evenings, book)
     fill(account.store, account.settings, evenings, book=book)
-    fills = 0
+    if announced:
+        announcing(account.broker, account.settings)
+    fills, left_out = 0, {}
     for number in range(evenings):
         done = account.trade(number)
         assert not done.refusals, [gate.reason for gate in done.refusals]
         fills += len(done.plan.orders)
+        left_out |= done.plan.left_out
+    assert bool(left_out) == announced
     rows = account.store.read("paper_equity").sort("session")
     assert rows.height == evenings
     assert fills > evenings
@@ -390,6 +402,63 @@ def test_a_ticker_that_has_another_name_at_the_next_open_is_a_gate(few: Evenings
     monkeypatch.setattr("stock_assets.trading.materialize.facts.RENAMES", renames)
     (gate,) = few.trade(0).refusals
     assert (gate.name, gate.value) == ("corporate_actions", "AAA")
+
+
+def test_what_splits_at_the_next_open_is_not_ordered_at_alpaca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The real client: while nobody says what splits, nothing is sent; what splits is left out, by both equities."""
+    monkeypatch.setattr(paper_market, "RATIOS", {("BBB", 4): 2.0, ("CCC", 4): 0.5})
+    account = Evenings(tmp_path, 5)
+    fill(account.store, account.settings, 5)
+    announcing(account.broker, account.settings)
+    middles: list[HttpFaults] = []
+    with serving(
+        account.broker, key="a key", secret="a secret", around=lambda app: kept(middles, HttpFaults(app))
+    ) as url:
+        client = AlpacaBroker(Access("a key", "a secret", url=url), pause=no_pause)
+        desk = replace(account.desk, broker=client)
+        for number in range(5):
+            reconcile_account(account.desk, account.at(number))  # the simulated account books the session
+            if number == 3:
+                for kind in ("504", "502 html"):
+                    middles[0].faults.append(HttpFault(kind, "GET", "/v1/corporate-actions", times=4))
+                    with pytest.raises(BrokerError):
+                        account.trade(number, desk)
+                before = account.sent()
+            done = account.trade(number, desk)
+            assert not done.refusals, [gate.reason for gate in done.refusals]
+            if number == 3:
+                splits = {"BBB": "forward split of 2 for 1", "CCC": "reverse split of 0.5 for 1"}
+                assert splits.keys().isdisjoint(one.ticker for one in done.plan.orders)
+                assert done.plan.left_out == {
+                    ticker: f"{text} on {account.sessions[4]}" for ticker, text in splits.items()
+                }
+                assert {*account.sent()} - {*before} == {one.client_order_id for one in done.plan.orders}
+                (gate,) = (gate for gate in done.gates if gate.name == "splits")
+                assert gate.value.startswith(
+                    f"BBB is not traded, forward split of 2 for 1 on {account.sessions[4]}; CCC"
+                )
+                assert f"BBB is not traded: {done.plan.left_out['BBB']}" in done.lines
+    rows = account.store.read("paper_equity").sort("session")
+    assert (rows["equity"] == rows["backtest_equity"]).all()
+    for cause in CAUSES:
+        assert rows[cause].abs().max() < 0.005, cause  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+
+
+def test_a_split_that_the_bars_do_not_show_is_the_cause_of_its_break(few: Evenings):
+    few.trade(0)
+    few.broker._announced = lambda session: {"BBB": 2.0} if session == few.sessions[2] else {}
+    few.trade(1)
+    change_file(few, "UPDATE listing SET shares = shares * 2 WHERE ticker = 'BBB'")
+    done = few.trade(2)
+    assert {gate.name for gate in done.refusals} == {"breaks"}
+    (cause,) = done.standing.breaks["cause"]
+    split = f"the forward split of 2 for 1 on {few.sessions[2]}"
+    assert cause == f"the broker has booked {split}, which the bars do not show"
+
+
+def kept(middles: list[HttpFaults], middle: HttpFaults) -> HttpFaults:
+    middles.append(middle)
+    return middle
 
 
 def test_a_vendor_that_is_silent_in_the_evening_delays_the_orders(few: Evenings):

@@ -62,6 +62,7 @@ ORDINARY = Facts(
     prices={"A": (101.0, 100.0)},
     untradable=(),
     actions=(),
+    changes={},
     held=1,
     equity_before=1_010_000.0,
     equity_peak=1_100_000.0,
@@ -79,7 +80,7 @@ def test_an_ordinary_evening_passes_them_all():
     gates = check_gates(ORDINARY)
     assert failed(ORDINARY) == set()
     rows = rows_of_gates(gates, ORDINARY.plan, NOW)
-    assert rows.height == len({gate.name for gate in gates}) == 29
+    assert rows.height == len({gate.name for gate in gates}) == 30
     assert rows["passed"].all()
     assert all(rows["reason"].str.contains("; expected "))
 
@@ -122,6 +123,8 @@ def order(**more: Any) -> Plan:
         ({"account": replace(ACCOUNT, buying_power=Decimal(19_999))}, {"buying_power"}),
         ({"untradable": ("A",)}, {"tradable"}),
         ({"actions": ("A",)}, {"corporate_actions"}),
+        ({"changes": {"A": "forward split of 2 for 1 on 2026-11-25"}}, {"splits"}),
+        ({"changes": {"C": "forward split of 2 for 1 on 2026-11-25"}}, set()),
         ({"open_orders": 1}, {"open_orders"}),
         ({"equity_before": 1_053_000.0}, {"day_drop"}),
         ({"equity_peak": 1_180_000.0}, {"peak_drop"}),

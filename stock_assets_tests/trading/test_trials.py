@@ -17,6 +17,7 @@ from stock_assets.trading.overfitting import deflated_sharpe
 from stock_assets.trading.statistics import moments
 from stock_assets.trading.trials import Computed, Trials, digest_of_scores
 from stock_assets_tests.tables import rows_of
+from stock_assets_tests.waiting import HANG_SECONDS
 
 NOW = datetime(2026, 11, 27, 22, tzinfo=UTC)
 
@@ -131,7 +132,7 @@ for k in range(1, 5):
 
 def test_two_processes_that_add_the_same_trials_leave_each_once(store: Warehouse):
     runs = [subprocess.Popen([sys.executable, "-c", ADDS, str(store.path), str(i)]) for i in (1, 2)]
-    assert [run.wait(60) for run in runs] == [0, 0]
+    assert [run.wait(HANG_SECONDS) for run in runs] == [0, 0]
     digests = store.read("backtests")["digest"]
     assert len(digests) == digests.n_unique() == 4 + 8
 

@@ -81,7 +81,7 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         bars=store.read("daily_bars", columns=BAR_COLUMNS),
         labels=store.read("labels", columns=[*KEYS, "label"]),
         context=read_context(store).select("series", "session", "total_return"),
-        audit=store.read("leakage_audit"),
+        audit=store.read_or(declared("leakage_audit").empty(), "leakage_audit"),
         ablation=_ablation(store, settings),
         curves=learning_curves(store, settings),
         announced=announced_of(store, settings, last),

@@ -154,6 +154,14 @@ def corporate_actions(i: int, previous_close: np.ndarray) -> tuple[np.ndarray, n
     return ratio, np.where(trades, np.round(payout * previous_close / ratio, 2), 0.0)
 
 
+def announced_splits(seed: int, position: int) -> dict[str, float]:
+    """New shares for an old one by ticker, of the session at `position`: they follow from the close before it."""
+    if position == 0:
+        return {}
+    ratio, _ = corporate_actions(position, history_to(seed, position - 1).bars["close"][position - 1])
+    return {TICKERS[j]: float(ratio[j]) for j in np.flatnonzero(ratio != 1)}
+
+
 def intraday(
     base: np.ndarray, close: np.ndarray, volatility: np.ndarray, *, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

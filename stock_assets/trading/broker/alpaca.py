@@ -19,6 +19,7 @@ from stock_assets.settings_file import is_loopback
 from stock_assets.trading.broker.alpaca_json import (
     Json,
     account_of,
+    actions_of,
     activity_of,
     asset_of,
     calendar_of,
@@ -33,6 +34,7 @@ from stock_assets.trading.broker.protocol import (
     Activity,
     BrokerAccount,
     Clock,
+    CorporateAction,
     Holding,
     Order,
     OrderState,
@@ -42,9 +44,11 @@ from stock_assets.trading.broker.protocol import (
 )
 
 if TYPE_CHECKING:
-    from alpaca.trading.client import TradingClient
+    from alpaca.common.rest import RESTClient
 
 HOSTS = {"paper": "https://paper-api.alpaca.markets", "live": "https://api.alpaca.markets"}
+#: What else gets the keys: Alpaca's answers about the market, corporate actions among them.
+DATA_HOST = "https://data.alpaca.markets"
 #: Seconds to connect, and between two bytes of an answer.
 TIMEOUT = (5.0, 20.0)
 #: Requests a minute; Alpaca takes 200.
@@ -53,6 +57,11 @@ PER_MINUTE = 150
 PAUSES = (1.0, 3.0, 9.0)
 #: Orders of one answer at most, and activities.
 ORDERS_OF_A_PAGE, ACTIVITIES_OF_A_PAGE = 500, 100
+#: Corporate actions of one answer at most, and those that change what an order is of.
+ACTIONS_OF_A_PAGE = 1000
+ACTIONS = ("forward_split", "reverse_split", "unit_split", "stock_dividend", "name_change")
+#: Days around those that are asked for: Alpaca looks for the day on which an action is processed.
+AROUND = timedelta(days=7)
 #: Code of several wrong values of an order, of which a second use of an id is one.
 WRONG_VALUE = 40010001
 #: Code of an order that does not exist.
@@ -128,10 +137,12 @@ class AlpacaBroker:
     ) -> None:
         """Raises TradingError where `access` lacks a lock, SettingsError where alpaca-py is not installed."""
         host = access.host
-        from stock_assets.private.alpaca import trading_client
+        from stock_assets.private.alpaca import actions_client, trading_client
 
         self._access, self._pause = access, pause
-        self._client: TradingClient = trading_client(access.key, access.secret, url=host, timeout=timeout)
+        self._client: RESTClient = trading_client(access.key, access.secret, url=host, timeout=timeout)
+        data = host if access.url is not None else DATA_HOST
+        self._market: RESTClient = actions_client(access.key, access.secret, url=data, timeout=timeout)
         self._pace = Pace(PER_MINUTE, monotonic, pause)
         self._verified = False
 
@@ -145,15 +156,18 @@ class AlpacaBroker:
             shown = shown.replace(secret, HIDDEN)
         return shortened(shown, 300)
 
-    def _call(self, path: str, values: Mapping[str, object] | None, *, method: str = "get") -> Any:
-        """One request. Raises _Failure, whose text holds no key, where there is no answer in JSON."""
+    def _call(
+        self, path: str, values: Mapping[str, object] | None, *, method: str = "get", client: "RESTClient | None" = None
+    ) -> Any:
+        """One request, to the account or to `client`. Raises _Failure, whose text holds no key, where there is no
+        answer in JSON."""
         from urllib3.exceptions import HTTPError
 
         from stock_assets.private.alpaca import APIError
 
         self._pace.wait()
         try:
-            answer = getattr(self._client, method)(path, dict(values) if values is not None else None)
+            answer = getattr(client or self._client, method)(path, dict(values) if values is not None else None)
         except APIError as error:
             raise _Failure.of_body(error.status_code, str(error), self._shown) from None
         except (OSError, ValueError, HTTPError) as error:  # of requests: all of its errors are OSErrors
@@ -162,11 +176,11 @@ class AlpacaBroker:
             raise _Failure(None, None, "an answer without a body")
         return answer
 
-    def _asked(self, path: str, values: Mapping[str, object] | None = None) -> Any:
+    def _asked(self, path: str, values: Mapping[str, object] | None = None, client: "RESTClient | None" = None) -> Any:
         """The answer to a question, which is asked again where the broker is busy. Raises BrokerError, _Failure."""
         for seconds in (*PAUSES, None):
             try:
-                return self._call(path, values)
+                return self._call(path, values, client=client)
             except _Failure as failure:
                 # an error of Alpaca's own has a code; one of a proxy on the way may be over with the next try
                 if seconds is None or (failure.status in REFUSALS and failure.code is not None):
@@ -225,6 +239,23 @@ class AlpacaBroker:
             for ticker, symbol in symbols.items()
             if symbol in assets
         }
+
+    def actions(self, first: date, last: date) -> Sequence[CorporateAction]:
+        self._verify()
+        rows: list[CorporateAction] = []
+        values: dict[str, object] = {
+            "types": ",".join(ACTIONS),
+            "start": f"{first - AROUND}",
+            "end": f"{last + AROUND}",
+            "limit": ACTIONS_OF_A_PAGE,
+        }
+        while True:
+            page = self._asked("/corporate-actions", values, self._market)
+            rows += self._parsed(actions_of, page, class_separator=self._access.class_separator)
+            token = page.get("next_page_token")
+            if not token or token == values.get("page_token"):
+                return [row for row in rows if first <= row.day <= last]
+            values["page_token"] = token
 
     def submit(self, order: Order) -> Accepted | Refused | Unknown:
         """Sends `order` once. Raises TradingError, with nothing sent, where it is none or the account another."""

@@ -6,6 +6,7 @@ Numbers are texts, times have an offset, and a calendar is in New York's own tim
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from stock_assets.trading.broker.protocol import (
     Activity,
     BrokerAccount,
     Clock,
+    CorporateAction,
     Holding,
     OrderState,
     Tradable,
@@ -151,6 +153,32 @@ def activity_of(row: Json, *, ids: Mapping[str, str], class_separator: str) -> A
     )
 
 
+def actions_of(answer: Json, *, class_separator: str) -> list[CorporateAction]:
+    """Of a page of `GET /v1/corporate-actions`: a list for every kind, of which there may be new ones.
+
+    A row is of the tickers that it calls `symbol` or `old_symbol` and `new_symbol`.
+    """
+    return [
+        CorporateAction(ticker_of(str(symbol), class_separator), _day_of(row), str(kind), _ratio_of(row))
+        for kind, rows in answer["corporate_actions"].items()
+        for row in rows
+        for symbol in ([row["symbol"]] if "symbol" in row else [row["old_symbol"], row["new_symbol"]])
+    ]
+
+
+def _day_of(row: Json) -> date:
+    """A split is effective on its ex-date; what has none, on the day on which it is processed."""
+    return date.fromisoformat(row.get("ex_date") or row.get("effective_date") or row["process_date"])
+
+
+def _ratio_of(row: Json) -> Decimal | None:
+    """None where the shares do not change, or by how much is not stated in two positive numbers."""
+    if "new_rate" in row and "old_rate" in row:
+        new, old = _number(row["new_rate"]), _number(row["old_rate"])
+        return new / old if new > 0 and old > 0 else None
+    return 1 + _number(row["rate"]) if "rate" in row else None
+
+
 def _text(number: Decimal) -> str:
     """A number as Alpaca writes it: in digits, never 1E+2."""
     return format(number, "f")
@@ -243,6 +271,20 @@ def asset_json(asset: Tradable) -> Json:
         "shortable": asset.shortable,
         "easy_to_borrow": asset.shortable,
         "fractionable": asset.fractionable,
+    }
+
+
+def action_json(action: CorporateAction) -> Json:
+    """A split; the simulated market has no other action that is announced."""
+    rate, symbol = Fraction(action.ratio or 1).limit_denominator(1000), symbol_of(action.ticker, "-")
+    cusips = ("cusip",) if action.kind == "forward_splits" else ("old_cusip", "new_cusip")
+    return {
+        "id": _asset_id(f"{symbol}/{action.day}"),
+        "symbol": symbol,
+        **dict.fromkeys(cusips, "000000000"),
+        "old_rate": rate.denominator,
+        "new_rate": rate.numerator,
+        **dict.fromkeys(("process_date", "ex_date", "record_date", "payable_date"), f"{action.day}"),
     }
 
 

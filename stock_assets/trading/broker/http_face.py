@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 #: The status of HTTP for a code of a refusal.
 STATUS = {WRONG_VALUE: 422, UNPROCESSABLE: 422, FORBIDDEN: 403}
-LONGEST_CLIENT_ID, MOST_ORDERS, FEWER_ORDERS, MOST_ACTIVITIES = 128, 500, 50, 100
+LONGEST_CLIENT_ID, MOST_ORDERS, FEWER_ORDERS, MOST_ACTIVITIES, MOST_ACTIONS = 128, 500, 50, 100, 1000
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -76,6 +76,7 @@ def face(broker: SimulatedBroker, *, key: str, secret: str) -> "Starlette":
         "/v2/orders": answers.orders,
         "/v2/orders:by_client_order_id": answers.order,
         "/v2/account/activities": answers.activities,
+        "/v1/corporate-actions": answers.actions,
     }
     return Starlette(
         routes=[
@@ -133,6 +134,24 @@ class _Answers:
         rows = [as_json.asset_json(asset) for asset in self._broker.tradable(self._broker.listed()).values()]
         status = request.query_params.get("status")
         return [row for row in rows if status in (None, "all", row["status"])]
+
+    def actions(self, request: "Request") -> Any:
+        """Page by page; a page token is the number of rows before it."""
+        query = request.query_params
+        limit, skip = (_read(int, request, name, default=usual) for name, usual in (("limit", 100), ("page_token", 0)))
+        if not 0 < limit <= MOST_ACTIONS:
+            raise _Problem(400, "40010000", f"invalid limit: larger than {MOST_ACTIONS}")
+        today = self._broker.clock().now.astimezone(as_json.NEW_YORK).date()
+        first, last = (_read(date.fromisoformat, request, name, default=today) for name in ("start", "end"))
+        types = query["types"].split(",") if "types" in query else None
+        rows = [
+            one for one in self._broker.actions(first, last) if types is None or one.kind.removesuffix("s") in types
+        ]
+        by_kind: dict[str, list[Any]] = {}
+        for one in rows[skip : skip + limit]:
+            by_kind.setdefault(one.kind, []).append(as_json.action_json(one))
+        token = f"{skip + limit}" if skip + limit < len(rows) else None
+        return {"corporate_actions": by_kind, "next_page_token": token}
 
     def new_order(self, body: Any) -> Any:
         if not isinstance(body, dict):

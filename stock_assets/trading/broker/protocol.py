@@ -140,6 +140,23 @@ class Activity:
     client_order_id: str | None = None
 
 
+@dataclass(frozen=True)
+class CorporateAction:
+    """A split, or another change of what a share or a ticker is, as it was announced."""
+
+    ticker: str
+    day: date
+    """the first on which the share is another"""
+    kind: str
+    """forward_splits, reverse_splits, name_changes or another word of the broker"""
+    ratio: Decimal | None
+    """new shares for an old one; None where that is not stated"""
+
+    def __str__(self) -> str:
+        what = self.kind.replace("_", " ").removesuffix("s")
+        return f"{what}{'' if self.ratio is None else f' of {float(self.ratio):g} for 1'} on {self.day}"
+
+
 class Broker(Protocol):
     """Where orders are sent. Every method but `submit` raises BrokerError where the broker does not answer."""
 
@@ -157,6 +174,10 @@ class Broker(Protocol):
 
     def tradable(self, tickers: Iterable[str]) -> Mapping[str, Tradable]:
         """By ticker; one that the broker does not have is missing."""
+        ...
+
+    def actions(self, first: date, last: date) -> Sequence[CorporateAction]:
+        """What is announced from `first` to `last`, days to come included, of any ticker; those of bars are not."""
         ...
 
     def submit(self, order: Order) -> Accepted | Refused | Unknown: ...

@@ -24,6 +24,7 @@ from stock_assets.trading.broker.protocol import (
     Activity,
     BrokerAccount,
     Clock,
+    CorporateAction,
     Holding,
     Order,
     OrderState,
@@ -61,9 +62,12 @@ class SimulatedBroker:
         calendar: TradingCalendar,
         costs: Costs,
         faults: Iterable[Fault] = (),
+        announced: Callable[[date], Mapping[str, float]] = lambda _: {},
     ) -> None:
+        """`announced` gives the splits of a session that are known before it, by ticker: new shares for an old one."""
         self.file, self.opening, self.costs = file, opening, costs
         self._clock, self._calendar, self._faults = clock, calendar, Faults(faults)
+        self._announced = announced
 
     def _rows(self) -> AbstractContextManager[Rows]:
         return transaction(self.file, self.opening)
@@ -133,6 +137,13 @@ class SimulatedBroker:
             for ticker in tickers
             if ticker in is_tradable
         }
+
+    def actions(self, first: date, last: date) -> Sequence[CorporateAction]:
+        return [
+            CorporateAction(ticker, session, "forward_splits" if ratio > 1 else "reverse_splits", exact(ratio))
+            for session in self._calendar.between(first, last)
+            for ticker, ratio in self._announced(session).items()
+        ]
 
     def listed(self) -> Sequence[str]:
         """Every ticker of the last session that was booked."""

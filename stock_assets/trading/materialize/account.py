@@ -13,6 +13,7 @@ import polars as pl
 from stock_assets.errors import TradingError
 from stock_assets.files import ACCOUNT_LOCK, locked
 from stock_assets.market.calendar import TradingCalendar, calendar_of, currency_of
+from stock_assets.market.sources.simulated_laws import announced_splits
 from stock_assets.settings import Settings
 from stock_assets.storage.changes import Change
 from stock_assets.storage.warehouse import Warehouse
@@ -23,6 +24,7 @@ from stock_assets.trading.broker.orders import account_problem
 from stock_assets.trading.broker.protocol import Broker
 from stock_assets.trading.broker.simulated import SimulatedBroker
 from stock_assets.trading.broker.simulated_file import Opening
+from stock_assets.trading.gates import NONE, SPLITS
 from stock_assets.trading.materialize.bars import read_panel
 from stock_assets.trading.panel import Panel
 from stock_assets.trading.reconcile import (
@@ -43,6 +45,7 @@ from stock_assets.trading.tables import (
     BREAKS,
     EQUITY,
     ORDER_EVENTS,
+    ORDER_GATES,
     ORDERS,
     PAPER_EQUITY,
     PAPER_POSITIONS,
@@ -105,8 +108,12 @@ def open_broker(settings: Settings, book: Book, *, clock: Callable[[], datetime]
         opening = Opening(
             settings.account_number or f"PA-{book.name}", currency_of(settings) or "USD", capital=book.capital
         )
-        file = account_file(settings, book)
-        return SimulatedBroker(file, opening, clock=clock, calendar=calendar_of(settings), costs=book.costs)
+        file, days = account_file(settings, book), calendar_of(settings)
+
+        def announced(session: date) -> dict[str, float]:  # no other source says of a split before its session
+            return announced_splits(settings.seed, days.position(session)) if settings.source == "simulated" else {}
+
+        return SimulatedBroker(file, opening, clock=clock, calendar=days, costs=book.costs, announced=announced)
     if settings.broker != "alpaca" or settings.alpaca_key is None or settings.alpaca_secret is None:
         raise TradingError(f"STOCK_ASSETS_BROKER={settings.broker}: there is no account; expected simulated or alpaca")
     from stock_assets.trading.broker.alpaca import Access, AlpacaBroker
@@ -145,14 +152,15 @@ def reconcile_account(desk: Desk, session: date) -> Standing:
     weights = read_weights(desk, panel)
     feed(desk.broker, panel, session)
     before = _record(desk, panel, history.filter(pl.col("session") < session))
-    shown = look(desk, since=before.seen_at if before else None)
+    shown = look(desk, session, before)
     require_account(desk, shown, history)
     orders = desk.rows(ORDERS)
     stored = desk.rows(BREAKS)
     if before is None:
         before = opening_record(panel, session, shown)
     capital = float(before.account.cash) if history.is_empty() else float(history["equity"][0])
-    simulated = backtest(panel, weights, desk.book, capital=capital, first=first)  # pyright: ignore[reportArgumentType]
+    not_sent = _left_out(desk, panel, orders)
+    simulated = backtest(panel, weights, desk.book, capital=capital, first=first, left_out=not_sent)  # pyright: ignore[reportArgumentType]
     done = reconcile(
         before, shown, simulated, sent=_sent(desk, orders, shown), accepted=_accepted(stored, before.seen_at)
     )
@@ -205,16 +213,18 @@ def feed(broker: Broker, panel: Panel, session: date) -> None:
             broker.advance(panel.day(t), panel.tickers)
 
 
-def look(desk: Desk, *, since: datetime | None) -> Shown:
-    """What the broker shows now. Orders and activities are those since the record before."""
+def look(desk: Desk, session: date, before: Record | None) -> Shown:
+    """What the broker shows now. Orders, activities and corporate actions are those since the record `before`, the last
+    to the open after `session`."""
     now = desk.clock()
-    begin = since or now
+    begin = before.seen_at if before else now
     return Shown(
         desk.broker.account(),
         desk.broker.positions(),
         desk.broker.orders(begin - MARGIN),
-        [one for one in desk.broker.activities(begin) if begin < one.at <= now] if since else (),
+        [one for one in desk.broker.activities(begin) if begin < one.at <= now] if before else (),
         now,
+        desk.broker.actions(before.session if before else session, desk.calendar.shift(session, 1) or session),
     )
 
 
@@ -259,6 +269,18 @@ def _sent(desk: Desk, orders: pl.DataFrame, shown: Shown) -> dict[str, Sent]:
     accepted |= {state.client_order_id for state in shown.orders}
     rows = orders.select("client_order_id", "ticker", "fill_session").iter_rows()
     return {name: Sent(ticker, session) for name, ticker, session in rows if name in accepted}
+
+
+def _left_out(desk: Desk, panel: Panel, orders: pl.DataFrame) -> np.ndarray:
+    """bool [T, N]: at the close of a session, the tickers that split at the next open and that its plan left out."""
+    gates = desk.rows(ORDER_GATES).filter(pl.col("gate") == SPLITS, pl.col("value") != NONE)
+    sessions, ordered = {*gates["session"]}, {*orders.select("session", "ticker").iter_rows()}
+    left_out = np.zeros(panel.close.shape, dtype=bool)
+    for t, session in enumerate(panel.sessions[:-1]):
+        if session in sessions:
+            splits = panel.day(t + 1).split_ratio != 1
+            left_out[t] = splits & [(session, ticker) not in ordered for ticker in panel.tickers]
+    return left_out
 
 
 def _accepted(breaks: pl.DataFrame, since: datetime) -> dict[str, float]:

@@ -76,6 +76,7 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
         prices=_prices(standing),
         untradable=_untradable(desk, plan, standing),
         actions=_actions(panel, tickers, t, fill_session=window.fill_session),
+        changes=changes_at(standing, window),
         held=len(standing.shown.holdings),
         equity_before=float(equity["equity"][-1]) if equity.height else None,
         equity_peak=float(equity["equity"].max()) if equity.height else None,  # pyright: ignore[reportArgumentType]
@@ -140,9 +141,14 @@ def _untradable(desk: Desk, plan: Plan, standing: Standing) -> list[str]:
     return refused
 
 
+def changes_at(standing: Standing, window: Window) -> dict[str, str]:
+    """By ticker, what the broker announces for the open of the fill session. Bars show a split with its session."""
+    announced = standing.shown.actions
+    return {one.ticker: str(one) for one in announced if window.session < one.day <= window.fill_session}
+
+
 def _actions(panel: Panel, tickers: Sequence[str], t: int, *, fill_session: date) -> list[str]:
-    """The tickers of orders whose listing ended, or that `RENAMES` gives another name at the next open. A split of the
-    next open is not there: vendors show it with the bar of its session, and the broker turns open orders over."""
+    """The tickers of orders whose listing ended, or that `RENAMES` gives another name at the next open."""
     ended = {panel.tickers[i] for i in np.flatnonzero(~np.isnan(panel.day(t).ending))}
     renamed = {name for rename in RENAMES if rename.session == fill_session for name in (rename.old, rename.new)}
     return sorted((ended | renamed).intersection(tickers))

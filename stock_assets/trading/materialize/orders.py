@@ -15,7 +15,7 @@ from stock_assets.trading.broker.send import Event, Outcome, send
 from stock_assets.trading.due import Due, Evening, Window, newest_closed, orders_due, require_newest, too_early
 from stock_assets.trading.gates import Gate, check_gates, rows_of_gates
 from stock_assets.trading.materialize.account import Desk, Standing, all_rows, reconcile_account
-from stock_assets.trading.materialize.facts import facts_of, unsettled
+from stock_assets.trading.materialize.facts import changes_at, facts_of, unsettled
 from stock_assets.trading.plan import Plan, make_plan, require_same
 from stock_assets.trading.tables import ORDER_EVENTS, ORDER_GATES, ORDERS, TARGET_WEIGHTS
 
@@ -62,6 +62,7 @@ class Traded:
         return [
             *(f"{name}: {value}" for name, value in self.figures.items()),
             *(g.reason for g in self.refusals),
+            *(f"{ticker} is not traded: {text}" for ticker, text in sorted(self.plan.left_out.items())),
             *failed,
         ]
 
@@ -87,7 +88,7 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
             book=desk.book,
             tickers=standing.panel.tickers,
             fill_session=window.fill_session,
-        )
+        ).without(changes_at(standing, window))
         stored = plan_rows(desk, session)
         require_same(stored, plan)
         sleeves = targets["sleeves"].drop_nulls().max() if "sleeves" in targets.columns else None

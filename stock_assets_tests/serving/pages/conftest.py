@@ -1,7 +1,6 @@
 """One server of the dashboard and one browser, which every test of the screens uses; the publication is swapped."""
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from stock_assets.serving.pages.router import make_pages
 from stock_assets_tests.serving.pages.markets import Market, alert, market, publish_market
 from stock_assets_tests.system.conftest import chromium, free_port  # noqa: F401  (a fixture)
 from stock_assets_tests.system.test_browser import ARGUMENTS
+from stock_assets_tests.waiting import until
 
 #: A ticker, a name and a sector that would do something if they were not escaped.
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -88,12 +88,12 @@ def stage() -> Iterator[Stage]:
     stage.url = f"http://127.0.0.1:{server.config.port}"
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.02)
-    yield stage
-    server.should_exit = True
-    thread.join()
+    try:
+        until(lambda: server.started)
+        yield stage
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from stock_assets.publication.read import Publication
 from stock_assets_tests.serving.pages.accounts import account_tables
 from stock_assets_tests.serving.pages.conftest import HOSTILE, Stage
 from stock_assets_tests.serving.pages.markets import MODELS
+from stock_assets_tests.system.test_browser import PATIENCE
+from stock_assets_tests.waiting import until
 
 pytestmark = pytest.mark.xdist_group("pages")
 
@@ -63,6 +65,7 @@ def page_of(
         java_script_enabled=script,
         base_url=stage.url,
     )
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     troubles: list[str] = []
 
@@ -74,8 +77,10 @@ def page_of(
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("request", lambda request: None if request.url.startswith(stage.url) else troubles.append(request.url))
     page.on("dialog", lambda dialog: troubles.append(dialog.message))
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert not troubles
 
 
@@ -126,7 +131,7 @@ def test_an_inline_script_does_not_run(browser: Browser, stage: Stage, rich: Pub
     page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))")
     page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
     assert page.evaluate("window.ran") is None
-    page.wait_for_timeout(50)
+    until(lambda: page.wait_for_timeout(10) or len(refused) >= 2)
     context.close()
     assert sum("Content Security Policy" in text for text in refused) == 2
 

@@ -36,14 +36,21 @@ class HttpFaults:
         self.faults: list[HttpFault] = []
         self.requests: list[tuple[str, str]] = []
 
+    def _of(self, method: str, path: str) -> list[HttpFault]:
+        return [one for one in self.faults if one.times and one.method == method and path.startswith(one.path)]
+
+    def hangs(self, method: str, path: str) -> bool:
+        """Whether the next such request gets no answer."""
+        fault = next((one for one in self._of(method, path) if not one.skip), None)
+        return fault is not None and fault.kind == "hang"
+
     def _next(self, scope: Scope) -> HttpFault | None:
-        for fault in self.faults:
-            if fault.times and fault.method == scope["method"] and scope["path"].startswith(fault.path):
-                if fault.skip:
-                    fault.skip -= 1
-                    continue
-                fault.times -= 1
-                return fault
+        for fault in self._of(scope["method"], scope["path"]):
+            if fault.skip:
+                fault.skip -= 1
+                continue
+            fault.times -= 1
+            return fault
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from stock_assets.errors import BrokerError, SettingsError, TradingError
-from stock_assets.private.alpaca import TRIED_WITH, trading_client
+from stock_assets.private.alpaca import TRIED_WITH, CorporateActionsRequest, actions_client, trading_client
 from stock_assets.settings import read_settings
 from stock_assets.trading.books import LONG_ONLY
 from stock_assets.trading.broker import alpaca_json
@@ -20,7 +20,7 @@ from stock_assets.trading.broker.alpaca import HOSTS, PER_MINUTE, Access, Alpaca
 from stock_assets.trading.broker.protocol import Unknown
 from stock_assets.trading.materialize.account import open_broker
 from stock_assets_tests.trading.broker.conftest import KEY, SECRET, Line
-from stock_assets_tests.trading.broker.http_faults import HttpFault
+from stock_assets_tests.trading.broker.http_faults import HttpFault, Kind
 from stock_assets_tests.trading.broker.world import (
     CALENDAR,
     FILLED_IN,
@@ -60,6 +60,98 @@ def test_every_answer_is_the_same_over_http(line: Line):
     assert there.calendar(date(2024, 11, 29), date(2024, 11, 29)) == {
         date(2024, 11, 29): (datetime(2024, 11, 29, 14, 30, tzinfo=UTC), datetime(2024, 11, 29, 18, tzinfo=UTC))
     }
+
+
+#: With a ratio of thirds, and a ticker that Alpaca writes otherwise.
+SPLITS = {FILLED_IN: {"AAA": 2.0, "BRK-B": 1 / 3}, date(2024, 2, 1): {"CCC": 0.1}}
+
+
+def test_splits_to_come_are_the_same_over_http(line: Line):
+    line.world.splits |= SPLITS
+    first, last = FIRST, date(2024, 2, 1)
+    here, there = line.world.broker.actions(first, last), line.broker.actions(first, last)
+    assert {(one.ticker, str(one)) for one in there} == {(one.ticker, str(one)) for one in here}
+    assert {(one.ticker, one.day, one.kind) for one in there} == {
+        ("AAA", FILLED_IN, "forward_splits"),
+        ("BRK-B", FILLED_IN, "reverse_splits"),
+        ("CCC", last, "reverse_splits"),
+    }
+    assert line.broker.actions(FIRST, FIRST) == []
+    assert line.broker.actions(date(2024, 1, 4), date(2024, 1, 31)) == [], "days around are asked for, not answered"
+
+
+def test_splits_are_read_page_by_page_to_the_last(line: Line, monkeypatch: pytest.MonkeyPatch):
+    line.world.splits |= SPLITS
+    whole = line.broker.actions(FIRST, date(2024, 2, 1))
+    monkeypatch.setattr("stock_assets.trading.broker.alpaca.ACTIONS_OF_A_PAGE", 1)
+    line.middle.requests.clear()
+    assert set(line.broker.actions(FIRST, date(2024, 2, 1))) == set(whole)
+    assert line.middle.requests == [("GET", "/v1/corporate-actions")] * 3
+
+
+@pytest.mark.parametrize("kind", ["504", "500", "429", "502 html", "reset", "nonsense", "empty", "302"])
+def test_splits_that_are_not_answered_are_asked_for_again_and_are_never_none(line: Line, kind: Kind):
+    line.world.splits |= SPLITS
+    line.fail(HttpFault(kind, "GET", "/v1/corporate-actions"))
+    assert len(line.broker.actions(FIRST, FILLED_IN)) == 2
+    line.fail(HttpFault(kind, "GET", "/v1/corporate-actions", times=4))
+    with pytest.raises(BrokerError):
+        line.broker.actions(FIRST, FILLED_IN)
+
+
+SPLIT = {"symbol": "BRK.B", "old_rate": 1, "new_rate": 2, "process_date": "2024-01-03", "ex_date": "2024-01-03"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "read"),
+    [
+        ("forward_splits", SPLIT, [("BRK-B", "forward split of 2 for 1 on 2024-01-03")]),
+        ("reverse_splits", SPLIT | {"old_rate": 8}, [("BRK-B", "reverse split of 0.25 for 1 on 2024-01-03")]),
+        ("forward_splits", SPLIT | {"old_rate": 0}, [("BRK-B", "forward split on 2024-01-03")]),
+        (
+            "unit_splits",
+            {"old_symbol": "U", "old_rate": 1, "new_symbol": "V", "new_rate": 1, "effective_date": "2024-01-03"},
+            [("U", "unit split of 1 for 1 on 2024-01-03"), ("V", "unit split of 1 for 1 on 2024-01-03")],
+        ),
+        (
+            "stock_dividends",
+            {"symbol": "CCC", "rate": 0.05, "ex_date": "2024-01-03"},
+            [("CCC", "stock dividend of 1.05 for 1 on 2024-01-03")],
+        ),
+        (
+            "name_changes",
+            {"old_symbol": "FB", "new_symbol": "META", "process_date": "2024-01-03"},
+            [("FB", "name change on 2024-01-03"), ("META", "name change on 2024-01-03")],
+        ),
+        ("splits_of_next_year", {"symbol": "CCC", "process_date": "2024-01-03"}, [("CCC", "splits of next year on ")]),
+    ],
+)
+def test_every_kind_of_action_is_read_and_one_that_nobody_has_seen_too(
+    line: Line, monkeypatch: pytest.MonkeyPatch, kind: str, row: dict[str, object], read: list[tuple[str, str]]
+):
+    answer = {"corporate_actions": {kind: [row]}, "next_page_token": None}
+    monkeypatch.setattr(line.broker._market, "get", lambda *_: answer)
+    found = line.broker.actions(FIRST, FILLED_IN)
+    assert [(one.ticker, str(one)[: len(text)]) for one, (_, text) in zip(found, read, strict=True)] == read
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {"next_page_token": None},
+        {"corporate_actions": {"forward_splits": [{"symbol": "AAA"}]}},
+        {"corporate_actions": {"forward_splits": [SPLIT | {"new_rate": "NaN"}]}},
+        {"corporate_actions": {"forward_splits": [SPLIT | {"ex_date": "soon"}]}},
+        {"corporate_actions": {"name_changes": [{"process_date": "2024-01-03", "new_symbol": "A"}]}},
+    ],
+)
+def test_an_action_that_cannot_be_read_is_an_error_and_not_left_out(
+    line: Line, monkeypatch: pytest.MonkeyPatch, answer: object
+):
+    monkeypatch.setattr(line.broker._market, "get", lambda *_: answer)
+    with pytest.raises(BrokerError, match="Alpaca's answer cannot be read"):
+        line.broker.actions(FIRST, FILLED_IN)
 
 
 def test_activities_over_http_are_those_of_the_account(line: Line):
@@ -110,6 +202,12 @@ def test_the_models_of_the_real_client_read_every_answer(line: Line):
     assert [(order.symbol, order.status.value, order.filled_qty) for order in orders] == [("BRK.B", "filled", "20")]
     assert client.get_order_by_client_id(PLAN[0].client_order_id).symbol == "AAA"
     assert client.get_orders() == []  # none is open
+    line.world.splits |= SPLITS
+    market = actions_client(KEY, SECRET, url=line.url, timeout=(2, 2))
+    market._use_raw_data = False
+    by_kind = market.get_corporate_actions(CorporateActionsRequest(start=FIRST, end=date(2024, 2, 1))).data
+    rates = {one.symbol: (one.new_rate, one.old_rate) for rows in by_kind.values() for one in rows}
+    assert rates == {"AAA": (2, 1), "BRK.B": (1, 3), "CCC": (1, 10)}
 
 
 def test_an_order_without_an_id_is_a_new_one_each_time(line: Line):
@@ -117,7 +215,7 @@ def test_an_order_without_an_id_is_a_new_one_each_time(line: Line):
     body = {"symbol": "AAA", "qty": 1, "side": "buy", "type": "market", "time_in_force": "opg"}
     headers = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
     for _ in range(2):
-        assert requests.post(f"{line.url}/v2/orders", json=body, headers=headers, timeout=5).status_code == 200
+        assert requests.post(f"{line.url}/v2/orders", json=body, headers=headers).status_code == 200
     assert len(line.world.booked_orders()) == 2
 
 
@@ -137,7 +235,7 @@ def test_an_order_without_an_id_is_a_new_one_each_time(line: Line):
 def test_the_face_refuses_as_alpaca_does(line: Line, body: dict[str, object], status: int, code: int):
     valid = {"symbol": "AAA", "qty": 1, "side": "buy", "type": "market", "time_in_force": "opg"}
     headers = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
-    answer = requests.post(f"{line.url}/v2/orders", json={**valid, **body}, headers=headers, timeout=5)
+    answer = requests.post(f"{line.url}/v2/orders", json={**valid, **body}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert line.world.booked_orders() == []
 
@@ -145,14 +243,14 @@ def test_the_face_refuses_as_alpaca_does(line: Line, body: dict[str, object], st
 def test_the_face_answers_nobody_without_the_keys_or_under_another_host(line: Line):
     keys = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
     account = f"{line.url}/v2/account"
-    assert requests.get(account, headers=keys, timeout=5).status_code == 200
+    assert requests.get(account, headers=keys).status_code == 200
     for headers in ({}, {**keys, "APCA-API-SECRET-KEY": "wrong"}, {**keys, "APCA-API-KEY-ID": ""}):
-        answer = requests.get(account, headers=headers, timeout=5)
+        answer = requests.get(account, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, 40110000)
-    assert requests.get(account, headers={**keys, "Host": "evil.example"}, timeout=5).status_code == 400
-    assert requests.get(f"{line.url}/v2/nothing", headers=keys, timeout=5).status_code == 404
-    assert requests.get(f"{line.url}/v2/orders?limit=501", headers=keys, timeout=5).status_code == 422
-    assert requests.post(f"{line.url}/v2/orders", data=b"{", headers=keys, timeout=5).status_code == 400
+    assert requests.get(account, headers={**keys, "Host": "evil.example"}).status_code == 400
+    assert requests.get(f"{line.url}/v2/nothing", headers=keys).status_code == 404
+    assert requests.get(f"{line.url}/v2/orders?limit=501", headers=keys).status_code == 422
+    assert requests.post(f"{line.url}/v2/orders", data=b"{", headers=keys).status_code == 400
 
 
 def test_an_account_that_is_not_the_configured_one_gets_no_order(line: Line):

@@ -80,6 +80,7 @@ class World:
         self.now = CALENDAR.closes[FIRST] + timedelta(hours=3, minutes=5)
         self.pauses: list[float] = []
         self.events: list[Event] = []
+        self.splits: dict[date, dict[str, float]] = {}  # by session, as they are announced
         self.broker = self.opened(faults)
         if self.broker.last_session is None:
             self.broker.advance(quiet_bars(FIRST), TICKERS)
@@ -87,7 +88,13 @@ class World:
     def opened(self, faults: Iterable[Fault] = (), costs: Costs = Costs()) -> SimulatedBroker:  # noqa: B008
         """The broker on the same file, as another process opens it."""
         return SimulatedBroker(
-            self.file, self.opening, clock=lambda: self.now, calendar=CALENDAR, costs=costs, faults=faults
+            self.file,
+            self.opening,
+            clock=lambda: self.now,
+            calendar=CALENDAR,
+            costs=costs,
+            faults=faults,
+            announced=lambda session: self.splits.get(session, {}),
         )
 
     def pause(self, seconds: float) -> None:
