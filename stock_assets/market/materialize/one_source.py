@@ -59,7 +59,7 @@ def require_same_market(store: Warehouse, source: Source) -> None:
         row = both.filter(pl.col("session") == session, "other").sort("ticker").row(0, named=True)
         raise SourceError(
             f"the store {store.path.name} holds another market: on {session}, {count} of {bars} closes are not those "
-            f"of {source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected one "
-            f"market per store: set {PREFIX}DATA_DIR to another folder, or go back to the settings and the version "
+            f"of {source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected "
+            f"one market per store: set {PREFIX}DATA_DIR to another folder, or go back to the settings and version "
             "that filled it"
         )
