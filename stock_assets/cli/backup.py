@@ -14,9 +14,9 @@ from stock_assets.lifecycle.materialize.partitions import stored_partitions
 from stock_assets.lifecycle.partitions import compared
 from stock_assets.publication.materialize.verify import problems_of as published_problems
 from stock_assets.settings import Settings
-from stock_assets.storage.backup import SETTINGS, backups
+from stock_assets.storage.manifest import MANIFEST, SETTINGS, backups
 from stock_assets.storage.restore import restore as put_back
-from stock_assets.storage.verification import data_folder, problems_of
+from stock_assets.storage.verification import problems_of
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
@@ -58,12 +58,10 @@ def verify(folder: Path, out: Console) -> None:
     number of problems, after each was printed."""
     if not (folder / "stock_assets.duckdb").exists() and (made := backups(folder)):
         folder = made[-1]
-    problems = list(problems_of(folder))
-    data = data_folder(folder)
-    problems += published_problems(data)
-    if data == folder:
+    problems = list(problems_of(folder, published_problems))
+    if not (folder / MANIFEST).exists():
         with suppress(StockAssetsError):  # a store that cannot be read is among the problems already
-            problems += lost_rows(data)
+            problems += lost_rows(folder)
     for problem in problems:
         _say(out, problem)
     if problems:

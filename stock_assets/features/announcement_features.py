@@ -11,7 +11,7 @@ over the last 66 bars that are no reaction.
 """
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -335,7 +335,9 @@ def _columns(known: _Known, quiet: dict[str, np.ndarray], cell: tuple[np.ndarray
 
 
 def _of_frames(frames: SideFrames) -> pl.DataFrame:
-    schedule = schedule_of(frames.rows[ANNOUNCEMENTS.name], frames.calendar)
+    # a reaction before the bars has no size, and is forgotten by the first of the sessions
+    begin = (*frames.calendar.before(frames.sessions[0], LOOKBACK), frames.sessions[0])[0]
+    schedule = schedule_of(frames.rows[ANNOUNCEMENTS.name], frames.calendar, begin - timedelta(days=7))
     return announcement_columns(frames.bars, schedule, frames.sessions, calendar=frames.calendar.sessions)
 
 

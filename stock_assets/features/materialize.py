@@ -158,7 +158,7 @@ def announced_of(store: Warehouse, settings: Settings, session: date) -> pl.Data
         FROM market.daily_bars WHERE session BETWEEN ? AND ?""",
         [session - BACK, session],
     )
-    return announced_rows(schedule_of(rows, calendar_of(settings)), moves, session)
+    return announced_rows(schedule_of(rows, calendar_of(settings), session - 2 * BACK), moves, session)
 
 
 def lags_of(store: Warehouse) -> pl.DataFrame:

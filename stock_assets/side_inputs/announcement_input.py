@@ -12,7 +12,8 @@ from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
-    """A file of one's own, or the simulated companies; the SEC, and the calendar of Yahoo with its prices."""
+    """A file of one's own, or the simulated companies; the SEC, where it may be asked; with Yahoo's prices its
+    calendar, which asks for no address."""
     calendar, made = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
@@ -28,7 +29,7 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
 
         pace = Pace("EDGAR, announcements", say)
         made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
-    if _has_filings(settings) and settings.source == "yahoo":
+    if settings.source == "yahoo":
         from stock_assets.side_inputs.sources.earnings_calendar import EarningsCalendar
 
         budget = Budget(Politeness(per_second=settings.requests_per_second), say=say)
@@ -44,7 +45,7 @@ def _has_filings(settings: Settings) -> bool:
 
 def missing(settings: Settings) -> str | None:
     """Why nothing says when companies report."""
-    if settings.announcements is not None or settings.source == "simulated" or _has_filings(settings):
+    if settings.announcements is not None or settings.source in ("simulated", "yahoo") or _has_filings(settings):
         return None
     return (
         f"{PREFIX}ANNOUNCEMENTS names no file of announcements, and {PREFIX}SEC_CONTACT no name and e-mail address, "

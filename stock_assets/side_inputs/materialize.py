@@ -10,7 +10,7 @@ from stock_assets.errors import MissingTableError, SettingsError, SourceError, T
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.clock import require_past
 from stock_assets.market.materialize.context import bars_first_fetched
-from stock_assets.market.materialize.one_source import require_one_source
+from stock_assets.market.materialize.one_source import require_same_market
 from stock_assets.market.requests import LOOK_AGAIN, too_many_failures
 from stock_assets.market.sources.registry import make_source
 from stock_assets.settings import PREFIX, Settings
@@ -64,7 +64,7 @@ def fetch_side_input(
     sources = entry.sources(settings, say)
     if not sources:
         raise SettingsError(f"{name} has no source: {entry.missing(settings)}. {PREFIX}SIDE_INPUTS=off does without")
-    require_one_source(store, make_source(settings))
+    require_same_market(store, make_source(settings))
     require_past(store, now, {name: f"SELECT subject AS name, session, fetched_at FROM side_inputs.{name}"})
     subjects = store.read("universe")["ticker"].unique().sort().to_list() if entry.subjects == "tickers" else []
     stored = _versions(store, entry.table)

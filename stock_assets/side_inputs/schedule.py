@@ -1,7 +1,7 @@
 """Which announcements stand on which session: the versions of all origins, resolved into intervals."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -13,6 +13,9 @@ NEAR = timedelta(days=45)
 #: One that states a date of its own, a file or a vendor's calendar, keeps a date so long after a surer one: a company
 #: that announces twice in a quarter still announces the second time. A replayed date states none.
 LATER = timedelta(days=10)
+#: No older row decides when one stands: a replayed one ends with that of a year before, any with one NEAR that may have
+#: ended with one NEAR of its own.
+_DECIDED_BY = timedelta(days=364) + 3 * NEAR
 
 SCHEDULE = pl.Schema(
     {
@@ -31,7 +34,7 @@ _THING = ("subject", "event_time", "origin", "source")
 _OPEN = pl.lit("9999-12-31").str.to_date()
 
 
-def schedule_of(rows: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
+def schedule_of(rows: pl.DataFrame, calendar: TradingCalendar, since: date = date.min) -> pl.DataFrame:
     """`SCHEDULE`, sorted by ticker, reaction_session and known_from, of versions `rows` (of `announcements`).
 
     At session t the rows with known_from <= t and known_until after t, or null, are the schedule: those with
@@ -39,8 +42,11 @@ def schedule_of(rows: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
     surer origin (ORIGINS) within NEAR from its known_from on, and does not come back. An expected date that passed
     without a filing stops standing after its session, unless the vendor's calendar says that it happened; a replayed
     one stops with the announcement that it repeats. Of two rows with one reaction session and origin the one that was
-    known first stands. Rows known later than t change nothing at t.
+    known first stands. Rows known later than t change nothing at t. Announcements before the day `since` may be left
+    out, which takes less time.
     """
+    if since - date.min > _DECIDED_BY:
+        rows = rows.filter(pl.col("day") >= since - _DECIDED_BY)
     versions = _ends_with_the_next_version(rows, calendar)
     standing: dict[str, pl.DataFrame] = {}
     for origin in ORIGINS:

@@ -1,42 +1,53 @@
-"""Copies of a data folder: made while the platform runs, checked file by file, and put back.
+"""Copies of a data folder, made while the platform runs (`storage/manifest.py` says what one consists of).
 
-A backup is one folder, named by its moment: `manifest.json`, the settings file, and below `data/` the data folder as
-it was. It is written under a name that begins with `.tmp-` and renamed last. A file that has not changed since the
-backup before is a hard link to the copy there, so every backup is whole and costs only what is new.
+A backup is written under a name that begins with `.tmp-` and renamed last. A file that has not changed since the
+backup before is a hard link to the copy there, and the store and other large files are kept as blocks, of which those
+that have not changed are such links (`storage/blocks.py`): every backup is whole and costs only what is new.
 
 What is copied first must not know more than what is copied later: Dagster's memory before the store, or a restored
 Dagster would remember rows that the restored store lacks; the store before the artifacts that its rows name.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from stock_assets.errors import BackupError
 from stock_assets.files import ACCOUNT_LOCK, TEMPORARY, locked, make_folder, sync, write_file
 from stock_assets.storage.attached import attached
+from stock_assets.storage.blocks import BLOCK, split
+from stock_assets.storage.manifest import (
+    BLOCKS,
+    DATA,
+    MANIFEST,
+    SETTINGS,
+    BackedUp,
+    Backup,
+    Manifest,
+    backups,
+    copy_file,
+    digest_of,
+    newest_backup,
+)
 from stock_assets.storage.migrations import schema_version
 
 if TYPE_CHECKING:
     import duckdb
 
-MANIFEST, DATA, SETTINGS = "manifest.json", "data", "settings.toml"
-#: The form of the manifest; a backup of another form is not read.
-LAYOUT = 1
 #: The name of a backup is its moment, so that names sort by age.
 NAME = "%Y-%m-%dT%H-%M-%SZ"
 STORE = "stock_assets.duckdb"
@@ -61,43 +72,10 @@ _PLACES = (
 _SQLITE = b"SQLite format 3\0"
 #: The copies of a database that a migration leaves beside it.
 BEFORE_A_MIGRATION = re.compile(r"\.(db|duckdb)\.v")
+#: A file of more bytes is kept in blocks, as the store always is.
+LARGE = 16 * BLOCK
 #: Seconds that a locked SQLite file is waited for.
 PATIENCE = 60.0
-
-
-@dataclass(frozen=True)
-class BackedUp:
-    """One file of a backup: its size and digest there, and what its original looked like."""
-
-    size: int
-    sha256: str
-    original: list[list[int]]
-    """size and time of change (nanoseconds) of the file and of its journal; equal ones are the same content"""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a backup holds. `files` are named by their path below `data/`, `rows` by table."""
-
-    made_at: str
-    package: str
-    schema_version: int | None
-    predicted_through: str | None
-    """the newest session with predictions, as YYYY-MM-DD"""
-    data_dir: str
-    files: dict[str, BackedUp]
-    rows: dict[str, int]
-    settings: BackedUp | None = None
-    layout: int = LAYOUT
-
-
-@dataclass(frozen=True)
-class Backup:
-    """A backup that was made: its folder, what it holds, and the bytes that are new in it."""
-
-    folder: Path
-    manifest: Manifest
-    new_bytes: int = field(compare=False, default=0)
 
 
 def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, settings: Path | None = None) -> Backup:
@@ -132,51 +110,6 @@ def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, setti
             old.rename(gone := target / f"{TEMPORARY}{old.name}")  # never half of a backup under its own name
             shutil.rmtree(gone)
     return Backup(folder, made.manifest, made.new_bytes)
-
-
-def backups(target: Path) -> list[Path]:
-    """The folders of the whole backups below `target`, the oldest first."""
-    return sorted(path.parent for path in target.glob(f"[0-9]*/{MANIFEST}"))
-
-
-def newest_backup(target: Path) -> Backup | None:
-    """The newest backup below `target`, None without one. Raises BackupError for a manifest that cannot be read."""
-    folders = backups(target)
-    return Backup(folders[-1], read_manifest(folders[-1])) if folders else None
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Raises BackupError where `folder` is no backup, or one that this version does not read."""
-    file = folder / MANIFEST
-    try:
-        fields = json.loads(file.read_bytes())
-        if fields["layout"] != LAYOUT:
-            raise BackupError(f"{folder} has layout {fields['layout']!r}; this version of stock_assets reads {LAYOUT}")
-        files = {_plain(name): BackedUp(**about) for name, about in fields.pop("files").items()}
-        settings = fields.pop("settings")
-        return Manifest(**fields, files=files, settings=BackedUp(**settings) if settings else None)
-    except FileNotFoundError:
-        raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BackupError(f"{file} cannot be read: {type(error).__name__}; take another backup") from error
-
-
-def check_files(backup: Backup) -> list[str]:
-    """What is wrong with the files of a backup, one line each: absent, cut short or altered."""
-    listed = {f"{DATA}/{name}": about for name, about in backup.manifest.files.items()}
-    if backup.manifest.settings:
-        listed[SETTINGS] = backup.manifest.settings
-    problems = []
-    for name, about in listed.items():
-        file = backup.folder / name
-        try:
-            size, digest = file.stat().st_size, digest_of(file)
-        except OSError as error:
-            problems.append(f"{file} cannot be read: {error.strerror}")
-            continue
-        if (size, digest) != (about.size, about.sha256):
-            problems.append(f"{file} was altered or cut short: {size} bytes, expected {about.size} with another digest")
-    return problems
 
 
 class _Copying:
@@ -231,58 +164,95 @@ class _Copying:
         source, copy = self.data_dir / name, self.data / name
         make_folder(copy.parent)
         original = _looks(source)
-        known = self.before.manifest.files.get(name) if self.before else None
-        if known and original and known.original == original:
-            os.link(self.before.folder / DATA / name, copy)  # pyright: ignore[reportOptionalMemberAccess]: known
-            self.files[name] = known
-            if name == STORE:
-                self._keep_figures(self.before.manifest)  # pyright: ignore[reportOptionalMemberAccess]: known
+        if original and self._link(name, original):
             return
         try:
             if name == STORE:
-                self._copy_store(source, copy)
-            elif is_sqlite(source):
+                self.files[name] = self._copy_store(source, original)
+                return
+            if is_sqlite(source):
                 copy_sqlite(source, copy)
             else:
                 copy_file(source, copy)
         except FileNotFoundError:  # cleared since it was listed, as a checkpoint or the shard of a deleted run is
             copy.unlink(missing_ok=True)
             return
+        if copy.stat().st_size > LARGE:
+            with copy.open("rb") as content:
+                self.files[name] = self._in_blocks(content, original)
+            copy.unlink()
+            return
         copy.chmod(0o600)
         size = copy.stat().st_size
         self.files[name] = BackedUp(size, digest_of(copy), original)
         self.new_bytes += size
 
-    def _keep_figures(self, before: Manifest) -> None:
-        self.rows, self.schema_version = before.rows, before.schema_version
-        self.predicted_through = before.predicted_through
+    def _link(self, name: str, original: list[list[int]]) -> bool:
+        """Links the file to that of the backup before; whether it looks the same, and is there."""
+        about = self.before.manifest.files.get(name) if self.before else None
+        if self.before is None or about is None or about.original != original:
+            return False
+        parts = [f"{BLOCKS}/{block}" for block in dict.fromkeys(about.blocks)] or [f"{DATA}/{name}"]
+        if not all((self.before.folder / part).exists() for part in parts):
+            return False
+        for part in parts:
+            make_folder((self.aside / part).parent)
+            with suppress(FileExistsError):  # a block of another file, too
+                os.link(self.before.folder / part, self.aside / part)
+        self.files[name] = about
+        if name == STORE:
+            before = self.before.manifest
+            self.rows, self.schema_version = before.rows, before.schema_version
+            self.predicted_through = before.predicted_through
+        return True
 
-    def _copy_store(self, source: Path, copy: Path) -> None:
-        """All tables as of one moment, whoever writes meanwhile; every block is read, and its checksum with it."""
+    def _copy_store(self, source: Path, original: list[list[int]]) -> BackedUp:
+        """The store as of one moment, whoever wants to write meanwhile; every block of every table is read, and its
+        checksum with it."""
         with attached(source, read_only=True, wait=PATIENCE) as (connection, database):
-            connection.execute(f"ATTACH '{_text(copy)}' AS backup")
+            connection.execute(f"USE {database}")
             try:
-                connection.execute(f"COPY FROM DATABASE {database} TO backup")
-                connection.execute("USE backup")
-                self.rows, self.schema_version = row_counts(connection), schema_version(connection)
+                self.rows, self.schema_version = read_every_row(connection), schema_version(connection)
                 if "predictions" in self.rows:
                     newest = "SELECT max(session) FROM model.predictions"
                     (last,) = connection.execute(newest).fetchall()[0]
                     self.predicted_through = str(last) if last else None
             finally:
                 connection.execute("USE memory")
+            if _looks(source)[1:]:  # what its log holds is not in the file yet
+                copy = self.aside / STORE
+                connection.execute(f"ATTACH '{_text(copy)}' AS backup")
+                connection.execute(f"COPY FROM DATABASE {database} TO backup")
                 connection.execute("DETACH backup")
+                with copy.open("rb") as content:
+                    about = self._in_blocks(content, original)
+                copy.unlink()
+                return about
+            # by another process: closing the file in this one would give back DuckDB's lock
+            with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as reading:
+                assert reading.stdout
+                about = self._in_blocks(reading.stdout, original)
+            if reading.returncode or about.size != source.stat().st_size:
+                raise BackupError(f"{source} could not be read to its end; try again, or restore it from a backup")
+            return about
+
+    def _in_blocks(self, content: IO[bytes], original: list[list[int]]) -> BackedUp:
+        earlier = self.before.folder / BLOCKS if self.before else None
+        names, size, digest, new_bytes = split(content, self.aside / BLOCKS, earlier)
+        self.new_bytes += new_bytes
+        return BackedUp(size, digest, original, names)
 
 
-def row_counts(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
-    """The number of rows of every table of the database in use."""
+def read_every_row(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
+    """Reads all of every table of the database in use; its number of rows, by table."""
     statement = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database()"
     tables = connection.execute(statement).fetchall()
-    return {
-        table: connection.execute(f'SELECT count(*) FROM "{schema}"."{table}"').fetchall()[0][0]
-        for schema, table in sorted(tables)
-        if schema != "main"
-    }
+    counts = {}
+    for schema, table in sorted(tables):
+        (row,) = connection.execute(f'SELECT count(*), bit_xor(hash(t)) FROM "{schema}"."{table}" t').fetchall()
+        if schema != "main":
+            counts[table] = row[0]
+    return counts
 
 
 def is_sqlite(file: Path) -> bool:
@@ -313,12 +283,6 @@ def copy_sqlite(source: Path, copy: Path) -> None:
         ) from error
 
 
-def digest_of(file: Path) -> str:
-    """The SHA-256 of the content."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _looks(file: Path) -> list[list[int]]:
     """Size and time of change of the file and of its journals; empty where the file is gone."""
     looks = []
@@ -337,20 +301,6 @@ def _order(name: str) -> tuple[int, str]:
     and the store, the pointer and the ledger of the publication, and at last what rows and entries name: each may know
     less than what follows, and never more."""
     return next((i for i, place in enumerate(_PLACES) if name.startswith(place)), len(_PLACES)), name
-
-
-def _plain(name: str) -> str:
-    """`name`, which stays below the folder that it is put in. Raises BackupError for one that leaves it."""
-    if name.startswith("/") or ".." in Path(name).parts:
-        raise BackupError(f"the manifest lists {name!r}, which leads out of the backup; nothing was read")
-    return name
-
-
-def copy_file(source: Path, copy: Path) -> None:
-    """A copy for its owner alone; its folder is made."""
-    make_folder(copy.parent)
-    shutil.copyfile(source, copy)
-    copy.chmod(0o600)
 
 
 def _text(path: Path) -> str:

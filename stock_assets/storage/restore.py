@@ -17,16 +17,8 @@ from pathlib import Path
 
 from stock_assets.errors import BackupError
 from stock_assets.files import TEMPORARY, sync
-from stock_assets.storage.backup import (
-    DATA,
-    MANIFEST,
-    NAME,
-    Backup,
-    check_files,
-    copy_file,
-    newest_backup,
-    read_manifest,
-)
+from stock_assets.storage.backup import NAME
+from stock_assets.storage.manifest import MANIFEST, Backup, check_files, newest_backup, put_file, read_manifest
 from stock_assets.tables import SCHEMA_VERSION
 
 #: A file in a copy that is being made, and in a data folder until its restore is over; no backup takes it along.
@@ -65,7 +57,7 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
         fcntl.flock(mark, fcntl.LOCK_EX)
         try:
             for name in backup.manifest.files:
-                copy_file(backup.folder / DATA / name, aside / name)
+                put_file(backup, name, aside / name)
             os.sync()
             if occupied:
                 with _unused(target):

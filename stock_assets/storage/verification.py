@@ -2,17 +2,19 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import BackupError, StockAssetsError
 from stock_assets.files import TEMPORARY, first_line
 from stock_assets.storage.artifacts import MODEL, CheckpointFile, load_artifact
 from stock_assets.storage.attached import attached
-from stock_assets.storage.backup import DATA, MANIFEST, STORE, Backup, check_files, is_sqlite, read_manifest
+from stock_assets.storage.backup import STORE, is_sqlite
+from stock_assets.storage.manifest import DATA, MANIFEST, Backup, check_files, put_file, read_manifest
 from stock_assets.storage.migrations import schema_version
 from stock_assets.tables import SCHEMA_VERSION
 
@@ -23,20 +25,46 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 
 
-def data_folder(folder: Path) -> Path:
-    """The data folder in `folder`: below it where it is a backup, else itself."""
-    return folder / DATA if (folder / MANIFEST).exists() else folder
+def problems_of(folder: Path, more: Callable[[Path], Iterable[str]] = lambda _: ()) -> Iterator[str]:
+    """What is wrong in a data folder or a backup, one line each, with what `more` finds in the data folder."""
+    if not (folder / MANIFEST).exists():
+        yield from _data_problems(folder)
+        yield from more(folder)
+        return
+    try:
+        backup = Backup(folder, read_manifest(folder))
+    except StockAssetsError as error:
+        yield str(error)
+        return
+    if problems := check_files(backup):
+        yield from problems
+        return  # whatever else is found follows from these
+    with _put_together(backup) as data:
+        for problem in (*_data_problems(data), *more(data)):
+            yield problem.replace(str(data), str(folder / DATA))
 
 
-def problems_of(folder: Path) -> Iterator[str]:
-    """What is wrong in a data folder or a backup, one line each."""
-    if (folder / MANIFEST).exists():
+@contextmanager
+def _put_together(backup: Backup) -> Iterator[Path]:
+    """The data folder that a backup holds, among the temporary files: its large files put together from their blocks,
+    links to all others. Raises BackupError where there is no room."""
+    with tempfile.TemporaryDirectory(prefix="stock-assets-verify-") as folder:
         try:
-            yield from check_files(Backup(folder, read_manifest(folder)))
-        except StockAssetsError as error:
-            yield str(error)
-            return
-    data = data_folder(folder)
+            for name, about in backup.manifest.files.items():
+                if about.blocks:
+                    put_file(backup, name, Path(folder, name))
+                else:
+                    Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+                    Path(folder, name).symlink_to((backup.folder / DATA / name).absolute())
+        except OSError as error:
+            raise BackupError(
+                f"{backup.folder} cannot be put together in {folder}: {error.strerror}; name a folder with room for "
+                "its store in TMPDIR"
+            ) from error
+        yield Path(folder)
+
+
+def _data_problems(data: Path) -> Iterator[str]:
     yield from _store_problems(data)
     for file in sorted(data.rglob("*")):
         if TEMPORARY not in str(file) and file.is_file() and file != data / STORE:

@@ -11,7 +11,7 @@ from stock_assets.defs.alerts import alert_of_run
 from stock_assets.defs.sensors import PATIENCE
 from stock_assets.lifecycle.alerts import LogChannel
 from stock_assets.settings import Settings, read_settings
-from stock_assets.storage.backup import backups
+from stock_assets.storage.manifest import backups
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.lifecycle.store import CALENDAR, NOW, PREDICTED, handmade_store
 

@@ -27,7 +27,8 @@ from stock_assets.publication.materialize.verify import problems_of
 from stock_assets.publication.read import Publication, as_of, open_publication, read_ledger
 from stock_assets.publication.tables import MONITORING, PREDICTIONS_FILE
 from stock_assets.settings import Settings
-from stock_assets.storage.backup import DATA, make_backup
+from stock_assets.storage.backup import make_backup
+from stock_assets.storage.manifest import DATA
 from stock_assets.storage.registry import NoRegistry
 from stock_assets.storage.restore import restore
 from stock_assets.storage.warehouse import Warehouse

@@ -250,12 +250,13 @@ def test_what_waits_on_disk_is_not_asked_for_again(tmp_path: Path) -> None:
     assert again.rows["fetched_at"].to_list() == [EVENING]
 
 
-def test_yahoo_is_asked_beside_the_sec(tmp_path: Path) -> None:
+def test_yahoo_is_asked_with_its_prices_and_beside_the_sec(tmp_path: Path) -> None:
     def names(source: str, **settings: object) -> list[str]:
         chosen = read_settings(source=source, data_dir=tmp_path, **settings)
         return [made.name for made in side_input("announcements").sources(chosen, lambda _: None)]
 
     contact = {"sec_contact": "Jane Doe jane@example.com", "tickers": ("AAPL",)}
     assert names("yahoo", **contact) == ["sec", "yahoo_calendar"]
-    assert names("yahoo", tickers=("AAPL",)) == []
+    assert names("yahoo", tickers=("AAPL",)) == ["yahoo_calendar"]
+    assert side_input("announcements").missing(read_settings(source="yahoo", data_dir=tmp_path)) is None
     assert "yahoo_calendar" not in names("simulated", sec_contact=contact["sec_contact"])

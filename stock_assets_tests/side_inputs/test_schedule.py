@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stock_assets.market.calendar import trading_calendar
+from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.side_inputs.announcing import announcement_rows
 from stock_assets.side_inputs.schedule import LATER, NEAR, SCHEDULE, schedule_of
 from stock_assets.side_inputs.tables import MOMENTS, ORIGINS
@@ -162,14 +162,21 @@ class Walk:
 DAYS = st.integers(0, 420).map(lambda days: date(2023, 11, 1) + timedelta(days=days))
 
 
+#: Five years of announcements about as many times a year, so that old ones are replayed, replaced and forgotten.
+LONG = trading_calendar("XNYS", date(2020, 1, 2), date(2025, 3, 31))
+YEARS = st.builds(
+    lambda year, days: date(2020, 1, 6) + timedelta(days=364 * year + days), st.integers(0, 4), st.integers(0, 60)
+)
+
+
 @st.composite
-def histories(draw: st.DrawFn) -> pl.DataFrame:
+def histories(draw: st.DrawFn, days: st.SearchStrategy[date] = DAYS, calendar: TradingCalendar = SHORT) -> pl.DataFrame:
     """Versions of two companies: each thing has a first version and perhaps a later one."""
     frames = []
     for origin in ("filed", "file", "calendar"):
         versions = []
         for _ in range(draw(st.integers(0, 5))):
-            day, moment = draw(DAYS), draw(st.sampled_from(MOMENTS))
+            day, moment = draw(days), draw(st.sampled_from(MOMENTS))
             ahead = draw(st.integers(0, 40)) if origin != "filed" else 0
             known = at(f"{day} 23:00") - timedelta(days=ahead)
             ticker, reported = draw(st.sampled_from(["AAA", "BBB"])), origin == "calendar" and draw(st.booleans())
@@ -182,8 +189,8 @@ def histories(draw: st.DrawFn) -> pl.DataFrame:
         frame = pl.DataFrame(versions, dict(zip(names, types, strict=True)), orient="row")
         # of the versions of one thing that were known at one moment, the store has one
         frame = frame.unique(["ticker", "day", "moment", "known_at"], keep="first", maintain_order=True)
-        frames.append(announcement_rows(frame, SHORT, origin=origin, source=origin, fetched_at=FETCHED))
-    return stored(*frames, calendar=SHORT)
+        frames.append(announcement_rows(frame, calendar, origin=origin, source=origin, fetched_at=FETCHED))
+    return stored(*frames, calendar=calendar)
 
 
 @settings(deadline=None, max_examples=40)
@@ -204,6 +211,14 @@ def test_what_becomes_known_later_changes_nothing_before(rows, place):
     now, then = schedule_of(rows, SHORT), schedule_of(rows.filter(pl.col("session") <= cut), SHORT)
     for session in SHORT.sessions[max(0, place - 30) : place + 1]:
         assert standing(now, session) == standing(then, session)
+
+
+@settings(deadline=None, max_examples=30)
+@given(histories(YEARS, LONG), st.integers(500, len(LONG.sessions) - 1))
+def test_what_happened_long_before_decides_nothing(rows, place):
+    since = LONG.sessions[place]
+    later = pl.col("day") >= since
+    assert schedule_of(rows, LONG, since).filter(later).equals(schedule_of(rows, LONG).filter(later))
 
 
 @pytest.mark.parametrize("origin", ["filed", "calendar"])

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from stock_assets.files import ACCOUNT_LOCK
 from stock_assets.storage import backup as module_of_backup
 from stock_assets.storage import restore as module
 from stock_assets.storage.artifacts import save_artifact
-from stock_assets.storage.backup import DATA, MANIFEST, STORE, backups, make_backup, read_manifest
+from stock_assets.storage.backup import LARGE, STORE, make_backup
+from stock_assets.storage.blocks import split
+from stock_assets.storage.manifest import BLOCKS, DATA, MANIFEST, Backup, backups, read_manifest
 from stock_assets.storage.restore import restore, settle_killed_restore
 from stock_assets.storage.verification import problems_of
 from stock_assets.storage.warehouse import Warehouse
@@ -52,6 +55,11 @@ def data(tmp_path: Path) -> Path:
 
 def inode(backup: Path, name: str) -> int:
     return (backup / DATA / name).stat().st_ino
+
+
+def blocks(backup: Backup) -> dict[str, int]:
+    """The number of the file of each block."""
+    return {path.name: path.stat().st_ino for path in (backup.folder / BLOCKS).iterdir()}
 
 
 def test_a_backup_is_whole_private_and_says_what_it_holds(data: Path, tmp_path: Path):
@@ -98,10 +106,100 @@ def test_only_what_changed_costs_space(data: Path, tmp_path: Path):
     last = make_backup(data, tmp_path / "backups", keep=9, now=NOW + timedelta(hours=2))
     weights = "artifacts/model/one/weights.safetensors"
     assert inode(first.folder, weights) == inode(last.folder, weights)
-    for changed in (STORE, "dagster/history/runs.db"):
-        assert inode(first.folder, changed) == inode(same.folder, changed) != inode(last.folder, changed)
+    runs = "dagster/history/runs.db"
+    assert inode(first.folder, runs) == inode(same.folder, runs) != inode(last.folder, runs)
+    assert blocks(first) == blocks(same) != blocks(last)
     assert (first.manifest.rows["alerts"], last.manifest.rows["alerts"]) == (1, 2)
     assert list(problems_of(first.folder)) == []
+
+
+def test_an_evening_costs_the_blocks_that_it_wrote(data: Path, tmp_path: Path):
+    """Store and databases grow at their end; what lies before is shared, and each backup is whole without others."""
+    with duckdb.connect(data / STORE) as connection:
+        connection.execute("CREATE TABLE main.history AS SELECT i, hash(i) AS value FROM range(1000000) t(i)")
+    with closing(sqlite3.connect(data / "dagster" / "history" / "runs.db")) as connection:
+        connection.executemany("INSERT INTO runs VALUES (?)", ((number,) for number in range(600_000)))
+        connection.commit()
+    first = make_backup(data, tmp_path / "b", keep=2, now=NOW)
+    assert first.new_bytes > 8_000_000 + LARGE
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    with closing(sqlite3.connect(data / "dagster" / "history" / "runs.db")) as connection:
+        connection.execute("INSERT INTO runs VALUES (2)")
+        connection.commit()
+    second = make_backup(data, tmp_path / "b", keep=2, now=NOW + timedelta(days=1))
+    assert second.new_bytes < first.new_bytes / 3
+    shared = blocks(first).items() & blocks(second).items()
+    assert len(shared) > 0.7 * len(blocks(second))
+    make_backup(data, tmp_path / "b", keep=1, now=NOW + timedelta(days=2))
+    assert not first.folder.exists()
+    assert list(problems_of(tmp_path / "b" / "2026-11-29T23-00-00Z")) == []
+    restore(tmp_path / "b", tmp_path / "new", now=NOW)
+    assert (tmp_path / "new" / STORE).read_bytes() == (data / STORE).read_bytes()
+    assert list(problems_of(tmp_path / "new")) == []
+
+
+def test_a_block_that_rotted_or_a_file_that_is_gone_is_copied_anew(data: Path, tmp_path: Path):
+    first = make_backup(data, tmp_path / "b", keep=9, now=NOW)
+    rotten, gone = first.manifest.files[STORE].blocks[-1], first.folder / DATA / "artifacts/model/one/model.json"
+    (first.folder / BLOCKS / rotten).write_bytes(b"rotten")
+    gone.unlink()
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    second = make_backup(data, tmp_path / "b", keep=9, now=NOW + timedelta(days=1))
+    assert list(problems_of(second.folder)) == []
+    assert len(list(problems_of(first.folder))) == 2
+
+
+def test_a_backup_of_before_blocks_is_restored_and_followed(data: Path, tmp_path: Path):
+    first = make_backup(data, tmp_path / "b", keep=9, now=NOW)
+    fields = json.loads((first.folder / MANIFEST).read_text())
+    fields["layout"] = 1
+    for about in fields["files"].values():
+        del about["blocks"]
+    (first.folder / MANIFEST).write_text(json.dumps(fields))
+    shutil.copy(data / STORE, first.folder / DATA / STORE)
+    shutil.rmtree(first.folder / BLOCKS)
+    assert list(problems_of(first.folder)) == []
+    restore(first.folder, tmp_path / "new", now=NOW)
+    assert Warehouse(tmp_path / "new" / STORE).row_counts() == {"alerts": 1}
+    same = make_backup(data, tmp_path / "b", keep=9, now=NOW + timedelta(hours=1))
+    assert (same.new_bytes, same.manifest.files[STORE].blocks) == (0, [])
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    last = make_backup(data, tmp_path / "b", keep=9, now=NOW + timedelta(hours=2))
+    assert [list(problems_of(made.folder)) for made in (same, last)] == [[], []]
+
+
+def test_what_the_log_of_a_killed_writer_holds_is_in_the_copy(data: Path, tmp_path: Path):
+    script = """
+import duckdb, os, sys
+connection = duckdb.connect(sys.argv[1])
+connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+connection.execute("CREATE TABLE lifecycle.late (i INTEGER)")
+connection.execute("INSERT INTO lifecycle.late VALUES (1)")
+os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", script, str(data / STORE)], check=False)
+    assert (data / f"{STORE}.wal").stat().st_size
+    made = make_backup(data, tmp_path / "b", keep=9, now=NOW)
+    assert made.manifest.rows == {"alerts": 1, "late": 1}
+    restore(made.folder, tmp_path / "new", now=NOW)
+    with duckdb.connect(tmp_path / "new" / STORE) as connection:
+        assert connection.sql("SELECT count(*) FROM lifecycle.late").fetchall() == [(1,)]
+
+
+def test_nobody_writes_while_the_store_is_read(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said = []
+
+    def watched(content, folder, earlier):
+        if not said:  # the first is the store
+            open_it = f"import duckdb; duckdb.connect({str(data / STORE)!r})"
+            opened = subprocess.run([sys.executable, "-c", open_it], capture_output=True, text=True, check=False)
+            said.append(opened.stderr)
+        return split(content, folder, earlier)
+
+    monkeypatch.setattr(module_of_backup, "split", watched)
+    make_backup(data, tmp_path / "b", keep=9, now=NOW)
+    assert "Could not set lock" in said[0]
+    Warehouse(data / STORE).append("alerts", alert("second"))  # it is free again
 
 
 def test_the_newest_are_kept(data: Path, tmp_path: Path):
@@ -129,10 +227,10 @@ def test_a_full_folder_is_replaced_only_when_asked_and_kept_beside(data: Path, t
     assert Warehouse(before / STORE).row_counts() == {"alerts": 2}
 
 
-@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "manifest", "deep", "leads out"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "manifest", "deep", "leads out", "block leads out"])
 def test_a_damaged_backup_is_not_restored(data: Path, tmp_path: Path, damage: str):
     made = make_backup(data, tmp_path / "backups", keep=1, now=NOW)
-    file, manifest = made.folder / DATA / STORE, made.folder / MANIFEST
+    file, manifest = made.folder / BLOCKS / made.manifest.files[STORE].blocks[-1], made.folder / MANIFEST
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-1])
     elif damage == "altered":
@@ -143,6 +241,10 @@ def test_a_damaged_backup_is_not_restored(data: Path, tmp_path: Path, damage: st
         manifest.write_text("{")
     elif damage == "deep":
         manifest.write_text("[" * 100_000)
+    elif damage == "block leads out":
+        fields = json.loads(manifest.read_text())
+        fields["files"][STORE]["blocks"] = ["../manifest.json"]
+        manifest.write_text(json.dumps(fields))
     else:
         fields = json.loads(manifest.read_text())
         fields["files"]["../outside"] = fields["files"].pop(STORE)
@@ -193,7 +295,7 @@ KILLED = """
 import os, shutil, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from stock_assets.storage import backup, restore
+from stock_assets.storage import backup, blocks, restore
 what, source, target, n = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 copies = iter(range(1, 100))
 copy = shutil.copyfile
@@ -202,6 +304,8 @@ def dying(*arguments):
     if next(copies) == n:
         os._exit(9)
 shutil.copyfile = dying
+if n == 0:
+    blocks.write_block = lambda *_: os._exit(9)
 def dies(moment, act):
     def then(*arguments):
         if moment == "before": os._exit(9)
@@ -223,10 +327,12 @@ def killed(*arguments: object) -> None:
     assert died.returncode == 9, died.stderr
 
 
-def test_a_kill_leaves_the_earlier_backup_and_the_next_one_clears_up(data: Path, tmp_path: Path):
+@pytest.mark.parametrize("step", [2, 0], ids=["a file", "a block"])
+def test_a_kill_leaves_the_earlier_backup_and_the_next_one_clears_up(data: Path, tmp_path: Path, step: int):
     good = make_backup(data, tmp_path / "b", keep=1, now=NOW).folder
     save_artifact(data / "artifacts" / "model" / "two", {"weights": np.arange(3.0)}, {"kind": "test"})
-    killed("backup", data, tmp_path / "b", 2)
+    Warehouse(data / STORE).append("alerts", alert("second"))
+    killed("backup", data, tmp_path / "b", step)
     assert backups(tmp_path / "b") == [good]
     assert list((tmp_path / "b").glob(".tmp-*"))
     again = make_backup(data, tmp_path / "b", keep=2, now=NOW + timedelta(days=2))

@@ -7,7 +7,8 @@ from stock_assets.errors import BackupError
 from stock_assets.lifecycle.evening import State, Work
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import settings_file
-from stock_assets.storage.backup import Backup, make_backup, newest_backup
+from stock_assets.storage.backup import make_backup
+from stock_assets.storage.manifest import Backup, newest_backup
 
 #: The name of the work, the same every evening: a backup that succeeds ends the alarm of one that failed.
 WORK = "backup"

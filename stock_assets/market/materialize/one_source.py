@@ -35,13 +35,21 @@ def require_one_source(store: Warehouse, source: Source) -> None:
             f"the store {store.path.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; "
             f"expected one source per store: set {PREFIX}DATA_DIR to another folder"
         )
-    if isinstance(source, InventsBars) and len(stored):
-        _require_same_market(store.read_sql("raw_ohlcv", _SAMPLE), source, store.path.name)
+    require_same_market(store, source)
 
 
-def _require_same_market(sample: pl.DataFrame, source: InventsBars, store: str) -> None:
-    """What the rows say, and no mark beside them: a store that has none, and a law that changed without a word, are
-    recognised as well. A restated bar is no other market, most bars of a session are."""
+def require_same_market(store: Warehouse, source: Source) -> None:
+    """Raises SourceError where `source` invents its bars and `store` holds those of another market.
+
+    The rows say it, and no mark beside them: a store that has none, and a law that changed without a word, are
+    recognised as well. A restated bar is no other market, most bars of a session are.
+    """
+    if not isinstance(source, InventsBars):
+        return
+    try:
+        sample = store.read_sql("raw_ohlcv", _SAMPLE)
+    except MissingTableError:
+        return
     now = source.invented(sample["session"].unique().sort().to_list())
     both = sample.join(now, on=KEYS).with_columns(other=((pl.col("stored") / pl.col("close")).log().abs() > 1e-6))
     by_session = both.group_by("session").agg(pl.col("other").sum(), pl.len()).sort("session")
@@ -50,8 +58,8 @@ def _require_same_market(sample: pl.DataFrame, source: InventsBars, store: str) 
         session, count, bars = wrong.row(0)
         row = both.filter(pl.col("session") == session, "other").sort("ticker").row(0, named=True)
         raise SourceError(
-            f"the store {store} holds another market: on {session}, {count} of {bars} closes are not those of "
-            f"{source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected one "
-            f"market per store: set {PREFIX}DATA_DIR to another folder, or go back to the settings and the version "
+            f"the store {store.path.name} holds another market: on {session}, {count} of {bars} closes are not those "
+            f"of {source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected "
+            f"one market per store: set {PREFIX}DATA_DIR to another folder, or go back to the settings and version "
             "that filled it"
         )
