@@ -32,8 +32,8 @@ def make_in_turn(
     client: DagsterClient,
     works: Sequence[Work],
     targets: Targets,
-    keys: Keys,
     *,
+    keys: Keys,
     console: Console,
     staged: Path | None = None,
 ) -> None:
@@ -47,10 +47,10 @@ def make_in_turn(
         for work in works:
             run_id = client.launch_run(work.assets, tags_of(work, followed=work is not works[-1]))
             while (run := client.run(run_id))["status"] not in RUN_ENDED:
-                _show(view, client, [*ended, run], targets, keys, fetched=fetched)
+                _show(view, client, [*ended, run], targets=targets, keys=keys, fetched=fetched)
                 time.sleep(POLL_SECONDS)
             ended.append(run)
-            _show(view, client, ended, targets, keys, fetched=fetched)
+            _show(view, client, ended, targets=targets, keys=keys, fetched=fetched)
             if run["status"] != "SUCCESS":
                 failures = client.failures(run_id)[:1] or [f"run {run_id} ended as {run['status']}"]
                 raise StockAssetsError(failures[0])
@@ -70,9 +70,9 @@ def _show(
     view: View,
     client: DagsterClient,
     runs: Sequence[dict[str, Any]],
+    *,
     targets: Targets,
     keys: Keys,
-    *,
     fetched: Callable[[], str | None],
 ) -> None:
     """Shows the assets of `targets` as the runs that began have made them."""

@@ -235,7 +235,7 @@ def complete(session: Session, stage: "Stage", now: datetime) -> bool:
         return False
     upstream = comparison.upstream_of(definitions.get_repository_def())
     works = works_in_turn(targets, keys, upstream, reason=stage.reason)
-    runs.make_in_turn(client, works, targets, keys, console=out, staged=settings.staged_answers)
+    runs.make_in_turn(client, works, targets, keys=keys, console=out, staged=settings.staged_answers)
     return True
 
 

@@ -52,7 +52,7 @@ def made(client: Client) -> list[str]:
     """The lines that a pipe gets."""
     pipe = io.StringIO()
     try:
-        runs.make_in_turn(client, WORKS, TARGETS, TARGETS, console=Console(file=pipe))  # pyright: ignore[reportArgumentType]
+        runs.make_in_turn(client, WORKS, TARGETS, keys=TARGETS, console=Console(file=pipe))  # pyright: ignore[reportArgumentType]
     finally:
         client.said = pipe.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
     return client.said  # pyright: ignore[reportAttributeAccessIssue]
