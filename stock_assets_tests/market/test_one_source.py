@@ -29,9 +29,9 @@ def settings_of(folder: Path, **others: object) -> Settings:
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Settings:
-    """A store with four sessions of the market of seed 0."""
+    """A store with nine sessions of the market of seed 0."""
     settings = settings_of(tmp_path)
-    store, source, sessions = Warehouse(settings.database), make_source(settings), calendar_of(settings).sessions[:4]
+    store, source, sessions = Warehouse(settings.database), make_source(settings), calendar_of(settings).sessions[:9]
     make_universe(store, settings, source, now=NOW)
     fetch_bars(store, settings, source, sessions=sessions, now=NOW)
     return settings
@@ -73,16 +73,17 @@ def test_every_step_refuses_the_market_of_other_settings(filled: Settings, other
 
 
 def test_the_market_of_an_earlier_version_is_recognised_by_its_rows(filled: Settings):
-    last = calendar_of(filled).sessions[3]
-    multiply_closes(filled, 1.01, pl.col("session") == last)  # a law that came to differ late
-    with pytest.raises(SourceError, match=f"another market: on {last}, .* STOCK_ASSETS_DATA_DIR to another folder"):
+    middle = calendar_of(filled).sessions[4]
+    multiply_closes(filled, 1.01, pl.col("session") >= middle)  # a law that came to differ late
+    with pytest.raises(SourceError, match=f"another market: on {middle}, .* STOCK_ASSETS_DATA_DIR to another folder"):
         require_stored_market(filled)
 
 
-def test_the_same_market_goes_on_and_a_restated_bar_is_no_other(filled: Settings):
+def test_the_same_market_goes_on_with_a_restated_bar_or_a_wrong_evening(filled: Settings):
     multiply_closes(filled, 1.5, pl.col("ticker") == "SIM01")
+    multiply_closes(filled, 1.5, pl.col("session") == calendar_of(filled).sessions[8])
     require_stored_market(filled)
-    sessions = calendar_of(filled).sessions[4:6]
+    sessions = calendar_of(filled).sessions[9:11]
     fetch_bars(Warehouse(filled.database), filled, make_source(filled), sessions=sessions, now=NOW)
 
 

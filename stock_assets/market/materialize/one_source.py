@@ -9,11 +9,14 @@ from stock_assets.market.sources.registry import make_source
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.warehouse import Warehouse
 
-#: The closes as traded of the first, the middle and the last session of a store, in every version.
+#: The closes as traded of the first session of a store and of the one in the middle: laws may differ late alone.
 _SAMPLE = """
     SELECT ticker, session, close * later_splits AS stored
     FROM market.raw_ohlcv
-    WHERE session IN (SELECT unnest(quantile_disc(session, [0.0, 0.5, 1.0])) FROM market.raw_ohlcv)
+    WHERE session IN (
+        SELECT session FROM (SELECT DISTINCT session FROM market.raw_ohlcv)
+        QUALIFY row_number() OVER (ORDER BY session) IN (1, 1 + count(*) OVER () // 2)
+    )
 """
 
 
