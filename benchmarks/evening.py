@@ -17,6 +17,7 @@ import dagster as dg
 from benchmarks.common import RUN, fill, materialize, preamble, serve, set_workload, table, use, workload_parser
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.definitions import build_definitions
+from stock_assets.lifecycle.evening import TRADED
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -75,7 +76,7 @@ def evening_store(config: Settings) -> None:
     *made, last = calendar_of(config).sessions
     fill(config, made)
     materialize(config, ["trained_rnn", "trained_baselines", "trained_ensemble"], [last.year])  # pyright: ignore[reportArgumentType]
-    materialize(config, ["predictions", "drift"], [day for day in made if day.year == last.year])
+    materialize(config, ["predictions", *TRADED, "drift"], [day for day in made if day.year == last.year])
 
 
 def main() -> None:

@@ -258,17 +258,17 @@ def stop(process: subprocess.Popen[bytes], *, loading: bool = False) -> None:
     """Ends the process and all that it started: politely, then for certain.
 
     `dagster dev` ends its web server and its daemon itself. Runs are told next, so that they roll back and say why they
-    ended. Code servers keep nothing and are killed: after all that asks them, and while they are `loading` the assets
-    before `dagster dev` tells them, or a traceback would stand in the log for an end that a person wanted.
+    ended. Code servers keep nothing and are killed after all that asks them; while they are `loading` the assets,
+    `dagster dev` has nothing to end and is killed with them. Told to end then, either would log a traceback.
     """
     family: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):  # it ended by itself
         leader = psutil.Process(process.pid)
         family = [leader, *leader.children(recursive=True)]
     code_servers = [member for member in family[1:] if _serves_code(member)]
-    _each(psutil.Process.terminate, family[:1])
     if loading:
-        _each(psutil.Process.kill, code_servers)
+        _each(psutil.Process.kill, [*family[:1], *code_servers])
+    _each(psutil.Process.terminate, family[:1])
     still_running(family[:1], STOP_SECONDS)
     others = [member for member in family[1:] if member not in code_servers]
     _each(psutil.Process.terminate, others)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from stock_assets.features.formulas import Feature
 
@@ -78,14 +79,16 @@ def comovement(returns: np.ndarray) -> Comovement:
     if covered.sum() <= max(PEERS, FACTORS):
         return Comovement(peers, loadings, scale)
     standard = centred[:, covered] / deviation[covered]  # [T, n]
-    variances, scores = np.linalg.eigh(standard @ standard.T)
-    variances, scores = variances[::-1][:FACTORS], scores[:, ::-1][:, :FACTORS]
-    axes = standard.T @ scores / np.sqrt(np.maximum(variances, 1e-12))  # [n, k]
+    # by one thread: matrices of this size take several threads fifty times as long while others compute beside them
+    with threadpool_limits(limits=1, user_api="blas"):
+        variances, scores = np.linalg.eigh(standard @ standard.T)
+        variances, scores = variances[::-1][:FACTORS], scores[:, ::-1][:, :FACTORS]
+        axes = standard.T @ scores / np.sqrt(np.maximum(variances, 1e-12))  # [n, k]
+        residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
+        residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
+        residual = residual.astype(np.float32)  # enough to rank by
+        correlation = residual.T @ residual
     loadings[covered] = axes
-    residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
-    residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
-    residual = residual.astype(np.float32)  # enough to rank by
-    correlation = residual.T @ residual
     np.fill_diagonal(correlation, -np.inf)
     nearest = np.argpartition(-correlation, PEERS, axis=1)[:, :PEERS]
     is_peer = np.zeros_like(correlation, bool)

@@ -73,7 +73,7 @@ _SQLITE = b"SQLite format 3\0"
 #: The copies of a database that a migration leaves beside it.
 BEFORE_A_MIGRATION = re.compile(r"\.(db|duckdb)\.v")
 #: A file of more bytes is kept in blocks, as the store always is.
-LARGE = 16 * BLOCK
+LARGE = 64 * BLOCK
 #: Seconds that a locked SQLite file is waited for.
 PATIENCE = 60.0
 

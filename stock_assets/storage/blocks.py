@@ -1,6 +1,7 @@
 """A large file as blocks of one size, each named by its digest: a later copy of the file links those it shares.
 
-DuckDB writes its file in blocks of 256 KiB, and an evening changes some and adds some; SQLite's pages lie within them.
+DuckDB writes its file in blocks of 256 KiB and fills the last of them in parts; SQLite changes pages of 4 KiB here and
+there. Smaller blocks share more, and there are more of them to link.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from typing import IO
 from stock_assets.files import make_folder
 
 #: Bytes of a block; the last one of a file may be shorter.
-BLOCK = 262_144
+BLOCK = 65_536
 
 
 def split(content: IO[bytes], folder: Path, earlier: Path | None) -> tuple[list[str], int, str, int]:

@@ -49,6 +49,9 @@ def picture(draw: Callable[["Figure"], None], height: float) -> bytes:
         figure = Figure(figsize=(WIDTH, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)
+        if layout := figure.get_layout_engine():  # now, or saving draws all of it once more to find its layout
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         buffer = BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

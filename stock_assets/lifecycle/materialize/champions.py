@@ -122,8 +122,9 @@ def champions_of(
     CutoffError where the model in service, or a promoted version, is trained through the first session or later.
     """
     year = sessions[0].year
-    trained = registered(_versions_of_year(store, year, sessions[0]))
-    promotions = read_promotions(store) if promotions is None else promotions
+    with store.reading():
+        trained = registered(_versions_of_year(store, year, sessions[0]))
+        promotions = read_promotions(store) if promotions is None else promotions
     rows = {row["version"]: row for row in trained.iter_rows(named=True)}
     base_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
     if (cutoff := base_cutoffs.get(IN_SERVICE)) and cutoff >= sessions[0]:

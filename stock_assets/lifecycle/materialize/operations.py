@@ -74,18 +74,19 @@ def read_operations(
     `failures` are the failed runs to list: at, what, partitions, run_id, the newest first. `paper` are the frames of
     the account at the broker, of a later room (`pages.paper.TABLES`).
     """
-    last = store.last_session("predictions")
-    served, scored, suspects = recent_sessions(store, settings, last)
-    sessions = session_table(served, scored, suspects)
-    drift = rows_or_none(store, "drift", sessions["session"].min())  # pyright: ignore[reportArgumentType]: a date
-    tables: dict[str, pl.DataFrame | None] = {
-        "in_service": served.filter(pl.col("session") == pl.col("session").max()).sort("model"),
-        "failures": failures,
-        "drift": None if drift is None else drift.filter(pl.col("session") == pl.col("session").max()),
-    }
-    for name, column in HISTORIES.items():
-        rows = rows_or_none(store, name)
-        tables[name] = None if rows is None else rows.sort(column, descending=True).head(MOST_ROWS)
+    with store.reading():
+        last = store.last_session("predictions")
+        served, scored, suspects = recent_sessions(store, settings, last)
+        sessions = session_table(served, scored, suspects)
+        drift = rows_or_none(store, "drift", sessions["session"].min())  # pyright: ignore[reportArgumentType]: a date
+        tables: dict[str, pl.DataFrame | None] = {
+            "in_service": served.filter(pl.col("session") == pl.col("session").max()).sort("model"),
+            "failures": failures,
+            "drift": None if drift is None else drift.filter(pl.col("session") == pl.col("session").max()),
+        }
+        for name, column in HISTORIES.items():
+            rows = rows_or_none(store, name)
+            tables[name] = None if rows is None else rows.sort(column, descending=True).head(MOST_ROWS)
     tables |= paper or {}
     facts = OperationsFacts(settings.source, now, last, freshness_of(settings, last, now), naive_baseline(scored))
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
