@@ -13,7 +13,7 @@ from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
     """A file of one's own, or the simulated companies; the SEC, where it may be asked; with Yahoo's prices its
-    calendar, which asks for no address."""
+    calendar, which asks for no address, unless a file alone is to say it."""
     calendar, made = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
@@ -29,7 +29,7 @@ def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
 
         pace = Pace("EDGAR, announcements", say)
         made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
-    if settings.source == "yahoo":
+    if settings.source == "yahoo" and (settings.announcements is None or _has_filings(settings)):
         from stock_assets.side_inputs.sources.earnings_calendar import EarningsCalendar
 
         budget = Budget(Politeness(per_second=settings.requests_per_second), say=say)

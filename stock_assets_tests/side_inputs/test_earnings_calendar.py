@@ -258,5 +258,7 @@ def test_yahoo_is_asked_with_its_prices_and_beside_the_sec(tmp_path: Path) -> No
     contact = {"sec_contact": "Jane Doe jane@example.com", "tickers": ("AAPL",)}
     assert names("yahoo", **contact) == ["sec", "yahoo_calendar"]
     assert names("yahoo", tickers=("AAPL",)) == ["yahoo_calendar"]
+    (tmp_path / "own.csv").write_text("ticker,date,when\nAAPL,2024-02-01,post\n")
+    assert names("yahoo", announcements=tmp_path / "own.csv") == ["file"]
     assert side_input("announcements").missing(read_settings(source="yahoo", data_dir=tmp_path)) is None
     assert "yahoo_calendar" not in names("simulated", sec_contact=contact["sec_contact"])
