@@ -33,7 +33,7 @@ init: install
 run: install
 	@PORT=$(PORT) $(if $(API_PORT),STOCK_ASSETS_API_PORT=$(API_PORT)) exec $(BIN)/stock-assets run
 
-DRILLS := system/test_drill.py system/test_kills.py lifecycle/test_deciding.py model/test_skill.py model/test_tuning.py \
+DRILLS := system/test_drill.py system/test_kills.py system/test_crash.py lifecycle/test_deciding.py model/test_skill.py model/test_tuning.py \
 	serving/test_swaps.py serving/test_schema.py serving/test_connections.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
 DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 

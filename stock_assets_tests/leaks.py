@@ -88,20 +88,24 @@ def changes(before: State, after: State) -> list[str]:
     ]
 
 
-def replaced(before: dict[str, object]) -> list[str]:
-    """The modules of this repository that were loaded `before` and are others now: their classes are, too."""
-    ours = ("stock_assets", "benchmarks")
+def ours() -> State:
+    """The modules of this repository that are loaded: every test looks, beside thousands of others."""
+    return {name: sys.modules[name] for name in sys.modules if "stock_assets" in name or "benchmarks" in name}
+
+
+def replaced(before: State) -> list[str]:
+    """Those of `ours` that were loaded `before` and are others now: their classes are, too."""
     return [
         f"module {name} was loaded anew, or is gone"
         for name, module in before.items()
-        if name.startswith(ours) and sys.modules.get(name) is not module
+        if sys.modules.get(name) is not module
     ]
 
 
 @contextmanager
 def restored() -> Iterator[None]:
     """Fails where the body has changed anything of `state`, and puts the environment back for the next tests."""
-    environment, before, modules = dict(os.environ), state(), dict(sys.modules)
+    environment, before, modules = dict(os.environ), state(), ours()
     yield
     left = [*changes(before, state()), *replaced(modules)]
     if left:

@@ -4,6 +4,7 @@ Ruff counts branches and statements beside this (C901, PLR0915 in pyproject.toml
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +96,14 @@ def test_the_limits_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "large.py:outer.inner",
     }
     assert found["large.py:A.f"] == "8 parameters, at most 7"
+
+
+def test_no_test_measures_seconds():
+    """A busy machine takes many: a test proves an order or a count (`waiting.py`), and benchmarks measure."""
+    measured = [
+        f"{path.name}:{number}"
+        for path in Path(__file__).parent.rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"\b(monotonic|perf_counter|time)\(\) - ", line)
+    ]
+    assert measured == []

@@ -18,12 +18,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.market.calendar import calendar_of
+from stock_assets_tests.effort import tries
 from stock_assets_tests.system.chain import WRITERS, contents, materialize, small_market
 from stock_assets_tests.system.conftest import Server
 from stock_assets_tests.system.test_concurrency import launch
 from stock_assets_tests.waiting import HANG_SECONDS
 
-KILLS = 20
+KILLS = tries(8, drill=20)
 SEED = 20240229
 
 
@@ -86,6 +87,7 @@ def sizes(rows: pl.DataFrame) -> dict[object, int]:
 
 
 @pytest.mark.system
+@pytest.mark.tries
 @pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork processes"
 )
