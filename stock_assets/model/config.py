@@ -81,12 +81,14 @@ class RnnConfig(NetworkConfig):
     """The model `rnn`: its networks, and the level, the map and the sides that complete them."""
 
     dropout: float = 0.2
-    segment: int = 32
+    segment: int = 16
+    """As many rows as a prediction reads: a step of the optimizer is as long as its segments, and many short ones at
+    once meet twice the rows in the time of few long ones."""
     steps: int = 16
     """The last rows of the context that the networks read. Few: the inputs look back up to 250 bars themselves."""
     epochs: int = 3
-    segments_per_epoch: int = 8192
-    batch: int = 32
+    segments_per_epoch: int = 32768
+    batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     input_clip: float = 5.0
