@@ -60,7 +60,7 @@ def test_status_and_the_kill_switch(shell):
     assert shown.exit_code == 0, shown.output
     assert "long_only at simulated, account PA-long_only" in shown.output
     assert "to the back-test +0.00, unexplained +0.00" in shown.output
-    assert "29 of 29 gates passed; the kill switch is off" in shown.output
+    assert "30 of 30 gates passed; the kill switch is off" in shown.output
     assert "accepted" in shown.output
     assert "order(s) are cancelled" in shell("halt", "--by", "ada").output
     halted = shell("status")

@@ -40,7 +40,13 @@ DOES_WITHOUT: dict[str, set[str]] = {
     "stationary_features": {"context_series"},
     # the first model year has no earlier one to weigh its members on
     "trained_ensemble": {"daily_bars", "labels", "pca_components", "stationary_features", "side_features"},
-    "evaluation_report": {"context_series", "trained_references", "reference_predictions", "input_value"},
+    "evaluation_report": {
+        "context_series",
+        "trained_references",
+        "reference_predictions",
+        "leakage_audit",
+        "input_value",
+    },
     "leakage_audit": {"reference_predictions"},
     **{table: {"context_series"} for table in TRADED},
     "promotions": {"labels", "trained_rnn", "trained_baselines", "trained_ensemble"},
