@@ -2,8 +2,7 @@
 
 One reads the rows of all tickers and averages what it says of them; the other reads the session itself: means over its
 tickers, their exponential means over the last sessions, and what the whole market knows. The first sees more, the
-second is fitted to what is asked; their mean is better than either (HAR, Corsi 2009, with implied volatility, and what
-it exceeds the realised one by: Bollerslev, Tauchen & Zhou 2009).
+second is fitted to what is asked; their mean is better than either (HAR, Corsi 2009, with implied volatility).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ OF_SESSION = (
     "vol_log_5",
     "vol_log_22",
     "vol_log_66",
-    "vol_total_250",
+    "market_dispersion",
     "vix_level",
     "vix_change_1",
     "vix_change_5",
@@ -30,9 +29,10 @@ OF_SESSION = (
     "market_ahead",
 )
 #: Columns and half-lives in sessions of the exponential means of their session means.
-SMOOTHED = tuple((name, half_life) for name in ("vol_total_1", "market_dispersion") for half_life in (3.0, 10.0))
-#: Implied and realised volatility: of the two the second regression reads the difference of the session means too.
-IMPLIED, REALISED = "vix_level", "vol_log_22"
+SMOOTHED = (
+    *(("vol_total_1", half_life) for half_life in (3.0, 10.0, 60.0)),
+    *(("market_dispersion", half_life) for half_life in (3.0, 10.0)),
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,9 @@ def session_inputs(market: MarketRows, columns: Sequence[str], context: int) -> 
 
     Of OF_SESSION and SMOOTHED those among `columns`, the columns of `market`; the last `context` sessions count.
     """
-    smoothed = {name for name, _ in SMOOTHED}
-    means = {name: market.session_mean(columns.index(name)) for name in {*OF_SESSION, *smoothed} & {*columns}}
-    by_session = [means[name] for name in OF_SESSION if name in means]
-    by_session += [market.smoothed(means[name], half_life, context) for name, half_life in SMOOTHED if name in means]
-    if IMPLIED in means and REALISED in means:
-        by_session.append(means[IMPLIED] - means[REALISED])
+    means = {name: market.session_mean(columns.index(name)) for name in OF_SESSION if name in columns}
+    smoothed = [market.smoothed(means[name], half_life, context) for name, half_life in SMOOTHED if name in means]
+    by_session = [*means.values(), *smoothed]
     return np.column_stack(by_session)[market.day] if by_session else np.zeros((len(market.day), 0))
 
 

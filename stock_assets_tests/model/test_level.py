@@ -66,19 +66,7 @@ def test_the_inputs_of_a_session_are_means_of_its_tickers_and_of_the_last_sessio
     smoothed = (weights * means[200:195:-1]).sum() / weights.sum()
     np.testing.assert_allclose(inputs[rows.day == 200, 0], means[200], atol=1e-6)
     np.testing.assert_allclose(inputs[rows.day == 200, 1], smoothed, atol=1e-6)
-    assert inputs.shape[1] == 3  # the mean and two half-lives; there is neither dispersion nor ^VIX
-
-
-def test_a_session_reads_what_implied_volatility_exceeds_the_realised_one_by():
-    columns = ("vix_level", "hint", "vol_log_22")
-    features = FEATURES.with_columns(vix_level=pl.col("noise") - 4.0, vol_log_22=pl.col("vol_total_1"))
-    rows = MarketRows(features, NONE_SUSPECT, columns, horizon=7)
-    inputs = session_inputs(rows, columns, 5)
-    realised, implied = inputs[:, 0], inputs[:, 1]  # in the order of the regression, not of the columns
-    np.testing.assert_allclose(realised, rows.session_mean(2)[rows.day])
-    np.testing.assert_allclose(inputs[:, 2], implied - realised)
-    alone = session_inputs(MarketRows(features, NONE_SUSPECT, columns[1:], horizon=7), columns[1:], 5)
-    assert alone.shape[1] == 1  # without ^VIX there is no difference
+    assert inputs.shape[1] == 4  # the mean and three half-lives; there is neither dispersion nor ^VIX
 
 
 def test_a_session_reads_the_last_sessions_of_the_context_and_none_after_it():
