@@ -67,7 +67,7 @@ def until_predicted(client: DagsterClient, warehouse: Warehouse, last: object) -
         "steps up to predictions": steps["predictions"][1] - first,
         "**predictions are written**": steps["predictions"][1],
         "seen by a reader": seen - asked,
-        "run over (drift, operations)": run["endTime"] - asked,
+        "run over (trading, drift, operations, publication)": run["endTime"] - asked,
     }
 
 
@@ -87,6 +87,8 @@ def main() -> None:
             {options.end.replace(year=options.end.year - 2, month=1, day=3), options.start}, reverse=True
         ):
             options.start = start
+            # one model year: the books trade on every predicted session, and the store has those of the last year alone
+            options.first_model_year = options.first_model_year or options.end.year
             set_workload(options, Path(folder))
             config = use(Path(folder, str(start)))
             evening_store(config)
