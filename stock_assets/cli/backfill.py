@@ -36,9 +36,10 @@ FETCHED = "raw_ohlcv"
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the graph that `make run` makes before it shows what there is."""
+    """A part of the graph that `make run` makes, in runs one after the other."""
 
     reason: str
+    """why its runs are asked for"""
     assets: tuple[str, ...]
     """those that the graph lacks are passed over"""
     again: tuple[str, ...]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stock_assets.lifecycle.evening import Work
-from stock_assets.lifecycle.partitions import MOST_RANGES, Keys, ranges_of
+from stock_assets.lifecycle.partitions import Keys, runs_over
 
 #: The keys of every asset to make, in flow order; None for an unpartitioned asset.
 Targets = Mapping[str, Sequence[str] | None]
@@ -35,7 +35,7 @@ def works_in_turn(targets: Targets, keys: Keys, upstream: Mapping[str, Collectio
     groups: list[_Group] = []
     place: dict[str, int] = {}
     for asset, chosen in targets.items():
-        ranges = None if chosen is None else _stretches(chosen, keys[asset] or ())
+        ranges = None if chosen is None else runs_over(chosen, keys[asset] or ())
         earliest = max((place[parent] for parent in upstream.get(asset, ()) if parent in place), default=0)
         fitting = (at for at in range(earliest, len(groups)) if _fits(ranges, groups[at].ranges))
         place[asset] = at = next(fitting, len(groups))
@@ -44,11 +44,6 @@ def works_in_turn(targets: Targets, keys: Keys, upstream: Mapping[str, Collectio
         groups[at].assets.append(asset)
         groups[at].ranges = groups[at].ranges or ranges
     return [work for group in groups for work in _works(group, reason)]
-
-
-def _stretches(chosen: Sequence[str], all_keys: Sequence[str]) -> _Ranges:
-    ranges = ranges_of(chosen, all_keys)
-    return ranges if len(ranges) <= MOST_RANGES else [(ranges[0][0], ranges[-1][-1])]
 
 
 def _fits(ranges: _Ranges | None, of_group: _Ranges | None) -> bool:

@@ -106,10 +106,7 @@ def works_of(comparison: Comparison, keys: Keys, *, now: datetime) -> list[Work]
     for asset, partitions in comparison.lost.items():
         if asset in ON_DEMAND:
             continue
-        ranges = ranges_of(partitions, _keys(keys, asset))
-        if len(ranges) > MOST_RANGES:
-            ranges = [(ranges[0][0], ranges[-1][-1])]
-        for first, last in ranges:
+        for first, last in runs_over(partitions, _keys(keys, asset)):
             name = f"lost {asset} {first}".rstrip() + f", found {now.isoformat()}"
             span = _span([first, last] if last != first else [first])
             reason = f"the store lost {asset}{span}, which Dagster holds as materialized"
@@ -132,6 +129,12 @@ def ranges_of(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str,
         else:
             ranges.append((key, key))
     return ranges
+
+
+def runs_over(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str, str]]:
+    """`ranges_of` where they are at most MOST_RANGES, else one range from the first key to the last."""
+    ranges = ranges_of(chosen, all_keys)
+    return ranges if len(ranges) <= MOST_RANGES else [(ranges[0][0], ranges[-1][-1])]
 
 
 def alert_of_lost(comparison: Comparison, now: datetime) -> Alert:
