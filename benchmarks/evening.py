@@ -76,7 +76,9 @@ def evening_store(config: Settings) -> None:
     *made, last = calendar_of(config).sessions
     fill(config, made)
     materialize(config, ["trained_rnn", "trained_baselines", "trained_ensemble"], [last.year])  # pyright: ignore[reportArgumentType]
-    materialize(config, ["predictions", *TRADED, "drift"], [day for day in made if day.year == last.year])
+    served = [day for day in made if day.year == last.year]
+    materialize(config, ["predictions", *TRADED, "drift", "publication"], served)
+    materialize(config, ["operations"])
 
 
 def main() -> None:

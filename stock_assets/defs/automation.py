@@ -3,7 +3,7 @@
 import dagster as dg
 
 from stock_assets.defs.lost import settle_lost_runs
-from stock_assets.defs.runs import next_request, request, request_or_wait, restatement_waits_for
+from stock_assets.defs.runs import evening_comes_first, next_request, request, request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.features.materialize import side_assets
 from stock_assets.lifecycle.evening import (
@@ -140,7 +140,8 @@ def restatements_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def restated_bars(tick: Tick) -> Answer:
-        if waits := restatement_waits_for(tick.context.instance, settings, tick.state):
+        # the page and the decision of an evening are made of the rows that it found, whatever was killed meanwhile
+        if waits := evening_comes_first(tick.context.instance, settings, tick.state):
             return dg.SkipReason(waits)
         watch = Watch.parse(tick.context.cursor) if tick.context.cursor else None
         watch, message = watch_restatements(tick.store, settings, tick.state, watch=watch)
@@ -169,12 +170,13 @@ def references_sensor(settings: Settings) -> dg.SensorDefinition:
         description=(
             "Trains and scores the models that never serve, such as the study's own network, makes the report again "
             "and publishes its scores: when a model year has none of them, and once their predictions lag a month "
-            "behind. They wait for the evening's work: one run after the other, while nothing else is under way."
+            "behind. One run follows the other, while nothing else is under way and no session or label of an evening "
+            "is still to be made."
         ),
     )
     def reference_models(tick: Tick) -> Answer:
-        if tick.state.under_way:
-            return dg.SkipReason(f"{tick.state.under_way} is under way")
+        if waits := evening_comes_first(tick.context.instance, settings, tick.state):
+            return dg.SkipReason(waits)
         works = parse_works(tick.context.cursor) if tick.context.cursor else []
         works = works or next_references(tick.store, settings, tick.state)
         tick.context.update_cursor(text_of_works(works))

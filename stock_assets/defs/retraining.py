@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from stock_assets.defs.runs import attempts, evening_waited_for, request_or_wait
+from stock_assets.defs.runs import attempts, evening_comes_first, request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.lifecycle.evening import State
 from stock_assets.lifecycle.materialize.retraining import RETRAINED, decide_retraining, training_due
@@ -50,9 +50,7 @@ def reason_to_wait(instance: dg.DagsterInstance, settings: Settings, state: Stat
     are made of, whenever the decision is made."""
     if state.predicted_through is None or state.labelled_through is None:
         return "nothing is predicted or labelled yet, so there is nothing to decide on"
-    if state.under_way:
-        return f"{state.under_way} is under way"
-    if waits := evening_waited_for(instance, settings, state):
+    if waits := evening_comes_first(instance, settings, state):
         return waits
     if calendar_of(settings).shift(state.predicted_through, 1) is None:
         return f"the calendar of the settings ends with {state.predicted_through}: no model serves after it"

@@ -124,9 +124,9 @@ def evening_waited_for(instance: dg.DagsterInstance, settings: Settings, state: 
     return None
 
 
-def restatement_waits_for(instance: dg.DagsterInstance, settings: Settings, state: State) -> str | None:
-    """Why what was restated has to wait: the page and the decision of an evening are made of the rows that it found,
-    whatever was killed meanwhile. None where it need not."""
+def evening_comes_first(instance: dg.DagsterInstance, settings: Settings, state: State) -> str | None:
+    """Why work that is no evening's has to wait: for the run under way, a closed session without predictions, or the
+    rest of an evening and its labels. None where it need not, as where these keep failing."""
     if state.under_way:
         return f"{state.under_way} is under way"
     due = session_waited_for(calendar_of(settings), settings.after_close, state)

@@ -428,6 +428,24 @@ def test_the_reference_models_are_asked_for_one_run_after_the_other(instance: dg
     assert cursor == "[]"
 
 
+def test_no_sensor_asks_for_longer_work_while_a_session_is_due(
+    instance: dg.DagsterInstance, market: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the evening waits for minutes until the models that never serve are trained."""
+    handmade_store(market.database)
+    steps = ((("labels",), "2019-05-02", "2019-05-10"),)
+    monkeypatch.setattr("stock_assets.defs.automation.watch_restatements", lambda *_, **__: (Watch(NOW, steps), "one"))
+    later = NOW + timedelta(days=3)
+    for sensor in build_definitions(market).get_repository_def().sensor_defs:
+        if sensor.name not in ("evening", "alert_on_failure"):
+            asked, _ = sensor_tick(instance, market, sensor.name, later)
+            assert isinstance(asked, str), f"{sensor.name} asks for {asked}"
+    for name in ("reference_models", "restated_bars"):
+        assert sensor_tick(instance, market, name, later)[0] == f"session {NEXT} is still to be predicted"
+        assert isinstance(sensor_tick(instance, market, "evening", later)[0], dg.RunRequest)
+    assert isinstance(sensor_tick(instance, market, "reference_models", NOW)[0], dg.RunRequest), "before it is due"
+
+
 def test_a_restatement_waits_for_what_an_evening_and_its_decision_are_made_of(
     instance: dg.DagsterInstance, market: Settings, monkeypatch: pytest.MonkeyPatch
 ):
