@@ -151,7 +151,7 @@ def _migrations() -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic(SqliteEventLogStorage))
 
 
-def _until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
+def until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
     """The question whether a database has a column, table or index, which Dagster asks at every event, for a storage
     that remembers a yes."""
 
@@ -173,7 +173,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
 
-    has_asset_key_col = _until_yes(SqliteEventLogStorage.has_asset_key_col)
+    has_asset_key_col = until_yes(SqliteEventLogStorage.has_asset_key_col)
 
     @contextmanager
     def _begin(self, shard: str) -> Iterator[Connection]:
@@ -274,11 +274,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                 if event.dagster_event_type in ASSET_EVENTS
             ]
             self._store_asset_event_tags(index, [e for e, _ in asset_events], [i for _, i in asset_events])
-            for event, event_id in _last_of_each_asset_and_type(asset_events):
+            for event, event_id in last_of_each_asset_and_type(asset_events):
                 self._store_asset_event(index, event, event_id)
 
             planned_checks = [
-                _planned_check_row(event, row, event_id)
+                planned_check_row(event, row, event_id)
                 for event, row, event_id in zip(events, rows, ids, strict=True)
                 if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
             ]
@@ -287,7 +287,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         self._wake(run_id)
 
 
-def _last_of_each_asset_and_type(
+def last_of_each_asset_and_type(
     events: Sequence[tuple[EventLogEntry, int]],
 ) -> Sequence[tuple[EventLogEntry, int]]:
     """The events that decide an asset's row: which of its columns one sets depends on the type alone."""
@@ -314,7 +314,7 @@ def planned_once(event: EventLogEntry) -> EventLogEntry:
     return event._replace(dagster_event=dagster_event._replace(event_specific_data=once))
 
 
-def _planned_check_row(event: EventLogEntry, event_row: Mapping[str, Any], event_id: int) -> Mapping[str, Any]:
+def planned_check_row(event: EventLogEntry, event_row: Mapping[str, Any], event_id: int) -> Mapping[str, Any]:
     planned = event.get_dagster_event().asset_check_planned_data
     return {
         "asset_key": planned.asset_key.to_string(),
@@ -347,13 +347,13 @@ class _OpenedOnce:
 
 
 class _Runs(_OpenedOnce, SqliteRunStorage):
-    has_built_index = _until_yes(SqliteRunStorage.has_built_index)
-    has_run_stats_index_cols = _until_yes(SqliteRunStorage.has_run_stats_index_cols)
+    has_built_index = until_yes(SqliteRunStorage.has_built_index)
+    has_run_stats_index_cols = until_yes(SqliteRunStorage.has_run_stats_index_cols)
 
 
 class _Schedules(_OpenedOnce, SqliteScheduleStorage):
-    has_built_index = _until_yes(SqliteScheduleStorage.has_built_index)
-    has_instigators_table = _until_yes(SqliteScheduleStorage.has_instigators_table)
+    has_built_index = until_yes(SqliteScheduleStorage.has_built_index)
+    has_instigators_table = until_yes(SqliteScheduleStorage.has_instigators_table)
 
 
 @lru_cache(maxsize=64)
