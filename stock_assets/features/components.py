@@ -190,7 +190,8 @@ def from_frame(frame: pl.DataFrame) -> PcaModel:
 
 
 def _standardised(model: PcaModel, chunk: np.ndarray) -> np.ndarray:
-    return (chunk - model.mean) / model.scale  # [n, f]
+    """`chunk`, [n, f] of `_chunks`, standardised in its own memory."""
+    return np.divide(np.subtract(chunk, model.mean, out=chunk), model.scale, out=chunk)
 
 
 def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | None = None) -> pl.DataFrame:
@@ -214,12 +215,13 @@ def _standardised_rows(
     values = np.empty((rows.height, len(columns)))
     done = 0
     for chunk in _chunks(rows, columns):
-        values[done : done + len(chunk)] = (chunk - mean) / scale
+        part = values[done : done + len(chunk)]
+        np.divide(np.subtract(chunk, mean, out=part), scale, out=part)
         done += len(chunk)
     return values
 
 
 def _chunks(rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[np.ndarray]:
-    """The numbers as arrays [n, f], so many rows at a time that memory stays small."""
-    for part in rows.select(columns).iter_slices(_CHUNK_ROWS):
-        yield part.to_numpy()
+    """The numbers as arrays [n, f] of their own, so many rows at a time that memory stays small."""
+    for part in rows.select(pl.col(name).cast(pl.Float64) for name in columns).iter_slices(_CHUNK_ROWS):
+        yield part.to_numpy(writable=True)
