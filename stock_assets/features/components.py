@@ -12,6 +12,7 @@ from hashlib import sha256
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from stock_assets.errors import ArtifactError, BadBarsError
 from stock_assets.features.tables import PCA_MODEL
@@ -96,6 +97,7 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
     )
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the products are small: other threads would wait, and burn a core
 def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
     """The components of every row of `features`, in its order.
 
