@@ -21,12 +21,12 @@ TRIED_WITH = "0.29.27"
 BORROWED = {
     PostgresEventLogStorage: (
         "_connect",
-        "_event_to_row",
         "_store_asset_event",
         "_store_asset_event_tags",
         "has_asset_key_col",
         "index_transaction",
         "optimize_for_webserver",
+        "supports_partition_subset_in_asset_materialization_planned_events",
     ),
     PostgresRunStorage: ("connect", "optimize_for_webserver"),
     PostgresScheduleStorage: ("connect", "optimize_for_webserver"),

@@ -18,7 +18,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import Any, Self
 
 from dagster import DagsterEventType, EventLogEntry
@@ -27,7 +27,6 @@ from sqlalchemy.exc import ArgumentError
 
 from stock_assets.errors import SettingsError
 from stock_assets.private.dagster import (
-    ASSET_EVENTS,
     BATCH_WRITABLE_EVENTS,
     AssetCheckExecutionsTable,
     ConfigurableClassData,
@@ -43,12 +42,16 @@ from stock_assets.private.dagster_postgres import (
     pg_url_from_config,
     retry_pg_connection_fn,
 )
-from stock_assets.storage.event_log import (
-    BATCH_SIZE,
+from stock_assets.storage.event_log import BATCH_SIZE, until_yes
+from stock_assets.storage.event_rows import (
+    PLANNED_CHECK,
+    as_stored,
+    is_plan_of_many,
+    kind_of,
     last_of_each_asset_and_type,
     planned_check_row,
     planned_once,
-    until_yes,
+    rows_of,
 )
 
 #: psycopg2 by name: SQLAlchemy 2.1 takes another driver for `postgresql://`, which dagster-postgres does not install.
@@ -64,6 +67,9 @@ LINK = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
+
+_BATCHED = frozenset(kind.value for kind in BATCH_WRITABLE_EVENTS)
+_FAILED = DagsterEventType.ASSET_FAILED_TO_MATERIALIZE.value
 
 #: By process, as a connection must not be used after a fork, address and statement timeout.
 _ENGINES: dict[tuple[int, str, int | None], Engine] = {}
@@ -168,46 +174,46 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
 
     has_asset_key_col = until_yes(PostgresEventLogStorage.has_asset_key_col)
 
+    @property
+    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
+        """As in BatchingSqliteEventLogStorage."""
+        return True
+
     def store_event(self, event: EventLogEntry) -> None:
-        super().store_event(planned_once(event))
+        if is_plan_of_many(event):
+            self.store_event_batch([event])
+        else:
+            super().store_event(planned_once(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store `events` in their order. Neighbours of types that Dagster batches share a transaction, any other
         event is stored by itself. As in dagster-postgres, failures to materialize are left out of batches."""
-        kept = [
-            planned_once(event)
-            for event in events
-            if not (event.is_dagster_event and event.get_dagster_event().is_asset_failed_to_materialize)
-        ]
-        for batchable, group in groupby(kept, key=lambda event: event.dagster_event_type in BATCH_WRITABLE_EVENTS):
+        kept = (event for event in chain.from_iterable(map(as_stored, events)) if kind_of(event) != _FAILED)
+        for batchable, group in groupby(kept, key=lambda event: kind_of(event) in _BATCHED):
             if batchable:
-                self._store_batch(list(group))
+                while batch := list(islice(group, BATCH_SIZE)):
+                    self._store_batch(batch)
             else:
                 for event in group:
-                    self.store_event(event)
+                    super().store_event(event)
 
     def _store_batch(self, events: Sequence[EventLogEntry]) -> None:
-        rows = [self._event_to_row(event) for event in events]
-        identified = SqlEventLogStorageTable.insert().returning(
-            SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
-        )
+        rows = rows_of(events)
+        table = SqlEventLogStorageTable
+        identified = table.insert().returning(table.c.id, sort_by_parameter_order=True)
         with self.index_transaction() as connection:
-            ids = [int(row[0]) for row in connection.execute(identified, rows)]
-            asset_events = [
-                (event, event_id)
-                for event, event_id in zip(events, ids, strict=True)
-                if event.dagster_event_type in ASSET_EVENTS
-            ]
-            if asset_events:
-                self._store_asset_event_tags(connection, [e for e, _ in asset_events], [i for _, i in asset_events])
+            ids = [int(row[0]) for row in connection.execute(identified, [row._asdict() for row in rows])]
+            tagged = [place for place, row in enumerate(rows) if row.may_have_tags]
+            if tagged:
+                of_tags = [events[place] for place in tagged]
+                self._store_asset_event_tags(connection, of_tags, [ids[place] for place in tagged])
             # in the order of their keys: two runs that wait for each other's rows would both fail
-            last = last_of_each_asset_and_type(asset_events)
-            for event, event_id in sorted(last, key=lambda pair: pair[0].get_dagster_event().asset_key.to_string()):  # pyright: ignore[reportOptionalMemberAccess]
-                self._store_asset_event(connection, event, event_id)
+            for place in sorted(last_of_each_asset_and_type(rows), key=lambda place: rows[place].asset_key or ""):
+                self._store_asset_event(connection, events[place], ids[place])
             planned_checks = [
                 planned_check_row(event, row, event_id)
                 for event, row, event_id in zip(events, rows, ids, strict=True)
-                if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+                if row.dagster_event_type == PLANNED_CHECK
             ]
             if planned_checks:
                 connection.execute(AssetCheckExecutionsTable.insert(), planned_checks)
