@@ -3,12 +3,14 @@
     python -m benchmarks.against COMMIT [--times N] NAME [options of NAME]
 
 The older commit is checked out into a folder of its own, its benchmark of that name runs with the same libraries, and
-the folder is removed. Of each figure that both print in a table of the same first column, the medians are shown.
+the folder is removed. A benchmark that it lacks is that of this commit. Of each figure that both print in a table of
+the same first column, the medians are shown.
 """
 
 import argparse
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -62,9 +64,15 @@ def checked_out(commit: str, project: Path = PROJECT_DIR) -> Iterator[Path]:
 
 
 def page_of(tree: Path, benchmark: list[str]) -> str:
-    """What the benchmark of `tree` prints. Raises subprocess.CalledProcessError where it fails."""
+    """What the benchmark of `tree` prints; that of this commit, where `tree` is from before it.
+
+    Raises subprocess.CalledProcessError where it fails.
+    """
+    file = Path("benchmarks", f"{benchmark[0]}.py")
+    if not (tree / file).exists():
+        shutil.copy(PROJECT_DIR / file, tree / file)
     of_tree = os.environ | {"PYTHONPATH": str(tree), "REAL_DATA_DIR": str(DATA.resolve())}
-    command = [sys.executable, "-m", "benchmarks", *benchmark]
+    command = [sys.executable, "-m", f"benchmarks.{benchmark[0]}", *benchmark[1:]]
     return subprocess.run(command, cwd=tree, env=of_tree, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 

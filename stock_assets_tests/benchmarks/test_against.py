@@ -18,7 +18,7 @@ def project(tmp_path: Path) -> Path:
         who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
 
-    main = tmp_path / "benchmarks" / "__main__.py"
+    main = tmp_path / "benchmarks" / "any.py"
     main.parent.mkdir()
     git("init")
     main.write_text(PAGE.format(seconds="4.0 s"))
@@ -40,7 +40,7 @@ def test_the_figures_of_an_older_commit_and_of_the_files_here(project: Path):
 def test_an_unknown_commit_and_a_failing_benchmark_are_errors(project: Path):
     with pytest.raises(subprocess.CalledProcessError), checked_out("nothing", project):
         pass
-    (project / "benchmarks" / "__main__.py").write_text("raise SystemExit(1)")
+    (project / "benchmarks" / "any.py").write_text("raise SystemExit(1)")
     with pytest.raises(subprocess.CalledProcessError):
         page_of(project, ["any"])
 
