@@ -1,9 +1,7 @@
 """A store with versions and predictions made by hand, whose every evening is complete, and a registry in memory."""
 
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
 
@@ -12,7 +10,8 @@ from stock_assets.lifecycle.evening import BY_SESSION, with_side_inputs
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.storage.registry import TrackedRun, Training
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets.tables import TABLES, declared
+from stock_assets.tables import declared
+from stock_assets_tests.stores import filled_store
 from stock_assets_tests.tables import rows_of
 
 CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2018, 1, 2), date(2019, 12, 31))
@@ -27,19 +26,7 @@ CUTOFFS = {BASE: date(2018, 12, 31), NEWER: date(2019, 3, 29), NEWEST: date(2019
 
 def handmade_store(path: Path) -> Warehouse:
     """Three versions of rnn and one of trees and of the ensemble for 2019, predictions up to PREDICTED."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_filled(tuple((table.name, *table.names) for table in TABLES.values())))
-    return Warehouse(path)
-
-
-@lru_cache(maxsize=1)
-def _filled(_declared: tuple[object, ...]) -> bytes:
-    """The file of such a store: filling one takes as long as many tests, and copying it milliseconds. Tests of
-    extensions declare more tables and columns."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "filled.duckdb"
-        _fill(Warehouse(path))
-        return path.read_bytes()
+    return filled_store(path, "handmade", _fill)
 
 
 def _fill(warehouse: Warehouse) -> None:
