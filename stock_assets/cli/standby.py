@@ -19,7 +19,7 @@ from typing import Any
 from stock_assets.private.dagster import set_run_processes
 
 #: What every run imports, and what the models and pictures of an evening do.
-EVERY_RUN = ("stock_assets.definitions", "stock_assets.cli.home", "duckdb", "pyarrow")
+EVERY_RUN = ("stock_assets.definitions", "stock_assets.cli.home", "duckdb", "pyarrow", "upath")
 OF_AN_EVENING = (
     "torch",
     "lightgbm",
@@ -28,6 +28,8 @@ OF_AN_EVENING = (
     "stock_assets.model.networks.rnn_classifier",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",
+    "PIL.PngImagePlugin",
+    "jinja2",
 )
 #: Seconds that a standby leaves the processor to what has just started or ended before it imports OF_AN_EVENING.
 PAUSE = 5.0
@@ -47,7 +49,8 @@ class Standby:
         self.process: SpawnProcess = spawn.Process(target=stand_by, args=(receiver, preload, (self.queue, self.event)))
         self.process.start()
         receiver.close()
-        self._sender, self.work = sender, None
+        self._sender = sender
+        self.work: Work | None = None
 
     def start(self) -> None:
         """Hands `work` over, as `Process.start` would begin it."""
