@@ -18,10 +18,12 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.common import RUN, fill, materialize, preamble, serve, set_workload, table, use, workload_parser
+from benchmarks.one_run import copy_of, split
 from benchmarks.walk_forward import add_announcements, set_announcements
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.definitions import build_definitions
-from stock_assets.lifecycle.evening import TRADED
+from stock_assets.features.materialize import side_assets
+from stock_assets.lifecycle.evening import EVENING, TRADED, with_side_inputs
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -135,10 +137,13 @@ def main() -> None:
         rows = [[name, *(found[name] for found in medians.values())] for name in next(iter(medians.values()))]
         print(table(("tick, median ms", *medians), rows))
         print(f"{TICKS} evaluations each.\n")
+        with copy_of(config) as copied:
+            steps = split(copied, with_side_inputs(EVENING, side_assets(copied)), last)
         stop_sensor()
         with serve(config) as client:
             seconds = until_predicted(client, Warehouse(config.database), last)
         print(table(("since the tick", "seconds"), list(seconds.items())))
+        print(f"The same evening once more, on a copy of the store.\n\n{steps}")
 
 
 if __name__ == "__main__":
