@@ -1,4 +1,4 @@
-# install · init · run · test · drill · check · check-real · bench
+# install · init · run · test · test-team · drill · check · check-real · bench
 PYTHON ?= python3
 PORT ?= 3000
 API_PORT ?=
@@ -9,7 +9,7 @@ TESTED := .venv/.tested
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: install init run test drill check check-real bench clean
+.PHONY: install init run test test-team drill check check-real bench clean
 
 install: $(STAMP)
 
@@ -38,7 +38,11 @@ DRILLS := system/test_drill.py system/test_kills.py system/test_crash.py lifecyc
 DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 
 test: $(TESTED)
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill"
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill and not team"
+
+# the profile of a team: needs PostgreSQL
+test-team: $(TESTED)
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m team stock_assets_tests/team
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
 # and much of what a test run tries a little. After a quarter the year is played every third evening, which makes three

@@ -103,7 +103,8 @@ def histories(
     new_ticker = (pl.col("ticker") != pl.col("ticker").shift(1)).fill_null(True)
     away = pl.col("position").diff().fill_null(0) - 1 > MAX_MISSED
     begins = new_ticker | away | pl.col("total_return").is_null()
-    rows = rows.with_columns(begins.cum_sum().cast(pl.UInt32).alias("history"))
+    # what is known to be sorted is looked back over without gathering each history's rows
+    rows = rows.with_columns(begins.cum_sum().cast(pl.UInt32).set_sorted().alias("history"))
     rows = rows.with_columns(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("history").alias("bar"),
     ).with_columns(pl.when(pl.col("bar") > 1).then(pl.col("total_return")).alias("total_return"))

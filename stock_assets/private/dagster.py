@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
     from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
     from dagster._core.definitions.metadata import normalize_metadata
-    from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS
+    from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS, AssetMaterializationPlannedData
     from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
     from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
     from dagster._core.scheduler import DagsterDaemonScheduler
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         BACKFILL_ID_TAG,
         PARTITION_NAME_TAG,
     )
-    from dagster._serdes import ConfigurableClassData
+    from dagster._serdes import ConfigurableClassData, serialize_value
 
 #: The version of Dagster that every symbol below was tried with; constraints.txt pins it.
 TRIED_WITH = "1.13.27"
@@ -64,6 +64,7 @@ __all__ = [
     "AssetCheckEvaluationPlanned",
     "AssetCheckExecutionRecordStatus",
     "AssetCheckExecutionsTable",
+    "AssetMaterializationPlannedData",
     "AssetMetadataHandle",
     "BulkActionStatus",
     "BulkActionsFilter",
@@ -81,6 +82,7 @@ __all__ = [
     "add_partition_metadata",
     "get_alembic_config",
     "normalize_metadata",
+    "serialize_value",
     "set_backfill_interval",
     "set_run_processes",
     "wrap_web_server",
@@ -134,6 +136,10 @@ BORROWED: Mapping[str, Borrowed] = {
     "AssetCheckEvaluationPlanned": Borrowed(
         "dagster._core.definitions.asset_checks.asset_check_evaluation", "a planned check is stored once, not per day"
     ),
+    "AssetMaterializationPlannedData": Borrowed(
+        "dagster._core.events", "a plan of many partitions is stored as one row of each, which Dagster would make"
+    ),
+    "serialize_value": Borrowed("dagster._serdes", "the JSON of an event, once for all that are alike"),
     "AssetCheckExecutionRecordStatus": Borrowed(
         f"{_SQLITE}.asset_check_execution_record", "the status of the row of a planned check"
     ),
@@ -154,6 +160,7 @@ BORROWED: Mapping[str, Borrowed] = {
             "has_asset_key_col",
             "has_table",
             "path_for_shard",
+            "supports_partition_subset_in_asset_materialization_planned_events",
         ),
         ("_db_lock", "_initialized_dbs"),
     ),
