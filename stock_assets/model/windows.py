@@ -108,9 +108,18 @@ def labelled_spans(panel: Panel, context: int) -> np.ndarray:
     return _spans(first, end, int((end - first).max()))
 
 
-def context_windows(last_rows: np.ndarray, context: int) -> np.ndarray:
-    """Row indices, int64 [W, context], of the `context` rows that end at each of `last_rows`."""
-    return last_rows[:, None] - np.arange(context - 1, -1, -1)
+def rows_of_windows(last_rows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows int64 [U], ends int64 [W]): the `context` rows that end at each of `last_rows` (int64 [W], ascending), and
+    the place of its last one among them. What windows share is there once: those of window i are the rows at the
+    places ends[i] - context + 1 to ends[i].
+
+    >>> rows, ends = rows_of_windows(np.array([4, 5, 9]), 3)
+    >>> rows.tolist(), ends.tolist()
+    ([2, 3, 4, 5, 7, 8, 9], [2, 3, 6])
+    """
+    new = np.minimum(np.diff(last_rows, prepend=last_rows[:1] - context), context)
+    ends = np.cumsum(new) - 1
+    return np.repeat(last_rows - ends, new) + np.arange(new.sum()), ends
 
 
 def predictable_rows(keys: pl.DataFrame, sessions: Collection[date], context: int) -> pl.Series:

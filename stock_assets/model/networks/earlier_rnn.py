@@ -78,7 +78,10 @@ class EarlierRnn(Trained[EarlierRnnConfig, RnnEpoch]):
         values, module, last_rows = torch.from_numpy(deviations), self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
-            last_rows, self.config.context, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
+            last_rows,
+            self.config.context,
+            len(TARGETS),
+            answer=lambda rows, ends: module.at_windows(values[rows], ends, self.config.context),
         )
         apart = answers[:, :3] * self.target_scale
         apart -= market.mean(apart, rows)

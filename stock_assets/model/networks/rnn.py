@@ -338,7 +338,10 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         values, module, last_rows = torch.from_numpy(standard), self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
-            last_rows, self.config.steps, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
+            last_rows,
+            self.config.steps,
+            len(TARGETS),
+            answer=lambda rows, ends: module.at_windows(values[rows], ends, self.config.steps),
         )
         of_sessions = np.isin(market.day, np.unique(market.day[rows]))
         level = self.level.forecast(market, of_sessions, session_inputs(market, self.features, self.config.context))
