@@ -13,12 +13,11 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError
 from stock_assets.frames import CLASSES, KEYS
+from stock_assets.model.market_rows import PADDING
 from stock_assets.model.scaling import standardised
 
 #: The class index of a row without a label: torch's cross_entropy skips it.
 IGNORE = -100
-#: The index of the padding row, which is the last row of every array of a Panel.
-PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Panel:
     """int64 [T]: the first row of each ticker"""
     ends: np.ndarray
     """int64 [T]: one past its last row"""
+    name: bytes = b""
+    """A digest of the values, where there is one"""
 
     def labelled(self, labels: pl.DataFrame) -> "Panel":
         """The same rows with `labels` (ticker, session, label), which may cover any part of them."""

@@ -86,7 +86,10 @@ def test_a_window_gives_the_same_figures_in_whichever_place_of_a_pass_it_stands(
     with torch.inference_mode():
         classes.head.weight.normal_(generator=generator)
         classes.skip.weight.normal_(generator=generator)
-        for answer in (lambda r, _, e: classes.at_windows(r[:, :5], e, 4), lambda *of: student.at_windows(*of, 4)):
+        for answer in (
+            lambda r, _, e: classes.at_windows(r[:, :5], e, 4),
+            lambda r, of, e: student.at_windows(r, e, 4, tickers=of),
+        ):
             together = answer(rows, tickers, ends)
             for shift in (1, 2, 101):
                 place = torch.roll(torch.arange(INFERENCE_BATCH), shift)

@@ -17,6 +17,7 @@ from stock_assets.features.stationary import FIRST_BAR, STATIONARY
 from stock_assets.frames import KEYS, in_order
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.baselines.naive import known_labels
+from stock_assets.model.market_rows import HoldsMarket
 from stock_assets.model.registry import longest_lookback
 from stock_assets.model.splits import NO_MEMBER, training_rows, usable_labels
 from stock_assets.settings import Settings
@@ -31,7 +32,7 @@ _DAYS_AT_ONCE = 182
 _NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
 
 
-class StoredInputs:
+class StoredInputs(HoldsMarket):
     """The `lesson.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
 
     Raises ArtifactError where the components of these sessions are of several fits.
@@ -42,6 +43,7 @@ class StoredInputs:
     ) -> None:
         """`bars_first` is where the bars begin whose labels are known at `first`, where rows are to be predicted."""
         self._predicts = bars_first is not None
+        self.scratch = store.path.parent
         self._store, self._settings, self._first, self._last = store, settings, first, last
         components = store.read("pca_components", first, last)
         versions = components["pca_version"].unique().to_list()
@@ -117,7 +119,7 @@ class StoredInputs:
         part._first, part._last = first, sessions[-1]
         part.components = self.components.filter(pl.col("session").is_between(first, sessions[-1]))
         part._bars = self._bars.filter(pl.col("session").is_between(bars_first, sessions[-1]))
-        for read_before in ("features", "known_labels"):
+        for read_before in ("features", "known_labels", "_markets"):
             part.__dict__.pop(read_before, None)
         return part
 

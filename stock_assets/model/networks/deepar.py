@@ -168,8 +168,8 @@ class StudentLSTM(nn.Module):
         states = self.lstm(self._with_embedding(inputs, tickers[:, None].expand(inputs.shape[:2])))  # [B, L, H]
         return _distribution(self.head(self.dropout(states)))
 
-    def at_windows(self, rows: Tensor, tickers: Tensor, ends: Tensor, steps: int) -> Tensor:
-        """The answer at the end of each window of `steps` neighbouring rows: [U, F + 2], [U] and [W] -> [W, 3], as
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, tickers: Tensor) -> Tensor:
+        """The answer at the end of each window of `steps` neighbouring rows: [U, F + 2], [W] and [U] -> [W, 3], as
         `StackedLSTM.at_windows`."""
         states = self.lstm.at_windows(self._with_embedding(rows, tickers), ends, steps)
         return _distribution(each_row(self.head.weight, states) + self.head.bias)
@@ -291,7 +291,7 @@ class DeepAr(TrainedClassifier[DeepArConfig]):
             np.flatnonzero(rows.to_numpy()),
             config.context,
             len(DISTRIBUTION),
-            answer=lambda rows, ends: module.at_windows(values[rows], ticker_of[rows], ends, config.context),
+            answer=lambda rows, ends: module.at_windows(values[rows], ends, config.context, tickers=ticker_of[rows]),
         )
         columns = zip(DISTRIBUTION, answers.astype(np.float64).T, strict=True)
         return panel.keys.filter(rows).with_columns(pl.Series(name, column) for name, column in columns)

@@ -223,7 +223,8 @@ def has_bfloat16(device: torch.device) -> bool:
 def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, *, seed: int) -> str:
     """A digest of the training, so that none resumes from the checkpoint of another."""
     digest = blake2b(repr((asdict(config), seed)).encode(), digest_size=16)
-    for array in (panel.values, panel.labels, *weights_of(module).values()):
+    digest.update(panel.name or np.ascontiguousarray(panel.values).data)
+    for array in (panel.labels, *weights_of(module).values()):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
