@@ -67,7 +67,7 @@ class FlatAdamW:
         self._square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
         scale = self._square.sqrt().div_((1 - second**self._steps) ** 0.5).add_(self._epsilon)
         weights.mul_(1 - rate * self._weight_decay)
-        weights.addcdiv_(self._mean, scale, value=-rate / (1 - first**self._steps))
+        weights.addcdiv_(self._mean, scale.mul_(1 - first**self._steps), value=-rate)
 
     def state_dict(self) -> dict[str, Any]:
         moments = {"mean": self._mean, "square": self._square, "steps": torch.tensor(self._steps)}
