@@ -4,6 +4,7 @@
 
 A store of ten years but its last session, and one of three (alone with `--start 2017-01-03`). Every sensor is
 evaluated on both; then a real `dagster dev` is started on the larger and its sensor `evening` makes the last session.
+With --announcements the models read the dates of a file too.
 """
 
 import statistics
@@ -15,6 +16,7 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.common import RUN, fill, materialize, preamble, serve, set_workload, table, use, workload_parser
+from benchmarks.walk_forward import add_announcements, set_announcements
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.definitions import build_definitions
 from stock_assets.lifecycle.evening import TRADED
@@ -82,7 +84,9 @@ def evening_store(config: Settings) -> None:
 
 
 def main() -> None:
-    options = workload_parser(__doc__).parse_args()
+    parser = workload_parser(__doc__)
+    add_announcements(parser)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         medians: dict[str, dict[str, float]] = {}
         for start in sorted(
@@ -92,6 +96,7 @@ def main() -> None:
             # one model year: the books trade on every predicted session, and the store has those of the last year alone
             options.first_model_year = options.first_model_year or options.end.year
             set_workload(options, Path(folder))
+            set_announcements(options.announcements, options.notice)
             config = use(Path(folder, str(start)))
             evening_store(config)
             last = calendar_of(config).sessions[-1]
