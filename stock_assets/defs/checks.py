@@ -11,7 +11,7 @@ import polars as pl
 
 from stock_assets.escape import one_line
 from stock_assets.features.absent import Absent
-from stock_assets.frames import markdown_table, rows_not_finite
+from stock_assets.frames import RowSummary, markdown_table, rows_not_finite
 from stock_assets.market.checks import daily_bar_checks, daily_bar_findings
 from stock_assets.market.context import VOLATILITY
 
@@ -88,6 +88,9 @@ def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.D
     ]
 
 
-def finite_result(table: str, frame: pl.DataFrame, columns: Sequence[str]) -> dg.AssetCheckResult:
-    """Blocks where a number of `frame` is null, NaN or infinite, and names the ticker, session and column."""
-    return result(table, "finite", rows_not_finite(frame, columns), blocking=True)
+def finite_result(table: str, rows: pl.DataFrame | RowSummary, columns: Sequence[str]) -> dg.AssetCheckResult:
+    """Blocks where a number of `rows` is null, NaN or infinite, and names the ticker, session and column."""
+    summary = isinstance(rows, RowSummary)
+    return result(
+        table, "finite", pl.concat(rows.not_finite) if summary else rows_not_finite(rows, columns), blocking=True
+    )

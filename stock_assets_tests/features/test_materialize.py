@@ -14,6 +14,7 @@ from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.market_context import MARKET_CONTEXT, STALE
 from stock_assets.features.materialize import (
+    blocks,
     make_indicators,
     make_labels,
     make_pca_components,
@@ -24,7 +25,7 @@ from stock_assets.features.materialize import (
 )
 from stock_assets.features.side_features import side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY, pca_inputs
-from stock_assets.frames import KEYS
+from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
 from stock_assets.settings import Settings
@@ -231,3 +232,26 @@ def test_the_sample_chart_shows_the_ticker_with_the_most_bars_on_one_price_basis
     split = bars_of(days, {"A": []}).with_columns(split_ratio=pl.lit(2.0))
     other = small_settings(tmp_path)
     assert sample_chart(store_of(other, split), other, days[-1]) is None
+
+
+def in_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Every range is made in blocks of about so many rows."""
+    monkeypatch.setattr(blocks, "AT_ONCE", 0)
+    monkeypatch.setattr(blocks, "MEMORY", 0)
+    monkeypatch.setattr(blocks, "BLOCK", rows * 8 * len(STATIONARY))
+
+
+@pytest.mark.parametrize("rows", [1, 150, 100_000])
+def test_a_range_in_blocks_has_the_rows_of_a_range_at_once(filled, monkeypatch: pytest.MonkeyPatch, rows: int):
+    store, config = filled
+    days = calendar_of(config).sessions[20:]
+    tables = ("indicators", "stationary_features")
+    before = {table: stored(store, table) for table in tables}
+    in_blocks(monkeypatch, rows)
+    indicators, features = make_indicators(store, config, days).rows, make_stationary_features(store, config, days).rows
+    for table, made in zip(tables, (indicators, features), strict=True):
+        assert_frame_equal(stored(store, table), before[table], abs_tol=1e-9)
+        assert isinstance(made, RowSummary)
+        assert made.height == before[table].filter(pl.col("session") >= days[0]).height
+        assert made.counts == store.rows_by(table, "session", days[0], days[-1])
+    assert list(config.data_dir.rglob("*.arrow")) == []

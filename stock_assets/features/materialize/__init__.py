@@ -14,13 +14,14 @@ from stock_assets.errors import BadBarsError, SettingsError
 from stock_assets.features import components, stationary
 from stock_assets.features.absent import Absent, absent_inputs
 from stock_assets.features.announced import ANNOUNCED, BACK, announced_rows
-from stock_assets.features.indicators import classic_indicators
+from stock_assets.features.indicators import INDICATORS, classic_indicators
 from stock_assets.features.labels import barrier_labels, late_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.market_context import LOOKBACK as CONTEXT_LOOKBACK
 from stock_assets.features.market_context import context_features, context_gaps
+from stock_assets.features.materialize import blocks
 from stock_assets.features.side_features import GROUPS, SIDE_FEATURES, SideFrames, SideGroup, computed, side_columns
-from stock_assets.frames import KEYS
+from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.materialize.context import read_context
 from stock_assets.settings import PREFIX, Settings
@@ -48,13 +49,13 @@ _NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
 class MadeIndicators(NamedTuple):
     """The rows of `indicators` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
 
 
 class MadeFeatures(NamedTuple):
     """The rows of `stationary_features` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
     without_context: pl.DataFrame
     """session, columns (str): the columns of the market context that a session lacks though their series has begun"""
     absent: list[Absent]
@@ -99,6 +100,9 @@ class SampleChart(NamedTuple):
 
 def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeIndicators:
     """Makes `indicators` of `sessions` (ascending)."""
+    if blocks.too_long(store, sessions, len(INDICATORS)):
+        read_sessions = _read_sessions(store, settings, sessions, needed_by="indicators")
+        return MadeIndicators(blocks.indicators_in_blocks(store, sessions, read_sessions))
     bars, read_sessions = _bars_with_lookback(store, settings, sessions, needed_by="indicators", columns=["close"])
     rows = _rows_of(sessions, classic_indicators(bars, sessions[0], read_sessions))
     store.replace_sessions("indicators", sessions, rows)
@@ -107,11 +111,15 @@ def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[dat
 
 def make_stationary_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeFeatures:
     """Makes `stationary_features` of `sessions` (ascending)."""
+    context, begins = _market_context(store, settings, sessions)
+    if blocks.too_long(store, sessions, len(stationary.STATIONARY)):
+        read_sessions = _read_sessions(store, settings, sessions, needed_by="stationary_features")
+        summary = blocks.stationary_features_in_blocks(store, sessions, read_sessions, context=context)
+        return MadeFeatures(summary, context_gaps(context, begins, sessions), absent_of(store, settings))
     bars, read_sessions = _bars_with_lookback(
         store, settings, sessions, needed_by="stationary_features", columns=stationary.BAR_COLUMNS
     )
     features = stationary.stationary_features(bars, sessions[0], read_sessions)
-    context, begins = _market_context(store, settings, sessions)
     rows = _rows_of(sessions, features.join(context, on="session", how="left", maintain_order="left"))
     store.replace_sessions("stationary_features", sessions, rows)
     return MadeFeatures(rows, context_gaps(context, begins, sessions), absent_of(store, settings))
@@ -288,12 +296,17 @@ def _bars_with_lookback(
     store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str, columns: Sequence[str]
 ) -> tuple[pl.DataFrame, list[date]]:
     """(keys, total return and `columns` of the bars of `sessions` and their look-back, the sessions of these bars)."""
+    read_sessions = _read_sessions(store, settings, sessions, needed_by=needed_by)
+    names = [*KEYS, "total_return", *columns]
+    return store.read("daily_bars", read_sessions[0], read_sessions[-1], columns=names), read_sessions
+
+
+def _read_sessions(store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str) -> list[date]:
+    """`sessions` and their look-back, which have bars."""
     calendar = calendar_of(settings)
     lookback = calendar.before(sessions[0], LOOKBACK_SESSIONS - 1)
     store.require(_BARS, [*lookback, *sessions], needed_by, why=f"{LOOKBACK_SESSIONS} sessions of look-back")
-    first, last = (*lookback, sessions[0])[0], sessions[-1]
-    bars = store.read("daily_bars", first, last, columns=[*KEYS, "total_return", *columns])
-    return bars, list(calendar.between(first, last))
+    return list(calendar.between((*lookback, sessions[0])[0], sessions[-1]))
 
 
 def _market_context(
