@@ -1,9 +1,9 @@
 """What every room does with frames: the keys of a row, the classes of a label, and what is asked of numbers."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -12,8 +12,6 @@ from stock_assets.escape import markdown
 
 #: What names a row of prices, features, labels and predictions.
 KEYS = ["ticker", "session"]
-#: Bytes that the rows of a step may take in memory; those of a longer range are made in blocks of BLOCK bytes.
-MEMORY, BLOCK = 1 << 30, 1 << 28
 #: The labels in the order of every probability triple: sell, hold, buy.
 CLASSES = (-1, 0, 1)
 CLASS_NAMES = {-1: "sell", 0: "hold", 1: "buy"}
@@ -22,58 +20,13 @@ PROBABILITIES = ("p_sell", "p_hold", "p_buy")
 SMALLEST_PROBABILITY = 1e-15
 
 
-T = TypeVar("T")
-
-
-def rows_within(size: int, columns: int) -> int:
-    """How many rows of so many columns of numbers `size` bytes hold.
-
-    >>> rows_within(BLOCK, 32)
-    1048576
-    """
-    return max(1, size // (8 * columns))
-
-
-def blocks_of(sizes: Iterable[tuple[T, int]], limit: int) -> list[list[T]]:
-    """Things that follow each other, in blocks whose sizes add up to `limit` or less; one alone may be larger.
-
-    >>> blocks_of([("A", 2), ("B", 2), ("C", 1), ("D", 9)], 4)
-    [['A', 'B'], ['C'], ['D']]
-    """
-    blocks: list[list[T]] = []
-    filled = limit
-    for thing, size in sizes:
-        if filled + size > limit:
-            blocks.append([])
-            filled = 0
-        blocks[-1].append(thing)
-        filled += size
-    return blocks
-
-
-def session_blocks(rows: Mapping[date, int], limit: int) -> list[list[date]]:
-    """The sessions of `rows` (ascending) in blocks of whole calendar quarters with at most `limit` rows, or of one
-    quarter: what is the same for a quarter is computed once.
-
-    >>> days = [date(2024, 3, 28), date(2024, 4, 1), date(2024, 4, 2), date(2024, 7, 1)]
-    >>> [len(block) for block in session_blocks(dict.fromkeys(days, 10), 30)]
-    [3, 1]
-    """
-    quarters: dict[tuple[int, int], list[date]] = {}
-    for session in rows:
-        quarters.setdefault((session.year, (session.month - 1) // 3), []).append(session)
-    sizes = ((days, sum(rows[day] for day in days)) for days in quarters.values())
-    return [[day for days in block for day in days] for block in blocks_of(sizes, limit)]
-
-
 @dataclass
 class RowSummary:
-    """What is said of rows that a step has stored, where they are too many to be kept: the blocks of whole sessions,
-    ascending, are added one after the other."""
+    """What is said of rows that a step has stored, where they are too many to be kept: they are added in blocks."""
 
     columns: Sequence[str] = ()
     """whose numbers have to be finite"""
-    counts: dict[date, int] = field(default_factory=dict)
+    counts: Counter[date] = field(default_factory=Counter)
     """rows by session"""
     last: pl.DataFrame = field(default_factory=pl.DataFrame)
     """the rows of the newest session"""
@@ -83,13 +36,13 @@ class RowSummary:
     @property
     def height(self) -> int:
         """The number of rows."""
-        return sum(self.counts.values())
+        return self.counts.total()
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Looks at the next rows."""
-        self.counts |= dict(rows.group_by("session").len().iter_rows())
-        if rows.height or self.last.is_empty():
-            self.last = rows.filter(pl.col("session") == pl.col("session").max())
+        """Looks at more rows."""
+        self.counts.update(dict(rows.group_by("session").len().iter_rows()))
+        both = pl.concat([self.last, rows]) if self.last.width else rows
+        self.last = both.filter(pl.col("session") == pl.col("session").max())
         if self.columns:
             self.not_finite.append(rows_not_finite(rows, self.columns))
 

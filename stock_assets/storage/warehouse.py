@@ -329,23 +329,26 @@ class Warehouse:
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
-    def replace_in_blocks(
-        self, table: str, sessions: Sequence[date], blocks: Iterable[pl.DataFrame], *, beside: Sequence["Change"] = ()
+    def write_in_blocks(
+        self, change: "Change", blocks: Iterable[pl.DataFrame], *, beside: Sequence["Change"] = ()
     ) -> None:
-        """As `replace_sessions`, of rows that come in `blocks` of whole sessions, ascending, so that they need not be
-        in memory together; `beside` are changes of other tables. All in one transaction, which waits for each block.
-        """
-        of_table = declared(table)
-        replaced = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
-        written = {table: Written(frozenset(sessions), frozenset(sessions))}
+        """Makes `change` with the rows of `blocks`, which need not be in memory together, and then those `beside`: in
+        one transaction, which waits for each block. Raises TableError as `write`, and nothing is written."""
+        changes = [change, *beside]
+        written = {each.table: Written(frozenset(), frozenset()) for each in changes}
         with self._transaction() as connection:
-            for number, rows in enumerate(blocks):
-                connection.register("incoming", of_table.fit(rows).to_arrow())
-                _change(connection, of_table, None if number else replaced)
-            for change in beside:
-                connection.register("incoming", declared(change.table).fit(change.rows).to_arrow())
-                _change(connection, declared(change.table), change.replaces)
-                written[change.table] = written.get(change.table, Written(frozenset(), frozenset())) | change.written
+
+            def make(each: Change) -> None:
+                table = declared(each.table)
+                connection.register("incoming", table.fit(each.rows).to_arrow())
+                _change(connection, table, each.replaces)
+                written[each.table] |= each.written
+
+            make(change)
+            for rows in blocks:
+                make(replace(change, rows=rows, replaces=None))
+            for each in beside:
+                make(each)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 

@@ -14,7 +14,6 @@ from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.market_context import MARKET_CONTEXT, STALE
 from stock_assets.features.materialize import (
-    blocks,
     make_indicators,
     make_labels,
     make_pca_components,
@@ -29,6 +28,7 @@ from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
 from stock_assets.settings import Settings
+from stock_assets.storage import ranges
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.features.stores import bars_of, small_settings, store_of
 from stock_assets_tests.tables import rows_of
@@ -236,9 +236,9 @@ def test_the_sample_chart_shows_the_ticker_with_the_most_bars_on_one_price_basis
 
 def in_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Every range is made in blocks of about so many rows."""
-    monkeypatch.setattr(blocks, "AT_ONCE", 0)
-    monkeypatch.setattr(blocks, "MEMORY", 0)
-    monkeypatch.setattr(blocks, "BLOCK", rows * 8 * len(STATIONARY))
+    monkeypatch.setattr(ranges, "AT_ONCE", 0)
+    monkeypatch.setattr(ranges, "MEMORY", 0)
+    monkeypatch.setattr(ranges, "BLOCK", rows * 8 * len(STATIONARY))
 
 
 @pytest.mark.parametrize("rows", [1, 150, 100_000])

@@ -30,6 +30,7 @@ from stock_assets.side_inputs.materialize import read_side_input
 from stock_assets.side_inputs.registry import chosen_side_inputs, side_input
 from stock_assets.side_inputs.schedule import schedule_of
 from stock_assets.side_inputs.tables import ANNOUNCEMENTS
+from stock_assets.storage.ranges import too_long
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES
 
@@ -100,7 +101,7 @@ class SampleChart(NamedTuple):
 
 def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeIndicators:
     """Makes `indicators` of `sessions` (ascending)."""
-    if blocks.too_long(store, sessions, len(INDICATORS)):
+    if too_long(store, "daily_bars", sessions, len(INDICATORS)):
         read_sessions = _read_sessions(store, settings, sessions, needed_by="indicators")
         return MadeIndicators(blocks.indicators_in_blocks(store, sessions, read_sessions))
     bars, read_sessions = _bars_with_lookback(store, settings, sessions, needed_by="indicators", columns=["close"])
@@ -112,7 +113,7 @@ def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[dat
 def make_stationary_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeFeatures:
     """Makes `stationary_features` of `sessions` (ascending)."""
     context, begins = _market_context(store, settings, sessions)
-    if blocks.too_long(store, sessions, len(stationary.STATIONARY)):
+    if too_long(store, "daily_bars", sessions, len(stationary.STATIONARY)):
         read_sessions = _read_sessions(store, settings, sessions, needed_by="stationary_features")
         summary = blocks.stationary_features_in_blocks(store, sessions, read_sessions, context=context)
         return MadeFeatures(summary, context_gaps(context, begins, sessions), absent_of(store, settings))
