@@ -26,6 +26,8 @@ class RowSummary:
 
     columns: Sequence[str] = ()
     """whose numbers have to be finite"""
+    may_be_null: bool = False
+    """whether a null is none that is not"""
     counts: Counter[date] = field(default_factory=Counter)
     """rows by session"""
     last: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -44,7 +46,8 @@ class RowSummary:
         both = pl.concat([self.last, rows]) if self.last.width else rows
         self.last = both.filter(pl.col("session") == pl.col("session").max())
         if self.columns:
-            self.not_finite.append(rows_not_finite(rows, self.columns))
+            numbers = rows.with_columns(pl.col(self.columns).fill_null(0.0)) if self.may_be_null else rows
+            self.not_finite.append(rows_not_finite(numbers, self.columns))
 
     def of_each(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """`blocks` as they are, each looked at."""

@@ -70,9 +70,9 @@ def blocks_of(sizes: Iterable[tuple[T, int]], limit: int) -> list[list[T]]:
     [['A', 'B'], ['C'], ['D']]
     """
     blocks: list[list[T]] = []
-    filled = limit
+    filled = 0
     for thing, size in sizes:
-        if filled + size > limit:
+        if not blocks or filled + size > limit:
             blocks.append([])
             filled = 0
         blocks[-1].append(thing)
