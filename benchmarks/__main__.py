@@ -24,6 +24,7 @@ TITLES = {
     "serving": "The API",
     "republish": "Another version at once",
     "growth": "What an evening leaves on the disk",
+    "scale": "How the daily chain grows with the market",
     "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",
     "training_scale": "How training grows",

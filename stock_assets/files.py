@@ -144,11 +144,11 @@ def remove_leftovers(path: Path) -> None:
     """Removes what killed processes left aside while they wrote the file at `path`."""
     for leftover in path.parent.glob(f"{escape(TEMPORARY)}*-{escape(path.name)}"):
         process = leftover.name.removeprefix(TEMPORARY).partition("-")[0]
-        if process.isdigit() and not _is_running(int(process)):
+        if process.isdigit() and not is_running(int(process)):
             leftover.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     with suppress(PermissionError):  # it runs, as another user
         try:
             os.kill(process, 0)

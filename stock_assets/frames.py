@@ -1,6 +1,9 @@
 """What every room does with frames: the keys of a row, the classes of a label, and what is asked of numbers."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -15,6 +18,42 @@ CLASS_NAMES = {-1: "sell", 0: "hold", 1: "buy"}
 PROBABILITIES = ("p_sell", "p_hold", "p_buy")
 #: Probabilities are cut at this from below before their logarithm, so that one certain miss costs 34.5 nats at most.
 SMALLEST_PROBABILITY = 1e-15
+
+
+@dataclass
+class RowSummary:
+    """What is said of rows that a step has stored, where they are too many to be kept: they are added in blocks."""
+
+    columns: Sequence[str] = ()
+    """whose numbers have to be finite"""
+    may_be_null: bool = False
+    """whether a null is none that is not"""
+    counts: Counter[date] = field(default_factory=Counter)
+    """rows by session"""
+    last: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """the rows of the newest session"""
+    not_finite: list[pl.DataFrame] = field(default_factory=list)
+    """`rows_not_finite` of the columns, by block"""
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        return self.counts.total()
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Looks at more rows."""
+        self.counts.update(dict(rows.group_by("session").len().iter_rows()))
+        both = pl.concat([self.last, rows]) if self.last.width else rows
+        self.last = both.filter(pl.col("session") == pl.col("session").max())
+        if self.columns:
+            numbers = rows.with_columns(pl.col(self.columns).fill_null(0.0)) if self.may_be_null else rows
+            self.not_finite.append(rows_not_finite(numbers, self.columns))
+
+    def of_each(self, blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """`blocks` as they are, each looked at."""
+        for rows in blocks:
+            self.add(rows)
+            yield rows
 
 
 def probability_of_label(suffix: str = "") -> pl.Expr:

@@ -11,8 +11,8 @@ import polars as pl
 
 from stock_assets.escape import one_line
 from stock_assets.features.absent import Absent
-from stock_assets.frames import markdown_table, rows_not_finite
-from stock_assets.market.checks import daily_bar_checks, daily_bar_findings
+from stock_assets.frames import RowSummary, markdown_table, rows_not_finite
+from stock_assets.market.checks import Finding, daily_bar_checks, daily_bar_findings
 from stock_assets.market.context import VOLATILITY
 
 OFFENDERS_SHOWN, OFFENDERS_NAMED = 20, 600
@@ -82,12 +82,20 @@ def context_result(gaps: pl.DataFrame, absent: Sequence[Absent]) -> dg.AssetChec
 
 def daily_bar_results(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[dg.AssetCheckResult]:
     """All of `daily_bar_specs` on the rows just written and on what `repair` found in them."""
+    return results_of(daily_bar_findings(bars, universe, findings))
+
+
+def results_of(findings: Sequence[Finding]) -> list[dg.AssetCheckResult]:
+    """What the checks of daily_bars found, as Dagster takes it."""
     return [
         result("daily_bars", finding.check, finding.offenders, blocking=finding.blocking, metadata=finding.figures)
-        for finding in daily_bar_findings(bars, universe, findings)
+        for finding in findings
     ]
 
 
-def finite_result(table: str, frame: pl.DataFrame, columns: Sequence[str]) -> dg.AssetCheckResult:
-    """Blocks where a number of `frame` is null, NaN or infinite, and names the ticker, session and column."""
-    return result(table, "finite", rows_not_finite(frame, columns), blocking=True)
+def finite_result(table: str, rows: pl.DataFrame | RowSummary, columns: Sequence[str]) -> dg.AssetCheckResult:
+    """Blocks where a number of `rows` is null, NaN or infinite, and names the ticker, session and column."""
+    summary = isinstance(rows, RowSummary)
+    return result(
+        table, "finite", pl.concat(rows.not_finite) if summary else rows_not_finite(rows, columns), blocking=True
+    )

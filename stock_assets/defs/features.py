@@ -7,7 +7,7 @@ from stock_assets.defs import checks
 from stock_assets.defs.partitions import labelled_days, trading_days
 from stock_assets.defs.tables import SIMULATED, chosen_sessions, picture, preview, report_sessions, table_asset
 from stock_assets.features import materialize
-from stock_assets.features.components import PcaModel, to_frame
+from stock_assets.features.components import PcaModel, component_names, to_frame
 from stock_assets.features.indicators import INDICATORS
 from stock_assets.features.labels import class_shares
 from stock_assets.features.side_features import SIDE_FEATURES, side_columns
@@ -118,7 +118,8 @@ def side_features_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         rows = materialize.make_side_features(warehouse, settings, sessions).rows
-        finite = checks.finite_result(SIDE_FEATURES, rows.fill_null(0.0), side_columns())
+        numbers = rows.fill_null(0.0) if isinstance(rows, pl.DataFrame) else rows
+        finite = checks.finite_result(SIDE_FEATURES, numbers, side_columns())
         return report_sessions(context, rows, sessions, checks=[finite])
 
     return [side_features]
@@ -198,8 +199,8 @@ def pca_components_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         scores = materialize.make_pca_components(warehouse, settings, sessions)
-        columns = [name for name in scores.rows.columns if name.startswith("pc_")]
-        results = [checks.finite_result("pca_components", scores.rows, columns), explained_out_of_sample(scores)]
+        finite = checks.finite_result("pca_components", scores.rows, component_names(scores.model))
+        results = [finite, explained_out_of_sample(scores)]
         return report_sessions(context, scores.rows, sessions, checks=results)
 
     return pca_components

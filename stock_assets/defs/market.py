@@ -109,21 +109,20 @@ def _daily_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         cleaned = clean_daily_bars(warehouse, settings, sessions, now=clock())
-        results = checks.daily_bar_results(cleaned.bars, cleaned.universe, cleaned.findings)
+        results = checks.results_of(cleaned.bars.checked(cleaned.findings))
         return report_sessions(context, cleaned.bars, sessions, checks=results, about_last=_about_bars(cleaned))
 
     return daily_bars
 
 
 def _about_bars(cleaned: CleanedBars) -> dict[str, dg.MetadataValue]:
-    suspect = cleaned.bars["suspect"].drop_nulls().value_counts(sort=True)
     kinds = cleaned.findings["kind"].value_counts(sort=True)
     return {
-        "suspect_bars": dg.MetadataValue.json(dict(suspect.iter_rows())),
-        "tickers": dg.MetadataValue.int(cleaned.bars["ticker"].n_unique()),
+        "suspect_bars": dg.MetadataValue.json(dict(cleaned.bars.suspect.most_common())),
+        "tickers": dg.MetadataValue.int(len(cleaned.bars.tickers)),
         "restated_figures": dg.MetadataValue.int(cleaned.restated),
         "found_wrong": dg.MetadataValue.json(dict(kinds.iter_rows())),
-        "provisional_bars": dg.MetadataValue.int(int(cleaned.bars["provisional"].sum())),
+        "provisional_bars": dg.MetadataValue.int(cleaned.bars.provisional),
     }
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from stock_assets.escape import markdown
-from stock_assets.frames import markdown_table
+from stock_assets.frames import RowSummary, markdown_table
 from stock_assets.private.dagster import add_partition_metadata
 from stock_assets.tables import Table, declared
 
@@ -111,7 +111,7 @@ def chosen_sessions(context: dg.AssetExecutionContext) -> list[date]:
 
 def report_sessions(
     context: dg.AssetExecutionContext,
-    frame: pl.DataFrame,
+    rows: pl.DataFrame | RowSummary,
     sessions: Sequence[date],
     *,
     table: str | None = None,
@@ -125,14 +125,17 @@ def report_sessions(
     years of events would take gigabytes.
     """
     asset = dg.AssetKey(table) if table else context.asset_key
-    counts = dict(frame.group_by("session").len().iter_rows())
+    if isinstance(rows, pl.DataFrame):
+        counts, last = dict(rows.group_by("session").len().iter_rows()), rows.filter(pl.col("session") == sessions[-1])
+    else:
+        counts, last = rows.counts, rows.last
     about = {str(session): {"dagster/partition_row_count": counts.get(session, 0)} for session in sessions}
     about[str(sessions[-1])] |= {
         "sessions_in_run": len(sessions),
         "first_session": str(sessions[0]),
         "last_session": str(sessions[-1]),
-        "rows_in_run": frame.height,
-        "preview": preview(frame.filter(pl.col("session") == sessions[-1])),
+        "rows_in_run": rows.height,
+        "preview": preview(last),
         **column_lineage(asset.to_user_string()),
         **(about_last or {}),
     }

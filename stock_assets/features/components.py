@@ -113,9 +113,14 @@ def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
         done += len(chunk)
     return rows.select(
         *KEYS,
-        *(pl.Series(f"pc_{i + 1}", scores[:, i]) for i in range(scores.shape[1])),
+        *(pl.Series(name, scores[:, i]) for i, name in enumerate(component_names(model))),
         pl.lit(model.version).alias("pca_version"),
     )
+
+
+def component_names(model: PcaModel) -> list[str]:
+    """The columns of `transform`: pc_1 … pc_k."""
+    return [f"pc_{i + 1}" for i in range(len(model.components))]
 
 
 def explained_out_of_sample(model: PcaModel, features: pl.DataFrame) -> float:

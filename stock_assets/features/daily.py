@@ -31,12 +31,15 @@ QUANTITIES: dict[str, str] = {
 NO_VOLUME = -100.0
 
 
-def with_quantities(rows: pl.DataFrame) -> pl.DataFrame:
+def with_quantities(rows: pl.DataFrame, market: pl.DataFrame | None = None) -> pl.DataFrame:
     """Rows of `histories` with open, high, low, close, volume, split_ratio and suspect, plus the QUANTITIES (f64).
 
-    All tickers of a session are needed, since m is of them all. r is null where a history begins.
+    All tickers of a session are needed, since m is of them all, unless `market` (session, m) has it. r is null where a
+    history begins.
     """
     rows = with_variances(rows)
+    if market is not None:
+        rows = rows.drop("m").join(market, on="session", how="left", maintain_order="left")
     volume = pl.col("volume").fill_nan(0.0).fill_null(0.0)
     splits = pl.col("split_ratio").fill_null(1.0).log().cum_sum().over("history")
     rows = rows.with_columns(ln_volume=pl.when(volume > 0).then(volume.log() - splits).otherwise(NO_VOLUME))
@@ -59,6 +62,11 @@ def with_variances(rows: pl.DataFrame) -> pl.DataFrame:
 def _returns(rows: pl.DataFrame) -> pl.DataFrame:
     r = (1 + pl.col("total_return")).log()
     return rows.with_columns(r=r.clip(-1.0, 1.0), m=of_session(r.clip(-0.2, 0.2), pl.Expr.mean))
+
+
+def market_returns(rows: pl.DataFrame) -> pl.DataFrame:
+    """session, m of all `rows` (session, r, suspect) of some sessions, by the definition of QUANTITIES."""
+    return rows.select("session", m=of_session(pl.col("r").clip(-0.2, 0.2), pl.Expr.mean)).unique("session")
 
 
 def _ordered_prices(rows: pl.DataFrame) -> pl.DataFrame:

@@ -34,21 +34,38 @@ FEATURES: dict[str, Feature] = {
 }
 
 
-def bursts(rows: pl.DataFrame) -> pl.DataFrame:
-    """ticker, session, burst of the days that stand out; `rows` have history, volume_ratio, vol_total_1, suspect.
+def burst_sizes(rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` (history, volume_ratio, vol_total_1, suspect) with burst, before the median of the session is taken off.
 
-    burst = clip(z, -1, 3) + ½ clip(2 vol_total_1 - its median over 66 bars, -2, 6), minus the median of the session;
-    z is volume_ratio over its standard deviation of 60 bars.
+    burst = clip(z, -1, 3) + ½ clip(2 vol_total_1 - its median over 66 bars, -2, 6); z is volume_ratio over its standard
+    deviation of 60 bars.
     """
     ratio = pl.col("volume_ratio")
     z = (ratio / ratio.rolling_std(60, min_samples=20).over("history").clip(lower_bound=0.1)).clip(-1.0, 3.0)
     total = 2 * pl.col("vol_total_1")
     excess = (total - total.rolling_median(66).over("history")).clip(-2.0, 6.0)
+    return rows.with_columns((z + 0.5 * excess).alias("burst"))
+
+
+def usual_bursts(sizes: pl.DataFrame) -> pl.DataFrame:
+    """session, usual: the median of each session's `burst_sizes`."""
+    return sizes.group_by("session").agg(usual=pl.col("burst").median())
+
+
+def bursts(rows: pl.DataFrame, usual: pl.DataFrame | None = None) -> pl.DataFrame:
+    """ticker, session, burst of the days that stand out; `rows` as those of `burst_sizes`, with ticker and session.
+
+    A burst counts minus the median of its session: that of all tickers, in `usual` where `rows` are not all of them.
+    """
     size = 2 * ALONE_WITHIN + 1
     after = pl.col("session").shift(-ALONE_WITHIN).over("history") - pl.col("session")
+    sizes = burst_sizes(rows)
+    if usual is None:
+        sizes = sizes.with_columns(usual=pl.col("burst").median().over("session"))
+    else:
+        sizes = sizes.join(usual, on="session", how="left", maintain_order="left")
     return (
-        rows.with_columns((z + 0.5 * excess).alias("burst"))
-        .with_columns((pl.col("burst") - pl.col("burst").median().over("session")).alias("burst"))
+        sizes.with_columns((pl.col("burst") - pl.col("usual")).alias("burst"))
         .with_columns(
             pl.col("burst").rolling_max(size, center=True, min_samples=ALONE_WITHIN + 1).over("history").alias("peak"),
             (after <= pl.duration(days=CONFIRMED_WITHIN)).fill_null(False).alias("confirmed"),

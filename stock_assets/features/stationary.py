@@ -228,10 +228,24 @@ def stationary_features(
 
     Raises BadBarsError for bars without keys, closes or returns that make sense.
     """
+    rows = daily_rows(bars, sessions)
+    return with_session_features(own_features(rows, first), rows.select(*KEYS, "suspect", "r"))
+
+
+def daily_rows(
+    bars: pl.DataFrame, sessions: Iterable[date] | None = None, market: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """`bars` and `sessions` as `stationary_features` takes them, with the quantities that features are computed from;
+    of some tickers alone where `market` has the market's return (`daily.with_quantities`)."""
     rows = histories(bars, BAR_COLUMNS, sessions)
     split = pl.col("split_ratio")
     refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", expected="a positive ratio, or null")
-    rows = with_quantities(rows)
+    return with_quantities(rows, market)
+
+
+def own_features(rows: pl.DataFrame, first: date | None = None, usual: pl.DataFrame | None = None) -> pl.DataFrame:
+    """The columns of `stationary_features` that are of a ticker alone, from `daily_rows`, with suspect, r and the past
+    bursts; of some tickers alone where `usual` has the medians of all (`events.usual_bursts`)."""
     own = {name: feature for name, feature in FEATURES.items() if feature.of == "ticker"}
     features = by_session(
         rows,
@@ -240,10 +254,13 @@ def stationary_features(
         min_bar=FIRST_BAR,
         first=first,
     )
-    features = features.with_columns(
-        *peers.peer_columns(features, rows.select(*KEYS, "suspect", "r")),
-        *events.event_columns(features, events.bursts(rows)),
-    )
+    return features.with_columns(*events.event_columns(features, events.bursts(rows, usual)))
+
+
+def with_session_features(features: pl.DataFrame, returns: pl.DataFrame) -> pl.DataFrame:
+    """`own_features` of all tickers of some sessions with the columns that compare tickers, as `stationary_features`
+    returns them; `returns` as `peers.peer_columns` takes them."""
+    features = features.with_columns(*peers.peer_columns(features, returns))
     of_sessions = {name: feature.formula for name, feature in FEATURES.items() if feature.of == "session"}
     features = in_stages(features, of_sessions)
     return features.select(*KEYS, *(feature.cut(pl.col(name)) for name, feature in FEATURES.items()))

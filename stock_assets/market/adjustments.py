@@ -4,7 +4,7 @@ Vendors rewrite history: their close is split-adjusted as of the download and th
 every later dividend. Multiplied back, a bar is what was traded on its day and never changes again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
@@ -66,15 +66,17 @@ def differs(now: str, then: str) -> pl.Expr:
     return figures_differ(pl.col(now), pl.col(then))
 
 
-def restatements(stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
+def restatements(
+    stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime, made: Collection[date] | None = None
+) -> pl.DataFrame:
     """The figures of `bars` that differ from the `stored` ones of the same sessions (`RESTATEMENT_SCHEMA`).
 
     Both have the columns of `BAR_SCHEMA`. A bar that only one of them has counts with all its figures, unless its
-    session had no bar at all: then it had not been made yet.
+    session had no bar at all, or is none of `made` where both are of some tickers alone: then it had not been made yet.
     """
     figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio", "total_return"]
     keys = ["ticker", "session"]
-    stored_sessions = stored["session"].unique()
+    stored_sessions = stored["session"].unique() if made is None else pl.Series(list(made), dtype=pl.Date)
 
     def long(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         rows = frame.filter(pl.col("session").is_in(stored_sessions.implode()))
@@ -190,7 +192,11 @@ def clean_bars_and_findings(
 def traded_sessions(raw: pl.DataFrame, sessions: Sequence[date]) -> list[date]:
     """`sessions` without those from the first to the last of `raw` of which no ticker has a bar: no ticker skipped
     anything on a day on which the exchange was closed, or that the vendor lost."""
-    traded = set(raw.filter(~pl.any_horizontal(*repair.impossible().values()))["session"].unique())
+    return traded_on(set(raw.filter(~pl.any_horizontal(*repair.impossible().values()))["session"].unique()), sessions)
+
+
+def traded_on(traded: Collection[date], sessions: Sequence[date]) -> list[date]:
+    """As `traded_sessions`, of the sessions that have a bar."""
     if not traded:
         return list(sessions)
     first, last = min(traded), max(traded)

@@ -1,12 +1,14 @@
 """What the checks of daily_bars find: per check the offending rows, and whether they are grave enough to block."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from stock_assets.frames import repeated
+from stock_assets.frames import RowSummary, repeated
 from stock_assets.market import quality
+from stock_assets.market.findings import no_findings
 
 #: A reason that flags more than this share of a session's tickers is a fault of the vendor and not of the tickers.
 SYSTEMATIC = 0.10
@@ -54,6 +56,49 @@ def daily_bar_findings(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.
         Finding("adjusted_closes", contradicted, blocking=False),
         *(_flagged(bars, check) for check in quality.BAR_CHECKS.values()),
     ]
+
+
+@dataclass
+class BarSummary(RowSummary):
+    """What is said of bars that were stored, in one block or in several."""
+
+    universe: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """`UNIVERSE_SCHEMA`"""
+    suspect: Counter[str] = field(default_factory=Counter)
+    """bars by reason"""
+    tickers: set[str] = field(default_factory=set)
+    provisional: int = 0
+    """how many bars are"""
+    by_block: list[list[Finding]] = field(default_factory=list)
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Looks at the next rows."""
+        super().add(rows)
+        self.suspect.update(dict(rows["suspect"].drop_nulls().value_counts().iter_rows()))
+        self.tickers.update(rows["ticker"].unique())
+        self.provisional += int(rows["provisional"].sum())
+        self.by_block.append(daily_bar_findings(rows, self.universe, no_findings()))
+
+    def checked(self, findings: pl.DataFrame) -> list[Finding]:
+        """`daily_bar_findings` of all these bars, and of the `findings` that repair made in them."""
+        of_repair = daily_bar_findings(self.last.clear(), self.universe, findings)
+        return [_together(each) for each in zip(*self.by_block, of_repair, strict=True)]
+
+
+def _together(blocks: Sequence[Finding]) -> Finding:
+    """The results of one check on several blocks of sessions as one."""
+    blocking = [each for each in blocks if each.blocking]
+    # what blocks is named, and nothing else, where a check has two kinds of offenders
+    kinds = blocking if blocks[0].check == "coverage" and blocking else blocks
+    offenders = pl.concat([each.offenders for each in kinds])
+    if "bars" in offenders.columns and "first" in offenders.columns:
+        sums = pl.col("bars").sum(), pl.col("first").min(), pl.col("last").max()
+        offenders = offenders.group_by("ticker").agg(*sums).sort("bars", "ticker", descending=[True, False])
+    figures = {
+        name: (sum if name == "sessions_below" else max)(each.figures[name] for each in blocks)
+        for name in blocks[0].figures
+    }
+    return Finding(blocks[0].check, offenders, blocking=bool(blocking), figures=figures)
 
 
 def _flagged(bars: pl.DataFrame, check: quality.BarCheck) -> Finding:

@@ -4,7 +4,7 @@ A vendor serves the whole history under the new ticker. A store that was filled 
 before the change under the old one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -64,6 +64,19 @@ def all_under_newest_name(
     kept, renamed = _by_name(raw, universe, renames)
     keys = ["ticker", "session", "fetched_at"]
     return raw if renamed is None else pl.concat([kept, renamed.join(kept, on=keys, how="anti")])
+
+
+def companies(tickers: Iterable[str], renames: Sequence[Rename] = RENAMES) -> list[list[str]]:
+    """`tickers` in the order of their newest names, those of one company together.
+
+    >>> companies(["A", "FB", "META"])
+    [['A'], ['FB', 'META']]
+    """
+    names = {rename.old: newest(rename, renames) for rename in renames}
+    groups: dict[str, list[str]] = {}
+    for ticker in sorted(tickers, key=lambda ticker: (names.get(ticker, ticker), ticker)):
+        groups.setdefault(names.get(ticker, ticker), []).append(ticker)
+    return list(groups.values())
 
 
 def _by_name(

@@ -120,6 +120,7 @@ def as_stored(event: EventLogEntry) -> Iterator[EventLogEntry]:
         return
     inner = event.get_dagster_event()
     planned = inner.asset_materialization_planned_data
+    assert planned.partitions_subset is not None
     for partition in planned.partitions_subset.get_partition_keys():
         data = AssetMaterializationPlannedData(planned.asset_key, partition=partition)
         yield event._replace(dagster_event=inner._replace(event_specific_data=data))

@@ -5,12 +5,12 @@ Table and column names are identifiers known here, values are parameters: nothin
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -115,6 +115,31 @@ class Warehouse:
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
         where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
         return self._select(table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values()))
+
+    def read_tickers(
+        self, table: str, tickers: Sequence[str], first: date, last: date, *, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """As `read`, the rows of `tickers` alone."""
+        selected = ", ".join(map(quoted, columns)) if columns else "*"
+        return self._select(
+            table,
+            f"SELECT {selected} FROM {_qualified(table)} WHERE session BETWEEN ? AND ? "
+            "AND ticker IN (SELECT unnest(?::VARCHAR[]))",
+            [first, last, list(tickers)],
+        )
+
+    def rows_by(self, table: str, column: str, first: date, last: date) -> dict[Any, int]:
+        """The number of rows by the value of `column`, ascending, of sessions from `first` to `last`; none without a
+        table."""
+        name = quoted(column)
+        statement = (
+            f"SELECT {name}, count(*) AS rows FROM {_qualified(table)} WHERE session BETWEEN ? AND ? "
+            f"GROUP BY {name} ORDER BY {name}"
+        )
+        try:
+            return dict(self.read_sql(table, statement, [first, last]).iter_rows())
+        except MissingTableError:
+            return {}
 
     def read_or(
         self,
@@ -300,22 +325,30 @@ class Warehouse:
         with self._transaction() as connection:
             for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
-                if isinstance(change.replaces, AllRows):
-                    connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table.name)} AS SELECT * FROM incoming")
-                    continue
-                _create(connection, table)
-                if isinstance(change.replaces, NoRow):
-                    keys = ", ".join(map(quoted, table.keys))
-                    new = f"({keys}) NOT IN (SELECT ({keys}) FROM {_qualified(table.name)})"
-                    _insert(connection, table.name, f"WHERE {new}")
-                    continue
-                if change.replaces is not None:
-                    columns = ", ".join(map(quoted, change.replaces.columns))
-                    connection.register("replaced", change.replaces.to_arrow())
-                    connection.execute(
-                        f"DELETE FROM {_qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
-                    )
-                _insert(connection, table.name)
+                _change(connection, table, change.replaces)
+            for name, partitions in written.items():
+                record_partitions(connection, declared(name), partitions)
+
+    def write_in_blocks(
+        self, change: "Change", blocks: Iterable[pl.DataFrame], *, beside: Sequence["Change"] = ()
+    ) -> None:
+        """Makes `change` with the rows of `blocks`, which need not be in memory together, and then those `beside`: in
+        one transaction, which waits for each block. Raises TableError as `write`, and nothing is written."""
+        changes = [change, *beside]
+        written = {each.table: Written(frozenset(), frozenset()) for each in changes}
+        with self._transaction() as connection:
+
+            def make(each: Change) -> None:
+                table = declared(each.table)
+                connection.register("incoming", table.fit(each.rows).to_arrow())
+                _change(connection, table, each.replaces)
+                written[each.table] |= each.written
+
+            make(change)
+            for rows in blocks:
+                make(replace(change, rows=rows, replaces=None))
+            for each in beside:
+                make(each)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -378,6 +411,27 @@ def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
     for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
         if name not in there:
             connection.execute(f"ALTER TABLE {_qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
+
+
+def _change(
+    connection: "duckdb.DuckDBPyConnection", table: Table, replaces: pl.DataFrame | AllRows | NoRow | None
+) -> None:
+    """Puts the rows of `incoming` into the table, in the place of those that they replace (`changes.Change`)."""
+    if isinstance(replaces, AllRows):
+        connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table.name)} AS SELECT * FROM incoming")
+        return
+    _create(connection, table)
+    if isinstance(replaces, NoRow):
+        keys = ", ".join(map(quoted, table.keys))
+        _insert(connection, table.name, f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {_qualified(table.name)})")
+        return
+    if replaces is not None:
+        columns = ", ".join(map(quoted, replaces.columns))
+        connection.register("replaced", replaces.to_arrow())
+        connection.execute(
+            f"DELETE FROM {_qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
+        )
+    _insert(connection, table.name)
 
 
 def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:

@@ -18,16 +18,19 @@ from stock_assets.features.materialize import (
     make_labels,
     make_pca_components,
     make_pca_model,
+    make_side_features,
     make_stationary_features,
     sample_chart,
     trusted,
 )
 from stock_assets.features.side_features import side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY, pca_inputs
-from stock_assets.frames import KEYS
+from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
 from stock_assets.settings import Settings
+from stock_assets.storage import ranges
+from stock_assets.storage.changes import Change
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.features.stores import bars_of, small_settings, store_of
 from stock_assets_tests.tables import rows_of
@@ -129,6 +132,21 @@ def filled(tmp_path_factory) -> tuple[Warehouse, Settings]:
         silent = (pl.col("series") == "^VIX") & pl.col("session").is_in(days[140 : 140 + STALE + 2])
         store.append("context_series", rows_of("context_series", closes.filter(~silent)))
     make_indicators(store, config, days)
+    announced = {"A": (30, 92, 140), "B": (70, 133)}
+    rows = pl.DataFrame(
+        [(ticker, days[place], days[place - 20]) for ticker, places in announced.items() for place in places],
+        {"subject": pl.String, "reaction_session": pl.Date, "session": pl.Date},
+        orient="row",
+    ).with_columns(
+        event_time=pl.col("reaction_session").cast(pl.Datetime("us", "UTC")),
+        known_at=pl.col("session").cast(pl.Datetime("us", "UTC")),
+        day="reaction_session",
+        moment=pl.lit("pre"),
+        origin=pl.lit("file"),
+        withdrawn=pl.lit(value=False),
+    )
+    store.append("announcements", rows_of("announcements", rows.with_columns(fetched_at="known_at")))
+    store.write([Change("announcements", rows_of("announcements", rows).clear(), makes=days)])
     make_stationary_features(store, config, days)
     make_pca_model(store, config)
     make_pca_components(store, config, days)
@@ -231,3 +249,56 @@ def test_the_sample_chart_shows_the_ticker_with_the_most_bars_on_one_price_basis
     split = bars_of(days, {"A": []}).with_columns(split_ratio=pl.lit(2.0))
     other = small_settings(tmp_path)
     assert sample_chart(store_of(other, split), other, days[-1]) is None
+
+
+def in_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Every range is made in blocks of about so many rows."""
+    monkeypatch.setattr(ranges, "AT_ONCE", 0)
+    monkeypatch.setattr(ranges, "MEMORY", 0)
+    monkeypatch.setattr(ranges, "BLOCK", rows * 8 * len(STATIONARY))
+
+
+@pytest.mark.parametrize("rows", [1, 150, 100_000])
+def test_a_range_in_blocks_has_the_rows_of_a_range_at_once(filled, monkeypatch: pytest.MonkeyPatch, rows: int):
+    store, config = filled
+    days = calendar_of(config).sessions[20:]
+    steps = {
+        "indicators": (make_indicators, days),
+        "stationary_features": (make_stationary_features, days),
+        "pca_components": (make_pca_components, days),
+        "labels": (make_labels, days[: -config.horizon]),
+        "side_features": (make_side_features, days),
+    }
+    for make, sessions in list(steps.values())[3:]:
+        make(store, config, sessions)
+    before = {table: stored(store, table) for table in steps}
+    explained = make_pca_components(store, config, days).explained
+    in_blocks(monkeypatch, rows)
+    for table, (make, sessions) in steps.items():
+        made = make(store, config, sessions)
+        assert_frame_equal(stored(store, table), before[table], abs_tol=1e-9)
+        assert isinstance(made.rows, RowSummary)
+        assert made.rows.height == before[table].filter(pl.col("session") >= days[0]).height
+        assert made.rows.counts == store.rows_by(table, "session", days[0], days[-1])
+        assert all(wrong.is_empty() for wrong in made.rows.not_finite)
+    assert made.rows.columns == side_columns()
+    assert make_pca_components(store, config, days).explained == pytest.approx(explained)
+    assert list(config.data_dir.rglob("*.arrow")) == []
+
+
+def test_the_late_labels_of_a_range_in_blocks_are_those_of_a_range_at_once(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    tables = []
+    for name in ("once", "blocks"):
+        config = small_settings(tmp_path / name)
+        days = calendar_of(config).sessions
+        bars = bars_of(days, {"A": [], "B": range(25, 29), "C": [31], "D": range(30)})
+        store = store_of(config, bars.filter(pl.col("session") <= days[33]))
+        make_labels(store, config, days[: 34 - config.horizon])
+        store.append("daily_bars", bars.filter(pl.col("session").is_between(days[34], days[60])))
+        if name == "blocks":
+            in_blocks(monkeypatch, 30)
+        made = make_labels(store, config, days[34 - config.horizon : 61 - config.horizon])
+        tables.append((stored(store, "labels"), made.late, made.recent))
+    for at_once, in_parts in zip(*tables, strict=True):
+        assert_frame_equal(in_parts, at_once, check_row_order=False)
+    assert tables[0][1].height > 0

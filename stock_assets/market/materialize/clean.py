@@ -1,6 +1,7 @@
 """The table `daily_bars`: the one clean bar of every ticker and session."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -8,22 +9,24 @@ import polars as pl
 
 from stock_assets.market import adjustments, quality
 from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.checks import BarSummary
 from stock_assets.market.materialize.quarantine import doubts_of, new_in_quarantine
-from stock_assets.market.renames import all_under_newest_name, continued
+from stock_assets.market.renames import all_under_newest_name, companies, continued
 from stock_assets.market.requests import LOOK_AGAIN
-from stock_assets.market.tables import BAR_SCHEMA
+from stock_assets.market.tables import BAR_SCHEMA, RAW_SCHEMA
 from stock_assets.settings import Settings
+from stock_assets.storage import ranges
 from stock_assets.storage.changes import Change
+from stock_assets.storage.ranges import blocks_of, blocks_of_sessions, in_the_place_of, rows_within, too_long
+from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 
 
 class CleanedBars(NamedTuple):
     """The clean bars of some sessions, and what was found on the way."""
 
-    bars: pl.DataFrame
-    """of the asked sessions (`BAR_SCHEMA`)"""
-    universe: pl.DataFrame
-    """`UNIVERSE_SCHEMA`"""
+    bars: BarSummary
+    """of the asked sessions"""
     findings: pl.DataFrame
     """all of these sessions (`QUARANTINE_SCHEMA` without seen_at), also those that were known"""
     restated: int
@@ -34,7 +37,7 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     """Makes the bars of `sessions` (ascending) of the newest versions of raw_ohlcv, in the place of those stored.
 
     Restated figures and new findings are appended, and earlier provisional bars that a later fetch confirms are marked
-    as settled, all in one transaction.
+    as settled, all in one transaction. A range that does not fit into memory is made some companies at a time.
 
     Raises MissingSessionsError where raw_ohlcv lacks a session of the look-back.
     """
@@ -42,29 +45,106 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     lookback = calendar.before(sessions[0], quality.LOOKBACK_SESSIONS)
     why = f"{quality.LOOKBACK_SESSIONS} sessions of look-back"
     store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why=why)
-    raw = store.read("raw_ohlcv", (lookback or sessions)[0], sessions[-1])
-    universe = store.read("universe")
-    until_last = adjustments.traded_sessions(raw, calendar.between(calendar.sessions[0], sessions[-1]))
-    both = adjustments.clean_bars_and_findings(
-        continued(raw, universe),
-        universe,
-        until_last,
-        closes=calendar.closes,
-        doubts=doubts_of(store, sessions[0], sessions[-1]),
+    cleaning = _Cleaning(store, calendar, store.read("universe"), (*lookback, *sessions), sessions, now)
+    columns = len(BAR_SCHEMA)
+    if not too_long(store, "raw_ohlcv", sessions, columns):
+        raw = store.read("raw_ohlcv", cleaning.read_sessions[0], sessions[-1])
+        until_last = adjustments.traded_sessions(raw, calendar.between(calendar.sessions[0], sessions[-1]))
+        return cleaning.write(None, [cleaning.bars_of(raw, until_last, stored=None)], raw)
+    blocks = blocks_of_sessions(store, "raw_ohlcv", sessions, columns)
+    with scratch(store.path, blocks) as kept:
+        parts = []
+        for made in cleaning.by_company(columns):
+            kept.add(made.bars)
+            parts.append(made._replace(bars=made.bars.clear()))
+        week = calendar.before(sessions[0], LOOK_AGAIN)
+        raw = store.read("raw_ohlcv", week[0], week[-1]) if week else RAW_SCHEMA.to_frame()
+        return cleaning.write(kept.each("daily_bars", blocks), parts, raw)
+
+
+class _Made(NamedTuple):
+    bars: pl.DataFrame
+    findings: pl.DataFrame
+    restated: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Cleaning:
+    """One making of daily_bars."""
+
+    store: Warehouse
+    calendar: TradingCalendar
+    universe: pl.DataFrame
+    read_sessions: Sequence[date]
+    sessions: Sequence[date]
+    now: datetime
+
+    def by_company(self, columns: int) -> Iterator[_Made]:
+        """The bars of some companies at a time, as many as a block holds with so many columns."""
+        store, first, last = self.store, self.read_sessions[0], self.sessions[-1]
+        days = self.calendar.between(self.calendar.sessions[0], last)
+        until_last = adjustments.traded_on(_traded(store, first, last), days)
+        counts = store.rows_by("raw_ohlcv", "ticker", first, last)
+        stored = store.rows_by("daily_bars", "ticker", self.sessions[0], last)
+        made = store.rows_by("daily_bars", "session", self.sessions[0], last)
+        names = companies({*counts, *stored})
+        sizes = ((group, sum(counts.get(ticker, 0) for ticker in group)) for group in names)
+        for groups in blocks_of(sizes, rows_within(ranges.BLOCK, columns)):
+            tickers = [ticker for group in groups for ticker in group]
+            raw = store.read_tickers("raw_ohlcv", tickers, first, last)
+            there = store.read_tickers("daily_bars", tickers, self.sessions[0], last) if stored else None
+            yield self.bars_of(raw, until_last, stored=BAR_SCHEMA.to_frame() if there is None else there, made=made)
+
+    def bars_of(
+        self,
+        raw: pl.DataFrame,
+        until_last: Sequence[date],
+        *,
+        stored: pl.DataFrame | None,
+        made: Collection[date] | None = None,
+    ) -> _Made:
+        """The bars of `raw`, of all tickers or of some companies; then `stored` are their bars before, and `made` the
+        sessions that any ticker had one of."""
+        both = adjustments.clean_bars_and_findings(
+            continued(raw, self.universe),
+            self.universe,
+            until_last,
+            closes=self.calendar.closes,
+            doubts=doubts_of(self.store, self.sessions[0], self.sessions[-1]),
+        )
+        bars, findings = (frame.filter(pl.col("session").is_in(list(self.sessions))) for frame in both)
+        before = _stored_bars(self.store, self.sessions, bars) if stored is None else stored
+        before = before.filter(pl.col("session").is_in(list(self.sessions)))
+        return _Made(bars, findings, adjustments.restatements(before, bars, self.now, made))
+
+    def write(self, blocks: Iterable[pl.DataFrame] | None, parts: Sequence[_Made], raw: pl.DataFrame) -> CleanedBars:
+        """Stores the bars in `blocks` of whole sessions, or of the one part where it is None, and what was found."""
+        findings, restated = (pl.concat([getattr(made, name) for made in parts]) for name in ("findings", "restated"))
+        settled = _settled_bars(self.store, self.calendar, raw, universe=self.universe, first=self.sessions[0])
+        added = {"restatements": restated, "quarantine": new_in_quarantine(self.store, findings, self.now)}
+        beside = [Change(table, rows) for table, rows in added.items() if rows.height]
+        if settled.height:
+            beside.append(Change("daily_bars", settled, settled.select("ticker", "session")))
+        summary, replaced = BarSummary(universe=self.universe), in_the_place_of("daily_bars", self.sessions)
+        if blocks is None:
+            summary.add(parts[0].bars)
+            self.store.write([replace(replaced, rows=parts[0].bars), *beside])
+        else:
+            self.store.write_in_blocks(replaced, summary.of_each(blocks), beside=beside)
+        return CleanedBars(summary, findings, restated.height)
+
+
+def _traded(store: Warehouse, first: date, last: date) -> set[date]:
+    """The sessions of which raw_ohlcv has a bar with possible figures (`repair.impossible`)."""
+    possible = " AND ".join(f"isfinite({name}) AND {name} > 0" for name in ("open", "high", "low", "close"))
+    rows = store.read_sql(
+        "raw_ohlcv",
+        f"""SELECT DISTINCT session FROM market.raw_ohlcv WHERE session BETWEEN ? AND ? AND {possible}
+        AND isfinite(volume) AND volume >= 0
+        AND (split_ratio IS NOT NULL OR (isfinite(adj_close) AND adj_close > 0))""",
+        [first, last],
     )
-    bars, findings = (frame.filter(pl.col("session").is_in(sessions)) for frame in both)
-    restated = adjustments.restatements(_stored_bars(store, sessions, bars), bars, now)
-    added = {"restatements": restated, "quarantine": new_in_quarantine(store, findings, now)}
-    settled = _settled_bars(store, calendar, raw, universe=universe, first=sessions[0])
-    replaced = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
-    store.write(
-        [
-            Change("daily_bars", bars, replaced),
-            *(Change(table, rows) for table, rows in added.items() if rows.height),
-            *([Change("daily_bars", settled, settled.select("ticker", "session"))] if settled.height else []),
-        ]
-    )
-    return CleanedBars(bars, universe, findings, restated.height)
+    return set(rows["session"])
 
 
 def _settled_bars(

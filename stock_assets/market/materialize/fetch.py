@@ -1,13 +1,16 @@
 """The tables `raw_ohlcv` and `fetch_outcomes`: what a source answered, and why it did not."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from typing import NamedTuple
 
 import polars as pl
 
-from stock_assets.errors import EmptySourceError, SourceError
+from stock_assets.errors import EmptySourceError, MissingTableError, SourceError
+from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market import adjustments, splits
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.clock import require_past
@@ -18,8 +21,11 @@ from stock_assets.market.requests import LOOK_AGAIN, Request, requests_for, too_
 from stock_assets.market.sources import Answer, Source
 from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
 from stock_assets.settings import Settings
+from stock_assets.storage import ranges
 from stock_assets.storage.changes import ALL_ROWS, Change
 from stock_assets.storage.partitions import made_without_rows
+from stock_assets.storage.ranges import blocks_of, rows_within, session_blocks
+from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tickers import require_tickers
 
@@ -28,12 +34,17 @@ LONGEST_CLOSURE, SHARE_CLOSED = 25, 0.10
 #: So many tickers show whether there are bars of later sessions.
 TICKERS_LOOKED_AT = 5
 
+#: Columns of a bar as it is fetched, compared and stored, in memory.
+_COLUMNS = 2 * len(RAW_SCHEMA)
+#: A range of no more blocks is asked for at once.
+_AT_ONCE = ranges.MEMORY // ranges.BLOCK
+
 
 class FetchedBars(NamedTuple):
     """What one fetch brought."""
 
-    bars: pl.DataFrame
-    """the answered bars of the asked sessions (`RAW_SCHEMA`), also those that were stored already"""
+    bars: RowSummary
+    """the answered bars of the asked sessions, also those that were stored already"""
     members: int
     """tickers of which an answer was expected"""
     failures: Mapping[str, str]
@@ -52,15 +63,22 @@ class FetchedBars(NamedTuple):
     """findings about sessions that the source's bars of minutes do not cover, likewise"""
 
 
-class _News(NamedTuple):
-    """What the answers of a source change in the store."""
+class _Answered(NamedTuple):
+    """The answer to one request, or to the part of it that is about some tickers."""
 
-    versions: pl.DataFrame
-    """bars that are new, or other than stored (`RAW_SCHEMA`)"""
-    outcomes: pl.DataFrame
-    """all of `fetch_outcomes` (`OUTCOME_SCHEMA`)"""
+    request: Request
+    whole: int
+    """which of the requests it is a part of"""
+    answer: Answer
+    """with ticker and session of its bars alone, and no findings"""
+    there: pl.DataFrame
+    """ticker, session of the bars that the store has of it"""
     findings: pl.DataFrame
-    """those of splits, of rows that were held out and of sessions that minutes do not cover, as far as they are new"""
+    """those of splits, of rows that were held out and of sessions that minutes do not cover"""
+    versions: int
+    """bars that are new, or other than stored"""
+    of_sessions: int
+    """those of them that are of the asked sessions"""
 
 
 def fetch_bars(
@@ -69,7 +87,8 @@ def fetch_bars(
     """Asks `source` for the bars of `sessions` (ascending) and appends what the store does not hold yet.
 
     It asks for the week before once more, and for what some tickers still owe. New versions, findings and outcomes are
-    written in one transaction; then the source may forget what it kept for the case of a kill.
+    written in one transaction; then the source may forget what it kept for the case of a kill. A range that does not
+    fit into memory is asked for some tickers at a time.
 
     A session of which no ticker has a bar though some have later ones is skipped: its partition is made without a row.
     Raises SourceError where too many tickers fail or the store holds another source, EmptySourceError where a session
@@ -77,34 +96,50 @@ def fetch_bars(
     """
     require_one_source(store, source)
     require_past(store, now)
-    universe, outcomes = store.read("universe"), _stored_outcomes(store)
+    universe, outcomes, calendar = store.read("universe"), _stored_outcomes(store), calendar_of(settings)
     members = expected_tickers(universe, sessions[0])
-    requests = _requests(store, calendar_of(settings), universe, sessions=sessions, outcomes=outcomes)
-    answered = [(request, _ask(source, request, now)) for request in requests]
-    skipped, later = _closed_days(answered[0], source, settings, sessions=sessions, now=now)
-    failures = _failures([answer for _, answer in answered], members, source.name, allowed=settings.max_failed_share)
-    news = _news(store, calendar_of(settings), universe, answered=answered, later=later, outcomes=outcomes, now=now)
-    bars = answered[0][1].bars.filter(pl.col("session").is_in(sessions))
-    changes = [
-        Change("raw_ohlcv", news.versions, makes=sessions),
-        Change("quarantine", news.findings),
-        Change("fetch_outcomes", news.outcomes, ALL_ROWS),
-    ]
-    store.write(changes)
-    for _, answer in answered:
-        answer.settle()
-    of_sessions = news.versions.filter(pl.col("session").is_in(sessions)).height
+    requests = _requests(store, calendar, universe, sessions=sessions, outcomes=outcomes)
+    summary, days = RowSummary(), sorted({day for request in requests for day in request.sessions})
+    blocks = session_blocks(dict.fromkeys(days, len(requests[0].tickers)), rows_within(ranges.BLOCK, _COLUMNS))
+    in_blocks, at_once, answered = len(blocks) > _AT_ONCE, list[pl.DataFrame](), list[_Answered]()
+    with scratch(store.path, blocks) if in_blocks else nullcontext() as kept:
+        for whole, request in enumerate(requests):
+            for part in _in_parts(request) if in_blocks else [request]:
+                answer = _ask(source, part, now)
+                summary.add(answer.bars.filter(pl.col("session").is_in(sessions)))
+                one, versions = _answered(store, calendar, part, answer=answer, whole=whole, sessions=sessions)
+                (kept.add if kept else at_once.append)(versions)
+                answered.append(one)
+        skipped, later = _closed_days(answered, source, settings, sessions=sessions, now=now)
+        failures = _failures(answered, members, source.name, allowed=settings.max_failed_share)
+        outcomes = _outcomes(answered, universe, calendar, later=later, outcomes=outcomes, now=now)
+        findings = new_in_quarantine(store, pl.concat([one.findings for one in answered]).unique(), now)
+        beside = [Change("quarantine", findings), Change("fetch_outcomes", outcomes, ALL_ROWS)]
+        if kept:
+            added = Change("raw_ohlcv", RAW_SCHEMA.to_frame(), makes=sessions)
+            store.write_in_blocks(added, kept.each("raw_ohlcv", blocks), beside=beside)
+        else:
+            store.write([Change("raw_ohlcv", pl.concat(at_once), makes=sessions), *beside])
+    for one in answered:
+        one.answer.settle()
+    of_sessions = sum(one.of_sessions for one in answered)
     return FetchedBars(
-        bars,
+        summary,
         len(members),
         failures,
         new_versions=of_sessions,
-        restated_earlier=news.versions.height - of_sessions,
-        unapplied_splits=news.findings.filter(pl.col("kind") == "split").height,
+        restated_earlier=sum(one.versions for one in answered) - of_sessions,
+        unapplied_splits=findings.filter(pl.col("kind") == "split").height,
         skipped=skipped,
-        held_out=news.findings.filter(~pl.col("kind").is_in(["split", "minutes", "pause"])).height,
-        uncovered=news.findings.filter(pl.col("kind") == "minutes").height,
+        held_out=findings.filter(~pl.col("kind").is_in(["split", "minutes", "pause"])).height,
+        uncovered=findings.filter(pl.col("kind") == "minutes").height,
     )
+
+
+def _in_parts(request: Request) -> list[Request]:
+    """`request` some tickers at a time."""
+    sizes = ((ticker, len(request.sessions)) for ticker in request.tickers)
+    return [Request(part, request.sessions) for part in blocks_of(sizes, rows_within(ranges.BLOCK, _COLUMNS))]
 
 
 def _ask(source: Source, request: Request, now: datetime) -> Answer:
@@ -136,58 +171,91 @@ def _requests(
     )
 
 
-def _failures(answers: Sequence[Answer], members: set[str], source: str, *, allowed: float) -> dict[str, str]:
+def _failures(answered: Sequence[_Answered], members: set[str], source: str, *, allowed: float) -> dict[str, str]:
     """The failed `members` and why they failed, by ticker.
 
-    The first of `answers` is that to the request for all tickers. Raises SourceError that names the failed members
-    where their share in it exceeds `allowed`.
+    Raises SourceError that names the failed members where their share in the request for all tickers, which is the
+    first, exceeds `allowed`.
     """
-    first, *of_owed = (
-        {ticker: failure.reason for ticker, failure in answer.failures.items() if ticker in members}
-        for answer in answers
-    )
-    if message := too_many_failures(first, len(members), allowed):
+    of_first: dict[str, str] = {}
+    of_owed: dict[str, str] = {}
+    for one in answered:
+        reasons = of_owed if one.whole else of_first
+        reasons |= {ticker: failure.reason for ticker, failure in one.answer.failures.items() if ticker in members}
+    if message := too_many_failures(of_first, len(members), allowed):
         raise SourceError(f"{source}: {message}")
-    for more in of_owed:
-        first |= more
-    return first
+    return of_first | of_owed
 
 
-def _news(
+def _answered(
     store: Warehouse,
     calendar: TradingCalendar,
-    universe: pl.DataFrame,
+    request: Request,
     *,
-    answered: Sequence[tuple[Request, Answer]],
+    answer: Answer,
+    whole: int,
+    sessions: Sequence[date],
+) -> tuple[_Answered, pl.DataFrame]:
+    """What the answer to `request` changes in the store, and the versions to append (`RAW_SCHEMA`)."""
+    rows = answer.bars.filter(pl.col("session").is_in(request.sessions))
+    first, last = request.sessions[0], request.sessions[-1]
+    try:
+        stored = store.read_tickers("raw_ohlcv", request.tickers, first, last)
+    except MissingTableError:
+        stored = RAW_SCHEMA.to_frame()
+    # the store names UTC as the machine does
+    stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
+    versions = adjustments.new_versions(stored, rows, calendar.closes)
+    of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
+    held_out = answer.findings.filter(pl.col("session").is_in(request.sessions))
+    named = pl.Enum(sorted({*request.tickers, *answer.bars["ticker"].unique()}))  # a number in the place of a text
+    keys = answer.bars.select(pl.col("ticker").cast(named), "session")
+    one = _Answered(
+        request,
+        whole,
+        replace(answer, bars=keys, findings=held_out.clear()),
+        stored.select("ticker", "session"),
+        pl.concat([of_splits.join(rows, on=KEYS, how="semi"), held_out]),
+        versions.height,
+        versions.filter(pl.col("session").is_in(sessions)).height,
+    )
+    return one, versions
+
+
+def _outcomes(
+    answered: Sequence[_Answered],
+    universe: pl.DataFrame,
+    calendar: TradingCalendar,
+    *,
     later: pl.DataFrame,
     outcomes: pl.DataFrame,
     now: datetime,
-) -> _News:
-    """What the `answered` requests change in the store, which holds `outcomes`; `later` bars are only known to be."""
-    versions: list[pl.DataFrame] = []
-    findings: list[pl.DataFrame] = []
-    for (tickers, sessions), answer in answered:
-        rows = answer.bars.filter(pl.col("session").is_in(sessions))
-        stored = store.read_or(RAW_SCHEMA.to_frame(), "raw_ohlcv", sessions[0], last=sessions[-1])
-        # the store names UTC as the machine does
-        stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
-        bars_there = pl.concat(frame.select("ticker", "session") for frame in (stored, later))
+) -> pl.DataFrame:
+    """All of `fetch_outcomes` after the `answered` requests; `later` bars are only known to be."""
+    by_session = [_one_a_session(one) for one in answered]
+    for place, one in enumerate(answered):
+        keys = one.answer.bars.with_columns(pl.col("ticker").cast(pl.String))
+        # of the others of the same request one bar a session: it shows that the exchange was open
+        others = [by_session[k] for k, each in enumerate(answered) if each.whole == one.whole and k != place]
         new = outcomes_of(
-            answer,
-            bars_there,
-            tickers=tickers,
-            sessions=sessions,
+            replace(one.answer, bars=keys),
+            pl.concat([one.there, later.select(KEYS), *others]),
+            tickers=one.request.tickers,
+            sessions=one.request.sessions,
             universe=universe,
             calendar=calendar,
             fetched_at=now,
         )
-        outcomes = updated_outcomes(outcomes, new, tickers=tickers, sessions=sessions, calendar=calendar)
-        versions.append(adjustments.new_versions(stored, rows, calendar.closes))
-        of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
-        held_out = answer.findings.filter(pl.col("session").is_in(sessions))
-        findings += [of_splits.join(rows, on=["ticker", "session"], how="semi"), held_out]
-    quarantine = new_in_quarantine(store, pl.concat(findings).unique(), now)
-    return _News(pl.concat(versions), outcomes, quarantine)
+        outcomes = updated_outcomes(
+            outcomes, new, tickers=one.request.tickers, sessions=one.request.sessions, calendar=calendar
+        )
+    return outcomes
+
+
+def _one_a_session(one: _Answered) -> pl.DataFrame:
+    """ticker, session of one bar of each session."""
+    answered = one.answer.bars.unique("session").with_columns(pl.col("ticker").cast(pl.String))
+    return pl.concat([answered, one.there.unique("session")])
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
@@ -196,19 +264,21 @@ def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
 
 
 def _closed_days(
-    answered: tuple[Request, Answer], source: Source, settings: Settings, *, sessions: Sequence[date], now: datetime
+    answered: Sequence[_Answered], source: Source, settings: Settings, *, sessions: Sequence[date], now: datetime
 ) -> tuple[tuple[date, ...], pl.DataFrame]:
-    """Those of `sessions` without a bar of any ticker, and later bars (`RAW_SCHEMA`), which show that the exchange was
-    closed on them.
+    """Those of `sessions` without a bar of any ticker, and later bars (ticker, session), which show that the exchange
+    was closed on them.
 
     Raises EmptySourceError for a session of `sessions` without any bar where there is no later one, and where there are
     more such sessions than a closure explains.
     """
-    (tickers, _), answer = answered
-    absent = sorted(set(sessions) - set(answer.bars["session"].unique()))
+    first = [one for one in answered if not one.whole]
+    tickers = [ticker for one in first for ticker in one.request.tickers]
+    traded = set[date]().union(*(one.answer.bars["session"].unique() for one in first))
+    absent = sorted(set(sessions) - traded)
     if not absent:
         return (), RAW_SCHEMA.to_frame()
-    later = answer.bars.filter(pl.col("session") > absent[-1])
+    later = pl.concat([_one_a_session(one) for one in first]).filter(pl.col("session") > absent[-1])
     last_closed = calendar_of(settings).last_closed(now)
     if later.is_empty() and last_closed and last_closed > absent[-1]:
         # any bar since will do, so few tickers are requested
@@ -217,7 +287,7 @@ def _closed_days(
     spelled = f"{', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}"
     what = f"{source.name} has no bar of any of {len(tickers)} tickers for {len(absent)} session(s): {spelled}"
     if later.is_empty():
-        end = answer.bars["session"].max()
+        end = max(traded, default=None)
         if source.name == "snapshot" and end is not None:
             what += f", its bars end on {end}: set STOCK_ASSETS_END={end} where it is closed"
         raise EmptySourceError(

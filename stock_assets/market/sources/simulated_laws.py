@@ -30,7 +30,7 @@ All ε and η are independent: ε Student-t with 5 degrees of freedom, scaled to
 and prices stay positive.
 """
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -213,7 +213,7 @@ def _birth(seed: int) -> State:
     return State(np.zeros(1, bool), np.zeros(1), own.clip(*OWN_BOUNDS), np.zeros(COMPANIES))
 
 
-@cache
+@lru_cache(maxsize=64)  # of sixty years; several seeds do not add up
 def _block(seed: int, k: int) -> History:
     """The sessions at positions 256·k to 256·k + 255, continuing where block k - 1 ended."""
     if k == 0:

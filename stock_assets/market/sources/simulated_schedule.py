@@ -18,7 +18,7 @@ At a close the date of a quarter therefore has a distribution, from which `draw_
 before a date it is certain.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ class Quarter(NamedTuple):
     sudden: np.ndarray  # whether the session at 63·k + row reacts to an announcement without notice
 
 
-@cache
+@lru_cache(maxsize=512)
 def quarter(seed: int, k: int) -> Quarter:
     """The quarter `k`, from 0, of the market of `seed`."""
     rng = np.random.default_rng([seed, _SCHEDULE, k])

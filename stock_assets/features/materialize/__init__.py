@@ -4,8 +4,9 @@ Each step makes the rows of the asked sessions and puts them in the place of tho
 It raises MissingSessionsError where rows that it is made from are not there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -14,14 +15,16 @@ from stock_assets.errors import BadBarsError, SettingsError
 from stock_assets.features import components, stationary
 from stock_assets.features.absent import Absent, absent_inputs
 from stock_assets.features.announced import ANNOUNCED, BACK, announced_rows
-from stock_assets.features.indicators import classic_indicators
+from stock_assets.features.indicators import INDICATORS, classic_indicators
 from stock_assets.features.labels import barrier_labels, late_labels
 from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.market_context import LOOKBACK as CONTEXT_LOOKBACK
 from stock_assets.features.market_context import context_features, context_gaps
+from stock_assets.features.materialize import blocks
 from stock_assets.features.side_features import GROUPS, SIDE_FEATURES, SideFrames, SideGroup, computed, side_columns
-from stock_assets.frames import KEYS
-from stock_assets.market.calendar import calendar_of
+from stock_assets.features.tables import LABELS
+from stock_assets.frames import KEYS, RowSummary
+from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.context import read_context
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.side_inputs.lags import known_lags
@@ -29,6 +32,7 @@ from stock_assets.side_inputs.materialize import read_side_input
 from stock_assets.side_inputs.registry import chosen_side_inputs, side_input
 from stock_assets.side_inputs.schedule import schedule_of
 from stock_assets.side_inputs.tables import ANNOUNCEMENTS
+from stock_assets.storage.ranges import too_long
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES
 
@@ -48,13 +52,13 @@ _NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
 class MadeIndicators(NamedTuple):
     """The rows of `indicators` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
 
 
 class MadeFeatures(NamedTuple):
     """The rows of `stationary_features` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
     without_context: pl.DataFrame
     """session, columns (str): the columns of the market context that a session lacks though their series has begun"""
     absent: list[Absent]
@@ -64,7 +68,7 @@ class MadeFeatures(NamedTuple):
 class MadeSideFeatures(NamedTuple):
     """The rows of `side_features` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
     groups: Sequence[SideGroup]
     """those that were computed; the columns of the others are null"""
 
@@ -72,7 +76,7 @@ class MadeSideFeatures(NamedTuple):
 class MadeLabels(NamedTuple):
     """The rows of `labels` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
     """those of the asked sessions"""
     late: pl.DataFrame
     """those of other sessions, whose tickers had skipped a session within the horizon"""
@@ -83,7 +87,7 @@ class MadeLabels(NamedTuple):
 class MadeComponents(NamedTuple):
     """The rows of `pca_components` that were stored."""
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame | RowSummary
     model: components.PcaModel
     explained: float | None
     """the share of the variance of these sessions that the components hold; None where no row has features yet"""
@@ -99,6 +103,9 @@ class SampleChart(NamedTuple):
 
 def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeIndicators:
     """Makes `indicators` of `sessions` (ascending)."""
+    if too_long(store, "daily_bars", sessions, len(INDICATORS)):
+        read_sessions = _read_sessions(store, settings, sessions, needed_by="indicators")
+        return MadeIndicators(blocks.indicators_in_blocks(store, sessions, read_sessions))
     bars, read_sessions = _bars_with_lookback(store, settings, sessions, needed_by="indicators", columns=["close"])
     rows = _rows_of(sessions, classic_indicators(bars, sessions[0], read_sessions))
     store.replace_sessions("indicators", sessions, rows)
@@ -107,11 +114,15 @@ def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[dat
 
 def make_stationary_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeFeatures:
     """Makes `stationary_features` of `sessions` (ascending)."""
+    context, begins = _market_context(store, settings, sessions)
+    if too_long(store, "daily_bars", sessions, len(stationary.STATIONARY)):
+        read_sessions = _read_sessions(store, settings, sessions, needed_by="stationary_features")
+        summary = blocks.stationary_features_in_blocks(store, sessions, read_sessions, context=context)
+        return MadeFeatures(summary, context_gaps(context, begins, sessions), absent_of(store, settings))
     bars, read_sessions = _bars_with_lookback(
         store, settings, sessions, needed_by="stationary_features", columns=stationary.BAR_COLUMNS
     )
     features = stationary.stationary_features(bars, sessions[0], read_sessions)
-    context, begins = _market_context(store, settings, sessions)
     rows = _rows_of(sessions, features.join(context, on="session", how="left", maintain_order="left"))
     store.replace_sessions("stationary_features", sessions, rows)
     return MadeFeatures(rows, context_gaps(context, begins, sessions), absent_of(store, settings))
@@ -186,20 +197,38 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
     names = sorted({name for group in groups for name in group.reads})
     store.require(_BARS, [*lookback, *sessions], SIDE_FEATURES, why="look-back")
     store.require(names, sessions, SIDE_FEATURES)
+    rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
+    if too_long(store, "daily_bars", sessions, len(side_columns())):
+        summary = RowSummary(side_columns(), may_be_null=True)
+        made = partial(_side_rows, store, groups, calendar, rows=rows)
+        blocks.side_features_in_blocks(store, sessions, summary, compute=made)
+        return MadeSideFeatures(summary, groups)
+    made = _side_rows(store, groups, calendar, rows=rows, sessions=sessions)
+    store.replace_sessions(SIDE_FEATURES, sessions, made)
+    return MadeSideFeatures(made, groups)
+
+
+def _side_rows(
+    store: Warehouse,
+    groups: Sequence[SideGroup],
+    calendar: TradingCalendar,
+    *,
+    rows: Mapping[str, pl.DataFrame],
+    sessions: Sequence[date],
+) -> pl.DataFrame:
+    """The rows of `side_features` of `sessions`, from the `rows` of each side input."""
+    lookback = calendar.before(sessions[0], max(group.lookback for group in groups))
     columns = None
     if all(group.bar_columns is not None for group in groups):
         columns = [*KEYS, *sorted({name for group in groups for name in group.bar_columns or ()})]
     bars = store.read("daily_bars", (*lookback, sessions[0])[0], sessions[-1], columns=columns)
-    rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
     made = _rows_of(sessions, bars).select(KEYS).sort("session", "ticker")
     for group in groups:
-        of_group = {name: rows[name] for name in group.reads}
-        columns_of_group = computed(group, SideFrames(bars, of_group, sessions, calendar))
+        known = {name: rows[name].filter(pl.col("session") <= sessions[-1]) for name in group.reads}
+        columns_of_group = computed(group, SideFrames(bars, known, sessions, calendar))
         made = made.join(columns_of_group, on=KEYS, how="left", maintain_order="left")
     absent = [name for name in side_columns() if name not in made.columns]
-    made = made.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
-    store.replace_sessions(SIDE_FEATURES, sessions, made)
-    return MadeSideFeatures(made, groups)
+    return made.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
 
 
 def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeLabels:
@@ -213,18 +242,25 @@ def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
     ahead = calendar.between(sessions[-1], calendar.shift(sessions[-1], rule.horizon) or calendar.sessions[-1])
     store.require(_BARS, [*sessions, *ahead[1:]], "labels", why=f"a horizon of {rule.horizon} sessions")
     first = _first_open_label(store, rule.horizon, sessions[0])
+    due = pl.DataFrame(
+        [(day, calendar.shift(day, rule.horizon)) for day in calendar.between(first, sessions[-1])],
+        {"session": pl.Date, "due": pl.Date},
+        orient="row",
+    )
+    window = (*calendar.before(sessions[-1], LABEL_WINDOW - 1), sessions[0])[0]
+    if too_long(store, "daily_bars", sessions, len(LABELS.columns)):
+        rows, late = blocks.labels_in_blocks(store, rule, sessions, first=first, due=due)
+        return MadeLabels(rows, late, store.read("labels", window, sessions[-1], columns=["label"]))
     # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
     bars = store.read("daily_bars", first, columns=[*KEYS, "total_return"])
     labels = barrier_labels(bars, rule, first=first, last=sessions[-1])
     rows = _rows_of(sessions, labels)
-    due = [(day, calendar.shift(day, rule.horizon)) for day in calendar.between(first, sessions[-1])]
     late = late_labels(
         labels.filter(~pl.col("session").is_in(list(sessions))),
         store.read_or(_NO_KEYS, "labels", first, last=sessions[-1], columns=KEYS),
-        pl.DataFrame(due, {"session": pl.Date, "due": pl.Date}, orient="row"),
+        due,
     )
     store.replace_sessions("labels", sessions, rows, beside={"labels": late} if late.height else None)
-    window = (*calendar.before(sessions[-1], LABEL_WINDOW - 1), sessions[0])[0]
     return MadeLabels(rows, late, store.read("labels", window, sessions[-1], columns=["label"]))
 
 
@@ -247,6 +283,9 @@ def make_pca_components(store: Warehouse, settings: Settings, sessions: Sequence
     featured = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
     store.require(MADE_BEFORE_PCA, featured, "pca_components")
     model = components.from_frame(store.read("pca_model"))
+    if too_long(store, "stationary_features", sessions, len(model.columns)):
+        summary, sample = blocks.components_in_blocks(store, model, sessions, sample_rows=_SAMPLE_ROWS)
+        return MadeComponents(summary, model, components.explained_out_of_sample(model, sample))
     stored = store.read("stationary_features", sessions[0], sessions[-1], columns=[*KEYS, *model.columns])
     features = _rows_of(sessions, stored)
     rows = components.transform(model, features)
@@ -288,12 +327,17 @@ def _bars_with_lookback(
     store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str, columns: Sequence[str]
 ) -> tuple[pl.DataFrame, list[date]]:
     """(keys, total return and `columns` of the bars of `sessions` and their look-back, the sessions of these bars)."""
+    read_sessions = _read_sessions(store, settings, sessions, needed_by=needed_by)
+    names = [*KEYS, "total_return", *columns]
+    return store.read("daily_bars", read_sessions[0], read_sessions[-1], columns=names), read_sessions
+
+
+def _read_sessions(store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str) -> list[date]:
+    """`sessions` and their look-back, which have bars."""
     calendar = calendar_of(settings)
     lookback = calendar.before(sessions[0], LOOKBACK_SESSIONS - 1)
     store.require(_BARS, [*lookback, *sessions], needed_by, why=f"{LOOKBACK_SESSIONS} sessions of look-back")
-    first, last = (*lookback, sessions[0])[0], sessions[-1]
-    bars = store.read("daily_bars", first, last, columns=[*KEYS, "total_return", *columns])
-    return bars, list(calendar.between(first, last))
+    return list(calendar.between((*lookback, sessions[0])[0], sessions[-1]))
 
 
 def _market_context(

@@ -1,0 +1,141 @@
+"""A range of sessions that does not fit into memory, made in blocks (`storage.ranges`). The rows are those that a range
+made at once has, to 1e-9."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+
+import polars as pl
+
+from stock_assets.features import daily, events, peers, stationary
+from stock_assets.features.components import PcaModel, component_names, transform
+from stock_assets.features.indicators import INDICATORS, classic_indicators
+from stock_assets.features.labels import barrier_labels, late_labels
+from stock_assets.features.tables import LABELS
+from stock_assets.frames import KEYS, RowSummary
+from stock_assets.setting_values import LabelRule
+from stock_assets.storage import ranges
+from stock_assets.storage.changes import Change
+from stock_assets.storage.ranges import blocks_of_sessions, in_the_place_of, read_by_ticker, rows_within, session_blocks
+from stock_assets.storage.scratch import scratch
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
+
+#: Calendar sessions before a quarter that hold the WINDOW of `peers`, should the exchange have closed on some.
+_PEER_SESSIONS = peers.WINDOW + 40
+
+BARS = "daily_bars"
+_INDICATOR_COLUMNS = [*KEYS, "total_return", "close"]
+_FEATURE_COLUMNS = [*KEYS, "total_return", *stationary.BAR_COLUMNS]
+
+
+def indicators_in_blocks(store: Warehouse, sessions: Sequence[date], read_sessions: Sequence[date]) -> RowSummary:
+    """Makes `indicators` of `sessions` from the bars of `read_sessions` (both ascending)."""
+    made, summary = len(INDICATORS) + len(KEYS), RowSummary(list(INDICATORS))
+    blocks = blocks_of_sessions(store, BARS, sessions, made)
+    first, last = read_sessions[0], read_sessions[-1]
+    with scratch(store.path, blocks) as kept:
+        for bars in read_by_ticker(store, BARS, first, last, columns=_INDICATOR_COLUMNS, made=made):
+            kept.add(_of_sessions(classic_indicators(bars, sessions[0], read_sessions), sessions))
+        store.write_in_blocks(in_the_place_of("indicators", sessions), summary.of_each(kept.each("indicators", blocks)))
+    return summary
+
+
+def stationary_features_in_blocks(
+    store: Warehouse, sessions: Sequence[date], read_sessions: Sequence[date], *, context: pl.DataFrame
+) -> RowSummary:
+    """Makes `stationary_features` of `sessions` from the bars of `read_sessions` (both ascending) and the `context`
+    (session, …) of each session."""
+    first, last, table = read_sessions[0], read_sessions[-1], "stationary_features"
+    made, summary = len(declared(table).columns), RowSummary(list(stationary.STATIONARY))
+    read_blocks, blocks = (blocks_of_sessions(store, BARS, days, made) for days in (read_sessions, sessions))
+
+    def bars() -> Iterator[pl.DataFrame]:
+        return read_by_ticker(store, BARS, first, last, columns=_FEATURE_COLUMNS, made=made)
+
+    def completed(rows: pl.DataFrame) -> pl.DataFrame:
+        quarter = bisect_left(read_sessions, rows["session"].dt.truncate("1q")[0])
+        returns = narrow.read(read_sessions[max(0, quarter - _PEER_SESSIONS)], rows["session"][-1], keep=True)
+        features = stationary.with_session_features(rows, returns)
+        return features.join(context, on="session", how="left", maintain_order="left")
+
+    with scratch(store.path, read_blocks) as narrow, scratch(store.path, blocks) as own:
+        for part in bars():
+            rows = events.burst_sizes(stationary.daily_rows(part, read_sessions))
+            narrow.add(rows.select(*KEYS, "suspect", "r", "burst"))
+        whole = [
+            (daily.market_returns(rows), events.usual_bursts(rows))
+            for rows in narrow.each(table, read_blocks, keep=True)
+        ]
+        market, usual = (pl.concat(frames) for frames in zip(*whole, strict=True))
+        for part in bars():
+            rows = stationary.daily_rows(part, read_sessions, market)
+            own.add(_of_sessions(stationary.own_features(rows, sessions[0], usual), sessions))
+        rows = (completed(rows) if rows.height else rows for rows in own.each(table, blocks))
+        store.write_in_blocks(in_the_place_of(table, sessions), summary.of_each(rows))
+    return summary
+
+
+def side_features_in_blocks(
+    store: Warehouse, sessions: Sequence[date], summary: RowSummary, *, compute: Callable[..., pl.DataFrame]
+) -> None:
+    """Makes `side_features` of `sessions` (ascending): `compute` returns the rows of some of them (`sessions`)."""
+    counts = store.rows_by(BARS, "session", sessions[0], sessions[-1])
+    # long blocks, since each reads the look-back of its first session
+    limit = rows_within(ranges.MEMORY, len(summary.columns))
+    blocks = session_blocks({session: counts.get(session, 0) for session in sessions}, limit)
+    with scratch(store.path, blocks) as kept:
+        for block in blocks:
+            kept.add(compute(sessions=block))
+        store.write_in_blocks(
+            in_the_place_of("side_features", sessions), summary.of_each(kept.each("side_features", blocks))
+        )
+
+
+def labels_in_blocks(
+    store: Warehouse, rule: LabelRule, sessions: Sequence[date], *, first: date, due: pl.DataFrame
+) -> tuple[RowSummary, pl.DataFrame]:
+    """Makes `labels` of `sessions` (ascending), and the late ones of others from session `first` on, which it returns;
+    `due` as `late_labels` takes it."""
+    columns, summary = len(LABELS.columns) + len(KEYS), RowSummary()
+    blocks = blocks_of_sessions(store, BARS, sessions, columns)
+    with scratch(store.path, blocks) as kept:
+        others = [LABELS.empty()]
+        # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
+        for bars in read_by_ticker(store, BARS, first, date.max, columns=[*KEYS, "total_return"], made=columns):
+            rows = barrier_labels(bars, rule, first=first, last=sessions[-1])
+            kept.add(_of_sessions(rows, sessions))
+            others.append(rows.filter(~pl.col("session").is_in(list(sessions))))
+        stored = store.read_or(LABELS.empty(), "labels", first, last=sessions[-1], columns=KEYS).select(KEYS)
+        late = late_labels(pl.concat(others), stored, due)
+        rows = summary.of_each(kept.each("labels", blocks))
+        beside = [Change("labels", late, makes=())] if late.height else []
+        store.write_in_blocks(in_the_place_of("labels", sessions), rows, beside=beside)
+    return summary, late
+
+
+def components_in_blocks(
+    store: Warehouse, model: PcaModel, sessions: Sequence[date], *, sample_rows: int
+) -> tuple[RowSummary, pl.DataFrame]:
+    """Makes `pca_components` of `sessions` (ascending), and returns with them every k-th row of features, so that they
+    are about `sample_rows`."""
+    features, columns = "stationary_features", [*KEYS, *model.columns]
+    blocks = blocks_of_sessions(store, features, sessions, 2 * len(columns))
+    total = sum(store.rows_by(features, "session", sessions[0], sessions[-1]).values())
+    every, sample, done = total // sample_rows + 1, list[pl.DataFrame](), 0
+    summary = RowSummary(list(component_names(model)))
+
+    def transformed() -> Iterator[pl.DataFrame]:
+        nonlocal done
+        for block in blocks:
+            rows = _of_sessions(store.read(features, block[0], block[-1], columns=columns), block)
+            sample.append(rows.gather_every(every, -done % every))
+            done += rows.height
+            yield transform(model, rows)
+
+    store.write_in_blocks(in_the_place_of("pca_components", sessions), summary.of_each(transformed()))
+    return summary, pl.concat(sample)
+
+
+def _of_sessions(rows: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
+    return rows.filter(pl.col("session").is_in(list(sessions)))
