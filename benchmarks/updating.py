@@ -14,14 +14,15 @@ from torch import nn
 
 from stock_assets.errors import CutoffError, SettingsError, StockAssetsError
 from stock_assets.model.crossfit import Blocks
+from stock_assets.model.history import History
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.level import fit_market_levels, session_inputs
 from stock_assets.model.networks.layers import weights_of
-from stock_assets.model.networks.rnn import History, Rnn, RnnNetwork
+from stock_assets.model.networks.rnn import Rnn, RnnNetwork
 from stock_assets.model.networks.rnn_classifier import RnnClassifier, RnnClassifierNetwork
 from stock_assets.model.networks.trainer import Network, adamw, best_device, run_epoch, seed_dropout
 from stock_assets.model.splits import require_known
-from stock_assets.model.windows import Panel, build_panel, labelled_spans, panel_of, random_segments
+from stock_assets.model.windows import Panel, build_panel, labelled_spans, random_segments
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,9 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     config = trained.config
     history = History.of(replace(lesson, horizon=trained.horizon), trained.features)
     market, complete = history.market, history.complete
-    panel = panel_of(market.keys, trained.scaling.inputs(market, market.deviations(), config.input_clip)).marked(
-        complete
-    )
+    panel, inputs = history.panel.marked(complete), trained.scaling.inputs(market, config.input_clip)
     blocks = Blocks.of(market.day, complete, count=config.members, horizon=trained.horizon)
-    network = RnnNetwork(config, panel, blocks, goals=history.goals(trained.target_scale))
+    network = RnnNetwork(config, panel, blocks, inputs=inputs, goals=history.goals(trained.target_scale))
     newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(trained, lesson)
     weights = follow(network, trained.module().to(best_device()), newest, update, seed)
     regular, sessions = complete & market.every(config.every), session_inputs(market, trained.features, config.context)
