@@ -1,4 +1,5 @@
 import importlib.util
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    if binaries() is None:
+    if binaries() is None and "REQUIRE_POSTGRES" not in os.environ:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     if importlib.util.find_spec("dagster_postgres") is None:
         pytest.skip("dagster-postgres is not installed: pip install '.[team]'")
