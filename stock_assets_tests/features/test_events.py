@@ -23,6 +23,7 @@ def panel(sessions: int = 200, tickers: int = 4, burst_at: int | None = None) ->
                     "ticker": [f"T{i}"] * sessions,
                     "session": days,
                     "history": [i] * sessions,
+                    "bar": range(1, sessions + 1),
                     "volume_ratio": ratio,
                     "vol_total_1": volatility,
                     "suspect": pl.Series([None] * sessions, dtype=pl.String),
