@@ -59,11 +59,11 @@ from stock_assets.storage.event_rows import (
     PLANNED_CHECK,
     Row,
     as_stored,
-    is_plan_of_many,
     kind_of,
     last_of_each_asset_and_type,
     planned_check_row,
     planned_once,
+    planned_subset,
     rows_of,
 )
 from stock_assets.storage.revisions import bring_to_head
@@ -76,7 +76,9 @@ _DISK = {
     "attempt to write a readonly database": errno.EROFS,
 }
 
-BATCH_SIZE = 1000
+#: More than an asset has sessions, so that all of a run's are seen at once: the daemon that goes through backfills asks
+#: for what follows of those that it sees, and would ask for the rest in a run of its own.
+BATCH_SIZE = 10_000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
 MOST_ENGINES = 64
 
@@ -264,7 +266,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_one(event)
 
     def store_event(self, event: EventLogEntry) -> None:
-        if is_plan_of_many(event):
+        if planned_subset(event) is not None:
             self._store_all([event])
         else:
             self._store_one(planned_once(event))
