@@ -1,4 +1,4 @@
-# install · init · run · test · drill · check · check-real · bench
+# install · init · run · test · test-team · drill · test-all · check · check-real · bench
 PYTHON ?= python3
 PORT ?= 3000
 API_PORT ?=
@@ -9,7 +9,7 @@ TESTED := .venv/.tested
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: install init run test drill check check-real bench clean
+.PHONY: install init run test test-team drill test-all check check-real bench clean
 
 install: $(STAMP)
 
@@ -37,15 +37,26 @@ DRILLS := system/test_drill.py system/test_kills.py system/test_crash.py lifecyc
 	serving/test_swaps.py serving/test_schema.py serving/test_connections.py publication/test_republish.py trading/broker/test_kill_drill.py trading/test_account.py trading/test_reconcile.py
 DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 
+PYTEST := $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
+
 test: $(TESTED)
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m "not drill"
+	$(PYTEST) -n 3 -m "not drill and not team"
+
+# the profile of a team: needs PostgreSQL
+test-team: $(TESTED)
+	$(PYTEST) -n 2 -m team stock_assets_tests/team
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
 # and much of what a test run tries a little. After a quarter the year is played every third evening, which makes three
 # sessions at once; `make drill EVERY=1` plays each of them, for ten minutes more
 EVERY ?= 3
 drill: $(TESTED)
-	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "drill or tries" $(DRILLS)
+	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 2 -m "drill or tries" $(DRILLS)
+
+# both in one call, as CI does: what tries little in the first and much in the second is run once, and no core waits for
+# the last test of the one before the other begins
+test-all: $(TESTED)
+	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 3
 
 check: $(TESTED)
 	$(BIN)/ruff check .

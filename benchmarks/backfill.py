@@ -156,7 +156,7 @@ class Stopwatch:
         """Wraps what a run does: the source, the store, the assets' own functions, and the event log."""
         from dagster._core.execution.plan import compute_generator
 
-        from stock_assets.defs import features, market
+        from stock_assets.defs import evaluation, features, lifecycle, market, model, side_inputs, trading
         from stock_assets.market.sources.registry import make_source
         from stock_assets.storage.event_log import BatchingSqliteEventLogStorage as EventLog
 
@@ -166,14 +166,20 @@ class Stopwatch:
         def of_event(_storage: object, event: Any) -> str | None:
             return (event[0] if isinstance(event, list) else event).step_key
 
+        described = (market, side_inputs, features, model, trading, lifecycle, evaluation)
         source = type(make_source(config))
         wrapped = [
             (source, "universe", "source", same),
             (source, "fetch", "source", same),
+            (source, "context", "source", same),
             (Warehouse, "_select", "read", same),
-            *((Warehouse, name, "write", same) for name in ("replace_sessions", "replace_table", "append")),
+            (Warehouse, "write", "write", same),
             (compute_generator, "invoke_compute_fn", "compute", lambda _, c, *__: c.op_execution_context.op.name),
-            *((module, "report_sessions", "describe", same) for module in (market, features)),
+            *(
+                (module, "report_sessions", "describe", same)
+                for module in described
+                if hasattr(module, "report_sessions")
+            ),
             *((EventLog, name, "event log", of_event) for name in ("store_event", "store_event_batch")),
         ]
         with ExitStack() as stack:

@@ -99,8 +99,7 @@ def parsed() -> argparse.Namespace:
     parser = parser_of(__doc__)
     parser.add_argument("--context", action="store_true", help=f"the market context of {INDICES.name} too")
     parser.add_argument("--lag-vix", action="store_true", help="^VIX of the session before; needs --context")
-    parser.add_argument("--announcements", type=Path, metavar="FILE", help="dates of announcements (default: none)")
-    parser.add_argument("--notice", type=int, default=14, metavar="DAYS", help="known so long ahead (default: 14)")
+    add_announcements(parser)
     parser.add_argument("--against", type=Path, metavar="STORE", help="compare rnn with that of this DuckDB file")
     parser.add_argument("--variants", type=int, default=1, metavar="N", help="compared on these years (default: 1)")
     parser.add_argument("--books", action="store_true", help="trade the scores as well")
@@ -127,6 +126,12 @@ def print_books(figures: pl.DataFrame) -> None:
         others = [shown[name]["value"] for name in OF_BOOKS]
         rows.append([book, f"{net['value']:.2f} [{net['low']:.2f}, {net['high']:.2f}]", *(f"{x:.4g}" for x in others)])
     print(table(("book", "net Sharpe ratio", *OF_BOOKS), rows))
+
+
+def add_announcements(parser: argparse.ArgumentParser) -> None:
+    """The options that `set_announcements` takes."""
+    parser.add_argument("--announcements", type=Path, metavar="FILE", help="dates of announcements (default: none)")
+    parser.add_argument("--notice", type=int, default=14, metavar="DAYS", help="known so long ahead (default: 14)")
 
 
 def set_announcements(file: Path | None, notice: int) -> None:

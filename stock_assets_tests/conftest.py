@@ -1,5 +1,7 @@
 """What every test may ask for."""
 
+import atexit
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ LONGEST = (
     *("system", "drill", "kills", "defs/test_flow.py", "defs/test_markets.py", "defs/test_few_tickers.py"),
     *("serving/test_schema.py", "trading/test_account.py", "model/test_tuning.py", "model/test_skill.py", "market"),
     *("lifecycle/test_deciding.py", "serving/test_swaps.py", "evaluation/test_leakage.py", "pages", "demo"),
+    *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py"),
 )
 
 
@@ -43,6 +46,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = mark.args[0]
         places[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
     items.sort(key=places.__getitem__)
+
+
+def pytest_collectstart() -> None:
+    """What is imported and collected stays: full collections of garbage among it would take a quarter of the time. The
+    definitions, which are imported meanwhile, turn them on again."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # DuckDB complains about objects that are still there when the process ends
 
 
 @pytest.hookimpl(trylast=True)

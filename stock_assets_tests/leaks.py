@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE")
 #: Not those of uvicorn: every server of ours sets them for its process, from scratch.
 LOGGERS = ("", "stock_assets", "py.warnings")
 #: What pytest keeps in the environment, libraries when they are imported, and our storages for all that they start.
-NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "DAGSTER_EVENT_BATCH_SIZE")
+NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "_RJEM_", "DAGSTER_EVENT_BATCH_SIZE")
 
 State = dict[str, object]
 BACKFILLS = "the interval of Dagster's backfills"
@@ -89,8 +90,15 @@ def changes(before: State, after: State) -> list[str]:
 
 
 def ours() -> State:
-    """The modules of this repository that are loaded: every test looks, beside thousands of others."""
-    return {name: sys.modules[name] for name in sys.modules if "stock_assets" in name or "benchmarks" in name}
+    """The modules of this repository that are loaded."""
+    names = _our_names(len(sys.modules), next(reversed(sys.modules)))
+    return {name: sys.modules[name] for name in names if name in sys.modules}
+
+
+@lru_cache(maxsize=1)
+def _our_names(_number: int, _newest: str) -> tuple[str, ...]:
+    """Their names. Every test looks, and there are thousands of others, to which few tests add."""
+    return tuple(name for name in sys.modules if "stock_assets" in name or "benchmarks" in name)
 
 
 def replaced(before: State) -> list[str]:

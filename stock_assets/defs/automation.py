@@ -29,6 +29,9 @@ from stock_assets.lifecycle.restatements import Watch
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 
+#: Seconds between two looks of the sensor `evening`.
+EVENING_SECONDS = 60
+
 
 def evening_sensor(settings: Settings) -> dg.SensorDefinition:
     """The sensor `evening`: a sensor and no schedule, since only a sensor names the assets of several partition sets
@@ -39,6 +42,7 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
         settings,
         "evening",
         makes=assets,
+        seconds=EVENING_SECONDS,
         description=(
             f"Makes every closed session of {calendar.name} that has no predictions yet, from the vendor's answer to "
             "the predictions, oldest first, in one run: on an ordinary evening one session, after an outage all "

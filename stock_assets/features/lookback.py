@@ -125,6 +125,19 @@ def _missed(rows: pl.DataFrame, lookback: int) -> np.ndarray:
     return (position - position[oldest]) - (row - oldest)
 
 
+def last_rows(rows: pl.DataFrame, first: date | None, bars: int) -> pl.DataFrame:
+    """Of `rows` of `histories`, those from session `first` on and the `bars` bars before them; none of a history that
+    has no row from `first` on. All rows where `first` is None."""
+    if first is None or rows.is_empty():
+        return rows
+    earlier = (rows["session"] < first).to_numpy()
+    begins = np.flatnonzero(np.diff(rows["history"].to_numpy().astype(np.int64), prepend=-1))
+    lengths = np.diff(begins, append=rows.height)
+    before = np.add.reduceat(earlier, begins, dtype=np.int64)
+    oldest = np.where(before < lengths, begins + before - bars, rows.height)
+    return rows.filter(pl.Series(np.arange(rows.height) >= np.repeat(oldest, lengths)))
+
+
 def by_session(
     rows: pl.DataFrame,
     compute: Callable[[pl.DataFrame], pl.DataFrame],

@@ -84,6 +84,7 @@ __all__ = [
     "normalize_metadata",
     "serialize_value",
     "set_backfill_interval",
+    "set_run_processes",
     "wrap_web_server",
 ]
 
@@ -198,6 +199,9 @@ IS_DEV_SERVER = "DAGSTER_IS_DEV_CLI"
 #: Module and name of the constant that the daemon's loop of the backfills reads when it starts.
 CONTROLLER, INTERVAL = "dagster._daemon.controller", "DEFAULT_DAEMON_INTERVAL_SECONDS"
 
+#: Module, class and attribute of the multiprocessing context that a code server starts the processes of its runs with.
+CODE_SERVER, CODE_SERVER_CLASS, CONTEXT = "dagster._grpc.server", "DagsterApiServer", "_mp_ctx"
+
 #: Module, class and method that make the ASGI application of every web server.
 WEB_SERVER, SERVER_CLASS, MAKE_APPLICATION = "dagster_webserver.webserver", "DagsterWebserver", "create_asgi_app"
 
@@ -239,6 +243,18 @@ def set_backfill_interval(seconds: int) -> None:
     if not hasattr(controller, INTERVAL):
         _gone(f"{CONTROLLER}.{INTERVAL}")
     setattr(controller, INTERVAL, seconds)
+
+
+def set_run_processes(context: object) -> None:
+    """Has the code server of this process start its runs with `context`, in the place of a multiprocessing context.
+
+    Its definitions are loaded while its own constructor runs, which has put a context into an attribute by then. Raises
+    PrivateApiError where the code server has no such attribute.
+    """
+    server = getattr(import_module(CODE_SERVER), CODE_SERVER_CLASS, None)
+    if server is None or CONTEXT not in server.__init__.__code__.co_names:
+        _gone(f"{CODE_SERVER}.{CODE_SERVER_CLASS}.{CONTEXT}")
+    setattr(server, CONTEXT, property(lambda _: context, lambda *_: None))
 
 
 def wrap_web_server(wrap: Callable[[Any], Any]) -> None:

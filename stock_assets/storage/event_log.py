@@ -59,11 +59,11 @@ from stock_assets.storage.event_rows import (
     PLANNED_CHECK,
     Row,
     as_stored,
+    is_plan_of_many,
     kind_of,
     last_of_each_asset_and_type,
     planned_check_row,
     planned_once,
-    planned_subset,
     rows_of,
 )
 from stock_assets.storage.revisions import bring_to_head
@@ -167,7 +167,7 @@ def _migrations() -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic(SqliteEventLogStorage))
 
 
-def _until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
+def until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
     """The question whether a database has a column, table or index, which Dagster asks at every event, for a storage
     that remembers a yes."""
 
@@ -189,7 +189,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
 
-    has_asset_key_col = _until_yes(SqliteEventLogStorage.has_asset_key_col)
+    has_asset_key_col = until_yes(SqliteEventLogStorage.has_asset_key_col)
 
     @contextmanager
     def _begin(self, shard: str) -> Iterator[Connection]:
@@ -266,7 +266,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_one(event)
 
     def store_event(self, event: EventLogEntry) -> None:
-        if planned_subset(event) is not None:
+        if is_plan_of_many(event):
             self._store_all([event])
         else:
             self._store_one(planned_once(event))
@@ -330,13 +330,13 @@ class _OpenedOnce:
 
 
 class _Runs(_OpenedOnce, SqliteRunStorage):
-    has_built_index = _until_yes(SqliteRunStorage.has_built_index)
-    has_run_stats_index_cols = _until_yes(SqliteRunStorage.has_run_stats_index_cols)
+    has_built_index = until_yes(SqliteRunStorage.has_built_index)
+    has_run_stats_index_cols = until_yes(SqliteRunStorage.has_run_stats_index_cols)
 
 
 class _Schedules(_OpenedOnce, SqliteScheduleStorage):
-    has_built_index = _until_yes(SqliteScheduleStorage.has_built_index)
-    has_instigators_table = _until_yes(SqliteScheduleStorage.has_instigators_table)
+    has_built_index = until_yes(SqliteScheduleStorage.has_built_index)
+    has_instigators_table = until_yes(SqliteScheduleStorage.has_instigators_table)
 
 
 @lru_cache(maxsize=64)

@@ -115,21 +115,20 @@ def _text(event: EventLogEntry, partition: str, bare: EventLogEntry, *, metadata
 
 def as_stored(event: EventLogEntry) -> Iterator[EventLogEntry]:
     """The events that the stock storage would hold for `event`: a plan for many partitions is one of each."""
-    subset = planned_subset(event)
-    if subset is None:
+    if not is_plan_of_many(event):
         yield planned_once(event)
         return
     inner = event.get_dagster_event()
-    asset = inner.asset_materialization_planned_data.asset_key
-    for partition in subset.get_partition_keys():
-        data = AssetMaterializationPlannedData(asset, partition=partition)
+    planned: Any = inner.asset_materialization_planned_data
+    for partition in planned.partitions_subset.get_partition_keys():
+        data = AssetMaterializationPlannedData(planned.asset_key, partition=partition)
         yield event._replace(dagster_event=inner._replace(event_specific_data=data))
 
 
-def planned_subset(event: EventLogEntry) -> Any:
-    """The partitions (Dagster's PartitionsSubset) that `event` plans at once; None for any other event."""
+def is_plan_of_many(event: EventLogEntry) -> bool:
+    """Whether `event` plans many partitions of an asset at once."""
     data = event.dagster_event and event.dagster_event.event_specific_data
-    return data.partitions_subset if isinstance(data, AssetMaterializationPlannedData) else None
+    return isinstance(data, AssetMaterializationPlannedData) and data.partitions_subset is not None
 
 
 def planned_once(event: EventLogEntry) -> EventLogEntry:

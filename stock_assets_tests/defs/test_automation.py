@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import dagster as dg
@@ -146,11 +147,17 @@ def evening_tick(instance: dg.DagsterInstance, settings: Settings, now: datetime
     return sensor_tick(instance, settings, "evening", now)[0]
 
 
+@lru_cache(maxsize=1)
+def repository_of(settings: Settings) -> dg.RepositoryDefinition:
+    """The definitions, which stay from tick to tick as in a server; loading them takes longer than the tick."""
+    return build_definitions(settings).get_repository_def()
+
+
 def sensor_tick(
     instance: dg.DagsterInstance, settings: Settings, name: str, now: datetime, cursor: str | None = None
 ) -> tuple[dg.RunRequest | str, str | None]:
     """(what the sensor asks for, or why it does not; its cursor)."""
-    repository = build_definitions(settings).get_repository_def()
+    repository = repository_of(settings)
     resources = {"warehouse": Warehouse(settings.database), "channels": (), "clock": lambda: now}
     context = dg.build_sensor_context(instance, cursor, repository_def=repository, resources=resources)
     done = repository.get_sensor_def(name).evaluate_tick(context)

@@ -1,5 +1,6 @@
 """What the graph looks like from outside: keys, groups, partitions, dependencies, and what each asset tells."""
 
+import gc
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -144,6 +145,11 @@ def test_the_graph_is_that_of_the_design(defs: dg.Definitions, settings: Setting
     assert found == GRAPH
     tables = {table: room for table, room in ROOMS.items() if table not in {*HISTORIES, *OFF}}
     assert {key: group for key, (group, *_) in found.items()} == tables
+
+
+def test_garbage_is_collected_again_after_the_import():
+    assert gc.isenabled()
+    assert gc.get_freeze_count(), "what was imported stays out of it"
 
 
 def test_a_side_input_has_an_asset_where_the_settings_turn_it_on(tmp_path):

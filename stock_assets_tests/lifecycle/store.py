@@ -11,6 +11,7 @@ from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.storage.registry import TrackedRun, Training
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
+from stock_assets_tests.stores import filled_store
 from stock_assets_tests.tables import rows_of
 
 CALENDAR: TradingCalendar = trading_calendar("XNYS", date(2018, 1, 2), date(2019, 12, 31))
@@ -25,7 +26,10 @@ CUTOFFS = {BASE: date(2018, 12, 31), NEWER: date(2019, 3, 29), NEWEST: date(2019
 
 def handmade_store(path: Path) -> Warehouse:
     """Three versions of rnn and one of trees and of the ensemble for 2019, predictions up to PREDICTED."""
-    warehouse = Warehouse(path)
+    return filled_store(path, "handmade", _fill)
+
+
+def _fill(warehouse: Warehouse) -> None:
     rnn = [{"model_year": 2019, "model": "rnn", "version": v, "trained_through": c} for v, c in CUTOFFS.items()]
     trees = {"model_year": 2019, "model": "trees", "version": "trees-1", "trained_through": date(2018, 12, 31)}
     members = [
@@ -42,7 +46,6 @@ def handmade_store(path: Path) -> Warehouse:
             warehouse.replace_sessions(table, days, declared(table).empty())
     warehouse.replace_table("universe", declared("universe").empty())
     warehouse.replace_table("operations", rows_of("operations", pl.DataFrame({"session": days})))
-    return warehouse
 
 
 def publish_nothing(warehouse: Warehouse, *sessions: date) -> None:

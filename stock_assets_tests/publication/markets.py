@@ -11,6 +11,7 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
+from stock_assets_tests.stores import filled_store
 from stock_assets_tests.tables import rows_of
 
 #: SUSP has a suspect bar, LEFT left the index and NEWB has no features yet; HALT has no bar at all, and SHRT too few
@@ -40,8 +41,13 @@ def sessions_of(settings: Settings, count: int) -> tuple[date, ...]:
 def market(folder: Path, count: int = 30, **overrides: object) -> tuple[Settings, Warehouse]:
     """`count` predicted sessions, of which those before the last `horizon` are labelled."""
     settings = settings_of(folder, **overrides)
-    store = Warehouse(settings.database, wait=0.1)
     sessions = sessions_of(settings, count)
+    key = ("publication", sessions, settings.horizon)
+    store = filled_store(settings.database, key, lambda empty: _fill(empty, sessions, settings.horizon))
+    return settings, store.patient(0.1)
+
+
+def _fill(store: Warehouse, sessions: Sequence[date], horizon: int) -> None:
     with_bars = [ticker for ticker in (*TICKERS, *LEFT_OUT) if ticker != "HALT"]
     members = pl.DataFrame({"ticker": [*TICKERS, *LEFT_OUT]}).with_columns(
         from_session=pl.lit(date(2018, 1, 2)),
@@ -71,11 +77,10 @@ def market(folder: Path, count: int = 30, **overrides: object) -> tuple[Settings
     member = pl.DataFrame([{"model_year": 2019, "member": "rnn", "weight": 1.0, "version": VERSIONS["ensemble"]}])
     store.replace_table("trained_ensemble", rows_of("trained_ensemble", member.with_columns(trained_through=cutoff)))
     predict(store, sessions)
-    label(store, sessions[: -settings.horizon])
+    label(store, sessions[:-horizon])
     losses = {name: pl.lit(1.0) for name in ("log_loss", "ensemble_log_loss", "naive_log_loss")}
     operations = pl.DataFrame({"session": sessions}).with_columns(**losses, suspects=pl.lit(1, pl.Int64))
     store.replace_table("operations", rows_of("operations", operations))
-    return settings, store
 
 
 def keys(sessions: Sequence[date], tickers: Sequence[str]) -> pl.DataFrame:

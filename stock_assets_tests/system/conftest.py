@@ -74,8 +74,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "FIRST_MODEL_YEAR": str(settings.first_model_year),
         "TICKERS": ",".join(settings.tickers or ()),
         "API_PORT": str(free_port()),  # other servers of these tests run at the same time
+        "EXTENSIONS": "stock_assets_tests.system.quick_evenings",
     }
-    return plain | {PREFIX + name: value for name, value in chosen.items()} | {"COLUMNS": "200"}
+    own = {"COLUMNS": "200", "PYTHONPATH": str(PROJECT_DIR)}
+    return plain | {PREFIX + name: value for name, value in chosen.items()} | own
 
 
 def console_script() -> str:

@@ -14,8 +14,10 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 RUNS = 8
 #: Sessions of every run, and between the first ones of two neighbours.
 LENGTH, STEP = 120, 30
-#: Seconds between two readers: starting one takes a processor for as long.
-READER_PAUSE = 2
+#: Seconds between two readers, each of which opens the store anew; every SHELL-th is a command in a process of its own,
+#: whose start takes a processor for seconds.
+READER_PAUSE, SHELL = 0.5, 20
+BARS = "select count(*) as bars from daily_bars"
 
 LAUNCH = """
 mutation Launch($params: [ExecutionParams!]!) {
@@ -66,11 +68,14 @@ def test_runs_at_once_all_succeed_and_a_reader_is_always_answered(server: Server
 
     with ThreadPoolExecutor(1) as waiting:
         ends = waiting.submit(lambda: [server.finished(run_id) for run_id in run_ids])
-        answers = []
+        answers, counts = [], []
         while not answers or not wait([ends], timeout=READER_PAUSE).done:
-            answers.append(stock_assets(server.settings, "query", "select count(*) as bars from daily_bars"))
+            if len(counts) % SHELL == 0:
+                answers.append(stock_assets(server.settings, "query", BARS))
+            counts.append(server.warehouse.query(BARS).item())
     assert ends.result() == ["SUCCESS"] * RUNS
     bars = before["daily_bars"].height
+    assert set(counts) == {bars}
     for answer in answers:
         assert answer.returncode == 0, answer.stderr
         assert str(bars) in answer.stdout

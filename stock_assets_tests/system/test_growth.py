@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
-import pytest
 from dagster._core.test_utils import freeze_time
 from polars.testing import assert_frame_equal
 
@@ -19,8 +18,6 @@ from stock_assets.settings import settings
 from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.system.test_drill import moment
-
-pytestmark = pytest.mark.xdist_group("drill")
 
 EVENINGS = 3
 
