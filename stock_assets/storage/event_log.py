@@ -76,7 +76,9 @@ _DISK = {
     "attempt to write a readonly database": errno.EROFS,
 }
 
-BATCH_SIZE = 1000
+#: More than an asset has sessions, so that all of a run's are seen at once: the daemon that goes through backfills asks
+#: for what follows of those that it sees, and would ask for the rest in a run of its own.
+BATCH_SIZE = 10_000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
 MOST_ENGINES = 64
 

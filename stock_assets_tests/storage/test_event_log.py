@@ -80,7 +80,7 @@ PROCESSES.set_forkserver_preload([event_log.__name__])
 @pytest.fixture(autouse=True)
 def _own_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The storage sets the variable for its whole process; the next test shall not inherit it."""
-    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", str(event_log.BATCH_SIZE))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -460,7 +460,7 @@ def test_a_batch_is_one_transaction_on_the_run_shard_and_then_one_on_the_index(t
 
     sql_event.listen(Engine, "commit", on_commit)
     try:
-        log.store_event_batch(materializations("run", "bars", 200))
+        log.store_event_batch(materializations("run", "bars", 2600))  # ten years are not seen in parts
     finally:
         sql_event.remove(Engine, "commit", on_commit)
     assert committed == ["run", "index"]
@@ -687,7 +687,7 @@ def test_another_process_batches_without_being_told(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == [None, "1000", True, [32, 32]]
+        assert json.loads(done.stdout) == [None, str(event_log.BATCH_SIZE), True, [32, 32]]
         assert len(instance.get_materialized_partitions(dg.AssetKey("bars"))) == 32
 
 
