@@ -23,28 +23,28 @@ AT_ONCE = 64
 T = TypeVar("T")
 
 
-def too_long(store: Warehouse, table: str, sessions: Sequence[date], columns: int) -> bool:
+def too_long(store: Warehouse, table: str, sessions: Sequence[date], *, columns: int) -> bool:
     """Whether so many columns for every row that `table` has of `sessions` are more than MEMORY holds."""
     if len(sessions) <= AT_ONCE:
         return False
-    return sum(store.rows_by(table, "session", sessions[0], sessions[-1]).values()) > rows_within(MEMORY, columns)
+    return sum(store.rows_by(table, "session", sessions[0], last=sessions[-1]).values()) > rows_within(MEMORY, columns)
 
 
-def blocks_of_sessions(store: Warehouse, table: str, sessions: Sequence[date], columns: int) -> list[list[date]]:
+def blocks_of_sessions(store: Warehouse, table: str, sessions: Sequence[date], *, columns: int) -> list[list[date]]:
     """`sessions` in blocks for which BLOCK holds so many columns for every row that `table` has."""
-    counts = store.rows_by(table, "session", sessions[0], sessions[-1])
+    counts = store.rows_by(table, "session", sessions[0], last=sessions[-1])
     return session_blocks({session: counts.get(session, 0) for session in sessions}, rows_within(BLOCK, columns))
 
 
 def read_by_ticker(
-    store: Warehouse, table: str, first: date, last: date, *, columns: Sequence[str], made: int
+    store: Warehouse, table: str, first: date, *, last: date, columns: Sequence[str], made: int
 ) -> Iterator[pl.DataFrame]:
     """`columns` of all rows of `table` from session `first` to `last`, some tickers at a time: as many as BLOCK holds
     with the `made` columns that are computed of them."""
-    counts = store.rows_by(table, "ticker", first, last)
+    counts = store.rows_by(table, "ticker", first, last=last)
     # the table is read as seldom as possible, since its rows lie by session
     for group in blocks_of(counts.items(), rows_within(BLOCK, len(columns) + 2)):
-        rows = store.read_tickers(table, group, first, last, columns=columns)
+        rows = store.read_tickers(table, group, first, last=last, columns=columns)
         for part in blocks_of(((ticker, counts[ticker]) for ticker in group), rows_within(BLOCK, made)):
             yield rows.filter(pl.col("ticker").is_between(pl.lit(part[0]), pl.lit(part[-1])))
 

@@ -200,7 +200,7 @@ def _answered(
     rows = answer.bars.filter(pl.col("session").is_in(request.sessions))
     first, last = request.sessions[0], request.sessions[-1]
     try:
-        stored = store.read_tickers("raw_ohlcv", request.tickers, first, last)
+        stored = store.read_tickers("raw_ohlcv", request.tickers, first, last=last)
     except MissingTableError:
         stored = RAW_SCHEMA.to_frame()
     # the store names UTC as the machine does
