@@ -16,7 +16,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
 #: Bytes that the rows of a step may take in memory; those of a longer range are made in blocks of BLOCK bytes.
-MEMORY, BLOCK = 1 << 30, 1 << 28
+MEMORY, BLOCK = 1 << 30, 1 << 27
 #: A range of no more sessions is made at once: a quarter.
 AT_ONCE = 64
 
@@ -43,7 +43,7 @@ def read_by_ticker(
     with the `made` columns that are computed of them."""
     counts = store.rows_by(table, "ticker", first, last=last)
     # the table is read as seldom as possible, since its rows lie by session
-    for group in blocks_of(counts.items(), rows_within(BLOCK, len(columns) + 2)):
+    for group in blocks_of(counts.items(), rows_within(2 * BLOCK, len(columns) + 2)):
         rows = store.read_tickers(table, group, first, last=last, columns=columns)
         for part in blocks_of(((ticker, counts[ticker]) for ticker in group), rows_within(BLOCK, made)):
             yield rows.filter(pl.col("ticker").is_between(pl.lit(part[0]), pl.lit(part[-1])))
@@ -57,8 +57,8 @@ def in_the_place_of(table: str, sessions: Sequence[date]) -> Change:
 def rows_within(size: int, columns: int) -> int:
     """How many rows of so many columns of numbers `size` bytes hold.
 
-    >>> rows_within(BLOCK, 32)
-    1048576
+    >>> rows_within(1 << 20, 32)
+    4096
     """
     return max(1, size // (8 * columns))
 

@@ -21,6 +21,9 @@ from stock_assets.storage.ranges import blocks_of, blocks_of_sessions, in_the_pl
 from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 
+#: Columns that are in memory while one of a bar is made.
+_WORK = 4
+
 
 class CleanedBars(NamedTuple):
     """The clean bars of some sessions, and what was found on the way."""
@@ -89,7 +92,7 @@ class _Cleaning:
         made = store.rows_by("daily_bars", "session", self.sessions[0], last=last)
         names = companies({*counts, *stored})
         sizes = ((group, sum(counts.get(ticker, 0) for ticker in group)) for group in names)
-        for groups in blocks_of(sizes, rows_within(ranges.BLOCK, columns)):
+        for groups in blocks_of(sizes, rows_within(ranges.BLOCK, _WORK * columns)):
             tickers = [ticker for group in groups for ticker in group]
             raw = store.read_tickers("raw_ohlcv", tickers, first, last=last)
             there = store.read_tickers("daily_bars", tickers, self.sessions[0], last=last) if stored else None

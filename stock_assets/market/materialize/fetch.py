@@ -37,7 +37,7 @@ TICKERS_LOOKED_AT = 5
 #: Columns of a bar as it is fetched, compared and stored, in memory.
 _COLUMNS = 2 * len(RAW_SCHEMA)
 #: A range of no more blocks is asked for at once.
-_AT_ONCE = ranges.MEMORY // ranges.BLOCK
+_AT_ONCE = 4
 
 
 class FetchedBars(NamedTuple):
