@@ -171,7 +171,7 @@ def backfill(size: Size, folder: Path, only: Sequence[str]) -> list[Stage]:
     stages = []
     for name in (name for name in BACKFILL if not only or name in only):
         stages.append(measured(name, variables, (0, last - EVENING)))
-        print(f"{size}: {name}, {stages[-1].seconds:,.1f} s", file=sys.stderr, flush=True)
+        print(f"{size}: {stages[-1]}", file=sys.stderr, flush=True)
     if not only:
         stages += [evening._replace(name=f"evening: {evening.name}") for evening in evenings(variables, last)]
     return stages

@@ -4,7 +4,7 @@ scikit-learn fits; a model is plain numbers. It is stored as a table (`to_frame`
 (`from_frame`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -84,17 +84,62 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
     pca.fit(_standardised_rows(rows, varying, mean=mean[varies], scale=scale[varies]))
     axes = np.zeros((pca.n_components_, len(columns)))
     axes[:, varies] = pca.components_
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
     return PcaModel(
         columns=tuple(columns),
         mean=mean,
         scale=scale,
-        components=axes * np.sign(largest),  # an axis has no direction of its own
+        components=_directed(axes),
         explained_variance_ratio=np.asarray(pca.explained_variance_ratio_),
         fit_from=rows["session"][0],
         fit_through=fit_through,
         n_rows=rows.height,
     )
+
+
+def fit_pca_in_blocks(
+    blocks: Callable[[], Iterable[pl.DataFrame]], columns: Sequence[str], *, fit_through: date, explained: float = 0.95
+) -> PcaModel:
+    """As `fit_pca`, of rows that are not in memory together: `blocks` returns them twice, by ascending sessions. The
+    numbers are those of `fit_pca` but for rounding."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, rows, first = StandardScaler(), 0, fit_through
+    for block in blocks():
+        checked = _checked(block, columns, fit_through)
+        first, rows = min([first, *checked["session"].unique()]), rows + checked.height
+        for chunk in _chunks(checked, columns):
+            scaler.partial_fit(chunk)
+    if rows < 2:
+        raise BadBarsError(f"features have {rows} row(s) up to {fit_through}; expected two or more to fit on")
+    mean, deviation = np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_))
+    varies = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))
+    if not varies.any():
+        raise BadBarsError(f"no column of {', '.join(columns)} varies up to {fit_through}; expected one to")
+    scale = np.where(varies, deviation, 1.0)
+    products = np.zeros((len(columns), len(columns)))
+    for block in blocks():
+        for chunk in _chunks(_checked(block, columns, fit_through), columns):
+            standardised = (chunk - mean) / scale
+            products += standardised.T @ standardised
+    products[~varies], products[:, ~varies] = 0.0, 0.0
+    variances, axes = np.linalg.eigh(products / (rows - 1))
+    ratio = np.maximum(variances[::-1], 0.0) / variances.clip(0.0).sum()
+    count = min(int(np.searchsorted(ratio.cumsum(), explained, side="right")) + 1, int(varies.sum()))
+    return PcaModel(
+        columns=tuple(columns),
+        mean=mean,
+        scale=scale,
+        components=_directed(axes[:, ::-1].T[:count]),
+        explained_variance_ratio=ratio[:count],
+        fit_from=first,
+        fit_through=fit_through,
+        n_rows=rows,
+    )
+
+
+def _directed(axes: np.ndarray) -> np.ndarray:
+    """`axes` with the largest loading positive: an axis has no direction of its own."""
+    return axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1))
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the products are small: other threads would wait, and burn a core

@@ -67,7 +67,7 @@ def differs(now: str, then: str) -> pl.Expr:
 
 
 def restatements(
-    stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime, made: Collection[date] | None = None
+    stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime, *, made: Collection[date] | None = None
 ) -> pl.DataFrame:
     """The figures of `bars` that differ from the `stored` ones of the same sessions (`RESTATEMENT_SCHEMA`).
 

@@ -1,12 +1,17 @@
-"""One change of one table, as `Warehouse.write` makes it, and the partitions that it writes."""
+"""One change of one table, the partitions that it writes, and how DuckDB makes it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
+from stock_assets.storage.attached import quoted
 from stock_assets.storage.partitions import Partition, Written, partition_column, values_of
-from stock_assets.tables import declared
+from stock_assets.tables import TABLES, Table, declared
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class AllRows:
@@ -50,3 +55,44 @@ class Change:
         complete = column in self.replaces.columns and "ticker" not in self.replaces.columns
         replaced = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
         return Written(replaced if complete else frozenset(), touched | replaced)
+
+
+def change_table(
+    connection: "duckdb.DuckDBPyConnection", table: Table, replaces: pl.DataFrame | AllRows | NoRow | None
+) -> None:
+    """Puts the rows of `incoming` into the table, in the place of those that they replace (`Change.replaces`)."""
+    if isinstance(replaces, AllRows):
+        connection.execute(f"CREATE OR REPLACE TABLE {qualified(table.name)} AS SELECT * FROM incoming")
+        return
+    _create(connection, table)
+    if isinstance(replaces, NoRow):
+        keys = ", ".join(map(quoted, table.keys))
+        _insert(connection, table.name, f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})")
+        return
+    if replaces is not None:
+        columns = ", ".join(map(quoted, replaces.columns))
+        connection.register("replaced", replaces.to_arrow())
+        connection.execute(
+            f"DELETE FROM {qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
+        )
+    _insert(connection, table.name)
+
+
+def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
+    """Makes the table as it is declared, or gives it the columns that `incoming` has and it lacks (null in the older
+    rows)."""
+    columns = ", ".join(f"{quoted(column.name)} {column.duckdb_type}" for column in table.columns)
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {qualified(table.name)} ({columns})")
+    there = {name for name, *_ in connection.execute(f"DESCRIBE {qualified(table.name)}").fetchall()}
+    for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
+        if name not in there:
+            connection.execute(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
+
+
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:
+    connection.execute(f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM incoming {where}")
+
+
+def qualified(table: str) -> str:
+    """The name of the table with its room, which an undeclared table is searched for in all rooms."""
+    return f"{TABLES[table].room}.{quoted(table)}" if table in TABLES else quoted(table)

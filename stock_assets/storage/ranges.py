@@ -16,35 +16,35 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
 #: Bytes that the rows of a step may take in memory; those of a longer range are made in blocks of BLOCK bytes.
-MEMORY, BLOCK = 1 << 30, 1 << 28
+MEMORY, BLOCK = 1 << 30, 1 << 27
 #: A range of no more sessions is made at once: a quarter.
 AT_ONCE = 64
 
 T = TypeVar("T")
 
 
-def too_long(store: Warehouse, table: str, sessions: Sequence[date], columns: int) -> bool:
+def too_long(store: Warehouse, table: str, sessions: Sequence[date], *, columns: int) -> bool:
     """Whether so many columns for every row that `table` has of `sessions` are more than MEMORY holds."""
     if len(sessions) <= AT_ONCE:
         return False
-    return sum(store.rows_by(table, "session", sessions[0], sessions[-1]).values()) > rows_within(MEMORY, columns)
+    return sum(store.rows_by(table, "session", sessions[0], last=sessions[-1]).values()) > rows_within(MEMORY, columns)
 
 
-def blocks_of_sessions(store: Warehouse, table: str, sessions: Sequence[date], columns: int) -> list[list[date]]:
+def blocks_of_sessions(store: Warehouse, table: str, sessions: Sequence[date], *, columns: int) -> list[list[date]]:
     """`sessions` in blocks for which BLOCK holds so many columns for every row that `table` has."""
-    counts = store.rows_by(table, "session", sessions[0], sessions[-1])
+    counts = store.rows_by(table, "session", sessions[0], last=sessions[-1])
     return session_blocks({session: counts.get(session, 0) for session in sessions}, rows_within(BLOCK, columns))
 
 
 def read_by_ticker(
-    store: Warehouse, table: str, first: date, last: date, *, columns: Sequence[str], made: int
+    store: Warehouse, table: str, first: date, *, last: date, columns: Sequence[str], made: int
 ) -> Iterator[pl.DataFrame]:
     """`columns` of all rows of `table` from session `first` to `last`, some tickers at a time: as many as BLOCK holds
     with the `made` columns that are computed of them."""
-    counts = store.rows_by(table, "ticker", first, last)
+    counts = store.rows_by(table, "ticker", first, last=last)
     # the table is read as seldom as possible, since its rows lie by session
-    for group in blocks_of(counts.items(), rows_within(BLOCK, len(columns) + 2)):
-        rows = store.read_tickers(table, group, first, last, columns=columns)
+    for group in blocks_of(counts.items(), rows_within(2 * BLOCK, len(columns) + 2)):
+        rows = store.read_tickers(table, group, first, last=last, columns=columns)
         for part in blocks_of(((ticker, counts[ticker]) for ticker in group), rows_within(BLOCK, made)):
             yield rows.filter(pl.col("ticker").is_between(pl.lit(part[0]), pl.lit(part[-1])))
 
@@ -57,8 +57,8 @@ def in_the_place_of(table: str, sessions: Sequence[date]) -> Change:
 def rows_within(size: int, columns: int) -> int:
     """How many rows of so many columns of numbers `size` bytes hold.
 
-    >>> rows_within(BLOCK, 32)
-    1048576
+    >>> rows_within(1 << 20, 32)
+    4096
     """
     return max(1, size // (8 * columns))
 

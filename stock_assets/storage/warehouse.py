@@ -16,7 +16,7 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.storage.attached import attached, limit_memory, opened, quoted, search_rooms
-from stock_assets.storage.changes import ALL_ROWS, NO_ROW, AllRows, Change, NoRow
+from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
@@ -24,7 +24,7 @@ from stock_assets.storage.partitions import (
     record_partitions,
 )
 from stock_assets.storage.queries import Answer, Limits, answering
-from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, rooms
+from stock_assets.tables import STORED_PARTITIONS, TABLES, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
@@ -114,26 +114,26 @@ class Warehouse:
         selected = ", ".join(map(quoted, columns)) if columns else "*"
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
         where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
-        return self._select(table, f"SELECT {selected} FROM {_qualified(table)} {where}", list(bounds.values()))
+        return self._select(table, f"SELECT {selected} FROM {qualified(table)} {where}", list(bounds.values()))
 
     def read_tickers(
-        self, table: str, tickers: Sequence[str], first: date, last: date, *, columns: Sequence[str] | None = None
+        self, table: str, tickers: Sequence[str], first: date, *, last: date, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """As `read`, the rows of `tickers` alone."""
         selected = ", ".join(map(quoted, columns)) if columns else "*"
         return self._select(
             table,
-            f"SELECT {selected} FROM {_qualified(table)} WHERE session BETWEEN ? AND ? "
+            f"SELECT {selected} FROM {qualified(table)} WHERE session BETWEEN ? AND ? "
             "AND ticker IN (SELECT unnest(?::VARCHAR[]))",
             [first, last, list(tickers)],
         )
 
-    def rows_by(self, table: str, column: str, first: date, last: date) -> dict[Any, int]:
+    def rows_by(self, table: str, column: str, first: date, *, last: date) -> dict[Any, int]:
         """The number of rows by the value of `column`, ascending, of sessions from `first` to `last`; none without a
         table."""
         name = quoted(column)
         statement = (
-            f"SELECT {name}, count(*) AS rows FROM {_qualified(table)} WHERE session BETWEEN ? AND ? "
+            f"SELECT {name}, count(*) AS rows FROM {qualified(table)} WHERE session BETWEEN ? AND ? "
             f"GROUP BY {name} ORDER BY {name}"
         )
         try:
@@ -161,7 +161,7 @@ class Warehouse:
         try:
             rows = self.read_sql(
                 table,
-                f"SELECT DISTINCT session FROM {_qualified(table)} WHERE session BETWEEN ? AND ?",
+                f"SELECT DISTINCT session FROM {qualified(table)} WHERE session BETWEEN ? AND ?",
                 [first or date.min, last or date(9999, 12, 31)],
             )
         except MissingTableError:
@@ -171,7 +171,7 @@ class Warehouse:
     def last_session(self, table: str) -> date | None:
         """The newest session of `table`; None without a row or a table."""
         try:
-            return self.read_sql(table, f"SELECT max(session) AS session FROM {_qualified(table)}").item()
+            return self.read_sql(table, f"SELECT max(session) AS session FROM {qualified(table)}").item()
         except MissingTableError:
             return None
 
@@ -204,7 +204,7 @@ class Warehouse:
         if not sessions:
             return
         span = f"WHERE session BETWEEN DATE '{min(sessions)}' AND DATE '{max(sessions)}'"
-        stored = self.read_each({table: f"SELECT DISTINCT session FROM {_qualified(table)} {span}" for table in tables})
+        stored = self.read_each({table: f"SELECT DISTINCT session FROM {qualified(table)} {span}" for table in tables})
         for table in tables:
             sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
             if absent := [session for session in sessions if session not in sessions_there]:
@@ -261,7 +261,7 @@ class Warehouse:
             present = {name for (name,) in connection.execute(statement).fetchall()}
             counts = {}
             for table in (table.name for table in order if table.name in present and table is not STORED_PARTITIONS):
-                row = connection.execute(f"SELECT count(*) FROM {_qualified(table)}").fetchone()
+                row = connection.execute(f"SELECT count(*) FROM {qualified(table)}").fetchone()
                 counts[table] = row[0] if row else 0
         return counts
 
@@ -325,7 +325,7 @@ class Warehouse:
         with self._transaction() as connection:
             for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
-                _change(connection, table, change.replaces)
+                change_table(connection, table, change.replaces)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -341,7 +341,7 @@ class Warehouse:
             def make(each: Change) -> None:
                 table = declared(each.table)
                 connection.register("incoming", table.fit(each.rows).to_arrow())
-                _change(connection, table, each.replaces)
+                change_table(connection, table, each.replaces)
                 written[each.table] |= each.written
 
             make(change)
@@ -395,44 +395,3 @@ def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
     """Whether the connected store has the table."""
     statement = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() AND table_name = ?"
     return connection.execute(statement, [table]).fetchall()[0][0] > 0
-
-
-def _qualified(table: str) -> str:
-    """The name of the table with its room, which an undeclared table is searched for in all rooms."""
-    return f"{TABLES[table].room}.{quoted(table)}" if table in TABLES else quoted(table)
-
-
-def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
-    """Makes the table as it is declared, or gives it the columns that `incoming` has and it lacks (null in the older
-    rows)."""
-    columns = ", ".join(f"{quoted(column.name)} {column.duckdb_type}" for column in table.columns)
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {_qualified(table.name)} ({columns})")
-    there = {name for name, *_ in connection.execute(f"DESCRIBE {_qualified(table.name)}").fetchall()}
-    for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
-        if name not in there:
-            connection.execute(f"ALTER TABLE {_qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
-
-
-def _change(
-    connection: "duckdb.DuckDBPyConnection", table: Table, replaces: pl.DataFrame | AllRows | NoRow | None
-) -> None:
-    """Puts the rows of `incoming` into the table, in the place of those that they replace (`changes.Change`)."""
-    if isinstance(replaces, AllRows):
-        connection.execute(f"CREATE OR REPLACE TABLE {_qualified(table.name)} AS SELECT * FROM incoming")
-        return
-    _create(connection, table)
-    if isinstance(replaces, NoRow):
-        keys = ", ".join(map(quoted, table.keys))
-        _insert(connection, table.name, f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {_qualified(table.name)})")
-        return
-    if replaces is not None:
-        columns = ", ".join(map(quoted, replaces.columns))
-        connection.register("replaced", replaces.to_arrow())
-        connection.execute(
-            f"DELETE FROM {_qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
-        )
-    _insert(connection, table.name)
-
-
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:
-    connection.execute(f"INSERT INTO {_qualified(table)} BY NAME SELECT * FROM incoming {where}")

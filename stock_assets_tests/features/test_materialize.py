@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError, BadBarsError, MissingSessionsError
+from stock_assets.features.components import to_frame
 from stock_assets.features.labels import barrier_labels
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.market_context import MARKET_CONTEXT, STALE
@@ -279,11 +281,22 @@ def test_a_range_in_blocks_has_the_rows_of_a_range_at_once(filled, monkeypatch: 
         assert_frame_equal(stored(store, table), before[table], abs_tol=1e-9)
         assert isinstance(made.rows, RowSummary)
         assert made.rows.height == before[table].filter(pl.col("session") >= days[0]).height
-        assert made.rows.counts == store.rows_by(table, "session", days[0], days[-1])
+        assert made.rows.counts == store.rows_by(table, "session", days[0], last=days[-1])
         assert all(wrong.is_empty() for wrong in made.rows.not_finite)
     assert made.rows.columns == side_columns()
     assert make_pca_components(store, config, days).explained == pytest.approx(explained)
     assert list(config.data_dir.rglob("*.arrow")) == []
+
+
+def test_a_model_that_is_fitted_in_blocks_is_that_of_all_rows_at_once(filled, monkeypatch: pytest.MonkeyPatch):
+    store, config = filled
+    at_once = make_pca_model(store, config)
+    in_blocks(monkeypatch, 30)
+    parts = make_pca_model(store, config)
+    store.replace_table("pca_model", to_frame(at_once))
+    assert (parts.columns, parts.fit_from, parts.n_rows) == (at_once.columns, at_once.fit_from, at_once.n_rows)
+    for name in ("mean", "scale", "components", "explained_variance_ratio"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(at_once, name), atol=1e-9)
 
 
 def test_the_late_labels_of_a_range_in_blocks_are_those_of_a_range_at_once(tmp_path, monkeypatch: pytest.MonkeyPatch):

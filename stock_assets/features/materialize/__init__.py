@@ -103,7 +103,7 @@ class SampleChart(NamedTuple):
 
 def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeIndicators:
     """Makes `indicators` of `sessions` (ascending)."""
-    if too_long(store, "daily_bars", sessions, len(INDICATORS)):
+    if too_long(store, "daily_bars", sessions, columns=len(INDICATORS)):
         read_sessions = _read_sessions(store, settings, sessions, needed_by="indicators")
         return MadeIndicators(blocks.indicators_in_blocks(store, sessions, read_sessions))
     bars, read_sessions = _bars_with_lookback(store, settings, sessions, needed_by="indicators", columns=["close"])
@@ -115,7 +115,7 @@ def make_indicators(store: Warehouse, settings: Settings, sessions: Sequence[dat
 def make_stationary_features(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeFeatures:
     """Makes `stationary_features` of `sessions` (ascending)."""
     context, begins = _market_context(store, settings, sessions)
-    if too_long(store, "daily_bars", sessions, len(stationary.STATIONARY)):
+    if too_long(store, "daily_bars", sessions, columns=len(stationary.STATIONARY)):
         read_sessions = _read_sessions(store, settings, sessions, needed_by="stationary_features")
         summary = blocks.stationary_features_in_blocks(store, sessions, read_sessions, context=context)
         return MadeFeatures(summary, context_gaps(context, begins, sessions), absent_of(store, settings))
@@ -198,7 +198,7 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
     store.require(_BARS, [*lookback, *sessions], SIDE_FEATURES, why="look-back")
     store.require(names, sessions, SIDE_FEATURES)
     rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
-    if too_long(store, "daily_bars", sessions, len(side_columns())):
+    if too_long(store, "daily_bars", sessions, columns=len(side_columns())):
         summary = RowSummary(side_columns(), may_be_null=True)
         made = partial(_side_rows, store, groups, calendar, rows=rows)
         blocks.side_features_in_blocks(store, sessions, summary, compute=made)
@@ -248,7 +248,7 @@ def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
         orient="row",
     )
     window = (*calendar.before(sessions[-1], LABEL_WINDOW - 1), sessions[0])[0]
-    if too_long(store, "daily_bars", sessions, len(LABELS.columns)):
+    if too_long(store, "daily_bars", sessions, columns=len(LABELS.columns)):
         rows, late = blocks.labels_in_blocks(store, rule, sessions, first=first, due=due)
         return MadeLabels(rows, late, store.read("labels", window, sessions[-1], columns=["label"]))
     # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
@@ -271,8 +271,12 @@ def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
     window = calendar.between(calendar.sessions[stationary.FIRST_BAR - 1], fit_through)
     store.require(MADE_BEFORE_PCA, window, "pca_model", why="the fit window")
     columns = stationary.pca_inputs()
-    features = store.read("stationary_features", window[0], fit_through, columns=[*KEYS, *columns])
-    model = components.fit_pca(trusted(store, features), columns, fit_through=fit_through)
+    if too_long(store, "stationary_features", window, columns=len(columns)):
+        parts = partial(blocks.blocks_of_features, store, window, columns=columns, trusted=partial(trusted, store))
+        model = components.fit_pca_in_blocks(parts, columns, fit_through=fit_through)
+    else:
+        features = store.read("stationary_features", window[0], fit_through, columns=[*KEYS, *columns])
+        model = components.fit_pca(trusted(store, features), columns, fit_through=fit_through)
     store.replace_table("pca_model", components.to_frame(model))
     return model
 
@@ -283,7 +287,7 @@ def make_pca_components(store: Warehouse, settings: Settings, sessions: Sequence
     featured = [session for session in sessions if calendar.position(session) >= stationary.FIRST_BAR - 1]
     store.require(MADE_BEFORE_PCA, featured, "pca_components")
     model = components.from_frame(store.read("pca_model"))
-    if too_long(store, "stationary_features", sessions, len(model.columns)):
+    if too_long(store, "stationary_features", sessions, columns=len(model.columns)):
         summary, sample = blocks.components_in_blocks(store, model, sessions, sample_rows=_SAMPLE_ROWS)
         return MadeComponents(summary, model, components.explained_out_of_sample(model, sample))
     stored = store.read("stationary_features", sessions[0], sessions[-1], columns=[*KEYS, *model.columns])

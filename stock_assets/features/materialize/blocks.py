@@ -32,10 +32,10 @@ _FEATURE_COLUMNS = [*KEYS, "total_return", *stationary.BAR_COLUMNS]
 def indicators_in_blocks(store: Warehouse, sessions: Sequence[date], read_sessions: Sequence[date]) -> RowSummary:
     """Makes `indicators` of `sessions` from the bars of `read_sessions` (both ascending)."""
     made, summary = len(INDICATORS) + len(KEYS), RowSummary(list(INDICATORS))
-    blocks = blocks_of_sessions(store, BARS, sessions, made)
+    blocks = blocks_of_sessions(store, BARS, sessions, columns=made)
     first, last = read_sessions[0], read_sessions[-1]
     with scratch(store.path, blocks) as kept:
-        for bars in read_by_ticker(store, BARS, first, last, columns=_INDICATOR_COLUMNS, made=made):
+        for bars in read_by_ticker(store, BARS, first, last=last, columns=_INDICATOR_COLUMNS, made=made):
             kept.add(_of_sessions(classic_indicators(bars, sessions[0], read_sessions), sessions))
         store.write_in_blocks(in_the_place_of("indicators", sessions), summary.of_each(kept.each("indicators", blocks)))
     return summary
@@ -48,10 +48,10 @@ def stationary_features_in_blocks(
     (session, …) of each session."""
     first, last, table = read_sessions[0], read_sessions[-1], "stationary_features"
     made, summary = len(declared(table).columns), RowSummary(list(stationary.STATIONARY))
-    read_blocks, blocks = (blocks_of_sessions(store, BARS, days, made) for days in (read_sessions, sessions))
+    read_blocks, blocks = (blocks_of_sessions(store, BARS, days, columns=made) for days in (read_sessions, sessions))
 
     def bars() -> Iterator[pl.DataFrame]:
-        return read_by_ticker(store, BARS, first, last, columns=_FEATURE_COLUMNS, made=made)
+        return read_by_ticker(store, BARS, first, last=last, columns=_FEATURE_COLUMNS, made=made)
 
     def completed(rows: pl.DataFrame) -> pl.DataFrame:
         quarter = bisect_left(read_sessions, rows["session"].dt.truncate("1q")[0])
@@ -80,7 +80,7 @@ def side_features_in_blocks(
     store: Warehouse, sessions: Sequence[date], summary: RowSummary, *, compute: Callable[..., pl.DataFrame]
 ) -> None:
     """Makes `side_features` of `sessions` (ascending): `compute` returns the rows of some of them (`sessions`)."""
-    counts = store.rows_by(BARS, "session", sessions[0], sessions[-1])
+    counts = store.rows_by(BARS, "session", sessions[0], last=sessions[-1])
     # long blocks, since each reads the look-back of its first session
     limit = rows_within(ranges.MEMORY, len(summary.columns))
     blocks = session_blocks({session: counts.get(session, 0) for session in sessions}, limit)
@@ -98,11 +98,11 @@ def labels_in_blocks(
     """Makes `labels` of `sessions` (ascending), and the late ones of others from session `first` on, which it returns;
     `due` as `late_labels` takes it."""
     columns, summary = len(LABELS.columns) + len(KEYS), RowSummary()
-    blocks = blocks_of_sessions(store, BARS, sessions, columns)
+    blocks = blocks_of_sessions(store, BARS, sessions, columns=columns)
     with scratch(store.path, blocks) as kept:
         others = [LABELS.empty()]
         # a ticker with gaps has its last bar of the horizon later than the others: everything after is read
-        for bars in read_by_ticker(store, BARS, first, date.max, columns=[*KEYS, "total_return"], made=columns):
+        for bars in read_by_ticker(store, BARS, first, last=date.max, columns=[*KEYS, "total_return"], made=columns):
             rows = barrier_labels(bars, rule, first=first, last=sessions[-1])
             kept.add(_of_sessions(rows, sessions))
             others.append(rows.filter(~pl.col("session").is_in(list(sessions))))
@@ -114,14 +114,29 @@ def labels_in_blocks(
     return summary, late
 
 
+def blocks_of_features(
+    store: Warehouse,
+    sessions: Sequence[date],
+    *,
+    columns: Sequence[str],
+    trusted: Callable[[pl.DataFrame], pl.DataFrame],
+) -> Iterator[pl.DataFrame]:
+    """ticker, session and `columns` of those rows of `stationary_features` that `trusted` leaves, in blocks of
+    `sessions`."""
+    for block in blocks_of_sessions(store, "stationary_features", sessions, columns=2 * len(columns)):
+        rows = store.read("stationary_features", block[0], block[-1], columns=[*KEYS, *columns])
+        if rows.height:
+            yield trusted(rows)
+
+
 def components_in_blocks(
     store: Warehouse, model: PcaModel, sessions: Sequence[date], *, sample_rows: int
 ) -> tuple[RowSummary, pl.DataFrame]:
     """Makes `pca_components` of `sessions` (ascending), and returns with them every k-th row of features, so that they
     are about `sample_rows`."""
     features, columns = "stationary_features", [*KEYS, *model.columns]
-    blocks = blocks_of_sessions(store, features, sessions, 2 * len(columns))
-    total = sum(store.rows_by(features, "session", sessions[0], sessions[-1]).values())
+    blocks = blocks_of_sessions(store, features, sessions, columns=2 * len(columns))
+    total = sum(store.rows_by(features, "session", sessions[0], last=sessions[-1]).values())
     every, sample, done = total // sample_rows + 1, list[pl.DataFrame](), 0
     summary = RowSummary(list(component_names(model)))
 

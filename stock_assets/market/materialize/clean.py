@@ -21,6 +21,9 @@ from stock_assets.storage.ranges import blocks_of, blocks_of_sessions, in_the_pl
 from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 
+#: Columns that are in memory while one of a bar is made.
+_WORK = 4
+
 
 class CleanedBars(NamedTuple):
     """The clean bars of some sessions, and what was found on the way."""
@@ -47,11 +50,11 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why=why)
     cleaning = _Cleaning(store, calendar, store.read("universe"), (*lookback, *sessions), sessions, now)
     columns = len(BAR_SCHEMA)
-    if not too_long(store, "raw_ohlcv", sessions, columns):
+    if not too_long(store, "raw_ohlcv", sessions, columns=columns):
         raw = store.read("raw_ohlcv", cleaning.read_sessions[0], sessions[-1])
         until_last = adjustments.traded_sessions(raw, calendar.between(calendar.sessions[0], sessions[-1]))
         return cleaning.write(None, [cleaning.bars_of(raw, until_last, stored=None)], raw)
-    blocks = blocks_of_sessions(store, "raw_ohlcv", sessions, columns)
+    blocks = blocks_of_sessions(store, "raw_ohlcv", sessions, columns=columns)
     with scratch(store.path, blocks) as kept:
         parts = []
         for made in cleaning.by_company(columns):
@@ -84,15 +87,15 @@ class _Cleaning:
         store, first, last = self.store, self.read_sessions[0], self.sessions[-1]
         days = self.calendar.between(self.calendar.sessions[0], last)
         until_last = adjustments.traded_on(_traded(store, first, last), days)
-        counts = store.rows_by("raw_ohlcv", "ticker", first, last)
-        stored = store.rows_by("daily_bars", "ticker", self.sessions[0], last)
-        made = store.rows_by("daily_bars", "session", self.sessions[0], last)
+        counts = store.rows_by("raw_ohlcv", "ticker", first, last=last)
+        stored = store.rows_by("daily_bars", "ticker", self.sessions[0], last=last)
+        made = store.rows_by("daily_bars", "session", self.sessions[0], last=last)
         names = companies({*counts, *stored})
         sizes = ((group, sum(counts.get(ticker, 0) for ticker in group)) for group in names)
-        for groups in blocks_of(sizes, rows_within(ranges.BLOCK, columns)):
+        for groups in blocks_of(sizes, rows_within(ranges.BLOCK, _WORK * columns)):
             tickers = [ticker for group in groups for ticker in group]
-            raw = store.read_tickers("raw_ohlcv", tickers, first, last)
-            there = store.read_tickers("daily_bars", tickers, self.sessions[0], last) if stored else None
+            raw = store.read_tickers("raw_ohlcv", tickers, first, last=last)
+            there = store.read_tickers("daily_bars", tickers, self.sessions[0], last=last) if stored else None
             yield self.bars_of(raw, until_last, stored=BAR_SCHEMA.to_frame() if there is None else there, made=made)
 
     def bars_of(
@@ -115,7 +118,7 @@ class _Cleaning:
         bars, findings = (frame.filter(pl.col("session").is_in(list(self.sessions))) for frame in both)
         before = _stored_bars(self.store, self.sessions, bars) if stored is None else stored
         before = before.filter(pl.col("session").is_in(list(self.sessions)))
-        return _Made(bars, findings, adjustments.restatements(before, bars, self.now, made))
+        return _Made(bars, findings, adjustments.restatements(before, bars, self.now, made=made))
 
     def write(self, blocks: Iterable[pl.DataFrame] | None, parts: Sequence[_Made], raw: pl.DataFrame) -> CleanedBars:
         """Stores the bars in `blocks` of whole sessions, or of the one part where it is None, and what was found."""

@@ -37,7 +37,7 @@ TICKERS_LOOKED_AT = 5
 #: Columns of a bar as it is fetched, compared and stored, in memory.
 _COLUMNS = 2 * len(RAW_SCHEMA)
 #: A range of no more blocks is asked for at once.
-_AT_ONCE = ranges.MEMORY // ranges.BLOCK
+_AT_ONCE = 4
 
 
 class FetchedBars(NamedTuple):
@@ -200,7 +200,7 @@ def _answered(
     rows = answer.bars.filter(pl.col("session").is_in(request.sessions))
     first, last = request.sessions[0], request.sessions[-1]
     try:
-        stored = store.read_tickers("raw_ohlcv", request.tickers, first, last)
+        stored = store.read_tickers("raw_ohlcv", request.tickers, first, last=last)
     except MissingTableError:
         stored = RAW_SCHEMA.to_frame()
     # the store names UTC as the machine does
