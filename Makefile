@@ -1,4 +1,4 @@
-# install · init · run · test · drill · test-all · check · check-real · bench
+# install · init · run · test · test-team · drill · test-all · check · check-real · bench
 PYTHON ?= python3
 PORT ?= 3000
 API_PORT ?=
@@ -9,7 +9,7 @@ TESTED := .venv/.tested
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: install init run test drill test-all check check-real bench clean
+.PHONY: install init run test test-team drill test-all check check-real bench clean
 
 install: $(STAMP)
 
@@ -40,7 +40,11 @@ DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 PYTEST := $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
 
 test: $(TESTED)
-	$(PYTEST) -n 3 -m "not drill"
+	$(PYTEST) -n 3 -m "not drill and not team"
+
+# the profile of a team: needs PostgreSQL
+test-team: $(TESTED)
+	$(PYTEST) -n 2 -m team stock_assets_tests/team
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
 # and much of what a test run tries a little. After a quarter the year is played every third evening, which makes three

@@ -3,7 +3,7 @@
     python -m benchmarks.backfill [--order fresh|pca] [--stock-sessions N]
 
 Launches raw_ohlcv to pca_components and labels through GraphQL on a real `dagster dev`, in the middle of its backfill
-daemon's loop of 5 s, and follows it to its last row; then the same with the stock SQLite storage in dagster.yaml.
+daemon's loop, and follows it to its last row; then the same with the stock SQLite storage in dagster.yaml.
 Everything starts from an empty store that holds `universe` alone (order fresh), or also a `pca_model`, so that the
 daily chain is one run (order pca).
 
@@ -52,9 +52,9 @@ from stock_assets.storage.warehouse import Warehouse
 
 SAMPLE_SECONDS = 0.5
 POLL_SECONDS = 1.0
-#: The backfill daemon looks every 5 s (dagster.yaml), first when the server starts. A user launches at any moment of
+#: The backfill daemon looks every second (dagster.yaml), first when the server starts. A user launches at any moment of
 #: that loop: this long after its start the wait is what it is on average, and the same for both storages.
-THREE_LOOPS_AND_A_HALF = 17.5
+HALF_A_LOOP_AFTER_ONE = 17.5
 RUNS = f"""
 query Runs($id: String!) {{ partitionBackfillOrError(backfillId: $id) {{ ... on PartitionBackfill {{
   runs(limit: 1000) {{ {RUN} }} }} }} }}
@@ -156,7 +156,7 @@ class Stopwatch:
         """Wraps what a run does: the source, the store, the assets' own functions, and the event log."""
         from dagster._core.execution.plan import compute_generator
 
-        from stock_assets.defs import features, market
+        from stock_assets.defs import evaluation, features, lifecycle, market, model, side_inputs, trading
         from stock_assets.market.sources.registry import make_source
         from stock_assets.storage.event_log import BatchingSqliteEventLogStorage as EventLog
 
@@ -166,14 +166,20 @@ class Stopwatch:
         def of_event(_storage: object, event: Any) -> str | None:
             return (event[0] if isinstance(event, list) else event).step_key
 
+        described = (market, side_inputs, features, model, trading, lifecycle, evaluation)
         source = type(make_source(config))
         wrapped = [
             (source, "universe", "source", same),
             (source, "fetch", "source", same),
+            (source, "context", "source", same),
             (Warehouse, "_select", "read", same),
-            *((Warehouse, name, "write", same) for name in ("replace_sessions", "replace_table", "append")),
+            (Warehouse, "write", "write", same),
             (compute_generator, "invoke_compute_fn", "compute", lambda _, c, *__: c.op_execution_context.op.name),
-            *((module, "report_sessions", "describe", same) for module in (market, features)),
+            *(
+                (module, "report_sessions", "describe", same)
+                for module in described
+                if hasattr(module, "report_sessions")
+            ),
             *((EventLog, name, "event log", of_event) for name in ("store_event", "store_event_batch")),
         ]
         with ExitStack() as stack:
@@ -210,7 +216,7 @@ def measure(config: Settings, sessions: Sequence[date], order: str, instance: st
     wanted = ranges | {"labels": [(first, last_labelled)]} | ({"pca_model": None} if order == "fresh" else {})
     pairs = len(ranges) * len(sessions) + len(sessions) - config.horizon + (order == "fresh")
     with serve(config, instance) as client, PeakMemory() as peak:
-        time.sleep(THREE_LOOPS_AND_A_HALF)
+        time.sleep(HALF_A_LOOP_AFTER_ONE)
         before, launch = folder_size(config.dagster_home), time.time()
         backfill_id = client.launch(wanted, "benchmark")
         finished = wait_for(client, backfill_id)

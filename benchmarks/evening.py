@@ -3,10 +3,12 @@
     python -m benchmarks.evening
 
 A store of ten years but its last session, and one of three (alone with `--start 2017-01-03`). Every sensor is
-evaluated on both; then a real `dagster dev` is started on the larger and its sensor `evening` makes the last session.
+evaluated on both; then a real `dagster dev` is started on the larger and, once it has been idle for a while as a server
+is before an evening, its sensor `evening` makes the last session.
 With --announcements the models read the dates of a file too.
 """
 
+import logging
 import statistics
 import tempfile
 import time
@@ -16,21 +18,28 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.common import RUN, fill, materialize, preamble, serve, set_workload, table, use, workload_parser
+from benchmarks.one_run import copy_of, split
 from benchmarks.walk_forward import add_announcements, set_announcements
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.definitions import build_definitions
-from stock_assets.lifecycle.evening import TRADED
+from stock_assets.features.materialize import side_assets
+from stock_assets.lifecycle.evening import EVENING, TRADED, with_side_inputs
 from stock_assets.market.calendar import calendar_of
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
 TICKS = 50
 PATIENCE = 300.0
+#: Seconds that the server is left alone before its sensor begins to look.
+IDLE = 20.0
+SENSOR = {"repositoryLocationName": "stock_assets", "repositoryName": "__repository__", "sensorName": "evening"}
+START = "mutation S($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) { __typename } }"
 EVENINGS = "query E($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results {" + RUN + "} } } }"
 
 
 def ticks(config: Settings, now: datetime) -> dict[str, float]:
     """The median milliseconds of so many evaluations of each sensor."""
+    logging.getLogger("dagster").setLevel(logging.WARNING)  # a line for each evaluation otherwise
     project = build_definitions(config)
     repository, resources = project.get_repository_def(), dict(project.resources or {}) | {"clock": lambda: now}
     medians: dict[str, float] = {}
@@ -50,8 +59,30 @@ def ticks(config: Settings, now: datetime) -> dict[str, float]:
     return medians
 
 
+def stop_sensor() -> None:
+    """The sensor `evening` is off when the server starts."""
+    from dagster._core.definitions.run_request import InstigatorType
+    from dagster._core.remote_origin import (
+        GrpcServerCodeLocationOrigin,
+        RemoteInstigatorOrigin,
+        RemoteRepositoryOrigin,
+    )
+    from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+
+    location = GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name=SENSOR["repositoryLocationName"])
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, SENSOR["repositoryName"]), SENSOR["sensorName"])
+    with dg.DagsterInstance.get() as instance:
+        stopped = InstigatorState(
+            origin, InstigatorType.SENSOR, InstigatorStatus.STOPPED, SensorInstigatorData(min_interval=60)
+        )
+        instance.add_instigator_state(stopped)
+
+
 def until_predicted(client: DagsterClient, warehouse: Warehouse, last: object) -> dict[str, float]:
-    """Seconds since the sensor's tick asked for the run."""
+    """Starts the sensor on the idle server: seconds since its tick asked for the run."""
+    time.sleep(IDLE)
+    if (answer := client.ask(START, {"sensor": SENSOR})["startSensor"]["__typename"]) != "Sensor":
+        raise RuntimeError(f"the sensor did not start: {answer}")
     deadline = time.monotonic() + PATIENCE
     while last not in warehouse.sessions("predictions"):
         if time.monotonic() > deadline:
@@ -106,9 +137,13 @@ def main() -> None:
         rows = [[name, *(found[name] for found in medians.values())] for name in next(iter(medians.values()))]
         print(table(("tick, median ms", *medians), rows))
         print(f"{TICKS} evaluations each.\n")
+        with copy_of(config) as copied:
+            steps = split(copied, with_side_inputs(EVENING, side_assets(copied)), last)
+        stop_sensor()
         with serve(config) as client:
             seconds = until_predicted(client, Warehouse(config.database), last)
         print(table(("since the tick", "seconds"), list(seconds.items())))
+        print(f"The same evening once more, on a copy of the store.\n\n{steps}")
 
 
 if __name__ == "__main__":

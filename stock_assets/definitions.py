@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from stock_assets.cli.standby import keep_ready
 from stock_assets.defs import comparison
 from stock_assets.defs.account import orders_asset, orders_sensor, switch_jobs
 from stock_assets.defs.alerts import alert_sensor
@@ -128,3 +129,5 @@ gc.freeze()
 gc.enable()
 # DuckDB complains about objects that are still there when the process ends
 atexit.register(gc.unfreeze)
+# the process of the next run, where this one is a code server
+keep_ready()

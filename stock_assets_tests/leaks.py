@@ -19,7 +19,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE")
 #: Not those of uvicorn: every server of ours sets them for its process, from scratch.
 LOGGERS = ("", "stock_assets", "py.warnings")
 #: What pytest keeps in the environment, libraries when they are imported, and our storages for all that they start.
-NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "DAGSTER_EVENT_BATCH_SIZE")
+NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "KMP_", "TORCHINDUCTOR_", "MLFLOW_", "_RJEM_", "DAGSTER_EVENT_BATCH_SIZE")
 
 State = dict[str, object]
 BACKFILLS = "the interval of Dagster's backfills"

@@ -76,9 +76,9 @@ def test_a_storage_without_a_member_that_we_override_is_an_error(monkeypatch: py
 
 
 def test_the_import_of_a_file_that_needs_it_fails(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(dagster_events, "ASSET_EVENTS")
-    monkeypatch.delitem(vars(borrowed), "ASSET_EVENTS", raising=False)
-    with pytest.raises(PrivateApiError, match="ASSET_EVENTS"):
+    monkeypatch.delattr(dagster_events, "BATCH_WRITABLE_EVENTS")
+    monkeypatch.delitem(vars(borrowed), "BATCH_WRITABLE_EVENTS", raising=False)
+    with pytest.raises(PrivateApiError, match="BATCH_WRITABLE_EVENTS"):
         runpy.run_path(str(PACKAGE / "storage" / "event_log.py"), run_name="event_log")
 
 

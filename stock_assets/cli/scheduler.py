@@ -8,7 +8,7 @@ In dagster.yaml:
     scheduler:
       module: stock_assets.cli.scheduler
       class: PromptScheduler
-      config: {backfill_interval_seconds: 5}
+      config: {backfill_interval_seconds: 1}
 """
 
 from typing import Any

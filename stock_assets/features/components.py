@@ -12,6 +12,7 @@ from hashlib import sha256
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from stock_assets.errors import ArtifactError, BadBarsError
 from stock_assets.features.tables import PCA_MODEL
@@ -96,6 +97,7 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
     )
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the products are small: other threads would wait, and burn a core
 def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
     """The components of every row of `features`, in its order.
 
@@ -190,7 +192,8 @@ def from_frame(frame: pl.DataFrame) -> PcaModel:
 
 
 def _standardised(model: PcaModel, chunk: np.ndarray) -> np.ndarray:
-    return (chunk - model.mean) / model.scale  # [n, f]
+    """`chunk`, [n, f] of `_chunks`, standardised in its own memory."""
+    return np.divide(np.subtract(chunk, model.mean, out=chunk), model.scale, out=chunk)
 
 
 def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | None = None) -> pl.DataFrame:
@@ -214,12 +217,13 @@ def _standardised_rows(
     values = np.empty((rows.height, len(columns)))
     done = 0
     for chunk in _chunks(rows, columns):
-        values[done : done + len(chunk)] = (chunk - mean) / scale
+        part = values[done : done + len(chunk)]
+        np.divide(np.subtract(chunk, mean, out=part), scale, out=part)
         done += len(chunk)
     return values
 
 
 def _chunks(rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[np.ndarray]:
-    """The numbers as arrays [n, f], so many rows at a time that memory stays small."""
-    for part in rows.select(columns).iter_slices(_CHUNK_ROWS):
-        yield part.to_numpy()
+    """The numbers as arrays [n, f] of their own, so many rows at a time that memory stays small."""
+    for part in rows.select(pl.col(name).cast(pl.Float64) for name in columns).iter_slices(_CHUNK_ROWS):
+        yield part.to_numpy(writable=True)

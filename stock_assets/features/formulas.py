@@ -4,13 +4,17 @@ A formula is a polars expression. One of a ticker's own bars looks back `.over("
 ticker (see `lookback`); one of a session compares its tickers `.over("session")`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from math import isfinite
 from typing import Literal
 
 import polars as pl
+
+#: Bars before a row that a formula of a ticker may look at, on the way through other formulas too: as many as
+#: 500 days have, and as many as most need. An exponential mean looks further, with weights that fade.
+FAR, NEAR = 350, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +23,7 @@ class Feature:
 
     `text` describes it, with the source of its formula. Values are cut at `low` and `high`. A formula `of` a ticker
     is computed before one of a session, which reads the columns as cut. With `in_pca`, the next fit of
-    `pca_model` takes it.
+    `pca_model` takes it. A formula of a ticker looks at no more than the `bars` bars before its row, at most FAR.
     """
 
     text: str
@@ -28,6 +32,7 @@ class Feature:
     formula: pl.Expr
     of: Literal["ticker", "session"] = "ticker"
     in_pca: bool = False
+    bars: int = FAR
 
     def __post_init__(self) -> None:
         if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
@@ -61,6 +66,21 @@ def in_stages(rows: pl.DataFrame, formulas: Mapping[str, pl.Expr]) -> pl.DataFra
         rows = rows.with_columns(**{name: formulas[name] for name in stage})
         sorter.done(*stage)
     return rows
+
+
+def needed_for(names: Iterable[str], formulas: Mapping[str, pl.Expr]) -> dict[str, pl.Expr]:
+    """Those of `formulas` that `names` are, and that these read, directly or through others.
+
+    >>> formulas = {"a": pl.col("close"), "b": pl.col("a").diff(), "c": pl.col("close").diff()}
+    >>> sorted(needed_for(["b"], formulas))
+    ['a', 'b']
+    """
+    needed, left = {}, [*names]
+    while left:
+        if (name := left.pop()) not in needed:
+            needed[name] = formulas[name]
+            left += [read for read in formulas[name].meta.root_names() if read in formulas]
+    return needed
 
 
 def mean_of(column: str, bars: int, min_bars: int | None = None) -> pl.Expr:

@@ -14,7 +14,7 @@ from datetime import date
 import polars as pl
 
 from stock_assets.features.formulas import in_stages
-from stock_assets.features.lookback import by_session, histories, refuse
+from stock_assets.features.lookback import by_session, histories, last_rows, refuse
 from stock_assets.frames import KEYS
 
 #: A history's first row: its 51st bar, the first with a 50-bar momentum.
@@ -119,19 +119,25 @@ def classic_indicators(
     ]
     return by_session(
         histories(bars, ["close"], sessions),
-        with_indicators,
+        lambda part: in_stages(last_rows(with_index(part), first, FIRST_BAR), formulas()),
         [*KEYS, *columns],
         min_bar=FIRST_BAR,
         first=first,
     )
 
 
-def with_indicators(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `histories` with `close`, plus the index `p` and the INDICATORS, in units of p.
+def formulas() -> dict[str, pl.Expr]:
+    """The formula of each of INDICATORS, in units of p where it is in a price, over rows of `with_index`.
 
     Windows reach over the first bars of a history, so a row means something from FIRST_BAR on only.
     """
+    return {name: indicator.formula for name, indicator in INDICATORS.items()}
+
+
+def with_index(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `histories` with `close`, plus the index `p` and the exponential means that `formulas` read, which look
+    at every bar of a history."""
     usable = pl.col("close").is_finite() & (pl.col("close") > 0)
     refuse(rows, usable.not_().fill_null(True), "close", expected="a positive price")
     rows = rows.with_columns(p=(1 + pl.col("total_return").fill_null(0.0)).cum_prod().over("history"))
-    return in_stages(rows, _PARTS | {name: indicator.formula for name, indicator in INDICATORS.items()})
+    return in_stages(rows, _PARTS)

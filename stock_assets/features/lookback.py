@@ -103,7 +103,8 @@ def histories(
     new_ticker = (pl.col("ticker") != pl.col("ticker").shift(1)).fill_null(True)
     away = pl.col("position").diff().fill_null(0) - 1 > MAX_MISSED
     begins = new_ticker | away | pl.col("total_return").is_null()
-    rows = rows.with_columns(begins.cum_sum().cast(pl.UInt32).alias("history"))
+    # what is known to be sorted is looked back over without gathering each history's rows
+    rows = rows.with_columns(begins.cum_sum().cast(pl.UInt32).set_sorted().alias("history"))
     rows = rows.with_columns(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("history").alias("bar"),
     ).with_columns(pl.when(pl.col("bar") > 1).then(pl.col("total_return")).alias("total_return"))
@@ -122,6 +123,19 @@ def _missed(rows: pl.DataFrame, lookback: int) -> np.ndarray:
     stride = rows["history"].to_numpy().astype(np.int64) * (position.max() + 1)
     oldest = np.searchsorted(stride + position, stride + oldest_seen)
     return (position - position[oldest]) - (row - oldest)
+
+
+def last_rows(rows: pl.DataFrame, first: date | None, bars: int) -> pl.DataFrame:
+    """Of `rows` of `histories`, those from session `first` on and the `bars` bars before them; none of a history that
+    has no row from `first` on. All rows where `first` is None."""
+    if first is None or rows.is_empty():
+        return rows
+    earlier = (rows["session"] < first).to_numpy()
+    begins = np.flatnonzero(np.diff(rows["history"].to_numpy().astype(np.int64), prepend=-1))
+    lengths = np.diff(begins, append=rows.height)
+    before = np.add.reduceat(earlier, begins, dtype=np.int64)
+    oldest = np.where(before < lengths, begins + before - bars, rows.height)
+    return rows.filter(pl.Series(np.arange(rows.height) >= np.repeat(oldest, lengths)))
 
 
 def by_session(

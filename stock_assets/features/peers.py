@@ -79,15 +79,13 @@ def comovement(returns: np.ndarray) -> Comovement:
     if covered.sum() <= max(PEERS, FACTORS):
         return Comovement(peers, loadings, scale)
     standard = centred[:, covered] / deviation[covered]  # [T, n]
-    # by one thread: matrices of this size take several threads fifty times as long while others compute beside them
-    with threadpool_limits(limits=1, user_api="blas"):
-        variances, scores = np.linalg.eigh(standard @ standard.T)
-        variances, scores = variances[::-1][:FACTORS], scores[:, ::-1][:, :FACTORS]
-        axes = standard.T @ scores / np.sqrt(np.maximum(variances, 1e-12))  # [n, k]
-        residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
-        residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
-        residual = residual.astype(np.float32)  # enough to rank by
-        correlation = residual.T @ residual
+    variances, scores = np.linalg.eigh(standard @ standard.T)
+    variances, scores = variances[::-1][:FACTORS], scores[:, ::-1][:, :FACTORS]
+    axes = standard.T @ scores / np.sqrt(np.maximum(variances, 1e-12))  # [n, k]
+    residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
+    residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
+    residual = residual.astype(np.float32)  # enough to rank by
+    correlation = residual.T @ residual
     loadings[covered] = axes
     np.fill_diagonal(correlation, -np.inf)
     nearest = np.argpartition(-correlation, PEERS, axis=1)[:, :PEERS]
@@ -97,6 +95,8 @@ def comovement(returns: np.ndarray) -> Comovement:
     return Comovement(peers, loadings, scale)
 
 
+# by one thread: matrices of this size take several threads fifty times as long while others compute beside them
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def peer_columns(rows: pl.DataFrame, returns: pl.DataFrame) -> list[pl.Series]:
     """The columns of FEATURES, one value (f64) per row of `rows`, in its order.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from stock_assets.features.peers import WINDOW, Comovement, comovement
 
@@ -149,6 +150,7 @@ def with_dates(events: Events, days: np.ndarray, tickers: int) -> np.ndarray:
     return np.cumsum(changes, axis=0)[days] > 0
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def quarters_of(grid: Bars, first: int) -> list[tuple[int, int, Comovement]]:
     """(begin, end, what moves together) of each calendar quarter from that of day `first` on, by `peers`' rules."""
     quarter = np.array([day.year * 4 + (day.month - 1) // 3 for day in grid.days])

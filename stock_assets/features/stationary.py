@@ -8,17 +8,26 @@ market's r (see `daily`), p the total-return index of `indicators`.
 A new column is one record of FEATURES, or `tables.register_feature` from outside the package.
 """
 
-from collections.abc import Iterable
-from datetime import date, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import date
 from functools import partial
 
 import polars as pl
 
-from stock_assets.features import events, peers
+from stock_assets.features import events, indicators, peers
 from stock_assets.features.daily import with_quantities
-from stock_assets.features.formulas import Feature, in_stages, mean_of, of_session, rank_of, volatility
-from stock_assets.features.indicators import with_indicators
-from stock_assets.features.lookback import by_session, histories, refuse
+from stock_assets.features.formulas import (
+    FAR,
+    NEAR,
+    Feature,
+    in_stages,
+    mean_of,
+    needed_for,
+    of_session,
+    rank_of,
+    volatility,
+)
+from stock_assets.features.lookback import by_session, histories, last_rows, refuse
 from stock_assets.frames import KEYS
 
 #: What is read of a bar, besides its keys and total return.
@@ -26,10 +35,6 @@ BAR_COLUMNS = ("open", "high", "low", "close", "volume", "split_ratio", "suspect
 
 #: A history's first row: its 67th bar, the first with 66 returns.
 FIRST_BAR = 67
-
-#: Calendar days that the longest window, 250 bars and 22 more within it, can reach back over MAX_MISSED missed
-#: sessions; only the exponential means look further. A formula of a ticker must not look further back.
-_REACH = timedelta(days=500)
 
 #: The part of the price below which a standard deviation is rounding, and %b a ratio of two roundings.
 _FLAT = 1e-6
@@ -44,8 +49,8 @@ _ESTIMATORS = {
 _TOTAL = "gap² + ½ Garman-Klass + ½ Parkinson"
 
 
-def _volatility(text: str, variance: pl.Expr, *, in_pca: bool = False) -> Feature:
-    return Feature(f"½ ln(1e-5 + mean of {text})", -6.0, 1.0, volatility(variance), in_pca=in_pca)
+def _volatility(text: str, variance: pl.Expr, *, in_pca: bool = False, bars: int = NEAR) -> Feature:
+    return Feature(f"½ ln(1e-5 + mean of {text})", -6.0, 1.0, volatility(variance), in_pca=in_pca, bars=bars)
 
 
 def _position(k: int) -> pl.Expr:
@@ -71,10 +76,10 @@ _BETA = pl.col("beta_66")
 _RESIDUAL = pl.col("variance_66") - 2 * _BETA * pl.col("covariance_66") + _BETA**2 * pl.col("market_variance_66")
 
 # what the classic indicators say, scale-free
-_classic = partial(Feature, in_pca=True)
+_classic = partial(Feature, in_pca=True, bars=NEAR)
 
 #: Every column in the order of the table. Returns are fractions in logs. A formula reads columns of `daily`, of
-#: `indicators.with_indicators`, or another feature before it is cut.
+#: `indicators.with_index` and INDICATORS, or another feature before it is cut.
 FEATURES: dict[str, Feature] = {
     **{f"ma_gap_{k}": _classic(f"p / ma_{k} - 1", -1.0, 2.0, _P / pl.col(f"ma_{k}") - 1) for k in (5, 10, 25, 50)},
     **{
@@ -136,12 +141,17 @@ FEATURES: dict[str, Feature] = {
         f"vol_total_{k}": _volatility(
             f"{_TOTAL}, over {k} bars{' or the 67 and more there are' if k > 66 else ''}",
             mean_of("total", k, min_bars=min(k, FIRST_BAR - 1)),
+            bars=FAR if k > 66 else NEAR,
         )
         for k in (5, 22, 250)
     },
     **{
         f"vol_log_{k}": Feature(
-            f"Mean of vol_total_1 over {k} bars (HAR in logs, Corsi 2009)", -6.0, 1.0, mean_of("vol_total_1", k)
+            f"Mean of vol_total_1 over {k} bars (HAR in logs, Corsi 2009)",
+            -6.0,
+            1.0,
+            mean_of("vol_total_1", k),
+            bars=NEAR,
         )
         for k in (5, 22, 66)
     },
@@ -150,6 +160,7 @@ FEATURES: dict[str, Feature] = {
         -3.0,
         3.0,
         0.5 * (_one_sided(-1) / _one_sided(1)).log(),
+        bars=NEAR,
     ),
     "momentum_250_21": Feature(
         "Sum of r from 250 to 21 bars ago (Jegadeesh & Titman 1993), or from the oldest",
@@ -182,6 +193,23 @@ FEATURES: dict[str, Feature] = {
 STATIONARY = FEATURES.keys()
 
 
+def _own_columns(rows: pl.DataFrame, own: Mapping[str, Feature], first: date | None) -> pl.DataFrame:
+    """`rows` of `with_quantities`, of whole histories, from session `first` on, with the columns of `own`.
+
+    Each is computed on the bars that it looks at, and no column that none of them reads.
+    """
+    rows = indicators.with_index(rows)
+    formulas = indicators.formulas() | _PARTS | {name: feature.formula for name, feature in own.items()}
+    asked = last_rows(rows, first, 0)
+    made = [asked.select(*KEYS, "suspect", "r", "bar", "enough")]
+    for bars in sorted({feature.bars for feature in own.values()}):
+        names = [name for name, feature in own.items() if feature.bars == bars]
+        read = last_rows(rows, first, bars + indicators.FIRST_BAR)
+        columns = in_stages(read, needed_for(names, formulas))
+        made.append(last_rows(columns, first, 0).select(*names))
+    return pl.concat(made, how="horizontal")
+
+
 def pca_inputs() -> list[str]:
     """The features that the next fit of `pca_model` takes, in the order of the table."""
     return [name for name, feature in FEATURES.items() if feature.in_pca]
@@ -204,12 +232,10 @@ def stationary_features(
     split = pl.col("split_ratio")
     refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", expected="a positive ratio, or null")
     rows = with_quantities(rows)
-    recent = pl.col("session") >= (first - _REACH if first else date.min)
     own = {name: feature for name, feature in FEATURES.items() if feature.of == "ticker"}
-    formulas = _PARTS | {name: feature.formula for name, feature in own.items()}
     features = by_session(
         rows,
-        lambda part: in_stages(with_indicators(part).filter(recent), formulas),
+        lambda part: _own_columns(part, own, first),
         [*KEYS, "suspect", "r", *(feature.cut(pl.col(name)) for name, feature in own.items())],
         min_bar=FIRST_BAR,
         first=first,

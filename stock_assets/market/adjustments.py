@@ -29,7 +29,9 @@ ROUND_LOT = 100
 
 def latest_versions(raw: pl.DataFrame) -> pl.DataFrame:
     """The version of every (ticker, session) that was fetched last (`RAW_SCHEMA`), sorted by both."""
-    return raw.sort("ticker", "session", "fetched_at").unique(["ticker", "session"], keep="last", maintain_order=True)
+    rows = raw.sort("ticker", "session", "fetched_at")
+    later = pl.any_horizontal(pl.col(name) != pl.col(name).shift(-1) for name in ("ticker", "session"))
+    return rows.filter(later.fill_null(value=True))
 
 
 def as_traded(raw: pl.DataFrame) -> pl.DataFrame:
@@ -188,7 +190,7 @@ def clean_bars_and_findings(
 def traded_sessions(raw: pl.DataFrame, sessions: Sequence[date]) -> list[date]:
     """`sessions` without those from the first to the last of `raw` of which no ticker has a bar: no ticker skipped
     anything on a day on which the exchange was closed, or that the vendor lost."""
-    traded = set(raw.filter(~pl.any_horizontal(*repair.impossible().values()))["session"])
+    traded = set(raw.filter(~pl.any_horizontal(*repair.impossible().values()))["session"].unique())
     if not traded:
         return list(sessions)
     first, last = min(traded), max(traded)
@@ -209,7 +211,7 @@ def in_listings(bars: pl.DataFrame, *, sessions: Sequence[date]) -> tuple[pl.Dat
         bars.join(positions, on="session", maintain_order="left")
         .with_columns(preceding=(same & (pl.col("position").diff() <= MAX_ABSENCE)).fill_null(value=False))
         .with_columns(
-            listing=(~pl.col("preceding")).cum_sum(),
+            listing=(~pl.col("preceding")).cum_sum().set_sorted(),
             before=pl.when(pl.col("preceding")).then(pl.col("close").shift(1)),
         )
     )
@@ -285,13 +287,7 @@ def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datet
 def with_membership(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
     """`bars` with `is_member`: whether the universe (`UNIVERSE_SCHEMA`) holds the ticker on that session."""
     stays = universe.select("ticker", "from_session", pl.col("to_session").fill_null(date.max))
-    member = (
-        bars.select("ticker", "session")
-        .join(stays, on="ticker")
-        .filter(pl.col("session").is_between(pl.col("from_session"), pl.col("to_session")))
-        .select("ticker", "session", is_member=pl.lit(value=True))
-        .unique()
-    )
-    return bars.join(member, on=["ticker", "session"], how="left").with_columns(
-        pl.col("is_member").fill_null(value=False)
-    )
+    rows = bars.select("ticker", "session").with_row_index("row").join(stays, on="ticker")
+    member_rows = rows.filter(pl.col("session").is_between(pl.col("from_session"), pl.col("to_session")))["row"]
+    is_member = pl.repeat(value=False, n=bars.height, dtype=pl.Boolean, eager=True).scatter(member_rows, True)
+    return bars.with_columns(is_member=is_member)

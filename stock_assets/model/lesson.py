@@ -10,6 +10,7 @@ import polars as pl
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.frames import KEYS, in_order
+from stock_assets.model.market_rows import HoldsMarket, MarketRows
 from stock_assets.model.splits import require_known, train_validation_split
 from stock_assets.setting_values import LabelRule
 
@@ -37,6 +38,10 @@ class Inputs(Protocol):
         """ticker, session of the rows that neither train nor count in a session's mean"""
         ...
 
+    def market(self, columns: tuple[str, ...], horizon: int) -> MarketRows:
+        """`columns` of the features of all tickers; see `HoldsMarket`."""
+        ...
+
 
 def _no_rows() -> pl.DataFrame:
     return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
@@ -47,7 +52,7 @@ def _no_known_labels() -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class InputFrames:
+class InputFrames(HoldsMarket):
     """`Inputs` of frames in memory. A frame that is left out has no rows."""
 
     features: pl.DataFrame = field(default_factory=_no_rows)

@@ -49,7 +49,7 @@ class MarketLevel:
     def forecast(self, market: MarketRows, rows: np.ndarray, sessions: np.ndarray) -> np.ndarray:
         """float64 [N, 3], meaningful at `rows` (bool [N], whole sessions), of `session_inputs` [N, D]."""
         by_row = np.zeros((len(rows), self.pooled.weights.shape[1]))
-        by_row[rows] = self.pooled.forecast(market.values[rows])
+        by_row[rows] = self.pooled.forecast(market.values, np.flatnonzero(rows))
         daily = np.zeros_like(by_row)
         daily[rows] = self.daily.forecast(sessions[rows])
         return (market.mean(by_row, rows) + daily) / 2

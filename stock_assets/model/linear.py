@@ -6,8 +6,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from stock_assets.model.market_rows import row_parts
+from stock_assets.model.market_rows import Standardised, row_parts
 from stock_assets.model.scaling import zero_where_unknown
+
+#: Inputs of N rows, of which some are read at a time.
+Rows = np.ndarray | Standardised
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,12 @@ class Level:
     clip: float
     """Inputs are cut to ± this many standard deviations."""
 
-    def forecast(self, values: np.ndarray) -> np.ndarray:
-        """float64 [N, K], of the inputs [N, F]."""
-        out = np.zeros((len(values), self.weights.shape[1]))
-        for part in row_parts(len(values)):
-            standard = _standard(values[part], self.mean, self.scale, clip=self.clip)
+    def forecast(self, values: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:
+        """float64 [N, K], of the inputs [N, F] or of those in the places `at` alone."""
+        places = np.arange(len(values)) if at is None else at
+        out = np.zeros((len(places), self.weights.shape[1]))
+        for part in row_parts(len(places)):
+            standard = _standard(values[places[part]], self.mean, self.scale, clip=self.clip)
             out[part] = standard @ self.weights[:-1] + self.weights[-1]
         return out
 
@@ -96,25 +100,27 @@ class _Moments(NamedTuple):
         return np.linalg.solve(self.scatter / self.number + np.diag(ridge_of), self.moment / self.number)
 
 
-def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    """float64 [F, K]: the slopes of least squares with `penalty` x the squared slopes per row."""
-    scatter, moment = penalty * np.eye(inputs.shape[1]), np.zeros((inputs.shape[1], targets.shape[1]))
-    for part in row_parts(len(inputs)):
-        some = inputs[part].astype(np.float64)
-        scatter += some.T @ some / len(inputs)
-        moment += some.T @ targets[part] / len(inputs)
+def ridge(inputs: Rows, targets: np.ndarray, rows: np.ndarray, *, penalty: float) -> np.ndarray:
+    """float64 [F, K]: the slopes of `targets` [N, K] on `inputs` at `rows` (bool [N]) by least squares with `penalty` x
+    the squared slopes per row."""
+    at, count = np.flatnonzero(rows), inputs.shape[1]
+    scatter, moment = penalty * np.eye(count), np.zeros((count, targets.shape[1]))
+    for part in row_parts(len(at)):
+        some = inputs[at[part]].astype(np.float64)
+        scatter += some.T @ some / len(at)
+        moment += some.T @ targets[at[part]] / len(at)
     return np.linalg.solve(scatter, moment)
 
 
-def products_at(inputs: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """float64 [N]: `inputs` [N, F] times `weights` [F] at `rows` (bool [N]); else 0."""
+def products_at(inputs: Rows, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """float64 [N]: `inputs` times `weights` [F] at `rows` (bool [N]); else 0."""
     at, out = np.flatnonzero(rows), np.zeros(len(rows))
     for part in row_parts(len(at)):
         out[at[part]] = inputs[at[part]] @ weights
     return out
 
 
-def spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def spread(values: Rows, rows: np.ndarray) -> np.ndarray:
     """float64 [K]: the standard deviation of each column of `values` at `rows` (bool [N]), 1 where it is constant.
 
     Unknown values (NaN) do not count.
@@ -122,7 +128,7 @@ def spread(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return _mean_and_spread(values, np.flatnonzero(rows))[1]
 
 
-def _mean_and_spread(values: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_spread(values: Rows, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float64 [K] each: of the known values of each column of `values` at the rows `at`; 0 and 1 where none is."""
     number, mean, squares = (np.zeros(values.shape[1]) for _ in range(3))
     parts = row_parts(len(at))

@@ -1,8 +1,15 @@
 """The feature rows of a whole market, and the means of its sessions: what the model `rnn` takes apart and adds up."""
 
-from collections.abc import Sequence
+import mmap
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -13,6 +20,11 @@ from stock_assets.model.targets import VOLATILITIES, volatility_ahead
 
 #: Rows of one step of the arithmetic on a whole market (`row_parts`).
 PART_ROWS = 4096
+#: The place of the padding row, after all others: it is zero.
+PADDING = -1
+#: Bytes of a market that stays in memory; a larger one lies in a file that has no name, and is gone with the process.
+IN_MEMORY = 2**28
+_MAKING = threading.Lock()
 
 
 class MarketRows:
@@ -23,19 +35,57 @@ class MarketRows:
 
     keys: pl.DataFrame
     """ticker, session"""
-    values: np.ndarray
-    """float32 [N, F]: the features as they are, NaN where a column of the market context is null"""
+    padded: np.ndarray
+    """float32 [N + 1, F]: `values` and the padding row"""
     day: np.ndarray
     """int64 [N]: the number of the row's session, from 0"""
 
-    def __init__(self, rows: pl.DataFrame, suspects: pl.DataFrame, columns: Sequence[str], *, horizon: int) -> None:
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        suspects: pl.DataFrame,
+        columns: Sequence[str],
+        *,
+        horizon: int,
+        scratch: Path | None = None,
+    ) -> None:
+        """`scratch` is a folder for what is larger than IN_MEMORY."""
         rows = in_order(rows)
         require_finite(rows, columns)
         self.keys = rows.select(KEYS)
-        self.values = rows.select(pl.col(columns).cast(pl.Float32)).to_numpy(order="c", writable=True)
+        self.padded, self._map = _room((rows.height + 1, len(columns)), scratch)
+        for part in row_parts(rows.height):
+            some = rows.slice(part.start, part.stop - part.start).select(pl.col(columns).cast(pl.Float32))
+            self.padded[part] = some.to_numpy()
+        self.release()
         self.day = rows["session"].rank("dense").cast(pl.Int64).to_numpy() - 1
         self._trusted = ~self.among(suspects)
         self._horizon, self._rows = horizon, rows
+
+    @property
+    def values(self) -> np.ndarray:
+        """float32 [N, F]: the features as they are, NaN where a column of the market context is null"""
+        return self.padded[:-1]
+
+    def release(self) -> None:
+        """Memory that holds pages of the file is free for others; they are read again where they are needed."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A name of the values."""
+        digest = blake2b(digest_size=16)
+        digest.update(self.padded.data)
+        return digest.digest()
+
+    def spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(starts, ends), int64 [T]: each ticker's rows among `rows` (bool [N], of each ticker its first ones)."""
+        counts = self.keys.with_columns(counted=pl.Series(rows)).group_by("ticker", maintain_order=True)
+        own = counts.agg(rows=pl.len().cast(pl.Int64), counted=pl.col("counted").sum().cast(pl.Int64))
+        starts = (own["rows"].cum_sum() - own["rows"]).to_numpy()
+        counted = own["counted"].to_numpy()
+        return starts[counted > 0], (starts + counted)[counted > 0]
 
     @cached_property
     def _came(self) -> tuple[np.ndarray, np.ndarray]:
@@ -104,22 +154,20 @@ class MarketRows:
         out[counted[np.unique(self.day[counted], return_index=True)[1]]] = True
         return out
 
-    def deviations(self) -> np.ndarray:
-        """float32 [N + 1, F]: the values less their session's mean, 0 where unknown; the last row is padding."""
+    @cached_property
+    def session_means(self) -> np.ndarray:
+        """float64 [S, F]: of each session's trusted rows; NaN where one of them is unknown."""
         from scipy.sparse import csr_array
 
-        parts = row_parts(len(self.values))
         mean = np.zeros((int(self.day.max()) + 1 if len(self.day) else 0, self.values.shape[1]))
-        for part in parts:  # a sum by session is a product with the rows' sessions
+        for part in row_parts(len(self.values)):  # a sum by session is a product with the rows' sessions
             rows = np.flatnonzero(self._trusted[part])
             at = self.day[part][rows]
             of_sessions = csr_array((np.ones(len(at)), (at, np.arange(len(at)))), shape=(len(mean), len(at)))
             mean += of_sessions @ self.values[part][rows].astype(np.float64)
         mean /= np.maximum(np.bincount(self.day[self._trusted], minlength=len(mean)), 1)[:, None]
-        out = np.zeros((len(self.values) + 1, self.values.shape[1]), np.float32)
-        for part in parts:
-            out[part] = zero_where_unknown(self.values[part] - mean[self.day[part]])
-        return out
+        self.release()
+        return mean
 
     def scores(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float64 [N]: `values` [N] in standard deviations about their mean over the session's trusted `rows`."""
@@ -150,7 +198,66 @@ def row_parts(count: int) -> list[slice]:
     return [slice(start, min(start + PART_ROWS, count)) for start in range(0, count, PART_ROWS)]
 
 
-def standardise(deviations: np.ndarray, scale: np.ndarray, clip: float) -> None:
-    """In place, since a whole market takes half a gigabyte."""
-    deviations /= scale.astype(np.float32)
-    np.clip(deviations, -clip, clip, out=deviations)
+@dataclass(frozen=True)
+class Standardised:
+    """The inputs of a network, made where they are read, since those of all rows are as large as the market itself.
+
+    In the place of `rows`, int64 of any shape, they are float32 [*shape, F]: the values less their session's mean, 0
+    where unknown, by `scale` (float64 [F]) and cut to ± `clip`; 0 for the padding.
+    """
+
+    market: MarketRows
+    scale: np.ndarray
+    clip: float = np.inf
+    of_session: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """By column that is the same for all tickers what stands in the place of the difference, float32 [S]"""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.market.values.shape
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        day = self.market.day[rows]
+        out = zero_where_unknown(self.market.padded[rows] - self.market.session_means[day]).astype(np.float32)
+        for column, values in self.of_session.items():
+            out[..., column] = values[day]
+        out /= self.scale.astype(np.float32)
+        np.clip(out, -self.clip, self.clip, out=out)
+        out[rows == PADDING] = 0.0
+        return out
+
+
+class _Frames(Protocol):
+    @property
+    def features(self) -> pl.DataFrame: ...
+    @property
+    def suspects(self) -> pl.DataFrame: ...
+    @property
+    def scratch(self) -> Path | None: ...
+
+
+class HoldsMarket:
+    """Inputs that make their market once for all models that read the same columns."""
+
+    scratch: Path | None = None
+
+    def market(self: _Frames, columns: tuple[str, ...], horizon: int) -> MarketRows:
+        """The `MarketRows` of `columns`. Raises as they do."""
+        with _MAKING:
+            markets = self.__dict__.setdefault("_markets", {})
+            if (columns, horizon) not in markets:
+                markets[columns, horizon] = MarketRows(
+                    self.features, self.suspects, columns, horizon=horizon, scratch=self.scratch
+                )
+            return markets[columns, horizon]
+
+
+def _room(shape: tuple[int, int], scratch: Path | None) -> tuple[np.ndarray, mmap.mmap | None]:
+    """(zeros, float32; the file that holds them, where they are too large for the memory)."""
+    size = 4 * shape[0] * shape[1]
+    if scratch is None or size <= IN_MEMORY:
+        return np.zeros(shape, np.float32), None
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        file.truncate(size)
+        mapped = mmap.mmap(file.fileno(), size)
+    return np.frombuffer(mapped, np.float32).reshape(shape), mapped

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from stock_assets.cores import usable_cores
 
 Result = TypeVar("Result")
@@ -25,8 +27,9 @@ def side_by_side(
 ) -> list[Result]:
     """What each of `jobs` returns, in their order, with as many at once as there are cores.
 
-    In threads: a network uses one core and releases Python's lock while it computes, and all share one panel. Each job
-    gets a function that takes lines of text; these are passed to `say` in the caller's thread. The first error ends
+    In threads: a network uses one core and releases Python's lock while it computes, and all share one panel. Products
+    of matrices use one core as well: with more, each would wait for the others, spinning, thirty times as long. Each
+    job gets a function that takes lines of text; these are passed to `say` in the caller's thread. The first error ends
     the other jobs at their next line, and is raised.
     """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -37,7 +40,7 @@ def side_by_side(
             raise Stopped
         lines.put(text)
 
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers or usable_cores()) as pool:
         running = [pool.submit(job, pass_on) for job in jobs]
         pending = set(running)
         try:

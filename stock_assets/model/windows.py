@@ -13,12 +13,11 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError
 from stock_assets.frames import CLASSES, KEYS
+from stock_assets.model.market_rows import PADDING
 from stock_assets.model.scaling import standardised
 
 #: The class index of a row without a label: torch's cross_entropy skips it.
 IGNORE = -100
-#: The index of the padding row, which is the last row of every array of a Panel.
-PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Panel:
     """int64 [T]: the first row of each ticker"""
     ends: np.ndarray
     """int64 [T]: one past its last row"""
+    name: bytes = b""
+    """A digest of the values, where there is one"""
 
     def labelled(self, labels: pl.DataFrame) -> "Panel":
         """The same rows with `labels` (ticker, session, label), which may cover any part of them."""
@@ -108,9 +109,18 @@ def labelled_spans(panel: Panel, context: int) -> np.ndarray:
     return _spans(first, end, int((end - first).max()))
 
 
-def context_windows(last_rows: np.ndarray, context: int) -> np.ndarray:
-    """Row indices, int64 [W, context], of the `context` rows that end at each of `last_rows`."""
-    return last_rows[:, None] - np.arange(context - 1, -1, -1)
+def rows_of_windows(last_rows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows int64 [U], ends int64 [W]): the `context` rows that end at each of `last_rows` (int64 [W], ascending), and
+    the place of its last one among them. What windows share is there once: those of window i are the rows at the
+    places ends[i] - context + 1 to ends[i].
+
+    >>> rows, ends = rows_of_windows(np.array([4, 5, 9]), 3)
+    >>> rows.tolist(), ends.tolist()
+    ([2, 3, 4, 5, 7, 8, 9], [2, 3, 6])
+    """
+    new = np.minimum(np.diff(last_rows, prepend=last_rows[:1] - context), context)
+    ends = np.cumsum(new) - 1
+    return np.repeat(last_rows - ends, new) + np.arange(new.sum()), ends
 
 
 def predictable_rows(keys: pl.DataFrame, sessions: Collection[date], context: int) -> pl.Series:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
     from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
     from dagster._core.definitions.metadata import normalize_metadata
-    from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS
+    from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS, AssetMaterializationPlannedData
     from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
     from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
     from dagster._core.scheduler import DagsterDaemonScheduler
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         BACKFILL_ID_TAG,
         PARTITION_NAME_TAG,
     )
-    from dagster._serdes import ConfigurableClassData
+    from dagster._serdes import ConfigurableClassData, serialize_value
 
 #: The version of Dagster that every symbol below was tried with; constraints.txt pins it.
 TRIED_WITH = "1.13.27"
@@ -64,6 +64,7 @@ __all__ = [
     "AssetCheckEvaluationPlanned",
     "AssetCheckExecutionRecordStatus",
     "AssetCheckExecutionsTable",
+    "AssetMaterializationPlannedData",
     "AssetMetadataHandle",
     "BulkActionStatus",
     "BulkActionsFilter",
@@ -81,7 +82,9 @@ __all__ = [
     "add_partition_metadata",
     "get_alembic_config",
     "normalize_metadata",
+    "serialize_value",
     "set_backfill_interval",
+    "set_run_processes",
     "wrap_web_server",
 ]
 
@@ -133,6 +136,10 @@ BORROWED: Mapping[str, Borrowed] = {
     "AssetCheckEvaluationPlanned": Borrowed(
         "dagster._core.definitions.asset_checks.asset_check_evaluation", "a planned check is stored once, not per day"
     ),
+    "AssetMaterializationPlannedData": Borrowed(
+        "dagster._core.events", "a plan of many partitions is stored as one row of each, which Dagster would make"
+    ),
+    "serialize_value": Borrowed("dagster._serdes", "the JSON of an event, once for all that are alike"),
     "AssetCheckExecutionRecordStatus": Borrowed(
         f"{_SQLITE}.asset_check_execution_record", "the status of the row of a planned check"
     ),
@@ -153,6 +160,7 @@ BORROWED: Mapping[str, Borrowed] = {
             "has_asset_key_col",
             "has_table",
             "path_for_shard",
+            "supports_partition_subset_in_asset_materialization_planned_events",
         ),
         ("_db_lock", "_initialized_dbs"),
     ),
@@ -190,6 +198,9 @@ IS_DEV_SERVER = "DAGSTER_IS_DEV_CLI"
 
 #: Module and name of the constant that the daemon's loop of the backfills reads when it starts.
 CONTROLLER, INTERVAL = "dagster._daemon.controller", "DEFAULT_DAEMON_INTERVAL_SECONDS"
+
+#: Module, class and attribute of the multiprocessing context that a code server starts the processes of its runs with.
+CODE_SERVER, CODE_SERVER_CLASS, CONTEXT = "dagster._grpc.server", "DagsterApiServer", "_mp_ctx"
 
 #: Module, class and method that make the ASGI application of every web server.
 WEB_SERVER, SERVER_CLASS, MAKE_APPLICATION = "dagster_webserver.webserver", "DagsterWebserver", "create_asgi_app"
@@ -232,6 +243,18 @@ def set_backfill_interval(seconds: int) -> None:
     if not hasattr(controller, INTERVAL):
         _gone(f"{CONTROLLER}.{INTERVAL}")
     setattr(controller, INTERVAL, seconds)
+
+
+def set_run_processes(context: object) -> None:
+    """Has the code server of this process start its runs with `context`, in the place of a multiprocessing context.
+
+    Its definitions are loaded while its own constructor runs, which has put a context into an attribute by then. Raises
+    PrivateApiError where the code server has no such attribute.
+    """
+    server = getattr(import_module(CODE_SERVER), CODE_SERVER_CLASS, None)
+    if server is None or CONTEXT not in server.__init__.__code__.co_names:
+        _gone(f"{CODE_SERVER}.{CODE_SERVER_CLASS}.{CONTEXT}")
+    setattr(server, CONTEXT, property(lambda _: context, lambda *_: None))
 
 
 def wrap_web_server(wrap: Callable[[Any], Any]) -> None:

@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,12 +40,9 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from stock_assets.errors import DamagedFileError
 from stock_assets.files import RESTORE, disk_error, require_sqlite
 from stock_assets.private.dagster import (
-    ASSET_EVENTS,
     BATCH_WRITABLE_EVENTS,
     INDEX_SHARD_NAME,
     SQLITE_BUSY_TIMEOUT_SECONDS,
-    AssetCheckEvaluationPlanned,
-    AssetCheckExecutionRecordStatus,
     AssetCheckExecutionsTable,
     ConfigurableClassData,
     DagsterSqliteStorage,
@@ -58,6 +55,17 @@ from stock_assets.private.dagster import (
     get_alembic_config,
 )
 from stock_assets.storage.dagster_files import fold_in
+from stock_assets.storage.event_rows import (
+    PLANNED_CHECK,
+    Row,
+    as_stored,
+    is_plan_of_many,
+    kind_of,
+    last_of_each_asset_and_type,
+    planned_check_row,
+    planned_once,
+    rows_of,
+)
 from stock_assets.storage.revisions import bring_to_head
 
 LOG = logging.getLogger("stock_assets.event_log")
@@ -72,6 +80,12 @@ BATCH_SIZE = 1000
 #: Databases that a process keeps open: two of all runs, and those of the last runs.
 MOST_ENGINES = 64
 
+#: An insert without a word of SQLAlchemy's per row, in the order of `Row`, and one with the id behind it.
+_INSERT, _INSERT_AS = (
+    f"INSERT INTO {SqlEventLogStorageTable.name} ({', '.join(names)}) VALUES ({', '.join('?' for _ in names)})"
+    for names in (Row._fields, (*Row._fields, "id"))
+)
+_BATCHED = frozenset(kind.value for kind in BATCH_WRITABLE_EVENTS)
 _RUN_ENDS = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 
 #: By process, as a connection must not be used after a fork, and address, with the inode of the file that is open; the
@@ -151,7 +165,7 @@ def _migrations() -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic(SqliteEventLogStorage))
 
 
-def _until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
+def until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
     """The question whether a database has a column, table or index, which Dagster asks at every event, for a storage
     that remembers a yes."""
 
@@ -173,7 +187,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
 
-    has_asset_key_col = _until_yes(SqliteEventLogStorage.has_asset_key_col)
+    has_asset_key_col = until_yes(SqliteEventLogStorage.has_asset_key_col)
 
     @contextmanager
     def _begin(self, shard: str) -> Iterator[Connection]:
@@ -225,23 +239,38 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         with _engine(self.conn_string_for_shard(INDEX_SHARD_NAME)).connect() as connection:
             return connection.dialect.has_table(connection, table_name)
 
+    @property
+    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
+        """Dagster plans a run's partitions of an asset in one event, which is stored as the stock storage's one of
+        each: making ten years of them one by one takes seconds before a run is even asked for."""
+        return True
+
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store `events` in their order. Neighbours of one run and of types that Dagster batches share a
         transaction, any other event is stored by itself.
         """
+        self._store_all(events)
 
+    def _store_all(self, events: Sequence[EventLogEntry]) -> None:
         def batch_of(event: EventLogEntry) -> tuple[bool, str]:
-            return event.dagster_event_type in BATCH_WRITABLE_EVENTS, event.run_id
+            return kind_of(event) in _BATCHED, event.run_id
 
-        for (batchable, run_id), group in groupby(map(planned_once, events), key=batch_of):
+        for (batchable, run_id), group in groupby(chain.from_iterable(map(as_stored, events)), key=batch_of):
             if batchable:
-                self._store_batch(run_id, list(group))
+                while batch := list(islice(group, BATCH_SIZE)):
+                    self._store_batch(run_id, batch)
             else:
                 for event in group:
-                    self.store_event(event)
+                    self._store_one(event)
 
     def store_event(self, event: EventLogEntry) -> None:
-        super().store_event(planned_once(event))
+        if is_plan_of_many(event):
+            self._store_all([event])
+        else:
+            self._store_one(planned_once(event))
+
+    def _store_one(self, event: EventLogEntry) -> None:
+        super().store_event(event)
         if event.dagster_event_type in _RUN_ENDS:
             fold_in(Path(self.path_for_shard(event.run_id)))  # a megabyte otherwise, for as long as the run is kept
         self._wake(event.run_id)
@@ -251,7 +280,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         os.utime(self.path_for_shard(run_id))
 
     def _store_batch(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
-        rows = [self._event_to_row(event) for event in events]
+        rows = rows_of(events)
         # Left in reverse, so the run shard commits first: a kill in between leaves what it leaves in the
         # stock storage, events in the log of the run that no asset knows of. Both write locks are taken
         # before the first row, in one order everywhere: a busy shard is waited for and nothing is half
@@ -259,73 +288,25 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         with self._db_lock, self._begin(INDEX_SHARD_NAME) as index, self._begin(run_id) as run_shard:
             run_shard.exec_driver_sql("BEGIN IMMEDIATE")
             index.exec_driver_sql("BEGIN IMMEDIATE")
-            run_shard.execute(SqlEventLogStorageTable.insert(), rows)
+            run_shard.exec_driver_sql(_INSERT, list(map(tuple, rows)))
             # SQLite would hand out these same ids, yet can return them in order only row by row.
             last_id = index.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
             ids = range(last_id + 1, last_id + 1 + len(rows))
-            index.execute(
-                SqlEventLogStorageTable.insert(),
-                [row | {"id": event_id} for row, event_id in zip(rows, ids, strict=True)],
-            )
+            index.exec_driver_sql(_INSERT_AS, [(*row, event_id) for row, event_id in zip(rows, ids, strict=True)])
 
-            asset_events = [
-                (event, event_id)
-                for event, event_id in zip(events, ids, strict=True)
-                if event.dagster_event_type in ASSET_EVENTS
-            ]
-            self._store_asset_event_tags(index, [e for e, _ in asset_events], [i for _, i in asset_events])
-            for event, event_id in _last_of_each_asset_and_type(asset_events):
-                self._store_asset_event(index, event, event_id)
+            tagged = [place for place, row in enumerate(rows) if row.may_have_tags]
+            self._store_asset_event_tags(index, [events[place] for place in tagged], [ids[place] for place in tagged])
+            for place in last_of_each_asset_and_type(rows):
+                self._store_asset_event(index, events[place], ids[place])
 
             planned_checks = [
-                _planned_check_row(event, row, event_id)
+                planned_check_row(event, row, event_id)
                 for event, row, event_id in zip(events, rows, ids, strict=True)
-                if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+                if row.dagster_event_type == PLANNED_CHECK
             ]
             if planned_checks:
                 index.execute(AssetCheckExecutionsTable.insert(), planned_checks)
         self._wake(run_id)
-
-
-def _last_of_each_asset_and_type(
-    events: Sequence[tuple[EventLogEntry, int]],
-) -> Sequence[tuple[EventLogEntry, int]]:
-    """The events that decide an asset's row: which of its columns one sets depends on the type alone."""
-    last = {}
-    for event, event_id in events:
-        key = event.get_dagster_event().asset_key, event.dagster_event_type
-        last.pop(key, None)  # the order is that of the last occurrence
-        last[key] = event, event_id
-    return list(last.values())
-
-
-def planned_once(event: EventLogEntry) -> EventLogEntry:
-    """The event; the plan of a check without the partitions of its run.
-
-    The one departure from the stock storage. Dagster 1.13.27 plans a check that has no partitions of its own
-    once per partition of a backfill's run, with the whole range inside each of these rows, and its evaluation
-    completes none of them: ten years of eleven checks left 400 MB of rows planned for ever.
-    """
-    if event.dagster_event_type != DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
-        return event
-    dagster_event = event.get_dagster_event()
-    planned = dagster_event.asset_check_planned_data
-    once = AssetCheckEvaluationPlanned(asset_key=planned.asset_key, check_name=planned.check_name)
-    return event._replace(dagster_event=dagster_event._replace(event_specific_data=once))
-
-
-def _planned_check_row(event: EventLogEntry, event_row: Mapping[str, Any], event_id: int) -> Mapping[str, Any]:
-    planned = event.get_dagster_event().asset_check_planned_data
-    return {
-        "asset_key": planned.asset_key.to_string(),
-        "check_name": planned.check_name,
-        "partition": None,
-        "run_id": event.run_id,
-        "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
-        "evaluation_event": event_row["event"],
-        "evaluation_event_timestamp": event_row["timestamp"],
-        "evaluation_event_storage_id": event_id,
-    }
 
 
 class _OpenedOnce:
@@ -347,13 +328,13 @@ class _OpenedOnce:
 
 
 class _Runs(_OpenedOnce, SqliteRunStorage):
-    has_built_index = _until_yes(SqliteRunStorage.has_built_index)
-    has_run_stats_index_cols = _until_yes(SqliteRunStorage.has_run_stats_index_cols)
+    has_built_index = until_yes(SqliteRunStorage.has_built_index)
+    has_run_stats_index_cols = until_yes(SqliteRunStorage.has_run_stats_index_cols)
 
 
 class _Schedules(_OpenedOnce, SqliteScheduleStorage):
-    has_built_index = _until_yes(SqliteScheduleStorage.has_built_index)
-    has_instigators_table = _until_yes(SqliteScheduleStorage.has_instigators_table)
+    has_built_index = until_yes(SqliteScheduleStorage.has_built_index)
+    has_instigators_table = until_yes(SqliteScheduleStorage.has_instigators_table)
 
 
 @lru_cache(maxsize=64)

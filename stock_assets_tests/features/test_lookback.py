@@ -3,9 +3,10 @@ from datetime import date
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stock_assets.errors import BadBarsError
-from stock_assets.features.lookback import LOOKBACK_SESSIONS, MAX_MISSED, histories
+from stock_assets.features.lookback import LOOKBACK_SESSIONS, MAX_MISSED, histories, last_rows
 from stock_assets_tests.features.generators import calendar, make_bars, panels
 
 
@@ -46,6 +47,21 @@ def test_histories_follow_the_two_rules(bars, monkeypatch):
     assert rows.select("ticker", "session", "bar", "enough").rows() == naive_histories(bars, sessions, 60, 4)
     assert (rows["total_return"].is_null() == (rows["bar"] == 1)).all()
     assert rows.filter(pl.col("bar") == 1)["history"].is_unique().all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(bars=panels(200, gaps=True), day=st.integers(0, 199), before=st.integers(0, 60))
+def test_a_day_reads_the_last_bars_of_histories_that_reach_it(bars, day, before):
+    sessions = calendar(200)
+    rows = histories(bars, sessions=sessions)
+    expected = []
+    for _, own in rows.group_by("history", maintain_order=True):
+        keys = own.select("ticker", "session").rows()
+        earlier = [key for key in keys if key[1] < sessions[day]]
+        if len(earlier) < len(keys):
+            expected += earlier[max(0, len(earlier) - before) :] + keys[len(earlier) :]
+    assert last_rows(rows, sessions[day], before).select("ticker", "session").rows() == expected
+    assert last_rows(rows, None, before).equals(rows)
 
 
 def test_a_gap_of_fifty_sessions_is_one_history_and_fifty_one_are_two():

@@ -231,12 +231,13 @@ def test_later_bars_change_nothing(bars, cut):
 
 
 @QUICK
-@given(bars=panels(1300, gaps=True, wild=True), day=st.integers(LOOKBACK_SESSIONS, 1299))
-def test_a_session_alone_equals_the_same_session_of_the_whole_history(bars, day):
+@given(bars=panels(1300, gaps=True, wild=True), day=st.integers(70, 1299), asked=st.integers(1, 40))
+def test_a_session_alone_equals_the_same_session_of_the_whole_history(bars, day, asked):
     days = calendar(1300)
-    seen = days[day + 1 - LOOKBACK_SESSIONS : day + 1]
-    alone = stationary_features(bars.filter(pl.col("session").is_in(seen)), first=days[day], sessions=seen)
-    of_history = stationary_features(bars, sessions=days).filter(pl.col("session") == days[day])
+    first = max(0, day + 1 - asked)
+    seen = days[max(0, first + 1 - LOOKBACK_SESSIONS) : day + 1]
+    alone = stationary_features(bars.filter(pl.col("session").is_in(seen)), first=days[first], sessions=seen)
+    of_history = stationary_features(bars, sessions=days).filter(pl.col("session").is_in(days[first : day + 1]))
     assert_same(alone, of_history)
 
 

@@ -38,10 +38,11 @@ def test_an_untrained_network_is_the_class_prior():
     torch.testing.assert_close(answer, prior.expand(5, 7, 3))
 
 
-def test_the_last_step_alone_is_the_last_of_all_steps():
-    network = trained_a_little(tiny_classifier())
-    inputs = torch.randn(6, 12, 4)
-    torch.testing.assert_close(network.at_last_step(inputs), network(inputs)[:, -1])
+def test_the_end_of_a_window_is_the_last_of_all_its_steps():
+    network, steps = trained_a_little(tiny_classifier()), 12
+    rows, ends = torch.randn(INFERENCE_BATCH, 4), torch.randint(steps - 1, INFERENCE_BATCH, (INFERENCE_BATCH,))
+    windows = rows[ends[:, None] - torch.arange(steps - 1, -1, -1)]
+    torch.testing.assert_close(network.at_windows(rows, ends, steps), network(windows)[:, -1])
 
 
 def test_it_learns_one_small_batch_by_heart():
@@ -78,14 +79,20 @@ def test_building_a_network_draws_nothing_from_torchs_own_random_state():
 def test_a_window_gives_the_same_figures_in_whichever_place_of_a_pass_it_stands(hidden: int):
     """The 177 of the study's network are no multiple of four, which a matrix product of few answers minds."""
     generator = torch.Generator().manual_seed(1)
-    classes = SegmentLSTM(5, NetworkConfig(hidden=hidden), 3, generator=generator).eval()
+    classes = SegmentLSTM(5, NetworkConfig(hidden=hidden), 3, projection=6, generator=generator).eval()
     student = StudentLSTM(5, 2, DeepArConfig(hidden=hidden), generator=generator).eval()
-    windows, tickers = torch.randn(INFERENCE_BATCH, 4, 7, generator=generator), torch.arange(INFERENCE_BATCH) % 2
+    rows, tickers = torch.randn(2 * INFERENCE_BATCH, 7, generator=generator), torch.arange(2 * INFERENCE_BATCH) % 2
+    ends = torch.arange(3, 3 + INFERENCE_BATCH)
     with torch.inference_mode():
         classes.head.weight.normal_(generator=generator)
         classes.skip.weight.normal_(generator=generator)
-        for answer in (lambda w, _: classes.at_last_step(w[..., :5]), student.at_last_step):
-            together = answer(windows, tickers)
+        for answer in (
+            lambda r, _, e: classes.at_windows(r[:, :5], e, 4),
+            lambda r, of, e: student.at_windows(r, e, 4, tickers=of),
+        ):
+            together = answer(rows, tickers, ends)
             for shift in (1, 2, 101):
                 place = torch.roll(torch.arange(INFERENCE_BATCH), shift)
-                assert torch.equal(answer(windows[place], tickers[place]), together[place])
+                assert torch.equal(answer(rows, tickers, ends[place]), together[place])
+                moved = answer(rows.roll(shift, 0), tickers.roll(shift, 0), ends + shift)
+                assert torch.equal(moved, together)

@@ -1,14 +1,18 @@
 """The level of a session, and what is forecast of blocks that were left out."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
+from stock_assets.model import market_rows
 from stock_assets.model.config import RnnConfig
 from stock_assets.model.crossfit import Blocks
+from stock_assets.model.lesson import InputFrames
 from stock_assets.model.level import MarketLevel, fit_market_levels, session_inputs
 from stock_assets.model.linear import fit_level, fit_levels
-from stock_assets.model.market_rows import MarketRows
+from stock_assets.model.market_rows import PADDING, MarketRows, Standardised
 from stock_assets_tests.model.synthetic import sessions_of
 from stock_assets_tests.model.test_rnn import FEATURES, NONE_SUSPECT
 
@@ -91,3 +95,38 @@ def test_a_block_is_forecast_by_a_level_that_has_not_seen_its_targets():
     kept, again = (level.forecast(rows, own, sessions)[own] for level in (before[3], after[3]))
     np.testing.assert_allclose(again, kept, atol=1e-9)
     assert np.abs(before[0].forecast(rows, own, sessions) - after[0].forecast(rows, own, sessions))[own].max() > 0.5
+
+
+def test_a_large_market_lies_in_a_file_without_a_name_and_holds_the_same(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    small = market()
+    monkeypatch.setattr(market_rows, "IN_MEMORY", 0)
+    large = MarketRows(FEATURES, NONE_SUSPECT, COLUMNS, horizon=7, scratch=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    large.release()
+    np.testing.assert_array_equal(large.padded, small.padded)
+    assert (large.digest, large.values.shape) == (small.digest, (FEATURES.height, len(COLUMNS)))
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert len(mapped) == 1
+    assert mapped[0].endswith("(deleted)")
+
+
+def test_inputs_of_a_network_are_made_where_they_are_read():
+    inputs = Standardised(market(), np.array([0.5, 1.0, 2.0]), clip=1.5, of_session={2: np.full(400, 3.0, np.float32)})
+    trusted = FEATURES.with_columns(mean=pl.col("vol_total_1").mean().over("session")).sort("ticker", "session")
+    expected = ((trusted["vol_total_1"] - trusted["mean"]) / 0.5).clip(-1.5, 1.5).to_numpy()
+    places = np.array([[0, 17], [4_799, PADDING]])
+    found = inputs[places]
+    np.testing.assert_allclose(found[..., 0].ravel()[:3], expected[[0, 17, 4_799]], atol=1e-5)
+    np.testing.assert_array_equal(found[..., 2], [[1.5, 1.5], [1.5, 0.0]])
+    assert (found[1, 1] == 0).all()
+
+
+def test_a_market_is_made_once_and_its_spans_end_with_what_is_known():
+    inputs = InputFrames(features=FEATURES.reverse(), suspects=NONE_SUSPECT)
+    made = inputs.market(COLUMNS, 7)
+    assert inputs.market(COLUMNS, 7) is made
+    assert inputs.market(COLUMNS[:1], 7) is not made
+    past = (made.keys["session"] <= sessions_of(400)[299]) & (made.keys["ticker"] != "T04")
+    starts, ends = made.spans(past.to_numpy())
+    assert starts.tolist() == [400 * i for i in range(12) if i != 4]
+    assert (ends - starts == 300).all()

@@ -14,6 +14,7 @@ import torch
 
 from stock_assets.model.config import NetworkConfig, RnnClassifierConfig
 from stock_assets.model.lesson import InputFrames
+from stock_assets.model.networks.optimizer import FlatAdamW
 from stock_assets.model.networks.rnn_classifier import RnnClassifier
 from stock_assets.model.networks.trained import ClassifierEpoch, Epoch
 from stock_assets.model.networks.trainer import descend
@@ -64,10 +65,10 @@ def test_a_training_cut_off_goes_on_as_if_it_never_had_been(epoch: int, in_one_g
     with pytest.raises(CutOff):
         train(checkpoint, until=epoch)
     assert checkpoint.path.exists() == (epoch > 0)
-    steps = torch.optim.AdamW.step
+    steps = FlatAdamW.step
     taken = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", lambda self: (taken.append(1), steps(self))[1])
+        patch.setattr(FlatAdamW, "step", lambda self: (taken.append(1), steps(self))[1])
         resumed, heard = train(checkpoint)
     assert same(resumed, in_one_go)
     assert tuple(heard) == in_one_go.curve
@@ -195,3 +196,20 @@ def test_a_network_from_outside_is_trained_by_three_functions(tmp_path: Path):
         descend(network, lesson(inputs, labels, CUTOFF, 3, cut_off, checkpoint))
     resumed = descend(network, lesson(inputs, labels, CUTOFF, 3, None, checkpoint))
     assert resumed.curve == whole.curve
+
+
+def test_the_optimizer_of_one_vector_is_torchs_own():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)) for _ in "ab")
+    theirs.load_state_dict(ours.state_dict())
+    flat = FlatAdamW(ours, rate=0.01, weight_decay=0.1)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.1)
+    for step in range(5):
+        inputs = torch.randn(8, 3, generator=generator)
+        for module, optimizer in ((ours, flat), (theirs, reference)):
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)
+            optimizer.zero_grad()
+            module(inputs).square().mean().backward()
+            optimizer.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

@@ -12,9 +12,9 @@ from stock_assets.model.windows import (
     PADDING,
     Panel,
     build_panel,
-    context_windows,
     labelled_spans,
     random_segments,
+    rows_of_windows,
 )
 from stock_assets_tests.model.synthetic import FEATURES, sessions_of, synthetic_panel
 
@@ -106,8 +106,15 @@ def test_spans_reach_back_one_context_before_the_first_label():
     assert labelled_spans(panel.labelled(labels.clear()), 8).size == 0
 
 
-def test_a_window_ends_at_its_row():
-    assert context_windows(np.array([4, 9]), 3).tolist() == [[2, 3, 4], [7, 8, 9]]
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(gaps=st.lists(st.integers(0, 12), min_size=1, max_size=30), context=st.integers(1, 8))
+def test_a_window_ends_at_its_row_and_shares_its_rows(gaps: list[int], context: int):
+    last_rows = np.cumsum(gaps) + context - 1
+    rows, ends = rows_of_windows(last_rows, context)
+    for last, end in zip(last_rows, ends, strict=True):
+        assert rows[end - context + 1 : end + 1].tolist() == list(range(last - context + 1, last + 1))
+    windows = {row for last in last_rows for row in range(last - context + 1, last + 1)}
+    assert len(rows) == len(windows)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])

@@ -60,6 +60,7 @@ from sqlalchemy.exc import OperationalError
 
 from stock_assets.storage import event_log
 from stock_assets.storage.event_log import BatchingSqliteEventLogStorage, BatchingSqliteStorage
+from stock_assets.storage.event_rows import as_stored, rows_of
 from stock_assets_tests.waiting import HANG_SECONDS
 
 pytestmark = [
@@ -203,7 +204,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             instance.report_runless_asset_event(dg.AssetObservation("report", tags={DATA_VERSION_TAG: "r2"}))
             runs = [run.run_id for run in instance.get_runs()]
     # the plan of a check is where the two part on purpose, which has a test of its own
-    calls = [[event_log.planned_once(event) for event in call] for call in calls]
+    calls = [[stored for event in call for stored in as_stored(event)] for call in calls]
     return Recorded(calls, home / "history" / "runs.db", runs)
 
 
@@ -486,6 +487,40 @@ def test_the_plan_of_a_check_is_one_row_that_its_evaluation_completes(tmp_path: 
     assert record.status == AssetCheckExecutionRecordStatus.SUCCEEDED
 
 
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_plan_of_many_partitions_is_stored_as_one_of_each(tmp_path: Path, batched: bool) -> None:
+    subset = DAYS.subset_with_partition_keys(KEYS)
+    of_many = AssetMaterializationPlannedData(ASSETS[0], partitions_subset=subset)
+    of_each = [AssetMaterializationPlannedData(ASSETS[0], partition=key) for key in KEYS]
+    stock, batching = STOCK(str(tmp_path / "stock")), BATCHING(str(tmp_path / "batching"))
+    assert batching.supports_partition_subset_in_asset_materialization_planned_events
+    store_one_by_one(stock, [[entry("run", data, Event.ASSET_MATERIALIZATION_PLANNED) for data in of_each]])
+    plan = entry("run", of_many, Event.ASSET_MATERIALIZATION_PLANNED)
+    if batched:
+        batching.store_event_batch([plan])
+    else:
+        batching.store_event(plan)
+    assert tables(tmp_path / "batching") == tables(tmp_path / "stock")
+
+
+def test_the_text_of_an_event_is_that_of_dagster_though_most_of_it_is_of_another(recorded: Recorded) -> None:
+    """Also where its partition or moment stands in it again, or a value differs in its class alone."""
+    own = [event for event in recorded.events if event.is_dagster_event]
+    values = [dg.IntMetadataValue(1), dg.FloatMetadataValue(1.0), dg.BoolMetadataValue(True), dg.IntMetadataValue(1)]
+    texts = [dg.TextMetadataValue("a"), dg.UrlMetadataValue("a"), dg.PathMetadataValue("a")]
+    texts += [dg.TextMetadataValue('"partition": "key_2"'), dg.TextMetadataValue("\0\1"), dg.TextMetadataValue("key_1")]
+    alike = [
+        entry("run", data, Event.ASSET_MATERIALIZATION, place / 7)
+        for value in values + texts
+        for place, key in enumerate(["key_1", "key_2", "", 'a "quoted" ké'])
+        for asset in ("bars", "features")
+        for made in [dg.AssetMaterialization(asset, partition=key, metadata={"value": value}, tags={"of": asset[:1]})]
+        for data in [StepMaterializationData(made)]
+    ]
+    events = [*own, *alike]
+    assert [row.event for row in rows_of(events)] == [serialize_value(event) for event in events]
+
+
 def test_a_kill_between_the_transactions_leaves_what_the_stock_storage_can_read(tmp_path: Path) -> None:
     events = materializations("run", "bars", 50)
     process = PROCESSES.Process(target=_store_and_be_killed, args=(tmp_path, events))
@@ -624,8 +659,8 @@ from dagster._core.instance import InstanceRef
 from dagster._serdes import deserialize_value
 from stock_assets.storage.event_log import BatchingSqliteEventLogStorage as Log
 
-sizes, store = [], Log.store_event_batch
-Log.store_event_batch = lambda self, events: (sizes.append(len(events)), store(self, events))
+sizes, store = [], Log._store_batch
+Log._store_batch = lambda self, run_id, events: (sizes.append(len(events)), store(self, run_id, events))
 days = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-03-01")
 
 @dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())

@@ -205,7 +205,7 @@ def _closed_days(
     more such sessions than a closure explains.
     """
     (tickers, _), answer = answered
-    absent = sorted(set(sessions) - set(answer.bars["session"]))
+    absent = sorted(set(sessions) - set(answer.bars["session"].unique()))
     if not absent:
         return (), RAW_SCHEMA.to_frame()
     later = answer.bars.filter(pl.col("session") > absent[-1])

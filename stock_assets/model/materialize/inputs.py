@@ -1,7 +1,8 @@
 """What models read from the store: their inputs, and the labels that may train and score."""
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
+from copy import copy
+from datetime import date, timedelta
 from functools import cached_property
 
 import polars as pl
@@ -13,9 +14,10 @@ from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
 from stock_assets.features.materialize import MADE_BEFORE_PCA, side_groups
 from stock_assets.features.side_features import SIDE_FEATURES, side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
-from stock_assets.frames import KEYS
-from stock_assets.market.calendar import calendar_of
+from stock_assets.frames import KEYS, in_order
+from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.baselines.naive import known_labels
+from stock_assets.model.market_rows import HoldsMarket
 from stock_assets.model.registry import longest_lookback
 from stock_assets.model.splits import NO_MEMBER, training_rows, usable_labels
 from stock_assets.settings import Settings
@@ -25,10 +27,12 @@ from stock_assets.storage.warehouse import Warehouse
 #: The tables below every model, in the order they are made.
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
+#: Features are read and joined so many days at a time: in double precision, of which single precision remains.
+_DAYS_AT_ONCE = 182
 _NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
 
 
-class StoredInputs:
+class StoredInputs(HoldsMarket):
     """The `lesson.Inputs` and usable labels of the sessions from `first` to `last`, read once for several cutoffs.
 
     Raises ArtifactError where the components of these sessions are of several fits.
@@ -39,9 +43,9 @@ class StoredInputs:
     ) -> None:
         """`bars_first` is where the bars begin whose labels are known at `first`, where rows are to be predicted."""
         self._predicts = bars_first is not None
-        self._read = lambda table, columns=None: store.read(table, first, last, columns=columns)
-        self._settings = settings
-        components = self._read("pca_components")
+        self.scratch = store.path.parent
+        self._store, self._settings, self._first, self._last = store, settings, first, last
+        components = store.read("pca_components", first, last)
         versions = components["pca_version"].unique().to_list()
         if len(versions) != 1:
             raise ArtifactError(
@@ -49,7 +53,7 @@ class StoredInputs:
                 "pca_components again for every session"
             )
         self.pca_version: str = versions[0]
-        self.components = components.drop("pca_version")
+        self.components = in_order(components.drop("pca_version"))
         bars = ["ticker", "session", "suspect", "total_return", "is_member"]
         self._bars = store.read("daily_bars", bars_first or first, last, columns=bars)
         self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
@@ -62,18 +66,32 @@ class StoredInputs:
     def features(self) -> pl.DataFrame:
         """The stationary inputs, and those of the market context and of side inputs: to train on, the ones that most
         sessions have; to predict, all, of which a model reads those that it was trained on."""
-        rows, names = self._read("stationary_features"), (*MARKET_CONTEXT, *side_columns())
-        rows = rows.join(self._side_features(), on=KEYS, how="left", maintain_order="left")
+        parts = [self._features_between(first, last) for first, last in _stretches(self._first, self._last)]
+        rows, names = pl.concat(parts), (*MARKET_CONTEXT, *side_columns())
         context = names if self._predicts else context_inputs(rows, names)
-        # single precision is what the network computes in, and half the memory
-        return rows.select("ticker", "session", *STATIONARY, *context).cast({pl.Float64: pl.Float32})
+        keys = rows.select(KEYS).with_row_index("row").sort(KEYS)
+        del rows
+        # column by column, each taken from the parts, so that the rows are in memory once and not three times
+        columns = {
+            name: pl.concat([part.drop_in_place(name) for part in parts], rechunk=True).gather(keys["row"])
+            for name in (*STATIONARY, *context)
+        }
+        return keys.select(KEYS).with_columns(**columns)
 
-    def _side_features(self) -> pl.DataFrame:
+    def _features_between(self, first: date, last: date) -> pl.DataFrame:
+        """The same with every column that is there."""
+        rows = self._store.read("stationary_features", first, last)
+        rows = rows.join(self._side_features(first, last), on=KEYS, how="left", maintain_order="left")
+        optional = [name for name in (*MARKET_CONTEXT, *side_columns()) if name in rows.columns]
+        # single precision is what the network computes in, and half the memory
+        return rows.select(*KEYS, *STATIONARY, *optional).cast({pl.Float64: pl.Float32})
+
+    def _side_features(self, first: date, last: date) -> pl.DataFrame:
         """ticker, session and the columns of `side_features`, null where the settings turn off what they are made of;
         no row of a session that was never made."""
         of_groups = [name for group in side_groups(self._settings) for name in group.columns]
         try:
-            rows = self._read(SIDE_FEATURES) if of_groups else _NO_KEYS
+            rows = self._store.read(SIDE_FEATURES, first, last) if of_groups else _NO_KEYS
         except MissingTableError:
             rows = _NO_KEYS
         rows = rows.select(*KEYS, *(name for name in of_groups if name in rows.columns))
@@ -88,7 +106,7 @@ class StoredInputs:
 
     @cached_property
     def _labels(self) -> pl.DataFrame:
-        return self._read("labels")
+        return self._store.read("labels", self._first, self._last)
 
     def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
         """(usable labels known by `cutoff`, rows left out by reason)."""
@@ -98,6 +116,20 @@ class StoredInputs:
         """Reads what is read when it is first asked for: threads that start later would each read it."""
         _ = self.features, self.known_labels
 
+    def of(self, sessions: Sequence[date]) -> "StoredInputs":
+        """What `inputs_for` returns of neighbouring ones of its sessions, so that the models of a year do not look at
+        every row of a long range."""
+        first, bars_first = _lookback(calendar_of(self._settings), self._settings, sessions[0])
+        if (first, sessions[-1]) == (self._first, self._last):
+            return self
+        part = copy(self)
+        part._first, part._last = first, sessions[-1]
+        part.components = self.components.filter(pl.col("session").is_between(first, sessions[-1]))
+        part._bars = self._bars.filter(pl.col("session").is_between(bars_first, sessions[-1]))
+        for read_before in ("features", "known_labels", "_markets"):
+            part.__dict__.pop(read_before, None)
+        return part
+
 
 def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], *, needed_by: str) -> StoredInputs:
     """What the models read to predict `sessions`, ascending: the rows of these sessions and the lookback rows.
@@ -105,16 +137,22 @@ def inputs_for(store: Warehouse, settings: Settings, sessions: Sequence[date], *
     Raises MissingSessionsError for sessions that a table lacks; its text names `needed_by`, the table to be made.
     """
     calendar = calendar_of(settings)
+    first, bars_first = _lookback(calendar, settings, sessions[0])
+    of_range = calendar.between(first, sessions[-1])
+    store.require(MADE_BEFORE_MODELS, of_range, needed_by, why="features of the day and its context")
+    _require_side_features(store, settings, of_range, needed_by=needed_by)
+    return StoredInputs(store, settings, first=first, last=sessions[-1], bars_first=bars_first)
+
+
+def _lookback(calendar: TradingCalendar, settings: Settings, session: date) -> tuple[date, date]:
+    """The first session whose rows, and the first whose bars, models read to predict `session`."""
     # every ticker that has features missed at most MAX_MISSED sessions, so this holds all its lookback rows
     reach = longest_lookback() - 1 + MAX_MISSED
-    lookback = [day for day in calendar.before(sessions[0], reach) if calendar.position(day) >= FIRST_BAR - 1]
-    of_range = calendar.between(sessions[0], sessions[-1])
-    store.require(MADE_BEFORE_MODELS, [*lookback, *of_range], needed_by, why="features of the day and its context")
-    _require_side_features(store, settings, [*lookback, *of_range], needed_by=needed_by)
-    first = (*lookback, sessions[0])[0]
+    lookback = [day for day in calendar.before(session, reach) if calendar.position(day) >= FIRST_BAR - 1]
+    first = (*lookback, session)[0]
     # the labels known at the first of them are those of a horizon earlier
     bars = calendar.before(first, settings.horizon + MAX_MISSED)
-    return StoredInputs(store, settings, first=first, last=sessions[-1], bars_first=(*bars, first)[0])
+    return first, (*bars, first)[0]
 
 
 def inputs_through(store: Warehouse, settings: Settings, cutoff: date, *, needed_by: str) -> StoredInputs:
@@ -153,3 +191,10 @@ def usable_between(
 def _outsiders(bars: pl.DataFrame, members_only: bool) -> pl.DataFrame:
     """ticker, session of the `bars` of tickers that were no members then; none where they count too."""
     return (bars.filter(~pl.col("is_member")) if members_only else bars.clear()).select(KEYS)
+
+
+def _stretches(first: date, last: date) -> Iterator[tuple[date, date]]:
+    """(first, last) of stretches of _DAYS_AT_ONCE days, the last one shorter."""
+    while first <= last:
+        yield first, min(last, first + timedelta(days=_DAYS_AT_ONCE - 1))
+        first += timedelta(days=_DAYS_AT_ONCE)

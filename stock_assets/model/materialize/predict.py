@@ -124,7 +124,7 @@ def _answers(
     )
     there = set(rows["model_version"])
     asked = [version for version in versions if version.version not in there]
-    parts = [answers_of(asked, settings, inputs, sessions=sessions)] if asked else []
+    parts = [answers_of(asked, settings, inputs.of(sessions), sessions=sessions)] if asked else []
     return pl.concat([*parts, rows], how="diagonal") if rows.height else parts[0]
 
 
@@ -140,7 +140,7 @@ def make_reference_predictions(store: Warehouse, settings: Settings, sessions: S
             store, year, days[0], pca_version=inputs.pca_version, tables=[REFERENCES]
         )
         notes += skipped_models(store, year, models_of("reference"), tables=[REFERENCES])
-        parts.append(answers_of(versions, settings, inputs, sessions=days))
+        parts.append(answers_of(versions, settings, inputs.of(days), sessions=days))
     rows, left_out = _trusted("reference_predictions", parts, sessions, inputs=inputs)
     store.replace_sessions("reference_predictions", sessions, rows)
     return Predictions(rows, left_out, list(dict.fromkeys(notes)))

@@ -165,17 +165,18 @@ class StudentLSTM(nn.Module):
 
     def forward(self, inputs: Tensor, tickers: Tensor) -> Tensor:
         """[B, L, F + 2] and [B] -> [B, L, 3]."""
-        states = self.lstm(self._with_embedding(inputs, tickers))  # [B, L, H]
+        states = self.lstm(self._with_embedding(inputs, tickers[:, None].expand(inputs.shape[:2])))  # [B, L, H]
         return _distribution(self.head(self.dropout(states)))
 
-    def at_last_step(self, inputs: Tensor, tickers: Tensor) -> Tensor:
-        """The answer at the last step alone: [B, L, F + 2] and [B] -> [B, 3]."""
-        return _distribution(each_row(self.head, self.lstm(self._with_embedding(inputs, tickers))[:, -1]))
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, tickers: Tensor) -> Tensor:
+        """The answer at the end of each window of `steps` neighbouring rows: [U, F + 2], [W] and [U] -> [W, 3], as
+        `StackedLSTM.at_windows`."""
+        states = self.lstm.at_windows(self._with_embedding(rows, tickers), ends, steps)
+        return _distribution(each_row(self.head.weight, states) + self.head.bias)
 
     def _with_embedding(self, inputs: Tensor, tickers: Tensor) -> Tensor:
         table = torch.cat([self.embedding, self.embedding.mean(dim=0, keepdim=True)])
-        vectors = table[tickers][:, None].expand(-1, inputs.shape[1], -1)
-        return torch.cat([inputs, vectors], dim=-1)
+        return torch.cat([inputs, table[tickers]], dim=-1)
 
 
 def _distribution(raw: Tensor) -> Tensor:
@@ -290,7 +291,7 @@ class DeepAr(TrainedClassifier[DeepArConfig]):
             np.flatnonzero(rows.to_numpy()),
             config.context,
             len(DISTRIBUTION),
-            answer=lambda windows: module.at_last_step(values[windows], ticker_of[windows[:, -1]]),
+            answer=lambda rows, ends: module.at_windows(values[rows], ends, config.context, tickers=ticker_of[rows]),
         )
         columns = zip(DISTRIBUTION, answers.astype(np.float64).T, strict=True)
         return panel.keys.filter(rows).with_columns(pl.Series(name, column) for name, column in columns)

@@ -17,8 +17,8 @@ from stock_assets.errors import ArtifactError
 from stock_assets.model.barriers import BarrierMap
 from stock_assets.model.config import EarlierRnnConfig
 from stock_assets.model.lesson import Inputs
-from stock_assets.model.linear import Level
-from stock_assets.model.market_rows import MarketRows, standardise
+from stock_assets.model.linear import Level, products_at
+from stock_assets.model.market_rows import Standardised
 from stock_assets.model.networks.inference import answers_at
 from stock_assets.model.networks.layers import SegmentLSTM, with_weights
 from stock_assets.model.networks.trained import Epoch, Trained
@@ -71,20 +71,24 @@ class EarlierRnn(Trained[EarlierRnnConfig, RnnEpoch]):
     def predict(self, inputs: Inputs, sessions: Collection[date]) -> pl.DataFrame:
         """As `rnn.Rnn.predict`."""
         require_after(self.cutoff, sessions)
-        market = MarketRows(inputs.features, inputs.suspects, self.features, horizon=self.horizon)
+        market = inputs.market(self.features, self.horizon)
         rows = predictable_rows(market.keys, sessions, self.config.context).to_numpy()
-        deviations = market.deviations()
-        standardise(deviations, self.scale, self.config.input_clip)
-        values, module, last_rows = torch.from_numpy(deviations), self.module(), np.flatnonzero(rows)
+        standard = Standardised(market, self.scale, self.config.input_clip)
+        module, last_rows = self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
-            last_rows, self.config.context, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
+            last_rows,
+            self.config.context,
+            len(TARGETS),
+            answer=lambda rows, ends: module.at_windows(
+                torch.from_numpy(standard[rows.numpy()]), ends, self.config.context
+            ),
         )
         apart = answers[:, :3] * self.target_scale
         apart -= market.mean(apart, rows)
         level = market.mean(self.level.forecast(market.values), np.ones(len(rows), bool))
         level += self.config.level_memory * market.recent_error(level, self.config.context)
-        linear = market.scores(deviations[:-1] @ self.direction_weights, rows)
+        linear = market.scores(products_at(standard, self.direction_weights, rows), rows)
         direction = market.scores(market.scores(answers[:, 3].astype(np.float64), rows) + linear, rows)[rows]
         odds = self.side + self.config.tilt * direction
         probabilities = self.barriers.probabilities((level + apart).mean(axis=1)[rows], odds)

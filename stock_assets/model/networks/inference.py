@@ -8,25 +8,34 @@ from torch import Tensor
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.model.config import NetworkConfig
-from stock_assets.model.windows import IGNORE, Panel, context_windows, labelled_spans
+from stock_assets.model.networks.layers import INFERENCE_BATCH
+from stock_assets.model.windows import IGNORE, Panel, labelled_spans, rows_of_windows
 
-#: Windows of one forward pass. Passes are filled up to this size: with a fixed shape the same window gives the same
-#: figures whichever windows share its pass, so a day predicted alone equals the day inside a range.
-INFERENCE_BATCH = 256
+#: Windows whose rows are gathered at once.
+_AT_ONCE = 16 * INFERENCE_BATCH
 
 
-def answers_at(last_rows: np.ndarray, context: int, outputs: int, *, answer: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """float32 [W, outputs]: the answers for the `context` rows that end at each of `last_rows` (int64 [W]).
+def answers_at(
+    last_rows: np.ndarray, context: int, outputs: int, *, answer: Callable[[Tensor, Tensor], Tensor]
+) -> np.ndarray:
+    """float32 [W, outputs]: the answers for the `context` rows that end at each of `last_rows`.
 
-    `answer` maps row indices, int64 [256, context], to [256, outputs].
+    `last_rows` is int64 [W], ascending. `answer` gets the numbers of the rows of some windows, int64 [U], each once for
+    neighbouring windows, and the places of the windows' last ones among them, int64 [B]; it returns [B, outputs]. U
+    and B are multiples of INFERENCE_BATCH.
     """
     answers = np.empty((len(last_rows), outputs), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(last_rows), INFERENCE_BATCH):
-            chunk = last_rows[start : start + INFERENCE_BATCH]
-            windows = torch.from_numpy(context_windows(np.resize(chunk, INFERENCE_BATCH), context))
-            answers[start : start + len(chunk)] = answer(windows)[: len(chunk)].numpy()
+        for start in range(0, len(last_rows), _AT_ONCE):
+            chunk = last_rows[start : start + _AT_ONCE]
+            rows, ends = (torch.from_numpy(_filled(part)) for part in rows_of_windows(chunk, context))
+            answers[start : start + len(chunk)] = answer(rows, ends)[: len(chunk)].numpy()
     return answers
+
+
+def _filled(numbers: np.ndarray) -> np.ndarray:
+    """`numbers` with the last one repeated, up to a multiple of INFERENCE_BATCH."""
+    return np.append(numbers, np.full(-len(numbers) % INFERENCE_BATCH, numbers[-1]))
 
 
 def answers_along(

@@ -19,6 +19,9 @@ torch.set_num_threads(1)
 Module = TypeVar("Module", bound=nn.Module)
 
 
+#: Windows, or rows, of one pass at inference. Passes are filled up to this size: with a fixed shape the same window
+#: gives the same figures whichever windows share its pass, so a day predicted alone equals the day inside a range.
+INFERENCE_BATCH = 256
 #: The range of all bits of a number (`Tensor.random_`).
 _ANY = (-(2**63), None)
 
@@ -80,6 +83,12 @@ class StackedLSTM(nn.Module):
             states, _ = layer(states if i == 0 else self.dropout(states))
         return states
 
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+        """The state at the end of each window of `steps` neighbouring `rows`: [U, F] and int64 [W], the places of the
+        windows' last rows, -> [W, H]. W is a multiple of INFERENCE_BATCH."""
+        back = torch.arange(steps - 1, -1, -1)
+        return torch.cat([self(rows[own[:, None] - back])[:, -1] for own in ends.split(INFERENCE_BATCH)])
+
 
 class SegmentLSTM(nn.Module):
     """`outputs` numbers at every step, from that step's inputs and those before it.
@@ -115,15 +124,21 @@ class SegmentLSTM(nn.Module):
             self.head.bias.copy_(torch.zeros(outputs) if bias is None else bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        states = self._states(inputs)  # [B, L, F] -> [B, L, H]
+        drawn = inputs if self.projection is None else self.dropout(self.projection(inputs))
+        states = self.lstm(drawn)  # [B, L, F] -> [B, L, H]
         return (self.head(self.dropout(states)) + self.skip(inputs)).float()  # [B, L, O]
 
-    def _states(self, inputs: Tensor) -> Tensor:
-        return self.lstm(inputs if self.projection is None else self.dropout(self.projection(inputs)))
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+        """The answer at the end of each window: [U, F] and [W] -> [W, O], as `StackedLSTM.at_windows`.
 
-    def at_last_step(self, inputs: Tensor) -> Tensor:
-        """The answer at the last step alone: [B, L, F] -> [B, O]."""
-        return each_row(self.head, self._states(inputs)[:, -1]) + each_row(self.skip, inputs[:, -1])
+        A row is drawn together once, in however many windows it stands. U is a multiple of INFERENCE_BATCH, too.
+        """
+        return self.from_states(rows, ends, steps) + each_row(self.skip.weight, rows[ends])
+
+    def from_states(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+        """`at_windows` without the linear path."""
+        inputs = rows if self.projection is None else _drawn_together(self.projection, rows)
+        return each_row(self.head.weight, self.lstm.at_windows(inputs, ends, steps)) + self.head.bias
 
 
 class Members(nn.Module):
@@ -158,20 +173,29 @@ class Members(nn.Module):
         biases = torch.stack([member.head.bias for member in members])[:, None, None]
         return (hidden @ heads + torch.stack(skipped)).float() + biases
 
-    def at_last_step(self, inputs: Tensor) -> Tensor:
-        """The mean answer at the last step alone: [B, L, F] -> [B, O]."""
-        answers = [cast("SegmentLSTM", member).at_last_step(inputs) for member in self.members]
-        return torch.stack(answers).mean(dim=0)
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+        """The mean answer at the end of each window, as `SegmentLSTM.at_windows`: [U, F] and [W] -> [W, O]."""
+        members = [cast("SegmentLSTM", member) for member in self.members]
+        linear = torch.stack([member.skip.weight for member in members]).mean(dim=0)
+        answers = torch.stack([member.from_states(rows, ends, steps) for member in members]).mean(dim=0)
+        return answers + each_row(linear, rows[ends])
 
 
-def each_row(layer: nn.Linear, rows: Tensor) -> Tensor:
-    """What `layer` makes of each of `rows`, [B, F] -> [B, O], with the same figures in whichever place a row stands.
+def each_row(weights: Tensor, rows: Tensor) -> Tensor:
+    """The product of `weights`, [O, F], and each of `rows`, [B, F] -> [B, O], with the same figures in whichever place
+    a row stands.
 
     A matrix product adds a row of few answers in another order where the row begins at another alignment: in single
     precision 1e-8 between places, unless F is a multiple of four.
     """
-    products = (rows[:, None] * layer.weight).sum(dim=-1)
-    return products if layer.bias is None else products + layer.bias
+    return (rows[:, None] * weights).sum(dim=-1)
+
+
+def _drawn_together(layer: nn.Linear, rows: Tensor) -> Tensor:
+    """`layer` of rows, [U, F] -> [U, O], likewise: they all begin at the same alignment."""
+    unused = (0, -rows.shape[1] % 16)
+    weight, passes = functional.pad(layer.weight, unused), functional.pad(rows, unused).split(INFERENCE_BATCH)
+    return torch.cat([functional.linear(own, weight, layer.bias) for own in passes])
 
 
 def with_weights(module: Module, weights: Mapping[str, np.ndarray]) -> Module:

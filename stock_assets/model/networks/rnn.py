@@ -27,14 +27,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from stock_assets.errors import ArtifactError, StockAssetsError
-from stock_assets.frames import CLASSES, KEYS, surprises
+from stock_assets.frames import CLASSES, surprises
 from stock_assets.model.barriers import BarrierMap, fit_barrier_map, of_classes
 from stock_assets.model.config import RnnConfig
 from stock_assets.model.crossfit import Blocks
+from stock_assets.model.history import History
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.level import MarketLevel, fit_market_levels, session_inputs
 from stock_assets.model.linear import products_at, ridge, spread
-from stock_assets.model.market_rows import MarketRows, standardise
+from stock_assets.model.market_rows import PADDING, MarketRows, Standardised
 from stock_assets.model.networks.earlier_rnn import EarlierRnn, RnnEpoch
 from stock_assets.model.networks.inference import answers_along, answers_at
 from stock_assets.model.networks.layers import Members, device_of, with_weights
@@ -44,8 +45,8 @@ from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.scaling import feature_columns
 from stock_assets.model.sides import side_odds, walk_between
 from stock_assets.model.splits import require_after
-from stock_assets.model.targets import TARGETS, volatility_targets
-from stock_assets.model.windows import Panel, panel_of, predictable_rows
+from stock_assets.model.targets import TARGETS
+from stock_assets.model.windows import Panel, predictable_rows
 
 #: Columns that are the same for all tickers of a session and that the networks see as they are: how volatile the market
 #: is, and how many report. What moves a ticker against the others depends on them.
@@ -75,12 +76,12 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         )
     blocks = Blocks.of(market.day, learnable, count=config.members, horizon=lesson.horizon)
     target_scale = spread(history.apart()[:, :3], learnable)
-    deviations = market.deviations()
-    scaling = Scaling.of(market, columns, learnable, deviations=deviations)
-    panel = panel_of(market.keys, scaling.inputs(market, deviations, config.input_clip))
-    network = RnnNetwork(config, panel.marked(learnable), blocks, goals=history.goals(target_scale))
+    scaling = Scaling.of(market, columns, learnable)
+    inputs = scaling.inputs(market, config.input_clip)
+    panel = history.panel.marked(learnable)
+    network = RnnNetwork(config, panel, blocks, inputs=inputs, goals=history.goals(target_scale))
     descent = descend(network, lesson)
-    inputs, sessions = panel.values[:-1], session_inputs(market, columns, config.context)
+    sessions = session_inputs(market, columns, config.context)
     regular = learnable & market.every(config.every)
     levels = fit_market_levels(market, history.targets[:, :3], regular, blocks=blocks, sessions=sessions, config=config)
     model = Rnn(
@@ -90,7 +91,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         target_scale=target_scale,
         weights=descent.weights,
         level=levels[0],
-        direction_weights=ridge(inputs[learnable], history.targets[learnable, 3:], config.direction_ridge)[:, 0],
+        direction_weights=ridge(inputs, history.targets[:, 3:], learnable, penalty=config.direction_ridge)[:, 0],
         barriers=BarrierMap(np.zeros(5), np.zeros(7)),  # until the forecasts are there
         share=float((history.labels[learnable] != 0).mean()),
         buy_threshold=lesson.buy_threshold,
@@ -142,45 +143,7 @@ def _with_map(model: "Rnn", forecast: "Forecast", history: "History", *, rows: n
     return replace(model, barriers=fit_barrier_map(forecast.sigma[rows], history.labels[rows]))
 
 
-# ---------------------------------------------------------------- inputs and targets
-
-
-@dataclass(frozen=True)
-class History:
-    """The market up to a cutoff, and what came after each of its N rows."""
-
-    market: MarketRows
-    targets: np.ndarray
-    """float64 [N, 4]: TARGETS, NaN where they are not known"""
-    complete: np.ndarray
-    """bool [N]: where all of them are"""
-    labels: np.ndarray
-    """int64 [N]: -1, 0, 1; 0 where there is none"""
-
-    @classmethod
-    def of(cls, lesson: Lesson, columns: tuple[str, ...]) -> Self:
-        """What `lesson` knows by its cutoff, with `columns` as the inputs."""
-        past = lesson.past(lesson.inputs.features)
-        market = MarketRows(past, lesson.inputs.suspects, columns, horizon=lesson.horizon)
-        targets = volatility_targets(past, lesson.labels, lesson.horizon)
-        aligned = market.keys.join(targets, on=KEYS, how="left", maintain_order="left").select(TARGETS).to_numpy()
-        complete = np.asarray(np.isfinite(aligned).all(axis=1))
-        return cls(market, aligned, complete, market.labels(lesson.labels))
-
-    def rows_of(self, labels: pl.DataFrame) -> np.ndarray:
-        """bool [N]: the rows of these labels, where their targets are complete."""
-        return self.complete & self.market.among(labels)
-
-    def apart(self) -> np.ndarray:
-        """float64 [N, 4]: the targets, the volatilities as differences to their session's mean."""
-        volatilities = self.targets[:, :3]
-        return np.column_stack([volatilities - self.market.mean(volatilities, self.complete), self.targets[:, 3]])
-
-    def goals(self, target_scale: np.ndarray) -> np.ndarray:
-        """float32 [N + 1, 4]: what the networks learn, in standard deviations; 0 where unknown and for the padding."""
-        goals = np.zeros((len(self.targets) + 1, len(TARGETS)), np.float32)
-        goals[:-1] = np.nan_to_num(self.apart() / np.append(target_scale, 1.0))
-        return goals
+# ---------------------------------------------------------------- inputs
 
 
 class Scaling(NamedTuple):
@@ -194,9 +157,9 @@ class Scaling(NamedTuple):
     """float64 [S]: their means"""
 
     @classmethod
-    def of(cls, market: MarketRows, columns: tuple[str, ...], rows: np.ndarray, *, deviations: np.ndarray) -> Self:
-        """From `rows` (bool [N]) of `market` and of its deviations (float32 [N + 1, F])."""
-        scale = spread(deviations[:-1], rows)
+    def of(cls, market: MarketRows, columns: tuple[str, ...], rows: np.ndarray) -> Self:
+        """From `rows` (bool [N]) of `market`."""
+        scale = spread(Standardised(market, np.ones(len(columns))), rows)
         places = np.array([i for i, name in enumerate(columns) if name in SESSION_COLUMNS], np.int64)
         one_each = market.first_of_session(rows)
         mean = np.zeros(len(places))
@@ -206,13 +169,13 @@ class Scaling(NamedTuple):
             mean[j], scale[i] = (present.mean(), present.std() or 1.0) if len(present) else (0.0, 1.0)
         return cls(scale, places, mean)
 
-    def inputs(self, market: MarketRows, deviations: np.ndarray, clip: float) -> np.ndarray:
-        """`deviations` of `market` (float32 [N + 1, F]), changed in place: in standard deviations, cut to ± `clip`; 0
-        where unknown and for the padding."""
-        for place, mean in zip(self.of_session, self.mean, strict=True):
-            deviations[:-1, place] = np.nan_to_num(market.session_mean(place) - mean)[market.day]
-        standardise(deviations, self.scale, clip)
-        return deviations
+    def inputs(self, market: MarketRows, clip: float) -> Standardised:
+        """Those of the networks at the rows of `market`, cut to ± `clip`."""
+        of_session = {
+            int(place): np.nan_to_num(market.session_mean(place) - mean).astype(np.float32)
+            for place, mean in zip(self.of_session, self.mean, strict=True)
+        }
+        return Standardised(market, self.scale, clip, of_session)
 
 
 # ---------------------------------------------------------------- network, loss, judge
@@ -223,7 +186,9 @@ class RnnNetwork:
 
     report = RnnEpoch
 
-    def __init__(self, config: RnnConfig, panel: Panel, blocks: Blocks, *, goals: np.ndarray) -> None:
+    def __init__(
+        self, config: RnnConfig, panel: Panel, blocks: Blocks, *, inputs: Standardised, goals: np.ndarray
+    ) -> None:
         """`panel` holds all rows, those with targets marked as labelled; `goals` is float32 [N + 1, 4], TARGETS in
         standard deviations."""
         self.config, self.panel, self._goals, self._judged = config, panel, goals, (-1, goals)
@@ -234,7 +199,10 @@ class RnnNetwork:
         # with too few sessions for blocks and the horizons beside them, all members learn from all rows
         learns = [rows if rows.any() else labelled for rows in learns]
         place = best_device()
-        self._values, self._goals_there = torch.from_numpy(panel.values).to(place), torch.from_numpy(goals).to(place)
+        self._goals_there = torch.from_numpy(goals).to(place)
+        # a GPU holds them all, since every transfer costs it more than a step
+        rows = np.append(np.arange(len(goals) - 1), PADDING)
+        self._inputs = inputs if place.type == "cpu" else torch.from_numpy(inputs[rows]).to(place)
         self._learns = torch.from_numpy(np.array(learns)).to(place)
 
     def build(self, generator: torch.Generator) -> Members:
@@ -243,7 +211,7 @@ class RnnNetwork:
 
     def loss(self, module: Members, segments: Tensor) -> tuple[Tensor, int]:
         learns = self._learns[:, segments]  # [K, B, L]
-        answers, goals = module(self._values[segments]), self._goals_there[segments]
+        answers, goals = module(self._inputs_at(segments)), self._goals_there[segments]
         errors = self._errors(answers, goals.expand_as(answers)) * learns
         return errors.sum() / learns.sum().clamp(min=1), int(learns.sum())
 
@@ -269,10 +237,15 @@ class RnnNetwork:
         for member, own in zip(module.members, self._own, strict=True):
             if own.has_label().any():
                 rows, answers = answers_along(
-                    own, self.config, lambda spans, of=member: of(self._values[spans.to(place)])
+                    own, self.config, lambda spans, of=member: of(self._inputs_at(spans.to(place)))
                 )
                 out[rows] = answers
         return out[:-1]
+
+    def _inputs_at(self, rows: Tensor) -> Tensor:
+        """float32 [*, F] at `rows` (int64 [*]), on their device."""
+        inputs = self._inputs
+        return inputs[rows] if isinstance(inputs, Tensor) else torch.from_numpy(inputs[rows.numpy()])
 
     def _errors(self, answers: Tensor, goals: Tensor) -> Tensor:
         """Of TARGETS, [..., 4] each, by row."""
@@ -332,25 +305,30 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         BadBarsError for features that are not finite.
         """
         require_after(self.cutoff, sessions)
-        market = MarketRows(inputs.features, inputs.suspects, self.features, horizon=self.horizon)
+        market = inputs.market(self.features, self.horizon)
         rows = predictable_rows(market.keys, sessions, self.config.context).to_numpy()
-        standard = self.scaling.inputs(market, market.deviations(), self.config.input_clip)
-        values, module, last_rows = torch.from_numpy(standard), self.module(), np.flatnonzero(rows)
+        standard = self.scaling.inputs(market, self.config.input_clip)
+        module, last_rows = self.module(), np.flatnonzero(rows)
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
-            last_rows, self.config.steps, len(TARGETS), answer=lambda windows: module.at_last_step(values[windows])
+            last_rows,
+            self.config.steps,
+            len(TARGETS),
+            answer=lambda rows, ends: module.at_windows(
+                torch.from_numpy(standard[rows.numpy()]), ends, self.config.steps
+            ),
         )
         of_sessions = np.isin(market.day, np.unique(market.day[rows]))
         level = self.level.forecast(market, of_sessions, session_inputs(market, self.features, self.config.context))
-        forecast = self.forecast(market, standard[:-1], answers, rows=rows, level=level)
+        forecast = self.forecast(market, standard, answers, rows=rows, level=level)
         return probability_frame(market.keys.filter(pl.Series(rows)), self.probabilities(market, forecast, rows))
 
     def forecast(
-        self, market: MarketRows, inputs: np.ndarray, answers: np.ndarray, *, rows: np.ndarray, level: np.ndarray
+        self, market: MarketRows, inputs: Standardised, answers: np.ndarray, *, rows: np.ndarray, level: np.ndarray
     ) -> Forecast:
         """The forecast at `rows` (bool [N]): level and cross-section added, and the direction of both of its parts.
 
-        `inputs` are the standardised inputs [N, F], `answers` the networks' outputs [N, 4], `level` is [N, 3].
+        `inputs` are those of the networks, `answers` the networks' outputs [N, 4], `level` is [N, 3].
         """
         apart = answers[:, :3] * self.target_scale
         apart -= market.mean(apart, rows)

@@ -123,6 +123,6 @@ class RnnClassifier(TrainedClassifier[RnnClassifierConfig]):
             np.flatnonzero(rows.to_numpy()),
             self.config.context,
             len(CLASSES),
-            answer=lambda windows: module.at_last_step(values[windows]),
+            answer=lambda rows, ends: module.at_windows(values[rows], ends, self.config.context),
         )
         return probability_frame(panel.keys.filter(rows), softmax(logits))

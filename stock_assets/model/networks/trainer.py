@@ -17,6 +17,7 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.model.config import NetworkConfig
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.networks.layers import SeededDropout, device_of, weights_of
+from stock_assets.model.networks.optimizer import FlatAdamW, Optimizer
 from stock_assets.model.networks.trained import Epoch
 from stock_assets.model.windows import Panel, random_segments
 from stock_assets.private.torch import cpu_computes_in_bfloat16
@@ -164,7 +165,7 @@ class _Run(Generic[Module, Report]):
 def run_epoch(
     network: Network[Module, Any],
     module: Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     *,
     segments: np.ndarray,
     epoch: int,
@@ -186,14 +187,17 @@ def run_epoch(
         _require_finite(value, f"loss of epoch {epoch}, step {step + 1},", peak)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), config.gradient_clip)
+        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.gradient_clip)
         optimizer.step()
         total, rows = total + value * count, rows + count
     return total / rows
 
 
-def adamw(module: nn.Module, config: NetworkConfig, rate: float) -> torch.optim.Optimizer:
-    """The optimizer of every training; `rate` is its peak."""
+def adamw(module: nn.Module, config: NetworkConfig, rate: float) -> Optimizer:
+    """The optimizer of every training; `rate` is its peak. On a GPU torch's own: its LSTMs want their weights in a form
+    of their own there."""
+    if device_of(module).type == "cpu":
+        return FlatAdamW(module, rate=rate, weight_decay=config.weight_decay)
     return torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
 
 
@@ -219,7 +223,8 @@ def has_bfloat16(device: torch.device) -> bool:
 def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, *, seed: int) -> str:
     """A digest of the training, so that none resumes from the checkpoint of another."""
     digest = blake2b(repr((asdict(config), seed)).encode(), digest_size=16)
-    for array in (panel.values, panel.labels, *weights_of(module).values()):
+    digest.update(panel.name or np.ascontiguousarray(panel.values).data)
+    for array in (panel.labels, *weights_of(module).values()):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
