@@ -17,6 +17,8 @@ from stock_assets_tests.system.test_browser import PATIENCE, browser, page  # no
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system")]
 
 EVENING = {"stock_assets/asked_by": "evening"}
+#: Looks at the runs, a second apart.
+LOOKS = 5
 AUTOMATION = (
     "evening",
     "complete_labels",
@@ -26,6 +28,18 @@ AUTOMATION = (
     "retraining",
     "freshness",
 )
+
+
+def settled(server: Server) -> None:
+    """Nothing is under way, nor about to be: `make run` asks for its next run within a second or two. Rows that are
+    taken from under a run make it fail, and those that another run is to make are not asked for by the evening."""
+    looks: list[bool] = []
+
+    def idle() -> bool:
+        looks.append(all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in server.runs()))
+        return len(looks) >= LOOKS and all(looks[-LOOKS:])
+
+    eventually("end of what is under way", idle, 15 * MINUTES, pause=1)
 
 
 def started(server: Server, earlier: set[str]) -> str | None:
@@ -47,6 +61,7 @@ def ended(server: Server, earlier: set[str], *expected: list[str]) -> None:
 
 
 def test_a_closed_session_without_predictions_is_made_by_itself(server: Server, summary: str):  # noqa: ARG001
+    settled(server)
     last = calendar_of(server.settings).sessions[-1]
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     with server.warehouse.connect(read_only=False) as connection:
@@ -69,6 +84,7 @@ def test_the_automation_page_names_everything_that_runs_by_itself(page: Page, su
 
 
 def test_an_evening_whose_every_process_was_killed_is_finished_after_a_restart(server: Server, summary: str):  # noqa: ARG001
+    settled(server)
     last = calendar_of(server.settings).sessions[-1]
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     earlier = {run["id"] for run in server.runs(EVENING)}
@@ -95,6 +111,7 @@ def test_an_evening_in_which_anything_is_killed_completes_by_itself(server: Serv
     before = server.warehouse.read("predictions", last, last).sort("model", "ticker")
     chance = random.Random(0)
     for victim in ("run", "dagster_webserver", "dagster._daemon"):
+        settled(server)
         earlier, starts = {run["id"] for run in server.runs(EVENING)}, server.said().count(COMPLETE)
         with server.warehouse.connect(read_only=False) as connection:
             connection.execute("DELETE FROM predictions WHERE session = ?", [last])
