@@ -1,6 +1,6 @@
 """A benchmark on an older commit and on this one, in turn, and the figures of both beside each other.
 
-    python -m benchmarks.against COMMIT [--times N] NAME [options of NAME]
+    python -m benchmarks.against [--times N] COMMIT NAME [options of NAME]
 
 The older commit is checked out into a folder of its own, its benchmark of that name runs with the same libraries, and
 the folder is removed. A benchmark that it lacks is that of this commit. Of each figure that both print in a table of

@@ -299,8 +299,8 @@ def compare(order: str, stock_sessions: int | None, folder: Path) -> None:
     print("### Where the seconds inside runs go\n\nThe same four runs in one process, with a stopwatch in it.\n")
     print(watch.table(seconds), flush=True)
     goals = [
-        Target("launch to the last row, s", measured.seconds, 90),
-        Target("of it inside runs, s", measured.inside, 30),
+        Target("launch to the last row, s", measured.seconds, 40),
+        Target("of it inside runs, s", measured.inside, 18),
         Target("peak memory, GiB (sum of RSS)", measured.rss / 2**30, 4),
         Target("DAGSTER_HOME grew by, MB", measured.home_growth / 1e6, 250),
     ]

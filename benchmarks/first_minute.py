@@ -87,24 +87,24 @@ def timed_run(folder: Path) -> dict[str, float]:
 def _milestones(
     run: "subprocess.Popen[str]", port: int, lines: list[tuple[float, str]], began: float
 ) -> dict[str, float]:
-    graph, made = None, {}
-    while not set(MILESTONES.values()) <= set(made):
+    graph, scored, made = None, None, {}
+    while scored is None or not set(MILESTONES.values()) <= set(made):
         if run.poll() is not None:
             raise RuntimeError(f"it ended with {run.returncode}:\n{''.join(line for _, line in lines[-20:])}")
         if time.time() - began > PATIENCE:
             raise TimeoutError(f"after {PATIENCE:.0f} s there is only {', '.join(made)}")
         time.sleep(POLL)
-        if graph is None and requests_answers(port):
+        if graph is None and web_server_answers(port):
             graph = time.time()
         made = newest_materializations(port) if graph else {}
-    scored = next(moment for moment, line in lines if SCORED in line)
+        scored = next((moment for moment, line in lines if SCORED in line), None)
     moments = {"the graph in the browser": graph or began}
     moments |= {name: made[asset] for name, asset in MILESTONES.items()}
     moments["**report, ledger and pages: the score is shown**"] = scored
     return {name: moment - began for name, moment in sorted(moments.items(), key=lambda item: item[1])}
 
 
-def requests_answers(port: int) -> bool:
+def web_server_answers(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/server_info", timeout=5).ok
     except requests.RequestException:
