@@ -56,13 +56,12 @@ from stock_assets.private.dagster import (
 )
 from stock_assets.storage.dagster_files import fold_in
 from stock_assets.storage.event_rows import (
-    PLANNED_CHECK,
     Row,
     as_stored,
     is_plan_of_many,
     kind_of,
     last_of_each_asset_and_type,
-    planned_check_row,
+    planned_check_rows,
     planned_once,
     rows_of,
 )
@@ -301,12 +300,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             for place in last_of_each_asset_and_type(rows):
                 self._store_asset_event(index, events[place], ids[place])
 
-            planned_checks = [
-                planned_check_row(event, row, event_id)
-                for event, row, event_id in zip(events, rows, ids, strict=True)
-                if row.dagster_event_type == PLANNED_CHECK
-            ]
-            if planned_checks:
+            if planned_checks := planned_check_rows(events, rows, ids):
                 index.execute(AssetCheckExecutionsTable.insert(), planned_checks)
         self._wake(run_id)
 

@@ -158,16 +158,26 @@ def last_of_each_asset_and_type(rows: Sequence[Row]) -> list[int]:
     return list(last.values())
 
 
-def planned_check_row(event: EventLogEntry, row: Row, event_id: int) -> Mapping[str, Any]:
-    """The row of a planned check, whose event is `row`, in the table of the evaluations of checks."""
-    planned = event.get_dagster_event().asset_check_planned_data
-    return {
-        "asset_key": planned.asset_key.to_string(),
-        "check_name": planned.check_name,
-        "partition": None,
-        "run_id": event.run_id,
-        "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
-        "evaluation_event": row.event,
-        "evaluation_event_timestamp": datetime.fromisoformat(row.timestamp),
-        "evaluation_event_storage_id": event_id,
-    }
+def planned_check_rows(
+    events: Sequence[EventLogEntry], rows: Sequence[Row], ids: Sequence[int]
+) -> list[Mapping[str, Any]]:
+    """The rows of the planned checks among `events`, stored as `rows` with `ids`, in the table of the evaluations of
+    checks."""
+    of_checks = []
+    for event, row, event_id in zip(events, rows, ids, strict=True):
+        if row.dagster_event_type != PLANNED_CHECK:
+            continue
+        planned = event.get_dagster_event().asset_check_planned_data
+        of_checks.append(
+            {
+                "asset_key": planned.asset_key.to_string(),
+                "check_name": planned.check_name,
+                "partition": None,
+                "run_id": event.run_id,
+                "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+                "evaluation_event": row.event,
+                "evaluation_event_timestamp": datetime.fromisoformat(row.timestamp),
+                "evaluation_event_storage_id": event_id,
+            }
+        )
+    return of_checks

@@ -44,12 +44,11 @@ from stock_assets.private.dagster_postgres import (
 )
 from stock_assets.storage.event_log import BATCH_SIZE, until_yes
 from stock_assets.storage.event_rows import (
-    PLANNED_CHECK,
     as_stored,
     is_plan_of_many,
     kind_of,
     last_of_each_asset_and_type,
-    planned_check_row,
+    planned_check_rows,
     planned_once,
     rows_of,
 )
@@ -210,12 +209,7 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
             # in the order of their keys: two runs that wait for each other's rows would both fail
             for place in sorted(last_of_each_asset_and_type(rows), key=lambda place: rows[place].asset_key or ""):
                 self._store_asset_event(connection, events[place], ids[place])
-            planned_checks = [
-                planned_check_row(event, row, event_id)
-                for event, row, event_id in zip(events, rows, ids, strict=True)
-                if row.dagster_event_type == PLANNED_CHECK
-            ]
-            if planned_checks:
+            if planned_checks := planned_check_rows(events, rows, ids):
                 connection.execute(AssetCheckExecutionsTable.insert(), planned_checks)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from stock_assets.model.config import NetworkConfig, RnnClassifierConfig
 from stock_assets.model.lesson import InputFrames
+from stock_assets.model.networks import trainer
 from stock_assets.model.networks.optimizer import FlatAdamW
 from stock_assets.model.networks.rnn_classifier import RnnClassifier
 from stock_assets.model.networks.trained import ClassifierEpoch, Epoch
@@ -110,6 +111,18 @@ def test_a_checkpoint_of_another_training_or_one_cut_short_is_not_gone_on_from(
     checkpoint.clear()
     checkpoint.clear()
     assert checkpoint.load() is None
+
+
+def test_a_checkpoint_of_another_optimizer_is_not_gone_on_from(
+    in_one_go: RnnClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """That of a version before, or of a GPU, kept its moments in another form."""
+    checkpoint = CheckpointFile(tmp_path / "checkpoint")
+    with monkeypatch.context() as before:
+        before.setattr(trainer, "adamw", lambda module, _, rate: torch.optim.AdamW(module.parameters(), lr=rate))
+        with pytest.raises(CutOff):
+            train(checkpoint, until=3)
+    assert same(train(checkpoint)[0], in_one_go)
 
 
 def test_trainings_beside_each_other_give_what_they_give_alone(in_one_go: RnnClassifier):

@@ -102,9 +102,9 @@ class _Run(Generic[Module, Report]):
     def __init__(self, network: Network[Module, Report], seed: int) -> None:
         self.network, self.config = network, network.config
         self.module = network.build(torch.Generator().manual_seed(seed)).to(best_device())
-        self.name = _name_of(self.module, network.panel, self.config, seed=seed)
-        self.rng, self.drops = np.random.default_rng(seed), seed_dropout(self.module, seed)
         self.optimizer = adamw(self.module, self.config, self.config.learning_rate)
+        self.name = _name_of(self.module, network.panel, self.config, seed=seed, optimizer=self.optimizer)
+        self.rng, self.drops = np.random.default_rng(seed), seed_dropout(self.module, seed)
         self.curve: list[Report] = []
         self.best = 0
         self.weights: dict[str, np.ndarray] = {}
@@ -220,9 +220,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_computes_in_bfloat16()
 
 
-def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, *, seed: int) -> str:
-    """A digest of the training, so that none resumes from the checkpoint of another."""
-    digest = blake2b(repr((asdict(config), seed)).encode(), digest_size=16)
+def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, *, seed: int, optimizer: Optimizer) -> str:
+    """A digest of the training, so that none resumes from the checkpoint of another, nor from one whose optimizer kept
+    other moments: of a version before, or of a GPU."""
+    digest = blake2b(repr((asdict(config), seed, type(optimizer).__name__)).encode(), digest_size=16)
     digest.update(panel.name or np.ascontiguousarray(panel.values).data)
     for array in (panel.labels, *weights_of(module).values()):
         digest.update(np.ascontiguousarray(array).data)
