@@ -119,14 +119,12 @@ def blocks_of_features(
     sessions: Sequence[date],
     *,
     columns: Sequence[str],
-    trusted: Callable[[pl.DataFrame], pl.DataFrame],
 ) -> Iterator[pl.DataFrame]:
-    """ticker, session and `columns` of those rows of `stationary_features` that `trusted` leaves, in blocks of
-    `sessions`."""
+    """ticker, session and `columns` of `stationary_features` in blocks of `sessions`, without the empty ones."""
     for block in blocks_of_sessions(store, "stationary_features", sessions, columns=2 * len(columns)):
         rows = store.read("stationary_features", block[0], block[-1], columns=[*KEYS, *columns])
         if rows.height:
-            yield trusted(rows)
+            yield rows
 
 
 def components_in_blocks(
