@@ -114,7 +114,7 @@ def run_stage(name: str, first: int, last: int) -> None:
         sessions = sorted({calendar.sessions[place] for place in places if place <= last - config.horizon})
     now = calendar.closes[sessions[-1]] + timedelta(hours=20)
     offered = {
-        "store": lambda: Warehouse(config.database),
+        "store": lambda: Warehouse(config.database, memory=config.memory_budget),
         "settings": lambda: config,
         "sessions": lambda: sessions,
         "now": lambda: now.astimezone(UTC),
