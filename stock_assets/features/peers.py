@@ -94,7 +94,7 @@ def comovement(returns: np.ndarray) -> Comovement:
 
 
 def _nearest(residual: np.ndarray) -> np.ndarray:
-    """int64 [n, PEERS]: the columns of the highest correlation with each of `residual`, float32 [T, n], itself apart."""
+    """int64 [n, PEERS]: the columns of the highest correlation with each of `residual` [T, n], itself apart."""
     nearest = np.empty((residual.shape[1], PEERS), np.int64)
     for begin in range(0, len(nearest), _ROWS):  # the correlations of a whole market are as many as its square
         own = slice(begin, min(begin + _ROWS, len(nearest)))

@@ -70,6 +70,11 @@ class Scratch:
             shutil.rmtree(folder, ignore_errors=True)
         return pl.concat(frames) if frames else self._empty
 
+    @property
+    def folder(self) -> Path:
+        """The folder, which is removed in the end."""
+        return self._folder
+
     def _of(self, block: int) -> Path:
         return self._folder / str(block)
 

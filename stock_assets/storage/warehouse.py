@@ -17,7 +17,7 @@ import polars as pl
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.memory import DEFAULT_MEMORY, Memory
 from stock_assets.storage.attached import attached, limit_memory, opened, quoted, search_rooms
-from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified
+from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
@@ -346,7 +346,7 @@ class Warehouse:
                 written[each.table] |= each.written
 
             make(change)
-            for rows in blocks:
+            for rows in whole_row_groups(blocks):
                 make(replace(change, rows=rows, replaces=None))
             for each in beside:
                 make(each)
