@@ -96,10 +96,10 @@ def whole_row_groups(blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         waiting = pl.concat([waiting, block]) if waiting.height else block
         whole = waiting.height // ROW_GROUP * ROW_GROUP
         if whole:
-            yield waiting.head(whole)
+            yield waiting.head(whole).rechunk()  # each chunk is a batch of its own to DuckDB
             waiting = waiting.slice(whole)
     if waiting.height:
-        yield waiting
+        yield waiting.rechunk()
 
 
 def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:

@@ -6,13 +6,12 @@ memory. The file has no name: it is gone with the frame, or with the process.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from stock_assets.files import disk_errors_of
 from stock_assets.frames import KEYS
-from stock_assets.storage.scratch import scratch
+from stock_assets.storage.scratch import scratch, scratch_folder
 
 
 def mapped_by_ticker(store: Path, groups: Sequence[Sequence[str]], parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -22,15 +21,15 @@ def mapped_by_ticker(store: Path, groups: Sequence[Sequence[str]], parts: Iterab
     with scratch(store, groups, by="ticker") as kept:
         for part in parts:
             kept.add(part)
-        return mapped((kept.block(number).sort(KEYS) for number in range(len(groups))), kept.folder)
+        return mapped(store, (kept.block(number).sort(KEYS) for number in range(len(groups))))
 
 
-def mapped(parts: Iterable[pl.DataFrame], folder: Path) -> pl.DataFrame:
-    """`parts`, at least one, with the same columns, one after the other, in a file in `folder`."""
+def mapped(store: Path, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """`parts`, at least one, with the same columns, one after the other, in a file beside the store."""
     import pyarrow as pa
 
-    with disk_errors_of(folder), TemporaryDirectory(dir=folder) as own:
-        file, writer = Path(own, "rows.arrow"), None
+    with scratch_folder(store) as folder, disk_errors_of(folder):
+        file, writer = folder / "rows.arrow", None
         for part in parts:
             rows = part.to_arrow()
             writer = writer or pa.ipc.new_file(file, rows.schema)

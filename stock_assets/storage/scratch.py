@@ -70,11 +70,6 @@ class Scratch:
             shutil.rmtree(folder, ignore_errors=True)
         return pl.concat(frames) if frames else self._empty
 
-    @property
-    def folder(self) -> Path:
-        """The folder, which is removed in the end."""
-        return self._folder
-
     def _of(self, block: int) -> Path:
         return self._folder / str(block)
 
@@ -102,17 +97,20 @@ def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
 @contextmanager
 def scratch(store: Path, blocks: Sequence[Sequence[Hashable]], by: By = "session") -> Iterator[Scratch]:
     """An empty `Scratch` of `blocks` beside the file of the store; those of sessions are ascending."""
-    folders = store.with_name(f"{TEMPORARY}{_NAME}")
-    _remove_leftovers(folders)
-    make_folder(folders)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=folders))
-    try:
+    with scratch_folder(store) as folder:
         yield Scratch(folder, blocks, by)
-    finally:
-        shutil.rmtree(folder)
 
 
-def _remove_leftovers(folders: Path) -> None:
+@contextmanager
+def scratch_folder(store: Path) -> Iterator[Path]:
+    """An empty folder of this process beside the file of the store. What killed processes left is removed before."""
+    folders = store.with_name(f"{TEMPORARY}{_NAME}")
     for folder in folders.glob("*-*"):
         if not is_running(int(folder.name.partition("-")[0])):
             shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folders)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=folders))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

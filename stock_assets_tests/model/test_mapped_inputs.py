@@ -61,8 +61,8 @@ def test_a_mapped_frame_leaves_no_file_where_its_rows_fail(tmp_path: Path):
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        mapped(parts(), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        mapped(tmp_path / "store.duckdb", parts())
+    assert list(tmp_path.rglob("*.arrow")) == []
 
 
 def test_volatility_ahead_of_many_rows_is_that_of_each_ticker(monkeypatch: pytest.MonkeyPatch):

@@ -143,7 +143,7 @@ class StoredInputs(HoldsMarket):
             known_labels(barrier_labels(bars, rule), bars.select(KEYS))
             for bars in by_tickers(self._bars, self._store.memory.block // _LABEL_BYTES if self._mapped else None)
         )
-        return mapped(parts, self.scratch) if self._mapped else next(parts)
+        return mapped(self._store.path, parts) if self._mapped else next(parts)
 
     @cached_property
     def _labels(self) -> pl.DataFrame:
