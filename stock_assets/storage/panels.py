@@ -11,7 +11,7 @@ import polars as pl
 
 from stock_assets.files import disk_errors_of
 from stock_assets.frames import KEYS
-from stock_assets.storage.scratch import scratch, scratch_folder
+from stock_assets.storage.scratch import frame_in, scratch, scratch_folder
 
 
 def mapped_by_ticker(store: Path, groups: Sequence[Sequence[str]], parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -36,6 +36,4 @@ def mapped(store: Path, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
             writer.write_table(rows)
         assert writer is not None  # of parts there is at least one
         writer.close()
-        frame = pl.from_arrow(pa.ipc.open_file(pa.memory_map(str(file))).read_all(), rechunk=False)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return frame_in(file)

@@ -65,13 +65,22 @@ class Scratch:
         """The rows of one block, in the order in which they were added, which are removed unless they are kept."""
         folder = self._of(number)
         files = sorted(folder.glob("*.arrow"), key=lambda file: int(file.stem))
-        frames = [pl.read_ipc(file) for file in files]
+        frames = [frame_in(file) for file in files]
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
         return pl.concat(frames) if frames else self._empty
 
     def _of(self, block: int) -> Path:
         return self._folder / str(block)
+
+
+def frame_in(file: Path) -> pl.DataFrame:
+    """The frame in an Arrow file, which is mapped into memory and may be removed meanwhile."""
+    import pyarrow as pa
+
+    frame = pl.from_arrow(pa.ipc.open_file(pa.memory_map(str(file))).read_all(), rechunk=False)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _partitioned(rows: pl.DataFrame, block: np.ndarray) -> Iterator[tuple[int, pl.DataFrame]]:
