@@ -88,8 +88,8 @@ def _partitioned(rows: pl.DataFrame, block: np.ndarray) -> Iterator[tuple[int, p
     if (block[1:] < block[:-1]).any():
         order = np.argsort(block, kind="stable")
         rows, block = rows[order], block[order]
-    begins = np.flatnonzero(np.diff(block, prepend=-1))
-    for begin, end in zip(begins, np.append(begins[1:], len(block)), strict=True):
+    begins = np.flatnonzero(np.diff(block, prepend=-1)).tolist()
+    for begin, end in zip(begins, [*begins[1:], len(block)], strict=True):
         yield int(block[begin]), rows.slice(begin, end - begin)
 
 

@@ -31,7 +31,7 @@ def frames(inputs: StoredInputs) -> dict[str, pl.DataFrame]:
     labels, left_out = inputs.labels_at(CUTOFF)
     assert left_out or labels.height
     found = {name: getattr(inputs, name).sort(KEYS) for name in FRAMES}
-    market = inputs.market(tuple(inputs.features.columns[2:]), 7)
+    market = inputs.market(tuple(inputs.features.columns[2:]), 7)  # pyright: ignore[reportAttributeAccessIssue]: cached
     return found | {"labels": labels, "market": market.keys, "values": pl.DataFrame(market.values)}
 
 
