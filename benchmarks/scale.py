@@ -169,6 +169,9 @@ def measured(name: str, variables: dict[str, str], span: tuple[int, int]) -> Sta
 
 
 def rows_of(store: Path, name: str) -> int:
+    # the tables of these rooms are declared where they are imported
+    import stock_assets.evaluation.tables
+    import stock_assets.model.tables  # noqa: F401
     from stock_assets.storage.warehouse import Warehouse
 
     return Warehouse(store).row_counts().get(name, 0)

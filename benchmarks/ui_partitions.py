@@ -177,7 +177,10 @@ def main() -> None:
         names, partitions = fill(settings_of(Path(folder), options.start))
         print(f"{len(names)} assets, {partitions:,} partitions together.\n", flush=True)
         with served() as (address, server):
-            pages = [asked(address, server, name, asset=ASSET, times=3) for name in QUESTIONS]
+            pages = []
+            for name in QUESTIONS:
+                pages.append(asked(address, server, name, asset=ASSET, times=3))
+                print(f"{pages[-1]}", file=sys.stderr, flush=True)
             print(table(("page", "processor, s", "wall, s", "bytes"), pages), flush=True)
             if options.screenshot:
                 print(f"Drawn after {draw(address, ASSET, options.screenshot):.1f} s.\n")

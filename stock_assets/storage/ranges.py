@@ -44,7 +44,7 @@ def read_by_ticker(
     """`columns` of all rows of `table` from session `first` to `last`, some tickers at a time, ascending: as many as a
     block holds with the `made` columns that are computed of them."""
     groups = ticker_groups(store, table, first, last=last, columns=made)
-    return rows_of_groups(store, table, groups, first, last=last, columns=columns)
+    return rows_of_groups(store, table, groups, first=first, last=last, columns=columns)
 
 
 def ticker_groups(store: Warehouse, table: str, first: date, *, last: date, columns: int) -> list[list[str]]:
@@ -58,8 +58,8 @@ def rows_of_groups(
     store: Warehouse,
     table: str,
     groups: Sequence[Sequence[str]],
-    first: date,
     *,
+    first: date,
     last: date,
     columns: Sequence[str] | None = None,
 ) -> Iterator[pl.DataFrame]:

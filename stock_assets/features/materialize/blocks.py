@@ -69,7 +69,7 @@ def stationary_features_in_blocks(
         scratch(store.path, read_blocks) as narrow,
         scratch(store.path, blocks) as own,
     ):
-        for bars in rows_of_groups(store, BARS, groups, first, last=last, columns=_FEATURE_COLUMNS):
+        for bars in rows_of_groups(store, BARS, groups, first=first, last=last, columns=_FEATURE_COLUMNS):
             rows = stationary.daily_rows(bars, read_sessions)
             wide.add(rows)
             narrow.add(rows.select(*KEYS, "suspect", "r", "burst"))

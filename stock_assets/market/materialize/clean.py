@@ -101,8 +101,8 @@ class _Cleaning:
         sizes = ((group, sum(counts.get(ticker, 0) for ticker in group)) for group in names)
         blocks = blocks_of(sizes, rows_within(store.memory.block, _WORK * columns))
         groups = [[ticker for group in block for ticker in group] for block in blocks]
-        raw = rows_of_groups(store, "raw_ohlcv", groups, first, last=last)
-        there = rows_of_groups(store, "daily_bars", groups, self.sessions[0], last=last)
+        raw = rows_of_groups(store, "raw_ohlcv", groups, first=first, last=last)
+        there = rows_of_groups(store, "daily_bars", groups, first=self.sessions[0], last=last)
         for rows, before in zip(raw, there if stored else repeat(BAR_SCHEMA.to_frame()), strict=False):
             yield self.bars_of(rows, until_last, stored=before, made=made)
 
