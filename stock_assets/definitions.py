@@ -92,7 +92,7 @@ def build_definitions(config: Settings) -> dg.Definitions:
         schedules=[tidy_schedule(tidying)],
         asset_checks=[freshness],
         resources={
-            "warehouse": Warehouse(config.database),
+            "warehouse": Warehouse(config.database, memory=config.memory_budget),
             "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),
             "source": source,
             "channels": channels_of(config),

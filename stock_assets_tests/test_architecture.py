@@ -19,6 +19,7 @@ ORDER = (
         "frames",
         "files",
         "cores",
+        "memory",
         "tables",
         "private",
         "settings_file",

@@ -185,7 +185,7 @@ def rollback_command(
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     done, notes = rollback(
-        Warehouse(config.database),
+        Warehouse(config.database, memory=config.memory_budget),
         registry,
         calendar_of(config),
         model=model,
@@ -212,7 +212,8 @@ def republish_command(
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    done = republish(Warehouse(config.database), config, registry, now=datetime.now(UTC), model=model)
+    store = Warehouse(config.database, memory=config.memory_budget)
+    done = republish(store, config, registry, now=datetime.now(UTC), model=model)
     for note in done.again.notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(terminal(done.text), highlight=False, soft_wrap=True)
@@ -298,7 +299,7 @@ def tidy() -> None:
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    tidying = tidy_up(Warehouse(config.database), config, registry, now=datetime.now(UTC))
+    tidying = tidy_up(Warehouse(config.database, memory=config.memory_budget), config, registry, now=datetime.now(UTC))
     for removed in tidying.removed:
         out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
     for message in tidying.left:

@@ -23,7 +23,7 @@ _SAMPLE = """
 def require_stored_market(settings: Settings) -> None:
     """`require_one_source` for the store and the source of `settings`, before anything starts."""
     if settings.database.exists():
-        require_one_source(Warehouse(settings.database), make_source(settings))
+        require_one_source(Warehouse(settings.database, memory=settings.memory_budget), make_source(settings))
 
 
 def require_one_source(store: Warehouse, source: Source) -> None:
