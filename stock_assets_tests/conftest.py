@@ -20,7 +20,8 @@ MEMORY, TEMPROOT = Path("/dev/shm"), "PYTEST_DEBUG_TEMPROOT"
 if MEMORY.is_dir() and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > 6e9:
     os.environ.setdefault(TEMPROOT, str(MEMORY))
 
-from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noqa: E402 - polars reads the threads
+from stock_assets_tests.calendars import keep_hours  # noqa: E402 - polars reads the threads
+from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noqa: E402 - the same
 
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -31,6 +32,11 @@ LONGEST = (
     *("lifecycle/test_deciding.py", "serving/test_swaps.py", "evaluation/test_leakage.py", "pages", "demo"),
     *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.cache is not None:  # it is None where the plugin is turned off
+        keep_hours(config.cache.mkdir("calendars"))
 
 
 @pytest.hookimpl(tryfirst=True)
