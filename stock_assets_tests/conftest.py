@@ -27,9 +27,9 @@ REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.pa
 
 #: Groups of tests that take longest, in the order in which workers begin them: one of them begun last would end alone.
 LONGEST = (
-    *("system", "drill", "kills", "defs/test_flow.py", "defs/test_markets.py", "defs/test_few_tickers.py"),
-    *("serving/test_schema.py", "trading/test_account.py", "model/test_tuning.py", "model/test_skill.py", "market"),
-    *("lifecycle/test_deciding.py", "serving/test_swaps.py", "evaluation/test_leakage.py", "pages", "demo"),
+    *("system", "kills", "drill", "defs/test_flow.py", "model/test_skill.py", "trading/test_account.py"),
+    *("defs/test_markets.py", "model/test_tuning.py", "serving/test_schema.py", "market", "defs/test_few_tickers.py"),
+    *("serving/test_swaps.py", "lifecycle/test_deciding.py", "evaluation/test_leakage.py", "pages", "demo"),
     *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py"),
 )
 
