@@ -269,6 +269,7 @@ def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: p
     never = date(2030, 1, 2)
     plants = Plants(regime=never, restated=("SIM01", never, never), corrupt=(never, never))
     monkeypatch.setenv("DRILL_PLANTS", plants.text())
+    fewer_models(monkeypatch)  # the year above has them all
     with platform(config, Path(drill_market.__file__)) as running:
         fill(config, planted(build_definitions(config), plants), running.instance, date(2021, 12, 30))
         warehouse = Warehouse(config.database)
