@@ -82,24 +82,28 @@ def known_by(labels: pl.DataFrame, cutoff: datetime) -> pl.DataFrame:
 
 
 class BarRows:
-    """N feature rows sorted by BAR_KEYS, as arrays. Raises ArtifactError for a column that they lack."""
+    """N feature rows sorted by BAR_KEYS, as arrays."""
 
-    def __init__(self, rows: pl.DataFrame, interval_minutes: int) -> None:
-        """`rows` may have the columns of labels, too."""
-        _require_columns(rows)
-        self.frame = rows
-        self.time = rows["bar_end"].dt.epoch("us").to_numpy() // (interval_minutes * 60_000_000)
-        """int64 [N]: the number of the bar's interval since 1970"""
+    def __init__(self, frame: pl.DataFrame, interval_minutes: int) -> None:
+        """`frame` has the columns of features and, for what is about labels, those of labels.
+
+        Raises ArtifactError for a feature that it lacks.
+        """
+        self.frame, self._step = frame, interval_minutes * 60_000_000
+        self.inputs = bar_inputs(frame)
+        """float64 [N, F]"""
+        self.time = frame["bar_end"].dt.epoch("us").to_numpy() // self._step
+        """int64 [N]: the number of the bar among the intervals since 1970"""
+        begins = frame["ticker"].rle_id().to_numpy()
+        self.starts = np.flatnonzero(np.diff(begins.astype(np.int64), prepend=-1))
+        """int64 [T]: the first row of each ticker"""
+        self.ends = np.append(self.starts[1:], frame.height)
+        """int64 [T]: one past its last row"""
 
     @cached_property
-    def inputs(self) -> np.ndarray:
-        """float64 [N, F]: `bar_inputs`"""
-        return bar_inputs(self.frame)
-
-    @cached_property
-    def answerable(self) -> np.ndarray:
-        """bool [N]: the rows that have all REQUIRED columns"""
-        return answerable(self.frame)
+    def learnable(self) -> np.ndarray:
+        """bool [N]: the rows with a label and all REQUIRED columns"""
+        return answerable(self.frame) & self.frame["label"].is_not_null().to_numpy()
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -107,25 +111,110 @@ class BarRows:
         return self.frame["label"].cast(pl.Int64).fill_null(0).to_numpy()
 
     @cached_property
-    def learnable(self) -> np.ndarray:
-        """bool [N]: the rows with a label and all REQUIRED columns"""
-        return self.answerable & self.frame["label"].is_not_null().to_numpy()
-
-    @cached_property
-    def ahead(self) -> np.ndarray:
-        """int64 [N]: how many bars the label looks ahead; 0 where there is none"""
-        known = self.frame["known_at"].dt.epoch("us").fill_null(0).to_numpy()
-        step = known - self.frame["bar_end"].dt.epoch("us").to_numpy()
-        minutes = np.where(known > 0, step, 0)
-        return np.rint(minutes / self._interval).astype(np.int64)
-
-    @cached_property
-    def _interval(self) -> int:
-        """Microseconds of a bar"""
-        return int(self.frame["bar_end"].dt.epoch("us")[0] // self.time[0]) if len(self.time) else 1
+    def known(self) -> np.ndarray:
+        """int64 [N]: the number of the last bar that the label looks at; that of the row itself without a label"""
+        last = self.frame.select(pl.coalesce("known_at", "bar_end").dt.epoch("us")).to_series()
+        return last.to_numpy() // self._step
 
     @cached_property
     def moves(self) -> np.ndarray:
-        """float64 [N]: future_return in units of `unit`, 0 where there is no label"""
-        unit = bar_unit(self.frame) * np.sqrt(np.maximum(self.ahead, 1))
+        """float64 [N]: future_return over the barrier's distance at width 1; 0 where the row is not `learnable`"""
+        unit = bar_unit(self.frame) * np.sqrt(np.maximum(self.known - self.time, 1))
         return np.where(self.learnable, column_values(self.frame, "future_return") / unit, 0.0)
+
+
+#: The names of the inputs: columns of the features, then the harmonics of the day.
+INPUT_NAMES = (*BAR_INPUTS, *(f"time_{part}_{k}" for k in HARMONICS for part in ("sin", "cos")))
+
+
+def bar_inputs(rows: pl.DataFrame) -> np.ndarray:
+    """float64 [N, F]: INPUT_NAMES of feature rows, NaN where a column is null.
+
+    Raises ArtifactError for a column that `rows` lack.
+    """
+    if missing := [name for name in (*BAR_INPUTS, "minute_of_day") if name not in rows.columns]:
+        raise ArtifactError(f"the features of bars lack {', '.join(missing)}; expected the columns of bar_features")
+    angle = rows["minute_of_day"].to_numpy() * (2 * np.pi / 1440)
+    waves = [part(k * angle) for k in HARMONICS for part in (np.sin, np.cos)]
+    return np.column_stack([*(column_values(rows, name) for name in BAR_INPUTS), *waves])
+
+
+def answerable(rows: pl.DataFrame) -> np.ndarray:
+    """bool [N]: the feature rows that have all REQUIRED columns."""
+    return rows.select(pl.all_horizontal(pl.col(REQUIRED).is_not_null())).to_series().to_numpy()
+
+
+def bar_unit(rows: pl.DataFrame) -> np.ndarray:
+    """float64 [N]: the volatility of a bar that the barriers of a label are measured by (a fraction); NaN for null."""
+    return np.exp(column_values(rows, f"vol_{TRAILING}"))
+
+
+def rows_for(
+    cutoff: datetime, features: pl.DataFrame, keys: pl.DataFrame, *, lookback_rows: int = 1
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """(`features` sorted by BAR_KEYS, bool [N]: those of them that are answered).
+
+    Answered are rows of `keys` (BAR_KEYS) with all REQUIRED columns and `lookback_rows` rows of their ticker up to
+    themselves. Raises CutoffError for a key that is not after the cutoff.
+    """
+    early = keys.filter(pl.col("bar_end") <= cutoff)
+    if not early.is_empty():
+        raise CutoffError(
+            f"a model trained through {cutoff} was asked to predict {early['bar_end'].min()}; expected bars that end "
+            "after its cutoff"
+        )
+    rows = features.sort(BAR_KEYS)
+    asked = rows.select(BAR_KEYS).join(
+        keys.select(BAR_KEYS).with_columns(_asked=True), on=BAR_KEYS, how="left", maintain_order="left"
+    )
+    enough = asked.select(pl.int_range(pl.len()).over("ticker") >= lookback_rows - 1).to_series().to_numpy()
+    return rows, answerable(rows) & enough & asked["_asked"].fill_null(value=False).to_numpy()
+
+
+def bar_predictions(keys: pl.DataFrame, probabilities: np.ndarray, expected_return: np.ndarray) -> pl.DataFrame:
+    """BAR_KEYS, expected_return, p_sell, p_hold, p_buy, score = p_buy - p_sell, in the order of `keys`.
+
+    `probabilities` is float64 [N, 3] in the order of CLASSES, `expected_return` a fraction, float64 [N].
+    """
+    return keys.select(
+        *BAR_KEYS,
+        pl.Series("expected_return", expected_return),
+        *(pl.Series(name, probabilities[:, i]) for i, name in enumerate(PROBABILITIES)),
+        pl.Series("score", probabilities[:, 2] - probabilities[:, 0]),
+    )
+
+
+def newest_part(rows: BarRows, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """(learns, judges), bool [N] each: the learnable rows of the newest fifth of the time, which judge, and those whose
+    labels are known a horizon before it.
+
+    Raises StockAssetsError where either is empty.
+    """
+    first, last = rows.time[rows.learnable].min(), rows.time[rows.learnable].max()
+    begin = last + 1 - (last + 1 - first) // JUDGED
+    learns, judges = rows.learnable & (rows.known < begin - horizon), rows.learnable & (rows.time >= begin)
+    if not (learns.any() and judges.any()):
+        raise StockAssetsError(
+            f"labels of {last + 1 - first} bar(s) are too few to learn from and to be judged on; expected at least "
+            f"{JUDGED} times the horizon of {horizon} bars and its embargo"
+        )
+    return learns, judges
+
+
+#: The newest part of a training's time, one of so many, judges how long it trains.
+JUDGED = 5
+
+
+def slope(forecast: np.ndarray, outcome: np.ndarray, groups: np.ndarray) -> float:
+    """The slope of `outcome` on `forecast` through the origin, float64 [N] each, shrunk by its own uncertainty.
+
+    max(0, b (1 - 1 / t²)), with b of least squares and t from the sums of each of `groups` (int64 [N]), within which
+    rows depend on each other: a forecast that cannot be told from luck counts as none.
+    """
+    squares = float(forecast @ forecast)
+    if squares == 0.0:
+        return 0.0
+    products = np.bincount(groups, weights=forecast * outcome)
+    scatter = float(products @ products)
+    total = float(products.sum())
+    return max(0.0, total / squares) * max(0.0, 1 - scatter / total**2) if total else 0.0
