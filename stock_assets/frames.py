@@ -12,7 +12,7 @@ from stock_assets.escape import markdown
 
 #: What names a row of prices, features, labels and predictions.
 KEYS = ["ticker", "session"]
-#: What names a row of bars within the session: `bar_end` is the end of the bar, in UTC.
+#: What names a row of a market of bars: `bar_end` is the end of the bar, UTC.
 BAR_KEYS = ["ticker", "session", "bar_end"]
 #: The labels in the order of every probability triple: sell, hold, buy.
 CLASSES = (-1, 0, 1)
