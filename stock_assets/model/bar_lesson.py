@@ -1,7 +1,7 @@
 """What the models of bars share: a lesson, its rows as arrays, the form of an answer, and which rows have one.
 
-**Purge.** A model with cutoff c, a moment, learns only from labels with `known_at <= c`. Where a training judges itself,
-on a block of time or on its newest part, the labels of `horizon_bars` bars on either side are left out of what
+**Purge.** A model with cutoff c, a moment, learns only from labels with `known_at <= c`. Where a training judges
+itself, on a block of time or on its newest part, the labels of `horizon_bars` bars on either side are left out of what
 learns (the embargo): labels of neighbours share bars.
 
 **Missing inputs.** A row is answered where `REQUIRED` are there, which takes 80 % of the last 240 bars; any other
@@ -23,6 +23,7 @@ from stock_assets.features.bar_labels import BarLabelRule
 from stock_assets.frames import BAR_KEYS, PROBABILITIES
 from stock_assets.model.lesson import Checkpoint
 from stock_assets.model.scaling import column_values
+from stock_assets.model.windows import IGNORE, Panel
 
 #: Columns without which a row has no answer: what the others are measured by.
 REQUIRED = (f"vol_{TRAILING}", "vol_240")
@@ -38,7 +39,7 @@ class BarLesson:
     features: pl.DataFrame
     """BAR_KEYS and `BAR_FEATURES`; rows after the cutoff are not looked at"""
     labels: pl.DataFrame
-    """BAR_KEYS and `BAR_LABELS`, purged: known by the cutoff; see `known_by`"""
+    """rows of the table `bar_labels`, purged: known by the cutoff; see `known_by`"""
     cutoff: datetime
     """the last moment that the training may have seen, with a time zone"""
     seed: int
@@ -100,6 +101,16 @@ class BarRows:
         self.ends = np.append(self.starts[1:], frame.height)
         """int64 [T]: one past its last row"""
 
+    def panel(self, standardised: np.ndarray) -> Panel:
+        """The rows as sequences of `standardised` inputs [N, F], one per ticker, without labels.
+
+        A sequence runs over all rows of a ticker, those without an answer too: a row after an outage that is answered
+        sees none of before it, since its own windows take longer to fill than a sequence is long.
+        """
+        values = np.concatenate([standardised, np.zeros((1, standardised.shape[1]))]).astype(np.float32)
+        keys = self.frame.select("ticker", "session")
+        return Panel(keys, values, np.full(len(values), IGNORE, np.int64), self.starts, self.ends)
+
     @cached_property
     def learnable(self) -> np.ndarray:
         """bool [N]: the rows with a label and all REQUIRED columns"""
@@ -137,6 +148,21 @@ def bar_inputs(rows: pl.DataFrame) -> np.ndarray:
     angle = rows["minute_of_day"].to_numpy() * (2 * np.pi / 1440)
     waves = [part(k * angle) for k in HARMONICS for part in (np.sin, np.cos)]
     return np.column_stack([*(column_values(rows, name) for name in BAR_INPUTS), *waves])
+
+
+#: The inputs that look the same on a calm and on a wild day, in the order of INPUT_NAMES: without the time, and with
+#: volatilities and ranges less the volatility that the barriers are measured by.
+SHAPE_NAMES = tuple(
+    name for name in INPUT_NAMES if not name.startswith(("time_", "week_")) and name != f"vol_{TRAILING}"
+)
+
+
+def shape_of(inputs: np.ndarray) -> np.ndarray:
+    """float64 [N, G]: SHAPE_NAMES of inputs [N, F]."""
+    columns = [INPUT_NAMES.index(name) for name in SHAPE_NAMES]
+    trailing = inputs[:, [INPUT_NAMES.index(f"vol_{TRAILING}")]]
+    measured = np.array([name.startswith(("vol_", "range_")) for name in SHAPE_NAMES])
+    return inputs[:, columns] - np.where(measured, trailing, 0.0)
 
 
 def answerable(rows: pl.DataFrame) -> np.ndarray:
