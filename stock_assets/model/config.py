@@ -125,6 +125,8 @@ class BarRnnConfig(RnnConfig):
     learning_rate: float = 1e-3
     hidden: int = 24
     projection: int = 24
+    direction_weight: float = 0.05
+    """The return of the next minutes is nearly noise: with a larger weight it alone would choose the epoch."""
 
 
 @dataclass(frozen=True)
