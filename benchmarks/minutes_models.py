@@ -78,9 +78,8 @@ def print_scores(bars: pl.DataFrame, days: int | None, page: Path | None) -> Non
     print(bar_markdown(report), "\n")
     for model in (report.judged, "trees"):
         print(f"Classes of `{model}`:\n")
-        print(
-            table(("class", "precision", "recall", "F1", "support"), [row[:5] for row in report.classes[model].rows()])
-        )
+        rows = [["–" if value is None else value for value in row] for row in report.classes[model].rows()]
+        print(table(("class", "precision", "recall", "F1", "support"), rows))
     by_day = report.days.pivot("session", index="model", values="surprise")
     by_day = report.scores.select("model").join(by_day, on="model", maintain_order="left")
     print("Log-loss by day:\n")
