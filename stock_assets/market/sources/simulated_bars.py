@@ -24,7 +24,7 @@ from stock_assets.errors import SourceError
 from stock_assets.market.bar_tables import SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.intervals import Interval, bar_ends
-from stock_assets.market.sources import Answer, BarAnswer
+from stock_assets.market.sources import BarAnswer
 from stock_assets.market.sources.answers import check_request
 from stock_assets.market.sources.simulated_companies import (
     FIRST_PRICE,
@@ -86,12 +86,6 @@ class SimulatedBars:
         ]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
 
-    def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
-        """Raises SourceError: this market has bars of one interval."""
-        raise SourceError(
-            f"the simulated market was asked for daily bars at STOCK_ASSETS_INTERVAL={self.interval.text}"
-        )
-
     def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. Raises SourceError for an unknown ticker."""
         check_request(first, last, fetched_at)
@@ -112,7 +106,7 @@ class SimulatedBars:
             remembered = np.concatenate([path.before, path.shocks])  # [MEMORY + minutes, companies]
             for k in range(1, horizon + 1):  # the k-th minute ahead remembers what lies MEMORY - k + 1 back
                 sigma = np.concatenate([path.sigma, np.zeros((k, COMPANIES))])[k : k + count]
-                weights = range(0, MEMORY - k + 1)
+                weights = range(MEMORY - k + 1)
                 known = sum((remembered[MEMORY - lag : MEMORY - lag + count] for lag in weights), np.zeros_like(ahead))
                 ahead += -REVERSAL * sigma * known
             ends = bar_ends(self.calendar, day, Interval.parse("1m"))
