@@ -156,7 +156,7 @@ class _Path:
     """h at its end, [companies]"""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _path(calendar: TradingCalendar, seed: int, position: int) -> _Path:
     """The session at `position`, made of the one before it."""
     start = position
