@@ -87,8 +87,9 @@ class BarGrid:
 
     @cached_property
     def adjoins(self) -> np.ndarray:
-        """bool [P]: whether the bar begins when the one before it ends; not where the exchange was closed between."""
-        return np.diff(self.ends, prepend=self.ends[:1] - 2 * self.step) == self.step
+        """bool [P]: whether the bar begins when the one before it ends; not where the exchange was closed between. The
+        last bar of a session may be shorter than the others."""
+        return np.diff(self.ends, prepend=self.ends[:1] - 2 * self.step) <= self.step
 
     def returns(self, close: np.ndarray) -> np.ndarray:
         """float64 [T, P]: the log return of each bar from the one before it, of closes [T, P].
@@ -122,7 +123,7 @@ def _expected_ends(expected: pl.DataFrame, step: int, *, complete: bool) -> np.n
     first, last = (spans.sort("first")[name].to_numpy() for name in ("first", "last"))
     counts = (last - first) // step + 1
     place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.unique(np.repeat(first, counts) + step * place)
+    return np.unique(np.append(np.repeat(first, counts) + step * place, last))
 
 
 # ---------------------------------------------------------------- windows along the slots

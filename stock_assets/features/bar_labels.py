@@ -19,16 +19,7 @@ import polars as pl
 from stock_assets.errors import SettingsError
 from stock_assets.features.bar_features import trailing_volatility
 from stock_assets.features.bar_grid import BarGrid, fewest, shifted
-from stock_assets.frames import BAR_KEYS
-from stock_assets.tables import UTC_TIME, Column
-
-#: The columns beside BAR_KEYS.
-BAR_LABELS: tuple[Column, ...] = (
-    Column("known_at", UTC_TIME, "the end of the last bar that the label looks at; null until it is there", "UTC"),
-    Column("future_return", pl.Float64(), "close of that bar over the close, less 1", "fraction"),
-    Column("direction", pl.Int8(), "sign of future_return: -1, 0 or 1"),
-    Column("label", pl.Int8(), "the barrier that the closes pass first: buy (1), sell (-1), neither (0)"),
-)
+from stock_assets.features.bar_tables import BAR_LABELS
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class BarLabelRule:
 def bar_labels(
     bars: pl.DataFrame, rule: BarLabelRule, *, interval_minutes: int, expected: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """BAR_KEYS and BAR_LABELS of every row of `bars`, sorted by BAR_KEYS.
+    """The columns of the table `bar_labels` of every row of `bars`, sorted by BAR_KEYS.
 
     `label` is null, too, where fewer bars came before than the volatility of the barriers asks for: give the 60 bars
     before the first one. With r_i the return from the close of t to that of the i-th later bar, `label` is 1 where
@@ -83,7 +74,7 @@ def bar_labels(
         future_return=pl.Series(future_return).fill_nan(None),
         direction=_where(known, np.sign(np.nan_to_num(future_return)).astype(np.int8)),
         label=_where(labelled, grid.at_rows(labels)),
-    ).select(*BAR_KEYS, *(column.name for column in BAR_LABELS))
+    ).select(BAR_LABELS.names)
 
 
 def _first_passes(close: np.ndarray, barrier: np.ndarray, ahead: np.ndarray) -> np.ndarray:

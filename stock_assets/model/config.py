@@ -115,6 +115,29 @@ class RnnConfig(NetworkConfig):
 
 
 @dataclass(frozen=True)
+class BarRnnConfig(RnnConfig):
+    """The model `bar_rnn`: as `RnnConfig`, over bars within the session."""
+
+    context: int = 16
+    """Bars that a prediction looks at, beside what their features look back."""
+    epochs: int = 6
+    segments_per_epoch: int = 8192
+    learning_rate: float = 1e-3
+    hidden: int = 24
+    projection: int = 24
+
+
+@dataclass(frozen=True)
+class BarLstmConfig(NetworkConfig):
+    """The model `bar_lstm`."""
+
+    segment: int = 64
+    context: int = 32
+    segments_per_epoch: int = 2048
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True)
 class EarlierRnnConfig(NetworkConfig):
     """The model `rnn` as it was trained until November 2026; stored versions hold these fields."""
 
