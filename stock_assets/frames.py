@@ -128,6 +128,21 @@ def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)
 
 
+def differing(stored: pl.DataFrame, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What makes `rows` of `stored`, which has the same columns and one row per `keys` as they have: the rows that are
+    new or other than stored, and the keys of the stored rows that are other, or are gone.
+
+    >>> stored = pl.DataFrame({"ticker": ["A", "B"], "close": [1.0, 2.0]})
+    >>> changed, replaced = differing(stored, pl.DataFrame({"ticker": ["A", "B"], "close": [1.0, 3.0]}), ["ticker"])
+    >>> changed.rows(), replaced.rows()
+    ([('B', 3.0)], [('B',)])
+    """
+    if stored.is_empty() or rows.is_empty():
+        return rows, stored.select(keys)
+    changed = rows.join(stored, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
+    return changed, stored.join(rows, on=rows.columns, how="anti", nulls_equal=True).select(keys)
+
+
 def markdown_table(frame: pl.DataFrame) -> str:
     """`frame` as a Markdown table of text that is shown as it is; numbers with six significant digits.
 

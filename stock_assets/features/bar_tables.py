@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from stock_assets.features.bar_features import BAR_FEATURES
 from stock_assets.tables import BAR_KEY_COLUMNS, UTC_TIME, Column, Table, declare
 
 BAR_LABELS = declare(
@@ -28,6 +29,22 @@ BAR_LABELS = declare(
                 "buy (1), sell (-1) or hold (0): the barrier that a close touches first; null until it is known",
                 made_from=(("bars", "close"),),
             ),
+        ),
+        keys=("ticker", "session", "bar_end"),
+        partitions="session",
+        exists="bar",
+    )
+)
+
+BAR_FEATURE_TABLE = declare(
+    Table(
+        "bar_features",
+        "features",
+        "the inputs of the models at the end of a bar, and the moving means that people look at",
+        (
+            *BAR_KEY_COLUMNS,
+            *BAR_FEATURES,
+            Column("fetched_at", UTC_TIME, "when the version of its bar was fetched", unit="UTC"),
         ),
         keys=("ticker", "session", "bar_end"),
         partitions="session",

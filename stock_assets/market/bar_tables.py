@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from stock_assets.tables import BAR_KEY_COLUMNS, UTC_TIME, Column, Table, declare
+from stock_assets.tables import BAR_KEY_COLUMNS, KEY_COLUMNS, UTC_TIME, Column, Table, declare
 
 _FIGURES = ("open", "high", "low", "close", "volume")
 
@@ -47,9 +47,34 @@ BARS = declare(
                 "why the row neither trains nor scores; null for a trusted bar",
                 made_from=tuple(("raw_bars", figure) for figure in _FIGURES),
             ),
+            Column("fetched_at", UTC_TIME, "when that version was fetched: its row of raw_bars", unit="UTC"),
         ),
         keys=("ticker", "session", "bar_end"),
         partitions="session",
+        exists="bar",
+    )
+)
+
+BAR_GAPS = declare(
+    Table(
+        "bar_gaps",
+        "market",
+        "a stretch of a session in which a ticker has no bar, and why",
+        (
+            *KEY_COLUMNS,
+            Column("first", UTC_TIME, "the end of the first bar that is missing", unit="UTC"),
+            Column("last", UTC_TIME, "the end of the last one", unit="UTC"),
+            Column("bars", pl.Int64(), "bars that are missing"),
+            Column(
+                "outcome",
+                pl.String(),
+                "outage (no ticker has the bar), not_listed, delisted, limit (the vendor has no bars so old), unknown "
+                "(to the vendor), error, or no_bar (the ticker alone has none)",
+            ),
+            Column("reason", pl.String(), "what was seen, or the vendor's own words"),
+        ),
+        keys=("ticker", "session", "first"),
+        history=True,
         exists="bar",
     )
 )

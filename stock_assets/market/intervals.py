@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from stock_assets.frames import BAR_KEYS
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.tables import UTC_TIME
 
@@ -87,6 +86,29 @@ def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval:
     return pl.concat([pl.DataFrame(schema={"session": pl.Date, "bar_end": UTC_TIME}), *parts]).sort("bar_end")
 
 
+def lookback_start(calendar: TradingCalendar, moment: datetime, bars: int, interval: Interval) -> tuple[date, datetime]:
+    """(session, bar_end) of the bar that is so many `bars` before the one that ends at `moment`; of the calendar's
+    first bar where there are fewer.
+
+    >>> from stock_assets.market.calendar import trading_calendar
+    >>> always = trading_calendar("24/7", date(2024, 1, 1), date(2024, 1, 3))
+    >>> _, end = lookback_start(always, datetime(2024, 1, 2, 0, 10, tzinfo=UTC), 20, Interval.parse("1m"))
+    >>> end.strftime("%d %H:%M")
+    '01 23:50'
+    """
+    left, days = bars, calendar.before(moment.astimezone(UTC).date() + timedelta(days=2), len(calendar.sessions))
+    at = calendar.sessions[0]
+    for day in reversed(days):
+        if calendar.opens[day] >= moment:
+            continue
+        ends = bar_ends(calendar, day, interval)
+        earlier = ends.filter(ends < moment)
+        if left <= len(earlier):
+            return day, earlier[-left] if left else moment
+        left, at = left - len(earlier), day
+    return at, bar_ends(calendar, at, interval)[0]
+
+
 def session_of(calendar: TradingCalendar, bar_ends: pl.Series) -> pl.Series:
     """The session (pl.Date) that the bar of each of `bar_ends` (UTC) lies in; null outside all of them.
 
@@ -107,8 +129,3 @@ def session_of(calendar: TradingCalendar, bar_ends: pl.Series) -> pl.Series:
 
 def _naive(moments: Mapping[date, datetime]) -> dict[date, datetime]:
     return {day: moment.astimezone(UTC).replace(tzinfo=None) for day, moment in moments.items()}
-
-
-def in_bar_order(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` sorted by ticker, session and bar_end."""
-    return rows.sort(BAR_KEYS)
