@@ -83,7 +83,8 @@ def train_bar_models(
 
 
 def _training(settings: Settings, calendar: TradingCalendar, session: date) -> BarTraining:
-    return training_of(calendar, session, most=settings.training_sessions, every=settings.training_every)
+    interval = Interval.parse(settings.interval)
+    return training_of(calendar, interval, session, most=settings.training_sessions, every=settings.training_every)
 
 
 def _trained(store: Warehouse, settings: Settings, training: BarTraining, *, now: datetime, say: Say) -> pl.DataFrame:
