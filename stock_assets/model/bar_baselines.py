@@ -85,9 +85,10 @@ class SharePrior(BarModel):
     def fit(cls, lesson: BarLesson) -> Self:
         rows = lesson.rows
         labels, group = rows.labels[rows.learnable], cls._group(rows.frame).to_numpy()[rows.learnable]
-        groups = np.unique(group)
-        counts = (group[:, None] == groups).T.astype(np.float64) @ (labels[:, None] == np.asarray(CLASSES))
-        whole = counts.sum(axis=0) + 1.0  # so that a class never seen does not cost an infinite log-loss
+        groups = np.unique(group[:0] if cls.by == "none" else group)
+        classes = labels[:, None] == np.asarray(CLASSES)
+        counts = (group[:, None] == groups).T.astype(np.float64) @ classes
+        whole = classes.sum(axis=0) + 1.0  # so that a class never seen does not cost an infinite log-loss
         whole /= whole.sum()
         counts += PSEUDO_HORIZONS * lesson.horizon * whole
         shares = np.vstack([counts / counts.sum(axis=1, keepdims=True), whole])
