@@ -48,6 +48,7 @@ class BarModel(PlainModel):
     """A model of bars of plain values. `cutoff` is the last moment that the training has seen."""
 
     moment = datetime
+    cutoff: datetime
 
     @classmethod
     def fit(cls, lesson: BarLesson) -> Self:

@@ -117,6 +117,7 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
     report = RnnEpoch
     moment = datetime
 
+    cutoff: datetime
     level: Level
     """of the volatilities of TARGETS, of INPUT_NAMES"""
     shape_mean: np.ndarray
