@@ -23,6 +23,7 @@ from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import CheckpointFile, artifact_version, load_artifact, save_artifact
 from stock_assets.storage.changes import Change
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import UTC_TIME
 
 #: Hears how far a training is.
 Say = Callable[[str], None]
@@ -82,7 +83,8 @@ def train_bar_models(
 
 
 def _training(settings: Settings, calendar: TradingCalendar, session: date) -> BarTraining:
-    return training_of(calendar, session, most=settings.training_sessions, every=settings.training_every)
+    interval = Interval.parse(settings.interval)
+    return training_of(calendar, interval, session, most=settings.training_sessions, every=settings.training_every)
 
 
 def _trained(store: Warehouse, settings: Settings, training: BarTraining, *, now: datetime, say: Say) -> pl.DataFrame:
@@ -207,5 +209,7 @@ def _answer(
     model = entry.load(artifact.tensors, artifact.description)
     rows = entry.predict(model, features.drop("fetched_at"), keys.select(BAR_KEYS))
     return rows.join(keys, on=BAR_KEYS, how="left", maintain_order="left").with_columns(
-        model=pl.lit(entry.name), model_version=pl.lit(row["version"])
+        model=pl.lit(entry.name),
+        model_version=pl.lit(row["version"]),
+        trained_through=pl.lit(row["cutoff"]).cast(UTC_TIME),
     )
