@@ -71,16 +71,12 @@ def make_bar_report(
     judged = BAR_IN_SERVICE if BAR_IN_SERVICE in models else models[0]
     best = (best_naive(scores, naive) or {}).get("model")
     drawn = sorted({judged, *[model for model in models if model not in naive][:DRAWN]})
-    calibrated = calibration_table(scored.filter(pl.col("model").is_in(drawn)))
     figures = {
-        "calibration": calibration(calibrated),
+        "calibration": calibration(calibration_table(scored.filter(pl.col("model").is_in(drawn)))),
         "confusion": confusion(table, judged),
         "earned": bar_plots.earned(days, drawn),
+        **({} if best is None else {"daily_gain": bar_plots.daily_gain(_gains(days, best, drawn), best)}),
     }
-    if best is not None and set(drawn) - {best}:
-        yardstick = days.filter(pl.col("model") == best).select("session", yardstick="surprise")
-        gains = days.join(yardstick, on="session").with_columns(gain=pl.col("yardstick") - pl.col("surprise"))
-        figures["daily_gain"] = bar_plots.daily_gain(gains.filter(pl.col("model").is_in(drawn)), best)
     return BarReport(
         facts=facts,
         tickers=scored["ticker"].n_unique(),
@@ -93,6 +89,13 @@ def make_bar_report(
         judged=judged,
         figures=figures,
     )
+
+
+def _gains(days: pl.DataFrame, naive: str, models: Sequence[str]) -> pl.DataFrame:
+    """model, session, gain: what `naive` loses more than each of `models`, in nats."""
+    yardstick = days.filter(pl.col("model") == naive).select("session", yardstick="surprise")
+    own = days.filter(pl.col("model").is_in(list(models))).join(yardstick, on="session")
+    return own.select("model", "session", gain=pl.col("yardstick") - pl.col("surprise"))
 
 
 def render_bar_report(report: BarReport) -> str:
@@ -113,7 +116,7 @@ def render_bar_report(report: BarReport) -> str:
 def bar_markdown(report: BarReport) -> str:
     """The scores as a Markdown table, for the UI and for documents."""
 
-    def cell(row: dict, name: str, digits: int, unit: float = 1.0) -> str:
+    def cell(row: dict, name: str, digits: int, *, unit: float = 1.0) -> str:
         if row[name] is None:
             return "–"
         value, low, high = (unit * row[f"{name}{end}"] for end in ("", "_low", "_high"))
@@ -129,8 +132,8 @@ def bar_markdown(report: BarReport) -> str:
                     "accuracy": cell(row, "accuracy", 3),
                     "MSE / no change": cell(row, "mse_ratio", 4),
                     "rank IC": cell(row, "rank_ic", 4),
-                    "gross a day (%)": cell(row, "gross", 2, 100),
-                    "net a day (%)": cell(row, "net", 2, 100),
+                    "gross a day (%)": cell(row, "gross", 2, unit=100),
+                    "net a day (%)": cell(row, "net", 2, unit=100),
                     "turnover a day": cell(row, "turnover", 0),
                     "rows": f"{row['rows']:,}",
                 }

@@ -74,7 +74,7 @@ def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PE
         earned=pl.col("score").sign() * pl.col("future_return") / horizon_bars,
     )
     tickers = pl.col("ticker").n_unique()
-    days = rows.group_by("model", "session").agg(
+    days = rows.group_by("model", "session", maintain_order=True).agg(
         rows=pl.len(),
         surprise=pl.col("surprise").mean(),
         hit=(pl.col("predicted") == pl.col("label")).mean(),
@@ -92,11 +92,11 @@ def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PE
 
 def _rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
     """model, session, rank_ic"""
-    of_bar = scored.group_by("model", "session", "bar_end").agg(
+    of_bar = scored.group_by("model", "session", "bar_end", maintain_order=True).agg(
         tickers=pl.len(), ic=pl.corr("score", "future_return", method="spearman")
     )
     enough = (pl.col("tickers") >= SMALLEST_CROSS_SECTION) & pl.col("ic").is_finite()
-    return of_bar.group_by("model", "session").agg(rank_ic=pl.col("ic").filter(enough).mean())
+    return of_bar.group_by("model", "session", maintain_order=True).agg(rank_ic=pl.col("ic").filter(enough).mean())
 
 
 def bar_score_table(days: pl.DataFrame, naive: Sequence[str], *, seed: int = 0) -> pl.DataFrame:
@@ -109,8 +109,10 @@ def bar_score_table(days: pl.DataFrame, naive: Sequence[str], *, seed: int = 0) 
     """
     means = days.group_by("model").agg(log_loss=(pl.col("surprise") * pl.col("rows")).sum() / pl.col("rows").sum())
     best = best_naive(means, naive)
-    yardstick = days.filter(pl.col("model") == (best or {}).get("model")).select("session", yardstick="surprise")
-    days = days.join(yardstick, on="session", how="left").sort("model", "session")
+    yardstick = days.filter(pl.col("model") == best["model"]) if best else days.clear()
+    days = days.join(yardstick.select("session", yardstick="surprise"), on="session", how="left").sort(
+        "model", "session"
+    )
     table = [
         {"model": model, "days": own.height, "rows": int(own["rows"].sum())} | _scores(own, seed)
         for (model,), own in days.partition_by("model", as_dict=True, maintain_order=True).items()
