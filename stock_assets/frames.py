@@ -12,6 +12,8 @@ from stock_assets.escape import markdown
 
 #: What names a row of prices, features, labels and predictions.
 KEYS = ["ticker", "session"]
+#: What names a row of a market of bars: `bar_end` is the end of the bar, UTC.
+BAR_KEYS = ["ticker", "session", "bar_end"]
 #: The labels in the order of every probability triple: sell, hold, buy.
 CLASSES = (-1, 0, 1)
 CLASS_NAMES = {-1: "sell", 0: "hold", 1: "buy"}
@@ -142,6 +144,21 @@ def by_tickers(rows: pl.DataFrame, size: int | None) -> Iterator[pl.DataFrame]:
 def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     """The `keys` that come more than once in `rows`, with their number as `rows`; sorted by `keys`."""
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)
+
+
+def differing(stored: pl.DataFrame, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What makes `rows` of `stored`, which has the same columns and one row per `keys` as they have: the rows that are
+    new or other than stored, and the keys of the stored rows that are other, or are gone.
+
+    >>> stored = pl.DataFrame({"ticker": ["A", "B"], "close": [1.0, 2.0]})
+    >>> changed, replaced = differing(stored, pl.DataFrame({"ticker": ["A", "B"], "close": [1.0, 3.0]}), ["ticker"])
+    >>> changed.rows(), replaced.rows()
+    ([('B', 3.0)], [('B',)])
+    """
+    if stored.is_empty() or rows.is_empty():
+        return rows, stored.select(keys)
+    changed = rows.join(stored, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
+    return changed, stored.join(rows, on=rows.columns, how="anti", nulls_equal=True).select(keys)
 
 
 def markdown_table(frame: pl.DataFrame) -> str:

@@ -1,7 +1,6 @@
 """Every setting, from the settings file and the environment (`settings_file`), checked once.
 
-A wrong value is one clear line: the variable or the file, what it holds, and what was expected.
-"""
+A wrong value is one clear line: the variable or the file, what it holds, and what was expected."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
+from stock_assets.bar_settings import BarSettings, market_folder
 from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
@@ -50,7 +50,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(MemorySettings, TradingSettings, SideSettings):
+class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +64,7 @@ class Settings(MemorySettings, TradingSettings, SideSettings):
         default=None, description="a Parquet file, a CSV, or a folder of either; the snapshot source reads it"
     )
     data_dir: DataFolder = Field(
-        default_factory=lambda data: PROJECT_DIR / "data" / data.get("source", "simulated"),
+        default_factory=lambda data: PROJECT_DIR / "data" / market_folder(data),
         description="the folder of the DuckDB file, the model artifacts and Dagster's own storage",
     )
     start: date = Field(default=date(2023, 1, 3), description="the first session, as YYYY-MM-DD")
@@ -90,8 +90,7 @@ class Settings(MemorySettings, TradingSettings, SideSettings):
         description="true or false: whether only the members of a session train, are predicted and are scored",
     )
     first_model_year: int | None = Field(
-        default=None,
-        description="the first year that a model serves; two full years after the start when unset",
+        default=None, description="the first year that a model serves; two full years after the start when unset"
     )
     exchange: str = Field(default="XNYS", description="an exchange_calendars code")
     currency: Currency | None = Field(
@@ -134,7 +133,7 @@ class Settings(MemorySettings, TradingSettings, SideSettings):
         default=None,
         description="as_traded, split_adjusted or adjusted: what a snapshot's closes are beside dividends and splits",
     )
-    horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead")
+    horizon: int = Field(default=7, ge=1, le=60, description="sessions a label looks ahead, below 1d bars")
     buy_threshold: float = Field(
         default=0.027, gt=0, lt=1, description="the return, as a fraction, above which a label is buy"
     )
@@ -275,7 +274,8 @@ class Settings(MemorySettings, TradingSettings, SideSettings):
             raise ValueError(f"{PREFIX}END={self.end} lies before {PREFIX}START={self.start}; expected a later session")
         if not date(1990, 1, 1) <= self.start < CALENDAR_END:
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
-        require_model_years(self.start, self.end, self.model_start_year, stated=self.first_model_year is not None)
+        if self.interval == "1d":  # models of bars serve sessions, not years
+            require_model_years(self.start, self.end, self.model_start_year, stated=self.first_model_year is not None)
         if self.ui_token is None and not is_loopback(self.ui_host):
             raise ValueError(
                 f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"

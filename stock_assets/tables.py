@@ -35,6 +35,8 @@ _DUCKDB_TYPES: Mapping[pl.DataType, str] = {
 }
 
 Partitions = Literal["session", "labelled session", "predicted session", "model year"]
+#: At which intervals a table, an asset, a check or a sensor exists: at 1d, below it, or at each.
+Exists = Literal["day", "bar", "both"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Table:
     `room` is the DuckDB schema and the group of the asset, `text` what one row is. A `history` is no asset: a row is
     added when something is decided or seen. `keys` name a row; they are never null. `numbered` is a column of which
     there are as many as the data ask for: `pc_` stands for pc_1, pc_2, … `followed_by` names the tables that tell
-    others what this one says: once a partition is written here, it is still to be made there.
+    others what this one says: once a partition is written here, it is still to be made there. `exists` says at which
+    intervals (`STOCK_ASSETS_INTERVAL`) it is made.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Table:
     history: bool = False
     numbered: Column | None = None
     followed_by: tuple[str, ...] = ()
+    exists: Exists = "day"
     _by_name: dict[str, Column] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -206,6 +210,8 @@ def rooms() -> tuple[str, ...]:
 TICKER = Column("ticker", pl.String(), "the ticker as the source spells it")
 SESSION = Column("session", pl.Date(), "the trading day, in the exchange's own time zone")
 KEY_COLUMNS = (TICKER, SESSION)
+BAR_END = Column("bar_end", UTC_TIME, "the end of the bar: it holds what was traded before it", unit="UTC")
+BAR_KEY_COLUMNS = (*KEY_COLUMNS, BAR_END)
 
 #: What the store itself keeps of every other table but the histories; `storage.partitions` writes it.
 STORED_PARTITIONS = declare(
@@ -220,5 +226,6 @@ STORED_PARTITIONS = declare(
         ),
         keys=("table_name", "partition"),
         history=True,
+        exists="both",
     )
 )

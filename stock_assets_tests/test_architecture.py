@@ -29,6 +29,7 @@ ORDER = (
         "setting_values",
         "trading_settings",
         "side_settings",
+        "bar_settings",
         "outgoing",
         "tickers",
         "pages",

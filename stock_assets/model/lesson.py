@@ -73,6 +73,20 @@ class Checkpoint(Protocol):
         ...
 
 
+class Course(Protocol):
+    """What the trainer of networks reads of a lesson."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def on_epoch(self) -> Callable[[Any], None] | None:
+        """Receives the report of each epoch of a network."""
+        ...
+
+    @property
+    def checkpoint(self) -> Checkpoint | None: ...
+
+
 @dataclass(frozen=True)
 class Lesson:
     """Everything that one training is given."""

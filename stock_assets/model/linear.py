@@ -36,8 +36,8 @@ class Level:
         places = np.arange(values.shape[0]) if at is None else at
         out = np.zeros((len(places), self.weights.shape[1]))
         for part in row_parts(len(places)):
-            standard = _standard(values[places[part]], self.mean, self.scale, clip=self.clip)
-            out[part] = standard @ self.weights[:-1] + self.weights[-1]
+            inputs = standard(values[places[part]], self.mean, self.scale, clip=self.clip)
+            out[part] = inputs @ self.weights[:-1] + self.weights[-1]
         return out
 
 
@@ -61,7 +61,7 @@ def fit_levels(
     All standardise by the means and deviations of `rows`. One that leaves out every row is that of them all.
     """
     at = np.flatnonzero(rows)
-    mean, scale = _mean_and_spread(values, at)
+    mean, scale = mean_and_spread(values, at)
     # rows that the same ones leave out have their moments in common
     leaves = sum(
         (left_out[at].astype(np.int64) << k for k, left_out in enumerate(without)), np.zeros(len(at), np.int64)
@@ -70,8 +70,8 @@ def fit_levels(
     for mask in np.unique(leaves):
         own, total = at[leaves == mask], _Moments.none(values.shape[1] + 1, targets.shape[1])
         for part in row_parts(len(own)):
-            standard = _standard(values[own[part]], mean, scale, clip=clip)
-            total += _Moments.of(np.column_stack([standard, np.ones(len(standard))]), targets[own[part]])
+            inputs = standard(values[own[part]], mean, scale, clip=clip)
+            total += _Moments.of(np.column_stack([inputs, np.ones(len(inputs))]), targets[own[part]])
         groups[int(mask)] = total
     nothing = _Moments.none(values.shape[1] + 1, targets.shape[1])
     everything = sum(groups.values(), nothing)
@@ -130,10 +130,10 @@ def spread(values: Rows, rows: np.ndarray) -> np.ndarray:
 
     Unknown values (NaN) do not count.
     """
-    return _mean_and_spread(values, np.flatnonzero(rows))[1]
+    return mean_and_spread(values, np.flatnonzero(rows))[1]
 
 
-def _mean_and_spread(values: Rows, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_spread(values: Rows, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float64 [K] each: of the known values of each column of `values` at the rows `at`; 0 and 1 where none is."""
     number, mean, squares = (np.zeros(values.shape[1]) for _ in range(3))
     parts = row_parts(len(at))
@@ -148,5 +148,6 @@ def _mean_and_spread(values: Rows, at: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, np.where(deviation > 1e-9, deviation, 1.0)
 
 
-def _standard(values: np.ndarray, mean: np.ndarray, scale: np.ndarray, *, clip: float) -> np.ndarray:
+def standard(values: np.ndarray, mean: np.ndarray, scale: np.ndarray, *, clip: float) -> np.ndarray:
+    """(values - mean) / scale cut to ± clip, [N, F]; 0 where a value is unknown (NaN)."""
     return zero_where_unknown(np.clip((values - mean) / scale, -clip, clip))

@@ -81,6 +81,42 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class BarAnswer:
+    """The answer of a source to one request for bars of an interval below a day."""
+
+    bars: pl.DataFrame
+    """`bar_tables.SOURCE_BAR_SCHEMA`, sorted by ticker, session and bar_end, one row per (ticker, bar_end)"""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """by ticker; these have no row"""
+    limits: Mapping[str, date] = field(default_factory=dict)
+    """by ticker the first session of which the vendor still has bars, where it has none of the older ones asked for"""
+    settle: Callable[[], None] = nothing_to_settle
+    """to be called when the bars are stored: what the source kept for the case of a kill may go"""
+
+
+@runtime_checkable
+class IntradaySource(Protocol):
+    """A source that has bars of the setting `interval` below a day as well."""
+
+    name: ClassVar[str]
+
+    def universe(self) -> pl.DataFrame:
+        """As `Source.universe`."""
+        ...
+
+    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
+        """The finished bars of `tickers` in the sessions from `first` to `last`, both included.
+
+        A bar whose end lies after `fetched_at` (UTC) is unfinished and never in the answer; nor is one outside the
+        hours of its session. A bar that the vendor lacks is missing and not filled. A finer vendor's bars are
+        aggregated to the interval, never the reverse.
+
+        Raises SourceError when the source as a whole cannot answer, or has only coarser bars.
+        """
+        ...
+
+
 @runtime_checkable
 class InventsBars(Protocol):
     """A source whose bars follow from its laws and its settings alone, so that it can tell whether it made a bar."""

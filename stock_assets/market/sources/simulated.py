@@ -32,6 +32,7 @@ from stock_assets.market.sources.simulated_laws import (
 )
 from stock_assets.market.sources.simulated_schedule import ORACLE_SCHEDULE, Dates, draw_reactions
 from stock_assets.market.tables import CONTEXT_SCHEMA, RAW_SCHEMA, UNIVERSE_SCHEMA
+from stock_assets.settings import Settings
 from stock_assets.tables import UTC_TIME
 
 
@@ -258,10 +259,17 @@ def _some(tickers: Iterable[str]) -> str:
     return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:3])}, … {names[-1]} ({len(names)} tickers)"
 
 
+def _made_for(settings: Settings) -> SimulatedSource:
+    """The market of the settings; below 1d that of `simulated_bars`, which is a source of universe and bars alone."""
+    if settings.interval != "1d":
+        from stock_assets.market.sources.simulated_bars import SimulatedBars
+
+        return SimulatedBars.of(settings)  # pyright: ignore[reportReturnType]: see above
+    return SimulatedSource(calendar_of(settings), settings.seed, settings.tickers, settings.context_series)
+
+
 register_source(
     "simulated",
-    lambda settings, _: SimulatedSource(
-        calendar_of(settings), settings.seed, settings.tickers, settings.context_series
-    ),
+    lambda settings, _: _made_for(settings),
     "an invented market with known laws; no price is real",
 )

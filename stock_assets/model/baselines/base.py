@@ -39,16 +39,49 @@ _CHUNK_ROWS = 32_768
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A model of plain values. `cutoff` is the last session whose close the training has seen."""
+class PlainModel:
+    """A model of plain values, and the form in which it is saved."""
 
     name: ClassVar[str]
     role: ClassVar[Role]
-    reads: ClassVar[Reads]
     title: ClassVar[str]
     """what it is in a few words, for the UI"""
     naive: ClassVar[bool] = False
+    moment: ClassVar[type[date]] = date
+    """the type of the cutoff"""
     cutoff: date
+    """The last session whose close the training has seen; the last moment, where `moment` is datetime."""
+
+    def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """(tensors, description) for `storage.artifacts.save_artifact`; `from_artifact` reads them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "cutoff"}
+        tensors = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        return tensors, {
+            "kind": KIND,
+            "name": self.name,
+            "classes": list(CLASSES),
+            "cutoff": self.cutoff.isoformat(),
+            "values": {name: value for name, value in values.items() if name not in tensors},
+        }
+
+    @classmethod
+    def from_artifact(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> Self:
+        """The model that `to_artifact` described. Raises ArtifactError for another one and for anything missing."""
+        try:
+            kind = description["kind"], description["name"], tuple(description["classes"])
+            if kind != (KIND, cls.name, CLASSES):
+                raise ArtifactError(f"artifact is {kind}; expected {(KIND, cls.name, CLASSES)}")
+            plain = {name: tuple(v) if isinstance(v, list) else v for name, v in description["values"].items()}
+            return cls(cutoff=cls.moment.fromisoformat(description["cutoff"]), **plain, **tensors)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"artifact of a baseline is incomplete: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Baseline(PlainModel):
+    """A model of plain values whose rows are sessions."""
+
+    reads: ClassVar[Reads]
 
     @classmethod
     def fit(cls, lesson: Lesson) -> "Baseline":
@@ -70,30 +103,6 @@ class Baseline:
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         """float64 [N, 3] in the order of `rows`."""
         raise NotImplementedError
-
-    def to_artifact(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """(tensors, description) for `storage.artifacts.save_artifact`; `from_artifact` reads them."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "cutoff"}
-        tensors = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-        return tensors, {
-            "kind": KIND,
-            "name": self.name,
-            "classes": list(CLASSES),
-            "cutoff": self.cutoff.isoformat(),
-            "values": {name: value for name, value in values.items() if name not in tensors},
-        }
-
-    @classmethod
-    def from_artifact(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> Self:
-        """The baseline that `to_artifact` described. Raises ArtifactError for another one and for anything missing."""
-        try:
-            kind = description["kind"], description["name"], tuple(description["classes"])
-            if kind != (KIND, cls.name, CLASSES):
-                raise ArtifactError(f"artifact is {kind}; expected {(KIND, cls.name, CLASSES)}")
-            plain = {name: tuple(v) if isinstance(v, list) else v for name, v in description["values"].items()}
-            return cls(cutoff=date.fromisoformat(description["cutoff"]), **plain, **tensors)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"artifact of a baseline is incomplete: {error!r}") from error
 
 
 @dataclass(frozen=True)

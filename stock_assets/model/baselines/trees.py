@@ -1,10 +1,11 @@
 """Gradient-boosted trees on the stationary features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -37,11 +38,7 @@ class Trees(Baseline):
 
     @cached_property
     def _booster(self) -> "Booster":
-        lightgbm = _lightgbm()
-        try:
-            return lightgbm.Booster(model_str=self.text)
-        except lightgbm.basic.LightGBMError as error:
-            raise ArtifactError(f"the saved trees are no LightGBM model: {error}") from error
+        return booster_of(self.text)
 
     def probabilities(self, rows: pl.DataFrame) -> np.ndarray:
         return np.asarray(self._booster.predict(_raw(rows, self.features), num_threads=1))
@@ -70,30 +67,58 @@ def fit_trees(  # every parameter after the cutoff is a hyperparameter
 
     Raises as `fit_svm`, and StockAssetsError where LightGBM cannot be loaded.
     """
-    lightgbm = _lightgbm()
     train, tail, columns = training_and_tail(features, labels, cutoff, model="boosted trees")
     require_classes(train["label"], "boosted trees", cutoff)
     parameters = {
-        "objective": "multiclass",
-        "num_class": len(CLASSES),
         "num_leaves": leaves,
         "min_data_in_leaf": rows_per_leaf,
         "feature_fraction": share,
-        "extra_trees": True,
         "learning_rate": rate,
+        "seed": seed,
+    }
+    rows = pl.concat([train, tail])
+    text = grown(
+        _raw(rows, columns),
+        rows["label"].to_numpy() - CLASSES[0],
+        train.height,
+        parameters=parameters,
+        rounds=rounds,
+        patience=patience,
+    )
+    return Trees(cutoff, columns, text)
+
+
+def grown(
+    inputs: np.ndarray,
+    classes: np.ndarray,
+    learns: int,
+    *,
+    parameters: Mapping[str, Any],
+    rounds: int = 100,
+    patience: int = 10,
+) -> str:
+    """The text of boosted trees on `inputs`, float32 [N, F], and `classes`, 0 to 2 [N]; NaN counts as missing.
+
+    The rows after the first `learns` judge how many rounds there are, `rounds` at most; then as many are grown on all
+    of them. `parameters` are LightGBM's, beside those that every fit has.
+    """
+    lightgbm = load_lightgbm()
+    parameters = {
+        "objective": "multiclass",
+        "num_class": len(CLASSES),
+        "extra_trees": True,
         "max_bin": 63,
         "deterministic": True,
         "force_row_wise": True,
         "num_threads": 1,
-        "seed": seed,
         "verbosity": -1,
+        **parameters,
     }
-    rows = pl.concat([train, tail])
-    data = lightgbm.Dataset(_raw(rows, columns), rows["label"].to_numpy() - CLASSES[0], params=parameters)
-    learned, judged = data.subset(range(train.height)), data.subset(range(train.height, rows.height))
+    data = lightgbm.Dataset(inputs, classes, params=parameters)
+    learned, judged = data.subset(range(learns)), data.subset(range(learns, len(inputs)))
     stop = lightgbm.early_stopping(patience, verbose=False)
     searched = lightgbm.train(parameters, learned, rounds, [judged], callbacks=[stop])
-    return Trees(cutoff, columns, lightgbm.train(parameters, data, searched.best_iteration).model_to_string())
+    return lightgbm.train(parameters, data, searched.best_iteration).model_to_string()
 
 
 def _raw(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
@@ -106,7 +131,17 @@ def _raw(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:
     return np.column_stack([column_values(rows, column).astype(np.float32) for column in columns])
 
 
-def _lightgbm() -> ModuleType:
+def booster_of(text: str) -> "Booster":
+    """The trees of `grown`. Raises ArtifactError where the text is none of LightGBM's."""
+    lightgbm = load_lightgbm()
+    try:
+        return lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise ArtifactError(f"the saved trees are no LightGBM model: {error}") from error
+
+
+def load_lightgbm() -> ModuleType:
+    """The library. Raises StockAssetsError where its system library is missing."""
     try:
         import lightgbm
     except OSError:  # its wheel leaves the OpenMP runtime to the system; torch's brings one, which then serves both

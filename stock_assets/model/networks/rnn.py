@@ -34,7 +34,7 @@ from stock_assets.model.crossfit import Blocks
 from stock_assets.model.history import History
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.level import MarketLevel, OfSessions, fit_market_levels, session_inputs
-from stock_assets.model.linear import products_at, ridge, spread
+from stock_assets.model.linear import Rows, products_at, ridge, spread
 from stock_assets.model.market_rows import PADDING, MarketRows, Standardised
 from stock_assets.model.networks.earlier_rnn import EarlierRnn, RnnEpoch
 from stock_assets.model.networks.inference import answers_along, answers_at
@@ -186,11 +186,9 @@ class RnnNetwork:
 
     report = RnnEpoch
 
-    def __init__(
-        self, config: RnnConfig, panel: Panel, blocks: Blocks, *, inputs: Standardised, goals: np.ndarray
-    ) -> None:
-        """`panel` holds all rows, those with targets marked as labelled; `goals` is float32 [N + 1, 4], TARGETS in
-        standard deviations."""
+    def __init__(self, config: RnnConfig, panel: Panel, blocks: Blocks, *, inputs: Rows, goals: np.ndarray) -> None:
+        """`panel` holds all rows, those with targets marked as labelled; `inputs` are float32 [N + 1, F] and `goals`
+        [N + 1, 4], TARGETS in standard deviations; the last row of both is the padding."""
         self.config, self.panel, self._goals, self._judged = config, panel, goals, (-1, goals)
         labelled, self._count = panel.has_label(), config.members
         inside = [blocks.inside(k) for k in range(self._count)]

@@ -48,6 +48,8 @@ class Trained(Generic[Config, Report]):
     """Names the kind of network in an artifact. Never change one: stored artifacts hold it."""
     configuration: ClassVar[type[NetworkConfig]]
     report: ClassVar[type[Epoch]]
+    moment: ClassVar[type[date]] = date
+    """the type of the cutoff"""
 
     config: Config
     features: tuple[str, ...]
@@ -55,7 +57,7 @@ class Trained(Generic[Config, Report]):
     weights: dict[str, np.ndarray]
     """float32, the state of the module after the best epoch"""
     cutoff: date
-    """Last session whose close the training has seen."""
+    """Last session whose close the training has seen; the last moment, where `moment` is datetime."""
     seed: int
     curve: tuple[Report, ...]
     best_epoch: int
@@ -110,7 +112,7 @@ class Trained(Generic[Config, Report]):
                 weights={
                     name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)
                 },
-                cutoff=date.fromisoformat(description["cutoff"]),
+                cutoff=cls.moment.fromisoformat(description["cutoff"]),
                 seed=description["seed"],
                 curve=tuple(cls.report(**report) for report in description["curve"]),  # pyright: ignore[reportArgumentType]
                 best_epoch=description["best_epoch"],

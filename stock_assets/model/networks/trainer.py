@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.model.config import NetworkConfig
-from stock_assets.model.lesson import Lesson
+from stock_assets.model.lesson import Course
 from stock_assets.model.networks.layers import SeededDropout, device_of, weights_of
 from stock_assets.model.networks.optimizer import FlatAdamW, Optimizer
 from stock_assets.model.networks.trained import Epoch
@@ -68,7 +68,7 @@ class Descent(Generic[Report]):
     best_epoch: int
 
 
-def descend(network: Network[Module, Report], lesson: Lesson) -> Descent[Report]:
+def descend(network: Network[Module, Report], lesson: Course) -> Descent[Report]:
     """Trains until `config.patience` epochs brought no lower validation loss, and keeps the best epoch.
 
     The rate of AdamW falls along a half cosine to zero at the last epoch. Products are computed in bfloat16 where
