@@ -49,11 +49,8 @@ def utc_now() -> datetime:
 def build_definitions(config: Settings) -> dg.Definitions:
     """Everything Dagster shows and runs under `config`. Raises SettingsError for a source that is not registered."""
     require_source(config.source)
-
-    @dg.resource(description="where prices come from; opened when a run first asks")
-    def source(context: dg.InitResourceContext) -> object:
-        return make_source(config, context.log.info if context.log else lambda _: None)
-
+    if config.interval != "1d":
+        return _bar_definitions(config)
     tidying = tidy_job(config)
     assets = [
         *market_assets(config),
@@ -91,16 +88,39 @@ def build_definitions(config: Settings) -> dg.Definitions:
         ],
         schedules=[tidy_schedule(tidying)],
         asset_checks=[freshness],
-        resources={
-            "warehouse": Warehouse(config.database),
-            "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),
-            "source": source,
-            "channels": channels_of(config),
-            "clock": dg.ResourceDefinition.hardcoded_resource(utc_now, "the current time, UTC"),
-        },
+        resources=_resources(config),
         # a process per step costs three times what the steps themselves do
         executor=dg.in_process_executor,
     )
+
+
+def _bar_definitions(config: Settings) -> dg.Definitions:
+    """The graph at an interval below a day; its modules are loaded at none of a day."""
+    from stock_assets.defs.bars import bar_assets, bar_sensors
+
+    return dg.Definitions(
+        assets=bar_assets(config),
+        sensors=[*bar_sensors(config), alert_sensor(), *backup_sensors(config)],
+        jobs=[backup_job(config, config.backup_dir)] if config.backup_dir else [],
+        resources=_resources(config),
+        executor=dg.in_process_executor,
+    )
+
+
+def _resources(config: Settings) -> dict[str, object]:
+    """What the assets and sensors of every interval run with."""
+
+    @dg.resource(description="where prices come from; opened when a run first asks")
+    def source(context: dg.InitResourceContext) -> object:
+        return make_source(config, context.log.info if context.log else lambda _: None)
+
+    return {
+        "warehouse": Warehouse(config.database),
+        "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),
+        "source": source,
+        "channels": channels_of(config),
+        "clock": dg.ResourceDefinition.hardcoded_resource(utc_now, "the current time, UTC"),
+    }
 
 
 def misplaced_instance(config: Settings) -> str | None:

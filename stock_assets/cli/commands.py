@@ -86,6 +86,20 @@ def run(port: Port = 3000) -> None:
     serve(configured(), port, out, err=err)
 
 
+@app.command("bars")
+def bars_command() -> None:
+    """Makes all that is due of a market of bars (STOCK_ASSETS_INTERVAL below 1d) here and now, without Dagster."""
+    from stock_assets.cli.bars import make_due, scores_of
+    from stock_assets.market.sources.registry import make_source
+
+    config = configured()
+    began, say = time.monotonic(), partial(out.print, highlight=False, markup=False, soft_wrap=True)
+    works = make_due(Warehouse(config.database), config, make_source(config, say), now=datetime.now(UTC), say=say)
+    say(f"{len(works)} step(s) in {time.monotonic() - began:.0f} s" if works else "nothing is due")
+    for line in scores_of(config):
+        say(line)
+
+
 @app.command("serve")
 def serve_command(
     host: Annotated[str | None, typer.Option(help="the address; that of the settings, loopback, when unset")] = None,

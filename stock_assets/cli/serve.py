@@ -160,6 +160,10 @@ def make_and_show(session: Session, began: float) -> None:
     """Makes what is missing and shows the score; then makes what no prediction waits for."""
     from stock_assets.cli import backfill
 
+    if session.settings.interval != "1d":
+        said = "the sensors make bars, models and predictions, and follow the running session; browse the graph at"
+        session.out.print(f"{said} {session.client.url}/asset-groups  (Ctrl-C ends everything)", highlight=False)
+        return
     now = datetime.now(UTC)  # a session that closes meanwhile is its evening's, in both stages
     made = make_stage(session, backfill.FIRST, now)
     summarise(session.settings, time.monotonic() - began, session.out)

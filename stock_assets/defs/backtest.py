@@ -40,7 +40,7 @@ def backtest_asset(settings: Settings) -> dg.AssetsDefinition:
             "and counts in the deflated Sharpe ratio." + (SIMULATED if settings.source == "simulated" else "")
         ),
         deps=["predictions", "labels", "universe", "daily_bars", "context_series"],
-        last=True,
+        order="last",
     )
     def backtest(
         config: BacktestConfig, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
@@ -64,7 +64,7 @@ def tear_sheet_asset(settings: Settings) -> dg.AssetsDefinition:
         ),
         deps=["equity", "fills", "positions", "target_weights", "backtest", "daily_bars", "universe"],
         kinds=("html",),
-        last=True,
+        order="last",
     )
     def tear_sheet(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata=tear_sheet_metadata(make_replayed_tear_sheets(warehouse, settings)))

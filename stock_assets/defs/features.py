@@ -46,7 +46,7 @@ def indicators_asset(settings: Settings) -> dg.AssetsDefinition:
         deps=["daily_bars"],
         partitions=trading_days(settings),
         checks=checks.specs("indicators", _FINITE),
-        last=True,
+        order="last",
     )
     def indicators(context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)

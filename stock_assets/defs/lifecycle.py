@@ -23,7 +23,7 @@ def drift_asset(settings: Settings) -> dg.AssetsDefinition:
         ),
         deps=["stationary_features", "predictions", "daily_bars"],
         partitions=predicted_days(settings),
-        last=True,
+        order="last",
     )
     def drift_of_sessions(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]

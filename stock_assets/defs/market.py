@@ -17,10 +17,12 @@ from stock_assets.storage.warehouse import Warehouse
 
 def market_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     note = SIMULATED if settings.source == "simulated" else f" Source: {settings.source}."
-    return [asset(settings, note) for asset in (_universe, _raw_ohlcv, _daily_bars, _context_series)]
+    return [asset(settings, note) for asset in (universe_asset, _raw_ohlcv, _daily_bars, _context_series)]
 
 
-def _universe(settings: Settings, note: str) -> dg.AssetsDefinition:
+def universe_asset(settings: Settings, note: str) -> dg.AssetsDefinition:
+    """The asset `universe`."""
+
     @table_asset("universe", description="Which tickers were members when, as far as the source knows." + note)
     def universe(
         context: dg.AssetExecutionContext,

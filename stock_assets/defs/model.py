@@ -114,7 +114,7 @@ def trained_references_asset(settings: Settings) -> dg.AssetsDefinition:
         "compare the others with them."
     )
     kinds = ("pytorch", "scikitlearn")
-    return trained_models_asset(settings, "trained_references", text=text, kinds=kinds, last=True)
+    return trained_models_asset(settings, "trained_references", text=text, kinds=kinds, order="last")
 
 
 def trained_ensemble_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -202,7 +202,7 @@ def reference_predictions_asset(settings: Settings) -> dg.AssetsDefinition:
         deps=[*feature_tables(settings), "pca_components", "trained_references", "daily_bars"],
         checks=checks.specs("reference_predictions", PREDICTION_CHECKS),
         kinds=("pytorch", "scikitlearn"),
-        last=True,
+        order="last",
     )
     def reference_predictions(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]

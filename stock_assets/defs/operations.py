@@ -28,7 +28,7 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
         ),
         deps=["predictions", "labels", "daily_bars", "drift", "promotions", "orders"],
         kinds=("matplotlib",),
-        last=True,
+        order="last",
     )
     def operations(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]

@@ -64,6 +64,15 @@ def predicted_days(config: Settings) -> dg.DailyPartitionsDefinition:
     return _days(calendar, first, config.end and calendar.sessions[-1])
 
 
+def running_days(config: Settings, first: date | None = None, *, ahead: int = 0) -> dg.DailyPartitionsDefinition:
+    """One partition per session from `first`, the first of the settings when None, through the one that runs or comes
+    next, and so many `ahead` of it: what is made of bars below a day."""
+    calendar = calendar_of(config)
+    opens_before = any(calendar.opens[day].date() < day for day in calendar.sessions[:1])  # 17:00 the evening before
+    offset = 0 if config.end else 1 + int(opens_before) + ahead
+    return _days(calendar, first or calendar.sessions[0], config.end and calendar.sessions[-1], end_offset=offset)
+
+
 def model_years(config: Settings) -> dg.TimeWindowPartitionsDefinition:
     """The years that a model serves. The running year is one of them: its model was trained before it began."""
     return dg.TimeWindowPartitionsDefinition(
@@ -81,5 +90,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", dg.BetaWarning)
     #: The same session of a set that ends earlier.
     WHERE_THERE_IS_ONE = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    #: Models of bars learn from the sessions through the one two before; that one is what asks for them by lineage.
+    LEARNS_TWO_SESSIONS_BEFORE = dg.TimeWindowPartitionMapping(
+        start_offset=-2, end_offset=-2, allow_nonexistent_upstream_partitions=True
+    )
 #: A model year learns from every year before it; the year before is what asks for it by lineage.
 LEARNS_FROM_THE_YEAR_BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)

@@ -54,7 +54,7 @@ def publication_asset(settings: Settings, checked: Iterable[dg.AssetsDefinition]
         ],
         partitions=predicted_days(settings),
         checks=checks.specs("publication", PUBLICATION_CHECKS),
-        last=True,
+        order="last",
     )
     def publication(
         context: dg.AssetExecutionContext,

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from typing import Literal
 
 import dagster as dg
 import polars as pl
@@ -32,11 +33,12 @@ def table_asset(
     partitions: dg.PartitionsDefinition | None = None,
     checks: Sequence[dg.AssetCheckSpec] = (),
     kinds: Iterable[str] = ("polars",),
-    last: bool = False,
+    order: Literal["as ready", "last", "beside"] = "as ready",
 ) -> Callable[[Callable[..., object]], dg.AssetsDefinition]:
     """The decorator of an asset that is the DuckDB table of the same name, in the group of its room.
 
-    A run makes `last` assets after all others that are ready, because no prediction waits for them.
+    A run makes assets of the order "last" after all others that are ready, because no prediction waits for them. Those
+    "beside" hold no pool: other runs write while they compute, and they wait for the store when they write.
     """
     with warnings.catch_warnings():
         # backfill_policy is in beta since 2023; constraints.txt pins the version this was tried with
@@ -52,8 +54,8 @@ def table_asset(
             check_specs=list(checks),
             kinds={"duckdb", *kinds},
             owners=OWNERS,
-            pool=DUCKDB_POOL,
-            op_tags={"dagster/priority": "-1"} if last else None,
+            pool=None if order == "beside" else DUCKDB_POOL,
+            op_tags={"dagster/priority": "-1"} if order == "last" else None,
             metadata=_about(table),
         )
 

@@ -226,28 +226,40 @@ def scored_rows(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame
     CutoffError for a prediction made by a model trained through its session or later.
     """
     _check_predictions(predictions)
-    p_sell, p_hold, p_buy = (pl.col(name) for name in PROBABILITIES)
-    guess = pl.when((p_sell >= p_hold) & (p_sell >= p_buy)).then(-1).when(p_hold >= p_buy).then(0).otherwise(1)
     return (
         predictions.join(labels.select(*KEYS, "label", "forward_return_1"), on=KEYS, how="inner")
-        .with_columns(predicted=guess.cast(pl.Int8), surprise=surprise())
+        .with_columns(predicted=most_probable(), surprise=surprise())
         .sort("model", "session", "ticker")
     )
 
 
-def _check_predictions(predictions: pl.DataFrame) -> None:
+def most_probable() -> pl.Expr:
+    """The most probable class (int8) of a row of PROBABILITIES, the first of equals."""
+    p_sell, p_hold, p_buy = (pl.col(name) for name in PROBABILITIES)
+    guess = pl.when((p_sell >= p_hold) & (p_sell >= p_buy)).then(-1).when(p_hold >= p_buy).then(0).otherwise(1)
+    return guess.cast(pl.Int8)
+
+
+def require_proper(predictions: pl.DataFrame, keys: Sequence[str]) -> None:
+    """Raises StockAssetsError for probabilities that are not finite or do not sum to 1, and for a row of model and
+    `keys` (ticker first, the moment last) that comes twice."""
     if not (wrong := improper(predictions)).is_empty():
         row = wrong.row(0, named=True)
         shown = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
         raise StockAssetsError(
-            f"prediction of {row['model']} for {row['ticker']} at {row['session']}: {shown}, as are "
+            f"prediction of {row['model']} for {row['ticker']} at {row[keys[-1]]}: {shown}, as are "
             f"{wrong.height - 1} more; expected finite probabilities that sum to 1"
         )
-    if not (twice := repeated(predictions, ["model", *KEYS])).is_empty():
-        model, ticker, session, times = twice.row(0)
+    if not (twice := repeated(predictions, ["model", *keys])).is_empty():
+        row = twice.row(0, named=True)
         raise StockAssetsError(
-            f"{times} predictions of {model} for {ticker} at {session}; expected one per model, ticker and session"
+            f"{row['rows']} predictions of {row['model']} for {row['ticker']} at {row[keys[-1]]}; expected one per "
+            f"model, ticker and {keys[-1]}"
         )
+
+
+def _check_predictions(predictions: pl.DataFrame) -> None:
+    require_proper(predictions, KEYS)
     late = predictions.filter(pl.col("trained_through") >= pl.col("session"))
     if not late.is_empty():
         row = late.row(0, named=True)

@@ -18,6 +18,9 @@ from stock_assets.tables import UTC_TIME
 #: The intervals that the setting `interval` names, in minutes.
 MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
 
+#: So long after its close a session is over: its last bars have come, and the vendor has revised them.
+SETTLE = timedelta(minutes=5)
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -86,13 +89,15 @@ def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval:
     return pl.concat([pl.DataFrame(schema={"session": pl.Date, "bar_end": UTC_TIME}), *parts]).sort("bar_end")
 
 
-def lookback_start(calendar: TradingCalendar, moment: datetime, bars: int, interval: Interval) -> tuple[date, datetime]:
+def lookback_start(
+    calendar: TradingCalendar, interval: Interval, moment: datetime, *, bars: int
+) -> tuple[date, datetime]:
     """(session, bar_end) of the bar that is so many `bars` before the one that ends at `moment`; of the calendar's
     first bar where there are fewer.
 
     >>> from stock_assets.market.calendar import trading_calendar
     >>> always = trading_calendar("24/7", date(2024, 1, 1), date(2024, 1, 3))
-    >>> _, end = lookback_start(always, datetime(2024, 1, 2, 0, 10, tzinfo=UTC), 20, Interval.parse("1m"))
+    >>> _, end = lookback_start(always, Interval.parse("1m"), datetime(2024, 1, 2, 0, 10, tzinfo=UTC), bars=20)
     >>> end.strftime("%d %H:%M")
     '01 23:50'
     """

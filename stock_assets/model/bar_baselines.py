@@ -19,6 +19,7 @@ from stock_assets.model.bar_lesson import (
     bar_inputs,
     bar_predictions,
     bar_unit,
+    level_and_unseen,
     newest_part,
     rows_for,
     slope,
@@ -28,15 +29,16 @@ from stock_assets.model.baselines.base import PlainModel
 from stock_assets.model.baselines.samples import EVERY, MOST_ROWS
 from stock_assets.model.baselines.trees import booster_of, grown
 from stock_assets.model.crossfit import Blocks
-from stock_assets.model.linear import Level, fit_levels
+from stock_assets.model.linear import Level
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
 #: Blocks of time of which each is forecast by a regression that has not seen it.
 BLOCKS = 4
-#: Inputs are cut to ± this many standard deviations.
-CLIP = 5.0
+#: Inputs are cut to ± this many standard deviations; the squared slopes are penalised by so much per row, for inputs
+#: that are sums of each other.
+CLIP, PENALTY = 5.0, 1e-4
 #: Labels that the shares of all rows count for, in horizons: neighbours share all but one of their bars.
 PSEUDO_HORIZONS = 20
 #: Minutes of a part of the day that has shares of its own.
@@ -48,6 +50,7 @@ class BarModel(PlainModel):
     """A model of bars of plain values. `cutoff` is the last moment that the training has seen."""
 
     moment = datetime
+    cutoff: datetime
 
     @classmethod
     def fit(cls, lesson: BarLesson) -> Self:
@@ -85,9 +88,10 @@ class SharePrior(BarModel):
     def fit(cls, lesson: BarLesson) -> Self:
         rows = lesson.rows
         labels, group = rows.labels[rows.learnable], cls._group(rows.frame).to_numpy()[rows.learnable]
-        groups = np.unique(group)
-        counts = (group[:, None] == groups).T.astype(np.float64) @ (labels[:, None] == np.asarray(CLASSES))
-        whole = counts.sum(axis=0) + 1.0  # so that a class never seen does not cost an infinite log-loss
+        groups = np.unique(group[:0] if cls.by == "none" else group)
+        classes = labels[:, None] == np.asarray(CLASSES)
+        counts = (group[:, None] == groups).T.astype(np.float64) @ classes
+        whole = classes.sum(axis=0) + 1.0  # so that a class never seen does not cost an infinite log-loss
         whole /= whole.sum()
         counts += PSEUDO_HORIZONS * lesson.horizon * whole
         shares = np.vstack([counts / counts.sum(axis=1, keepdims=True), whole])
@@ -156,18 +160,8 @@ class BarLinear(BarModel):
     def fit(cls, lesson: BarLesson) -> Self:
         rows = lesson.rows
         blocks = Blocks.of(rows.time, rows.learnable, count=BLOCKS, horizon=lesson.horizon)
-        level, *apart = fit_levels(
-            rows.inputs,
-            rows.moves[:, None],
-            rows.learnable,
-            without=[blocks.touching(k) for k in range(BLOCKS)],
-            clip=CLIP,
-            penalty=1e-4,
-        )
-        unseen = np.zeros(len(rows.time))
-        for k, other in enumerate(apart):
-            own = np.flatnonzero(rows.learnable & blocks.inside(k))
-            unseen[own] = other.forecast(rows.inputs, own)[:, 0]
+        targets = rows.moves[:, None]
+        level, unseen = level_and_unseen(rows, targets, rows.learnable, blocks=blocks, clip=CLIP, penalty=PENALTY)
         up, down = ((rows.labels[rows.learnable] == side).sum() + 1.0 for side in (1, -1))
         return cls(
             lesson.cutoff,
@@ -176,7 +170,7 @@ class BarLinear(BarModel):
             level.weights,
             move=float((rows.labels[rows.learnable] != 0).mean()),
             odds=float(np.log(up / down)),
-            tilt=side_slope(unseen, rows),
+            tilt=side_slope(unseen[:, 0], rows),
             horizon=lesson.horizon,
         )
 

@@ -21,7 +21,9 @@ from stock_assets.errors import ArtifactError, CutoffError, StockAssetsError
 from stock_assets.features.bar_features import BAR_INPUTS, TRAILING
 from stock_assets.features.bar_labels import BarLabelRule
 from stock_assets.frames import BAR_KEYS, PROBABILITIES
+from stock_assets.model.crossfit import Blocks
 from stock_assets.model.lesson import Checkpoint
+from stock_assets.model.linear import Level, fit_levels
 from stock_assets.model.scaling import column_values
 from stock_assets.model.windows import IGNORE, Panel
 
@@ -225,6 +227,21 @@ def newest_part(rows: BarRows, horizon: int) -> tuple[np.ndarray, np.ndarray]:
             f"{JUDGED} times the horizon of {horizon} bars and its embargo"
         )
     return learns, judges
+
+
+def level_and_unseen(
+    rows: BarRows, targets: np.ndarray, learns: np.ndarray, *, blocks: Blocks, clip: float, penalty: float
+) -> tuple[Level, np.ndarray]:
+    """(the ridge regression of `targets` [N, K] on the inputs at `learns`, bool [N]; float64 [N, K]: at each of them
+    the forecast of one that has not learned from its block, nor from an embargo on either side)."""
+    count = len(blocks.edges) - 1
+    without = [blocks.touching(k) for k in range(count)]
+    level, *apart = fit_levels(rows.inputs, targets, learns, without=without, clip=clip, penalty=penalty)
+    unseen = np.zeros(targets.shape)
+    for k, other in enumerate(apart):
+        own = np.flatnonzero(learns & blocks.inside(k))
+        unseen[own] = other.forecast(rows.inputs, own)
+    return level, unseen
 
 
 #: The newest part of a training's time, one of so many, judges how long it trains.

@@ -33,6 +33,7 @@ BAR_PREDICTIONS = declare(
         (
             Column("model", pl.String(), "a model of trained_bar_models"),
             Column("model_version", pl.String(), "the version that made the row"),
+            Column("trained_through", UTC_TIME, "the cutoff of that version; always before the session", unit="UTC"),
             *BAR_KEY_COLUMNS,
             Column(
                 "expected_return", pl.Float64(), "of the horizon; null where the model states none", unit="fraction"

@@ -120,11 +120,16 @@ class BarRnnConfig(RnnConfig):
 
     context: int = 16
     """Bars that a prediction looks at, beside what their features look back."""
-    epochs: int = 6
+    epochs: int = 12
+    patience: int = 4
     segments_per_epoch: int = 8192
+    batch: int = 16
+    """Small: a few days are few segments, and what only a sequence shows takes some hundred steps to be found."""
     learning_rate: float = 1e-3
     hidden: int = 24
     projection: int = 24
+    direction_weight: float = 0.05
+    """The return of the next minutes is nearly noise: with a larger weight it alone would choose the epoch."""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class BarLstm(TrainedClassifier[BarLstmConfig]):
     configuration = BarLstmConfig
     moment = datetime
 
+    cutoff: datetime
     class_moves: np.ndarray
     """float64 [3]: the mean return of each class in the training, in units of its barriers"""
     horizon: int

@@ -17,7 +17,7 @@ that cannot be told from luck there counts as none (`bar_lesson.slope`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ from stock_assets.model.bar_lesson import (
     bar_inputs,
     bar_predictions,
     bar_unit,
+    level_and_unseen,
     rows_for,
     shape_of,
     slope,
@@ -43,7 +44,7 @@ from stock_assets.model.bar_targets import bar_targets
 from stock_assets.model.barriers import BarrierMap, fit_barrier_map
 from stock_assets.model.config import BarRnnConfig
 from stock_assets.model.crossfit import Blocks
-from stock_assets.model.linear import Level, fit_levels, mean_and_spread, spread, standard
+from stock_assets.model.linear import Level, mean_and_spread, spread, standard
 from stock_assets.model.networks.earlier_rnn import RnnEpoch
 from stock_assets.model.networks.inference import answers_at
 from stock_assets.model.networks.layers import Members, with_weights
@@ -63,21 +64,12 @@ def train_bar_rnn(lesson: BarLesson, config: BarRnnConfig | None = None) -> "Bar
     """
     config = config or BarRnnConfig()
     rows = lesson.rows
-    targets, learns = bar_targets(rows), rows.learnable
-    learns = learns & np.isfinite(targets).all(axis=1)
+    targets = bar_targets(rows)
+    learns = np.asarray(np.isfinite(targets).all(axis=1))
     blocks = Blocks.of(rows.time, learns, count=config.members, horizon=lesson.horizon)
-    level, *apart = fit_levels(
-        rows.inputs,
-        targets[:, :3],
-        learns,
-        without=[blocks.touching(k) for k in range(config.members)],
-        clip=config.input_clip,
-        penalty=config.level_ridge,
+    level, unseen = level_and_unseen(
+        rows, targets[:, :3], learns, blocks=blocks, clip=config.input_clip, penalty=config.level_ridge
     )
-    unseen = np.zeros((len(learns), 3))
-    for k, other in enumerate(apart):
-        own = np.flatnonzero(learns & blocks.inside(k))
-        unseen[own] = other.forecast(rows.inputs, own)
     missed = targets - np.column_stack([unseen, np.zeros(len(learns))])
     scale = spread(missed, learns)
     goals = np.zeros((len(learns) + 1, len(TARGETS)), np.float32)
@@ -105,7 +97,8 @@ def train_bar_rnn(lesson: BarLesson, config: BarRnnConfig | None = None) -> "Bar
         best_epoch=descent.best_epoch,
         validation_log_loss=float("nan"),
     )
-    return model.completed(rows, learns, unseen, network.of_epoch(descent.best_epoch, model.module()))
+    answers = network.of_epoch(descent.best_epoch, model.module())
+    return model.completed(rows, learns, unseen=unseen, answers=answers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +110,7 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
     report = RnnEpoch
     moment = datetime
 
+    cutoff: datetime
     level: Level
     """of the volatilities of TARGETS, of INPUT_NAMES"""
     shape_mean: np.ndarray
@@ -138,13 +132,11 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
     def module(self) -> Members:
         return with_weights(Members(len(self.shape_mean), self.config, len(TARGETS)), self.weights)
 
-    def completed(self, rows: BarRows, learns: np.ndarray, unseen: np.ndarray, answers: np.ndarray) -> "BarRnn":
+    def completed(self, rows: BarRows, learns: np.ndarray, *, unseen: np.ndarray, answers: np.ndarray) -> "BarRnn":
         """The model with its map, its tilt and its gain, fitted on forecasts of blocks that were not learned from.
 
         `unseen` is the level [N, 3] and `answers` what the networks add [N, 4], at the rows that `learns` (bool [N]).
         """
-        from dataclasses import replace
-
         sigma = self._sigma(unseen[learns], answers[learns])
         labels = rows.labels[learns]
         _, sessions = np.unique(rows.frame["session"].to_physical().to_numpy()[learns], return_inverse=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stock_assets.frames import CLASSES
-from stock_assets.model.config import RnnClassifierConfig
+from stock_assets.model.config import NetworkConfig, RnnClassifierConfig
 from stock_assets.model.lesson import Inputs, Lesson
 from stock_assets.model.networks.inference import answers_along, answers_at
 from stock_assets.model.networks.layers import SegmentLSTM, device_of, with_weights
@@ -60,7 +60,7 @@ class RnnClassifierNetwork:
 
     report = ClassifierEpoch
 
-    def __init__(self, config: RnnClassifierConfig, panel: Panel, validation: Panel) -> None:
+    def __init__(self, config: NetworkConfig, panel: Panel, validation: Panel) -> None:
         """`panel` and `validation` hold the same rows, with the labels that train and those that judge."""
         self.config, self.panel, self._validation = config, panel, validation
         self._values = torch.from_numpy(panel.values).to(best_device())

@@ -1,0 +1,215 @@
+"""The steps `trained_bar_models` and `bar_predictions`."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from stock_assets.errors import ArtifactError
+from stock_assets.features.bar_features import LOOKBACK_BARS
+from stock_assets.features.bar_grid import MAX_MISSING
+from stock_assets.features.bar_tables import BAR_FEATURE_TABLE, BAR_LABELS
+from stock_assets.features.materialize.bars import bar_label_rule, first_difference
+from stock_assets.frames import BAR_KEYS, RowSummary
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.market.intervals import SETTLE, Interval, lookback_start
+from stock_assets.model.bar_lesson import BarLesson, answerable, known_by
+from stock_assets.model.bar_models import BAR_IN_SERVICE, BAR_MODELS, BarModelEntry
+from stock_assets.model.bar_schedule import BarTraining, training_of
+from stock_assets.model.bar_tables import BAR_PREDICTIONS, TRAINED_BAR_MODELS
+from stock_assets.settings import Settings
+from stock_assets.storage.artifacts import CheckpointFile, artifact_version, load_artifact, save_artifact
+from stock_assets.storage.changes import Change
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import UTC_TIME
+
+#: Hears how far a training is.
+Say = Callable[[str], None]
+_VERSION = [*BAR_KEYS, "fetched_at"]
+
+
+class TrainedBarModels(NamedTuple):
+    """What a training step stored."""
+
+    rows: pl.DataFrame
+    """`TRAINED_BAR_MODELS` of the sessions"""
+    trainings: Sequence[BarTraining]
+    """those that were run; the others serve on"""
+
+
+class MadeBarPredictions(NamedTuple):
+    """What a prediction step stored."""
+
+    rows: RowSummary
+    """rows that are new or were made again"""
+    since: datetime | None
+    """the end of the first bar that was predicted; None where nothing was new"""
+
+
+def train_bar_models(
+    store: Warehouse, settings: Settings, sessions: Sequence[date], *, now: datetime, say: Say = lambda _: None
+) -> TrainedBarModels:
+    """Writes which version of every model serves each of `sessions` (ascending), and trains those that are not there.
+
+    A session that begins a training of its own (`bar_schedule.training_of`) is trained anew; any other gets the
+    versions of the training before it, which is run where the store lacks it. Raises MissingSessionsError where
+    features or labels of the sessions to learn from are missing, and whatever a training raises; nothing is written
+    then.
+    """
+    calendar = calendar_of(settings)
+    stored = TRAINED_BAR_MODELS.fit(store.read_or(TRAINED_BAR_MODELS.empty(), "trained_bar_models"))
+    parts, trainings, done = [], [], dict[date, pl.DataFrame]()
+    for session in sessions:
+        training = _training(settings, calendar, session)
+        begins = training.serves_from
+        if begins not in done:
+            there = stored.filter(pl.col("session") == begins, pl.col("cutoff") == training.cutoff)
+            if session == begins or set(there["model"]) != set(BAR_MODELS):
+                trainings.append(training)
+                there = _trained(store, settings, training, now=now, say=say)
+            done[begins] = there
+        parts.append(done[begins].with_columns(session=pl.lit(session)))
+        if session != begins and trainings and trainings[-1] == training and begins not in sessions:
+            parts.append(done[begins])
+    rows = pl.concat([TRAINED_BAR_MODELS.empty(), *parts]).unique(["session", "model"], maintain_order=True)
+    replaced = rows.select("session").unique()
+    store.write([Change("trained_bar_models", rows, replaced, makes=rows["session"].unique().to_list())])
+    for training in trainings:
+        for name in BAR_MODELS:
+            _checkpoint(settings, training, name).clear()
+    return TrainedBarModels(rows.filter(pl.col("session").is_in(list(sessions))), trainings)
+
+
+def _training(settings: Settings, calendar: TradingCalendar, session: date) -> BarTraining:
+    interval = Interval.parse(settings.interval)
+    return training_of(calendar, interval, session, most=settings.training_sessions, every=settings.training_every)
+
+
+def _trained(store: Warehouse, settings: Settings, training: BarTraining, *, now: datetime, say: Say) -> pl.DataFrame:
+    """`TRAINED_BAR_MODELS` of the session that `training` begins with."""
+    first, last = training.sessions[0], training.sessions[-1]
+    store.require(["raw_bars", "bars", "bar_features", "bar_labels"], training.sessions, "trained_bar_models")
+    features = BAR_FEATURE_TABLE.fit(store.read("bar_features", first, last)).drop("fetched_at")
+    labels = known_by(BAR_LABELS.fit(store.read("bar_labels", first, last)), training.cutoff)
+    rows = []
+    for entry in BAR_MODELS.values():
+        say(f"{entry.name} for {training.serves_from}: {labels.height} labels of {len(training.sessions)} session(s)")
+        lesson = BarLesson(
+            features,
+            labels,
+            training.cutoff,
+            settings.seed,
+            bar_label_rule(settings),
+            Interval.parse(settings.interval).minutes,
+            checkpoint=_checkpoint(settings, training, entry.name),
+        )
+        model = entry.train(lesson)
+        tensors, description = model.to_artifact()
+        version = f"{entry.name}-{training.cutoff:%Y%m%dT%H%M}-{artifact_version(tensors, description)}"
+        folder = f"trained_bar_models/{training.serves_from}/{version}"
+        save_artifact(settings.artifacts / folder, tensors, description)
+        rows.append(
+            {
+                "session": training.serves_from,
+                "model": entry.name,
+                "role": entry.role,
+                "version": version,
+                "cutoff": training.cutoff,
+                "trained_at": now,
+                "training_rows": labels["label"].count(),
+                "artifact": folder,
+            }
+        )
+    return pl.DataFrame(rows, TRAINED_BAR_MODELS.schema)
+
+
+def _checkpoint(settings: Settings, training: BarTraining, model: str) -> CheckpointFile:
+    folder = settings.artifacts / "trained_bar_models" / str(training.serves_from)
+    return CheckpointFile(folder / f".checkpoint-{model}-{training.cutoff:%Y%m%dT%H%M}")
+
+
+def make_bar_predictions(
+    store: Warehouse, settings: Settings, sessions: Sequence[date], *, now: datetime
+) -> MadeBarPredictions:
+    """Makes what is new of `bar_predictions` of `sessions` (ascending) by the versions that serve them.
+
+    While a session runs, the model in service and the naive ones answer; the references answer once it is over at
+    `now`, SETTLE after its close. A bar that has features, and was predicted from another version of it or by another
+    model, is predicted again with all bars after it.
+
+    Raises MissingSessionsError where features or versions of a session are missing, ArtifactError where a saved model
+    is gone.
+    """
+    calendar, summary, first_made = calendar_of(settings), RowSummary(), None
+    for session in sessions:
+        store.require(["bars", "bar_features", "trained_bar_models"], [session], "bar_predictions")
+        serving = store.read("trained_bar_models", session, session)
+        versions = {row["model"]: row for row in serving.iter_rows(named=True) if row["model"] in BAR_MODELS}
+        over = calendar.closes[session] + SETTLE <= now
+        roles = ("champion", "naive", "reference") if over else ("champion", "naive")
+        asked = {name: row for name, row in versions.items() if BAR_MODELS[name].role in roles}
+        if BAR_IN_SERVICE not in asked:
+            raise ArtifactError(
+                f"trained_bar_models has no version of {BAR_IN_SERVICE} for {session}; materialize trained_bar_models "
+                f"{session} first"
+            )
+        made, replaced, since = _predicted(store, settings, calendar, session=session, versions=asked)
+        store.write([Change("bar_predictions", made, replaced, makes=[session])])
+        summary.add(made)
+        first_made = first_made or since
+    return MadeBarPredictions(summary, first_made)
+
+
+def _predicted(
+    store: Warehouse,
+    settings: Settings,
+    calendar: TradingCalendar,
+    *,
+    session: date,
+    versions: Mapping[str, dict[str, Any]],
+) -> tuple[pl.DataFrame, pl.DataFrame | None, datetime | None]:
+    """(new rows of `session`, keys of the rows that they replace, the end of the first bar that is predicted)."""
+    empty = BAR_PREDICTIONS.empty()
+    columns = ["model", "model_version", *_VERSION]
+    stored = store.read_or(empty.select(columns), "bar_predictions", session, last=session, columns=columns)
+    stored = stored.cast(dict(empty.select(columns).schema))  # pyright: ignore[reportArgumentType]
+    needed = [*_VERSION, "vol_60", "vol_240"]
+    there = store.read("bar_features", session, session, columns=needed)
+    keys = there.filter(pl.Series(answerable(there))).select(_VERSION).cast(dict(empty.select(_VERSION).schema))  # pyright: ignore[reportArgumentType]
+    parts, replaced, moments = [empty], [], []
+    lookback = math.ceil(max(LOOKBACK_BARS, *(BAR_MODELS[name].lookback_rows for name in versions)) / (1 - MAX_MISSING))
+    features: dict[datetime, pl.DataFrame] = {}
+    for name, row in versions.items():
+        own = stored.filter(pl.col("model") == name, pl.col("model_version") == row["version"]).select(_VERSION)
+        others = stored.filter(pl.col("model") == name, pl.col("model_version") != row["version"])
+        since = first_difference(keys, own) if others.is_empty() else keys["bar_end"].min()
+        gone = stored.filter(pl.col("model") == name, pl.col("bar_end") >= since) if since else stored.clear()
+        replaced.append(pl.concat([gone, others]).select("model", *BAR_KEYS).unique())
+        if since is None:
+            continue
+        moments.append(since)
+        if since not in features:
+            first, start = lookback_start(calendar, Interval.parse(settings.interval), since, bars=lookback)  # pyright: ignore[reportArgumentType]
+            rows = BAR_FEATURE_TABLE.fit(store.read("bar_features", first, session))
+            features[since] = rows.filter(pl.col("bar_end") >= start)  # pyright: ignore[reportArgumentType]
+        asked = keys.filter(pl.col("bar_end") >= since)
+        answer = _answer(settings, BAR_MODELS[name], row, features=features[since], keys=asked)  # pyright: ignore[reportArgumentType]
+        parts.append(answer.select(empty.columns))
+    gone = pl.concat(replaced)
+    return pl.concat(parts), gone if gone.height else None, min(moments, default=None)
+
+
+def _answer(
+    settings: Settings, entry: BarModelEntry, row: Mapping[str, Any], *, features: pl.DataFrame, keys: pl.DataFrame
+) -> pl.DataFrame:
+    """Rows of `bar_predictions`. Raises ArtifactError where the saved model is gone or damaged."""
+    artifact = load_artifact(settings.artifacts / row["artifact"])
+    model = entry.load(artifact.tensors, artifact.description)
+    rows = entry.predict(model, features.drop("fetched_at"), keys.select(BAR_KEYS))
+    return rows.join(keys, on=BAR_KEYS, how="left", maintain_order="left").with_columns(
+        model=pl.lit(entry.name),
+        model_version=pl.lit(row["version"]),
+        trained_through=pl.lit(row["cutoff"]).cast(UTC_TIME),
+    )
