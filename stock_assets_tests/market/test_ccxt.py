@@ -397,8 +397,21 @@ def test_versions_gaps_and_the_limit_are_stored(open_exchange, tmp_path: Path):
     exchange.markets, exchange.now = {"XXBTZUSD": revised}, exchange.now + MINUTE
     fetched = fetch_raw_bars(store, settings, source, sessions=[SECOND], now=exchange.now)
     assert fetched.new_versions == 2  # the revised last bar, and the new one
-    versions = store.read("raw_bars").filter(pl.col("bar_end") == START + 2500 * MINUTE).sort("fetched_at")
+    at = pl.col("bar_end").dt.convert_time_zone("UTC")
+    versions = store.read("raw_bars").filter(at == START + 2500 * MINUTE).sort("fetched_at")
     assert versions["close"].to_list() == [2600.0, 4000.5]
+
+
+def test_sessions_that_the_exchange_no_longer_has_are_stored_as_a_limit_and_stop_nothing(open_exchange, tmp_path: Path):
+    exchange = open_exchange(Kraken({"XXBTZUSD": klines(START, 5000)}, now=START + 3 * timedelta(days=1)))
+    settings = read_settings(
+        data_dir=tmp_path, source="ccxt", interval="1m", exchange="24/7", start=FIRST, tickers=("BTC/USD",)
+    )
+    store, source = Warehouse(settings.database), source_of(exchange, "BTC/USD")
+    store.replace_table("universe", rows_of("universe", source.universe()))
+    assert fetch_raw_bars(store, settings, source, sessions=[FIRST], now=exchange.now).missing == {"limit": 1440}
+    (gap,) = store.read("bar_gaps").rows(named=True)
+    assert (gap["outcome"], gap["reason"]) == ("limit", "the vendor has bars from 2025-06-03 on")
 
 
 def test_days_are_daily_klines_of_utc(open_exchange):
