@@ -8,11 +8,9 @@ import polars as pl
 
 from stock_assets.lifecycle.evening import Work
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.intervals import Interval, bar_ends
+from stock_assets.market.intervals import SETTLE, Interval, bar_ends
 from stock_assets.model.bar_schedule import BarTraining, first_served
 
-#: So long after its close a session is over: the last bars have come by then.
-SETTLE = timedelta(minutes=5)
 #: What is made of sessions that are over, of a look at the one that runs, and of sessions that models serve.
 FINISHED = ("universe", "raw_bars", "bars", "bar_features", "bar_labels")
 LOOK = ("raw_bars", "bars", "bar_features", "bar_predictions", "bar_publication")

@@ -13,6 +13,7 @@ from stock_assets.market.bar_tables import BARS, RAW_BARS, SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.intervals import Interval, expected_bars
 from stock_assets.market.materialize.clock import require_past
+from stock_assets.market.materialize.one_source import require_one_interval
 from stock_assets.market.outcomes import expected_tickers
 from stock_assets.market.requests import too_many_failures
 from stock_assets.market.sources import BarAnswer, IntradaySource, Source
@@ -53,22 +54,6 @@ class CleanedBars(NamedTuple):
     """rows that are new, or other than stored"""
     suspect: Mapping[str, int]
     """bars of the sessions that are suspect, by reason"""
-
-
-def require_one_interval(store: Warehouse, settings: Settings) -> None:
-    """Raises SourceError where `store` holds bars of another interval than the settings name, or daily ones."""
-    held = store.read_each(
-        {
-            "bar_interval": "SELECT interval FROM market.bar_interval",
-            "raw_ohlcv": "SELECT '1d' AS interval FROM market.raw_ohlcv LIMIT 1",
-        }
-    )
-    stored = {each for rows in held.values() if rows is not None for each in rows["interval"]}
-    if other := sorted(stored - {settings.interval}):
-        raise SourceError(
-            f"the store {store.path.name} holds bars of {other[0]} and {PREFIX}INTERVAL is {settings.interval}; "
-            f"expected one interval per store: set {PREFIX}DATA_DIR to another folder"
-        )
 
 
 def fetch_raw_bars(

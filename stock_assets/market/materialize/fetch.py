@@ -14,7 +14,7 @@ from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market import adjustments, splits
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.clock import require_past
-from stock_assets.market.materialize.one_source import require_one_source
+from stock_assets.market.materialize.one_source import require_one_interval, require_one_source
 from stock_assets.market.materialize.quarantine import new_in_quarantine
 from stock_assets.market.outcomes import expected_tickers, outcomes_of, owed_since, updated_outcomes
 from stock_assets.market.requests import LOOK_AGAIN, Request, requests_for, too_many_failures
@@ -94,6 +94,7 @@ def fetch_bars(
     Raises SourceError where too many tickers fail or the store holds another source, EmptySourceError where a session
     has no bar of any ticker and none is later, or where too many have none. Then nothing is written.
     """
+    require_one_interval(store, settings)
     require_one_source(store, source)
     require_past(store, now)
     universe, outcomes, calendar = store.read("universe"), _stored_outcomes(store), calendar_of(settings)

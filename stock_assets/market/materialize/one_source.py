@@ -21,9 +21,27 @@ _SAMPLE = """
 
 
 def require_stored_market(settings: Settings) -> None:
-    """`require_one_source` for the store and the source of `settings`, before anything starts."""
+    """`require_one_source` and `require_one_interval` for the store of `settings`, before anything starts."""
     if settings.database.exists():
-        require_one_source(Warehouse(settings.database), make_source(settings))
+        store = Warehouse(settings.database)
+        require_one_interval(store, settings)
+        require_one_source(store, make_source(settings))
+
+
+def require_one_interval(store: Warehouse, settings: Settings) -> None:
+    """Raises SourceError where `store` holds bars of another interval than the settings name, or daily ones."""
+    held = store.read_each(
+        {
+            "bar_interval": "SELECT interval FROM market.bar_interval",
+            "raw_ohlcv": "SELECT '1d' AS interval FROM market.raw_ohlcv LIMIT 1",
+        }
+    )
+    stored = {each for rows in held.values() if rows is not None for each in rows["interval"]}
+    if other := sorted(stored - {settings.interval}):
+        raise SourceError(
+            f"the store {store.path.name} holds bars of {other[0]} and {PREFIX}INTERVAL is {settings.interval}; "
+            f"expected one interval per store: set {PREFIX}DATA_DIR to another folder"
+        )
 
 
 def require_one_source(store: Warehouse, source: Source) -> None:

@@ -1,0 +1,328 @@
+"""A market of bars as it runs: a session bar by bar, late and revised bars, a kill, and what is due when."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stock_assets.cli.bars import make, make_due
+from stock_assets.lifecycle.bars import (
+    LOOK,
+    BarState,
+    finished_due,
+    judging_due,
+    look_due,
+    sessions_over,
+    sessions_running,
+    training_due,
+)
+from stock_assets.lifecycle.evening import Work
+from stock_assets.lifecycle.materialize.bars import read_bar_state
+from stock_assets.market.calendar import trading_calendar
+from stock_assets.market.intervals import Interval
+from stock_assets.market.sources import BarAnswer
+from stock_assets.market.sources.simulated_bars import SimulatedBars
+from stock_assets.model.bar_schedule import training_of
+from stock_assets.publication.bar_files import FILE, read_bar_pointer, read_bar_predictions
+from stock_assets.settings import Settings
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
+from stock_assets_tests.lifecycle.bar_market import FIRST_SERVED, hours, use_quick_models
+
+BEFORE, END = datetime(2025, 6, 22, 0, 6, tzinfo=UTC), datetime(2025, 6, 23, 2, 40, tzinfo=UTC)
+DAY = FIRST_SERVED
+TABLES = ("bars", "bar_features", "bar_labels", "bar_predictions")
+QUIET = lambda _: None  # noqa: E731
+
+
+def rows(store: Warehouse, table: str, *, without: tuple[str, ...] = ("fetched_at",)) -> pl.DataFrame:
+    """The table without the moments at which it was made, sorted."""
+    return declared(table).fit(store.read(table)).drop(without, strict=False).sort(pl.all())
+
+
+def same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
+    """Checks that the rows are the same, numbers to 1e-9."""
+    assert found.height == expected.height
+    for name, dtype in expected.schema.items():
+        if dtype.is_float():
+            assert (found[name].is_null() == expected[name].is_null()).all(), name
+            off = (found[name] - expected[name]).abs() > 1e-9 * (1 + expected[name].abs())
+            assert not off.fill_null(value=False).any(), name
+        else:
+            assert found[name].equals(expected[name], null_equal=True), name
+
+
+def look(store: Warehouse, config: Settings, source: object, now: datetime) -> None:
+    work = Work("look", LOOK, str(DAY), str(DAY), "a test looks")
+    make(store, config, source, work=work, now=now, say=QUIET)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch().context() as patch:
+        use_quick_models(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:  # noqa: ARG001
+    """The data folder of a store through the session before DAY, with the models of DAY."""
+    config = hours(tmp_path_factory.mktemp("template") / "data")
+    make_due(Warehouse(config.database), config, SimulatedBars.of(config), now=BEFORE, say=QUIET)
+    return config.data_dir
+
+
+@pytest.fixture(scope="module")
+def in_one_go(tmp_path_factory: pytest.TempPathFactory, quick: None) -> dict[str, pl.DataFrame]:  # noqa: ARG001
+    """The tables of a store that was made at END from nothing."""
+    config = hours(tmp_path_factory.mktemp("once") / "data")
+    store = Warehouse(config.database)
+    make_due(store, config, SimulatedBars.of(config), now=END, say=QUIET)
+    return {table: rows(store, table) for table in TABLES}
+
+
+@pytest.fixture
+def begun(tmp_path: Path, template: Path) -> tuple[Warehouse, Settings, SimulatedBars]:
+    """A store through the session before DAY, with the models of DAY."""
+    shutil.copytree(template, tmp_path / "data")
+    config = hours(tmp_path / "data")
+    store = Warehouse(config.database)
+    assert DAY in read_bar_state(store, BEFORE).trained
+    return store, config, SimulatedBars.of(config)
+
+
+class Unruly:
+    """A source whose newest bar is revised an hour later, and one of whose tickers is three hours late at noon."""
+
+    name = "simulated"
+
+    def __init__(self, market: SimulatedBars) -> None:
+        self.market = market
+
+    def universe(self) -> pl.DataFrame:
+        return self.market.universe()
+
+    def fetch_bars(self, tickers, first, last, *, fetched_at):
+        bars = self.market.fetch_bars(tickers, first, last, fetched_at=fetched_at).bars
+        noon = datetime(2025, 6, 22, 12, tzinfo=UTC)
+        late = (pl.col("ticker") == "SIM02") & (pl.col("bar_end") == noon)
+        bars = bars.filter(~late | pl.lit(fetched_at > noon + timedelta(hours=3)))
+        fresh = pl.col("bar_end") > fetched_at - timedelta(minutes=30)
+        return BarAnswer(
+            bars.with_columns(
+                close=pl.when(fresh).then(pl.col("close") * 0.6 + pl.col("low") * 0.4).otherwise("close"),
+                volume=pl.when(fresh).then(pl.col("volume") / 2).otherwise("volume"),
+            )
+        )
+
+
+@pytest.mark.parametrize("unruly", [False, True], ids=["calm", "late and revised"])
+def test_a_day_bar_by_bar_is_the_day_in_one_go(begun, in_one_go, unruly: bool):
+    store, config, source = begun
+    vendor = Unruly(source) if unruly else source
+    for hour in range(1, 25):
+        look(store, config, vendor, datetime(2025, 6, 22, tzinfo=UTC) + timedelta(hours=hour, seconds=5))
+    make_due(store, config, vendor, now=END, say=QUIET)
+    for table, expected in in_one_go.items():
+        same(rows(store, table), expected)
+    versions = declared("raw_bars").fit(store.read("raw_bars", DAY, DAY))
+    assert (versions.height > 3 * 24) == unruly
+
+
+def test_a_look_makes_the_new_bars_alone(begun):
+    store, config, source = begun
+    look(store, config, source, datetime(2025, 6, 22, 3, 0, 5, tzinfo=UTC))
+    before = {table: store.read(table, DAY, DAY).height for table in ("bars", "bar_features", "bar_publication")}
+    written: list[tuple[str, int]] = []
+    write = Warehouse.write
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Warehouse,
+            "write",
+            lambda self, changes: written.extend((c.table, c.rows.height) for c in changes) or write(self, changes),
+        )
+        look(store, config, source, datetime(2025, 6, 22, 4, 0, 5, tzinfo=UTC))
+    assert {table: count for table, count in written if table in before} == dict.fromkeys(before, 3)
+    assert ("bar_predictions", 2 * 3) in written  # the model in service and the naive one
+
+
+def test_what_was_said_first_stays_said(begun):
+    store, config, source = begun
+    vendor = Unruly(source)
+    first, second = (datetime(2025, 6, 22, hour, 0, 5, tzinfo=UTC) for hour in (5, 6))
+    look(store, config, vendor, first)
+    said = read_bar_predictions(config.published, DAY)
+    look(store, config, vendor, second)
+    later = read_bar_predictions(config.published, DAY)
+    assert later.filter(pl.col("published_at") == first).equals(said)
+    assert later.filter(pl.col("bar_end") == datetime(2025, 6, 22, 6, tzinfo=UTC)).height == 2 * 3
+    predicted = rows(store, "bar_predictions").filter(pl.col("bar_end") == datetime(2025, 6, 22, 5, tzinfo=UTC))
+    old = said.filter(pl.col("bar_end") == datetime(2025, 6, 22, 5, tzinfo=UTC)).select(predicted.columns)
+    assert not predicted.equals(old.sort(pl.all()))  # the bar was revised, and predicted again
+    pointer = read_bar_pointer(config.published)
+    assert pointer is not None
+    assert (pointer.session, pointer.bar_end, pointer.published_at) == (
+        DAY,
+        datetime(2025, 6, 22, 6, tzinfo=UTC),
+        second,
+    )
+    assert later.schema == FILE
+
+
+def test_no_model_has_seen_the_session_that_it_serves(begun):
+    store, config, source = begun
+    make_due(store, config, source, now=datetime(2025, 6, 24, 1, tzinfo=UTC), say=QUIET)
+    predictions = declared("bar_predictions").fit(store.read("bar_predictions"))
+    opened = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    assert predictions.filter(pl.col("trained_through") > opened - timedelta(days=1)).is_empty()
+    assert predictions["session"].unique().sort().to_list() == [DAY, date(2025, 6, 23), date(2025, 6, 24)]
+    # the references answer once the session is over
+    references = predictions.filter(pl.col("model") == "linear")["session"].unique().sort().to_list()
+    assert references == [DAY, date(2025, 6, 23)]
+
+
+CHILD = """
+import os, signal, sys
+from datetime import datetime, UTC, timedelta
+from pathlib import Path
+import pytest
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets.market.sources.simulated_bars import SimulatedBars
+from stock_assets_tests.lifecycle.bar_market import hours, use_quick_models
+from stock_assets_tests.lifecycle.test_bars import look
+from stock_assets.cli.bars import make_due
+
+use_quick_models(pytest.MonkeyPatch())
+config = hours(Path(sys.argv[1]))
+store, source, left, inside = Warehouse(config.database), SimulatedBars.of(config), [int(sys.argv[2])], sys.argv[3]
+transaction = Warehouse._transaction.__wrapped__
+
+def counted(self):
+    for connection in transaction(self):
+        yield connection
+        left[0] -= 1
+        if left[0] == 0 and inside == "inside":
+            os.kill(os.getpid(), signal.SIGKILL)
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from contextlib import contextmanager
+Warehouse._transaction = contextmanager(counted)
+for hour in (2, 3):
+    look(store, config, source, datetime(2025, 6, 22, hour, 0, 5, tzinfo=UTC))
+"""
+
+
+@pytest.mark.parametrize("inside", ["inside", "after"])
+@pytest.mark.parametrize("write", [1, 3, 4, 5, 8])
+def test_a_kill_during_the_session_loses_nothing(begun, in_one_go, write: int, inside: str):
+    """The process is killed by signal 9 in its n-th transaction, or right after it; the next look goes on."""
+    store, config, source = begun
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(config.data_dir), str(write), inside],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    look(store, config, source, datetime(2025, 6, 22, 4, 0, 5, tzinfo=UTC))
+    make_due(store, config, source, now=END, say=QUIET)
+    for table, expected in in_one_go.items():
+        same(rows(store, table), expected)
+    said = read_bar_predictions(config.published, DAY)
+    assert said.select("model", "ticker", "bar_end").is_unique().all()
+    assert said.height == 2 * 3 * 24
+
+
+# ---------------------------------------------------------------- what is due
+
+ALWAYS = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
+NEW_YORK = trading_calendar("XNYS", date(2025, 6, 2), date(2025, 6, 30))
+MINUTE = Interval.parse("1m")
+training = partial(training_of, ALWAYS, MINUTE, most=20, every=5)
+
+
+def state(now: datetime, labelled: int = 0, trained: int = 0, judged: int = 0) -> BarState:
+    sessions = ALWAYS.sessions
+    return BarState(now, set(sessions[:labelled]), set(sessions[4 : 4 + trained]), set(sessions[4 : 4 + judged]))
+
+
+def test_all_sessions_that_are_over_are_one_run():
+    work = finished_due(ALWAYS, state(datetime(2025, 6, 9, 0, 6, tzinfo=UTC), labelled=2))
+    assert work is not None
+    assert (work.first, work.last) == ("2025-06-03", "2025-06-08")
+    assert finished_due(ALWAYS, state(datetime(2025, 6, 9, 0, 4, tzinfo=UTC), labelled=7)) is None
+
+
+def test_a_training_serves_the_sessions_up_to_the_next_one_and_waits_for_its_labels():
+    noon = datetime(2025, 6, 4, 12, tzinfo=UTC)
+    assert training_due(ALWAYS, MINUTE, state(noon, labelled=2), training) is None
+    work = training_due(ALWAYS, MINUTE, state(noon, labelled=3), training)
+    assert work is not None
+    assert (work.first, work.last) == ("2025-06-05", "2025-06-05")
+    later = training_due(ALWAYS, MINUTE, state(datetime(2025, 6, 9, 12, tzinfo=UTC), labelled=8, trained=5), training)
+    assert later is not None
+    assert later.first == "2025-06-10"
+    behind = training_due(ALWAYS, MINUTE, state(datetime(2025, 6, 12, 12, tzinfo=UTC), labelled=11), training)
+    assert behind is not None
+    assert (behind.first, behind.last) == ("2025-06-05", "2025-06-09")
+
+
+def test_a_session_is_judged_once_it_is_over_and_has_models():
+    now = datetime(2025, 6, 8, 12, tzinfo=UTC)
+    assert judging_due(ALWAYS, state(now, labelled=7)) is None
+    work = judging_due(ALWAYS, state(now, labelled=7, trained=5, judged=1))
+    assert work is not None
+    assert (work.first, work.last) == ("2025-06-06", "2025-06-07")
+    assert judging_due(ALWAYS, state(now, labelled=7, trained=5, judged=3)) is None
+
+
+def test_a_look_is_due_once_for_every_bar_and_at_midnight_for_both_sessions():
+    looks = []
+    looked = None
+    for second in range(0, 400, 2):
+        now = datetime(2025, 6, 5, 23, 58, tzinfo=UTC) + timedelta(seconds=second)
+        due = look_due(ALWAYS, MINUTE, state(now, labelled=4, trained=3), looked=looked, every=timedelta(minutes=1))
+        if not isinstance(due, str):
+            looked = due[1]
+            looks.append((looked, due[0].first, due[0].last))
+    ends = [datetime(2025, 6, 5, 23, 58, tzinfo=UTC) + timedelta(minutes=k) for k in range(7)]
+    assert [end for end, *_ in looks] == ends
+    assert looks[3][1:] == ("2025-06-05", "2025-06-06")
+    assert all(last == "2025-06-06" for _, _, last in looks[3:])
+
+
+def test_looks_keep_their_distance_and_the_last_bar_is_looked_at_anyway():
+    sessions = set(NEW_YORK.sessions)
+    looked, ends = None, []
+    begin = NEW_YORK.opens[date(2025, 6, 9)]
+    for minute in range(400):
+        now = begin + timedelta(minutes=minute, seconds=3)
+        due = look_due(
+            NEW_YORK, MINUTE, BarState(now, sessions, sessions, set()), looked=looked, every=timedelta(minutes=7)
+        )
+        if not isinstance(due, str):
+            looked = due[1]
+            ends.append(looked)
+    assert {b - a for a, b in pairwise(ends[:-1])} == {timedelta(minutes=7)}
+    assert ends[-1] == NEW_YORK.closes[date(2025, 6, 9)]
+
+
+def test_nothing_is_looked_at_while_the_exchange_is_closed_or_without_models():
+    night = datetime(2025, 6, 9, 4, tzinfo=UTC)
+    assert sessions_running(NEW_YORK, night) == []
+    assert sessions_over(NEW_YORK, night)[-1] == date(2025, 6, 6)
+    answer = look_due(NEW_YORK, MINUTE, state(night), looked=None, every=timedelta(minutes=1))
+    assert answer == "no session with models is running"
+    noon = datetime(2025, 6, 9, 16, tzinfo=UTC)
+    assert isinstance(look_due(NEW_YORK, MINUTE, state(noon), looked=None, every=timedelta(minutes=1)), str)
