@@ -30,6 +30,7 @@ TITLES = {
     "training_scale": "How training grows",
     "known_bound": "How near the models come to the best score there is",
     "walk_forward": "How good the models honestly are",
+    "minutes": "Minute bars: a backfill and a look at the running day",
     "minutes_models": "Minute bars: how good the models honestly are, and how fast",
     "tuning": "What tuning finds",
     "input_value": "What each input is worth",

@@ -7,6 +7,7 @@ is 1, and the pages that are out of date are named.
 """
 
 import importlib
+import importlib.util
 import sys
 import textwrap
 from pathlib import Path
@@ -44,7 +45,9 @@ def derived_pages() -> dict[Path, str]:
     """The text of every page that is derived, or holds derived parts, by its path."""
     tables = tables_of_the_rooms()
     readme = ROOT / "README.md"
-    text = put_between(readme.read_text(), "graph", graph_table(tables))
+    of_days, of_bars = ([table for table in tables if table.exists in (each, "both")] for each in ("day", "bar"))
+    text = put_between(readme.read_text(), "graph", graph_table(of_days))
+    text = put_between(text, "graph of bars", graph_table(of_bars))
     return {
         readme: put_between(text, "settings", settings_table()),
         ROOT / "docs" / "tables.md": tables_page(tables),
@@ -53,9 +56,12 @@ def derived_pages() -> dict[Path, str]:
 
 
 def tables_of_the_rooms() -> list[Table]:
-    """Every table that the rooms of this package declare, room by room."""
+    """Every table that the rooms of this package declare, those of bars last in each, room by room."""
     for room in ROOMS:
         importlib.import_module(f"stock_assets.{room}")
+    for room in ROOMS:
+        if importlib.util.find_spec(f"stock_assets.{room}.bar_tables"):
+            importlib.import_module(f"stock_assets.{room}.bar_tables")
     return [table for room in ROOMS for table in TABLES.values() if table.room == room]
 
 
@@ -132,6 +138,8 @@ def table_section(table: Table) -> str:
         keys += " A history."
     elif table.partitions:
         keys += f" Partitions: {PARTITIONS[table.partitions]}."
+    if table.exists == "bar":
+        keys += " Below the interval 1d alone."
     rows = [column_row(column, f"`{column.name}`") for column in table.columns]
     if numbered := table.numbered:
         rows.append(column_row(numbered, f"`{numbered.name}1`, `{numbered.name}2`, …"))

@@ -226,5 +226,6 @@ STORED_PARTITIONS = declare(
         ),
         keys=("table_name", "partition"),
         history=True,
+        exists="both",
     )
 )

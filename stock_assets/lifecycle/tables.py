@@ -119,6 +119,7 @@ ALERTS = declare(
         ),
         keys=("key",),
         history=True,
+        exists="both",
     )
 )
 

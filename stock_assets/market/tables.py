@@ -42,6 +42,7 @@ UNIVERSE = declare(
             Column("currency", pl.String(), "what the prices are quoted in, ISO 4217; null where unknown"),
         ),
         keys=("ticker", "from_session"),
+        exists="both",
     )
 )
 
