@@ -58,7 +58,10 @@ def test_the_generator_writes_what_is_out_of_date_and_names_it(
 ):
     (tmp_path / "docs").mkdir()
     readme = tmp_path / "README.md"
-    readme.write_text("<!-- begin graph --><!-- end graph -->\n<!-- begin settings --><!-- end settings -->\n")
+    readme.write_text(
+        "<!-- begin graph --><!-- end graph -->\n<!-- begin graph of bars --><!-- end graph of bars -->\n"
+        "<!-- begin settings --><!-- end settings -->\n"
+    )
     monkeypatch.setattr(make_tables, "ROOT", tmp_path)
     assert make_tables.main(["--check"]) == 1
     assert "README.md is out of date" in capsys.readouterr().out

@@ -41,7 +41,7 @@ def make_due(store: Warehouse, settings: Settings, source: Any, *, now: datetime
         state = read_bar_state(store, now)
         work = (
             finished_due(calendar, state)
-            or training_due(calendar, interval, state, training)
+            or training_due(calendar, interval, state, training=training)
             or judging_due(calendar, state)
         )
         if work is None or work.name in {each.name for each in done}:

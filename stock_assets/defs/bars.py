@@ -335,7 +335,7 @@ def _bar_training(settings: Settings) -> dg.SensorDefinition:
     def bar_training(tick: Tick) -> Answer:
         if run := _run_of(tick, "bar_training"):
             return dg.SkipReason(f"{run} is under way")
-        work = training_due(calendar, interval, read_bar_state(tick.store, tick.now), training)
+        work = training_due(calendar, interval, read_bar_state(tick.store, tick.now), training=training)
         answer = next_request(tick.context, [work] if work else [], "bar_training", now=tick.now)
         return answer or dg.SkipReason("the next session has its models, or has to wait for labels")
 

@@ -54,7 +54,7 @@ def finished_due(calendar: TradingCalendar, state: BarState) -> Work | None:
 
 
 def training_due(
-    calendar: TradingCalendar, interval: Interval, state: BarState, training: Callable[[date], BarTraining]
+    calendar: TradingCalendar, interval: Interval, state: BarState, *, training: Callable[[date], BarTraining]
 ) -> Work | None:
     """The first sessions without models that a training can serve by now, up to the one after the running one;
     `training` is `bar_schedule.training_of` with the settings."""

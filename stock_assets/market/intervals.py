@@ -89,13 +89,15 @@ def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval:
     return pl.concat([pl.DataFrame(schema={"session": pl.Date, "bar_end": UTC_TIME}), *parts]).sort("bar_end")
 
 
-def lookback_start(calendar: TradingCalendar, moment: datetime, bars: int, interval: Interval) -> tuple[date, datetime]:
+def lookback_start(
+    calendar: TradingCalendar, interval: Interval, moment: datetime, *, bars: int
+) -> tuple[date, datetime]:
     """(session, bar_end) of the bar that is so many `bars` before the one that ends at `moment`; of the calendar's
     first bar where there are fewer.
 
     >>> from stock_assets.market.calendar import trading_calendar
     >>> always = trading_calendar("24/7", date(2024, 1, 1), date(2024, 1, 3))
-    >>> _, end = lookback_start(always, datetime(2024, 1, 2, 0, 10, tzinfo=UTC), 20, Interval.parse("1m"))
+    >>> _, end = lookback_start(always, Interval.parse("1m"), datetime(2024, 1, 2, 0, 10, tzinfo=UTC), bars=20)
     >>> end.strftime("%d %H:%M")
     '01 23:50'
     """

@@ -266,14 +266,16 @@ def test_all_sessions_that_are_over_are_one_run():
 
 def test_a_training_serves_the_sessions_up_to_the_next_one_and_waits_for_its_labels():
     noon = datetime(2025, 6, 4, 12, tzinfo=UTC)
-    assert training_due(ALWAYS, MINUTE, state(noon, labelled=2), training) is None
-    work = training_due(ALWAYS, MINUTE, state(noon, labelled=3), training)
+    assert training_due(ALWAYS, MINUTE, state(noon, labelled=2), training=training) is None
+    work = training_due(ALWAYS, MINUTE, state(noon, labelled=3), training=training)
     assert work is not None
     assert (work.first, work.last) == ("2025-06-05", "2025-06-05")
-    later = training_due(ALWAYS, MINUTE, state(datetime(2025, 6, 9, 12, tzinfo=UTC), labelled=8, trained=5), training)
+    later = training_due(
+        ALWAYS, MINUTE, state(datetime(2025, 6, 9, 12, tzinfo=UTC), labelled=8, trained=5), training=training
+    )
     assert later is not None
     assert later.first == "2025-06-10"
-    behind = training_due(ALWAYS, MINUTE, state(datetime(2025, 6, 12, 12, tzinfo=UTC), labelled=11), training)
+    behind = training_due(ALWAYS, MINUTE, state(datetime(2025, 6, 12, 12, tzinfo=UTC), labelled=11), training=training)
     assert behind is not None
     assert (behind.first, behind.last) == ("2025-06-05", "2025-06-09")
 

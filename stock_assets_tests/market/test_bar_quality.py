@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stock_assets.market.bar_quality import ABSURD, MOST_ABSURD, gaps_of, with_suspects
@@ -110,7 +110,7 @@ def _by_hand(rows: pl.DataFrame) -> list[str | None]:
 prices = st.sampled_from([100.0, 100.1, 109.0, 92.0, 150.0, 0.0, math.nan])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.integers(1, 5000), prices, st.sampled_from([0.0, 1.0, 2.0])), max_size=25, unique_by=lambda r: r[0]

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stock_assets.market.calendar import TradingCalendar, trading_calendar
@@ -82,6 +82,7 @@ def _session_by_hand(calendar: TradingCalendar, moment: datetime) -> date | None
     return found[0] if found else None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 50 * 24 * 60 * 60), max_size=60), st.sampled_from([NEW_YORK, ALWAYS]))
 def test_the_session_of_moments_is_the_one_whose_hours_hold_them(seconds: list[int], calendar: TradingCalendar):
     moments = [datetime(2024, 2, 20, tzinfo=UTC) + timedelta(seconds=each) for each in seconds]

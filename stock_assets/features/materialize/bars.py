@@ -51,7 +51,7 @@ def make_bar_features(store: Warehouse, settings: Settings, sessions: Sequence[d
             store.require(["bars"], part, "bar_features")
             store.write([Change("bar_features", BAR_FEATURE_TABLE.empty(), makes=part)])
             continue
-        first, start = lookback_start(calendar, since, LOOKBACK_BARS, interval)
+        first, start = lookback_start(calendar, interval, since, bars=LOOKBACK_BARS)
         read = calendar.between(first, part[-1])
         store.require(["raw_bars", "bars"], read, "bar_features")
         rows = BARS.fit(store.read("bars", first, part[-1])).filter(pl.col("bar_end") >= start)
@@ -82,7 +82,7 @@ def make_bar_labels(store: Warehouse, settings: Settings, sessions: Sequence[dat
     for part in _parts(store, sessions):
         asked = [*calendar.before(part[0], 1), *part]
         first, start = lookback_start(
-            calendar, expected_bars(calendar, asked[:1], interval)["bar_end"][0], TRAILING, interval
+            calendar, interval, expected_bars(calendar, asked[:1], interval)["bar_end"][0], bars=TRAILING
         )
         read = calendar.between(first, part[-1])
         store.require(["raw_bars", "bars"], read, "bar_labels")

@@ -24,12 +24,12 @@ def read_bar_state(store: Warehouse, now: datetime) -> BarState:
         return BarState(
             now,
             labelled,
-            _sessions(store, "trained_bar_models", _TRAINED, [len(BAR_MODELS)]),
-            _sessions(store, "bar_predictions", _JUDGED, [references]),
+            _sessions(store, "trained_bar_models", _TRAINED, parameters=[len(BAR_MODELS)]),
+            _sessions(store, "bar_predictions", _JUDGED, parameters=[references]),
         )
 
 
-def _sessions(store: Warehouse, table: str, statement: str, parameters: list[object]) -> set[date]:
+def _sessions(store: Warehouse, table: str, statement: str, *, parameters: list[object]) -> set[date]:
     try:
         return set(store.read_sql(table, statement, parameters)["session"])
     except MissingTableError:

@@ -110,13 +110,13 @@ class SimulatedBars:
                 known = sum((remembered[MEMORY - lag : MEMORY - lag + count] for lag in weights), np.zeros_like(ahead))
                 ahead += -REVERSAL * sigma * known
             ends = bar_ends(self.calendar, day, Interval.parse("1m"))
-            parts.append(_frame(day, ends, list(range(COMPANIES)), {"expected_return": ahead}))
+            parts.append(_frame(day, ends, list(range(COMPANIES)), columns={"expected_return": ahead}))
         return pl.concat(parts).sort("ticker", "bar_end")
 
     def _session(self, day: date, companies: list[int]) -> pl.DataFrame:
         """The bars of a whole session (`SOURCE_BAR_SCHEMA`), unsorted."""
         path = _path(self.calendar, self.seed, self.calendar.position(day))
-        minutes = _frame(day, bar_ends(self.calendar, day, Interval.parse("1m")), companies, path.figures)
+        minutes = _frame(day, bar_ends(self.calendar, day, Interval.parse("1m")), companies, columns=path.figures)
         rows = minutes.filter(pl.col("there")).drop("there")
         if self.interval.minutes > 1:
             ends = pl.DataFrame({"end": bar_ends(self.calendar, day, self.interval)})
@@ -164,16 +164,16 @@ def _path(calendar: TradingCalendar, seed: int, position: int) -> _Path:
     while start > 0 and start - 1 not in known:
         start -= 1
     for each in range(start, position):
-        path = _next(calendar, seed, each, known)
+        path = _next(calendar, seed, each, known=known)
         known[each] = (path.last, path.level, path.shocks[-MEMORY:])
-    return _next(calendar, seed, position, known)
+    return _next(calendar, seed, position, known=known)
 
 
 #: By market, the end of every session that was made: log price, level and last shocks.
 _KNOWN: dict[tuple[str, date, int], dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
 
 
-def _next(calendar: TradingCalendar, seed: int, position: int, known: dict[int, tuple[np.ndarray, ...]]) -> _Path:
+def _next(calendar: TradingCalendar, seed: int, position: int, *, known: dict[int, tuple[np.ndarray, ...]]) -> _Path:
     day = calendar.sessions[position]
     opened, closed = calendar.opens[day], calendar.closes[day]
     count = int((closed - opened) / timedelta(minutes=1))
@@ -217,7 +217,7 @@ def _next(calendar: TradingCalendar, seed: int, position: int, known: dict[int, 
     return _Path(shocks, before, sigma, figures, closes[-1], level)
 
 
-def _frame(day: date, ends: pl.Series, companies: list[int], columns: dict[str, np.ndarray]) -> pl.DataFrame:
+def _frame(day: date, ends: pl.Series, companies: list[int], *, columns: dict[str, np.ndarray]) -> pl.DataFrame:
     """Arrays of [minutes, companies] as rows of ticker, session, bar_end, … of `companies`."""
     count = len(ends)
     keys = {

@@ -191,7 +191,7 @@ def _predicted(
             continue
         moments.append(since)
         if since not in features:
-            first, start = lookback_start(calendar, since, lookback, Interval.parse(settings.interval))  # pyright: ignore[reportArgumentType]
+            first, start = lookback_start(calendar, Interval.parse(settings.interval), since, bars=lookback)  # pyright: ignore[reportArgumentType]
             rows = BAR_FEATURE_TABLE.fit(store.read("bar_features", first, session))
             features[since] = rows.filter(pl.col("bar_end") >= start)  # pyright: ignore[reportArgumentType]
         asked = keys.filter(pl.col("bar_end") >= since)
