@@ -148,7 +148,7 @@ def _client(bucket: Bucket) -> Any:
 def _client_of(bucket: Bucket, _process: int, _variables: int, *, seconds: float, retries: int) -> Any:
     from obstore.store import GCSStore, S3Store
 
-    allow_http = _endpoint().startswith("http://") or os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
+    allow_http = endpoint().startswith("http://") or os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
     make = S3Store if bucket.scheme == "s3" else GCSStore
     return make(
         bucket.name,
@@ -161,7 +161,8 @@ def _client_of(bucket: Bucket, _process: int, _variables: int, *, seconds: float
     )
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """The server of S3 that the environment names; empty for Amazon's."""
     return next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
 
 
@@ -188,7 +189,7 @@ def _meaning(bucket: Bucket, place: str, text: str) -> str:
     """What an error of obstore about `place` means, in one line without a part of the request."""
     status, code = _first(r"status code: (\d{3})", text), _first(r"<Code>(\w{1,64})</Code>", text)
     answer = " ".join(filter(None, (status, code)))
-    server = f"the server {redacted(_endpoint())}" if bucket.scheme == "s3" and _endpoint() else f"{bucket.scheme}://"
+    server = f"the server {redacted(endpoint())}" if bucket.scheme == "s3" and endpoint() else f"{bucket.scheme}://"
     tries = f"tried {int(_first(r'after ([0-9]+) retries', text) or 0) + 1} times"
     there = _first(r"<ServerTime>([0-9:TZ.+-]{10,40})</ServerTime>", text)
     kind = _first(r"kind: (\w{1,32})", text) or "unknown"

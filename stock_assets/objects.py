@@ -20,7 +20,9 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,9 +31,11 @@ from typing import NamedTuple
 
 from stock_assets import buckets
 from stock_assets.buckets import SCHEMES, Bucket, Version
-from stock_assets.errors import SettingsError
-from stock_assets.files import TEMPORARY, disk_errors_of, make_folder, sync, write_file, write_synced
+from stock_assets.errors import DamagedFileError, SettingsError
+from stock_assets.files import TEMPORARY, disk_errors_of, make_folder, open_to_others, sync, write_file, write_synced
 
+#: Requests to a bucket at once.
+AT_ONCE = 16
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
@@ -228,6 +232,36 @@ def delete(place: Place) -> None:
         buckets.delete(place.bucket, place.key)
     else:
         place.unlink(missing_ok=True)
+
+
+def read_all(places: Sequence[Place]) -> list[bytes]:
+    """The contents of `places`, those of a bucket some at once. Raises as `read_bytes`."""
+    if not places or isinstance(places[0], Path):
+        return [place.read_bytes() for place in places]
+    with ThreadPoolExecutor(min(AT_ONCE, len(places))) as pool:
+        return list(pool.map(lambda place: place.read_bytes(), places))
+
+
+def local_copy(place: Place, is_whole: Callable[[bytes], bool]) -> Path:
+    """A file of this machine with the content of an object that never changes: its own, or a copy of what is in a
+    bucket, which stays for the next time. `is_whole` says of a content whether it is that of the object's name.
+
+    The copies are in the folder for temporary files (TMPDIR), for their owner alone. What is not whole there is fetched
+    again, and what is not whole in the bucket is returned all the same, for the reader to refuse. Raises
+    FileNotFoundError, BucketError, DamagedFileError.
+    """
+    if isinstance(place, Path):
+        return place
+    folder = Path(tempfile.gettempdir(), f"stock_assets-{os.getuid()}")
+    make_folder(folder)
+    if folder.stat().st_uid != os.getuid() or open_to_others(folder):
+        raise DamagedFileError(f"{folder} belongs to others, or is open to them; remove it, or name another in TMPDIR")
+    # another server has other buckets of the same name
+    server = hashlib.sha256(buckets.endpoint().encode()).hexdigest()[:12]
+    copy = folder / server / place.bucket.scheme / place.bucket.name / place.key
+    if not (copy.is_file() and is_whole(copy.read_bytes())):
+        write_file(copy, place.read_bytes())
+    return copy
 
 
 @contextmanager

@@ -248,7 +248,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
 
     held, stored = (
         comparison.materialized(instance, keys),
-        stored_partitions(Warehouse(session.settings.database), keys),
+        stored_partitions(Warehouse(session.settings.database), keys, published=session.settings.published),
     )
     different = compared(keys, held, stored)
     if different.lost:
