@@ -92,9 +92,9 @@ def graph_table(tables: list[Table]) -> str:
 
 def settings_table() -> str:
     """Every setting as a Markdown table: environment variable, default and meaning."""
-    rows = []
+    rows, defaults = [], {"source": "<source>", "data_dir": PROJECT_DIR / "data" / "<source>"}
     for name, field in inherited_last(Settings).items():
-        default = field.get_default(call_default_factory=True, validated_data={"source": "<source>"})
+        default = field.get_default(call_default_factory=True, validated_data=defaults)
         rows.append((f"`{PREFIX}{name.upper()}`", shown_default(default), field.description or ""))
     return markdown_table(("variable", "default", "meaning"), rows)
 

@@ -111,6 +111,15 @@ class DamagedFileError(StockAssetsError, OSError):
         self.strerror = message  # what an OSError is asked for
 
 
+class BucketError(StockAssetsError, OSError):
+    """A bucket cannot be read or written; names it, what the server answered and what to do, and no secret. Who copes
+    with an OSError of the disk copes with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.strerror = message  # what an OSError is asked for
+
+
 class TradingError(StockAssetsError):
     """A book, an order or an account that cannot be traded as it is."""
 

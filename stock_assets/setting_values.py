@@ -10,8 +10,11 @@ from typing import Annotated
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
+
+from stock_assets.errors import SettingsError
+from stock_assets.objects import ObjectPath, Place, place_of
 
 #: What the column of tickers is called in a list of companies.
 _TICKER_NAMES = ("ticker", "tickers", "symbol", "symbols", "act_symbol", "code", "ts_code")
@@ -108,6 +111,15 @@ def _fits_in_an_address(path: Path) -> Path:
     return path
 
 
+def _is_a_place(address: object) -> Place:
+    if not isinstance(address, str | Path | ObjectPath):
+        raise ValueError("no address")
+    try:
+        return place_of(address)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
 def _is_a_token(token: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~][ -~]{6,}[!-~]", token.get_secret_value()):
         raise ValueError("too short, or not of ASCII characters")
@@ -131,6 +143,8 @@ def _is_a_date_format(text: str) -> str:
 Zone = Annotated[str, AfterValidator(zone_name)]
 DateFormat = Annotated[str, AfterValidator(_is_a_date_format)]
 DataFolder = Annotated[Path, AfterValidator(_fits_in_an_address)]
+#: A folder, or a place in a bucket.
+ObjectsAddress = Annotated[Path | ObjectPath, BeforeValidator(_is_a_place)]
 #: A secret that a person types: 8 printable ASCII characters or more.
 Token = Annotated[SecretStr, AfterValidator(_is_a_token)]
 #: Names of this machine as browsers write them, each with or without a port.

@@ -15,6 +15,7 @@ from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
 from stock_assets.memory import MemorySettings
+from stock_assets.setting_places import Places
 from stock_assets.setting_values import (
     Currency,
     DataFolder,
@@ -23,6 +24,7 @@ from stock_assets.setting_values import (
     HostNames,
     Hours,
     LabelRule,
+    ObjectsAddress,
     Token,
     Zone,
     inherited_last,
@@ -50,7 +52,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings):
+class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, Places):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +68,11 @@ class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings):
     data_dir: DataFolder = Field(
         default_factory=lambda data: PROJECT_DIR / "data" / market_folder(data),
         description="the folder of the DuckDB file, the model artifacts and Dagster's own storage",
+    )
+    artifacts: ObjectsAddress = Field(
+        default_factory=lambda data: data["data_dir"] / "artifacts",
+        description="where saved models, reports and what is published are: a folder, s3://bucket/prefix or "
+        "gs://bucket/prefix; in the data folder when unset",
     )
     start: date = Field(default=date(2023, 1, 3), description="the first session, as YYYY-MM-DD")
     end: date | None = Field(
@@ -305,41 +312,6 @@ class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings):
         return timedelta(minutes=self.after_close_minutes)
 
     @property
-    def database(self) -> Path:
-        return self.data_dir / "stock_assets.duckdb"
-
-    @property
-    def artifacts(self) -> Path:
-        return self.data_dir / "artifacts"
-
-    @property
-    def published(self) -> Path:
-        """The folder of what is published, which any tool may read (`publication.layout`)."""
-        return self.data_dir / "published"
-
-    @property
-    def staged_answers(self) -> Path:
-        """The folder of a vendor's answers that are not stored yet."""
-        return self.data_dir / "staged_answers"
-
-    @property
-    def mlflow_uri(self) -> str | None:
-        """The tracking URI of the model registry; None when it is off."""
-        if self.mlflow is None:
-            return f"sqlite:///{self.data_dir.absolute() / 'mlflow' / 'mlflow.db'}"
-        return None if self.mlflow == "off" else self.mlflow
-
-    @property
-    def mlflow_artifacts(self) -> Path:
-        """Where a registry in SQLite keeps the files of its runs; a server knows its own place."""
-        return self.data_dir.absolute() / "mlflow" / "artifacts"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Next to the store, because Dagster's memory of what is materialized must not outlive it."""
-        return self.data_dir / "dagster"
-
-    @property
     def label_rule(self) -> LabelRule:
         return LabelRule(self.horizon, self.buy_threshold, self.sell_threshold)
 
@@ -388,6 +360,8 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
 
 def _may_hold_a_password(name: str, written: object) -> bool:
     """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name in ("artifacts", "backup_dir"):
+        return "://" in str(written) and not {"@", "?", "#"}.isdisjoint(str(written))
     if name != "mlflow":
         return name in SECRETS
     rest = str(written).rpartition("://")[2].strip("/")

@@ -53,12 +53,14 @@ def restore(source: Path, target: Path, *, replace: bool, now: datetime, out: Co
         _say(out, f"the settings file of that moment is {done.folder / SETTINGS}; it was not put anywhere")
 
 
-def verify(folder: Path, out: Console) -> None:
-    """Opens everything in a data folder, a backup or the newest backup of a folder. Raises StockAssetsError with the
-    number of problems, after each was printed."""
+def verify(folder: Path, out: Console, *, settings: Settings | None = None) -> None:
+    """Opens everything in a data folder, a backup or the newest backup of a folder; `settings` are those of the data
+    folder, whose artifacts may be elsewhere. Raises StockAssetsError with the number of problems, after each was
+    printed."""
     if not (folder / "stock_assets.duckdb").exists() and (made := backups(folder)):
         folder = made[-1]
-    problems = list(problems_of(folder, published_problems))
+    published, artifacts = (settings.published, settings.artifacts) if settings else (None, None)
+    problems = list(problems_of(folder, lambda data: published_problems(data, published), artifacts=artifacts))
     if not (folder / MANIFEST).exists():
         with suppress(StockAssetsError):  # a store that cannot be read is among the problems already
             problems += lost_rows(folder)

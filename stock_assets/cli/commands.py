@@ -271,7 +271,7 @@ def verify_command(
     """Opens every table, database and model, and compares store and Dagster; exit code 2 for a problem."""
     from stock_assets.cli.backup import verify
 
-    verify(folder or configured().data_dir, out)
+    verify(folder or configured().data_dir, out, settings=None if folder else configured())
 
 
 @app.command()

@@ -252,7 +252,11 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
 
     held, stored = (
         comparison.materialized(instance, keys),
-        stored_partitions(Warehouse(session.settings.database, memory=session.settings.memory_budget), keys),
+        stored_partitions(
+            Warehouse(session.settings.database, memory=session.settings.memory_budget),
+            keys,
+            published=session.settings.published,
+        ),
     )
     different = compared(keys, held, stored)
     if different.lost:

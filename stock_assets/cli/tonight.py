@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,6 +10,7 @@ from stock_assets.errors import MissingTableError
 from stock_assets.escape import one_line
 from stock_assets.evaluation.metrics import best_naive
 from stock_assets.model.registry import IN_SERVICE, naive_baselines
+from stock_assets.objects import Place
 from stock_assets.publication.read import open_publication
 from stock_assets.storage.warehouse import Warehouse
 
@@ -33,7 +33,7 @@ class Tonight:
     """model, log_loss of the best naive baseline"""
 
 
-def tonight(published: Path, store: Warehouse, *, simulated: bool) -> Tonight | None:
+def tonight(published: Place, store: Warehouse, *, simulated: bool) -> Tonight | None:
     """What is published of the newest session; what is stored where nothing is published; None without predictions.
 
     Raises PublicationError for a publication that is damaged.

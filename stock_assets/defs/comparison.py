@@ -22,6 +22,7 @@ from stock_assets.lifecycle.partitions import (
     works_of,
 )
 from stock_assets.lifecycle.partitions import compared as compared_with
+from stock_assets.objects import Place
 from stock_assets.publication.materialize.compare import stored_partitions
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -63,7 +64,7 @@ def _compare(tick: Tick, search: Search) -> dg.SensorResult:
     repository = tick.context.repository_def
     assert repository is not None
     keys = keys_of(repository, tick.now)
-    found = compared(tick.context.instance, tick.store, keys)
+    found = compared(tick.context.instance, tick.store, keys, published=tick.settings.published)
     again, messages = search.due(tick.now), [found.text and f"the store lacks {found.text}"]
     if not found.lost and resolve(tick.store, KEY, now=tick.now):
         messages.append("what was lost is there again")
@@ -109,9 +110,12 @@ def materialized(instance: dg.DagsterInstance, keys: Keys) -> dict[str, set[str]
     return held
 
 
-def compared(instance: dg.DagsterInstance, store: Warehouse, keys: Keys) -> Comparison:
-    """Where `instance` and `store` differ. Raises StoreBusyError while a writer holds the store."""
-    return compared_with(keys, materialized(instance, keys), stored_partitions(store, keys))
+def compared(
+    instance: dg.DagsterInstance, store: Warehouse, keys: Keys, *, published: Place | None = None
+) -> Comparison:
+    """Where `instance` and `store` differ; `published` as of `stored_partitions`. Raises StoreBusyError while a writer
+    holds the store."""
+    return compared_with(keys, materialized(instance, keys), stored_partitions(store, keys, published=published))
 
 
 def events_of(unreported: Mapping[str, Sequence[str]]) -> Iterator[dg.AssetMaterialization]:

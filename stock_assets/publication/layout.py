@@ -19,10 +19,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from stock_assets.errors import PublicationError, PublicationFormError
+from stock_assets.objects import Place
 
 #: (major, minor) of the form. Another major is not read; a higher minor only adds.
 SCHEMA = (1, 0)
@@ -31,8 +31,6 @@ SCHEMA = (1, 0)
 FOLDER = "published"
 POINTER = "current.json"
 LEDGER = "ledger"
-#: The entries in the ledger's folder, without those that a killed process left aside, half-written.
-ENTRIES = "[!.]*.json"
 #: The open alerts, beside the publication.
 ALERTS = "live/alerts.json"
 
@@ -162,7 +160,7 @@ def entry_id(published_at: datetime, content: str) -> str:
     return f"{published_at.astimezone(UTC):%Y%m%dT%H%M%S.%f}Z-{digest_of(content.encode())[:8]}"
 
 
-def parse_pointer(path: Path, content: bytes) -> Pointer:
+def parse_pointer(path: Place, content: bytes) -> Pointer:
     """The pointer at `path`. Raises PublicationError that names the file: for what is no pointer, and for one of
     another major version of the form."""
     values = parse_json(path, content)
@@ -197,7 +195,7 @@ def parse_pointer(path: Path, content: bytes) -> Pointer:
         raise _damaged(path, error) from error
 
 
-def parse_entry(path: Path, content: bytes) -> Entry:
+def parse_entry(path: Place, content: bytes) -> Entry:
     """The entry of the ledger at `path`. Raises PublicationError that names the file."""
     values = parse_json(path, content)
     try:
@@ -225,7 +223,7 @@ def _moment(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def parse_json(path: Path, content: bytes) -> dict[str, Any]:
+def parse_json(path: Place, content: bytes) -> dict[str, Any]:
     """The JSON object at `path`. Raises PublicationError that names the file."""
     try:
         values = json.loads(content)
@@ -236,7 +234,7 @@ def parse_json(path: Path, content: bytes) -> dict[str, Any]:
     return values
 
 
-def _damaged(path: Path, error: BaseException) -> PublicationError:
+def _damaged(path: Place, error: BaseException) -> PublicationError:
     return PublicationError(
         f"{path} is damaged: {type(error).__name__} {error}; publish again: materialize publication"
     )

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from stock_assets.errors import PublicationError, PublicationFormError
+from stock_assets.objects import Held, Place, found_below, held, read_all
 from stock_assets.publication.layout import (
-    ENTRIES,
     KINDS,
     LEDGER,
     POINTER,
@@ -32,45 +31,55 @@ class Newest:
     facts: Facts | None
 
 
-def read_pointer(folder: Path) -> Pointer | None:
+def read_pointer(folder: Place) -> Pointer | None:
     """The pointer of `folder`; None before anything was published. Raises PublicationError as `parse_pointer`."""
-    path = folder / POINTER
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    return parse_pointer(path, content)
+    return _pointer(folder, held(folder / POINTER))
 
 
-def read_ledger(folder: Path) -> list[Entry]:
+def _pointer(folder: Place, there: Held | None) -> Pointer | None:
+    return parse_pointer(folder / POINTER, there.content) if there else None
+
+
+def entry_files(folder: Place) -> list[Place]:
+    """The entries of the ledger, oldest first, without those that a killed process left aside, half-written."""
+    return [found.place for found in found_below(folder / LEDGER) if found.place.name.endswith(".json")]
+
+
+def read_ledger(folder: Place) -> list[Entry]:
     """Every entry of the ledger, oldest first. Raises PublicationError for a damaged one."""
-    return [parse_entry(path, path.read_bytes()) for path in sorted((folder / LEDGER).glob(ENTRIES))]
+    files = entry_files(folder)
+    return [parse_entry(file, content) for file, content in zip(files, read_all(files), strict=True)]
 
 
-def read_newest(folder: Path) -> Newest | None:
+def read_newest(folder: Place) -> Newest | None:
+    """As `newest_by` the pointer that is there."""
+    return newest_by(folder, held(folder / POINTER))
+
+
+def newest_by(folder: Place, there: Held | None) -> Newest | None:
     """What is published in `folder`; None before anything was, and where neither pointer nor ledger can be read.
 
     A pointer that is lost or damaged follows from the ledger: the newest entry whose predecessors are all there. Raises
     PublicationFormError for a pointer of another major version, which is not for this one to replace.
     """
     try:
-        pointer = read_pointer(folder)
+        pointer = _pointer(folder, there)
     except PublicationFormError:
         raise
     except PublicationError:
         pointer = None
     if pointer:
         return Newest(pointer.entry, pointer.published_at, pointer.champions, pointer.files, pointer.facts)
-    for path in sorted((folder / LEDGER).glob(ENTRIES), reverse=True):
+    for file in reversed(entry_files(folder)):
         try:
-            chain = list(back_from(folder, path.stem))[::-1]
+            chain = list(back_from(folder, file.name.removesuffix(".json")))[::-1]
         except PublicationError:
             continue
         return Newest(chain[-1].id, chain[-1].published_at, chain[-1].champions, files_of(chain), None)
     return None
 
 
-def back_from(folder: Path, newest: str) -> Iterator[Entry]:
+def back_from(folder: Place, newest: str) -> Iterator[Entry]:
     """The entries that led to `newest`, which comes first, read one by one.
 
     Raises PublicationError where one is damaged or gone.
@@ -97,7 +106,7 @@ def files_of(chain: Collection[Entry]) -> dict[Kind, dict[str, str]]:
     return files
 
 
-def entries_of(folder: Path, newest: str, sessions: Collection[str]) -> dict[str, Entry]:
+def entries_of(folder: Place, newest: str, sessions: Collection[str]) -> dict[str, Entry]:
     """The entry that published the predictions of each of `sessions` as they are, by session (YYYY-MM-DD); `newest` is
     the entry of the pointer."""
     left, found = set(sessions), {}

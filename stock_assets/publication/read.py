@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from stock_assets.errors import PublicationError
+from stock_assets.objects import Place, local_copy
 from stock_assets.publication.layout import Entry, Kind, Pointer, digest_of, parse_json, path_of
 from stock_assets.publication.ledger import files_of, read_ledger, read_pointer
 from stock_assets.publication.tables import BARS_FILE, MONITORING, OUTCOMES_FILE, PREDICTIONS_FILE
@@ -24,7 +25,7 @@ _BY_KIND = {"predictions": PREDICTIONS_FILE, "bars": BARS_FILE, "outcomes": OUTC
 class Publication:
     """What `folder` says by `pointer`. Nothing of it changes: its files never do."""
 
-    folder: Path
+    folder: Place
     pointer: Pointer
 
     def predictions(self, session: date) -> pl.DataFrame:
@@ -65,7 +66,7 @@ class Publication:
         """A published file. Raises PublicationError where it is gone or is not what its name says."""
         path = self.folder / path_of(kind, key, digest)
         try:
-            content = path.read_bytes()
+            content = local_copy(path, lambda blob: digest_of(blob) == digest).read_bytes()
         except OSError as error:
             raise PublicationError(
                 f"{path} cannot be read: {error.strerror}; publish again: materialize publication"
@@ -77,6 +78,11 @@ class Publication:
             )
         return content
 
+    def file(self, kind: Kind, key: str, digest: str) -> Path:
+        """A file of this machine with what `content` returns, for what scans several. Raises as that."""
+        self.content(kind, key, digest)
+        return local_copy(self.folder / path_of(kind, key, digest), lambda blob: digest_of(blob) == digest)
+
     def _session(self, kind: Kind, session: date) -> pl.DataFrame:
         digest = self.pointer.files[kind].get(str(session))
         if digest is None:
@@ -84,7 +90,7 @@ class Publication:
         return pl.read_parquet(BytesIO(self.content(kind, str(session), digest)))
 
 
-def open_publication(folder: Path) -> Publication | None:
+def open_publication(folder: Place) -> Publication | None:
     """What is published in `folder` now; None before anything was. Raises PublicationError for a damaged pointer."""
     pointer = read_pointer(folder)
     return None if pointer is None else Publication(folder, pointer)

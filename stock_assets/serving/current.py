@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from email.utils import format_datetime
 from functools import cached_property
-from pathlib import Path
 
+from stock_assets.buckets import version_of
 from stock_assets.errors import PublicationError
+from stock_assets.objects import ObjectPath, Place
 from stock_assets.publication.layout import POINTER, Facts, Pointer
 from stock_assets.publication.read import Publication, open_publication
 from stock_assets.serving.bodies import Bodies
@@ -24,6 +25,8 @@ log = logging.getLogger("stock_assets.serving")
 
 #: Seconds between two looks at the pointer, each of two microseconds; a new publication answers well within 250 ms.
 EVERY_SECONDS = 0.05
+#: The same where the pointer is in a bucket: each look is a request.
+EVERY_SECONDS_OF_A_BUCKET = 2.0
 #: How long a publication that could not be read waits for the next try.
 RETRY = timedelta(seconds=2)
 #: Earlier publications that stay at hand, for `as_of` and cursors.
@@ -118,7 +121,7 @@ class Current:
     is not what answers, or what of it cannot be; None when all is well.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(self, folder: Place, clock: Callable[[], datetime]) -> None:
         self.folder, self.clock = folder, clock
         self.served: Served | None = None
         self.trouble: str | None = None
@@ -178,8 +181,11 @@ class Current:
 
     def _stamp(self) -> object:
         """What tells one pointer from another; None where there is none."""
+        pointer = self.folder / POINTER
         try:
-            status = (self.folder / POINTER).stat()
+            if isinstance(pointer, ObjectPath):
+                return version_of(pointer.bucket, pointer.key)
+            status = pointer.stat()
         except OSError:
             return "none"
         return status.st_mtime_ns, status.st_ino, status.st_size
@@ -187,12 +193,13 @@ class Current:
     async def watch(self) -> None:
         """Looks at the pointer until it is cancelled, and reads the newest sessions into memory, the newest first."""
         filled: Served | None = None
+        in_bucket = isinstance(self.folder, ObjectPath)
         while True:
-            if self.changed():
+            if in_bucket or self.changed():  # a request to a bucket must not hold up the event loop
                 await asyncio.to_thread(self.look)
             if self.served is not filled and (filled := self.served) is not None:
                 filled = filled if await asyncio.to_thread(self._fill, filled) else None
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS_OF_A_BUCKET if in_bucket else EVERY_SECONDS)
 
     def _fill(self, served: Served) -> bool:
         """Reads the newest sessions into memory; False where something else is to be served meanwhile."""

@@ -19,6 +19,7 @@ import polars as pl
 
 from stock_assets.errors import PublicationError, TableError
 from stock_assets.frames import PROBABILITIES
+from stock_assets.objects import Place
 from stock_assets.publication.layout import Kind, Pointer, path_of
 from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
@@ -180,7 +181,16 @@ def content_of(publication: Publication, kind: Kind, key: str) -> bytes:
         raise DamagedFile(path_of(kind, key, digest), relative(error, publication.folder)) from error
 
 
-def relative(error: PublicationError, folder: Path) -> str:
+def file_of(publication: Publication, kind: Kind, key: str) -> Path:
+    """A file of this machine with what `content_of` returns. Raises as that."""
+    digest = publication.pointer.files[kind][key]
+    try:
+        return publication.file(kind, key, digest)
+    except PublicationError as error:
+        raise DamagedFile(path_of(kind, key, digest), relative(error, publication.folder)) from error
+
+
+def relative(error: PublicationError, folder: Place) -> str:
     """What `error` says, without where the folder lies on this machine.
 
     >>> relative(PublicationError("/home/me/published/current.json is damaged"), Path("/home/me/published"))

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from stock_assets.errors import PublicationError
+from stock_assets.objects import Place
 from stock_assets.publication.layout import KINDS, LEDGER, Entry, Kind, parse_entry
 from stock_assets.publication.read import Publication
 
@@ -41,7 +41,7 @@ def name_of(entry: Entry) -> str:
 class Ledger:
     """The entries in `folder` that were read already."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._folder = folder / LEDGER
         self._entries: dict[str, Entry] = {}
 

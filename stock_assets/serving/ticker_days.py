@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from stock_assets.frames import PROBABILITIES
-from stock_assets.publication.layout import Kind, path_of
+from stock_assets.publication.layout import Kind
 from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import PREDICTIONS_FILE
-from stock_assets.serving.days import EPOCH, Day, Files, ModelRows, Outcomes, Shared, content_of, read_day
+from stock_assets.serving.days import EPOCH, Day, Files, ModelRows, Outcomes, Shared, file_of, read_day
 
 _NO_ROW = ModelRows({}, np.empty((0, 3)), None, np.empty(0, np.int16), (), None)
 _COLUMNS: dict[Kind, list[str]] = {
@@ -45,8 +45,7 @@ def _paths(publication: Publication, kind: Kind, files: Iterable[Files]) -> dict
     digests, paths = publication.pointer.files[kind], {}
     for session in (file.session for file in files):
         if session in digests:
-            content_of(publication, kind, session)
-            paths[str(publication.folder / path_of(kind, session, digests[session]))] = session
+            paths[str(file_of(publication, kind, session))] = session
     return paths
 
 

@@ -3,22 +3,26 @@ all.
 
 An artifact never changes: other content needs another name, for which `artifact_version` is made. Nothing
 here is ever unpickled.
+
+In a bucket the folder is a prefix. `model.json` is put last, and only where there is none: an artifact is there once
+its `model.json` is.
 """
 
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from stock_assets.errors import ArtifactError
+from stock_assets.errors import ArtifactError, BucketError
 from stock_assets.files import (
     RESTORE,
     TEMPORARY,
@@ -26,9 +30,9 @@ from stock_assets.files import (
     disk_errors_of,
     make_folder,
     sync,
-    write_file,
     write_synced,
 )
+from stock_assets.objects import ObjectPath, Place, delete, held, put, put_if_absent, replace_if
 
 #: Raised with every change of what the files hold that older code could not read.
 LAYOUT = 1
@@ -41,10 +45,10 @@ STALE_AFTER = 3600.0
 class Artifact:
     """What was saved. `files` are the paths of the extra files by name."""
 
-    folder: Path
+    folder: Place
     tensors: dict[str, np.ndarray]
     description: dict[str, Any]
-    files: dict[str, Path]
+    files: dict[str, Place]
 
 
 def artifact_version(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
@@ -53,19 +57,19 @@ def artifact_version(tensors: Mapping[str, np.ndarray], description: Mapping[str
 
 
 def save_artifact(
-    folder: Path,
+    folder: Place,
     tensors: Mapping[str, np.ndarray],
     description: Mapping[str, Any],
     *,
     files: Mapping[str, bytes] | None = None,
-) -> Path:
+) -> Place:
     """The folder, holding the artifact. A reader sees it complete or not at all, also after a crash.
 
     `description` is JSON with string keys; `files` maps plain file names to their bytes. Saving the same
     again changes nothing; an incomplete artifact of that name is replaced.
 
     Raises ArtifactError when the folder holds another complete artifact, when a file name is not plain, and
-    when the description is no JSON.
+    when the description is no JSON; BucketError.
     """
     content = {WEIGHTS: _weights(tensors), **(files or {})}
     for name in content:
@@ -77,8 +81,33 @@ def save_artifact(
             "description": description,
         }
     )
+    if isinstance(folder, ObjectPath):
+        return _save_objects(folder, content, model)
     with disk_errors_of(folder):
         return _save(folder, content, model)
+
+
+def _save_objects(folder: ObjectPath, content: Mapping[str, bytes], model: bytes) -> ObjectPath:
+    """Each file by itself, and `model.json` last: of several savers of the same, each puts what is not there yet."""
+    before = held(folder / MODEL)
+    if before is not None and before.content != model and _is_complete(folder):
+        raise _another(folder)
+    for name, blob in content.items():
+        if put_if_absent(folder / name, blob):
+            continue
+        there = held(folder / name)  # of another saver of the same, or of a save that was killed
+        if there is None or (there.content != blob and not replace_if(folder / name, blob, there.version)):
+            raise ArtifactError(f"{folder / name} is being written by another process; save the artifact again")
+    same = before is not None and before.content == model
+    if not same and not replace_if(folder / MODEL, model, before and before.version):
+        raise _another(folder)
+    return folder
+
+
+def _another(folder: Place) -> ArtifactError:
+    return ArtifactError(
+        f"{folder} already holds another artifact; artifacts never change, so save this one under another name"
+    )
 
 
 def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
@@ -89,9 +118,7 @@ def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
         if _is_complete(folder):
             if (folder / MODEL).read_bytes() == model:
                 return folder
-            raise ArtifactError(
-                f"{folder} already holds another artifact; artifacts never change, so save this one under another name"
-            )
+            raise _another(folder)
         for name, blob in {**content, MODEL: model}.items():
             write_synced(temporary / name, blob)
         temporary.chmod(0o755)  # mkdtemp lets only the owner in
@@ -109,56 +136,88 @@ def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
 class CheckpointFile:
     """Where an interrupted training goes on from: one file, always whole, which the next epoch replaces."""
 
-    path: Path
+    path: Place
 
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """(tensors, description) as they were saved last; None when there is no file, or one that cannot be read:
-        then the training begins anew, which costs time and nothing else."""
+        then the training begins anew, which costs time and nothing else. Raises BucketError: a bucket that does not
+        answer is no reason to begin anew."""
         try:
-            with safe_open(self.path, "numpy") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["description"])
+            content = self.path.read_bytes()
+            return load(content), json.loads(_metadata(content)["description"])
+        except BucketError:
+            raise
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def save(self, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
         """Puts these in the place of the file."""
-        write_file(self.path, _weights(tensors, {"description": _json(description).decode()}))
+        put(self.path, _weights(tensors, {"description": _json(description).decode()}))
 
     def clear(self) -> None:
         """Removes the file, if there is one."""
-        self.path.unlink(missing_ok=True)
+        delete(self.path)
 
 
-def load_artifact(folder: Path) -> Artifact:
+def _metadata(content: bytes) -> dict[str, str]:
+    """The strings that stand in the header of a safetensors file (github.com/huggingface/safetensors, "Format")."""
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size])["__metadata__"]
+
+
+def load_artifact(folder: Place) -> Artifact:
     """The artifact in `folder`, each file checked against its digest.
 
-    Raises ArtifactError when the folder or a file is absent, altered or cut short, or of another layout.
+    Raises ArtifactError when the folder or a file is absent, altered or cut short, or of another layout; BucketError.
     """
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder} does not exist; expected the folder of a saved model; {RESTORE}")
+    if isinstance(folder, Path) and not folder.is_dir():
+        raise _no_folder(folder)
     try:
         model = json.loads((folder / MODEL).read_bytes(), parse_constant=_no_constant)
         layout = model["layout"]
         if layout != LAYOUT:
             raise ArtifactError(f"{folder} has layout {layout!r}; this version of stock_assets reads {LAYOUT}")
-        digests, description = model["sha256"], model["description"]
+        digests, description, weights = model["sha256"], model["description"], b""
         for name, digest in digests.items():
             _require_plain(name)
-            actual = _digest((folder / name).read_bytes())
-            if actual != digest:
+            blob = (folder / name).read_bytes()
+            weights = blob if name == WEIGHTS else weights
+            if _digest(blob) != digest:
                 raise ArtifactError(
                     f"{folder / name} was altered or cut short: its digest is not the one in {MODEL}; {RESTORE}"
                 )
-        tensors = load((folder / WEIGHTS).read_bytes())
+        tensors = load(weights)
+    except BucketError:
+        raise
     except FileNotFoundError as error:
+        if isinstance(folder, ObjectPath) and not folder.is_dir():
+            raise _no_folder(folder) from None
         raise ArtifactError(f"{folder} is incomplete: {Path(error.filename).name} is missing; {RESTORE}") from None
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError, RecursionError) as error:
         raise ArtifactError(f"{folder} holds no artifact: {error!r}; {RESTORE}") from error
     except OSError as error:
-        raise disk_error(folder, error) from error
+        raise disk_error(Path(str(folder)), error) from error
     extra = {name: folder / name for name in digests if name != WEIGHTS}
     return Artifact(folder, tensors, description, extra)
+
+
+def _no_folder(folder: Place) -> ArtifactError:
+    return ArtifactError(f"{folder} does not exist; expected the folder of a saved model; {RESTORE}")
+
+
+@contextmanager
+def local_artifact(folder: Place) -> Iterator[Path]:
+    """A folder of this machine with the files of the artifact: `folder`, or a copy of what lies in a bucket, each file
+    checked, which is removed afterwards. Raises ArtifactError, BucketError."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    artifact = load_artifact(folder)
+    with tempfile.TemporaryDirectory(prefix="stock-assets-artifact-") as copy:
+        for name in (MODEL, WEIGHTS, *artifact.files):
+            Path(copy, name).write_bytes((folder / name).read_bytes())
+        load_artifact(Path(copy))
+        yield Path(copy)
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -170,7 +229,7 @@ def _require_plain(name: str) -> None:
         raise ArtifactError(f"{name!r} cannot be a file of an artifact; expected a plain file name")
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_complete(folder: Place) -> bool:
     try:
         load_artifact(folder)
     except ArtifactError as error:

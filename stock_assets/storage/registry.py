@@ -21,6 +21,7 @@ from stock_assets.addresses import redacted, scrubbed
 from stock_assets.errors import ArtifactError, DamagedFileError, RegistryError
 from stock_assets.files import RESTORE, TEMPORARY, make_folder, sync
 from stock_assets.private.mlflow_tables import REVISION, Alias, Tables
+from stock_assets.storage.artifacts import local_artifact
 from stock_assets.storage.revisions import bring_to_head, reroot, revision_of
 from stock_assets.storage.trainings import NoRegistry, Registry, TrackedRun, Training
 
@@ -74,7 +75,8 @@ class MlflowRegistry:
             for name, png in training.figures.items():
                 client.log_stream(run.info.run_id, BytesIO(png), f"figures/{name}.png")
             if training.folder is not None:
-                client.log_artifacts(run.info.run_id, str(training.folder), "model")
+                with local_artifact(training.folder) as folder:
+                    client.log_artifacts(run.info.run_id, str(folder), "model")
                 source = f"{source}/model"
             client.set_terminated(run.info.run_id)
             _register_model(client, training.model)

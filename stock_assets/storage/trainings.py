@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from stock_assets.objects import Place
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Training:
     code_version: str
     curve: Sequence[Mapping[str, float | None]] = ()
     figures: Mapping[str, bytes] = field(default_factory=dict)
-    folder: Path | None = None
+    folder: Place | None = None
     pca_version: str | None = None
 
 

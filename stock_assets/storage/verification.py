@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from stock_assets.errors import BackupError, StockAssetsError
 from stock_assets.files import TEMPORARY, first_line
+from stock_assets.objects import ObjectPath, Place, found_below
 from stock_assets.storage.artifacts import MODEL, CheckpointFile, load_artifact
 from stock_assets.storage.attached import attached
 from stock_assets.storage.backup import STORE, is_sqlite
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 
 
-def problems_of(folder: Path, more: Callable[[Path], Iterable[str]] = lambda _: ()) -> Iterator[str]:
-    """What is wrong in a data folder or a backup, one line each, with what `more` finds in the data folder."""
+def problems_of(
+    folder: Path, more: Callable[[Path], Iterable[str]] = lambda _: (), *, artifacts: Place | None = None
+) -> Iterator[str]:
+    """What is wrong in a data folder or a backup, one line each, with what `more` finds in the data folder. `artifacts`
+    are where they are, in the data folder when None."""
     if not (folder / MANIFEST).exists():
-        yield from _data_problems(folder)
+        yield from _data_problems(folder, artifacts or folder / "artifacts")
         yield from more(folder)
         return
     try:
@@ -40,7 +44,7 @@ def problems_of(folder: Path, more: Callable[[Path], Iterable[str]] = lambda _: 
         yield from problems
         return  # whatever else is found follows from these
     with _put_together(backup) as data:
-        for problem in (*_data_problems(data), *more(data)):
+        for problem in (*_data_problems(data, data / "artifacts"), *more(data)):
             yield problem.replace(str(data), str(folder / DATA))
 
 
@@ -64,14 +68,18 @@ def _put_together(backup: Backup) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _data_problems(data: Path) -> Iterator[str]:
-    yield from _store_problems(data)
+def _data_problems(data: Path, artifacts: Place) -> Iterator[str]:
+    yield from _store_problems(data, artifacts)
+    if isinstance(artifacts, ObjectPath):
+        for found in found_below(artifacts):
+            if found.place.name == MODEL or found.place.name.startswith(".checkpoint-"):
+                yield from _file_problems(found.place)
     for file in sorted(data.rglob("*")):
         if TEMPORARY not in str(file) and file.is_file() and file != data / STORE:
             yield from _file_problems(file)
 
 
-def _store_problems(data: Path) -> Iterator[str]:
+def _store_problems(data: Path, artifacts: Place) -> Iterator[str]:
     """Reads every block of every table, and looks for the artifacts that the rows name."""
     import duckdb
 
@@ -100,8 +108,8 @@ def _store_problems(data: Path) -> Iterator[str]:
                 if "artifact" in columns:
                     rows = connection.execute(f'SELECT DISTINCT artifact FROM "{schema}"."{table}"').fetchall()
                     for (artifact,) in rows:
-                        if artifact and not (data / "artifacts" / artifact / MODEL).exists():
-                            yield f"{store}: {schema}.{table} names {artifact}, which is not in {data / 'artifacts'}"
+                        if artifact and not (artifacts / artifact / MODEL).is_file():
+                            yield f"{store}: {schema}.{table} names {artifact}, which is not in {artifacts}"
             connection.execute("USE memory")
     except (StockAssetsError, duckdb.Error) as error:
         yield first_line(error)
@@ -125,16 +133,16 @@ def _lost_rows(
             yield f"{store}: {table} holds {found} rows, and {rows} were written; materialize {table} again"
 
 
-def _file_problems(file: Path) -> Iterator[str]:
+def _file_problems(file: Place) -> Iterator[str]:
     try:
         if file.name == MODEL:
             load_artifact(file.parent)
         elif file.name.startswith(".checkpoint-"):
             if CheckpointFile(file).load() is None:
                 yield f"{file} is no checkpoint; remove it, and its training begins anew"
-        elif file.suffix == ".json":
+        elif file.name.endswith(".json"):
             json.loads(file.read_bytes())
-        elif file.name.endswith((".db", ".sqlite")) or is_sqlite(file):
+        elif isinstance(file, Path) and (file.name.endswith((".db", ".sqlite")) or is_sqlite(file)):
             yield from _sqlite_problems(file)
     except (ValueError, RecursionError) as error:
         yield f"{file} is no JSON: {first_line(error)}; remove it, and it is made again"

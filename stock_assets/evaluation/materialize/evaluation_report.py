@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 
@@ -12,11 +11,11 @@ from stock_assets.evaluation.materialize.inputs import judged_predictions, learn
 from stock_assets.evaluation.metrics import scored_rows
 from stock_assets.evaluation.report import Report, make_report, render_report
 from stock_assets.features.materialize import absent_of, announced_of, lags_of
-from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import currency_of
 from stock_assets.market.materialize.context import read_context
 from stock_assets.model.materialize.inputs import usable_between
+from stock_assets.objects import Place, put
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
@@ -31,7 +30,7 @@ class MadeReport:
     """What `make_evaluation_report` wrote."""
 
     report: Report
-    page: Path
+    page: Place
     alarming: pl.DataFrame
     """the models that are too good to be honest (`leakage.too_good`)"""
 
@@ -49,7 +48,7 @@ def make_evaluation_report(store: Warehouse, settings: Settings) -> MadeReport:
     inputs = read_inputs(store, settings)
     report = make_report(inputs)
     page = settings.artifacts / "evaluation_report" / "report.html"
-    write_file(page, render_report(report).encode())
+    put(page, render_report(report).encode())
     scores = report.tables["walk_forward"]
     store.replace_table("evaluation_report", scores)
     alarming = too_good(scores, frequencies(inputs.scored))

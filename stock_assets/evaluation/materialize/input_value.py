@@ -6,7 +6,6 @@ from datetime import date
 from functools import partial
 from hashlib import blake2b
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -26,7 +25,6 @@ from stock_assets.evaluation.input_walk import Training, WalkYear, run_training,
 from stock_assets.evaluation.materialize.side_columns import columns_on_demand
 from stock_assets.features.lookback import MAX_MISSED
 from stock_assets.features.side_features import GROUPS
-from stock_assets.files import write_file
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.cutoffs import first_cutoff
@@ -35,6 +33,7 @@ from stock_assets.model.progress import Progress, Say, side_by_side
 from stock_assets.model.registry import IN_SERVICE, MODELS, READS, ModelEntry, longest_lookback
 from stock_assets.model.scaling import feature_columns
 from stock_assets.model.splits import training_rows
+from stock_assets.objects import Place, put
 from stock_assets.setting_values import LabelRule
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.side_inputs.registry import side_input
@@ -153,12 +152,12 @@ def _run(say: Say, *, training: Training, entry: ModelEntry, scores: "_Scores") 
 class _Scores:
     """The scores of sessions of every variant that was asked, one file each: what a run that was cut off leaves."""
 
-    def __init__(self, folder: Path, rule: LabelRule, *, about: tuple[str, str]) -> None:
+    def __init__(self, folder: Place, rule: LabelRule, *, about: tuple[str, str]) -> None:
         """`about` is what names the code and the model."""
         self.rule, self._folder, self._about = rule, folder, (*about, rule)
         self._years: dict[int, str] = {}
 
-    def path(self, training: Training, variant: Variant) -> Path:
+    def path(self, training: Training, variant: Variant) -> Place:
         """Named by everything that the scores depend on."""
         year, group = training.year, training.variants[variant]
         if year.year not in self._years:
@@ -177,7 +176,7 @@ class _Scores:
     def write(self, training: Training, variant: Variant, rows: pl.DataFrame) -> None:
         buffer = BytesIO()
         rows.write_ipc(buffer)
-        write_file(self.path(training, variant), buffer.getvalue())
+        put(self.path(training, variant), buffer.getvalue())
 
     def read(self, trainings: Sequence[Training]) -> dict[Variant, pl.DataFrame]:
         """As `value_table` takes them."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from stock_assets.lifecycle.alert_book import AlertBook, resolved
+from stock_assets.lifecycle.alert_book import OPEN_ALERTS, AlertBook, resolved
 from stock_assets.lifecycle.alerts import (
     LOG,
     QUIET,
@@ -23,6 +23,7 @@ from stock_assets.lifecycle.alerts import (
     to_send,
 )
 from stock_assets.lifecycle.tables import ALERTS
+from stock_assets.objects import Place, put
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -98,11 +99,16 @@ def open_alerts(store: Warehouse) -> list[Record]:
     return [entry.record for entry in open_book(store)[0].entries() if entry.record.resolved_at is None]
 
 
-def write_open_alerts(store: Warehouse, *, now: datetime) -> None:
-    """Writes the file of open alerts beside what is published, should it be lost or never have been written."""
+def write_open_alerts(store: Warehouse, published: Place, *, now: datetime) -> None:
+    """Writes the file of open alerts beside what is published, should it be lost or never have been written; also
+    where that is not in the data folder. Raises BucketError."""
     book, _ = open_book(store)
     with book.locked():
         book.show(now)
+        shown = store.path.parent / OPEN_ALERTS
+        name = OPEN_ALERTS.partition("/")[2]
+        if published / name != shown and shown.exists():
+            put(published / name, shown.read_bytes())
 
 
 def copy_to_table(store: Warehouse, now: datetime | None = None) -> list[str]:

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 import polars as pl
 
 from stock_assets.errors import MissingTableError, SourceError
 from stock_assets.evaluation import metrics
-from stock_assets.files import write_file
 from stock_assets.lifecycle.freshness import GRACE, Freshness, freshness
 from stock_assets.lifecycle.operations import (
     NOTHING_SCORED,
@@ -25,6 +23,7 @@ from stock_assets.lifecycle.operations import (
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.closing import newer_session
 from stock_assets.model.materialize.inputs import usable_between
+from stock_assets.objects import Place, put
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -92,13 +91,13 @@ def read_operations(
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 
 
-def write_operations(store: Warehouse, settings: Settings, data: OperationsData) -> Path:
+def write_operations(store: Warehouse, settings: Settings, data: OperationsData) -> Place:
     """Writes the page, then the table, and returns the path of the page.
 
     The table comes last: while it is older than the predictions, page and table are made again.
     """
     path = settings.artifacts / "operations" / "operations.html"
-    write_file(path, render_operations(data.sessions, {**data.tables, "drift": data.drift}, facts=data.facts).encode())
+    put(path, render_operations(data.sessions, {**data.tables, "drift": data.drift}, facts=data.facts).encode())
     store.replace_table("operations", data.sessions)
     return path
 

@@ -14,6 +14,7 @@ from stock_assets.errors import MissingTableError
 from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.materialize.champions import read_promotions, trained_versions
 from stock_assets.model.materialize.versions import REFERENCES, TRAINED
+from stock_assets.objects import Found, ObjectPath, delete, found_below, name_below
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import MODEL
 from stock_assets.storage.registry import Registry
@@ -50,19 +51,49 @@ def remove_losers(store: Warehouse, settings: Settings, registry: Registry, *, b
         if not rows.is_empty():
             unnamed = rows.with_columns(artifact=pl.lit(None, pl.String))
             store.replace_rows(table, rows.select("model_year", "model", "version"), unnamed)
-    removed = [_remove(folder) for folder in _unnamed(store, settings.artifacts, before)]
+    artifacts = settings.artifacts
+    if isinstance(artifacts, Path):
+        removed = [_remove(folder) for folder in _unnamed(store, artifacts, before)]
+    else:
+        removed = [_remove_objects(found) for found in _unnamed_objects(store, artifacts, before)]
     return len(removed), sum(removed)
 
 
 def _unnamed(store: Warehouse, artifacts: Path, before: datetime) -> Iterator[Path]:
     """The folders of saved models from before that no row names."""
     for table in (*TRAINED, REFERENCES):
-        rows = store.read_or(declared(table).empty(), table, columns=["artifact"])
-        named = set(rows["artifact"].drop_nulls())
+        named = _named(store, table)
         for model in (artifacts / table).glob(f"*/*/{MODEL}"):
             folder, is_old = model.parent, model.stat().st_mtime < before.timestamp()
             if is_old and folder.relative_to(artifacts).as_posix() not in named:
                 yield folder
+
+
+def _unnamed_objects(store: Warehouse, artifacts: ObjectPath, before: datetime) -> Iterator[list[Found]]:
+    """The objects of each saved model in a bucket, none of which is from later, that no row names."""
+    for table in (*TRAINED, REFERENCES):
+        named = _named(store, table)
+        of_version: dict[str, list[Found]] = {}
+        for found in found_below(artifacts / table):
+            version, separator, _file = name_below(found.place, artifacts).rpartition("/")
+            if separator and version.count("/") == 2:  # a checkpoint lies one level higher
+                of_version.setdefault(version, []).append(found)
+        for version, objects in of_version.items():
+            if version not in named and max(found.changed_at for found in objects) < before:
+                yield objects
+
+
+def _named(store: Warehouse, table: str) -> set[str]:
+    rows = store.read_or(declared(table).empty(), table, columns=["artifact"])
+    return set(rows["artifact"].drop_nulls())
+
+
+def _remove_objects(objects: list[Found]) -> int:
+    """The bytes of a saved model in a bucket that is removed: no reader finds it once its MODEL is gone, and what a
+    killed removal leaves no row names."""
+    for found in sorted(objects, key=lambda found: found.place.name != MODEL):
+        delete(found.place)
+    return sum(found.size for found in objects)
 
 
 def _remove(folder: Path) -> int:

@@ -13,6 +13,7 @@ from stock_assets.lifecycle.materialize.retired_models import remove_losers, ser
 from stock_assets.lifecycle.retention import Removed, Retention
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.outcomes import without_old_reasons
+from stock_assets.objects import Place, delete, found_below
 from stock_assets.settings import Settings
 from stock_assets.storage.changes import ALL_ROWS, Change
 from stock_assets.storage.compaction import compact
@@ -75,16 +76,19 @@ def tidy(
     return Tidying(removed, left)
 
 
-def _remove_checkpoints(artifacts: Path, before: datetime) -> tuple[int, int]:
-    old = [file for file in artifacts.glob("*/*/.checkpoint-*") if file.stat().st_mtime < before.timestamp()]
-    freed = sum(file.stat().st_size for file in old)
-    for file in old:
-        file.unlink(missing_ok=True)
-    return len(old), freed
+def _remove_checkpoints(artifacts: Place, before: datetime) -> tuple[int, int]:
+    found = [found for found in found_below(artifacts) if found.place.name.startswith(".checkpoint-")]
+    old = [one for one in found if one.changed_at < before]
+    for one in old:
+        delete(one.place)
+    return len(old), sum(one.size for one in old)
 
 
-def _remove_leftovers(published: Path, before: datetime) -> tuple[int, int]:
-    """Files that were being written when their writer was killed: they never got the name that the ledger names."""
+def _remove_leftovers(published: Place, before: datetime) -> tuple[int, int]:
+    """Files that were being written when their writer was killed: they never got the name that the ledger names. In a
+    bucket there are none: a put that is cut off leaves nothing."""
+    if not isinstance(published, Path):
+        return 0, 0
     old = [file for file in published.rglob(f"{TEMPORARY}*") if file.stat().st_mtime < before.timestamp()]
     freed = sum(file.stat().st_size for file in old)
     for file in old:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 
@@ -11,6 +10,7 @@ from stock_assets.lifecycle.materialize import partitions
 from stock_assets.lifecycle.partitions import Stored
 from stock_assets.model.materialize.versions import by_year
 from stock_assets.model.tables import PREDICTIONS
+from stock_assets.objects import Place, found_below, name_below
 from stock_assets.publication.layout import BY_SESSION, FOLDER, KINDS, LEDGER, path_of
 from stock_assets.publication.ledger import read_pointer
 from stock_assets.publication.read import Publication
@@ -38,20 +38,22 @@ def differing_rows(store: Warehouse, publication: Publication, sessions: Sequenc
     return pl.concat(found).sort(_KEYS)
 
 
-def stored_partitions(store: Warehouse, tables: Iterable[str] | None = None) -> dict[str, Stored]:
+def stored_partitions(
+    store: Warehouse, tables: Iterable[str] | None = None, *, published: Place | None = None
+) -> dict[str, Stored]:
     """As `lifecycle.materialize.partitions.stored_partitions`; sessions of the publication whose files are gone are
     lost. Those that are to be published again, since something of them was made again, are none: what Dagster holds of
-    them is still said."""
+    them is still said. `published` is where they are published, beside the store when None."""
     stored = partitions.stored_partitions(store, tables)
     if made := stored.get("publication"):
         again = {str(session) for session in store.sessions("publication")} - made.all
         made = Stored(made.with_rows | again, made.without_rows, made.lost)
-        lost = lost_sessions(store.path.parent / FOLDER, made.there)
+        lost = lost_sessions(published or store.path.parent / FOLDER, made.there)
         stored["publication"] = Stored(made.with_rows - lost, made.without_rows - lost, made.lost | lost)
     return stored
 
 
-def lost_sessions(folder: Path, sessions: Collection[str]) -> frozenset[str]:
+def lost_sessions(folder: Place, sessions: Collection[str]) -> frozenset[str]:
     """Those of `sessions`, which were published, whose files are gone, or all of them where the pointer is; the newest
     one where anything else that the pointer names is gone, as its publication makes that again.
 
@@ -66,11 +68,10 @@ def lost_sessions(folder: Path, sessions: Collection[str]) -> frozenset[str]:
     if pointer is None or not sessions:
         return frozenset(sessions)
     lost = set(sessions) - pointer.files["predictions"].keys()
-    there = (folder / LEDGER / f"{pointer.entry}.json").exists()
+    stored = {name_below(found.place, folder) for found in found_below(folder)}
+    there = f"{LEDGER}/{pointer.entry}.json" in stored
     for kind in KINDS:
-        gone = {
-            key for key, digest in pointer.files[kind].items() if not (folder / path_of(kind, key, digest)).exists()
-        }
+        gone = {key for key, digest in pointer.files[kind].items() if path_of(kind, key, digest) not in stored}
         lost |= gone if kind in BY_SESSION else set()
         there = there and (kind in BY_SESSION or not gone)
     return frozenset((lost if there else lost | {max(sessions)}) & set(sessions))

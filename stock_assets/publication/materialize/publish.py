@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from pathlib import Path
 
 import polars as pl
 
@@ -14,6 +13,7 @@ from stock_assets.lifecycle.materialize.alerts import write_open_alerts
 from stock_assets.lifecycle.materialize.evening import CONTENT
 from stock_assets.market.calendar import calendar_of, currency_of
 from stock_assets.model.registry import IN_SERVICE
+from stock_assets.objects import Place
 from stock_assets.publication.layout import Facts, Pointer, Upcoming, path_of
 from stock_assets.publication.ledger import Newest, entries_of, read_newest
 from stock_assets.publication.materialize.cards import put_cards
@@ -55,7 +55,7 @@ class Published:
     pointer: Pointer
     rows: pl.DataFrame
     """of the table publication, of the sessions that were asked for"""
-    folder: Path
+    folder: Place
 
 
 def publish_sessions(
@@ -93,10 +93,10 @@ def publish_sessions(
     cards = before.files["cards"] if before else {}
     versions = set(store.read_sql("predictions", _VERSIONS, [list(sessions)])["model_version"])
     versions |= {
-        version for version, digest in cards.items() if not (folder / path_of("cards", version, digest)).exists()
+        version for version, digest in cards.items() if not (folder / path_of("cards", version, digest)).is_file()
     }
     put_cards(store, settings, registry, versions=versions, monitored=monitored, into=new)
-    write_open_alerts(store, now=now)
+    write_open_alerts(store, folder, now=now)
     pointer = publish(
         folder,
         new,
@@ -165,7 +165,7 @@ def _span(sessions: Sequence[date]) -> str:
     return str(first) if first == last else f"{first} to {last} ({len(sessions)} sessions)"
 
 
-def _rows(store: Warehouse, folder: Path, pointer: Pointer, *, counts: pl.DataFrame) -> pl.DataFrame:
+def _rows(store: Warehouse, folder: Place, pointer: Pointer, *, counts: pl.DataFrame) -> pl.DataFrame:
     """The rows of the table publication for the sessions of `counts`."""
     sessions = counts["session"].to_list()
     entries = entries_of(folder, pointer.entry, [str(session) for session in sessions])

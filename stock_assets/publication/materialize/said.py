@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 from datetime import date, datetime
 from io import BytesIO
-from pathlib import Path
 
 import polars as pl
 
 from stock_assets.market.calendar import TradingCalendar
+from stock_assets.objects import Place
 from stock_assets.publication.layout import Entry
 from stock_assets.publication.read import chain_to, open_publication, read_ledger
 from stock_assets.publication.tables import PREDICTIONS_FILE
 
 
 def said_each_evening(
-    folder: Path, calendar: TradingCalendar, *, first: date | None = None, last: date | None = None
+    folder: Place, calendar: TradingCalendar, *, first: date | None = None, last: date | None = None
 ) -> tuple[pl.DataFrame, dict[date, datetime]]:
     """(the predictions of each session from `first` to `last`, as they stood when the next session opened; when each
     was published, by session).

@@ -7,8 +7,8 @@ import polars as pl
 
 from stock_assets.errors import MissingTableError, PublicationError, StockAssetsError
 from stock_assets.files import first_line
+from stock_assets.objects import Place
 from stock_assets.publication.layout import (
-    ENTRIES,
     FOLDER,
     KINDS,
     LEDGER,
@@ -19,26 +19,26 @@ from stock_assets.publication.layout import (
     parse_entry,
     path_of,
 )
-from stock_assets.publication.ledger import files_of, read_pointer
+from stock_assets.publication.ledger import entry_files, files_of, read_pointer
 from stock_assets.storage.warehouse import Warehouse
 
 _RESTORE = "restore it from a backup: stock-assets restore DIR"
 
 
-def problems_of(data: Path) -> Iterator[str]:
+def problems_of(data: Path, published: Place | None = None) -> Iterator[str]:
     """What is wrong with the publication in a data folder or in a backup of one: the digest of every file that the
     pointer or an entry of the ledger names, the entries that lead to the pointer, and the rows of the table
-    `publication`."""
-    folder = data / FOLDER
+    `publication`. `published` is where it is, in the data folder when None."""
+    folder = published or data / FOLDER
     try:
         pointer = read_pointer(folder)
     except PublicationError as error:
         yield first_line(error)
         pointer = None
     entries = {}
-    for path in sorted((folder / LEDGER).glob(ENTRIES)):
+    for path in entry_files(folder):
         try:
-            entries[path.stem] = parse_entry(path, path.read_bytes())
+            entries[path.name.removesuffix(".json")] = parse_entry(path, path.read_bytes())
         except (OSError, PublicationError) as error:
             yield f"{first_line(error)}; {_RESTORE}"
     if pointer is None and entries and not (folder / POINTER).exists():
@@ -49,7 +49,7 @@ def problems_of(data: Path) -> Iterator[str]:
     for kind, key, digest in sorted(now | _ever_named(entries)):
         again = "publish again: materialize publication" if (kind, key, digest) in now else _RESTORE
         yield from _file_problems(folder / path_of(kind, key, digest), digest, again)
-    yield from _row_problems(data, named["predictions"])
+    yield from _row_problems(data, folder, named["predictions"])
 
 
 def _ever_named(entries: dict[str, Entry]) -> set[tuple[Kind, str, str]]:
@@ -58,7 +58,7 @@ def _ever_named(entries: dict[str, Entry]) -> set[tuple[Kind, str, str]]:
     }
 
 
-def _chain_problems(folder: Path, entries: dict[str, Entry], newest: str | None) -> Iterator[str]:
+def _chain_problems(folder: Place, entries: dict[str, Entry], newest: str | None) -> Iterator[str]:
     while newest is not None:
         if newest not in entries:
             yield f"{folder / LEDGER / newest}.json is gone, and what was said before it is not known; {_RESTORE}"
@@ -66,7 +66,7 @@ def _chain_problems(folder: Path, entries: dict[str, Entry], newest: str | None)
         newest = entries[newest].previous
 
 
-def _file_problems(file: Path, digest: str, again: str) -> Iterator[str]:
+def _file_problems(file: Place, digest: str, again: str) -> Iterator[str]:
     try:
         actual = digest_of(file.read_bytes())
     except OSError as error:
@@ -76,7 +76,7 @@ def _file_problems(file: Path, digest: str, again: str) -> Iterator[str]:
         yield f"{file} is damaged: its digest is {actual}; {again}"
 
 
-def _row_problems(data: Path, published: Mapping[str, str]) -> Iterator[str]:
+def _row_problems(data: Path, folder: Place, published: Mapping[str, str]) -> Iterator[str]:
     try:
         rows = Warehouse(data / "stock_assets.duckdb").read("publication", columns=["session", "digest"])
     except MissingTableError:
@@ -94,6 +94,6 @@ def _row_problems(data: Path, published: Mapping[str, str]) -> Iterator[str]:
     if differing.height:
         first = differing["session"].min()
         yield (
-            f"{data / FOLDER}: the table publication names {differing.height} session(s), the first {first}, that "
+            f"{folder}: the table publication names {differing.height} session(s), the first {first}, that "
             f"{POINTER} lacks or names otherwise; materialize publication again for them"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stock_assets.errors import PublicationError
+from stock_assets.objects import Place
 from stock_assets.pages.status import Trouble
 from stock_assets.publication.layout import ALERTS, Facts, digest_of, parse_json
 
@@ -19,7 +20,7 @@ class OpenAlerts:
     """of the file, which changes with it"""
 
 
-def read_alerts(folder: Path, *, trouble: str | None = None) -> OpenAlerts:
+def read_alerts(folder: Place, *, trouble: str | None = None) -> OpenAlerts:
     """The open alerts beside the publication in `folder`, and `trouble`, why what is published is not served.
 
     A damaged file is an alert of its own: the page says so rather than that all is well.

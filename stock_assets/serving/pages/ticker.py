@@ -14,7 +14,7 @@ from stock_assets.pages import numbers
 from stock_assets.pages.charts import lines
 from stock_assets.pages.charts.bars import probability_bar
 from stock_assets.pages.charts.lines import Line, Mark
-from stock_assets.publication.layout import Kind, path_of
+from stock_assets.publication.layout import Kind
 from stock_assets.publication.read import Publication
 from stock_assets.publication.tables import BARS_FILE, OUTCOMES_FILE, PREDICTIONS_FILE
 from stock_assets.serving.pages.announcements import of_ticker
@@ -171,8 +171,7 @@ def _rows(publication: Publication, kind: Kind, sessions: Sequence[date], *, tic
     paths: dict[str, date] = {}
     for session in sessions:
         if (digest := publication.pointer.files[kind].get(str(session))) is not None:
-            publication.content(kind, str(session), digest)
-            paths[str(publication.folder / path_of(kind, str(session), digest))] = session
+            paths[str(publication.file(kind, str(session), digest))] = session
     if not paths:
         return _FILES[kind].empty().with_columns(session=pl.lit(None, pl.Date))
     frame = pl.scan_parquet([*paths], include_file_paths="path").filter(pl.col("ticker") == ticker).collect()

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import polars as pl
 
-from stock_assets.files import write_file
 from stock_assets.market.calendar import calendar_of, currency_of
+from stock_assets.objects import Place, put
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.trading.attainable import attainable
@@ -29,7 +28,7 @@ class MadeTearSheets:
 
     sheets: tuple[TearSheet, ...]
     """one per book"""
-    index: Path
+    index: Place
     """the page that lists them"""
 
     @property
@@ -38,7 +37,7 @@ class MadeTearSheets:
         return pl.concat([sheet.table for sheet in self.sheets])
 
 
-def folder_of(settings: Settings) -> Path:
+def folder_of(settings: Settings) -> Place:
     """Where the pages are."""
     return settings.artifacts / "tear_sheet"
 
@@ -58,8 +57,8 @@ def make_tear_sheets(
     names, folder = [book.name for book in books], folder_of(settings)
     for sheet in sheets:
         page = render_tear_sheet(sheet, others=names)
-        write_file(folder / page_of(sheet.findings.inputs.book.name), page.encode())
-    write_file(folder / "index.html", render_index(sheets, source=settings.source).encode())
+        put(folder / page_of(sheet.findings.inputs.book.name), page.encode())
+    put(folder / "index.html", render_index(sheets, source=settings.source).encode())
     made = MadeTearSheets(sheets, folder / "index.html")
     store.replace_table("tear_sheet", made.table)
     return made

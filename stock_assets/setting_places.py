@@ -1,0 +1,48 @@
+"""Where things are that the settings name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stock_assets.objects import Place
+
+
+class Places:
+    """What lies where, of the settings `data_dir`, `artifacts` and `mlflow`."""
+
+    if TYPE_CHECKING:
+        data_dir: Path
+        artifacts: Place
+        mlflow: str | None
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "stock_assets.duckdb"
+
+    @property
+    def published(self) -> Place:
+        """Where what is published is, which any tool may read (`publication.layout`): beside the artifacts in the data
+        folder, else with them."""
+        own = self.artifacts == self.data_dir / "artifacts"
+        return self.data_dir / "published" if own else self.artifacts / "published"
+
+    @property
+    def staged_answers(self) -> Path:
+        """The folder of a vendor's answers that are not stored yet."""
+        return self.data_dir / "staged_answers"
+
+    @property
+    def mlflow_uri(self) -> str | None:
+        """The tracking URI of the model registry; None when it is off."""
+        if self.mlflow is None:
+            return f"sqlite:///{self.data_dir.absolute() / 'mlflow' / 'mlflow.db'}"
+        return None if self.mlflow == "off" else self.mlflow
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where a registry in SQLite keeps the files of its runs; a server knows its own place."""
+        return self.data_dir.absolute() / "mlflow" / "artifacts"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Next to the store, because Dagster's memory of what is materialized must not outlive it."""
+        return self.data_dir / "dagster"
