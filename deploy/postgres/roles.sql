@@ -8,6 +8,7 @@
 --   stock_assets_mlflow   owns the database mlflow, likewise
 --   stock_assets_backup   reads both, for pg_dump, and writes nothing
 \set ON_ERROR_STOP on
+SET client_min_messages = warning;
 \getenv dagster_password DAGSTER_PASSWORD
 \getenv mlflow_password MLFLOW_PASSWORD
 \getenv backup_password BACKUP_PASSWORD

@@ -10,6 +10,8 @@ In dagster.yaml:
 """
 
 import os
+from collections.abc import Mapping
+from typing import Any, Self
 
 from stock_assets.cli.guard import guard_web_servers, require_token_beyond_loopback
 from stock_assets.cli.home import one_line
@@ -34,7 +36,11 @@ class TeamStorage(BatchingPostgresStorage):
     ) -> None:
         # what this process makes, and all that it starts, is its user's alone
         os.umask(PRIVATE)
-        with one_line():
-            require_token_beyond_loopback(settings())
-            super().__init__(postgres_url, should_autocreate_tables, inst_data)
+        require_token_beyond_loopback(settings())
+        super().__init__(postgres_url, should_autocreate_tables, inst_data)
         guard_web_servers()
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        with one_line():
+            return super().from_config_value(inst_data, config_value)
