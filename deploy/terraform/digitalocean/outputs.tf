@@ -20,7 +20,7 @@ output "mlflow" {
 }
 
 output "endpoint" {
-  description = "AWS_ENDPOINT_URL of both hosts."
+  description = "AWS_ENDPOINT_URL in objects.env of both hosts."
   value       = "https://${var.region}.digitaloceanspaces.com"
 }
 
