@@ -1,15 +1,16 @@
-# install · init · run · test · test-team · drill · test-all · check · check-real · bench
+# install · init · run · test · test-team · test-deploy · drill · test-all · check · check-real · bench · image
 PYTHON ?= python3
 PORT ?= 3000
 API_PORT ?=
 BIN := .venv/bin
+, := ,
 STAMP := .venv/.installed
 # what tests, checks and benchmarks need besides
 TESTED := .venv/.tested
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: install init run test test-team drill test-all check check-real bench clean
+.PHONY: install init run test test-team test-deploy drill test-all check check-real bench image clean
 
 install: $(STAMP)
 
@@ -40,11 +41,24 @@ DRILLS := $(addprefix stock_assets_tests/,$(DRILLS))
 PYTEST := $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
 
 test: $(TESTED)
-	$(PYTEST) -n 3 -m "not drill and not team"
+	$(PYTEST) -n 3 -m "not drill and not team and not deploy"
 
 # the profile of a team: needs PostgreSQL
 test-team: $(TESTED)
-	$(PYTEST) -n 2 -m team stock_assets_tests/team
+	$(PYTEST) -n 2 -m team stock_assets_tests/team stock_assets_tests/deploy
+
+# the image of deploy/, by docker or what ENGINE names; its index of wheels, or any other of pip's settings, is PIP_CONF
+ENGINE ?= docker
+VARIANT ?= cpu
+PIP_CONF ?=
+IMAGE ?= localhost/stock_assets:$(VARIANT)
+image:
+	$(ENGINE) build $(ENGINE_OPTIONS) --file deploy/image/Dockerfile --tag $(IMAGE) --build-arg VARIANT=$(VARIANT) \
+		$(if $(PIP_CONF),--secret id=pip.conf$(,)src=$(PIP_CONF)) .
+
+# what takes minutes: every command of the image that `make image ENGINE=buildah` made, and Terraform against moto
+test-deploy: $(TESTED)
+	TESTED_IMAGE=$(IMAGE) $(PYTEST) -m deploy stock_assets_tests/deploy
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
 # and much of what a test run tries a little. After two months the year is played every seventh evening, which makes seven
@@ -56,7 +70,7 @@ drill: $(TESTED)
 # both in one call, as CI does: what tries little in the first and much in the second is run once, and no core waits for
 # the last test of the one before the other begins
 test-all: $(TESTED)
-	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 3
+	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 3 -m "not deploy"
 
 check: $(TESTED)
 	$(BIN)/ruff check .

@@ -22,6 +22,8 @@ from stock_assets.errors import SettingsError
 PREFIX = "STOCK_ASSETS_"
 #: Names the settings file; `off` means that there is none.
 CONFIG = f"{PREFIX}CONFIG"
+#: The address of Dagster's database, which a team's dagster.yaml reads itself: docs/team.md.
+DAGSTER = f"{PREFIX}DAGSTER"
 #: Names the address of Dagster's web server, for the processes that it starts.
 UI_URL = "DAGSTER_WEB_SERVER"
 FILE_NAME = "stock_assets.toml"
@@ -89,7 +91,9 @@ def gather(settings: Collection[str], project: Path, overrides: Mapping[str, obj
         for key, value in values.items():
             given[key] = Given(absolute(key, value, file.parent), value, str(file))
     variables = {
-        name.removeprefix(PREFIX).lower(): name for name in os.environ if name.startswith(PREFIX) and name != CONFIG
+        name.removeprefix(PREFIX).lower(): name
+        for name in os.environ
+        if name.startswith(PREFIX) and name not in (CONFIG, DAGSTER)
     }
     _require_settings(variables, settings)
     for key, name in variables.items():

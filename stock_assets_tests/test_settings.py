@@ -103,6 +103,11 @@ def test_settings_that_do_not_fit_together(values: dict[str, str], named: str, m
         read_settings()
 
 
+def test_the_address_of_dagsters_database_is_left_to_dagster(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STOCK_ASSETS_DAGSTER", "postgresql+psycopg2://user:password@host/dagster")
+    assert read_settings().source == "simulated"
+
+
 @pytest.mark.parametrize(
     "content",
     [
