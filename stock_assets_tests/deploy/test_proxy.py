@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from stock_assets_tests.deploy.tools import DEPLOY, free_port, tool
-from stock_assets_tests.waiting import until
+from stock_assets_tests.waiting import HANG_SECONDS, until
 
 Headers = dict[str, str]
 
@@ -83,7 +83,9 @@ def status(url: str, **headers: str) -> int:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), context=context, timeout=10) as got:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), context=context, timeout=HANG_SECONDS
+        ) as got:
             assert got.headers["Strict-Transport-Security"]
             return got.status
     except urllib.error.HTTPError as error:

@@ -10,7 +10,7 @@ import requests
 
 from stock_assets_tests.deploy.tools import DEPLOY, free_port
 from stock_assets_tests.team.postgres import Server
-from stock_assets_tests.waiting import until
+from stock_assets_tests.waiting import HANG_SECONDS, until
 
 TOKEN = "a token of the test"
 
@@ -30,7 +30,7 @@ def web_server(home: Path, address: str, host: str, port: int, **variables: str)
 
 def status(url: str, **headers: str) -> int | None:
     try:
-        return requests.get(url, headers=headers, timeout=30).status_code
+        return requests.get(url, headers=headers, timeout=HANG_SECONDS).status_code
     except requests.ConnectionError:
         return None
 
