@@ -77,9 +77,9 @@ def make_bucket_backup(
         there = {found.place.name for found in found_below(target / OBJECTS)}
         newest = newest_backup_in(target)
         with tempfile.TemporaryDirectory(prefix="stock-assets-backup-") as folder:
-            copying = _ToBucket(data_dir, Path(folder), newest.manifest if newest else None, there)
+            copying = _ToBucket(data_dir, Path(folder), known=newest.manifest if newest else None, there=there)
             manifest = copying.run(settings, now, beside or {}).manifest
-            new_bytes = _put_missing(Path(folder), manifest, target / OBJECTS, there)
+            new_bytes = _put_missing(Path(folder), manifest, target / OBJECTS, there=there)
         name = now.astimezone(UTC).strftime(NAME)
         text = json.dumps(asdict(manifest), indent=1).encode()
         if not put_if_absent(target / MANIFESTS / f"{name}.json", text):
@@ -91,7 +91,7 @@ def make_bucket_backup(
 class _ToBucket(Copying):
     """One backup, without what the bucket holds already."""
 
-    def __init__(self, data_dir: Path, aside: Path, known: Manifest | None, there: set[str]) -> None:
+    def __init__(self, data_dir: Path, aside: Path, *, known: Manifest | None, there: set[str]) -> None:
         super().__init__(data_dir, aside, None)
         self.known, self.there = known, there
 
@@ -107,7 +107,7 @@ class _ToBucket(Copying):
         return True
 
 
-def _put_missing(folder: Path, manifest: Manifest, objects: ObjectPath, there: set[str]) -> int:
+def _put_missing(folder: Path, manifest: Manifest, objects: ObjectPath, *, there: set[str]) -> int:
     """Puts the contents below `folder` that are not `there`; their bytes."""
     files = {path.name: path for path in (folder / BLOCKS).glob("*")}
     for name, about in manifest.files.items():
