@@ -211,9 +211,10 @@ class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, Place
     on_demand: bool = Field(
         default=False, description="true or false: whether the API predicts on demand, in a process of its own"
     )
-    backup_dir: Path | None = Field(
+    backup_dir: ObjectsAddress | None = Field(
         default=None,
-        description="the folder that a backup goes to after every evening, best on another disk; no backup when unset",
+        description="where a backup goes after every evening: a folder, best on another disk, s3://bucket/prefix or "
+        "gs://bucket/prefix; no backup when unset",
     )
     backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     extensions: tuple[str, ...] = Field(

@@ -1,7 +1,7 @@
 """`stock-assets backup`, `restore` and `verify`."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +12,11 @@ from stock_assets.errors import StockAssetsError
 from stock_assets.lifecycle.materialize.backup import back_up as make_backup
 from stock_assets.lifecycle.materialize.partitions import stored_partitions
 from stock_assets.lifecycle.partitions import compared
+from stock_assets.objects import Place
 from stock_assets.publication.materialize.verify import problems_of as published_problems
 from stock_assets.settings import Settings
+from stock_assets.storage.bucket_backup import local_backup
+from stock_assets.storage.bucket_backup import put_back as move_beside
 from stock_assets.storage.manifest import MANIFEST, SETTINGS, backups
 from stock_assets.storage.restore import restore as put_back
 from stock_assets.storage.verification import problems_of
@@ -21,7 +24,7 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
 
-def back_up(settings: Settings, target: Path, *, keep: int, now: datetime, out: Console) -> None:
+def back_up(settings: Settings, target: Place, *, keep: int, now: datetime, out: Console) -> None:
     """Makes a backup below `target` and says what it holds."""
     made = make_backup(settings, target, keep=keep, now=now)
     rows, tables, files = made.manifest.rows.values(), len(made.manifest.rows), len(made.manifest.files)
@@ -42,21 +45,39 @@ def registry_elsewhere(settings: Settings) -> str | None:
     return uri.rpartition("@")[2]  # without a password
 
 
-def restore(source: Path, target: Path, *, replace: bool, now: datetime, out: Console) -> None:
-    """Puts a backup in the place of the data folder `target`, and says which."""
+def restore(
+    source: Place,
+    target: Path,
+    *,
+    replace: bool,
+    now: datetime,
+    out: Console,
+    beside: Mapping[str, Place] | None = None,
+) -> None:
+    """Puts a backup in the place of the data folder `target`, and what `beside` names in its own place; says which."""
     occupied = target.exists() and any(target.iterdir())
-    done = put_back(source, target.absolute(), replace=replace, now=now)
-    _say(out, f"{target} is as it was at {done.manifest.made_at}, from {done.folder}")
+    with local_backup(source) as folder:
+        done = put_back(folder, target.absolute(), replace=replace, now=now)
+    came_from = done.folder if isinstance(source, Path) else source
+    _say(out, f"{target} is as it was at {done.manifest.made_at}, from {came_from}")
+    for moved in move_beside(target, beside or {}):
+        _say(out, moved)
     if occupied:
         _say(out, f"what was there before is beside it, as {target.name}.before-…; remove it once all is well")
     if done.manifest.settings:
-        _say(out, f"the settings file of that moment is {done.folder / SETTINGS}; it was not put anywhere")
+        where = done.folder / SETTINGS if isinstance(source, Path) else f"the object {done.manifest.settings.sha256}"
+        _say(out, f"the settings file of that moment is {where}; it was not put anywhere")
 
 
-def verify(folder: Path, out: Console, *, settings: Settings | None = None) -> None:
+def verify(place: Place, out: Console, *, settings: Settings | None = None) -> None:
     """Opens everything in a data folder, a backup or the newest backup of a folder; `settings` are those of the data
     folder, whose artifacts may be elsewhere. Raises StockAssetsError with the number of problems, after each was
     printed."""
+    with local_backup(place) as folder:
+        _verify(folder, out, settings)
+
+
+def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
     if not (folder / "stock_assets.duckdb").exists() and (made := backups(folder)):
         folder = made[-1]
     published, artifacts = (settings.published, settings.artifacts) if settings else (None, None)

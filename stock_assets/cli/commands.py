@@ -235,14 +235,17 @@ def republish_command(
 
 @app.command("backup")
 def backup_command(
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="their folder; backup_dir when unset")] = None,
+    folder: Annotated[
+        str | None, typer.Argument(metavar="DIR", help="their folder or bucket; backup_dir when unset")
+    ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="backups that are kept; backup_keep when unset")] = None,
 ) -> None:
     """Copies the store, the models and Dagster's memory, also while the platform runs."""
     from stock_assets.cli.backup import back_up
+    from stock_assets.objects import place_of
 
     settings = configured()
-    target = folder or settings.backup_dir
+    target = place_of(folder) if folder else settings.backup_dir
     if target is None:
         raise StockAssetsError("no folder is named; expected stock-assets backup DIR, or the setting backup_dir")
     back_up(settings, target, keep=keep or settings.backup_keep, now=datetime.now(UTC), out=out)
@@ -250,7 +253,9 @@ def backup_command(
 
 @app.command("restore")
 def restore_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a backup, or the folder of several: the newest")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="a backup, or the folder or bucket of several: the newest")
+    ],
     to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="the data folder; that of the settings")] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="replace a folder that is not empty, and keep its content beside it")
@@ -258,20 +263,29 @@ def restore_command(
 ) -> None:
     """Puts a backup in the place of the data folder, after a check of every file."""
     from stock_assets.cli.backup import restore
+    from stock_assets.lifecycle.materialize.backup import places_beside
+    from stock_assets.objects import place_of
 
-    restore(folder, to or read_settings().data_dir, replace=replace, now=datetime.now(UTC), out=out)
+    settings = read_settings()
+    beside = {} if to else places_beside(settings)
+    target = to or settings.data_dir
+    restore(place_of(folder), target, replace=replace, now=datetime.now(UTC), out=out, beside=beside)
 
 
 @app.command("verify")
 def verify_command(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="FOLDER", help="a data folder or a backup; that of the settings when unset")
+        str | None, typer.Argument(metavar="FOLDER", help="a data folder or a backup; that of the settings when unset")
     ] = None,
 ) -> None:
     """Opens every table, database and model, and compares store and Dagster; exit code 2 for a problem."""
     from stock_assets.cli.backup import verify
+    from stock_assets.objects import place_of
 
-    verify(folder or configured().data_dir, out, settings=None if folder else configured())
+    if folder:
+        verify(place_of(folder), out)
+    else:
+        verify(configured().data_dir, out, settings=configured())
 
 
 @app.command()

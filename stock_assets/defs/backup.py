@@ -1,19 +1,18 @@
 """The job that makes a backup, and the sensor that asks for one after every evening."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from stock_assets.defs.runs import request_or_wait
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import Clock, job_of
 from stock_assets.lifecycle.materialize.backup import back_up, backup_due
+from stock_assets.objects import Place
 from stock_assets.settings import Settings
 
 JOB = "backup"
 
 
-def backup_job(settings: Settings, target: Path) -> dg.JobDefinition:
+def backup_job(settings: Settings, target: Place) -> dg.JobDefinition:
     """The job `backup`, whose backups go below `target`."""
 
     # no pool: it reads, and a writer waits for it as for any reader

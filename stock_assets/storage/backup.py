@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING
 
 from stock_assets.errors import BackupError
 from stock_assets.files import ACCOUNT_LOCK, TEMPORARY, locked, make_folder, sync, write_file
+from stock_assets.objects import Found, Place, found_below, name_below
 from stock_assets.storage.attached import attached
 from stock_assets.storage.blocks import BLOCK, split
 from stock_assets.storage.manifest import (
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 #: The name of a backup is its moment, so that names sort by age.
 NAME = "%Y-%m-%dT%H-%M-%SZ"
 STORE = "stock_assets.duckdb"
+#: The folder of what is published.
+PUBLISHED = "published"
 #: The simulated accounts, which are copied together with the store: an order is in both or in neither.
 ACCOUNTS = "paper/"
 #: What is not copied: locks, journals that belong to an open file, what is being written, what a run makes again.
@@ -78,19 +81,24 @@ LARGE = 64 * BLOCK
 PATIENCE = 60.0
 
 
-def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, settings: Path | None = None) -> Backup:
+def make_backup(
+    data_dir: Path,
+    target: Path,
+    *,
+    keep: int,
+    now: datetime,
+    settings: Path | None = None,
+    beside: Mapping[str, Place] | None = None,
+) -> Backup:
     """Copies `data_dir`, and the file `settings` where there is one, to a new folder below `target`; the oldest beyond
-    `keep` are removed then.
+    `keep` are removed then. `beside` are places outside the data folder, by the folder that they are kept as.
 
     Raises BackupError where there is no store, where `target` lies inside the data folder, and where another backup
     is being made there; StoreBusyError where a writer holds the store.
     """
-    if not (data_dir / STORE).exists():
-        raise BackupError(f"there is no store in {data_dir}; expected {STORE} there, so there is nothing to back up")
+    require_store(data_dir, keep)
     if target.resolve().is_relative_to(data_dir.resolve()):
         raise BackupError(f"{target} lies inside the data folder {data_dir}; expected a folder of its own")
-    if keep < 1:
-        raise BackupError(f"{keep} backups are to be kept; expected at least 1")
     with _usable(target), _alone(target):
         for leftover in target.glob(f"{TEMPORARY}*"):  # of a killed backup: we hold the lock
             shutil.rmtree(leftover)
@@ -99,7 +107,7 @@ def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, setti
             raise BackupError(f"{folder} exists already; expected at most one backup a second")
         aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target))  # 0700
         try:
-            made = _Copying(data_dir, aside, newest_backup(target)).run(settings, now)
+            made = Copying(data_dir, aside, newest_backup(target)).run(settings, now, beside or {})
             os.sync()
             aside.rename(folder)
         except BaseException:
@@ -112,7 +120,15 @@ def make_backup(data_dir: Path, target: Path, *, keep: int, now: datetime, setti
     return Backup(folder, made.manifest, made.new_bytes)
 
 
-class _Copying:
+def require_store(data_dir: Path, keep: int) -> None:
+    """Raises BackupError where there is nothing to back up, and where none is to be kept."""
+    if not (data_dir / STORE).exists():
+        raise BackupError(f"there is no store in {data_dir}; expected {STORE} there, so there is nothing to back up")
+    if keep < 1:
+        raise BackupError(f"{keep} backups are to be kept; expected at least 1")
+
+
+class Copying:
     """One backup that is being written to `aside`."""
 
     def __init__(self, data_dir: Path, aside: Path, before: Backup | None) -> None:
@@ -122,13 +138,21 @@ class _Copying:
         self.schema_version: int | None = None
         self.predicted_through: str | None = None
 
-    def run(self, settings: Path | None, now: datetime) -> Backup:
+    def run(self, settings: Path | None, now: datetime, beside: Mapping[str, Place]) -> Backup:
+        """Copies everything; the manifest comes last."""
         names = sorted(self._names(), key=_order)
         has_accounts = any(name.startswith(ACCOUNTS) for name in names)
         for traded, group in groupby(names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))):
             with locked(self.data_dir / ACCOUNT_LOCK) if traded else nullcontext():  # nobody trades meanwhile
                 for name in group:
                     self._take(name)
+        for folder, place in beside.items():
+            for first in (*_PUBLISHED, ""):  # listed anew: what is read next may name what came since
+                for found in found_below(place):
+                    name = f"{folder}/{name_below(found.place, place)}"
+                    # what is published may lie with the artifacts, and is a place of its own
+                    if name.startswith(first) and not name.startswith(f"artifacts/{PUBLISHED}/"):
+                        self._take_object(name, found)
         kept = None
         if settings is not None:
             copy_file(settings, self.aside / SETTINGS)
@@ -187,6 +211,24 @@ class _Copying:
         self.files[name] = BackedUp(size, digest_of(copy), original)
         self.new_bytes += size
 
+    def _take_object(self, name: str, found: Found) -> None:
+        """Copies what is kept outside the data folder, or links it as `_take` does."""
+        original = [[found.size, int(found.changed_at.timestamp() * 1e6)]]
+        if name in self.files or found.place.name.endswith(LEFT_OUT) or self._link(name, original):
+            return
+        try:
+            content = found.place.read_bytes()
+        except FileNotFoundError:  # cleared since it was listed
+            return
+        write_file(self.data / name, content)
+        self.files[name] = BackedUp(len(content), digest_of(self.data / name), original)
+        self.new_bytes += len(content)
+
+    def take_rows_of(self, before: Manifest) -> None:
+        """What the manifest `before` says of the store, which has not changed since."""
+        self.rows, self.schema_version = before.rows, before.schema_version
+        self.predicted_through = before.predicted_through
+
     def _link(self, name: str, original: list[list[int]]) -> bool:
         """Links the file to that of the backup before; whether it looks the same, and is there."""
         about = self.before.manifest.files.get(name) if self.before else None
@@ -201,9 +243,7 @@ class _Copying:
                 os.link(self.before.folder / part, self.aside / part)
         self.files[name] = about
         if name == STORE:
-            before = self.before.manifest
-            self.rows, self.schema_version = before.rows, before.schema_version
-            self.predicted_through = before.predicted_through
+            self.take_rows_of(self.before.manifest)
         return True
 
     def _copy_store(self, source: Path, original: list[list[int]]) -> BackedUp:

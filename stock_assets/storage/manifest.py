@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stock_assets.errors import BackupError
 from stock_assets.files import make_folder
+from stock_assets.objects import Place
 from stock_assets.storage.blocks import BLOCK
 
 MANIFEST, DATA, BLOCKS, SETTINGS = "manifest.json", "data", "blocks", "settings.toml"
@@ -73,17 +74,27 @@ def read_manifest(folder: Path) -> Manifest:
     """Raises BackupError where `folder` is no backup, or one that this version does not read."""
     file = folder / MANIFEST
     try:
-        fields = json.loads(file.read_bytes())
+        return parse_manifest(file, file.read_bytes())
+    except FileNotFoundError:
+        raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
+    except OSError as error:
+        raise BackupError(f"{file} cannot be read: {type(error).__name__}; take another backup") from error
+
+
+def parse_manifest(file: Place, content: bytes) -> Manifest:
+    """The manifest `file` of a backup. Raises BackupError for what is none, or one that this version does not read."""
+    try:
+        fields = json.loads(content)
         if fields["layout"] not in LAYOUTS:
-            raise BackupError(f"{folder} has layout {fields['layout']!r}; this version of stock_assets reads {LAYOUT}")
+            raise BackupError(
+                f"{file.parent} has layout {fields['layout']!r}; this version of stock_assets reads {LAYOUT}"
+            )
         files = {_plain(name): BackedUp(**about) for name, about in fields.pop("files").items()}
         for block in (block for about in files.values() for block in about.blocks):
             _plain(block)
         settings = fields.pop("settings")
         return Manifest(**fields, files=files, settings=BackedUp(**settings) if settings else None)
-    except FileNotFoundError:
-        raise BackupError(f"{folder} is no backup: it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BackupError(f"{file} cannot be read: {type(error).__name__}; take another backup") from error
 
 

@@ -272,7 +272,7 @@ def test_a_side_input_that_no_model_reads_is_added_and_one_without_rows_is_said(
     figures = pl.DataFrame({"subject": ["CPI"], "session": [date(2018, 1, 2)], "value": [2.0]})
     store.replace_table("macro", rows_of("macro", figures))
     monkeypatch.setitem(SIDE_GROUPS, "toy", toy)
-    own = settings.model_copy(update={"data_dir": tmp_path})
+    own = settings.model_copy(update={"data_dir": tmp_path, "artifacts": tmp_path / "artifacts"})
     question = ValueQuestion(groups=("toy", "fundamentals", "vix"), seeds=1, workers=1)
     with quick_models() as trained:
         rows = measure_inputs(store, own, question).rows
@@ -315,7 +315,10 @@ def quick_models(dies_at: int | None = None) -> Iterator[list[tuple[str, ...]]]:
 
 
 def test_a_run_that_was_cut_off_goes_on_where_it_was(store: Warehouse, settings: Settings, tmp_path: Path):
-    cut, whole = (settings.model_copy(update={"data_dir": tmp_path / name}) for name in ("cut", "whole"))
+    cut, whole = (
+        settings.model_copy(update={"data_dir": tmp_path / name, "artifacts": tmp_path / name / "artifacts"})
+        for name in ("cut", "whole")
+    )
     before = store.read("input_value") if "input_value" in store.row_counts() else None
     question = ValueQuestion(groups=("past_bursts", "peers", NOISE), workers=1)
     with quick_models(dies_at=4) as first, pytest.raises(CutOff):
@@ -340,7 +343,7 @@ def test_a_network_that_was_cut_off_goes_on_from_its_last_epoch(
         if report.epoch == 1:
             raise CutOff
 
-    own, epochs = settings.model_copy(update={"data_dir": tmp_path}), []
+    own, epochs = settings.model_copy(update={"data_dir": tmp_path, "artifacts": tmp_path / "artifacts"}), []
     question = ValueQuestion(groups=("volume",), ways=("permuted",), seeds=1)
     dying = replace(SMALL, train=lambda lesson: SMALL.train(replace(lesson, on_epoch=dies)))
     with only(dying), pytest.raises(CutOff):
@@ -374,11 +377,13 @@ def test_what_cannot_be_compared_is_refused_before_a_training(
     question: ValueQuestion, message: str, store: Warehouse, settings: Settings, tmp_path: Path
 ):
     with only(replace(QUICK), MODELS["logistic"]), pytest.raises(StockAssetsError, match=message):
-        measure_inputs(store, settings.model_copy(update={"data_dir": tmp_path}), question)
+        measure_inputs(
+            store, settings.model_copy(update={"data_dir": tmp_path, "artifacts": tmp_path / "artifacts"}), question
+        )
 
 
 def test_a_sample_of_the_tickers_is_the_same_every_time(store: Warehouse, settings: Settings, tmp_path: Path):
-    own = settings.model_copy(update={"data_dir": tmp_path})
+    own = settings.model_copy(update={"data_dir": tmp_path, "artifacts": tmp_path / "artifacts"})
     with quick_models() as trained:
         few = measure_inputs(store, own, ValueQuestion(groups=(NOISE,), tickers=4, seeds=1))
         assert measure_inputs(store, own, ValueQuestion(groups=(NOISE,), tickers=4, seeds=1)).trainings == 0

@@ -432,7 +432,7 @@ def test_no_order_is_in_the_account_and_not_in_the_store(data: Path, tmp_path: P
     (data / "published" / "ledger").mkdir(parents=True)
     (data / "published" / "current.json").write_text("{}")
     taken: dict[str, bool] = {}
-    take = module_of_backup._Copying._take
+    take = module_of_backup.Copying._take
 
     def watched(copying, name: str) -> None:
         with (data / ACCOUNT_LOCK).open("a") as lock:
@@ -444,7 +444,7 @@ def test_no_order_is_in_the_account_and_not_in_the_store(data: Path, tmp_path: P
                 taken[name] = False
         take(copying, name)
 
-    monkeypatch.setattr(module_of_backup._Copying, "_take", watched)
+    monkeypatch.setattr(module_of_backup.Copying, "_take", watched)
     made = make_backup(data, tmp_path / "backups", keep=3, now=NOW)
     assert {name for name, is_locked in taken.items() if is_locked} == {"paper/long_only.sqlite", STORE}
     order = list(taken)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 from stock_assets.errors import BackupError
 from stock_assets.lifecycle.evening import State, Work
+from stock_assets.objects import Place
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import settings_file
 from stock_assets.storage.backup import make_backup
-from stock_assets.storage.manifest import Backup, newest_backup
+from stock_assets.storage.bucket_backup import AnyBackup, make_bucket_backup, newest_backup_in
 
 #: The name of the work, the same every evening: a backup that succeeds ends the alarm of one that failed.
 WORK = "backup"
 
 
-def backup_due(target: Path, state: State) -> Work | str:
+def backup_due(target: Place, state: State) -> Work | str:
     """A backup below `target` once the newest session is predicted that it lacks; else why there is none, in words.
 
     A folder of backups that cannot be read is due: its run fails, and a person hears of it.
@@ -25,7 +26,7 @@ def backup_due(target: Path, state: State) -> Work | str:
         return "nothing is predicted yet"
     through = str(state.predicted_through)
     try:
-        newest = newest_backup(target)
+        newest = newest_backup_in(target)
     except (BackupError, OSError) as error:
         return Work(WORK, (), None, None, f"the newest backup cannot be read: {error}")
     if newest and newest.manifest.predicted_through == through:
@@ -33,7 +34,17 @@ def backup_due(target: Path, state: State) -> Work | str:
     return Work(WORK, (), None, None, f"{through} is predicted, and no backup holds it")
 
 
-def back_up(settings: Settings, target: Path, *, keep: int, now: datetime) -> Backup:
-    """Copies the data folder and the settings file to a new folder below `target`. Raises BackupError and
-    StoreBusyError as `make_backup`."""
-    return make_backup(settings.data_dir, target, keep=keep, now=now, settings=settings_file(PROJECT_DIR))
+def back_up(settings: Settings, target: Place, *, keep: int, now: datetime) -> AnyBackup:
+    """Copies the data folder, what is kept elsewhere of it, and the settings file to a new folder below `target`.
+    Raises BackupError and StoreBusyError as `make_backup`, BucketError."""
+    beside, file = places_beside(settings), settings_file(PROJECT_DIR)
+    if isinstance(target, Path):
+        return make_backup(settings.data_dir, target, keep=keep, now=now, settings=file, beside=beside)
+    return make_bucket_backup(settings.data_dir, target, keep=keep, now=now, settings=file, beside=beside)
+
+
+def places_beside(settings: Settings) -> dict[str, Place]:
+    """What would be in the data folder and is elsewhere, by the folder that it would be; the pointer of what is
+    published is copied before the ledger and the files."""
+    places = {"published": settings.published, "artifacts": settings.artifacts}
+    return {folder: place for folder, place in places.items() if place != settings.data_dir / folder}
