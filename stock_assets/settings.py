@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
+from stock_assets.address_settings import ADDRESSES, AddressSettings
 from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
@@ -49,7 +50,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(TradingSettings, SideSettings):
+class Settings(TradingSettings, SideSettings, AddressSettings):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -305,10 +306,6 @@ class Settings(TradingSettings, SideSettings):
         return timedelta(minutes=self.after_close_minutes)
 
     @property
-    def database(self) -> Path:
-        return self.data_dir / "stock_assets.duckdb"
-
-    @property
     def artifacts(self) -> Path:
         return self.data_dir / "artifacts"
 
@@ -333,11 +330,6 @@ class Settings(TradingSettings, SideSettings):
     def mlflow_artifacts(self) -> Path:
         """Where a registry in SQLite keeps the files of its runs; a server knows its own place."""
         return self.data_dir.absolute() / "mlflow" / "artifacts"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Next to the store, because Dagster's memory of what is materialized must not outlive it."""
-        return self.data_dir / "dagster"
 
     @property
     def label_rule(self) -> LabelRule:
@@ -388,6 +380,8 @@ def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[st
 
 def _may_hold_a_password(name: str, written: object) -> bool:
     """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
+    if name in ADDRESSES:
+        return ":" in str(written)
     if name != "mlflow":
         return name in SECRETS
     rest = str(written).rpartition("://")[2].strip("/")

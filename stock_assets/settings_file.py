@@ -30,11 +30,13 @@ CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
 _PATHS, _PATH_OR_WORD, _PATH_OR_LIST = (
-    ("data_dir", "snapshot", "backup_dir", "api_tokens", "books"),
+    ("data_dir", "snapshot", "store", "dagster", "backup_dir", "api_tokens", "books"),
     ("membership",),
     ("tickers",),
 )
 _WORDS = ("wikipedia",)
+#: Those of them that may be the address of a server.
+_ADDRESSES = ("store", "dagster")
 _SQLITE = "sqlite:///"
 
 
@@ -126,6 +128,8 @@ def absolute(setting: str, value: object, folder: Path) -> object:
     if not isinstance(value, str | Path):
         return value
     text = str(value)
+    if setting in _ADDRESSES and ("://" in text or "ducklake:" in text):
+        return value
     if setting in _PATHS or (setting in _PATH_OR_WORD and text not in _WORDS):
         return str(folder / Path(text).expanduser())
     if setting in _PATH_OR_LIST and "," not in text and (folder / text).is_file():
