@@ -15,10 +15,6 @@ class Places:
         mlflow: str | None
 
     @property
-    def database(self) -> Path:
-        return self.data_dir / "stock_assets.duckdb"
-
-    @property
     def published(self) -> Place:
         """Where what is published is, which any tool may read (`publication.layout`): beside the artifacts in the data
         folder, else with them."""
@@ -41,8 +37,3 @@ class Places:
     def mlflow_artifacts(self) -> Path:
         """Where a registry in SQLite keeps the files of its runs; a server knows its own place."""
         return self.data_dir.absolute() / "mlflow" / "artifacts"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Next to the store, because Dagster's memory of what is materialized must not outlive it."""
-        return self.data_dir / "dagster"

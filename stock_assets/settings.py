@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
+from stock_assets.address_settings import ADDRESSES, AddressSettings
 from stock_assets.bar_settings import BarSettings, market_folder
 from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
@@ -52,7 +53,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, Places):
+class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, AddressSettings, Places):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -363,6 +364,8 @@ def _may_hold_a_password(name: str, written: object) -> bool:
     """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
     if name in ("artifacts", "backup_dir"):
         return "://" in str(written) and not {"@", "?", "#"}.isdisjoint(str(written))
+    if name in ADDRESSES:
+        return ":" in str(written)
     if name != "mlflow":
         return name in SECRETS
     rest = str(written).rpartition("://")[2].strip("/")

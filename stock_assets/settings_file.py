@@ -22,8 +22,6 @@ from stock_assets.errors import SettingsError
 PREFIX = "STOCK_ASSETS_"
 #: Names the settings file; `off` means that there is none.
 CONFIG = f"{PREFIX}CONFIG"
-#: The address of Dagster's database, which a team's dagster.yaml reads itself: docs/team.md.
-DAGSTER = f"{PREFIX}DAGSTER"
 #: Names the address of Dagster's web server, for the processes that it starts.
 UI_URL = "DAGSTER_WEB_SERVER"
 FILE_NAME = "stock_assets.toml"
@@ -32,13 +30,13 @@ CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
 _PATHS, _PATH_OR_WORD, _PATH_OR_LIST = (
-    ("data_dir", "snapshot", "artifacts", "backup_dir", "api_tokens", "books"),
+    ("data_dir", "snapshot", "store", "dagster", "artifacts", "backup_dir", "api_tokens", "books"),
     ("membership",),
     ("tickers",),
 )
 _WORDS = ("wikipedia",)
-#: Those of them that may be in a bucket.
-_ADDRESSES = ("artifacts", "backup_dir")
+#: Those of them that may be the address of a server or a bucket.
+_ADDRESSES = ("store", "dagster", "artifacts", "backup_dir")
 _SQLITE = "sqlite:///"
 
 
@@ -93,7 +91,7 @@ def gather(settings: Collection[str], project: Path, overrides: Mapping[str, obj
     variables = {
         name.removeprefix(PREFIX).lower(): name
         for name in os.environ
-        if name.startswith(PREFIX) and name not in (CONFIG, DAGSTER)
+        if name.startswith(PREFIX) and name != CONFIG
     }
     _require_settings(variables, settings)
     for key, name in variables.items():
@@ -132,7 +130,7 @@ def absolute(setting: str, value: object, folder: Path) -> object:
     if not isinstance(value, str | Path):
         return value
     text = str(value)
-    if setting in _ADDRESSES and "://" in text:
+    if setting in _ADDRESSES and ("://" in text or "ducklake:" in text):
         return value
     if setting in _PATHS or (setting in _PATH_OR_WORD and text not in _WORDS):
         return str(folder / Path(text).expanduser())

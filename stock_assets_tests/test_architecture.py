@@ -29,6 +29,7 @@ ORDER = (
         "settings_file",
         "closed_snapshot",
         "setting_values",
+        "address_settings",
         "setting_places",
         "trading_settings",
         "side_settings",
@@ -132,6 +133,7 @@ def test_imports_run_one_way(path: Path):
         "outgoing": {"errors", "addresses"},
         "guard": {"settings_file"},
         "trading_settings": {"settings_file"},
+        "address_settings": {"addresses"},
         "closed_snapshot": {"files", "settings_file"},
         "cli": {"definitions", "extensions", "platform"},
     }

@@ -35,6 +35,10 @@ def back_up(settings: Settings, target: Place, *, keep: int, now: datetime, out:
     )
     if registry := registry_elsewhere(settings):
         _say(out, f"not in it: the model registry {registry}, which is not in the data folder")
+    if settings.dagster_postgres:
+        _say(out, "not in it: Dagster's runs and events, which are in its database; pg_dump copies them (docs/team.md)")
+    elif settings.dagster is not None:
+        _say(out, f"not in it: Dagster's runs and events, which are in {settings.dagster_home}")
 
 
 def registry_elsewhere(settings: Settings) -> str | None:

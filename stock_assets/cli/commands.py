@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 
 from stock_assets.cli.output import frame_table
+from stock_assets.cli.profiles import Profile
 from stock_assets.cli.query import SECONDS, SHOWN_ROWS, Format, hide_closed_pipe, write_answer
 from stock_assets.cli.trading import trading_commands
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
-from stock_assets.files import DISK_ERRORS, PRIVATE, disk_error
+from stock_assets.files import DISK_ERRORS, PRIVATE, disk_error, write_file
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.sources.registry import require_source
 from stock_assets.settings import Settings, read_origins, read_settings
@@ -357,19 +358,31 @@ def init(
     data_dir: Annotated[
         str | None, typer.Option(help="the folder of the store and the models; asked when unset")
     ] = None,
+    profile: Annotated[
+        Profile, typer.Option(help="one machine, several hosts or Kubernetes: docs/team.md")
+    ] = Profile.SINGLE,
 ) -> None:
     """Asks four questions and writes the settings file, in the current folder or as FILE of --config."""
+    from stock_assets.cli.profiles import files_of, missing_variables
     from stock_assets.cli.setup import write_settings
 
     named = os.environ.get(CONFIG, "off")
     file = Path(FILE_NAME if named == "off" else named).absolute()
+    beside = files_of(profile, file.parent)
     if prices is None:
         question = "Path of the snapshot?" if source == "snapshot" else "Tickers, separated by commas (empty: all)?"
         prices = typer.prompt(question, default="" if source != "snapshot" else None)
     if data_dir is None:
         data_dir = typer.prompt("Folder of the store and the models?", default=f"data/{source}")
-    if file.exists():
-        typer.confirm(f"{file} exists. Replace it?", abort=True)
+    for written in (file, *beside):
+        if written.exists():
+            typer.confirm(f"{written} exists. Replace it?", abort=True)
     of_prices = "snapshot" if source == "snapshot" else "tickers"
     write_settings(file, {"source": source, of_prices: prices or "", "start": start, "data_dir": data_dir or ""})
-    out.print(f"{terminal(file)} is written; `make run` starts", highlight=False, soft_wrap=True)
+    for path, text in beside.items():
+        write_file(path, text.encode())
+        out.print(f"{terminal(path)} is written", highlight=False, soft_wrap=True)
+    if missing := missing_variables(profile, os.environ):
+        out.print(missing, highlight=False, soft_wrap=True)
+    starts = "`make run` starts" if profile is Profile.SINGLE else "`stock-assets run` starts all of it on this machine"
+    out.print(f"{terminal(file)} is written; {starts}", highlight=False, soft_wrap=True)

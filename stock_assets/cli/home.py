@@ -22,7 +22,12 @@ from dagster import Field, StringSource
 from stock_assets.cli.guard import guard_web_servers, require_token_beyond_loopback, server_command
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import PRIVATE, make_folder
-from stock_assets.private.dagster import IS_DEV_SERVER, ConfigurableClassData, LocalComputeLogManager
+from stock_assets.private.dagster import (
+    IS_DEV_SERVER,
+    ConfigurableClassData,
+    DagsterStorage,
+    LocalComputeLogManager,
+)
 from stock_assets.settings import settings
 from stock_assets.storage.event_log import BatchingSqliteStorage
 
@@ -166,19 +171,29 @@ def one_line() -> Iterator[None]:
         raise
 
 
+def prepare_process(home: Path) -> None:
+    """What every process does before it opens the storage of `home`: private files, the locks of `home`, the guard.
+
+    Raises StockAssetsError where another server or daemon works on it, and SettingsError for a web server beyond
+    loopback without a token.
+    """
+    # what this process makes, and all that it starts, is its user's alone
+    os.umask(PRIVATE)
+    with one_line():
+        # the web server, which `dagster dev` starts later, would wait for the end of its parent before it told
+        require_token_beyond_loopback(settings())
+        own_home(home)
+    own_daemon(home)
+    guard_web_servers()
+
+
 class ProjectStorage(BatchingSqliteStorage):
-    """The batching storage in `project_home()`, or in `base_dir` where dagster.yaml has one."""
+    """The batching storage in `project_home()`, or in `base_dir` where dagster.yaml has one; the database of the
+    setting `dagster` where that is an address."""
 
     def __init__(self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None) -> None:
         folder = Path(base_dir) if base_dir else project_home()
-        # what this process makes, and all that it starts, is its user's alone
-        os.umask(PRIVATE)
-        with one_line():
-            # the web server, which `dagster dev` starts later, would wait for the end of its parent before it told
-            require_token_beyond_loopback(settings())
-            own_home(folder)
-        own_daemon(folder)
-        guard_web_servers()
+        prepare_process(folder)
         super().__init__(str(folder), inst_data)
 
     @classmethod
@@ -186,8 +201,15 @@ class ProjectStorage(BatchingSqliteStorage):
         return {"base_dir": Field(StringSource, is_required=False, description="a folder; the project's when unset")}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        return cls(inst_data=inst_data, **config_value)
+    def from_config_value(  # pyright: ignore[reportIncompatibleMethodOverride] - Dagster asks for any storage
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> DagsterStorage:
+        address = settings().dagster_postgres
+        if address is None or config_value.get("base_dir"):
+            return cls(inst_data=inst_data, **config_value)
+        from stock_assets.cli.team_home import TeamStorage
+
+        return TeamStorage(address, inst_data=inst_data)
 
 
 class ProjectComputeLogs(LocalComputeLogManager):

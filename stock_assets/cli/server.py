@@ -19,11 +19,12 @@ import psutil
 
 from stock_assets.cli.graphql import DagsterClient
 from stock_assets.cli.home import OWNED_HOME, lock_home
+from stock_assets.cli.profiles import instance_file
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import make_folder, write_file
 from stock_assets.lifecycle.evening import ASKED_BY, INTERRUPTED, MAKE_RUN
 from stock_assets.settings import PROJECT_DIR, Settings
-from stock_assets.settings_file import UI_URL, environment_for_child
+from stock_assets.settings_file import UI_URL, environment_for_child, settings_file
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -86,22 +87,27 @@ def require_space(folder: Path) -> None:
 
 
 def prepare_home(settings: Settings, instance: str | None = None) -> Path:
-    """DAGSTER_HOME with the project's dagster.yaml in it, or the text of another `instance`."""
+    """DAGSTER_HOME with the dagster.yaml of the profile in it, or the text of another `instance`."""
     home = settings.dagster_home
     make_folder(home)
-    configuration = instance or (PROJECT_DIR / "dagster.yaml").read_text()
+    configuration = instance or instance_file(settings, settings_file(PROJECT_DIR)).read_text()
     target = home / "dagster.yaml"
     if not target.exists() or target.read_text() != configuration:
         write_file(target, configuration.encode())
     return home
 
 
-def settle_interrupted_runs(home: Path) -> None:
+def settle_interrupted_runs(home: Path, database: str | None = None) -> None:
     """Ends as failed what was under way when an earlier server was killed, and frees its places in the pools.
 
-    Nothing else does at once: the daemon waits for the processes of those runs, and they are gone.
+    Nothing else does at once: the daemon waits for the processes of those runs, and they are gone. Raises
+    StockAssetsError where the daemon of another host works on `database`, whose runs go on.
     """
-    if not (home / "history").exists():
+    if database is not None:
+        from stock_assets.cli.team_home import lock_database
+
+        lock_database(database).close()
+    elif not (home / "history").exists():
         return
     import dagster as dg
 
@@ -159,7 +165,7 @@ def dagster_dev(
     home = prepare_home(settings, instance)
     log = home / LOG
     with lock_home(home) as lock:
-        settle_interrupted_runs(home)
+        settle_interrupted_runs(home, settings.dagster_postgres)
         if log.exists():
             log.replace(log.with_suffix(".previous.log"))
         with log.open("ab") as sink:  # appending, so that the server goes on at the end after `rotate`

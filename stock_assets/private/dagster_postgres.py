@@ -9,7 +9,12 @@ from dagster_postgres import (
     PostgresRunStorage,
     PostgresScheduleStorage,
 )
-from dagster_postgres.utils import create_pg_engine, pg_url_from_config, retry_pg_connection_fn
+from dagster_postgres.utils import (
+    DagsterPostgresException,
+    create_pg_engine,
+    pg_url_from_config,
+    retry_pg_connection_fn,
+)
 from dagster_postgres.version import __version__
 
 from stock_assets.errors import PrivateApiError
@@ -48,6 +53,7 @@ for _storage in (PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleSt
         )
 
 __all__ = [
+    "DagsterPostgresException",
     "DagsterPostgresStorage",
     "PostgresEventLogStorage",
     "PostgresRunStorage",

@@ -1,0 +1,96 @@
+"""The addresses of an installation, which `settings.Settings` inherits: Dagster's storage and the store of the tables.
+
+A profile (single, team, cloud) is these addresses and a dagster.yaml: docs/team.md.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field, field_validator
+
+from stock_assets.addresses import redacted
+
+#: psycopg2 by name: SQLAlchemy 2.1 takes another driver for `postgresql://`, which dagster-postgres does not install.
+POSTGRES = "postgresql+psycopg2://"
+#: Settings that may hold the password of a server in an address.
+ADDRESSES = ("dagster", "store")
+
+
+class AddressSettings(BaseModel):
+    """Where Dagster's storage and the tables are."""
+
+    dagster: str | None = Field(
+        default=None,
+        repr=False,
+        description=f"a folder, or {POSTGRES}user@host/database: where Dagster keeps runs, events and schedules; the "
+        "folder dagster in the data folder when unset",
+    )
+    store: Path | None = Field(
+        default=None,
+        description="the DuckDB file of the tables; stock_assets.duckdb in the data folder when unset",
+    )
+
+    if TYPE_CHECKING:  # a field of Settings
+
+        @property
+        def data_dir(self) -> Path: ...
+
+    @field_validator("dagster")
+    @classmethod
+    def _is_of_dagster(cls, value: str | None) -> str | None:
+        return value if value is None else dagster_address(value)
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _is_a_store(cls, value: object) -> object:
+        text = str(value)
+        if "ducklake:" in text:
+            raise ValueError("a DuckLake is not supported yet")
+        if re.match(r"[A-Za-z][\w+.-]*://", text):
+            raise ValueError(f"the address {redacted(text)} is no file")
+        if value is not None and ("?" in text or not text.endswith(".duckdb")):
+            raise ValueError("not a path that ends in .duckdb")
+        return value
+
+    @property
+    def database(self) -> Path:
+        """The DuckDB file of the tables."""
+        return self.store or self.data_dir / "stock_assets.duckdb"
+
+    @property
+    def dagster_postgres(self) -> str | None:
+        """The address of Dagster's database, with its password; None where Dagster's storage is a folder."""
+        return self.dagster if self.dagster is not None and self.dagster.startswith(POSTGRES) else None
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's folder: its storage unless that is a database, its logs and the locks of its processes. Next to
+        the store by default, because Dagster's memory of what is materialized must not outlive it."""
+        if self.dagster is None or self.dagster_postgres:
+            return self.data_dir / "dagster"
+        return Path(self.dagster)
+
+
+def dagster_address(value: str) -> str:
+    """`value`, a folder or an address of Postgres with its driver. Raises ValueError, without a password, for anything
+    else.
+
+    >>> dagster_address("/srv/dagster")
+    '/srv/dagster'
+    >>> dagster_address("postgresql://me:secret@host/dagster")
+    Traceback (most recent call last):
+    ValueError: the scheme postgresql:// takes a driver that dagster-postgres does not install (dagster#33958)
+    """
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return value
+    if f"{scheme}://" == POSTGRES:
+        if not re.fullmatch(r"[^/]*/[^/?#]+(\?.*)?", rest):
+            raise ValueError("an address of Postgres without a database")
+        return value
+    if scheme.split("+")[0] in ("postgres", "postgresql"):
+        raise ValueError(
+            f"the scheme {scheme}:// takes a driver that dagster-postgres does not install (dagster#33958)"
+        )
+    raise ValueError(f"the scheme {scheme}:// is neither a folder nor Postgres")

@@ -1,0 +1,172 @@
+"""What a platform asks of Dagster's Postgres database before it works on it: that the server is new enough, that its
+clock is that of this host, and that no other platform has it.
+
+The table `stock_assets_platform` has one row, which names the platform whose database this is. A platform's identity is
+a file in its data folder, which is made with the row, and which moves and is restored with the folder.
+"""
+
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import OperationalError
+
+from stock_assets.errors import SettingsError, StockAssetsError
+from stock_assets.files import first_line, write_file
+from stock_assets.private.dagster_postgres import DagsterPostgresException, retry_pg_connection_fn
+from stock_assets.storage.postgres import TRIES, pooled_engine
+from stock_assets.tables import SCHEMA_VERSION
+
+#: The file in the data folder with the identity of its platform.
+IDENTITY = "platform_id"
+#: The oldest server that the tests run on.
+OLDEST_SERVER = 15
+#: Seconds by which the clock of a host may differ from the database's: beyond, sessions close at other times.
+MOST_SKEW = 60.0
+#: What no wait repairs, of the words of a server or of its client.
+_HOPELESS = ("authentication failed", "does not exist", "could not translate host name", "no password supplied")
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS stock_assets_platform (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), platform text NOT NULL, host text NOT NULL,
+    data_dir text NOT NULL, schema_version integer NOT NULL, package text NOT NULL, since timestamptz NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The platform of this process, as it stands beside Dagster's database."""
+
+    data_dir: Path
+    store: Path
+
+    @property
+    def identity(self) -> str | None:
+        """None where this data folder never worked on a database."""
+        file = self.data_dir / IDENTITY
+        return file.read_text().strip() if file.exists() else None
+
+
+def require_platform(address: str, platform: Platform, *, now: datetime) -> None:
+    """Checks the database at `address`, and has it belong to `platform` where it belongs to none.
+
+    A host without a store, such as one that only runs the web server, works on a database of any platform. Raises
+    SettingsError for an old server, for a clock that differs at `now`, and for the database of another platform or of a
+    newer stock_assets; StockAssetsError for a server that does not answer. No password is shown.
+    """
+    with connected(address) as connection:
+        require_server(connection, address)
+        require_same_clock(connection, address, now=now)
+        _require_own_row(connection, address, platform, now=now)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Connection]:
+    """A connection of this process to the database, in autocommit mode. A server that restarts is waited for. Raises
+    StockAssetsError where it does not answer, or refuses."""
+    engine = pooled_engine(address)
+    try:
+        try:
+            connection = engine.connect()
+        except OperationalError as error:
+            if any(sign in str(error.orig) for sign in _HOPELESS):
+                raise
+            connection = retry_pg_connection_fn(engine.connect, retry_limit=TRIES)
+    except (OperationalError, DagsterPostgresException) as error:
+        cause = error if isinstance(error, OperationalError) else error.__cause__
+        reason = first_line(getattr(cause, "orig", None) or cause or error)
+        raise StockAssetsError(
+            f"Dagster's database {shown(address)} cannot be reached: {reason}; expected the address of a Postgres "
+            "server that answers, of a database that is there and of a user that may use it"
+        ) from None
+    with connection:
+        yield connection
+
+
+def shown(address: str) -> str:
+    """The server and the database of an address, without user and password.
+
+    >>> shown("postgresql+psycopg2://me:secret@host:5432/dagster")
+    'dagster on host:5432'
+    """
+    url = make_url(address)
+    return f"{url.database} on {url.host or 'this machine'}" + (f":{url.port}" if url.port else "")
+
+
+def require_server(connection: Connection, address: str) -> None:
+    """Raises SettingsError for a server that is older than OLDEST_SERVER."""
+    number, name = connection.exec_driver_sql(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version')"
+    ).one()
+    if number // 10_000 < OLDEST_SERVER:
+        raise SettingsError(
+            f"the server of {shown(address)} is PostgreSQL {name}; expected {OLDEST_SERVER} or newer: upgrade it"
+        )
+
+
+def require_same_clock(connection: Connection, address: str, *, now: datetime) -> None:
+    """Raises SettingsError where `now`, the time of this host, is not the server's: hosts whose clocks differ close a
+    session at different times, and one would predict what the other has not fetched."""
+    theirs = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    seconds = (now - theirs).total_seconds()
+    if abs(seconds) > MOST_SKEW:
+        raise SettingsError(
+            f"the clock of this host ({socket.gethostname()}) is {abs(seconds):.0f} s "
+            f"{'ahead of' if seconds > 0 else 'behind'} that of {shown(address)}: {now.astimezone(UTC):%FT%TZ} here, "
+            f"{theirs.astimezone(UTC):%FT%TZ} there; expected at most {MOST_SKEW:.0f} s. Have both follow a time "
+            "server (NTP)"
+        )
+
+
+def _require_own_row(connection: Connection, address: str, platform: Platform, *, now: datetime) -> None:
+    row = _row(connection)
+    if row is None:
+        identity = platform.identity or str(uuid.uuid4())
+        connection.exec_driver_sql(_TABLE)
+        connection.exec_driver_sql(
+            "INSERT INTO stock_assets_platform (platform, host, data_dir, schema_version, package, since) "
+            "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (
+                identity,
+                socket.gethostname(),
+                str(platform.data_dir.absolute()),
+                SCHEMA_VERSION,
+                version("stock_assets"),
+                now,
+            ),
+        )
+        row = _row(connection)
+        assert row is not None
+        if row.platform == identity and platform.identity is None:
+            write_file(platform.data_dir / IDENTITY, f"{identity}\n".encode())
+    if row.schema_version > SCHEMA_VERSION:
+        raise SettingsError(
+            f"{shown(address)} is the database of stock_assets {row.package}, whose schema version is "
+            f"{row.schema_version}; this one has {SCHEMA_VERSION}: install the newer version on this host"
+        )
+    if platform.identity is None and not platform.store.exists():
+        return
+    if platform.identity != row.platform:
+        raise SettingsError(
+            f"{shown(address)} is the database of another platform: that of {row.data_dir} on {row.host}, since "
+            f"{row.since.astimezone(UTC):%F}; expected that of {platform.data_dir}. Make a database for each "
+            "platform, and name it in STOCK_ASSETS_DAGSTER"
+        )
+    if row.schema_version < SCHEMA_VERSION:
+        connection.exec_driver_sql(
+            "UPDATE stock_assets_platform SET schema_version = %s, package = %s WHERE schema_version < %s",
+            (SCHEMA_VERSION, version("stock_assets"), SCHEMA_VERSION),
+        )
+
+
+def _row(connection: Connection):
+    if connection.exec_driver_sql("SELECT to_regclass('stock_assets_platform')").scalar() is None:
+        return None
+    return connection.exec_driver_sql("SELECT * FROM stock_assets_platform").one_or_none()
