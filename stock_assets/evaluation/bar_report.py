@@ -72,7 +72,9 @@ def make_bar_report(
     best = (best_naive(scores, naive) or {}).get("model")
     drawn = sorted({judged, *[model for model in models if model not in naive][:DRAWN]})
     figures = {
-        "calibration": calibration(calibration_table(scored.filter(pl.col("model").is_in(drawn)))),
+        "calibration": calibration(
+            pl.concat(calibration_table(scored.filter(pl.col("model") == model)) for model in drawn)
+        ),
         "confusion": confusion(table, judged),
         "earned": bar_plots.earned(days, drawn),
         **({} if best is None else {"daily_gain": bar_plots.daily_gain(_gains(days, best, drawn), best)}),

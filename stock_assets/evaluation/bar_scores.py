@@ -5,7 +5,7 @@ every interval is of whole days, drawn with replacement, and never of rows. Mode
 them predicted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ import polars as pl
 from stock_assets.errors import CutoffError, StockAssetsError
 from stock_assets.evaluation.bootstrap import block_bootstrap
 from stock_assets.evaluation.metrics import RANKED_BY, best_naive, most_probable, require_proper
-from stock_assets.frames import BAR_KEYS, surprise
+from stock_assets.frames import BAR_KEYS, PROBABILITIES, surprise
 
 #: A bar with fewer tickers than this has no rank correlation.
 SMALLEST_CROSS_SECTION = 5
@@ -33,7 +33,6 @@ def scored_bars(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame
     Raises StockAssetsError for probabilities that are no probabilities, for a row that comes twice, and where no row is
     left; CutoffError for a prediction by a model that was trained through the end of its bar or later.
     """
-    require_proper(predictions, BAR_KEYS)
     late = predictions.filter(pl.col("trained_through") >= pl.col("bar_end"))
     if not late.is_empty():
         row = late.row(0, named=True)
@@ -41,16 +40,25 @@ def scored_bars(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame
             f"{row['model']} predicted {row['ticker']} at {row['bar_end']} though trained through "
             f"{row['trained_through']}; expected a cutoff before the end of the bar"
         )
-    usable = labels.drop_nulls(["label", "future_return"]).select(*BAR_KEYS, "label", "future_return")
-    models = predictions["model"].n_unique()
-    shared = predictions.group_by(BAR_KEYS).len("models").filter(pl.col("models") == models).select(BAR_KEYS)
-    rows = predictions.join(usable.join(shared, on=BAR_KEYS), on=BAR_KEYS)
-    if rows.is_empty():
+    shared = labels.drop_nulls(["label", "future_return"]).select(*BAR_KEYS, "label", "future_return").sort(BAR_KEYS)
+    columns, of_models = ["model", *BAR_KEYS, "expected_return", *PROBABILITIES, "score"], []
+    for own in _by_model(predictions.select(columns)):  # a month of minutes is millions of rows of each
+        require_proper(own, BAR_KEYS)
+        shared = shared.join(own, on=BAR_KEYS, how="semi", maintain_order="left")
+        of_models.append(own)
+    if shared.is_empty():
         raise StockAssetsError(
-            f"none of {predictions.height} prediction(s) is of a bar with a label that all {models} model(s) "
+            f"none of {predictions.height} prediction(s) is of a bar with a label that all {len(of_models)} model(s) "
             "predicted; expected predictions of bars whose horizon is over"
         )
-    return rows.with_columns(predicted=most_probable(), surprise=surprise()).sort("model", *BAR_KEYS)
+    rows = (shared.join(own, on=BAR_KEYS, maintain_order="left") for own in of_models)
+    return pl.concat(own.with_columns(predicted=most_probable(), surprise=surprise()) for own in rows)
+
+
+def _by_model(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """`rows` of each model, in the order of their names."""
+    for model in rows["model"].unique().sort():
+        yield rows.filter(pl.col("model") == model)
 
 
 def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PER_SIDE) -> pl.DataFrame:
@@ -66,12 +74,17 @@ def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PE
     capital, that of giving up the last ones included; `net` is `gross` less `spread` (a fraction of the price, per
     side) times the turnover. Returns are added up, not compounded, and averaged over the tickers of the session.
     """
-    held = pl.col("score").sign().rolling_sum(horizon_bars, min_samples=1).over("model", "ticker") / horizon_bars
-    of_ticker = pl.int_range(pl.len()).over("model", "ticker")
-    rows = scored.with_columns(held=held).with_columns(
-        change=(pl.col("held") - pl.col("held").shift(fill_value=0.0).over("model", "ticker")).abs()
-        + pl.when(of_ticker == pl.len().over("model", "ticker") - 1).then(pl.col("held").abs()).otherwise(0.0),
-        earned=pl.col("score").sign() * pl.col("future_return") / horizon_bars,
+    return pl.concat(_days(own, horizon_bars, spread) for own in _by_model(scored)).sort("model", "session")
+
+
+def _days(own: pl.DataFrame, horizon_bars: int, spread: float) -> pl.DataFrame:
+    """`by_day` of one model."""
+    side, held = pl.col("score").sign(), pl.col("held")
+    rows = own.with_columns(
+        side=side, held=side.rolling_sum(horizon_bars, min_samples=1).over("ticker") / horizon_bars
+    ).with_columns(
+        change=(held - held.shift(fill_value=0.0).over("ticker")).abs(),
+        given_up=pl.when(pl.int_range(pl.len()).over("ticker") == pl.len().over("ticker") - 1).then(held.abs()),
     )
     tickers = pl.col("ticker").n_unique()
     days = rows.group_by("model", "session", maintain_order=True).agg(
@@ -80,13 +93,11 @@ def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PE
         hit=(pl.col("predicted") == pl.col("label")).mean(),
         squared_error=((pl.col("expected_return") - pl.col("future_return")) ** 2).sum(),
         squared_return=(pl.col("future_return") ** 2).sum(),
-        turnover=pl.col("change").sum() / tickers,
-        gross=pl.col("earned").sum() / tickers,
+        turnover=(pl.col("change").sum() + pl.col("given_up").sum()) / tickers,
+        gross=(pl.col("side") * pl.col("future_return")).sum() / horizon_bars / tickers,
     )
-    return (
-        days.with_columns(net=pl.col("gross") - spread * pl.col("turnover"))
-        .join(_rank_ic(scored), on=["model", "session"], how="left")
-        .sort("model", "session")
+    return days.with_columns(net=pl.col("gross") - spread * pl.col("turnover")).join(
+        _rank_ic(own), on=["model", "session"], how="left"
     )
 
 

@@ -106,8 +106,9 @@ class BarRows:
     def panel(self, standardised: np.ndarray) -> Panel:
         """The rows as sequences of `standardised` inputs [N, F], one per ticker, without labels.
 
-        A sequence runs over all rows of a ticker, those without an answer too: a row after an outage that is answered
-        sees none of before it, since its own windows take longer to fill than a sequence is long.
+        A sequence runs over all rows of a ticker, those without an answer too, and so over short holes. It never
+        reaches over an outage of more than a fifth of the last 60 bars: no row is answered until that has left the
+        window, which takes longer than a sequence is long.
         """
         values = np.concatenate([standardised, np.zeros((1, standardised.shape[1]))]).astype(np.float32)
         keys = self.frame.select("ticker", "session")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from stock_assets.errors import ArtifactError, CutoffError, StockAssetsError
+from stock_assets.features.bar_features import bar_features
 from stock_assets.features.bar_labels import bar_labels
 from stock_assets.frames import BAR_KEYS, PROBABILITIES, improper, surprise
 from stock_assets.model.bar_baselines import CLIP, PSEUDO_HORIZONS, BarLinear, BarTimePrior
@@ -24,6 +25,7 @@ from stock_assets.model.bar_lesson import (
     BarRows,
     bar_inputs,
     known_by,
+    level_and_unseen,
     newest_part,
     shape_of,
     slope,
@@ -37,9 +39,11 @@ from stock_assets.model.bar_models import (
 )
 from stock_assets.model.bar_targets import bar_targets
 from stock_assets.model.config import BarLstmConfig, BarRnnConfig
+from stock_assets.model.crossfit import Blocks
 from stock_assets.model.networks.bar_lstm import train_bar_lstm
 from stock_assets.model.networks.bar_rnn import BarRnn, train_bar_rnn
 from stock_assets.storage.artifacts import CheckpointFile, load_artifact, save_artifact
+from stock_assets_tests.features.bars import exchange, make_bars
 from stock_assets_tests.model.minutes import RULE, law_bars, lesson_of, small_lstm, small_rnn
 
 MINUTES, CUT = 2600, 2000
@@ -441,3 +445,45 @@ def test_rows_know_their_tickers():
     panel = rows.panel(np.ones((LATER.height, 3)))
     assert panel.values[-1].tolist() == [0, 0, 0]
     assert not panel.has_label().any()
+
+
+# ---------------------------------------------------------------- an exchange that closes
+
+
+@EACH
+def test_on_an_exchange_every_bar_of_the_next_session_is_predicted(name: str):
+    days = [date(2025, 2, 24) + timedelta(days=i) for i in range(26)]
+    sessions = [day for day in days if day.weekday() < 5]  # over the turn of New York's clocks
+    grid = exchange(sessions)
+    bars = make_bars(grid, 3, tickers=3, missing=0.02)
+    options = {"interval_minutes": 5, "expected": grid}
+    features = bar_features(bars, date.min, time_zone="America/New_York", **options)
+    labels = bar_labels(bars, RULE, **options)
+    cutoff = grid.filter(pl.col("session") == sessions[-2])["bar_end"].max()
+    lesson = BarLesson(features, known_by(labels, cutoff), cutoff, 0, RULE, 5)
+    # a label of the last bars before the close looks at fewer, and none over the night
+    assert ((lesson.rows.known - lesson.rows.time)[lesson.rows.learnable] <= RULE.horizon_bars).all()
+    keys = features.filter(pl.col("session") == sessions[-1]).select(BAR_KEYS)
+    made = BAR_MODELS[name].predict(train(name, lesson), features, keys)
+    assert made.height == keys.height > 200
+    assert improper(made).is_empty()
+
+
+def test_a_block_is_forecast_without_its_labels_and_those_that_share_bars_with_it():
+    rows = LESSON.rows
+    blocks = Blocks.of(rows.time, rows.learnable, count=4, horizon=RULE.horizon_bars)
+    targets = rows.moves[:, None]
+
+    def unseen(own: np.ndarray) -> np.ndarray:
+        fit = {"blocks": blocks, "clip": CLIP, "penalty": 0.02}
+        return level_and_unseen(rows, own, rows.learnable, **fit)[1][:, 0]
+
+    first, last = blocks.edges[1], blocks.edges[2] - 1  # of the second block
+    before, others = unseen(targets), rows.learnable & ~blocks.inside(1)
+    for nearest, same_forecast in ((RULE.horizon_bars, True), (RULE.horizon_bars + 1, False)):
+        wild = targets.copy()
+        wild[(rows.time >= first - nearest) & (rows.time <= last + nearest)] += 9.0
+        after = unseen(wild)
+        inside = rows.learnable & blocks.inside(1)
+        assert np.allclose(after[inside], before[inside], atol=1e-9) == same_forecast
+        assert not np.allclose(after[others], before[others], atol=1e-9)
