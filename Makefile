@@ -47,9 +47,9 @@ test-team: $(TESTED)
 	$(PYTEST) -n 2 -m team stock_assets_tests/team
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
-# and much of what a test run tries a little. After a quarter the year is played every third evening, which makes three
-# sessions at once; `make drill EVERY=1` plays each of them, for ten minutes more
-EVERY ?= 3
+# and much of what a test run tries a little. After two months the year is played every seventh evening, which makes seven
+# sessions at once; `make drill EVERY=1` plays each of them, for fifteen minutes more
+EVERY ?= 7
 drill: $(TESTED)
 	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 2 -m "drill or tries" $(DRILLS)
 

@@ -25,6 +25,7 @@ TITLES = {
     "republish": "Another version at once",
     "growth": "What an evening leaves on the disk",
     "scale": "How the daily chain grows with the market",
+    "ui_partitions": "The UI with twenty years of every asset",
     "repair": "Broken histories: what is found and mended",
     "training": "Training speed against GluonTS's DeepAR",
     "training_scale": "How training grows",

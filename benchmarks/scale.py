@@ -1,11 +1,12 @@
 """How time, memory and disk grow with the market: the daily chain of the simulated market at any size.
 
-    python -m benchmarks scale [--tickers 500 --years 10] [--tickers 1500 --years 20] … [--keep FOLDER]
+    python -m benchmarks scale [--tickers 500 --years 10] [--tickers 1500 --years 20] … [--keep FOLDER] [--models]
 
 Sizes are pairs, the smallest first. The market is as many worlds of sixty companies as it takes
 (`benchmarks.wide_market`), made one world at a time. Each stage is a step of the platform, without Dagster, in a
-process of its own; its memory is the peak of that process and of every one below it. The last table compares seconds
-per row with those of the first size.
+process of its own; its memory is the peak of that process and of every one below it, and its own memory is that
+without pages of files, which the system takes back where memory is short. With --models the last model year is trained,
+weighed, predicted and reported, too. The last table compares seconds per row with those of the first size.
 """
 
 import argparse
@@ -45,6 +46,8 @@ BACKFILL = (
     "pca_model",
     "pca_components",
 )
+#: Of the last model year.
+MODELS = ("trained_rnn", "trained_baselines", "trained_ensemble", "predictions", "evaluation_report")
 DAILY = tuple(name for name in BACKFILL if name not in ("universe", "pca_model"))
 
 
@@ -59,6 +62,8 @@ class Stage(NamedTuple):
     """from the start of its process to its end"""
     peak: int
     """bytes of memory (RSS) of all its processes together"""
+    own: int
+    """of them without pages of files"""
     store: int
     """bytes of the store afterwards"""
 
@@ -101,6 +106,7 @@ def run_stage(name: str, first: int, last: int) -> None:
     from stock_assets.extensions import load_extensions
     from stock_assets.market.sources.registry import make_source
     from stock_assets.steps import call_step, steps
+    from stock_assets.storage.registry import NoRegistry
     from stock_assets.storage.warehouse import Warehouse
 
     config = read_settings()
@@ -112,11 +118,15 @@ def run_stage(name: str, first: int, last: int) -> None:
     if name == "labels":
         places = (max(0, place - config.horizon) for place in range(first, last + 1))
         sessions = sorted({calendar.sessions[place] for place in places if place <= last - config.horizon})
+    if name in MODELS:
+        sessions = [session for session in sessions if session.year == END.year]
     now = calendar.closes[sessions[-1]] + timedelta(hours=20)
     offered = {
-        "store": lambda: Warehouse(config.database),
+        "store": lambda: Warehouse(config.database, memory=config.memory_budget),
         "settings": lambda: config,
         "sessions": lambda: sessions,
+        "years": lambda: [END.year],
+        "registry": NoRegistry,
         "now": lambda: now.astimezone(UTC),
         "source": lambda: make_source(config),
     }
@@ -125,26 +135,27 @@ def run_stage(name: str, first: int, last: int) -> None:
     print(time.process_time() - before)
 
 
-def peak_memory(process: psutil.Process) -> int:
-    """RSS of the process and of all below it."""
-    total = 0
+def memory_of(process: psutil.Process) -> tuple[int, int]:
+    """(RSS of the process and of all below it, what of it are no pages of files)."""
+    total = own = 0
     for each in (process, *process.children(recursive=True)):
         try:
-            total += each.memory_info().rss
+            memory = each.memory_info()
         except psutil.NoSuchProcess:  # it ends while we look
             continue
-    return total
+        total, own = total + memory.rss, own + memory.rss - memory.shared
+    return total, own
 
 
 def measured(name: str, variables: dict[str, str], span: tuple[int, int]) -> Stage:
     """The stage in a process of its own. Raises RuntimeError where it fails."""
-    began, peak = time.monotonic(), 0
+    began, peak, own = time.monotonic(), 0, 0
     command = [sys.executable, "-m", "benchmarks.scale", "--stage", name, str(span[0]), str(span[1])]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
             watched = psutil.Process(process.pid)
             while process.poll() is None:
-                peak = max(peak, peak_memory(watched))
+                peak, own = (max(pair) for pair in zip((peak, own), memory_of(watched), strict=True))
                 time.sleep(SAMPLE)
         except psutil.NoSuchProcess:
             process.wait()
@@ -153,23 +164,27 @@ def measured(name: str, variables: dict[str, str], span: tuple[int, int]) -> Sta
         seconds = (process.stdout or io.StringIO()).read().split()
     if process.returncode:
         raise RuntimeError(f"the stage {name} ended with {process.returncode}")
-    store = Path(variables[f"{PREFIX}DATA_DIR"], "stock_assets.duckdb")
-    return Stage(name, rows_of(store, name), float(seconds[-1]), time.monotonic() - began, peak, store.stat().st_size)
+    store, wall = Path(variables[f"{PREFIX}DATA_DIR"], "stock_assets.duckdb"), time.monotonic() - began
+    return Stage(name, rows_of(store, name), float(seconds[-1]), wall, peak, own, store.stat().st_size)
 
 
 def rows_of(store: Path, name: str) -> int:
+    # the tables of these rooms are declared where they are imported
+    import stock_assets.evaluation.tables
+    import stock_assets.model.tables  # noqa: F401
     from stock_assets.storage.warehouse import Warehouse
 
     return Warehouse(store).row_counts().get(name, 0)
 
 
-def backfill(size: Size, folder: Path, only: Sequence[str]) -> list[Stage]:
-    """Every stage of the market of `size`, all its sessions but the last one, then an evening of that one."""
+def backfill(size: Size, folder: Path, only: Sequence[str], names: Sequence[str] = BACKFILL) -> list[Stage]:
+    """Every stage of `names` of the market of `size`, all its sessions but the last one, then an evening of that
+    one."""
     variables = environment(size, folder)
     os.environ |= {name: value for name, value in variables.items() if name.startswith(PREFIX)}
     last = len(calendar_of(read_settings()).sessions) - 1
     stages = []
-    for name in (name for name in BACKFILL if not only or name in only):
+    for name in (name for name in names if not only or name in only):
         stages.append(measured(name, variables, (0, last - EVENING)))
         print(f"{size}: {stages[-1]}", file=sys.stderr, flush=True)
     if not only:
@@ -184,7 +199,15 @@ def evenings(variables: dict[str, str], last: int) -> Iterator[Stage]:
 
 def stage_table(stages: Sequence[Stage]) -> str:
     rows = [
-        [stage.name, stage.rows, stage.processor, stage.seconds, stage.peak / 2**30, stage.store / 1e6]
+        [
+            stage.name,
+            stage.rows,
+            stage.processor,
+            stage.seconds,
+            stage.peak / 2**30,
+            stage.own / 2**30,
+            stage.store / 1e6,
+        ]
         for stage in stages
     ]
     rows.append(
@@ -194,10 +217,11 @@ def stage_table(stages: Sequence[Stage]) -> str:
             sum(stage.processor for stage in stages),
             sum(stage.seconds for stage in stages),
             max(stage.peak for stage in stages) / 2**30,
+            max(stage.own for stage in stages) / 2**30,
             stages[-1].store / 1e6,
         ]
     )
-    return table(("stage", "rows", "processor, s", "wall, s", "peak, GiB", "store, MB"), rows)
+    return table(("stage", "rows", "processor, s", "wall, s", "peak, GiB", "own, GiB", "store, MB"), rows)
 
 
 def growth(results: dict[Size, list[Stage]]) -> str:
@@ -230,7 +254,10 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, action="append")
     parser.add_argument("--years", type=int, action="append")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the stores stay (default: nowhere)")
-    parser.add_argument("--only", action="append", default=[], choices=BACKFILL, help="stages on a store that was kept")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=BACKFILL + MODELS, help="stages on a store that was kept"
+    )
+    parser.add_argument("--models", action="store_true", help="train, weigh, predict and report the last model year")
     parser.add_argument("--stage", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
@@ -242,7 +269,7 @@ def main() -> None:
     results: dict[Size, list[Stage]] = {}
     for size in (Size(*pair) for pair in pairs):
         with data_folder(options.keep and options.keep / f"{size.tickers}x{size.years}") as folder:
-            results[size] = backfill(size, folder, options.only)
+            results[size] = backfill(size, folder, options.only, BACKFILL + MODELS if options.models else BACKFILL)
         print(f"### {size} years\n\n{stage_table(results[size])}", flush=True)
     if len(results) > 1:
         print(growth(results))

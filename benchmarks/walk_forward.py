@@ -17,21 +17,25 @@ wide as that many comparisons at once ask for (Bonferroni).
 With --books the scores of `rnn`, of the ensemble and of the best naive baseline are traded, each by a long-only and by
 a neutral book, and the figures that open their tear sheets are printed.
 
-The whole graph in this process. Each model year learns from labels fully known by the last session of the year before;
-scores are means of the yearly ones, intervals from blocks of 21 days.
+Each run of the graph in a process of its own, as Dagster's are. Each model year learns from labels fully known by the
+last session of the year before; scores are means of the yearly ones, intervals from blocks of 21 days.
 """
 
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from benchmarks.common import DATA, PRICES, fill, materialize, preamble, set_workload, table, use
 from benchmarks.common import workload_parser as parser_of
+from benchmarks.judging import peak_memory
 from stock_assets.evaluation.bootstrap import BLOCK, DRAWS, drawn_sessions
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
@@ -71,13 +75,12 @@ def main() -> None:
         sessions = calendar_of(config).sessions
         predicted = [session for session in sessions if session.year >= config.model_start_year]
         years = sorted({session.year for session in predicted})
-        fill(config, sessions)
-        seconds = {
-            name: materialize(config, [name], years)  # pyright: ignore[reportArgumentType]
-            for name in ("trained_rnn", "trained_baselines", "trained_ensemble")
-        }
-        seconds["predictions"] = materialize(config, ["predictions"], predicted)
-        materialize(config, ["leakage_audit", "evaluation_report"])
+        stages = {"daily chain, labels, components": in_own_process(fill, config, sessions)}
+        for name in ("trained_rnn", "trained_baselines", "trained_ensemble"):
+            stages[name] = in_own_process(materialize, config, [name], years)
+        stages["predictions"] = in_own_process(materialize, config, ["predictions"], predicted)
+        for name in ("leakage_audit", "evaluation_report"):
+            stages[name] = in_own_process(materialize, config, [name])
         warehouse = Warehouse(config.database)
         scores = warehouse.read("evaluation_report")
         bars = warehouse.read("daily_bars", columns=["ticker", "suspect"])
@@ -86,13 +89,33 @@ def main() -> None:
             print(compared(*both, variants=options.variants))
         if options.books:
             for name in (["target_weights"], ["fills", "positions", "equity"]):
-                seconds[name[0]] = materialize(config, name, predicted)
+                stages[name[0]] = in_own_process(materialize, config, name, predicted)
             for name in ("backtest", "tear_sheet"):
-                seconds[name] = materialize(config, [name])
+                stages[name] = in_own_process(materialize, config, [name])
             print_books(warehouse.read("tear_sheet"))
     print_scores(scores)
     print_left_out(bars)
-    print(table(("asset", "seconds"), list(seconds.items())))
+    rows = [(name, each.seconds, each.peak / 2**30) for name, each in stages.items()]
+    print(table(("asset", "seconds", "peak memory of its process, GiB"), rows))
+
+
+class Stage(NamedTuple):
+    """What one run took."""
+
+    seconds: float
+    """without the start of its process"""
+    peak: int
+    """bytes: the highest resident memory of its process"""
+
+
+def in_own_process(run: Callable[..., float], *arguments: object) -> Stage:
+    """Calls `run`, which returns its seconds, in a new process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_stage, run, *arguments).result()
+
+
+def _stage(run: Callable[..., float], *arguments: object) -> Stage:
+    return Stage(run(*arguments), peak_memory())
 
 
 def parsed() -> argparse.Namespace:

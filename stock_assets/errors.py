@@ -17,6 +17,7 @@ StockAssetsError
 ├── PublicationError     a published file is damaged or gone, or what is to be published has no place in it
 ├── ApiError             the API did not answer, or answered with a problem; has its title, status and detail
 ├── BackupError          a backup cannot be made, read or put back
+├── MemoryBudgetError    DuckDB needs more memory than the setting memory leaves it
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
 ├── ArtifactError        a saved model is absent, incomplete or of another layout
@@ -94,6 +95,10 @@ class QueryError(StockAssetsError):
 
 class StoreBusyError(StockAssetsError):
     """Another process held the store for longer than we wait."""
+
+
+class MemoryBudgetError(StockAssetsError):
+    """DuckDB cannot do its work within its part of the setting `memory`."""
 
 
 class DamagedFileError(StockAssetsError, OSError):

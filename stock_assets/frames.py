@@ -123,6 +123,24 @@ def in_order(rows: pl.DataFrame) -> pl.DataFrame:
     return rows if rows.select(ascending.fill_null(value=True).all()).item() else rows.sort(KEYS)
 
 
+def by_tickers(rows: pl.DataFrame, size: int | None) -> Iterator[pl.DataFrame]:
+    """`rows`, sorted by ticker unless `size` is None, in parts of whole tickers: each of `size` rows or more but the
+    last. All at once where it is None or there is no row.
+
+    >>> rows = pl.DataFrame({"ticker": ["A", "A", "B", "C"]})
+    >>> [part.height for part in by_tickers(rows, 1)], [part.height for part in by_tickers(rows, 3)]
+    ([2, 1, 1], [3, 1])
+    """
+    if size is None or rows.is_empty():
+        yield rows
+        return
+    ends, begin = rows.group_by("ticker", maintain_order=True).len()["len"].cum_sum(), 0
+    for end in ends:
+        if end - begin >= size or end == rows.height:
+            yield rows.slice(begin, end - begin)
+            begin = end
+
+
 def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     """The `keys` that come more than once in `rows`, with their number as `rows`; sorted by `keys`."""
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)

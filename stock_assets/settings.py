@@ -14,6 +14,7 @@ from stock_assets.bar_settings import BarSettings, market_folder
 from stock_assets.closed_snapshot import noted_end
 from stock_assets.errors import SettingsError
 from stock_assets.escape import shortened
+from stock_assets.memory import MemorySettings
 from stock_assets.setting_values import (
     Currency,
     DataFolder,
@@ -49,7 +50,7 @@ MOST_BYTES_OF_TICKERS = 5_000_000
 CALENDAR_END = date(2035, 12, 31)
 
 
-class Settings(TradingSettings, SideSettings, BarSettings):
+class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings):
     """What one installation of stock_assets works on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -205,8 +206,7 @@ class Settings(TradingSettings, SideSettings, BarSettings):
     )
     backup_dir: Path | None = Field(
         default=None,
-        description="the folder that a backup goes to after every evening, best on another disk; none is made when "
-        "unset",
+        description="the folder that a backup goes to after every evening, best on another disk; no backup when unset",
     )
     backup_keep: int = Field(default=7, ge=1, le=1000, description="backups that are kept, 1 to 1000")
     extensions: tuple[str, ...] = Field(

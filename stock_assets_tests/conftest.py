@@ -20,17 +20,23 @@ MEMORY, TEMPROOT = Path("/dev/shm"), "PYTEST_DEBUG_TEMPROOT"
 if MEMORY.is_dir() and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > 6e9:
     os.environ.setdefault(TEMPROOT, str(MEMORY))
 
-from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noqa: E402 - polars reads the threads
+from stock_assets_tests.calendars import keep_hours  # noqa: E402 - polars reads the threads
+from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noqa: E402 - the same
 
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 
 #: Groups of tests that take longest, in the order in which workers begin them: one of them begun last would end alone.
 LONGEST = (
-    *("system", "drill", "kills", "defs/test_flow.py", "defs/test_markets.py", "defs/test_few_tickers.py"),
-    *("serving/test_schema.py", "trading/test_account.py", "model/test_tuning.py", "model/test_skill.py", "market"),
-    *("lifecycle/test_deciding.py", "serving/test_swaps.py", "evaluation/test_leakage.py", "pages", "demo"),
+    *("system", "kills", "drill", "defs/test_flow.py", "model/test_skill.py", "trading/test_account.py"),
+    *("defs/test_markets.py", "model/test_tuning.py", "serving/test_schema.py", "market", "defs/test_few_tickers.py"),
+    *("serving/test_swaps.py", "lifecycle/test_deciding.py", "evaluation/test_leakage.py", "pages", "demo"),
     *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.cache is not None:  # it is None where the plugin is turned off
+        keep_hours(config.cache.mkdir("calendars"))
 
 
 @pytest.hookimpl(tryfirst=True)

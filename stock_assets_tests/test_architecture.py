@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Set
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ ORDER = (
         "frames",
         "files",
         "cores",
+        "memory",
         "tables",
         "private",
         "settings_file",
@@ -67,7 +70,8 @@ LAZY = {
 }
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+@cache
+def imports(path: Path, *, top_level_only: bool = False) -> frozenset[str]:
     """The modules that a file imports; those under `if TYPE_CHECKING` are never run and do not count."""
     found: set[str] = set()
 
@@ -85,10 +89,10 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             visit(child)
 
     visit(ast.parse(path.read_text()))
-    return found - {"stock_assets"}
+    return frozenset(found - {"stock_assets"})
 
 
-def roots(names: set[str]) -> set[str]:
+def roots(names: Set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
@@ -96,7 +100,7 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
-def places(names: set[str]) -> set[str]:
+def places(names: Set[str]) -> set[str]:
     """The rooms and ground modules of this package among imported modules."""
     return {name.split(".")[1] for name in names if name.startswith("stock_assets.")}
 

@@ -168,7 +168,8 @@ class KeptAlive:
         from stock_assets.lifecycle.materialize.alerts import channels_of, raise_alarm, resolve
         from stock_assets.storage.warehouse import Warehouse
 
-        store, now = Warehouse(self._settings.database).patient(STORE_SECONDS), datetime.now(UTC)
+        store = Warehouse(self._settings.database, memory=self._settings.memory_budget).patient(STORE_SECONDS)
+        now = datetime.now(UTC)
         try:
             if trouble is None:
                 resolve(store, ENDS_KEY, now=now)

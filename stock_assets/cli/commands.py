@@ -94,7 +94,13 @@ def bars_command() -> None:
 
     config = configured()
     began, say = time.monotonic(), partial(out.print, highlight=False, markup=False, soft_wrap=True)
-    works = make_due(Warehouse(config.database), config, make_source(config, say), now=datetime.now(UTC), say=say)
+    works = make_due(
+        Warehouse(config.database, memory=config.memory_budget),
+        config,
+        make_source(config, say),
+        now=datetime.now(UTC),
+        say=say,
+    )
     say(f"{len(works)} step(s) in {time.monotonic() - began:.0f} s" if works else "nothing is due")
     for line in scores_of(config):
         say(line)
@@ -199,7 +205,7 @@ def rollback_command(
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     done, notes = rollback(
-        Warehouse(config.database),
+        Warehouse(config.database, memory=config.memory_budget),
         registry,
         calendar_of(config),
         model=model,
@@ -226,7 +232,8 @@ def republish_command(
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    done = republish(Warehouse(config.database), config, registry, now=datetime.now(UTC), model=model)
+    store = Warehouse(config.database, memory=config.memory_budget)
+    done = republish(store, config, registry, now=datetime.now(UTC), model=model)
     for note in done.again.notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(terminal(done.text), highlight=False, soft_wrap=True)
@@ -312,7 +319,7 @@ def tidy() -> None:
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    tidying = tidy_up(Warehouse(config.database), config, registry, now=datetime.now(UTC))
+    tidying = tidy_up(Warehouse(config.database, memory=config.memory_budget), config, registry, now=datetime.now(UTC))
     for removed in tidying.removed:
         out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
     for message in tidying.left:

@@ -139,7 +139,7 @@ def migrate(settings: Settings, out: Console) -> None:
     before = stored_version(settings.database)
     if before is None or before == SCHEMA_VERSION:
         return
-    with Warehouse(settings.database).connect(read_only=False):
+    with Warehouse(settings.database, memory=settings.memory_budget).connect(read_only=False):
         pass  # connecting migrates
     out.print(f"the store had schema version {before} and has version {SCHEMA_VERSION} now", soft_wrap=True)
 
@@ -184,7 +184,7 @@ def show_tonight(session: Session) -> None:
     from stock_assets.cli.tonight import tonight, tonight_lines
     from stock_assets.features.materialize import absent_of
 
-    settings, store = session.settings, Warehouse(session.settings.database)
+    settings, store = session.settings, Warehouse(session.settings.database, memory=session.settings.memory_budget)
     try:
         calls = tonight(settings.published, store, simulated=settings.source == "simulated")
         result = result_of(store, settings.paper_book)
@@ -252,7 +252,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
 
     held, stored = (
         comparison.materialized(instance, keys),
-        stored_partitions(Warehouse(session.settings.database), keys),
+        stored_partitions(Warehouse(session.settings.database, memory=session.settings.memory_budget), keys),
     )
     different = compared(keys, held, stored)
     if different.lost:

@@ -1,6 +1,6 @@
 """Principal components of the features: fitted once on a stated window, then only applied.
 
-scikit-learn fits; a model is plain numbers. It is stored as a table (`to_frame`) and read back to the same bits
+A model is plain numbers. It is stored as a table (`to_frame`) and read back to the same bits
 (`from_frame`).
 """
 
@@ -56,80 +56,55 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
 
     `features` are rows of ticker, session and `columns`, in any order; leave suspect rows out beforehand. All
     sessions count alike up to `fit_through`, later ones are not looked at. A column that is constant has a loading
-    of 0 in every component. Beside the sorted rows, memory for one array of their size is needed.
+    of 0 in every component.
 
     Raises BadBarsError where a column is missing, a number is null or not finite, fewer than two rows lie in
     the window, or no column varies; ValueError unless 0 < explained <= 1.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.preprocessing import StandardScaler
-
-    if not 0 < explained <= 1:
-        raise ValueError(f"explained is {explained}; expected a share above 0 and up to 1")
     # sums depend on the order of their terms in the last bit, and the version on every bit: hence sorted
     rows = _checked(features, columns, fit_through).sort("session", "ticker")
-    if rows.height < 2:
-        raise BadBarsError(f"features have {rows.height} row(s) up to {fit_through}; expected two or more to fit on")
-    scaler = StandardScaler()
-    for chunk in _chunks(rows, columns):  # all rows at once would be copied for their variance
-        scaler.partial_fit(chunk)
-    mean, deviation = np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_))
+    return fit_pca_in_blocks(lambda: (rows,), columns, fit_through=fit_through, explained=explained)
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the last bits would depend on the number of threads
+def fit_pca_in_blocks(
+    blocks: Callable[[], Iterable[pl.DataFrame]], columns: Sequence[str], *, fit_through: date, explained: float = 0.95
+) -> PcaModel:
+    """As `fit_pca`, of rows that are not in memory together: `blocks` returns them twice, by ascending sessions.
+
+    The tests compare with scikit-learn's PCA, which holds every row at once and takes a second to import.
+    """
+    if not 0 < explained <= 1:
+        raise ValueError(f"explained is {explained}; expected a share above 0 and up to 1")
+    rows, total, first = 0, np.zeros(len(columns)), fit_through
+    for block in blocks():
+        checked = _checked(block, columns, fit_through)
+        first, rows = min([first, *checked["session"].unique()]), rows + checked.height
+        for chunk in _chunks(checked, columns):
+            total += chunk.sum(axis=0)
+    if rows < 2:
+        raise BadBarsError(f"features have {rows} row(s) up to {fit_through}; expected two or more to fit on")
+    mean, products = total / rows, np.zeros((len(columns), len(columns)))
+    for block in blocks():
+        for chunk in _chunks(_checked(block, columns, fit_through), columns):
+            centred = np.subtract(chunk, mean, out=chunk)
+            products += centred.T @ centred
+    deviation = np.sqrt(np.diag(products) / rows)
     varies = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))
     if not varies.any():
         raise BadBarsError(f"no column of {', '.join(columns)} varies up to {fit_through}; expected one to")
     scale = np.where(varies, deviation, 1.0)
-
-    pca = PCA(explained if explained < 1 else None, svd_solver="covariance_eigh")
-    varying = [name for name, one_varies in zip(columns, varies, strict=True) if one_varies]
-    pca.fit(_standardised_rows(rows, varying, mean=mean[varies], scale=scale[varies]))
-    axes = np.zeros((pca.n_components_, len(columns)))
-    axes[:, varies] = pca.components_
+    correlations = (products / rows / np.outer(scale, scale))[np.ix_(varies, varies)]
+    variances, vectors = np.linalg.eigh(correlations)
+    ratio = np.maximum(variances[::-1], 0.0) / variances.clip(0.0).sum()
+    count = min(int(np.searchsorted(ratio.cumsum(), explained, side="right")) + 1, len(ratio))
+    axes = np.zeros((count, len(columns)))
+    axes[:, varies] = vectors[:, ::-1].T[:count]
     return PcaModel(
         columns=tuple(columns),
         mean=mean,
         scale=scale,
         components=_directed(axes),
-        explained_variance_ratio=np.asarray(pca.explained_variance_ratio_),
-        fit_from=rows["session"][0],
-        fit_through=fit_through,
-        n_rows=rows.height,
-    )
-
-
-def fit_pca_in_blocks(
-    blocks: Callable[[], Iterable[pl.DataFrame]], columns: Sequence[str], *, fit_through: date, explained: float = 0.95
-) -> PcaModel:
-    """As `fit_pca`, of rows that are not in memory together: `blocks` returns them twice, by ascending sessions. The
-    numbers are those of `fit_pca` but for rounding."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler, rows, first = StandardScaler(), 0, fit_through
-    for block in blocks():
-        checked = _checked(block, columns, fit_through)
-        first, rows = min([first, *checked["session"].unique()]), rows + checked.height
-        for chunk in _chunks(checked, columns):
-            scaler.partial_fit(chunk)
-    if rows < 2:
-        raise BadBarsError(f"features have {rows} row(s) up to {fit_through}; expected two or more to fit on")
-    mean, deviation = np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_))
-    varies = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))
-    if not varies.any():
-        raise BadBarsError(f"no column of {', '.join(columns)} varies up to {fit_through}; expected one to")
-    scale = np.where(varies, deviation, 1.0)
-    products = np.zeros((len(columns), len(columns)))
-    for block in blocks():
-        for chunk in _chunks(_checked(block, columns, fit_through), columns):
-            standardised = (chunk - mean) / scale
-            products += standardised.T @ standardised
-    products[~varies], products[:, ~varies] = 0.0, 0.0
-    variances, axes = np.linalg.eigh(products / (rows - 1))
-    ratio = np.maximum(variances[::-1], 0.0) / variances.clip(0.0).sum()
-    count = min(int(np.searchsorted(ratio.cumsum(), explained, side="right")) + 1, int(varies.sum()))
-    return PcaModel(
-        columns=tuple(columns),
-        mean=mean,
-        scale=scale,
-        components=_directed(axes[:, ::-1].T[:count]),
         explained_variance_ratio=ratio[:count],
         fit_from=first,
         fit_through=fit_through,
@@ -258,19 +233,6 @@ def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | Non
         bad = first_not_finite(rows, name)
         raise BadBarsError(f"{bad['ticker']} {bad['session']}: {name} is {bad[name]}; expected a finite number")
     return rows
-
-
-def _standardised_rows(
-    rows: pl.DataFrame, columns: Sequence[str], *, mean: np.ndarray, scale: np.ndarray
-) -> np.ndarray:
-    """(x - mean) / scale, float64 [N, F], filled so many rows at a time that nothing else of its size is held."""
-    values = np.empty((rows.height, len(columns)))
-    done = 0
-    for chunk in _chunks(rows, columns):
-        part = values[done : done + len(chunk)]
-        np.divide(np.subtract(chunk, mean, out=part), scale, out=part)
-        done += len(chunk)
-    return values
 
 
 def _chunks(rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[np.ndarray]:

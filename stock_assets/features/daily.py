@@ -27,19 +27,18 @@ QUANTITIES: dict[str, str] = {
     "volume_ratio": "ln_volume minus its median over 60 bars, cut at ±4",
 }
 
+_OF_MARKET = {"rm": pl.col("r") * pl.col("m"), "mm": pl.col("m") ** 2}
 #: ln(volume) of a session without trades: below every other, on any split basis.
 NO_VOLUME = -100.0
 
 
-def with_quantities(rows: pl.DataFrame, market: pl.DataFrame | None = None) -> pl.DataFrame:
+def with_quantities(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows of `histories` with open, high, low, close, volume, split_ratio and suspect, plus the QUANTITIES (f64).
 
-    All tickers of a session are needed, since m is of them all, unless `market` (session, m) has it. r is null where a
-    history begins.
+    All tickers of a session are needed, since m is of them all; of some tickers `with_market` corrects what is made of
+    m. r is null where a history begins.
     """
     rows = with_variances(rows)
-    if market is not None:
-        rows = rows.drop("m").join(market, on="session", how="left", maintain_order="left")
     volume = pl.col("volume").fill_nan(0.0).fill_null(0.0)
     splits = pl.col("split_ratio").fill_null(1.0).log().cum_sum().over("history")
     rows = rows.with_columns(ln_volume=pl.when(volume > 0).then(volume.log() - splits).otherwise(NO_VOLUME))
@@ -47,10 +46,15 @@ def with_quantities(rows: pl.DataFrame, market: pl.DataFrame | None = None) -> p
     return rows.with_columns(
         volume_ratio=volume_ratio.clip(-4.0, 4.0),
         close_variance=pl.col("r") ** 2,
-        rm=pl.col("r") * pl.col("m"),
-        mm=pl.col("m") ** 2,
+        **_OF_MARKET,
         vol_total_1=volatility(pl.col("total")),
     )
+
+
+def with_market(rows: pl.DataFrame, market: pl.DataFrame) -> pl.DataFrame:
+    """`rows` of `with_quantities` of some tickers alone, with the m of all tickers: `market` has session, m."""
+    joined = rows.drop("m").join(market, on="session", how="left", maintain_order="left")
+    return joined.with_columns(**_OF_MARKET)
 
 
 def with_variances(rows: pl.DataFrame) -> pl.DataFrame:

@@ -55,14 +55,13 @@ def usual_bursts(sizes: pl.DataFrame) -> pl.DataFrame:
     return sizes.group_by("session").agg(usual=pl.col("burst").median())
 
 
-def bursts(rows: pl.DataFrame, usual: pl.DataFrame | None = None) -> pl.DataFrame:
-    """ticker, session, burst of the days that stand out; `rows` as those of `burst_sizes`, with ticker and session.
+def bursts(sizes: pl.DataFrame, usual: pl.DataFrame | None = None) -> pl.DataFrame:
+    """ticker, session, burst of the days that stand out, of `burst_sizes` with ticker and session.
 
-    A burst counts minus the median of its session: that of all tickers, in `usual` where `rows` are not all of them.
+    A burst counts minus the median of its session: that of all tickers, in `usual` where `sizes` are not of them all.
     """
     size = 2 * ALONE_WITHIN + 1
     after = pl.col("session").shift(-ALONE_WITHIN).over("history") - pl.col("session")
-    sizes = burst_sizes(rows)
     if usual is None:
         sizes = sizes.with_columns(usual=pl.col("burst").median().over("session"))
     else:

@@ -20,6 +20,8 @@ SHORTEST = 60
 COVERAGE = 0.8
 PEERS = 15
 FACTORS = 12
+#: Tickers whose correlations with all others are computed at once.
+_ROWS = 512
 
 #: The volatilities that are compared with those of the peers.
 VOLATILITIES = ("vol_total_1", "vol_total_5", "vol_total_22")
@@ -84,15 +86,39 @@ def comovement(returns: np.ndarray) -> Comovement:
     axes = standard.T @ scores / np.sqrt(np.maximum(variances, 1e-12))  # [n, k]
     residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
     residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
-    residual = residual.astype(np.float32)  # enough to rank by
-    correlation = residual.T @ residual
     loadings[covered] = axes
-    np.fill_diagonal(correlation, -np.inf)
-    nearest = np.argpartition(-correlation, PEERS, axis=1)[:, :PEERS]
-    is_peer = np.zeros_like(correlation, bool)
-    np.put_along_axis(is_peer, nearest, True, axis=1)
+    is_peer = np.zeros((residual.shape[1], residual.shape[1]), bool)
+    np.put_along_axis(is_peer, _nearest(residual.astype(np.float32)), True, axis=1)  # enough to rank by
     peers[np.ix_(covered, covered)] = is_peer
     return Comovement(peers, loadings, scale)
+
+
+def _nearest(residual: np.ndarray) -> np.ndarray:
+    """int64 [n, PEERS]: the columns of the highest correlation with each of `residual` [T, n], itself apart."""
+    nearest = np.empty((residual.shape[1], PEERS), np.int64)
+    for begin in range(0, len(nearest), _ROWS):  # the correlations of a whole market are as many as its square
+        own = slice(begin, min(begin + _ROWS, len(nearest)))
+        distance = -(residual.T[own] @ residual)
+        distance[np.arange(own.stop - begin), np.arange(begin, own.stop)] = np.inf
+        nearest[own] = np.argpartition(distance, PEERS, axis=1)[:, :PEERS]
+    return nearest
+
+
+def sum_of_peers(values: np.ndarray, peers: np.ndarray) -> np.ndarray:
+    """float64 [..., N]: `values` [..., N] of all peers of each ticker together; `peers` as in `Comovement`.
+
+    Most tickers have PEERS peers of thousands, so that no product with the whole matrix is made.
+    """
+    by_ticker = np.ascontiguousarray(values.reshape(-1, len(peers)).T)
+    out, number = np.zeros_like(by_ticker), peers.sum(axis=1)
+    few = np.flatnonzero(number == PEERS)
+    if len(few):
+        for nearest in np.nonzero(peers[few])[1].reshape(-1, PEERS).T:
+            out[few] += by_ticker[nearest]
+    others = number != PEERS
+    if others.any():
+        out[others] = peers[others].astype(np.float64) @ by_ticker
+    return out.T.reshape(values.shape)
 
 
 # by one thread: matrices of this size take several threads fifty times as long while others compute beside them
@@ -126,10 +152,9 @@ def peer_columns(rows: pl.DataFrame, returns: pl.DataFrame) -> list[pl.Series]:
         clean[cell] = trust[in_quarter]
         grids = np.zeros((values.shape[1], *clean.shape))
         grids[:, *cell] = values[in_quarter].T * trust[in_quarter]
-        peers = comoving.peers.T.astype(np.float64)
-        number = clean @ peers
-        own = values[in_quarter].T
-        mean = np.divide(grids @ peers, number, out=np.zeros_like(grids), where=number > 0)[:, *cell]
+        number, own = sum_of_peers(clean, comoving.peers), values[in_quarter].T
+        total = sum_of_peers(grids, comoving.peers)
+        mean = np.divide(total, number, out=np.zeros_like(grids), where=number > 0)[:, *cell]
         gap = np.where(number[cell] > 0, mean - own, 0.0)  # [4, rows]
         common = (grids[-1] / comoving.scale) @ comoving.loadings @ comoving.loadings.T * comoving.scale
         residual = np.where(np.any(comoving.loadings, axis=1)[cell[1]], own[-1] - common[cell], -gap[-1])

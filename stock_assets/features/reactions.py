@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from stock_assets.features.peers import WINDOW, Comovement, comovement
+from stock_assets.features.peers import WINDOW, Comovement, comovement, sum_of_peers
 
 #: The most reactions that a size is the mean of: two years of them, which REACH sessions hold.
 RECENT = 8
@@ -192,11 +192,10 @@ def peer_means(
         inside = (days >= begin) & (days < end)
         if not inside.any():
             continue
-        peers = comoving.peers.T.astype(np.float64)
         for place, panel in enumerate(panels):
             values = panel[inside].astype(float)
             counts = present[inside] & np.isfinite(values)
-            number = counts.astype(float) @ peers
-            total = np.where(counts, np.nan_to_num(values), 0.0) @ peers
+            number = sum_of_peers(counts.astype(float), comoving.peers)
+            total = sum_of_peers(np.where(counts, np.nan_to_num(values), 0.0), comoving.peers)
             means[place, inside] = np.divide(total, number, out=np.zeros_like(total), where=number > 0)
     return means

@@ -232,15 +232,13 @@ def stationary_features(
     return with_session_features(own_features(rows, first), rows.select(*KEYS, "suspect", "r"))
 
 
-def daily_rows(
-    bars: pl.DataFrame, sessions: Iterable[date] | None = None, market: pl.DataFrame | None = None
-) -> pl.DataFrame:
-    """`bars` and `sessions` as `stationary_features` takes them, with the quantities that features are computed from;
-    of some tickers alone where `market` has the market's return (`daily.with_quantities`)."""
+def daily_rows(bars: pl.DataFrame, sessions: Iterable[date] | None = None) -> pl.DataFrame:
+    """`bars` and `sessions` as `stationary_features` takes them, with the quantities that features are computed from
+    (`daily.with_quantities`) and the size of each day's burst (`events.burst_sizes`)."""
     rows = histories(bars, BAR_COLUMNS, sessions)
     split = pl.col("split_ratio")
     refuse(rows, ~(split.is_finite() & (split > 0)), "split_ratio", expected="a positive ratio, or null")
-    return with_quantities(rows, market)
+    return events.burst_sizes(with_quantities(rows))
 
 
 def own_features(rows: pl.DataFrame, first: date | None = None, usual: pl.DataFrame | None = None) -> pl.DataFrame:

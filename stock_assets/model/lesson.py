@@ -117,7 +117,8 @@ class Lesson:
 
     def past(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of sessions up to the cutoff, sorted by ticker and session."""
-        return in_order(rows.filter(pl.col("session") <= self.cutoff))
+        later = pl.col("session") > self.cutoff
+        return in_order(rows.filter(~later) if rows.select(later.any()).item() else rows)
 
     def labelled(self, past: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
         """The rows of `past` that have a label in `train`, with it, in the order of `past`.

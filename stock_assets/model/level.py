@@ -36,6 +36,23 @@ SMOOTHED = (
 
 
 @dataclass(frozen=True)
+class OfSessions:
+    """Numbers that are the same for all rows of a session, as float64 [N, D] that is made where it is read."""
+
+    by_session: np.ndarray
+    """float64 [S, D]"""
+    day: np.ndarray
+    """int64 [N]: the number of the row's session"""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.day), self.by_session.shape[1]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.by_session[self.day[rows]]
+
+
+@dataclass(frozen=True)
 class MarketLevel:
     """A forecast of VOLATILITIES by session."""
 
@@ -46,12 +63,12 @@ class MarketLevel:
     context: int
     """sessions that the exponential means look at"""
 
-    def forecast(self, market: MarketRows, rows: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-        """float64 [N, 3], meaningful at `rows` (bool [N], whole sessions), of `session_inputs` [N, D]."""
+    def forecast(self, market: MarketRows, rows: np.ndarray, sessions: OfSessions) -> np.ndarray:
+        """float64 [N, 3], meaningful at `rows` (bool [N], whole sessions), of `session_inputs`."""
         by_row = np.zeros((len(rows), self.pooled.weights.shape[1]))
         by_row[rows] = self.pooled.forecast(market.values, np.flatnonzero(rows))
         daily = np.zeros_like(by_row)
-        daily[rows] = self.daily.forecast(sessions[rows])
+        daily[rows] = self.daily.forecast(sessions, np.flatnonzero(rows))
         return (market.mean(by_row, rows) + daily) / 2
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -71,15 +88,16 @@ class MarketLevel:
         return cls(pooled, daily, context)
 
 
-def session_inputs(market: MarketRows, columns: Sequence[str], context: int) -> np.ndarray:
-    """float64 [N, D]: what the daily regression reads of each row's session; NaN where it is unknown.
+def session_inputs(market: MarketRows, columns: Sequence[str], context: int) -> OfSessions:
+    """What the daily regression reads of each row's session; NaN where it is unknown.
 
     Of OF_SESSION and SMOOTHED those among `columns`, the columns of `market`; the last `context` sessions count.
     """
     means = {name: market.session_mean(columns.index(name)) for name in OF_SESSION if name in columns}
     smoothed = [market.smoothed(means[name], half_life, context) for name, half_life in SMOOTHED if name in means]
     by_session = [*means.values(), *smoothed]
-    return np.column_stack(by_session)[market.day] if by_session else np.zeros((len(market.day), 0))
+    none = np.zeros((int(market.day.max()) + 1 if len(market.day) else 0, 0))
+    return OfSessions(np.column_stack(by_session) if by_session else none, market.day)
 
 
 def fit_market_levels(
@@ -88,7 +106,7 @@ def fit_market_levels(
     rows: np.ndarray,
     *,
     blocks: Blocks,
-    sessions: np.ndarray,
+    sessions: OfSessions,
     config: Any,
 ) -> list[MarketLevel]:
     """The `MarketLevel` of `targets` [N, 3] at `rows` (bool [N]), then one that has not learned from each block.

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from stock_assets.model.market_rows import Standardised, row_parts
+from stock_assets.model.market_rows import row_parts
 from stock_assets.model.scaling import zero_where_unknown
 
-#: Inputs of N rows, of which some are read at a time.
-Rows = np.ndarray | Standardised
+
+class Rows(Protocol):
+    """Inputs of N rows, float [N, F], of which some are read at a time: an array, or what is made where it is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ class Level:
     clip: float
     """Inputs are cut to ± this many standard deviations."""
 
-    def forecast(self, values: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:
+    def forecast(self, values: Rows, at: np.ndarray | None = None) -> np.ndarray:
         """float64 [N, K], of the inputs [N, F] or of those in the places `at` alone."""
-        places = np.arange(len(values)) if at is None else at
+        places = np.arange(values.shape[0]) if at is None else at
         out = np.zeros((len(places), self.weights.shape[1]))
         for part in row_parts(len(places)):
             inputs = standard(values[places[part]], self.mean, self.scale, clip=self.clip)
@@ -36,13 +41,13 @@ class Level:
         return out
 
 
-def fit_level(values: np.ndarray, targets: np.ndarray, rows: np.ndarray, *, clip: float, penalty: float) -> Level:
+def fit_level(values: Rows, targets: np.ndarray, rows: np.ndarray, *, clip: float, penalty: float) -> Level:
     """The `Level` by ridge regression of `targets` [N, K] on `values` [N, F] at `rows` (bool [N])."""
     return fit_levels(values, targets, rows, without=[], clip=clip, penalty=penalty)[0]
 
 
 def fit_levels(
-    values: np.ndarray,
+    values: Rows,
     targets: np.ndarray,
     rows: np.ndarray,
     *,

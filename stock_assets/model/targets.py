@@ -5,7 +5,7 @@ The readings follow range-based volatility (Garman & Klass 1980, Parkinson 1980)
 
 import polars as pl
 
-from stock_assets.frames import KEYS, in_order
+from stock_assets.frames import KEYS, by_tickers, in_order
 
 #: Three readings of the volatility of the horizon, in logs.
 VOLATILITIES = ("log_total", "log_close", "log_range")
@@ -15,6 +15,8 @@ DAILY_VOLATILITY, DAILY_RETURN = "vol_total_1", "log_return_1"
 #: What the name of either begins with in a frame that holds it for the targets alone: its inputs lack the column, or
 #: hold it changed. No model reads it.
 OUTCOME = "outcome_"
+#: Rows that are computed at once: each takes a hundred bytes or more of each of a dozen columns on the way.
+_ROWS = 1_000_000
 
 
 def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
@@ -41,6 +43,10 @@ def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
 
     `rows` are feature rows sorted by ticker and session, and so is the result. Null where fewer rows follow.
     """
+    return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(rows, _ROWS))
+
+
+def _volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
     daily_volatility, daily_return = (
         pl.col(f"{OUTCOME}{name}" if f"{OUTCOME}{name}" in rows.columns else name)
         for name in (DAILY_VOLATILITY, DAILY_RETURN)

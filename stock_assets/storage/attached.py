@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from stock_assets.cores import usable_cores
-from stock_assets.errors import DamagedFileError, StoreBusyError
+from stock_assets.errors import DamagedFileError, MemoryBudgetError, StoreBusyError
 from stock_assets.files import RESTORE, disk_error, first_line
+from stock_assets.memory import DEFAULT_MEMORY, Memory
+from stock_assets.settings_file import PREFIX
 from stock_assets.tables import rooms
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ class _Attached:
 
 
 _ENGINES: dict[int, "duckdb.DuckDBPyConnection"] = {}
-#: The memory limit that the engine of a process was given last: setting it anew takes longer than a small read.
-_LIMITS: dict[int, str] = {}
+#: The memory that the engine of a process was given last: setting it anew takes longer than a small read.
+_LIMITS: dict[int, Memory] = {}
 _FILES: dict[Path, _Attached] = {}
 _NUMBERS = count(1)
 _LOCK = threading.Lock()
@@ -86,11 +88,16 @@ def opened(path: Path, wait: float) -> Iterator["duckdb.DuckDBPyConnection"]:
 
 @contextmanager
 def damage_of(path: Path) -> Iterator[None]:
-    """What DuckDB says about a damaged file or a full disk is one DamagedFileError, with the way back."""
+    """What DuckDB says about a damaged file or a full disk is one DamagedFileError, with the way back, and what it says
+    of too little memory one MemoryBudgetError."""
     import duckdb
 
     try:
         yield
+    except duckdb.OutOfMemoryException as error:
+        if any(said in str(error) for said in _DISK):
+            raise _damaged(path, error) from error
+        raise _out_of_memory(path, error) from error
     except (
         duckdb.IOException,
         duckdb.FatalException,
@@ -103,6 +110,14 @@ def damage_of(path: Path) -> Iterator[None]:
         if "orrupt" not in str(error) and not any(said in str(error) for said in _DISK):
             raise
         raise _damaged(path, error) from error
+
+
+def _out_of_memory(path: Path, error: Exception) -> MemoryBudgetError:
+    memory = _LIMITS.get(os.getpid(), DEFAULT_MEMORY)
+    return MemoryBudgetError(
+        f"{path.name} needs more than the {memory.duckdb >> 20} MiB that DuckDB may take, a quarter of {PREFIX}MEMORY="
+        f"{memory.total >> 20}MiB ({first_line(error)}); expected a larger {PREFIX}MEMORY, or fewer sessions at once"
+    )
 
 
 def _damaged(path: Path, error: Exception) -> DamagedFileError:
@@ -175,11 +190,11 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def limit_memory(connection: "duckdb.DuckDBPyConnection", limit: str) -> None:
-    """Gives the DuckDB of this process the memory `limit`, such as 2GB."""
-    if _LIMITS.get(os.getpid()) != limit:
-        connection.execute(f"SET memory_limit = '{limit}'")
-        _LIMITS[os.getpid()] = limit
+def limit_memory(connection: "duckdb.DuckDBPyConnection", memory: Memory) -> None:
+    """Gives the DuckDB of this process its part of `memory`."""
+    if _LIMITS.get(os.getpid()) != memory:
+        connection.execute(f"SET memory_limit = '{memory.duckdb}B'")
+        _LIMITS[os.getpid()] = memory
 
 
 def _stop() -> None:

@@ -1,6 +1,6 @@
 """One change of one table, the partitions that it writes, and how DuckDB makes it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,10 @@ from stock_assets.tables import TABLES, Table, declared
 
 if TYPE_CHECKING:
     import duckdb
+
+
+#: Rows of one row group of DuckDB.
+ROW_GROUP = 122_880
 
 
 class AllRows:
@@ -76,6 +80,26 @@ def change_table(
             f"DELETE FROM {qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
         )
     _insert(connection, table.name)
+
+
+def whole_row_groups(blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The rows of `blocks` in their order, in frames of whole row groups of DuckDB but for the last.
+
+    Of inserts in one transaction that end within a row group DuckDB writes the rows twice, and keeps the space of both.
+
+    >>> blocks = (pl.DataFrame({"a": range(100_000)}) for _ in range(3))
+    >>> [rows.height for rows in whole_row_groups(blocks)]
+    [122880, 122880, 54240]
+    """
+    waiting = pl.DataFrame()
+    for block in filter(len, blocks):
+        waiting = pl.concat([waiting, block]) if waiting.height else block
+        whole = waiting.height // ROW_GROUP * ROW_GROUP
+        if whole:
+            yield waiting.head(whole).rechunk()  # each chunk is a batch of its own to DuckDB
+            waiting = waiting.slice(whole)
+    if waiting.height:
+        yield waiting.rechunk()
 
 
 def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import polars as pl
 
+from stock_assets.frames import KEYS
 from stock_assets.storage.changes import Change
+from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
-#: Bytes that the rows of a step may take in memory; those of a longer range are made in blocks of BLOCK bytes.
-MEMORY, BLOCK = 1 << 30, 1 << 27
 #: A range of no more sessions is made at once: a quarter.
 AT_ONCE = 64
 
@@ -24,29 +24,58 @@ T = TypeVar("T")
 
 
 def too_long(store: Warehouse, table: str, sessions: Sequence[date], *, columns: int) -> bool:
-    """Whether so many columns for every row that `table` has of `sessions` are more than MEMORY holds."""
+    """Whether so many columns for every row that `table` has of `sessions` are more than is made at once (`Memory`)."""
     if len(sessions) <= AT_ONCE:
         return False
-    return sum(store.rows_by(table, "session", sessions[0], last=sessions[-1]).values()) > rows_within(MEMORY, columns)
+    counts = store.rows_by(table, "session", sessions[0], last=sessions[-1])
+    return sum(counts.values()) > rows_within(store.memory.at_once, columns)
 
 
 def blocks_of_sessions(store: Warehouse, table: str, sessions: Sequence[date], *, columns: int) -> list[list[date]]:
-    """`sessions` in blocks for which BLOCK holds so many columns for every row that `table` has."""
+    """`sessions` in blocks, each of which holds so many columns for every row that `table` has."""
     counts = store.rows_by(table, "session", sessions[0], last=sessions[-1])
-    return session_blocks({session: counts.get(session, 0) for session in sessions}, rows_within(BLOCK, columns))
+    rows = {session: counts.get(session, 0) for session in sessions}
+    return session_blocks(rows, rows_within(store.memory.block, columns))
 
 
 def read_by_ticker(
     store: Warehouse, table: str, first: date, *, last: date, columns: Sequence[str], made: int
 ) -> Iterator[pl.DataFrame]:
-    """`columns` of all rows of `table` from session `first` to `last`, some tickers at a time: as many as BLOCK holds
-    with the `made` columns that are computed of them."""
+    """`columns` of all rows of `table` from session `first` to `last`, some tickers at a time, ascending: as many as a
+    block holds with the `made` columns that are computed of them."""
+    groups = ticker_groups(store, table, first, last=last, columns=made)
+    return rows_of_groups(store, table, groups, first=first, last=last, columns=columns)
+
+
+def ticker_groups(store: Warehouse, table: str, first: date, *, last: date, columns: int) -> list[list[str]]:
+    """The tickers of `table` from session `first` to `last`, ascending, in groups of as many as a block holds with so
+    many columns for every row."""
     counts = store.rows_by(table, "ticker", first, last=last)
-    # the table is read as seldom as possible, since its rows lie by session
-    for group in blocks_of(counts.items(), rows_within(2 * BLOCK, len(columns) + 2)):
-        rows = store.read_tickers(table, group, first, last=last, columns=columns)
-        for part in blocks_of(((ticker, counts[ticker]) for ticker in group), rows_within(BLOCK, made)):
-            yield rows.filter(pl.col("ticker").is_between(pl.lit(part[0]), pl.lit(part[-1])))
+    return blocks_of(counts.items(), rows_within(store.memory.block, columns))
+
+
+def rows_of_groups(
+    store: Warehouse,
+    table: str,
+    groups: Sequence[Sequence[str]],
+    *,
+    first: date,
+    last: date,
+    columns: Sequence[str] | None = None,
+) -> Iterator[pl.DataFrame]:
+    """`columns`, or all, of the rows of each of `groups` of tickers, which hold every ticker that `table` has from
+    session `first` to `last`; in any order.
+
+    The table is read once: its rows lie by session, so that every read of some tickers would look at all of it.
+    """
+    counts = store.rows_by(table, "session", first, last=last)
+    width = len(columns or declared(table).columns) + len(KEYS)
+    blocks = session_blocks(counts, rows_within(store.memory.block, width))
+    with scratch(store.path, groups, by="ticker") as kept:
+        for days in blocks:
+            kept.add(store.read(table, days[0], days[-1], columns=columns))
+        for number in range(len(groups)):
+            yield kept.block(number)
 
 
 def in_the_place_of(table: str, sessions: Sequence[date]) -> Change:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
+from stock_assets.memory import DEFAULT_MEMORY, Memory
 from stock_assets.storage.attached import attached, limit_memory, opened, quoted, search_rooms
-from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified
+from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
@@ -39,7 +40,7 @@ class Warehouse:
 
     path: Path
     wait: float = 60.0
-    memory_limit: str = "2GB"
+    memory: Memory = DEFAULT_MEMORY
 
     def patient(self, seconds: float) -> "Warehouse":
         """The same store, which is waited for no longer than so many seconds."""
@@ -83,7 +84,7 @@ class Warehouse:
         elif not self.path.exists():
             raise _no_store(self.path)
         with attached(self.path, read_only, self.wait) as (connection, database):
-            limit_memory(connection, self.memory_limit)
+            limit_memory(connection, self.memory)
             search_rooms(connection, database, make=not read_only)
             yield connection
 
@@ -235,7 +236,7 @@ class Warehouse:
 
         Raises QueryError for a statement that is wrong or wants more than to read.
         """
-        with self.answer(statement, Limits(memory=self.memory_limit)) as answer:
+        with self.answer(statement, Limits(memory=f"{self.memory.duckdb}B")) as answer:
             return answer.frame()
 
     @contextmanager
@@ -345,7 +346,7 @@ class Warehouse:
                 written[each.table] |= each.written
 
             make(change)
-            for rows in blocks:
+            for rows in whole_row_groups(blocks):
                 make(replace(change, rows=rows, replaces=None))
             for each in beside:
                 make(each)

@@ -35,7 +35,7 @@ def prices(folder: Path, ticker: str, *, seed: int = 0, volume: bool = True, mov
     frame.write_csv(folder / f"{ticker}.csv")
 
 
-def whole_graph(folder: Path, instance: dg.DagsterInstance, **more: object) -> Graph:
+def whole_graph(folder: Path, instance: dg.DagsterInstance) -> Graph:
     settings = read_settings(
         source="snapshot",
         snapshot=folder / "prices",
@@ -43,7 +43,7 @@ def whole_graph(folder: Path, instance: dg.DagsterInstance, **more: object) -> G
         start=START,
         end=END,
         first_model_year=2019,
-        **more,
+        mlflow="off",
     )
     graph = Graph(settings, instance)
     graph.materialize_everything()
@@ -68,6 +68,6 @@ def test_files_of_which_some_are_odd(instance: dg.DagsterInstance, tmp_path: Pat
     prices(tmp_path / "prices", "ABC")
     prices(tmp_path / "prices", "FX", seed=1, volume=False)
     prices(tmp_path / "prices", "STILL", seed=2, moves=False)
-    graph = whole_graph(tmp_path, instance, mlflow="off")
+    graph = whole_graph(tmp_path, instance)
     assert {"ABC", "FX"} <= set(graph.table("predictions")["ticker"])
     assert graph.table("daily_bars").filter(pl.col("ticker") == "FX")["volume"].unique().to_list() == [0.0]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.features.events import AHEAD, ALONE_WITHIN, FEATURES, LAGS, LARGE, bursts, event_columns
+from stock_assets.features.events import AHEAD, ALONE_WITHIN, FEATURES, LAGS, LARGE, burst_sizes, bursts, event_columns
 from stock_assets_tests.features.generators import calendar
 
 
@@ -34,7 +34,7 @@ def panel(sessions: int = 200, tickers: int = 4, burst_at: int | None = None) ->
 
 
 def of_t0(rows: pl.DataFrame) -> list[date]:
-    return bursts(rows).filter((pl.col("ticker") == "T0") & (pl.col("burst") > 3))["session"].to_list()
+    return bursts(burst_sizes(rows)).filter((pl.col("ticker") == "T0") & (pl.col("burst") > 3))["session"].to_list()
 
 
 def test_a_joint_burst_of_volume_and_range_is_an_event():
@@ -66,7 +66,7 @@ def test_a_suspect_bar_is_no_event():
 
 
 def test_every_event_is_the_largest_around_it_and_large():
-    found = bursts(panel(burst_at=120))
+    found = bursts(burst_sizes(panel(burst_at=120)))
     assert (found["burst"] > LARGE).all()
     gaps = found.sort("ticker", "session").with_columns(gap=pl.col("session").diff().over("ticker"))["gap"].drop_nulls()
     assert (gaps > timedelta(days=ALONE_WITHIN)).all()
@@ -95,4 +95,4 @@ def test_columns_equal_a_search_over_all_events():
 
 
 def test_no_rows_have_no_events():
-    assert [column.name for column in event_columns(panel().clear(), bursts(panel()))] == list(FEATURES)
+    assert [column.name for column in event_columns(panel().clear(), bursts(burst_sizes(panel())))] == list(FEATURES)

@@ -29,6 +29,7 @@ from stock_assets.features.side_features import side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY, pca_inputs
 from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market.calendar import calendar_of
+from stock_assets.memory import Memory
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
 from stock_assets.settings import Settings
 from stock_assets.storage import ranges
@@ -256,8 +257,8 @@ def test_the_sample_chart_shows_the_ticker_with_the_most_bars_on_one_price_basis
 def in_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Every range is made in blocks of about so many rows."""
     monkeypatch.setattr(ranges, "AT_ONCE", 0)
-    monkeypatch.setattr(ranges, "MEMORY", 0)
-    monkeypatch.setattr(ranges, "BLOCK", rows * 8 * len(STATIONARY))
+    monkeypatch.setattr(Memory, "at_once", 0)
+    monkeypatch.setattr(Memory, "block", rows * 8 * len(STATIONARY))
 
 
 @pytest.mark.parametrize("rows", [1, 150, 100_000])

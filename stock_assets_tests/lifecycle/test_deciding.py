@@ -16,7 +16,7 @@ from stock_assets_tests.lifecycle.store import CALENDAR, CUTOFFS, NEXT, NOW, han
 from stock_assets_tests.waiting import HANG_SECONDS
 
 #: Rounds of each of four threads in two processes; `make drill` plays many more.
-ROUNDS = tries(8, drill=150)
+ROUNDS = tries(8, drill=75)
 
 pytestmark = pytest.mark.drill
 

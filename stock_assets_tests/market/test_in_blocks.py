@@ -13,6 +13,7 @@ from stock_assets.market.materialize.clean import CleanedBars, clean_daily_bars
 from stock_assets.market.materialize.fetch import FetchedBars, fetch_bars
 from stock_assets.market.sources import Answer, Failure
 from stock_assets.market.sources.simulated import SimulatedSource
+from stock_assets.memory import Memory
 from stock_assets.settings import Settings, read_settings
 from stock_assets.storage import ranges
 from stock_assets.storage.warehouse import Warehouse
@@ -67,8 +68,8 @@ def test_bars_that_are_fetched_and_cleaned_in_blocks_are_those_of_a_range_at_onc
     plain = {"start": date(2017, 10, 2), "end": date(2018, 9, 28), "max_failed_share": 0.1}
     at_once = made(read_settings(data_dir=tmp_path / "once", **plain))
     monkeypatch.setattr(ranges, "AT_ONCE", 0)
-    monkeypatch.setattr(ranges, "MEMORY", 0)
-    monkeypatch.setattr(ranges, "BLOCK", 250 * 9 * 8 * fetch._COLUMNS)  # nine tickers
+    monkeypatch.setattr(Memory, "at_once", 0)
+    monkeypatch.setattr(Memory, "block", 250 * 9 * 8 * fetch._COLUMNS)  # nine tickers
     monkeypatch.setattr(fetch, "_AT_ONCE", 0)
     in_blocks = made(read_settings(data_dir=tmp_path / "blocks", **plain))
     for name in TABLES:

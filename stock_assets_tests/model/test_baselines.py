@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import ArtifactError, BadBarsError, CutoffError, StockAssetsError
+from stock_assets.model.baselines import linear
 from stock_assets.model.baselines.base import Baseline
 from stock_assets.model.baselines.linear import Logistic, fit_logistic
 from stock_assets.model.baselines.naive import (
@@ -176,6 +177,19 @@ def test_the_logistic_regression_beats_the_prior_and_is_at_its_optimum(baselines
     error = logistic.probabilities(train) - (train["label"].to_numpy()[:, None] == np.array([-1, 0, 1]))
     np.testing.assert_allclose(values.T @ error + logistic.weights, 0, atol=0.5)
     np.testing.assert_allclose(error.sum(axis=0), 0, atol=0.5)
+
+
+def test_of_too_many_labels_every_so_many_of_each_ticker_train_and_the_artifact_says_so(tmp_path, monkeypatch):
+    place = pl.int_range(pl.len()).over("ticker") + pl.col("ticker").rank("dense")
+    third = KNOWN.sort("ticker", "session").filter(place % 3 == 0)
+    expected = fit_logistic(FEATURES, third, CUTOFF)
+    assert "every" not in expected.to_artifact()[1]["values"]
+    monkeypatch.setattr(linear, "MOST_LABELS", KNOWN.height // 3 + 1)
+    model = fit_logistic(FEATURES, KNOWN, CUTOFF)
+    np.testing.assert_array_equal(model.weights, expected.weights)
+    artifact = load_artifact(save_artifact(tmp_path / "b", *model.to_artifact()))
+    assert artifact.description["values"]["every"] == 3
+    assert Logistic.from_artifact(artifact.tensors, artifact.description).every == 3
 
 
 def test_zero_signal_leaves_the_logistic_regression_at_the_prior():

@@ -68,8 +68,8 @@ def test_the_inputs_of_a_session_are_means_of_its_tickers_and_of_the_last_sessio
     means = trusted.group_by("session").agg(pl.col("vol_total_1").mean()).sort("session")["vol_total_1"].to_numpy()
     weights = 0.5 ** (np.arange(5) / 3.0)
     smoothed = (weights * means[200:195:-1]).sum() / weights.sum()
-    np.testing.assert_allclose(inputs[rows.day == 200, 0], means[200], atol=1e-6)
-    np.testing.assert_allclose(inputs[rows.day == 200, 1], smoothed, atol=1e-6)
+    np.testing.assert_allclose(inputs[rows.day == 200][:, 0], means[200], atol=1e-6)
+    np.testing.assert_allclose(inputs[rows.day == 200][:, 1], smoothed, atol=1e-6)
     assert inputs.shape[1] == 4  # the mean and three half-lives; there is neither dispersion nor ^VIX
 
 

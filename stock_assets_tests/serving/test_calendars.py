@@ -1,5 +1,6 @@
 """What the API says of any day at any moment, on exchanges of several zones and on one that never closes."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -45,7 +46,10 @@ def exchange_of(folder: Path, code: str, hours: str | None) -> Exchange:
     sessions = calendar_of(config).between(START, LAST)[-3:]
     facts = facts_of(config, sessions, None)
     published_folder(folder / "published", sessions=sessions, facts=facts)
-    schedule = exchange_calendars.get_calendar(code, start=str(START), end=str(END)).closes
+    with warnings.catch_warnings():
+        # exchange_calendars 4.13 uses what pandas 3.1 deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        schedule = exchange_calendars.get_calendar(code, start=str(START), end=str(END)).closes
     closes = {day.date(): close.to_pydatetime() for day, close in schedule.items()}
     zone = "America/New_York" if hours else {"XNYS": "America/New_York", "XTKS": "Asia/Tokyo", "24/7": "UTC"}[code]
     if hours:  # a session ends at five in New York, on its own day

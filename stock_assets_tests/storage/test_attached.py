@@ -7,6 +7,8 @@ import duckdb
 import polars as pl
 import pytest
 
+from stock_assets.errors import MemoryBudgetError
+from stock_assets.memory import Memory
 from stock_assets.storage import attached
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.tables import rows_of
@@ -32,7 +34,7 @@ def test_a_file_that_cannot_be_detached_is_locked_no_longer_than_that(tmp_path: 
     engine = attached._engine
     with monkeypatch.context() as patch:
         patch.setattr(attached, "_engine", lambda path: FailsToDetach(engine(path)))
-        with pytest.raises(duckdb.OutOfMemoryException):
+        with pytest.raises(MemoryBudgetError):
             store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
     with duckdb.connect(store.path) as other:
         assert other.execute("SELECT key FROM lifecycle.alerts").fetchall() == [("a",)]
@@ -49,7 +51,7 @@ def test_a_file_that_could_not_be_detached_beside_another_is_used_again(
     with other.connect(read_only=False):
         with monkeypatch.context() as patch:
             patch.setattr(attached, "_engine", lambda path: FailsToDetach(engine(path)))
-            with pytest.raises(duckdb.OutOfMemoryException):
+            with pytest.raises(MemoryBudgetError):
                 store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
         assert store.read("alerts")["key"].to_list() == ["a"]
     with duckdb.connect(store.path) as reader:
@@ -79,8 +81,8 @@ def test_many_reads_open_the_file_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_each_store_has_its_own_memory_limit(tmp_path: Path):
-    small, large = (Warehouse(tmp_path / f"{limit}.duckdb", memory_limit=limit) for limit in ("1GiB", "2GiB"))
+    small, large = (Warehouse(tmp_path / f"{limit}.duckdb", memory=Memory(limit << 30)) for limit in (4, 8))
     for store in (small, large, large, small):
         with store.connect(read_only=False) as connection:
             (limit,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
-        assert limit == f"{store.memory_limit[0]}.0 GiB"
+        assert limit == f"{store.memory.total >> 32}.0 GiB"

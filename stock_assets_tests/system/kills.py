@@ -5,11 +5,15 @@ Importing this module imports all that an evening needs and computes nothing, so
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import polars as pl
@@ -26,6 +30,7 @@ from stock_assets_tests.system import drill_market
 from stock_assets_tests.system.drill_market import Plants, planted
 from stock_assets_tests.system.evenings import Platform, platform
 from stock_assets_tests.system.test_drill import LAST_BEFORE, TICKERS, fewer_models, fill, moment, use
+from stock_assets_tests.waiting import HANG_SECONDS, until
 
 NEVER = date(2030, 1, 2)
 PLANTS = Plants(regime=NEVER, restated=("SIM01", NEVER, NEVER), corrupt=(NEVER, NEVER))
@@ -77,6 +82,14 @@ class Life:
             until_quiet(running, evening_of(running))
             return contents(Warehouse(running.store))
 
+    def so_far(self) -> dict[str, pl.DataFrame]:
+        """What the store holds now."""
+        with self.opened() as running:
+            return contents(Warehouse(running.store))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder.parent)
+
 
 def evening_of(_: Platform) -> datetime:
     """The evening after LAST_BEFORE, by the settings of an open market."""
@@ -111,8 +124,9 @@ def contents(store: Warehouse) -> dict[str, pl.DataFrame]:
 
 
 @contextmanager
-def disturbed(at_write: int, disturb: Callable[[], None], *, after: bool) -> Iterator[list[str]]:
-    """Calls `disturb` at the write of that number, counted from 1, before it begins or `after` it is committed.
+def disturbed(at_write: int | None, disturb: Callable[[], None], *, after: bool) -> Iterator[list[str]]:
+    """Calls `disturb` at the write of that number, counted from 1, or at each; before it begins or `after` it is
+    committed.
 
     Yields the tables that were written, in order.
     """
@@ -121,7 +135,7 @@ def disturbed(at_write: int, disturb: Callable[[], None], *, after: bool) -> Ite
 
     def counted(store: Warehouse, changes: list[Change]) -> None:
         written.append(changes[0].table)
-        here = len(written) == at_write
+        here = at_write is None or len(written) == at_write
         if here and not after:
             disturb()
         write(store, changes)
@@ -135,9 +149,50 @@ def disturbed(at_write: int, disturb: Callable[[], None], *, after: bool) -> Ite
 
 def killed_after(life: Life, number: int) -> None:
     """Lives through the evening in a process that ends without a word after its commit of that number."""
-    with life.opened() as running, disturbed(number, lambda: os._exit(9), after=True):
+    play(life, number, lambda: os._exit(9))
+
+
+def standing_still_after_each(life: Life, told: Connection) -> None:
+    """Lives through the evening in a process that says so and stands still after each commit until it may go on."""
+
+    def stand_still() -> None:
+        told.send("committed")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    play(life, None, stand_still)
+
+
+def play(life: Life, number: int | None, disturb: Callable[[], None]) -> None:
+    with life.opened() as running, disturbed(number, disturb, after=True):
         running.tick(evening_of(running))
         until_quiet(running, evening_of(running) + timedelta(minutes=1))
+
+
+def stands_still(process: int) -> bool:
+    """Whether every thread of it is stopped."""
+    states = [task.read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{process}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
+def left_at_each_commit(context: ForkServerContext, life: Life) -> list[Life]:
+    """What a process leaves that dies after its first commit of the evening, its second, and so on: the files as they
+    are while one process stands still there. It is over when this returns, so that nobody takes its runs for alive."""
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=standing_still_after_each, args=(life, theirs))
+    process.start()
+    theirs.close()
+    assert process.pid is not None
+    left = []
+    with ours, suppress(EOFError):  # it has ended
+        while True:
+            assert ours.poll(5 * HANG_SECONDS), "the process got to no other commit, and to no end"
+            ours.recv()
+            until(partial(stands_still, process.pid))
+            left.append(life.another(life.plants))
+            os.kill(process.pid, signal.SIGCONT)
+    process.join(HANG_SECONDS)
+    assert process.exitcode == 0
+    return left
 
 
 def filling_the_disk(life: Life) -> None:

@@ -3,9 +3,9 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-`make drill` plays the year, this file by itself six weeks. After a quarter `make drill` plays every third evening
-(DRILL_EVERY=3), which makes three sessions at once, and every one around the turn of the year; `make drill EVERY=1`
-plays each. `make test` plays neither.
+`make drill` plays the year, this file by itself six weeks. After two months, in which all of this happens, `make drill`
+plays every seventh evening (DRILL_EVERY=7), which makes seven sessions at once, and every one around the turn of
+the year; `make drill EVERY=1` plays each. `make test` plays neither.
 """
 
 import os
@@ -39,8 +39,8 @@ from stock_assets_tests.system.evenings import platform
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drill")]
 
-#: Evenings that the machine is on one after the other, and how seldom it is on after them.
-QUARTER = 63
+#: Evenings that the machine is on one after the other: all that is planted, and the first two trainings anew.
+DAILY_EVENINGS = 42
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 MEMORY = Path("/dev/shm")
@@ -134,11 +134,13 @@ def use(patch: pytest.MonkeyPatch, data_dir: Path, tickers: tuple[str, ...] = TI
 
 
 def seldom_on(evenings: list[date]) -> list[date]:
-    """The evenings on which the machine is off once it was on for a quarter: it is then on every EVERY-th evening, and
-    every evening around the turn of the year, when models of the next one are trained."""
+    """The evenings on which the machine is off once it was on for DAILY_EVENINGS: it is then on every EVERY-th evening,
+    and every evening around the turn of the year, when models of the next one are trained."""
     turn = next((place for place, day in enumerate(evenings) if day.year > evenings[0].year), len(evenings))
     return [
-        day for place, day in enumerate(evenings[:-1]) if place >= QUARTER and place % EVERY and abs(place - turn) > 5
+        day
+        for place, day in enumerate(evenings[:-1])
+        if place >= DAILY_EVENINGS and place % EVERY and abs(place - turn) > 2
     ]
 
 
@@ -267,6 +269,7 @@ def test_a_new_year_begins_with_models_of_its_own(tmp_path: Path, monkeypatch: p
     never = date(2030, 1, 2)
     plants = Plants(regime=never, restated=("SIM01", never, never), corrupt=(never, never))
     monkeypatch.setenv("DRILL_PLANTS", plants.text())
+    fewer_models(monkeypatch)  # the year above has them all
     with platform(config, Path(drill_market.__file__)) as running:
         fill(config, planted(build_definitions(config), plants), running.instance, date(2021, 12, 30))
         warehouse = Warehouse(config.database)

@@ -1,7 +1,9 @@
 """An evening that is disturbed at any of its writes, or by a full disk, ends with the tables of an undisturbed one.
 
-A test run disturbs the writes after which rows were lost for good, `make drill` every one, and kills the process after
-each commit of the runs that carry a restatement to what was made of the old bar.
+This file by itself disturbs the writes after which rows were lost for good, `make drill` every one, and the process
+dies after each commit, also of the runs that carry a restatement to what was made of the old bar. What a process leaves
+that dies after a commit are its files at that moment: one process per evening stands still after each of its commits,
+and its files are copied. That they are those of a process that is really killed is a test, too.
 """
 
 import multiprocessing
@@ -31,6 +33,7 @@ from stock_assets_tests.system.kills import (
     evening_of,
     filling_the_disk,
     killed_after,
+    left_at_each_commit,
 )
 from stock_assets_tests.system.test_drill import MEMORY
 from stock_assets_tests.waiting import HANG_SECONDS
@@ -113,23 +116,45 @@ def kill(context: ForkServerContext, life: Life, number: int) -> None:
     assert process.exitcode == 9, "it died at the commit and nowhere else"
 
 
-@pytest.mark.parametrize("number", numbered("predictions"))  # rows were lost by it
-def test_a_process_that_dies_after_a_commit_loses_nothing(
-    filled: Life, plain: dict[str, pl.DataFrame], forked: ForkServerContext, number: int
+@pytest.fixture(scope="module")
+def dead(filled: Life, forked: ForkServerContext) -> list[Life]:
+    """What is left of an evening after each of its writes."""
+    return left_at_each_commit(forked, filled.another())
+
+
+@pytest.fixture(scope="module")
+def dead_in_a_restatement(filled: Life, forked: ForkServerContext) -> list[Life]:
+    return left_at_each_commit(forked, filled.another(RESTATED))[len(WRITES) :]
+
+
+def test_a_process_that_is_killed_leaves_what_one_has_that_stands_still(
+    filled: Life, plain: dict[str, pl.DataFrame], dead: list[Life], forked: ForkServerContext
 ):
+    number = WRITES.index("predictions") + 1  # rows were lost by it
     life = filled.another()
     kill(forked, life, number)
+    assert_equal(life.so_far(), dead[number - 1].so_far())
     assert_equal(life.finish(), plain)
+    life.remove()
+
+
+@pytest.mark.parametrize("number", numbered("predictions"))
+def test_a_process_that_dies_after_a_commit_loses_nothing(
+    plain: dict[str, pl.DataFrame], dead: list[Life], number: int
+):
+    assert len(dead) == len(WRITES)
+    assert_equal(dead[number - 1].finish(), plain)
+    dead[number - 1].remove()
 
 
 @pytest.mark.skipif(not DRILL, reason="a part of `make drill`")
 @pytest.mark.parametrize("number", range(len(TRAVEL)))
 def test_a_process_that_dies_while_a_restatement_is_carried_on_loses_nothing(
-    filled: Life, restated: dict[str, pl.DataFrame], forked: ForkServerContext, number: int
+    restated: dict[str, pl.DataFrame], dead_in_a_restatement: list[Life], number: int
 ):
-    life = filled.another(RESTATED)
-    kill(forked, life, len(WRITES) + number + 1)
-    assert_equal(life.finish(), restated)
+    assert len(dead_in_a_restatement) == len(TRAVEL)
+    assert_equal(dead_in_a_restatement[number].finish(), restated)
+    dead_in_a_restatement[number].remove()
 
 
 def busy() -> NoReturn:
@@ -138,10 +163,12 @@ def busy() -> NoReturn:
 
 @pytest.mark.parametrize("number", numbered("indicators", "drift"))  # of which a decision is made
 def test_a_store_that_is_busy_at_a_write_loses_nothing(filled: Life, plain: dict[str, pl.DataFrame], number: int):
+    life = filled.another()
     with disturbed(number, busy, after=False) as written:
-        tables = filled.another().finish()
+        tables = life.finish()
     assert len(written) > len(WRITES), "it was written once more"
     assert_equal(tables, plain)
+    life.remove()
 
 
 @pytest.mark.parametrize("free", FREE)

@@ -272,8 +272,10 @@ def make_pca_model(store: Warehouse, settings: Settings) -> components.PcaModel:
     store.require(MADE_BEFORE_PCA, window, "pca_model", why="the fit window")
     columns = stationary.pca_inputs()
     if too_long(store, "stationary_features", window, columns=len(columns)):
-        parts = partial(blocks.blocks_of_features, store, window, columns=columns, trusted=partial(trusted, store))
-        model = components.fit_pca_in_blocks(parts, columns, fit_through=fit_through)
+        parts = partial(blocks.blocks_of_features, store, window, columns=columns)
+        model = components.fit_pca_in_blocks(
+            lambda: (trusted(store, rows) for rows in parts()), columns, fit_through=fit_through
+        )
     else:
         features = store.read("stationary_features", window[0], fit_through, columns=[*KEYS, *columns])
         model = components.fit_pca(trusted(store, features), columns, fit_through=fit_through)

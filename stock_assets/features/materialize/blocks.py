@@ -14,9 +14,16 @@ from stock_assets.features.labels import barrier_labels, late_labels
 from stock_assets.features.tables import LABELS
 from stock_assets.frames import KEYS, RowSummary
 from stock_assets.setting_values import LabelRule
-from stock_assets.storage import ranges
 from stock_assets.storage.changes import Change
-from stock_assets.storage.ranges import blocks_of_sessions, in_the_place_of, read_by_ticker, rows_within, session_blocks
+from stock_assets.storage.ranges import (
+    blocks_of_sessions,
+    in_the_place_of,
+    read_by_ticker,
+    rows_of_groups,
+    rows_within,
+    session_blocks,
+    ticker_groups,
+)
 from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
@@ -49,29 +56,32 @@ def stationary_features_in_blocks(
     first, last, table = read_sessions[0], read_sessions[-1], "stationary_features"
     made, summary = len(declared(table).columns), RowSummary(list(stationary.STATIONARY))
     read_blocks, blocks = (blocks_of_sessions(store, BARS, days, columns=made) for days in (read_sessions, sessions))
-
-    def bars() -> Iterator[pl.DataFrame]:
-        return read_by_ticker(store, BARS, first, last=last, columns=_FEATURE_COLUMNS, made=made)
+    groups = ticker_groups(store, BARS, first, last=last, columns=made)
 
     def completed(rows: pl.DataFrame) -> pl.DataFrame:
         quarter = bisect_left(read_sessions, rows["session"].dt.truncate("1q")[0])
-        returns = narrow.read(read_sessions[max(0, quarter - _PEER_SESSIONS)], rows["session"][-1], keep=True)
+        returns = narrow.unsorted(read_sessions[max(0, quarter - _PEER_SESSIONS)], rows["session"][-1], keep=True)
         features = stationary.with_session_features(rows, returns)
         return features.join(context, on="session", how="left", maintain_order="left")
 
-    with scratch(store.path, read_blocks) as narrow, scratch(store.path, blocks) as own:
-        for part in bars():
-            rows = events.burst_sizes(stationary.daily_rows(part, read_sessions))
+    with (
+        scratch(store.path, groups, by="ticker") as wide,
+        scratch(store.path, read_blocks) as narrow,
+        scratch(store.path, blocks) as own,
+    ):
+        for bars in rows_of_groups(store, BARS, groups, first=first, last=last, columns=_FEATURE_COLUMNS):
+            rows = stationary.daily_rows(bars, read_sessions)
+            wide.add(rows)
             narrow.add(rows.select(*KEYS, "suspect", "r", "burst"))
         whole = [
             (daily.market_returns(rows), events.usual_bursts(rows))
             for rows in narrow.each(table, read_blocks, keep=True)
         ]
         market, usual = (pl.concat(frames) for frames in zip(*whole, strict=True))
-        for part in bars():
-            rows = stationary.daily_rows(part, read_sessions, market)
+        for number in range(len(groups)):
+            rows = daily.with_market(wide.block(number), market)
             own.add(_of_sessions(stationary.own_features(rows, sessions[0], usual), sessions))
-        rows = (completed(rows) if rows.height else rows for rows in own.each(table, blocks))
+        rows = (completed(rows) if rows.height else declared(table).empty() for rows in own.each(table, blocks))
         store.write_in_blocks(in_the_place_of(table, sessions), summary.of_each(rows))
     return summary
 
@@ -82,7 +92,7 @@ def side_features_in_blocks(
     """Makes `side_features` of `sessions` (ascending): `compute` returns the rows of some of them (`sessions`)."""
     counts = store.rows_by(BARS, "session", sessions[0], last=sessions[-1])
     # long blocks, since each reads the look-back of its first session
-    limit = rows_within(ranges.MEMORY, len(summary.columns))
+    limit = rows_within(store.memory.at_once, len(summary.columns))
     blocks = session_blocks({session: counts.get(session, 0) for session in sessions}, limit)
     with scratch(store.path, blocks) as kept:
         for block in blocks:
@@ -119,14 +129,12 @@ def blocks_of_features(
     sessions: Sequence[date],
     *,
     columns: Sequence[str],
-    trusted: Callable[[pl.DataFrame], pl.DataFrame],
 ) -> Iterator[pl.DataFrame]:
-    """ticker, session and `columns` of those rows of `stationary_features` that `trusted` leaves, in blocks of
-    `sessions`."""
+    """ticker, session and `columns` of `stationary_features` in blocks of `sessions`, without the empty ones."""
     for block in blocks_of_sessions(store, "stationary_features", sessions, columns=2 * len(columns)):
         rows = store.read("stationary_features", block[0], block[-1], columns=[*KEYS, *columns])
         if rows.height:
-            yield trusted(rows)
+            yield rows
 
 
 def components_in_blocks(

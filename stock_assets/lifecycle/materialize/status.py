@@ -131,7 +131,7 @@ def status_of(settings: Settings, *, now: datetime, server: str | None, api: Api
 
     Raises StockAssetsError for a file beside the store that is damaged.
     """
-    store = Warehouse(settings.database)
+    store = Warehouse(settings.database, memory=settings.memory_budget)
     look = read_look(file_of(store.path))
     alarms = [entry.record for entry in AlertBook.beside(store.path).entries() if entry.record.resolved_at is None]
     seen = look_at(store.patient(PATIENCE), look.predicted_through if look else None)

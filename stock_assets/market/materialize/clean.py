@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from itertools import repeat
 from typing import NamedTuple
 
 import polars as pl
@@ -15,9 +16,15 @@ from stock_assets.market.renames import all_under_newest_name, companies, contin
 from stock_assets.market.requests import LOOK_AGAIN
 from stock_assets.market.tables import BAR_SCHEMA, RAW_SCHEMA
 from stock_assets.settings import Settings
-from stock_assets.storage import ranges
 from stock_assets.storage.changes import Change
-from stock_assets.storage.ranges import blocks_of, blocks_of_sessions, in_the_place_of, rows_within, too_long
+from stock_assets.storage.ranges import (
+    blocks_of,
+    blocks_of_sessions,
+    in_the_place_of,
+    rows_of_groups,
+    rows_within,
+    too_long,
+)
 from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 
@@ -92,11 +99,12 @@ class _Cleaning:
         made = store.rows_by("daily_bars", "session", self.sessions[0], last=last)
         names = companies({*counts, *stored})
         sizes = ((group, sum(counts.get(ticker, 0) for ticker in group)) for group in names)
-        for groups in blocks_of(sizes, rows_within(ranges.BLOCK, _WORK * columns)):
-            tickers = [ticker for group in groups for ticker in group]
-            raw = store.read_tickers("raw_ohlcv", tickers, first, last=last)
-            there = store.read_tickers("daily_bars", tickers, self.sessions[0], last=last) if stored else None
-            yield self.bars_of(raw, until_last, stored=BAR_SCHEMA.to_frame() if there is None else there, made=made)
+        blocks = blocks_of(sizes, rows_within(store.memory.block, _WORK * columns))
+        groups = [[ticker for group in block for ticker in group] for block in blocks]
+        raw = rows_of_groups(store, "raw_ohlcv", groups, first=first, last=last)
+        there = rows_of_groups(store, "daily_bars", groups, first=self.sessions[0], last=last)
+        for rows, before in zip(raw, there if stored else repeat(BAR_SCHEMA.to_frame()), strict=False):
+            yield self.bars_of(rows, until_last, stored=before, made=made)
 
     def bars_of(
         self,

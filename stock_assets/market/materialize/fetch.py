@@ -20,8 +20,8 @@ from stock_assets.market.outcomes import expected_tickers, outcomes_of, owed_sin
 from stock_assets.market.requests import LOOK_AGAIN, Request, requests_for, too_many_failures
 from stock_assets.market.sources import Answer, Source
 from stock_assets.market.tables import FETCH_OUTCOMES, RAW_SCHEMA
+from stock_assets.memory import Memory
 from stock_assets.settings import Settings
-from stock_assets.storage import ranges
 from stock_assets.storage.changes import ALL_ROWS, Change
 from stock_assets.storage.partitions import made_without_rows
 from stock_assets.storage.ranges import blocks_of, rows_within, session_blocks
@@ -101,11 +101,11 @@ def fetch_bars(
     members = expected_tickers(universe, sessions[0])
     requests = _requests(store, calendar, universe, sessions=sessions, outcomes=outcomes)
     summary, days = RowSummary(), sorted({day for request in requests for day in request.sessions})
-    blocks = session_blocks(dict.fromkeys(days, len(requests[0].tickers)), rows_within(ranges.BLOCK, _COLUMNS))
+    blocks = session_blocks(dict.fromkeys(days, len(requests[0].tickers)), rows_within(store.memory.block, _COLUMNS))
     in_blocks, at_once, answered = len(blocks) > _AT_ONCE, list[pl.DataFrame](), list[_Answered]()
     with scratch(store.path, blocks) if in_blocks else nullcontext() as kept:
         for whole, request in enumerate(requests):
-            for part in _in_parts(request) if in_blocks else [request]:
+            for part in _in_parts(request, store.memory) if in_blocks else [request]:
                 answer = _ask(source, part, now)
                 summary.add(answer.bars.filter(pl.col("session").is_in(sessions)))
                 one, versions = _answered(store, calendar, part, answer=answer, whole=whole, sessions=sessions)
@@ -137,10 +137,10 @@ def fetch_bars(
     )
 
 
-def _in_parts(request: Request) -> list[Request]:
+def _in_parts(request: Request, memory: Memory) -> list[Request]:
     """`request` some tickers at a time."""
     sizes = ((ticker, len(request.sessions)) for ticker in request.tickers)
-    return [Request(part, request.sessions) for part in blocks_of(sizes, rows_within(ranges.BLOCK, _COLUMNS))]
+    return [Request(part, request.sessions) for part in blocks_of(sizes, rows_within(memory.block, _COLUMNS))]
 
 
 def _ask(source: Source, request: Request, now: datetime) -> Answer:

@@ -23,7 +23,7 @@ _SAMPLE = """
 def require_stored_market(settings: Settings) -> None:
     """`require_one_source` and `require_one_interval` for the store of `settings`, before anything starts."""
     if settings.database.exists():
-        store = Warehouse(settings.database)
+        store = Warehouse(settings.database, memory=settings.memory_budget)
         require_one_interval(store, settings)
         require_one_source(store, make_source(settings))
 

@@ -1,9 +1,9 @@
 """What models read from the store: their inputs, and the labels that may train and score."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 import polars as pl
 
@@ -14,19 +14,24 @@ from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
 from stock_assets.features.materialize import MADE_BEFORE_PCA, side_groups
 from stock_assets.features.side_features import SIDE_FEATURES, side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
-from stock_assets.frames import KEYS, in_order
+from stock_assets.frames import KEYS, by_tickers, in_order
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.baselines.naive import known_labels
 from stock_assets.model.market_rows import HoldsMarket
 from stock_assets.model.registry import longest_lookback
 from stock_assets.model.splits import NO_MEMBER, training_rows, usable_labels
 from stock_assets.settings import Settings
+from stock_assets.storage.panels import mapped, mapped_by_ticker
 from stock_assets.storage.partitions import first_made
+from stock_assets.storage.ranges import blocks_of_sessions, ticker_groups, too_long
 from stock_assets.storage.warehouse import Warehouse
+from stock_assets.tables import declared
 
 #: The tables below every model, in the order they are made.
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
+#: About the bytes of memory that a row takes while its newest known label is searched for.
+_LABEL_BYTES = 256
 #: Features are read and joined so many days at a time: in double precision, of which single precision remains.
 _DAYS_AT_ONCE = 182
 _NO_KEYS = pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date})
@@ -45,7 +50,10 @@ class StoredInputs(HoldsMarket):
         self._predicts = bars_first is not None
         self.scratch = store.path.parent
         self._store, self._settings, self._first, self._last = store, settings, first, last
-        components = store.read("pca_components", first, last)
+        sessions = calendar_of(settings).between(first, last)
+        width = (len(STATIONARY) + len(MARKET_CONTEXT) + len(side_columns())) // 2  # of single precision
+        self._mapped = too_long(store, "stationary_features", sessions, columns=width)
+        components = self._rows("pca_components", partial(store.read, "pca_components"))
         versions = components["pca_version"].unique().to_list()
         if len(versions) != 1:
             raise ArtifactError(
@@ -55,7 +63,7 @@ class StoredInputs(HoldsMarket):
         self.pca_version: str = versions[0]
         self.components = in_order(components.drop("pca_version"))
         bars = ["ticker", "session", "suspect", "total_return", "is_member"]
-        self._bars = store.read("daily_bars", bars_first or first, last, columns=bars)
+        self._bars = self._rows("daily_bars", partial(store.read, "daily_bars", columns=bars), bars_first)
         self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
         self._outsiders = _outsiders(self._bars, settings.members_only)
         trusted_outsiders = self._outsiders.join(self._flagged, on=KEYS, how="anti")
@@ -66,8 +74,11 @@ class StoredInputs(HoldsMarket):
     def features(self) -> pl.DataFrame:
         """The stationary inputs, and those of the market context and of side inputs: to train on, the ones that most
         sessions have; to predict, all, of which a model reads those that it was trained on."""
+        names = (*MARKET_CONTEXT, *side_columns())
+        if self._mapped:
+            return self._mapped_features(names)
         parts = [self._features_between(first, last) for first, last in _stretches(self._first, self._last)]
-        rows, names = pl.concat(parts), (*MARKET_CONTEXT, *side_columns())
+        rows = pl.concat(parts)
         context = names if self._predicts else context_inputs(rows, names)
         keys = rows.select(KEYS).with_row_index("row").sort(KEYS)
         del rows
@@ -77,6 +88,32 @@ class StoredInputs(HoldsMarket):
             for name in (*STATIONARY, *context)
         }
         return keys.select(KEYS).with_columns(**columns)
+
+    def _mapped_features(self, names: Sequence[str]) -> pl.DataFrame:
+        """`features` in a file: of the optional columns `names` those that most sessions have, or all to predict."""
+        there = list[pl.DataFrame]()
+
+        def read(first: date, last: date) -> pl.DataFrame:
+            rows = self._features_between(first, last)
+            optional = [name for name in names if name in rows.columns]
+            there.append(rows.group_by("session").agg(pl.col(optional).drop_nulls().first()))
+            return rows
+
+        rows = self._rows("stationary_features", read)
+        context = names if self._predicts else context_inputs(pl.concat(there), names)
+        return rows.select(*KEYS, *STATIONARY, *context)
+
+    def _rows(self, table: str, read: Callable[[date, date], pl.DataFrame], first: date | None = None) -> pl.DataFrame:
+        """What `read` returns, rows of the tickers and sessions of `table`, of the sessions from `first`, or that of
+        these inputs, to the last one: of a long range in a file, sorted by ticker and session."""
+        begin, store = first or self._first, self._store
+        if not self._mapped:
+            return read(begin, self._last)
+        columns = len(declared(table).columns)
+        groups = ticker_groups(store, table, begin, last=self._last, columns=columns)
+        days = calendar_of(self._settings).between(begin, self._last)
+        blocks = blocks_of_sessions(store, table, days, columns=columns)
+        return mapped_by_ticker(store.path, groups, (read(block[0], block[-1]) for block in blocks))
 
     def _features_between(self, first: date, last: date) -> pl.DataFrame:
         """The same with every column that is there."""
@@ -101,12 +138,16 @@ class StoredInputs(HoldsMarket):
     @cached_property
     def known_labels(self) -> pl.DataFrame:
         """Of the bars themselves: the labels of the last sessions may not be materialized yet, though known."""
-        labels = barrier_labels(self._bars, self._settings.label_rule)
-        return known_labels(labels, self._bars.select(KEYS))
+        rule = self._settings.label_rule
+        parts = (
+            known_labels(barrier_labels(bars, rule), bars.select(KEYS))
+            for bars in by_tickers(self._bars, self._store.memory.block // _LABEL_BYTES if self._mapped else None)
+        )
+        return mapped(self._store.path, parts) if self._mapped else next(parts)
 
     @cached_property
     def _labels(self) -> pl.DataFrame:
-        return self._store.read("labels", self._first, self._last)
+        return self._rows("labels", partial(self._store.read, "labels"))
 
     def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
         """(usable labels known by `cutoff`, rows left out by reason)."""

@@ -33,7 +33,7 @@ from stock_assets.model.config import RnnConfig
 from stock_assets.model.crossfit import Blocks
 from stock_assets.model.history import History
 from stock_assets.model.lesson import Inputs, Lesson
-from stock_assets.model.level import MarketLevel, fit_market_levels, session_inputs
+from stock_assets.model.level import MarketLevel, OfSessions, fit_market_levels, session_inputs
 from stock_assets.model.linear import Rows, products_at, ridge, spread
 from stock_assets.model.market_rows import PADDING, MarketRows, Standardised
 from stock_assets.model.networks.earlier_rnn import EarlierRnn, RnnEpoch
@@ -117,7 +117,7 @@ def load_rnn(tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) 
 
 
 def _of_blocks(
-    levels: list[MarketLevel], market: MarketRows, rows: np.ndarray, *, blocks: Blocks, sessions: np.ndarray
+    levels: list[MarketLevel], market: MarketRows, rows: np.ndarray, *, blocks: Blocks, sessions: OfSessions
 ) -> np.ndarray:
     """float64 [N, 3]: at `rows` (bool [N]) the level of the regression that has not learned from the row's block."""
     out = np.zeros((len(rows), 3))
