@@ -36,6 +36,11 @@ class BarSettings(BaseModel):
         le=1440,
         description="minutes between two looks at the running session, 1 to 1440; one bar when unset; below 1d alone",
     )
+    ccxt_exchange: str = Field(
+        default="binance",
+        pattern="^[a-z0-9]+$",
+        description="the exchange that the source ccxt asks, as ccxt names it: binance, kraken, coinbase, …",
+    )
 
 
 def market_folder(values: Mapping[str, object]) -> str:

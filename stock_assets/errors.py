@@ -28,6 +28,7 @@ StockAssetsError
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from traceback import walk_tb
 
 from stock_assets.escape import lines
 
@@ -196,3 +197,18 @@ class MissingSessionsError(StockAssetsError):
             f"{needed_by} needs {len(sessions)} session(s) of {asset} that are not there: {shown}"
             f"{f' ({why})' if why else ''}. Materialize {asset} for {span} first."
         )
+
+
+def raised_in(error: Exception, package: str) -> bool:
+    """Whether `package`, or a library that it called, raised `error`, and not code of ours that it called back.
+
+    >>> import json
+    >>> try:
+    ...     json.loads("{")
+    ... except ValueError as error:
+    ...     raised_in(error, "json")
+    True
+    """
+    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    of_both = [name for name in packages if name in (package, "stock_assets")]
+    return bool(of_both) and of_both[-1] == package

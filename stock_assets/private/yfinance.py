@@ -10,11 +10,10 @@ import warnings
 from collections.abc import Mapping
 from datetime import date, timedelta
 from tempfile import TemporaryDirectory
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from stock_assets.errors import StockAssetsError
+from stock_assets.errors import StockAssetsError, raised_in
 
 with warnings.catch_warnings():  # yfinance's import would switch its deprecation warnings on, for all
     import yfinance
@@ -84,7 +83,7 @@ def daily_history(session: Any, ticker: str, *, first: date, last: date) -> "pd.
     except yfinance.exceptions.YFPricesMissingError as error:
         raise UnreadableAnswerError(error.yahoo_reason or "an empty answer") from error
     except Exception as error:
-        if not _failed_in_yfinance(error):
+        if not raised_in(error, "yfinance"):
             raise
         raise UnreadableAnswerError(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
 
@@ -101,15 +100,9 @@ def earnings_dates(session: Any, ticker: str, *, most: int) -> "pd.DataFrame":
         # yfinance writes the ticker into the address as it is
         dates = yfinance.Ticker(quote(ticker, safe=""), session=session).get_earnings_dates(limit=most)
     except Exception as error:
-        if not _failed_in_yfinance(error):
+        if not raised_in(error, "yfinance"):
             raise
         raise UnreadableAnswerError(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
     if dates is None:
         raise UnreadableAnswerError("a page without a table")
     return dates
-
-
-def _failed_in_yfinance(error: Exception) -> bool:
-    """Whether yfinance, or a library that it called, raised `error`, and not the session, which is our own code."""
-    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
-    return [name for name in packages if name in ("yfinance", "stock_assets")][-1] == "yfinance"

@@ -144,9 +144,12 @@ def _check(answer: BarAnswer, source: str, expected: pl.DataFrame, *, now: datet
 def _require_bars(
     answer: BarAnswer, source: str, calendar: TradingCalendar, *, sessions: Sequence[date], now: datetime
 ) -> None:
-    """Raises EmptySourceError where closed sessions at the end of `sessions` have no bar of any ticker."""
+    """Raises EmptySourceError where closed sessions at the end of `sessions` have no bar of any ticker, but for those
+    that are older than what the vendor still has."""
     answered = answer.bars["session"].max()
+    oldest = min(answer.limits.values(), default=date.min)
     closed = [day for day in sessions if calendar.closes[day] <= now and (answered is None or day > answered)]  # pyright: ignore[reportOperatorIssue]
+    closed = [day for day in closed if day >= oldest]
     if closed:
         raise EmptySourceError(
             f"{source} has no bar of any ticker in {len(closed)} session(s) from {closed[0]} on, as of "

@@ -90,6 +90,14 @@ class Budget:
         while (wait := self._turn()) > 0:
             self._sleep(min(wait, _SLICE))
 
+    def hold(self, seconds: float, reason: str) -> None:
+        """No request leaves for so many seconds: the vendor answers still, and says that it soon will not."""
+        with self._lock:
+            now = self._clock()
+            if now + seconds > self._paused_until:
+                self._paused_until = now + seconds
+                self._say(f"all requests wait for {seconds:.0f} s: {reason}")
+
     def patiently(self, ticker: str, ask: Callable[[], T]) -> T:
         """What `ask` returns, asked again after each Transient; any other exception means that the vendor answered.
 

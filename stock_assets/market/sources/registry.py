@@ -16,7 +16,7 @@ from stock_assets.settings import PREFIX, Settings
 Say = Callable[[str], None]
 
 #: The sources of this package and their modules, which are imported when the source is asked for.
-BUILT_IN = {name: f"{__package__}.{name}" for name in ("simulated", "snapshot", "yahoo")}
+BUILT_IN = {name: f"{__package__}.{name}" for name in ("simulated", "snapshot", "yahoo", "ccxt")}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from email.utils import parsedate_to_datetime
 
 from stock_assets.market.sources.budget import Transient
 
-#: "Slow down", and "not you": 999 is Yahoo's own.
-REFUSALS = (401, 403, 429, 999)
+#: "Slow down", and "not you": 999 is Yahoo's own, 418 Binance's, for who went on after a 429.
+REFUSALS = (401, 403, 418, 429, 999)
 
 #: Bytes of an answer: a century of one ticker has three millions.
 MOST_BYTES = 32_000_000

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,8 +12,9 @@ from stock_assets.errors import QuietTickerError, SourceError, UnknownTickerErro
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.download import json_within
-from stock_assets.market.sources import Answer, Failure, nothing_to_settle
+from stock_assets.market.sources import Answer, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_sessions, check_values, with_history
+from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace, Politeness, Transient
 from stock_assets.market.sources.registry import Say, register_source
 from stock_assets.market.sources.replies import beginning, require_service
@@ -100,39 +100,28 @@ class YahooSource:
         kept = staging(self.staged, asked_on=asked_on, first=first, last=last) if self.staged else None
         if kept is not None:
             kept.expect(len(asked))
-        histories: list[pl.DataFrame] = []
-        failures: dict[str, Failure] = {}
         spans: dict[str, tuple[date, date]] = {}
 
-        def work(ticker: str) -> pl.DataFrame:
+        def work(ticker: str) -> pl.DataFrame | None:
             if kept is not None and (there := kept.load(ticker)) is not None:
                 return there
-            history = self._history(ticker, first=first, last=last, fetched_at=fetched_at)
+            try:
+                history = self._history(ticker, first=first, last=last, fetched_at=fetched_at)
+            except QuietTickerError as quiet:
+                spans[ticker] = quiet.span
+                return None
             if kept is not None:
                 kept.save(ticker, history)
             return history
 
-        with ThreadPoolExecutor(self.budget.politeness.threads) as pool:
-            running = {pool.submit(work, ticker): ticker for ticker in asked}
-            try:
-                for done, future in enumerate(as_completed(running), 1):
-                    try:
-                        histories.append(future.result())
-                    except QuietTickerError as quiet:
-                        spans[running[future]] = quiet.span
-                    except (Exhausted, GivenUp, SourceError) as error:
-                        failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
-                    self.on_progress(done, len(asked))
-            except BaseException:  # cancelled, or an error of ours: the others are not waited for
-                self.budget.stop("the run was stopped")
-                pool.shutdown(cancel_futures=True)
-                raise
+        answers, failures = of_each(asked, work, budget=self.budget, on_progress=self.on_progress)
+        histories = [history for history in answers.values() if history is not None]
         spans |= {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
         asked_bars = [
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
         bars = pl.concat([RAW_SCHEMA.to_frame(), *asked_bars]).sort("ticker", "session")
-        return Answer(bars, dict(sorted(failures.items())), spans, settle=kept.clear if kept else nothing_to_settle)
+        return Answer(bars, failures, spans, settle=kept.clear if kept else nothing_to_settle)
 
     def _history(self, ticker: str, *, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
         """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""

@@ -1,15 +1,12 @@
-"""How the vendors of side inputs are asked: at the pace of a budget, within bounds, each subject failing alone."""
+"""How the vendors of side inputs are asked: at the pace of a budget, within bounds."""
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
 from stock_assets.addresses import HIDDEN
-from stock_assets.errors import SourceError, UnknownTickerError
-from stock_assets.market.sources import Failure
-from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Transient
+from stock_assets.market.sources.budget import Budget, Transient
 from stock_assets.market.sources.replies import MOST_BYTES, TOO_LARGE, require_service
 
 T = TypeVar("T")
@@ -59,32 +56,3 @@ class Client:
         from curl_cffi.requests import Session
 
         return Session(headers={"User-Agent": self._agent}, curl_options={CurlOpt.MAXFILESIZE_LARGE: MOST_BYTES})
-
-
-def of_each(
-    subjects: Sequence[str],
-    ask: Callable[[str], T],
-    *,
-    budget: Budget,
-    on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
-) -> tuple[dict[str, T], dict[str, Failure]]:
-    """What `ask` returns for each of `subjects`, in as many threads as the budget has, and why others have no answer.
-
-    An error that is no vendor's ends all of them.
-    """
-    answers: dict[str, T] = {}
-    failures: dict[str, Failure] = {}
-    with ThreadPoolExecutor(budget.politeness.threads) as pool:
-        running = {pool.submit(ask, subject): subject for subject in sorted(set(subjects))}
-        try:
-            for done, future in enumerate(as_completed(running), 1):
-                try:
-                    answers[running[future]] = future.result()
-                except (Exhausted, GivenUp, SourceError) as error:
-                    failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
-                on_progress(done, len(running))
-        except BaseException:  # cancelled, or an error of ours: the others are not waited for
-            budget.stop("the run was stopped")
-            pool.shutdown(cancel_futures=True)
-            raise
-    return {subject: answers[subject] for subject in sorted(answers)}, dict(sorted(failures.items()))

@@ -23,6 +23,7 @@ from stock_assets.escape import shortened
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.html_tables import tables_of
 from stock_assets.market.sources.answers import check_request
+from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Budget, Politeness, Transient
 from stock_assets.market.sources.replies import beginning, require_service
 from stock_assets.market.sources.staging import staging
@@ -30,7 +31,6 @@ from stock_assets.market.sources.yahoo import require_address
 from stock_assets.market.sources.yahoo_session import polite_session
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS, announcement_rows, day_and_moment
-from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.tables import UTC_TIME
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import polars as pl
 
 from stock_assets.errors import UnknownTickerError
+from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Transient
 from stock_assets.market.sources.replies import beginning
 from stock_assets.side_inputs import SideAnswer
-from stock_assets.side_inputs.sources.asking import Client, of_each
+from stock_assets.side_inputs.sources.asking import Client
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, CompanyFilings
 from stock_assets.side_inputs.sources.texts import ROWS, Text, text_rows
 from stock_assets.side_inputs.tones import Tones

@@ -18,10 +18,11 @@ from stock_assets.errors import SourceError, UnknownTickerError
 from stock_assets.escape import one_line, shortened
 from stock_assets.market.download import json_within
 from stock_assets.market.sources import Failure
+from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Budget, Politeness, Transient
 from stock_assets.market.sources.replies import beginning
 from stock_assets.side_inputs import SideAnswer
-from stock_assets.side_inputs.sources.asking import Client, of_each
+from stock_assets.side_inputs.sources.asking import Client
 from stock_assets.tables import UTC_TIME
 
 T = TypeVar("T")

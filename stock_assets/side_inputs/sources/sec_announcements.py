@@ -8,10 +8,10 @@ import polars as pl
 
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.sources.answers import check_request, some
+from stock_assets.market.sources.asking import of_each
 from stock_assets.settings import PREFIX
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.announcing import ROWS, announcement_rows, day_and_moment, event_time
-from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, SecFilings
 
 #: The item since the forms were numbered anew on 2004-08-23, and the one before.

@@ -14,9 +14,9 @@ import polars as pl
 from stock_assets.errors import SourceError, UnknownTickerError
 from stock_assets.escape import shortened
 from stock_assets.market.sources.answers import check_request
+from stock_assets.market.sources.asking import of_each
 from stock_assets.side_inputs import SideAnswer
 from stock_assets.side_inputs.concepts import CONCEPTS, Concept
-from stock_assets.side_inputs.sources.asking import of_each
 from stock_assets.side_inputs.sources.filings import NEW_YORK
 from stock_assets.side_inputs.sources.sec_filings import LOOK_AGAIN, CompanyFilings, SecFilings
 from stock_assets.side_inputs.tables import FUNDAMENTALS

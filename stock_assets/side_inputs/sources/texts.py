@@ -14,11 +14,12 @@ import polars as pl
 from stock_assets.addresses import redacted
 from stock_assets.errors import SettingsError, SourceError, UnknownTickerError
 from stock_assets.escape import shortened
+from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Transient
 from stock_assets.market.sources.replies import beginning
 from stock_assets.settings import PREFIX
 from stock_assets.side_inputs import SideAnswer
-from stock_assets.side_inputs.sources.asking import Client, of_each
+from stock_assets.side_inputs.sources.asking import Client
 from stock_assets.side_inputs.sources.own_files import moments, read_table, texts
 from stock_assets.side_inputs.tables import TEXTS
 from stock_assets.side_inputs.tones import OF_KIND, Tones, words
