@@ -95,7 +95,13 @@ def bars_command() -> None:
 
     config = configured()
     began, say = time.monotonic(), partial(out.print, highlight=False, markup=False, soft_wrap=True)
-    works = make_due(Warehouse(config.database), config, make_source(config, say), now=datetime.now(UTC), say=say)
+    works = make_due(
+        Warehouse(config.database, memory=config.memory_budget),
+        config,
+        make_source(config, say),
+        now=datetime.now(UTC),
+        say=say,
+    )
     say(f"{len(works)} step(s) in {time.monotonic() - began:.0f} s" if works else "nothing is due")
     for line in scores_of(config):
         say(line)

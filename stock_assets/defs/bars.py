@@ -1,7 +1,7 @@
 """The graph of bars below a day: its assets, and the sensors that make them. Loaded at such an interval alone."""
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import dagster as dg
@@ -31,8 +31,8 @@ from stock_assets.market.intervals import Interval
 from stock_assets.market.materialize.bars import clean_bars, fetch_raw_bars
 from stock_assets.market.sources import Source
 from stock_assets.model.bar_models import BAR_MODELS
-from stock_assets.model.bar_schedule import first_served, training_of
-from stock_assets.model.materialize.bars import make_bar_predictions, train_bar_models
+from stock_assets.model.bar_schedule import training_of
+from stock_assets.model.materialize.bars import first_served_session, make_bar_predictions, train_bar_models
 from stock_assets.publication.materialize.bars import publish_bars
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
@@ -69,10 +69,6 @@ def _counts(values: Mapping[str, int]) -> dict[str, dg.MetadataValue]:
 
 def _since(moment: datetime | None) -> dict[str, dg.MetadataValue]:
     return {"made_from_bar": dg.MetadataValue.text("nothing was new" if moment is None else str(moment))}
-
-
-def _first_served(settings: Settings) -> date:
-    return first_served(calendar_of(settings), Interval.parse(settings.interval))
 
 
 def bar_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -178,7 +174,7 @@ def _trained_bar_models(settings: Settings, note: str) -> dg.AssetsDefinition:
         deps=[
             dg.AssetDep(table, partition_mapping=LEARNS_TWO_SESSIONS_BEFORE) for table in ("bar_features", "bar_labels")
         ],
-        partitions=running_days(settings, _first_served(settings), ahead=1),
+        partitions=running_days(settings, first_served_session(settings), ahead=1),
         kinds=("pytorch",),
         order="beside",
     )
@@ -202,7 +198,7 @@ def _bar_predictions(settings: Settings, note: str) -> dg.AssetsDefinition:
             "model in service and the naive ones answer; the references answer once it is over." + note
         ),
         deps=["bar_features", "trained_bar_models"],
-        partitions=running_days(settings, _first_served(settings)),
+        partitions=running_days(settings, first_served_session(settings)),
     )
     def bar_predictions(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
@@ -222,7 +218,7 @@ def _bar_publication(settings: Settings, note: str) -> dg.AssetsDefinition:
             "docs/minutes.md names the form." + note
         ),
         deps=["bar_predictions"],
-        partitions=running_days(settings, _first_served(settings)),
+        partitions=running_days(settings, first_served_session(settings)),
     )
     def bar_publication(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]

@@ -45,20 +45,20 @@ def session_bars(
     sessions are not covered, where the times seem to be those at which the bars end, and where another zone would fit
     them better; NoBarsError where no session is whole.
     """
-    rows = _traded(minutes, place)
+    rows = priced_minutes(minutes, place)
     if not zone_is_certain:
         refuse_changed_clock(rows, place)
-    hours = _hours(calendar)
+    hours = session_hours(calendar)
     bars = bar_lengths(rows.select("ticker", "at").unique(maintain_order=True))
     covered = coverage(bars, hours)
     if covered["longest"].max() is not None and covered["longest"].max() >= HOLE:  # pyright: ignore[reportOperatorIssue]
-        hours = _hours(calendar, rests=True)
+        hours = session_hours(calendar, rests=True)
         covered = coverage(bars, hours)
     if not zone_is_certain:
-        _doubt_zone(bars, covered, calendar, place=place)
+        doubt_zone(bars, covered, calendar, place=place)
     inside = in_sessions(bars, hours).select("ticker", "at", "session")
-    faults = _faults(rows, inside)
-    _refuse_many(faults, rows.height, place)
+    faults = faults_of(rows, inside)
+    refuse_many(faults, rows.height, place)
     of_rows = faults.filter(~pl.col("repaired")).group_by("ticker", "session").agg(pl.col("fault").first())
     covered = covered.join(of_rows, on=["ticker", "session"], how="left", maintain_order="left")
     covered = covered.with_columns(reason=pl.coalesce("reason", "fault"))
@@ -99,7 +99,7 @@ def _findings(covered: pl.DataFrame, faults: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _traded(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
+def priced_minutes(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
     """`minutes` sorted by ticker and time, without those in which nothing was traded: no price, and a volume of 0 or
     none. A ticker that never has a volume has 0. Raises SourceError for a row without a ticker or a time."""
     figures = pl.col("open", "high", "low", "close", "volume").fill_nan(None)
@@ -113,7 +113,7 @@ def _traded(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
     return rows.filter(~nothing).sort("ticker", "at", maintain_order=True)
 
 
-def _faults(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
+def faults_of(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
     """What is wrong with those of `rows` that are `inside` a session (ticker, at, session): the columns of a finding,
     and of the row at and fault (in words). Of a row that comes twice alike one is kept, and that is repaired."""
     key = ["ticker", "at"]
@@ -143,7 +143,7 @@ def _faults(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(faults).sort(key)
 
 
-def _refuse_many(faults: pl.DataFrame, rows: int, place: str) -> None:
+def refuse_many(faults: pl.DataFrame, rows: int, place: str) -> None:
     """SourceError where so many rows are no bars that the file is another than expected."""
     wrong = faults.filter(~pl.col("repaired")).unique(["ticker", "at"], maintain_order=True)
     if wrong.height > max(FEW_ROWS, SHARE_OF_ROWS * rows):
@@ -154,7 +154,7 @@ def _refuse_many(faults: pl.DataFrame, rows: int, place: str) -> None:
         )
 
 
-def _hours(calendar: TradingCalendar, *, rests: bool = False) -> pl.DataFrame:
+def session_hours(calendar: TradingCalendar, *, rests: bool = False) -> pl.DataFrame:
     """session, opens, closes, rest_start, rest_end of each session of `calendar`; with `rests` False it has none."""
     days = calendar.sessions
     at_noon = local_hours(calendar.name, days[0], days[-1])[1] if rests else {}
@@ -174,13 +174,7 @@ def _refuse_most(
     covered: pl.DataFrame, at_end: pl.DataFrame, *, times: pl.Series, calendar: TradingCalendar, place: str
 ) -> None:
     """SourceError where what the file holds, at `times`, cannot be what it seems to be."""
-    if at_end.height:
-        row = at_end.row(0, named=True)
-        raise SourceError(
-            f"{place}, ticker {row['ticker']}: found no bar at the opening and one at the close of {row['sessions']} "
-            f"session(s), as of bars of {row['minutes']} minute(s) whose time is that of their end; expected the times "
-            "at which bars begin"
-        )
+    refuse_times_of_ends(at_end, place)
     advice = (
         f"expected bars from the opening to the close of a session of {calendar.name}, each with the time at which it "
         "begins, in UTC unless the times or STOCK_ASSETS_TIME_ZONE name another zone"
@@ -200,9 +194,20 @@ def _refuse_most(
         )
 
 
-def _doubt_zone(bars: pl.DataFrame, covered: pl.DataFrame, calendar: TradingCalendar, *, place: str) -> None:
+def refuse_times_of_ends(at_end: pl.DataFrame, place: str) -> None:
+    """SourceError where tickers have the times at which bars end (`stamped_at_end`)."""
+    if at_end.height:
+        row = at_end.row(0, named=True)
+        raise SourceError(
+            f"{place}, ticker {row['ticker']}: found no bar at the opening and one at the close of {row['sessions']} "
+            f"session(s), as of bars of {row['minutes']} minute(s) whose time is that of their end; expected the times "
+            "at which bars begin"
+        )
+
+
+def doubt_zone(bars: pl.DataFrame, covered: pl.DataFrame, calendar: TradingCalendar, *, place: str) -> None:
     """SourceError where `bars`, read as UTC, make more sense in the zone of the exchange."""
-    hours = _hours(calendar)
+    hours = session_hours(calendar)
     wrong = covered["reason"].count()
     astray = _astray(bars, hours)
     if covered.height and wrong <= DOUBTFUL * covered.height and astray <= DOUBTFUL * bars.height:
@@ -211,7 +216,7 @@ def _doubt_zone(bars: pl.DataFrame, covered: pl.DataFrame, calendar: TradingCale
     local = bars["at"].dt.replace_time_zone(None).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
     moved = bars.select("ticker", at=local.dt.convert_time_zone("UTC")).drop_nulls()
     moved = bar_lengths(moved.unique().sort("ticker", "at"))
-    there = coverage(moved, _hours(calendar, rests=True))
+    there = coverage(moved, session_hours(calendar, rests=True))
     wrong_there, astray_there = there["reason"].count(), _astray(moved, hours)
     fits = there.height > 0 and wrong_there < max(0.5 * there.height, 1) and astray_there <= astray
     better = not covered.height or wrong_there / max(there.height, 1) < 0.5 * wrong / covered.height

@@ -78,8 +78,13 @@ def read_bar_pointer(folder: Path) -> BarPointer | None:
     try:
         if values["schema"][0] != SCHEMA[0]:
             raise PublicationError(f"{path} is of form {values['schema']}; this version reads {SCHEMA[0]}.x")
-        moments = (datetime.fromisoformat(values[name]).astimezone(UTC) for name in ("bar_end", "published_at"))
-        return BarPointer(date.fromisoformat(values["session"]), *moments, values["digest"], dict(values["facts"]))
+        return BarPointer(
+            date.fromisoformat(values["session"]),
+            datetime.fromisoformat(values["bar_end"]).astimezone(UTC),
+            datetime.fromisoformat(values["published_at"]).astimezone(UTC),
+            values["digest"],
+            dict(values["facts"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise PublicationError(f"{path} is damaged: {error!r}; publish again: materialize bar_publication") from error
 

@@ -99,8 +99,8 @@ def make_bar_labels(store: Warehouse, settings: Settings, sessions: Sequence[dat
         changed, replaced = differing(stored, made, BAR_KEYS)
         store.write([Change("bar_labels", changed, replaced if replaced.height else None, makes=part)])
         summary.add(made.filter(pl.col("session").is_in(part)))
-        first_made = first_made or changed["bar_end"].min()  # pyright: ignore[reportAssignmentType]
-    return MadeBarRows(summary, first_made)
+        first_made = first_made or changed["bar_end"].min()
+    return MadeBarRows(summary, first_made)  # pyright: ignore[reportArgumentType]: a moment
 
 
 def bar_label_rule(settings: Settings) -> BarLabelRule:

@@ -175,7 +175,8 @@ def _new_versions(
     there = pl.concat([stored.select("ticker", "bar_end"), answer.bars.select("ticker", "bar_end")]).unique()
     running = expected.filter(pl.col("bar_end") > now).height > 0
     # of a running session the newest bars may still be on their way
-    through = min(now, there["bar_end"].max() or now) if running else now  # pyright: ignore
+    newest: datetime = there["bar_end"].max() or now  # pyright: ignore[reportAssignmentType]: a moment
+    through = min(now, newest) if running else now
     failures = {
         ticker: ("unknown" if failure.unknown else "error", failure.reason)
         for ticker, failure in answer.failures.items()

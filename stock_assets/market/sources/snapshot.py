@@ -249,20 +249,34 @@ def _all_bars(reader: SnapshotReader, listing: Listing) -> pl.DataFrame:
 
 def _from_settings(settings: Settings, say: Say) -> SnapshotSource:
     assert settings.snapshot is not None  # the settings refuse a snapshot source without a path
+    reading = Reading(
+        date_format=settings.date_format,
+        time_zone=settings.time_zone,
+        decimal=settings.decimal,
+        columns=settings.columns,
+        prices=settings.prices,
+        ticker=settings.tickers[0] if settings.tickers and len(settings.tickers) == 1 else None,
+    )
+    calendar = calendar_of(settings)
+    if settings.interval != "1d":
+        from stock_assets.market.intervals import Interval
+        from stock_assets.market.sources.snapshot_bars import SnapshotBars
+
+        return SnapshotBars(  # pyright: ignore[reportReturnType]: a source of universe and bars alone
+            settings.snapshot,
+            calendar,
+            Interval.parse(settings.interval),
+            tickers=settings.tickers,
+            reading=reading,
+            say=say,
+        )
     return SnapshotSource(
         settings.snapshot,
-        calendar_of(settings),
+        calendar,
         tickers=settings.tickers,
         end=settings.end,
         series=settings.context,
-        reading=Reading(
-            date_format=settings.date_format,
-            time_zone=settings.time_zone,
-            decimal=settings.decimal,
-            columns=settings.columns,
-            prices=settings.prices,
-            ticker=settings.tickers[0] if settings.tickers and len(settings.tickers) == 1 else None,
-        ),
+        reading=reading,
         say=say,
     )
 

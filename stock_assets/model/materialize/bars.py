@@ -17,7 +17,7 @@ from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.intervals import SETTLE, Interval, lookback_start
 from stock_assets.model.bar_lesson import BarLesson, answerable, known_by
 from stock_assets.model.bar_models import BAR_IN_SERVICE, BAR_MODELS, BarModelEntry
-from stock_assets.model.bar_schedule import BarTraining, training_of
+from stock_assets.model.bar_schedule import BarTraining, first_served, training_of
 from stock_assets.model.bar_tables import BAR_PREDICTIONS, TRAINED_BAR_MODELS
 from stock_assets.settings import Settings
 from stock_assets.storage.artifacts import CheckpointFile, artifact_version, load_artifact, save_artifact
@@ -46,6 +46,11 @@ class MadeBarPredictions(NamedTuple):
     """rows that are new or were made again"""
     since: datetime | None
     """the end of the first bar that was predicted; None where nothing was new"""
+
+
+def first_served_session(settings: Settings) -> date:
+    """The first session that has models. Raises as `bar_schedule.first_served`."""
+    return first_served(calendar_of(settings), Interval.parse(settings.interval))
 
 
 def train_bar_models(

@@ -9,18 +9,20 @@ import polars as pl
 from stock_assets.errors import SourceError
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.context import is_index
+from stock_assets.market.intervals import Interval
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
 from stock_assets.market.sources.forms.actions import with_actions
 from stock_assets.market.sources.forms.columns import Columns, check_columns, is_table_of_prices, recognize, shown
 from stock_assets.market.sources.forms.listing import DataFile
-from stock_assets.market.sources.forms.minutes import by_day
+from stock_assets.market.sources.forms.minutes import by_bar, by_day
 from stock_assets.market.sources.forms.numbers import as_numbers
 from stock_assets.market.sources.forms.opening import Sheet, open_file
 from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
 from stock_assets.market.sources.forms.tickers import session_of_folder, with_ticker
 from stock_assets.market.sources.forms.wide import to_rows
 from stock_assets.market.sources.row_checks import is_missing
+from stock_assets.tickers import require_tickers
 
 #: What a file's bars are read into: a sector is no part of a bar, and few files have one.
 FILE_BARS = pl.Schema({**BARS, "sector": pl.String})
@@ -29,8 +31,20 @@ FILE_BARS = pl.Schema({**BARS, "sector": pl.String})
 class SnapshotReader:
     """Reads the files of one snapshot, and notes what it guesses and passes over."""
 
-    def __init__(self, root: Path, calendar: TradingCalendar, series: tuple[str, ...], *, reading: Reading) -> None:
-        """`root` is the snapshot's path; of the indices only those among `series` are kept."""
+    def __init__(
+        self,
+        root: Path,
+        calendar: TradingCalendar,
+        series: tuple[str, ...],
+        *,
+        reading: Reading,
+        interval: Interval | None = None,
+    ) -> None:
+        """`root` is the snapshot's path; of the indices only those among `series` are kept.
+
+        With an `interval` the tables are bars of it (ticker, session, bar_end, open, high, low, close, volume).
+        """
+        self.interval = interval
         self.root, self.calendar, self.series, self.reading = root, calendar, series, reading
         self.notes = Notes()
         #: Findings about bars of minutes (`QUARANTINE_SCHEMA` without seen_at), a frame per file.
@@ -103,6 +117,9 @@ class SnapshotReader:
         numbers = as_numbers(table, figures, place, reading=reading)
         texts = table.select(figures)
         table = table.with_columns(**numbers)
+        if self.interval is not None:
+            _refuse_text(texts, numbers, place)
+            return self._of_interval(table, self.interval, place, date_format=date_format)
         table, made = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
         if made is not None:
             cells = None
@@ -127,6 +144,16 @@ class SnapshotReader:
             bars = bars.with_columns(volume=pl.when(index).then(pl.col("volume").fill_null(0.0)).otherwise("volume"))
         check_values(bars, cells.to_dict() if cells is not None else None)
         return bars
+
+    def _of_interval(
+        self, table: pl.DataFrame, interval: Interval, place: str, *, date_format: str | None
+    ) -> pl.DataFrame:
+        made = by_bar(table, self.calendar, interval, place, date_format=date_format, time_zone=self.reading.time_zone)
+        if (held_out := made.held_out).height:
+            first = "{bar_end} of {ticker}: {reason}".format(**held_out.row(0, named=True))
+            self.notes.add("bars that rows do not make are held out", f"{place} ({held_out.height}, {first})")
+        require_tickers(made.bars["ticker"].unique(), place)
+        return made.bars
 
 
 def _refuse_text(texts: pl.DataFrame, numbers: Mapping[str, pl.Series], place: str) -> None:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import polars as pl
 
 from stock_assets.errors import SourceError
+from stock_assets.market.bar_resample import IntervalBars, interval_bars
 from stock_assets.market.calendar import TradingCalendar, local_hours
+from stock_assets.market.intervals import Interval
 from stock_assets.market.resample import SessionBars, session_bars
 from stock_assets.market.times import Moments, parse_moments
 from stock_assets.tables import UTC_TIME
@@ -52,17 +54,50 @@ def by_day(
     Raises SourceError, which names `place`, for times that cannot be read, and as `session_bars` does.
     """
     table = _without_stamp(table)
-    column = _moments_of(table)
-    if column is None:
+    moments = _read_moments(table, calendar, place, date_format=date_format, time_zone=time_zone)
+    if moments is None:
         return ByDay(_as_days(table), None)
-    column = _of_spreadsheet(column, calendar)
-    moments = parse_moments(column, date_format, zone=time_zone, place=place)
     rest = table.drop("at", "clock", "session", strict=False)
     certain = moments.zoned or time_zone is not None
     days = _days(moments, table["ticker"], calendar, zone_is_certain=certain)
     if days is not None:
         return ByDay(rest.with_columns(session=days), None)
     return _of_sessions(rest.with_columns(at=moments.at), calendar, place, zone_is_certain=certain)
+
+
+def by_bar(
+    table: pl.DataFrame,
+    calendar: TradingCalendar,
+    interval: Interval,
+    place: str,
+    *,
+    date_format: str | None = None,
+    time_zone: str | None = None,
+) -> IntervalBars:
+    """The bars of `interval` that the finer or equal bars of `table` make; `table` is as that of `by_day`.
+
+    Raises SourceError, which names `place`, for times that cannot be read, for daily bars, and as `interval_bars` does.
+    """
+    table = _without_stamp(table)
+    moments = _read_moments(table, calendar, place, date_format=date_format, time_zone=time_zone)
+    certain = time_zone is not None or (moments is not None and moments.zoned)
+    if moments is None or _days(moments, table["ticker"], calendar, zone_is_certain=certain) is not None:
+        raise SourceError(
+            f"{place} holds daily bars and STOCK_ASSETS_INTERVAL is {interval.text}; expected bars of {interval.text} "
+            "or shorter ones, or STOCK_ASSETS_INTERVAL=1d"
+        )
+    minutes = _as_traded(table.drop("at", "clock", "session", strict=False).with_columns(at=moments.at), place)
+    return interval_bars(minutes, calendar, interval, place, zone_is_certain=certain)
+
+
+def _read_moments(
+    table: pl.DataFrame, calendar: TradingCalendar, place: str, *, date_format: str | None, time_zone: str | None
+) -> Moments | None:
+    """What the file has of moments; None where no cell says more than a date."""
+    column = _moments_of(table)
+    if column is None:
+        return None
+    return parse_moments(_of_spreadsheet(column, calendar), date_format, zone=time_zone, place=place)
 
 
 def _without_stamp(table: pl.DataFrame) -> pl.DataFrame:
@@ -168,15 +203,19 @@ def _at_midnight(clock: pl.Series) -> bool:
 
 def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str, *, zone_is_certain: bool) -> ByDay:
     """The bars of minutes in `table` (at in UTC) as bars of sessions, with the sector, if it has one."""
-    if actions := _actions(table):
-        raise SourceError(f"{place} has a timestamp and {', '.join(actions)}; expected bars of minutes as traded")
-    numbers = pl.col("open", "high", "low", "close", "volume").cast(pl.Float64, strict=False)
-    minutes = table.select("ticker", "at", numbers)
+    minutes = _as_traded(table, place)
     made = session_bars(minutes, calendar, place, zone_is_certain=zone_is_certain)
     bars = made.bars
     if "sector" in table.columns:
         bars = bars.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
     return ByDay(bars, made)
+
+
+def _as_traded(table: pl.DataFrame, place: str) -> pl.DataFrame:
+    """ticker, at, open, high, low, close, volume of `table`. Raises SourceError for adjusted prices."""
+    if actions := _actions(table):
+        raise SourceError(f"{place} has a timestamp and {', '.join(actions)}; expected bars of minutes as traded")
+    return table.select("ticker", "at", pl.col("open", "high", "low", "close", "volume").cast(pl.Float64, strict=False))
 
 
 def _actions(table: pl.DataFrame) -> list[str]:
