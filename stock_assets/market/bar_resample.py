@@ -33,7 +33,7 @@ class IntervalBars(NamedTuple):
 
 
 def interval_bars(
-    minutes: pl.DataFrame, calendar: TradingCalendar, interval: Interval, place: str, *, zone_is_certain: bool = True
+    minutes: pl.DataFrame, calendar: TradingCalendar, interval: Interval, *, place: str, zone_is_certain: bool = True
 ) -> IntervalBars:
     """The bars of `interval` that `minutes` make (ticker, at, open, high, low, close, volume; `at`, UTC, is when a row
     begins, and rows last as long as `coverage.bar_lengths` finds).
@@ -59,7 +59,7 @@ def interval_bars(
     placed = in_bars(lengths, calendar, interval)
     closes = pl.DataFrame({"session": calendar.sessions, "closes": [calendar.closes[day] for day in calendar.sessions]})
     placed = placed.join(closes.cast({"closes": lengths.schema["at"]}), on="session", how="left")
-    _refuse_crossing(placed, interval, calendar, place)
+    _refuse_crossing(placed, interval, calendar, place=place)
     held_out = pl.concat([_with_foreign_trades(placed, lengths), _faulty(placed, faults)]).unique(_BAR, keep="first")
     first, last = pl.col("at") == pl.col("at").min().over("ticker"), pl.col("at") == pl.col("at").max().over("ticker")
     torn = placed.filter((first & (pl.col("at") > pl.col("bar_begin"))) | (last & (pl.col("end") < pl.col("bar_end"))))
@@ -95,7 +95,7 @@ def _refuse_longer(lengths: pl.DataFrame, interval: Interval, place: str) -> Non
         )
 
 
-def _refuse_crossing(placed: pl.DataFrame, interval: Interval, calendar: TradingCalendar, place: str) -> None:
+def _refuse_crossing(placed: pl.DataFrame, interval: Interval, calendar: TradingCalendar, *, place: str) -> None:
     """SourceError for a row that reaches from one bar into the next of its session."""
     crossing = placed.filter(pl.col("end") > pl.col("bar_end"), pl.col("bar_end") < pl.col("closes"))
     if crossing.height:

@@ -70,7 +70,7 @@ def source_of(
     politeness = Politeness(per_second=1000, tries=3, timeout=timeout)
     budget = Budget(politeness, clock=time.clock, sleep=time.sleep, chance=lambda: 0.5)
     client = ExchangeClient(type(exchange).__name__.lower(), budget, exchange.url)
-    return CcxtSource(client, calendar, Interval.parse(interval), tickers, **options)  # pyright: ignore[reportArgumentType]
+    return CcxtSource(client, calendar, Interval.parse(interval), tickers=tickers, **options)  # pyright: ignore[reportArgumentType]
 
 
 def bars_by_hand(ticker: str, rows: list[Kline], *, minutes: int = 1) -> list[tuple[object, ...]]:

@@ -44,8 +44,8 @@ class CcxtSource:
         client: ExchangeClient,
         calendar: TradingCalendar,
         interval: Interval,
-        tickers: tuple[str, ...] | None,
         *,
+        tickers: tuple[str, ...] | None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
         staged: Path | None = None,
         say: Say = lambda _: None,
@@ -83,7 +83,7 @@ class CcxtSource:
         What was unfinished by the exchange's clock when it was asked is unfinished, whatever ours shows. Pages that an
         earlier call for the same range got on the same day (UTC), and that were not settled, are not asked for again.
         """
-        found = self._ask(tickers, first, last, fetched_at)
+        found = self._ask(tickers, first, last, fetched_at=fetched_at)
         klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in found.histories.values())])
         bars = bars_of_klines(klines, self.calendar, self.interval, source=self.name, through=found.through)
         limits = {
@@ -105,7 +105,7 @@ class CcxtSource:
                 f"the sessions of {self.calendar.name} are not the days of UTC, which the exchanges' daily klines are "
                 f"of; expected {PREFIX}EXCHANGE=24/7 without {PREFIX}SESSION_HOURS, or an interval below 1d"
             )
-        found = self._ask(tickers, first, last, fetched_at)
+        found = self._ask(tickers, first, last, fetched_at=fetched_at)
         klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in found.histories.values())])
         length = self.interval.length
         days = traded(
@@ -143,7 +143,7 @@ class CcxtSource:
     def _days(self) -> tuple[date, ...]:
         return self.calendar.sessions[:1] + self.calendar.sessions[-1:]
 
-    def _ask(self, tickers: Sequence[str], first: date, last: date, fetched_at: datetime) -> "_Found":
+    def _ask(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> "_Found":
         """The klines of the sessions from `first` to `last`, and which tickers failed, and why."""
         check_request(first, last, fetched_at)
         self.client.require_timeframe(self.interval.text)
@@ -191,7 +191,8 @@ class CcxtSource:
         where a page is empty, the newest klines tell whether the market has ended.
         """
         limit, length = self.client.most_klines(), self.interval.length
-        pages, at, ended = [KLINES.to_frame()], since, None
+        pages, at = [KLINES.to_frame()], since
+        ended: datetime | None = None
         while at < until:
             page = kept.load(f"{ticker}@{at:%Y%m%dT%H%M}") if kept else None
             if page is None:
@@ -204,11 +205,11 @@ class CcxtSource:
                 return page.filter(pl.col("at").is_between(since, until, closed="left")), oldest
             pages.append(of_page.filter(pl.col("at") < until))
             if of_page.height:
-                at = of_page["at"].max() + length  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+                at = of_page["at"].max() + length  # pyright: ignore
                 continue
             if ended is None:
                 newest = self.client.klines(ticker, self.interval.text, since=None, limit=limit)["at"].max()
-                ended = newest or at
+                ended = newest or at  # pyright: ignore
             if at > ended:  # pyright: ignore[reportOperatorIssue]
                 break
             at += (limit or 1) * length
@@ -248,7 +249,7 @@ def _from_settings(settings: Settings, say: Say) -> CcxtSource:
         ExchangeClient(name, budget, markets_file=settings.data_dir / f"markets-{name}.json"),
         calendar_of(settings),
         Interval.parse(settings.interval),
-        settings.tickers,
+        tickers=settings.tickers,
         on_progress=Pace(name, say),
         staged=settings.staged_answers,
         say=say,

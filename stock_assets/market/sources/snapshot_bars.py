@@ -77,7 +77,7 @@ class SnapshotBars:
         return self._loaded()[0]
 
     def _loaded(self) -> tuple[pl.DataFrame, Notes]:
-        loaded = _load(self.path, list_files(self.path), self.calendar, self.interval, reading=self.reading)
+        loaded = _load(self.path, list_files(self.path), self.calendar, interval=self.interval, reading=self.reading)
         if self._said != (lines := loaded[1].lines()):
             self._said = lines
             for line in lines:
@@ -94,7 +94,7 @@ class SnapshotBars:
 # One snapshot per process is read once, and again when a file has changed.
 @lru_cache(maxsize=1)
 def _load(
-    path: Path, listing: Listing, calendar: TradingCalendar, interval: Interval, *, reading: Reading
+    path: Path, listing: Listing, calendar: TradingCalendar, *, interval: Interval, reading: Reading
 ) -> tuple[pl.DataFrame, Notes]:
     """All bars of the files, sorted, and what is to be said of them.
 

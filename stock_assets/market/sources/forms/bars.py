@@ -148,7 +148,9 @@ class SnapshotReader:
     def _of_interval(
         self, table: pl.DataFrame, interval: Interval, place: str, *, date_format: str | None
     ) -> pl.DataFrame:
-        made = by_bar(table, self.calendar, interval, place, date_format=date_format, time_zone=self.reading.time_zone)
+        made = by_bar(
+            table, self.calendar, interval, place=place, date_format=date_format, time_zone=self.reading.time_zone
+        )
         if (held_out := made.held_out).height:
             first = "{bar_end} of {ticker}: {reason}".format(**held_out.row(0, named=True))
             self.notes.add("bars that rows do not make are held out", f"{place} ({held_out.height}, {first})")

@@ -69,8 +69,8 @@ def by_bar(
     table: pl.DataFrame,
     calendar: TradingCalendar,
     interval: Interval,
-    place: str,
     *,
+    place: str,
     date_format: str | None = None,
     time_zone: str | None = None,
 ) -> IntervalBars:
@@ -87,7 +87,7 @@ def by_bar(
             "or shorter ones, or STOCK_ASSETS_INTERVAL=1d"
         )
     minutes = _as_traded(table.drop("at", "clock", "session", strict=False).with_columns(at=moments.at), place)
-    return interval_bars(minutes, calendar, interval, place, zone_is_certain=certain)
+    return interval_bars(minutes, calendar, interval, place=place, zone_is_certain=certain)
 
 
 def _read_moments(
