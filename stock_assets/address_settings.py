@@ -5,7 +5,6 @@ A profile (single, team, cloud) is these addresses and a dagster.yaml: docs/team
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -31,11 +30,6 @@ class AddressSettings(BaseModel):
         description="the DuckDB file of the tables; stock_assets.duckdb in the data folder when unset",
     )
 
-    if TYPE_CHECKING:  # a field of Settings
-
-        @property
-        def data_dir(self) -> Path: ...
-
     @field_validator("dagster")
     @classmethod
     def _is_of_dagster(cls, value: str | None) -> str | None:
@@ -54,22 +48,9 @@ class AddressSettings(BaseModel):
         return value
 
     @property
-    def database(self) -> Path:
-        """The DuckDB file of the tables."""
-        return self.store or self.data_dir / "stock_assets.duckdb"
-
-    @property
     def dagster_postgres(self) -> str | None:
         """The address of Dagster's database, with its password; None where Dagster's storage is a folder."""
         return self.dagster if self.dagster is not None and self.dagster.startswith(POSTGRES) else None
-
-    @property
-    def dagster_home(self) -> Path:
-        """Dagster's folder: its storage unless that is a database, its logs and the locks of its processes. Next to
-        the store by default, because Dagster's memory of what is materialized must not outlive it."""
-        if self.dagster is None or self.dagster_postgres:
-            return self.data_dir / "dagster"
-        return Path(self.dagster)
 
 
 def dagster_address(value: str) -> str:

@@ -7,12 +7,30 @@ from stock_assets.objects import Place
 
 
 class Places:
-    """What lies where, of the settings `data_dir`, `artifacts` and `mlflow`."""
+    """What lies where, of the settings `data_dir`, `store`, `dagster`, `artifacts` and `mlflow`."""
 
     if TYPE_CHECKING:
         data_dir: Path
         artifacts: Place
         mlflow: str | None
+        store: Path | None
+        dagster: str | None
+
+        @property
+        def dagster_postgres(self) -> str | None: ...
+
+    @property
+    def database(self) -> Path:
+        """The DuckDB file of the tables."""
+        return self.store or self.data_dir / "stock_assets.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's folder: its storage unless that is a database, its logs and the locks of its processes. Next to
+        the store by default, because Dagster's memory of what is materialized must not outlive it."""
+        if self.dagster is None or self.dagster_postgres:
+            return self.data_dir / "dagster"
+        return Path(self.dagster)
 
     @property
     def published(self) -> Place:

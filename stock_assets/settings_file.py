@@ -89,9 +89,7 @@ def gather(settings: Collection[str], project: Path, overrides: Mapping[str, obj
         for key, value in values.items():
             given[key] = Given(absolute(key, value, file.parent), value, str(file))
     variables = {
-        name.removeprefix(PREFIX).lower(): name
-        for name in os.environ
-        if name.startswith(PREFIX) and name != CONFIG
+        name.removeprefix(PREFIX).lower(): name for name in os.environ if name.startswith(PREFIX) and name != CONFIG
     }
     _require_settings(variables, settings)
     for key, name in variables.items():

@@ -11,15 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stock_assets.errors import PublicationError
-from stock_assets.files import write_file
 from stock_assets.frames import BAR_KEYS
 from stock_assets.model.bar_tables import BAR_PREDICTIONS
+from stock_assets.objects import Place, found_below, put, read_all
 from stock_assets.publication.layout import digest_of, parse_json
 from stock_assets.publication.write import parquet_of
 from stock_assets.tables import UTC_TIME
@@ -46,17 +45,17 @@ class BarPointer:
     """source, exchange, interval, horizon, barrier_width and in_service"""
 
 
-def put_bars(folder: Path, session: date, rows: pl.DataFrame, *, now: datetime) -> str:
+def put_bars(folder: Place, session: date, rows: pl.DataFrame, *, now: datetime) -> str:
     """Writes `rows` (`BAR_PREDICTIONS` of one session) as one file, and returns its digest. Raises PublicationError for
     a number that is not finite."""
     said = rows.with_columns(published_at=pl.lit(now).cast(UTC_TIME)).select(FILE.names()).sort("model", *BAR_KEYS)
     data = parquet_of(said, f"{FOLDER} {session}")
     digest = digest_of(data)
-    write_file(folder / FOLDER / f"session={session}" / f"{digest}.parquet", data)
+    put(folder / FOLDER / f"session={session}" / f"{digest}.parquet", data)
     return digest
 
 
-def point_to(folder: Path, pointer: BarPointer) -> None:
+def point_to(folder: Place, pointer: BarPointer) -> None:
     """Makes `pointer` what is newest, unless a later bar is published already."""
     try:
         before = read_bar_pointer(folder)
@@ -64,10 +63,10 @@ def point_to(folder: Path, pointer: BarPointer) -> None:
         before = None  # a damaged one is made anew
     if before is None or before.bar_end <= pointer.bar_end:
         values = {"schema": SCHEMA, **asdict(pointer)}
-        write_file(folder / POINTER, json.dumps(values, default=lambda value: value.isoformat()).encode())
+        put(folder / POINTER, json.dumps(values, default=lambda value: value.isoformat()).encode())
 
 
-def read_bar_pointer(folder: Path) -> BarPointer | None:
+def read_bar_pointer(folder: Place) -> BarPointer | None:
     """The newest bar that is published; None before one was. Raises PublicationError for a damaged pointer, or one of
     another major version."""
     path = folder / POINTER
@@ -89,15 +88,15 @@ def read_bar_pointer(folder: Path) -> BarPointer | None:
         raise PublicationError(f"{path} is damaged: {error!r}; publish again: materialize bar_publication") from error
 
 
-def read_bar_predictions(folder: Path, session: date) -> pl.DataFrame:
+def read_bar_predictions(folder: Place, session: date) -> pl.DataFrame:
     """`FILE` of a session, sorted by model, ticker and bar: what was said first of every bar; no row where nothing was.
 
     Raises PublicationError for a file that is not what its name says.
     """
     parts = [FILE.to_frame()]
-    for path in sorted((folder / FOLDER / f"session={session}").glob("[!.]*.parquet")):
-        content = path.read_bytes()
-        if digest_of(content) != path.stem:
+    places = [found.place for found in found_below(folder / FOLDER / f"session={session}")]
+    for path, content in zip(places, read_all(places), strict=True):
+        if f"{digest_of(content)}.parquet" != path.name:
             raise PublicationError(f"{path} is damaged: its digest is {digest_of(content)}; restore it from a backup")
         parts.append(pl.read_parquet(content))
     rows = pl.concat(parts).sort("published_at", maintain_order=True)

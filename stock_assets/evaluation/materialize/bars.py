@@ -1,6 +1,5 @@
 """The step `bar_report`: scores of the predictions of bars, and their page."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -16,9 +15,9 @@ from stock_assets.evaluation.bar_report import (
 from stock_assets.evaluation.bar_tables import BAR_REPORT
 from stock_assets.features.bar_tables import BAR_LABELS
 from stock_assets.features.materialize.bars import bar_label_rule
-from stock_assets.files import write_file
 from stock_assets.model.bar_models import BAR_MODELS
 from stock_assets.model.bar_tables import BAR_PREDICTIONS
+from stock_assets.objects import Place, put
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
@@ -30,7 +29,7 @@ class MadeBarReport(NamedTuple):
     """What `make_bar_evaluation` wrote."""
 
     report: BarReport
-    page: Path
+    page: Place
     markdown: str
     """the table of scores"""
 
@@ -54,6 +53,6 @@ def make_bar_evaluation(store: Warehouse, settings: Settings) -> MadeBarReport:
     facts = BarReportFacts(settings.source, settings.interval, bar_label_rule(settings))
     report = make_bar_report(predictions, labels, facts)
     page = settings.artifacts / "bar_report" / "report.html"
-    write_file(page, render_bar_report(report).encode())
+    put(page, render_bar_report(report).encode())
     store.replace_table("bar_report", report.scores.select(BAR_REPORT.names))
     return MadeBarReport(report, page, bar_markdown(report))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import polars as pl
 
@@ -191,7 +191,8 @@ class CcxtSource:
         where a page is empty, the newest klines tell whether the market has ended.
         """
         limit, length = self.client.most_klines(), self.interval.length
-        pages, at = [KLINES.to_frame()], since
+        pages = [KLINES.to_frame()]
+        at = since
         ended: datetime | None = None
         while at < until:
             page = kept.load(f"{ticker}@{at:%Y%m%dT%H%M}") if kept else None
@@ -205,7 +206,7 @@ class CcxtSource:
                 return page.filter(pl.col("at").is_between(since, until, closed="left")), oldest
             pages.append(of_page.filter(pl.col("at") < until))
             if of_page.height:
-                at = of_page["at"].max() + length  # pyright: ignore
+                at = cast(datetime, of_page["at"].max()) + length
                 continue
             if ended is None:
                 newest = self.client.klines(ticker, self.interval.text, since=None, limit=limit)["at"].max()
