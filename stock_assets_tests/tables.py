@@ -14,8 +14,9 @@ assert all(
     (market, side_inputs, features, model, evaluation, lifecycle, trading, publication)
 )  # importing declares tables
 #: By room, in the order in which rooms import each other: the order of imports in a test must not matter.
-_OURS = dict(sorted(TABLES.items(), key=lambda item: rooms().index(item[1].room)))
-#: Every table of the package and its room, and those that are no assets.
+_DAILY = ((name, table) for name, table in TABLES.items() if table.exists != "bar")
+_OURS = dict(sorted(_DAILY, key=lambda item: rooms().index(item[1].room)))
+#: Every table of a market of daily bars and its room, and those that are no assets.
 ROOMS = {table.name: table.room for table in _OURS.values()}
 HISTORIES = [table.name for table in _OURS.values() if table.history]
 #: The side inputs that no market has where the settings do not name them.

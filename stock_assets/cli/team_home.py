@@ -12,8 +12,9 @@ The project's dagster.yaml takes it where the setting `dagster` is an address of
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import make_url
 
@@ -45,8 +46,8 @@ class TeamStorage(BatchingPostgresStorage):
         should_autocreate_tables: bool = True,
         inst_data: ConfigurableClassData | None = None,
     ) -> None:
-        prepare_process(project_home())
         with one_line():
+            prepare_process(project_home())
             if postgres_url not in _CHECKED:
                 platform = Platform(settings().data_dir, settings().database)
                 require_platform(postgres_url, platform, now=datetime.now(UTC))
@@ -54,6 +55,11 @@ class TeamStorage(BatchingPostgresStorage):
             if is_daemon(sys.argv) and postgres_url not in _DAEMONS:
                 _DAEMONS[postgres_url] = lock_database(postgres_url)
             super().__init__(postgres_url, should_autocreate_tables, inst_data)
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        with one_line():
+            return super().from_config_value(inst_data, config_value)
 
 
 def lock_database(address: str) -> Any:

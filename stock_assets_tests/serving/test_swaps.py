@@ -16,6 +16,7 @@ import polars as pl
 import psutil
 import pytest
 
+from stock_assets import objects
 from stock_assets.publication import write
 from stock_assets.publication.layout import POINTER
 from stock_assets.publication.read import read_ledger
@@ -138,7 +139,7 @@ def killed_publisher(folder: Path, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         done += 1
 
-    write_file, rename = write.write_file, Path.replace
+    write_file, rename = objects.write_file, Path.replace
 
     def counted_write(path: Path, content: bytes) -> None:
         step()
@@ -151,7 +152,7 @@ def killed_publisher(folder: Path, at: int) -> None:
         step()
         return rename(path, target)
 
-    write.write_file, Path.replace = counted_write, counted_rename
+    objects.write_file, Path.replace = counted_write, counted_rename
     publish_turn(folder, 1)
 
 

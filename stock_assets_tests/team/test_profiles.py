@@ -22,7 +22,6 @@ from stock_assets.storage.postgres import BatchingPostgresEventLogStorage, poole
 from stock_assets_tests.leaks import as_in_a_process_of_its_own
 from stock_assets_tests.team.postgres import Server
 
-NOW = datetime.now(UTC)
 _NUMBERS = count()
 
 
@@ -126,20 +125,20 @@ def a_platform(folder: Path, *, store: bool = True) -> Platform:
 
 def test_one_platform_per_database(tmp_path: Path, address: str):
     first, other = a_platform(tmp_path / "first"), a_platform(tmp_path / "other")
-    require_platform(address, first, now=NOW)
-    require_platform(address, first, now=NOW)
+    require_platform(address, first, now=datetime.now(UTC))
+    require_platform(address, first, now=datetime.now(UTC))
     with pytest.raises(SettingsError, match="the database of another platform") as refused:
-        require_platform(address, other, now=NOW)
+        require_platform(address, other, now=datetime.now(UTC))
     assert str(first.data_dir) in str(refused.value)
     assert "secret" not in str(refused.value)
     assert not (other.data_dir / IDENTITY).exists()
-    require_platform(address, a_platform(tmp_path / "a host without a store", store=False), now=NOW)
+    require_platform(address, a_platform(tmp_path / "a host without a store", store=False), now=datetime.now(UTC))
 
 
 def test_a_moved_data_folder_keeps_its_database(tmp_path: Path, address: str):
-    require_platform(address, a_platform(tmp_path / "first"), now=NOW)
+    require_platform(address, a_platform(tmp_path / "first"), now=datetime.now(UTC))
     (tmp_path / "first").rename(tmp_path / "moved")
-    require_platform(address, a_platform(tmp_path / "moved"), now=NOW)
+    require_platform(address, a_platform(tmp_path / "moved"), now=datetime.now(UTC))
 
 
 def test_a_newer_schema_is_refused_and_an_older_one_brought_up(
@@ -147,14 +146,14 @@ def test_a_newer_schema_is_refused_and_an_older_one_brought_up(
 ):
     platform = a_platform(tmp_path / "data")
     monkeypatch.setattr(platform_row, "SCHEMA_VERSION", 7)
-    require_platform(address, platform, now=NOW)
+    require_platform(address, platform, now=datetime.now(UTC))
     monkeypatch.setattr(platform_row, "SCHEMA_VERSION", 8)
-    require_platform(address, platform, now=NOW)
+    require_platform(address, platform, now=datetime.now(UTC))
     database = address.rpartition("/")[2]
     assert postgres.execute("SELECT schema_version FROM stock_assets_platform", database) == [(8,)]
     monkeypatch.setattr(platform_row, "SCHEMA_VERSION", 7)
     with pytest.raises(SettingsError, match="schema version is 8; this one has 7"):
-        require_platform(address, platform, now=NOW)
+        require_platform(address, platform, now=datetime.now(UTC))
 
 
 @pytest.mark.parametrize(("off", "word"), [(timedelta(minutes=3), "ahead of"), (timedelta(minutes=-3), "behind")])
@@ -168,14 +167,14 @@ def test_a_clock_that_differs_by_minutes_is_refused(tmp_path: Path, address: str
 def test_an_old_server_is_refused(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(platform_row, "OLDEST_SERVER", 99)
     with pytest.raises(SettingsError, match="expected 99 or newer"):
-        require_platform(address, a_platform(tmp_path / "data"), now=NOW)
+        require_platform(address, a_platform(tmp_path / "data"), now=datetime.now(UTC))
 
 
 def test_a_wrong_password_and_an_absent_database_are_one_line(tmp_path: Path, address: str):
     platform = a_platform(tmp_path / "data")
     for wrong in (address.replace("secret", "wrong-one"), address.rpartition("/")[0] + "/absent"):
         with pytest.raises(StockAssetsError, match="cannot be reached") as refused:
-            require_platform(wrong, platform, now=NOW)
+            require_platform(wrong, platform, now=datetime.now(UTC))
         assert "\n" not in str(refused.value)
         assert "secret" not in str(refused.value)
         assert "wrong-one" not in str(refused.value)
