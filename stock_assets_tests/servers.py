@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 
 @dataclass
@@ -16,6 +16,22 @@ class Server:
     url: str
     asked: list[str] = field(default_factory=list)
     """'METHOD path' of every request"""
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler], closing: Event | None = None) -> Iterator[str]:
+    """The address of a server whose requests `handler` answers; `closing` is set before it ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        if closing is not None:
+            closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
@@ -37,16 +53,9 @@ def listening(status: int = 200, body: bytes = b"", headers: dict[str, str] | No
 
         def log_message(self, format: str, *args: object) -> None: ...
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server = Server(f"http://127.0.0.1:{http.server_address[1]}")
-    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    server = Server("")
+    with answering(Handler) as server.url:
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event, Lock
 from urllib.parse import parse_qs, urlsplit
 
 from stock_assets_tests.market.vendor import Reply, write_body
+from stock_assets_tests.servers import answering
 
 #: (time of opening, open, high, low, close, volume)
 Kline = tuple[datetime, float, float, float, float, float]
@@ -237,14 +238,5 @@ def trading(exchange: Exchange) -> Iterator[Exchange]:
         def log_message(self, format: str, *args: object) -> None:
             """Quiet: what was asked is in `requests`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    exchange.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with answering(Handler, exchange.closing) as exchange.url:
         yield exchange
-    finally:
-        exchange.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event, Lock
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ import curl_cffi.requests
 import polars as pl
 import pytest
 
+from stock_assets_tests.servers import answering
 from stock_assets_tests.waiting import HANG_SECONDS
 
 CHART = "/v8/finance/chart/"
@@ -204,17 +205,8 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
         def log_message(self, format: str, *args: object) -> None:
             """Quiet: what was asked is in `requests`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    vendor.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with answering(Handler, vendor.closing) as vendor.url:
         yield vendor
-    finally:
-        vendor.closing.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @lru_cache(maxsize=20_000)
