@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import secrets
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -109,7 +110,6 @@ def write_file(path: Path, content: bytes) -> None:
 
 def _write_file(path: Path, content: bytes) -> None:
     make_folder(path.parent)
-    # a name of the process's own, so that two writers never share a half-written file
     temporary = aside(path)
     try:
         write_synced(temporary, content)
@@ -136,8 +136,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def aside(path: Path) -> Path:
-    """Where this process writes the file at `path` before it is whole."""
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    """A new name beside `path`, of this one writer among processes and threads, for the file while it is written."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 def remove_leftovers(path: Path) -> None:

@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,16 @@ from typing import NamedTuple
 from stock_assets import buckets
 from stock_assets.buckets import SCHEMES, Bucket, Version
 from stock_assets.errors import DamagedFileError, SettingsError
-from stock_assets.files import TEMPORARY, disk_errors_of, make_folder, open_to_others, sync, write_file, write_synced
+from stock_assets.files import (
+    TEMPORARY,
+    aside,
+    disk_errors_of,
+    make_folder,
+    open_to_others,
+    sync,
+    write_file,
+    write_synced,
+)
 
 #: Requests to a bucket at once.
 AT_ONCE = 16
@@ -164,8 +172,7 @@ def put_if_absent(place: Place, content: bytes) -> bool:
         return buckets.put_if_absent(place.bucket, place.key, content)
     with disk_errors_of(place):
         make_folder(place.parent)
-        # of this writer alone, also among the threads of a process
-        temporary = place.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{place.name}")
+        temporary = aside(place)
         try:
             write_synced(temporary, content)
             os.link(temporary, place)  # refuses where a file is there, unlike a rename

@@ -4,6 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,23 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_that_of_a_living_o
     files.write_file(path, b"whole")
     assert not leftover.exists()
     assert sorted(tmp_path.iterdir()) == sorted([living, path])
+
+
+def test_threads_that_write_the_same_file_at_once_share_no_half_of_it(tmp_path: Path):
+    """Each is held between its last byte and its rename until all are there."""
+    contents = {bytes([letter]) * 1000 for letter in b"abcdefgh"}
+    together, path = threading.Barrier(len(contents)), tmp_path / "page.html"
+
+    def sync_together(path: Path, content: bytes) -> None:
+        write_synced(path, content)
+        together.wait(30)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(contents)) as pool:
+        write_synced = files.write_synced
+        patch.setattr(files, "write_synced", sync_together)
+        list(pool.map(partial(files.write_file, path), contents))
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture

@@ -55,9 +55,9 @@ def compact(path: Path, wait: float, *, free_share: float = FREE_SHARE, free_byt
             raise StockAssetsError(f"{path.name} was not compacted and is as it was: {line}") from error
         finally:
             connection.execute(f"DETACH DATABASE IF EXISTS {database}")
-            for file in (path, path.with_name(f"{path.name}.wal")):
-                aside(file).unlink(missing_ok=True)
-                remove_leftovers(file)
+            for suffix in ("", ".wal"):
+                copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+                remove_leftovers(path.with_name(path.name + suffix))
         return Compacted(before, path.stat().st_size)
 
 

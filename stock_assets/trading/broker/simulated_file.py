@@ -334,7 +334,6 @@ def _make(file: Path, opening: Opening) -> None:
     with disk_errors_of(file):
         make_folder(file.parent)
         temporary = aside(file)
-        temporary.unlink(missing_ok=True)
         try:
             with closing(_connect(temporary)) as connection:
                 connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
