@@ -5,6 +5,7 @@ Table and column names are identifiers known here, values are parameters: nothin
 """
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.memory import DEFAULT_MEMORY, Memory
-from stock_assets.storage.attached import attached, limit_memory, opened, quoted, search_rooms
+from stock_assets.storage.attached import attached, engine_beside, limit_memory, opened, quoted, search_rooms
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
+from stock_assets.storage.lake import Lake, attached_lake, copy_tables, require_lock, require_unique, snapshot, tables_of
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
@@ -33,24 +35,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Warehouse:
-    """The store of all tables in one DuckDB file.
+    """The store of all tables: one DuckDB file, or a lake.
 
-    `wait` is the number of seconds that a locked file is tried again before StoreBusyError.
+    `wait` is the number of seconds that a locked store is tried again before StoreBusyError.
     """
 
     path: Path
+    """the file; where the store is a lake, only what this host keeps for itself lies beside it"""
     wait: float = 60.0
     memory: Memory = DEFAULT_MEMORY
+    lake: Lake | None = None
 
     def patient(self, seconds: float) -> "Warehouse":
         """The same store, which is waited for no longer than so many seconds."""
         return replace(self, wait=min(self.wait, seconds))
 
-    def stamp(self) -> tuple[tuple[int, int, int], ...] | None:
-        """Differs once anything was written: inode, size and time of change of the file and of its write-ahead log.
+    def exists(self) -> bool:
+        """Whether anything was ever written. Raises LakeError."""
+        return self.path.exists() if self.lake is None else bool(self.stamp())
 
-        None without a file. Nothing is opened, so no writer has to wait.
+    def stamp(self) -> tuple[object, ...] | None:
+        """Differs once anything was written: inode, size and time of change of the file and of its write-ahead log, or
+        the snapshot of a lake.
+
+        None without a store. No file is opened, so no writer has to wait. Raises LakeError.
         """
+        if self.lake is not None:
+            return snapshot(self.lake) or None
         stats = []
         for path in (self.path, self.path.with_name(f"{self.path.name}.wal")):
             with suppress(FileNotFoundError):
@@ -66,9 +77,9 @@ class Warehouse:
         StockAssetsError for a store that a newer version of this code has written.
         """
         with self._open(read_only=read_only) as connection:
-            current = is_current(connection, self.path)
+            current = is_current(connection, self.lake or self.path)
             if not current and not read_only:
-                migrate(connection, self.path)
+                migrate(connection, self.lake or self.path)
             if current or not read_only or schema_version(connection) is None:
                 yield connection
                 return
@@ -81,9 +92,13 @@ class Warehouse:
     def _open(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
         if not read_only:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif not self.path.exists():
-            raise _no_store(self.path)
-        with attached(self.path, read_only, self.wait) as (connection, database):
+        elif not self.exists():
+            raise _no_store(self)
+        if self.lake is None:
+            opening = attached(self.path, read_only, self.wait)
+        else:
+            opening = attached_lake(engine_beside(self.path), self.lake, read_only=read_only, wait=self.wait)
+        with opening as (connection, database):
             limit_memory(connection, self.memory)
             search_rooms(connection, database, make=not read_only)
             yield connection
@@ -94,7 +109,7 @@ class Warehouse:
     def reading(self) -> Iterator[None]:
         """What this thread reads between the lines is read from one opening of the file, which other processes cannot
         write to meanwhile: for many small reads, and no writing, one after the other."""
-        if not self.path.exists():
+        if not self.exists():
             yield
             return
         with self.connect(read_only=True):
@@ -183,7 +198,7 @@ class Warehouse:
         """
         import duckdb
 
-        if not self.path.exists():
+        if not self.exists():
             return dict.fromkeys(statements)
         answers: dict[str, pl.DataFrame | None] = {}
         with self.connect(read_only=True) as connection:
@@ -221,7 +236,7 @@ class Warehouse:
     def _select(self, table: str, statement: str, parameters: Sequence[object]) -> pl.DataFrame:
         import duckdb
 
-        if not self.path.exists():
+        if not self.exists():
             raise MissingTableError(table)
         with self.connect(read_only=True) as connection:
             try:
@@ -242,18 +257,31 @@ class Warehouse:
     @contextmanager
     def answer(self, statement: str, limits: Limits) -> Iterator[Answer]:
         """As `query`, within `limits`, and for who does not want all rows at once."""
-        if not self.path.exists():
-            raise _no_store(self.path)
-        # a DuckDB of its own, as its settings are for ever
-        with opened(self.path, self.wait) as connection:
-            is_current(connection, self.path)  # one of a newer version is refused
-            search_rooms(connection, self.path.stem)
+        if not self.exists():
+            raise _no_store(self)
+        with self._file(statement) as file, opened(file, self.wait) as connection:
+            # a DuckDB of its own, as its settings are for ever
+            is_current(connection, file)  # one of a newer version is refused
+            search_rooms(connection, file.stem)
             with answering(connection, statement, limits, spill=spill_beside(self.path)) as answer:
                 yield answer
 
+    @contextmanager
+    def _file(self, statement: str) -> Iterator[Path]:
+        """The store's file. Of a lake, one with a copy of the tables that a person's statement names, which is removed:
+        whoever reads a lake could write to it, and see its password."""
+        if self.lake is None:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix=f"{self.path.name}.", dir=self.path.parent) as folder:
+            file = Path(folder, self.path.name)
+            with self.connect(read_only=True) as connection:
+                copy_tables(connection, file, tables_of(statement))
+            yield file
+
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists but the store's own records, in the order of the graph."""
-        if not self.path.exists():
+        if not self.exists():
             return {}
         place = {room: i for i, room in enumerate(rooms())}
         order = sorted(TABLES.values(), key=lambda table: place[table.room])
@@ -327,6 +355,8 @@ class Warehouse:
             for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
                 change_table(connection, table, change.replaces)
+                if self.lake is not None:
+                    require_unique(connection, table)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -343,6 +373,8 @@ class Warehouse:
                 table = declared(each.table)
                 connection.register("incoming", table.fit(each.rows).to_arrow())
                 change_table(connection, table, each.replaces)
+                if self.lake is not None:
+                    require_unique(connection, table)
                 written[each.table] |= each.written
 
             make(change)
@@ -363,6 +395,8 @@ class Warehouse:
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
+            if self.lake is not None:
+                require_lock(self.lake)
             connection.execute("COMMIT")
 
 
@@ -388,8 +422,8 @@ def spill_beside(store: Path) -> Path:
     return store.with_name(f"{store.name}.query-{os.getpid()}.tmp")
 
 
-def _no_store(path: Path) -> StockAssetsError:
-    return StockAssetsError(f"there is no store at {path} yet: nothing has been materialized")
+def _no_store(store: Warehouse) -> StockAssetsError:
+    return StockAssetsError(f"there is no store at {store.lake or store.path} yet: nothing has been materialized")
 
 
 def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
