@@ -206,7 +206,7 @@ class AsOf(Market):
     @cached_property
     def frames(self) -> Mapping[str, pl.DataFrame]:
         """The tables, by name. Raises StockAssetsError when nothing had been fetched by `moment`."""
-        store = Warehouse(self.settings.database, memory=self.settings.memory_budget)
+        store = Warehouse.of(self.settings)
         return {**tables_as_of(store, self.settings, self.moment), **side_inputs_as_of(store, self.moment)}
 
     def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:

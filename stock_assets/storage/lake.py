@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from stock_assets.addresses import scrubbed
 from stock_assets.errors import BadBarsError, LakeError, StoreBusyError
 from stock_assets.files import first_line
+from stock_assets.lakes import Lake
 from stock_assets.storage.attached import quoted
 
 if TYPE_CHECKING:
@@ -37,31 +37,6 @@ _WRITER = 7_091_866_421
 
 _NUMBERS = count(1)
 _LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Lake:
-    """The address of a lake."""
-
-    catalog: str = field(repr=False)
-    """postgresql+psycopg2://user:password@host/database"""
-    files: str
-    """a folder, or s3://bucket/prefix"""
-
-    def __str__(self) -> str:
-        from sqlalchemy import make_url
-
-        url = make_url(self.catalog)
-        return f"the lake {url.database} on {url.host or 'this machine'}"
-
-    def words(self) -> dict[str, str]:
-        """What libpq connects by."""
-        from sqlalchemy import make_url
-
-        url = make_url(self.catalog)
-        named = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
-        given = {**named, "dbname": url.database, "connect_timeout": 10, **url.query}
-        return {name: str(value) for name, value in given.items() if value is not None}
 
 
 #: The name of the lake's database in the DuckDB of a process, which keeps it: attaching asks Postgres many questions.
@@ -289,9 +264,10 @@ def tables_of(statement: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def merge_files(connection: "duckdb.DuckDBPyConnection", database: str) -> int:
+def merge_files(connection: "duckdb.DuckDBPyConnection") -> int:
     """Merges the small files of single sessions, ends the snapshots before OLD and removes the files that no snapshot
     names any more; the number of files that went."""
+    database = connection.execute("SELECT current_database()").fetchall()[0][0]
     connection.execute(f"CALL ducklake_merge_adjacent_files('{database}')")
     older = f"older_than => now() - INTERVAL '{OLD.days} days'"
     connection.execute(f"CALL ducklake_expire_snapshots('{database}', {older})")

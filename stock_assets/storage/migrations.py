@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from stock_assets.errors import DamagedFileError, StockAssetsError
 from stock_assets.files import TEMPORARY, first_line, sync
+from stock_assets.lakes import Lake
 from stock_assets.storage.attached import opened
-from stock_assets.storage.lake import Lake
 from stock_assets.storage.partitions import record_older_rows
 from stock_assets.tables import SCHEMA_VERSION
 
@@ -42,7 +42,7 @@ def is_current(connection: "duckdb.DuckDBPyConnection", path: Path | Lake) -> bo
         version = schema_version(connection)
         if version is not None and version > SCHEMA_VERSION:
             raise StockAssetsError(
-                f"{path.name if isinstance(path, Path) else path} has schema version {version}, and this stock_assets reads up to {SCHEMA_VERSION}; "
+                f"{path.name} has schema version {version}, and this stock_assets reads up to {SCHEMA_VERSION}; "
                 "expected an older store: install the version of stock_assets that wrote it"
             )
         if version != SCHEMA_VERSION:

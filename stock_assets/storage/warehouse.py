@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
+from stock_assets.lakes import Lake
 from stock_assets.memory import DEFAULT_MEMORY, Memory
 from stock_assets.storage.attached import attached, engine_beside, limit_memory, opened, quoted, search_rooms
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
-from stock_assets.storage.lake import Lake, attached_lake, copy_tables, require_lock, require_unique, snapshot, tables_of
+from stock_assets.storage.lake import attached_lake, copy_tables, require_lock, require_unique, snapshot, tables_of
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import (
     Written,
@@ -31,6 +32,8 @@ from stock_assets.tables import STORED_PARTITIONS, TABLES, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
+
+    from stock_assets.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,19 @@ class Warehouse:
     memory: Memory = DEFAULT_MEMORY
     lake: Lake | None = None
 
+    @classmethod
+    def of(cls, settings: "Settings") -> "Warehouse":
+        """The store that the settings name."""
+        return cls(settings.database, memory=settings.memory_budget, lake=settings.lake)
+
     def patient(self, seconds: float) -> "Warehouse":
         """The same store, which is waited for no longer than so many seconds."""
         return replace(self, wait=min(self.wait, seconds))
+
+    @property
+    def place(self) -> Path | Lake:
+        """Where the rows are, for a message."""
+        return self.lake or self.path
 
     def exists(self) -> bool:
         """Whether anything was ever written. Raises LakeError."""
@@ -77,9 +90,9 @@ class Warehouse:
         StockAssetsError for a store that a newer version of this code has written.
         """
         with self._open(read_only=read_only) as connection:
-            current = is_current(connection, self.lake or self.path)
+            current = is_current(connection, self.place)
             if not current and not read_only:
-                migrate(connection, self.lake or self.path)
+                migrate(connection, self.place)
             if current or not read_only or schema_version(connection) is None:
                 yield connection
                 return
@@ -423,7 +436,7 @@ def spill_beside(store: Path) -> Path:
 
 
 def _no_store(store: Warehouse) -> StockAssetsError:
-    return StockAssetsError(f"there is no store at {store.lake or store.path} yet: nothing has been materialized")
+    return StockAssetsError(f"there is no store at {store.place} yet: nothing has been materialized")
 
 
 def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
