@@ -15,8 +15,8 @@ from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
 from stock_assets.side_inputs.materialize import side_inputs_as_of
-from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
-from stock_assets.storage.warehouse import Warehouse, answer_of_frames, spill_beside
+from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits, answer_of_frames, spill_beside
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import Table, declared
 
 #: A day as a person writes it: a date, or "2019-01-02".

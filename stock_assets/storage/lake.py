@@ -8,9 +8,10 @@ gives back should its process be killed.
 
 import os
 import random
+import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from stock_assets.addresses import scrubbed
 from stock_assets.errors import BadBarsError, LakeError, StoreBusyError
-from stock_assets.files import first_line
+from stock_assets.files import TEMPORARY, first_line
 from stock_assets.lakes import Lake
-from stock_assets.storage.attached import quoted
+from stock_assets.storage.attached import attached, engine_beside, quoted
 
 if TYPE_CHECKING:
     import duckdb
 
+    from stock_assets.storage.warehouse import Warehouse
     from stock_assets.tables import Table
 
 #: Extensions of DuckDB that a lake needs, by the name that loads them; the last for buckets alone.
@@ -54,14 +56,19 @@ _WRITERS = _Writer()
 
 
 @contextmanager
-def attached_lake(
-    engine: "duckdb.DuckDBPyConnection", lake: Lake, *, read_only: bool, wait: float
-) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
-    """A connection of `engine` to which the lake is attached, and the name of its database there. Who writes is alone.
+def attached_store(store: "Warehouse", *, read_only: bool) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
+    """A connection to which the store's file or lake is attached, and the name of its database there. Who writes to a
+    lake is alone.
 
-    Raises LakeError for a catalog that does not answer within `wait` seconds, and StoreBusyError where another process
-    writes for longer.
+    Raises LakeError for a catalog that does not answer within the store's `wait` seconds, StoreBusyError where another
+    process writes for longer, and for a file as `attached`.
     """
+    lake, wait = store.lake, store.wait
+    if lake is None:
+        with attached(store.path, read_only, wait) as attachment:
+            yield attachment
+        return
+    engine = engine_beside(store.path)
     if read_only:
         with _attachment(engine, lake, read_only=True, wait=wait) as attachment:
             yield attachment
@@ -235,17 +242,29 @@ def snapshot(lake: Lake) -> tuple[int, ...]:
         raise _unreachable(lake, error) from error
 
 
-def copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, names: Collection[str]) -> None:
-    """Writes every table of the connected lake to a new file of DuckDB, with the rows of those called `names` alone."""
-    place = _text(str(file))
+@contextmanager
+def file_for(store: "Warehouse", statement: str) -> Iterator[Path]:
+    """The file that answers a person's statement: the store's. Of a lake, one that is removed, with every table and the
+    rows of those that the statement names: whoever reads the lake itself could write to it, and see its password."""
+    if store.lake is None:
+        yield store.path
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{store.path.name}-", dir=store.path.parent) as folder:
+        file = Path(folder, store.path.name)
+        with store.connect(read_only=True) as connection:
+            _copy_tables(connection, file, _tables_of(statement))
+        yield file
+
+
+def _copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, named: frozenset[str]) -> None:
     lake = connection.execute("SELECT current_database()").fetchall()[0][0]
     tables = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [lake]
     ).fetchall()
     connection.execute("BEGIN TRANSACTION")  # all tables as of one moment
-    connection.execute(f"ATTACH '{place}' AS copied")
+    connection.execute(f"ATTACH '{_text(str(file))}' AS copied")
     for room, table in tables:
-        rows = "" if table in names else "WHERE false"
+        rows = "" if table in named else "WHERE false"
         target, source = (f"{quoted(database)}.{quoted(room)}.{quoted(table)}" for database in ("copied", lake))
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS copied.{quoted(room)}")
         connection.execute(f"CREATE TABLE {target} AS SELECT * FROM {source} {rows}")
@@ -253,7 +272,7 @@ def copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, names: Coll
     connection.execute("DETACH copied")
 
 
-def tables_of(statement: str) -> frozenset[str]:
+def _tables_of(statement: str) -> frozenset[str]:
     """The names of the tables that a person's statement reads, and of the schema's version; a statement that DuckDB
     cannot read names none."""
     import duckdb

@@ -4,8 +4,6 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,17 +16,13 @@ import polars as pl
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
 from stock_assets.lakes import Lake
 from stock_assets.memory import DEFAULT_MEMORY, Memory
-from stock_assets.storage.attached import attached, engine_beside, limit_memory, opened, quoted, search_rooms
+from stock_assets.storage.attached import limit_memory, opened, quoted, search_rooms
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
-from stock_assets.storage.lake import attached_lake, copy_tables, require_lock, require_unique, snapshot, tables_of
+from stock_assets.storage.lake import attached_store, file_for, require_lock, require_unique, snapshot
 from stock_assets.storage.migrations import is_current, migrate, schema_version
-from stock_assets.storage.partitions import (
-    Written,
-    made_without_rows,
-    record_partitions,
-)
-from stock_assets.storage.queries import Answer, Limits, answering
-from stock_assets.tables import STORED_PARTITIONS, TABLES, declared, rooms
+from stock_assets.storage.partitions import Written, made_without_rows, record_partitions
+from stock_assets.storage.queries import Answer, Limits, answering, spill_beside
+from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,11 +62,7 @@ class Warehouse:
         return self.path.exists() if self.lake is None else bool(self.stamp())
 
     def stamp(self) -> tuple[object, ...] | None:
-        """Differs once anything was written: inode, size and time of change of the file and of its write-ahead log, or
-        the snapshot of a lake.
-
-        None without a store. No file is opened, so no writer has to wait. Raises LakeError.
-        """
+        """Differs once anything was written; None without a store. No writer has to wait. Raises LakeError."""
         if self.lake is not None:
             return snapshot(self.lake) or None
         stats = []
@@ -107,11 +97,7 @@ class Warehouse:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not self.exists():
             raise _no_store(self)
-        if self.lake is None:
-            opening = attached(self.path, read_only, self.wait)
-        else:
-            opening = attached_lake(engine_beside(self.path), self.lake, read_only=read_only, wait=self.wait)
-        with opening as (connection, database):
+        with attached_store(self, read_only=read_only) as (connection, database):
             limit_memory(connection, self.memory)
             search_rooms(connection, database, make=not read_only)
             yield connection
@@ -272,25 +258,12 @@ class Warehouse:
         """As `query`, within `limits`, and for who does not want all rows at once."""
         if not self.exists():
             raise _no_store(self)
-        with self._file(statement) as file, opened(file, self.wait) as connection:
-            # a DuckDB of its own, as its settings are for ever
+        # a DuckDB of its own, as its settings are for ever
+        with file_for(self, statement) as file, opened(file, self.wait) as connection:
             is_current(connection, file)  # one of a newer version is refused
             search_rooms(connection, file.stem)
             with answering(connection, statement, limits, spill=spill_beside(self.path)) as answer:
                 yield answer
-
-    @contextmanager
-    def _file(self, statement: str) -> Iterator[Path]:
-        """The store's file. Of a lake, one with a copy of the tables that a person's statement names, which is removed:
-        whoever reads a lake could write to it, and see its password."""
-        if self.lake is None:
-            yield self.path
-            return
-        with tempfile.TemporaryDirectory(prefix=f"{self.path.name}.", dir=self.path.parent) as folder:
-            file = Path(folder, self.path.name)
-            with self.connect(read_only=True) as connection:
-                copy_tables(connection, file, tables_of(statement))
-            yield file
 
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists but the store's own records, in the order of the graph."""
@@ -367,9 +340,7 @@ class Warehouse:
         with self._transaction() as connection:
             for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
-                change_table(connection, table, change.replaces)
-                if self.lake is not None:
-                    require_unique(connection, table)
+                self._make(connection, change, table)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -385,9 +356,7 @@ class Warehouse:
             def make(each: Change) -> None:
                 table = declared(each.table)
                 connection.register("incoming", table.fit(each.rows).to_arrow())
-                change_table(connection, table, each.replaces)
-                if self.lake is not None:
-                    require_unique(connection, table)
+                self._make(connection, each, table)
                 written[each.table] |= each.written
 
             make(change)
@@ -397,6 +366,11 @@ class Warehouse:
                 make(each)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
+
+    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table) -> None:
+        change_table(connection, table, change.replaces)
+        if self.lake is not None:
+            require_unique(connection, table)
 
     @contextmanager
     def _transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -411,28 +385,6 @@ class Warehouse:
             if self.lake is not None:
                 require_lock(self.lake)
             connection.execute("COMMIT")
-
-
-@contextmanager
-def answer_of_frames(
-    frames: Mapping[str, pl.DataFrame], statement: str, limits: Limits, *, spill: Path
-) -> Iterator[Answer]:
-    """The answer to a person's own SELECT over `frames`, by table, and nothing else; `spill` as `answering`.
-
-    Raises QueryError for a statement that is wrong, names another table or wants more than to read.
-    """
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        for name, frame in frames.items():
-            connection.register(name, frame.to_arrow())
-        with answering(connection, statement, limits, spill=spill) as answer:
-            yield answer
-
-
-def spill_beside(store: Path) -> Path:
-    """The folder of this process for what does not fit into memory."""
-    return store.with_name(f"{store.name}.query-{os.getpid()}.tmp")
 
 
 def _no_store(store: Warehouse) -> StockAssetsError:
