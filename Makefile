@@ -1,4 +1,4 @@
-# install · init · run · test · test-team · test-deploy · drill · test-all · check · check-real · bench · image
+# install · init · run · test · test-team · test-lake · test-deploy · drill · test-all · check · check-real · bench · image
 PYTHON ?= python3
 PORT ?= 3000
 API_PORT ?=
@@ -10,7 +10,7 @@ TESTED := .venv/.tested
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: install init run test test-team test-deploy drill test-all check check-real bench image clean
+.PHONY: install init run test test-team test-lake test-deploy drill test-all check check-real bench image clean
 
 install: $(STAMP)
 
@@ -46,6 +46,22 @@ test: $(TESTED)
 # the profile of a team: needs PostgreSQL
 test-team: $(TESTED)
 	$(PYTEST) -n 2 -m team stock_assets_tests/team stock_assets_tests/deploy
+
+# the store as a lake: DuckDB's extensions are packages for an older DuckDB than ours, which lies in an environment over
+# .venv, with a home of its own for what it installs
+LAKE := .venv-lake
+test-lake: $(LAKE)/.installed
+	REQUIRE_LAKE=1 HOME=$(CURDIR)/$(LAKE) $(LAKE)/bin/python -m pytest -n 2 stock_assets_tests/team/test_lake.py
+
+$(LAKE)/.installed: $(TESTED)
+	$(PYTHON) -m venv $(LAKE)
+	$(LAKE)/bin/pip install --quiet --disable-pip-version-check --no-deps duckdb==1.5.5 duckdb-extensions==1.5.5 \
+		duckdb-extension-ducklake==1.5.5 duckdb-extension-postgres-scanner==1.5.5 duckdb-extension-httpfs==1.5.5
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		$$($(LAKE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parent.pth
+	HOME=$(CURDIR)/$(LAKE) $(LAKE)/bin/python -c 'from duckdb_extensions import import_extension as install; \
+		[install(name) for name in ("ducklake", "postgres_scanner", "httpfs")]'
+	@touch $@
 
 # the image of deploy/, by docker or what ENGINE names; its index of wheels, or any other of pip's settings, is PIP_CONF
 ENGINE ?= docker
@@ -86,4 +102,4 @@ bench: $(TESTED)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv data build *.egg-info
+	rm -rf .venv .venv-lake data build *.egg-info

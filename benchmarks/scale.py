@@ -122,7 +122,7 @@ def run_stage(name: str, first: int, last: int) -> None:
         sessions = [session for session in sessions if session.year == END.year]
     now = calendar.closes[sessions[-1]] + timedelta(hours=20)
     offered = {
-        "store": lambda: Warehouse(config.database, memory=config.memory_budget),
+        "store": lambda: Warehouse.of(config),
         "settings": lambda: config,
         "sessions": lambda: sessions,
         "years": lambda: [END.year],

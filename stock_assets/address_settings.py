@@ -4,7 +4,6 @@ A profile (single, team, cloud) is these addresses and a dagster.yaml: docs/team
 """
 
 import re
-from pathlib import Path
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -12,6 +11,8 @@ from stock_assets.addresses import redacted
 
 #: psycopg2 by name: SQLAlchemy 2.1 takes another driver for `postgresql://`, which dagster-postgres does not install.
 POSTGRES = "postgresql+psycopg2://"
+#: What the address of a DuckLake begins with.
+LAKE = "ducklake:"
 #: Settings that may hold the password of a server in an address.
 ADDRESSES = ("dagster", "store")
 
@@ -25,9 +26,16 @@ class AddressSettings(BaseModel):
         description=f"a folder, or {POSTGRES}user@host/database: where Dagster keeps runs, events and schedules; the "
         "folder dagster in the data folder when unset",
     )
-    store: Path | None = Field(
+    store: str | None = Field(
         default=None,
-        description="the DuckDB file of the tables; stock_assets.duckdb in the data folder when unset",
+        repr=False,
+        description=f"the DuckDB file of the tables, or {LAKE}{POSTGRES}user@host/database: a DuckLake; "
+        "stock_assets.duckdb in the data folder when unset",
+    )
+    lake_files: str | None = Field(
+        default=None,
+        description="a folder or s3://bucket/prefix: where the Parquet files of a DuckLake are; the folder lake in the "
+        "data folder when unset",
     )
 
     @field_validator("dagster")
@@ -38,13 +46,24 @@ class AddressSettings(BaseModel):
     @field_validator("store", mode="before")
     @classmethod
     def _is_a_store(cls, value: object) -> object:
+        if value is None:
+            return None
         text = str(value)
-        if "ducklake:" in text:
-            raise ValueError("a DuckLake is not supported yet")
+        if text.startswith(LAKE):
+            if not text.removeprefix(LAKE).startswith(POSTGRES):
+                raise ValueError(f"the catalog of a DuckLake is no {POSTGRES}")
+            return LAKE + dagster_address(text.removeprefix(LAKE))
         if re.match(r"[A-Za-z][\w+.-]*://", text):
             raise ValueError(f"the address {redacted(text)} is no file")
-        if value is not None and ("?" in text or not text.endswith(".duckdb")):
+        if "?" in text or not text.endswith(".duckdb"):
             raise ValueError("not a path that ends in .duckdb")
+        return text
+
+    @field_validator("lake_files")
+    @classmethod
+    def _holds_files(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not re.fullmatch(r"s3://[a-z0-9][\w.-]+(/[^?#@'\"]*)?", value):
+            raise ValueError("neither a folder nor s3://bucket/prefix")
         return value
 
     @property

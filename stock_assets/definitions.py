@@ -115,7 +115,7 @@ def _resources(config: Settings) -> dict[str, object]:
         return make_source(config, context.log.info if context.log else lambda _: None)
 
     return {
-        "warehouse": Warehouse(config.database, memory=config.memory_budget),
+        "warehouse": Warehouse.of(config),
         "registry": open_registry(config.mlflow_uri, config.mlflow_artifacts),
         "source": source,
         "channels": channels_of(config),

@@ -120,6 +120,10 @@ class BucketError(StockAssetsError, OSError):
         self.strerror = message  # what an OSError is asked for
 
 
+class LakeError(StockAssetsError, OSError):
+    """A DuckLake cannot be read or written; names it and what to do, and no secret."""
+
+
 class TradingError(StockAssetsError):
     """A book, an order or an account that cannot be traded as it is."""
 

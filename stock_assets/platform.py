@@ -76,7 +76,7 @@ class Platform(Market):
     @property
     def store(self) -> Warehouse:
         """The DuckDB file of the market."""
-        return Warehouse(self.settings.database, memory=self.settings.memory_budget)
+        return Warehouse.of(self.settings)
 
     def tables(self) -> pl.DataFrame:
         """Every table that has rows: its name, its room, its number of rows, and what a row is.

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stock_assets.address_settings import LAKE
+from stock_assets.lakes import Lake
 from stock_assets.objects import Place
 
 
@@ -13,7 +15,8 @@ class Places:
         data_dir: Path
         artifacts: Place
         mlflow: str | None
-        store: Path | None
+        store: str | None
+        lake_files: str | None
         dagster: str | None
 
         @property
@@ -21,8 +24,17 @@ class Places:
 
     @property
     def database(self) -> Path:
-        """The DuckDB file of the tables."""
-        return self.store or self.data_dir / "stock_assets.duckdb"
+        """The DuckDB file of the tables; of a lake, what this host keeps for itself lies beside this name."""
+        own = self.store is None or self.store.startswith(LAKE)
+        return self.data_dir / "stock_assets.duckdb" if own else Path(self.store or "")
+
+    @property
+    def lake(self) -> Lake | None:
+        """The lake of the tables; None where they are in the file `database`."""
+        if self.store is None or not self.store.startswith(LAKE):
+            return None
+        files = self.lake_files or str(self.data_dir.absolute() / "lake")
+        return Lake(self.store.removeprefix(LAKE), files.rstrip("/"))
 
     @property
     def dagster_home(self) -> Path:

@@ -30,13 +30,13 @@ CALL = "call"
 
 #: Settings that are a path, a path or a word, and a list or the path of one.
 _PATHS, _PATH_OR_WORD, _PATH_OR_LIST = (
-    ("data_dir", "snapshot", "store", "dagster", "artifacts", "backup_dir", "api_tokens", "books"),
+    ("data_dir", "snapshot", "store", "dagster", "artifacts", "backup_dir", "api_tokens", "books", "lake_files"),
     ("membership",),
     ("tickers",),
 )
 _WORDS = ("wikipedia",)
 #: Those of them that may be the address of a server or a bucket.
-_ADDRESSES = ("store", "dagster", "artifacts", "backup_dir")
+_ADDRESSES = ("store", "dagster", "artifacts", "backup_dir", "lake_files")
 _SQLITE = "sqlite:///"
 
 

@@ -15,8 +15,8 @@ from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import Settings
 from stock_assets.side_inputs.materialize import side_inputs_as_of
-from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits
-from stock_assets.storage.warehouse import Warehouse, answer_of_frames, spill_beside
+from stock_assets.storage.queries import DEFAULT_LIMITS, Answer, Limits, answer_of_frames, spill_beside
+from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import Table, declared
 
 #: A day as a person writes it: a date, or "2019-01-02".
@@ -206,7 +206,7 @@ class AsOf(Market):
     @cached_property
     def frames(self) -> Mapping[str, pl.DataFrame]:
         """The tables, by name. Raises StockAssetsError when nothing had been fetched by `moment`."""
-        store = Warehouse(self.settings.database, memory=self.settings.memory_budget)
+        store = Warehouse.of(self.settings)
         return {**tables_as_of(store, self.settings, self.moment), **side_inputs_as_of(store, self.moment)}
 
     def answer(self, statement: str, limits: Limits = DEFAULT_LIMITS) -> AbstractContextManager[Answer]:

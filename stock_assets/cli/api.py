@@ -168,7 +168,7 @@ class KeptAlive:
         from stock_assets.lifecycle.materialize.alerts import channels_of, raise_alarm, resolve
         from stock_assets.storage.warehouse import Warehouse
 
-        store = Warehouse(self._settings.database, memory=self._settings.memory_budget).patient(STORE_SECONDS)
+        store = Warehouse.of(self._settings).patient(STORE_SECONDS)
         now = datetime.now(UTC)
         try:
             if trouble is None:

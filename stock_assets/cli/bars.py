@@ -84,7 +84,7 @@ def _steps(
 
 def scores_of(settings: Settings) -> list[str]:
     """The newest scores as lines, and where the report is; what to wait for where there is none."""
-    table = BAR_REPORT.fit(Warehouse(settings.database).read_or(BAR_REPORT.empty(), "bar_report"))
+    table = BAR_REPORT.fit(Warehouse.of(settings).read_or(BAR_REPORT.empty(), "bar_report"))
     if table.is_empty():
         return ["no report yet: it is made once a session that models serve is over"]
     lines = [f"{'model':14}{'log-loss':>10}{'gain':>9}{'accuracy':>10}{'MSE/none':>10}{'net a day':>11}"]

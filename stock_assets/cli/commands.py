@@ -96,7 +96,7 @@ def bars_command() -> None:
     config = configured()
     began, say = time.monotonic(), partial(out.print, highlight=False, markup=False, soft_wrap=True)
     works = make_due(
-        Warehouse(config.database, memory=config.memory_budget),
+        Warehouse.of(config),
         config,
         make_source(config, say),
         now=datetime.now(UTC),
@@ -206,7 +206,7 @@ def rollback_command(
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     done, notes = rollback(
-        Warehouse(config.database, memory=config.memory_budget),
+        Warehouse.of(config),
         registry,
         calendar_of(config),
         model=model,
@@ -233,7 +233,7 @@ def republish_command(
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    store = Warehouse(config.database, memory=config.memory_budget)
+    store = Warehouse.of(config)
     done = republish(store, config, registry, now=datetime.now(UTC), model=model)
     for note in done.again.notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
@@ -334,7 +334,7 @@ def tidy() -> None:
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    tidying = tidy_up(Warehouse(config.database, memory=config.memory_budget), config, registry, now=datetime.now(UTC))
+    tidying = tidy_up(Warehouse.of(config), config, registry, now=datetime.now(UTC))
     for removed in tidying.removed:
         out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
     for message in tidying.left:

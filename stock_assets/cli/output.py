@@ -30,7 +30,7 @@ def cell(value: object) -> Text:
 
 def summarise(settings: Settings, seconds: float, out: Console) -> None:
     """Shows the rows per table, the seconds, and the score next to that of the best naive baseline."""
-    warehouse = Warehouse(settings.database, memory=settings.memory_budget)
+    warehouse = Warehouse.of(settings)
     table = Table("table", "rows", title=f"{seconds:.0f} s")
     for name, rows in warehouse.row_counts().items():
         table.add_row(cell(name), f"{rows:,}")

@@ -134,12 +134,12 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 def migrate(settings: Settings, out: Console) -> None:
     """Brings a store of an older version to today's, and prints so. Raises StockAssetsError for a newer one."""
-    if not settings.database.exists():
-        return
+    if settings.lake is not None or not settings.database.exists():
+        return  # connecting to a lake migrates it
     before = stored_version(settings.database)
     if before is None or before == SCHEMA_VERSION:
         return
-    with Warehouse(settings.database, memory=settings.memory_budget).connect(read_only=False):
+    with Warehouse.of(settings).connect(read_only=False):
         pass  # connecting migrates
     out.print(f"the store had schema version {before} and has version {SCHEMA_VERSION} now", soft_wrap=True)
 
@@ -184,7 +184,7 @@ def show_tonight(session: Session) -> None:
     from stock_assets.cli.tonight import tonight, tonight_lines
     from stock_assets.features.materialize import absent_of
 
-    settings, store = session.settings, Warehouse(session.settings.database, memory=session.settings.memory_budget)
+    settings, store = session.settings, Warehouse.of(session.settings)
     try:
         calls = tonight(settings.published, store, simulated=settings.source == "simulated")
         result = result_of(store, settings.paper_book)
@@ -253,7 +253,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
     held, stored = (
         comparison.materialized(instance, keys),
         stored_partitions(
-            Warehouse(session.settings.database, memory=session.settings.memory_budget),
+            Warehouse.of(session.settings),
             keys,
             published=session.settings.published,
         ),

@@ -32,7 +32,7 @@ def _desk() -> "Desk":
 
     settings = read_settings()
     load_extensions(settings)
-    return open_desk(Warehouse(settings.database, memory=settings.memory_budget), settings, clock=utc_now)
+    return open_desk(Warehouse.of(settings), settings, clock=utc_now)
 
 
 def _print(line: str) -> None:

@@ -67,7 +67,7 @@ def attached(
 
     Raises StoreBusyError as `patiently`, and DamagedFileError for a file that cannot be read or written.
     """
-    engine = _engine(path)
+    engine = engine_beside(path)
     with damage_of(path):
         name = patiently(lambda: _attach(engine, path, read_only, alone=alone), path, wait)
         try:
@@ -153,7 +153,7 @@ def patiently(open_file: Callable[[], T], path: Path, wait: float) -> T:
             pause = min(0.5, pause * 1.5)
 
 
-def _engine(path: Path) -> "duckdb.DuckDBPyConnection":
+def engine_beside(path: Path) -> "duckdb.DuckDBPyConnection":
     """That of this process, made at the first use; what does not fit into memory goes beside the first store."""
     import duckdb
 

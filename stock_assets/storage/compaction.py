@@ -67,14 +67,14 @@ def _copy(connection: "duckdb.DuckDBPyConnection", copy: Path, *, store: str, da
     connection.execute(f"ATTACH '{location}' AS {database}")
     connection.execute(f"COPY FROM DATABASE {store} TO {database}")
     connection.execute(f"CHECKPOINT {database}")
-    original, copied = _contents(connection, store), _contents(connection, database)
+    original, copied = contents(connection, store), contents(connection, database)
     if original != copied:
         wrong = sorted(name for name in original.keys() | copied.keys() if original.get(name) != copied.get(name))
         raise StockAssetsError(f"the copy of the store differs in {', '.join(wrong)}, so it is thrown away")
     connection.execute(f"DETACH {database}")
 
 
-def _contents(connection: "duckdb.DuckDBPyConnection", database: str) -> dict[str, tuple[object, ...]]:
+def contents(connection: "duckdb.DuckDBPyConnection", database: str) -> dict[str, tuple[object, ...]]:
     """Columns, number of rows and a digest of the rows, in whatever order they stand, of every table."""
     columns: dict[tuple[str, str], list[str]] = {}
     statement = (

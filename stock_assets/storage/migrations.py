@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stock_assets.errors import DamagedFileError, StockAssetsError
 from stock_assets.files import TEMPORARY, first_line, sync
+from stock_assets.lakes import Lake
 from stock_assets.storage.attached import opened
 from stock_assets.storage.partitions import record_older_rows
 from stock_assets.tables import SCHEMA_VERSION
@@ -27,16 +28,16 @@ MIGRATIONS: dict[int, tuple["str | Callable[[duckdb.DuckDBPyConnection], None]",
 #: Seconds that a locked store is waited for.
 WAIT = 60.0
 
-#: The files that this process found to be of SCHEMA_VERSION, with the inode: another may take the name of a store.
-_CURRENT: set[tuple[Path, int]] = set()
+#: The stores that this process found to be of SCHEMA_VERSION, with the inode: another may take the name of a file.
+_CURRENT: set[tuple[Path | Lake, int]] = set()
 
 
-def is_current(connection: "duckdb.DuckDBPyConnection", path: Path) -> bool:
+def is_current(connection: "duckdb.DuckDBPyConnection", path: Path | Lake) -> bool:
     """Whether the connected store at `path` has SCHEMA_VERSION; it is asked once a process.
 
     Raises StockAssetsError for a store of a newer version.
     """
-    key = path, path.stat().st_ino
+    key = path, path.stat().st_ino if isinstance(path, Path) else 0
     if key not in _CURRENT:
         version = schema_version(connection)
         if version is not None and version > SCHEMA_VERSION:
@@ -50,11 +51,11 @@ def is_current(connection: "duckdb.DuckDBPyConnection", path: Path) -> bool:
     return True
 
 
-def migrate(connection: "duckdb.DuckDBPyConnection", path: Path) -> None:
+def migrate(connection: "duckdb.DuckDBPyConnection", path: Path | Lake) -> None:
     """Brings the connected store at `path` to SCHEMA_VERSION, in one transaction; a store without a table gets the
-    version. An older store is copied before (`keep_copy`)."""
+    version. An older file is copied before (`keep_copy`); a lake keeps the snapshot before."""
     version = schema_version(connection)
-    if version is not None:
+    if version is not None and isinstance(path, Path):
         keep_copy(connection, path, version)
     connection.execute("BEGIN TRANSACTION")
     try:

@@ -3,9 +3,10 @@
 Whatever DuckDB can answer can be shown: what has no counterpart in a frame, a Parquet file or JSON becomes its text.
 """
 
+import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,28 @@ def answering(
         if timer:
             timer.cancel()
         shutil.rmtree(spill, ignore_errors=True)
+
+
+@contextmanager
+def answer_of_frames(
+    frames: Mapping[str, pl.DataFrame], statement: str, limits: Limits, *, spill: Path
+) -> Iterator[Answer]:
+    """The answer to a person's own SELECT over `frames`, by table, and nothing else; `spill` as `answering`.
+
+    Raises QueryError for a statement that is wrong, names another table or wants more than to read.
+    """
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        for name, frame in frames.items():
+            connection.register(name, frame.to_arrow())
+        with answering(connection, statement, limits, spill=spill) as answer:
+            yield answer
+
+
+def spill_beside(store: Path) -> Path:
+    """The folder of this process for what does not fit into memory."""
+    return store.with_name(f"{store.name}.query-{os.getpid()}.tmp")
 
 
 def _only_select(connection: "duckdb.DuckDBPyConnection", statement: str) -> str:

@@ -4,7 +4,6 @@ One process writes at a time; a connection lives for one statement batch, so the
 Table and column names are identifiers known here, values are parameters: nothing configured is ever SQL.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,42 +14,57 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from stock_assets.errors import BadBarsError, MissingSessionsError, MissingTableError, StockAssetsError
+from stock_assets.lakes import Lake
 from stock_assets.memory import DEFAULT_MEMORY, Memory
-from stock_assets.storage.attached import attached, limit_memory, opened, quoted, search_rooms
+from stock_assets.storage.attached import limit_memory, opened, quoted, search_rooms
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
+from stock_assets.storage.lake import attached_store, file_for, require_lock, require_unique, snapshot
 from stock_assets.storage.migrations import is_current, migrate, schema_version
-from stock_assets.storage.partitions import (
-    Written,
-    made_without_rows,
-    record_partitions,
-)
-from stock_assets.storage.queries import Answer, Limits, answering
-from stock_assets.tables import STORED_PARTITIONS, TABLES, declared, rooms
+from stock_assets.storage.partitions import Written, made_without_rows, record_partitions
+from stock_assets.storage.queries import Answer, Limits, answering, spill_beside
+from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
 
+    from stock_assets.settings import Settings
+
 
 @dataclass(frozen=True)
 class Warehouse:
-    """The store of all tables in one DuckDB file.
+    """The store of all tables: one DuckDB file, or a lake.
 
-    `wait` is the number of seconds that a locked file is tried again before StoreBusyError.
+    `wait` is the number of seconds that a locked store is tried again before StoreBusyError.
     """
 
     path: Path
+    """the file; where the store is a lake, only what this host keeps for itself lies beside it"""
     wait: float = 60.0
     memory: Memory = DEFAULT_MEMORY
+    lake: Lake | None = None
+
+    @classmethod
+    def of(cls, settings: "Settings") -> "Warehouse":
+        """The store that the settings name."""
+        return cls(settings.database, memory=settings.memory_budget, lake=settings.lake)
 
     def patient(self, seconds: float) -> "Warehouse":
         """The same store, which is waited for no longer than so many seconds."""
         return replace(self, wait=min(self.wait, seconds))
 
-    def stamp(self) -> tuple[tuple[int, int, int], ...] | None:
-        """Differs once anything was written: inode, size and time of change of the file and of its write-ahead log.
+    @property
+    def place(self) -> Path | Lake:
+        """Where the rows are, for a message."""
+        return self.lake or self.path
 
-        None without a file. Nothing is opened, so no writer has to wait.
-        """
+    def exists(self) -> bool:
+        """Whether anything was ever written. Raises LakeError."""
+        return self.path.exists() if self.lake is None else bool(self.stamp())
+
+    def stamp(self) -> tuple[object, ...] | None:
+        """Differs once anything was written; None without a store. No writer has to wait. Raises LakeError."""
+        if self.lake is not None:
+            return snapshot(self.lake) or None
         stats = []
         for path in (self.path, self.path.with_name(f"{self.path.name}.wal")):
             with suppress(FileNotFoundError):
@@ -66,9 +80,9 @@ class Warehouse:
         StockAssetsError for a store that a newer version of this code has written.
         """
         with self._open(read_only=read_only) as connection:
-            current = is_current(connection, self.path)
+            current = is_current(connection, self.place)
             if not current and not read_only:
-                migrate(connection, self.path)
+                migrate(connection, self.place)
             if current or not read_only or schema_version(connection) is None:
                 yield connection
                 return
@@ -81,9 +95,9 @@ class Warehouse:
     def _open(self, *, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
         if not read_only:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif not self.path.exists():
-            raise _no_store(self.path)
-        with attached(self.path, read_only, self.wait) as (connection, database):
+        elif not self.exists():
+            raise _no_store(self)
+        with attached_store(self, read_only=read_only) as (connection, database):
             limit_memory(connection, self.memory)
             search_rooms(connection, database, make=not read_only)
             yield connection
@@ -94,7 +108,7 @@ class Warehouse:
     def reading(self) -> Iterator[None]:
         """What this thread reads between the lines is read from one opening of the file, which other processes cannot
         write to meanwhile: for many small reads, and no writing, one after the other."""
-        if not self.path.exists():
+        if not self.exists():
             yield
             return
         with self.connect(read_only=True):
@@ -183,7 +197,7 @@ class Warehouse:
         """
         import duckdb
 
-        if not self.path.exists():
+        if not self.exists():
             return dict.fromkeys(statements)
         answers: dict[str, pl.DataFrame | None] = {}
         with self.connect(read_only=True) as connection:
@@ -221,7 +235,7 @@ class Warehouse:
     def _select(self, table: str, statement: str, parameters: Sequence[object]) -> pl.DataFrame:
         import duckdb
 
-        if not self.path.exists():
+        if not self.exists():
             raise MissingTableError(table)
         with self.connect(read_only=True) as connection:
             try:
@@ -242,18 +256,18 @@ class Warehouse:
     @contextmanager
     def answer(self, statement: str, limits: Limits) -> Iterator[Answer]:
         """As `query`, within `limits`, and for who does not want all rows at once."""
-        if not self.path.exists():
-            raise _no_store(self.path)
+        if not self.exists():
+            raise _no_store(self)
         # a DuckDB of its own, as its settings are for ever
-        with opened(self.path, self.wait) as connection:
-            is_current(connection, self.path)  # one of a newer version is refused
-            search_rooms(connection, self.path.stem)
+        with file_for(self, statement) as file, opened(file, self.wait) as connection:
+            is_current(connection, file)  # one of a newer version is refused
+            search_rooms(connection, file.stem)
             with answering(connection, statement, limits, spill=spill_beside(self.path)) as answer:
                 yield answer
 
     def row_counts(self) -> dict[str, int]:
         """The number of rows of every table that exists but the store's own records, in the order of the graph."""
-        if not self.path.exists():
+        if not self.exists():
             return {}
         place = {room: i for i, room in enumerate(rooms())}
         order = sorted(TABLES.values(), key=lambda table: place[table.room])
@@ -326,7 +340,7 @@ class Warehouse:
         with self._transaction() as connection:
             for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
-                change_table(connection, table, change.replaces)
+                self._make(connection, change, table)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -342,7 +356,7 @@ class Warehouse:
             def make(each: Change) -> None:
                 table = declared(each.table)
                 connection.register("incoming", table.fit(each.rows).to_arrow())
-                change_table(connection, table, each.replaces)
+                self._make(connection, each, table)
                 written[each.table] |= each.written
 
             make(change)
@@ -352,6 +366,11 @@ class Warehouse:
                 make(each)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
+
+    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table) -> None:
+        change_table(connection, table, change.replaces)
+        if self.lake is not None:
+            require_unique(connection, table)
 
     @contextmanager
     def _transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -363,33 +382,13 @@ class Warehouse:
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
+            if self.lake is not None:
+                require_lock(self.lake)
             connection.execute("COMMIT")
 
 
-@contextmanager
-def answer_of_frames(
-    frames: Mapping[str, pl.DataFrame], statement: str, limits: Limits, *, spill: Path
-) -> Iterator[Answer]:
-    """The answer to a person's own SELECT over `frames`, by table, and nothing else; `spill` as `answering`.
-
-    Raises QueryError for a statement that is wrong, names another table or wants more than to read.
-    """
-    import duckdb
-
-    with duckdb.connect(":memory:") as connection:
-        for name, frame in frames.items():
-            connection.register(name, frame.to_arrow())
-        with answering(connection, statement, limits, spill=spill) as answer:
-            yield answer
-
-
-def spill_beside(store: Path) -> Path:
-    """The folder of this process for what does not fit into memory."""
-    return store.with_name(f"{store.name}.query-{os.getpid()}.tmp")
-
-
-def _no_store(path: Path) -> StockAssetsError:
-    return StockAssetsError(f"there is no store at {path} yet: nothing has been materialized")
+def _no_store(store: Warehouse) -> StockAssetsError:
+    return StockAssetsError(f"there is no store at {store.place} yet: nothing has been materialized")
 
 
 def _is_there(connection: "duckdb.DuckDBPyConnection", table: str) -> bool:

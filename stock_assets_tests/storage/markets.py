@@ -50,7 +50,7 @@ class MarketFolder:
 
     def __post_init__(self) -> None:
         self.defs = build_definitions(self.settings)
-        self.store = Warehouse(self.settings.database)
+        self.store = Warehouse.of(self.settings)
         self.sessions = calendar_of(self.settings).sessions
 
     def make(self, assets: Sequence[str], first: object = None, last: object = None) -> None:

@@ -201,7 +201,7 @@ def test_a_disk_without_room_for_the_copy_is_told_before(path: Path, monkeypatch
 
 def test_a_copy_that_differs_is_thrown_away(path: Path, monkeypatch: pytest.MonkeyPatch):
     answers = iter([{"market.bars": (1,)}, {"market.bars": (2,)}])
-    monkeypatch.setattr(compaction, "_contents", lambda *_: next(answers))
+    monkeypatch.setattr(compaction, "contents", lambda *_: next(answers))
     inode = path.stat().st_ino
     with pytest.raises(StockAssetsError, match=r"the copy of the store differs in market\.bars"):
         shrink(path)

@@ -119,7 +119,7 @@ def copy_to_table(store: Warehouse, now: datetime | None = None) -> list[str]:
     book, trouble = open_book(store)
     if trouble:
         return [trouble]
-    if not store.path.exists():  # one that was lost must not look as if it were new
+    if not store.exists():  # one that was lost must not look as if it were new
         return ["its row follows when there is a store"]
     with book.locked():
         records = [entry.record for entry in book.entries() if not entry.stored]

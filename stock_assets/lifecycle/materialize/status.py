@@ -131,13 +131,13 @@ def status_of(settings: Settings, *, now: datetime, server: str | None, api: Api
 
     Raises StockAssetsError for a file beside the store that is damaged.
     """
-    store = Warehouse(settings.database, memory=settings.memory_budget)
+    store = Warehouse.of(settings)
     look = read_look(file_of(store.path))
     alarms = [entry.record for entry in AlertBook.beside(store.path).entries() if entry.record.resolved_at is None]
     seen = look_at(store.patient(PATIENCE), look.predicted_through if look else None)
     predicted, trouble, blind = seen.predicted_through, seen.trouble, seen.trouble is not None
-    if trouble is None and not store.path.exists():
-        trouble, blind = f"there is no store at {store.path} yet: nothing has been materialized", True
+    if trouble is None and not store.exists():
+        trouble, blind = f"there is no store at {store.place} yet: nothing has been materialized", True
     if seen.busy and look and look.looked_at and now - look.looked_at < GRACE:
         predicted, blind = look.predicted_through, False
     state = None if blind else freshness_of(settings, predicted, now)

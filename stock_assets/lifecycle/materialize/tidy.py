@@ -18,6 +18,7 @@ from stock_assets.settings import Settings
 from stock_assets.storage.changes import ALL_ROWS, Change
 from stock_assets.storage.compaction import compact
 from stock_assets.storage.dagster_files import DagsterFiles
+from stock_assets.storage.lake import merge_files
 from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
 
@@ -115,7 +116,10 @@ def _fold_outcomes(store: Warehouse, settings: Settings, before: datetime) -> in
 
 
 def _compacted(store: Warehouse) -> tuple[int, int]:
-    if not store.path.exists():
+    if not store.exists():
         return 0, 0
+    if store.lake is not None:
+        with store.connect(read_only=False) as connection:
+            return merge_files(connection), 0
     before, after = compact(store.path, store.wait)
     return int(after < before), before - after

@@ -88,11 +88,11 @@ def look_at(store: Warehouse, earlier: date | None) -> Seen:
     except StockAssetsError as error:  # it names the file
         return Seen(None, line(str(error)), isinstance(error, StoreBusyError))
     except Exception as error:
-        return Seen(None, f"{store.path} cannot be read: {type(error).__name__}: {line(str(error))}")
+        return Seen(None, f"{store.place} cannot be read: {type(error).__name__}: {line(str(error))}")
     if predicted is None and earlier is not None:
-        gone = "holds no predictions any more" if store.path.exists() else "is gone"
+        gone = "holds no predictions any more" if store.exists() else "is gone"
         way_back = "Bring a backup back, or make everything: make run"
-        return Seen(None, f"{store.path} {gone}; {earlier} was predicted. {way_back}")
+        return Seen(None, f"{store.place} {gone}; {earlier} was predicted. {way_back}")
     return Seen(predicted)
 
 

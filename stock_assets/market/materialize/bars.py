@@ -112,7 +112,7 @@ def _require_one_source(store: Warehouse, source: IntradaySource) -> None:
         return
     if other := sorted(set(stored) - {source.name}):
         raise SourceError(
-            f"the store {store.path.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; expected one "
+            f"the store {store.place.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; expected one "
             f"source per store: set {PREFIX}DATA_DIR to another folder"
         )
 

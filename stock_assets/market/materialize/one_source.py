@@ -22,8 +22,7 @@ _SAMPLE = """
 
 def require_stored_market(settings: Settings) -> None:
     """`require_one_source` and `require_one_interval` for the store of `settings`, before anything starts."""
-    if settings.database.exists():
-        store = Warehouse(settings.database, memory=settings.memory_budget)
+    if (store := Warehouse.of(settings)).exists():
         require_one_interval(store, settings)
         require_one_source(store, make_source(settings))
 
@@ -39,7 +38,7 @@ def require_one_interval(store: Warehouse, settings: Settings) -> None:
     stored = {each for rows in held.values() if rows is not None for each in rows["interval"]}
     if other := sorted(stored - {settings.interval}):
         raise SourceError(
-            f"the store {store.path.name} holds bars of {other[0]} and {PREFIX}INTERVAL is {settings.interval}; "
+            f"the store {store.place.name} holds bars of {other[0]} and {PREFIX}INTERVAL is {settings.interval}; "
             f"expected one interval per store: set {PREFIX}DATA_DIR to another folder"
         )
 
@@ -53,7 +52,7 @@ def require_one_source(store: Warehouse, source: Source) -> None:
         return
     if other := sorted(set(stored) - {source.name}):
         raise SourceError(
-            f"the store {store.path.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; "
+            f"the store {store.place.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; "
             f"expected one source per store: set {PREFIX}DATA_DIR to another folder"
         )
     require_same_market(store, source)
@@ -79,7 +78,7 @@ def require_same_market(store: Warehouse, source: Source) -> None:
         session, count, bars = wrong.row(0)
         row = both.filter(pl.col("session") == session, "other").sort("ticker").row(0, named=True)
         raise SourceError(
-            f"the store {store.path.name} holds another market: on {session}, {count} of {bars} closes are not those "
+            f"the store {store.place.name} holds another market: on {session}, {count} of {bars} closes are not those "
             f"of {source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected "
             f"one market per store: set {PREFIX}DATA_DIR to another folder, or go back to the settings and version "
             "that filled it"

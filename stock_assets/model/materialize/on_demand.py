@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -154,20 +153,11 @@ class OnDemandPredictions:
 
     def _forget_changed(self) -> None:
         """Drops what is kept once the store is another."""
-        stamp = [_stamp(path) for path in (self.store.path, Path(f"{self.store.path}.wal"))]
+        stamp = self.store.stamp()
         if stamp != self._stamp:
             self._inputs.clear()
             self._answers.clear()
             self._stamp = stamp
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes with the content of a file; it is not opened."""
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        return None
-    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: object, *, most: int) -> None:

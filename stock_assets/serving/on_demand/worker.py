@@ -66,7 +66,7 @@ def predictor() -> Predict:
     from stock_assets.storage.warehouse import Warehouse
 
     torch.set_num_threads(1)
-    store = Warehouse(settings().database, memory=settings().memory_budget).patient(PATIENCE_SECONDS)
+    store = Warehouse.of(settings()).patient(PATIENCE_SECONDS)
     predictions = OnDemandPredictions(store, settings())
     return lambda ticker, session, version: predictions.predict(ticker, session, version, now=datetime.now(UTC))
 
