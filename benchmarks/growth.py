@@ -97,23 +97,20 @@ def copy_ticks(instance: dg.DagsterInstance, moment: datetime) -> None:
 
 
 @contextmanager
-def evenings_of(
-    folder: Path, tickers: tuple[str, ...] | None = None
-) -> Iterator[tuple[Settings, "Platform", dg.Definitions]]:
-    """The drill's small market, or some `tickers` of it, up to BEFORE, on real storage with the project's own
-    retention."""
+def evenings_of(folder: Path) -> Iterator[tuple[Settings, "Platform", dg.Definitions]]:
+    """The drill's small market up to BEFORE, on real storage with the project's own retention."""
     import pytest
 
     from stock_assets.definitions import build_definitions
     from stock_assets_tests.system import drill_market
     from stock_assets_tests.system.drill_market import Plants, planted
     from stock_assets_tests.system.evenings import platform
-    from stock_assets_tests.system.test_drill import TICKERS, fewer_models, fill, moment, use
+    from stock_assets_tests.system.test_drill import fewer_models, fill, moment, use
 
     ours = yaml.safe_load((PROJECT_DIR / "dagster.yaml").read_text())
     kept = {name: ours[name] for name in ("retention", "compute_logs", "telemetry", "python_logs")}
     with pytest.MonkeyPatch.context() as patch:
-        config = use(patch, folder, tickers or TICKERS)
+        config = use(patch, folder)
         never = date(2034, 1, 3)
         plants = Plants(regime=never, restated=("SIM01", never, never), corrupt=(never, never))
         patch.setenv("DRILL_PLANTS", plants.text())

@@ -17,7 +17,7 @@ from stock_assets.market.materialize.time_travel import tables_as_of
 from stock_assets.settings import settings
 from stock_assets.storage.registry import open_registry
 from stock_assets.storage.warehouse import Warehouse
-from stock_assets_tests.system.test_drill import TICKERS, moment
+from stock_assets_tests.system.test_drill import moment
 
 EVENINGS = 3
 
@@ -35,7 +35,7 @@ def memory(instance: dg.DagsterInstance) -> dict[str, object]:
 
 
 def test_what_is_old_goes_and_what_is_needed_stays(tmp_path: Path):
-    with evenings_of(tmp_path / "data", TICKERS[:4]) as (config, running, defs):
+    with evenings_of(tmp_path / "data") as (config, running, defs):
         calendar, store = calendar_of(config), Warehouse(config.database)
         first = calendar.position(BEFORE) + 1
         sessions = calendar.sessions[first : first + EVENINGS]
