@@ -77,9 +77,9 @@ test-deploy: $(TESTED)
 	TESTED_IMAGE=$(IMAGE) $(PYTEST) -m deploy stock_assets_tests/deploy
 
 # what takes long: a year of evenings, every kill of one, many decisions at once, trials of killed workers, walk-forward;
-# and much of what a test run tries a little. After two months the year is played every seventh evening, which makes seven
-# sessions at once; `make drill EVERY=1` plays each of them, for fifteen minutes more
-EVERY ?= 7
+# and much of what a test run tries a little. After a month the year is played every fourteenth evening, which makes
+# fourteen sessions at once; `make drill EVERY=1` plays each of them, for fifteen minutes more
+EVERY ?= 14
 drill: $(TESTED)
 	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 2 -m "drill or tries" $(DRILLS)
 

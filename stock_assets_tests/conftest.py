@@ -30,7 +30,9 @@ LONGEST = (
     *("system", "kills", "drill", "defs/test_flow.py", "model/test_skill.py", "trading/test_account.py"),
     *("defs/test_markets.py", "model/test_tuning.py", "serving/test_schema.py", "market", "defs/test_few_tickers.py"),
     *("serving/test_swaps.py", "lifecycle/test_deciding.py", "evaluation/test_leakage.py", "pages", "demo"),
-    *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py"),
+    *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py", "new_year"),
+    *("lifecycle/test_bars.py", "trading/test_reconcile.py", "cli/test_query.py", "features/test_materialize.py"),
+    *("cli/test_home.py", "market/test_fetch_drill.py", "defs/test_bars.py", "extension/test_baseline.py"),
 )
 
 

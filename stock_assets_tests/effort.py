@@ -6,7 +6,7 @@ import os
 DRILL = "DRILL_SESSIONS" in os.environ
 #: Evenings that the drill plays: a year of them, or six weeks where its file is run by hand.
 SESSIONS = int(os.environ.get("DRILL_SESSIONS", "28"))
-#: After two months the drill plays every so many evenings, each of which makes all sessions since the last.
+#: After a month the drill plays every so many evenings, each of which makes all sessions since the last.
 EVERY = int(os.environ.get("DRILL_EVERY", "1"))
 
 

@@ -33,6 +33,7 @@ from stock_assets.memory import Memory
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for
 from stock_assets.settings import Settings
 from stock_assets.storage import ranges
+from stock_assets.storage.attached import attached
 from stock_assets.storage.changes import Change
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets_tests.features.stores import bars_of, small_settings, store_of
@@ -67,7 +68,8 @@ def test_labels_day_by_day_equal_those_in_one_go_also_of_tickers_that_skip_sessi
     places = {f"T{i}": places for i, places in enumerate(skipped)} | {"ALL": [7], "OTHER": [*range(7), *range(8, 20)]}
     bars = bars_of(days, places, seed)
     store = store_of(config, bars.clear())
-    evenings(store, config, bars, days)
+    with attached(store.path, read_only=False, wait=0):  # once, and not at each of hundreds of writes
+        evenings(store, config, bars, days)
     expected = barrier_labels(bars, config.label_rule, last=days[-1 - horizon])
     assert_frame_equal(stored(store, "labels"), expected)
     # and a backfill over the same bars writes the same rows again

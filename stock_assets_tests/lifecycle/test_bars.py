@@ -34,6 +34,7 @@ from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.publication.bar_files import FILE, read_bar_pointer, read_bar_predictions
 from stock_assets.settings import Settings
+from stock_assets.storage.attached import attached
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 from stock_assets_tests.lifecycle.bar_market import FIRST_SERVED, hours, use_quick_models
@@ -129,8 +130,9 @@ class Unruly:
 def test_a_day_bar_by_bar_is_the_day_in_one_go(begun, in_one_go, unruly: bool):
     store, config, source = begun
     vendor = Unruly(source) if unruly else source
-    for hour in range(1, 25):
-        look(store, config, vendor, datetime(2025, 6, 22, tzinfo=UTC) + timedelta(hours=hour, seconds=5))
+    with attached(store.path, read_only=False, wait=0):  # once, and not at each of thousands of reads and writes
+        for hour in range(1, 25):
+            look(store, config, vendor, datetime(2025, 6, 22, tzinfo=UTC) + timedelta(hours=hour, seconds=5))
     make_due(store, config, vendor, now=END, say=QUIET)
     for table, expected in in_one_go.items():
         same(rows(store, table), expected)

@@ -19,7 +19,7 @@ from stock_assets_tests.publication.folders import published_folder
 from stock_assets_tests.serving.apps import app_of
 from stock_assets_tests.serving.ports import Served, served
 
-EXAMPLES = tries(20, drill=100)
+EXAMPLES = tries(20, drill=60)
 #: Two halves of about the same time, for two workers.
 HALVES = {"predictions": r"^/v1/(predictions|history)", "others": r"^(?!/v1/(predictions|history))"}
 #: Seconds of processor time of a half at most, those of the server included: beside other tests it waits longer.

@@ -26,7 +26,7 @@ from stock_assets_tests.serving.apps import asker
 from stock_assets_tests.serving.swapping import NEWEST, TICKERS, TURNS, file_of_turn, publish_turn, rows_of_turn, served
 from stock_assets_tests.waiting import HANG_SECONDS
 
-SWAPS = tries(150, drill=1000)
+SWAPS = tries(150, drill=500)
 #: Swaps after which the server has everything at hand that it keeps.
 WARM = max(60, SWAPS // 5)
 READERS = 2

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -88,12 +89,18 @@ class Platform:
         raise AssertionError(f"the evening of {now} does not end")
 
 
+@cache
+def _blank() -> bytes:
+    """A picture, painted once for all platforms of the process."""
+    return plots.explained_variance([1.0])
+
+
 @contextmanager
 def platform(settings: Settings, definitions: Path, instance_yaml: str = INSTANCE) -> Iterator[Platform]:
     """The platform of the definitions in a file. Its pictures are one and the same: drawing them takes long and
     decides nothing."""
     prepare_home(settings, instance_yaml)
-    blank = plots.explained_variance([1.0])
+    blank = _blank()
     # Dagster keeps what it loaded from a file, with the settings of an earlier platform
     sys.modules.pop(definitions.stem, None)
     ReconstructableJob.get_repository_definition.cache_clear()

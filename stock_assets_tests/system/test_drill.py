@@ -3,9 +3,9 @@
 The market turns wilder, the machine is off twice, the vendor restates a bar and gets a day wrong, and one challenger
 is spoilt. At the end the store holds what one straight backfill makes of the same prices.
 
-`make drill` plays the year, this file by itself six weeks. After two months, in which all of this happens, `make drill`
-plays every seventh evening (DRILL_EVERY=7), which makes seven sessions at once, and every one around the turn of
-the year; `make drill EVERY=1` plays each. `make test` plays neither.
+`make drill` plays the year, this file by itself six weeks. After a month, in which all of this happens but the second
+time off, `make drill` plays every fourteenth evening (DRILL_EVERY=14), which makes fourteen sessions at once, and every
+one around the turn of the year; `make drill EVERY=1` plays each. `make test` plays neither.
 """
 
 import os
@@ -39,8 +39,8 @@ from stock_assets_tests.system.evenings import platform
 
 pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drill")]
 
-#: Evenings that the machine is on one after the other: all that is planted, and the first two trainings anew.
-DAILY_EVENINGS = 42
+#: Evenings that the machine is on one after the other: all that is planted, and the first training anew.
+DAILY_EVENINGS = 21
 FIRST, LAST_BEFORE = date(2020, 1, 2), date(2021, 3, 31)
 TICKERS = tuple(f"SIM{number:02d}" for number in range(1, 13))
 MEMORY = Path("/dev/shm")

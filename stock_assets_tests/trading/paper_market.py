@@ -34,8 +34,9 @@ BOOK = replace(
 )
 
 
-def settings_of(folder: Path, **more: object) -> Settings:
-    return read_settings(data_dir=folder, start=START, first_model_year=2023, mlflow="off", context="off", **more)
+def settings_of(folder: Path, start: date = START, **more: object) -> Settings:
+    plain = {"start": start, "first_model_year": start.year + 1, "mlflow": "off", "context": "off"}
+    return read_settings(data_dir=folder, **(plain | more))
 
 
 def sessions_of(settings: Settings, evenings: int) -> tuple[date, ...]:

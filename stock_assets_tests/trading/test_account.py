@@ -40,6 +40,7 @@ from stock_assets_tests.trading import paper_market
 from stock_assets_tests.trading.broker.http_faults import HttpFault, HttpFaults
 from stock_assets_tests.trading.paper_market import (
     BOOK,
+    START,
     TICKERS,
     Hands,
     announcing,
@@ -52,9 +53,10 @@ from stock_assets_tests.trading.paper_market import (
     settings_of,
 )
 
-#: `make drill` runs a year; splits, a halt, a delisting and dividends lie within the first 30 evenings, and all splits,
-#: with those that undo them, within the first 120.
-EVENINGS = tries(30, SESSIONS)
+#: `make drill` plays 120 evenings; splits, a halt, a delisting and dividends lie within the first 30, all splits, with
+#: those that undo them, within the first 73, and the turn of a year within the first 73 from `BEFORE_A_TURN` on.
+EVENINGS = tries(30, min(120, SESSIONS))
+BEFORE_A_TURN = date(2023, 8, 15)
 CAUSES = ("by_price", "by_quantity", "by_cost", "by_event", "by_revision", "unexplained")
 FEW = 4
 
@@ -62,8 +64,8 @@ FEW = 4
 class Evenings:
     """The account of one book, evening by evening."""
 
-    def __init__(self, folder: Path, evenings: int, book: Book = BOOK) -> None:
-        self.settings, self.clock, self.book = settings_of(folder), Hands(), book
+    def __init__(self, folder: Path, evenings: int, book: Book = BOOK, start: date = START) -> None:
+        self.settings, self.clock, self.book = settings_of(folder, start=start), Hands(), book
         self.store = Warehouse(self.settings.database)
         self.sessions = sessions_of(self.settings, evenings)
         self.desk = desk_of(self.store, self.settings, self.clock, book=book)
@@ -109,12 +111,15 @@ def few(template: Path, tmp_path: Path) -> Evenings:
 
 @pytest.mark.tries
 @pytest.mark.parametrize(
-    ("kind", "evenings", "announced"), [("long_only", EVENINGS, True), ("long_short", tries(10, SESSIONS // 2), False)]
+    ("kind", "evenings", "announced", "start"),
+    [("long_only", EVENINGS, True, START), ("long_short", tries(10, min(75, SESSIONS)), False, BEFORE_A_TURN)],
 )
-def test_a_year_of_evenings_is_the_back_test_to_0_00(tmp_path: Path, kind: str, evenings: int, announced: bool):
+def test_months_of_evenings_are_the_back_test_to_0_00(
+    tmp_path: Path, kind: str, evenings: int, announced: bool, start: date
+):
     """A split that is announced keeps its ticker's orders at home; one that is not turns them over."""
     book = replace(BOOK, kind=kind, limits=replace(BOOK.limits, gross=2.0))  # pyright: ignore[reportArgumentType]
-    account = Evenings(tmp_path, evenings, book)
+    account = Evenings(tmp_path, evenings, book, start)
     fill(account.store, account.settings, evenings, book=book)
     if announced:
         announcing(account.broker, account.settings)
