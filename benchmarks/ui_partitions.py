@@ -36,6 +36,8 @@ from stock_assets.settings import PREFIX, PROJECT_DIR, Settings
 LIMIT = 2.0
 #: Seconds that the web server may take to start.
 START_SECONDS = 300
+#: Seconds after which a page is given up.
+PAGE_SECONDS = 60
 #: The asset whose pages are asked for.
 ASSET = "stationary_features"
 #: The questions, by page; each is about one asset where it takes `key`; in this order.
@@ -57,11 +59,11 @@ QUESTIONS = {
     "catalog: all assets": """query { assetNodes { id assetKey { path } groupName description kinds
         partitionDefinition { description } assetMaterializations(limit: 1) { timestamp partition } } }""",
 }
-#: What chromium draws, and a text that stands there once the partitions are counted.
+#: What chromium draws, and a text that stands there once the partitions were read.
 PAGES = {
-    "asset": (f"/assets/{ASSET}", "Materialized"),
+    "asset": (f"/assets/{ASSET}", "2019-12-31"),
     "partitions": (f"/assets/{ASSET}?view=partitions", "2019-12-30"),
-    "catalog": ("/asset-groups/", "stationary_features"),
+    "catalog": ("/assets", " partitions"),
 }
 
 
@@ -171,9 +173,8 @@ def draw(address: str, folder: Path) -> list[tuple[str, float]]:
             page = browser.new_page(viewport={"width": 1400, "height": 900})
             began = time.monotonic()
             page.goto(f"{address}{path}")
-            page.get_by_text(text).first.wait_for(timeout=1000 * START_SECONDS)
+            page.get_by_text(text).first.wait_for(timeout=1000 * PAGE_SECONDS)
             drawn.append((name, time.monotonic() - began))
-            page.wait_for_load_state("networkidle")
             page.screenshot(path=folder / f"{name}.png")
             page.close()
         browser.close()
