@@ -5,7 +5,7 @@ The readings follow range-based volatility (Garman & Klass 1980, Parkinson 1980)
 
 import polars as pl
 
-from stock_assets.frames import KEYS, by_tickers, in_order
+from stock_assets.frames import KEYS, beside_tickers, by_tickers, in_order
 
 #: Three readings of the volatility of the horizon, in logs.
 VOLATILITIES = ("log_total", "log_close", "log_range")
@@ -16,7 +16,7 @@ DAILY_VOLATILITY, DAILY_RETURN = "vol_total_1", "log_return_1"
 #: hold it changed. No model reads it.
 OUTCOME = "outcome_"
 #: Rows that are computed at once: each takes a hundred bytes or more of each of a dozen columns on the way.
-_ROWS = 1_000_000
+_ROWS = 250_000
 
 
 def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
@@ -28,11 +28,17 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
     - direction: forward_return_1 as a normal score, Φ⁻¹((rank - ½) / count) among the session's labels.
     """
     rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
-    return (
-        volatility_ahead(in_order(features), horizon)
-        .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
+    wanted = labels.select(*KEYS, "horizon_end", "forward_return_1")
+    # part by part, so that of all rows together only what remains is in memory
+    complete = pl.concat(
+        _volatility_ahead(rows, horizon)
+        .join(those, on=KEYS)
         .filter(pl.col("end") == pl.col("horizon_end"))
-        .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
+        .select(*KEYS, *VOLATILITIES, "forward_return_1")
+        for rows, those in beside_tickers(in_order(features), wanted, _ROWS)
+    )
+    return (
+        complete.with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
         .select(*KEYS, *TARGETS)
         .sort(KEYS)
     )

@@ -1,5 +1,6 @@
 """What models read from the store: their inputs, and the labels that may train and score."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import date, timedelta
@@ -14,7 +15,7 @@ from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
 from stock_assets.features.materialize import MADE_BEFORE_PCA, side_groups
 from stock_assets.features.side_features import SIDE_FEATURES, side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
-from stock_assets.frames import KEYS, by_tickers, in_order
+from stock_assets.frames import KEYS, beside_tickers, by_tickers, in_order
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.baselines.naive import known_labels
 from stock_assets.model.market_rows import HoldsMarket
@@ -30,7 +31,7 @@ from stock_assets.tables import declared
 #: The tables below every model, in the order they are made.
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
-#: About the bytes of memory that a row takes while its newest known label is searched for.
+#: About the bytes of memory that a row takes while its newest known label, or whether it is usable, is searched for.
 _LABEL_BYTES = 256
 #: Features are read and joined so many days at a time: in double precision, of which single precision remains.
 _DAYS_AT_ONCE = 182
@@ -150,8 +151,20 @@ class StoredInputs(HoldsMarket):
         return self._rows("labels", partial(self._store.read, "labels"))
 
     def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
-        """(usable labels known by `cutoff`, rows left out by reason)."""
-        return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
+        """(usable labels known by `cutoff`, rows left out by reason): of a long range in a file."""
+        if not self._mapped:
+            return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
+        left_out = Counter[str]()
+
+        def usable() -> Iterator[pl.DataFrame]:
+            size = self._store.memory.block // _LABEL_BYTES
+            for labels, outsiders in beside_tickers(self._labels, self._outsiders, size):
+                rows, reasons = usable_labels(training_rows(labels, cutoff), self._flagged, outsiders)
+                left_out.update(reasons)
+                yield rows
+
+        labels = mapped(self._store.path, usable())
+        return labels, dict(sorted(left_out.items(), key=lambda reason: (-reason[1], reason[0])))
 
     def read_now(self) -> None:
         """Reads what is read when it is first asked for: threads that start later would each read it."""
