@@ -35,7 +35,7 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
         .join(those, on=KEYS)
         .filter(pl.col("end") == pl.col("horizon_end"))
         .select(*KEYS, *VOLATILITIES, "forward_return_1")
-        for rows, those in beside_tickers(in_order(features), wanted, _ROWS)
+        for rows, those in beside_tickers(in_order(_daily(features)), wanted, _ROWS)
     )
     return (
         complete.with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
@@ -49,21 +49,29 @@ def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
 
     `rows` are feature rows sorted by ticker and session, and so is the result. Null where fewer rows follow.
     """
-    return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(rows, _ROWS))
+    return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(_daily(rows), _ROWS))
+
+
+def _daily(rows: pl.DataFrame) -> pl.DataFrame:
+    """The keys and what the targets are made from: a window over tickers copies every column that its frame has."""
+    return rows.select(
+        *KEYS,
+        *(
+            pl.col(f"{OUTCOME}{name}" if f"{OUTCOME}{name}" in rows.columns else name).alias(name)
+            for name in (DAILY_VOLATILITY, DAILY_RETURN)
+        ),
+    )
 
 
 def _volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    daily_volatility, daily_return = (
-        pl.col(f"{OUTCOME}{name}" if f"{OUTCOME}{name}" in rows.columns else name)
-        for name in (DAILY_VOLATILITY, DAILY_RETURN)
-    )
-    variance = (2 * daily_volatility).exp() - 1e-5
+    """`volatility_ahead` of `_daily` rows."""
+    variance = (2 * pl.col(DAILY_VOLATILITY)).exp() - 1e-5
     steps = range(1, horizon + 1)
 
     def ahead(column: pl.Expr) -> list[pl.Expr]:
         return [column.shift(-step).over("ticker") for step in steps]
 
-    returns = ahead(daily_return)
+    returns = ahead(pl.col(DAILY_RETURN))
     paths = [pl.sum_horizontal(returns[:step]) for step in steps]
     return rows.select(
         *KEYS,
