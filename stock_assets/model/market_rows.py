@@ -55,7 +55,7 @@ class MarketRows:
         rows = in_order(rows)
         require_finite(rows, columns)
         self.keys = rows.select(KEYS)
-        self.padded, self._map = room((rows.height + 1, len(columns)), np.float32, scratch)
+        self.padded, self._map = _room((rows.height + 1, len(columns)), np.float32, scratch)
         self._scratch = scratch
         for part in row_parts(rows.height):
             some = rows.slice(part.start, part.stop - part.start).select(pl.col(columns).cast(pl.Float32))
@@ -128,7 +128,7 @@ class MarketRows:
     def numbers(self, rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
         """float64 [N, K]: `columns` of `rows` (ticker, session, …), NaN where a row is not among them; in a file where
         they are larger than IN_MEMORY and the market may lie in one, too."""
-        found, _ = room((len(columns), self.keys.height), np.float64, self._scratch)
+        found, _ = _room((len(columns), self.keys.height), np.float64, self._scratch)
         for part, joined in self._beside(rows.select(*KEYS, *columns)):
             for of_column, name in zip(found, columns, strict=True):
                 of_column[part] = joined[name].fill_null(np.nan).to_numpy()
@@ -276,7 +276,7 @@ class HoldsMarket:
             return markets[columns, horizon]
 
 
-def room(shape: tuple[int, int], dtype: type, scratch: Path | None) -> tuple[np.ndarray, mmap.mmap | None]:
+def _room(shape: tuple[int, int], dtype: type, scratch: Path | None) -> tuple[np.ndarray, mmap.mmap | None]:
     """(zeros; the file in the folder `scratch` that holds them, where they are larger than IN_MEMORY)."""
     size = np.dtype(dtype).itemsize * shape[0] * shape[1]
     if scratch is None or size <= IN_MEMORY:
