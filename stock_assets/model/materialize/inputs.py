@@ -1,7 +1,7 @@
 """What models read from the store: their inputs, and the labels that may train and score."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from datetime import date, timedelta
 from functools import cached_property, partial
@@ -54,15 +54,13 @@ class StoredInputs(HoldsMarket):
         sessions = calendar_of(settings).between(first, last)
         width = (len(STATIONARY) + len(MARKET_CONTEXT) + len(side_columns())) // 2  # of single precision
         self._mapped = too_long(store, "stationary_features", sessions, columns=width)
-        components = self._rows("pca_components", partial(store.read, "pca_components"))
-        versions = components["pca_version"].unique().to_list()
+        versions = list(store.rows_by("pca_components", "pca_version", first, last=last))
         if len(versions) != 1:
             raise ArtifactError(
-                f"pca_components mixes the fits {', '.join(sorted(versions))}; expected one: materialize "
+                f"pca_components mixes the fits {', '.join(versions)}; expected one: materialize "
                 "pca_components again for every session"
             )
         self.pca_version: str = versions[0]
-        self.components = in_order(components.drop("pca_version"))
         bars = ["ticker", "session", "suspect", "total_return", "is_member"]
         self._bars = self._rows("daily_bars", partial(store.read, "daily_bars", columns=bars), bars_first)
         self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
@@ -70,6 +68,10 @@ class StoredInputs(HoldsMarket):
         trusted_outsiders = self._outsiders.join(self._flagged, on=KEYS, how="anti")
         self.suspects = pl.concat([self._flagged, trusted_outsiders.with_columns(suspect=pl.lit(NO_MEMBER))])
         """ticker, session, suspect of the rows that neither train nor score"""
+
+    @cached_property
+    def components(self) -> pl.DataFrame:
+        return in_order(self._rows("pca_components", partial(self._store.read, "pca_components")).drop("pca_version"))
 
     @cached_property
     def features(self) -> pl.DataFrame:
@@ -166,9 +168,10 @@ class StoredInputs(HoldsMarket):
         labels = mapped(self._store.path, usable())
         return labels, dict(sorted(left_out.items(), key=lambda reason: (-reason[1], reason[0])))
 
-    def read_now(self) -> None:
+    def read_now(self, frames: Iterable[str] = ("features", "components", "known_labels")) -> None:
         """Reads what is read when it is first asked for: threads that start later would each read it."""
-        _ = self.features, self.known_labels
+        for frame in frames:
+            getattr(self, frame)
 
     def of(self, sessions: Sequence[date]) -> "StoredInputs":
         """What `inputs_for` returns of neighbouring ones of its sessions, so that the models of a year do not look at
@@ -178,10 +181,10 @@ class StoredInputs(HoldsMarket):
             return self
         part = copy(self)
         part._first, part._last = first, sessions[-1]
-        part.components = self.components.filter(pl.col("session").is_between(first, sessions[-1]))
         part._bars = self._bars.filter(pl.col("session").is_between(bars_first, sessions[-1]))
-        for read_before in ("features", "known_labels", "_markets"):
+        for read_before in ("features", "components", "known_labels", "_markets"):
             part.__dict__.pop(read_before, None)
+        part.components = self.components.filter(pl.col("session").is_between(first, sessions[-1]))
         return part
 
 
