@@ -141,6 +141,23 @@ def by_tickers(rows: pl.DataFrame, size: int | None) -> Iterator[pl.DataFrame]:
             begin = end
 
 
+def beside_tickers(
+    rows: pl.DataFrame, others: pl.DataFrame, size: int | None
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Each part of `by_tickers`, and those of `others`, in any order, that are of its tickers or between them.
+
+    >>> rows = pl.DataFrame({"ticker": ["A", "B", "C"]})
+    >>> [(part.height, those.height) for part, those in beside_tickers(rows, rows.reverse(), 2)]
+    [(2, 2), (1, 1)]
+    """
+    for part in by_tickers(rows, size):
+        if part.height == rows.height:
+            yield part, others
+            continue
+        first, last = (pl.lit(part["ticker"][place]) for place in (0, -1))
+        yield part, others.filter(pl.col("ticker").is_between(first, last))
+
+
 def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     """The `keys` that come more than once in `rows`, with their number as `rows`; sorted by `keys`."""
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)

@@ -4,10 +4,12 @@ import ast
 import runpy
 import sys
 import types
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from dagster._core import events as dagster_events
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
@@ -88,6 +90,47 @@ def test_a_daemon_without_the_constant_is_an_error_and_no_daemon_is_none(monkeyp
     monkeypatch.setitem(sys.modules, borrowed.CONTROLLER, types.ModuleType("controller"))
     with pytest.raises(PrivateApiError, match="DEFAULT_DAEMON_INTERVAL_SECONDS"):
         borrowed.set_backfill_interval(5)
+
+
+@pytest.fixture
+def stock_days(monkeypatch: pytest.MonkeyPatch) -> type[dg.TimeWindowPartitionsDefinition]:
+    """Dagster's sets of days as it makes them, and so again after the test, in which a method may be put there."""
+    monkeypatch.setattr(dg.TimeWindowPartitionsDefinition, borrowed.FILTER_KEYS, None, raising=False)
+    monkeypatch.delattr(dg.TimeWindowPartitionsDefinition, borrowed.FILTER_KEYS)
+    return dg.TimeWindowPartitionsDefinition
+
+
+@pytest.mark.parametrize("end_offset", [-3, 0, 2])
+def test_many_keys_are_filtered_without_asking_for_each(
+    end_offset: int, stock_days: type[dg.TimeWindowPartitionsDefinition], monkeypatch: pytest.MonkeyPatch
+):
+    days = dg.DailyPartitionsDefinition(
+        datetime(2024, 1, 2), exclusions=["0 0 * * 0,6", datetime(2024, 7, 4)], end_offset=end_offset
+    )
+    asked = {f"2024-{month:02d}-{day:02d}" for month in range(1, 13) for day in range(1, 32)} | {"", "2024-1-3", "x"}
+    with dg.partition_loading_context(datetime(2024, 10, 1, tzinfo=UTC)):
+        expected = {key for key in asked if days.has_partition_key(key)}
+        borrowed.filter_partitions_at_once()
+        monkeypatch.setattr(stock_days, "has_partition_key", lambda *_: pytest.fail("a key was asked for alone"))
+        assert days.filter_valid_partition_keys(asked) == expected
+    assert len(expected) > 190
+    assert "2024-07-04" not in expected
+
+
+def test_where_dagster_filters_days_itself_its_way_stays(
+    stock_days: type[dg.TimeWindowPartitionsDefinition], monkeypatch: pytest.MonkeyPatch
+):
+    own = dg.StaticPartitionsDefinition.filter_valid_partition_keys
+    monkeypatch.setattr(stock_days, borrowed.FILTER_KEYS, own, raising=False)
+    borrowed.filter_partitions_at_once()
+    assert stock_days.filter_valid_partition_keys is own
+
+
+@pytest.mark.usefixtures("stock_days")
+def test_a_dagster_that_filters_no_keys_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(dg.PartitionsDefinition, borrowed.FILTER_KEYS)
+    with pytest.raises(PrivateApiError, match=r"TimeWindowPartitionsDefinition\.filter_valid_partition_keys"):
+        borrowed.filter_partitions_at_once()
 
 
 def test_the_calendars_were_repaired_in_the_pinned_version():

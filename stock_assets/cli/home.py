@@ -27,6 +27,7 @@ from stock_assets.private.dagster import (
     ConfigurableClassData,
     DagsterStorage,
     LocalComputeLogManager,
+    filter_partitions_at_once,
 )
 from stock_assets.settings import settings
 from stock_assets.storage.event_log import BatchingSqliteStorage
@@ -172,7 +173,8 @@ def one_line() -> Iterator[None]:
 
 
 def prepare_process(home: Path) -> None:
-    """What every process does before it opens the storage of `home`: private files, the locks of `home`, the guard.
+    """What every process does before it opens the storage of `home`: private files, the locks of `home`, the guard, a
+    quick look-up of sessions.
 
     Raises StockAssetsError where another server or daemon works on it, and SettingsError for a web server beyond
     loopback without a token.
@@ -185,6 +187,7 @@ def prepare_process(home: Path) -> None:
         own_home(home)
     own_daemon(home)
     guard_web_servers()
+    filter_partitions_at_once()
 
 
 class ProjectStorage(BatchingSqliteStorage):

@@ -6,7 +6,6 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from stock_assets.frames import KEYS
 from stock_assets.model.lesson import Lesson
 from stock_assets.model.market_rows import MarketRows
 from stock_assets.model.targets import TARGETS, volatility_targets
@@ -25,17 +24,18 @@ class History:
     complete: np.ndarray
     """bool [N]: where all of them are"""
     labels: np.ndarray
-    """int64 [N]: -1, 0, 1; 0 where there is none"""
+    """int8 [N]: -1, 0, 1; 0 where there is none"""
 
     @classmethod
     def of(cls, lesson: Lesson, columns: tuple[str, ...]) -> Self:
         """What `lesson` knows by its cutoff, with `columns` as the inputs."""
         market = lesson.inputs.market(columns, lesson.horizon)
         starts, ends = market.spans((market.keys["session"] <= lesson.cutoff).to_numpy())
-        no_label = np.full(len(market.padded), IGNORE, np.int64)
+        no_label = np.full(len(market.padded), IGNORE, np.int8)
         panel = Panel(market.keys, market.padded, no_label, starts, ends, name=market.digest)
         targets = volatility_targets(lesson.inputs.features, lesson.labels, lesson.horizon)
-        aligned = market.keys.join(targets, on=KEYS, how="left", maintain_order="left").select(TARGETS).to_numpy()
+        aligned = market.numbers(targets, TARGETS)
+        del targets
         complete = np.asarray(np.isfinite(aligned).all(axis=1))
         return cls(market, panel, aligned, complete, market.labels(lesson.labels))
 

@@ -3,7 +3,7 @@
 import mmap
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -14,12 +14,14 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from stock_assets.frames import KEYS, in_order
+from stock_assets.frames import KEYS, beside_tickers, in_order
 from stock_assets.model.scaling import require_finite, zero_where_unknown
 from stock_assets.model.targets import VOLATILITIES, volatility_ahead
 
 #: Rows of one step of the arithmetic on a whole market (`row_parts`).
 PART_ROWS = 4096
+#: Rows that are joined at once: a join takes several times the memory of its rows.
+JOINED_ROWS = 1_000_000
 #: The place of the padding row, after all others: it is zero.
 PADDING = -1
 #: Bytes of a market that stays in memory; a larger one lies in a file that has no name, and is gone with the process.
@@ -53,7 +55,8 @@ class MarketRows:
         rows = in_order(rows)
         require_finite(rows, columns)
         self.keys = rows.select(KEYS)
-        self.padded, self._map = _room((rows.height + 1, len(columns)), scratch)
+        self.padded, self._map = _room((rows.height + 1, len(columns)), np.float32, scratch)
+        self._scratch = scratch
         for part in row_parts(rows.height):
             some = rows.slice(part.start, part.stop - part.start).select(pl.col(columns).cast(pl.Float32))
             self.padded[part] = some.to_numpy()
@@ -106,18 +109,39 @@ class MarketRows:
 
     def among(self, rows: pl.DataFrame) -> np.ndarray:
         """bool [N]: which of these rows are among `rows` (ticker, session)."""
-        marked = rows.select(KEYS).unique().with_columns(_there=pl.lit(value=True))
-        joined = self.keys.join(marked, on=KEYS, how="left", maintain_order="left")
-        return joined["_there"].is_not_null().to_numpy()
+        found = np.zeros(self.keys.height, bool)
+        for part, joined in self._beside(rows.select(*KEYS, pl.lit(value=True).alias("_there")), unique=True):
+            found[part] = joined["_there"].is_not_null().to_numpy()
+        return found
 
     def every(self, count: int) -> np.ndarray:
         """bool [N]: the rows of every `count`-th session."""
         return self.day % count == 0
 
     def labels(self, labels: pl.DataFrame) -> np.ndarray:
-        """int64 [N]: the labels, 0 where there is none."""
-        rows = self.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
-        return rows["label"].fill_null(0).cast(pl.Int64).to_numpy()
+        """int8 [N]: the labels, 0 where there is none."""
+        found = np.zeros(self.keys.height, np.int8)
+        for part, joined in self._beside(labels.select(*KEYS, "label")):
+            found[part] = joined["label"].fill_null(0).to_numpy()
+        return found
+
+    def numbers(self, rows: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
+        """float64 [N, K]: `columns` of `rows` (ticker, session, …), NaN where a row is not among them; in a file where
+        they are larger than IN_MEMORY and the market may lie in one, too."""
+        found, _ = _room((len(columns), self.keys.height), np.float64, self._scratch)
+        for part, joined in self._beside(rows.select(*KEYS, *columns)):
+            for of_column, name in zip(found, columns, strict=True):
+                of_column[part] = joined[name].fill_null(np.nan).to_numpy()
+        return found.T
+
+    def _beside(self, rows: pl.DataFrame, *, unique: bool = False) -> Iterator[tuple[slice, pl.DataFrame]]:
+        """(places, keys with the columns of `rows`, null where there is none), some tickers at a time; with `unique` of
+        rows that may be there twice."""
+        begin = 0
+        for keys, those in beside_tickers(self.keys, rows, JOINED_ROWS):
+            those = those.unique() if unique else those
+            yield slice(begin, begin + keys.height), keys.join(those, on=KEYS, how="left", maintain_order="left")
+            begin += keys.height
 
     def mean(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """float64 [N, K]: of `values` [N, K] over the session's trusted ones of `rows` (bool [N]); 0 where none is."""
@@ -252,12 +276,12 @@ class HoldsMarket:
             return markets[columns, horizon]
 
 
-def _room(shape: tuple[int, int], scratch: Path | None) -> tuple[np.ndarray, mmap.mmap | None]:
-    """(zeros, float32; the file that holds them, where they are too large for the memory)."""
-    size = 4 * shape[0] * shape[1]
+def _room(shape: tuple[int, int], dtype: type, scratch: Path | None) -> tuple[np.ndarray, mmap.mmap | None]:
+    """(zeros; the file in the folder `scratch` that holds them, where they are larger than IN_MEMORY)."""
+    size = np.dtype(dtype).itemsize * shape[0] * shape[1]
     if scratch is None or size <= IN_MEMORY:
-        return np.zeros(shape, np.float32), None
+        return np.zeros(shape, dtype), None
     with tempfile.TemporaryFile(dir=scratch) as file:
         file.truncate(size)
         mapped = mmap.mmap(file.fileno(), size)
-    return np.frombuffer(mapped, np.float32).reshape(shape), mapped
+    return np.frombuffer(mapped, dtype).reshape(shape), mapped

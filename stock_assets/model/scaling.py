@@ -16,6 +16,9 @@ from stock_assets.features.side_features import may_be_null
 from stock_assets.frames import columns_not_finite, first_not_finite
 from stock_assets.model.targets import OUTCOME
 
+#: Rows that are looked at at once, since columns without their nulls are copies.
+_ROWS = 250_000
+
 
 def feature_columns(features: pl.DataFrame) -> tuple[str, ...]:
     """The columns that feed a model, in order: those of floating-point numbers, so that keys and versions are not, nor
@@ -90,7 +93,11 @@ def require_finite(rows: pl.DataFrame, columns: Sequence[str]) -> None:
             f"the model was trained on columns that the features lack: {', '.join(missing)}; train it again"
         )
     lenient = [name for name in columns if name in may_be_null()]
-    checked = rows.select("ticker", "session", *columns).with_columns(pl.col(lenient).fill_null(0.0))
+    needed = rows.select("ticker", "session", *columns)
+    parts = (part.with_columns(pl.col(lenient).fill_null(0.0)) for part in needed.iter_slices(_ROWS))
+    if not any(columns_not_finite(part, columns) for part in parts):
+        return
+    checked = needed.with_columns(pl.col(lenient).fill_null(0.0))
     for column in columns_not_finite(checked, columns):
         bad = first_not_finite(checked, column)
         finite = checked.select(pl.col(column).is_finite().fill_null(value=False).sum()).item()

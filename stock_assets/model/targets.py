@@ -5,7 +5,7 @@ The readings follow range-based volatility (Garman & Klass 1980, Parkinson 1980)
 
 import polars as pl
 
-from stock_assets.frames import KEYS, by_tickers, in_order
+from stock_assets.frames import KEYS, beside_tickers, by_tickers, in_order
 
 #: Three readings of the volatility of the horizon, in logs.
 VOLATILITIES = ("log_total", "log_close", "log_range")
@@ -16,7 +16,7 @@ DAILY_VOLATILITY, DAILY_RETURN = "vol_total_1", "log_return_1"
 #: hold it changed. No model reads it.
 OUTCOME = "outcome_"
 #: Rows that are computed at once: each takes a hundred bytes or more of each of a dozen columns on the way.
-_ROWS = 1_000_000
+_ROWS = 250_000
 
 
 def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: int) -> pl.DataFrame:
@@ -28,11 +28,17 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
     - direction: forward_return_1 as a normal score, Φ⁻¹((rank - ½) / count) among the session's labels.
     """
     rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
-    return (
-        volatility_ahead(in_order(features), horizon)
-        .join(labels.select(*KEYS, "horizon_end", "forward_return_1"), on=KEYS)
+    wanted = labels.select(*KEYS, "horizon_end", "forward_return_1")
+    # part by part, so that of all rows together only what remains is in memory
+    complete = pl.concat(
+        _volatility_ahead(rows, horizon)
+        .join(those, on=KEYS)
         .filter(pl.col("end") == pl.col("horizon_end"))
-        .with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
+        .select(*KEYS, *VOLATILITIES, "forward_return_1")
+        for rows, those in beside_tickers(in_order(_daily(features)), wanted, _ROWS)
+    )
+    return (
+        complete.with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))
         .select(*KEYS, *TARGETS)
         .sort(KEYS)
     )
@@ -43,21 +49,29 @@ def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
 
     `rows` are feature rows sorted by ticker and session, and so is the result. Null where fewer rows follow.
     """
-    return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(rows, _ROWS))
+    return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(_daily(rows), _ROWS))
+
+
+def _daily(rows: pl.DataFrame) -> pl.DataFrame:
+    """The keys and what the targets are made from: a window over tickers copies every column that its frame has."""
+    return rows.select(
+        *KEYS,
+        *(
+            pl.col(f"{OUTCOME}{name}" if f"{OUTCOME}{name}" in rows.columns else name).alias(name)
+            for name in (DAILY_VOLATILITY, DAILY_RETURN)
+        ),
+    )
 
 
 def _volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    daily_volatility, daily_return = (
-        pl.col(f"{OUTCOME}{name}" if f"{OUTCOME}{name}" in rows.columns else name)
-        for name in (DAILY_VOLATILITY, DAILY_RETURN)
-    )
-    variance = (2 * daily_volatility).exp() - 1e-5
+    """`volatility_ahead` of `_daily` rows."""
+    variance = (2 * pl.col(DAILY_VOLATILITY)).exp() - 1e-5
     steps = range(1, horizon + 1)
 
     def ahead(column: pl.Expr) -> list[pl.Expr]:
         return [column.shift(-step).over("ticker") for step in steps]
 
-    returns = ahead(daily_return)
+    returns = ahead(pl.col(DAILY_RETURN))
     paths = [pl.sum_horizontal(returns[:step]) for step in steps]
     return rows.select(
         *KEYS,

@@ -32,7 +32,7 @@ class Panel:
     values: np.ndarray
     """float32 [N + 1, F]"""
     labels: np.ndarray
-    """int64 [N + 1]: 0 sell, 1 hold, 2 buy, IGNORE for a row without a label"""
+    """int64 [N + 1]: 0 sell, 1 hold, 2 buy, IGNORE for a row without a label; int8 where it is `marked`"""
     starts: np.ndarray
     """int64 [T]: the first row of each ticker"""
     ends: np.ndarray
@@ -48,7 +48,9 @@ class Panel:
 
     def marked(self, rows: np.ndarray) -> "Panel":
         """The same rows, those of `rows` (bool [N]) with some label: for a network whose targets are elsewhere."""
-        return replace(self, labels=np.append(np.where(rows, 0, IGNORE), IGNORE))
+        labels = np.full(len(rows) + 1, IGNORE, np.int8)
+        labels[:-1][rows] = 0
+        return replace(self, labels=labels)
 
     def has_label(self) -> np.ndarray:
         """bool [N + 1]: the rows with a label; the padding row has none."""

@@ -17,8 +17,8 @@ from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
-#: A range of no more sessions is made at once: a quarter.
-AT_ONCE = 64
+#: A range of no more sessions is made at once, without counting its rows: an evening's.
+AT_ONCE = 1
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -10,6 +11,9 @@ from polars.testing import assert_frame_equal
 from stock_assets.frames import KEYS
 from stock_assets.market.calendar import calendar_of
 from stock_assets.memory import Memory
+from stock_assets.model import market_rows, targets
+from stock_assets.model.history import History
+from stock_assets.model.lesson import Lesson
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for, inputs_through
 from stock_assets.model.targets import volatility_ahead
 from stock_assets.storage import ranges
@@ -21,18 +25,25 @@ FRAMES = ("features", "components", "known_labels", "suspects")
 
 
 def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every range is long: blocks hold the rows of about two tickers, or of a quarter."""
+    """Every range is long: blocks hold the rows of about two tickers, or of a quarter; joins those of one."""
     monkeypatch.setattr(ranges, "AT_ONCE", 0)
     monkeypatch.setattr(Memory, "at_once", 0)
     monkeypatch.setattr(Memory, "block", 1 << 18)
+    monkeypatch.setattr(market_rows, "IN_MEMORY", 0)
+    monkeypatch.setattr(market_rows, "JOINED_ROWS", 1)
+    monkeypatch.setattr(targets, "_ROWS", 1)
 
 
 def frames(inputs: StoredInputs) -> dict[str, pl.DataFrame]:
     labels, left_out = inputs.labels_at(CUTOFF)
     assert left_out or labels.height
     found = {name: getattr(inputs, name).sort(KEYS) for name in FRAMES}
-    market = inputs.market(tuple(inputs.features.columns[2:]), 7)  # pyright: ignore[reportAttributeAccessIssue]: cached
-    return found | {"labels": labels, "market": market.keys, "values": pl.DataFrame(market.values)}
+    lesson = Lesson(inputs, labels, CUTOFF, 0, 7)  # pyright: ignore[reportArgumentType]: its properties are cached
+    history = History.of(lesson, tuple(inputs.features.columns[2:]))
+    market = history.market
+    of_market = {"values": market.values, "trusted": market.trusted, "targets": history.targets, "is": history.labels}
+    found |= {name: pl.DataFrame(np.array(values)) for name, values in of_market.items()}
+    return found | {"labels": labels, "market": market.keys}
 
 
 @pytest.mark.parametrize("members", [True, False])

@@ -107,6 +107,18 @@ def test_a_kill_leaves_the_rows_before_and_no_file_for_longer_than_the_next_rang
     assert len(done.stdout.splitlines()) == len(PHASES)
 
 
+def test_a_short_range_of_a_wide_market_is_long_where_it_exceeds_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = small_settings(tmp_path)
+    days = calendar_of(config).sessions[:5]
+    store = store_of(config, bars_of(days, {ticker: [] for ticker in "ABCD"}))
+    for size, long in ((20 * 8 * 25, False), (20 * 8 * 25 - 1, True)):
+        monkeypatch.setattr(Memory, "at_once", size)
+        assert ranges.too_long(store, "daily_bars", days, columns=25) is long
+        assert not ranges.too_long(store, "daily_bars", days[-1:], columns=25 * 5)
+
+
 def test_files_of_a_process_that_runs_stay(tmp_path: Path):
     store = tmp_path / "store.duckdb"
     with scratch(store, [["A"]], by="ticker") as first, scratch(store, [["A"]], by="ticker") as second:

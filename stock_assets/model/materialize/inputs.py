@@ -1,6 +1,7 @@
 """What models read from the store: their inputs, and the labels that may train and score."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from datetime import date, timedelta
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from stock_assets.features.market_context import MARKET_CONTEXT, context_inputs
 from stock_assets.features.materialize import MADE_BEFORE_PCA, side_groups
 from stock_assets.features.side_features import SIDE_FEATURES, side_columns
 from stock_assets.features.stationary import FIRST_BAR, STATIONARY
-from stock_assets.frames import KEYS, by_tickers, in_order
+from stock_assets.frames import KEYS, beside_tickers, by_tickers, in_order
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.baselines.naive import known_labels
 from stock_assets.model.market_rows import HoldsMarket
@@ -30,7 +31,7 @@ from stock_assets.tables import declared
 #: The tables below every model, in the order they are made.
 MADE_BEFORE_MODELS = (*MADE_BEFORE_PCA, "pca_components")
 
-#: About the bytes of memory that a row takes while its newest known label is searched for.
+#: About the bytes of memory that a row takes while its newest known label, or whether it is usable, is searched for.
 _LABEL_BYTES = 256
 #: Features are read and joined so many days at a time: in double precision, of which single precision remains.
 _DAYS_AT_ONCE = 182
@@ -53,15 +54,13 @@ class StoredInputs(HoldsMarket):
         sessions = calendar_of(settings).between(first, last)
         width = (len(STATIONARY) + len(MARKET_CONTEXT) + len(side_columns())) // 2  # of single precision
         self._mapped = too_long(store, "stationary_features", sessions, columns=width)
-        components = self._rows("pca_components", partial(store.read, "pca_components"))
-        versions = components["pca_version"].unique().to_list()
+        versions = list(store.rows_by("pca_components", "pca_version", first, last=last))
         if len(versions) != 1:
             raise ArtifactError(
-                f"pca_components mixes the fits {', '.join(sorted(versions))}; expected one: materialize "
+                f"pca_components mixes the fits {', '.join(versions)}; expected one: materialize "
                 "pca_components again for every session"
             )
         self.pca_version: str = versions[0]
-        self.components = in_order(components.drop("pca_version"))
         bars = ["ticker", "session", "suspect", "total_return", "is_member"]
         self._bars = self._rows("daily_bars", partial(store.read, "daily_bars", columns=bars), bars_first)
         self._flagged = self._bars.filter(pl.col("suspect").is_not_null()).select("ticker", "session", "suspect")
@@ -69,6 +68,10 @@ class StoredInputs(HoldsMarket):
         trusted_outsiders = self._outsiders.join(self._flagged, on=KEYS, how="anti")
         self.suspects = pl.concat([self._flagged, trusted_outsiders.with_columns(suspect=pl.lit(NO_MEMBER))])
         """ticker, session, suspect of the rows that neither train nor score"""
+
+    @cached_property
+    def components(self) -> pl.DataFrame:
+        return in_order(self._rows("pca_components", partial(self._store.read, "pca_components")).drop("pca_version"))
 
     @cached_property
     def features(self) -> pl.DataFrame:
@@ -150,12 +153,25 @@ class StoredInputs(HoldsMarket):
         return self._rows("labels", partial(self._store.read, "labels"))
 
     def labels_at(self, cutoff: date) -> tuple[pl.DataFrame, dict[str, int]]:
-        """(usable labels known by `cutoff`, rows left out by reason)."""
-        return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
+        """(usable labels known by `cutoff`, rows left out by reason): of a long range in a file."""
+        if not self._mapped:
+            return usable_labels(training_rows(self._labels, cutoff), self._flagged, self._outsiders)
+        left_out = Counter[str]()
 
-    def read_now(self) -> None:
+        def usable() -> Iterator[pl.DataFrame]:
+            size = self._store.memory.block // _LABEL_BYTES
+            for labels, outsiders in beside_tickers(self._labels, self._outsiders, size):
+                rows, reasons = usable_labels(training_rows(labels, cutoff), self._flagged, outsiders)
+                left_out.update(reasons)
+                yield rows
+
+        labels = mapped(self._store.path, usable())
+        return labels, dict(sorted(left_out.items(), key=lambda reason: (-reason[1], reason[0])))
+
+    def read_now(self, frames: Iterable[str] = ("features", "components", "known_labels")) -> None:
         """Reads what is read when it is first asked for: threads that start later would each read it."""
-        _ = self.features, self.known_labels
+        for frame in frames:
+            getattr(self, frame)
 
     def of(self, sessions: Sequence[date]) -> "StoredInputs":
         """What `inputs_for` returns of neighbouring ones of its sessions, so that the models of a year do not look at
@@ -165,10 +181,10 @@ class StoredInputs(HoldsMarket):
             return self
         part = copy(self)
         part._first, part._last = first, sessions[-1]
-        part.components = self.components.filter(pl.col("session").is_between(first, sessions[-1]))
         part._bars = self._bars.filter(pl.col("session").is_between(bars_first, sessions[-1]))
-        for read_before in ("features", "known_labels", "_markets"):
+        for read_before in ("features", "components", "known_labels", "_markets"):
             part.__dict__.pop(read_before, None)
+        part.components = self.components.filter(pl.col("session").is_between(first, sessions[-1]))
         return part
 
 

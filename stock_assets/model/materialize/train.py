@@ -80,7 +80,7 @@ def train_models(
     """
     years = sorted(cutoffs)
     inputs = inputs_through(store, settings, cutoffs[years[-1]], needed_by=table)
-    inputs.read_now()
+    inputs.read_now({entry.frame for entry in models_into(table).values()})
     jobs, left_out = [], {}
     for year in years:
         labels, left_out[year] = inputs.labels_at(cutoffs[year])

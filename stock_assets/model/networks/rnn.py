@@ -74,6 +74,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
             f"none of the {train.height} training label(s) known by {lesson.cutoff} has features over its horizon; "
             "expected rows of the same tickers and sessions"
         )
+    del train  # as large as all labels
     blocks = Blocks.of(market.day, learnable, count=config.members, horizon=lesson.horizon)
     target_scale = spread(history.apart()[:, :3], learnable)
     scaling = Scaling.of(market, columns, learnable)
