@@ -1,0 +1,250 @@
+"""Evenings of a team over three hosts, while what joins them fails, beside the same evenings on one machine.
+
+Host `services` has Postgres and the bucket, `control` Dagster's daemon and the API, `data` the code server, its runs
+and the store. They are network namespaces of this machine. HOSTS_SEED chooses other moments of failure.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from stock_assets.cli.profiles import Profile, files_of
+from stock_assets.errors import StoreBusyError
+from stock_assets.settings import PREFIX, PROJECT_DIR
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.system.kills import contents
+from stock_assets_tests.team import evening_market
+from stock_assets_tests.team.evening_market import CLOSED, EVENINGS, LAST_BEFORE, SETTINGS
+from stock_assets_tests.team.hosts import Host, network, refusal
+from stock_assets_tests.team.postgres import Server, running_server
+from stock_assets_tests.team.s3 import Proxy, running_proxy, running_s3
+from stock_assets_tests.waiting import until
+
+SEED = int(os.environ.get("HOSTS_SEED", "20"))
+#: Seconds of a cut link.
+CUT = 10.0
+#: Seconds for which the database or the bucket is away.
+AWAY = 3.0
+#: Everything ends within so many seconds, or hangs.
+PATIENCE = 600.0
+BUCKET = "stocks"
+MODULE = evening_market.__name__
+#: The tables that follow from the order in which sensors came to look, and from how late the evenings of 2021 are.
+OF_THE_ORDER = ("alerts",)
+
+
+def require_hosts() -> None:
+    if reason := refusal():
+        pytest.skip(reason)
+
+
+def plain_environment(data_dir: Path, closed: Path) -> dict[str, str]:
+    """The environment of every process of the drill, without the addresses of a team."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DAGSTER_", "PYTEST_"))}
+    chosen = SETTINGS | {"DATA_DIR": str(data_dir)}
+    own = {CLOSED: str(closed), "PYTHONPATH": str(PROJECT_DIR)}
+    return kept | {PREFIX + name: value for name, value in chosen.items()} | own
+
+
+@dataclass
+class Team:
+    """A running team over three hosts."""
+
+    folder: Path
+    services: Host
+    control: Host
+    data: Host
+    postgres: Server
+    bucket: Proxy
+    address: str
+    environment: dict[str, str]
+    most_connections: int = 0
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def store(self) -> Warehouse:
+        return Warehouse(Path(self.environment[f"{PREFIX}DATA_DIR"]) / "stock_assets.duckdb").patient(30)
+
+    def start_data(self) -> None:
+        code = ["api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", MODULE]
+        self.data.start([*_python("dagster"), *code], self.environment, self.folder / "code-server.log")
+
+    def start_control(self) -> None:
+        workspace = ["-w", str(self.folder / "home" / "workspace.yaml")]
+        self.control.start(
+            [*_python("dagster._daemon"), "run", *workspace], self.environment, self.folder / "daemon.log"
+        )
+
+    def start_services(self) -> None:
+        with self.services.within():
+            self.postgres.start()
+
+    def runs(self) -> list[tuple[str, str, str]]:
+        """Status, work and id of every run, oldest first; none while Postgres is away."""
+        statement = (
+            "SELECT runs.status, tags.value, runs.run_id FROM runs JOIN run_tags tags ON tags.run_id = runs.run_id "
+            "WHERE tags.key = 'stock_assets/work' ORDER BY runs.id"
+        )
+        with self.services.within():
+            self.most_connections = max(self.most_connections, self._connections())
+            if self.postgres.execute("SELECT to_regclass('run_tags')", "dagster") == [(None,)]:
+                return []
+            return self.postgres.execute(statement, "dagster")  # pyright: ignore[reportReturnType]
+
+    def _connections(self) -> int:
+        counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'dagster'"
+        return self.postgres.execute(counted)[0][0]
+
+    def wait_for_run(self, work: str) -> None:
+        """Until a run of `work` is under way."""
+        until(lambda: ("STARTED", work) in [run[:2] for run in self.runs()], seconds=PATIENCE, pause=0.2)
+
+    def wait_for_rows(self, expected: dict[str, int]) -> None:
+        """Until nothing is under way and every table has its rows."""
+
+        def complete() -> bool:
+            if any(status not in ("SUCCESS", "FAILURE", "CANCELED") for status, _, _ in self.runs()):
+                return False
+            with suppress(StoreBusyError):
+                self.missing = {
+                    name: (rows, expected.get(name))
+                    for name, rows in self.store.row_counts().items()
+                    if name not in OF_THE_ORDER and rows != expected.get(name)
+                }
+                return not self.missing
+            return False
+
+        end = time.monotonic() + PATIENCE
+        while not complete():
+            assert time.monotonic() < end, f"rows and rows of single: {self.missing}\n{self.story()}"
+            time.sleep(0.5)
+
+    def story(self) -> str:
+        """What the runs were, and the ends of the logs."""
+        logs = [f"--- {log.name}\n{log.read_text(errors='replace')[-6000:]}" for log in self.folder.glob("*.log")]
+        return "\n".join([*(" ".join(run) for run in self.runs()), *logs])
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With `filled`, everything up to LAST_BEFORE, and `single`, the evenings on one machine."""
+    require_hosts()
+    folder = tmp_path_factory.mktemp("hosts")
+    if "DEVCACHE" in os.environ:
+        shutil.copytree(os.environ["DEVCACHE"], folder, dirs_exist_ok=True)
+        return folder
+    done = subprocess.run(
+        [*_python(MODULE), str(folder)],
+        env=plain_environment(folder / "filled", folder / "closed"),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture
+def team(folder: Path) -> Iterator[Team]:
+    """The hosts, at LAST_BEFORE: a copy of the filled market, its objects in the bucket, an empty database."""
+    with ExitStack() as stack:
+        services, control, data = stack.enter_context(network("services", "control", "data"))
+        with services.within():
+            postgres = stack.enter_context(running_server())
+            s3 = stack.enter_context(running_s3())
+            bucket = stack.enter_context(running_proxy(s3, "0.0.0.0"))
+            postgres.database("dagster")
+            assert s3.request("PUT", f"/{BUCKET}") == 200
+        home = folder / "home"
+        home.mkdir()
+        for path, text in files_of(Profile.TEAM, home).items():
+            path.write_text(text)
+        address = postgres.address("dagster", services.address)
+        environment = plain_environment(folder / "team", folder / "closed") | {
+            **s3.environment,
+            "AWS_ENDPOINT_URL": f"http://{services.address}:{bucket.port}",
+            f"{PREFIX}DAGSTER": address,
+            f"{PREFIX}ARTIFACTS": f"s3://{BUCKET}/team",
+            "DAGSTER_HOME": str(home),
+            "CODE_SERVER_HOST": data.address,
+        }
+        shutil.copytree(folder / "filled", folder / "team")
+        with services.within():
+            for name, prefix in (("artifacts", ""), ("published", "published/")):
+                for file in sorted((folder / "team" / name).rglob("*")):
+                    if file.is_file():
+                        key = prefix + file.relative_to(folder / "team" / name).as_posix()
+                        assert s3.request("PUT", f"/{BUCKET}/team/{key}", file.read_bytes()) == 200
+                shutil.rmtree(folder / "team" / name)
+        (folder / "closed").write_text(str(LAST_BEFORE))
+        team = Team(folder, services, control, data, postgres, bucket, address, environment)
+        team.start_data()
+        team.start_control()
+        yield team
+
+
+def test_a_team_whose_hosts_fail_makes_what_one_machine_makes(folder: Path, team: Team):
+    chance = random.Random(SEED)
+    expected = json.loads((folder / "single" / "rows.json").read_text())
+
+    def cut_the_link() -> None:
+        team.data.cut()
+        time.sleep(CUT)
+        team.data.connect()
+
+    def kill_the_database() -> None:
+        team.postgres.kill()
+        time.sleep(AWAY)
+        team.start_services()
+
+    def take_the_bucket_away() -> None:
+        """Requests are dropped, or done and not answered, as by a server that is killed at them."""
+        before, dropped = len(team.bucket.requests), []
+        team.bucket.fault = lambda *_: dropped.append(chance.choice(("drop", "lose"))) or dropped[-1]
+        until(lambda: len(team.bucket.requests) > before, seconds=PATIENCE)
+        time.sleep(AWAY)
+        team.bucket.fault = lambda *_: None
+
+    def kill_the_host() -> None:
+        team.data.power_off()
+        team.start_data()
+
+    faults: list[Callable[[], None]] = [cut_the_link, kill_the_database, kill_the_host]
+    for session, fail in zip(EVENINGS, faults, strict=True):
+        (folder / "closed").write_text(str(session))
+        team.wait_for_run(f"session {session}")
+        time.sleep(chance.uniform(0, 3))
+        fail()
+        team.wait_for_rows(expected[str(session)])
+        print(time.time(), session, fail.__name__, team.runs(), flush=True)
+
+    made, alone = contents(team.store), contents(Warehouse(folder / "single" / "stock_assets.duckdb"))
+    assert set(made) == set(alone)
+    differing = []
+    for name, rows in alone.items():
+        try:
+            assert_frame_equal(made[name], rows, rel_tol=1e-9, abs_tol=1e-6 if name == "predictions" else 1e-12)
+        except AssertionError as error:
+            differing.append(f"{name}: {error}")
+    assert not differing, "\n".join(differing)
+    assert team.most_connections <= 60
+
+
+__all__ = ["pl"]
