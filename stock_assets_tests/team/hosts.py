@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stock_assets_tests.waiting import until
-
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NUMBERS = itertools.count(1)
@@ -83,10 +81,6 @@ class Host:
         """The end of `cut`."""
         _ip("-n", self.bridge, "link", "set", self.link, "up")
 
-    def connects(self, to: "Host") -> bool:
-        with self.within():
-            return subprocess.run(["ping", "-c1", "-W1", to.address], capture_output=True, check=False).returncode == 0
-
 
 @contextmanager
 def network(*names: str) -> Iterator[list[Host]]:
@@ -126,6 +120,3 @@ def _enter(namespace: int) -> None:
 
 def _ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True).stdout.decode()
-
-
-__all__ = ["Host", "network", "refusal", "until"]
