@@ -23,7 +23,10 @@ from stock_assets.model.registry import MODELS
 from stock_assets.settings import PREFIX, settings
 
 FIRST, LAST_BEFORE, END = date(2020, 1, 2), date(2021, 3, 31), date(2021, 5, 28)
-EVENINGS = (date(2021, 4, 1), date(2021, 4, 5), date(2021, 4, 6))
+#: HOSTS_EVENINGS, up to ten, makes more of them.
+EVENINGS = tuple(date(2021, 4, day) for day in (1, 5, 6, 7, 8, 9, 12, 13, 14, 15))[
+    : int(os.environ.get("HOSTS_EVENINGS", "2"))
+]
 SETTINGS = {
     "CONFIG": "off",
     "SOURCE": "simulated",
@@ -32,9 +35,9 @@ SETTINGS = {
     "FIRST_MODEL_YEAR": "2021",
     "TICKERS": "SIM01,SIM02,SIM03,SIM04",
 }
-#: Models that the evenings do without, and sensors that ask for none of their work.
+#: Models that the evenings do without, and sensors that ask for nothing in them, or for none of their work.
 UNUSED = ("deepar", "rnn_classifier", "svm", "mlp")
-NO_EVENING = ("reference_models", "store_comparison")
+NO_EVENING = ("reference_models", "store_comparison", "freshness", "opening_orders", "new_model_year")
 #: The file that names the last session that has closed.
 CLOSED = "DRILL_CLOSED"
 
