@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import make_url
@@ -91,11 +93,14 @@ class DaemonLock:
         """Keeps the lock in a thread of its own from now on; where it cannot be had, the daemon ends with one line."""
         threading.Thread(target=self._watch, name="daemon lock", daemon=True).start()
 
-    def _watch(self, pause: threading.Event | None = None) -> None:
-        pause = pause or threading.Event()
+    def _watch(self) -> None:
+        import psycopg2
+
         try:
-            while not pause.wait(LOOK_SECONDS):
-                self.keep()
+            while True:
+                time.sleep(LOOK_SECONDS)
+                with suppress(psycopg2.Error):  # the link broke again: the next look takes the lock
+                    self.keep()
         except StockAssetsError as error:
             print(f"dagster-daemon ends: {error}", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGTERM)

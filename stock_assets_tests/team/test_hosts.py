@@ -43,8 +43,8 @@ AWAY = 3.0
 PATIENCE = 600.0
 BUCKET = "stocks"
 MODULE = evening_market.__name__
-#: The tables that follow from the order in which sensors came to look, and from how late the evenings of 2021 are.
-OF_THE_ORDER = ("alerts",)
+#: What is said of runs that failed.
+OF_FAILURES = ("alerts",)
 
 
 def require_hosts() -> None:
@@ -136,7 +136,7 @@ class Team:
                 self.missing = {
                     name: (rows, expected.get(name))
                     for name, rows in self.store.row_counts().items()
-                    if name not in OF_THE_ORDER and rows != expected.get(name)
+                    if name not in OF_FAILURES and rows != expected.get(name)
                 }
                 return not self.missing
             return False
