@@ -50,6 +50,7 @@ def lock_database(address: str) -> Any:
 
     connection = waited_for(connect, url)
     connection.autocommit = True
+    holders: list[tuple[int, str]] = []
     with connection.cursor() as cursor:
         for _ in range(2):
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [NUMBER])
@@ -63,9 +64,10 @@ def lock_database(address: str) -> Any:
                 if holder == name:
                     cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
     connection.close()
+    shown_holders = ", ".join(holder for _, holder in holders) or "unknown"
     raise StockAssetsError(
-        f"another dagster-daemon works on {shown(address)} ({', '.join(name for _, name in holders) or 'unknown'}), "
-        "and two would launch the same work twice; stop it, or name another database in STOCK_ASSETS_DAGSTER"
+        f"another dagster-daemon works on {shown(address)} ({shown_holders}), and "
+        " two would launch the same work twice; stop it, or name another database in STOCK_ASSETS_DAGSTER"
     )
 
 

@@ -14,6 +14,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 
@@ -53,7 +54,7 @@ def prepare() -> None:
     """Few models, sensors that look at every turn of the daemon, and sessions that close as `close` says."""
     for name in UNUSED:
         MODELS.pop(name, None)
-    decide, sensor = evening.chain_due, dg.sensor
+    decide, sensor = evening.chain_due, cast(Any, dg.sensor)
 
     def closed_only(*arguments: object) -> evening.Plan:
         plan, last = decide(*arguments), Path(os.environ[CLOSED]).read_text()  # pyright: ignore[reportArgumentType]

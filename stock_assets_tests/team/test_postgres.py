@@ -330,7 +330,7 @@ def test_a_link_that_breaks_at_any_statement_leaves_each_event_once(postgres: Se
         return contents
 
     for events, when in product(calls, ("before_cursor_execute", "after_cursor_execute")):
-        plain = stored(events)
+        plain, number = stored(events), 0
         for number in count(1):
             with breaking(postgres, engine, when, number) as broken:
                 assert stored(events) == plain, (when, number)
