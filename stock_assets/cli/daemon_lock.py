@@ -66,8 +66,8 @@ def lock_database(address: str) -> Any:
     connection.close()
     shown_holders = ", ".join(holder for _, holder in holders) or "unknown"
     raise StockAssetsError(
-        f"another dagster-daemon works on {shown(address)} ({shown_holders}), and "
-        " two would launch the same work twice; stop it, or name another database in STOCK_ASSETS_DAGSTER"
+        f"another dagster-daemon works on {shown(address)} ({shown_holders}), and two would launch the same work "
+        "twice; stop it, or name another database in STOCK_ASSETS_DAGSTER"
     )
 
 
