@@ -18,6 +18,7 @@ TITLES = {
     "fetch": "Fetching from Yahoo",
     "new_session": "One new session",
     "backfill": "Ten years",
+    "team": "Ten years with Dagster on Postgres",
     "records": "The records of what is stored",
     "one_day": "A day's predictions",
     "evening": "An evening",

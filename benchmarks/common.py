@@ -156,20 +156,20 @@ def materialize(
         return time.perf_counter() - began
 
 
-def fill(config: Settings, sessions: Sequence[date]) -> float:
+def fill(config: Settings, sessions: Sequence[date], instance_yaml: str | None = None) -> float:
     """Makes everything up to labels and pca_components in this process, in the four runs that a backfill
     makes of it: their seconds, without the universe.
     """
     from stock_assets.features.materialize import side_groups
 
-    materialize(config, ["universe"])
+    materialize(config, ["universe"], instance_yaml=instance_yaml)
     groups = side_groups(config)
     side = [*sorted({name for group in groups for name in group.reads}), "side_features"] if groups else []
     return (
-        materialize(config, [*DAILY, *side], sessions)
-        + materialize(config, ["labels"], sessions[: -config.horizon])
-        + materialize(config, ["pca_model"])
-        + materialize(config, ["pca_components"], sessions)
+        materialize(config, [*DAILY, *side], sessions, instance_yaml)
+        + materialize(config, ["labels"], sessions[: -config.horizon], instance_yaml)
+        + materialize(config, ["pca_model"], instance_yaml=instance_yaml)
+        + materialize(config, ["pca_components"], sessions, instance_yaml)
     )
 
 

@@ -18,8 +18,10 @@ from stock_assets.errors import BucketError, StockAssetsError
 SCHEMES = ("s3", "gs")
 #: Seconds of one request, of the connection that it needs, and of all its tries.
 REQUEST_SECONDS, CONNECT_SECONDS, ALL_TRIES_SECONDS = 120.0, 5.0, 180.0
-#: Tries after the first: of a request that was not answered, and of an answer of 429 or 500 and more.
-RETRIES = 4
+#: Tries after the first: of a request that was not answered, and of an answer of 429 or 500 and more. The waits between
+#: them grow from the first to the longest, with chance in them: a server that restarts is waited for, 12 s at least and
+#: half a minute as a rule.
+RETRIES, FIRST_WAIT, LONGEST_WAIT = 12, 1.0, 10.0
 #: Variables of the endpoint, the first of which counts.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _KEYS = {
@@ -141,11 +143,11 @@ def _client(bucket: Bucket) -> Any:
     variables = tuple(
         sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_")))
     )
-    return _client_of(bucket, os.getpid(), hash(variables), seconds=REQUEST_SECONDS, retries=RETRIES)
+    return _client_of(bucket, os.getpid(), hash(variables), seconds=REQUEST_SECONDS, retries=(RETRIES, FIRST_WAIT))
 
 
 @lru_cache(maxsize=8)
-def _client_of(bucket: Bucket, _process: int, _variables: int, *, seconds: float, retries: int) -> Any:
+def _client_of(bucket: Bucket, _process: int, _variables: int, *, seconds: float, retries: tuple[int, float]) -> Any:
     from obstore.store import GCSStore, S3Store
 
     allow_http = endpoint().startswith("http://") or os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
@@ -157,7 +159,15 @@ def _client_of(bucket: Bucket, _process: int, _variables: int, *, seconds: float
             "connect_timeout": timedelta(seconds=min(CONNECT_SECONDS, seconds)),
             "timeout": timedelta(seconds=seconds),
         },
-        retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=ALL_TRIES_SECONDS)},
+        retry_config={
+            "max_retries": retries[0],
+            "retry_timeout": timedelta(seconds=ALL_TRIES_SECONDS),
+            "backoff": {
+                "init_backoff": timedelta(seconds=retries[1]),
+                "max_backoff": timedelta(seconds=LONGEST_WAIT),
+                "base": 2,
+            },
+        },
     )
 
 

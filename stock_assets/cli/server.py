@@ -104,7 +104,7 @@ def settle_interrupted_runs(home: Path, database: str | None = None) -> None:
     StockAssetsError where the daemon of another host works on `database`, whose runs go on.
     """
     if database is not None:
-        from stock_assets.cli.team_home import lock_database
+        from stock_assets.cli.daemon_lock import lock_database
 
         lock_database(database).close()
     elif not (home / "history").exists():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.base_storage import DagsterStorage
     from dagster._core.storage.event_log.schema import (
         AssetCheckExecutionsTable,
+        AssetEventTagsTable,
         SqlEventLogStorageMetadata,
         SqlEventLogStorageTable,
     )
@@ -65,6 +66,7 @@ __all__ = [
     "AssetCheckEvaluationPlanned",
     "AssetCheckExecutionRecordStatus",
     "AssetCheckExecutionsTable",
+    "AssetEventTagsTable",
     "AssetMaterializationPlannedData",
     "AssetMetadataHandle",
     "BulkActionStatus",
@@ -146,6 +148,7 @@ BORROWED: Mapping[str, Borrowed] = {
         f"{_SQLITE}.asset_check_execution_record", "the status of the row of a planned check"
     ),
     "AssetCheckExecutionsTable": _SCHEMA,
+    "AssetEventTagsTable": _SCHEMA,
     "SqlEventLogStorageMetadata": _SCHEMA,
     "SqlEventLogStorageTable": _SCHEMA,
     "INDEX_SHARD_NAME": Borrowed(f"{_SQLITE}.event_log.sqlite.sqlite_event_log", "the database of all runs"),

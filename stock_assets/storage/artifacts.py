@@ -123,9 +123,15 @@ def _save(folder: Path, content: Mapping[str, bytes], model: bytes) -> Path:
             write_synced(temporary / name, blob)
         temporary.chmod(0o755)  # mkdtemp lets only the owner in
         sync(temporary)
-        if folder.exists():  # incomplete: nobody could load it
+        if folder.exists() and not _is_complete(folder):  # nobody could load it
             folder.rename(Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent)) / folder.name)
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:  # another saver was first
+            if not _is_complete(folder):
+                raise
+            if (folder / MODEL).read_bytes() != model:
+                raise _another(folder) from None
         sync(folder.parent)
         return folder
     finally:

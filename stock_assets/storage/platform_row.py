@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection
 
-from stock_assets.errors import SettingsError, StockAssetsError
-from stock_assets.files import first_line, write_file
-from stock_assets.private.dagster_postgres import DagsterPostgresException, retry_pg_connection_fn
-from stock_assets.storage.postgres import TRIES, pooled_engine
+from stock_assets.errors import SettingsError
+from stock_assets.files import write_file
+from stock_assets.storage.postgres import pooled_engine
+from stock_assets.storage.postgres_link import linked, shown
 from stock_assets.tables import SCHEMA_VERSION
 
 #: The file in the data folder with the identity of its platform.
@@ -29,9 +28,6 @@ IDENTITY = "platform_id"
 OLDEST_SERVER = 15
 #: Seconds by which the clock of a host may differ from the database's: beyond, sessions close at other times.
 MOST_SKEW = 60.0
-#: What no wait repairs, of the words of a server or of its client.
-_HOPELESS = ("authentication failed", "does not exist", "could not translate host name", "no password supplied")
-
 _TABLE = """
 CREATE TABLE IF NOT EXISTS stock_assets_platform (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), platform text NOT NULL, host text NOT NULL,
@@ -71,33 +67,8 @@ def require_platform(address: str, platform: Platform, *, now: datetime) -> None
 def connected(address: str) -> Iterator[Connection]:
     """A connection of this process to the database, in autocommit mode. A server that restarts is waited for. Raises
     StockAssetsError where it does not answer, or refuses."""
-    engine = pooled_engine(address)
-    try:
-        try:
-            connection = engine.connect()
-        except OperationalError as error:
-            if any(sign in str(error.orig) for sign in _HOPELESS):
-                raise
-            connection = retry_pg_connection_fn(engine.connect, retry_limit=TRIES)
-    except (OperationalError, DagsterPostgresException) as error:
-        cause = error if isinstance(error, OperationalError) else error.__cause__
-        reason = first_line(getattr(cause, "orig", None) or cause or error)
-        raise StockAssetsError(
-            f"Dagster's database {shown(address)} cannot be reached: {reason}; expected the address of a Postgres "
-            "server that answers, of a database that is there and of a user that may use it"
-        ) from None
-    with connection:
+    with linked(pooled_engine(address)) as connection:
         yield connection
-
-
-def shown(address: str) -> str:
-    """The server and the database of an address, without user and password.
-
-    >>> shown("postgresql+psycopg2://me:secret@host:5432/dagster")
-    'dagster on host:5432'
-    """
-    url = make_url(address)
-    return f"{url.database} on {url.host or 'this machine'}" + (f":{url.port}" if url.port else "")
 
 
 def require_server(connection: Connection, address: str) -> None:

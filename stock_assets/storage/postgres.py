@@ -18,20 +18,24 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, groupby, islice
 from typing import Any, Self
 
 from dagster import DagsterEventType, EventLogEntry
-from sqlalchemy import Connection, Engine, QueuePool, event, make_url
+from sqlalchemy import Connection, Engine, QueuePool, event, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from stock_assets.errors import SettingsError
 from stock_assets.private.dagster import (
     BATCH_WRITABLE_EVENTS,
+    AssetCheckExecutionRecordStatus,
     AssetCheckExecutionsTable,
+    AssetEventTagsTable,
     ConfigurableClassData,
     DagsterStorage,
     SqlEventLogStorageTable,
+    serialize_value,
 )
 from stock_assets.private.dagster_postgres import (
     DagsterPostgresStorage,
@@ -40,7 +44,6 @@ from stock_assets.private.dagster_postgres import (
     PostgresScheduleStorage,
     create_pg_engine,
     pg_url_from_config,
-    retry_pg_connection_fn,
 )
 from stock_assets.storage.event_log import BATCH_SIZE, until_yes
 from stock_assets.storage.event_rows import (
@@ -52,21 +55,10 @@ from stock_assets.storage.event_rows import (
     planned_once,
     rows_of,
 )
+from stock_assets.storage.postgres_link import link_options, linked, sent_once
 
 #: psycopg2 by name: SQLAlchemy 2.1 takes another driver for `postgresql://`, which dagster-postgres does not install.
 SCHEME = "postgresql+psycopg2"
-#: Waits between two tries for a connection double from a fifth of a second: a server that restarts is waited for, about
-#: 50 s in all.
-TRIES = 7
-#: A server that is gone without a word is noticed after half a minute and not after a quarter of an hour.
-LINK = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 4,
-    "tcp_user_timeout": 30_000,
-}
-
 _BATCHED = frozenset(kind.value for kind in BATCH_WRITABLE_EVENTS)
 _FAILED = DagsterEventType.ASSET_FAILED_TO_MATERIALIZE.value
 
@@ -105,7 +97,7 @@ def pooled_engine(address: str, statement_timeout: int | None = None) -> Engine:
                 pool_size=1,
                 max_overflow=-1,
                 pool_pre_ping=True,  # the server may have been started anew meanwhile
-                connect_args={name: value for name, value in LINK.items() if name not in make_url(address).query},
+                connect_args=link_options(address),
             )
             if statement_timeout is not None:
                 event.listen(engine, "connect", _setter_of_timeout(statement_timeout))
@@ -157,11 +149,8 @@ class _Pooled:
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
-        connection = retry_pg_connection_fn(self._engine.connect, retry_limit=TRIES)
-        try:
+        with linked(self._engine) as connection:
             yield connection
-        finally:
-            connection.close()
 
 
 class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
@@ -182,7 +171,7 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
         if is_plan_of_many(event):
             self.store_event_batch([event])
         else:
-            super().store_event(planned_once(event))
+            self._store_one(planned_once(event))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store `events` in their order. Neighbours of types that Dagster batches share a transaction, any other
@@ -191,10 +180,35 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
         for batchable, group in groupby(kept, key=lambda event: kind_of(event) in _BATCHED):
             if batchable:
                 while batch := list(islice(group, BATCH_SIZE)):
-                    self._store_batch(batch)
+                    # one transaction: where one of them is, all are
+                    sent_once(partial(self._store_batch, batch), partial(self._is_stored, batch[0]))
             else:
                 for event in group:
-                    super().store_event(event)
+                    self._store_one(event)
+
+    def _store_one(self, event: EventLogEntry) -> None:
+        """As dagster-postgres does, in several transactions."""
+        sent_once(partial(super().store_event, event), partial(self._remove, event))
+
+    def _is_stored(self, event: EventLogEntry) -> bool:
+        return bool(self._ids_of(event))
+
+    def _ids_of(self, event: EventLogEntry) -> list[int]:
+        table = SqlEventLogStorageTable
+        same = select(table.c.id).where(table.c.run_id == event.run_id, table.c.event == serialize_value(event))
+        with self.index_connection() as connection:
+            return [row[0] for row in connection.execute(same)]
+
+    def _remove(self, event: EventLogEntry) -> bool:
+        """Removes what a try to store `event` left whose link broke. Returns False: nothing of it is there."""
+        checks = AssetCheckExecutionsTable
+        if ids := self._ids_of(event):
+            with self.index_connection() as connection:
+                connection.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(ids)))
+                planned = checks.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
+                connection.execute(checks.delete().where(checks.c.evaluation_event_storage_id.in_(ids), planned))
+                connection.execute(SqlEventLogStorageTable.delete().where(SqlEventLogStorageTable.c.id.in_(ids)))
+        return False
 
     def _store_batch(self, events: Sequence[EventLogEntry]) -> None:
         rows = rows_of(events)

@@ -13,7 +13,12 @@ Document = dict[str, Any]
 DIGEST = f"sha256:{'0' * 64}"
 VALUES: Document = {
     "image": {"repository": "registry.example.org/stock_assets", "digest": DIGEST, "pullSecrets": ["registry"]},
-    "objects": {"mlflow": "s3://bucket/mlflow", "region": "eu-central-1", "endpoint": "https://objects.example.org"},
+    "objects": {
+        "artifacts": "s3://bucket/artifacts",
+        "mlflow": "s3://bucket/mlflow",
+        "region": "eu-central-1",
+        "endpoint": "https://objects.example.org",
+    },
     "postgres": {"cidrs": ["10.20.0.0/16"]},
     "kubernetesApi": {"cidrs": ["172.20.0.1/32"]},
     "ingress": {"tlsSecret": "tls", "uiName": "dagster.example.org", "apiName": "api.example.org"},
@@ -142,6 +147,28 @@ def test_what_opens_the_store_is_on_the_node_of_its_volume(documents: list[Docum
             assert term["labelSelector"]["matchLabels"].items() <= labels.items()
 
 
+def test_the_hosts_share_a_bucket_and_the_store_lies_on_its_volume(documents: list[Document], job: Document):
+    found = of(documents, "ConfigMap")["stock-assets-settings"]["data"]
+    assert found["STOCK_ASSETS_ARTIFACTS"] == "s3://bucket/artifacts"
+    pods_of_settings = {
+        name
+        for name, template in pods(documents, job).items()
+        for each in template["spec"]["containers"][0].get("envFrom", ())
+        if each.get("configMapRef", {}).get("name") == "stock-assets-settings"
+    }
+    assert pods_of_settings == {"code-server", "run", "api"}
+    for name in pods_of_settings - {"api"}:
+        (mount,) = [
+            each
+            for each in pods(documents, job)[name]["spec"]["containers"][0]["volumeMounts"]
+            if each["name"] == "store"
+        ]
+        assert found["STOCK_ASSETS_STORE"].startswith(f"{mount['mountPath']}/"), name
+    internet = of(documents, "NetworkPolicy")["stock-assets-to-the-internet"]["spec"]["podSelector"]
+    for name in pods_of_settings:  # the bucket
+        assert selects(internet, pods(documents, job)[name]["metadata"]["labels"]), name
+
+
 def test_no_document_holds_a_secret(documents: list[Document]):
     assert not of(documents, "Secret")
     text = yaml.safe_dump_all(documents)
@@ -232,6 +259,8 @@ def test_services_lead_to_pods(documents: list[Document], job: Document):
         ({"postgres": {"cidrs": []}}, "cidrs"),
         ({"settings": {"STOCK_ASSETS_UI_TOKEN": "a secret"}}, "STOCK_ASSETS_UI_TOKEN"),
         ({"settings": {"SOURCE": "yahoo"}}, "SOURCE"),
+        ({"settings": {"STOCK_ASSETS_ARTIFACTS": "s3://other"}}, "STOCK_ASSETS_ARTIFACTS"),
+        ({"objects": {"mlflow": "s3://bucket/mlflow"}}, "artifacts"),
         ({"ingress": {"tlsSecret": "", "uiName": "a", "apiName": "b"}}, "tlsSecret"),
         ({"replicas": 3}, "replicas"),
     ],

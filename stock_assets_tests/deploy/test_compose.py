@@ -71,6 +71,18 @@ def test_every_variable_of_ours_is_a_setting(tmp_path: Path):
         assert {each for each in named if each.startswith("STOCK_ASSETS_")} <= known, name
 
 
+def test_what_is_published_and_trained_is_in_the_bucket_and_the_store_on_its_volume(tmp_path: Path):
+    found = services(tmp_path, DATA)
+    for name in ("code-server", "api"):
+        assert found[name]["environment"]["STOCK_ASSETS_ARTIFACTS"] == example()["ARTIFACTS"]
+        assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= set(found[name]["secrets"])
+        assert "outgoing" in found[name]["networks"], "the bucket is outside"
+    store = Path(found["code-server"]["environment"]["STOCK_ASSETS_STORE"])
+    assert f"store:{store.parent}" in found["code-server"]["volumes"]
+    lacking = {name: value for name, value in example().items() if name != "ARTIFACTS"}
+    assert "s3://bucket/artifacts" in expanded(tmp_path, DATA, **lacking).stderr
+
+
 def test_passwords_are_files_and_each_is_declared(tmp_path: Path):
     declared = {name: yaml.safe_load((COMPOSE / name).read_text())["secrets"] for name in (CONTROL, DATA)}
     for file, secrets in declared.items():

@@ -70,8 +70,10 @@ def moment(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), time(0, 20), UTC)
 
 
-def fill(config: Settings, defs: dg.Definitions, instance: dg.DagsterInstance, last: date) -> None:
-    """Everything up to session `last` as a backfill makes it, at the evening of that session."""
+def fill(
+    config: Settings, defs: dg.Definitions, instance: dg.DagsterInstance, last: date, *, now: datetime | None = None
+) -> None:
+    """Everything up to session `last` as a backfill makes it, at the evening of that session or at `now`."""
     days = calendar_of(config).between(calendar_of(config).sessions[0], last)
     years = sorted({day.year for day in days if day.year >= config.model_start_year})
     served = [day for day in days if day.year in years]
@@ -86,7 +88,7 @@ def fill(config: Settings, defs: dg.Definitions, instance: dg.DagsterInstance, l
             tags=tags if first else {},
         )
 
-    with freeze_time(moment(last)):
+    with freeze_time(now or moment(last)):
         make(["universe"])
         make(DAILY, days[0], days[-1])
         make(["labels"], days[0], days[-1 - config.horizon])

@@ -50,6 +50,7 @@ def proxy(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(buckets, "RETRIES", 1)
+        monkeypatch.setattr(buckets, "FIRST_WAIT", 0.1)
         monkeypatch.setattr(buckets, "REQUEST_SECONDS", 1.0)
         yield running
 

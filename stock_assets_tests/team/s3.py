@@ -42,12 +42,12 @@ class S3:
         assert self.request("PUT", f"/{name}") == 200
         return ObjectPath(Bucket("s3", name))
 
-    def request(self, method: str, path: str) -> int:
+    def request(self, method: str, path: str, content: bytes = b"") -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             # the date and the region of a signature, which moto reads and does not check
             credential = "AWS4-HMAC-SHA256 Credential=AKIATESTS/20260101/us-east-1/s3/aws4_request"
-            connection.request(method, path, headers={"Authorization": credential})
+            connection.request(method, path, content, headers={"Authorization": credential})
             return connection.getresponse().status
         finally:
             connection.close()
@@ -61,11 +61,11 @@ class S3:
 
 
 @contextmanager
-def running_s3() -> Iterator[S3]:
+def running_s3(host: str = "127.0.0.1") -> Iterator[S3]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    code = f"from moto.server import main; main(['-H', '{host}', '-p', '{port}'])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=-3, stderr=-3) as process:
         server = S3(port, process)
         try:
@@ -108,7 +108,7 @@ class Proxy:
 
 
 @contextmanager
-def running_proxy(server: S3) -> Iterator[Proxy]:
+def running_proxy(server: S3, host: str = "127.0.0.1") -> Iterator[Proxy]:
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -153,7 +153,7 @@ def running_proxy(server: S3) -> Iterator[Proxy]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+    with ThreadingHTTPServer((host, 0), Handler) as listener:
         listener.daemon_threads = True
         proxy = Proxy(listener.server_port)
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})

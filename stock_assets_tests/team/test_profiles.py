@@ -1,18 +1,23 @@
 """The profiles: addresses in the settings, what `init` writes, and whose database it is."""
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
 import dagster as dg
+import psycopg2
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from stock_assets.cli import team_home
+from stock_assets.cli import daemon_lock, team_home
 from stock_assets.cli.commands import app
+from stock_assets.cli.daemon_lock import DaemonLock, lock_database
 from stock_assets.cli.home import ProjectStorage
 from stock_assets.errors import SettingsError, StockAssetsError
 from stock_assets.settings import PROJECT_DIR, read_settings, settings
@@ -181,9 +186,58 @@ def test_a_wrong_password_and_an_absent_database_are_one_line(tmp_path: Path, ad
 
 
 def test_one_daemon_per_database(address: str):
-    held = team_home.lock_database(address)
-    with pytest.raises(StockAssetsError, match="another dagster-daemon works on") as refused:
-        team_home.lock_database(address)
+    held = lock_database(address)
+    with another_process(), pytest.raises(StockAssetsError, match="another dagster-daemon works on") as refused:
+        lock_database(address)
     assert socket.gethostname() in str(refused.value)
     held.close()
-    team_home.lock_database(address).close()
+    lock_database(address).close()
+
+
+@contextmanager
+def another_process() -> Iterator[None]:
+    """This process counts as another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daemon_lock.os, "getpid", lambda: 1)
+        yield
+
+
+def end_connections(server: Server, address: str) -> None:
+    """As a server does that is started anew."""
+    name = address.rpartition("/")[2]
+    server.execute(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'")
+
+
+def test_a_daemon_takes_its_lock_again_when_the_server_is_started_anew(address: str, postgres: Server):
+    lock = DaemonLock(address)
+    end_connections(postgres, address)
+    lock.keep()
+    lock.keep()
+    with another_process(), pytest.raises(StockAssetsError, match="another dagster-daemon works on"):
+        lock_database(address)
+    lock.connection.close()
+
+
+def test_a_daemon_that_was_cut_off_ends_its_own_old_connection(address: str):
+    lock = DaemonLock(address)
+    cut_off, lock.connection = lock.connection, lock_database(address)
+    with pytest.raises(psycopg2.OperationalError), cut_off.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    lock.keep()
+    lock.connection.close()
+
+
+def test_a_daemon_whose_lock_another_took_ends_with_one_line(
+    address: str, postgres: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    lock, ended = DaemonLock(address), []
+    end_connections(postgres, address)
+    with another_process():
+        other = lock_database(address)
+    monkeypatch.setattr(daemon_lock, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(daemon_lock.os, "kill", lambda *signalled: ended.append(signalled))
+    lock._watch()
+    assert ended == [(os.getpid(), signal.SIGTERM)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dagster-daemon ends: another dagster-daemon works on")
+    other.close()

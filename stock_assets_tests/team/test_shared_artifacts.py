@@ -26,6 +26,7 @@ from stock_assets.publication.materialize.verify import problems_of
 from stock_assets.publication.read import chain_to, open_publication, read_ledger
 from stock_assets.serving.current import Current
 from stock_assets.settings import Settings
+from stock_assets.storage import artifacts
 from stock_assets.storage.artifacts import (
     MODEL,
     WEIGHTS,
@@ -98,6 +99,23 @@ def test_what_is_incomplete_is_refused_and_then_replaced(place: Place, name: str
 def test_what_is_absent_is_named(place: Place):
     with pytest.raises(ArtifactError, match="nowhere does not exist; expected the folder of a saved model"):
         load_artifact(place / "nowhere")
+
+
+def test_a_saver_that_comes_second_moves_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else a reader would meet no artifact for a moment, and what was moved would stay."""
+    sync, folder = artifacts.sync, tmp_path / "v1"
+
+    def saved_meanwhile(path: Path) -> None:
+        monkeypatch.setattr(artifacts, "sync", sync)
+        save_artifact(folder, TENSORS, ABOUT)
+        inode.append(folder.stat().st_ino)
+        sync(path)
+
+    inode: list[int] = []
+    monkeypatch.setattr(artifacts, "sync", saved_meanwhile)
+    assert save_artifact(folder, TENSORS, ABOUT) == folder
+    assert inode == [folder.stat().st_ino]
+    assert [path.name for path in tmp_path.iterdir()] == ["v1"]
 
 
 def test_eight_racing_savers_make_one_set_of_objects(place: Place):

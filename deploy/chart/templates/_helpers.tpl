@@ -66,6 +66,18 @@ podAffinity:
           {{- include "selector" (list . "code-server") | nindent 10 }}
 {{- end }}
 
+{{/* The bucket's keys, where no identity of the cloud takes their place. */}}
+{{- define "objectsKeys" -}}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.secret }}
+      key: {{ . }}
+      optional: true
+{{- end }}
+{{- end }}
+
 {{- define "objectsEnvironment" -}}
 {{- with .Values.objects.region }}
 - name: AWS_REGION
