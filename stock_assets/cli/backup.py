@@ -135,7 +135,9 @@ def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
     problems = list(found)
     if not (folder / MANIFEST).exists():
         with suppress(StockAssetsError):  # a store that cannot be read is among the problems already
-            problems += lost_rows(store, home, in_database=bool(settings and settings.dagster_postgres))
+            problems += lost_rows(
+                folder, file=store, home=home, in_database=bool(settings and settings.dagster_postgres)
+            )
     for problem in problems:
         _say(out, problem)
     if problems:
@@ -143,9 +145,13 @@ def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
     _say(out, f"{folder} is sound")
 
 
-def lost_rows(file: Path, home: Path, *, in_database: bool = False) -> Iterator[str]:
-    """The assets and partitions of which Dagster remembers rows that the store `file` does not hold, one line per
-    asset. Dagster's memory is in the folder `home` or in the database that its dagster.yaml names."""
+def lost_rows(
+    data: Path, *, file: Path | None = None, home: Path | None = None, in_database: bool = False
+) -> Iterator[str]:
+    """The assets and partitions of which Dagster remembers rows that the store does not hold, one line per asset. The
+    store is `file`, and Dagster's memory is in the folder `home`, those of the data folder when None, or in the
+    database that the dagster.yaml of `home` names."""
+    file, home = file or data / STORE, home or data / "dagster"
     if not (home / ("dagster.yaml" if in_database else "history")).exists():
         return
     import dagster as dg

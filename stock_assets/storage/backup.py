@@ -108,7 +108,7 @@ def make_backup(
             raise BackupError(f"{folder} exists already; expected at most one backup a second")
         aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target))  # 0700
         try:
-            made = Copying(data_dir, aside, newest_backup(target), elsewhere).run(settings, now)
+            made = Copying(data_dir, aside, newest_backup(target), elsewhere=elsewhere).run(settings, now)
             os.sync()
             aside.rename(folder)
         except BaseException:
@@ -134,7 +134,7 @@ def require_store(store: Path, keep: int) -> None:
 class Copying:
     """One backup that is being written to `aside`."""
 
-    def __init__(self, data_dir: Path, aside: Path, before: Backup | None, elsewhere: Elsewhere) -> None:
+    def __init__(self, data_dir: Path, aside: Path, before: Backup | None, *, elsewhere: Elsewhere) -> None:
         self.data_dir, self.data, self.before, self.elsewhere = data_dir, aside / DATA, before, elsewhere
         self.aside, self.files, self.new_bytes = aside, dict[str, BackedUp](), 0
         self.rows: dict[str, int] = {}

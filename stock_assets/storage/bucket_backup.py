@@ -98,7 +98,7 @@ class _ToBucket(Copying):
     def __init__(
         self, data_dir: Path, aside: Path, elsewhere: Elsewhere, *, known: Manifest | None, there: set[str]
     ) -> None:
-        super().__init__(data_dir, aside, None, elsewhere)
+        super().__init__(data_dir, aside, None, elsewhere=elsewhere)
         self.known, self.there = known, there
 
     def _link(self, name: str, original: list[list[int]]) -> bool:

@@ -58,9 +58,9 @@ def to_database(home: Path, address: str, *, dry_run: bool) -> Moved:
     contents = _require_source(source)
     if dry_run:
         with database_rows(address) as target:
-            return _moved(contents, require_room(source, contents, target.name, contents_of(target)))
+            return _moved(contents, require_room(source, contents, target=target.name, there=contents_of(target)))
     with written_database(address) as target:
-        was_there = require_room(source, contents, target.name, contents_of(target))
+        was_there = require_room(source, contents, target=target.name, there=contents_of(target))
         if not was_there:
             write_database(source, target)
             require_same(source, contents, target)
@@ -76,7 +76,7 @@ def to_folder(address: str, home: Path, *, dry_run: bool) -> Moved:
         parts = [part for part in PARTS if _part(there, part) != _part(contents, part)]
         if all(is_empty(_part(there, part)) for part in parts):
             there = contents if not parts else dict.fromkeys(contents, NOTHING)
-        was_there = require_room(source, contents, str(home), there)
+        was_there = require_room(source, contents, target=str(home), there=there)
         if was_there or dry_run:
             return _moved(contents, was_there)
         with written_aside(source, home) as aside:

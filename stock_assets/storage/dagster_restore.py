@@ -18,7 +18,7 @@ def require_room_in(folder: Path, address: str) -> None:
     source = ParquetRows(folder)
     require_revision(source)
     with database_rows(address) as target:
-        require_room(source, contents_of(source), target.name, contents_of(target))
+        require_room(source, contents_of(source), target=target.name, there=contents_of(target))
 
 
 def restore_database(folder: Path, address: str) -> str:
@@ -30,7 +30,7 @@ def restore_database(folder: Path, address: str) -> str:
     contents = contents_of(source)
     require_revision(source)
     with written_database(address) as target:
-        if not require_room(source, contents, target.name, contents_of(target)):
+        if not require_room(source, contents, target=target.name, there=contents_of(target)):
             write_database(source, target)
             require_same(source, contents, target)
         return f"{sum(found.rows for found in contents.values()):,} rows of Dagster's are in {target.name}"

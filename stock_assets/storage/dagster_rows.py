@@ -206,7 +206,7 @@ def require_revision(source: DagsterRows) -> None:
         )
 
 
-def require_room(source: DagsterRows, contents: Contents, target: str, there: Contents) -> bool:
+def require_room(source: DagsterRows, contents: Contents, *, target: str, there: Contents) -> bool:
     """Whether the target holds the same already. Raises MoveError where it holds anything else."""
     if there == contents:
         return True

@@ -39,7 +39,7 @@ def problems_of(
     """What is wrong in a data folder or a backup, one line each, with what `more` finds in the data folder. `artifacts`
     and `store` are where they are, in the data folder when None, and `beside` is a folder that is looked at as well."""
     if not (folder / MANIFEST).exists():
-        yield from _data_problems(folder, artifacts or folder / "artifacts", store, beside)
+        yield from _data_problems(folder, artifacts or folder / "artifacts", store=store, beside=beside)
         yield from more(folder)
         return
     try:
@@ -76,7 +76,7 @@ def _put_together(backup: Backup) -> Iterator[Path]:
 
 
 def _data_problems(
-    data: Path, artifacts: Place, store: Path | None = None, beside: Path | None = None
+    data: Path, artifacts: Place, *, store: Path | None = None, beside: Path | None = None
 ) -> Iterator[str]:
     store = store or data / STORE
     yield from _store_problems(store, artifacts)
