@@ -59,13 +59,17 @@ def restore(
 ) -> None:
     """Puts a backup in the place of the data folder `target`, and what is `elsewhere` in its own place; says which.
 
-    Raises BackupError before anything is written where something is in the way; MoveError for a database of Dagster's
-    that is not empty, SettingsError for that of another platform.
+    Raises BackupError before anything is written where something is in the way; StockAssetsError where a server works
+    there; MoveError for a database of Dagster's that is not empty, SettingsError for that of another platform.
     """
     elsewhere = elsewhere or Elsewhere()
     occupied = target.exists() and any(target.iterdir())
     with local_backup(source) as folder:
         require_free(elsewhere, replace=replace)
+        if "dagster" in elsewhere.paths:
+            from stock_assets.cli.home import require_no_owner
+
+            require_no_owner(elsewhere.paths["dagster"])
         if elsewhere.database is not None:
             require_free_database(folder, elsewhere.database, now=now)
         done = put_back(folder, target.absolute(), replace=replace, now=now)

@@ -108,7 +108,7 @@ def _require_source(source: DagsterRows) -> Contents:
 
 
 def _require_same_answers(home: Path, address: str) -> None:
-    """Raises MoveError where Dagster itself is told other things of an asset by the two."""
+    """Raises MoveError where Dagster's own event logs over the two differ in what they return of an asset."""
     with _answers_of(BatchingSqliteStorage(str(home))) as ours, _answers_of(BatchingPostgresStorage(address)) as theirs:
         for question, answer in ours.items():
             if theirs.get(question) != answer:

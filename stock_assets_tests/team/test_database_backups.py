@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import count
@@ -48,8 +49,8 @@ def new_database(postgres: Server) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def platform(recorded: Recorded, tmp_path: Path, new_database: Callable[[], str]) -> tuple[Settings, Warehouse]:
-    """A platform whose Dagster worked in a folder, and then in a database."""
-    settings, store = market(tmp_path / "data", 6, dagster=new_database())
+    """A platform whose Dagster worked in a folder, and then in a database; its store is on a disk of its own."""
+    settings, store = market(tmp_path / "data", 6, dagster=new_database(), store=tmp_path / "fast" / "bars.duckdb")
     assert settings.dagster
     require_platform(settings.dagster, Platform(settings.data_dir, settings.database), now=clock())
     to_database(recorded.runs_db.parent.parent, settings.dagster, dry_run=False)
@@ -98,6 +99,7 @@ def test_backup_destroy_everything_restore_gives_the_same(
         engine.dispose()
     postgres.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
     shutil.rmtree(settings.data_dir)
+    settings.database.unlink()
     after = settings.model_copy(update={"dagster": new_database()})
     assert after.dagster
     elsewhere = elsewhere_of(after)
@@ -108,6 +110,7 @@ def test_backup_destroy_everything_restore_gives_the_same(
     assert rows(postgres, after.dagster) == kept
     assert answered(tmp_path / "host", after.dagster, runs) == asked
     assert not (after.data_dir / DATABASE).exists()
+    assert "is sound" in said(lambda out: verify(after.data_dir, out, settings=after))
     require_platform(after.dagster, Platform(after.data_dir, after.database), now=clock())
     with open_instance(tmp_path / "host", after.dagster) as instance:
         instance.event_log_storage.store_event_batch(materializations("after", "bars", 2))
@@ -136,7 +139,7 @@ def test_a_database_that_is_not_empty_is_refused_before_anything_is_restored(
 
     def restored(address: str) -> None:
         elsewhere = elsewhere_of(settings.model_copy(update={"dagster": address}))
-        target = tmp_path / "new"
+        target, elsewhere = tmp_path / "new", replace(elsewhere, paths={})
         said(lambda out: restore(tmp_path / "backups", target, replace=True, now=clock(), out=out, elsewhere=elsewhere))
 
     used, foreign = new_database(), new_database()

@@ -40,7 +40,7 @@ from stock_assets.errors import DamagedFileError, MoveError, SettingsError, Stoc
 from stock_assets.objects import Place, found_below, name_below, place_of, put
 from stock_assets.publication.materialize.publish import publish_sessions
 from stock_assets.settings import Settings
-from stock_assets.storage import dagster_move
+from stock_assets.storage import dagster_move, dagster_rows
 from stock_assets.storage import postgres as pools
 from stock_assets.storage.dagster_database import database_rows
 from stock_assets.storage.dagster_folder import FolderRows
@@ -313,7 +313,7 @@ def test_what_may_not_be_moved_is_one_line_and_writes_nothing(
     move = lambda: to_database(home, address, dry_run=False)  # noqa: E731
     refused("holds no runs and events", lambda: to_database(tmp_path / "nothing", address, dry_run=False))
     with monkeypatch.context() as patch:
-        patch.setattr(dagster_move, "dagster_revision", lambda: "another")
+        patch.setattr(dagster_rows, "dagster_revision", lambda: "another")
         refused("has Dagster's schema .*, and the installed Dagster another", move)
     with open_instance(home) as instance:
         run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
