@@ -17,6 +17,7 @@ StockAssetsError
 ├── PublicationError     a published file is damaged or gone, or what is to be published has no place in it
 ├── ApiError             the API did not answer, or answered with a problem; has its title, status and detail
 ├── BackupError          a backup cannot be made, read or put back
+├── MoveError            a platform cannot be moved between a folder and a database or a bucket
 ├── MemoryBudgetError    DuckDB needs more memory than the setting memory leaves it
 ├── StoreBusyError       another process kept the store locked for too long
 ├── RegistryError        the model registry (MLflow) is damaged, or does not answer
@@ -162,6 +163,10 @@ class ApiError(StockAssetsError):
 
 class BackupError(StockAssetsError):
     """A backup cannot be made, read or put back; names the folder or the file."""
+
+
+class MoveError(StockAssetsError):
+    """What a platform keeps cannot be moved to another place; names both, what was found and what to do."""
 
 
 class RegistryError(StockAssetsError):

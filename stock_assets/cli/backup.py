@@ -1,7 +1,8 @@
 """`stock-assets backup`, `restore` and `verify`."""
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +16,11 @@ from stock_assets.lifecycle.partitions import compared
 from stock_assets.objects import Place
 from stock_assets.publication.materialize.verify import problems_of as published_problems
 from stock_assets.settings import Settings
+from stock_assets.storage.backup import STORE
 from stock_assets.storage.bucket_backup import local_backup
 from stock_assets.storage.bucket_backup import put_back as move_beside
-from stock_assets.storage.manifest import MANIFEST, SETTINGS, backups
+from stock_assets.storage.elsewhere import DATABASE, Elsewhere, put_elsewhere, require_free
+from stock_assets.storage.manifest import DATA, MANIFEST, SETTINGS, backups
 from stock_assets.storage.restore import restore as put_back
 from stock_assets.storage.verification import problems_of
 from stock_assets.storage.warehouse import Warehouse
@@ -35,10 +38,6 @@ def back_up(settings: Settings, target: Place, *, keep: int, now: datetime, out:
     )
     if registry := registry_elsewhere(settings):
         _say(out, f"not in it: the model registry {registry}, which is not in the data folder")
-    if settings.dagster_postgres:
-        _say(out, "not in it: Dagster's runs and events, which are in its database; pg_dump copies them (docs/team.md)")
-    elif settings.dagster is not None:
-        _say(out, f"not in it: Dagster's runs and events, which are in {settings.dagster_home}")
 
 
 def registry_elsewhere(settings: Settings) -> str | None:
@@ -56,21 +55,69 @@ def restore(
     replace: bool,
     now: datetime,
     out: Console,
-    beside: Mapping[str, Place] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> None:
-    """Puts a backup in the place of the data folder `target`, and what `beside` names in its own place; says which."""
+    """Puts a backup in the place of the data folder `target`, and what is `elsewhere` in its own place; says which.
+
+    Raises BackupError before anything is written where something is in the way; StockAssetsError where a server works
+    there; MoveError for a database of Dagster's that is not empty, SettingsError for that of another platform.
+    """
+    elsewhere = elsewhere or Elsewhere()
     occupied = target.exists() and any(target.iterdir())
     with local_backup(source) as folder:
+        require_free(elsewhere, replace=replace)
+        if "dagster" in elsewhere.paths:
+            from stock_assets.cli.home import require_no_owner
+
+            require_no_owner(elsewhere.paths["dagster"])
+        if elsewhere.database is not None:
+            require_free_database(folder, elsewhere.database, now=now)
         done = put_back(folder, target.absolute(), replace=replace, now=now)
     came_from = done.folder if isinstance(source, Path) else source
     _say(out, f"{target} is as it was at {done.manifest.made_at}, from {came_from}")
-    for moved in move_beside(target, beside or {}):
+    if memory := put_memory(target, elsewhere.database):
+        _say(out, memory)
+    for moved in (*put_elsewhere(target, elsewhere, now=now), *move_beside(target, elsewhere.objects)):
         _say(out, moved)
     if occupied:
         _say(out, f"what was there before is beside it, as {target.name}.before-…; remove it once all is well")
     if done.manifest.settings:
         where = done.folder / SETTINGS if isinstance(source, Path) else f"the object {done.manifest.settings.sha256}"
         _say(out, f"the settings file of that moment is {where}; it was not put anywhere")
+
+
+def require_free_database(folder: Path, address: str, *, now: datetime) -> None:
+    """Raises MoveError where the database at `address` is not empty and a backup below `folder` is to be restored to
+    it, and SettingsError where it is another platform's."""
+    from stock_assets.storage.dagster_restore import require_room_in
+    from stock_assets.storage.platform_row import Platform, require_no_other_platform
+
+    made = folder if (folder / MANIFEST).exists() else next(iter(backups(folder)[::-1]), None)
+    if made is None:
+        return  # what restores it says so
+    data = made / DATA
+    require_no_other_platform(address, Platform(data, data / STORE), now=now)
+    if (data / DATABASE).is_dir():
+        require_room_in(data / DATABASE, address)
+
+
+def put_memory(target: Path, address: str | None) -> str | None:
+    """Puts what a backup holds of a database of Dagster's into the database at `address`, or into the folder of Dagster
+    in the data folder `target`, where it lies; what was done, in words."""
+    if not (target / DATABASE).is_dir():
+        if address is not None:
+            return (
+                "the backup is of a single machine: move its runs and events to the database with stock-assets migrate"
+            )
+        return None
+    from stock_assets.storage.dagster_restore import restore_database, restore_to_folder
+
+    if address is not None:
+        said = restore_database(target / DATABASE, address)
+    else:
+        said = restore_to_folder(target / DATABASE, target / "dagster")
+    shutil.rmtree(target / DATABASE)
+    return said
 
 
 def verify(place: Place, out: Console, *, settings: Settings | None = None) -> None:
@@ -82,13 +129,19 @@ def verify(place: Place, out: Console, *, settings: Settings | None = None) -> N
 
 
 def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
-    if not (folder / "stock_assets.duckdb").exists() and (made := backups(folder)):
+    if settings is None and not (folder / STORE).exists() and (made := backups(folder)):
         folder = made[-1]
     published, artifacts = (settings.published, settings.artifacts) if settings else (None, None)
-    problems = list(problems_of(folder, lambda data: published_problems(data, published), artifacts=artifacts))
+    home, store = (settings.dagster_home, settings.database) if settings else (folder / "dagster", folder / STORE)
+    found = problems_of(
+        folder, lambda data: published_problems(data, published), artifacts=artifacts, store=store, beside=home
+    )
+    problems = list(found)
     if not (folder / MANIFEST).exists():
         with suppress(StockAssetsError):  # a store that cannot be read is among the problems already
-            problems += lost_rows(folder)
+            problems += lost_rows(
+                folder, file=store, home=home, in_database=bool(settings and settings.dagster_postgres)
+            )
     for problem in problems:
         _say(out, problem)
     if problems:
@@ -96,16 +149,20 @@ def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
     _say(out, f"{folder} is sound")
 
 
-def lost_rows(data: Path) -> Iterator[str]:
-    """The assets and partitions of which Dagster remembers rows that the store does not hold, one line per asset."""
-    home = data / "dagster"
-    if not (home / "history").exists():
+def lost_rows(
+    data: Path, *, file: Path | None = None, home: Path | None = None, in_database: bool = False
+) -> Iterator[str]:
+    """The assets and partitions of which Dagster remembers rows that the store does not hold, one line per asset. The
+    store is `file`, and Dagster's memory is in the folder `home`, those of the data folder when None, or in the
+    database that the dagster.yaml of `home` names."""
+    file, home = file or data / STORE, home or data / "dagster"
+    if not (home / ("dagster.yaml" if in_database else "history")).exists():
         return
     import dagster as dg
 
     from stock_assets.definitions import comparison
 
-    store, before = Warehouse(data / "stock_assets.duckdb"), os.environ.get("DAGSTER_HOME")
+    store, before = Warehouse(file), os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(home)
     try:
         with dg.DagsterInstance.get() as instance:

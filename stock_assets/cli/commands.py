@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from stock_assets.cli.migrate_command import migrate_command
 from stock_assets.cli.output import frame_table
 from stock_assets.cli.profiles import Profile
 from stock_assets.cli.query import SECONDS, SHOWN_ROWS, Format, hide_closed_pipe, write_answer
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # they hold settings, which hold secrets
 )
 app.add_typer(trading_commands, name="trading")
+app.command("migrate")(migrate_command)
 out, err = Console(emoji=False), Console(emoji=False, stderr=True)
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the port of the web server")]
@@ -270,13 +272,13 @@ def restore_command(
 ) -> None:
     """Puts a backup in the place of the data folder, after a check of every file."""
     from stock_assets.cli.backup import restore
-    from stock_assets.lifecycle.materialize.backup import places_beside
+    from stock_assets.lifecycle.materialize.backup import elsewhere_of
     from stock_assets.objects import place_of
 
     settings = read_settings()
-    beside = {} if to else places_beside(settings)
+    elsewhere = None if to else elsewhere_of(settings)
     target = to or settings.data_dir
-    restore(place_of(folder), target, replace=replace, now=datetime.now(UTC), out=out, beside=beside)
+    restore(place_of(folder), target, replace=replace, now=datetime.now(UTC), out=out, elsewhere=elsewhere)
 
 
 @app.command("verify")

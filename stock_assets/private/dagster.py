@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
     from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
     from dagster._core.definitions.metadata import normalize_metadata
-    from dagster._core.events import ASSET_EVENTS, BATCH_WRITABLE_EVENTS, AssetMaterializationPlannedData
+    from dagster._core.events import (
+        ASSET_CHECK_EVENTS,
+        ASSET_EVENTS,
+        BATCH_WRITABLE_EVENTS,
+        EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+        AssetMaterializationPlannedData,
+    )
     from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
     from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
     from dagster._core.scheduler import DagsterDaemonScheduler
@@ -36,7 +42,9 @@ if TYPE_CHECKING:
     )
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
     from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+    from dagster._core.storage.runs.schema import RunStorageSqlMetadata
     from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+    from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
     from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
     from dagster._core.storage.sql import get_alembic_config
     from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -53,11 +61,13 @@ if TYPE_CHECKING:
 TRIED_WITH = "1.13.27"
 
 __all__ = [
+    "ASSET_CHECK_EVENTS",
     "ASSET_EVENTS",
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
     "BACKFILL_ID_TAG",
     "BATCH_WRITABLE_EVENTS",
+    "EVENT_TYPE_TO_PIPELINE_RUN_STATUS",
     "IMPLICIT_ASSET_JOB_NAME",
     "INDEX_SHARD_NAME",
     "IS_DEV_SERVER",
@@ -77,6 +87,8 @@ __all__ = [
     "DagsterStorage",
     "LocalComputeLogManager",
     "OutputMetadataAccumulator",
+    "RunStorageSqlMetadata",
+    "ScheduleStorageSqlMetadata",
     "SqlEventLogStorageMetadata",
     "SqlEventLogStorageTable",
     "SqliteEventLogStorage",
@@ -105,6 +117,7 @@ class Borrowed(NamedTuple):
 
 _TAGS = Borrowed("dagster._core.storage.tags", "the tags of a run over a range of partitions have no public name")
 _SCHEMA = Borrowed("dagster._core.storage.event_log.schema", "the batching event log inserts many rows at once")
+_MOVED = "a move between a folder and a database, and a backup of a database, copy every row"
 _BACKFILLS = Borrowed(
     "dagster._core.execution.backfill", "whether a backfill is under way; get_backfills() takes no public filter"
 )
@@ -135,6 +148,10 @@ BORROWED: Mapping[str, Borrowed] = {
     "AssetMetadataHandle": _METADATA,
     "OutputMetadataAccumulator": _METADATA,
     # storage/event_log.py: a batch of events in one transaction per database
+    "ASSET_CHECK_EVENTS": Borrowed("dagster._core.events", "the event log keeps these events for all runs"),
+    "EVENT_TYPE_TO_PIPELINE_RUN_STATUS": Borrowed("dagster._core.events", "as ASSET_CHECK_EVENTS"),
+    "RunStorageSqlMetadata": Borrowed(f"{_SQLITE}.runs.schema", _MOVED),
+    "ScheduleStorageSqlMetadata": Borrowed(f"{_SQLITE}.schedules.schema", _MOVED),
     "ASSET_EVENTS": Borrowed("dagster._core.events", "the event log keeps a row per asset of these events"),
     "BATCH_WRITABLE_EVENTS": Borrowed("dagster._core.events", "the types of events that may share a transaction"),
     "AssetCheckEvaluationPlanned": Borrowed(

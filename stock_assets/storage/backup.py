@@ -13,12 +13,10 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,9 +26,10 @@ from typing import IO, TYPE_CHECKING
 
 from stock_assets.errors import BackupError
 from stock_assets.files import ACCOUNT_LOCK, TEMPORARY, locked, make_folder, sync, write_file
-from stock_assets.objects import Found, Place, found_below, name_below
+from stock_assets.objects import Found, found_below, name_below
 from stock_assets.storage.attached import attached
 from stock_assets.storage.blocks import BLOCK, split
+from stock_assets.storage.elsewhere import DATABASE, Elsewhere
 from stock_assets.storage.manifest import (
     BLOCKS,
     DATA,
@@ -45,6 +44,7 @@ from stock_assets.storage.manifest import (
     newest_backup,
 )
 from stock_assets.storage.migrations import schema_version
+from stock_assets.storage.sqlite_copy import PATIENCE, copy_sqlite, is_sqlite
 
 if TYPE_CHECKING:
     import duckdb
@@ -72,13 +72,10 @@ _PLACES = (
     STORE,
     *_PUBLISHED,
 )
-_SQLITE = b"SQLite format 3\0"
 #: The copies of a database that a migration leaves beside it.
 BEFORE_A_MIGRATION = re.compile(r"\.(db|duckdb)\.v")
 #: A file of more bytes is kept in blocks, as the store always is.
 LARGE = 64 * BLOCK
-#: Seconds that a locked SQLite file is waited for.
-PATIENCE = 60.0
 
 
 def make_backup(
@@ -88,17 +85,21 @@ def make_backup(
     keep: int,
     now: datetime,
     settings: Path | None = None,
-    beside: Mapping[str, Place] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Backup:
-    """Copies `data_dir`, and the file `settings` where there is one, to a new folder below `target`; the oldest beyond
-    `keep` are removed then. `beside` are places outside the data folder, by the folder that they are kept as.
+    """Copies `data_dir`, what is `elsewhere`, and the file `settings` where there is one, to a new folder below
+    `target`; the oldest beyond `keep` are removed then.
 
-    Raises BackupError where there is no store, where `target` lies inside the data folder, and where another backup
-    is being made there; StoreBusyError where a writer holds the store.
+    Raises BackupError where there is no store, where `target` lies inside a folder that is copied, and where another
+    backup is being made there; StoreBusyError where a writer holds the store; MoveError and StockAssetsError where
+    Dagster's database cannot be read.
     """
-    require_store(data_dir, keep)
-    if target.resolve().is_relative_to(data_dir.resolve()):
-        raise BackupError(f"{target} lies inside the data folder {data_dir}; expected a folder of its own")
+    elsewhere = elsewhere or Elsewhere()
+    require_store(elsewhere.place_of(STORE, data_dir), keep)
+    for folder in (data_dir, *elsewhere.paths.values()):
+        if target.resolve().is_relative_to(folder.resolve()):
+            what = "the data folder" if folder == data_dir else "the folder"
+            raise BackupError(f"{target} lies inside {what} {folder}; expected a folder of its own")
     with _usable(target), _alone(target):
         for leftover in target.glob(f"{TEMPORARY}*"):  # of a killed backup: we hold the lock
             shutil.rmtree(leftover)
@@ -107,7 +108,7 @@ def make_backup(
             raise BackupError(f"{folder} exists already; expected at most one backup a second")
         aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target))  # 0700
         try:
-            made = Copying(data_dir, aside, newest_backup(target)).run(settings, now, beside or {})
+            made = Copying(data_dir, aside, newest_backup(target), elsewhere=elsewhere).run(settings, now)
             os.sync()
             aside.rename(folder)
         except BaseException:
@@ -120,10 +121,12 @@ def make_backup(
     return Backup(folder, made.manifest, made.new_bytes)
 
 
-def require_store(data_dir: Path, keep: int) -> None:
+def require_store(store: Path, keep: int) -> None:
     """Raises BackupError where there is nothing to back up, and where none is to be kept."""
-    if not (data_dir / STORE).exists():
-        raise BackupError(f"there is no store in {data_dir}; expected {STORE} there, so there is nothing to back up")
+    if not store.exists():
+        raise BackupError(
+            f"there is no store in {store.parent}; expected {store.name} there, so there is nothing to back up"
+        )
     if keep < 1:
         raise BackupError(f"{keep} backups are to be kept; expected at least 1")
 
@@ -131,22 +134,24 @@ def require_store(data_dir: Path, keep: int) -> None:
 class Copying:
     """One backup that is being written to `aside`."""
 
-    def __init__(self, data_dir: Path, aside: Path, before: Backup | None) -> None:
-        self.data_dir, self.data, self.before = data_dir, aside / DATA, before
+    def __init__(self, data_dir: Path, aside: Path, before: Backup | None, *, elsewhere: Elsewhere) -> None:
+        self.data_dir, self.data, self.before, self.elsewhere = data_dir, aside / DATA, before, elsewhere
         self.aside, self.files, self.new_bytes = aside, dict[str, BackedUp](), 0
         self.rows: dict[str, int] = {}
         self.schema_version: int | None = None
         self.predicted_through: str | None = None
 
-    def run(self, settings: Path | None, now: datetime, beside: Mapping[str, Place]) -> Backup:
+    def run(self, settings: Path | None, now: datetime) -> Backup:
         """Copies everything; the manifest comes last."""
+        if self.elsewhere.database is not None:  # before the store, which may know more
+            self._take_database(self.elsewhere.database)
         names = sorted(self._names(), key=_order)
         has_accounts = any(name.startswith(ACCOUNTS) for name in names)
         for traded, group in groupby(names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))):
             with locked(self.data_dir / ACCOUNT_LOCK) if traded else nullcontext():  # nobody trades meanwhile
                 for name in group:
                     self._take(name)
-        for folder, place in beside.items():
+        for folder, place in self.elsewhere.objects.items():
             for first in (*_PUBLISHED, ""):  # listed anew: what is read next may name what came since
                 for found in found_below(place):
                     name = f"{folder}/{name_below(found.place, place)}"
@@ -172,20 +177,40 @@ class Copying:
         return Backup(self.aside, manifest, self.new_bytes)
 
     def _names(self) -> Iterator[str]:
-        """The files to copy, by their path below the data folder."""
-        for folder, folders, files in os.walk(self.data_dir):
-            folders[:] = [name for name in folders if not name.startswith(TEMPORARY) and name not in FOLDERS_LEFT_OUT]
-            for name in files:
-                path = Path(folder) / name
-                before_a_migration = BEFORE_A_MIGRATION.search(name)
-                if not (
-                    name.startswith(TEMPORARY) or name.endswith(LEFT_OUT) or before_a_migration or path.is_symlink()
-                ):
-                    yield path.relative_to(self.data_dir).as_posix()
+        """The files to copy, by the path that they have or would have below the data folder."""
+        outside = self.elsewhere.paths
+        for name in files_below(self.data_dir):
+            if name not in outside and name.partition("/")[0] not in (*outside, DATABASE):
+                yield name
+        for own, path in outside.items():
+            yield from [own] if path.is_file() else (f"{own}/{name}" for name in files_below(path))
+
+    def _take_database(self, address: str) -> None:
+        """What Dagster's database holds as of one moment."""
+        from stock_assets.storage.dagster_database import database_rows
+        from stock_assets.storage.dagster_parquet import write_files
+
+        with database_rows(address) as rows:
+            for file in write_files(rows, self.data / DATABASE):
+                name, size, digest = f"{DATABASE}/{file.name}", file.stat().st_size, digest_of(file)
+                self.files[name] = BackedUp(size, digest, [])
+                if not self._is_before(name, self.files[name]):
+                    self.new_bytes += size
+
+    def _is_before(self, name: str, about: BackedUp) -> bool:
+        """Whether the backup before has the same file, which then takes the place of the copy."""
+        if self.before is None or self.before.manifest.files.get(name) != about:
+            return False
+        earlier = self.before.folder / DATA / name
+        if not earlier.exists() or digest_of(earlier) != about.sha256:
+            return False
+        (self.data / name).unlink()
+        os.link(earlier, self.data / name)
+        return True
 
     def _take(self, name: str) -> None:
         """Copies one file, or links it to the copy of the backup before where it is the same."""
-        source, copy = self.data_dir / name, self.data / name
+        source, copy = self.elsewhere.place_of(name, self.data_dir), self.data / name
         make_folder(copy.parent)
         original = _looks(source)
         if original and self._link(name, original):
@@ -283,6 +308,17 @@ class Copying:
         return BackedUp(size, digest, original, names)
 
 
+def files_below(folder: Path) -> Iterator[str]:
+    """The files below `folder` that a backup copies, by their path in it."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY) and name not in FOLDERS_LEFT_OUT]
+        for name in files:
+            path = Path(here) / name
+            before_a_migration = BEFORE_A_MIGRATION.search(name)
+            if not (name.startswith(TEMPORARY) or name.endswith(LEFT_OUT) or before_a_migration or path.is_symlink()):
+                yield path.relative_to(folder).as_posix()
+
+
 def read_every_row(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
     """Reads all of every table of the database in use; its number of rows, by table."""
     statement = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database()"
@@ -293,34 +329,6 @@ def read_every_row(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
         if schema != "main":
             counts[table] = row[0]
     return counts
-
-
-def is_sqlite(file: Path) -> bool:
-    """Whether the file is a database of SQLite. Raises OSError where it cannot be read."""
-    with file.open("rb") as content:
-        return content.read(len(_SQLITE)) == _SQLITE
-
-
-def copy_sqlite(source: Path, copy: Path) -> None:
-    """The database as of one moment, with what its journal holds. Raises BackupError where it is damaged or locked."""
-    deadline = time.monotonic() + PATIENCE
-
-    def patience(*_: int) -> None:
-        if time.monotonic() > deadline:
-            raise BackupError(f"{source} was locked for more than {PATIENCE:g} s; try again when its run is over")
-
-    try:
-        with (
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as original,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            original.backup(target, progress=patience)
-    except sqlite3.Error as error:
-        if not source.exists():
-            raise FileNotFoundError(source) from error
-        raise BackupError(
-            f"{source} cannot be copied: {error}; restore it from a backup: stock-assets restore DIR"
-        ) from error
 
 
 def _looks(file: Path) -> list[list[int]]:

@@ -32,6 +32,7 @@ from stock_assets.objects import (
     replace_if,
 )
 from stock_assets.storage.backup import NAME, STORE, Copying, require_store
+from stock_assets.storage.elsewhere import Elsewhere
 from stock_assets.storage.manifest import (
     BLOCKS,
     DATA,
@@ -69,16 +70,19 @@ def make_bucket_backup(
     keep: int,
     now: datetime,
     settings: Path | None = None,
-    beside: Mapping[str, Place] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> BucketBackup:
     """As `backup.make_backup`, to a bucket; the folder of the result is `target / <moment>`. Raises BucketError too."""
-    require_store(data_dir, keep)
+    elsewhere = elsewhere or Elsewhere()
+    require_store(elsewhere.place_of(STORE, data_dir), keep)
     with _alone(target, now):
         there = {found.place.name for found in found_below(target / OBJECTS)}
         newest = newest_backup_in(target)
         with tempfile.TemporaryDirectory(prefix="stock-assets-backup-") as folder:
-            copying = _ToBucket(data_dir, Path(folder), known=newest.manifest if newest else None, there=there)
-            manifest = copying.run(settings, now, beside or {}).manifest
+            known = newest.manifest if newest else None
+            manifest = (
+                _ToBucket(data_dir, Path(folder), elsewhere, known=known, there=there).run(settings, now).manifest
+            )
             new_bytes = _put_missing(Path(folder), manifest, target / OBJECTS, there=there)
         name = now.astimezone(UTC).strftime(NAME)
         text = json.dumps(asdict(manifest), indent=1).encode()
@@ -91,8 +95,10 @@ def make_bucket_backup(
 class _ToBucket(Copying):
     """One backup, without what the bucket holds already."""
 
-    def __init__(self, data_dir: Path, aside: Path, *, known: Manifest | None, there: set[str]) -> None:
-        super().__init__(data_dir, aside, None)
+    def __init__(
+        self, data_dir: Path, aside: Path, elsewhere: Elsewhere, *, known: Manifest | None, there: set[str]
+    ) -> None:
+        super().__init__(data_dir, aside, None, elsewhere=elsewhere)
         self.known, self.there = known, there
 
     def _link(self, name: str, original: list[list[int]]) -> bool:
@@ -202,7 +208,7 @@ def put_back(data_dir: Path, beside: Mapping[str, Place]) -> list[str]:
     """
     moved = []
     for folder, place in beside.items():
-        found = sorted(found_below(data_dir / folder), key=lambda one: _rank(one.place.name))
+        found = sorted(found_below(data_dir / folder), key=lambda one: write_rank(one.place.name))
         for one in found:
             put(place / Path(str(one.place)).relative_to(data_dir / folder).as_posix(), one.place.read_bytes())
         for one in found:
@@ -212,7 +218,7 @@ def put_back(data_dir: Path, beside: Mapping[str, Place]) -> list[str]:
     return moved
 
 
-def _rank(name: str) -> int:
+def write_rank(name: str) -> int:
     """Files before the `model.json` of their artifact and the entry that names them, the pointer last."""
     return 2 if name == "current.json" else 1 if name.endswith(".json") else 0
 

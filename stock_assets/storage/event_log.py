@@ -127,6 +127,13 @@ def _close() -> None:
             engine.dispose()
 
 
+def close_databases(folder: Path) -> None:
+    """Closes the connections of this process to the databases below `folder`, whose files may be moved then."""
+    with _LOCK:
+        for key in [key for key in _ENGINES if Path(key[1].removeprefix("sqlite:///")).is_relative_to(folder)]:
+            _ENGINES.pop(key)[0].dispose()
+
+
 @contextmanager
 def _damage_of(file: Path) -> Iterator[None]:
     """What SQLite says about a damaged file or a full disk is one DamagedFileError, with the way back."""
@@ -164,6 +171,12 @@ def _alembic(storage: type) -> Config:
 @lru_cache(maxsize=1)
 def _migrations() -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic(SqliteEventLogStorage))
+
+
+def dagster_revision() -> str:
+    """The migration that the tables of the installed Dagster are of, in SQLite and in Postgres."""
+    (head,) = _migrations().get_heads()
+    return head
 
 
 def until_yes(question: Callable[..., bool]) -> Callable[..., bool]:

@@ -23,6 +23,12 @@ _MOMENT, _PARTITION = "\0", "\1"
 _PLANNED, _MADE = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value, DagsterEventType.ASSET_MATERIALIZATION.value
 PLANNED_CHECK = DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
 _ASSET_KINDS = frozenset(kind.value for kind in ASSET_EVENTS)
+#: What the status of a partition is made of.
+OF_PARTITIONS = (
+    DagsterEventType.ASSET_MATERIALIZATION,
+    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    DagsterEventType.ASSET_OBSERVATION,
+)
 #: What may carry tags.
 _TAGGED_KINDS = _ASSET_KINDS - {_PLANNED}
 
@@ -181,3 +187,8 @@ def planned_check_rows(
             }
         )
     return of_checks
+
+
+def place_holder(moment: datetime) -> str:
+    """The JSON of an event that says nothing, for a row that keeps its id from being given again."""
+    return serialize_value(EventLogEntry(None, 10, "", "", moment.timestamp(), dagster_event=None))

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from stock_assets.errors import SettingsError
 from stock_assets.files import write_file
@@ -61,6 +62,16 @@ def require_platform(address: str, platform: Platform, *, now: datetime) -> None
         require_server(connection, address)
         require_same_clock(connection, address, now=now)
         _require_own_row(connection, address, platform, now=now)
+
+
+def require_no_other_platform(address: str, platform: Platform, *, now: datetime) -> None:
+    """As `require_platform`, and writes nothing; a database with the row of any other platform is refused."""
+    with connected(address) as connection:
+        require_server(connection, address)
+        require_same_clock(connection, address, now=now)
+        if (row := _row(connection)) is not None:
+            _require_known_schema(row, address)
+            _require_row_of(platform, row, address)
 
 
 @contextmanager
@@ -117,19 +128,10 @@ def _require_own_row(connection: Connection, address: str, platform: Platform, *
         assert row is not None
         if row.platform == identity and platform.identity is None:
             write_file(platform.data_dir / IDENTITY, f"{identity}\n".encode())
-    if row.schema_version > SCHEMA_VERSION:
-        raise SettingsError(
-            f"{shown(address)} is the database of stock_assets {row.package}, whose schema version is "
-            f"{row.schema_version}; this one has {SCHEMA_VERSION}: install the newer version on this host"
-        )
+    _require_known_schema(row, address)
     if platform.identity is None and not platform.store.exists():
         return
-    if platform.identity != row.platform:
-        raise SettingsError(
-            f"{shown(address)} is the database of another platform: that of {row.data_dir} on {row.host}, since "
-            f"{row.since.astimezone(UTC):%F}; expected that of {platform.data_dir}. Make a database for each "
-            "platform, and name it in STOCK_ASSETS_DAGSTER"
-        )
+    _require_row_of(platform, row, address)
     if row.schema_version < SCHEMA_VERSION:
         connection.exec_driver_sql(
             "UPDATE stock_assets_platform SET schema_version = %s, package = %s WHERE schema_version < %s",
@@ -137,7 +139,24 @@ def _require_own_row(connection: Connection, address: str, platform: Platform, *
         )
 
 
-def _row(connection: Connection):
+def _require_known_schema(row: Row[Any], address: str) -> None:
+    if row.schema_version > SCHEMA_VERSION:
+        raise SettingsError(
+            f"{shown(address)} is the database of stock_assets {row.package}, whose schema version is "
+            f"{row.schema_version}; this one has {SCHEMA_VERSION}: install the newer version on this host"
+        )
+
+
+def _require_row_of(platform: Platform, row: Row[Any], address: str) -> None:
+    if platform.identity != row.platform:
+        raise SettingsError(
+            f"{shown(address)} is the database of another platform: that of {row.data_dir} on {row.host}, since "
+            f"{row.since.astimezone(UTC):%F}; expected that of {platform.data_dir}. Make a database for each "
+            "platform, and name it in STOCK_ASSETS_DAGSTER"
+        )
+
+
+def _row(connection: Connection) -> Row[Any] | None:
     if connection.exec_driver_sql("SELECT to_regclass('stock_assets_platform')").scalar() is None:
         return None
     return connection.exec_driver_sql("SELECT * FROM stock_assets_platform").one_or_none()

@@ -34,7 +34,7 @@ def bring_to_head(
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
-    from stock_assets.storage.backup import copy_sqlite
+    from stock_assets.storage.sqlite_copy import copy_sqlite
 
     revision = revision_of(file)
     scripts = scripts or ScriptDirectory.from_config(config)

@@ -14,9 +14,11 @@ from stock_assets.files import TEMPORARY, first_line
 from stock_assets.objects import ObjectPath, Place, found_below
 from stock_assets.storage.artifacts import MODEL, CheckpointFile, load_artifact
 from stock_assets.storage.attached import attached
-from stock_assets.storage.backup import STORE, is_sqlite
+from stock_assets.storage.backup import STORE
+from stock_assets.storage.elsewhere import DATABASE, read_rows
 from stock_assets.storage.manifest import DATA, MANIFEST, Backup, check_files, put_file, read_manifest
 from stock_assets.storage.migrations import schema_version
+from stock_assets.storage.sqlite_copy import is_sqlite
 from stock_assets.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -27,12 +29,17 @@ PATIENCE = 60.0
 
 
 def problems_of(
-    folder: Path, more: Callable[[Path], Iterable[str]] = lambda _: (), *, artifacts: Place | None = None
+    folder: Path,
+    more: Callable[[Path], Iterable[str]] = lambda _: (),
+    *,
+    artifacts: Place | None = None,
+    store: Path | None = None,
+    beside: Path | None = None,
 ) -> Iterator[str]:
     """What is wrong in a data folder or a backup, one line each, with what `more` finds in the data folder. `artifacts`
-    are where they are, in the data folder when None."""
+    and `store` are where they are, in the data folder when None, and `beside` is a folder that is looked at as well."""
     if not (folder / MANIFEST).exists():
-        yield from _data_problems(folder, artifacts or folder / "artifacts")
+        yield from _data_problems(folder, artifacts or folder / "artifacts", store=store, beside=beside)
         yield from more(folder)
         return
     try:
@@ -68,22 +75,25 @@ def _put_together(backup: Backup) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _data_problems(data: Path, artifacts: Place) -> Iterator[str]:
-    yield from _store_problems(data, artifacts)
+def _data_problems(
+    data: Path, artifacts: Place, *, store: Path | None = None, beside: Path | None = None
+) -> Iterator[str]:
+    store = store or data / STORE
+    yield from _store_problems(store, artifacts)
     if isinstance(artifacts, ObjectPath):
         for found in found_below(artifacts):
             if found.place.name == MODEL or found.place.name.startswith(".checkpoint-"):
                 yield from _file_problems(found.place)
-    for file in sorted(data.rglob("*")):
-        if TEMPORARY not in str(file) and file.is_file() and file != data / STORE:
+    files = [*data.rglob("*"), *(beside.rglob("*") if beside else ())]
+    for file in sorted(set(files)):
+        if TEMPORARY not in str(file) and file.is_file() and file not in (store, data / STORE):
             yield from _file_problems(file)
 
 
-def _store_problems(data: Path, artifacts: Place) -> Iterator[str]:
+def _store_problems(store: Path, artifacts: Place) -> Iterator[str]:
     """Reads every block of every table, and looks for the artifacts that the rows name."""
     import duckdb
 
-    store = data / STORE
     if not store.exists():
         yield f"{store} does not exist; restore it from a backup: stock-assets restore DIR"
         return
@@ -140,6 +150,8 @@ def _file_problems(file: Place) -> Iterator[str]:
         elif file.name.startswith(".checkpoint-"):
             if CheckpointFile(file).load() is None:
                 yield f"{file} is no checkpoint; remove it, and its training begins anew"
+        elif isinstance(file, Path) and file.parent.name == DATABASE and file.name.endswith(".parquet"):
+            read_rows(file)
         elif file.name.endswith(".json"):
             json.loads(file.read_bytes())
         elif isinstance(file, Path) and (file.name.endswith((".db", ".sqlite")) or is_sqlite(file)):

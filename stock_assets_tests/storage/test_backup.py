@@ -22,6 +22,7 @@ from stock_assets.storage import restore as module
 from stock_assets.storage.artifacts import save_artifact
 from stock_assets.storage.backup import LARGE, STORE, make_backup
 from stock_assets.storage.blocks import split
+from stock_assets.storage.elsewhere import Elsewhere, put_elsewhere, require_free
 from stock_assets.storage.manifest import BLOCKS, DATA, MANIFEST, Backup, backups, read_manifest
 from stock_assets.storage.restore import restore, settle_killed_restore
 from stock_assets.storage.verification import problems_of
@@ -279,6 +280,39 @@ def test_two_backups_to_one_folder_do_not_meet(data: Path, tmp_path: Path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BackupError, match=r"another backup to .* is under way"):
             make_backup(data, tmp_path / "b", keep=1, now=NOW)
+
+
+def test_a_store_and_a_folder_of_dagster_outside_are_in_it_and_are_put_back_there(data: Path, tmp_path: Path):
+    store, dagster = tmp_path / "fast" / "bars.duckdb", tmp_path / "ssd" / "runs_and_events"
+    store.parent.mkdir()
+    dagster.parent.mkdir()
+    (data / STORE).rename(store)
+    (data / "dagster").rename(dagster)
+    (data / STORE).write_bytes(b"of before the setting")
+    elsewhere = Elsewhere(paths={STORE: store, "dagster": dagster})
+    made = make_backup(data, tmp_path / "b", keep=2, now=NOW, elsewhere=elsewhere)
+    assert made.manifest.rows == {"alerts": 1}
+    assert {"dagster/history/runs.db", STORE} < set(made.manifest.files)
+    assert list(problems_of(made.folder)) == []
+    again = make_backup(data, tmp_path / "b", keep=2, now=NOW + timedelta(hours=1), elsewhere=elsewhere)
+    assert again.new_bytes == 0
+    with pytest.raises(BackupError, match=f"lies inside the folder {dagster}"):
+        make_backup(data, dagster / "b", keep=1, now=NOW, elsewhere=elsewhere)
+
+    with pytest.raises(BackupError, match=f"{store} is in use already"):
+        require_free(elsewhere, replace=False)
+    Warehouse(store).append("alerts", alert("second"))
+    shutil.rmtree(dagster)
+    restore(tmp_path / "b", tmp_path / "new", now=NOW)
+    assert len(put_elsewhere(tmp_path / "new", elsewhere, now=NOW)) == 2
+    assert Warehouse(store).row_counts() == {"alerts": 1}
+    assert Warehouse(store.with_name(f"{store.name}.before-2026-11-27T23-00-00Z")).row_counts() == {"alerts": 2}
+    with closing(sqlite3.connect(dagster / "history" / "runs.db")) as copy:
+        assert copy.execute("SELECT id FROM runs").fetchall() == [(1,)]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts"]
+    assert list(problems_of(tmp_path / "new", store=store, beside=dagster)) == []
+    (dagster / "history" / "runs.db").write_bytes(b"SQLite format 3\0" + b"\0" * 5000)
+    assert len(list(problems_of(tmp_path / "new", store=store, beside=dagster))) == 1
 
 
 def test_a_backup_that_fails_leaves_nothing(data: Path, tmp_path: Path):

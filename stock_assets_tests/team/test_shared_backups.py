@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stock_assets.cli.backup import restore, verify
 from stock_assets.errors import BackupError, BucketError, StockAssetsError
-from stock_assets.lifecycle.materialize.backup import back_up, places_beside
+from stock_assets.lifecycle.materialize.backup import back_up, elsewhere_of
 from stock_assets.objects import ObjectPath, Place, delete, found_below, name_below, put, put_if_absent
 from stock_assets.publication.materialize.publish import publish_sessions
 from stock_assets.publication.materialize.verify import problems_of as published_problems
@@ -76,8 +76,8 @@ def test_backup_destroy_everything_restore_gives_the_same(platform: tuple[Settin
     if isinstance(settings.artifacts, ObjectPath):
         for found in list(found_below(settings.artifacts)):
             delete(found.place)
-    beside = places_beside(settings)
-    text = said(lambda out: restore(target, settings.data_dir, replace=False, now=NOW, out=out, beside=beside))
+    elsewhere = elsewhere_of(settings)
+    text = said(lambda out: restore(target, settings.data_dir, replace=False, now=NOW, out=out, elsewhere=elsewhere))
     assert f"from {target}" in text
     assert_frame_equal(Warehouse(settings.database).read("predictions"), rows)
     assert contents(settings.published) == published

@@ -8,8 +8,9 @@ from stock_assets.lifecycle.evening import State, Work
 from stock_assets.objects import Place
 from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.settings_file import settings_file
-from stock_assets.storage.backup import make_backup
+from stock_assets.storage.backup import STORE, make_backup
 from stock_assets.storage.bucket_backup import AnyBackup, make_bucket_backup, newest_backup_in
+from stock_assets.storage.elsewhere import Elsewhere
 
 #: The name of the work, the same every evening: a backup that succeeds ends the alarm of one that failed.
 WORK = "backup"
@@ -36,11 +37,18 @@ def backup_due(target: Place, state: State) -> Work | str:
 
 def back_up(settings: Settings, target: Place, *, keep: int, now: datetime) -> AnyBackup:
     """Copies the data folder, what is kept elsewhere of it, and the settings file to a new folder below `target`.
-    Raises BackupError and StoreBusyError as `make_backup`, BucketError."""
-    beside, file = places_beside(settings), settings_file(PROJECT_DIR)
+    Raises as `make_backup`, BucketError."""
+    elsewhere, file = elsewhere_of(settings), settings_file(PROJECT_DIR)
     if isinstance(target, Path):
-        return make_backup(settings.data_dir, target, keep=keep, now=now, settings=file, beside=beside)
-    return make_bucket_backup(settings.data_dir, target, keep=keep, now=now, settings=file, beside=beside)
+        return make_backup(settings.data_dir, target, keep=keep, now=now, settings=file, elsewhere=elsewhere)
+    return make_bucket_backup(settings.data_dir, target, keep=keep, now=now, settings=file, elsewhere=elsewhere)
+
+
+def elsewhere_of(settings: Settings) -> Elsewhere:
+    """What of a platform is not in its data folder."""
+    paths = {STORE: settings.database, "dagster": settings.dagster_home}
+    outside = {name: path for name, path in paths.items() if path.resolve() != (settings.data_dir / name).resolve()}
+    return Elsewhere(places_beside(settings), outside, settings.dagster_postgres)
 
 
 def places_beside(settings: Settings) -> dict[str, Place]:
