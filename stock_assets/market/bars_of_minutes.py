@@ -55,6 +55,15 @@ def bars_of_klines(
     Raises SourceError for a kline that begins within a bar of the interval: the sessions do not fit the vendor's bars.
     """
     rows = in_bars(klines, calendar, interval)
+    require_whole(rows, calendar, interval, source=source)
+    # `through` counts for the bar as the exchange has it, which may reach beyond the close
+    whole = rows.filter(pl.col("at") + interval.length <= through, ~pl.all_horizontal(pl.col(FIGURES[:4]).is_null()))
+    newest = whole.unique(["ticker", "bar_end"], keep="last", maintain_order=True)
+    return traded(newest).pipe(as_source_bars, source)
+
+
+def require_whole(rows: pl.DataFrame, calendar: TradingCalendar, interval: Interval, *, source: str) -> None:
+    """Raises SourceError where one of `rows` (of `in_bars`) begins within a bar: the sessions do not fit them."""
     astray = rows.filter(pl.col("at") != pl.col("bar_begin"))
     if astray.height:
         row = astray.row(0, named=True)
@@ -63,10 +72,6 @@ def bars_of_klines(
             f"of {row['at']:%Y-%m-%d}, expected one at {row['bar_begin']:%H:%M:%S}, as the sessions of {calendar.name} "
             "have them; expected hours of sessions (STOCK_ASSETS_SESSION_HOURS) or an interval that fit the bars"
         )
-    # `through` counts for the bar as the exchange has it, which may reach beyond the close
-    whole = rows.filter(pl.col("at") + interval.length <= through, ~pl.all_horizontal(pl.col(FIGURES[:4]).is_null()))
-    newest = whole.unique(["ticker", "bar_end"], keep="last", maintain_order=True)
-    return traded(newest).pipe(as_source_bars, source)
 
 
 def traded(rows: pl.DataFrame) -> pl.DataFrame:
