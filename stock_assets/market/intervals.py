@@ -18,9 +18,6 @@ from stock_assets.tables import UTC_TIME
 #: The intervals that the setting `interval` names, in minutes.
 MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
 
-#: So long after its close a session is over: its last bars have come, and the vendor has revised them.
-SETTLE = timedelta(minutes=5)
-
 
 @dataclass(frozen=True)
 class Interval:

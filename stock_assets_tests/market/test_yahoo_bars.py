@@ -180,13 +180,14 @@ def three_weeks() -> Iterator[Vendor]:
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.sets(st.sampled_from(CALENDAR.between(FIRST, LAST)[1:]), max_size=4), days=st.integers(1, 8))
 def test_any_cut_of_the_window_into_requests_gives_the_same_rows(three_weeks: Vendor, cuts: set[date], days: int):
-    rows = three_weeks.answers["AAPL"].rows  # pyright: ignore[reportAttributeAccessIssue]
+    known = three_weeks.answers["AAPL"]
+    assert isinstance(known, Bars)
     starts = [FIRST, *sorted(cuts)]
     ends = [*(CALENDAR.before(day, 1)[0] for day in starts[1:]), LAST]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(yahoo_bars.REACH, "1m", Reach(timedelta(days=30), timedelta(days=days)))
         parts = [answer(three_weeks, "AAPL", first=first, last=last) for first, last in zip(starts, ends, strict=True)]
-    assert [row for part in parts for row in part.bars.rows()] == by_hand("AAPL", rows)
+    assert [row for part in parts for row in part.bars.rows()] == by_hand("AAPL", known.rows)
 
 
 @pytest.mark.parametrize(("interval", "back"), [("1m", 30), ("5m", 60), ("15m", 60)])
@@ -244,7 +245,7 @@ def test_splits_and_dividends_leave_the_figures_alone_and_a_split_is_logged(serv
     events = [(CALENDAR.opens[day], "splits", 4.0), (CALENDAR.opens[date(2024, 12, 3)], "dividends", 0.25)]
     found = answer(serve(AAPL=Bars(rows, CALENDAR, EVENING, events=events)), "AAPL", say=said.append)
     assert found.bars.rows() == by_hand("AAPL", rows)
-    (line,) = said
+    (line,) = [line for line in said if "split" in line]
     assert line.startswith("AAPL split 4:1 on 2024-12-04: Yahoo's bars before it are adjusted now")
 
 

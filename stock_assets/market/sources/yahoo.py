@@ -33,6 +33,9 @@ _EMPTY = "an empty answer"
 #: Yahoo's words for a range before the first trade or after the last one, and for one that it has no longer.
 _NOTHING_THERE, _TOO_OLD = "Data doesn't exist for startDate", ("must be within the last", "allowed to be fetched")
 
+#: Yahoo shows trades of some exchanges so late at most: https://help.yahoo.com/kb/SLN2310.html
+DELAY = timedelta(minutes=30)
+
 #: yfinance's column for each of ours.
 _COLUMNS = {
     "open": "Open",
@@ -274,7 +277,6 @@ def _from_settings(settings: Settings, say: Say) -> YahooSource:
             calendar,
             Interval.parse(settings.interval),
             tickers=settings.tickers,
-            on_progress=Pace("Yahoo", say),
             staged=settings.staged_answers,
             budget=budget,
             say=say,
@@ -289,4 +291,6 @@ def _from_settings(settings: Settings, say: Say) -> YahooSource:
     )
 
 
-register_source("yahoo", _from_settings, "Yahoo Finance, through yfinance", lists_tickers=False)
+register_source(
+    "yahoo", _from_settings, "Yahoo Finance, through yfinance", lists_tickers=False, settle=DELAY + timedelta(minutes=5)
+)

@@ -1,6 +1,6 @@
 """Bars below a day from Yahoo Finance through yfinance, as far back as Yahoo has them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,10 @@ from stock_assets.market.intervals import Interval
 from stock_assets.market.sources import BarAnswer, nothing_to_settle
 from stock_assets.market.sources.answers import check_request
 from stock_assets.market.sources.asking import of_each
-from stock_assets.market.sources.budget import Budget, Politeness, Transient
+from stock_assets.market.sources.budget import Budget, Pace, Politeness, Transient
 from stock_assets.market.sources.registry import Say
 from stock_assets.market.sources.staging import Staging, staging
-from stock_assets.market.sources.yahoo import configured_universe, judge_chart, require_address
+from stock_assets.market.sources.yahoo import DELAY, configured_universe, judge_chart, require_address
 from stock_assets.market.sources.yahoo_session import polite_session
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ REACH = {
 }
 #: The last request of a fetch is later than its first, and Yahoo counts from its own clock.
 MARGIN = timedelta(hours=6)
-#: Yahoo shows trades of some exchanges so late at most: https://help.yahoo.com/kb/SLN2310.html
-DELAY = timedelta(minutes=30)
 #: Kinds of tickers that have no volume, or none of their own: a bar of theirs without one is a bar.
 WITHOUT_VOLUME = ("INDEX", "CURRENCY")
 
@@ -65,18 +63,17 @@ class YahooBars:
         base_url: str | None = None,
         *,
         tickers: tuple[str, ...] | None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
         staged: Path | None = None,
         budget: Budget | None = None,
         say: Say = lambda _: None,
     ) -> None:
-        """`base_url` gets every request in place of Yahoo, `on_progress` the numbers of tickers done and asked for,
-        `say` a line about each split.
+        """`base_url` gets every request in place of Yahoo, `say` a line about each split and about how far a long fetch
+        is.
 
         In the folder `staged` answers wait for their rows to be stored; without one, a killed fetch begins anew.
         """
         self.calendar, self.interval, self.tickers = calendar, interval, tickers
-        self.on_progress, self.staged, self.say = on_progress, staged, say
+        self.staged, self.say = staged, say
         self.budget = budget or Budget(Politeness())
         self._session = polite_session(self.budget, base_url, place="/v8/finance/chart/", judge=judge_chart)
 
@@ -112,7 +109,7 @@ class YahooBars:
             tickers,
             lambda ticker: self._bars(ticker, ranges, now, kept=kept),
             budget=self.budget,
-            on_progress=self.on_progress,
+            on_progress=Pace("Yahoo", self.say),
         )
         bars = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *answers.values()])
         asked = bars.filter(pl.col("session").is_between(first, last)).sort("ticker", "bar_end")
