@@ -12,7 +12,6 @@ from stock_assets.market.calendar import TradingCalendar
 from stock_assets_tests.market.vendor import Reply
 
 FIGURES = ("open", "high", "low", "close", "volume")
-MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60}
 #: days back, days of one request
 REACH = {"1m": (30, 8), "5m": (60, 60), "15m": (60, 60), "1h": (730, 730)}
 
