@@ -65,6 +65,10 @@ class UnknownTickerError(SourceError):
     """A vendor says that it has nothing of a ticker; asking again changes nothing."""
 
 
+class EmptyRangeError(UnknownTickerError):
+    """A vendor says that it has nothing of a ticker in the range asked for; it may have something in another one."""
+
+
 class QuietTickerError(SourceError):
     """A vendor knows a ticker, and that it has not traded since before the range that was asked for.
 

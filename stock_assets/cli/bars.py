@@ -16,6 +16,7 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.market.intervals import Interval
 from stock_assets.market.materialize.bars import clean_bars, fetch_raw_bars
 from stock_assets.market.materialize.universe import make_universe
+from stock_assets.market.sources.registry import settle_time
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.model.materialize.bars import make_bar_predictions, train_bar_models
 from stock_assets.publication.materialize.bars import publish_bars
@@ -38,7 +39,7 @@ def make_due(store: Warehouse, settings: Settings, source: Any, *, now: datetime
     training = partial(training_of, calendar, interval, most=settings.training_sessions, every=settings.training_every)
     done: list[Work] = []
     while True:
-        state = read_bar_state(store, now)
+        state = read_bar_state(store, now, settle_time(settings))
         work = (
             finished_due(calendar, state)
             or training_due(calendar, interval, state, training=training)

@@ -30,6 +30,7 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.market.intervals import Interval
 from stock_assets.market.materialize.bars import clean_bars, fetch_raw_bars
 from stock_assets.market.sources import Source
+from stock_assets.market.sources.registry import settle_time
 from stock_assets.model.bar_models import BAR_MODELS
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.model.materialize.bars import first_served_session, make_bar_predictions, train_bar_models
@@ -275,7 +276,8 @@ def _running_session(settings: Settings) -> dg.SensorDefinition:
         if run := _run_of(tick, LOOKING):
             return dg.SkipReason(f"{run} is under way")
         looked = datetime.fromisoformat(tick.context.cursor) if tick.context.cursor else None
-        due = look_due(calendar, interval, read_bar_state(tick.store, tick.now), looked=looked, every=every)
+        state = read_bar_state(tick.store, tick.now, settle_time(settings))
+        due = look_due(calendar, interval, state, looked=looked, every=every)
         if isinstance(due, str):
             return dg.SkipReason(due)
         work, newest = due
@@ -305,7 +307,7 @@ def _finished_sessions(settings: Settings) -> dg.SensorDefinition:
     def finished_sessions(tick: Tick) -> Answer:
         if run := _run_of(tick, "finished_sessions"):
             return dg.SkipReason(f"{run} is under way")
-        state = read_bar_state(tick.store, tick.now)
+        state = read_bar_state(tick.store, tick.now, settle_time(settings))
         works = [work for work in (finished_due(calendar, state), judging_due(calendar, state)) if work]
         answer = next_request(tick.context, works, "finished_sessions", now=tick.now)
         return answer or dg.SkipReason("every session that is over is complete")
@@ -331,7 +333,8 @@ def _bar_training(settings: Settings) -> dg.SensorDefinition:
     def bar_training(tick: Tick) -> Answer:
         if run := _run_of(tick, "bar_training"):
             return dg.SkipReason(f"{run} is under way")
-        work = training_due(calendar, interval, read_bar_state(tick.store, tick.now), training=training)
+        state = read_bar_state(tick.store, tick.now, settle_time(settings))
+        work = training_due(calendar, interval, state, training=training)
         answer = next_request(tick.context, [work] if work else [], "bar_training", now=tick.now)
         return answer or dg.SkipReason("the next session has its models, or has to wait for labels")
 

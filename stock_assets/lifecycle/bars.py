@@ -8,7 +8,8 @@ import polars as pl
 
 from stock_assets.lifecycle.evening import Work
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.intervals import SETTLE, Interval, bar_ends
+from stock_assets.market.intervals import Interval, bar_ends
+from stock_assets.market.sources import SETTLE
 from stock_assets.model.bar_schedule import BarTraining, first_served
 
 #: What is made of sessions that are over, of a look at the one that runs, and of sessions that models serve.
@@ -30,23 +31,25 @@ class BarState:
     """sessions that have models"""
     judged: Collection[date]
     """sessions that every model has predicted"""
+    settle: timedelta = SETTLE
+    """so long after its close a session is over"""
 
 
-def sessions_over(calendar: TradingCalendar, now: datetime) -> list[date]:
-    """The sessions that closed SETTLE before `now`, ascending."""
+def sessions_over(calendar: TradingCalendar, now: datetime, settle: timedelta = SETTLE) -> list[date]:
+    """The sessions that closed `settle` before `now`, ascending."""
     recent = calendar.between(calendar.sessions[0], now.date() + timedelta(days=1))
-    return [day for day in recent if calendar.closes[day] + SETTLE <= now]
+    return [day for day in recent if calendar.closes[day] + settle <= now]
 
 
-def sessions_running(calendar: TradingCalendar, now: datetime) -> list[date]:
-    """The sessions that have opened and are not over yet (`sessions_over`), ascending: two for SETTLE at midnight."""
+def sessions_running(calendar: TradingCalendar, now: datetime, settle: timedelta = SETTLE) -> list[date]:
+    """The sessions that have opened and are not over yet (`sessions_over`), ascending: two for `settle` at midnight."""
     recent = calendar.between(now.date() - timedelta(days=3), now.date() + timedelta(days=2))
-    return [day for day in recent if calendar.opens[day] < now < calendar.closes[day] + SETTLE]
+    return [day for day in recent if calendar.opens[day] < now < calendar.closes[day] + settle]
 
 
 def finished_due(calendar: TradingCalendar, state: BarState) -> Work | None:
     """The sessions that are over and have no labels yet: all of them from the first, in one run."""
-    missing = [day for day in sessions_over(calendar, state.now) if day not in state.labelled]
+    missing = [day for day in sessions_over(calendar, state.now, state.settle) if day not in state.labelled]
     if not missing:
         return None
     first, last = missing[0], missing[-1]
@@ -58,7 +61,7 @@ def training_due(
 ) -> Work | None:
     """The first sessions without models that a training can serve by now, up to the one after the running one;
     `training` is `bar_schedule.training_of` with the settings."""
-    over = sessions_over(calendar, state.now)
+    over = sessions_over(calendar, state.now, state.settle)
     last = calendar.shift(over[-1], 2) or calendar.sessions[-1] if over else calendar.sessions[0]
     candidates = [day for day in calendar.between(first_served(calendar, interval), last) if day not in state.trained]
     if not candidates:
@@ -75,7 +78,7 @@ def judging_due(calendar: TradingCalendar, state: BarState) -> Work | None:
     """The sessions that are over and have models, and that not every model has predicted: the first stretch."""
     missing = [
         day
-        for day in sessions_over(calendar, state.now)
+        for day in sessions_over(calendar, state.now, state.settle)
         if day in state.trained and day in state.labelled and day not in state.judged
     ]
     if not missing:
@@ -92,7 +95,7 @@ def look_due(
 
     `looked` is that of the last look; the next one comes `every` so long after it, at the end of a bar.
     """
-    running = [day for day in sessions_running(calendar, state.now) if day in state.trained]
+    running = [day for day in sessions_running(calendar, state.now, state.settle) if day in state.trained]
     if not running:
         return "no session with models is running"
     ends = pl.concat([bar_ends(calendar, day, interval) for day in running])

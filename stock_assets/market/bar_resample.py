@@ -57,8 +57,6 @@ def interval_bars(
     faults = faults_of(rows, in_sessions(lengths, hours).select("ticker", "at", "session"))
     refuse_many(faults, rows.height, place)
     placed = in_bars(lengths, calendar, interval)
-    closes = pl.DataFrame({"session": calendar.sessions, "closes": [calendar.closes[day] for day in calendar.sessions]})
-    placed = placed.join(closes.cast({"closes": lengths.schema["at"]}), on="session", how="left")
     _refuse_crossing(placed, interval, calendar, place=place)
     held_out = pl.concat([_with_foreign_trades(placed, lengths), _faulty(placed, faults)]).unique(_BAR, keep="first")
     first, last = pl.col("at") == pl.col("at").min().over("ticker"), pl.col("at") == pl.col("at").max().over("ticker")
@@ -97,7 +95,7 @@ def _refuse_longer(lengths: pl.DataFrame, interval: Interval, place: str) -> Non
 
 def _refuse_crossing(placed: pl.DataFrame, interval: Interval, calendar: TradingCalendar, *, place: str) -> None:
     """SourceError for a row that reaches from one bar into the next of its session."""
-    crossing = placed.filter(pl.col("end") > pl.col("bar_end"), pl.col("bar_end") < pl.col("closes"))
+    crossing = placed.filter(pl.col("end") > pl.col("bar_end"), pl.col("bar_end") < pl.col("stops"))
     if crossing.height:
         row = crossing.row(0, named=True)
         raise SourceError(
@@ -108,8 +106,11 @@ def _refuse_crossing(placed: pl.DataFrame, interval: Interval, calendar: Trading
 
 
 def _with_foreign_trades(placed: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
-    """The bars of which a row reaches over the close, of tickers that trade on after it: they hold those trades too."""
-    over = placed.filter(pl.col("end") > pl.col("closes"))
+    """The bars of which a row reaches over the close or into the rest at noon, of tickers that trade on at its end.
+
+    They hold those trades too.
+    """
+    over = placed.filter(pl.col("end") > pl.col("stops"))
     after = lengths.select("ticker", end="at")
     at = pl.col("at").dt.strftime("%H:%M")
     late = over.join(after, on=["ticker", "end"], how="semi")

@@ -7,7 +7,7 @@ import polars as pl
 from stock_assets.errors import SourceError
 from stock_assets.market.bar_tables import SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar
-from stock_assets.market.intervals import Interval
+from stock_assets.market.intervals import Interval, stretches
 from stock_assets.tables import UTC_TIME
 
 FIGURES = ("open", "high", "low", "close", "volume")
@@ -17,28 +17,29 @@ KLINES = pl.Schema({"ticker": pl.String, "at": UTC_TIME, **dict.fromkeys(FIGURES
 
 
 def in_bars(rows: pl.DataFrame, calendar: TradingCalendar, interval: Interval) -> pl.DataFrame:
-    """Those of `rows` (with `at`, UTC) that begin within a session, with session, bar_begin and bar_end (UTC) of the
-    bar that they begin in. Bars are counted from the opening; the last one of a session ends with it."""
-    days = calendar.sessions
+    """Those of `rows` (with `at`, UTC) that begin within a session and not in its rest at noon, with session, bar_begin
+    and bar_end (UTC) of the bar that they begin in, and `stops`, when trading stops after it.
+
+    Bars are counted from the opening and from the end of the rest; the last one before trading stops ends there.
+    """
+    day = timedelta(days=1)
+    near = () if rows.is_empty() else calendar.between(rows["at"].min().date() - day, rows["at"].max().date() + day)  # pyright: ignore
     hours = pl.DataFrame(
-        {
-            "session": days,
-            "opens": [calendar.opens[day] for day in days],
-            "closes": [calendar.closes[day] for day in days],
-        },
-        schema={"session": pl.Date, "opens": UTC_TIME, "closes": UTC_TIME},
+        [(session, *stretch) for session in near for stretch in stretches(calendar, session)],
+        {"session": pl.Date, "starts": UTC_TIME, "stops": UTC_TIME},
+        orient="row",
     )
     length = interval.length
-    place = (pl.col("at") - pl.col("opens")).dt.total_microseconds() // (length // timedelta(microseconds=1))
-    begin = pl.col("opens") + place * length
+    place = (pl.col("at") - pl.col("starts")).dt.total_microseconds() // (length // timedelta(microseconds=1))
+    begin = pl.col("starts") + place * length
     return (
         rows.with_row_index("row")
         .sort("at")
-        .join_asof(hours.sort("opens"), left_on="at", right_on="opens", strategy="backward")
-        .filter(pl.col("at") < pl.col("closes"))
-        .with_columns(bar_begin=begin, bar_end=pl.min_horizontal(begin + length, "closes"))
+        .join_asof(hours.sort("starts"), left_on="at", right_on="starts", strategy="backward")
+        .filter(pl.col("at") < pl.col("stops"))
+        .with_columns(bar_begin=begin, bar_end=pl.min_horizontal(begin + length, "stops"))
         .sort("row")
-        .drop("row", "opens", "closes")
+        .drop("row", "starts")
     )
 
 
@@ -55,6 +56,15 @@ def bars_of_klines(
     Raises SourceError for a kline that begins within a bar of the interval: the sessions do not fit the vendor's bars.
     """
     rows = in_bars(klines, calendar, interval)
+    require_whole(rows, calendar, interval, source=source)
+    # `through` counts for the bar as the exchange has it, which may reach beyond the close
+    whole = rows.filter(pl.col("at") + interval.length <= through, ~pl.all_horizontal(pl.col(FIGURES[:4]).is_null()))
+    newest = whole.unique(["ticker", "bar_end"], keep="last", maintain_order=True)
+    return traded(newest).pipe(as_source_bars, source)
+
+
+def require_whole(rows: pl.DataFrame, calendar: TradingCalendar, interval: Interval, *, source: str) -> None:
+    """Raises SourceError where one of `rows` (of `in_bars`) begins within a bar: the sessions do not fit them."""
     astray = rows.filter(pl.col("at") != pl.col("bar_begin"))
     if astray.height:
         row = astray.row(0, named=True)
@@ -63,10 +73,6 @@ def bars_of_klines(
             f"of {row['at']:%Y-%m-%d}, expected one at {row['bar_begin']:%H:%M:%S}, as the sessions of {calendar.name} "
             "have them; expected hours of sessions (STOCK_ASSETS_SESSION_HOURS) or an interval that fit the bars"
         )
-    # `through` counts for the bar as the exchange has it, which may reach beyond the close
-    whole = rows.filter(pl.col("at") + interval.length <= through, ~pl.all_horizontal(pl.col(FIGURES[:4]).is_null()))
-    newest = whole.unique(["ticker", "bar_end"], keep="last", maintain_order=True)
-    return traded(newest).pipe(as_source_bars, source)
 
 
 def traded(rows: pl.DataFrame) -> pl.DataFrame:

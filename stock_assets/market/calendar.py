@@ -34,7 +34,7 @@ CURRENCIES = (
     | {"XJSE": "ZAR", "XTAE": "ILS", "XSAU": "SAR"}
 )
 #: Counts the repairs of exchange_calendars in `private`: sessions that were kept under another one are not read.
-_REPAIR = 2
+_REPAIR = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class TradingCalendar:
     before that of UTC, which is the same evening in the Americas."""
     local_zone: str = field(default="UTC", compare=False)
     """The time zone of the exchange, or of the hours that the settings name: what people there call the time."""
+    rests: Mapping[date, tuple[datetime, datetime]] = field(default_factory=dict, compare=False, repr=False)
+    """From when to when (UTC) the exchange rests at noon, of the sessions on which it does."""
 
     @cached_property
     def _zone(self) -> tzinfo:
@@ -104,6 +106,7 @@ class TradingCalendar:
             opens={session: opened for session, (opened, _) in windows.items()},
             closes={session: closed for session, (_, closed) in windows.items()},
             local_zone=hours.zone,
+            rests={},
         )
 
     def with_sessions(self, added: Mapping[date, tuple[int, int] | None], zone: tzinfo) -> "TradingCalendar":
@@ -114,11 +117,12 @@ class TradingCalendar:
         >>> india.with_sessions({date(2024, 1, 20): None}, UTC).is_session(date(2024, 1, 20))
         True
         """
-        opens, closes = dict(self.opens), dict(self.closes)
+        opens, closes, rests = dict(self.opens), dict(self.closes), dict(self.rests)
         for day, hours in added.items():
             if not self.sessions[0] <= day <= self.sessions[-1]:
                 continue
             if hours is not None:
+                rests.pop(day, None)
                 midnight = datetime.combine(day, time())
                 opens[day], closes[day] = (
                     (midnight + timedelta(minutes=minutes)).replace(tzinfo=zone).astimezone(UTC) for minutes in hours
@@ -126,8 +130,10 @@ class TradingCalendar:
             elif not self.is_session(day):
                 nearest = self.before(day, 1)[0]
                 opens[day], closes[day] = (moments[nearest] + (day - nearest) for moments in (self.opens, self.closes))
+                if nearest in rests:
+                    rests[day] = (rests[nearest][0] + (day - nearest), rests[nearest][1] + (day - nearest))
         sessions = tuple(sorted({*self.sessions, *(day for day in added if day in opens)}))
-        return replace(self, sessions=sessions, opens=opens, closes=closes)
+        return replace(self, sessions=sessions, opens=opens, closes=closes, rests=rests)
 
     def without(self, missing: Collection[date]) -> "TradingCalendar":
         """The same calendar without the days `missing`; those that are no sessions change nothing."""
@@ -185,11 +191,15 @@ def _calendar_of(name: str, hours: Mapping[str, Any]) -> TradingCalendar:
         dict(zip(days, opens, strict=True)),
         hours["zone"],
         hours["local_zone"],
+        {
+            date.fromisoformat(day): (datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+            for day, start, end in hours["rests"]
+        },
     )
 
 
 def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
-    """Both zones, the days of the sessions, and the seconds since 1970 at which each opens and closes."""
+    """Both zones, the days of the sessions, the seconds since 1970 at which each opens and closes, and the rests."""
     with warnings.catch_warnings():
         # exchange_calendars 4.13 uses what pandas 3.1 deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -201,6 +211,7 @@ def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
         "days": [str(day.date()) for day in exchange.closes.index],  # pyright: ignore[reportAttributeAccessIssue]: days
         "opens": [int(moment.timestamp()) for moment in exchange.opens],
         "closes": [int(moment.timestamp()) for moment in exchange.closes],
+        "rests": [(str(day), int(start.timestamp()), int(end.timestamp())) for day, (start, end) in _rests(exchange)],
     }
 
 
@@ -294,5 +305,10 @@ def local_hours(name: str, first: date, last: date) -> tuple[str, Mapping[date, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of pandas 3.1, as above
         exchange = exchange_calendars.get_calendar(code, start=first, end=last)
+    return str(exchange.tz), dict(_rests(exchange))
+
+
+def _rests(exchange: "ExchangeCalendar") -> list[tuple[date, tuple[datetime, datetime]]]:
+    """From when to when (UTC) the exchange rests at noon, by session."""
     rests = zip(exchange.break_starts.dropna().items(), exchange.break_ends.dropna(), strict=True)
-    return str(exchange.tz), {day.date(): (start.to_pydatetime(), end.to_pydatetime()) for (day, start), end in rests}  # pyright: ignore[reportAttributeAccessIssue]: pandas' days
+    return [(day.date(), (start.to_pydatetime(), end.to_pydatetime())) for (day, start), end in rests]  # pyright: ignore[reportAttributeAccessIssue]: pandas' days

@@ -1,11 +1,11 @@
 """Intervals: how long a bar lasts, when the bars of a session end, and which session a moment lies in.
 
 A bar holds what was traded from its start, included, to its end, excluded, and is named by its end. The bars of a
-session are counted from its opening, as the exchanges and vendors do; the last one ends with the session and may be
-shorter, as the bar from 15:30 to 16:00 of New York at 1h.
+session are counted from its opening, and from the end of its rest at noon, as the exchanges and vendors do; the last
+one before the rest or the close ends there and may be shorter, as the bar from 15:30 to 16:00 of New York at 1h.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -17,9 +17,6 @@ from stock_assets.tables import UTC_TIME
 
 #: The intervals that the setting `interval` names, in minutes.
 MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
-
-#: So long after its close a session is over: its last bars have come, and the vendor has revised them.
-SETTLE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,26 @@ class Interval:
         return timedelta(minutes=self.minutes)
 
 
-def bar_ends(
-    calendar: TradingCalendar,
-    session: date,
-    interval: Interval,
-    *,
-    rests: Sequence[tuple[datetime, datetime]] = (),
-) -> pl.Series:
-    """The ends of the bars of `session` (UTC, ascending), without those that lie in one of the `rests` (from, to).
+def stretches(calendar: TradingCalendar, session: date) -> list[tuple[datetime, datetime]]:
+    """From when to when (UTC) is traded in `session`: two stretches where the exchange rests at noon, else one.
+
+    Raises ValueError for a day that is no session.
+
+    >>> from stock_assets.market.calendar import trading_calendar
+    >>> tokyo = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 5))
+    >>> [f"{start:%H:%M} {end:%H:%M}" for start, end in stretches(tokyo, date(2024, 1, 4))]
+    ['00:00 02:30', '03:30 06:00']
+    """
+    calendar.position(session)
+    opened, closed = calendar.opens[session], calendar.closes[session]
+    if session not in calendar.rests:
+        return [(opened, closed)]
+    rest, again = calendar.rests[session]
+    return [(opened, rest), (again, closed)]
+
+
+def bar_ends(calendar: TradingCalendar, session: date, interval: Interval) -> pl.Series:
+    """The ends of the bars of `session` (UTC, ascending); none lies in its rest at noon.
 
     Raises ValueError for a day that is no session.
 
@@ -69,13 +78,12 @@ def bar_ends(
     >>> len(ends), ends[0].strftime("%H:%M"), ends[-1].strftime("%H:%M")
     (7, '15:30', '21:00')
     """
-    calendar.position(session)
-    opened, closed = calendar.opens[session], calendar.closes[session]
-    # of the exact minutes of the session: a change of the clocks within it lengthens or shortens it
-    count = -(-(closed - opened) // interval.length)
-    ends = [min(opened + k * interval.length, closed) for k in range(1, count + 1)]
-    kept = [end for end in ends if not any(start < end - timedelta(seconds=1) < stop for start, stop in rests)]
-    return pl.Series("bar_end", kept, UTC_TIME)
+    ends: list[datetime] = []
+    for start, stop in stretches(calendar, session):
+        # of the exact minutes: a change of the clocks within a session lengthens or shortens it
+        count = -(-(stop - start) // interval.length)
+        ends += [min(start + k * interval.length, stop) for k in range(1, count + 1)]
+    return pl.Series("bar_end", ends, UTC_TIME)
 
 
 def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval: Interval) -> pl.DataFrame:

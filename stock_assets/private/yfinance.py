@@ -8,7 +8,7 @@ is there.
 import atexit
 import warnings
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,6 +29,7 @@ TRIED_ON = "1.7.0"
 #: Every borrowed name, and what it is needed for.
 BORROWED = {
     "scrapers.history.PriceHistory": "the history of a ticker, without asking for its time zone",
+    "scrapers.history.PriceHistory.get_history_metadata": "when Yahoo saw the last trade: what came later is not final",
     "data.YfData": "the requests of a history go through our own session, which keeps our pace",
     "data.YfData.cache_get.cache_clear": "it keeps answers as long as the process lives; vendors restate the past",
     "exceptions.YFPricesMissingError": "Yahoo's own reason for an answer without prices",
@@ -73,13 +74,32 @@ def daily_history(session: Any, ticker: str, *, first: date, last: date) -> "pd.
     `session` makes the requests, and what it raises is raised as it is. Raises UnreadableAnswerError where yfinance
     fails on an answer: broken ones fail anywhere in it, with any exception.
     """
+    return _history(session, ticker, start=first, end=last + timedelta(days=1), interval="1d")[0]
+
+
+def bar_history(
+    session: Any, ticker: str, *, first: datetime, last: datetime, interval: str
+) -> tuple["pd.DataFrame", Mapping[str, Any]]:
+    """The bars of `ticker` that begin from `first` on and before `last` (aware), of "1m", "5m", "15m" or "1h", without
+    those before the opening and after the close, by the moments at which they begin; and what Yahoo states of the
+    ticker, such as `regularMarketTime`, the moment of its last trade.
+
+    The columns are those of `daily_history`; figures are adjusted for splits and not for dividends. Where a session
+    runs, the last row is what Yahoo has of the running bar, and its moment may be that of the last trade. Raises as
+    `daily_history`.
+    """
+    return _history(session, ticker, start=first, end=last, interval=interval)
+
+
+def _history(session: Any, ticker: str, **chosen: Any) -> tuple["pd.DataFrame", Mapping[str, Any]]:
     yfinance.data.YfData.cache_get.cache_clear()
     try:
-        # the time zone is the one in which `start` and `end` are taken
+        # the time zone is the one in which dates are taken
         prices = yfinance.scrapers.history.PriceHistory(
             yfinance.data.YfData(session=session), ticker.upper(), "UTC", session
         )
-        return prices.history(start=first, end=last + timedelta(days=1), interval="1d", auto_adjust=False, actions=True)
+        rows = prices.history(**chosen, auto_adjust=False, actions=True)
+        return rows, prices.get_history_metadata()
     except yfinance.exceptions.YFPricesMissingError as error:
         raise UnreadableAnswerError(error.yahoo_reason or "an empty answer") from error
     except Exception as error:

@@ -30,6 +30,7 @@ from stock_assets.lifecycle.materialize.bars import read_bar_state
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.intervals import Interval
 from stock_assets.market.sources import BarAnswer
+from stock_assets.market.sources.registry import settle_time
 from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.publication.bar_files import FILE, read_bar_pointer, read_bar_predictions
@@ -330,3 +331,13 @@ def test_nothing_is_looked_at_while_the_exchange_is_closed_or_without_models():
     assert answer == "no session with models is running"
     noon = datetime(2025, 6, 9, 16, tzinfo=UTC)
     assert isinstance(look_due(NEW_YORK, MINUTE, state(noon), looked=None, every=timedelta(minutes=1)), str)
+
+
+def test_a_session_of_yahoo_is_over_half_an_hour_later(tmp_path: Path):
+    day, found = date(2025, 6, 6), []
+    for source in ("simulated", "yahoo"):
+        settle = settle_time(hours(tmp_path).model_copy(update={"source": source}))
+        moments = [NEW_YORK.closes[day] + timedelta(minutes=minutes) for minutes in (4, 6, 34, 36)]
+        found.append([day in sessions_over(NEW_YORK, moment, settle) for moment in moments])
+        assert [day not in sessions_running(NEW_YORK, moment, settle) for moment in moments] == found[-1]
+    assert found == [[False, True, True, True], [False, False, False, True]]

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stock_assets.errors import SourceError
@@ -46,6 +46,7 @@ def by_hand(
     return {key: bar[:2] for key, bar in bars.items() if bar[2] > 0 or key[0] in silent}
 
 
+@settings(deadline=None)
 @given(rows, st.integers(0, 12 * 24 * 10 * 5), st.sampled_from([NEW_YORK, ALWAYS]))
 def test_klines_make_the_bars_that_a_loop_makes(drawn, minutes: int, calendar: TradingCalendar):
     through = FIRST + timedelta(minutes=minutes)
@@ -57,6 +58,7 @@ def test_klines_make_the_bars_that_a_loop_makes(drawn, minutes: int, calendar: T
     assert {key: tuple(bar) for key, bar in found.items()} == by_hand(drawn, calendar, through)
 
 
+@settings(deadline=None)
 @given(rows, st.randoms(use_true_random=False))
 def test_the_order_of_klines_that_come_once_does_not_matter(drawn, random):
     once = list({(ticker, k): (ticker, k, close, volume) for ticker, k, close, volume in drawn}.values())
@@ -66,6 +68,7 @@ def test_the_order_of_klines_that_come_once_does_not_matter(drawn, random):
     assert made[0].equals(made[1])
 
 
+@settings(deadline=None)
 @given(rows, st.integers(0, 12 * 24 * 10 * 5), st.integers(0, 12 * 24 * 10 * 5))
 def test_a_later_answer_has_the_bars_of_an_earlier_one(drawn, one: int, other: int):
     """What is finished stays finished: a day bar by bar is the day in one go."""

@@ -57,7 +57,7 @@ def test_kept_sessions_are_those_computed_and_are_read_again(tmp_path: Path):
     assert kept == XNYS
     (file,) = (tmp_path / "new").iterdir()
     trading_calendar.cache_clear()
-    known = {"zone": "UTC", "days": ["2012-01-03"], "opens": [1325601000], "closes": [1325624400]}
+    known = {"zone": "UTC", "days": ["2012-01-03"], "opens": [1325601000], "closes": [1325624400], "rests": []}
     file.write_text(json.dumps(known | {"local_zone": "America/New_York"}))  # what is kept is what is read
     assert trading_calendar("XNYS", start, end, cache_dir=tmp_path / "new").sessions == (start,)
     trading_calendar.cache_clear()

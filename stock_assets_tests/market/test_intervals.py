@@ -67,14 +67,22 @@ def test_the_last_bar_of_an_hour_ends_with_the_session():
     ]  # fmt: skip
 
 
-def test_the_rest_at_noon_has_no_bars():
-    tokyo = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 5))
-    session = tokyo.sessions[0]
-    rest = (datetime(2024, 1, 4, 2, 30, tzinfo=UTC), datetime(2024, 1, 4, 3, 30, tzinfo=UTC))
-    ends = bar_ends(tokyo, session, ONE, rests=[rest])
-    assert len(ends) == len(bar_ends(tokyo, session, ONE)) - 60
-    assert {rest[0], rest[1] + timedelta(minutes=1)} <= set(ends)
-    assert not set(ends) & {rest[0] + timedelta(minutes=k) for k in range(1, 61)}
+@pytest.mark.parametrize(
+    ("exchange", "session", "hours"),
+    [
+        ("XTKS", date(2024, 1, 4), "10:00 11:00 11:30 13:30 14:30 15:00"),
+        ("XTKS", date(2024, 11, 5), "10:00 11:00 11:30 13:30 14:30 15:30"),  # the close moved to 15:30
+        ("XHKG", date(2024, 1, 4), "10:30 11:30 12:00 14:00 15:00 16:00"),
+        ("XHKG", date(2024, 12, 24), "10:30 11:30 12:00"),  # half a day
+    ],
+)
+def test_the_rest_at_noon_has_no_bars_and_hours_begin_anew_after_it(exchange: str, session: date, hours: str):
+    calendar = trading_calendar(exchange, date(2024, 1, 2), date(2024, 12, 31))
+    ends = bar_ends(calendar, session, Interval.parse("1h"))
+    local = [f"{end.astimezone(ZoneInfo(calendar.local_zone)):%H:%M}" for end in ends]
+    assert local == hours.split()
+    minutes = [f"{end.astimezone(ZoneInfo(calendar.local_zone)):%H:%M}" for end in bar_ends(calendar, session, ONE)]
+    assert not {f"{hour:02d}:{minute:02d}" for hour in (12,) for minute in range(1, 30)} & set(minutes)
 
 
 def _session_by_hand(calendar: TradingCalendar, moment: datetime) -> date | None:

@@ -302,7 +302,8 @@ def test_a_yfinance_without_a_borrowed_name_is_one_clear_error() -> None:
     from stock_assets.private import yfinance as borrowed
 
     borrowed.require_borrowed(borrowed.yfinance, "1.7.0")
-    history = SimpleNamespace(history=SimpleNamespace(PriceHistory=object))
+    known = SimpleNamespace(get_history_metadata=object)
+    history = SimpleNamespace(history=SimpleNamespace(PriceHistory=known))
     other = SimpleNamespace(scrapers=history, data=SimpleNamespace(YfData=object), exceptions=SimpleNamespace())
     with pytest.raises(StockAssetsError) as error:
         borrowed.require_borrowed(other, "9.9")

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler
 from threading import Event, Lock
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -62,7 +62,15 @@ HANGS = Reply(200, "", hangs=True)
 TRUNCATED = Reply(200, '{"chart":{"result":[{"meta":{"currency":"USD"}}],"error":null}}', cut=30)
 DRIP = Reply(200, '{"chart":{"result":[],"error":null}}', drip=0.2)
 
-History = pl.DataFrame | Reply
+
+@runtime_checkable
+class Charts(Protocol):
+    """What a vendor holds of a ticker where it answers itself, as bars below a day do (`vendor_bars`)."""
+
+    def reply(self, ticker: str, query: Mapping[str, Sequence[str]]) -> Reply: ...
+
+
+History = pl.DataFrame | Reply | Charts
 
 
 @dataclass
@@ -121,6 +129,8 @@ class Vendor:
             known = known[min(count, len(known) - 1)]
         if isinstance(known, Reply):
             return known
+        if isinstance(known, Charts):
+            return known.reply(ticker, query)
         return Reply(200, chart(ticker, known, query, self.zones.get(ticker, NEW_YORK)))
 
 

@@ -1,9 +1,10 @@
 """What the store holds of a market of bars, for the decisions of `lifecycle.bars`."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from stock_assets.errors import MissingTableError
 from stock_assets.lifecycle.bars import BarState
+from stock_assets.market.sources import SETTLE
 from stock_assets.model.bar_models import BAR_MODELS
 from stock_assets.storage.warehouse import Warehouse
 
@@ -12,8 +13,11 @@ _TRAINED = "SELECT session FROM model.trained_bar_models GROUP BY session HAVING
 _JUDGED = "SELECT DISTINCT session FROM model.bar_predictions WHERE model IN (SELECT unnest(?::VARCHAR[]))"
 
 
-def read_bar_state(store: Warehouse, now: datetime) -> BarState:
-    """How far everything is at `now`. Raises StoreBusyError while a writer holds the store."""
+def read_bar_state(store: Warehouse, now: datetime, settle: timedelta = SETTLE) -> BarState:
+    """How far everything is at `now`, where a session is over `settle` after its close.
+
+    Raises StoreBusyError while a writer holds the store.
+    """
     with store.reading():
         try:
             made = store.read_sql("stored_partitions", _MADE)
@@ -26,6 +30,7 @@ def read_bar_state(store: Warehouse, now: datetime) -> BarState:
             labelled,
             _sessions(store, "trained_bar_models", _TRAINED, parameters=[len(BAR_MODELS)]),
             _sessions(store, "bar_predictions", _JUDGED, parameters=[references]),
+            settle,
         )
 
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import polars as pl
@@ -14,6 +14,9 @@ from stock_assets.market.findings import no_findings
 
 if TYPE_CHECKING:  # it checks its bars as the sources do
     from stock_assets.market.context import MarketContext
+
+#: So long after its close a session of bars is over: its last bars have come, and the vendor has revised them.
+SETTLE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)

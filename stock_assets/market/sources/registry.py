@@ -6,10 +6,11 @@ is imported at start registers its own.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 
 from stock_assets.errors import SettingsError, StockAssetsError
-from stock_assets.market.sources import Source
+from stock_assets.market.sources import SETTLE, Source
 from stock_assets.settings import PREFIX, Settings
 
 #: Hears how far a long fetch is.
@@ -30,18 +31,26 @@ class RegisteredSource:
     """what it is, in a few words"""
     lists_tickers: bool = True
     """whether its universe is known without STOCK_ASSETS_TICKERS"""
+    settle: timedelta = SETTLE
+    """so long after the close of a session it has the last bars below a day"""
 
 
 _SOURCES: dict[str, RegisteredSource] = {}
 
 
 def register_source(
-    name: str, make: Callable[[Settings, Say], Source], text: str, *, lists_tickers: bool = True
+    name: str,
+    make: Callable[[Settings, Say], Source],
+    text: str,
+    *,
+    lists_tickers: bool = True,
+    settle: timedelta = SETTLE,
 ) -> None:
     """Makes the source available as STOCK_ASSETS_SOURCE=`name`.
 
     `make` gets the settings and a function that hears how far a long fetch is. Where `lists_tickers` is False and no
-    tickers are configured, the universe is the members of the index.
+    tickers are configured, the universe is the members of the index. Bars below a day of a session are final `settle`
+    after its close.
 
     Raises StockAssetsError where another source has that name.
     """
@@ -49,7 +58,7 @@ def register_source(
         raise StockAssetsError(
             f"a source named {name} is registered already ({_SOURCES[name].text}); expected another name"
         )
-    _SOURCES[name] = RegisteredSource(name, make, text, lists_tickers)
+    _SOURCES[name] = RegisteredSource(name, make, text, lists_tickers, settle)
 
 
 def require_source(name: str) -> None:
@@ -65,6 +74,11 @@ def registered(name: str) -> RegisteredSource:
     if name not in _SOURCES:
         import_module(BUILT_IN[name])
     return _SOURCES[name]
+
+
+def settle_time(settings: Settings) -> timedelta:
+    """How long after its close a session of bars is over: the source has its last bars. Raises SettingsError."""
+    return registered(settings.source).settle
 
 
 def all_sources() -> list[RegisteredSource]:

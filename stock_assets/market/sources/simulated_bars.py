@@ -23,7 +23,7 @@ import polars as pl
 from stock_assets.errors import SourceError
 from stock_assets.market.bar_tables import SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.intervals import Interval, bar_ends
+from stock_assets.market.intervals import Interval, bar_ends, stretches
 from stock_assets.market.sources import BarAnswer
 from stock_assets.market.sources.answers import check_request
 from stock_assets.market.sources.simulated_companies import (
@@ -175,8 +175,7 @@ _KNOWN: dict[tuple[str, date, int], dict[int, tuple[np.ndarray, np.ndarray, np.n
 
 def _next(calendar: TradingCalendar, seed: int, position: int, *, known: dict[int, tuple[np.ndarray, ...]]) -> _Path:
     day = calendar.sessions[position]
-    opened, closed = calendar.opens[day], calendar.closes[day]
-    count = int((closed - opened) / timedelta(minutes=1))
+    count = int(sum((stop - start for start, stop in stretches(calendar, day)), timedelta()) / timedelta(minutes=1))
     rng = np.random.default_rng([seed, _STREAM, position])
     zeros = np.zeros((MEMORY, COMPANIES))
     price, level, before = known[position - 1] if position else (np.log(FIRST_PRICE[:COMPANIES]), zeros[0], zeros)

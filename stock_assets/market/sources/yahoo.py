@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
-from stock_assets.errors import QuietTickerError, SourceError, UnknownTickerError
+from stock_assets.errors import EmptyRangeError, QuietTickerError, SourceError, UnknownTickerError
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import SERIES, MarketContext, context_of
 from stock_assets.market.download import json_within
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _LOOK_BACK = timedelta(days=30)
 
 _EMPTY = "an empty answer"
+#: Yahoo's words for a range before the first trade or after the last one, and for one that it has no longer.
+_NOTHING_THERE, _TOO_OLD = "Data doesn't exist for startDate", ("must be within the last", "allowed to be fetched")
+
+#: Yahoo shows trades of some exchanges so late at most: https://help.yahoo.com/kb/SLN2310.html
+DELAY = timedelta(minutes=30)
 
 #: yfinance's column for each of ours.
 _COLUMNS = {
@@ -67,22 +72,14 @@ class YahooSource:
         self.calendar, self.tickers, self.series = calendar, tickers, series
         self.on_progress, self.staged = on_progress, staged
         self.budget = budget or Budget(Politeness())
-        self._session = polite_session(self.budget, base_url, place="/v8/finance/chart/", judge=_judge_chart)
+        self._session = polite_session(self.budget, base_url, place="/v8/finance/chart/", judge=judge_chart)
 
     def universe(self) -> pl.DataFrame:
         """The configured tickers from the calendar's first session on, open-ended (`UNIVERSE_SCHEMA`).
 
         Raises SourceError when no ticker is configured: Yahoo has no list of all.
         """
-        if not self.tickers:
-            raise SourceError("STOCK_ASSETS_TICKERS is not set; the source yahoo expects the tickers to ask for")
-        tickers = pl.DataFrame({"ticker": sorted(self.tickers)})
-        return tickers.with_columns(
-            name="ticker",
-            sector=pl.lit(None, pl.String),
-            from_session=pl.lit(self.calendar.sessions[0]),
-            to_session=pl.lit(None, pl.Date),
-        ).match_to_schema(UNIVERSE_SCHEMA)
+        return configured_universe(self.tickers, self.calendar)
 
     def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """The bars of `tickers` from `first` to `last`, split-adjusted as of `fetched_at`, and which failed, and why.
@@ -160,6 +157,22 @@ class YahooSource:
         return answer._replace(failures=failures)
 
 
+def configured_universe(tickers: tuple[str, ...] | None, calendar: TradingCalendar) -> pl.DataFrame:
+    """As `YahooSource.universe`."""
+    if not tickers:
+        raise SourceError("STOCK_ASSETS_TICKERS is not set; the source yahoo expects the tickers to ask for")
+    return (
+        pl.DataFrame({"ticker": sorted(tickers)})
+        .with_columns(
+            name="ticker",
+            sector=pl.lit(None, pl.String),
+            from_session=pl.lit(calendar.sessions[0]),
+            to_session=pl.lit(None, pl.Date),
+        )
+        .match_to_schema(UNIVERSE_SCHEMA)
+    )
+
+
 def require_address(ticker: str) -> None:
     """Raises SourceError for a ticker that may not become part of an address."""
     if not re.fullmatch(r"[A-Za-z0-9^][A-Za-z0-9.^=&-]*", ticker):
@@ -204,7 +217,8 @@ def _bars(history: "pd.DataFrame", ticker: str) -> pl.DataFrame:
     return bars.with_columns(pl.col("split_ratio").replace(0.0, 1.0)).match_to_schema(BARS)
 
 
-def _judge_chart(response: Any, options: Mapping[str, Any]) -> None:
+def judge_chart(response: Any, options: Mapping[str, Any]) -> None:
+    """As `judge`, of an answer to the request with these options."""
     since = datetime.fromtimestamp(int(options["params"]["period1"]), UTC)
     wait = response.headers.get("Retry-After")
     judge(response.status_code, response.text, since=since, retry_after=wait, now=datetime.now(UTC))
@@ -213,9 +227,9 @@ def _judge_chart(response: Any, options: Mapping[str, Any]) -> None:
 def judge(status: int, text: str, *, since: datetime, retry_after: str | None, now: datetime) -> None:
     """Nothing where an answer of the chart endpoint, asked for bars since `since`, holds a chart.
 
-    Raises UnknownTickerError where Yahoo says that there is nothing to be had, QuietTickerError where it has no bar and
-    says that the last trade was before `since`, and Transient for the rest. `retry_after` is the header: seconds, or a
-    date.
+    Raises UnknownTickerError where Yahoo says that there is nothing to be had (EmptyRangeError: in the range asked
+    for), QuietTickerError where it has no bar and says that the last trade was before `since`, SourceError for a range
+    that it has no longer, and Transient for the rest. `retry_after` is the header: seconds, or a date.
     """
     require_service(status, text, retry_after=retry_after, now=now)
     try:
@@ -225,6 +239,10 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
         raise Transient(f"no chart but {beginning(text)}") from None
     if error:
         reason = f"{error.get('code')}: {error.get('description')}"
+        if any(words in reason for words in _TOO_OLD):
+            raise SourceError(f"Yahoo says {reason} Expected a clock of this machine that is right")
+        if _NOTHING_THERE in reason:
+            raise EmptyRangeError(f"Yahoo says {reason}")
         if status in (400, 404, 422) or error.get("code") == "Not Found":
             raise UnknownTickerError(f"Yahoo says {reason}")
         raise Transient(reason)
@@ -250,14 +268,29 @@ def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | Non
 
 
 def _from_settings(settings: Settings, say: Say) -> YahooSource:
+    calendar, budget = calendar_of(settings), Budget(Politeness(per_second=settings.requests_per_second), say=say)
+    if settings.interval != "1d":
+        from stock_assets.market.intervals import Interval
+        from stock_assets.market.sources.yahoo_bars import YahooBars
+
+        return YahooBars(  # pyright: ignore[reportReturnType]: a source of universe and bars alone
+            calendar,
+            Interval.parse(settings.interval),
+            tickers=settings.tickers,
+            staged=settings.staged_answers,
+            budget=budget,
+            say=say,
+        )
     return YahooSource(
-        calendar_of(settings),
+        calendar,
         settings.tickers,
         on_progress=Pace("Yahoo", say),
         series=settings.context_series,
         staged=settings.staged_answers,
-        budget=Budget(Politeness(per_second=settings.requests_per_second), say=say),
+        budget=budget,
     )
 
 
-register_source("yahoo", _from_settings, "Yahoo Finance, through yfinance", lists_tickers=False)
+register_source(
+    "yahoo", _from_settings, "Yahoo Finance, through yfinance", lists_tickers=False, settle=DELAY + timedelta(minutes=5)
+)

@@ -14,7 +14,8 @@ from stock_assets.features.bar_tables import BAR_FEATURE_TABLE, BAR_LABELS
 from stock_assets.features.materialize.bars import bar_label_rule, first_difference
 from stock_assets.frames import BAR_KEYS, RowSummary
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.intervals import SETTLE, Interval, lookback_start
+from stock_assets.market.intervals import Interval, lookback_start
+from stock_assets.market.sources.registry import settle_time
 from stock_assets.model.bar_lesson import BarLesson, answerable, known_by
 from stock_assets.model.bar_models import BAR_IN_SERVICE, BAR_MODELS, BarModelEntry
 from stock_assets.model.bar_schedule import BarTraining, first_served, training_of
@@ -141,8 +142,8 @@ def make_bar_predictions(
     """Makes what is new of `bar_predictions` of `sessions` (ascending) by the versions that serve them.
 
     While a session runs, the model in service and the naive ones answer; the references answer once it is over at
-    `now`, SETTLE after its close. A bar that has features, and was predicted from another version of it or by another
-    model, is predicted again with all bars after it.
+    `now`, as long after its close as the source takes. A bar that has features, and was predicted from another version
+    of it or by another model, is predicted again with all bars after it.
 
     Raises MissingSessionsError where features or versions of a session are missing, ArtifactError where a saved model
     is gone.
@@ -152,7 +153,7 @@ def make_bar_predictions(
         store.require(["bars", "bar_features", "trained_bar_models"], [session], "bar_predictions")
         serving = store.read("trained_bar_models", session, session)
         versions = {row["model"]: row for row in serving.iter_rows(named=True) if row["model"] in BAR_MODELS}
-        over = calendar.closes[session] + SETTLE <= now
+        over = calendar.closes[session] + settle_time(settings) <= now
         roles = ("champion", "naive", "reference") if over else ("champion", "naive")
         asked = {name: row for name, row in versions.items() if BAR_MODELS[name].role in roles}
         if BAR_IN_SERVICE not in asked:
