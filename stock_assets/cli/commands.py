@@ -101,6 +101,7 @@ def bars_command() -> None:
         make_source(config, say),
         now=datetime.now(UTC),
         say=say,
+        registry=open_registry(config.mlflow_uri, config.mlflow_artifacts),
     )
     say(f"{len(works)} step(s) in {time.monotonic() - began:.0f} s" if works else "nothing is due")
     for line in scores_of(config):
@@ -202,6 +203,7 @@ def rollback_command(
 ) -> None:
     """Makes the version that served before the champion again, from the next session on."""
     from stock_assets.lifecycle.materialize.champions import rollback
+    from stock_assets.lifecycle.materialize.kept import kept_of
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
@@ -213,6 +215,7 @@ def rollback_command(
         to=to,
         now=datetime.now(UTC),
         reason=reason,
+        kept=kept_of(config),
     )
     for note in notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)

@@ -18,15 +18,18 @@ KLINES = pl.Schema({"ticker": pl.String, "at": UTC_TIME, **dict.fromkeys(FIGURES
 
 def in_bars(rows: pl.DataFrame, calendar: TradingCalendar, interval: Interval) -> pl.DataFrame:
     """Those of `rows` (with `at`, UTC) that begin within a session, with session, bar_begin and bar_end (UTC) of the
-    bar that they begin in. Bars are counted from the opening; the last one of a session ends with it."""
+    bar that they begin in. Bars are counted from the opening; the last one of a session ends with it, and one that
+    lies in the rest at noon as a whole is none."""
     days = calendar.sessions
     hours = pl.DataFrame(
         {
             "session": days,
             "opens": [calendar.opens[day] for day in days],
             "closes": [calendar.closes[day] for day in days],
+            "rest": [calendar.rests.get(day, (None, None))[0] for day in days],
+            "rest_over": [calendar.rests.get(day, (None, None))[1] for day in days],
         },
-        schema={"session": pl.Date, "opens": UTC_TIME, "closes": UTC_TIME},
+        schema={"session": pl.Date} | dict.fromkeys(("opens", "closes", "rest", "rest_over"), UTC_TIME),
     )
     length = interval.length
     place = (pl.col("at") - pl.col("opens")).dt.total_microseconds() // (length // timedelta(microseconds=1))
@@ -37,8 +40,11 @@ def in_bars(rows: pl.DataFrame, calendar: TradingCalendar, interval: Interval) -
         .join_asof(hours.sort("opens"), left_on="at", right_on="opens", strategy="backward")
         .filter(pl.col("at") < pl.col("closes"))
         .with_columns(bar_begin=begin, bar_end=pl.min_horizontal(begin + length, "closes"))
+        .filter(
+            ((pl.col("bar_begin") < pl.col("rest")) | (pl.col("bar_end") > pl.col("rest_over"))).fill_null(value=True)
+        )
         .sort("row")
-        .drop("row", "opens", "closes")
+        .drop("row", "opens", "closes", "rest", "rest_over")
     )
 
 

@@ -34,7 +34,7 @@ CURRENCIES = (
     | {"XJSE": "ZAR", "XTAE": "ILS", "XSAU": "SAR"}
 )
 #: Counts the repairs of exchange_calendars in `private`: sessions that were kept under another one are not read.
-_REPAIR = 2
+_REPAIR = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class TradingCalendar:
     before that of UTC, which is the same evening in the Americas."""
     local_zone: str = field(default="UTC", compare=False)
     """The time zone of the exchange, or of the hours that the settings name: what people there call the time."""
+    rests: Mapping[date, tuple[datetime, datetime]] = field(default_factory=dict, compare=False, repr=False)
+    """From when to when a session rests at noon, in UTC; sessions without a rest are not in it."""
 
     @cached_property
     def _zone(self) -> tzinfo:
@@ -185,11 +187,15 @@ def _calendar_of(name: str, hours: Mapping[str, Any]) -> TradingCalendar:
         dict(zip(days, opens, strict=True)),
         hours["zone"],
         hours["local_zone"],
+        {
+            date.fromisoformat(day): (datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+            for day, (start, end) in hours["rests"].items()
+        },
     )
 
 
 def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
-    """Both zones, the days of the sessions, and the seconds since 1970 at which each opens and closes."""
+    """Both zones, the days of the sessions, and the seconds since 1970 at which each opens, rests and closes."""
     with warnings.catch_warnings():
         # exchange_calendars 4.13 uses what pandas 3.1 deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -201,6 +207,12 @@ def _computed_hours(name: str, start: date, end: date | None) -> dict[str, Any]:
         "days": [str(day.date()) for day in exchange.closes.index],  # pyright: ignore[reportAttributeAccessIssue]: days
         "opens": [int(moment.timestamp()) for moment in exchange.opens],
         "closes": [int(moment.timestamp()) for moment in exchange.closes],
+        "rests": {
+            str(day.date()): (int(start.timestamp()), int(end.timestamp()))  # pyright: ignore[reportAttributeAccessIssue]: days
+            for (day, start), end in zip(
+                exchange.break_starts.dropna().items(), exchange.break_ends.dropna(), strict=True
+            )
+        },
     }
 
 

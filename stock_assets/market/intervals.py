@@ -5,14 +5,15 @@ session are counted from its opening, as the exchanges and vendors do; the last 
 shorter, as the bar from 15:30 to 16:00 of New York at 1h.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.settings import Settings
 from stock_assets.tables import UTC_TIME
 
 #: The intervals that the setting `interval` names, in minutes.
@@ -20,6 +21,8 @@ MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
 
 #: So long after its close a session is over: its last bars have come, and the vendor has revised them.
 SETTLE = timedelta(minutes=5)
+#: A bar that is not published so many bars after its end, and one look, is late.
+LATE_BARS = 10
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,8 @@ class Interval:
         return timedelta(minutes=self.minutes)
 
 
-def bar_ends(
-    calendar: TradingCalendar,
-    session: date,
-    interval: Interval,
-    *,
-    rests: Sequence[tuple[datetime, datetime]] = (),
-) -> pl.Series:
-    """The ends of the bars of `session` (UTC, ascending), without those that lie in one of the `rests` (from, to).
+def bar_ends(calendar: TradingCalendar, session: date, interval: Interval) -> pl.Series:
+    """The ends of the bars of `session` (UTC, ascending), without those that lie in its rest at noon as a whole.
 
     Raises ValueError for a day that is no session.
 
@@ -68,14 +65,19 @@ def bar_ends(
     >>> ends = bar_ends(new_york, date(2024, 1, 2), Interval.parse("1h"))
     >>> len(ends), ends[0].strftime("%H:%M"), ends[-1].strftime("%H:%M")
     (7, '15:30', '21:00')
+    >>> tokyo = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 5))  # 9:00 to 15:00, it rests from 11:30
+    >>> [f"{end:%H:%M}" for end in bar_ends(tokyo, date(2024, 1, 4), Interval.parse("15m"))[9:11]]  # to 12:30
+    ['02:30', '03:45']
     """
     calendar.position(session)
     opened, closed = calendar.opens[session], calendar.closes[session]
     # of the exact minutes of the session: a change of the clocks within it lengthens or shortens it
     count = -(-(closed - opened) // interval.length)
     ends = [min(opened + k * interval.length, closed) for k in range(1, count + 1)]
-    kept = [end for end in ends if not any(start < end - timedelta(seconds=1) < stop for start, stop in rests)]
-    return pl.Series("bar_end", kept, UTC_TIME)
+    if rest := calendar.rests.get(session):
+        begins = [opened, *ends]
+        ends = [end for begin, end in zip(begins, ends, strict=False) if begin < rest[0] or end > rest[1]]
+    return pl.Series("bar_end", ends, UTC_TIME)
 
 
 def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval: Interval) -> pl.DataFrame:
@@ -87,6 +89,23 @@ def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval:
         for session in sessions
     ]
     return pl.concat([pl.DataFrame(schema={"session": pl.Date, "bar_end": UTC_TIME}), *parts]).sort("bar_end")
+
+
+def bar_grace(settings: Settings) -> timedelta:
+    """How long after its end a bar is published at the latest: LATE_BARS bars and one look."""
+    interval = Interval.parse(settings.interval)
+    return LATE_BARS * interval.length + timedelta(minutes=settings.look_minutes or interval.minutes)
+
+
+def next_bar_end(settings: Settings, newest: datetime) -> datetime | None:
+    """The end of the first bar after that of `newest`, perhaps of the next session; None after the calendar's last."""
+    calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
+    near = calendar.between(newest.date() - timedelta(days=1), newest.date() + timedelta(days=14))
+    for session in near:
+        later = bar_ends(calendar, session, interval).filter(bar_ends(calendar, session, interval) > newest)
+        if len(later):
+            return later[0]
+    return None
 
 
 def lookback_start(

@@ -11,7 +11,7 @@ The shocks of tickers have a correlation of 0.3. A bar of more minutes is made o
 are missing: of a ticker now and then, and of all in an outage; SIM20 is listed at noon of the fourth session.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -24,7 +24,7 @@ from stock_assets.errors import SourceError
 from stock_assets.market.bar_tables import SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.intervals import Interval, bar_ends
-from stock_assets.market.sources import BarAnswer
+from stock_assets.market.sources import NOTHING_STORED, BarAnswer, bars_since
 from stock_assets.market.sources.answers import check_request
 from stock_assets.market.sources.simulated_companies import (
     FIRST_PRICE,
@@ -86,14 +86,23 @@ class SimulatedBars:
         ]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
 
-    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
+    def fetch_bars(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        since: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. Raises SourceError for an unknown ticker."""
         check_request(first, last, fetched_at)
         companies = self._companies(tickers)
         sessions = [day for day in self.calendar.between(first, last) if self.calendar.opens[day] < fetched_at]
         parts = [self._session(day, companies) for day in sessions]
         rows = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *parts])
-        return BarAnswer(rows.filter(pl.col("bar_end") <= fetched_at).sort("ticker", "bar_end"))
+        finished = rows.filter(pl.col("bar_end") <= fetched_at)
+        return BarAnswer(bars_since(finished, since).sort("ticker", "bar_end"))
 
     def expected_returns(self, sessions: Sequence[date], horizon: int) -> pl.DataFrame:
         """ticker, session, bar_end, expected_return: the true mean of the log return of the next `horizon` minutes of
@@ -109,14 +118,14 @@ class SimulatedBars:
                 weights = range(MEMORY - k + 1)
                 known = sum((remembered[MEMORY - lag : MEMORY - lag + count] for lag in weights), np.zeros_like(ahead))
                 ahead += -REVERSAL * sigma * known
-            ends = bar_ends(self.calendar, day, Interval.parse("1m"))
+            ends = _minute_ends(self.calendar, day)
             parts.append(_frame(day, ends, list(range(COMPANIES)), columns={"expected_return": ahead}))
         return pl.concat(parts).sort("ticker", "bar_end")
 
     def _session(self, day: date, companies: list[int]) -> pl.DataFrame:
         """The bars of a whole session (`SOURCE_BAR_SCHEMA`), unsorted."""
         path = _path(self.calendar, self.seed, self.calendar.position(day))
-        minutes = _frame(day, bar_ends(self.calendar, day, Interval.parse("1m")), companies, columns=path.figures)
+        minutes = _frame(day, _minute_ends(self.calendar, day), companies, columns=path.figures)
         rows = minutes.filter(pl.col("there")).drop("there")
         if self.interval.minutes > 1:
             ends = pl.DataFrame({"end": bar_ends(self.calendar, day, self.interval)})
@@ -204,6 +213,9 @@ def _next(calendar: TradingCalendar, seed: int, position: int, *, known: dict[in
     if rng.random() < _OUTAGES:
         begins = int(rng.integers(count))
         there[begins : begins + int(rng.integers(2, 15))] = False
+    if day in calendar.rests:
+        begins, ends = ((moment - opened) // timedelta(minutes=1) for moment in calendar.rests[day])
+        there[begins:ends] = False
     if position <= LATE_SESSION:
         there[: count if position < LATE_SESSION else count // 2, LATE] = False
     figures = {
@@ -215,6 +227,12 @@ def _next(calendar: TradingCalendar, seed: int, position: int, *, known: dict[in
         "there": there,
     }
     return _Path(shocks, before, sigma, figures, closes[-1], level)
+
+
+def _minute_ends(calendar: TradingCalendar, day: date) -> pl.Series:
+    """The ends of all minutes of a session, those of its rest at noon included."""
+    opened, closed = (moments[day] for moments in (calendar.opens, calendar.closes))
+    return pl.datetime_range(opened, closed, "1m", closed="right", eager=True).cast(UTC_TIME)
 
 
 def _frame(day: date, ends: pl.Series, companies: list[int], *, columns: dict[str, np.ndarray]) -> pl.DataFrame:
