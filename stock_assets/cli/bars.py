@@ -74,7 +74,7 @@ def make(
     now: datetime,
     say: Say,
     registry: Registry = NO_REGISTRY,
-) -> None:  # eight: what a step needs, and the work
+) -> None:
     """Makes the assets of `work`, one after the other."""
     say(work.reason)
     sessions: Sequence[date] = ()

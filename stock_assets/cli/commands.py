@@ -203,7 +203,6 @@ def rollback_command(
 ) -> None:
     """Makes the version that served before the champion again, from the next session on."""
     from stock_assets.lifecycle.materialize.champions import rollback
-    from stock_assets.lifecycle.materialize.kept import kept_of
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
@@ -215,7 +214,6 @@ def rollback_command(
         to=to,
         now=datetime.now(UTC),
         reason=reason,
-        kept=kept_of(config),
     )
     for note in notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)

@@ -10,7 +10,6 @@ from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, job_of, prev
 from stock_assets.escape import one_line
 from stock_assets.lifecycle.champions import MARGIN
 from stock_assets.lifecycle.materialize.champions import JudgedChallengers, judge_challengers, read_promotions, rollback
-from stock_assets.lifecycle.materialize.kept import kept_of
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.publication.materialize.republish import republish
@@ -106,8 +105,7 @@ def rollback_job(settings: Settings) -> dg.JobDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> None:
         choice = {"model": config.model, "to": config.version, "reason": config.reason}
-        kept = kept_of(settings)
-        promotion, messages = rollback(warehouse, registry, calendar, now=clock(), kept=kept, **choice)  # pyright: ignore[reportArgumentType]
+        promotion, messages = rollback(warehouse, registry, calendar, now=clock(), **choice)  # pyright: ignore[reportArgumentType]
         for message in messages:
             context.log.warning(one_line(message))
         context.log.info(f"{promotion.version} is the champion of {promotion.model} from {promotion.serves_from} on")

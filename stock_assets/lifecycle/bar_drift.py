@@ -1,7 +1,7 @@
 """Drift of a market of bars: which sessions a session is compared with, and when a person is alerted."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 import polars as pl
 
@@ -21,7 +21,7 @@ DRIFT_KEY, SKILL_KEY = "drift/bar_features", "skill/bar_predictions"
 
 
 def session_rows(
-    losses: pl.DataFrame, versions: Mapping[object, str], naive: Sequence[str], *, champion: str, drift: pl.DataFrame
+    losses: pl.DataFrame, versions: Mapping[date, str], naive: Sequence[str], *, champion: str, drift: pl.DataFrame
 ) -> pl.DataFrame:
     """`BAR_SESSIONS` of the sessions of `versions`, ascending.
 
@@ -30,7 +30,7 @@ def session_rows(
     """
     moved = dict(drift.iter_rows())
     rows = []
-    for session, version in sorted(versions.items()):  # pyright: ignore[reportArgumentType]: dates
+    for session, version in sorted(versions.items()):
         past = losses.filter(pl.col("session") <= session, pl.col("model").is_in(list(naive)))
         kept = past["session"].unique().sort().tail(YARDSTICK)
         means = (

@@ -11,7 +11,6 @@ import pytest
 from stock_assets.cli.bars import make_due
 from stock_assets.lifecycle.bars import BarState, judging_due, promotion_due
 from stock_assets.lifecycle.materialize.champions import read_promotions, rollback
-from stock_assets.lifecycle.materialize.kept import kept_of
 from stock_assets.market.calendar import calendar_of, trading_calendar
 from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.model.bar_baselines import BarClassPrior
@@ -137,7 +136,6 @@ def test_an_alias_that_a_person_moves_serves_from_the_next_session_and_a_rollbac
         to=None,
         now=datetime(2025, 6, 26, 2, tzinfo=UTC),
         reason="a test",
-        kept=kept_of(config),
     )
     assert (back.version, back.serves_from, notes) == (first, date(2025, 6, 27), [])
     assert registry.of[BAR_IN_SERVICE]["champion"] == first

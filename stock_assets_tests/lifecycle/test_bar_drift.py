@@ -26,7 +26,12 @@ DAYS = [date(2025, 6, 1) + timedelta(days=k) for k in range(8)]
 def test_the_distances_are_those_of_the_rows_of_so_many_sessions():
     rng = np.random.default_rng(0)
     reference = pl.DataFrame({"x": rng.normal(size=400)})
-    recent = pl.DataFrame({"session": np.repeat(DAYS, 30), "x": np.repeat(np.arange(8) / 4, 30) + rng.normal(size=240)})
+    recent = pl.DataFrame(
+        {
+            "session": [day for day in DAYS for _ in range(30)],
+            "x": np.repeat(np.arange(8) / 4, 30) + rng.normal(size=240),
+        }
+    )
     figures = drift_figures(reference, recent, ["x"], sessions=DAYS, length=RECENT_BARS)
     assert figures["session"].to_list() == DAYS[RECENT_BARS - 1 :]
     for session, ks in figures.select("session", "ks").iter_rows():

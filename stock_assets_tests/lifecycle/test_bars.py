@@ -384,7 +384,7 @@ def test_a_session_is_asked_for_once_more_when_the_next_one_begins_and_no_later_
     labelled = set(NEW_YORK.between(date(2025, 6, 2), friday))
 
     def due(now: datetime, asked: datetime) -> str | None:
-        work = revision_due(NEW_YORK, MINUTE, BarState(now, labelled, set(), set(), {friday: asked}))
+        work = revision_due(NEW_YORK, MINUTE, BarState(now, labelled, set(), set(), asked_at={friday: asked}))
         return work.first if work else None
 
     monday = NEW_YORK.opens[date(2025, 6, 9)] + timedelta(minutes=1)

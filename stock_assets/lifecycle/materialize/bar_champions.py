@@ -131,13 +131,13 @@ def _verdict(
     name = champion_at(read_promotions(store), trained, BAR_IN_SERVICE, session=serves_from, year=BAR_YEAR)
     stored = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models"))
     champion = stored.filter(pl.col("version") == name).row(0, named=True)
-    version, newer = row["version"], "stays challenger: the champion learned from later bars"
-    decision = Promotion(BAR_IN_SERVICE, version, BAR_YEAR, serves_from, now, "challenger", "judged", name, newer)
+    version, why = row["version"], "stays challenger: the champion learned from later bars"
+    decision = Promotion(BAR_IN_SERVICE, version, BAR_YEAR, serves_from, now, "challenger", "judged", name, why)
     if champion["cutoff"] >= row["cutoff"]:  # a person moved the alias: it has seen the window
         return decision
     labels = BAR_LABELS.fit(store.read("bar_labels", window[0], window[-1])).drop_nulls("label")
     labels = labels.filter(pl.col("known_at") <= calendar.closes[window[-1]])
-    of_both = [answers_of_version(store, settings, each, sessions=window) for each in (champion, row)]
-    verdict = judge(*of_both, labels, seed=settings.seed, window=OF_BARS)
+    serving, newer = (answers_of_version(store, settings, each, sessions=window) for each in (champion, row))
+    verdict = judge(serving, newer, labels, seed=settings.seed, window=OF_BARS)
     outcome = "champion" if verdict.promote else "challenger"
     return replace(decision, outcome=outcome, reason=verdict.reason, verdict=verdict)

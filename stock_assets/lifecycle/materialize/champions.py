@@ -28,7 +28,7 @@ from stock_assets.lifecycle.champions import (
 )
 from stock_assets.lifecycle.materialize.aliases import mirror, set_aliases
 from stock_assets.lifecycle.materialize.alone import alone
-from stock_assets.lifecycle.materialize.kept import DAYS, Kept, next_session, trained_versions
+from stock_assets.lifecycle.materialize.kept import DAYS, Kept, kept_in, next_session, trained_versions
 from stock_assets.lifecycle.tables import PROMOTIONS
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for, usable_between
@@ -202,7 +202,6 @@ def rollback(
     to: str | None,
     now: datetime,
     reason: str,
-    kept: Kept = DAYS,
 ) -> tuple[Promotion, list[str]]:
     """(the decision, what could not be done): makes an earlier version the champion of `model` again.
 
@@ -212,6 +211,7 @@ def rollback(
     Raises StockAssetsError for a model or version that does not exist, for one that serves already, and where nothing
     served before, each naming the choices; CutoffError for a version trained through the session or later.
     """
+    kept = kept_in(store)
     session = next_session(store, calendar, kept)
     trained, history = trained_versions(store, kept), read_promotions(store)
     models = trained["model"].unique().sort().to_list()

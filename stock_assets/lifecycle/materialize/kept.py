@@ -50,6 +50,15 @@ def kept_of(settings: Settings) -> Kept:
     return BARS
 
 
+def kept_in(store: Warehouse) -> Kept:
+    """That of the market of `store`, which has one interval."""
+    if store.last_session("trained_bar_models") is None:
+        return DAYS
+    from stock_assets.lifecycle.materialize.bar_champions import BARS
+
+    return BARS
+
+
 def trained_versions(store: Warehouse, kept: Kept = DAYS) -> pl.DataFrame:
     """model, model_year, version, trained_through: one row per saved version, sorted."""
     parts = [pl.DataFrame(schema=_VERSION_SCHEMA)]

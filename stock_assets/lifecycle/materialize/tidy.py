@@ -58,7 +58,7 @@ def tidy(
         "checkpoints of trainings": lambda: _remove_checkpoints(settings.artifacts, now - keep.checkpoints),
         "leftovers of killed publishers": lambda: _remove_leftovers(settings.published, now - keep.leftovers),
         "registered versions that never served": lambda: registry.remove(
-            _never_served(store, registry, now - keep.unserved, kept_of(settings))
+            _never_served(store, registry, now - keep.unserved, kept=kept_of(settings))
         ),
         "saved models of challengers that lost": lambda: remove_losers(
             store, settings, registry, before=now - keep.unserved
@@ -97,7 +97,7 @@ def _remove_leftovers(published: Place, before: datetime) -> tuple[int, int]:
     return len(old), freed
 
 
-def _never_served(store: Warehouse, registry: Registry, before: datetime, kept: Kept) -> list[str]:
+def _never_served(store: Warehouse, registry: Registry, before: datetime, *, kept: Kept) -> list[str]:
     """The versions that were registered before, and that nothing names but the table of trained models."""
     # one that no table of trained models has is an unfinished training's, or another market's
     removable = {*trained_versions(store, kept)["version"]} - served_versions(store, registry, kept)

@@ -182,7 +182,7 @@ class CcxtSource:
             _require_symbol(ticker)
             begin = max(since, after.get(ticker, since))
             klines, oldest = self._klines(ticker, since=begin, until=until, through=through, kept=kept)
-            if begin > since and klines.height and not klines["volume"].any():
+            if begin > since and klines.height and klines["volume"].fill_nan(None).sum() == 0:
                 # no trade so far, or a ticker that never has a volume: the whole session shows which (`traded`)
                 return self._klines(ticker, since=since, until=until, through=through, kept=kept)
             return klines, oldest
