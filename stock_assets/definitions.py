@@ -98,10 +98,13 @@ def _bar_definitions(config: Settings) -> dg.Definitions:
     """The graph at an interval below a day; its modules are loaded at none of a day."""
     from stock_assets.defs.bars import bar_assets, bar_sensors
 
+    tidying = tidy_job(config)
     return dg.Definitions(
         assets=bar_assets(config),
-        sensors=[*bar_sensors(config), alert_sensor(), *backup_sensors(config)],
-        jobs=[backup_job(config, config.backup_dir)] if config.backup_dir else [],
+        sensors=[*bar_sensors(config), freshness_sensor(config), alert_sensor(), *backup_sensors(config)],
+        asset_checks=[freshness_check(config)],
+        schedules=[tidy_schedule(tidying)],
+        jobs=[rollback_job(config), tidying, *([backup_job(config, config.backup_dir)] if config.backup_dir else [])],
         resources=_resources(config),
         executor=dg.in_process_executor,
     )

@@ -9,8 +9,11 @@ from stock_assets.errors import SettingsError
 from stock_assets.evaluation.bar_tables import BAR_REPORT
 from stock_assets.evaluation.materialize.bars import make_bar_evaluation
 from stock_assets.features.materialize.bars import make_bar_features, make_bar_labels
-from stock_assets.lifecycle.bars import finished_due, judging_due, look_due, training_due
+from stock_assets.lifecycle.bars import finished_due, judging_due, look_due, promotion_due, revision_due, training_due
 from stock_assets.lifecycle.evening import Work
+from stock_assets.lifecycle.materialize.alerts import channels_of
+from stock_assets.lifecycle.materialize.bar_champions import judge_bar_challengers, serving_bar_versions
+from stock_assets.lifecycle.materialize.bar_drift import make_bar_drift, tell_bar_drift
 from stock_assets.lifecycle.materialize.bars import read_bar_state
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.intervals import Interval
@@ -21,15 +24,19 @@ from stock_assets.model.bar_schedule import training_of
 from stock_assets.model.materialize.bars import make_bar_predictions, train_bar_models
 from stock_assets.publication.materialize.bars import publish_bars
 from stock_assets.settings import PREFIX, Settings
+from stock_assets.storage.trainings import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
 
 #: Hears what is made.
 Say = Callable[[str], None]
+NO_REGISTRY = NoRegistry()
 
 
-def make_due(store: Warehouse, settings: Settings, source: Any, *, now: datetime, say: Say) -> list[Work]:
-    """Makes all that is due at `now`: sessions that are over, models, predictions of both, the report, and a look at
-    the running session; returns the works, in their order.
+def make_due(
+    store: Warehouse, settings: Settings, source: Any, *, now: datetime, say: Say, registry: Registry = NO_REGISTRY
+) -> list[Work]:
+    """Makes all that is due at `now`: sessions that are over, models, verdicts on challengers, predictions, the report,
+    and a look at the running session; returns the works, in their order.
 
     Raises SettingsError at the interval 1d, and what the steps raise; what was made before stays.
     """
@@ -38,36 +45,56 @@ def make_due(store: Warehouse, settings: Settings, source: Any, *, now: datetime
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
     training = partial(training_of, calendar, interval, most=settings.training_sessions, every=settings.training_every)
     done: list[Work] = []
+    doing = partial(make, store, settings, source, now=now, say=say, registry=registry)
     while True:
         state = read_bar_state(store, now, settle_time(settings))
         work = (
             finished_due(calendar, state)
             or training_due(calendar, interval, state, training=training)
+            or promotion_due(calendar, state)
             or judging_due(calendar, state)
+            or revision_due(calendar, interval, state)
         )
         if work is None or work.name in {each.name for each in done}:
             break
-        make(store, settings, source, work=work, now=now, say=say)
+        doing(work=work)
         done.append(work)
     look = look_due(calendar, interval, state, looked=None, every=interval.length)
     if not isinstance(look, str):
-        make(store, settings, source, work=look[0], now=now, say=say)
+        doing(work=look[0])
         done.append(look[0])
     return done
 
 
-def make(store: Warehouse, settings: Settings, source: Any, *, work: Work, now: datetime, say: Say) -> None:
+def make(
+    store: Warehouse,
+    settings: Settings,
+    source: Any,
+    *,
+    work: Work,
+    now: datetime,
+    say: Say,
+    registry: Registry = NO_REGISTRY,
+) -> None:
     """Makes the assets of `work`, one after the other."""
     say(work.reason)
-    calendar = calendar_of(settings)
-    sessions = calendar.between(date.fromisoformat(work.first or ""), date.fromisoformat(work.last or ""))
-    steps = _steps(store, settings, source, sessions=sessions, now=now, say=say)
+    sessions: Sequence[date] = ()
+    if work.first and work.last:
+        sessions = calendar_of(settings).between(date.fromisoformat(work.first), date.fromisoformat(work.last))
+    steps = _steps(store, settings, source, sessions=sessions, now=now, say=say, registry=registry)
     for asset in work.assets:
         steps[asset]()
 
 
 def _steps(
-    store: Warehouse, settings: Settings, source: Any, *, sessions: Sequence[date], now: datetime, say: Say
+    store: Warehouse,
+    settings: Settings,
+    source: Any,
+    *,
+    sessions: Sequence[date],
+    now: datetime,
+    say: Say,
+    registry: Registry,
 ) -> dict[str, Callable[[], object]]:
     """The step of every asset of bars."""
     return {
@@ -76,11 +103,25 @@ def _steps(
         "bars": lambda: clean_bars(store, settings, sessions),
         "bar_features": lambda: make_bar_features(store, settings, sessions),
         "bar_labels": lambda: make_bar_labels(store, settings, sessions),
-        "trained_bar_models": lambda: train_bar_models(store, settings, sessions, now=now, say=say),
-        "bar_predictions": lambda: make_bar_predictions(store, settings, sessions, now=now),
+        "trained_bar_models": lambda: train_bar_models(store, settings, sessions, now=now, registry=registry, say=say),
+        "promotions": lambda: judge_bar_challengers(store, settings, registry, now=now),
+        "bar_predictions": lambda: make_bar_predictions(
+            store,
+            settings,
+            sessions,
+            now=now,
+            champions=serving_bar_versions(store, registry, sessions, now=now),
+        ),
         "bar_publication": lambda: publish_bars(store, settings, sessions, now=now),
+        "drift": lambda: _watched(store, settings, sessions, now=now, say=say),
         "bar_report": lambda: make_bar_evaluation(store, settings),
     }
+
+
+def _watched(store: Warehouse, settings: Settings, sessions: Sequence[date], *, now: datetime, say: Say) -> None:
+    make_bar_drift(store, settings, sessions)
+    for message in tell_bar_drift(store, settings, channels_of(settings), now=now):
+        say(message)
 
 
 def scores_of(settings: Settings) -> list[str]:

@@ -103,6 +103,7 @@ def bars_command() -> None:
         make_source(config, say),
         now=datetime.now(UTC),
         say=say,
+        registry=open_registry(config.mlflow_uri, config.mlflow_artifacts),
     )
     say(f"{len(works)} step(s) in {time.monotonic() - began:.0f} s" if works else "nothing is due")
     for line in scores_of(config):

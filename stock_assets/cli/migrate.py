@@ -100,7 +100,7 @@ def _nothing_works(settings: Settings) -> Iterator[None]:
 
 def _hold(held: ExitStack, address: str) -> None:
     """Holds the lock of the daemon of a database, which answers."""
-    from stock_assets.cli.team_home import lock_database
+    from stock_assets.cli.daemon_lock import lock_database
 
     held.enter_context(closing(lock_database(address)))
 

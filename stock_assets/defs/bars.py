@@ -7,6 +7,7 @@ from functools import partial
 import dagster as dg
 
 from stock_assets.defs import checks
+from stock_assets.defs.bar_lifecycle import bar_drift_asset, bar_promotions_asset
 from stock_assets.defs.market import universe_asset
 from stock_assets.defs.partitions import LEARNS_TWO_SESSIONS_BEFORE, running_days
 from stock_assets.defs.runs import UNFINISHED, next_request
@@ -17,25 +18,31 @@ from stock_assets.features.materialize.bars import make_bar_features, make_bar_l
 from stock_assets.lifecycle.bars import (
     FINISHED,
     JUDGED,
+    JUDGED_SESSIONS,
     LOOK,
+    PROMOTED,
     TRAINED,
     finished_due,
     judging_due,
     look_due,
+    promotion_due,
+    revision_due,
     training_due,
 )
 from stock_assets.lifecycle.evening import ASKED_BY, WORK
+from stock_assets.lifecycle.materialize.bar_champions import serving_bar_versions
 from stock_assets.lifecycle.materialize.bars import read_bar_state
 from stock_assets.market.calendar import calendar_of
 from stock_assets.market.intervals import Interval
 from stock_assets.market.materialize.bars import clean_bars, fetch_raw_bars
 from stock_assets.market.sources import Source
 from stock_assets.market.sources.registry import settle_time
-from stock_assets.model.bar_models import BAR_MODELS
+from stock_assets.model.bar_models import BAR_IN_SERVICE, BAR_MODELS
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.model.materialize.bars import first_served_session, make_bar_predictions, train_bar_models
 from stock_assets.publication.materialize.bars import publish_bars
 from stock_assets.settings import Settings
+from stock_assets.storage.registry import Registry
 from stock_assets.storage.warehouse import Warehouse
 
 #: Seconds between two looks of the sensor of the running session: a bar is seen so long after its end.
@@ -76,8 +83,8 @@ def bar_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Every asset of a market of bars, in flow order."""
     note = SIMULATED if settings.source == "simulated" else f" Source: {settings.source}."
     market_and_features = (_raw_bars, _bars, _bar_features, _bar_labels)
-    made = (*market_and_features, _trained_bar_models, _bar_predictions, _bar_report, _bar_publication)
-    return [universe_asset(settings, note), *(asset(settings, note) for asset in made)]
+    made = (*market_and_features, _trained_bar_models, _bar_predictions, _bar_report, _bar_publication, bar_drift_asset)
+    return [universe_asset(settings, note), *(asset(settings, note) for asset in made), bar_promotions_asset(settings)]
 
 
 def _raw_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
@@ -168,9 +175,10 @@ def _trained_bar_models(settings: Settings, note: str) -> dg.AssetsDefinition:
     @table_asset(
         "trained_bar_models",
         description=(
-            f"The versions that serve a session: {', '.join(BAR_MODELS)}. They are trained every "
+            f"The newest versions of a session: {', '.join(BAR_MODELS)}. They are trained every "
             f"{settings.training_every} session(s) on {settings.training_sessions} at most, through the opening of the "
-            "session before the first that they serve." + note
+            f"session before the first of them. {BAR_IN_SERVICE} serves once it has beaten the champion (`promotions`)."
+            + note
         ),
         deps=[
             dg.AssetDep(table, partition_mapping=LEARNS_TWO_SESSIONS_BEFORE) for table in ("bar_features", "bar_labels")
@@ -182,10 +190,11 @@ def _trained_bar_models(settings: Settings, note: str) -> dg.AssetsDefinition:
     def trained_bar_models(
         context: dg.AssetExecutionContext,
         warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = train_bar_models(warehouse, settings, sessions, now=clock(), say=context.log.info)
+        made = train_bar_models(warehouse, settings, sessions, now=clock(), registry=registry, say=context.log.info)
         return report_sessions(context, made.rows, sessions, about_last=_counts({"trainings": len(made.trainings)}))
 
     return trained_bar_models
@@ -200,12 +209,17 @@ def _bar_predictions(settings: Settings, note: str) -> dg.AssetsDefinition:
         ),
         deps=["bar_features", "trained_bar_models"],
         partitions=running_days(settings, first_served_session(settings)),
+        kinds=("pytorch",),
     )
     def bar_predictions(
-        context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
+        context: dg.AssetExecutionContext,
+        warehouse: dg.ResourceParam[Warehouse],
+        registry: dg.ResourceParam[Registry],
+        clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
-        sessions = chosen_sessions(context)
-        made = make_bar_predictions(warehouse, settings, sessions, now=clock())
+        sessions, now = chosen_sessions(context), clock()
+        champions = serving_bar_versions(warehouse, registry, sessions, now=now)
+        made = make_bar_predictions(warehouse, settings, sessions, now=now, champions=champions)
         return report_sessions(context, made.rows, sessions, about_last=_since(made.since))
 
     return bar_predictions
@@ -292,7 +306,7 @@ def _running_session(settings: Settings) -> dg.SensorDefinition:
 
 def _finished_sessions(settings: Settings) -> dg.SensorDefinition:
     """The sensor `finished_sessions`."""
-    calendar = calendar_of(settings)
+    calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
 
     @platform_sensor(
         settings,
@@ -301,14 +315,16 @@ def _finished_sessions(settings: Settings) -> dg.SensorDefinition:
         seconds=30,
         description=(
             "Makes the sessions that are over, all that are missing in one run: their bars once more, features and "
-            "labels; then, where models serve them, the answers of the reference models and the report."
+            "labels; then, where models serve them, the answers of the reference models and the report. Once the next "
+            "session has begun, the vendor is asked once more for what it revised."
         ),
     )
     def finished_sessions(tick: Tick) -> Answer:
         if run := _run_of(tick, "finished_sessions"):
             return dg.SkipReason(f"{run} is under way")
         state = read_bar_state(tick.store, tick.now, settle_time(settings))
-        works = [work for work in (finished_due(calendar, state), judging_due(calendar, state)) if work]
+        due = (finished_due(calendar, state), judging_due(calendar, state), revision_due(calendar, interval, state))
+        works = [work for work in due if work]
         answer = next_request(tick.context, works, "finished_sessions", now=tick.now)
         return answer or dg.SkipReason("every session that is over is complete")
 
@@ -323,19 +339,19 @@ def _bar_training(settings: Settings) -> dg.SensorDefinition:
     @platform_sensor(
         settings,
         "bar_training",
-        makes=TRAINED,
+        makes=(*TRAINED, *PROMOTED),
         seconds=30,
         description=(
-            f"Trains the models every {settings.training_every} session(s), one session before the first that they "
-            "serve, and names the versions that serve every other one. No look at the running session waits for it."
+            f"Trains the models every {settings.training_every} session(s), one session before the first that they may "
+            f"serve, and judges a challenger once the first {JUDGED_SESSIONS} of these are over. No look waits for it."
         ),
     )
     def bar_training(tick: Tick) -> Answer:
         if run := _run_of(tick, "bar_training"):
             return dg.SkipReason(f"{run} is under way")
         state = read_bar_state(tick.store, tick.now, settle_time(settings))
-        work = training_due(calendar, interval, state, training=training)
-        answer = next_request(tick.context, [work] if work else [], "bar_training", now=tick.now)
+        due = (promotion_due(calendar, state), training_due(calendar, interval, state, training=training))
+        answer = next_request(tick.context, [work for work in due if work], "bar_training", now=tick.now)
         return answer or dg.SkipReason("the next session has its models, or has to wait for labels")
 
     return bar_training

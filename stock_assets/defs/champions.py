@@ -1,12 +1,15 @@
 """The asset of promotions, and the rollback and `republish` as jobs that the UI starts."""
 
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 import dagster as dg
 from pydantic import Field
 
 from stock_assets.defs.tables import DUCKDB_POOL, SIMULATED, Clock, job_of, preview, table_asset
 from stock_assets.escape import one_line
 from stock_assets.lifecycle.champions import MARGIN
-from stock_assets.lifecycle.materialize.champions import judge_challengers, read_promotions, rollback
+from stock_assets.lifecycle.materialize.champions import JudgedChallengers, judge_challengers, read_promotions, rollback
 from stock_assets.market.calendar import calendar_of
 from stock_assets.model.materialize.versions import TRAINED
 from stock_assets.publication.materialize.republish import republish
@@ -32,20 +35,35 @@ class RepublishConfig(dg.Config):
     model: str | None = Field(default=None, description="the model whose decision it is about; every one when left out")
 
 
-def promotions_asset(settings: Settings) -> dg.AssetsDefinition:
-    """The asset `promotions`."""
+#: Makes the verdicts that are due.
+Judge = Callable[..., JudgedChallengers]
+_COMPARED = (
+    "Which versions became champion, and why. Every version that was trained within a model year is judged "
+    "once against the champion of its model, on the sessions after its cutoff whose labels are known."
+)
+
+
+def promotions_asset(
+    settings: Settings,
+    *,
+    deps: Sequence[str] = (*TRAINED, "predictions", "labels"),
+    judge: Judge = judge_challengers,
+    compared: str = _COMPARED,
+    order: Literal["as ready", "beside"] = "as ready",
+) -> dg.AssetsDefinition:
+    """The asset `promotions`: of a day, unless `judge` makes the verdicts of another market, with what is `compared`
+    in words."""
 
     @table_asset(
         "promotions",
         description=(
-            "Which versions became champion, and why. Every version that was trained within a model year is judged "
-            "once against the champion of its model, on the sessions after its cutoff whose labels are known. Neither "
-            f"was trained on them. It replaces the champion where its log-loss is lower by {MARGIN:g} nats or more and "
-            "the 95 % interval of the improvement lies above 0; else it stays a challenger. The table also holds every "
-            "rollback, and every alias that a person moved in the model registry."
+            f"{compared} Neither was trained on them. It replaces the champion where its log-loss is lower by "
+            f"{MARGIN:g} nats or more and the 95 % interval of the improvement lies above 0; else it stays challenger. "
+            "The table also holds every rollback, and every alias that a person moved in the model registry."
             + (SIMULATED if settings.source == "simulated" else "")
         ),
-        deps=[*TRAINED, "predictions", "labels"],
+        deps=deps,
+        order=order,
         kinds=("mlflow",),
     )
     def promotions(
@@ -54,7 +72,7 @@ def promotions_asset(settings: Settings) -> dg.AssetsDefinition:
         registry: dg.ResourceParam[Registry],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
-        judged = judge_challengers(warehouse, settings, registry, now=clock())
+        judged = judge(warehouse, settings, registry, now=clock())
         for message in judged.messages:
             context.log.info(one_line(message))
         history = read_promotions(warehouse)

@@ -11,29 +11,36 @@ from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
 from stock_assets.lifecycle.freshness import GRACE, Freshness
 from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts, resolve, send_pending
-from stock_assets.lifecycle.materialize.operations import freshness_of
-from stock_assets.lifecycle.materialize.watch import tell_lateness, watch
+from stock_assets.lifecycle.materialize.kept import kept_of
+from stock_assets.lifecycle.materialize.watch import state_of, tell_lateness, watch
 from stock_assets.lifecycle.watch import predicted_in
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 
 CHECK = "fresh"
+_BARS = (
+    "while the exchange is open, its bars are published a few bars after their end at the latest (docs/minutes.md). "
+    "The sensor `freshness` reports it when it changes"
+)
 
 
 def freshness_check(settings: Settings) -> dg.AssetChecksDefinition:
-    """The check `fresh` of predictions."""
+    """The check `fresh` of predictions, below a day of bar_predictions."""
+    predictions = kept_of(settings).predictions
 
     @dg.asset_check(
-        asset="predictions",
+        asset=predictions,
         name=CHECK,
         pool=DUCKDB_POOL,
-        description=(
+        description=_BARS
+        if settings.interval != "1d"
+        else (
             f"every session is predicted {GRACE.seconds // 3600} hours after it was due at the latest; holidays and "
             "weekends are no sessions. The sensor `freshness` reports it when it changes"
         ),
     )
     def fresh(warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]) -> dg.AssetCheckResult:
-        state = freshness_of(settings, warehouse.last_session("predictions"), clock())
+        state = state_of(warehouse, settings, warehouse.last_session(predictions), now=clock())
         return dg.AssetCheckResult(passed=state.fresh, metadata=_metadata(state), description=state.reason)
 
     return fresh
@@ -64,12 +71,15 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         if state is None:
             return dg.SkipReason("; ".join(messages))
         messages += settle_alerts(instance, tick.store, now=tick.now)
-        seen = f"{state.fresh} {predicted} {state.sessions_behind}"
+        # of bars that are late the number grows with every look, and would be reported with each
+        seen = f"{state.fresh} {predicted} {state.sessions_behind if state.unit == 'session' else 0}"
         if predicted is None or seen == cursor:
             return _skipped([*messages, state.reason])
         messages += tell_lateness(tick.store, tick.channels, state, now=tick.now)
         copy_to_table(tick.store)
-        return _skipped([*messages, f"reported: {state.reason}"], [_evaluation(state)], seen)
+        return _skipped(
+            [*messages, f"reported: {state.reason}"], [_evaluation(state, kept_of(settings).predictions)], seen
+        )
 
     return freshness
 
@@ -93,9 +103,9 @@ def resolve_done(instance: dg.DagsterInstance, store: Warehouse, now: datetime) 
     return done
 
 
-def _evaluation(state: Freshness) -> dg.AssetCheckEvaluation:
+def _evaluation(state: Freshness, predictions: str) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey("predictions"),
+        asset_key=dg.AssetKey(predictions),
         check_name=CHECK,
         passed=state.fresh,
         metadata=_metadata(state),

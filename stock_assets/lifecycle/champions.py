@@ -33,6 +33,9 @@ SMALLEST_WINDOW = BLOCK
 #: A window holds at least so many blocks: one block as long as the window, drawn in a circle, has the window's own
 #: mean whatever is drawn, and an interval without width.
 BLOCKS = 3
+#: The model year of every version of a model of bars within the session: these have no model years, and it begins
+#: before every session.
+BAR_YEAR = date.min.year
 #: A challenger that predicts a smaller share of the champion's rows is no replacement.
 COVERAGE = 0.95
 
@@ -77,8 +80,29 @@ class Promotion:
     verdict: Verdict | None = None
 
 
+@dataclass(frozen=True)
+class Window:
+    """What a comparison looks at."""
+
+    keys: Sequence[str] = tuple(KEYS)
+    """what names a row of predictions and labels"""
+    smallest: int = SMALLEST_WINDOW
+    """sessions that it needs"""
+    block: int = BLOCK
+    """sessions of a block of the bootstrap at most"""
+
+
+OF_DAYS = Window()
+
+
 def judge(
-    champion: pl.DataFrame, challenger: pl.DataFrame, labels: pl.DataFrame, *, margin: float = MARGIN, seed: int = 0
+    champion: pl.DataFrame,
+    challenger: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    margin: float = MARGIN,
+    seed: int = 0,
+    window: Window = OF_DAYS,
 ) -> Verdict:
     """Whether `challenger` is promoted: its mean log-loss is at least `margin` nats lower, and surely lower.
 
@@ -87,17 +111,19 @@ def judge(
     are compared. The 95 % interval of the improvement is that of paired day blocks (`block_bootstrap`). A block is as
     long as in every other score, or a third of a shorter window. The lower end of the interval has to be above zero.
 
+    At intervals below a day `window` names the rows by their bar as well.
+
     A challenger with improper probabilities or with too few rows stays a challenger, and so does every challenger on a
-    window of less than a month. Raises StockAssetsError for improper probabilities of the champion and for a repeated
-    row.
+    window of fewer sessions than the smallest. Raises StockAssetsError for improper probabilities of the champion and
+    for a repeated row.
     """
     for name, rows in (("champion", champion), ("challenger", challenger), ("labels", labels)):
-        _require_unique(name, rows)
+        _require_unique(name, rows, window.keys)
     if problem := _improper(champion):
         raise StockAssetsError(f"the champion cannot be compared with: {problem}")
-    of_champion = champion.join(labels.select(*KEYS, "label"), on=KEYS)
+    of_champion = champion.join(labels.select(*window.keys, "label"), on=window.keys)
     of_both = (
-        of_champion.join(challenger, on=KEYS, suffix="_new")
+        of_champion.join(challenger, on=window.keys, suffix="_new")
         .with_columns(gain=surprise() - surprise("_new"))
         .sort("session", "ticker")
     )
@@ -109,11 +135,13 @@ def judge(
         improvement, low, high = figures or (None, None, None)
         return Verdict(promote, sentence, first, last, daily.height, of_both.height, improvement, low, high, margin)
 
-    if problem := _improper(challenger) or _too_few(daily.height, of_both.height, of_champion.height):
+    if problem := _improper(challenger) or _too_few(
+        daily.height, of_both.height, of_champion.height, smallest=window.smallest
+    ):
         return verdict(False, problem)
     gains, weights = daily["gain"].to_numpy(), daily["len"].to_numpy()
     improvement = float(np.average(gains, weights=weights))
-    interval = block_bootstrap(gains, min(BLOCK, daily.height // BLOCKS), seed, weights=weights)
+    interval = block_bootstrap(gains, min(window.block, daily.height // BLOCKS), seed, weights=weights)
     assert interval is not None  # there are sessions
     low, high = interval
     better = "lower" if improvement >= 0 else "higher"
@@ -137,34 +165,40 @@ def promotion_rows(promotions: Sequence[Promotion]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=PROMOTIONS.schema)
 
 
-def champion_at(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, session: date) -> str:
+def champion_at(
+    promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, session: date, year: int | None = None
+) -> str:
     """The version of `model` that serves `session`. Parameters and errors as `champions_at`."""
-    return champions_at(promotions, trained, model, sessions=[session])[session]
+    return champions_at(promotions, trained, model, sessions=[session], year=year)[session]
 
 
 def champions_at(
-    promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, sessions: Iterable[date]
+    promotions: pl.DataFrame,
+    trained: pl.DataFrame,
+    model: str,
+    *,
+    sessions: Iterable[date],
+    year: int | None = None,
 ) -> dict[date, str]:
     """The version of `model` that serves each of `sessions`.
 
     It is the newest, by (serves_from, decided_at), of the champions of the session's year that serve from the session
     or earlier, and the base version before the first of them. `promotions` is the table, `trained` has one row per
-    version: model, model_year, version, trained_through.
+    version: model, model_year, version, trained_through. `year` is the model year of all `sessions` where it is not
+    that of the calendar (BAR_YEAR).
 
     Raises ArtifactError for a session whose model year has neither.
     """
     histories: dict[int, list[dict]] = {}
     serving_versions = {}
     for session in sessions:
-        year = session.year
-        if year not in histories:
-            histories[year] = champion_history(promotions, trained, model, year=year).to_dicts()
-        before = [row["version"] for row in histories[year] if row["serves_from"] <= session]
+        of = session.year if year is None else year
+        if of not in histories:
+            histories[of] = champion_history(promotions, trained, model, year=of).to_dicts()
+        before = [row["version"] for row in histories[of] if row["serves_from"] <= session]
         if not before:
-            raise ArtifactError(
-                f"{session} needs {model} of model year {year}, and no version of it is trained. Materialize model "
-                f"year {year} first."
-            )
+            needed = model if of == BAR_YEAR else f"{model} of model year {of}"
+            raise ArtifactError(f"{session} needs {needed}, and no version of it is trained. Materialize it first.")
         serving_versions[session] = before[-1]
     return serving_versions
 
@@ -271,7 +305,8 @@ def _succession(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, 
             "serves_from": date(year, 1, 1),
             "decided_at": None,
             "kind": "base",
-            "reason": f"the first version of model year {year}, trained through {row['trained_through']}",
+            "reason": f"the first version{'' if year == BAR_YEAR else f' of model year {year}'}, trained through "
+            f"{row['trained_through']}",
         }
         for row in base.iter_rows(named=True)
     ]
@@ -289,17 +324,19 @@ def _improper(predictions: pl.DataFrame) -> str | None:
     return f"{wrong.height} row(s) hold no probabilities that sum to 1, {row['ticker']} at {row['session']}: {shown}"
 
 
-def _too_few(sessions: int, rows: int, rows_of_champion: int) -> str | None:
+def _too_few(sessions: int, rows: int, rows_of_champion: int, *, smallest: int) -> str | None:
     """Why so few compared sessions or rows allow no promotion, None where there are enough."""
-    if sessions < SMALLEST_WINDOW:
-        return f"{sessions} session(s) with labels that both predict; at least {SMALLEST_WINDOW} are needed"
+    if sessions < smallest:
+        return f"{sessions} session(s) with labels that both predict; at least {smallest} are needed"
     if rows < COVERAGE * rows_of_champion:
         return f"it predicts {rows} of the champion's {rows_of_champion} rows; at least {COVERAGE:.0%} are needed"
     return None
 
 
-def _require_unique(name: str, rows: pl.DataFrame) -> None:
-    twice = repeated(rows, ["session", "ticker"])
+def _require_unique(name: str, rows: pl.DataFrame, keys: Sequence[str]) -> None:
+    twice = repeated(rows, sorted(keys, key=("session", "ticker", "bar_end").index))
     if not twice.is_empty():
-        session, ticker, times = twice.row(0)
-        raise StockAssetsError(f"{times} rows of {ticker} at {session} in {name}; expected one per ticker and session")
+        row = twice.row(0, named=True)
+        raise StockAssetsError(
+            f"{row['rows']} rows of {row['ticker']} at {row[keys[-1]]} in {name}; expected one per {' and '.join(keys)}"
+        )

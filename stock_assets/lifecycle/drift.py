@@ -49,9 +49,14 @@ FIGURES = pl.Schema({name: DRIFT.schema[name] for name in ("session", "column", 
 
 
 def drift_figures(
-    reference: pl.DataFrame, recent: pl.DataFrame, columns: Sequence[str], *, sessions: Sequence[date]
+    reference: pl.DataFrame,
+    recent: pl.DataFrame,
+    columns: Sequence[str],
+    *,
+    sessions: Sequence[date],
+    length: int = RECENT,
 ) -> pl.DataFrame:
-    """session, column, psi, ks (`FIGURES`) of `columns` for each of `sessions` that has RECENT - 1 others before it.
+    """session, column, psi, ks (`FIGURES`) of `columns` for each of `sessions` that has `length` - 1 others before it.
 
     `reference` and `recent` hold `columns` (floating-point numbers), `recent` also session. Both may be in any order,
     and a row may be in both. `sessions` are consecutive and ascending; the recent windows are counted in them. The
@@ -60,22 +65,25 @@ def drift_figures(
 
     Raises StockAssetsError where a number is null or not finite, and where the reference or a window has no row.
     """
-    windows = len(sessions) - RECENT + 1
+    windows = len(sessions) - length + 1
     if windows < 1:
         return FIGURES.to_frame()
     place = pl.DataFrame({"session": list(sessions)}, {"session": pl.Date}).with_row_index("day")
     recent = recent.join(place, on="session")
     day = recent["day"].to_numpy()
-    size = _windowed(np.bincount(day, minlength=len(sessions)))
+    size = _windowed(np.bincount(day, minlength=len(sessions)), length)
     if reference.is_empty() or not size.all():
-        last = sessions[RECENT - 1 + int(size.argmin())]
+        last = sessions[length - 1 + int(size.argmin())]
         empty = "the reference" if reference.is_empty() else f"the window up to {last}"
         raise StockAssetsError(f"{empty} has no row to compare; expected some on each side")
-    figures = [_column(_numbers(reference, name), _numbers(recent, name), day, days=len(sessions)) for name in columns]
+    figures = [
+        _column(_numbers(reference, name), _numbers(recent, name), day, days=len(sessions), length=length)
+        for name in columns
+    ]
     psi, ks = (np.stack(kind, axis=1).ravel() for kind in zip(*figures, strict=True))  # by session, then by column
     return pl.DataFrame(
         {
-            "session": np.repeat(np.array(sessions[RECENT - 1 :], "datetime64[D]"), len(columns)),
+            "session": np.repeat(np.array(sessions[length - 1 :], "datetime64[D]"), len(columns)),
             "column": list(columns) * windows,
             "psi": psi,
             "ks": ks,
@@ -99,8 +107,10 @@ def _numbers(rows: pl.DataFrame, name: str) -> np.ndarray:
     return rows[name].to_numpy()
 
 
-def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, *, days: int) -> tuple[np.ndarray, np.ndarray]:
-    """(psi, ks) of each recent window, float64 [days - RECENT + 1]; `day` [N] is the place of each row of `recent`."""
+def _column(
+    reference: np.ndarray, recent: np.ndarray, day: np.ndarray, *, days: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(psi, ks) of each recent window, float64 [days - length + 1]; `day` [N] is the place of each row of `recent`."""
     ordered = np.sort(reference)
     at = ordered[np.ceil(np.arange(1, LEVELS + 1) / LEVELS * len(ordered)).astype(int) - 1]
     # just below a value as well: the distribution functions jump where many rows are equal
@@ -109,18 +119,18 @@ def _column(reference: np.ndarray, recent: np.ndarray, day: np.ndarray, *, days:
 
     cells = len(edges) + 1  # a row is in the cell of the first edge that it does not exceed
     where = day * cells + np.searchsorted(edges, recent)
-    counts = _windowed(np.bincount(where, minlength=days * cells).reshape(days, cells))
+    counts = _windowed(np.bincount(where, minlength=days * cells).reshape(days, cells), length)
     observed = (counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True))[:, :-1]
 
     deciles = np.unique(np.searchsorted(edges, at[LEVELS // BINS - 1 : -1 : LEVELS // BINS]))
     return _psi(expected[deciles], observed[:, deciles]), np.abs(observed - expected).max(axis=1)
 
 
-def _windowed(counts: np.ndarray) -> np.ndarray:
-    """Sums over RECENT neighbours along the first axis, of which there are RECENT - 1 fewer."""
+def _windowed(counts: np.ndarray, length: int) -> np.ndarray:
+    """Sums over `length` neighbours along the first axis, of which there are `length` - 1 fewer."""
     total = np.cumsum(counts, axis=0)
-    total[RECENT:] -= total[:-RECENT].copy()
-    return total[RECENT - 1 :]
+    total[length:] -= total[:-length].copy()
+    return total[length - 1 :]
 
 
 def _psi(expected: np.ndarray, observed: np.ndarray) -> np.ndarray:

@@ -21,8 +21,10 @@ class Freshness:
     last_expected: date | None
     """the last session that should be predicted by now; None before the first"""
     sessions_behind: int
-    """sessions up to it that are not predicted"""
+    """sessions, or bars, up to it that are not predicted"""
     reason: str
+    unit: str = "session"
+    """what `sessions_behind` counts: below a day, bars"""
 
 
 def freshness(
@@ -59,4 +61,4 @@ def freshness(
 
 def alert_of(state: Freshness, now: datetime) -> Alert:
     """The alert about predictions that are late."""
-    return Alert(KEY, f"predictions are {state.sessions_behind} session(s) late", state.reason, None, now)
+    return Alert(KEY, f"predictions are {state.sessions_behind} {state.unit}(s) late", state.reason, None, now)

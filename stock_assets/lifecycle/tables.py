@@ -14,7 +14,8 @@ DRIFT = declare(
             Column(
                 "kind",
                 pl.String(),
-                "input: a column of stationary_features; prediction: a probability of the model in service",
+                "input: a column of stationary_features, below a day of bar_features; prediction: a probability of the "
+                "model in service",
             ),
             Column("column", pl.String(), "the column whose recent rows are compared with the reference"),
             Column("psi", pl.Float64(), "population stability index over the deciles of the reference (Siddiqi 2006)"),
@@ -23,6 +24,7 @@ DRIFT = declare(
         ),
         keys=("session", "kind", "column"),
         partitions="predicted session",
+        exists="both",
     )
 )
 
@@ -34,7 +36,7 @@ PROMOTIONS = declare(
         (
             Column("model", pl.String(), "the model"),
             Column("version", pl.String(), "the version that the decision is about"),
-            Column("model_year", pl.Int32(), "the year that it serves"),
+            Column("model_year", pl.Int32(), "the year that it serves; 1 below a day, where there are no model years"),
             Column("serves_from", pl.Date(), "the first session that the decision holds for"),
             Column("decided_at", UTC_TIME, "when it was decided", unit="UTC"),
             Column("outcome", pl.String(), "champion: it serves from then on; challenger: it does not"),
@@ -55,6 +57,7 @@ PROMOTIONS = declare(
             Column("reason", pl.String(), "why, in one sentence"),
         ),
         keys=("model", "version", "decided_at"),
+        exists="both",
     )
 )
 

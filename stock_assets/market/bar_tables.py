@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from stock_assets.tables import BAR_KEY_COLUMNS, KEY_COLUMNS, UTC_TIME, Column, Table, declare
+from stock_assets.tables import BAR_KEY_COLUMNS, KEY_COLUMNS, SESSION, UTC_TIME, Column, Table, declare
 
 _FIGURES = ("open", "high", "low", "close", "volume")
 
@@ -74,6 +74,18 @@ BAR_GAPS = declare(
             Column("reason", pl.String(), "what was seen, or the vendor's own words"),
         ),
         keys=("ticker", "session", "first"),
+        history=True,
+        exists="bar",
+    )
+)
+
+BAR_REQUESTS = declare(
+    Table(
+        "bar_requests",
+        "market",
+        "when the vendor was asked last for the bars of a session, also where nothing was new",
+        (SESSION, Column("asked_at", UTC_TIME, "when the source was asked", unit="UTC")),
+        keys=("session",),
         history=True,
         exists="bar",
     )

@@ -12,11 +12,15 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 
-from stock_assets.market.calendar import TradingCalendar
+from stock_assets.market.calendar import TradingCalendar, calendar_of
+from stock_assets.settings import Settings
 from stock_assets.tables import UTC_TIME
 
 #: The intervals that the setting `interval` names, in minutes.
 MINUTES = {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 1440}
+
+#: A bar that is not published so many bars after its end, and one look, is late.
+LATE_BARS = 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ def bar_ends(calendar: TradingCalendar, session: date, interval: Interval) -> pl
     >>> ends = bar_ends(new_york, date(2024, 1, 2), Interval.parse("1h"))
     >>> len(ends), ends[0].strftime("%H:%M"), ends[-1].strftime("%H:%M")
     (7, '15:30', '21:00')
+    >>> tokyo = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 5))  # 9:00 to 15:00, it rests from 11:30
+    >>> [f"{end:%H:%M}" for end in bar_ends(tokyo, date(2024, 1, 4), Interval.parse("15m"))[9:11]]  # to 12:30
+    ['02:30', '03:45']
     """
     ends: list[datetime] = []
     for start, stop in stretches(calendar, session):
@@ -95,6 +102,23 @@ def expected_bars(calendar: TradingCalendar, sessions: Iterable[date], interval:
         for session in sessions
     ]
     return pl.concat([pl.DataFrame(schema={"session": pl.Date, "bar_end": UTC_TIME}), *parts]).sort("bar_end")
+
+
+def bar_grace(settings: Settings) -> timedelta:
+    """How long after its end a bar is published at the latest: LATE_BARS bars and one look."""
+    interval = Interval.parse(settings.interval)
+    return LATE_BARS * interval.length + timedelta(minutes=settings.look_minutes or interval.minutes)
+
+
+def next_bar_end(settings: Settings, newest: datetime) -> datetime | None:
+    """The end of the first bar after that of `newest`, perhaps of the next session; None after the calendar's last."""
+    calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
+    near = calendar.between(newest.date() - timedelta(days=1), newest.date() + timedelta(days=14))
+    for session in near:
+        later = bar_ends(calendar, session, interval).filter(bar_ends(calendar, session, interval) > newest)
+        if len(later):
+            return later[0]
+    return None
 
 
 def lookback_start(

@@ -2,7 +2,8 @@
 
     published/
       bars.json                                               the pointer: the newest bar; renamed last
-      bar_predictions/session=2026-11-20/<digest>.parquet     `FILE`: the bars that one look added
+      bar_predictions/session=2026-11-20/<digest>.parquet     `FILE`: the bars that one look added; once the session is
+                                                              over, one file with all of them takes their place
 
 A bar is said once: where a later look predicts it again, since it was revised, what was said stays.
 """
@@ -11,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -18,13 +20,13 @@ import polars as pl
 from stock_assets.errors import PublicationError
 from stock_assets.frames import BAR_KEYS
 from stock_assets.model.bar_tables import BAR_PREDICTIONS
-from stock_assets.objects import Place, found_below, put, read_all
+from stock_assets.objects import Place, delete, found_below, put, read_all
 from stock_assets.publication.layout import digest_of, parse_json
 from stock_assets.publication.write import parquet_of
 from stock_assets.tables import UTC_TIME
 
 #: (major, minor) of the form. Another major is not read.
-SCHEMA = (1, 0)
+SCHEMA = (1, 1)
 POINTER, FOLDER = "bars.json", "bar_predictions"
 #: The columns of a file: those of the table, and when it was said.
 FILE = pl.Schema({**BAR_PREDICTIONS.schema, "published_at": UTC_TIME})
@@ -42,13 +44,18 @@ class BarPointer:
     digest: str
     """of the newest file"""
     facts: Mapping[str, Any]
-    """source, exchange, interval, horizon, barrier_width and in_service"""
+    """source, exchange, interval, horizon, barrier_width and in_service; champion, the version that served the newest
+    bar; next_bar_end, and late_after, the moment from which on that bar is late (ISO 8601; null after the last one)"""
 
 
 def put_bars(folder: Place, session: date, rows: pl.DataFrame, *, now: datetime) -> str:
     """Writes `rows` (`BAR_PREDICTIONS` of one session) as one file, and returns its digest. Raises PublicationError for
     a number that is not finite."""
-    said = rows.with_columns(published_at=pl.lit(now).cast(UTC_TIME)).select(FILE.names()).sort("model", *BAR_KEYS)
+    return _put(folder, session, rows.with_columns(published_at=pl.lit(now).cast(UTC_TIME)))
+
+
+def _put(folder: Place, session: date, rows: pl.DataFrame) -> str:
+    said = rows.select(FILE.names()).sort("model", *BAR_KEYS)
     data = parquet_of(said, f"{FOLDER} {session}")
     digest = digest_of(data)
     put(folder / FOLDER / f"session={session}" / f"{digest}.parquet", data)
@@ -93,11 +100,71 @@ def read_bar_predictions(folder: Place, session: date) -> pl.DataFrame:
 
     Raises PublicationError for a file that is not what its name says.
     """
-    parts = [FILE.to_frame()]
-    places = [found.place for found in found_below(folder / FOLDER / f"session={session}")]
-    for path, content in zip(places, read_all(places), strict=True):
+    return _said_first(_contents(folder, session))
+
+
+def follow_bar_predictions(
+    folder: Place, session: date, known: Mapping[Place, pl.DataFrame]
+) -> tuple[pl.DataFrame, dict[Place, pl.DataFrame]]:
+    """As `read_bar_predictions` for a reader that follows a running session: (rows, the files that they are of). Those
+    of an earlier call, `known`, are not read again. Raises as that."""
+    parts = _contents(folder, session, known)
+    return _said_first(parts), parts
+
+
+def merge_bars(folder: Place, session: date) -> str | None:
+    """Makes one file of those of a session that is over, with what was said first of every bar; returns its digest,
+    None where there is none. The files that it holds stay until `remove_merged`. Raises as `read_bar_predictions`."""
+    parts = _contents(folder, session)
+    if len(parts) < 2:
+        return next((path.name.removesuffix(".parquet") for path in parts), None)
+    return _put(folder, session, _said_first(parts))
+
+
+def remove_merged(folder: Place, session: date, digest: str) -> int:
+    """Removes the files of `session` that the one of `digest` holds the rows of, and returns their number. Of a kill
+    before it is done, readers see nothing: the rows that are there twice are the same.
+
+    Raises PublicationError where one of them has a row that the file of `digest` lacks; nothing is removed then.
+    """
+    parts = _contents(folder, session)
+    others = {path: rows for path, rows in parts.items() if path.name != f"{digest}.parquet"}
+    if not others:
+        return 0
+    whole = next(rows for path, rows in parts.items() if path.name == f"{digest}.parquet")
+    for path, rows in others.items():
+        if (lacking := rows.join(whole, on=["model", *BAR_KEYS], how="anti")).height:
+            row = lacking.row(0, named=True)
+            raise PublicationError(
+                f"{path} holds {row['ticker']} at {row['bar_end']}, which {digest}.parquet lacks; expected a file with "
+                "all of the session: materialize bar_publication again"
+            )
+    for path in others:
+        delete(path)
+    return len(others)
+
+
+def _contents(
+    folder: Place, session: date, known: Mapping[Place, pl.DataFrame] = MappingProxyType({})
+) -> dict[Place, pl.DataFrame]:
+    """`FILE` by the files of a session, without reading those that are `known`. One that a merge removes meanwhile is
+    read again as a part of its whole."""
+    while True:
+        places = [found.place for found in found_below(folder / FOLDER / f"session={session}")]
+        new = [place for place in places if place not in known]
+        try:
+            contents = read_all(new)
+        except FileNotFoundError:
+            continue
+        break
+    parts = {place: known[place] for place in places if place in known}
+    for path, content in zip(new, contents, strict=True):
         if f"{digest_of(content)}.parquet" != path.name:
             raise PublicationError(f"{path} is damaged: its digest is {digest_of(content)}; restore it from a backup")
-        parts.append(pl.read_parquet(content))
-    rows = pl.concat(parts).sort("published_at", maintain_order=True)
+        parts[path] = pl.read_parquet(content)
+    return parts
+
+
+def _said_first(parts: Mapping[Place, pl.DataFrame]) -> pl.DataFrame:
+    rows = pl.concat([FILE.to_frame(), *parts.values()]).sort("published_at", maintain_order=True)
     return rows.unique(["model", *BAR_KEYS], keep="first").sort("model", *BAR_KEYS)

@@ -77,7 +77,12 @@ def make_app(settings: Settings, *, clock: Callable[[], datetime]) -> FastAPI:
 
 
 def mount(app: FastAPI) -> None:
-    """Every router of the application, each with its own file or folder."""
+    """Every router of the application, each with its own file or folder; at an interval below a day that of bars
+    first."""
+    if app.state.settings.interval != "1d":
+        from stock_assets.serving.bars import mount_bars
+
+        mount_bars(app, app.state.current)
     for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
         app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)

@@ -233,3 +233,38 @@ class Readiness(BaseModel):
     due_at: AwareDatetime | None
     sample: Sample
     simulated: bool
+
+
+class RowOfABar(BaseModel):
+    """What a model said at the end of the newest bar of a ticker."""
+
+    ticker: str
+    bar_end: AwareDatetime = Field(description="the end of the bar")
+    expected_return: float | None = Field(description="of the horizon, a fraction; null where the model states none")
+    p_sell: float = Field(description="probability that the lower barrier is touched first")
+    p_hold: float = Field(description="probability that neither is touched")
+    p_buy: float = Field(description="probability that the upper barrier is touched first")
+    score: float = Field(description="p_buy - p_sell")
+    model_version: str
+    trained_through: AwareDatetime = Field(description="the cutoff of the version")
+    published_at: AwareDatetime = Field(description="when it was said first")
+
+
+class BarsOfASession(BaseModel):
+    """The newest published session of a market of bars."""
+
+    session: date
+    bar_end: AwareDatetime = Field(description="the end of the newest bar of any ticker")
+    published_at: AwareDatetime
+    interval: str
+    exchange: str
+    source: str
+    horizon: int = Field(description="how far the label looks ahead, in bars")
+    in_service: str = Field(description="the model that answers when none is named")
+    champion: str | None = Field(description="the version of it that served the newest bar")
+    next_bar_end: AwareDatetime | None = Field(description="of the next bar that is expected; null after the last one")
+    late_after: AwareDatetime | None = Field(description="when that bar is late")
+    late: bool
+    simulated: bool = Field(description="whether the prices are no real ones")
+    model: str = Field(description="the model of the rows")
+    rows: list[RowOfABar]

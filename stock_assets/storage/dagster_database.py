@@ -9,8 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from stock_assets.errors import MoveError
 from stock_assets.files import first_line
 from stock_assets.storage.dagster_rows import EVENTS, TABLES, DagsterRows, Event, Rows, batches, read, read_table
-from stock_assets.storage.platform_row import connected, shown
+from stock_assets.storage.platform_row import connected
 from stock_assets.storage.postgres import BatchingPostgresStorage
+from stock_assets.storage.postgres_link import shown
 
 
 class DatabaseRows:

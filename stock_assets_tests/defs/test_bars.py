@@ -12,7 +12,7 @@ from stock_assets.definitions import build_definitions
 from stock_assets.defs.bars import LOOKING, LOOKS_KEPT, prune_looks
 from stock_assets.defs.partitions import running_days, trading_days
 from stock_assets.defs.runs import ASKED_BY, RANGE_END, RANGE_START, WORK
-from stock_assets.lifecycle.bars import FINISHED, JUDGED, LOOK
+from stock_assets.lifecycle.bars import FINISHED, JUDGED, LOOK, PROMOTED, TRAINED
 from stock_assets.settings import Settings
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES
@@ -28,6 +28,8 @@ GRAPH = {
     "bar_labels": ("features", {"bars"}),
     "trained_bar_models": ("model", {"bar_features", "bar_labels"}),
     "bar_predictions": ("model", {"bar_features", "trained_bar_models"}),
+    "promotions": ("lifecycle", {"trained_bar_models", "bar_labels"}),
+    "drift": ("lifecycle", {"bar_features", "bar_predictions", "bar_labels"}),
     "bar_report": ("evaluation", {"bar_predictions", "bar_labels"}),
     "bar_publication": ("publication", {"bar_predictions"}),
 }
@@ -59,9 +61,9 @@ def test_the_graph_is_that_of_the_design(config: Settings):
         for key in graph.get_all_asset_keys()
     }
     assert found == GRAPH
-    assert {name for name, table in TABLES.items() if table.exists == "bar" and not table.history} == {*GRAPH} - {
-        "universe"
-    }
+    assert {*GRAPH} == {
+        name for name, table in TABLES.items() if table.exists in ("bar", "both") and not table.history
+    } - {"stored_partitions"}
     for key in graph.get_all_asset_keys():
         about = graph.get(key)
         assert len(about.description or "") > 40
@@ -70,7 +72,7 @@ def test_the_graph_is_that_of_the_design(config: Settings):
 
 
 def test_every_asset_of_a_work_is_in_the_graph():
-    assert {*FINISHED, *LOOK, *JUDGED} <= {*GRAPH}
+    assert {*FINISHED, *LOOK, *JUDGED, *TRAINED, *PROMOTED} <= {*GRAPH}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def execute(config: Settings, instance: dg.DagsterInstance, request: dg.RunReque
     defs = build_definitions(config)
     clock = dg.ResourceDefinition.hardcoded_resource(Clock(now))
     asked = [key.to_user_string() for key in request.asset_selection or ()]
-    served = ("bar_predictions", "bar_publication", "bar_report")
+    served = ("bar_predictions", "bar_publication", "drift", "bar_report")
     for selection in ([key for key in asked if key not in served], [key for key in asked if key in served]):
         if selection:
             result = dg.materialize(

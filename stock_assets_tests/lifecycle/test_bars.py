@@ -21,6 +21,7 @@ from stock_assets.lifecycle.bars import (
     finished_due,
     judging_due,
     look_due,
+    revision_due,
     sessions_over,
     sessions_running,
     training_due,
@@ -29,7 +30,7 @@ from stock_assets.lifecycle.evening import Work
 from stock_assets.lifecycle.materialize.bars import read_bar_state
 from stock_assets.market.calendar import trading_calendar
 from stock_assets.market.intervals import Interval
-from stock_assets.market.sources import BarAnswer
+from stock_assets.market.sources import NOTHING_STORED, BarAnswer
 from stock_assets.market.sources.registry import settle_time
 from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.model.bar_schedule import training_of
@@ -113,8 +114,8 @@ class Unruly:
     def universe(self) -> pl.DataFrame:
         return self.market.universe()
 
-    def fetch_bars(self, tickers, first, last, *, fetched_at):
-        bars = self.market.fetch_bars(tickers, first, last, fetched_at=fetched_at).bars
+    def fetch_bars(self, tickers, first, last, *, fetched_at, since=NOTHING_STORED):
+        bars = self.market.fetch_bars(tickers, first, last, fetched_at=fetched_at, since=since).bars
         noon = datetime(2025, 6, 22, 12, tzinfo=UTC)
         late = (pl.col("ticker") == "SIM02") & (pl.col("bar_end") == noon)
         bars = bars.filter(~late | pl.lit(fetched_at > noon + timedelta(hours=3)))
@@ -247,6 +248,95 @@ def test_a_kill_during_the_session_loses_nothing(begun, in_one_go, write: int, i
     assert said.height == 2 * 3 * 24
 
 
+MERGING = """
+import os, signal, sys
+from datetime import datetime
+from pathlib import Path
+import pytest
+from stock_assets.market.sources.simulated_bars import SimulatedBars
+from stock_assets.publication import bar_files
+from stock_assets.publication.materialize import bars
+from stock_assets.storage.warehouse import Warehouse
+from stock_assets_tests.lifecycle.bar_market import hours, use_quick_models
+from stock_assets_tests.lifecycle.test_bars import END, QUIET, look
+from stock_assets.cli.bars import make_due
+
+use_quick_models(pytest.MonkeyPatch())
+config = hours(Path(sys.argv[1]))
+store, source = Warehouse(config.database), SimulatedBars.of(config)
+for hour in (2, 3, 4):
+    look(store, config, source, datetime.fromisoformat(f"2025-06-22T0{hour}:00:05+00:00"))
+
+def killing(function):
+    def killed(*arguments, **options):
+        function(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return killed
+
+place, name = {"put": (bars, "merge_bars"), "pointed": (bars, "point_to"), "one removed": (bar_files, "delete"),
+               "removed": (bars, "remove_merged")}[sys.argv[2]]
+if sys.argv[2] == "pointed":
+    merge = bars.merge_bars
+    def merged(*arguments):
+        bars.point_to = killing(bars.point_to)
+        return merge(*arguments)
+    bars.merge_bars = merged
+else:
+    setattr(place, name, killing(getattr(place, name)))
+make_due(store, config, source, now=END, say=QUIET)
+"""
+
+
+@pytest.mark.parametrize("moment", ["put", "pointed", "one removed", "removed"])
+def test_the_files_of_a_session_become_one_also_after_a_kill(begun, moment: str):
+    """The process is killed by signal 9 once so much of the merge is done: readers see no difference, and the next
+    call leaves one file that the pointer and the table name."""
+    store, config, source = begun
+    child = subprocess.run(
+        [sys.executable, "-c", MERGING, str(config.data_dir), moment],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    said = read_bar_predictions(config.published, DAY)
+    assert said.height == 2 * 3 * 24
+    assert said["published_at"].n_unique() == 4
+    make_due(store, config, source, now=END, say=QUIET)
+    (file,) = (config.published / "bar_predictions" / f"session={DAY}").iterdir()
+    assert read_bar_predictions(config.published, DAY).equals(said)
+    assert store.read("bar_publication", DAY, DAY)["digest"].unique().to_list() == [file.stem]
+    assert DAY in read_bar_state(store, END).judged
+
+
+def test_what_is_revised_after_the_session_is_asked_for_once_more(begun):
+    """A close that the vendor corrects half an hour after midnight reaches the tables with the call after one o'clock,
+    and what was published stays."""
+    store, config, source = begun
+    end = datetime(2025, 6, 22, 22, tzinfo=UTC)
+
+    class Late(Unruly):
+        def fetch_bars(self, tickers, first, last, *, fetched_at, since=NOTHING_STORED):
+            bars = self.market.fetch_bars(tickers, first, last, fetched_at=fetched_at, since=since).bars
+            wrong = (pl.col("bar_end") == end) & pl.lit(fetched_at < end + timedelta(hours=2, minutes=30))
+            return BarAnswer(bars.with_columns(close=pl.when(wrong).then("low").otherwise("close")))
+
+    vendor = Late(source)
+    make_due(store, config, vendor, now=datetime(2025, 6, 23, 0, 6, tzinfo=UTC), say=QUIET)
+    said = read_bar_predictions(config.published, DAY)
+    before = rows(store, "bar_predictions").filter(pl.col("session") == DAY)
+    assert make_due(store, config, vendor, now=datetime(2025, 6, 23, 0, 50, tzinfo=UTC), say=QUIET) == []
+    works = make_due(store, config, vendor, now=datetime(2025, 6, 23, 1, 0, 5, tzinfo=UTC), say=QUIET)
+    assert [work.name for work in works] == [f"revised bars of {DAY}", "look at 2025-06-23: 2025-06-23 01:00"]
+    right = source.fetch_bars(["SIM01"], DAY, DAY, fetched_at=END).bars.filter(pl.col("bar_end") == end)
+    stored = rows(store, "bars").filter(pl.col("bar_end") == end, pl.col("ticker") == "SIM01")
+    assert stored["close"].to_list() == right["close"].to_list()
+    assert not rows(store, "bar_predictions").filter(pl.col("session") == DAY).equals(before)
+    assert read_bar_predictions(config.published, DAY).equals(said)
+    (again,) = make_due(store, config, vendor, now=datetime(2025, 6, 23, 1, 30, tzinfo=UTC), say=QUIET)
+    assert again == works[-1]
+
+
 # ---------------------------------------------------------------- what is due
 
 ALWAYS = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
@@ -290,6 +380,23 @@ def test_a_session_is_judged_once_it_is_over_and_has_models():
     assert work is not None
     assert (work.first, work.last) == ("2025-06-06", "2025-06-07")
     assert judging_due(ALWAYS, state(now, labelled=7, trained=5, judged=3)) is None
+
+
+def test_a_session_is_asked_for_once_more_when_the_next_one_begins_and_no_later_than_four_days_after():
+    friday, closed = date(2025, 6, 6), NEW_YORK.closes[date(2025, 6, 6)]
+    labelled = set(NEW_YORK.between(date(2025, 6, 2), friday))
+
+    def due(now: datetime, asked: datetime) -> str | None:
+        work = revision_due(NEW_YORK, MINUTE, BarState(now, labelled, set(), set(), asked_at={friday: asked}))
+        return work.first if work else None
+
+    monday = NEW_YORK.opens[date(2025, 6, 9)] + timedelta(minutes=1)
+    asked = closed + timedelta(minutes=5)
+    assert due(monday - timedelta(seconds=1), asked) is None
+    assert due(monday, asked) == str(friday)
+    assert due(monday + timedelta(seconds=1), monday) is None
+    assert due(closed + timedelta(days=4), asked) == str(friday)
+    assert due(closed + timedelta(days=4, seconds=1), asked) is None
 
 
 def test_a_look_is_due_once_for_every_bar_and_at_midnight_for_both_sessions():

@@ -12,7 +12,7 @@ from stock_assets.market.materialize.bars import clean_bars, fetch_raw_bars
 from stock_assets.market.materialize.fetch import fetch_bars
 from stock_assets.market.materialize.one_source import require_stored_market
 from stock_assets.market.materialize.universe import make_universe
-from stock_assets.market.sources import BarAnswer, Failure
+from stock_assets.market.sources import NOTHING_STORED, BarAnswer, Failure
 from stock_assets.market.sources.registry import make_source
 from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.settings import Settings, read_settings
@@ -31,13 +31,16 @@ class Vendor:
     """functions of the bars, applied in turn"""
     failures: dict[str, Failure] = field(default_factory=dict)
     settled: int = 0
+    since: dict[str, datetime] = field(default_factory=dict)
+    """of the newest request"""
     name = "simulated"
 
     def universe(self) -> pl.DataFrame:
         return self.market.universe()
 
-    def fetch_bars(self, tickers, first, last, *, fetched_at):
-        bars = self.market.fetch_bars(tickers, first, last, fetched_at=fetched_at).bars
+    def fetch_bars(self, tickers, first, last, *, fetched_at, since=NOTHING_STORED):
+        self.since = dict(since)
+        bars = self.market.fetch_bars(tickers, first, last, fetched_at=fetched_at, since=since).bars
         for change in self.change:
             bars = change(bars)
 
@@ -79,10 +82,40 @@ def test_only_finished_bars_are_stored_and_a_second_look_adds_the_new_ones(store
     assert (first.bars.height, first.new_versions) == (12, 12)
     assert store.read("raw_bars")["bar_end"].max() == datetime(2025, 6, 1, 1, tzinfo=UTC)
     again = fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(1, 1))
-    assert (again.bars.height, again.new_versions) == (12, 0)
+    assert again.new_versions == 0
     later = fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(1, 15))
     assert later.new_versions == 3
     assert vendor.settled == 3
+
+
+def test_a_running_session_is_asked_for_from_before_the_newest_bar_on(store, config, vendor, monkeypatch):
+    """A ticker that lags is asked from its own newest bar on, one without any as a whole, and a session that is over
+    too; what came late within the overlap is found."""
+    monkeypatch.setattr("stock_assets.market.materialize.bars.OVERLAP_BARS", 8)
+    end = at(6) - timedelta(seconds=5)
+    lags = (pl.col("ticker") == "SIM02") & (pl.col("bar_end") > end - timedelta(hours=1))
+    late = (pl.col("ticker") == "SIM01") & (pl.col("bar_end") == end - timedelta(minutes=45))
+    vendor.change = [lambda bars: bars.filter(~lags & ~late & (pl.col("ticker") != "SIM03"))]
+    fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(6))
+    vendor.change = []
+    fetched = fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(6, 1))
+    assert vendor.since == {"SIM01": end - timedelta(hours=2), "SIM02": end - timedelta(hours=3)}
+    assert fetched.new_versions == 1 + 4 + 24
+    assert store.read("bar_gaps").is_empty()
+    fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(1, day=2))
+    assert vendor.since == {}
+    asked = declared("bar_requests").fit(store.read("bar_requests")).row(0)
+    assert asked == (DAY, at(1, day=2))
+
+
+def test_an_outage_over_midnight_is_no_error_and_an_empty_closed_session_is(store, config, vendor, monkeypatch):
+    monkeypatch.setattr("stock_assets.market.materialize.bars.OVERLAP_BARS", 8)
+    fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(23, 40))
+    vendor.change = [lambda bars: bars.clear()]
+    later = datetime(2025, 6, 2, 0, 4, tzinfo=UTC)
+    assert fetch_raw_bars(store, config, vendor, sessions=[DAY, NEXT], now=later).new_versions == 0
+    with pytest.raises(EmptySourceError, match="has no bar of any ticker in 1 session"):
+        fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(1, day=2))
 
 
 def test_a_revised_bar_becomes_a_version_and_the_newest_counts(store, config, vendor):

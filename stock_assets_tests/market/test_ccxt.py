@@ -100,6 +100,20 @@ def test_longer_intervals_are_the_exchanges_own_klines(open_exchange, interval: 
     assert answer.bars.rows() == bars_by_hand("BTC/USDT", rows, minutes=minutes)
 
 
+def test_a_running_session_is_asked_for_since_a_bar_and_as_a_whole_where_nothing_was_traded(open_exchange):
+    rows = klines(START, 600)
+    quiet = [(*row[:5], 0.0) if k >= 480 else row for k, row in enumerate(rows)]
+    exchange = open_exchange(Binance({"BTCUSDT": rows, "ETHUSDT": quiet}, now=START + timedelta(hours=10)))
+    now, since = exchange.now, START + timedelta(hours=8)
+    source = source_of(exchange, "BTC/USDT", "ETH/USDT")
+    moments = {"BTC/USDT": since, "ETH/USDT": since}
+    answer = source.fetch_bars(["BTC/USDT", "ETH/USDT"], FIRST, FIRST, fetched_at=now, since=moments)
+    assert answer.bars["ticker"].unique().to_list() == ["BTC/USDT"]  # a minute without a trade is no bar
+    assert (answer.bars["bar_end"].min(), answer.bars.height) == (since + MINUTE, 120)
+    begins = {int(query["startTime"]) for query in exchange.kline_requests() if query["symbol"] == "BTCUSDT"}
+    assert begins == {int(since.timestamp() * 1000)}
+
+
 def test_kraken_has_the_newest_720_alone_and_the_answer_says_so(open_exchange):
     rows = klines(START, 3000)
     exchange = open_exchange(Kraken({"XXBTZUSD": rows}, now=START + 2500 * MINUTE + timedelta(seconds=20)))

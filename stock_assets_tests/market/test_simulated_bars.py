@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from stock_assets.errors import SourceError
-from stock_assets.market.calendar import TradingCalendar, trading_calendar
+from stock_assets.market.bars_of_minutes import in_bars
+from stock_assets.market.calendar import TradingCalendar, local_hours, trading_calendar
 from stock_assets.market.intervals import Interval, expected_bars
 from stock_assets.market.sources import IntradaySource
 from stock_assets.market.sources.registry import make_source
@@ -68,6 +69,24 @@ def test_the_session_of_new_york_moves_with_daylight_saving():
     firsts = bars.group_by("session").agg(pl.col("bar_end").min(), last=pl.col("bar_end").max()).sort("session")
     assert [f"{each:%H:%M}" for each in firsts["bar_end"]] == ["14:31", "13:31"]
     assert [f"{each:%H:%M}" for each in firsts["last"]] == ["21:00", "20:00"]
+
+
+@pytest.mark.parametrize(("interval", "missing"), [("1m", 60), ("5m", 12), ("1h", 0)])
+def test_tokyo_rests_at_noon_and_no_bar_is_expected_then(interval: str, missing: int):
+    """The times of the rest are those that exchange_calendars states; a bar that begins before it is none of it."""
+    day = date(2024, 1, 5)
+    tokyo = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 12))
+    rest = local_hours("XTKS", day, date(2024, 1, 12))[1][day]
+    assert tokyo.rests[day] == rest
+    length = Interval.parse(interval).length
+    expected = expected_bars(tokyo, [day], Interval.parse(interval))["bar_end"]
+    assert len(expected) == -(-timedelta(hours=6) // length) - missing
+    assert not ((expected > rest[0] + length / 2) & (expected <= rest[1]) & (expected - length >= rest[0])).any()
+    bars = market(tokyo, interval).fetch_bars(ALL[:5], day, day, fetched_at=NEVER).bars
+    assert set(bars["bar_end"]) <= set(expected)
+    moments = pl.datetime_range(tokyo.opens[day], tokyo.closes[day], "1m", closed="left", eager=True)
+    placed = in_bars(pl.DataFrame({"at": moments}), tokyo, Interval.parse(interval))
+    assert sorted(placed["bar_end"].unique()) == sorted(expected)
 
 
 def test_a_ticker_is_listed_at_noon_of_the_fourth_session():

@@ -33,9 +33,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from stock_assets.cli.commands import app
+from stock_assets.cli.daemon_lock import lock_database
 from stock_assets.cli.home import lock_home
 from stock_assets.cli.migrate import migrate
-from stock_assets.cli.team_home import lock_database
 from stock_assets.errors import DamagedFileError, MoveError, SettingsError, StockAssetsError
 from stock_assets.objects import Place, found_below, name_below, place_of, put
 from stock_assets.publication.materialize.publish import publish_sessions

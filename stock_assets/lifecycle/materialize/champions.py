@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from stock_assets.errors import ArtifactError, CutoffError, MissingTableError, StockAssetsError
+from stock_assets.errors import ArtifactError, CutoffError, StockAssetsError
 from stock_assets.lifecycle.champions import (
     CHAMPION_ALIAS,
     MIRROR_ALIAS,
@@ -28,6 +28,7 @@ from stock_assets.lifecycle.champions import (
 )
 from stock_assets.lifecycle.materialize.aliases import mirror, set_aliases
 from stock_assets.lifecycle.materialize.alone import alone
+from stock_assets.lifecycle.materialize.kept import DAYS, Kept, kept_in, next_session, trained_versions
 from stock_assets.lifecycle.tables import PROMOTIONS
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_for, usable_between
@@ -46,9 +47,6 @@ from stock_assets.storage.registry import NoRegistry, Registry
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
-#: Every table of versions that may serve, and the SQL for the name of its model.
-_VERSION_TABLES = {"trained_rnn": "model", "trained_baselines": "model", "trained_ensemble": "'ensemble'"}
-_VERSION_SCHEMA = {"model": pl.String, "model_year": pl.Int32, "version": pl.String, "trained_through": pl.Date}
 _SERVICE_SCHEMA = {
     "model": pl.String,
     "alias": pl.String,
@@ -70,30 +68,6 @@ class JudgedChallengers:
 def read_promotions(store: Warehouse) -> pl.DataFrame:
     """The table `promotions`, oldest decision first; no row before the first decision."""
     return PROMOTIONS.fit(store.read_or(PROMOTIONS.empty(), "promotions")).sort("decided_at", maintain_order=True)
-
-
-def trained_versions(store: Warehouse) -> pl.DataFrame:
-    """model, model_year, version, trained_through: one row per saved version, sorted."""
-    parts = [pl.DataFrame(schema=_VERSION_SCHEMA)]
-    for table, model in _VERSION_TABLES.items():
-        statement = f"SELECT DISTINCT {model} AS model, model_year, version, trained_through FROM model.{table}"
-        try:
-            parts.append(store.read_sql(table, statement).cast(_VERSION_SCHEMA))  # pyright: ignore[reportArgumentType]
-        except MissingTableError:
-            continue
-    return pl.concat(parts).sort("model", "model_year", "trained_through", "version")
-
-
-def next_session(store: Warehouse, calendar: TradingCalendar) -> date:
-    """The first session that has no prediction yet. Raises StockAssetsError before the first prediction, and at the
-    end of a closed snapshot."""
-    last = store.last_session("predictions")
-    if last is None:
-        raise StockAssetsError("there are no predictions yet, so no version serves. Materialize predictions first.")
-    following = calendar.shift(last, 1)
-    if following is None:
-        raise StockAssetsError(f"{last} is predicted, and the calendar of {calendar.name} ends with it")
-    return following
 
 
 def record(store: Warehouse, registry: Registry, promotions: Sequence[Promotion]) -> list[str]:
@@ -209,7 +183,8 @@ def record_verdicts(
     history = read_promotions(store)
     kept, notes = [], []
     for verdict in verdicts:
-        champion = champion_at(history, trained, verdict.model, session=verdict.serves_from)
+        year = verdict.model_year
+        champion = champion_at(history, trained, verdict.model, session=verdict.serves_from, year=year)
         if champion == verdict.replaced:
             kept.append(replace(verdict, decided_at=after_all(history, verdict.decided_at)))
         else:
@@ -236,16 +211,17 @@ def rollback(
     Raises StockAssetsError for a model or version that does not exist, for one that serves already, and where nothing
     served before, each naming the choices; CutoffError for a version trained through the session or later.
     """
-    session = next_session(store, calendar)
-    trained, history = trained_versions(store), read_promotions(store)
+    kept = kept_in(store)
+    session = next_session(store, calendar, kept)
+    trained, history = trained_versions(store, kept), read_promotions(store)
     models = trained["model"].unique().sort().to_list()
     if model not in models:
         raise ArtifactError(f"there is no model {model}; expected one of {', '.join(models) or 'none trained'}")
-    year = session.year
+    year = kept.year_of(session)
     versions = trained.filter((pl.col("model") == model) & (pl.col("model_year") == year))
     # also after what was decided for a later session
     serves_from = max([session, *champion_history(history, trained, model, year=year)["serves_from"]])
-    current = champion_at(history, trained, model, session=serves_from)
+    current = champion_at(history, trained, model, session=serves_from, year=year)
     others = [version for version in versions["version"] if version != current]
     choices = f"other versions of model year {year}: {', '.join(others) or 'none'}"
     chosen = to or previous_champion(history, trained, model, year=year)
@@ -263,7 +239,13 @@ def rollback(
 
 @alone
 def follow_aliases(
-    store: Warehouse, registry: Registry, models: Collection[str], *, session: date, now: datetime
+    store: Warehouse,
+    registry: Registry,
+    models: Collection[str],
+    *,
+    session: date,
+    now: datetime,
+    kept: Kept = DAYS,
 ) -> list[str]:
     """Makes table and registry name the same champion of `models` for `session`, the newest; returns what was done.
 
@@ -276,21 +258,22 @@ def follow_aliases(
     """
     if isinstance(registry, NoRegistry):
         return []
-    aliases, trained, history = registry.aliases(), trained_versions(store), read_promotions(store)
-    trained_models = set(trained.filter(pl.col("model_year") == session.year)["model"])
+    aliases, trained, history = registry.aliases(), trained_versions(store, kept), read_promotions(store)
+    year = kept.year_of(session)
+    trained_models = set(trained.filter(pl.col("model_year") == year)["model"])
     moved: list[Promotion] = []
     repaired: list[tuple[str, str]] = []
     for model in sorted(trained_models & set(models)):
         of_model = aliases.get(model, {})
-        champion, alias = champion_at(history, trained, model, session=session), of_model.get(CHAMPION_ALIAS)
+        champion, alias = champion_at(history, trained, model, session=session, year=year), of_model.get(CHAMPION_ALIAS)
         action = reconcile(alias, of_model.get(MIRROR_ALIAS), champion)
         if action == "repair":
             repaired.append((model, champion))
         elif action == "follow":
             assert alias is not None
-            require_usable_alias(trained, model, alias, session=session)
+            require_usable_alias(trained, model, alias, session=session, kept=kept)
             reason = f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
-            moved.append(Promotion(model, alias, session.year, session, now, "champion", "alias", champion, reason))
+            moved.append(Promotion(model, alias, year, session, now, "champion", "alias", champion, reason))
     messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
     if moved:
         messages += record(store, registry, moved)
@@ -357,16 +340,17 @@ def _predictions(
     return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, sessions=days)
 
 
-def require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, session: date) -> None:
+def require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, session: date, kept: Kept = DAYS) -> None:
     """Raises CutoffError, with both dates, where the version `alias` of `model` was trained through `session` or later,
     and ArtifactError where it is none of the session's model year. `trained` as `trained_versions`."""
     versions = trained.filter(pl.col("model") == model)
     _require_cutoff_before(versions, alias, model, session=session)
-    of_year = versions.filter(pl.col("model_year") == session.year)["version"]
+    year = kept.year_of(session)
+    of_year = versions.filter(pl.col("model_year") == year)["version"]
     if alias not in of_year:
         raise ArtifactError(
             f"the alias {CHAMPION_ALIAS} of {model} is set to {alias}, which is no version of model year "
-            f"{session.year}; expected one of {', '.join(of_year)}"
+            f"{year}; expected one of {', '.join(of_year)}"
         )
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from stock_assets.errors import MissingTableError
 from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.materialize.champions import read_promotions, trained_versions
+from stock_assets.lifecycle.materialize.kept import DAYS, Kept
 from stock_assets.model.materialize.versions import REFERENCES, TRAINED
 from stock_assets.objects import Found, ObjectPath, delete, found_below, name_below
 from stock_assets.settings import Settings
@@ -22,15 +23,15 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
 
-def served_versions(store: Warehouse, registry: Registry) -> set[str]:
+def served_versions(store: Warehouse, registry: Registry, kept: Kept = DAYS) -> set[str]:
     """Every version that serves, served or may serve: of an alias, a base of its year, a champion or one that was
     replaced as such, or named by a prediction. Raises RegistryError where the registry does not answer."""
-    trained = trained_versions(store)
+    trained = trained_versions(store, kept)
     bases = trained.group_by("model", "model_year").agg(pl.col("version").sort_by("trained_through", "version").first())
     served = {version for aliases in registry.aliases().values() for version in aliases.values()}
     champions = read_promotions(store).filter(pl.col("outcome") == "champion")
     served |= {*bases["version"], *champions["version"], *champions["replaced"].drop_nulls()}
-    for table in ("predictions", "reference_predictions"):
+    for table in (kept.predictions, "reference_predictions"):
         try:
             served |= set(store.read_sql(table, f"SELECT DISTINCT model_version FROM model.{table}")["model_version"])
         except MissingTableError:

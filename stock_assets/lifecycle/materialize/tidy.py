@@ -9,6 +9,7 @@ from typing import NamedTuple
 from stock_assets.errors import MissingTableError, StockAssetsError
 from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.materialize.champions import trained_versions
+from stock_assets.lifecycle.materialize.kept import Kept, kept_of
 from stock_assets.lifecycle.materialize.retired_models import remove_losers, served_versions
 from stock_assets.lifecycle.retention import Removed, Retention
 from stock_assets.market.calendar import calendar_of
@@ -58,7 +59,7 @@ def tidy(
         "checkpoints of trainings": lambda: _remove_checkpoints(settings.artifacts, now - keep.checkpoints),
         "leftovers of killed publishers": lambda: _remove_leftovers(settings.published, now - keep.leftovers),
         "registered versions that never served": lambda: registry.remove(
-            _never_served(store, registry, now - keep.unserved)
+            _never_served(store, registry, now - keep.unserved, kept=kept_of(settings))
         ),
         "saved models of challengers that lost": lambda: remove_losers(
             store, settings, registry, before=now - keep.unserved
@@ -97,10 +98,10 @@ def _remove_leftovers(published: Place, before: datetime) -> tuple[int, int]:
     return len(old), freed
 
 
-def _never_served(store: Warehouse, registry: Registry, before: datetime) -> list[str]:
+def _never_served(store: Warehouse, registry: Registry, before: datetime, *, kept: Kept) -> list[str]:
     """The versions that were registered before, and that nothing names but the table of trained models."""
     # one that no table of trained models has is an unfinished training's, or another market's
-    removable = {*trained_versions(store)["version"]} - served_versions(store, registry)
+    removable = {*trained_versions(store, kept)["version"]} - served_versions(store, registry, kept)
     return sorted(name for name, at in registry.versions().items() if at < before and name in removable)
 
 

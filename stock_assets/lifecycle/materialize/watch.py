@@ -9,6 +9,7 @@ from stock_assets.lifecycle.alert_text import line
 from stock_assets.lifecycle.alerts import LOG, QUIET, Alert, Channel
 from stock_assets.lifecycle.freshness import KEY, Freshness, alert_of
 from stock_assets.lifecycle.materialize.alerts import raise_alarm, resolve
+from stock_assets.lifecycle.materialize.kept import kept_of
 from stock_assets.lifecycle.materialize.operations import freshness_of
 from stock_assets.lifecycle.watch import (
     BLIND,
@@ -48,7 +49,7 @@ def watch(
         earlier = read_look(file)
     except (StockAssetsError, OSError) as error:
         earlier, messages = None, [str(error)]
-    there = look_at(store, (earlier.predicted_through if earlier else None) or seen)
+    there = look_at(store, (earlier.predicted_through if earlier else None) or seen, kept_of(settings).predictions)
     trouble, look = there.trouble, next_look(earlier, there.predicted_through, there.trouble, now=now)
     try:
         write_look(file, look)
@@ -61,10 +62,19 @@ def watch(
             return Watched(look, None, messages)
         messages.append(raise_alarm(store, channels, alert_of_blindness(look), now=now))
         return Watched(look, None, [*messages, *_heartbeat(settings, False, trouble)])
-    state = freshness_of(settings, look.predicted_through, now)
+    state = state_of(store, settings, look.predicted_through, now=now)
     if resolve(store, BLIND, now=now):
         messages.append("the store can be seen again")
     return Watched(look, state, [*messages, *_heartbeat(settings, state.fresh, state.reason)])
+
+
+def state_of(store: Warehouse, settings: Settings, predicted_through: date | None, *, now: datetime) -> Freshness:
+    """How fresh the predictions are, which go to `predicted_through`; below a day, the newest published bar."""
+    if settings.interval == "1d":
+        return freshness_of(settings, predicted_through, now)
+    from stock_assets.lifecycle.materialize.bars import bar_freshness_of
+
+    return bar_freshness_of(store, settings, now)
 
 
 @dataclass(frozen=True)
@@ -78,13 +88,13 @@ class Seen:
     """whether that is because another process holds it"""
 
 
-def look_at(store: Warehouse, earlier: date | None) -> Seen:
+def look_at(store: Warehouse, earlier: date | None, table: str = "predictions") -> Seen:
     """The last predicted session. Where `earlier` was predicted, a store without any is no new one: it was lost.
 
     Whatever the store raises is an answer here: who watches goes on.
     """
     try:
-        predicted = store.last_session("predictions")
+        predicted = store.last_session(table)
     except StockAssetsError as error:  # it names the file
         return Seen(None, line(str(error)), isinstance(error, StoreBusyError))
     except Exception as error:

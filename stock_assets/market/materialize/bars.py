@@ -11,12 +11,13 @@ from stock_assets.frames import BAR_KEYS, RowSummary, differing
 from stock_assets.market.bar_quality import gaps_of, with_suspects
 from stock_assets.market.bar_tables import BARS, RAW_BARS, SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
-from stock_assets.market.intervals import Interval, expected_bars
+from stock_assets.market.intervals import Interval, expected_bars, lookback_start
 from stock_assets.market.materialize.clock import require_past
 from stock_assets.market.materialize.one_source import require_one_interval
 from stock_assets.market.outcomes import expected_tickers
 from stock_assets.market.requests import too_many_failures
 from stock_assets.market.sources import BarAnswer, IntradaySource, Source
+from stock_assets.market.sources.registry import settle_time
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.changes import NO_ROW, Change
 from stock_assets.storage.ranges import blocks_of
@@ -26,6 +27,9 @@ from stock_assets.tickers import require_tickers
 
 #: Rows that are asked for, compared and written at once.
 BLOCK_ROWS = 1_000_000
+#: Bars before its newest one that a ticker is asked for again while a session runs: vendors revise the newest bars, and
+#: some come late. An answer of any exchange holds so many and those of an hour at once.
+OVERLAP_BARS = 120
 _NEWEST = {"raw_bars": "SELECT ticker AS name, session, fetched_at FROM market.raw_bars"}
 _FIGURES = ["open", "high", "low", "close", "volume", "source"]
 
@@ -60,7 +64,8 @@ def fetch_raw_bars(
     store: Warehouse, settings: Settings, source: Source | IntradaySource, *, sessions: Sequence[date], now: datetime
 ) -> FetchedRawBars:
     """Asks `source` for the finished bars of `sessions` (ascending, the last one may be running) and appends the
-    versions that the store does not hold yet; what is missing is written to `bar_gaps`.
+    versions that the store does not hold yet; what is missing is written to `bar_gaps`, and the moment to
+    `bar_requests`. Of sessions that are running, a ticker is asked from OVERLAP_BARS before its newest stored bar on.
 
     A long range is asked for and written some sessions at a time, each part in one transaction.
 
@@ -81,18 +86,23 @@ def fetch_raw_bars(
     sizes = {day: len(members) * expected_bars(calendar, [day], interval).height for day in sessions}
     summary, failures, added, missing = RowSummary(), dict[str, str](), 0, dict[str, int]()
     for part in blocks_of(sizes.items(), BLOCK_ROWS):
-        answer = source.fetch_bars(sorted(members), part[0], part[-1], fetched_at=now)
+        stored = newest_versions(store, part[0], part[-1])
+        running = all(calendar.opens[day] < now < calendar.closes[day] + settle_time(settings) for day in part)
+        since = _stored_through(stored, calendar, interval, first=part[0]) if running else {}
+        answer = source.fetch_bars(sorted(members), part[0], part[-1], fetched_at=now, since=since)
         expected = expected_bars(calendar, part, interval)
         _check(answer, source.name, expected, now=now)
         failed = {ticker: failure.reason for ticker, failure in answer.failures.items() if ticker in members}
         if message := too_many_failures(failed, len(members), settings.max_failed_share):
             raise SourceError(f"{source.name}: {message}")
-        _require_bars(answer, source.name, calendar, sessions=part, now=now)
-        versions, gaps = _new_versions(store, answer, universe, expected=expected, sessions=part, now=now)
+        _require_bars(answer, source.name, calendar, sessions=part, now=now, stored=stored if since else None)
+        versions, gaps = _new_versions(stored, answer, universe, expected=expected, now=now)
+        asked = pl.DataFrame({"session": part}, {"session": pl.Date})
         store.write(
             [
                 Change("raw_bars", versions, makes=part),
-                Change("bar_gaps", gaps, pl.DataFrame({"session": part}, {"session": pl.Date})),
+                Change("bar_gaps", gaps, asked),
+                Change("bar_requests", asked.with_columns(asked_at=pl.lit(now).cast(UTC_TIME)), asked),
                 Change("bar_interval", pl.DataFrame({"interval": [settings.interval]}), NO_ROW),
             ]
         )
@@ -141,12 +151,29 @@ def _check(answer: BarAnswer, source: str, expected: pl.DataFrame, *, now: datet
             )
 
 
+def _stored_through(
+    stored: pl.DataFrame, calendar: TradingCalendar, interval: Interval, *, first: date
+) -> dict[str, datetime]:
+    """By ticker, the end of the bar OVERLAP_BARS before its newest of `stored`, in sessions from `first` on that are
+    running: one that is over is asked for as a whole, so what came later than the overlap is found then."""
+    newest = stored.group_by("ticker").agg(pl.col("bar_end").max())
+    begins = {end: lookback_start(calendar, interval, end, bars=OVERLAP_BARS)[1] for end in newest["bar_end"].unique()}
+    since = {ticker: begins[end] for ticker, end in newest.iter_rows()}
+    return {ticker: begin for ticker, begin in since.items() if begin > calendar.opens[first] + interval.length}
+
+
 def _require_bars(
-    answer: BarAnswer, source: str, calendar: TradingCalendar, *, sessions: Sequence[date], now: datetime
+    answer: BarAnswer,
+    source: str,
+    calendar: TradingCalendar,
+    *,
+    sessions: Sequence[date],
+    now: datetime,
+    stored: pl.DataFrame | None,
 ) -> None:
-    """Raises EmptySourceError where closed sessions at the end of `sessions` have no bar of any ticker, but for those
-    that are older than what the vendor still has."""
-    answered = answer.bars["session"].max()
+    """Raises EmptySourceError where closed sessions at the end of `sessions` have no bar of any ticker, answered or,
+    where those were not asked for again, `stored`; but for those that are older than what the vendor still has."""
+    answered = pl.concat([answer.bars["session"], *([] if stored is None else [stored["session"]])]).max()
     oldest = min(answer.limits.values(), default=date.min)
     closed = [day for day in sessions if calendar.closes[day] <= now and (answered is None or day > answered)]  # pyright: ignore[reportOperatorIssue]
     closed = [day for day in closed if day >= oldest]
@@ -159,16 +186,9 @@ def _require_bars(
 
 
 def _new_versions(
-    store: Warehouse,
-    answer: BarAnswer,
-    universe: pl.DataFrame,
-    *,
-    expected: pl.DataFrame,
-    sessions: Sequence[date],
-    now: datetime,
+    stored: pl.DataFrame, answer: BarAnswer, universe: pl.DataFrame, *, expected: pl.DataFrame, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The versions to append (`RAW_BARS`), and all of `BAR_GAPS` of `sessions` after them."""
-    stored = newest_versions(store, sessions[0], sessions[-1])
+    """The versions to append to the newest `stored` ones (`RAW_BARS`), and all of `BAR_GAPS` after them."""
     columns = [*BAR_KEYS, *_FIGURES]
     changed, _ = differing(stored.select(columns), answer.bars.select(columns), BAR_KEYS)
     versions = changed.sort(BAR_KEYS).with_columns(fetched_at=pl.lit(now).cast(UTC_TIME))

@@ -5,6 +5,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import polars as pl
@@ -84,6 +85,10 @@ class Source(Protocol):
         ...
 
 
+#: The `since` of a request for whole sessions.
+NOTHING_STORED: Mapping[str, datetime] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class BarAnswer:
     """The answer of a source to one request for bars of an interval below a day."""
@@ -98,6 +103,14 @@ class BarAnswer:
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""
 
 
+def bars_since(bars: pl.DataFrame, since: Mapping[str, datetime]) -> pl.DataFrame:
+    """Those of `bars` (ticker, bar_end) that `IntradaySource.fetch_bars` is asked for with `since`."""
+    if not since:
+        return bars
+    begin = pl.col("ticker").replace_strict(dict(since), default=None, return_dtype=pl.Datetime("us", "UTC"))
+    return bars.filter((pl.col("bar_end") > begin).fill_null(value=True))
+
+
 @runtime_checkable
 class IntradaySource(Protocol):
     """A source that has bars of the setting `interval` below a day as well."""
@@ -108,8 +121,17 @@ class IntradaySource(Protocol):
         """As `Source.universe`."""
         ...
 
-    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
-        """The finished bars of `tickers` in the sessions from `first` to `last`, both included.
+    def fetch_bars(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        since: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> BarAnswer:
+        """The finished bars of `tickers` in the sessions from `first` to `last`, both included; of a ticker in `since`
+        those that end after that moment (the end of a bar, UTC).
 
         A bar whose end lies after `fetched_at` (UTC) is unfinished and never in the answer; nor is one outside the
         hours of its session. A bar that the vendor lacks is missing and not filled. A finer vendor's bars are

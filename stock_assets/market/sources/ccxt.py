@@ -1,7 +1,7 @@
 """Bars from a live exchange of cryptocurrencies through ccxt: public klines of spot markets, without a key."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast
@@ -13,7 +13,7 @@ from stock_assets.market.bars_of_minutes import KLINES, bars_of_klines, traded
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.context import MarketContext, context_of
 from stock_assets.market.intervals import Interval
-from stock_assets.market.sources import Answer, BarAnswer, Failure, nothing_to_settle
+from stock_assets.market.sources import NOTHING_STORED, Answer, BarAnswer, Failure, bars_since, nothing_to_settle
 from stock_assets.market.sources.answers import BARS, check_request, check_values, with_history
 from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Budget, Exhausted, GivenUp, Pace
@@ -77,13 +77,21 @@ class CcxtSource:
             .match_to_schema(UNIVERSE_SCHEMA)
         )
 
-    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
+    def fetch_bars(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        since: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. `fetched_at` is the time of the call.
 
         What was unfinished by the exchange's clock when it was asked is unfinished, whatever ours shows. Pages that an
         earlier call for the same range got on the same day (UTC), and that were not settled, are not asked for again.
         """
-        found = self._ask(tickers, first, last, fetched_at=fetched_at)
+        found = self._ask(tickers, first, last, fetched_at=fetched_at, after=since)
         klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in found.histories.values())])
         bars = bars_of_klines(klines, self.calendar, self.interval, source=self.name, through=found.through)
         limits = {
@@ -91,7 +99,7 @@ class CcxtSource:
             for ticker, (_, oldest) in found.histories.items()
             if oldest is not None
         }
-        asked = bars.filter(pl.col("session").is_between(first, last))
+        asked = bars_since(bars.filter(pl.col("session").is_between(first, last)), since)
         return BarAnswer(asked, found.failures, limits, settle=found.settle)
 
     def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
@@ -143,8 +151,17 @@ class CcxtSource:
     def _days(self) -> tuple[date, ...]:
         return self.calendar.sessions[:1] + self.calendar.sessions[-1:]
 
-    def _ask(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> "_Found":
-        """The klines of the sessions from `first` to `last`, and which tickers failed, and why."""
+    def _ask(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        after: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> "_Found":
+        """The klines of the sessions from `first` to `last`, of a ticker in `after` those that begin at that moment or
+        later; and which tickers failed, and why."""
         check_request(first, last, fetched_at)
         self.client.require_timeframe(self.interval.text)
         sessions = self.calendar.between(first, last)
@@ -163,7 +180,12 @@ class CcxtSource:
 
         def ask(ticker: str) -> tuple[pl.DataFrame, datetime | None]:
             _require_symbol(ticker)
-            return self._klines(ticker, since=since, until=until, through=through, kept=kept)
+            begin = max(since, after.get(ticker, since))
+            klines, oldest = self._klines(ticker, since=begin, until=until, through=through, kept=kept)
+            if begin > since and klines.height and klines["volume"].fill_nan(None).sum() == 0:
+                # no trade so far, or a ticker that never has a volume: the whole session shows which (`traded`)
+                return self._klines(ticker, since=since, until=until, through=through, kept=kept)
+            return klines, oldest
 
         histories, failures = of_each(tickers, ask, budget=self.client.budget, on_progress=self.on_progress)
         return _Found(histories, failures, through, kept.clear if kept else nothing_to_settle)

@@ -11,7 +11,7 @@ The shocks of tickers have a correlation of 0.3. A bar of more minutes is made o
 are missing: of a ticker now and then, and of all in an outage; SIM20 is listed at noon of the fourth session.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -24,7 +24,7 @@ from stock_assets.errors import SourceError
 from stock_assets.market.bar_tables import SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.intervals import Interval, bar_ends, stretches
-from stock_assets.market.sources import BarAnswer
+from stock_assets.market.sources import NOTHING_STORED, BarAnswer, bars_since
 from stock_assets.market.sources.answers import check_request
 from stock_assets.market.sources.simulated_companies import (
     FIRST_PRICE,
@@ -86,14 +86,23 @@ class SimulatedBars:
         ]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
 
-    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
+    def fetch_bars(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        since: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. Raises SourceError for an unknown ticker."""
         check_request(first, last, fetched_at)
         companies = self._companies(tickers)
         sessions = [day for day in self.calendar.between(first, last) if self.calendar.opens[day] < fetched_at]
         parts = [self._session(day, companies) for day in sessions]
         rows = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *parts])
-        return BarAnswer(rows.filter(pl.col("bar_end") <= fetched_at).sort("ticker", "bar_end"))
+        finished = rows.filter(pl.col("bar_end") <= fetched_at)
+        return BarAnswer(bars_since(finished, since).sort("ticker", "bar_end"))
 
     def expected_returns(self, sessions: Sequence[date], horizon: int) -> pl.DataFrame:
         """ticker, session, bar_end, expected_return: the true mean of the log return of the next `horizon` minutes of

@@ -1,6 +1,6 @@
 """Files of minutes as a source of bars of an interval below a day."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from stock_assets.errors import EmptySourceError, SourceError
 from stock_assets.market.bars_of_minutes import as_source_bars
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.intervals import Interval
-from stock_assets.market.sources import BarAnswer
+from stock_assets.market.sources import NOTHING_STORED, BarAnswer, bars_since
 from stock_assets.market.sources.answers import check_request, some
 from stock_assets.market.sources.forms.bars import SnapshotReader
 from stock_assets.market.sources.forms.listing import Listing, list_files
@@ -57,7 +57,15 @@ class SnapshotBars:
         )
         return rows.sort("ticker").match_to_schema(UNIVERSE_SCHEMA)
 
-    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
+    def fetch_bars(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        since: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. Raises SourceError for a ticker that the files lack."""
         check_request(first, last, fetched_at)
         bars = self._bars()
@@ -67,7 +75,7 @@ class SnapshotBars:
             pl.col("session").is_between(first, last),
             pl.col("bar_end") <= fetched_at,
         )
-        return BarAnswer(as_source_bars(asked, self.name))
+        return BarAnswer(as_source_bars(bars_since(asked, since), self.name))
 
     def notes(self) -> dict[str, list[str]]:
         """What was guessed, passed over and held out, and of which files."""

@@ -13,7 +13,7 @@ from stock_assets.market.bar_tables import SOURCE_BAR_SCHEMA
 from stock_assets.market.bars_of_minutes import FIGURES, KLINES, as_source_bars, in_bars, require_whole
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.intervals import Interval
-from stock_assets.market.sources import BarAnswer, nothing_to_settle
+from stock_assets.market.sources import NOTHING_STORED, BarAnswer, bars_since, nothing_to_settle
 from stock_assets.market.sources.answers import check_request
 from stock_assets.market.sources.asking import of_each
 from stock_assets.market.sources.budget import Budget, Pace, Politeness, Transient
@@ -81,10 +81,18 @@ class YahooBars:
         """As `YahooSource.universe`."""
         return configured_universe(self.tickers, self.calendar)
 
-    def fetch_bars(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> BarAnswer:
+    def fetch_bars(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        fetched_at: datetime,
+        since: Mapping[str, datetime] = NOTHING_STORED,
+    ) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. `fetched_at` is the time of the call.
 
-        A session that began before what Yahoo still has is not asked for, and is in `limits`. A bar is finished when it
+        One request has whole sessions, with `since` as well. A session that began before what Yahoo still has is not asked for, and is in `limits`. A bar is finished when it
         ended before the last trade that Yahoo states, or `DELAY` before the call. What an earlier call for the same
         range got on the same day (UTC), and was not settled, is not asked for again.
 
@@ -112,7 +120,7 @@ class YahooBars:
             on_progress=Pace("Yahoo", self.say),
         )
         bars = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *answers.values()])
-        asked = bars.filter(pl.col("session").is_between(first, last)).sort("ticker", "bar_end")
+        asked = bars_since(bars.filter(pl.col("session").is_between(first, last)), since).sort("ticker", "bar_end")
         return BarAnswer(asked, failures, limits, settle=kept.clear if kept else nothing_to_settle)
 
     def _first_session(self, oldest: datetime) -> date:

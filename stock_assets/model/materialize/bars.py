@@ -1,8 +1,8 @@
 """The steps `trained_bar_models` and `bar_predictions`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -20,9 +20,11 @@ from stock_assets.model.bar_lesson import BarLesson, answerable, known_by
 from stock_assets.model.bar_models import BAR_IN_SERVICE, BAR_MODELS, BarModelEntry
 from stock_assets.model.bar_schedule import BarTraining, first_served, training_of
 from stock_assets.model.bar_tables import BAR_PREDICTIONS, TRAINED_BAR_MODELS
-from stock_assets.settings import Settings
+from stock_assets.settings import PROJECT_DIR, Settings
 from stock_assets.storage.artifacts import CheckpointFile, artifact_version, load_artifact, save_artifact
 from stock_assets.storage.changes import Change
+from stock_assets.storage.code_version import read_code_version
+from stock_assets.storage.trainings import Registry, Training
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import UTC_TIME
 
@@ -55,9 +57,16 @@ def first_served_session(settings: Settings) -> date:
 
 
 def train_bar_models(
-    store: Warehouse, settings: Settings, sessions: Sequence[date], *, now: datetime, say: Say = lambda _: None
+    store: Warehouse,
+    settings: Settings,
+    sessions: Sequence[date],
+    *,
+    now: datetime,
+    registry: Registry,
+    say: Say = lambda _: None,
 ) -> TrainedBarModels:
-    """Writes which version of every model serves each of `sessions` (ascending), and trains those that are not there.
+    """Writes the newest version of every model for each of `sessions` (ascending), and trains those that are not there;
+    `registry` keeps every training.
 
     A session that begins a training of its own (`bar_schedule.training_of`) is trained anew; any other gets the
     versions of the training before it, which is run where the store lacks it. Raises MissingSessionsError where
@@ -75,6 +84,7 @@ def train_bar_models(
             if session == begins or set(there["model"]) != set(BAR_MODELS):
                 trainings.append(training)
                 there = _trained(store, settings, training, now=now, say=say)
+                _track(settings, registry, there)
             done[begins] = there
         parts.append(done[begins].with_columns(session=pl.lit(session)))
         if session != begins and trainings and trainings[-1] == training and begins not in sessions:
@@ -131,15 +141,39 @@ def _trained(store: Warehouse, settings: Settings, training: BarTraining, *, now
     return pl.DataFrame(rows, TRAINED_BAR_MODELS.schema)
 
 
+def _track(settings: Settings, registry: Registry, rows: pl.DataFrame) -> None:
+    """Has `registry` keep a training (`TRAINED_BAR_MODELS`), before its rows are written: what serves was tracked."""
+    code = read_code_version(PROJECT_DIR)
+    for row in rows.iter_rows(named=True):
+        registry.track(
+            Training(
+                row["model"],
+                row["version"],
+                date.min.year,  # bars have no model years
+                row["cutoff"].date(),
+                {"seed": settings.seed, "interval": settings.interval, "horizon": settings.horizon},
+                {"training_rows": row["training_rows"]},
+                code,
+                folder=settings.artifacts / row["artifact"],
+            )
+        )
+
+
 def _checkpoint(settings: Settings, training: BarTraining, model: str) -> CheckpointFile:
     folder = settings.artifacts / "trained_bar_models" / str(training.serves_from)
     return CheckpointFile(folder / f".checkpoint-{model}-{training.cutoff:%Y%m%dT%H%M}")
 
 
 def make_bar_predictions(
-    store: Warehouse, settings: Settings, sessions: Sequence[date], *, now: datetime
+    store: Warehouse,
+    settings: Settings,
+    sessions: Sequence[date],
+    *,
+    now: datetime,
+    champions: Mapping[date, str],
 ) -> MadeBarPredictions:
-    """Makes what is new of `bar_predictions` of `sessions` (ascending) by the versions that serve them.
+    """Makes what is new of `bar_predictions` of `sessions` (ascending): BAR_IN_SERVICE by the version that `champions`
+    has for the session, every other model by its newest training.
 
     While a session runs, the model in service and the naive ones answer; the references answer once it is over at
     `now`, as long after its close as the source takes. A bar that has features, and was predicted from another version
@@ -151,21 +185,44 @@ def make_bar_predictions(
     calendar, summary, first_made = calendar_of(settings), RowSummary(), None
     for session in sessions:
         store.require(["bars", "bar_features", "trained_bar_models"], [session], "bar_predictions")
-        serving = store.read("trained_bar_models", session, session)
-        versions = {row["model"]: row for row in serving.iter_rows(named=True) if row["model"] in BAR_MODELS}
+        trained = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models", last=session))
+        newest = trained.filter(pl.col("session") == session)
+        versions = {row["model"]: row for row in newest.iter_rows(named=True) if row["model"] in BAR_MODELS}
+        serving = trained.filter(pl.col("version") == champions[session])
+        versions |= {row["model"]: row for row in serving.head(1).iter_rows(named=True)}
         over = calendar.closes[session] + settle_time(settings) <= now
         roles = ("champion", "naive", "reference") if over else ("champion", "naive")
         asked = {name: row for name, row in versions.items() if BAR_MODELS[name].role in roles}
-        if BAR_IN_SERVICE not in asked:
+        if serving.is_empty():
             raise ArtifactError(
-                f"trained_bar_models has no version of {BAR_IN_SERVICE} for {session}; materialize trained_bar_models "
-                f"{session} first"
+                f"{champions[session]} serves {session} by the table promotions, and trained_bar_models has it no "
+                f"more; roll back to another version with `stock-assets rollback {BAR_IN_SERVICE}`"
             )
         made, replaced, since = _predicted(store, settings, calendar, session=session, versions=asked)
         store.write([Change("bar_predictions", made, replaced, makes=[session])])
         summary.add(made)
         first_made = first_made or since
     return MadeBarPredictions(summary, first_made)
+
+
+def answers_of_version(
+    store: Warehouse, settings: Settings, row: Mapping[str, Any], *, sessions: Sequence[date]
+) -> pl.DataFrame:
+    """What one version (a `row` of `TRAINED_BAR_MODELS`) predicts for the bars of `sessions` (ascending), as rows of
+    `bar_predictions`. Raises as `make_bar_predictions`; CutoffError is for the reader of the predictions."""
+    entry, calendar = BAR_MODELS[row["model"]], calendar_of(settings)
+    store.require(["bars", "bar_features"], sessions, "promotions")
+    begins = calendar.opens[sessions[0]] + timedelta(minutes=1)
+    first, start = lookback_start(calendar, Interval.parse(settings.interval), begins, bars=_lookback([entry]))
+    features = BAR_FEATURE_TABLE.fit(store.read("bar_features", first, sessions[-1]))
+    own = features.filter(pl.col("session").is_in(list(sessions)))
+    keys = own.filter(pl.Series(answerable(own))).select(_VERSION)
+    return _answer(settings, entry, row, features=features.filter(pl.col("bar_end") >= start), keys=keys)
+
+
+def _lookback(entries: Iterable[BarModelEntry]) -> int:
+    """Expected bars before the first one that `entries` predict which they look at, holes included."""
+    return math.ceil(max(LOOKBACK_BARS, *(entry.lookback_rows for entry in entries)) / (1 - MAX_MISSING))
 
 
 def _predicted(
@@ -185,7 +242,7 @@ def _predicted(
     there = store.read("bar_features", session, session, columns=needed)
     keys = there.filter(pl.Series(answerable(there))).select(_VERSION).cast(dict(empty.select(_VERSION).schema))  # pyright: ignore[reportArgumentType]
     parts, replaced, moments = [empty], [], []
-    lookback = math.ceil(max(LOOKBACK_BARS, *(BAR_MODELS[name].lookback_rows for name in versions)) / (1 - MAX_MISSING))
+    lookback = _lookback(BAR_MODELS[name] for name in versions)
     features: dict[datetime, pl.DataFrame] = {}
     for name, row in versions.items():
         own = stored.filter(pl.col("model") == name, pl.col("model_version") == row["version"]).select(_VERSION)

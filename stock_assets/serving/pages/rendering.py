@@ -35,6 +35,8 @@ SCREENS = (
     ("/ticker", "Tickers"),
     ("/api", "API"),
 )
+#: Those of a market of bars.
+BAR_SCREENS = (("/", "Running session"),)
 #: Screens that are named where their table is published, before the last of SCREENS.
 OPTIONAL = {"announcements": ("/announcements", "Announcements"), "paper_equity": ("/paper", "Paper account")}
 #: No inline script, nothing from another origin; a page cannot be framed.
@@ -123,8 +125,19 @@ def assets() -> tuple[str, dict[str, tuple[bytes, str]]]:
     return digest_of(b"".join([content for content, _ in contents.values()] + sorted(texts))), contents
 
 
-def html(template: str, at: Moment, etag: str, *, title: str, here: str, status: int = 200, **values: Any) -> Page:
-    """The page that `template` makes of `values` within the layout; `here` is the screen that the navigation marks."""
+def html(
+    template: str,
+    at: Moment,
+    etag: str,
+    *,
+    title: str,
+    here: str,
+    status: int = 200,
+    bars: Any = None,
+    **values: Any,
+) -> Page:
+    """The page that `template` makes of `values` within the layout; `here` is the screen that the navigation marks.
+    `bars` is what the layout says of a market of bars (`pages.bars.Market`), which has a screen of its own."""
     pointer = at.publication.pointer if at.publication else None
     content = render(
         f"{template}.html.j2",
@@ -133,7 +146,8 @@ def html(template: str, at: Moment, etag: str, *, title: str, here: str, status:
         here=here,
         etag=etag,
         assets=f"/assets/{assets()[0]}",
-        screens=screens_of(at.publication),
+        screens=screens_of(at.publication) if bars is None else BAR_SCREENS,
+        bars=bars,
         facts=pointer and pointer.facts,
         entry=pointer and pointer.entry,
         tickers=names(at.publication),

@@ -44,11 +44,9 @@ def make_pages(
     def respond(request: Request, make: Callable[[Moment, str], Page], *, kept: bool = True) -> Response:
         at = moment()
         address = f"{request.url.path}?{request.url.query}"
-        try:
-            page = pages.get(address, at, lambda etag: make(at, etag)) if kept else make(at, "")
-        except PublicationError as error:
-            page = _trouble(at, str(error).replace(f"{at.publication.folder}/", "") if at.publication else str(error))
-        return _response(request, page)
+        return respond_with(
+            request, at, lambda: pages.get(address, at, lambda etag: make(at, etag)) if kept else make(at, "")
+        )
 
     def screen(title: str, template: str, view: Callable[[Moment], Any], *, kept: bool = True) -> Callable[..., Any]:
         def answer(request: Request) -> Response:
@@ -80,6 +78,15 @@ def make_pages(
     }.items():
         router.add_route(address, answer, methods=["GET", "HEAD"], include_in_schema=False)
     return router
+
+
+def respond_with(request: Request, at: Moment, make: Callable[[], Page]) -> Response:
+    """The page that `make` makes, or why it cannot be shown."""
+    try:
+        page = make()
+    except PublicationError as error:
+        page = _trouble(at, str(error).replace(f"{at.publication.folder}/", "") if at.publication else str(error))
+    return _response(request, page)
 
 
 def _trouble(at: Moment, text: str, *, heading: str = "This page cannot be shown", status: int = 503) -> Page:

@@ -1,0 +1,151 @@
+"""The running session of a market of bars, over HTTP: `/v1/bars`, and the page that shows it. Mounted at an interval
+below a day alone, in front of what answers of daily publications."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+from typing import Any
+
+import polars as pl
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from stock_assets.errors import PublicationError
+from stock_assets.objects import Place
+from stock_assets.publication.bar_files import POINTER, BarPointer, follow_bar_predictions, read_bar_pointer
+from stock_assets.serving.answers import text_of
+from stock_assets.serving.current import Current
+from stock_assets.serving.days import relative
+from stock_assets.serving.health import NO_STORE
+from stock_assets.serving.lookup import stamp
+from stock_assets.serving.pages.alerts import read_alerts, troubles
+from stock_assets.serving.pages.bars import newest_rows, running_view
+from stock_assets.serving.pages.rendering import Moment, Page, html
+from stock_assets.serving.pages.router import respond_with
+from stock_assets.serving.parameters import MODEL_NAME, TICKERS, Parameters
+from stock_assets.serving.problems import Problem, documented
+from stock_assets.serving.schemas import BarsOfASession
+
+NEWEST = Parameters((MODEL_NAME, TICKERS))
+ABOUT_BARS = ("wrong-parameter", "not-published", "damaged-publication", "unknown-model", "unknown-ticker")
+_NUMBERS = ("expected_return", "p_sell", "p_hold", "p_buy", "score")
+
+
+@dataclass
+class RunningSession:
+    """The newest published session of `folder`: what the pointer says, and the rows of its files as they come."""
+
+    folder: Place
+    _parts: Mapping[Place, pl.DataFrame] = field(default_factory=dict)
+    _seen: tuple[BarPointer, pl.DataFrame] | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def read(self) -> tuple[BarPointer, pl.DataFrame] | None:
+        """(pointer, what was said first of every bar of its session), None before a bar was published.
+
+        A request reads the files that came since the one before. Raises PublicationError.
+        """
+        with self._lock:
+            pointer = read_bar_pointer(self.folder)
+            if pointer is None or (self._seen is not None and self._seen[0] == pointer):
+                return None if pointer is None else self._seen
+            same = self._seen is not None and self._seen[0].session == pointer.session
+            rows, self._parts = follow_bar_predictions(self.folder, pointer.session, self._parts if same else {})
+            self._seen = (pointer, rows)
+            return self._seen
+
+
+def document(
+    pointer: BarPointer, rows: pl.DataFrame, *, model: str | None, tickers: list[str] | None, now: datetime
+) -> dict[str, Any]:
+    """The answer of `/v1/bars`. Raises Problem for a model or a ticker without a row."""
+    model = model or str(pointer.facts["in_service"])
+    newest = newest_rows(rows, model)
+    if newest.is_empty():
+        there = ", ".join(sorted(rows["model"].unique()))
+        raise Problem("unknown-model", f"{pointer.session} has no bar of {model}; it has {there}")
+    if tickers is not None:
+        if missing := sorted({*tickers} - {*newest["ticker"]}):
+            raise Problem("unknown-ticker", f"{pointer.session} has no bar of {', '.join(missing)} by {model}")
+        newest = newest.filter(pl.col("ticker").is_in(tickers))
+    facts = pointer.facts
+    late_after = facts.get("late_after")
+    return {
+        "session": str(pointer.session),
+        "bar_end": stamp(pointer.bar_end),
+        "published_at": stamp(pointer.published_at),
+        **{name: facts.get(name) for name in ("interval", "exchange", "source", "horizon", "in_service", "champion")},
+        "next_bar_end": facts.get("next_bar_end"),
+        "late_after": late_after,
+        "late": late_after is not None and now > datetime.fromisoformat(late_after),
+        "simulated": bool(facts.get("simulated")),
+        "model": model,
+        "rows": [
+            {
+                "ticker": row["ticker"],
+                "bar_end": stamp(row["bar_end"]),
+                **{name: row[name] for name in _NUMBERS},
+                "model_version": row["model_version"],
+                "trained_through": stamp(row["trained_through"]),
+                "published_at": stamp(row["published_at"]),
+            }
+            for row in newest.iter_rows(named=True)
+        ],
+    }
+
+
+def mount_bars(app: FastAPI, current: Current) -> None:
+    """Adds the routes of bars to `app`, before any other."""
+    router, running = APIRouter(), RunningSession(current.folder)
+
+    def published() -> tuple[BarPointer, pl.DataFrame]:
+        try:
+            there = running.read()
+        except PublicationError as error:
+            raise Problem("damaged-publication", relative(error, current.folder), file=POINTER) from error
+        if there is None:
+            raise Problem("not-published", "no bar is published yet; it is once models serve a session")
+        return there
+
+    @router.get(
+        "/v1/bars",
+        summary="The newest bar of every ticker",
+        tags=["bars"],
+        response_model=BarsOfASession,
+        openapi_extra={"parameters": NEWEST.openapi()},
+        responses=documented(*ABOUT_BARS),
+    )
+    async def newest_bars(request: Request) -> Response:
+        """What the model in service, or the one that is named, said at the end of the newest bar of each ticker of the
+        newest session; and whether the next bar is late."""
+        asked = NEWEST.of(request)
+        pointer, rows = await run_in_threadpool(published)
+        answer = document(pointer, rows, model=asked["model"], tickers=asked["tickers"], now=current.clock())
+        return Response(text_of(answer), 200, NO_STORE, "application/json")
+
+    @router.get("/readyz", summary="Whether it can answer", tags=["health"], responses=documented("not-ready"))
+    async def readyz(_request: Request) -> Response:
+        """Builds the answer of `/v1/bars`."""
+        try:
+            pointer, rows = await run_in_threadpool(published)
+            answer = document(pointer, rows, model=None, tickers=None, now=current.clock())
+        except Problem as problem:
+            raise Problem("not-ready", problem.detail, headers={"Retry-After": "2"}) from problem
+        ready = {name: answer[name] for name in ("session", "bar_end", "published_at", "late", "simulated")}
+        return Response(text_of({"status": "ready", **ready}), 200, NO_STORE, "application/json")
+
+    def page(request: Request) -> Response:
+        def make() -> Page:
+            there = running.read()
+            view = running_view(there, troubles(at.alerts, None), at.now)
+            return html(
+                "bars", at, view.etag(at.alerts.digest), title=view.title, here="/", view=view, bars=view.market
+            )
+
+        at = Moment(None, read_alerts(current.folder), current.clock())
+        return respond_with(request, at, make)
+
+    router.add_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.include_router(router)
