@@ -103,7 +103,7 @@ def follow(
     rng, config = np.random.default_rng(seed), network.config
     seed_dropout(module, seed)
     optimizer = adamw(module, config, config.learning_rate * update.rate)
-    spans = labelled_spans(newest, config.segment)
+    spans = labelled_spans(newest, (config.segment - 1) * newest.stride + 1)
     if not len(spans):
         raise StockAssetsError("none of the new labels has features; expected rows of the same tickers and sessions")
     for number in range(1, update.passes + 1):

@@ -152,7 +152,7 @@ def audited_models(horizon: int, seed: int) -> Mapping[str, AuditedModel]:
 
 def audited_rnn(horizon: int, seed: int, suspects: pl.DataFrame) -> Mapping[str, AuditedModel]:
     """The model that reads the stationary features, by name; `suspects` has ticker, session, suspect."""
-    small = RnnConfig(hidden=32, epochs=2, segments_per_epoch=2048)
+    small = RnnConfig(hidden=32, epochs=2, segments_per_epoch=8192)
     return {"rnn": of_rnn(small, seed, suspects, horizon=horizon)}
 
 

@@ -82,7 +82,7 @@ register_bar_model(
         "barriers",
         train=loaded_on_call(_RNN, "train_bar_rnn"),
         load=loaded_on_call(_RNN, "BarRnn.from_artifact"),
-        lookback_rows=BarRnnConfig.steps,
+        lookback_rows=BarRnnConfig().reach,
     )
 )
 for _model in (BarClassPrior, BarTickerPrior, BarTimePrior, BarLinear, BarTrees):

@@ -81,14 +81,16 @@ class RnnConfig(NetworkConfig):
     """The model `rnn`: its networks, and the level, the map and the sides that complete them."""
 
     dropout: float = 0.2
-    segment: int = 16
-    """As many rows as a prediction reads: a step of the optimizer is as long as its segments, and many short ones at
-    once meet twice the rows in the time of few long ones."""
-    steps: int = 16
-    """The last rows of the context that the networks read. Few: the inputs look back up to 250 bars themselves."""
+    segment: int = 4
+    """As many steps as a prediction reads: many short segments at once meet more rows in the time of few long ones."""
+    steps: int = 4
+    """Rows of the context that the networks read. Few: the inputs look back up to 250 bars themselves."""
+    stride: int = 16
+    """Every so many rows the networks read one, in a segment as in the context. The horizons of neighbours are nearly
+    the same, so that a segment of them tells little more than one of its rows."""
     epochs: int = 3
-    segments_per_epoch: int = 32768
-    batch: int = 64
+    segments_per_epoch: int = 131072
+    batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     input_clip: float = 5.0
@@ -111,7 +113,20 @@ class RnnConfig(NetworkConfig):
         super().__post_init__()
         self._require("members", self.members >= 2, "2 or more")
         self._require("projection", self.projection >= 0, "0 or more")
-        self._require("steps", 1 <= self.steps <= self.context, "1 or more, and no more than the context")
+        self._require("stride", self.stride >= 1, "1 or more")
+        fits = self.steps >= 1 and self.reach <= self.context
+        self._require("steps", fits, "1 or more, and with the stride no longer than the context")
+
+    @property
+    def reach(self) -> int:
+        """Rows from the first that a prediction reads to the last, both included."""
+        return (self.steps - 1) * self.stride + 1
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that `to_dict` gave; of one that was stored before there was a stride, its rows are
+        neighbours."""
+        return super().from_dict({"stride": 1} | dict(values))
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,9 @@ class BarRnnConfig(RnnConfig):
 
     context: int = 16
     """Bars that a prediction looks at, beside what their features look back."""
+    segment: int = 16
+    steps: int = 16
+    stride: int = 1
     epochs: int = 12
     patience: int = 4
     segments_per_epoch: int = 8192

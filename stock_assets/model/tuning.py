@@ -95,8 +95,8 @@ TUNABLE: Mapping[str, Tunable] = {
         RnnConfig(),
         {
             "epochs": Range(2, 8),
-            "context": Range(16, 64),
-            "batch": Range(16, 128, log=True),
+            "context": Range(RnnConfig().reach, 64),
+            "batch": Range(64, 512, log=True),
             "learning_rate": Range(5e-4, 8e-3, log=True),
             "weight_decay": Range(0.005, 0.2, log=True),
             "hidden": Range(32, 128, log=True),

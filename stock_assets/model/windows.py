@@ -1,10 +1,10 @@
 """Rows of all tickers in one resident array, cut into sequences by index.
 
-A sequence runs over the ticker's own rows: a session on which the ticker has no row is simply not a step,
-so that a row window means the same here as in the indicators, and nothing is filled in.
+A sequence runs over the ticker's own rows, or over every so many of them: a session on which the ticker has no row is
+simply not a step, so that a row window means the same here as in the indicators, and nothing is filled in.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -39,6 +39,8 @@ class Panel:
     """int64 [T]: one past its last row"""
     name: bytes = b""
     """A digest of the values, where there is one"""
+    stride: int = 1
+    """Rows from one step of a sequence to the next"""
 
     def labelled(self, labels: pl.DataFrame) -> "Panel":
         """The same rows with `labels` (ticker, session, label), which may cover any part of them."""
@@ -84,22 +86,24 @@ def panel_of(keys: pl.DataFrame, values: np.ndarray) -> Panel:
 def random_segments(panel: Panel, length: int, rng: np.random.Generator) -> np.ndarray:
     """Row indices, int64 [S, length], of segments that hold every row exactly once; PADDING after a ticker's last row.
 
-    Each ticker is cut into consecutive segments from a random phase on, and the segments are shuffled: over the epochs
-    every row is met at every depth of a segment. Segments without a label are left out.
+    A segment holds every `panel.stride`-th row of a ticker. Each ticker is cut into consecutive segments from a random
+    phase on, and the segments are shuffled: over the epochs every row is met at every depth of a segment. Segments
+    without a label are left out.
     """
-    starts, ends = [], []
-    for first, end in zip(panel.starts, panel.ends, strict=True):
-        cuts = np.arange(first + rng.integers(1, length + 1), end, length)
+    starts, ends, stride = [], [], panel.stride
+    for first, end in _sequences(panel.starts, panel.ends, stride):
+        cuts = np.arange(first + stride * rng.integers(1, length + 1), end, stride * length)
         starts.append(np.concatenate([[first], cuts]))
         ends.append(np.concatenate([cuts, [end]]))
-    segments = _spans(np.concatenate(starts), np.concatenate(ends), length)
+    segments = _spans(np.concatenate(starts), np.concatenate(ends), length, stride=stride)
     return rng.permutation(segments[panel.has_label()[segments].any(axis=1)])
 
 
 def labelled_spans(panel: Panel, context: int) -> np.ndarray:
-    """Row indices, int64 [S, longest], one span per ticker that has labels; PADDING after a shorter one.
+    """Row indices, int64 [S, longest], of spans with labels; PADDING after a shorter one.
 
-    It runs from `context` - 1 rows before the ticker's first label (fewer where its rows begin) to its last label.
+    Those of a ticker run from `context` - 1 rows before its first label (fewer where its rows begin) to its last label:
+    one where the steps of the panel are neighbours, else up to `panel.stride`. Each label is in one of them.
     """
     labelled = np.flatnonzero(panel.has_label())
     if not len(labelled):
@@ -108,7 +112,10 @@ def labelled_spans(panel: Panel, context: int) -> np.ndarray:
     has = high > low
     first = np.maximum(labelled[low[has]] - context + 1, panel.starts[has])
     end = labelled[high[has] - 1] + 1
-    return _spans(first, end, int((end - first).max()))
+    starts, ends = np.array(list(_sequences(first, end, panel.stride))).T
+    longest = -(-int((end - first).max()) // panel.stride)
+    spans = _spans(starts, ends, longest, stride=panel.stride)
+    return spans[panel.has_label()[spans].any(axis=1)]
 
 
 def rows_of_windows(last_rows: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,8 +146,15 @@ def missing_history(features: pl.DataFrame, sessions: Collection[date], context:
     return {f"fewer than {context} feature rows": short} if short else {}
 
 
-def _spans(starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
-    rows = starts[:, None] + np.arange(length)
+def _sequences(starts: np.ndarray, ends: np.ndarray, stride: int) -> Iterator[tuple[int, int]]:
+    """(first row, end) of each sequence of every `stride`-th row of a ticker: `stride` of them, or one for each row of
+    a ticker that has fewer."""
+    for first, end in zip(starts, ends, strict=True):
+        yield from ((begin, end) for begin in range(first, min(first + stride, end)))
+
+
+def _spans(starts: np.ndarray, ends: np.ndarray, length: int, *, stride: int) -> np.ndarray:
+    rows = starts[:, None] + stride * np.arange(length)
     return np.where(rows < ends[:, None], rows, PADDING)
 
 

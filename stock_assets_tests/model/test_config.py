@@ -10,6 +10,18 @@ def test_a_configuration_survives_its_dictionary():
     assert isinstance(config, NetworkConfig)
 
 
+def test_a_configuration_from_before_there_was_a_stride_reads_neighbouring_rows():
+    stored = RnnConfig().to_dict() | {"steps": 16, "segment": 16}
+    del stored["stride"]
+    assert (RnnConfig.from_dict(stored).stride, RnnConfig.from_dict(stored).reach) == (1, 16)
+
+
+def test_windows_longer_than_the_context_are_refused():
+    assert RnnConfig(context=49).reach == 49
+    with pytest.raises(SettingsError, match=r"RnnConfig\.steps=4; expected .* no longer than the context"):
+        RnnConfig(context=48)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

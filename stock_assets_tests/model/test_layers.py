@@ -38,11 +38,13 @@ def test_an_untrained_network_is_the_class_prior():
     torch.testing.assert_close(answer, prior.expand(5, 7, 3))
 
 
-def test_the_end_of_a_window_is_the_last_of_all_its_steps():
+@pytest.mark.parametrize("stride", [1, 5])
+def test_the_end_of_a_window_is_the_last_of_all_its_steps(stride: int):
     network, steps = trained_a_little(tiny_classifier()), 12
-    rows, ends = torch.randn(INFERENCE_BATCH, 4), torch.randint(steps - 1, INFERENCE_BATCH, (INFERENCE_BATCH,))
-    windows = rows[ends[:, None] - torch.arange(steps - 1, -1, -1)]
-    torch.testing.assert_close(network.at_windows(rows, ends, steps), network(windows)[:, -1])
+    first = (steps - 1) * stride
+    rows, ends = torch.randn(INFERENCE_BATCH, 4), torch.randint(first, INFERENCE_BATCH, (INFERENCE_BATCH,))
+    windows = rows[ends[:, None] - stride * torch.arange(steps - 1, -1, -1)]
+    torch.testing.assert_close(network.at_windows(rows, ends, steps, stride=stride), network(windows)[:, -1])
 
 
 def test_it_learns_one_small_batch_by_heart():

@@ -81,7 +81,7 @@ def test_a_session_reads_the_last_sessions_of_the_context_and_none_after_it():
 
 
 def test_a_block_is_forecast_by_a_level_that_has_not_seen_its_targets():
-    rows, config = market(), RnnConfig(context=16)
+    rows, config = market(), RnnConfig()
     every = np.ones(len(rows.day), bool)
     blocks = Blocks.of(rows.day, every, count=4, horizon=7)
     targets, sessions = np.tile(rows.values[:, :1], 3).astype(float), session_inputs(rows, COLUMNS, 16)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -22,7 +23,7 @@ DAYS = sessions_of(300)
 SCALER = {"mean": np.zeros(3), "std": np.ones(3)}
 
 
-def panel_of(counts: list[int]) -> tuple[Panel, pl.DataFrame]:
+def panel_of(counts: list[int], *, stride: int = 1) -> tuple[Panel, pl.DataFrame]:
     """A panel of tickers with that many rows, all labelled; the one feature is the number of the row."""
     keys = pl.DataFrame(
         {
@@ -34,23 +35,26 @@ def panel_of(counts: list[int]) -> tuple[Panel, pl.DataFrame]:
     features = keys.with_columns(x=pl.int_range(pl.len()).cast(pl.Float64))
     panel = build_panel(features, ["x"], mean=np.zeros(1), std=np.ones(1), clip=np.inf)
     labels = keys.with_columns(label=pl.lit(0, pl.Int8))
-    return panel.labelled(labels), labels
+    return replace(panel.labelled(labels), stride=stride), labels
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     counts=st.lists(st.integers(1, 70), min_size=1, max_size=6),
     length=st.integers(1, 40),
+    stride=st.sampled_from([1, 2, 5, 80]),
     seed=st.integers(0, 9),
 )
-def test_segments_hold_every_row_once_in_order_and_never_mix_tickers(counts: list[int], length: int, seed: int):
-    panel, _ = panel_of(counts)
+def test_segments_hold_every_row_once_in_order_and_never_mix_tickers(
+    counts: list[int], length: int, stride: int, seed: int
+):
+    panel, _ = panel_of(counts, stride=stride)
     segments = random_segments(panel, length, np.random.default_rng(seed))
     assert segments.shape[1] == length
     assert sorted(segments[segments != PADDING]) == list(range(sum(counts)))
     for segment in segments:
         rows = segment[segment != PADDING]
-        assert list(rows) == list(range(rows[0], rows[-1] + 1))
+        assert list(rows) == list(range(rows[0], rows[-1] + 1, stride))
         assert (segment[len(rows) :] == PADDING).all()
         assert panel.keys[rows.tolist()]["ticker"].n_unique() == 1
 
@@ -104,6 +108,22 @@ def test_spans_reach_back_one_context_before_the_first_label():
     short = panel.labelled(labels.filter(pl.col("ticker") != "T0"))
     assert labelled_spans(short, 8).tolist() == [[50, 51, 52, 53, -1, -1], [54, 55, 56, 57, 58, 59]]
     assert labelled_spans(panel.labelled(labels.clear()), 8).size == 0
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(stride=st.integers(1, 9), context=st.integers(1, 12), data=st.data())
+def test_spans_hold_every_label_once_after_the_steps_of_its_context(stride: int, context: int, data: st.DataObject):
+    panel, _ = panel_of([30, 3, 12], stride=stride)
+    marked = panel.marked(np.array(data.draw(st.lists(st.booleans(), min_size=45, max_size=45))))
+    spans, labelled = labelled_spans(marked, context), np.flatnonzero(marked.has_label())
+    assert sorted(row for span in spans for row in span if marked.labels[row] != IGNORE) == list(labelled)
+    for span in spans:
+        rows = span[span != PADDING]
+        ticker = np.searchsorted(panel.starts, rows[0], side="right") - 1
+        assert list(rows) == list(range(rows[0], rows[-1] + 1, stride))
+        assert panel.starts[ticker] <= rows[0] <= rows[-1] < panel.ends[ticker]
+        first = max(labelled[labelled >= panel.starts[ticker]][0] - context + 1, panel.starts[ticker])
+        assert first <= rows[0] < first + stride
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)

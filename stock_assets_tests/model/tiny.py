@@ -31,7 +31,7 @@ def tiny_classifier(**changes: Any) -> RnnClassifierConfig:
 
 def tiny_rnn(**changes: Any) -> RnnConfig:
     tiny = NetworkConfig().to_dict() | _TINY
-    tiny |= {"context": 8, "steps": 6, "members": 3, "projection": 8}
+    tiny |= {"context": 8, "steps": 3, "stride": 3, "segment": 11, "members": 3, "projection": 8}
     return RnnConfig(**(tiny | changes))
 
 

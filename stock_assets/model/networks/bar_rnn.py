@@ -154,20 +154,22 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
     def predict(self, features: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """`bar_predictions` of the rows of `keys` that `features` have and that are answered; see `rows_for`.
 
-        Each row looks at the last `config.steps` rows of its ticker and at nothing else: give `features` of so many.
+        Each row looks at the last `config.reach` rows of its ticker and at nothing else: give `features` of so many.
 
         Raises CutoffError for a key that is not after the cutoff, ArtifactError for a column that `features` lack.
         """
-        rows, answered = rows_for(self.cutoff, features, keys, lookback_rows=self.config.steps)
+        rows, answered = rows_for(self.cutoff, features, keys, lookback_rows=self.config.reach)
         inputs, at = bar_inputs(rows), np.flatnonzero(answered)
         shape = standard(shape_of(inputs), self.shape_mean, self.shape_scale, clip=self.config.input_clip)
         values = shape.astype(np.float32)
-        module, steps = self.module(), self.config.steps
+        module, steps, stride = self.module(), self.config.steps, self.config.stride
         answers = answers_at(
             at,
-            steps,
+            self.config.reach,
             len(TARGETS),
-            answer=lambda places, ends: module.at_windows(torch.from_numpy(values[places.numpy()]), ends, steps),
+            answer=lambda places, ends: module.at_windows(
+                torch.from_numpy(values[places.numpy()]), ends, steps, stride=stride
+            ),
         )
         sigma = self._sigma(self.level.forecast(inputs, at), answers)
         direction = answers[:, 3].astype(np.float64)

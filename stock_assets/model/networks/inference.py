@@ -1,4 +1,4 @@
-"""How networks answer: separate windows for predictions, one pass along each ticker to judge an epoch."""
+"""How networks answer: separate windows for predictions, one pass along each sequence to judge an epoch."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def _filled(numbers: np.ndarray) -> np.ndarray:
 def answers_along(
     panel: Panel, config: NetworkConfig, answer: Callable[[Tensor], Tensor]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows int64 [V], answers float32 [V, O]) at the labels of `panel`, in one pass along each ticker.
+    """(rows int64 [V], answers float32 [V, O]) at the labels of `panel`, in one pass along each of its sequences.
 
     `answer` maps row indices, int64 [B, L], to [B, L, O]. Later steps of a pass remember more than the
     `config.context` rows of a prediction, which costs a fraction of separate windows and ranks the epochs alike.

@@ -83,10 +83,10 @@ class StackedLSTM(nn.Module):
             states, _ = layer(states if i == 0 else self.dropout(states))
         return states
 
-    def at_windows(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
-        """The state at the end of each window of `steps` neighbouring `rows`: [U, F] and int64 [W], the places of the
-        windows' last rows, -> [W, H]. W is a multiple of INFERENCE_BATCH."""
-        back = torch.arange(steps - 1, -1, -1)
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, stride: int = 1) -> Tensor:
+        """The state at the end of each window of `steps` of the `rows`, every `stride`-th: [U, F] and int64 [W], the
+        places of the windows' last rows, -> [W, H]. W is a multiple of INFERENCE_BATCH."""
+        back = stride * torch.arange(steps - 1, -1, -1)
         return torch.cat([self(rows[own[:, None] - back])[:, -1] for own in ends.split(INFERENCE_BATCH)])
 
 
@@ -128,17 +128,17 @@ class SegmentLSTM(nn.Module):
         states = self.lstm(drawn)  # [B, L, F] -> [B, L, H]
         return (self.head(self.dropout(states)) + self.skip(inputs)).float()  # [B, L, O]
 
-    def at_windows(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, stride: int = 1) -> Tensor:
         """The answer at the end of each window: [U, F] and [W] -> [W, O], as `StackedLSTM.at_windows`.
 
         A row is drawn together once, in however many windows it stands. U is a multiple of INFERENCE_BATCH, too.
         """
-        return self.from_states(rows, ends, steps) + each_row(self.skip.weight, rows[ends])
+        return self.from_states(rows, ends, steps, stride=stride) + each_row(self.skip.weight, rows[ends])
 
-    def from_states(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+    def from_states(self, rows: Tensor, ends: Tensor, steps: int, *, stride: int = 1) -> Tensor:
         """`at_windows` without the linear path."""
         inputs = rows if self.projection is None else _drawn_together(self.projection, rows)
-        return each_row(self.head.weight, self.lstm.at_windows(inputs, ends, steps)) + self.head.bias
+        return each_row(self.head.weight, self.lstm.at_windows(inputs, ends, steps, stride=stride)) + self.head.bias
 
 
 class Members(nn.Module):
@@ -173,11 +173,11 @@ class Members(nn.Module):
         biases = torch.stack([member.head.bias for member in members])[:, None, None]
         return (hidden @ heads + torch.stack(skipped)).float() + biases
 
-    def at_windows(self, rows: Tensor, ends: Tensor, steps: int) -> Tensor:
+    def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, stride: int = 1) -> Tensor:
         """The mean answer at the end of each window, as `SegmentLSTM.at_windows`: [U, F] and [W] -> [W, O]."""
         members = [cast("SegmentLSTM", member) for member in self.members]
         linear = torch.stack([member.skip.weight for member in members]).mean(dim=0)
-        answers = torch.stack([member.from_states(rows, ends, steps) for member in members]).mean(dim=0)
+        answers = torch.stack([member.from_states(rows, ends, steps, stride=stride) for member in members]).mean(dim=0)
         return answers + each_row(linear, rows[ends])
 
 

@@ -190,10 +190,11 @@ class RnnNetwork:
     def __init__(self, config: RnnConfig, panel: Panel, blocks: Blocks, *, inputs: Rows, goals: np.ndarray) -> None:
         """`panel` holds all rows, those with targets marked as labelled; `inputs` are float32 [N + 1, F] and `goals`
         [N + 1, 4], TARGETS in standard deviations; the last row of both is the padding."""
-        self.config, self.panel, self._goals, self._judged = config, panel, goals, (-1, goals)
+        self.config, self.panel = config, replace(panel, stride=config.stride)
+        self._goals, self._judged = goals, (-1, goals)
         labelled, self._count = panel.has_label(), config.members
         inside = [blocks.inside(k) for k in range(self._count)]
-        self._own = [panel.marked(labelled[:-1] & own) for own in inside]
+        self._own = [self.panel.marked(labelled[:-1] & own) for own in inside]
         learns = [labelled & np.append(~blocks.touching(k), False) for k in range(self._count)]
         # with too few sessions for blocks and the horizons beside them, all members learn from all rows
         learns = [rows if rows.any() else labelled for rows in learns]
@@ -311,10 +312,10 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         answers = np.zeros((len(rows), len(TARGETS)), np.float32)
         answers[last_rows] = answers_at(
             last_rows,
-            self.config.steps,
+            self.config.reach,
             len(TARGETS),
             answer=lambda rows, ends: module.at_windows(
-                torch.from_numpy(standard[rows.numpy()]), ends, self.config.steps
+                torch.from_numpy(standard[rows.numpy()]), ends, self.config.steps, stride=self.config.stride
             ),
         )
         of_sessions = np.isin(market.day, np.unique(market.day[rows]))
