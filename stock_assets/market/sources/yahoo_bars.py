@@ -92,7 +92,9 @@ class YahooBars:
     ) -> BarAnswer:
         """As `IntradaySource.fetch_bars`. `fetched_at` is the time of the call.
 
-        One request has whole sessions, with `since` as well. A session that began before what Yahoo still has is not asked for, and is in `limits`. A bar is finished when it
+        One request has whole sessions, with `since` as well.
+
+        A session that began before what Yahoo still has is not asked for, and is in `limits`. A bar is finished when it
         ended before the last trade that Yahoo states, or `DELAY` before the call. What an earlier call for the same
         range got on the same day (UTC), and was not settled, is not asked for again.
 
