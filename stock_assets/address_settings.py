@@ -50,9 +50,7 @@ class AddressSettings(BaseModel):
             return None
         text = str(value)
         if text.startswith(LAKE):
-            if not text.removeprefix(LAKE).startswith(POSTGRES):
-                raise ValueError(f"the catalog of a DuckLake is no {POSTGRES}")
-            return LAKE + dagster_address(text.removeprefix(LAKE))
+            return LAKE + lake_catalog(text)
         if re.match(r"[A-Za-z][\w+.-]*://", text):
             raise ValueError(f"the address {redacted(text)} is no file")
         if "?" in text or not text.endswith(".duckdb"):
@@ -70,6 +68,18 @@ class AddressSettings(BaseModel):
     def dagster_postgres(self) -> str | None:
         """The address of Dagster's database, with its password; None where Dagster's storage is a folder."""
         return self.dagster if self.dagster is not None and self.dagster.startswith(POSTGRES) else None
+
+
+def lake_catalog(address: str) -> str:
+    """The address of Postgres in that of a DuckLake. Raises ValueError, without a password, for anything else.
+
+    >>> lake_catalog("ducklake:postgresql+psycopg2://me@host/lake")
+    'postgresql+psycopg2://me@host/lake'
+    """
+    catalog = address.removeprefix(LAKE)
+    if not catalog.startswith(POSTGRES):
+        raise ValueError(f"the catalog of a DuckLake is no {POSTGRES}")
+    return dagster_address(catalog)
 
 
 def dagster_address(value: str) -> str:

@@ -33,8 +33,12 @@ class Places:
         """The lake of the tables; None where they are in the file `database`."""
         if self.store is None or not self.store.startswith(LAKE):
             return None
+        return self.lake_at(self.store)
+
+    def lake_at(self, address: str) -> Lake:
+        """The lake whose catalog is at `address`, with the files that these settings name."""
         files = self.lake_files or str(self.data_dir.absolute() / "lake")
-        return Lake(self.store.removeprefix(LAKE), files.rstrip("/"))
+        return Lake(address.removeprefix(LAKE), files.rstrip("/"))
 
     @property
     def dagster_home(self) -> Path:

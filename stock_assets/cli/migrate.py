@@ -1,26 +1,28 @@
 """`stock-assets migrate`: one machine's platform to a team's database and bucket, and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from stock_assets.address_settings import POSTGRES, dagster_address
+from stock_assets.address_settings import LAKE, POSTGRES, dagster_address, lake_catalog
 from stock_assets.cli.home import holder_of, lock_file, lock_home
 from stock_assets.errors import MoveError, SettingsError
+from stock_assets.lakes import Lake
 from stock_assets.objects import ObjectPath, Place, place_of
 from stock_assets.settings import Settings
 from stock_assets.storage.backup import PUBLISHED, STORE
 from stock_assets.storage.object_move import move_objects
+from stock_assets.storage.warehouse import Warehouse
 
-#: A target of the command line: the address of a database, a bucket, or the data folder of a single machine.
-Target = str | ObjectPath | Path
+#: A target of the command line: the address of a database, a lake, a bucket, or the data folder of a single machine.
+Target = str | Lake | ObjectPath | Path
 
 
 def migrate(settings: Settings, targets: Sequence[str], *, dry_run: bool, now: datetime, out: Console) -> None:
-    """Moves Dagster's memory, saved models and the publication to `targets`, and says what was moved.
+    """Moves Dagster's memory, saved models, the publication and the tables to `targets`, and says what was moved.
 
     The settings are not changed, and neither is what they name: the command prints which settings name the new places.
 
@@ -32,6 +34,9 @@ def migrate(settings: Settings, targets: Sequence[str], *, dry_run: bool, now: d
         for target in plan:
             if isinstance(target, str):
                 _to_database(settings, target, dry_run=dry_run, now=now, out=out)
+            elif isinstance(target, Lake):
+                _tables_to(settings, Warehouse(settings.database, lake=target), dry_run=dry_run, out=out)
+                _say(out, "set STOCK_ASSETS_STORE to its address to use them there; the file stays as it was")
             elif isinstance(target, ObjectPath):
                 _objects_to(settings, target, target / PUBLISHED, dry_run=dry_run, out=out)
                 _say(out, f"set STOCK_ASSETS_ARTIFACTS={target} to use them there")
@@ -44,11 +49,12 @@ def migrate(settings: Settings, targets: Sequence[str], *, dry_run: bool, now: d
 def _target_of(settings: Settings, address: str) -> Target:
     """What a target on the command line is. Raises SettingsError for one that is none, or where there is nothing to
     move to it."""
+    if address.startswith(LAKE):
+        if settings.lake is not None:
+            raise SettingsError("the tables are in a lake already; expected the settings of before the move")
+        return settings.lake_at(_checked(address, lake_catalog))
     if address.startswith(("postgres", POSTGRES)):
-        try:
-            database = dagster_address(address)
-        except ValueError as error:
-            raise SettingsError(f"--to: {error}; expected {POSTGRES}user@host/database") from None
+        database = _checked(address, dagster_address)
         if settings.dagster_postgres is not None:
             raise SettingsError(
                 "Dagster's storage is a database already; expected the settings of before the move: unset "
@@ -60,13 +66,20 @@ def _target_of(settings: Settings, address: str) -> Target:
         if settings.artifacts == place:
             raise SettingsError(f"the setting artifacts is {place} already; expected the settings of before the move")
         return place
-    if settings.dagster_postgres is None and settings.artifacts == place / "artifacts":
+    if settings.dagster_postgres is None and settings.lake is None and settings.artifacts == place / "artifacts":
         raise SettingsError(
-            f"nothing is to be moved to {place}: Dagster's storage is a folder, and the artifacts are there; expected "
+            f"nothing is to be moved to {place}: Dagster's storage, artifacts and tables are there; expected "
             f"{POSTGRES}user@host/database, s3://bucket/prefix or gs://bucket/prefix"
         )
     _require_own_folder(settings, place)
     return place
+
+
+def _checked(address: str, check: Callable[[str], str]) -> str:
+    try:
+        return check(address)
+    except ValueError as error:
+        raise SettingsError(f"--to: {error}; expected {POSTGRES}user@host/database") from None
 
 
 def _require_own_folder(settings: Settings, folder: Path) -> None:
@@ -138,9 +151,23 @@ def _to_folder(settings: Settings, folder: Path, *, dry_run: bool, now: datetime
         else:
             _say(out, f"{moved.text} {'would go' if dry_run else 'went'} from {shown(address)} to {home}")
         _say(out, f"unset STOCK_ASSETS_DAGSTER, or set it to {home}, to use them there; the database stays as it was")
+    if settings.lake is not None:
+        _tables_to(settings, Warehouse(folder / STORE), dry_run=dry_run, out=out)
+        _say(out, "unset STOCK_ASSETS_STORE to use them in the data folder; the lake stays as it was")
     if settings.artifacts != folder / "artifacts":
         _objects_to(settings, folder / "artifacts", folder / PUBLISHED, dry_run=dry_run, out=out)
         _say(out, "unset STOCK_ASSETS_ARTIFACTS to use them in the data folder")
+
+
+def _tables_to(settings: Settings, target: Warehouse, *, dry_run: bool, out: Console) -> None:
+    source = Warehouse.of(settings)
+    if not dry_run:
+        from stock_assets.storage.store_copy import copy_store
+
+        copy_store(source, target)
+    rows = source.row_counts()
+    verb = "would go to" if dry_run else "are the same in"
+    _say(out, f"{sum(rows.values()):,} rows of {len(rows)} tables of {source.place.name} {verb} {target.place.name}")
 
 
 def _objects_to(settings: Settings, artifacts: Place, published: Place, *, dry_run: bool, out: Console) -> None:

@@ -9,19 +9,24 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
+from rich.console import Console
 
 from benchmarks.compare_stores import MOMENTS, compared
+from stock_assets.cli.migrate import migrate
 from stock_assets.errors import BadBarsError, LakeError, QueryError, SettingsError, StockAssetsError, StoreBusyError
 from stock_assets.lakes import Lake
+from stock_assets.lifecycle.materialize.backup import back_up
 from stock_assets.settings import read_settings
 from stock_assets.storage import lake as lakes
 from stock_assets.storage.changes import Change
 from stock_assets.storage.lake import EXTENSIONS, merge_files
+from stock_assets.storage.restore import restore
 from stock_assets.storage.store_copy import copy_store
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import TABLES
@@ -232,6 +237,35 @@ def test_a_store_is_copied_to_a_lake_and_back(warehouse: Warehouse, tmp_path: Pa
     with pytest.raises(StockAssetsError, match=r"holds .* expected an empty store, or the same tables"):
         copy_store(back, warehouse)
     assert warehouse.read("test_notes").equals(file.read("test_notes"))
+
+
+def test_a_lake_is_migrated_to_and_back_and_is_in_a_backup(warehouse: Warehouse, tmp_path: Path):
+    assert warehouse.lake
+    data, console, now = tmp_path / "data", Console(), datetime(2026, 1, 2, tzinfo=UTC)
+    address = f"ducklake:{warehouse.lake.catalog}"
+    single = read_settings(data_dir=data, lake_files=warehouse.lake.files)
+    file = Warehouse.of(single)
+    file.replace_sessions("test_bars", DAYS, rows(DAYS))
+    migrate(single, [address], dry_run=True, now=now, out=console)
+    assert not warehouse.exists()
+    migrate(single, [address], dry_run=False, now=now, out=console)
+    assert warehouse.read("test_bars").equals(file.read("test_bars"))
+    team = read_settings(data_dir=data, store=address, lake_files=warehouse.lake.files)
+    file.path.unlink()
+    Warehouse.of(team).replace_sessions("test_bars", DAYS[:1], rows(DAYS[:1], 7.0))
+    backup = back_up(team, tmp_path / "backups", keep=1, now=now).folder
+    migrate(team, [str(data)], dry_run=False, now=now, out=console)
+    for store in (file, Warehouse.of(team)):
+        assert store.read("test_bars").filter(session=DAYS[0])["close"].to_list() == [7.0]
+    file.path.unlink()
+    restore(backup, tmp_path / "restored", now=now)
+    assert Warehouse(tmp_path / "restored" / file.path.name).read("test_bars").height == len(DAYS)
+    for wrong in ("ducklake:here", "ducklake:postgresql://me:hunter2@host/lake"):
+        with pytest.raises(
+            SettingsError, match=r"--to: .*expected postgresql\+psycopg2://user@host/database"
+        ) as refused:
+            migrate(single, [wrong], dry_run=True, now=now, out=console)
+        assert "hunter2" not in str(refused.value)
 
 
 def test_a_market_on_a_lake_has_the_rows_of_one_in_a_file(warehouse: Warehouse, tmp_path: Path):

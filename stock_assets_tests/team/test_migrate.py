@@ -63,6 +63,7 @@ from stock_assets_tests.storage.test_event_log import (
 from stock_assets_tests.team.postgres import Server
 from stock_assets_tests.team.s3 import S3
 from stock_assets_tests.team.test_postgres import open_instance as open_database
+from stock_assets_tests.team.test_profiles import another_process
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),
@@ -387,7 +388,9 @@ def test_a_platform_that_works_and_the_database_of_another_are_refused(home: Pat
     settings, _ = market(home.parent, 1)
     with lock_home(home), pytest.raises(StockAssetsError, match="another stock-assets run works on"):
         said(settings, address)
-    with closing(lock_database(address)), pytest.raises(StockAssetsError, match="another dagster-daemon works on"):
+    with another_process():
+        daemon = lock_database(address)
+    with closing(daemon), pytest.raises(StockAssetsError, match="another dagster-daemon works on"):
         said(settings, address)
     other = Platform(tmp_path / "other", tmp_path / "other" / "stock_assets.duckdb")
     other.data_dir.mkdir()

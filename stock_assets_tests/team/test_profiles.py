@@ -50,7 +50,7 @@ def address(postgres: Server) -> Iterator[str]:
         ("dagster", "postgresql://me:secret@host/dagster", "driver"),
         ("dagster", "mysql://me:secret@host/dagster", "neither a folder nor Postgres"),
         ("dagster", "postgresql+psycopg2://me:secret@host", "without a database"),
-        ("store", "ducklake:postgres:password=secret", "not supported yet"),
+        ("store", "ducklake:postgres:password=secret", "catalog of a DuckLake is no"),
         ("store", "s3://bucket/secret", "is no file"),
     ],
 )

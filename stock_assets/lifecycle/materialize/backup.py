@@ -1,9 +1,14 @@
 """When a backup is due by itself, and the step that makes it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from stock_assets.errors import BackupError
+from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.evening import State, Work
 from stock_assets.objects import Place
 from stock_assets.settings import PROJECT_DIR, Settings
@@ -11,6 +16,8 @@ from stock_assets.settings_file import settings_file
 from stock_assets.storage.backup import STORE, make_backup
 from stock_assets.storage.bucket_backup import AnyBackup, make_bucket_backup, newest_backup_in
 from stock_assets.storage.elsewhere import Elsewhere
+from stock_assets.storage.store_copy import copy_store
+from stock_assets.storage.warehouse import Warehouse
 
 #: The name of the work, the same every evening: a backup that succeeds ends the alarm of one that failed.
 WORK = "backup"
@@ -39,9 +46,22 @@ def back_up(settings: Settings, target: Place, *, keep: int, now: datetime) -> A
     """Copies the data folder, what is kept elsewhere of it, and the settings file to a new folder below `target`.
     Raises as `make_backup`, BucketError."""
     elsewhere, file = elsewhere_of(settings), settings_file(PROJECT_DIR)
-    if isinstance(target, Path):
-        return make_backup(settings.data_dir, target, keep=keep, now=now, settings=file, elsewhere=elsewhere)
-    return make_bucket_backup(settings.data_dir, target, keep=keep, now=now, settings=file, elsewhere=elsewhere)
+    with _with_file_of_lake(settings, elsewhere) as whole:
+        if isinstance(target, Path):
+            return make_backup(settings.data_dir, target, keep=keep, now=now, settings=file, elsewhere=whole)
+        return make_bucket_backup(settings.data_dir, target, keep=keep, now=now, settings=file, elsewhere=whole)
+
+
+@contextmanager
+def _with_file_of_lake(settings: Settings, elsewhere: Elsewhere) -> Iterator[Elsewhere]:
+    """`elsewhere`, where a lake is a file as long as it is copied: a backup can be restored without the lake."""
+    if settings.lake is None:
+        yield elsewhere
+        return
+    with TemporaryDirectory(prefix=TEMPORARY, dir=settings.data_dir) as folder:
+        file = Path(folder, STORE)
+        copy_store(Warehouse.of(settings), Warehouse(file, memory=settings.memory_budget))
+        yield replace(elsewhere, paths={**elsewhere.paths, STORE: file})
 
 
 def elsewhere_of(settings: Settings) -> Elsewhere:
