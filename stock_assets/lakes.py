@@ -1,6 +1,7 @@
 """The address of a DuckLake: the Postgres database of its catalog, and the folder or bucket of its Parquet files."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Lake:
         url = make_url(self.catalog)
         return f"lake {url.database} on {url.host or 'this machine'}"
 
-    def words(self) -> dict[str, str]:
+    def words(self) -> dict[str, Any]:
         """What libpq connects by."""
         from sqlalchemy import make_url
 

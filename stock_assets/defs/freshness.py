@@ -10,7 +10,7 @@ from stock_assets.defs.runs import work_done
 from stock_assets.defs.sensors import Answer, Tick, platform_sensor
 from stock_assets.defs.tables import DUCKDB_POOL, Clock
 from stock_assets.lifecycle.freshness import GRACE, Freshness
-from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts, resolve, send_pending
+from stock_assets.lifecycle.materialize.alerts import copy_to_table, open_alerts, resolve, sent_late
 from stock_assets.lifecycle.materialize.kept import kept_of
 from stock_assets.lifecycle.materialize.watch import state_of, tell_lateness, watch
 from stock_assets.lifecycle.watch import predicted_in
@@ -65,21 +65,19 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         cursor, instance = tick.context.cursor, tick.context.instance
         watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
         messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
-        if sent := send_pending(tick.store, tick.channels, now=tick.now):
-            messages.append(f"{sent} alert(s) that had waited were sent")
+        messages += sent_late(tick.store, tick.channels, now=tick.now)
         state, predicted = watched.state, watched.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
         messages += settle_alerts(instance, tick.store, now=tick.now)
-        # of bars that are late the number grows with every look, and would be reported with each
-        seen = f"{state.fresh} {predicted} {state.sessions_behind if state.unit == 'session' else 0}"
+        behind = state.sessions_behind if state.unit == "session" else 0  # late bars are more with every look
+        seen = f"{state.fresh} {predicted} {behind}"
         if predicted is None or seen == cursor:
             return _skipped([*messages, state.reason])
         messages += tell_lateness(tick.store, tick.channels, state, now=tick.now)
         copy_to_table(tick.store)
-        return _skipped(
-            [*messages, f"reported: {state.reason}"], [_evaluation(state, kept_of(settings).predictions)], seen
-        )
+        reported = [_evaluation(state, kept_of(settings).predictions)]
+        return _skipped([*messages, f"reported: {state.reason}"], reported, seen)
 
     return freshness
 

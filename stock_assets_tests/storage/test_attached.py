@@ -31,9 +31,9 @@ class FailsToDetach:
 
 def test_a_file_that_cannot_be_detached_is_locked_no_longer_than_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = Warehouse(tmp_path / "store.duckdb", wait=0.5)
-    engine = attached._engine
+    engine = attached.engine_beside
     with monkeypatch.context() as patch:
-        patch.setattr(attached, "_engine", lambda path: FailsToDetach(engine(path)))
+        patch.setattr(attached, "engine_beside", lambda path: FailsToDetach(engine(path)))
         with pytest.raises(MemoryBudgetError):
             store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
     with duckdb.connect(store.path) as other:
@@ -47,10 +47,10 @@ def test_a_file_that_could_not_be_detached_beside_another_is_used_again(
 ):
     """This DuckDB cannot be stopped while another file is open in it."""
     store, other = (Warehouse(tmp_path / f"{name}.duckdb", wait=0.5) for name in ("store", "other"))
-    engine = attached._engine
+    engine = attached.engine_beside
     with other.connect(read_only=False):
         with monkeypatch.context() as patch:
-            patch.setattr(attached, "_engine", lambda path: FailsToDetach(engine(path)))
+            patch.setattr(attached, "engine_beside", lambda path: FailsToDetach(engine(path)))
             with pytest.raises(MemoryBudgetError):
                 store.append("alerts", rows_of("alerts", pl.DataFrame({"key": ["a"]})))
         assert store.read("alerts")["key"].to_list() == ["a"]

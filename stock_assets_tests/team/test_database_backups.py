@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from rich.console import Console
 
 from stock_assets.cli.backup import restore, verify
-from stock_assets.errors import MoveError, SettingsError
+from stock_assets.errors import MoveError, SettingsError, StockAssetsError
 from stock_assets.lifecycle.materialize.backup import back_up, elsewhere_of
 from stock_assets.objects import Place
 from stock_assets.settings import Settings
@@ -128,7 +128,11 @@ def test_a_backup_of_a_team_is_restored_to_a_single_machine(
     before = contents_of(FolderRows(recorded.runs_db.parent.parent))
     assert single["event_logs"].rows == before["event_logs"].rows + 6
     assert single["runs"] == before["runs"]
-    assert "is sound" in said(lambda out: verify(tmp_path / "new", out))
+    # of the recorded graph one asset is called as a table of ours, which this store lacks
+    out = Console(file=StringIO(), width=400)
+    with pytest.raises(StockAssetsError, match="1 problem"):
+        verify(tmp_path / "new", out)
+    assert out.file.getvalue().startswith("bars: Dagster remembers rows of ")  # pyright: ignore[reportAttributeAccessIssue]: it is a StringIO
 
 
 def test_a_database_that_is_not_empty_is_refused_before_anything_is_restored(

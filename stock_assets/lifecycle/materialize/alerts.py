@@ -63,6 +63,12 @@ def raise_alarm(
     return "; ".join([outcome, *([trouble] if trouble else copy_to_table(store))])
 
 
+def sent_late(store: Warehouse, channels: Sequence[Channel], *, now: datetime) -> list[str]:
+    """As `send_pending`, in words."""
+    sent = send_pending(store, channels, now=now)
+    return [f"{sent} alert(s) that had waited were sent"] if sent else []
+
+
 def send_pending(store: Warehouse, channels: Sequence[Channel], *, now: datetime) -> int:
     """Tries again to send what a channel did not take; returns the number of alerts that every channel has now.
 
