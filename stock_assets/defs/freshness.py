@@ -70,8 +70,7 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         if state is None:
             return dg.SkipReason("; ".join(messages))
         messages += settle_alerts(instance, tick.store, now=tick.now)
-        behind = state.sessions_behind if state.unit == "session" else 0  # late bars are more with every look
-        seen = f"{state.fresh} {predicted} {behind}"
+        seen = f"{state.fresh} {predicted} {state.sessions_behind if state.unit == 'session' else 0}"
         if predicted is None or seen == cursor:
             return _skipped([*messages, state.reason])
         messages += tell_lateness(tick.store, tick.channels, state, now=tick.now)
