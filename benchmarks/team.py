@@ -11,8 +11,6 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from benchmarks.common import (
     use,
     workload_parser,
 )
+from benchmarks.event_log import new_database
 from stock_assets.market.calendar import calendar_of
 from stock_assets.storage.warehouse import Warehouse
 
@@ -46,21 +45,6 @@ def instance_on(address: str) -> str:
         "config": {"postgres_url": address},
     }
     return yaml.safe_dump({"storage": {"custom": custom}, "telemetry": {"enabled": False}})
-
-
-@contextmanager
-def new_database(server: str) -> Iterator[str]:
-    """The address of an empty database of `server`, which is dropped afterwards."""
-    url = make_url(server)
-    name = f"benchmark_{os.getpid()}_{time.monotonic_ns()}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        try:
-            yield url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    engine.dispose()
 
 
 def ten_years(folder: Path, instance: str | None) -> tuple[float, float, int]:

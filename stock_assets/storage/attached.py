@@ -190,6 +190,20 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def literal(text: str | Path) -> str:
+    """`text` as a text of SQL, with its quotes.
+
+    >>> print(literal("the trader's store"))
+    'the trader''s store'
+    """
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def database_of(connection: "duckdb.DuckDBPyConnection") -> str:
+    """The name of the database that the connection searches."""
+    return connection.execute("SELECT current_database()").fetchall()[0][0]
+
+
 def limit_memory(connection: "duckdb.DuckDBPyConnection", memory: Memory) -> None:
     """Gives the DuckDB of this process its part of `memory`."""
     if _LIMITS.get(os.getpid()) != memory:
@@ -213,9 +227,8 @@ def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *,
             attachment = None
         if attachment is None:
             attachment = _Attached(f"store_{next(_NUMBERS)}", read_only, alone=alone)
-            location = str(path).replace("'", "''")
             before = _inode(path)
-            engine.execute(f"ATTACH '{location}' AS {attachment.name}{' (READ_ONLY)' if read_only else ''}")
+            engine.execute(f"ATTACH {literal(path)} AS {attachment.name}{' (READ_ONLY)' if read_only else ''}")
             if before not in (None, _inode(path)):
                 # a compacted file took its name between our opening it and our locking it: what we would write to the
                 # old one, nobody would read

@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING
 from stock_assets.errors import BackupError
 from stock_assets.files import ACCOUNT_LOCK, TEMPORARY, locked, make_folder, sync, write_file
 from stock_assets.objects import Found, found_below, name_below
-from stock_assets.storage.attached import attached
+from stock_assets.storage.attached import attached, literal
 from stock_assets.storage.blocks import BLOCK, split
 from stock_assets.storage.elsewhere import DATABASE, Elsewhere
 from stock_assets.storage.manifest import (
@@ -286,7 +286,7 @@ class Copying:
                 connection.execute("USE memory")
             if _looks(source)[1:]:  # what its log holds is not in the file yet
                 copy = self.aside / STORE
-                connection.execute(f"ATTACH '{_text(copy)}' AS backup")
+                connection.execute(f"ATTACH {literal(copy)} AS backup")
                 connection.execute(f"COPY FROM DATABASE {database} TO backup")
                 connection.execute("DETACH backup")
                 with copy.open("rb") as content:
@@ -349,10 +349,6 @@ def _order(name: str) -> tuple[int, str]:
     and the store, the pointer and the ledger of the publication, and at last what rows and entries name: each may know
     less than what follows, and never more."""
     return next((i for i, place in enumerate(_PLACES) if name.startswith(place)), len(_PLACES)), name
-
-
-def _text(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import aside, remove_leftovers, sync
-from stock_assets.storage.attached import attached
+from stock_assets.storage.attached import attached, literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,8 +63,7 @@ def compact(path: Path, wait: float, *, free_share: float = FREE_SHARE, free_byt
 
 def _copy(connection: "duckdb.DuckDBPyConnection", copy: Path, *, store: str, database: str) -> None:
     """Writes all of `store` to the file `copy`. Raises StockAssetsError where it differs from the original."""
-    location = str(copy).replace("'", "''")
-    connection.execute(f"ATTACH '{location}' AS {database}")
+    connection.execute(f"ATTACH {literal(copy)} AS {database}")
     connection.execute(f"COPY FROM DATABASE {store} TO {database}")
     connection.execute(f"CHECKPOINT {database}")
     original, copied = contents(connection, store), contents(connection, database)

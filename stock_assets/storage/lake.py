@@ -22,7 +22,7 @@ from stock_assets.addresses import scrubbed
 from stock_assets.errors import BadBarsError, LakeError, StoreBusyError
 from stock_assets.files import TEMPORARY, first_line
 from stock_assets.lakes import Lake
-from stock_assets.storage.attached import attached, engine_beside, quoted
+from stock_assets.storage.attached import attached, database_of, engine_beside, literal, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,10 +46,10 @@ _ATTACHED: dict[tuple[int, Lake, bool], str] = {}
 
 
 class _Writer(threading.local):
-    """The connections by which this thread holds the locks of the one writer, with how often it has asked."""
+    """The connections by which this thread holds the locks of the one writer."""
 
     def __init__(self) -> None:
-        self.held: dict[Lake, list[Any]] = {}
+        self.held: dict[Lake, Any] = {}
 
 
 _WRITERS = _Writer()
@@ -94,6 +94,7 @@ def _attachment(
 
 def _attach(engine: "duckdb.DuckDBPyConnection", lake: Lake, *, read_only: bool, deadline: float) -> str:
     import duckdb
+    from psycopg2.extensions import make_dsn
 
     key = os.getpid(), lake, read_only
     with _LOCK:
@@ -101,9 +102,10 @@ def _attach(engine: "duckdb.DuckDBPyConnection", lake: Lake, *, read_only: bool,
             return _ATTACHED[key]
         _load(engine, lake)
         name = f"lake_{next(_NUMBERS)}"
-        words = " ".join(f"{word}='{value}'" for word, value in lake.words().items())
-        options = ["DATA_INLINING_ROW_LIMIT 0", f"DATA_PATH '{_text(lake.files)}'", *["READ_ONLY"] * read_only]
-        statement = f"ATTACH 'ducklake:postgres:{_text(words)}' AS {name} ({', '.join(options)})"
+        options = ["DATA_INLINING_ROW_LIMIT 0", f"DATA_PATH {literal(lake.files)}", *["READ_ONLY"] * read_only]
+        statement = (
+            f"ATTACH {literal(f'ducklake:postgres:{make_dsn(**lake.words())}')} AS {name} ({', '.join(options)})"
+        )
         while True:
             try:
                 engine.execute(statement)
@@ -136,7 +138,7 @@ def _load(engine: "duckdb.DuckDBPyConnection", lake: Lake) -> None:
 
 def _credentials(files: str) -> Iterator[str]:
     """The words of DuckDB's secret, from the environment variables that every client of S3 reads."""
-    yield f"SCOPE '{_text('/'.join(files.split('/')[:3]))}'"
+    yield f"SCOPE {literal('/'.join(files.split('/')[:3]))}"
     for word, variable in (
         ("KEY_ID", "AWS_ACCESS_KEY_ID"),
         ("SECRET", "AWS_SECRET_ACCESS_KEY"),
@@ -144,10 +146,10 @@ def _credentials(files: str) -> Iterator[str]:
         ("REGION", "AWS_REGION"),
     ):
         if value := os.environ.get(variable):
-            yield f"{word} '{_text(value)}'"
+            yield f"{word} {literal(value)}"
     if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         scheme, _, host = endpoint.rstrip("/").partition("://")
-        yield f"ENDPOINT '{_text(host)}', URL_STYLE 'path', USE_SSL {'false' if scheme == 'http' else 'true'}"
+        yield f"ENDPOINT {literal(host)}, URL_STYLE 'path', USE_SSL {'false' if scheme == 'http' else 'true'}"
 
 
 @contextmanager
@@ -155,14 +157,9 @@ def _one_writer(lake: Lake, wait: float) -> Iterator[None]:
     """One thread of one process at a time; a thread that is the writer may ask again."""
     held = _WRITERS.held
     if lake in held:
-        held[lake][1] += 1
-        try:
-            yield
-        finally:
-            held[lake][1] -= 1
+        yield
         return
-    connection = _locked(lake, wait)
-    held[lake] = [connection, 1]
+    connection = held[lake] = _locked(lake, wait)
     try:
         yield
     finally:
@@ -202,7 +199,7 @@ def require_lock(lake: Lake) -> None:
     import psycopg2
 
     try:
-        with _WRITERS.held[lake][0].cursor() as cursor:
+        with _WRITERS.held[lake].cursor() as cursor:
             cursor.execute("SELECT 1")
     except psycopg2.Error as error:
         raise _unreachable(lake, error) from error
@@ -221,6 +218,11 @@ def require_unique(connection: "duckdb.DuckDBPyConnection", table: "Table") -> N
     if row := connection.execute(statement).fetchone():
         named = ", ".join(f"{key} {value}" for key, value in zip(table.keys, row, strict=False))
         raise BadBarsError(f"{table.name} would hold {row[-1]} rows of {named}; expected one, so nothing is written")
+
+
+def lake_exists(lake: Lake) -> bool:
+    """Whether anything was ever written; what is attached is not asked for again. Raises LakeError."""
+    return any((os.getpid(), lake, read_only) in _ATTACHED for read_only in (False, True)) or bool(snapshot(lake))
 
 
 def snapshot(lake: Lake) -> tuple[int, ...]:
@@ -257,12 +259,12 @@ def file_for(store: "Warehouse", statement: str) -> Iterator[Path]:
 
 
 def _copy_tables(connection: "duckdb.DuckDBPyConnection", file: Path, named: frozenset[str]) -> None:
-    lake = connection.execute("SELECT current_database()").fetchall()[0][0]
+    lake = database_of(connection)
     tables = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [lake]
     ).fetchall()
     connection.execute("BEGIN TRANSACTION")  # all tables as of one moment
-    connection.execute(f"ATTACH '{_text(str(file))}' AS copied")
+    connection.execute(f"ATTACH {literal(file)} AS copied")
     for room, table in tables:
         rows = "" if table in named else "WHERE false"
         target, source = (f"{quoted(database)}.{quoted(room)}.{quoted(table)}" for database in ("copied", lake))
@@ -286,7 +288,7 @@ def _tables_of(statement: str) -> frozenset[str]:
 def merge_files(connection: "duckdb.DuckDBPyConnection") -> int:
     """Merges the small files of single sessions, ends the snapshots before OLD and removes the files that no snapshot
     names any more; the number of files that went."""
-    database = connection.execute("SELECT current_database()").fetchall()[0][0]
+    database = database_of(connection)
     connection.execute(f"CALL ducklake_merge_adjacent_files('{database}')")
     older = f"older_than => now() - INTERVAL '{OLD.days} days'"
     connection.execute(f"CALL ducklake_expire_snapshots('{database}', {older})")
@@ -299,7 +301,3 @@ def _unreachable(lake: Lake, error: Exception) -> LakeError:
         f"{lake} cannot be read or written: {line}; expected a Postgres database that answers, and files in "
         f"{lake.files} that this host may read and write"
     )
-
-
-def _text(value: str) -> str:
-    return value.replace("'", "''")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stock_assets.errors import DamagedFileError, StockAssetsError
 from stock_assets.files import TEMPORARY, first_line, sync
 from stock_assets.lakes import Lake
-from stock_assets.storage.attached import opened
+from stock_assets.storage.attached import database_of, literal, opened, quoted
 from stock_assets.storage.partitions import record_older_rows
 from stock_assets.tables import SCHEMA_VERSION
 
@@ -81,14 +81,12 @@ def keep_copy(connection: "duckdb.DuckDBPyConnection", path: Path, version: int)
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     copy = path.with_name(f"{path.name}.v{version}-{changed:%Y-%m-%dT%H-%M-%SZ}")
     aside = copy.with_name(f"{TEMPORARY}{copy.name}")
-    location = str(aside).replace("'", "''")
     try:
         aside.unlink(missing_ok=True)  # of a killed migration
         # by DuckDB: opening the file ourselves would give back its lock
-        connection.execute(f"ATTACH '{location}' AS before_migration")
-        name = connection.execute("SELECT current_database()").fetchall()[0][0]
+        connection.execute(f"ATTACH {literal(aside)} AS before_migration")
         try:
-            connection.execute(f'COPY FROM DATABASE "{name}" TO before_migration')
+            connection.execute(f"COPY FROM DATABASE {quoted(database_of(connection))} TO before_migration")
         finally:
             connection.execute("DETACH before_migration")
     except (duckdb.IOException, OSError) as error:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.storage.attached import quoted
+from stock_assets.storage.attached import database_of, quoted
 from stock_assets.storage.compaction import contents
 from stock_assets.storage.lake import require_lock
 from stock_assets.storage.warehouse import Warehouse
@@ -28,7 +28,7 @@ def copy_store(source: Warehouse, target: Warehouse) -> dict[str, int]:
                     f"the store {target.place.name} holds {stray[0]}, and other tables or rows than "
                     f"{source.place.name}; expected an empty store, or the same tables"
                 )
-            _copy(writing, source=_name(reading), target=target, original=original)
+            _copy(writing, source=database_of(reading), target=target, original=original)
     return {name: rows for name, (_, rows, _) in original.items()}
 
 
@@ -54,8 +54,4 @@ def _copy(
 
 
 def _of(connection: "duckdb.DuckDBPyConnection") -> dict[str, tuple]:
-    return contents(connection, _name(connection))
-
-
-def _name(connection: "duckdb.DuckDBPyConnection") -> str:
-    return connection.execute("SELECT current_database()").fetchall()[0][0]
+    return contents(connection, database_of(connection))

@@ -18,7 +18,7 @@ from stock_assets.lakes import Lake
 from stock_assets.memory import DEFAULT_MEMORY, Memory
 from stock_assets.storage.attached import limit_memory, opened, quoted, search_rooms
 from stock_assets.storage.changes import ALL_ROWS, NO_ROW, Change, change_table, qualified, whole_row_groups
-from stock_assets.storage.lake import attached_store, file_for, require_lock, require_unique, snapshot
+from stock_assets.storage.lake import attached_store, file_for, lake_exists, require_lock, require_unique, snapshot
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import Written, made_without_rows, record_partitions
 from stock_assets.storage.queries import Answer, Limits, answering, spill_beside
@@ -59,7 +59,7 @@ class Warehouse:
 
     def exists(self) -> bool:
         """Whether anything was ever written. Raises LakeError."""
-        return self.path.exists() if self.lake is None else bool(self.stamp())
+        return self.path.exists() if self.lake is None else lake_exists(self.lake)
 
     def stamp(self) -> tuple[object, ...] | None:
         """Differs once anything was written; None without a store. No writer has to wait. Raises LakeError."""
