@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import duckdb
 import polars as pl
@@ -24,6 +25,7 @@ from stock_assets.lakes import Lake
 from stock_assets.lifecycle.materialize.backup import back_up
 from stock_assets.settings import read_settings
 from stock_assets.storage import lake as lakes
+from stock_assets.storage.attached import literal
 from stock_assets.storage.changes import Change
 from stock_assets.storage.lake import EXTENSIONS, merge_files
 from stock_assets.storage.restore import restore
@@ -207,6 +209,16 @@ def test_a_persons_query_shows_no_password_and_reaches_no_catalog(warehouse: War
     assert "secret" not in str(warehouse.query("SELECT * FROM duckdb_databases()"))
     with pytest.raises(QueryError):
         warehouse.query("SELECT * FROM duckdb_secrets()")
+
+
+def test_a_password_with_quotes_and_blanks_reaches_the_catalog(warehouse: Warehouse, postgres: Server):
+    assert warehouse.lake
+    password, database = r"it's a \ secret", warehouse.lake.catalog.rpartition("/")[2]
+    postgres.execute("CREATE ROLE quoted LOGIN SUPERUSER PASSWORD " + literal(password))
+    catalog = f"postgresql+psycopg2://quoted:{quote(password)}@127.0.0.1:{postgres.port}/{database}"
+    by_role = replace(warehouse, lake=replace(warehouse.lake, catalog=catalog))
+    by_role.replace_sessions("test_bars", DAYS, rows(DAYS))
+    assert warehouse.read("test_bars").height == len(DAYS)
 
 
 def test_the_settings_name_a_lake(tmp_path: Path):
