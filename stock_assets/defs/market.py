@@ -111,7 +111,7 @@ def _daily_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         cleaned = clean_daily_bars(warehouse, settings, sessions, now=clock())
-        results = checks.results_of(cleaned.bars.checked(cleaned.findings))
+        results = checks.results_of(cleaned.bars.findings_of_checks(cleaned.findings))
         return report_sessions(context, cleaned.bars, sessions, checks=results, about_last=_about_bars(cleaned))
 
     return daily_bars

@@ -67,23 +67,26 @@ def differs(now: str, then: str) -> pl.Expr:
 
 
 def restatements(
-    stored: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime, *, made: Collection[date] | None = None
+    stored_bars: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime, *, made_sessions: Collection[date] | None = None
 ) -> pl.DataFrame:
-    """The figures of `bars` that differ from the `stored` ones of the same sessions (`RESTATEMENT_SCHEMA`).
+    """The figures of `bars` that differ from the `stored_bars` ones of the same sessions (`RESTATEMENT_SCHEMA`).
 
     Both have the columns of `BAR_SCHEMA`. A bar that only one of them has counts with all its figures, unless its
-    session had no bar at all, or is none of `made` where both are of some tickers alone: then it had not been made yet.
+    session had no bar at all, or is none of `made_sessions` where both are of some tickers alone: then it had not been
+    made yet.
     """
     figures = ["open", "high", "low", "close", "volume", "dividend", "split_ratio", "total_return"]
     keys = ["ticker", "session"]
-    stored_sessions = stored["session"].unique() if made is None else pl.Series(list(made), dtype=pl.Date)
+    stored_sessions = (
+        stored_bars["session"].unique() if made_sessions is None else pl.Series(list(made_sessions), dtype=pl.Date)
+    )
 
     def long(frame: pl.DataFrame, name: str) -> pl.DataFrame:
         rows = frame.filter(pl.col("session").is_in(stored_sessions.implode()))
         return rows.unpivot(figures, index=keys, variable_name="column", value_name=name)
 
     return (
-        long(stored, "before")
+        long(stored_bars, "before")
         .join(long(bars, "after"), on=[*keys, "column"], how="full", coalesce=True)
         .filter(differs("after", "before"))
         .with_columns(seen_at=pl.lit(seen_at).cast(UTC_TIME))
@@ -93,9 +96,9 @@ def restatements(
 
 
 def new_versions(
-    stored: pl.DataFrame, answered: pl.DataFrame, closes: Mapping[date, datetime] | None = None
+    stored_versions: pl.DataFrame, answered_bars: pl.DataFrame, closes: Mapping[date, datetime] | None = None
 ) -> pl.DataFrame:
-    """The rows of `answered` with figures that `stored` (latest versions) lacks: what to append.
+    """The rows of `answered_bars` with figures that `stored_versions` (latest versions) lacks: what to append.
 
     Compared are the as-traded figures, not the vendor's basis, so that a split announced today or a dividend
     paid since is no new version of every past row. Rows without corporate actions are compared by the
@@ -103,8 +106,8 @@ def new_versions(
     to a version that was fetched within `SETTLING` is new though its figures are the same: it confirms it.
     """
 
-    if stored.is_empty():
-        return answered
+    if stored_versions.is_empty():
+        return answered_bars
 
     def figures(raw: pl.DataFrame) -> pl.DataFrame:
         return as_traded(raw).select(
@@ -124,19 +127,19 @@ def new_versions(
             ),
         )
 
-    pairs = figures(answered).join(
-        figures(stored), on=["ticker", "session"], how="left", suffix="_stored", nulls_equal=True
+    pairs = figures(answered_bars).join(
+        figures(stored_versions), on=["ticker", "session"], how="left", suffix="_stored", nulls_equal=True
     )
 
     numbers = [*("open", "high", "low", "close", "volume", "dividend", "split_ratio"), "adjusted_return"]
-    settled = settled_at(closes or {})
-    confirming = (utc("fetched_at") >= settled) & (utc("fetched_at_stored") < settled)
-    changed = (
+    settling_time = settled_at(closes or {})
+    confirming = (utc("fetched_at") >= settling_time) & (utc("fetched_at_stored") < settling_time)
+    is_changed = (
         confirming.fill_null(value=False)
         | pl.col("source").ne_missing(pl.col("source_stored"))
         | pl.any_horizontal(differs(name, f"{name}_stored") for name in numbers)
     )
-    return answered.join(pairs.filter(changed).select("ticker", "session"), on=["ticker", "session"])
+    return answered_bars.join(pairs.filter(is_changed).select("ticker", "session"), on=["ticker", "session"])
 
 
 def clean_bars(
@@ -171,10 +174,10 @@ def clean_bars_and_findings(
     close is suspect.
     """
     latest = latest_versions(raw).with_columns(provisional=provisional(closes or {}))
-    placed = partial(in_listings, sessions=sessions)
+    locate_bars = partial(in_listings, sessions=sessions)
     steps = (
         repair.priced,
-        placed,
+        locate_bars,
         repair.in_one_unit,
         with_unlisted_splits,
         plausible_dividends,
@@ -182,11 +185,13 @@ def clean_bars_and_findings(
     )
     bars, findings = repair.in_steps(as_traded(latest), steps)
     of_fetch = no_findings() if doubts is None else same_closes(doubts, bars)
-    judged = total_returns(with_contradicted(bars, pl.concat([findings, of_fetch]))).with_columns(
+    bars_of_members = total_returns(with_contradicted(bars, pl.concat([findings, of_fetch]))).with_columns(
         suspect=suspect_reason()
     )
-    clean = with_membership(judged, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")  # pyright: ignore[reportArgumentType]
-    return clean, pl.concat([findings, repair.untrusted(judged)])
+    clean = (
+        with_membership(bars_of_members, universe).select(BAR_SCHEMA.names()).cast(BAR_SCHEMA).sort("session", "ticker")
+    )  # pyright: ignore[reportArgumentType]
+    return clean, pl.concat([findings, repair.untrusted(bars_of_members)])
 
 
 def traded_sessions(raw: pl.DataFrame, sessions: Sequence[date]) -> list[date]:
@@ -212,16 +217,16 @@ def in_listings(bars: pl.DataFrame, *, sessions: Sequence[date]) -> tuple[pl.Dat
     positions = pl.DataFrame(
         {"session": sessions, "position": range(len(sessions))}, schema={"session": pl.Date, "position": pl.Int32}
     )
-    same = pl.col("ticker") == pl.col("ticker").shift(1)
-    placed = (
+    same_ticker = pl.col("ticker") == pl.col("ticker").shift(1)
+    placed_bars = (
         bars.join(positions, on="session", maintain_order="left")
-        .with_columns(preceding=(same & (pl.col("position").diff() <= MAX_ABSENCE)).fill_null(value=False))
+        .with_columns(preceding=(same_ticker & (pl.col("position").diff() <= MAX_ABSENCE)).fill_null(value=False))
         .with_columns(
             listing=(~pl.col("preceding")).cum_sum().set_sorted(),
             before=pl.when(pl.col("preceding")).then(pl.col("close").shift(1)),
         )
     )
-    return placed, no_findings()
+    return placed_bars, no_findings()
 
 
 def as_of(
@@ -282,9 +287,9 @@ def confirmed(bars: pl.DataFrame, raw: pl.DataFrame, closes: Mapping[date, datet
         .filter(pl.col("fetched_at_now") > pl.col("fetched_at"))
         .filter(~pl.any_horizontal(differs(f"{name}_now", name) for name in figures))
     )
-    settled = pairs.select(*keys, "fetched_at_now", settled=pl.lit(value=False))
+    settled_keys = pairs.select(*keys, "fetched_at_now", settled=pl.lit(value=False))
     return (
-        waiting.join(settled, on=keys)
+        waiting.join(settled_keys, on=keys)
         .with_columns(fetched_at="fetched_at_now", provisional="settled")
         .select(BAR_SCHEMA.names())
     )

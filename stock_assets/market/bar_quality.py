@@ -42,15 +42,17 @@ def with_suspects(bars: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame
     position = pl.col("session").replace_strict(
         {day: k for k, day in enumerate(calendar.sessions)}, default=None, return_dtype=pl.Int64
     )
-    marked = rows.with_columns(usable=usable, position=position)
-    before = marked.filter("usable").with_columns(
+    flagged_rows = rows.with_columns(usable=usable, position=position)
+    before = flagged_rows.filter("usable").with_columns(
         absurd=pl.all_horizontal(_absurd(1), _absurd(2)),
         repeated=pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in _FIGURES)
         & (pl.col("volume") > 0)
         & (pl.col("ticker") == pl.col("ticker").shift())
         & (pl.col("position") - pl.col("position").shift() <= 1),
     )
-    judged = marked.join(before.select(*BAR_KEYS, "absurd", "repeated"), on=BAR_KEYS, how="left", maintain_order="left")
+    rows_with_flags = flagged_rows.join(
+        before.select(*BAR_KEYS, "absurd", "repeated"), on=BAR_KEYS, how="left", maintain_order="left"
+    )
     suspect = (
         pl.when(~pl.col("usable"))
         .then(pl.lit("no_price"))
@@ -61,7 +63,7 @@ def with_suspects(bars: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame
         .when("repeated")
         .then(pl.lit("repeated"))
     )
-    return judged.with_columns(suspect=suspect).drop("usable", "position", "absurd", "repeated")
+    return rows_with_flags.with_columns(suspect=suspect).drop("usable", "position", "absurd", "repeated")
 
 
 def _absurd(back: int) -> pl.Expr:
@@ -70,15 +72,15 @@ def _absurd(back: int) -> pl.Expr:
     log = pl.col("close").log()
     minutes = (pl.col("bar_end") - pl.col("bar_end").shift(back)).dt.total_seconds() / 60
     limit = (ABSURD * minutes.sqrt()).clip(upper_bound=MOST_ABSURD)
-    near = (pl.col("ticker") == pl.col("ticker").shift(back)) & (
+    same_stretch = (pl.col("ticker") == pl.col("ticker").shift(back)) & (
         pl.col("position") - pl.col("position").shift(back) <= 1
     )
-    return (near & ((log - log.shift(back)).abs() > limit)).fill_null(value=False)
+    return (same_stretch & ((log - log.shift(back)).abs() > limit)).fill_null(value=False)
 
 
 def gaps_of(
     expected: pl.DataFrame,
-    there: pl.DataFrame,
+    present_bars: pl.DataFrame,
     universe: pl.DataFrame,
     *,
     failures: Mapping[str, tuple[str, str]],
@@ -87,44 +89,44 @@ def gaps_of(
 ) -> pl.DataFrame:
     """The stretches of `expected` bars (session, bar_end) that the tickers of `universe` lack: `BAR_GAPS`, sorted.
 
-    `there` has ticker and bar_end of the bars that there are. `failures` holds (outcome, reason) by ticker, `limits`
-    the first session that the vendor still has. Of bars that end after `through` nothing is said.
+    `present_bars` has ticker and bar_end of the bars that there are. `failures` holds (outcome, reason) by ticker,
+    `limits` the first session that the vendor still has. Of bars that end after `through` nothing is said.
     """
-    due = expected.filter(pl.col("bar_end") <= through).sort("bar_end").with_row_index("place")
+    due_bars = expected.filter(pl.col("bar_end") <= through).sort("bar_end").with_row_index("place")
     members = universe.group_by("ticker").agg(
         pl.col("from_session").min(), pl.col("to_session").fill_null(date.max).max()
     )
-    missing = members.join(due, how="cross").join(
-        there.select("ticker", "bar_end"), on=["ticker", "bar_end"], how="anti"
+    missing = members.join(due_bars, how="cross").join(
+        present_bars.select("ticker", "bar_end"), on=["ticker", "bar_end"], how="anti"
     )
-    traded = there["bar_end"].unique().implode()
-    begun = there.group_by("ticker").agg(begun=pl.col("bar_end").min())
-    named = pl.DataFrame(
-        [(ticker, *why) for ticker, why in failures.items()],
+    traded_ends = present_bars["bar_end"].unique().implode()
+    first_bars = present_bars.group_by("ticker").agg(begun=pl.col("bar_end").min())
+    failure_rows = pl.DataFrame(
+        [(ticker, *reason_columns) for ticker, reason_columns in failures.items()],
         {"ticker": pl.String, "failed": pl.String, "why": pl.String},
         orient="row",
     )
     oldest = pl.DataFrame(list(limits.items()), {"ticker": pl.String, "oldest": pl.Date}, orient="row")
-    rows = missing.join(begun, on="ticker", how="left").join(named, on="ticker", how="left")
+    rows = missing.join(first_bars, on="ticker", how="left").join(failure_rows, on="ticker", how="left")
     rows = rows.join(oldest, on="ticker", how="left")
     first_day = (pl.col("session") == pl.col("from_session")) & (pl.col("bar_end") < pl.col("begun"))
-    why = (
+    reason_columns = (
         pl.when(pl.col("session") > pl.col("to_session"))
-        .then(_why("delisted", pl.format("left the universe after {}", "to_session")))
+        .then(_outcome_and_reason("delisted", pl.format("left the universe after {}", "to_session")))
         .when(pl.col("session") < pl.col("oldest"))
-        .then(_why("limit", pl.format("the vendor has bars from {} on", "oldest")))
+        .then(_outcome_and_reason("limit", pl.format("the vendor has bars from {} on", "oldest")))
         .when((pl.col("session") < pl.col("from_session")) | first_day)
-        .then(_why("not_listed", pl.format("nothing before {}", pl.coalesce("begun", "from_session"))))
+        .then(_outcome_and_reason("not_listed", pl.format("nothing before {}", pl.coalesce("begun", "from_session"))))
         .when(pl.col("failed").is_not_null())
-        .then(_why(pl.col("failed"), pl.col("why")))
-        .when(~pl.col("bar_end").is_in(traded))
-        .then(_why("outage", pl.lit("no ticker has the bar")))
-        .otherwise(_why("no_bar", pl.lit("other tickers have the bar")))
+        .then(_outcome_and_reason(pl.col("failed"), pl.col("why")))
+        .when(~pl.col("bar_end").is_in(traded_ends))
+        .then(_outcome_and_reason("outage", pl.lit("no ticker has the bar")))
+        .otherwise(_outcome_and_reason("no_bar", pl.lit("other tickers have the bar")))
     )
-    spelled = rows.with_columns(why.alias("both")).unnest("both").sort("ticker", "place")
+    spelled_gaps = rows.with_columns(reason_columns.alias("both")).unnest("both").sort("ticker", "place")
     follows = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in ("ticker", "session", "outcome"))
     begins = ~(follows & (pl.col("place") == pl.col("place").shift() + 1)).fill_null(value=False)
-    stretches = spelled.with_columns(stretch=begins.cum_sum()).group_by("stretch", maintain_order=True)
+    stretches = spelled_gaps.with_columns(stretch=begins.cum_sum()).group_by("stretch", maintain_order=True)
     gaps = stretches.agg(
         pl.col("ticker", "session").first(),
         first=pl.col("bar_end").first(),
@@ -136,5 +138,5 @@ def gaps_of(
     return BAR_GAPS.fit(gaps.drop("stretch"))
 
 
-def _why(outcome: str | pl.Expr, reason: pl.Expr) -> pl.Expr:
+def _outcome_and_reason(outcome: str | pl.Expr, reason: pl.Expr) -> pl.Expr:
     return pl.struct(outcome=pl.lit(outcome) if isinstance(outcome, str) else outcome, reason=reason)

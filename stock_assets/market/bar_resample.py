@@ -56,14 +56,18 @@ def interval_bars(
     _refuse_longer(lengths, interval, place)
     faults = faults_of(rows, in_sessions(lengths, hours).select("ticker", "at", "session"))
     refuse_many(faults, rows.height, place)
-    placed = in_bars(lengths, calendar, interval)
-    _refuse_crossing(placed, interval, calendar, place=place)
-    held_out = pl.concat([_with_foreign_trades(placed, lengths), _faulty(placed, faults)]).unique(_BAR, keep="first")
+    placed_rows = in_bars(lengths, calendar, interval)
+    _refuse_crossing(placed_rows, interval, calendar, place=place)
+    held_out = pl.concat([_with_foreign_trades(placed_rows, lengths), _faulty(placed_rows, faults)]).unique(
+        _BAR, keep="first"
+    )
     first, last = pl.col("at") == pl.col("at").min().over("ticker"), pl.col("at") == pl.col("at").max().over("ticker")
-    torn = placed.filter((first & (pl.col("at") > pl.col("bar_begin"))) | (last & (pl.col("end") < pl.col("bar_end"))))
-    made = (
+    torn = placed_rows.filter(
+        (first & (pl.col("at") > pl.col("bar_begin"))) | (last & (pl.col("end") < pl.col("bar_end")))
+    )
+    bars = (
         rows.unique(["ticker", "at"], keep="first", maintain_order=True)
-        .join(placed.select("ticker", "at", "session", "bar_end"), on=["ticker", "at"])
+        .join(placed_rows.select("ticker", "at", "session", "bar_end"), on=["ticker", "at"])
         .join(held_out, on=_BAR, how="anti")
         .join(torn, on=_BAR, how="anti")
         .sort("ticker", "at")
@@ -76,16 +80,16 @@ def interval_bars(
             pl.col("volume").sum(),
         )
     )
-    return IntervalBars(made.sort("ticker", "bar_end"), held_out.sort(_BAR))
+    return IntervalBars(bars.sort("ticker", "bar_end"), held_out.sort(_BAR))
 
 
 def _refuse_longer(lengths: pl.DataFrame, interval: Interval, place: str) -> None:
     """SourceError where most rows of a ticker last longer than the interval, or do not divide it."""
     usual = lengths.group_by("ticker").agg(pl.col("length").median()).sort("ticker")
     microseconds = interval.length // timedelta(microseconds=1)
-    wrong = usual.filter(microseconds % pl.col("length").dt.total_microseconds() != 0)
-    if wrong.height:
-        ticker, length = wrong.row(0)
+    odd_lengths = usual.filter(microseconds % pl.col("length").dt.total_microseconds() != 0)
+    if odd_lengths.height:
+        ticker, length = odd_lengths.row(0)
         raise SourceError(
             f"{place}, ticker {ticker}: found bars of {length.total_seconds() / 60:g} minutes, of which those of "
             f"STOCK_ASSETS_INTERVAL={interval.text} cannot be made; expected bars as long, or shorter ones that divide "
@@ -93,9 +97,9 @@ def _refuse_longer(lengths: pl.DataFrame, interval: Interval, place: str) -> Non
         )
 
 
-def _refuse_crossing(placed: pl.DataFrame, interval: Interval, calendar: TradingCalendar, *, place: str) -> None:
+def _refuse_crossing(placed_rows: pl.DataFrame, interval: Interval, calendar: TradingCalendar, *, place: str) -> None:
     """SourceError for a row that reaches from one bar into the next of its session."""
-    crossing = placed.filter(pl.col("end") > pl.col("bar_end"), pl.col("bar_end") < pl.col("stops"))
+    crossing = placed_rows.filter(pl.col("end") > pl.col("bar_end"), pl.col("bar_end") < pl.col("stops"))
     if crossing.height:
         row = crossing.row(0, named=True)
         raise SourceError(
@@ -105,19 +109,19 @@ def _refuse_crossing(placed: pl.DataFrame, interval: Interval, calendar: Trading
         )
 
 
-def _with_foreign_trades(placed: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
+def _with_foreign_trades(placed_rows: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
     """The bars of which a row reaches over the close or into the rest at noon, of tickers that trade on at its end.
 
     They hold those trades too.
     """
-    over = placed.filter(pl.col("end") > pl.col("stops"))
+    overrunning_rows = placed_rows.filter(pl.col("end") > pl.col("stops"))
     after = lengths.select("ticker", end="at")
     at = pl.col("at").dt.strftime("%H:%M")
-    late = over.join(after, on=["ticker", "end"], how="semi")
-    return late.select(*_BAR, reason=pl.format("a row of {} reaches over the close", at))
+    late_rows = overrunning_rows.join(after, on=["ticker", "end"], how="semi")
+    return late_rows.select(*_BAR, reason=pl.format("a row of {} reaches over the close", at))
 
 
-def _faulty(placed: pl.DataFrame, faults: pl.DataFrame) -> pl.DataFrame:
+def _faulty(placed_rows: pl.DataFrame, faults: pl.DataFrame) -> pl.DataFrame:
     """The bars of which a row has a fault that is not repaired."""
     broken = faults.filter(~pl.col("repaired")).unique(["ticker", "at"], keep="first", maintain_order=True)
-    return placed.join(broken.select("ticker", "at", "fault"), on=["ticker", "at"]).select(*_BAR, reason="fault")
+    return placed_rows.join(broken.select("ticker", "at", "fault"), on=["ticker", "at"]).select(*_BAR, reason="fault")

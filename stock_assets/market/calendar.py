@@ -93,8 +93,8 @@ class TradingCalendar:
     def last_closed(self, moment: datetime) -> date | None:
         """The last session whose day is over (`day_over`) at `moment` (an aware datetime), None before the first."""
         recent = self.before(moment.astimezone(UTC).date() + timedelta(days=2), 5)
-        over = [day for day in recent if self.day_over(day) <= moment]
-        return over[-1] if over else None
+        closed_sessions = [day for day in recent if self.day_over(day) <= moment]
+        return closed_sessions[-1] if closed_sessions else None
 
     def with_hours(self, hours: SessionHours) -> "TradingCalendar":
         """The same sessions, lasting from and to other times."""
@@ -103,22 +103,22 @@ class TradingCalendar:
             self,
             name=f"{self.name} {hours.start // 60:02d}:{hours.start % 60:02d} to {hours.end // 60:02d}:"
             f"{hours.end % 60:02d} {hours.zone}",
-            opens={session: opened for session, (opened, _) in windows.items()},
+            opens={session: opening for session, (opening, _) in windows.items()},
             closes={session: closed for session, (_, closed) in windows.items()},
             local_zone=hours.zone,
             rests={},
         )
 
-    def with_sessions(self, added: Mapping[date, tuple[int, int] | None], zone: tzinfo) -> "TradingCalendar":
-        """The same calendar with sessions on the days `added`, from and to those minutes of the clock of `zone`; where
-        they are None as long as the session next to it, or as it is. Days outside the calendar are left out.
+    def with_sessions(self, extra_hours: Mapping[date, tuple[int, int] | None], zone: tzinfo) -> "TradingCalendar":
+        """The same calendar with sessions on the days `extra_hours`, from and to those minutes of the clock of `zone`;
+        where they are None as long as the session next to it, or as it is. Days outside the calendar are left out.
 
         >>> india = trading_calendar("XBOM", date(2024, 1, 1), date(2024, 3, 28))
         >>> india.with_sessions({date(2024, 1, 20): None}, UTC).is_session(date(2024, 1, 20))
         True
         """
         opens, closes, rests = dict(self.opens), dict(self.closes), dict(self.rests)
-        for day, hours in added.items():
+        for day, hours in extra_hours.items():
             if not self.sessions[0] <= day <= self.sessions[-1]:
                 continue
             if hours is not None:
@@ -132,7 +132,7 @@ class TradingCalendar:
                 opens[day], closes[day] = (moments[nearest] + (day - nearest) for moments in (self.opens, self.closes))
                 if nearest in rests:
                     rests[day] = (rests[nearest][0] + (day - nearest), rests[nearest][1] + (day - nearest))
-        sessions = tuple(sorted({*self.sessions, *(day for day in added if day in opens)}))
+        sessions = tuple(sorted({*self.sessions, *(day for day in extra_hours if day in opens)}))
         return replace(self, sessions=sessions, opens=opens, closes=closes, rests=rests)
 
     def without(self, missing: Collection[date]) -> "TradingCalendar":
@@ -275,8 +275,8 @@ def calendar_of(settings: Settings) -> TradingCalendar:
 @cache
 def _declared(calendar: TradingCalendar, extra: tuple[str, ...], missing: tuple[date, ...]) -> TradingCalendar:
     """`calendar` with the `extra` sessions (`ExtraSession`) within it and without the `missing` ones."""
-    added = {session.day: session.hours for session in map(ExtraSession.parse, extra)}
-    return calendar.with_sessions(added, ZoneInfo(calendar.local_zone)).without(missing)
+    extra_hours = {session.day: session.hours for session in map(ExtraSession.parse, extra)}
+    return calendar.with_sessions(extra_hours, ZoneInfo(calendar.local_zone)).without(missing)
 
 
 @cache

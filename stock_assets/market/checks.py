@@ -41,20 +41,20 @@ def daily_bar_checks() -> dict[str, str]:
 def daily_bar_findings(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.DataFrame) -> list[Finding]:
     """Every check on `bars`, the rows just written, and on the `findings` (rows of quarantine without
     its moment) that repair made in them."""
-    absent = quality.absent_members(bars, universe)
-    thin = quality.thin_sessions(bars, absent)
+    absences = quality.absent_members(bars, universe)
+    thin = quality.thin_sessions(bars, absences)
     contradicted = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
     return [
         Finding("unique_bars", repeated(bars), blocking=True),
         Finding("positive_prices", quality.impossible_prices(bars), blocking=True),
         Finding(
             "coverage",
-            thin if thin.height else absent,
+            thin if thin.height else absences,
             blocking=thin.height > 0,
             figures={"threshold": quality.COVERAGE, "sessions_below": thin.height},
         ),
         Finding("adjusted_closes", contradicted, blocking=False),
-        *(_flagged(bars, check) for check in quality.BAR_CHECKS.values()),
+        *(_suspect_finding(bars, check) for check in quality.BAR_CHECKS.values()),
     ]
 
 
@@ -79,38 +79,38 @@ class BarSummary(RowSummary):
         self.provisional += int(rows["provisional"].sum())
         self.by_block.append(daily_bar_findings(rows, self.universe, no_findings()))
 
-    def checked(self, findings: pl.DataFrame) -> list[Finding]:
+    def findings_of_checks(self, findings: pl.DataFrame) -> list[Finding]:
         """`daily_bar_findings` of all these bars, and of the `findings` that repair made in them."""
         of_repair = daily_bar_findings(self.last.clear(), self.universe, findings)
-        return [_together(each) for each in zip(*self.by_block, of_repair, strict=True)]
+        return [_joint_finding(findings_of_check) for findings_of_check in zip(*self.by_block, of_repair, strict=True)]
 
 
-def _together(blocks: Sequence[Finding]) -> Finding:
+def _joint_finding(blocks: Sequence[Finding]) -> Finding:
     """The results of one check on several blocks of sessions as one."""
-    blocking = [each for each in blocks if each.blocking]
+    blocking = [finding for finding in blocks if finding.blocking]
     # what blocks is named, and nothing else, where a check has two kinds of offenders
     kinds = blocking if blocks[0].check == "coverage" and blocking else blocks
-    offenders = pl.concat([each.offenders for each in kinds])
+    offenders = pl.concat([finding.offenders for finding in kinds])
     if "bars" in offenders.columns and "first" in offenders.columns:
         sums = pl.col("bars").sum(), pl.col("first").min(), pl.col("last").max()
         offenders = offenders.group_by("ticker").agg(*sums).sort("bars", "ticker", descending=[True, False])
     figures = {
-        name: (sum if name == "sessions_below" else max)(each.figures[name] for each in blocks)
+        name: (sum if name == "sessions_below" else max)(finding.figures[name] for finding in blocks)
         for name in blocks[0].figures
     }
     return Finding(blocks[0].check, offenders, blocking=bool(blocking), figures=figures)
 
 
-def _flagged(bars: pl.DataFrame, check: quality.BarCheck) -> Finding:
+def _suspect_finding(bars: pl.DataFrame, check: quality.BarCheck) -> Finding:
     """The tickers that are suspect by `check`, the most often flagged first."""
-    flagged = bars.filter(pl.col("suspect") == check.name)
+    suspect_bars = bars.filter(pl.col("suspect") == check.name)
     tickers = (
-        flagged.group_by("ticker")
+        suspect_bars.group_by("ticker")
         .agg(bars=pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
         .sort("bars", "ticker", descending=[True, False])
     )
     size = bars.group_by("session").agg(bars=pl.len())
-    shares = flagged.group_by("session").len().join(size, on="session")
+    shares = suspect_bars.group_by("session").len().join(size, on="session")
     shares = shares.with_columns(share=pl.col("len") / pl.col("bars"))
     # a few bad tickers stay out of training and scoring by their flag; a bad session must not travel on, and of a
     # handful of tickers a single one is no session

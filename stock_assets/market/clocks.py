@@ -25,8 +25,8 @@ def refuse_changed_clock(minutes: pl.DataFrame, place: str) -> None:
         return
     hour = pl.col("at").dt.truncate("1h").alias("hour")
     of_ticker = minutes.group_by("ticker", hour).agg(bars=pl.len(), times=pl.col("at").n_unique())
-    most = of_ticker.group_by("hour").agg(pl.col("bars", "times").sort_by("bars").last())
-    bars_of = {at: (bars, times) for at, bars, times in most.iter_rows()}
+    busiest_times = of_ticker.group_by("hour").agg(pl.col("bars", "times").sort_by("bars").last())
+    bars_of = {at: (bars, times) for at, bars, times in busiest_times.iter_rows()}
 
     def once(at: datetime) -> bool:
         bars, times = bars_of.get(at, (0, 0))
@@ -34,12 +34,12 @@ def refuse_changed_clock(minutes: pl.DataFrame, place: str) -> None:
 
     for zone, at, repeated in _changes(minutes["at"].min(), minutes["at"].max()):  # pyright: ignore[reportArgumentType]
         bars, times = bars_of.get(at, (0, 0))
-        changed = bars == 2 * times > 0 if repeated else bars == 0
-        if changed and all(once(at + shift) for shift in (-_HOUR, _HOUR, -_DAY, _DAY)):
-            verb, what = ("repeat", "two bars of each time") if repeated else ("skip", "no bar")
+        is_changed = bars == 2 * times > 0 if repeated else bars == 0
+        if is_changed and all(once(at + shift) for shift in (-_HOUR, _HOUR, -_DAY, _DAY)):
+            verb, fault = ("repeat", "two bars of each time") if repeated else ("skip", "no bar")
             raise SourceError(
-                f"{place} has times without a zone, and {what} from {at:%H:%M} to {at + _HOUR:%H:%M} on {at:%Y-%m-%d}, "
-                f"an hour that clocks as in {zone} {verb}; expected times that name their zone, or "
+                f"{place} has times without a zone, and {fault} from {at:%H:%M} to {at + _HOUR:%H:%M} on "
+                f"{at:%Y-%m-%d}, an hour that clocks as in {zone} {verb}; expected times that name their zone, or "
                 f"STOCK_ASSETS_TIME_ZONE={zone} (or UTC, if they are of it)"
             )
 
@@ -55,5 +55,5 @@ def _changes(first: datetime, last: datetime) -> Iterator[tuple[str, datetime, b
             if before != after:
                 hours = (midnight + i * _HOUR for i in range(25))
                 change = next(hour for hour in hours if hour.astimezone(clock).utcoffset() == after)
-                shown = change.astimezone(clock).replace(tzinfo=UTC)
-                yield zone, shown if after < before else shown - _HOUR, after < before
+                wall_time = change.astimezone(clock).replace(tzinfo=UTC)
+                yield zone, wall_time if after < before else wall_time - _HOUR, after < before

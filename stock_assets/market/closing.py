@@ -29,12 +29,12 @@ def close_where_old(settings: Settings, source: "SnapshotSource", now: datetime)
     the start.
     """
     first, last = source.span()
-    due = min(source.calendar.last_closed(now) or source.end, source.end)
-    after = [day for day in source.calendar.between(last, due) if day > last]
+    due_session = min(source.calendar.last_closed(now) or source.end, source.end)
+    after = [day for day in source.calendar.between(last, due_session) if day > last]
     if settings.end is not None and after:
         raise SettingsError(
-            f"the bars of {source.path} end on {last}, {len(after)} session(s) before {due}, and STOCK_ASSETS_END="
-            f"{settings.end}; set STOCK_ASSETS_END={last}, or add newer files"
+            f"the bars of {source.path} end on {last}, {len(after)} session(s) before {due_session}, and "
+            f"STOCK_ASSETS_END={settings.end}; set STOCK_ASSETS_END={last}, or add newer files"
         )
     before = [day for day in source.calendar.between(source.start, first) if day < first]
     if len(before) > WEEKS_TO_COME:

@@ -38,8 +38,8 @@ def is_index(ticker: pl.Expr) -> pl.Expr:
 
 def _priced(bars: pl.DataFrame) -> pl.DataFrame:
     """The rows of `bars` whose prices are possible. Raises SourceError where too few of a series are."""
-    wrong = impossible()
-    unpriced = pl.any_horizontal(*(wrong[name] for name in ("open", "high", "low", "close", "adj_close")))
+    faults = impossible()
+    unpriced = pl.any_horizontal(*(faults[name] for name in ("open", "high", "low", "close", "adj_close")))
     counts = bars.group_by("ticker").agg(wrong=unpriced.sum(), rows=pl.len())
     if (broken := counts.filter(pl.col("wrong") > SHARE_OF_ROWS * pl.col("rows"))).height:
         row = bars.filter(unpriced, pl.col("ticker") == broken["ticker"][0]).row(0, named=True)
@@ -65,13 +65,13 @@ def context_of(
     check_values(bars)
     bars = _priced(bars).unique(maintain_order=True)
     sessions = pl.Series(calendar.sessions, dtype=pl.Date)
-    asked = pl.col("session").is_between(max(first, sessions[0]), through)
+    in_request = pl.col("session").is_between(max(first, sessions[0]), through)
     on_session = pl.col("session").is_in(sessions.implode())
-    off = bars.filter(asked & ~on_session & (pl.col("session") <= sessions[-1])).group_by("ticker").len()
+    off = bars.filter(in_request & ~on_session & (pl.col("session") <= sessions[-1])).group_by("ticker").len()
     rows = (
         in_order(bars.filter(on_session | (pl.col("session") < sessions[0])))
         .with_columns(total_return=pl.col("adj_close") / pl.col("adj_close").shift().over("ticker") - 1)
-        .filter(asked)
+        .filter(in_request)
         .with_columns(
             series="ticker", source=pl.lit(source), fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME)
         )
@@ -88,13 +88,13 @@ def newest_context(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort(*_KEYS, "fetched_at").unique(_KEYS, keep="last", maintain_order=True)
 
 
-def new_context_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `answered` that are not in `stored` (newest versions) or differ from them: what to append.
+def new_context_versions(stored_rows: pl.DataFrame, answered_rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `answered_rows` that are not in `stored_rows` (newest versions) or differ from them: what to append.
 
     Both are `CONTEXT_SCHEMA`. Figures that are apart by no more than a vendor's rounding are the same.
     """
-    pairs = answered.join(stored, on=_KEYS, how="left", suffix="_before", maintain_order="left")
-    return pairs.filter(_differs_from_before()).select(answered.columns)
+    pairs = answered_rows.join(stored_rows, on=_KEYS, how="left", suffix="_before", maintain_order="left")
+    return pairs.filter(_differs_from_before()).select(answered_rows.columns)
 
 
 def changed_context(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) -> pl.DataFrame:

@@ -98,11 +98,11 @@ def coverage(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
     `hours` has session, opens, closes, and rest_start, rest_end (null where the exchange does not rest at noon).
     """
     inside = in_sessions(bars, hours)
-    sessions = _measured(inside).join(_strays(bars, hours), on=["ticker", "session"], how="left")
+    sessions = _session_measures(inside).join(_strays(bars, hours), on=["ticker", "session"], how="left")
     sessions = sessions.join(_holes_of_all(inside), on="session", how="left")
     continuous = pl.col("opens") == pl.col("closes").shift()
-    joined = hours.sort("opens").select("session", continuous=continuous.fill_null(value=False))
-    sessions = sessions.join(joined.with_columns(ends_continuous=pl.col("continuous").shift(-1)), on="session")
+    session_starts = hours.sort("opens").select("session", continuous=continuous.fill_null(value=False))
+    sessions = sessions.join(session_starts.with_columns(ends_continuous=pl.col("continuous").shift(-1)), on="session")
     hole = pl.col("hole")
     pool = inside.with_columns(hole=_hole()).group_by("ticker")
     usual = pool.agg(usual_hole=hole.quantile(0.9, "lower"), seldom=hole.quantile(0.5, "lower") != timedelta(0))
@@ -110,7 +110,7 @@ def coverage(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
         early=pl.col("early").fill_null(value=False), late=pl.col("late").fill_null(value=False)
     )
     return (
-        _judged(sessions)
+        _with_reasons(sessions)
         .select("ticker", "session", "minutes", "expected", "longest", "reason", "pause")
         .sort("ticker", "session")
     )
@@ -121,8 +121,8 @@ def _holes_of_all(inside: pl.DataFrame) -> pl.DataFrame:
     no row of a file with one ticker. A pause of the whole exchange is none."""
     if inside["ticker"].n_unique() < 2:
         return inside.select("session", file_hole=_NOTHING).clear()
-    one = pl.col("opens", "closes", "rest_start", "rest_end").first()
-    together = inside.group_by("session", "at").agg(one, pl.col("end").max()).sort("at")
+    session_hours = pl.col("opens", "closes", "rest_start", "rest_end").first()
+    together = inside.group_by("session", "at").agg(session_hours, pl.col("end").max()).sort("at")
     together = together.with_columns(ticker=pl.lit(""), end=pl.col("end").cum_max().over("session"))
     holes = together.with_columns(hole=_hole()).group_by("session").agg(file_hole=pl.col("hole").max())
     usual = holes["file_hole"].quantile(0.9, "lower")
@@ -135,24 +135,24 @@ def _hole() -> pl.Expr:
     """From the end of a bar to the beginning of the next one in its session, less the exchange's rest; null for the
     last bar."""
     following = pl.col("at").shift(-1).over("ticker", "session")
-    return (following - pl.col("end") - _rest("end", following)).clip(lower_bound=timedelta(0))
+    return (following - pl.col("end") - _pause_length("end", following)).clip(lower_bound=timedelta(0))
 
 
-def _rest(start: str | pl.Expr, end: pl.Expr | str) -> pl.Expr:
+def _pause_length(start: str | pl.Expr, end: pl.Expr | str) -> pl.Expr:
     """How long the exchange rests from `start` to `end`."""
     first = pl.max_horizontal(start, "rest_start")
     last = pl.min_horizontal(end, "rest_end")
     return pl.when(pl.col("rest_start").is_not_null() & (last > first)).then(last - first).otherwise(_NOTHING)
 
 
-def _measured(inside: pl.DataFrame) -> pl.DataFrame:
+def _session_measures(inside: pl.DataFrame) -> pl.DataFrame:
     """Per ticker and session: its hours, lead and tail (without a bar at both ends), the longest and the day's usual
     hole, minutes with a bar and expected ones, whether a bar reaches over the opening or the close."""
     within = pl.min_horizontal("end", "closes") - pl.max_horizontal("at", "opens")
-    rows = inside.with_columns(hole=_hole(), within=within - _rest(pl.max_horizontal("at", "opens"), "end"))
-    one = pl.col("opens", "closes", "rest_start", "rest_end").first()
+    rows = inside.with_columns(hole=_hole(), within=within - _pause_length(pl.max_horizontal("at", "opens"), "end"))
+    session_hours = pl.col("opens", "closes", "rest_start", "rest_end").first()
     sessions = rows.group_by("ticker", "session").agg(
-        one,
+        session_hours,
         pl.col("length").max(),
         bars=pl.len(),
         longest=pl.col("hole").max().fill_null(timedelta(0)),
@@ -164,7 +164,7 @@ def _measured(inside: pl.DataFrame) -> pl.DataFrame:
     return sessions.with_columns(
         lead=(pl.col("first") - pl.col("opens")).clip(lower_bound=timedelta(0)),
         tail=(pl.col("closes") - pl.col("last")).clip(lower_bound=timedelta(0)),
-        expected=pl.col("closes") - pl.col("opens") - _rest("opens", "closes"),
+        expected=pl.col("closes") - pl.col("opens") - _pause_length("opens", "closes"),
         over_start=pl.col("first") < pl.col("opens"),
         over_end=pl.col("last") > pl.col("closes"),
     )
@@ -174,17 +174,17 @@ def _strays(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
     """ticker, session, early, late: whether the ticker has bars before the opening and after the close of the session
     that do not touch it. A bar at the very close is the print of the closing auction."""
     hours = hours.sort("opens").select("session", "opens", "closes")
-    near = timedelta(hours=12)
+    tolerance = timedelta(hours=12)
     before = (
         bars.sort("end")
-        .join_asof(hours, left_on="end", right_on="opens", strategy="forward", tolerance=near)
+        .join_asof(hours, left_on="end", right_on="opens", strategy="forward", tolerance=tolerance)
         .join(hours.select(before_closes="closes", session=pl.col("session").shift(-1)), on="session", how="left")
         .filter(pl.col("at") >= pl.col("before_closes").fill_null(pl.col("at")))
         .select("ticker", "session", early=pl.lit(value=True), late=pl.lit(value=False))
     )
     after = (
         bars.sort("at")
-        .join_asof(hours, left_on="at", right_on="closes", strategy="backward", tolerance=near)
+        .join_asof(hours, left_on="at", right_on="closes", strategy="backward", tolerance=tolerance)
         .join(hours.select(next_opens="opens", session=pl.col("session").shift(1)), on="session", how="left")
         .filter(pl.col("at") > pl.col("closes"), pl.col("end") <= pl.col("next_opens").fill_null(pl.col("end")))
         .select("ticker", "session", early=pl.lit(value=False), late=pl.lit(value=True))
@@ -193,7 +193,7 @@ def _strays(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
     return strays.group_by("ticker", "session").agg(pl.col("early", "late").any())
 
 
-def _judged(sessions: pl.DataFrame) -> pl.DataFrame:
+def _with_reasons(sessions: pl.DataFrame) -> pl.DataFrame:
     """`sessions` with `reason`."""
     instant = timedelta(microseconds=1)
     usual = LONGEST * pl.max_horizontal(
@@ -255,9 +255,9 @@ def _judged(sessions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _habit(column: str, most: pl.Expr) -> pl.Expr:
-    """What `column` does not exceed in nineteen of the ticker's twenty sessions, at most `most`."""
-    return pl.min_horizontal(pl.col(column).quantile(0.95, "lower").over("ticker"), most)
+def _habit(column: str, upper_bound: pl.Expr) -> pl.Expr:
+    """What `column` does not exceed in nineteen of the ticker's twenty sessions, at most `upper_bound`."""
+    return pl.min_horizontal(pl.col(column).quantile(0.95, "lower").over("ticker"), upper_bound)
 
 
 def stamped_at_end(bars: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:

@@ -45,31 +45,35 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
     - any other contradiction: the adjusted close is wrong. Where it is large, or implies more than is stated, which of
       the two is wrong cannot be known, and the bar is suspect.
     """
-    judged = _judged(_with_implied(bars))
+    judged_rows = _with_plausible(_with_implied(bars))
     dividend, price = pl.col("dividend"), pl.col("price")
-    wrong, doubtful = (
-        judged.filter(pl.col("plausible").is_not_null()),
-        judged.filter(pl.col("again") | pl.col("special")),
+    wrong_dividends, doubtful = (
+        judged_rows.filter(pl.col("plausible").is_not_null()),
+        judged_rows.filter(pl.col("again") | pl.col("special")),
     )
-    other = judged.filter(pl.col("plausible").is_null(), ~pl.col("again"), pl.col("contradicts"))
+    other = judged_rows.filter(pl.col("plausible").is_null(), ~pl.col("again"), pl.col("contradicts"))
     adjusted = pl.col("previous_adj_close") * pl.col("close") / (price - dividend)
-    more = pl.col("implied") - dividend
-    open_question = pl.col("implied").is_finite() & ((more.abs() > DOUBT * price) | (more > PAYMENT * price))
+    excess = pl.col("implied") - dividend
+    open_question = pl.col("implied").is_finite() & ((excess.abs() > DOUBT * price) | (excess > PAYMENT * price))
     findings = pl.concat(
         [
-            wrong.select(*finding("dividend", "dividend", found=dividend, expected=pl.col("plausible"), repaired=True)),
-            doubtful.select(*finding("dividend", "dividend", found=dividend, repaired=False)),
+            wrong_dividends.select(
+                *finding("dividend", "dividend", figure=dividend, expected=pl.col("plausible"), repaired=True)
+            ),
+            doubtful.select(*finding("dividend", "dividend", figure=dividend, repaired=False)),
             *(
                 other.filter(sides).select(
-                    *finding("adjustment", "adj_close", found=pl.col("adj_close"), expected=adjusted, repaired=repaired)
+                    *finding(
+                        "adjustment", "adj_close", figure=pl.col("adj_close"), expected=adjusted, repaired=is_repaired
+                    )
                 )
-                for sides, repaired in ((~open_question, True), (open_question, False))
+                for sides, is_repaired in ((~open_question, True), (open_question, False))
             ),
         ]
     )
-    if wrong.is_empty():
+    if wrong_dividends.is_empty():
         return bars, findings
-    right = wrong.select("row", "plausible")
+    right = wrong_dividends.select("row", "plausible")
     rows = bars.with_row_index("row").join(right, on="row", how="left", maintain_order="left")
     return rows.with_columns(dividend=pl.coalesce("plausible", "dividend")).drop("row", "plausible"), findings
 
@@ -85,20 +89,20 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
     """
     price = pl.col("before") / pl.col("split_ratio")
     adjusted = pl.col("adj_close") / pl.col("previous_adj_close")
-    implied = price - pl.col("close") / adjusted
+    implied_dividend = price - pl.col("close") / adjusted
     # taken out of the price before, as Yahoo does, or put into the return, as others do
-    taken_out = (pl.col("dividend") - implied).abs() / price
+    taken_out = (pl.col("dividend") - implied_dividend).abs() / price
     put_in = (adjusted - (pl.col("close") + pl.col("dividend")) / price).abs()
-    apart = pl.min_horizontal(taken_out, put_in) > DIVIDEND_TOLERANCE + rounding()
+    is_apart = pl.min_horizontal(taken_out, put_in) > DIVIDEND_TOLERANCE + rounding()
     # after a bar that is missing, the adjusted close before is not that of the close before
     follows = pl.col("position").diff().over("listing") == 1
     # a price that was carried over says nothing about the adjusted close of its day
     stale = frozen() & (pl.col("close") == pl.col("before")) & (pl.col("dividend") == 0)
     # an adjusted close may be infinite: then it implies nothing, and contradicts
-    contradicts = (follows & ~stale & (apart | ~implied.is_finite())).fill_null(value=False)
+    contradicts = (follows & ~stale & (is_apart | ~implied_dividend.is_finite())).fill_null(value=False)
     return (
         bars.with_row_index("row")
-        .with_columns(price=price, implied=implied, contradicts=contradicts)
+        .with_columns(price=price, implied=implied_dividend, contradicts=contradicts)
         .filter((pl.col("dividend") > 0) | pl.col("contradicts"), pl.col("price").is_not_null())
         .with_columns(
             last=_before(pl.col("dividend")),
@@ -115,52 +119,52 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _judged(rows: pl.DataFrame) -> pl.DataFrame:
+def _with_plausible(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` of `_with_implied` with `plausible`, the dividend in place of a wrong one (else null), `again`, whether it
     is the dividend before once more, and `special`, whether it is large and stays though the price rose."""
-    dividend, implied, ratio = pl.col("dividend"), pl.col("implied"), pl.col("ratio")
+    dividend, implied_dividend, ratio = pl.col("dividend"), pl.col("implied"), pl.col("ratio")
     split_today = (pl.col("split_ratio") - 1).abs() > 1e-3
-    modest = (implied >= 0) & (implied <= LARGE_DIVIDEND * pl.col("price"))
-    unseen = (pl.col("share") > LARGE_DIVIDEND) & (pl.col("fell") < pl.col("share") / 2)
-    of_its_size = _near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
+    modest = (implied_dividend >= 0) & (implied_dividend <= LARGE_DIVIDEND * pl.col("price"))
+    is_unseen = (pl.col("share") > LARGE_DIVIDEND) & (pl.col("fell") < pl.col("share") / 2)
+    of_its_size = _is_near(pl.col("last"), dividend) | (in_units(pl.col("last") / dividend) != 0)
     another = (pl.col("fell") < 0) | pl.col("last").is_not_null()
-    special = unseen & ~pl.col("contradicts") & another & ~of_its_size.fill_null(value=False)
+    special = is_unseen & ~pl.col("contradicts") & another & ~of_its_size.fill_null(value=False)
     special &= ~split_today & (pl.col("share") <= LARGEST_SPECIAL)
-    later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _near(ratio, pl.col("later_splits"))
-    of_another_unit = (in_units(ratio) == -1) | (split_today & _near(ratio, pl.col("split_ratio"))) | later_splits
+    later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _is_near(ratio, pl.col("later_splits"))
+    of_another_unit = (in_units(ratio) == -1) | (split_today & _is_near(ratio, pl.col("split_ratio"))) | later_splits
     unlisted = pl.col("contradicts") & ~pl.col("late").fill_null(value=False)
-    fits_price = (pl.col("fell") - implied / pl.col("price")).abs() < (pl.col("fell") - pl.col("share")).abs()
+    fits_price = (pl.col("fell") - implied_dividend / pl.col("price")).abs() < (pl.col("fell") - pl.col("share")).abs()
     modest_enough = modest | (dividend > 0)
-    unlisted &= (modest_enough & ((dividend == 0) | (implied <= FAR_MORE * dividend))) | fits_price
-    unlisted &= implied.is_between(PAYMENT * pl.col("price"), LARGEST_SPECIAL * pl.col("price"))
+    unlisted &= (modest_enough & ((dividend == 0) | (implied_dividend <= FAR_MORE * dividend))) | fits_price
+    unlisted &= implied_dividend.is_between(PAYMENT * pl.col("price"), LARGEST_SPECIAL * pl.col("price"))
     plausible = (
-        pl.when(unseen & pl.col("contradicts") & modest)
-        .then(implied)
-        .when(unseen & split_today)
+        pl.when(is_unseen & pl.col("contradicts") & modest)
+        .then(implied_dividend)
+        .when(is_unseen & split_today)
         .then(0.0)
-        .when(unseen & ~special)
+        .when(is_unseen & ~special)
         .then(dividend / UNIT)
         .when(pl.col("contradicts") & modest & of_another_unit)
-        .then(implied)
+        .then(implied_dividend)
         .when(
             (dividend > 0)
-            & _near(pl.col("last"), dividend * UNIT)
+            & _is_near(pl.col("last"), dividend * UNIT)
             & (pl.col("last_share") > UNIT / 2 * pl.col("share"))
         )
         .then(dividend * UNIT)
-        .when(unlisted & (implied > COUNTED_TWICE * dividend))
-        .then(implied)
+        .when(unlisted & (implied_dividend > COUNTED_TWICE * dividend))
+        .then(implied_dividend)
     )
     in_rhythm = (pl.col("apart") - pl.col("apart_before")).abs() <= RHYTHM
-    again = (dividend > 0) & plausible.is_null() & (pl.col("apart") <= DIVIDEND_APART) & of_its_size
-    again &= ~in_rhythm.fill_null(value=False)
+    is_repeated = (dividend > 0) & plausible.is_null() & (pl.col("apart") <= DIVIDEND_APART) & of_its_size
+    is_repeated &= ~in_rhythm.fill_null(value=False)
     return rows.with_columns(
-        plausible=plausible, again=again.fill_null(value=False), special=special.fill_null(value=False)
+        plausible=plausible, again=is_repeated.fill_null(value=False), special=special.fill_null(value=False)
     )
 
 
-def _near(one: pl.Expr, other: pl.Expr) -> pl.Expr:
-    return (one / other - 1).abs() <= 0.1
+def _is_near(ratio: pl.Expr, other: pl.Expr) -> pl.Expr:
+    return (ratio / other - 1).abs() <= 0.1
 
 
 def _before(value: pl.Expr) -> pl.Expr:

@@ -17,19 +17,19 @@ _NAMED_BY = [*KEYS, "kind", "column", "found", "expected"]
 
 
 def finding(
-    kind: str, column: str, *, found: pl.Expr, expected: pl.Expr | None = None, repaired: bool
+    kind: str, column: str, *, figure: pl.Expr, expected: pl.Expr | None = None, repaired: bool
 ) -> list[pl.Expr]:
     """The columns of a finding (`QUARANTINE_SCHEMA` without seen_at), to be selected from the rows that it is about.
 
     `expected` is None where the vendor's other figures imply none.
     """
-    implied = pl.lit(None, pl.Float64) if expected is None else expected.cast(pl.Float64)
+    expected_figure = pl.lit(None, pl.Float64) if expected is None else expected.cast(pl.Float64)
     return [
         *map(pl.col, KEYS),
         pl.lit(kind).alias("kind"),
         pl.lit(column).alias("column"),
-        found.cast(pl.Float64).alias("found"),
-        implied.alias("expected"),
+        figure.cast(pl.Float64).alias("found"),
+        expected_figure.alias("expected"),
         pl.lit(repaired).alias("repaired"),
     ]
 
@@ -46,8 +46,8 @@ def with_contradicted(bars: pl.DataFrame, findings: pl.DataFrame) -> pl.DataFram
     if of_bars.is_empty():
         return bars.with_columns(contradicted=pl.lit(value=False))
     keys = of_bars.select(*KEYS, contradicted=pl.lit(value=True)).unique()
-    joined = bars.join(keys, on=KEYS, how="left", maintain_order="left")
-    return joined.with_columns(pl.col("contradicted").fill_null(value=False))
+    rows = bars.join(keys, on=KEYS, how="left", maintain_order="left")
+    return rows.with_columns(pl.col("contradicted").fill_null(value=False))
 
 
 def same_closes(findings: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
@@ -57,10 +57,10 @@ def same_closes(findings: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     return pairs.filter((pl.col("found") / pl.col("close") - 1).abs() <= SAME_CLOSE).select(no_findings().columns)
 
 
-def new_findings(stored: pl.DataFrame, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
-    """The `findings` that are not `stored` (`QUARANTINE_SCHEMA`) yet, as rows to append."""
+def new_findings(stored_findings: pl.DataFrame, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
+    """The `findings` that are not `stored_findings` (`QUARANTINE_SCHEMA`) yet, as rows to append."""
     return (
-        findings.join(stored, on=_NAMED_BY, how="anti", nulls_equal=True)
+        findings.join(stored_findings, on=_NAMED_BY, how="anti", nulls_equal=True)
         .with_columns(seen_at=pl.lit(seen_at).cast(UTC_TIME))
         .select(QUARANTINE_SCHEMA.names())
         .sort("session", "ticker", "kind", "column")

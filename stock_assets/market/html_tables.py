@@ -51,9 +51,9 @@ def _require_small_tables(html: str, expected: str) -> None:
             raise SourceError(f"a table of the page has {area:,} cells, expected at most {MOST_CELLS:,}")
 
 
-def _span(text: str | None, over: str) -> int:
-    most = MOST_ROWS if over == "rows" else MOST_COLUMNS
+def _span(text: str | None, unit: str) -> int:
+    limit = MOST_ROWS if unit == "rows" else MOST_COLUMNS
     digits = re.match(r"\s*(\d{1,20})", text or "1")
-    if digits is None or not 0 <= int(digits[1]) <= most or len((text or "").strip()) > 20:
-        raise SourceError(f"a cell of the page spans {(text or '')[:20]!r} {over}, expected 1 to {most}")
+    if digits is None or not 0 <= int(digits[1]) <= limit or len((text or "").strip()) > 20:
+        raise SourceError(f"a cell of the page spans {(text or '')[:20]!r} {unit}, expected 1 to {limit}")
     return max(1, int(digits[1]))

@@ -64,11 +64,11 @@ def stretches(calendar: TradingCalendar, session: date) -> list[tuple[datetime, 
     ['00:00 02:30', '03:30 06:00']
     """
     calendar.position(session)
-    opened, closed = calendar.opens[session], calendar.closes[session]
+    opening, closing = calendar.opens[session], calendar.closes[session]
     if session not in calendar.rests:
-        return [(opened, closed)]
-    rest, again = calendar.rests[session]
-    return [(opened, rest), (again, closed)]
+        return [(opening, closing)]
+    rest_begin, rest_end = calendar.rests[session]
+    return [(opening, rest_begin), (rest_end, closing)]
 
 
 def bar_ends(calendar: TradingCalendar, session: date, interval: Interval) -> pl.Series:
@@ -113,8 +113,8 @@ def bar_grace(settings: Settings) -> timedelta:
 def next_bar_end(settings: Settings, newest: datetime) -> datetime | None:
     """The end of the first bar after that of `newest`, perhaps of the next session; None after the calendar's last."""
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
-    near = calendar.between(newest.date() - timedelta(days=1), newest.date() + timedelta(days=14))
-    for session in near:
+    nearby_sessions = calendar.between(newest.date() - timedelta(days=1), newest.date() + timedelta(days=14))
+    for session in nearby_sessions:
         later = bar_ends(calendar, session, interval).filter(bar_ends(calendar, session, interval) > newest)
         if len(later):
             return later[0]
@@ -133,16 +133,19 @@ def lookback_start(
     >>> end.strftime("%d %H:%M")
     '01 23:50'
     """
-    left, days = bars, calendar.before(moment.astimezone(UTC).date() + timedelta(days=2), len(calendar.sessions))
+    remaining_bars, days = (
+        bars,
+        calendar.before(moment.astimezone(UTC).date() + timedelta(days=2), len(calendar.sessions)),
+    )
     at = calendar.sessions[0]
     for day in reversed(days):
         if calendar.opens[day] >= moment:
             continue
         ends = bar_ends(calendar, day, interval)
         earlier = ends.filter(ends < moment)
-        if left <= len(earlier):
-            return day, earlier[-left] if left else moment
-        left, at = left - len(earlier), day
+        if remaining_bars <= len(earlier):
+            return day, earlier[-remaining_bars] if remaining_bars else moment
+        remaining_bars, at = remaining_bars - len(earlier), day
     return at, bar_ends(calendar, at, interval)[0]
 
 

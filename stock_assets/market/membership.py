@@ -57,12 +57,12 @@ def current_table(html: str) -> pl.DataFrame:
     for table in tables_of(html):
         columns = {_name(column): column for column in table.columns}
         if {"symbol", "security", "gicssector"} <= set(columns):
-            added = columns.get("dateadded") or columns.get("datefirstadded")
+            date_column = columns.get("dateadded") or columns.get("datefirstadded")
             rows = table.select(
                 ticker=_ticker(columns["symbol"]),
                 name=_text(columns["security"]),
                 sector=_text(columns["gicssector"]),
-                added=_day(added) if added else pl.lit(None, pl.Date),
+                added=_day(date_column) if date_column else pl.lit(None, pl.Date),
             ).filter(pl.col("ticker").is_not_null())
             _require_members(rows)
             return rows.sort("ticker").match_to_schema(CURRENT_SCHEMA)
@@ -91,8 +91,8 @@ def _require_members(rows: pl.DataFrame) -> None:
 
 
 def _require_tickers(tickers: pl.Series, table: str) -> None:
-    if (wrong := tickers.drop_nulls().filter(~tickers.drop_nulls().str.contains(_TICKER))).len():
-        raise SourceError(f"the table of {table} has the ticker {wrong[0][:40]!r}, expected one as BRK.B")
+    if (odd_tickers := tickers.drop_nulls().filter(~tickers.drop_nulls().str.contains(_TICKER))).len():
+        raise SourceError(f"the table of {table} has the ticker {odd_tickers[0][:40]!r}, expected one as BRK.B")
 
 
 def changes_table(html: str) -> pl.DataFrame:
@@ -113,9 +113,9 @@ def changes_table(html: str) -> pl.DataFrame:
                 _text(columns.get("removedsecurity", "")).alias("removed_name"),
             ).filter(pl.any_horizontal(pl.col("added", "removed").is_not_null()))
             require_tickers([*rows["added"], *rows["removed"]], "the table of changes")
-            if (unread := rows.filter(pl.col("day").is_null())).height:
+            if (unread_rows := rows.filter(pl.col("day").is_null())).height:
                 raise SourceError(
-                    f"the table of changes has the date {unread['as_written'][0]!r}, expected one as June 24, 2024"
+                    f"the table of changes has the date {unread_rows['as_written'][0]!r}, expected one as June 24, 2024"
                 )
             for side in ("added", "removed"):
                 _require_tickers(rows[side], "changes")
@@ -146,23 +146,25 @@ def roll_back(current: pl.DataFrame, changes: pl.DataFrame) -> RolledBack:
     names = {row[0]: row[1:3] for row in current.iter_rows()}
     rows: list[tuple[str, date | None, date | None]] = []
     contradictions = []
-    for day, added, added_name, removed, removed_name in changes.sort("day", maintain_order=True).reverse().iter_rows():
-        for ticker, name in ((added, added_name), (removed, removed_name)):
+    for day, added_ticker, added_name, removed_ticker, removed_name in (
+        changes.sort("day", maintain_order=True).reverse().iter_rows()
+    ):
+        for ticker, name in ((added_ticker, added_name), (removed_ticker, removed_name)):
             if ticker:
                 names.setdefault(ticker, (name, None))
-        if added in open_since:
-            rows.append((added, day, open_since.pop(added)))
-        elif added:
-            contradictions.append(f"{day}: {added} was added, and is no member after it")
-        if removed and removed not in open_since:
-            open_since[removed] = day
-        elif removed:  # it must have come back in between, which is in no change
-            rows.append((removed, None, open_since[removed]))
-            contradictions.append(f"{day}: {removed} was removed, and is a member after it")
-            open_since[removed] = day
-    joined = dict(current.select("ticker", "added").iter_rows())
+        if added_ticker in open_since:
+            rows.append((added_ticker, day, open_since.pop(added_ticker)))
+        elif added_ticker:
+            contradictions.append(f"{day}: {added_ticker} was added, and is no member after it")
+        if removed_ticker and removed_ticker not in open_since:
+            open_since[removed_ticker] = day
+        elif removed_ticker:  # it must have come back in between, which is in no change
+            rows.append((removed_ticker, None, open_since[removed_ticker]))
+            contradictions.append(f"{day}: {removed_ticker} was removed, and is a member after it")
+            open_since[removed_ticker] = day
+    joining_dates = dict(current.select("ticker", "added").iter_rows())
     for ticker, end in open_since.items():
-        start = joined.get(ticker)
+        start = joining_dates.get(ticker)
         rows.append((ticker, start if end is None or (start and start < end) else None, end))
     intervals = pl.DataFrame(
         [(ticker, *names[ticker], start, end) for ticker, start, end in rows], _INTERVALS, orient="row"
@@ -184,8 +186,8 @@ def as_universe(intervals: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFr
         begins = calendar.between(start or first, calendar.sessions[-1])[:1]
         last = max(calendar.before(end, 1), default=None) if end else calendar.sessions[-1]
         if begins and last and begins[0] <= last:
-            over = end is not None and end <= calendar.sessions[-1]
-            rows.append((ticker, name, sector, begins[0], last if over else None))
+            has_ended = end is not None and end <= calendar.sessions[-1]
+            rows.append((ticker, name, sector, begins[0], last if has_ended else None))
     return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row").sort("ticker", "from_session")
 
 
@@ -225,18 +227,18 @@ def read_intervals(path: Path) -> pl.DataFrame:
         end=_day(columns[end]),
         as_written=_text(columns[end]),
     )
-    wrong = rows.filter(
+    wrong_rows = rows.filter(
         pl.any_horizontal(
             pl.col("ticker", "start").is_null(),
             pl.col("end").is_null() & pl.col("as_written").is_not_null(),
             pl.col("end") < pl.col("start"),
         )
     )
-    if wrong.height:
-        row = wrong.row(0, named=True)
+    if wrong_rows.height:
+        row = wrong_rows.row(0, named=True)
         raise SourceError(
             f"{path}, ticker {row['ticker']}: found the interval {row['start']} to {row['as_written']}, expected two "
-            f"dates in order, or an empty end ({wrong.height} such row(s))"
+            f"dates in order, or an empty end ({wrong_rows.height} such row(s))"
         )
     if rows.is_empty():
         raise EmptySourceError(f"{path} has no rows, expected intervals")
@@ -251,13 +253,13 @@ def restricted(universe: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
     Tickers keep the spelling of `universe`; a dot and a hyphen are the same (BRK.B, BRK-B). Name and sector are those
     of `universe` where it states more than the ticker, else those of `members`.
     """
-    spelt = hyphenated().alias("_key")
+    spelling = hyphenated().alias("_key")
     forever = pl.lit(date.max)
-    both = universe.with_columns(spelt).join(members.with_columns(spelt), on="_key", suffix="_then")
+    joint_members = universe.with_columns(spelling).join(members.with_columns(spelling), on="_key", suffix="_then")
     ends = pl.min_horizontal(pl.col("to_session").fill_null(forever), pl.col("to_session_then").fill_null(forever))
     own_name = pl.when(pl.col("name") != pl.col("ticker")).then("name")
     return (
-        both.with_columns(
+        joint_members.with_columns(
             pl.max_horizontal("from_session", "from_session_then").alias("from_session"),
             ends.alias("to_session"),
             pl.coalesce(own_name, "name_then", "name").alias("name"),

@@ -16,7 +16,7 @@ HALT_SESSIONS = 10
 
 def outcomes_of(
     answer: Answer,
-    stored: pl.DataFrame,
+    stored_outcomes: pl.DataFrame,
     *,
     tickers: Sequence[str],
     sessions: Sequence[date],
@@ -27,7 +27,7 @@ def outcomes_of(
     """Why there is no bar of some of `tickers` on some of `sessions` (`OUTCOME_SCHEMA`, sorted): one row for a
     stretch of sessions on which one ticker had one and the same outcome.
 
-    A bar is in the `answer`, or among those `stored` before (ticker, session; other columns do not matter).
+    A bar is in the `answer`, or among those `stored_outcomes` before (ticker, session; other columns do not matter).
 
     - `delisted`: the universe (`UNIVERSE_SCHEMA`) says that it had left, or its last bar is long ago
     - `error`: there is no answer; `unknown`: the vendor says that it has nothing
@@ -35,7 +35,7 @@ def outcomes_of(
     - `holiday`: no ticker has a bar, though some have one before and one after
     - `halted`: it has bars before, and after or not so long ago
     """
-    bars = pl.concat([answer.bars.select("ticker", "session"), stored.select("ticker", "session")])
+    bars = pl.concat([answer.bars.select("ticker", "session"), stored_outcomes.select("ticker", "session")])
     days = _positions(sessions, calendar)
     # most tickers have every bar: they are counted, and only the others looked at session by session
     within = bars.filter(pl.col("session").is_in(days["session"].implode()))
@@ -55,15 +55,15 @@ def outcomes_of(
         .unnest("why")
         .with_columns(first="session", last="session", last_position="position", fetched_at=_utc(fetched_at))
     )
-    return _joined(missing)
+    return _joint_stretches(missing)
 
 
 def _spans(bars: pl.DataFrame, answer: Answer) -> pl.DataFrame:
     """ticker, first_bar, last_bar: the days of the first and the last bar in `bars` or by the vendor's word."""
     spans = bars.group_by("ticker").agg(first_bar=pl.col("session").min(), last_bar=pl.col("session").max())
-    stated = [(ticker, first, last) for ticker, (first, last) in answer.spans.items()]
+    stated_spans = [(ticker, first, last) for ticker, (first, last) in answer.spans.items()]
     return (
-        pl.concat([spans, pl.DataFrame(stated, spans.schema, orient="row")])
+        pl.concat([spans, pl.DataFrame(stated_spans, spans.schema, orient="row")])
         .group_by("ticker")
         .agg(pl.col("first_bar").min(), pl.col("last_bar").max())
     )
@@ -92,7 +92,7 @@ def _outcome(bars: pl.DataFrame, days: pl.DataFrame, calendar: TradingCalendar) 
     last_position = pl.col("last_bar").replace_strict(
         dict(zip(calendar.sessions, range(len(calendar.sessions)), strict=True)), default=None, return_dtype=pl.Int64
     )
-    listed = pl.coalesce("first_bar", "from_session")
+    first_listed = pl.coalesce("first_bar", "from_session")
     silent_since = pl.format("no bar since {}", "last_bar")
     return (
         pl.when(pl.col("session") > pl.col("to_session"))
@@ -101,8 +101,8 @@ def _outcome(bars: pl.DataFrame, days: pl.DataFrame, calendar: TradingCalendar) 
         .then(named(pl.col("failure"), pl.col("vendor_reason")))
         .when(closed)
         .then(named("holiday", pl.lit("no ticker has a bar, though some have before and after")))
-        .when(pl.col("session") < listed)
-        .then(named("not_listed", pl.format("nothing before {}", listed)))
+        .when(pl.col("session") < first_listed)
+        .then(named("not_listed", pl.format("nothing before {}", first_listed)))
         .when(pl.col("session") < pl.col("last_bar"))
         .then(named("halted", pl.lit("bars before and after")))
         .when(days["position"].max() - last_position <= HALT_SESSIONS)
@@ -114,57 +114,59 @@ def _outcome(bars: pl.DataFrame, days: pl.DataFrame, calendar: TradingCalendar) 
 
 
 def updated_outcomes(
-    stored: pl.DataFrame,
+    stored_outcomes: pl.DataFrame,
     new: pl.DataFrame,
     *,
     tickers: Sequence[str],
     sessions: Sequence[date],
     calendar: TradingCalendar,
 ) -> pl.DataFrame:
-    """The `stored` stretches after `new` ones replace those of `tickers` from the first to the last of `sessions`.
+    """The `stored_outcomes` stretches after `new` ones replace those of `tickers` from the first to the last of
+    `sessions`.
 
     Neighbouring stretches with the same outcome are joined. All frames have `OUTCOME_SCHEMA`.
     """
     first, last = min(sessions), max(sessions)
     before = calendar.before(first, 1)
     after = calendar.shift(last, 1)
-    asked = pl.col("ticker").is_in(list(tickers))
-    kept = [stored.filter(~asked)]
+    in_request = pl.col("ticker").is_in(list(tickers))
+    stretches_kept = [stored_outcomes.filter(~in_request)]
     if before:
-        earlier = stored.filter(asked, pl.col("first") < first)
-        kept.append(earlier.with_columns(last=pl.min_horizontal("last", pl.lit(before[0]))))
+        earlier = stored_outcomes.filter(in_request, pl.col("first") < first)
+        stretches_kept.append(earlier.with_columns(last=pl.min_horizontal("last", pl.lit(before[0]))))
     if after:
-        later = stored.filter(asked, pl.col("last") > last)
-        kept.append(later.with_columns(first=pl.max_horizontal("first", pl.lit(after))))
+        later = stored_outcomes.filter(in_request, pl.col("last") > last)
+        stretches_kept.append(later.with_columns(first=pl.max_horizontal("first", pl.lit(after))))
     positions = _positions(calendar.sessions, calendar)
-    stretches = pl.concat([*kept, new])
-    return _joined(
+    stretches = pl.concat([*stretches_kept, new])
+    return _joint_stretches(
         stretches.join(positions, left_on="first", right_on="session", how="left").join(
             positions.rename({"position": "last_position"}), left_on="last", right_on="session", how="left"
         )
     )
 
 
-def without_old_reasons(stored: pl.DataFrame, before: date, calendar: TradingCalendar) -> pl.DataFrame:
-    """`stored` with neighbouring stretches of one outcome joined that end before a day; the last reason speaks for all.
+def without_old_reasons(stored_outcomes: pl.DataFrame, before: date, calendar: TradingCalendar) -> pl.DataFrame:
+    """`stored_outcomes` with neighbouring stretches of one outcome joined that end before a day; the last reason speaks
+    for all.
 
     The outcome of every (ticker, session) stays: a vendor's words, which change from day to day, go. Both frames have
     `OUTCOME_SCHEMA`.
     """
     positions = _positions(calendar.sessions, calendar)
     rows = (
-        stored.join(positions, left_on="first", right_on="session", how="left")
+        stored_outcomes.join(positions, left_on="first", right_on="session", how="left")
         .join(positions.rename({"position": "last_position"}), left_on="last", right_on="session", how="left")
         .sort("ticker", "first")
     )
     old = pl.col("last") < before
-    same = (
+    continues = (
         pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in ("ticker", "outcome"))
         & (pl.col("position") == pl.col("last_position").shift() + 1)
         & old
     )
-    joined = rows.with_columns(stretch=(~same).fill_null(value=True).cum_sum())
-    return _joined(joined.with_columns(reason=pl.col("reason").last().over("stretch")).drop("stretch"))
+    stretches = rows.with_columns(stretch=(~continues).fill_null(value=True).cum_sum())
+    return _joint_stretches(stretches.with_columns(reason=pl.col("reason").last().over("stretch")).drop("stretch"))
 
 
 def expected_tickers(universe: pl.DataFrame, first: date) -> set[str]:
@@ -172,12 +174,12 @@ def expected_tickers(universe: pl.DataFrame, first: date) -> set[str]:
     return set(universe.filter(pl.col("to_session").fill_null(date.max) >= first)["ticker"])
 
 
-def owed_since(stored: pl.DataFrame, tickers: Sequence[str]) -> dict[str, date]:
+def owed_since(stored_outcomes: pl.DataFrame, tickers: Sequence[str]) -> dict[str, date]:
     """The first session that each of `tickers` failed to answer for and might answer for now.
 
     What a vendor says it has nothing of is not asked for again, except on new sessions.
     """
-    errors = stored.filter(pl.col("outcome") == "error", pl.col("ticker").is_in(list(tickers)))
+    errors = stored_outcomes.filter(pl.col("outcome") == "error", pl.col("ticker").is_in(list(tickers)))
     return dict(errors.group_by("ticker").agg(pl.col("first").min()).sort("ticker").iter_rows())
 
 
@@ -193,14 +195,14 @@ def _positions(sessions: Sequence[date], calendar: TradingCalendar) -> pl.DataFr
     ).sort("session")
 
 
-def _joined(stretches: pl.DataFrame) -> pl.DataFrame:
+def _joint_stretches(stretches: pl.DataFrame) -> pl.DataFrame:
     """`stretches` (also position, last_position) of which those with one outcome that follow each other are one."""
-    same = pl.all_horizontal(
+    continues = pl.all_horizontal(
         pl.col(name).eq_missing(pl.col(name).shift()) for name in ("ticker", "outcome", "reason")
     ) & (pl.col("position") == pl.col("last_position").shift() + 1)
     return (
         stretches.sort("ticker", "first")
-        .with_columns(stretch=(~same).fill_null(value=True).cum_sum())
+        .with_columns(stretch=(~continues).fill_null(value=True).cum_sum())
         .group_by("stretch", maintain_order=True)
         .agg(
             pl.col("ticker").first(),

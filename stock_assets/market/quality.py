@@ -159,13 +159,13 @@ def absent_members(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
     return expected.join(bars, on=["ticker", "session"], how="anti").sort("session", "ticker")
 
 
-def thin_sessions(bars: pl.DataFrame, absent: pl.DataFrame) -> pl.DataFrame:
+def thin_sessions(bars: pl.DataFrame, absences: pl.DataFrame) -> pl.DataFrame:
     """The sessions on which less than `COVERAGE` of the members have a bar, and more than one has none: session, bars,
     absent."""
     return (
         bars.group_by("session")
         .agg(bars=pl.len())
-        .join(absent.group_by("session").agg(absent=pl.len()), on="session")
+        .join(absences.group_by("session").agg(absent=pl.len()), on="session")
         .filter(pl.col("bars") < COVERAGE * (pl.col("bars") + pl.col("absent")), pl.col("absent") > 1)
         .sort("session")
     )

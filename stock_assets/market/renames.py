@@ -50,8 +50,12 @@ def continued(raw: pl.DataFrame, universe: pl.DataFrame, renames: Sequence[Renam
     Only where `universe` (`UNIVERSE_SCHEMA`) holds the new name and not the old one: a snapshot taken before the
     change keeps its own. Where the vendor has answered under the new name, its rows under the old one are left out.
     """
-    kept, renamed = _by_name(raw, universe, renames)
-    return raw if renamed is None else pl.concat([kept, renamed.join(kept, on=["ticker", "session"], how="anti")])
+    rows, renamed_rows = _by_name(raw, universe, renames)
+    return (
+        raw
+        if renamed_rows is None
+        else pl.concat([rows, renamed_rows.join(rows, on=["ticker", "session"], how="anti")])
+    )
 
 
 def all_under_newest_name(
@@ -61,9 +65,9 @@ def all_under_newest_name(
 
     Of two versions that were fetched at the same moment that of the new name counts.
     """
-    kept, renamed = _by_name(raw, universe, renames)
+    rows, renamed_rows = _by_name(raw, universe, renames)
     keys = ["ticker", "session", "fetched_at"]
-    return raw if renamed is None else pl.concat([kept, renamed.join(kept, on=keys, how="anti")])
+    return raw if renamed_rows is None else pl.concat([rows, renamed_rows.join(rows, on=keys, how="anti")])
 
 
 def companies(tickers: Iterable[str], renames: Sequence[Rename] = RENAMES) -> list[list[str]]:
@@ -83,21 +87,25 @@ def _by_name(
     raw: pl.DataFrame, universe: pl.DataFrame, renames: Sequence[Rename]
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """(the rows that keep their ticker, those of old tickers under their newest; None where there are none)"""
-    listed = set(universe["ticker"])
+    listed_tickers = set(universe["ticker"])
     names = {rename.old: (newest(rename, renames), rename.session) for rename in renames}
-    due = {old: (new, until) for old, (new, until) in names.items() if new in listed and old not in listed}
-    due = {old: name for old, name in due.items() if old in set(raw["ticker"].unique())} if due else {}
-    if not due:
+    due_renames = {
+        old: (new, until) for old, (new, until) in names.items() if new in listed_tickers and old not in listed_tickers
+    }
+    due_renames = (
+        {old: name for old, name in due_renames.items() if old in set(raw["ticker"].unique())} if due_renames else {}
+    )
+    if not due_renames:
         return raw, None
     table = pl.DataFrame(
-        [(old, new, until) for old, (new, until) in due.items()],
+        [(old, new, until) for old, (new, until) in due_renames.items()],
         schema={"ticker": pl.String, "new": pl.String, "until": pl.Date},
         orient="row",
     )
     rows = raw.join(table, on="ticker", how="left", maintain_order="left")
     before = (pl.col("session") < pl.col("until")).fill_null(value=False)
-    renamed = rows.filter(before).with_columns(ticker="new").select(raw.columns)
-    return rows.filter(~before).select(raw.columns), renamed
+    renamed_rows = rows.filter(before).with_columns(ticker="new").select(raw.columns)
+    return rows.filter(~before).select(raw.columns), renamed_rows
 
 
 def newest(rename: Rename, renames: Sequence[Rename] = RENAMES) -> str:

@@ -27,31 +27,31 @@ def in_steps(bars: pl.DataFrame, steps: Sequence[Step]) -> tuple[pl.DataFrame, p
     """What is left of `bars` after all `steps`, in their order, and what they found."""
     findings = [no_findings()]
     for step in steps:
-        bars, more = step(bars)
-        findings.append(more)
+        bars, step_findings = step(bars)
+        findings.append(step_findings)
     return bars, pl.concat(findings)
 
 
 def impossible() -> dict[str, pl.Expr]:
     """By figure, whether it stands in the way of a bar: a price that is not positive and finite, a volume below 0."""
     prices = ("open", "high", "low", "close")
-    wrong = {name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in prices}
-    wrong["volume"] = ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
+    faults = {name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in prices}
+    faults["volume"] = ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
     # without corporate actions the return is that of the adjusted closes
     adjusted = pl.col("adj_close").is_finite() & (pl.col("adj_close") > 0)
-    wrong["adj_close"] = pl.col("split_ratio").is_null() & ~adjusted.fill_null(value=False)
-    return wrong
+    faults["adj_close"] = pl.col("split_ratio").is_null() & ~adjusted.fill_null(value=False)
+    return faults
 
 
 def priced(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The bars with possible figures, and a finding for every figure of the others."""
-    wrong = impossible()
-    unpriced = pl.any_horizontal(*wrong.values())
+    faults = impossible()
+    unpriced = pl.any_horizontal(*faults.values())
     if not bars.select(unpriced.any()).item():
         return bars, no_findings()
     findings = [
-        bars.filter(bad).select(*finding("no_price", name, found=pl.col(name), repaired=False))
-        for name, bad in wrong.items()
+        bars.filter(bad).select(*finding("no_price", name, figure=pl.col(name), repaired=False))
+        for name, bad in faults.items()
     ]
     return bars.filter(~unpriced), pl.concat(findings)
 
@@ -65,21 +65,21 @@ def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """
     jump = in_units(pl.col("close") * pl.col("split_ratio").fill_null(1.0) / pl.col("before")).fill_null(0)
     sides = ("open", "high", "low")
-    alone = pl.any_horizontal(in_units(pl.col(name) / pl.col("close")) != 0 for name in sides)
-    if not bars.select(((jump != 0) | alone).any()).item():
+    one_sided = pl.any_horizontal(in_units(pl.col(name) / pl.col("close")) != 0 for name in sides)
+    if not bars.select(((jump != 0) | one_sided).any()).item():
         return bars, no_findings()
     states = bars.with_columns(jump=jump).with_row_index("row")
     states = states.join(_otherin_units(states), on="row", how="left", maintain_order="left").with_columns(
         pl.col("state").fill_null(0)
     )
-    unit, passed = UNIT ** pl.col("state").cast(pl.Float64), UNIT ** pl.col("jump").cast(pl.Float64)
-    repaired = states.with_columns(
+    unit, passed_factor = UNIT ** pl.col("state").cast(pl.Float64), UNIT ** pl.col("jump").cast(pl.Float64)
+    repaired_bars = states.with_columns(
         close=pl.col("close") / unit,
-        before=pl.col("before") * passed / unit,
-        previous_adj_close=pl.col("previous_adj_close") * passed,
+        before=pl.col("before") * passed_factor / unit,
+        previous_adj_close=pl.col("previous_adj_close") * passed_factor,
     ).with_columns(pl.col(name) / UNIT ** in_units(pl.col(name) / pl.col("close")).cast(pl.Float64) for name in sides)
-    findings = [_repriced(bars, repaired, name) for name in (*sides, "close")]
-    return repaired.drop("row", "jump", "state"), pl.concat(findings)
+    findings = [_repriced(bars, repaired_bars, name) for name in (*sides, "close")]
+    return repaired_bars.drop("row", "jump", "state"), pl.concat(findings)
 
 
 def _otherin_units(bars: pl.DataFrame) -> pl.DataFrame:
@@ -95,10 +95,10 @@ def _otherin_units(bars: pl.DataFrame) -> pl.DataFrame:
 
 def _repriced(before: pl.DataFrame, after: pl.DataFrame, column: str) -> pl.DataFrame:
     """The findings of kind unit: the rows whose `column` is another price `after` the repair."""
-    both = before.select("ticker", "session", column).with_columns(repaired=after[column])
+    sides = before.select("ticker", "session", column).with_columns(repaired=after[column])
     far = (pl.col("repaired") / pl.col(column)).log().abs() > 1
-    found, expected = pl.col(column), pl.col("repaired")
-    return both.filter(far).select(*finding("unit", column, found=found, expected=expected, repaired=True))
+    figure, expected = pl.col(column), pl.col("repaired")
+    return sides.filter(far).select(*finding("unit", column, figure=figure, expected=expected, repaired=True))
 
 
 def untrusted(bars: pl.DataFrame) -> pl.DataFrame:
@@ -113,7 +113,7 @@ def untrusted(bars: pl.DataFrame) -> pl.DataFrame:
     }
     return pl.concat(
         [
-            bars.filter(flag).select(*finding(kind, column, found=pl.col(column), repaired=False))
+            bars.filter(flag).select(*finding(kind, column, figure=pl.col(column), repaired=False))
             for kind, (flag, column) in own.items()
         ]
     )
@@ -122,5 +122,5 @@ def untrusted(bars: pl.DataFrame) -> pl.DataFrame:
 def in_units(ratio: pl.Expr) -> pl.Expr:
     """1 where `ratio` is about a hundred, -1 where about a hundredth, 0 elsewhere (Int32)."""
     off = ratio.log() / math.log(UNIT)
-    near = (off.abs() - 1).abs() <= math.log(UNIT_TOLERANCE) / math.log(UNIT)
-    return pl.when(near).then(off.sign()).otherwise(0).cast(pl.Int32)
+    is_near = (off.abs() - 1).abs() <= math.log(UNIT_TOLERANCE) / math.log(UNIT)
+    return pl.when(is_near).then(off.sign()).otherwise(0).cast(pl.Int32)

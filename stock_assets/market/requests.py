@@ -25,40 +25,41 @@ def requests_for(
     tickers: list[str],
     sessions: list[date],
     *,
-    owed: Mapping[str, date],
+    owed_since: Mapping[str, date],
     stored_sessions: Callable[[date, date], Iterable[date]],
 ) -> list[Request]:
     """One request for `sessions` (ascending) of all `tickers`, and one for earlier bars that some tickers still lack.
 
-    `owed` holds the first session that a ticker lacks, `stored_sessions` lists the stored sessions between two days.
-    Missing earlier bars are a request of their own: the other tickers are not requested again, and today's bars do not
-    depend on the answer.
+    `owed_since` holds the first session that a ticker lacks, `stored_sessions` lists the stored sessions between two
+    days. Missing earlier bars are a request of their own: the other tickers are not requested again, and today's bars
+    do not depend on the answer.
     """
     requests = [Request(tickers, sessions)]
-    if late := sorted(ticker for ticker, since in owed.items() if since < sessions[0]):
-        first_owed = min(owed[ticker] for ticker in late)
+    if late_tickers := sorted(ticker for ticker, since in owed_since.items() if since < sessions[0]):
+        first_owed = min(owed_since[ticker] for ticker in late_tickers)
         earlier = sorted(set(stored_sessions(first_owed, sessions[0])) - {sessions[0]})
-        requests += [Request(late, earlier)] if earlier else []
+        requests += [Request(late_tickers, earlier)] if earlier else []
     return requests
 
 
-def too_many_failures(reasons: Mapping[str, str], asked: int, allowed: float) -> str | None:
-    """The tickers that failed and why, as a sentence, if they are more than the `allowed` share of `asked`; else None.
+def too_many_failures(reasons: Mapping[str, str], requested_count: int, allowed: float) -> str | None:
+    """The tickers that failed and why, as a sentence, if they are more than the `allowed` share of `requested_count`;
+    else None.
 
     `reasons` holds why there is no answer, by ticker.
 
-    >>> print(too_many_failures({"AAA": "HTTP 503", "BBB": "HTTP 503"}, asked=10, allowed=0.05))
+    >>> print(too_many_failures({"AAA": "HTTP 503", "BBB": "HTTP 503"}, requested_count=10, allowed=0.05))
     no answer for 2 of 10 tickers, 20.0%, where 5.0% may fail. AAA, BBB: HTTP 503
-    >>> too_many_failures({"AAA": "HTTP 503"}, asked=100, allowed=0.05)
+    >>> too_many_failures({"AAA": "HTTP 503"}, requested_count=100, allowed=0.05)
     """
-    if len(reasons) <= allowed * asked:
+    if len(reasons) <= allowed * requested_count:
         return None
     tickers_of: dict[str, list[str]] = {}
     for ticker, reason in sorted(reasons.items()):
         tickers_of.setdefault(reason, []).append(ticker)
     most_first: Sequence[tuple[str, list[str]]] = sorted(tickers_of.items(), key=lambda group: -len(group[1]))
-    named = "; ".join(f"{some(tickers, TICKERS_NAMED)}: {reason}" for reason, tickers in most_first)
+    named_reasons = "; ".join(f"{some(tickers, TICKERS_NAMED)}: {reason}" for reason, tickers in most_first)
     return (
-        f"no answer for {len(reasons)} of {asked} tickers, {len(reasons) / asked:.1%}, where {allowed:.1%} may fail. "
-        f"{named}"
+        f"no answer for {len(reasons)} of {requested_count} tickers, {len(reasons) / requested_count:.1%}, where "
+        f"{allowed:.1%} may fail. {named_reasons}"
     )

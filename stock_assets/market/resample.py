@@ -50,21 +50,21 @@ def session_bars(
         refuse_changed_clock(rows, place)
     hours = session_hours(calendar)
     bars = bar_lengths(rows.select("ticker", "at").unique(maintain_order=True))
-    covered = coverage(bars, hours)
-    if covered["longest"].max() is not None and covered["longest"].max() >= HOLE:  # pyright: ignore[reportOperatorIssue]
+    session_coverage = coverage(bars, hours)
+    if session_coverage["longest"].max() is not None and session_coverage["longest"].max() >= HOLE:  # pyright: ignore[reportOperatorIssue]
         hours = session_hours(calendar, rests=True)
-        covered = coverage(bars, hours)
+        session_coverage = coverage(bars, hours)
     if not zone_is_certain:
-        doubt_zone(bars, covered, calendar, place=place)
+        doubt_zone(bars, session_coverage, calendar, place=place)
     inside = in_sessions(bars, hours).select("ticker", "at", "session")
     faults = faults_of(rows, inside)
     refuse_many(faults, rows.height, place)
     of_rows = faults.filter(~pl.col("repaired")).group_by("ticker", "session").agg(pl.col("fault").first())
-    covered = covered.join(of_rows, on=["ticker", "session"], how="left", maintain_order="left")
-    covered = covered.with_columns(reason=pl.coalesce("reason", "fault"))
-    _refuse_most(covered, stamped_at_end(bars, hours), times=rows["at"], calendar=calendar, place=place)
-    whole = covered.filter(pl.col("reason").is_null()).select("ticker", "session")
-    made = (
+    session_coverage = session_coverage.join(of_rows, on=["ticker", "session"], how="left", maintain_order="left")
+    session_coverage = session_coverage.with_columns(reason=pl.coalesce("reason", "fault"))
+    _refuse_most(session_coverage, stamped_at_end(bars, hours), times=rows["at"], calendar=calendar, place=place)
+    whole = session_coverage.filter(pl.col("reason").is_null()).select("ticker", "session")
+    bars_of_sessions = (
         rows.unique(["ticker", "at"], keep="first", maintain_order=True)
         .join(inside, on=["ticker", "at"])
         .join(whole, on=["ticker", "session"], how="semi")
@@ -78,19 +78,19 @@ def session_bars(
             pl.col("volume").sum(),
         )
     )
-    held_out = covered.filter(pl.col("reason").is_not_null()).select("ticker", "session", "reason")
-    return SessionBars(made.sort("ticker", "session"), held_out, _findings(covered, faults))
+    held_out = session_coverage.filter(pl.col("reason").is_not_null()).select("ticker", "session", "reason")
+    return SessionBars(bars_of_sessions.sort("ticker", "session"), held_out, _findings(session_coverage, faults))
 
 
-def _findings(covered: pl.DataFrame, faults: pl.DataFrame) -> pl.DataFrame:
+def _findings(session_coverage: pl.DataFrame, faults: pl.DataFrame) -> pl.DataFrame:
     """What is wrong with sessions and their minutes: of one kind and column the first of a session."""
-    found, expected = pl.col("minutes"), pl.col("expected")
-    uncovered = covered.filter(pl.col("reason").is_not_null() & pl.col("fault").is_null())
+    figure, expected = pl.col("minutes"), pl.col("expected")
+    uncovered = session_coverage.filter(pl.col("reason").is_not_null() & pl.col("fault").is_null())
     return pl.concat(
         [
-            uncovered.select(finding("minutes", "minutes", found=found, expected=expected, repaired=False)),
-            covered.filter(pl.col("pause").is_not_null()).select(
-                finding("pause", "minutes", found=pl.col("pause"), repaired=False)
+            uncovered.select(finding("minutes", "minutes", figure=figure, expected=expected, repaired=False)),
+            session_coverage.filter(pl.col("pause").is_not_null()).select(
+                finding("pause", "minutes", figure=pl.col("pause"), repaired=False)
             ),
             faults.unique(["ticker", "session", "kind", "column"], keep="first", maintain_order=True).select(
                 no_findings().columns
@@ -109,8 +109,10 @@ def priced_minutes(minutes: pl.DataFrame, place: str) -> pl.DataFrame:
     rows = minutes.with_columns(figures).with_columns(
         volume=pl.when(pl.col("volume").is_null().all().over("ticker")).then(0.0).otherwise("volume")
     )
-    nothing = pl.all_horizontal(pl.col("open", "high", "low", "close").is_null()) & (pl.col("volume").fill_null(0) == 0)
-    return rows.filter(~nothing).sort("ticker", "at", maintain_order=True)
+    is_empty = pl.all_horizontal(pl.col("open", "high", "low", "close").is_null()) & (
+        pl.col("volume").fill_null(0) == 0
+    )
+    return rows.filter(~is_empty).sort("ticker", "at", maintain_order=True)
 
 
 def faults_of(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
@@ -123,34 +125,36 @@ def faults_of(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
         different=pl.struct(pl.exclude(key)).n_unique() > 1, first=pl.col("close").first(), last=pl.col("close").last()
     ).join(inside, on=key)
     at = pl.col("at").dt.strftime("%H:%M:%S")
-    again = pl.format("a second row of {}", at).alias("fault")
+    repetition = pl.format("a second row of {}", at).alias("fault")
     faults = [
         twice.filter(pl.col("different") == different).select(
-            *finding("repeated", "close", found=pl.col("last"), expected=pl.col("first"), repaired=not different),
-            *("at", again),
+            *finding("repeated", "close", figure=pl.col("last"), expected=pl.col("first"), repaired=not different),
+            *("at", repetition),
         )
         for different in (True, False)
     ]
-    wrong = impossible()
-    del wrong["adj_close"]  # minutes are as traded
-    unpriced = rows.filter(pl.any_horizontal(*wrong.values())).join(inside, on=key)
-    for name, flag in wrong.items():
-        stated = pl.col(name).cast(pl.String).fill_null("nothing")
-        fault = pl.format("{} of {} at {}", pl.lit(name), stated, at).alias("fault")
+    value_faults = impossible()
+    del value_faults["adj_close"]  # minutes are as traded
+    unpriced = rows.filter(pl.any_horizontal(*value_faults.values())).join(inside, on=key)
+    for name, flag in value_faults.items():
+        figure_text = pl.col(name).cast(pl.String).fill_null("nothing")
+        fault = pl.format("{} of {} at {}", pl.lit(name), figure_text, at).alias("fault")
         faults.append(
-            unpriced.filter(flag).select(*finding("no_price", name, found=pl.col(name), repaired=False), "at", fault)
+            unpriced.filter(flag).select(*finding("no_price", name, figure=pl.col(name), repaired=False), "at", fault)
         )
     return pl.concat(faults).sort(key)
 
 
 def refuse_many(faults: pl.DataFrame, rows: int, place: str) -> None:
     """SourceError where so many rows are no bars that the file is another than expected."""
-    wrong = faults.filter(~pl.col("repaired")).unique(["ticker", "at"], maintain_order=True)
-    if wrong.height > max(FEW_ROWS, SHARE_OF_ROWS * rows):
-        offenders = [f"{row['ticker']} {row['at']}: {row['fault']}" for row in wrong.head(NAMED).iter_rows(named=True)]
+    faulty_rows = faults.filter(~pl.col("repaired")).unique(["ticker", "at"], maintain_order=True)
+    if faulty_rows.height > max(FEW_ROWS, SHARE_OF_ROWS * rows):
+        offenders = [
+            f"{row['ticker']} {row['at']}: {row['fault']}" for row in faulty_rows.head(NAMED).iter_rows(named=True)
+        ]
         raise SourceError(
-            f"{place}: {wrong.height} of {rows} rows are no bars, more than {SHARE_OF_ROWS:.0%}; expected one row per "
-            f"ticker and time, with finite prices above 0 and a volume not below 0. {'; '.join(offenders)}"
+            f"{place}: {faulty_rows.height} of {rows} rows are no bars, more than {SHARE_OF_ROWS:.0%}; expected one "
+            f"row per ticker and time, with finite prices above 0 and a volume not below 0. {'; '.join(offenders)}"
         )
 
 
@@ -171,7 +175,7 @@ def session_hours(calendar: TradingCalendar, *, rests: bool = False) -> pl.DataF
 
 
 def _refuse_most(
-    covered: pl.DataFrame, at_end: pl.DataFrame, *, times: pl.Series, calendar: TradingCalendar, place: str
+    session_coverage: pl.DataFrame, at_end: pl.DataFrame, *, times: pl.Series, calendar: TradingCalendar, place: str
 ) -> None:
     """SourceError where what the file holds, at `times`, cannot be what it seems to be."""
     refuse_times_of_ends(at_end, place)
@@ -179,18 +183,18 @@ def _refuse_most(
         f"expected bars from the opening to the close of a session of {calendar.name}, each with the time at which it "
         "begins, in UTC unless the times or STOCK_ASSETS_TIME_ZONE name another zone"
     )
-    held_out = covered.filter(pl.col("reason").is_not_null())
+    held_out = session_coverage.filter(pl.col("reason").is_not_null())
     reasons = held_out.sort("session", "ticker").head(1).rows(named=True)
     example = "".join(f"; {row['session']} of {row['ticker']}: {row['reason']}" for row in reasons)
-    if held_out.height == covered.height:
+    if held_out.height == session_coverage.height:
         raise NoBarsError(
             f"{place} has bars from {times.min()} to {times.max()}, which hold no whole session of "
             f"{calendar.name}, {calendar.sessions[0]} to {calendar.sessions[-1]}{example}; {advice}"
         )
-    if held_out.height > FEW and held_out.height > MOST_UNCOVERED * covered.height:
+    if held_out.height > FEW and held_out.height > MOST_UNCOVERED * session_coverage.height:
         raise SourceError(
-            f"{place} covers {covered.height - held_out.height} of {covered.height} sessions of its tickers"
-            f"{example}; {advice}"
+            f"{place} covers {session_coverage.height - held_out.height} of {session_coverage.height} sessions of its "
+            f"tickers{example}; {advice}"
         )
 
 
@@ -205,42 +209,51 @@ def refuse_times_of_ends(at_end: pl.DataFrame, place: str) -> None:
         )
 
 
-def doubt_zone(bars: pl.DataFrame, covered: pl.DataFrame, calendar: TradingCalendar, *, place: str) -> None:
+def doubt_zone(bars: pl.DataFrame, session_coverage: pl.DataFrame, calendar: TradingCalendar, *, place: str) -> None:
     """SourceError where `bars`, read as UTC, make more sense in the zone of the exchange."""
     hours = session_hours(calendar)
-    wrong = covered["reason"].count()
+    wrong_sessions = session_coverage["reason"].count()
     astray = _astray(bars, hours)
-    if covered.height and wrong <= DOUBTFUL * covered.height and astray <= DOUBTFUL * bars.height:
+    if (
+        session_coverage.height
+        and wrong_sessions <= DOUBTFUL * session_coverage.height
+        and astray <= DOUBTFUL * bars.height
+    ):
         return
     zone, _ = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])
     local = bars["at"].dt.replace_time_zone(None).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    moved = bars.select("ticker", at=local.dt.convert_time_zone("UTC")).drop_nulls()
-    moved = bar_lengths(moved.unique().sort("ticker", "at"))
-    there = coverage(moved, session_hours(calendar, rests=True))
-    wrong_there, astray_there = there["reason"].count(), _astray(moved, hours)
-    fits = there.height > 0 and wrong_there < max(0.5 * there.height, 1) and astray_there <= astray
-    better = not covered.height or wrong_there / max(there.height, 1) < 0.5 * wrong / covered.height
-    if zone != "UTC" and fits and (better or (astray_there == 0 < astray and wrong_there <= wrong)):
+    local_bars = bars.select("ticker", at=local.dt.convert_time_zone("UTC")).drop_nulls()
+    local_bars = bar_lengths(local_bars.unique().sort("ticker", "at"))
+    local_coverage = coverage(local_bars, session_hours(calendar, rests=True))
+    wrong_there, astray_there = local_coverage["reason"].count(), _astray(local_bars, hours)
+    fits = local_coverage.height > 0 and wrong_there < max(0.5 * local_coverage.height, 1) and astray_there <= astray
+    better = (
+        not session_coverage.height
+        or wrong_there / max(local_coverage.height, 1) < 0.5 * wrong_sessions / session_coverage.height
+    )
+    if zone != "UTC" and fits and (better or (astray_there == 0 < astray and wrong_there <= wrong_sessions)):
         raise SourceError(
-            f"{place} has times without a zone: read as UTC its bars cover {covered.height - wrong} of "
-            f"{covered.height} sessions and {astray} of {bars.height} bars lie hours outside of them, read as "
-            f"{zone} {there.height - wrong_there} of {there.height} and {astray_there}; expected times that name their "
-            f"zone, or STOCK_ASSETS_TIME_ZONE={zone} (or UTC, if they are of it)"
+            f"{place} has times without a zone: read as UTC its bars cover {session_coverage.height - wrong_sessions} "
+            f"of {session_coverage.height} sessions and {astray} of {bars.height} bars lie hours outside of them, read "
+            f"as {zone} {local_coverage.height - wrong_there} of {local_coverage.height} and {astray_there}; expected "
+            f"times that name their zone, or STOCK_ASSETS_TIME_ZONE={zone} (or UTC, if they are of it)"
         )
 
 
 def _astray(bars: pl.DataFrame, hours: pl.DataFrame) -> int:
     """How many of `bars` begin more than six hours before the opening of a session and more than five after a close."""
     edges = hours.sort("opens").select("opens", "closes")
-    near = (
+    nearest_session = (
         bars.select("at")
         .sort("at")
         .join_asof(edges.select("opens"), left_on="at", right_on="opens", strategy="forward", tolerance="6h")
     )
-    near = near.join_asof(edges.select("closes"), left_on="at", right_on="closes", strategy="backward", tolerance="5h")
-    near = near.join_asof(
+    nearest_session = nearest_session.join_asof(
+        edges.select("closes"), left_on="at", right_on="closes", strategy="backward", tolerance="5h"
+    )
+    nearest_session = nearest_session.join_asof(
         edges.select(since="opens", until="closes"), left_on="at", right_on="since", strategy="backward"
     )
     outside = pl.col("opens").is_null() & pl.col("closes").is_null() & (pl.col("at") >= pl.col("until"))
     within = pl.col("at").is_between(hours["opens"].min(), hours["closes"].max())
-    return near.filter(outside.fill_null(value=True) & within).height
+    return nearest_session.filter(outside.fill_null(value=True) & within).height

@@ -78,7 +78,7 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
     """
     first, last = SPLIT_WINDOW
     events = rows.filter(pl.col("ratio").log().abs() >= math.log(SMALLEST_ADJUSTED_SPLIT))
-    near = (
+    jump_rows = (
         events.select("ratio", "ticker", event="place", offset=pl.int_ranges(first, last + 1))
         .explode("offset")
         .with_columns(place=pl.col("event") + pl.col("offset"), split=pl.col("ratio").log())
@@ -88,23 +88,27 @@ def _jumps(rows: pl.DataFrame) -> pl.DataFrame:
     jump, basis, size = pl.col("jump"), pl.col("basis"), pl.col("split").abs()
     at_event = pl.col("offset") == 0
     # a dividend that was paid on the ex-date is a part of the gap, in the basis of the price that it was paid from
-    paid = -(1 - (pl.col("paid_share") * pl.when(at_event).then(pl.col("ratio")).otherwise(1.0)).clip(0, 0.99)).log()
+    paid_log_return = -(
+        1 - (pl.col("paid_share") * pl.when(at_event).then(pl.col("ratio")).otherwise(1.0)).clip(0, 0.99)
+    ).log()
     precision = pl.when(at_event).then(GAP_SHARE * size).otherwise(pl.min_horizontal(GAP_SHARE * size, EXACT_GAP))
-    gap_is_split = (pl.col("gap") - paid + basis).abs() <= precision
+    gap_is_split = (pl.col("gap") - paid_log_return + basis).abs() <= precision
     by_adjusted = gap_is_split & (pl.col("adjusted_jump").abs() < jump.abs())
     tolerance = pl.min_horizontal(SPLIT_TOLERANCE, size / 3, 0.01 + USUAL_MOVES * pl.col("usual"))
     # with the dividend and without it: one that was paid with the split may make the price fall as the split would
     fits = pl.all_horizontal((pl.col(name) - basis).abs() <= tolerance for name in ("jump", "paid_jump"))
     alike = (fits & (size >= math.log(SMALLEST_SPLIT))).fill_null(value=False)
-    near = near.with_columns(alike=alike, by_adjusted=by_adjusted.fill_null(value=False))
+    jump_rows = jump_rows.with_columns(alike=alike, by_adjusted=by_adjusted.fill_null(value=False))
     exact = pl.col("alike") & ((jump - basis).abs() <= DOUBT_SHARE * size)
     up, down = (exact & (sign * basis > 0) for sign in (1, -1))
     jumps_back = exact & (up.any() & down.any()).over("event")
     impossible = (jump.abs() > math.log(1 + ABSURD_GAIN)) & ((jump - basis).abs() <= LONE_TOLERANCE)
     # a new basis is there from the opening on; what happens during the day is a move
-    opened = (basis - pl.col("opened")).abs() <= size / 2
-    of_both = pl.col("alike") & ((at_event & opened.fill_null(value=True)) | jumps_back | impossible)
-    return near.with_columns(evidence=pl.col("by_adjusted") | of_both).filter(pl.col("alike") | pl.col("by_adjusted"))
+    opens_like_split = (basis - pl.col("opened")).abs() <= size / 2
+    of_both = pl.col("alike") & ((at_event & opens_like_split.fill_null(value=True)) | jumps_back | impossible)
+    return jump_rows.with_columns(evidence=pl.col("by_adjusted") | of_both).filter(
+        pl.col("alike") | pl.col("by_adjusted")
+    )
 
 
 def _moves(rows: pl.DataFrame) -> pl.DataFrame:
@@ -129,15 +133,15 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def unapplied_splits(answered: pl.DataFrame) -> pl.DataFrame:
+def unapplied_splits(answered_bars: pl.DataFrame) -> pl.DataFrame:
     """The findings of kind split in one answer (`RAW_SCHEMA`): the rows whose `later_splits` leaves one out."""
     plain = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
-    rows = answered.sort("ticker", "session").with_columns(
+    rows = answered_bars.sort("ticker", "session").with_columns(
         stated=(plain * pl.col("later_splits").last()).over("ticker")
     )
     left_out = rows.filter((pl.col("stated") / pl.col("later_splits") - 1).abs() > SAME_BASIS)
-    found, expected = pl.col("stated"), pl.col("later_splits")
-    return left_out.select(*finding("split", "later_splits", found=found, expected=expected, repaired=True))
+    figure, expected = pl.col("stated"), pl.col("later_splits")
+    return left_out.select(*finding("split", "later_splits", figure=figure, expected=expected, repaired=True))
 
 
 def with_unlisted_splits(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -147,45 +151,45 @@ def with_unlisted_splits(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame
     is a usual ratio, or too large for a payment, and the close moves more than the adjusted close does.
     """
     price = pl.col("before") / pl.col("split_ratio")
-    adjusted, moved = pl.col("adj_close") / pl.col("previous_adj_close"), pl.col("close") / price
-    whole_gap = adjusted / moved
+    adjusted, price_ratio = pl.col("adj_close") / pl.col("previous_adj_close"), pl.col("close") / price
+    whole_gap = adjusted / price_ratio
     gap = whole_gap * (1 - pl.col("dividend") / price)  # without the dividend's part, as Yahoo takes it out
     follows = pl.col("position").diff().over("listing") == 1
-    apart = [
+    far_apart = [
         ratio.log().abs().is_between(math.log(SMALLEST_UNLISTED_SPLIT), math.log(LARGEST_SPLIT))
         for ratio in (gap, whole_gap)
     ]
-    moved_alone = adjusted.log().abs() < moved.log().abs() / 2
+    moved_alone = adjusted.log().abs() < price_ratio.log().abs() / 2
     rows = (
         bars.with_row_index("row")
         .with_columns(gap=gap.log())
-        .filter(pl.all_horizontal(follows, *apart, moved_alone).fill_null(value=False))
+        .filter(pl.all_horizontal(follows, *far_apart, moved_alone).fill_null(value=False))
     )
     if rows.is_empty():
         return bars, no_findings()
     whole = range(2, 101)
     usual = sorted(math.log(ratio) * sign for ratio in (*USUAL_RATIOS, *whole) for sign in (1, -1))
-    named = pl.DataFrame({"usual": usual}, schema={"usual": pl.Float64})
+    usual_ratios = pl.DataFrame({"usual": usual}, schema={"usual": pl.Float64})
     splits = (
         rows.sort("gap")
-        .join_asof(named, left_on="gap", right_on="usual", strategy="nearest", coalesce=False)
+        .join_asof(usual_ratios, left_on="gap", right_on="usual", strategy="nearest", coalesce=False)
         .with_columns(named=(pl.col("gap") - pl.col("usual")).abs() <= RATIO_TOLERANCE + rounding())
         .filter(pl.col("named") | (pl.col("gap").abs() >= math.log(TOO_LARGE_A_PAYMENT)))
         .with_columns(
             unlisted=pl.col("split_ratio") * pl.when("named").then(pl.col("usual")).otherwise(pl.col("gap")).exp()
         )
     )
-    found, expected = pl.col("split_ratio"), pl.col("unlisted")
-    findings = splits.select(*finding("split", "split_ratio", found=found, expected=expected, repaired=True))
-    listed = bars.with_row_index("row").join(splits.select("row", "unlisted"), on="row", how="left")
-    listed = listed.sort("row").with_columns(split_ratio=pl.coalesce("unlisted", "split_ratio"))
-    return listed.drop("row", "unlisted"), findings
+    figure, expected = pl.col("split_ratio"), pl.col("unlisted")
+    findings = splits.select(*finding("split", "split_ratio", figure=figure, expected=expected, repaired=True))
+    bars_with_splits = bars.with_row_index("row").join(splits.select("row", "unlisted"), on="row", how="left")
+    bars_with_splits = bars_with_splits.sort("row").with_columns(split_ratio=pl.coalesce("unlisted", "split_ratio"))
+    return bars_with_splits.drop("row", "unlisted"), findings
 
 
-def uncertain_splits(answered: pl.DataFrame) -> pl.DataFrame:
+def uncertain_splits(answered_bars: pl.DataFrame) -> pl.DataFrame:
     """The findings of kind split in one answer (`RAW_SCHEMA`) about jumps shortly before an ex-date that may be the
     split or a real move: both figures of the vendor state them, so they stay."""
-    rows = answered.sort("ticker", "session")
+    rows = answered_bars.sort("ticker", "session")
     jumps = _jumps(_with_ratio(rows))
     sure = jumps.filter(pl.col("evidence") | (pl.col("offset") >= 0))["place"]
     doubts = jumps.filter(~pl.col("place").is_in(sure.implode())).group_by("place").agg(pl.col("basis").first())
@@ -193,7 +197,7 @@ def uncertain_splits(answered: pl.DataFrame) -> pl.DataFrame:
     return (
         rows.with_columns(place=pl.int_range(pl.len()))
         .join(doubts, on="place", maintain_order="left")
-        .select(*finding("split", "close", found=close, expected=close / pl.col("basis").exp(), repaired=False))
+        .select(*finding("split", "close", figure=close, expected=close / pl.col("basis").exp(), repaired=False))
     )
 
 
@@ -202,19 +206,19 @@ def uncertain_jumps(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
     A step of `repair.in_steps`, after `in_listings`: the evening's half of `uncertain_splits`.
     """
-    moved = (pl.col("close") * pl.col("split_ratio") / pl.col("before")).log()
+    price_move = (pl.col("close") * pl.col("split_ratio") / pl.col("before")).log()
     split = pl.col("split_ratio").fill_null(1.0).log()
 
     def alike(size: pl.Expr, share: float) -> pl.Expr:
-        return (size >= math.log(SMALLEST_SPLIT)) & ((moved.abs() - size).abs() <= share * size)
+        return (size >= math.log(SMALLEST_SPLIT)) & ((price_move.abs() - size).abs() <= share * size)
 
-    opened = (pl.col("open") * pl.col("split_ratio") / pl.col("before")).log()
-    today = alike(split.abs(), 1 / 3) & ((opened.abs() - split.abs()).abs() <= split.abs() / 2)
+    open_move = (pl.col("open") * pl.col("split_ratio") / pl.col("before")).log()
+    today = alike(split.abs(), 1 / 3) & ((open_move.abs() - split.abs()).abs() <= split.abs() / 2)
     earlier = [split.shift(ago).over("listing").abs() for ago in range(1, SPLIT_WINDOW[1] + 1)]
     lately = (split == 0) & pl.any_horizontal(alike(size, DOUBT_SHARE) for size in earlier)
     doubts = bars.filter((today | lately).fill_null(value=False))
-    found, expected = pl.col("close"), pl.col("before")
-    return bars, doubts.select(*finding("split", "close", found=found, expected=expected, repaired=False))
+    figure, expected = pl.col("close"), pl.col("before")
+    return bars, doubts.select(*finding("split", "close", figure=figure, expected=expected, repaired=False))
 
 
 def rounding() -> pl.Expr:

@@ -86,26 +86,26 @@ def parse_moments(
         numbers = rows.select(pl.col("text").str.contains(_NUMBER).fill_null(value=False)).to_series()
         compact = text.str.contains(r"^(19[89]\d|20\d\d)\d{4}(\d{4}|\d{6})?$").fill_null(value=False)
         if bool((numbers & ~compact).any()):
-            return _of_numbers(text, place, alone=bool((numbers | text.is_null()).all()))
+            return _of_numbers(text, place, without_text=bool((numbers | text.is_null()).all()))
         parts = _of_text(rows)
-    return _joined(text, parts, zone, date_format=date_format, place=place)
+    return _moments_of_parts(text, parts, zone, date_format=date_format, place=place)
 
 
 def _of_datetimes(column: pl.Series, zone: str | None, place: str) -> Moments:
     """Typed columns: a datetime without a zone is of `zone`."""
-    written = getattr(column.dtype, "time_zone", None)
-    wall = column.cast(pl.Datetime("us")) if written is None else column.dt.replace_time_zone(None)
+    written_zone = getattr(column.dtype, "time_zone", None)
+    wall = column.cast(pl.Datetime("us")) if written_zone is None else column.dt.replace_time_zone(None)
     wall = wall.cast(pl.Datetime("us")).alias("wall")
-    at = column.dt.convert_time_zone("UTC").cast(UTC_TIME) if written else _in_zone(wall, zone or "UTC")
+    at = column.dt.convert_time_zone("UTC").cast(UTC_TIME) if written_zone else _in_zone(wall, zone or "UTC")
     nowhere = at.is_null() & wall.is_not_null()
     if nowhere.any():  # the text of a million times takes longer than reading them
         _refuse(wall.cast(pl.String), nowhere, f"expected a time that {zone} has once", place=place)
-    return Moments(at.alias("at"), wall, zoned=written is not None, dated=column.dtype == pl.Date)
+    return Moments(at.alias("at"), wall, zoned=written_zone is not None, dated=column.dtype == pl.Date)
 
 
-def _of_numbers(text: pl.Series, place: str, *, alone: bool) -> Moments:
+def _of_numbers(text: pl.Series, place: str, *, without_text: bool) -> Moments:
     """Seconds since 1970 or their fractions: the unit of a number is the one in which it is a plausible time."""
-    if not alone:
+    if not without_text:
         is_text = ~text.str.contains(_NUMBER).fill_null(value=True)
         _refuse(text, is_text, "expected a number as in the other rows, or all times as text", place=place)
     number, exact = text.cast(pl.Float64), text.cast(pl.Int64, strict=False)
@@ -121,15 +121,15 @@ def _of_numbers(text: pl.Series, place: str, *, alone: bool) -> Moments:
             for unit in _UNITS.values()
         )
     ).to_series()
-    unread = micros.is_null() & number.is_not_null()
-    if bool(unread.any()):
-        found = number.filter(unread)[0]
-        reading = min(_UNITS, key=lambda name: abs(found / _UNITS[name] - sum(_SECONDS) / 2))
-        moment = datetime(1970, 1, 1) + timedelta(seconds=max(-6e10, min(found / _UNITS[reading], 2.5e11)))
+    is_unread = micros.is_null() & number.is_not_null()
+    if bool(is_unread.any()):
+        first_number = number.filter(is_unread)[0]
+        reading = min(_UNITS, key=lambda name: abs(first_number / _UNITS[name] - sum(_SECONDS) / 2))
+        moment = datetime(1970, 1, 1) + timedelta(seconds=max(-6e10, min(first_number / _UNITS[reading], 2.5e11)))
         meaning = (
             f"which as {reading} since 1970 would be {moment:%Y-%m-%d %H:%M:%S}; expected a time from {FIRST_YEAR} to"
         )
-        _refuse(text, unread, f"{meaning} {LAST_YEAR}, as text or as the {_COUNTS} since 1970", place=place)
+        _refuse(text, is_unread, f"{meaning} {LAST_YEAR}, as text or as the {_COUNTS} since 1970", place=place)
     rounded = text.str.contains("[eE]").fill_null(value=False) & (micros % 60_000_000 != 0)
     _refuse(text, rounded, "a number that was rounded when it was written; expected all its digits", place=place)
     wall = micros.cast(pl.Datetime("us")).alias("wall")
@@ -154,14 +154,16 @@ def _in_format(rows: pl.DataFrame, date_format: str) -> pl.DataFrame:
     else:
         split = r"^(.*?)(?:(?:T|\s*,\s*|\s+)(\d{1,2}:\d\d.*))?$"
         moment = pl.col("text").str.extract(split, 1).str.strptime(pl.Date, date_format, strict=False)
-        rest = pl.col("text").str.extract(split, 2).fill_null("").str.extract_groups(_REST)
-        times = [rest.struct.field(name) for name in ("hour", "minute", "second", "fraction", "half")]
-        zone = rest.struct.field("zone")
+        rest_parts = pl.col("text").str.extract(split, 2).fill_null("").str.extract_groups(_REST)
+        times = [rest_parts.struct.field(name) for name in ("hour", "minute", "second", "fraction", "half")]
+        zone = rest_parts.struct.field("zone")
     date = [moment.dt.strftime(sign).alias(name) for name, sign in {"year": "%Y", "month": "%m", "day": "%d"}.items()]
     return rows.select(*date, *times, zone.alias("zone"))
 
 
-def _joined(text: pl.Series, parts: pl.DataFrame, zone: str | None, *, date_format: str | None, place: str) -> Moments:
+def _moments_of_parts(
+    text: pl.Series, parts: pl.DataFrame, zone: str | None, *, date_format: str | None, place: str
+) -> Moments:
     """The moments of `parts` (`_of_text`), the parts of `text`."""
     numbers = {name: pl.col(name).cast(pl.Int64, strict=False) for name in ("year", "month", "day")}
     hour = pl.col("hour").cast(pl.Int64, strict=False).fill_null(0)
@@ -177,22 +179,22 @@ def _joined(text: pl.Series, parts: pl.DataFrame, zone: str | None, *, date_form
     wall = parts.select(
         wall=pl.when(possible).then(date.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us")) + clock)
     )["wall"]
-    unread = wall.is_null() & text.is_not_null()
-    if bool(unread.any()):
-        year_first = parts.filter(unread)["year"][0] is not None
-        _refuse(text, unread, _advice(text.filter(unread)[0], year_first, date_format), place=place)
+    is_unread = wall.is_null() & text.is_not_null()
+    if bool(is_unread.any()):
+        year_first = parts.filter(is_unread)["year"][0] is not None
+        _refuse(text, is_unread, _advice(text.filter(is_unread)[0], year_first, date_format), place=place)
     zones = parts["zone"]
-    named = (parts["zone"].is_not_null() & wall.is_not_null()).sum()
-    if 0 < named < wall.drop_nulls().len():
+    named_count = (parts["zone"].is_not_null() & wall.is_not_null()).sum()
+    if 0 < named_count < wall.drop_nulls().len():
         _refuse(text, zones.is_null() & wall.is_not_null(), "without a zone, which other rows name", place=place)
     at = pl.Series("at", [None] * len(wall), UTC_TIME)
-    for name in [zone or "UTC"] if named == 0 else zones.unique().drop_nulls():
-        here = pl.Series([True]).new_from_index(0, len(wall)) if named == 0 else zones == name
-        read = _in_zone(wall.set(~here.fill_null(value=False), None), name)
-        lost = here.fill_null(value=False) & read.is_null() & wall.is_not_null()
-        _refuse(text, lost, f"but {name} is no one offset from UTC then; expected one such as -05:00", place=place)
-        at = at.zip_with(read.is_null(), read)
-    return Moments(at.alias("at"), wall, zoned=named > 0, dated=bool(parts["hour"].is_null().all()))
+    for name in [zone or "UTC"] if named_count == 0 else zones.unique().drop_nulls():
+        here = pl.Series([True]).new_from_index(0, len(wall)) if named_count == 0 else zones == name
+        times_of_zone = _in_zone(wall.set(~here.fill_null(value=False), None), name)
+        is_lost = here.fill_null(value=False) & times_of_zone.is_null() & wall.is_not_null()
+        _refuse(text, is_lost, f"but {name} is no one offset from UTC then; expected one such as -05:00", place=place)
+        at = at.zip_with(times_of_zone.is_null(), times_of_zone)
+    return Moments(at.alias("at"), wall, zoned=named_count > 0, dated=bool(parts["hour"].is_null().all()))
 
 
 def _in_zone(wall: pl.Series, zone: str) -> pl.Series:
@@ -222,9 +224,9 @@ def _advice(text: str, year_first: bool, date_format: str | None) -> str:
     )
 
 
-def _refuse(text: pl.Series, wrong: pl.Series, expected: str, *, place: str) -> None:
-    """SourceError for the first row that is `wrong`."""
-    rows = wrong.fill_null(value=False).arg_true()
+def _refuse(text: pl.Series, is_wrong: pl.Series, expected: str, *, place: str) -> None:
+    """SourceError for the first row that is `is_wrong`."""
+    rows = is_wrong.fill_null(value=False).arg_true()
     if len(rows):
-        more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
-        raise SourceError(f"{place}, row {rows[0] + 1}, a time: found {text[rows[0]]!r}, {expected}{more}")
+        further_rows = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+        raise SourceError(f"{place}, row {rows[0] + 1}, a time: found {text[rows[0]]!r}, {expected}{further_rows}")

@@ -84,43 +84,45 @@ def fetch_raw_bars(
     universe, calendar = store.read("universe"), calendar_of(settings)
     interval, members = Interval.parse(settings.interval), expected_tickers(universe, sessions[0])
     sizes = {day: len(members) * expected_bars(calendar, [day], interval).height for day in sessions}
-    summary, failures, added, missing = RowSummary(), dict[str, str](), 0, dict[str, int]()
+    summary, failures, new_rows, missing = RowSummary(), dict[str, str](), 0, dict[str, int]()
     for part in blocks_of(sizes.items(), BLOCK_ROWS):
-        stored = newest_versions(store, part[0], part[-1])
+        stored_versions = newest_versions(store, part[0], part[-1])
         running = all(calendar.opens[day] < now < calendar.closes[day] + settle_time(settings) for day in part)
-        since = _stored_through(stored, calendar, interval, first=part[0]) if running else {}
+        since = _stored_through(stored_versions, calendar, interval, first=part[0]) if running else {}
         answer = source.fetch_bars(sorted(members), part[0], part[-1], fetched_at=now, since=since)
         expected = expected_bars(calendar, part, interval)
         _check(answer, source.name, expected, now=now)
-        failed = {ticker: failure.reason for ticker, failure in answer.failures.items() if ticker in members}
-        if message := too_many_failures(failed, len(members), settings.max_failed_share):
+        failed_tickers = {ticker: failure.reason for ticker, failure in answer.failures.items() if ticker in members}
+        if message := too_many_failures(failed_tickers, len(members), settings.max_failed_share):
             raise SourceError(f"{source.name}: {message}")
-        _require_bars(answer, source.name, calendar, sessions=part, now=now, stored=stored if since else None)
-        versions, gaps = _new_versions(stored, answer, universe, expected=expected, now=now)
-        asked = pl.DataFrame({"session": part}, {"session": pl.Date})
+        _require_bars(
+            answer, source.name, calendar, sessions=part, now=now, stored_versions=stored_versions if since else None
+        )
+        versions, gaps = _new_versions(stored_versions, answer, universe, expected=expected, now=now)
+        part_sessions = pl.DataFrame({"session": part}, {"session": pl.Date})
         store.write(
             [
                 Change("raw_bars", versions, makes=part),
-                Change("bar_gaps", gaps, asked),
-                Change("bar_requests", asked.with_columns(asked_at=pl.lit(now).cast(UTC_TIME)), asked),
+                Change("bar_gaps", gaps, part_sessions),
+                Change("bar_requests", part_sessions.with_columns(asked_at=pl.lit(now).cast(UTC_TIME)), part_sessions),
                 Change("bar_interval", pl.DataFrame({"interval": [settings.interval]}), NO_ROW),
             ]
         )
         answer.settle()
         summary.add(answer.bars)
-        failures |= failed
-        added += versions.height
+        failures |= failed_tickers
+        new_rows += versions.height
         for outcome, bars in gaps.group_by("outcome").agg(pl.col("bars").sum()).iter_rows():
             missing[outcome] = missing.get(outcome, 0) + bars
-    return FetchedRawBars(summary, len(members), failures, added, missing)
+    return FetchedRawBars(summary, len(members), failures, new_rows, missing)
 
 
 def _require_one_source(store: Warehouse, source: IntradaySource) -> None:
     try:
-        stored = store.read_sql("raw_bars", "SELECT DISTINCT source FROM market.raw_bars")["source"]
+        stored_sources = store.read_sql("raw_bars", "SELECT DISTINCT source FROM market.raw_bars")["source"]
     except MissingTableError:
         return
-    if other := sorted(set(stored) - {source.name}):
+    if other := sorted(set(stored_sources) - {source.name}):
         raise SourceError(
             f"the store {store.place.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; expected one "
             f"source per store: set {PREFIX}DATA_DIR to another folder"
@@ -134,29 +136,29 @@ def _check(answer: BarAnswer, source: str, expected: pl.DataFrame, *, now: datet
         raise SourceError(f"{source} answered the columns {dict(bars.schema)}; expected {dict(SOURCE_BAR_SCHEMA)}")
     require_tickers(bars["ticker"].unique(), f"the bars of the source {source}")
     ends = expected.select("bar_end", of="session")
-    checked = bars.join(ends, on="bar_end", how="left", maintain_order="left")
+    rows = bars.join(ends, on="bar_end", how="left", maintain_order="left")
     faults = {
         "an unfinished bar; expected none that ends after the request": pl.col("bar_end") > now,
         "a bar that the sessions asked for do not have; expected the ends of their bars": pl.col("of").is_null(),
         "another session than the calendar's": pl.col("of") != pl.col("session"),
         "a bar twice; expected one row per ticker and bar_end": pl.struct("ticker", "bar_end").is_duplicated(),
     }
-    for fault, where in faults.items():
-        wrong = checked.filter(where)
-        if wrong.height:
-            row = wrong.row(0, named=True)
+    for fault, condition in faults.items():
+        faulty_rows = rows.filter(condition)
+        if faulty_rows.height:
+            row = faulty_rows.row(0, named=True)
             raise SourceError(
                 f"{source}, ticker {row['ticker']}, session {row['session']}, column bar_end, {row['bar_end']}: found "
-                f"{fault} ({wrong.height} such row(s))"
+                f"{fault} ({faulty_rows.height} such row(s))"
             )
 
 
 def _stored_through(
-    stored: pl.DataFrame, calendar: TradingCalendar, interval: Interval, *, first: date
+    stored_versions: pl.DataFrame, calendar: TradingCalendar, interval: Interval, *, first: date
 ) -> dict[str, datetime]:
-    """By ticker, the end of the bar OVERLAP_BARS before its newest of `stored`, in sessions from `first` on that are
-    running: one that is over is asked for as a whole, so what came later than the overlap is found then."""
-    newest = stored.group_by("ticker").agg(pl.col("bar_end").max())
+    """By ticker, the end of the bar OVERLAP_BARS before its newest of `stored_versions`, in sessions from `first` on
+    that are running: one that is over is asked for as a whole, so what came later than the overlap is found then."""
+    newest = stored_versions.group_by("ticker").agg(pl.col("bar_end").max())
     begins = {end: lookback_start(calendar, interval, end, bars=OVERLAP_BARS)[1] for end in newest["bar_end"].unique()}
     since = {ticker: begins[end] for ticker, end in newest.iter_rows()}
     return {ticker: begin for ticker, begin in since.items() if begin > calendar.opens[first] + interval.length}
@@ -169,13 +171,16 @@ def _require_bars(
     *,
     sessions: Sequence[date],
     now: datetime,
-    stored: pl.DataFrame | None,
+    stored_versions: pl.DataFrame | None,
 ) -> None:
     """Raises EmptySourceError where closed sessions at the end of `sessions` have no bar of any ticker, answered or,
-    where those were not asked for again, `stored`; but for those that are older than what the vendor still has."""
-    answered = pl.concat([answer.bars["session"], *([] if stored is None else [stored["session"]])]).max()
+    where those were not asked for again, `stored_versions`; but for those that are older than what the vendor still
+    has."""
+    last_session = pl.concat(
+        [answer.bars["session"], *([] if stored_versions is None else [stored_versions["session"]])]
+    ).max()
     oldest = min(answer.limits.values(), default=date.min)
-    closed = [day for day in sessions if calendar.closes[day] <= now and (answered is None or day > answered)]  # pyright: ignore[reportOperatorIssue]
+    closed = [day for day in sessions if calendar.closes[day] <= now and (last_session is None or day > last_session)]  # pyright: ignore[reportOperatorIssue]
     closed = [day for day in closed if day >= oldest]
     if closed:
         raise EmptySourceError(
@@ -186,22 +191,24 @@ def _require_bars(
 
 
 def _new_versions(
-    stored: pl.DataFrame, answer: BarAnswer, universe: pl.DataFrame, *, expected: pl.DataFrame, now: datetime
+    stored_versions: pl.DataFrame, answer: BarAnswer, universe: pl.DataFrame, *, expected: pl.DataFrame, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The versions to append to the newest `stored` ones (`RAW_BARS`), and all of `BAR_GAPS` after them."""
+    """The versions to append to the newest `stored_versions` ones (`RAW_BARS`), and all of `BAR_GAPS` after them."""
     columns = [*BAR_KEYS, *_FIGURES]
-    changed, _ = differing(stored.select(columns), answer.bars.select(columns), BAR_KEYS)
-    versions = changed.sort(BAR_KEYS).with_columns(fetched_at=pl.lit(now).cast(UTC_TIME))
-    there = pl.concat([stored.select("ticker", "bar_end"), answer.bars.select("ticker", "bar_end")]).unique()
+    new_bars, _ = differing(stored_versions.select(columns), answer.bars.select(columns), BAR_KEYS)
+    versions = new_bars.sort(BAR_KEYS).with_columns(fetched_at=pl.lit(now).cast(UTC_TIME))
+    present_bars = pl.concat(
+        [stored_versions.select("ticker", "bar_end"), answer.bars.select("ticker", "bar_end")]
+    ).unique()
     running = expected.filter(pl.col("bar_end") > now).height > 0
     # of a running session the newest bars may still be on their way
-    newest: datetime = there["bar_end"].max() or now  # pyright: ignore[reportAssignmentType]: a moment
+    newest: datetime = present_bars["bar_end"].max() or now  # pyright: ignore[reportAssignmentType]: a moment
     through = min(now, newest) if running else now
     failures = {
         ticker: ("unknown" if failure.unknown else "error", failure.reason)
         for ticker, failure in answer.failures.items()
     }
-    gaps = gaps_of(expected, there, universe, failures=failures, limits=answer.limits, through=through)
+    gaps = gaps_of(expected, present_bars, universe, failures=failures, limits=answer.limits, through=through)
     return versions, gaps
 
 
@@ -226,11 +233,11 @@ def clean_bars(store: Warehouse, settings: Settings, sessions: Sequence[date]) -
         first = (calendar.before(part[0], 1) or (part[0],))[0]
         raw = newest_versions(store, first, part[-1]).drop("source")
         rows = BARS.fit(with_suspects(raw, calendar).filter(pl.col("session").is_in(part)))
-        stored = BARS.fit(store.read_or(BARS.empty(), "bars", part[0], last=part[-1]))
-        changed, replaced = differing(stored, rows, BAR_KEYS)
-        store.write([Change("bars", changed, replaced if replaced.height else None, makes=part)])
+        stored_bars = BARS.fit(store.read_or(BARS.empty(), "bars", part[0], last=part[-1]))
+        changed_bars, replaced_keys = differing(stored_bars, rows, BAR_KEYS)
+        store.write([Change("bars", changed_bars, replaced_keys if replaced_keys.height else None, makes=part)])
         summary.add(rows)
-        changed_rows += changed.height
+        changed_rows += changed_bars.height
         for reason, count in rows.drop_nulls("suspect").group_by("suspect").len().iter_rows():
             suspect[reason] = suspect.get(reason, 0) + count
     return CleanedBars(summary, changed_rows, suspect)

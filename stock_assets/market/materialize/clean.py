@@ -53,23 +53,23 @@ def clean_daily_bars(store: Warehouse, settings: Settings, sessions: Sequence[da
     """
     calendar = calendar_of(settings)
     lookback = calendar.before(sessions[0], quality.LOOKBACK_SESSIONS)
-    why = f"{quality.LOOKBACK_SESSIONS} sessions of look-back"
-    store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why=why)
+    purpose = f"{quality.LOOKBACK_SESSIONS} sessions of look-back"
+    store.require(["raw_ohlcv"], [*lookback, *sessions], "daily_bars", why=purpose)
     cleaning = _Cleaning(store, calendar, store.read("universe"), (*lookback, *sessions), sessions, now)
     columns = len(BAR_SCHEMA)
     if not too_long(store, "raw_ohlcv", sessions, columns=columns):
         raw = store.read("raw_ohlcv", cleaning.read_sessions[0], sessions[-1])
         until_last = adjustments.traded_sessions(raw, calendar.between(calendar.sessions[0], sessions[-1]))
-        return cleaning.write(None, [cleaning.bars_of(raw, until_last, stored=None)], raw)
+        return cleaning.write(None, [cleaning.bars_of(raw, until_last, stored_bars=None)], raw)
     blocks = blocks_of_sessions(store, "raw_ohlcv", sessions, columns=columns)
-    with scratch(store.path, blocks) as kept:
+    with scratch(store.path, blocks) as scratch_bars:
         parts = []
-        for made in cleaning.by_company(columns):
-            kept.add(made.bars)
-            parts.append(made._replace(bars=made.bars.clear()))
+        for part in cleaning.by_company(columns):
+            scratch_bars.add(part.bars)
+            parts.append(part._replace(bars=part.bars.clear()))
         week = calendar.before(sessions[0], LOOK_AGAIN)
         raw = store.read("raw_ohlcv", week[0], week[-1]) if week else RAW_SCHEMA.to_frame()
-        return cleaning.write(kept.each("daily_bars", blocks), parts, raw)
+        return cleaning.write(scratch_bars.each("daily_bars", blocks), parts, raw)
 
 
 class _Made(NamedTuple):
@@ -95,54 +95,56 @@ class _Cleaning:
         days = self.calendar.between(self.calendar.sessions[0], last)
         until_last = adjustments.traded_on(_traded(store, first, last), days)
         counts = store.rows_by("raw_ohlcv", "ticker", first, last=last)
-        stored = store.rows_by("daily_bars", "ticker", self.sessions[0], last=last)
-        made = store.rows_by("daily_bars", "session", self.sessions[0], last=last)
-        names = companies({*counts, *stored})
+        stored_counts = store.rows_by("daily_bars", "ticker", self.sessions[0], last=last)
+        made_sessions = store.rows_by("daily_bars", "session", self.sessions[0], last=last)
+        names = companies({*counts, *stored_counts})
         sizes = ((group, sum(counts.get(ticker, 0) for ticker in group)) for group in names)
         blocks = blocks_of(sizes, rows_within(store.memory.block, _WORK * columns))
         groups = [[ticker for group in block for ticker in group] for block in blocks]
         raw = rows_of_groups(store, "raw_ohlcv", groups, first=first, last=last)
-        there = rows_of_groups(store, "daily_bars", groups, first=self.sessions[0], last=last)
-        for rows, before in zip(raw, there if stored else repeat(BAR_SCHEMA.to_frame()), strict=False):
-            yield self.bars_of(rows, until_last, stored=before, made=made)
+        stored_blocks = rows_of_groups(store, "daily_bars", groups, first=self.sessions[0], last=last)
+        for rows, before in zip(raw, stored_blocks if stored_counts else repeat(BAR_SCHEMA.to_frame()), strict=False):
+            yield self.bars_of(rows, until_last, stored_bars=before, made_sessions=made_sessions)
 
     def bars_of(
         self,
         raw: pl.DataFrame,
         until_last: Sequence[date],
         *,
-        stored: pl.DataFrame | None,
-        made: Collection[date] | None = None,
+        stored_bars: pl.DataFrame | None,
+        made_sessions: Collection[date] | None = None,
     ) -> _Made:
-        """The bars of `raw`, of all tickers or of some companies; then `stored` are their bars before, and `made` the
-        sessions that any ticker had one of."""
-        both = adjustments.clean_bars_and_findings(
+        """The bars of `raw`, of all tickers or of some companies; then `stored_bars` are their bars before, and
+        `made_sessions` the sessions that any ticker had one of."""
+        clean_and_findings = adjustments.clean_bars_and_findings(
             continued(raw, self.universe),
             self.universe,
             until_last,
             closes=self.calendar.closes,
             doubts=doubts_of(self.store, self.sessions[0], self.sessions[-1]),
         )
-        bars, findings = (frame.filter(pl.col("session").is_in(list(self.sessions))) for frame in both)
-        before = _stored_bars(self.store, self.sessions, bars) if stored is None else stored
+        bars, findings = (frame.filter(pl.col("session").is_in(list(self.sessions))) for frame in clean_and_findings)
+        before = _stored_bars(self.store, self.sessions, bars) if stored_bars is None else stored_bars
         before = before.filter(pl.col("session").is_in(list(self.sessions)))
-        return _Made(bars, findings, adjustments.restatements(before, bars, self.now, made=made))
+        return _Made(bars, findings, adjustments.restatements(before, bars, self.now, made_sessions=made_sessions))
 
     def write(self, blocks: Iterable[pl.DataFrame] | None, parts: Sequence[_Made], raw: pl.DataFrame) -> CleanedBars:
         """Stores the bars in `blocks` of whole sessions, or of the one part where it is None, and what was found."""
-        findings, restated = (pl.concat([getattr(made, name) for made in parts]) for name in ("findings", "restated"))
-        settled = _settled_bars(self.store, self.calendar, raw, universe=self.universe, first=self.sessions[0])
-        added = {"restatements": restated, "quarantine": new_in_quarantine(self.store, findings, self.now)}
-        beside = [Change(table, rows) for table, rows in added.items() if rows.height]
-        if settled.height:
-            beside.append(Change("daily_bars", settled, settled.select("ticker", "session")))
-        summary, replaced = BarSummary(universe=self.universe), in_the_place_of("daily_bars", self.sessions)
+        findings, restatements = (
+            pl.concat([getattr(part, name) for part in parts]) for name in ("findings", "restated")
+        )
+        settled_bars = _settled_bars(self.store, self.calendar, raw, universe=self.universe, first=self.sessions[0])
+        new_rows = {"restatements": restatements, "quarantine": new_in_quarantine(self.store, findings, self.now)}
+        changes = [Change(table, rows) for table, rows in new_rows.items() if rows.height]
+        if settled_bars.height:
+            changes.append(Change("daily_bars", settled_bars, settled_bars.select("ticker", "session")))
+        summary, replacement = BarSummary(universe=self.universe), in_the_place_of("daily_bars", self.sessions)
         if blocks is None:
             summary.add(parts[0].bars)
-            self.store.write([replace(replaced, rows=parts[0].bars), *beside])
+            self.store.write([replace(replacement, rows=parts[0].bars), *changes])
         else:
-            self.store.write_in_blocks(replaced, summary.of_each(blocks), beside=beside)
-        return CleanedBars(summary, findings, restated.height)
+            self.store.write_in_blocks(replacement, summary.of_each(blocks), beside=changes)
+        return CleanedBars(summary, findings, restatements.height)
 
 
 def _traded(store: Warehouse, first: date, last: date) -> set[date]:
@@ -178,5 +180,5 @@ def _settled_bars(
 
 def _stored_bars(store: Warehouse, sessions: Sequence[date], like: pl.DataFrame) -> pl.DataFrame:
     """The stored bars of `sessions`; no row of the columns of `like` before the first write."""
-    stored = store.read_or(like.clear(), "daily_bars", sessions[0], last=sessions[-1])
-    return stored.filter(pl.col("session").is_in(sessions))
+    rows = store.read_or(like.clear(), "daily_bars", sessions[0], last=sessions[-1])
+    return rows.filter(pl.col("session").is_in(sessions))

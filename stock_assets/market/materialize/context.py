@@ -56,26 +56,26 @@ def fetch_context(
     first, last = (*before, sessions[0])[0], sessions[-1]
     answer = source.context(first, last, now)
     require_tickers(answer.rows["series"].unique(), f"the context series of the source {source.name}")
-    stored = read_context(store, first, last)
-    fetched_before = {*stored["session"], *store.sessions("raw_ohlcv", first, last)} & {*before}
-    answered = answer.rows.filter(pl.col("session").is_in([*fetched_before, *sessions]))
-    new = new_context_versions(stored, answered)
+    stored_rows = read_context(store, first, last)
+    fetched_before = {*stored_rows["session"], *store.sessions("raw_ohlcv", first, last)} & {*before}
+    answered_rows = answer.rows.filter(pl.col("session").is_in([*fetched_before, *sessions]))
+    new = new_context_versions(stored_rows, answered_rows)
     store.write([Change("context_series", new, makes=sessions)])
-    rows = newest_context(pl.concat([stored, new])).filter(pl.col("session").is_in(sessions))
+    rows = newest_context(pl.concat([stored_rows, new])).filter(pl.col("session").is_in(sessions))
     earlier = new.filter(~pl.col("session").is_in(sessions))
-    late = earlier.join(stored, on=["series", "session"], how="anti").height
+    late_rows = earlier.join(stored_rows, on=["series", "session"], how="anti").height
     return FetchedContext(
         rows,
-        _absent(store, sessions, rows),
+        _absent_series(store, sessions, rows),
         new_versions=new.height - earlier.height,
-        late=late,
-        restated=earlier.height - late,
+        late=late_rows,
+        restated=earlier.height - late_rows,
         off_session=answer.off_session,
         failures=answer.failures,
     )
 
 
-def _absent(store: Warehouse, sessions: Sequence[date], rows: pl.DataFrame) -> pl.DataFrame:
+def _absent_series(store: Warehouse, sessions: Sequence[date], rows: pl.DataFrame) -> pl.DataFrame:
     """series, session, sorted by session: the bars that `rows` lack of any series that the store has, on `sessions`."""
     series = store.read_sql("context_series", "SELECT DISTINCT series FROM market.context_series")
     return (

@@ -102,36 +102,40 @@ def fetch_bars(
     requests = _requests(store, calendar, universe, sessions=sessions, outcomes=outcomes)
     summary, days = RowSummary(), sorted({day for request in requests for day in request.sessions})
     blocks = session_blocks(dict.fromkeys(days, len(requests[0].tickers)), rows_within(store.memory.block, _COLUMNS))
-    in_blocks, at_once, answered = len(blocks) > _AT_ONCE, list[pl.DataFrame](), list[_Answered]()
-    with scratch(store.path, blocks) if in_blocks else nullcontext() as kept:
+    in_blocks, at_once, answers = len(blocks) > _AT_ONCE, list[pl.DataFrame](), list[_Answered]()
+    with scratch(store.path, blocks) if in_blocks else nullcontext() as scratch_bars:
         for whole, request in enumerate(requests):
             for part in _in_parts(request, store.memory) if in_blocks else [request]:
                 answer = _ask(source, part, now)
                 summary.add(answer.bars.filter(pl.col("session").is_in(sessions)))
-                one, versions = _answered(store, calendar, part, answer=answer, whole=whole, sessions=sessions)
-                (kept.add if kept else at_once.append)(versions)
-                answered.append(one)
-        skipped, later = _closed_days(answered, source, settings, sessions=sessions, now=now)
-        failures = _failures(answered, members, source.name, allowed=settings.max_failed_share)
-        outcomes = _outcomes(answered, universe, calendar, later=later, outcomes=outcomes, now=now)
-        findings = new_in_quarantine(store, pl.concat([one.findings for one in answered]).unique(), now)
-        beside = [Change("quarantine", findings), Change("fetch_outcomes", outcomes, ALL_ROWS)]
-        if kept:
-            added = Change("raw_ohlcv", RAW_SCHEMA.to_frame(), makes=sessions)
-            store.write_in_blocks(added, kept.each("raw_ohlcv", blocks), beside=beside)
+                request_answer, versions = _answer_of(
+                    store, calendar, part, answer=answer, whole=whole, sessions=sessions
+                )
+                (scratch_bars.add if scratch_bars else at_once.append)(versions)
+                answers.append(request_answer)
+        closed_days, later = _closed_days(answers, source, settings, sessions=sessions, now=now)
+        failures = _failures(answers, members, source.name, allowed=settings.max_failed_share)
+        outcomes = _outcomes(answers, universe, calendar, later=later, outcomes=outcomes, now=now)
+        findings = new_in_quarantine(
+            store, pl.concat([request_answer.findings for request_answer in answers]).unique(), now
+        )
+        changes = [Change("quarantine", findings), Change("fetch_outcomes", outcomes, ALL_ROWS)]
+        if scratch_bars:
+            new_versions = Change("raw_ohlcv", RAW_SCHEMA.to_frame(), makes=sessions)
+            store.write_in_blocks(new_versions, scratch_bars.each("raw_ohlcv", blocks), beside=changes)
         else:
-            store.write([Change("raw_ohlcv", pl.concat(at_once), makes=sessions), *beside])
-    for one in answered:
-        one.answer.settle()
-    of_sessions = sum(one.of_sessions for one in answered)
+            store.write([Change("raw_ohlcv", pl.concat(at_once), makes=sessions), *changes])
+    for request_answer in answers:
+        request_answer.answer.settle()
+    of_sessions = sum(request_answer.of_sessions for request_answer in answers)
     return FetchedBars(
         summary,
         len(members),
         failures,
         new_versions=of_sessions,
-        restated_earlier=sum(one.versions for one in answered) - of_sessions,
+        restated_earlier=sum(request_answer.versions for request_answer in answers) - of_sessions,
         unapplied_splits=findings.filter(pl.col("kind") == "split").height,
-        skipped=skipped,
+        skipped=closed_days,
         held_out=findings.filter(~pl.col("kind").is_in(["split", "minutes", "pause"])).height,
         uncovered=findings.filter(pl.col("kind") == "minutes").height,
     )
@@ -163,16 +167,19 @@ def _requests(
     """`requests_for` the tickers of `universe`: `sessions`, the stored ones of the week before, and what is owed."""
     tickers = universe["ticker"].unique().sort().to_list()
     before = calendar.before(sessions[0], LOOK_AGAIN)
-    again = store.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
+    sessions_again = store.sessions("raw_ohlcv", before[0], before[-1]) if before else set()
     without_rows = made_without_rows(store.read_sql, "raw_ohlcv")
-    again |= {session for session in before if str(session) in without_rows}
-    asked = sorted({*again, *sessions})
+    sessions_again |= {session for session in before if str(session) in without_rows}
+    requested_sessions = sorted({*sessions_again, *sessions})
     return requests_for(
-        tickers, asked, owed=owed_since(outcomes, tickers), stored_sessions=partial(store.sessions, "raw_ohlcv")
+        tickers,
+        requested_sessions,
+        owed_since=owed_since(outcomes, tickers),
+        stored_sessions=partial(store.sessions, "raw_ohlcv"),
     )
 
 
-def _failures(answered: Sequence[_Answered], members: set[str], source: str, *, allowed: float) -> dict[str, str]:
+def _failures(answers: Sequence[_Answered], members: set[str], source: str, *, allowed: float) -> dict[str, str]:
     """The failed `members` and why they failed, by ticker.
 
     Raises SourceError that names the failed members where their share in the request for all tickers, which is the
@@ -180,15 +187,17 @@ def _failures(answered: Sequence[_Answered], members: set[str], source: str, *, 
     """
     of_first: dict[str, str] = {}
     of_owed: dict[str, str] = {}
-    for one in answered:
-        reasons = of_owed if one.whole else of_first
-        reasons |= {ticker: failure.reason for ticker, failure in one.answer.failures.items() if ticker in members}
+    for request_answer in answers:
+        reasons = of_owed if request_answer.whole else of_first
+        reasons |= {
+            ticker: failure.reason for ticker, failure in request_answer.answer.failures.items() if ticker in members
+        }
     if message := too_many_failures(of_first, len(members), allowed):
         raise SourceError(f"{source}: {message}")
     return of_first | of_owed
 
 
-def _answered(
+def _answer_of(
     store: Warehouse,
     calendar: TradingCalendar,
     request: Request,
@@ -201,30 +210,34 @@ def _answered(
     rows = answer.bars.filter(pl.col("session").is_in(request.sessions))
     first, last = request.sessions[0], request.sessions[-1]
     try:
-        stored = store.read_tickers("raw_ohlcv", request.tickers, first, last=last)
+        stored_versions = store.read_tickers("raw_ohlcv", request.tickers, first, last=last)
     except MissingTableError:
-        stored = RAW_SCHEMA.to_frame()
+        stored_versions = RAW_SCHEMA.to_frame()
     # the store names UTC as the machine does
-    stored = adjustments.latest_versions(stored).with_columns(fetched_at=adjustments.utc("fetched_at"))
-    versions = adjustments.new_versions(stored, rows, calendar.closes)
+    stored_versions = adjustments.latest_versions(stored_versions).with_columns(
+        fetched_at=adjustments.utc("fetched_at")
+    )
+    versions = adjustments.new_versions(stored_versions, rows, calendar.closes)
     of_splits = pl.concat([splits.unapplied_splits(answer.bars), splits.uncertain_splits(answer.bars)])
     held_out = answer.findings.filter(pl.col("session").is_in(request.sessions))
-    named = pl.Enum(sorted({*request.tickers, *answer.bars["ticker"].unique()}))  # a number in the place of a text
-    keys = answer.bars.select(pl.col("ticker").cast(named), "session")
-    one = _Answered(
+    ticker_type = pl.Enum(
+        sorted({*request.tickers, *answer.bars["ticker"].unique()})
+    )  # a number in the place of a text
+    keys = answer.bars.select(pl.col("ticker").cast(ticker_type), "session")
+    request_answer = _Answered(
         request,
         whole,
         replace(answer, bars=keys, findings=held_out.clear()),
-        stored.select("ticker", "session"),
+        stored_versions.select("ticker", "session"),
         pl.concat([of_splits.join(rows, on=KEYS, how="semi"), held_out]),
         versions.height,
         versions.filter(pl.col("session").is_in(sessions)).height,
     )
-    return one, versions
+    return request_answer, versions
 
 
 def _outcomes(
-    answered: Sequence[_Answered],
+    answers: Sequence[_Answered],
     universe: pl.DataFrame,
     calendar: TradingCalendar,
     *,
@@ -232,31 +245,39 @@ def _outcomes(
     outcomes: pl.DataFrame,
     now: datetime,
 ) -> pl.DataFrame:
-    """All of `fetch_outcomes` after the `answered` requests; `later` bars are only known to be."""
-    by_session = [_one_a_session(one) for one in answered]
-    for place, one in enumerate(answered):
-        keys = one.answer.bars.with_columns(pl.col("ticker").cast(pl.String))
+    """All of `fetch_outcomes` after the `answers` requests; `later` bars are only known to be."""
+    by_session = [_one_a_session(request_answer) for request_answer in answers]
+    for place, request_answer in enumerate(answers):
+        keys = request_answer.answer.bars.with_columns(pl.col("ticker").cast(pl.String))
         # of the others of the same request one bar a session: it shows that the exchange was open
-        others = [by_session[k] for k, each in enumerate(answered) if each.whole == one.whole and k != place]
+        others = [
+            by_session[k]
+            for k, other_answer in enumerate(answers)
+            if other_answer.whole == request_answer.whole and k != place
+        ]
         new = outcomes_of(
-            replace(one.answer, bars=keys),
-            pl.concat([one.there, later.select(KEYS), *others]),
-            tickers=one.request.tickers,
-            sessions=one.request.sessions,
+            replace(request_answer.answer, bars=keys),
+            pl.concat([request_answer.there, later.select(KEYS), *others]),
+            tickers=request_answer.request.tickers,
+            sessions=request_answer.request.sessions,
             universe=universe,
             calendar=calendar,
             fetched_at=now,
         )
         outcomes = updated_outcomes(
-            outcomes, new, tickers=one.request.tickers, sessions=one.request.sessions, calendar=calendar
+            outcomes,
+            new,
+            tickers=request_answer.request.tickers,
+            sessions=request_answer.request.sessions,
+            calendar=calendar,
         )
     return outcomes
 
 
-def _one_a_session(one: _Answered) -> pl.DataFrame:
+def _one_a_session(request_answer: _Answered) -> pl.DataFrame:
     """ticker, session of one bar of each session."""
-    answered = one.answer.bars.unique("session").with_columns(pl.col("ticker").cast(pl.String))
-    return pl.concat([answered, one.there.unique("session")])
+    answered_keys = request_answer.answer.bars.unique("session").with_columns(pl.col("ticker").cast(pl.String))
+    return pl.concat([answered_keys, request_answer.there.unique("session")])
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
@@ -265,7 +286,7 @@ def _stored_outcomes(store: Warehouse) -> pl.DataFrame:
 
 
 def _closed_days(
-    answered: Sequence[_Answered], source: Source, settings: Settings, *, sessions: Sequence[date], now: datetime
+    answers: Sequence[_Answered], source: Source, settings: Settings, *, sessions: Sequence[date], now: datetime
 ) -> tuple[tuple[date, ...], pl.DataFrame]:
     """Those of `sessions` without a bar of any ticker, and later bars (ticker, session), which show that the exchange
     was closed on them.
@@ -273,31 +294,34 @@ def _closed_days(
     Raises EmptySourceError for a session of `sessions` without any bar where there is no later one, and where there are
     more such sessions than a closure explains.
     """
-    first = [one for one in answered if not one.whole]
-    tickers = [ticker for one in first for ticker in one.request.tickers]
-    traded = set[date]().union(*(one.answer.bars["session"].unique() for one in first))
-    absent = sorted(set(sessions) - traded)
-    if not absent:
+    first = [request_answer for request_answer in answers if not request_answer.whole]
+    tickers = [ticker for request_answer in first for ticker in request_answer.request.tickers]
+    traded = set[date]().union(*(request_answer.answer.bars["session"].unique() for request_answer in first))
+    absent_sessions = sorted(set(sessions) - traded)
+    if not absent_sessions:
         return (), RAW_SCHEMA.to_frame()
-    later = pl.concat([_one_a_session(one) for one in first]).filter(pl.col("session") > absent[-1])
+    later = pl.concat([_one_a_session(request_answer) for request_answer in first]).filter(
+        pl.col("session") > absent_sessions[-1]
+    )
     last_closed = calendar_of(settings).last_closed(now)
-    if later.is_empty() and last_closed and last_closed > absent[-1]:
+    if later.is_empty() and last_closed and last_closed > absent_sessions[-1]:
         # any bar since will do, so few tickers are requested
-        later = _ask(source, Request(tickers[:TICKERS_LOOKED_AT], [absent[-1], last_closed]), now).bars
-        later = later.filter(pl.col("session") > absent[-1])
-    spelled = f"{', '.join(map(str, absent[:5]))}{', …' if len(absent) > 5 else ''}"
-    what = f"{source.name} has no bar of any of {len(tickers)} tickers for {len(absent)} session(s): {spelled}"
+        later = _ask(source, Request(tickers[:TICKERS_LOOKED_AT], [absent_sessions[-1], last_closed]), now).bars
+        later = later.filter(pl.col("session") > absent_sessions[-1])
+    session_names = f"{', '.join(map(str, absent_sessions[:5]))}{', …' if len(absent_sessions) > 5 else ''}"
+    count = f"{len(absent_sessions)} session(s)"
+    message = f"{source.name} has no bar of any of {len(tickers)} tickers for {count}: {session_names}"
     if later.is_empty():
         end = max(traded, default=None)
         if source.name == "snapshot" and end is not None:
-            what += f", its bars end on {end}: set STOCK_ASSETS_END={end} where it is closed"
+            message += f", its bars end on {end}: set STOCK_ASSETS_END={end} where it is closed"
         raise EmptySourceError(
-            f"{what}; {settings.exchange} was open, so every session should have some. If it was closed, the day is "
+            f"{message}; {settings.exchange} was open, so every session should have some. If it was closed, the day is "
             "skipped once a later session has bars, or at once where STOCK_ASSETS_MISSING_SESSIONS names it"
         )
-    if len(absent) > max(LONGEST_CLOSURE, SHARE_CLOSED * len(sessions)):
+    if len(absent_sessions) > max(LONGEST_CLOSURE, SHARE_CLOSED * len(sessions)):
         raise EmptySourceError(
-            f"{what}; expected at most {LONGEST_CLOSURE}, or {SHARE_CLOSED:.0%} of the {len(sessions)} sessions asked "
-            f"for. Is {settings.exchange} the exchange of these prices (STOCK_ASSETS_EXCHANGE)?"
+            f"{message}; expected at most {LONGEST_CLOSURE}, or {SHARE_CLOSED:.0%} of the {len(sessions)} sessions "
+            f"asked for. Is {settings.exchange} the exchange of these prices (STOCK_ASSETS_EXCHANGE)?"
         )
-    return tuple(absent), later
+    return tuple(absent_sessions), later

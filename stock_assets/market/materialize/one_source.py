@@ -29,14 +29,16 @@ def require_stored_market(settings: Settings) -> None:
 
 def require_one_interval(store: Warehouse, settings: Settings) -> None:
     """Raises SourceError where `store` holds bars of another interval than the settings name, or daily ones."""
-    held = store.read_each(
+    interval_rows = store.read_each(
         {
             "bar_interval": "SELECT interval FROM market.bar_interval",
             "raw_ohlcv": "SELECT '1d' AS interval FROM market.raw_ohlcv LIMIT 1",
         }
     )
-    stored = {each for rows in held.values() if rows is not None for each in rows["interval"]}
-    if other := sorted(stored - {settings.interval}):
+    stored_intervals = {
+        interval for rows in interval_rows.values() if rows is not None for interval in rows["interval"]
+    }
+    if other := sorted(stored_intervals - {settings.interval}):
         raise SourceError(
             f"the store {store.place.name} holds bars of {other[0]} and {PREFIX}INTERVAL is {settings.interval}; "
             f"expected one interval per store: set {PREFIX}DATA_DIR to another folder"
@@ -47,10 +49,10 @@ def require_one_source(store: Warehouse, source: Source) -> None:
     """Raises SourceError where `store` holds the prices of another source than `source`, or those of another market
     that a source of the same name has invented: by an earlier version, or under other settings."""
     try:
-        stored = store.read_sql("raw_ohlcv", "SELECT DISTINCT source FROM market.raw_ohlcv")["source"]
+        stored_sources = store.read_sql("raw_ohlcv", "SELECT DISTINCT source FROM market.raw_ohlcv")["source"]
     except MissingTableError:
         return
-    if other := sorted(set(stored) - {source.name}):
+    if other := sorted(set(stored_sources) - {source.name}):
         raise SourceError(
             f"the store {store.place.name} holds {other[0]} prices and {PREFIX}SOURCE is {source.name}; "
             f"expected one source per store: set {PREFIX}DATA_DIR to another folder"
@@ -71,12 +73,14 @@ def require_same_market(store: Warehouse, source: Source) -> None:
     except MissingTableError:
         return
     now = source.invented(sample["session"].unique().sort().to_list())
-    both = sample.join(now, on=KEYS).with_columns(other=((pl.col("stored") / pl.col("close")).log().abs() > 1e-6))
-    by_session = both.group_by("session").agg(pl.col("other").sum(), pl.len()).sort("session")
-    wrong = by_session.filter(pl.col("other") * 2 > pl.col("len"))
-    if wrong.height:
-        session, count, bars = wrong.row(0)
-        row = both.filter(pl.col("session") == session, "other").sort("ticker").row(0, named=True)
+    compared_closes = sample.join(now, on=KEYS).with_columns(
+        other=((pl.col("stored") / pl.col("close")).log().abs() > 1e-6)
+    )
+    by_session = compared_closes.group_by("session").agg(pl.col("other").sum(), pl.len()).sort("session")
+    differing_sessions = by_session.filter(pl.col("other") * 2 > pl.col("len"))
+    if differing_sessions.height:
+        session, count, bars = differing_sessions.row(0)
+        row = compared_closes.filter(pl.col("session") == session, "other").sort("ticker").row(0, named=True)
         raise SourceError(
             f"the store {store.place.name} holds another market: on {session}, {count} of {bars} closes are not those "
             f"of {source.made_by}; {row['ticker']} is {row['stored']:.2f} there and {row['close']:.2f} now. Expected "

@@ -15,8 +15,8 @@ def new_in_quarantine(store: Warehouse, findings: pl.DataFrame, seen_at: datetim
     if findings.is_empty():
         return empty
     first, last = findings["session"].min(), findings["session"].max()
-    stored = store.read_or(empty, "quarantine", first, last=last)  # pyright: ignore[reportArgumentType]: dates
-    return new_findings(stored, findings, seen_at)
+    stored_findings = store.read_or(empty, "quarantine", first, last=last)  # pyright: ignore[reportArgumentType]: dates
+    return new_findings(stored_findings, findings, seen_at)
 
 
 def doubts_of(store: Warehouse, first: date, last: date) -> pl.DataFrame:

@@ -63,16 +63,16 @@ def offered_members(settings: Settings, source: Source, now: datetime) -> MadeUn
         members, warning = membership.sp500(calendar, cache, now)
     else:
         members = membership.as_universe(membership.read_intervals(Path(setting)), calendar)
-    offered = members.with_columns(membership.hyphenated()) if members_alone else source.universe()
-    kept = offered if members_alone else membership.restricted(offered, members)
-    if kept.is_empty():
+    offered_tickers = members.with_columns(membership.hyphenated()) if members_alone else source.universe()
+    members_with_prices = offered_tickers if members_alone else membership.restricted(offered_tickers, members)
+    if members_with_prices.is_empty():
         raise SourceError(
-            f"none of the {offered['ticker'].n_unique()} ticker(s) that {source.name} offers was a member by "
+            f"none of the {offered_tickers['ticker'].n_unique()} ticker(s) that {source.name} offers was a member by "
             f"STOCK_ASSETS_MEMBERSHIP={setting} between {calendar.sessions[0]} and {calendar.sessions[-1]}"
         )
     counts = {
         "members": members["ticker"].n_unique(),
-        "members_without_prices": members["ticker"].n_unique() - kept["ticker"].n_unique(),
-        "never_members": offered["ticker"].n_unique() - kept["ticker"].n_unique(),
+        "members_without_prices": members["ticker"].n_unique() - members_with_prices["ticker"].n_unique(),
+        "never_members": offered_tickers["ticker"].n_unique() - members_with_prices["ticker"].n_unique(),
     }
-    return MadeUniverse(kept, counts, warning)
+    return MadeUniverse(members_with_prices, counts, warning)

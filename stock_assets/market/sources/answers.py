@@ -66,20 +66,20 @@ def check_values(bars: pl.DataFrame, file_values: Mapping[str, pl.Series] | None
     """
     # of the tickers, which are few, rather than of the rows
     wrong_ticker = pl.col("ticker").is_null() | pl.col("ticker").is_in(no_tickers(bars["ticker"].unique()))
-    for column, wrong, expected in (("ticker", wrong_ticker, f"a ticker of {TICKER_EXPECTED}"), *_RULES):
-        broken = bars.with_row_index("row").filter(wrong)
+    for column, is_wrong, expected in (("ticker", wrong_ticker, f"a ticker of {TICKER_EXPECTED}"), *_RULES):
+        broken = bars.with_row_index("row").filter(is_wrong)
         if column in (*PRICES, "volume"):
             broken = _of_text(broken, column, file_values)
         if broken.is_empty():
             continue
         row = broken.row(0, named=True)
-        place, found = row["place"], row[column]
+        place, value = row["place"], row[column]
         if file_values is not None:
             place = f"{place}, row {row['row'] + 1}"
-            found = file_values[column][row["row"]] if column in file_values else found
+            value = file_values[column][row["row"]] if column in file_values else value
         raise SourceError(
             f"{place}, ticker {shortened(str(row['ticker']), 80)}, session {row['session']}, column {column}: "
-            f"found {'nothing' if found is None else shortened(repr(found), 80)}, expected {expected}"
+            f"found {'nothing' if value is None else shortened(repr(value), 80)}, expected {expected}"
         )
 
 
@@ -87,9 +87,9 @@ def _of_text(broken: pl.DataFrame, column: str, file_values: Mapping[str, pl.Ser
     """The `broken` rows whose cell of `column` holds a text that does not say that there is no number."""
     if file_values is None or column not in file_values or file_values[column].dtype != pl.String:
         return broken.clear()
-    unread = broken.filter(pl.col(column).is_null())
-    texts = file_values[column].gather(unread["row"]) if unread.height else []
-    return unread.filter(pl.Series([not is_missing(text) for text in texts], dtype=pl.Boolean))
+    unread_rows = broken.filter(pl.col(column).is_null())
+    texts = file_values[column].gather(unread_rows["row"]) if unread_rows.height else []
+    return unread_rows.filter(pl.Series([not is_missing(text) for text in texts], dtype=pl.Boolean))
 
 
 def in_order(bars: pl.DataFrame) -> pl.DataFrame:
@@ -108,13 +108,13 @@ def in_order(bars: pl.DataFrame) -> pl.DataFrame:
     twice = bars.filter(~pl.struct("ticker", "session").is_first_distinct())
     if not twice.is_empty():
         row = twice.row(0, named=True)
-        found, expected = "a second row of this session", "one row per ticker and session"
+        fault, expected = "a second row of this session", "one row per ticker and session"
     else:
         row = bars.with_columns(previous=previous).filter(session < previous).row(0, named=True)
-        found, expected = f"it after {row['previous']}", "the rows of a ticker to ascend by session"
+        fault, expected = f"it after {row['previous']}", "the rows of a ticker to ascend by session"
     raise SourceError(
         f"{row['place']}, ticker {row['ticker']}, session {row['session']}, column session: "
-        f"found {found}, expected {expected}"
+        f"found {fault}, expected {expected}"
     )
 
 
@@ -125,10 +125,10 @@ def check_sessions(bars: pl.DataFrame, calendar: TradingCalendar) -> None:
     closed = sorted(set(dates) - set(calendar.sessions))
     if closed:
         row = bars.filter(pl.col("session") == closed[0]).row(0, named=True)
-        more = f" and {len(closed) - 1} more such dates" if len(closed) > 1 else ""
+        further_dates = f" and {len(closed) - 1} more such dates" if len(closed) > 1 else ""
         raise SourceError(
             f"{row['place']}, ticker {row['ticker']}, session {closed[0]}, column session: found a "
-            f"{closed[0]:%A} on which {calendar.name} was closed{more}, expected a session of {calendar.name}"
+            f"{closed[0]:%A} on which {calendar.name} was closed{further_dates}, expected a session of {calendar.name}"
         )
 
 
@@ -184,5 +184,5 @@ def answer(
 
 def some(names: Sequence[str], limit: int = 5) -> str:
     """The first `limit` names and how many there are, for a message."""
-    shown = ", ".join(names[:limit])
-    return f"{shown}, … ({len(names)} in all)" if len(names) > limit else shown or "no ticker"
+    listing = ", ".join(names[:limit])
+    return f"{listing}, … ({len(names)} in all)" if len(names) > limit else listing or "no ticker"

@@ -27,12 +27,12 @@ def of_each(
     with ThreadPoolExecutor(budget.politeness.threads) as pool:
         running = {pool.submit(ask, subject): subject for subject in sorted(set(subjects))}
         try:
-            for done, future in enumerate(as_completed(running), 1):
+            for count, future in enumerate(as_completed(running), 1):
                 try:
                     answers[running[future]] = future.result()
                 except (Exhausted, GivenUp, SourceError) as error:
                     failures[running[future]] = Failure(str(error), unknown=isinstance(error, UnknownTickerError))
-                on_progress(done, len(running))
+                on_progress(count, len(running))
         except BaseException:  # cancelled, or an error of ours: the others are not waited for
             budget.stop("the run was stopped")
             pool.shutdown(cancel_futures=True)

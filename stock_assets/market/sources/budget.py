@@ -110,16 +110,18 @@ class Budget:
             except GivenUp:
                 raise
             except Transient as failure:
-                if not self._failed(ticker, failure):  # while the vendor fails everyone, it is no try of the ticker's
+                if not self._note_failure(
+                    ticker, failure
+                ):  # while the vendor fails everyone, it is no try of the ticker's
                     tries += 1
                     if tries == self.politeness.tries:
                         raise Exhausted(f"{failure} ({tries} tries)") from failure
-                    self._rest(tries)
+                    self._pause(tries)
             except Exception:
-                self._answered()
+                self._note_answer()
                 raise
             else:
-                self._answered()
+                self._note_answer()
                 return answer
 
     def _turn(self) -> float:
@@ -134,22 +136,22 @@ class Budget:
             self._next = now + (self.politeness.timeout if self._broken else 1 / self.politeness.per_second)
             return 0.0
 
-    def _rest(self, tries: int) -> None:
+    def _pause(self, tries: int) -> None:
         longest = min(self.politeness.backoff * 2 ** (tries - 1), self.politeness.longest_backoff)
         until = self._clock() + longest * (1 + self._chance()) / 2
-        while (left := until - self._clock()) > 0:
+        while (remaining_seconds := until - self._clock()) > 0:
             with self._lock:
                 self._check()
-            self._sleep(min(left, _SLICE))
+            self._sleep(min(remaining_seconds, _SLICE))
 
-    def _answered(self) -> None:
+    def _note_answer(self) -> None:
         with self._lock:
             if self._broken:
                 self._next = self._clock() + 1 / self.politeness.per_second
             self._row.clear()
             self._pauses = 0
 
-    def _failed(self, ticker: str, failure: Transient) -> bool:
+    def _note_failure(self, ticker: str, failure: Transient) -> bool:
         """Notes a failure, and pauses the run where it says so; whether the vendor fails everyone."""
         with self._lock:
             now = self._clock()
@@ -192,13 +194,13 @@ class Pace:
         self._began = self._said = clock()
         self._done = 0
 
-    def __call__(self, done: int, asked: int) -> None:
+    def __call__(self, finished_count: int, requested_count: int) -> None:
         now = self._clock()
-        if done < self._done:  # another fetch
+        if finished_count < self._done:  # another fetch
             self._began = self._said = now
-        self._done = done
-        if now - self._said >= self._every or done == asked:
+        self._done = finished_count
+        if now - self._said >= self._every or finished_count == requested_count:
             self._said = now
-            left = (now - self._began) / max(done, 1) * (asked - done)
-            eta = f", about {left:.0f} s to go" if 0 < done < asked else ""
-            self._say(f"{self._name}: {done} of {asked} tickers{eta}")
+            remaining_seconds = (now - self._began) / max(finished_count, 1) * (requested_count - finished_count)
+            eta = f", about {remaining_seconds:.0f} s to go" if 0 < finished_count < requested_count else ""
+            self._say(f"{self._name}: {finished_count} of {requested_count} tickers{eta}")

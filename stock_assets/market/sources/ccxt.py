@@ -91,16 +91,16 @@ class CcxtSource:
         What was unfinished by the exchange's clock when it was asked is unfinished, whatever ours shows. Pages that an
         earlier call for the same range got on the same day (UTC), and that were not settled, are not asked for again.
         """
-        found = self._ask(tickers, first, last, fetched_at=fetched_at, after=since)
-        klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in found.histories.values())])
-        bars = bars_of_klines(klines, self.calendar, self.interval, source=self.name, through=found.through)
+        klines_of_request = self._ask(tickers, first, last, fetched_at=fetched_at, after=since)
+        klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in klines_of_request.histories.values())])
+        bars = bars_of_klines(klines, self.calendar, self.interval, source=self.name, through=klines_of_request.through)
         limits = {
             ticker: next(day for day in self.calendar.between(first, date.max) if self.calendar.closes[day] > oldest)
-            for ticker, (_, oldest) in found.histories.items()
+            for ticker, (_, oldest) in klines_of_request.histories.items()
             if oldest is not None
         }
-        asked = bars_since(bars.filter(pl.col("session").is_between(first, last)), since)
-        return BarAnswer(asked, found.failures, limits, settle=found.settle)
+        requested_bars = bars_since(bars.filter(pl.col("session").is_between(first, last)), since)
+        return BarAnswer(requested_bars, klines_of_request.failures, limits, settle=klines_of_request.settle)
 
     def fetch(self, tickers: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> Answer:
         """As `Source.fetch`, of klines of a day: the exchanges' days are those of UTC.
@@ -113,11 +113,11 @@ class CcxtSource:
                 f"the sessions of {self.calendar.name} are not the days of UTC, which the exchanges' daily klines are "
                 f"of; expected {PREFIX}EXCHANGE=24/7 without {PREFIX}SESSION_HOURS, or an interval below 1d"
             )
-        found = self._ask(tickers, first, last, fetched_at=fetched_at)
-        klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in found.histories.values())])
+        klines_of_request = self._ask(tickers, first, last, fetched_at=fetched_at)
+        klines = pl.concat([KLINES.to_frame(), *(klines for klines, _ in klines_of_request.histories.values())])
         length = self.interval.length
         days = traded(
-            klines.filter(pl.col("at") + length <= found.through).unique(
+            klines.filter(pl.col("at") + length <= klines_of_request.through).unique(
                 ["ticker", "at"], keep="last", maintain_order=True
             )
         )
@@ -135,12 +135,12 @@ class CcxtSource:
         )
         rows = rows.select(RAW_SCHEMA.names()).cast(dict(RAW_SCHEMA))  # pyright: ignore[reportArgumentType]
         spans = {
-            ticker: (oldest.date(), found.through.date())
-            for ticker, (_, oldest) in found.histories.items()
+            ticker: (oldest.date(), klines_of_request.through.date())
+            for ticker, (_, oldest) in klines_of_request.histories.items()
             if oldest is not None
         }
-        asked = rows.filter(pl.col("session").is_between(first, last))
-        return Answer(asked, found.failures, spans, settle=found.settle)
+        requested_rows = rows.filter(pl.col("session").is_between(first, last))
+        return Answer(requested_rows, klines_of_request.failures, spans, settle=klines_of_request.settle)
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """An exchange of cryptocurrencies has no context series."""
@@ -165,9 +165,9 @@ class CcxtSource:
         check_request(first, last, fetched_at)
         self.client.require_timeframe(self.interval.text)
         sessions = self.calendar.between(first, last)
-        kept = None
+        staged_pages = None
         if self.staged is not None:
-            kept = staging(self.staged, asked_on=fetched_at.astimezone(UTC).date(), first=first, last=last)
+            staged_pages = staging(self.staged, asked_on=fetched_at.astimezone(UTC).date(), first=first, last=last)
         try:
             through = self._finished_through(fetched_at)
             self.client.load_markets(tickers)
@@ -181,30 +181,30 @@ class CcxtSource:
         def ask(ticker: str) -> tuple[pl.DataFrame, datetime | None]:
             _require_symbol(ticker)
             begin = max(since, after.get(ticker, since))
-            klines, oldest = self._klines(ticker, since=begin, until=until, through=through, kept=kept)
+            klines, oldest = self._klines(ticker, since=begin, until=until, through=through, staged_pages=staged_pages)
             if begin > since and klines.height and klines["volume"].fill_nan(None).sum() == 0:
                 # no trade so far, or a ticker that never has a volume: the whole session shows which (`traded`)
-                return self._klines(ticker, since=since, until=until, through=through, kept=kept)
+                return self._klines(ticker, since=since, until=until, through=through, staged_pages=staged_pages)
             return klines, oldest
 
         histories, failures = of_each(tickers, ask, budget=self.client.budget, on_progress=self.on_progress)
-        return _Found(histories, failures, through, kept.clear if kept else nothing_to_settle)
+        return _Found(histories, failures, through, staged_pages.clear if staged_pages else nothing_to_settle)
 
     def _finished_through(self, fetched_at: datetime) -> datetime:
         """What ended by then is finished by our clock and by the exchange's, which was read before the klines are."""
-        there = self.client.moment()
-        if there is None:
+        exchange_time = self.client.moment()
+        if exchange_time is None:
             return fetched_at.astimezone(UTC)
-        if abs(there - fetched_at) > CLOCKS_APART:
-            ahead = "ahead of" if there > fetched_at else "behind"
+        if abs(exchange_time - fetched_at) > CLOCKS_APART:
+            ahead = "ahead of" if exchange_time > fetched_at else "behind"
             self.say(
-                f"the clock of {self.client.name} is {abs(there - fetched_at).total_seconds():.0f} s {ahead} ours; "
-                "bars count as finished by the one that is behind"
+                f"the clock of {self.client.name} is {abs(exchange_time - fetched_at).total_seconds():.0f} s {ahead} "
+                "ours; bars count as finished by the one that is behind"
             )
-        return min(there, fetched_at.astimezone(UTC))
+        return min(exchange_time, fetched_at.astimezone(UTC))
 
     def _klines(
-        self, ticker: str, *, since: datetime, until: datetime, through: datetime, kept: Staging | None
+        self, ticker: str, *, since: datetime, until: datetime, through: datetime, staged_pages: Staging | None
     ) -> tuple[pl.DataFrame, datetime | None]:
         """The klines of `ticker` that begin from `since` on and before `until` (`KLINES`), and the oldest one there is
         where the exchange has none so old.
@@ -215,14 +215,14 @@ class CcxtSource:
         limit, length = self.client.most_klines(), self.interval.length
         pages = [KLINES.to_frame()]
         at = since
-        ended: datetime | None = None
+        end_of_gap: datetime | None = None
         while at < until:
-            page = kept.load(f"{ticker}@{at:%Y%m%dT%H%M}") if kept else None
+            page = staged_pages.load(f"{ticker}@{at:%Y%m%dT%H%M}") if staged_pages else None
             if page is None:
                 page = self.client.klines(ticker, self.interval.text, since=at, limit=limit)
                 newest = page["at"].max() or at + ((limit or 1) - 1) * length
-                if kept is not None and newest + length <= through:  # pyright: ignore[reportOperatorIssue]
-                    kept.save(f"{ticker}@{at:%Y%m%dT%H%M}", page)
+                if staged_pages is not None and newest + length <= through:  # pyright: ignore[reportOperatorIssue]
+                    staged_pages.save(f"{ticker}@{at:%Y%m%dT%H%M}", page)
             of_page = page.filter(pl.col("at") >= at)
             if at == since and (oldest := self._oldest(page, since)):
                 return page.filter(pl.col("at").is_between(since, until, closed="left")), oldest
@@ -230,10 +230,10 @@ class CcxtSource:
             if of_page.height:
                 at = cast(datetime, of_page["at"].max()) + length
                 continue
-            if ended is None:
+            if end_of_gap is None:
                 newest = self.client.klines(ticker, self.interval.text, since=None, limit=limit)["at"].max()
-                ended = newest or at  # pyright: ignore
-            if at > ended:  # pyright: ignore[reportOperatorIssue]
+                end_of_gap = newest or at  # pyright: ignore
+            if at > end_of_gap:  # pyright: ignore[reportOperatorIssue]
                 break
             at += (limit or 1) * length
         return pl.concat(pages), None
@@ -243,8 +243,8 @@ class CcxtSource:
 
         A market with fewer klines than the exchange keeps was listed later: then there are no older ones.
         """
-        most = NEWEST_ONLY.get(self.client.name)
-        if most is None or page.height < most:
+        page_limit = NEWEST_ONLY.get(self.client.name)
+        if page_limit is None or page.height < page_limit:
             return None
         oldest = page["at"].min()
         return oldest if oldest > since else None  # pyright: ignore[reportReturnType, reportOperatorIssue]
@@ -266,8 +266,8 @@ def _require_symbol(ticker: str) -> None:
 
 def _from_settings(settings: Settings, say: Say) -> CcxtSource:
     name = settings.ccxt_exchange
-    most = settings.requests_per_second if "requests_per_second" in settings.model_fields_set else None
-    budget = Budget(polite_pace(name, most), say=say)
+    requests_per_second = settings.requests_per_second if "requests_per_second" in settings.model_fields_set else None
+    budget = Budget(polite_pace(name, requests_per_second), say=say)
     return CcxtSource(
         ExchangeClient(name, budget, markets_file=settings.data_dir / f"markets-{name}.json"),
         calendar_of(settings),

@@ -103,10 +103,12 @@ class PoliteSession:
             whole = False
         if not whole:
             raise Transient(f"no JSON but {beginning(reply.text)}")
-        used = reply.headers.get("X-MBX-USED-WEIGHT-1M", "")
-        if used.isdigit() and int(used) >= BUSY * WEIGHT_OF_A_MINUTE:
+        used_weight = reply.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if used_weight.isdigit() and int(used_weight) >= BUSY * WEIGHT_OF_A_MINUTE:
             # the weight is counted by the minute of the clock
-            self.budget.hold(60 - now.second, f"{used} of {WEIGHT_OF_A_MINUTE} of the weight of a minute are used")
+            self.budget.hold(
+                60 - now.second, f"{used_weight} of {WEIGHT_OF_A_MINUTE} of the weight of a minute are used"
+            )
 
     def close(self) -> None:
         """ccxt closes the session of each of its clients, which share this one."""
@@ -167,9 +169,9 @@ class ExchangeClient:
 
         Raises as `Budget.patiently`.
         """
-        kept = self._markets or self._kept() or {}
-        if self._asked or (kept and all(ticker in kept for ticker in tickers)):
-            self._markets = self._markets or kept
+        saved_markets = self._markets or self._saved_markets() or {}
+        if self._asked or (saved_markets and all(ticker in saved_markets for ticker in tickers)):
+            self._markets = self._markets or saved_markets
             return
         self._markets = self._ask("the markets", lambda: _spot(self._exchange.load_markets()))
         self._asked = True
@@ -209,7 +211,7 @@ class ExchangeClient:
 
         return self._ask(ticker, ask)
 
-    def _kept(self) -> Mapping[str, Any] | None:
+    def _saved_markets(self) -> Mapping[str, Any] | None:
         """The markets on disk; None without any that can be read: then they are asked for again."""
         try:
             return None if self._file is None else json.loads(self._file.read_bytes())
@@ -270,10 +272,11 @@ def make_exchange(name: str, session: Any) -> Any:
     return exchange
 
 
-def polite_pace(name: str, most: float | None) -> Politeness:
-    """As many requests a second as ccxt knows the exchange `name` to bear, `most` at most. Raises SettingsError."""
+def polite_pace(name: str, requests_per_second: float | None) -> Politeness:
+    """As many requests a second as ccxt knows the exchange `name` to bear, `requests_per_second` at most. Raises
+    SettingsError."""
     bears = 1000 / make_exchange(name, None).rateLimit
-    return Politeness(per_second=bears if most is None else min(most, bears))
+    return Politeness(per_second=bears if requests_per_second is None else min(requests_per_second, bears))
 
 
 def _moment(milliseconds: Any) -> datetime:
@@ -315,5 +318,5 @@ def _frame(ticker: str, rows: list[list[Any]]) -> pl.DataFrame:
         name: pl.Series(name, values, pl.Float64, strict=False)
         for name, values in zip(FIGURES, columns[1:], strict=True)
     }
-    named = {"ticker": pl.Series([ticker] * len(rows), dtype=pl.String), "at": at.dt.replace_time_zone("UTC")}
-    return pl.DataFrame(named | figures).match_to_schema(KLINES)
+    key_columns = {"ticker": pl.Series([ticker] * len(rows), dtype=pl.String), "at": at.dt.replace_time_zone("UTC")}
+    return pl.DataFrame(key_columns | figures).match_to_schema(KLINES)

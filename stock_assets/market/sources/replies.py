@@ -18,10 +18,10 @@ def require_service(status: int, text: str, *, retry_after: str | None, now: dat
 
     `retry_after` is the header: seconds, or a date.
     """
-    refused = status in REFUSALS
-    if refused or status >= 500:
+    is_refusal = status in REFUSALS
+    if is_refusal or status >= 500:
         raise Transient(
-            f"HTTP {status}: {beginning(text)}", refused=refused, retry_after=seconds_until(retry_after, now)
+            f"HTTP {status}: {beginning(text)}", refused=is_refusal, retry_after=seconds_until(retry_after, now)
         )
 
 

@@ -40,15 +40,17 @@ def usable_rows(bars: pl.DataFrame, calendar: TradingCalendar, path: object) -> 
     bars, closed = _on_sessions(bars, calendar, path)
     rows = bars.height
     bars, repeated = _once(bars)
-    wrong = impossible()
-    unpriced = bars.select(*KEYS, *(flag.alias(name) for name, flag in wrong.items())).filter(pl.any_horizontal(*wrong))
-    held_out = [f"{ticker} {day}: {what}" for ticker, day, what in _named(bars, unpriced, wrong)]
+    faults = impossible()
+    unpriced = bars.select(*KEYS, *(flag.alias(name) for name, flag in faults.items())).filter(
+        pl.any_horizontal(*faults)
+    )
+    held_out = [f"{ticker} {day}: {fault}" for ticker, day, fault in _faults_by_row(bars, unpriced, faults)]
     held_out += [f"{row[0]} {row[1]}: a second row of this session" for row in repeated.select(KEYS).iter_rows()]
     if len(held_out) > max(FEW_ROWS, SHARE_OF_ROWS * rows):
         raise SourceError(
             f"{path}: {len(held_out)} of {rows} rows are no bars, more than {SHARE_OF_ROWS:.0%}; "
             "expected one row per ticker and session, with finite prices above 0 and a volume not below 0. "
-            f"{_some(held_out)}"
+            f"{_first_offenders(held_out)}"
         )
     return bars, pl.concat([closed, repeated])
 
@@ -65,11 +67,12 @@ def _on_sessions(bars: pl.DataFrame, calendar: TradingCalendar, path: object) ->
     if len(days) > max(FEW_DAYS, SHARE_OF_DAYS * all_days):
         raise SourceError(
             f"{path} has rows on {len(days)} of {all_days} days on which {calendar.name} was closed: "
-            f"{_some([f'{day:%A} {day}' for day in days])}. Expected sessions of {calendar.name}; another exchange is "
-            "set by STOCK_ASSETS_EXCHANGE, and sessions that its calendar lacks by STOCK_ASSETS_EXTRA_SESSIONS"
+            f"{_first_offenders([f'{day:%A} {day}' for day in days])}. Expected sessions of {calendar.name}; another "
+            "exchange is set by STOCK_ASSETS_EXCHANGE, and sessions that its calendar lacks by "
+            "STOCK_ASSETS_EXTRA_SESSIONS"
         )
     rows = bars.filter(closed).unique(KEYS, keep="first", maintain_order=True)
-    findings = rows.select(*finding("no_session", "session", found=pl.col("close"), repaired=False))
+    findings = rows.select(*finding("no_session", "session", figure=pl.col("close"), repaired=False))
     return bars.filter(~closed), findings
 
 
@@ -85,24 +88,26 @@ def _once(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     findings = pl.concat(
         ends.filter(pl.col("different") == different)
         .sort(KEYS)
-        .select(*finding("repeated", "close", found=pl.col("last"), expected=pl.col("first"), repaired=not different))
+        .select(*finding("repeated", "close", figure=pl.col("last"), expected=pl.col("first"), repaired=not different))
         for different in (False, True)
     )
     different = kinds.filter("different").select(KEYS)
-    kept = bars.unique(KEYS, keep="first", maintain_order=True).join(different, on=KEYS, how="anti")
-    return kept, findings
+    unique_bars = bars.unique(KEYS, keep="first", maintain_order=True).join(different, on=KEYS, how="anti")
+    return unique_bars, findings
 
 
-def _named(bars: pl.DataFrame, unpriced: pl.DataFrame, wrong: Mapping[str, pl.Expr]) -> list[tuple[str, object, str]]:
+def _faults_by_row(
+    bars: pl.DataFrame, unpriced: pl.DataFrame, faults: Mapping[str, pl.Expr]
+) -> list[tuple[str, object, str]]:
     """(ticker, session, which figure it is and what stands there) of each of the `unpriced` rows, of their first."""
-    rows = bars.join(unpriced.select(KEYS), on=KEYS, how="semi").select(*KEYS, *wrong)
+    rows = bars.join(unpriced.select(KEYS), on=KEYS, how="semi").select(*KEYS, *faults)
     return [
         (row["ticker"], row["session"], f"{name} {'is missing' if row[name] is None else row[name]}")
         for row, flags in zip(rows.iter_rows(named=True), unpriced.iter_rows(named=True), strict=True)
-        for name in [next(name for name in wrong if flags[name])]
+        for name in [next(name for name in faults if flags[name])]
     ]
 
 
-def _some(offenders: Sequence[str]) -> str:
-    more = f"; … ({len(offenders)} in all)" if len(offenders) > NAMED else ""
-    return "; ".join(offenders[:NAMED]) + more
+def _first_offenders(offenders: Sequence[str]) -> str:
+    total = f"; … ({len(offenders)} in all)" if len(offenders) > NAMED else ""
+    return "; ".join(offenders[:NAMED]) + total

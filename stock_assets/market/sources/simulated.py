@@ -67,7 +67,7 @@ class SimulatedSource:
                 sessions[LISTED[j]],
                 sessions[DELISTED[j] - 1] if DELISTED[j] <= len(sessions) else None,
             )
-            for j in self._offered()
+            for j in self._company_numbers()
             if LISTED[j] < len(sessions)
         ]
         return pl.DataFrame(rows, UNIVERSE_SCHEMA, orient="row")
@@ -82,20 +82,20 @@ class SimulatedSource:
 
         Raises SourceError for an unknown ticker, EmptySourceError when no ticker has a bar.
         """
-        companies = _companies(tickers, [TICKERS[j] for j in self._offered()])
+        companies = _companies(tickers, [TICKERS[j] for j in self._company_numbers()])
         closed = self.calendar.last_closed(fetched_at)
-        asked = self.calendar.between(first, min(last, closed)) if closed else ()
+        requested_sessions = self.calendar.between(first, min(last, closed)) if closed else ()
         frame = pl.DataFrame()
-        if closed and asked:
-            count, positions = self.calendar.position(closed) + 1, self._positions(asked)
+        if closed and requested_sessions:
+            count, positions = self.calendar.position(closed) + 1, self._positions(requested_sessions)
             bars = self._history_to(count - 1).bars
             quoted = as_quoted({name: array[:count] for name, array in bars.items()})
             frame = self._table(companies, positions, {name: array[positions] for name, array in quoted.items()})
         if frame.is_empty():
-            held = f"sessions from {self.calendar.sessions[0]} to {closed}" if closed else "no closed session"
+            range_text = f"sessions from {self.calendar.sessions[0]} to {closed}" if closed else "no closed session"
             raise EmptySourceError(
-                f"the simulated market has no bar of {_some(tickers) or 'no ticker'} from {first} to {last}; "
-                f"at {fetched_at} it has {held}"
+                f"the simulated market has no bar of {_first_tickers(tickers) or 'no ticker'} from {first} to {last}; "
+                f"at {fetched_at} it has {range_text}"
             )
         bars = frame.with_columns(
             pl.col("previous_adj_close").fill_nan(None),
@@ -111,19 +111,21 @@ class SimulatedSource:
 
     def invented(self, sessions: Sequence[date]) -> pl.DataFrame:
         """As `InventsBars.invented`."""
-        held = set(self.calendar.sessions)
-        positions = self._positions([session for session in sessions if session in held])
+        calendar_sessions = set(self.calendar.sessions)
+        positions = self._positions([session for session in sessions if session in calendar_sessions])
         closes = self._history_to(positions.max(initial=0)).bars["close"]
-        return self._table(self._offered(), positions, {"close": closes[positions]})
+        return self._table(self._company_numbers(), positions, {"close": closes[positions]})
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`, by the laws of `simulated_context`."""
         closed = self.calendar.last_closed(fetched_at)
-        asked = self.calendar.between(first, min(last, closed)) if closed else ()
-        if not asked or not self.series:
+        requested_sessions = self.calendar.between(first, min(last, closed)) if closed else ()
+        if not requested_sessions or not self.series:
             return MarketContext(CONTEXT_SCHEMA.to_frame(), {})
-        positions = self._positions(asked)
-        days = pl.DataFrame({"position": positions, "session": asked}, schema_overrides={"session": pl.Date})
+        positions = self._positions(requested_sessions)
+        days = pl.DataFrame(
+            {"position": positions, "session": requested_sessions}, schema_overrides={"session": pl.Date}
+        )
         bars = context_bars(self.series, positions, self._history_to(positions[-1]), seed=self.seed)
         rows = bars.join(days, on="position", maintain_order="left").rename({"ticker": "series"})
         rows = rows.with_columns(source=pl.lit(self.name), fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME))
@@ -208,7 +210,7 @@ class SimulatedSource:
 
     def _probabilities(self, positions: np.ndarray, counts: np.ndarray, paths: int) -> pl.DataFrame:
         p_sell, p_hold, p_buy = (counts + 1 / 3) / (paths + 1)
-        return self._table(self._offered(), positions, {"p_sell": p_sell, "p_hold": p_hold, "p_buy": p_buy})
+        return self._table(self._company_numbers(), positions, {"p_sell": p_sell, "p_hold": p_hold, "p_buy": p_buy})
 
     def expected_next_return(self, sessions: Sequence[date]) -> pl.DataFrame:
         """The true mean of the next session's total return, a fraction, given the true state at each close.
@@ -217,9 +219,9 @@ class SimulatedSource:
         Returns ticker, session, expected_return, sorted by ticker and session, of each ticker listed then.
         """
         positions, states = self._states(sessions)
-        return self._table(self._offered(), positions, {"expected_return": expected_return(states)})
+        return self._table(self._company_numbers(), positions, {"expected_return": expected_return(states)})
 
-    def _offered(self) -> list[int]:
+    def _company_numbers(self) -> list[int]:
         return _companies(self.tickers or TICKERS, TICKERS)
 
     def _positions(self, sessions: Sequence[date]) -> np.ndarray:
@@ -246,15 +248,17 @@ class SimulatedSource:
         return frame.filter((position >= LISTED[company]) & (position < DELISTED[company]))
 
 
-def _companies(tickers: Iterable[str], offered: Sequence[str]) -> list[int]:
+def _companies(tickers: Iterable[str], offered_tickers: Sequence[str]) -> list[int]:
     """The indices of `tickers`, ascending. Raises SourceError where one is not on offer."""
-    asked = set(tickers)
-    if unknown := asked - set(offered):
-        raise SourceError(f"the simulated market has no ticker {_some(unknown)}; it has {_some(offered)}")
-    return sorted(TICKERS.index(ticker) for ticker in asked)
+    requested_tickers = set(tickers)
+    if unknown := requested_tickers - set(offered_tickers):
+        raise SourceError(
+            f"the simulated market has no ticker {_first_tickers(unknown)}; it has {_first_tickers(offered_tickers)}"
+        )
+    return sorted(TICKERS.index(ticker) for ticker in requested_tickers)
 
 
-def _some(tickers: Iterable[str]) -> str:
+def _first_tickers(tickers: Iterable[str]) -> str:
     names = sorted(set(tickers))
     return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:3])}, … {names[-1]} ({len(names)} tickers)"
 

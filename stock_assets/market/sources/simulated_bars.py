@@ -101,8 +101,8 @@ class SimulatedBars:
         sessions = [day for day in self.calendar.between(first, last) if self.calendar.opens[day] < fetched_at]
         parts = [self._session(day, companies) for day in sessions]
         rows = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *parts])
-        finished = rows.filter(pl.col("bar_end") <= fetched_at)
-        return BarAnswer(bars_since(finished, since).sort("ticker", "bar_end"))
+        finished_bars = rows.filter(pl.col("bar_end") <= fetched_at)
+        return BarAnswer(bars_since(finished_bars, since).sort("ticker", "bar_end"))
 
     def expected_returns(self, sessions: Sequence[date], horizon: int) -> pl.DataFrame:
         """ticker, session, bar_end, expected_return: the true mean of the log return of the next `horizon` minutes of
@@ -112,12 +112,14 @@ class SimulatedBars:
             path = _path(self.calendar, self.seed, self.calendar.position(day))
             ahead = np.zeros_like(path.shocks)
             count = len(path.shocks)
-            remembered = np.concatenate([path.before, path.shocks])  # [MEMORY + minutes, companies]
+            shocks_with_memory = np.concatenate([path.before, path.shocks])  # [MEMORY + minutes, companies]
             for k in range(1, horizon + 1):  # the k-th minute ahead remembers what lies MEMORY - k + 1 back
                 sigma = np.concatenate([path.sigma, np.zeros((k, COMPANIES))])[k : k + count]
                 weights = range(MEMORY - k + 1)
-                known = sum((remembered[MEMORY - lag : MEMORY - lag + count] for lag in weights), np.zeros_like(ahead))
-                ahead += -REVERSAL * sigma * known
+                past_shocks = sum(
+                    (shocks_with_memory[MEMORY - lag : MEMORY - lag + count] for lag in weights), np.zeros_like(ahead)
+                )
+                ahead += -REVERSAL * sigma * past_shocks
             ends = bar_ends(self.calendar, day, Interval.parse("1m"))
             parts.append(_frame(day, ends, list(range(COMPANIES)), columns={"expected_return": ahead}))
         return pl.concat(parts).sort("ticker", "bar_end")
@@ -141,11 +143,11 @@ class SimulatedBars:
         return rows.with_columns(source=pl.lit(self.name)).match_to_schema(SOURCE_BAR_SCHEMA)
 
     def _companies(self, tickers: Sequence[str]) -> list[int]:
-        offered = TICKERS[:COMPANIES]
-        if unknown := sorted(set(tickers) - set(offered)):
+        offered_tickers = TICKERS[:COMPANIES]
+        if unknown := sorted(set(tickers) - set(offered_tickers)):
             raise SourceError(
                 f"the simulated market has no ticker {', '.join(unknown[:5])} at {self.interval.text}; it has "
-                f"{offered[0]} to {offered[-1]}"
+                f"{offered_tickers[0]} to {offered_tickers[-1]}"
             )
         return sorted(TICKERS.index(ticker) for ticker in set(tickers))
 
@@ -169,25 +171,25 @@ class _Path:
 def _path(calendar: TradingCalendar, seed: int, position: int) -> _Path:
     """The session at `position`, made of the one before it."""
     start = position
-    known = _KNOWN.setdefault((calendar.name, calendar.sessions[0], seed), {})
-    while start > 0 and start - 1 not in known:
+    states = _KNOWN.setdefault((calendar.name, calendar.sessions[0], seed), {})
+    while start > 0 and start - 1 not in states:
         start -= 1
-    for each in range(start, position):
-        path = _next(calendar, seed, each, known=known)
-        known[each] = (path.last, path.level, path.shocks[-MEMORY:])
-    return _next(calendar, seed, position, known=known)
+    for earlier_position in range(start, position):
+        path = _next(calendar, seed, earlier_position, states=states)
+        states[earlier_position] = (path.last, path.level, path.shocks[-MEMORY:])
+    return _next(calendar, seed, position, states=states)
 
 
 #: By market, the end of every session that was made: log price, level and last shocks.
 _KNOWN: dict[tuple[str, date, int], dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
 
 
-def _next(calendar: TradingCalendar, seed: int, position: int, *, known: dict[int, tuple[np.ndarray, ...]]) -> _Path:
+def _next(calendar: TradingCalendar, seed: int, position: int, *, states: dict[int, tuple[np.ndarray, ...]]) -> _Path:
     day = calendar.sessions[position]
     count = int(sum((stop - start for start, stop in stretches(calendar, day)), timedelta()) / timedelta(minutes=1))
     rng = np.random.default_rng([seed, _STREAM, position])
     zeros = np.zeros((MEMORY, COMPANIES))
-    price, level, before = known[position - 1] if position else (np.log(FIRST_PRICE[:COMPANIES]), zeros[0], zeros)
+    price, level, before = states[position - 1] if position else (np.log(FIRST_PRICE[:COMPANIES]), zeros[0], zeros)
     shocks = np.sqrt(_COMMON) * rng.standard_normal((count, 1)) + np.sqrt(1 - _COMMON) * rng.standard_normal(
         (count, COMPANIES)
     )
@@ -202,25 +204,25 @@ def _next(calendar: TradingCalendar, seed: int, position: int, *, known: dict[in
     usual = OWN_VOLATILITY[:COMPANIES] / np.sqrt(count)
     sigma = usual * season * np.exp(np.repeat(levels, _BLOCK, axis=0)[:count])
     sums = np.cumsum(np.concatenate([zeros[:1], before, shocks]), axis=0)
-    remembered = sums[MEMORY : MEMORY + count] - sums[:count]
-    returns = sigma * (shocks - REVERSAL * remembered)
+    memory_sums = sums[MEMORY : MEMORY + count] - sums[:count]
+    returns = sigma * (shocks - REVERSAL * memory_sums)
     closes = price + np.cumsum(returns, axis=0)
     opens = np.concatenate([price[None], closes[:-1]])
     reach = sigma * np.abs(rng.standard_normal((2, count, COMPANIES)))
     busy = np.exp(0.5 * rng.standard_normal((count, COMPANIES))) * season * np.abs(1 + np.abs(shocks))
-    there = rng.random((count, COMPANIES)) >= _HOLES
+    has_trade = rng.random((count, COMPANIES)) >= _HOLES
     if rng.random() < _OUTAGES:
         begins = int(rng.integers(count))
-        there[begins : begins + int(rng.integers(2, 15))] = False
+        has_trade[begins : begins + int(rng.integers(2, 15))] = False
     if position <= LATE_SESSION:
-        there[: count if position < LATE_SESSION else count // 2, LATE] = False
+        has_trade[: count if position < LATE_SESSION else count // 2, LATE] = False
     figures = {
         "open": np.exp(opens),
         "high": np.exp(np.maximum(opens, closes) + reach[0]),
         "low": np.exp(np.minimum(opens, closes) - reach[1]),
         "close": np.exp(closes),
         "volume": TURNOVER[:COMPANIES] / np.exp(closes) / count * busy,
-        "there": there,
+        "there": has_trade,
     }
     return _Path(shocks, before, sigma, figures, closes[-1], level)
 

@@ -63,17 +63,17 @@ def context_bars(series: Sequence[str], positions: np.ndarray, history: laws.His
         path, volatility, returns = of_series[name]
         row = int(name == VOLATILITY)  # the fund moves as the index does
         gap, up, down = draws[:, :, row].T
-        opened, high, low = laws.bridge(path[previous], path[positions], volatility, gap=gap, up=up, down=down)
-        bars = {"open": opened, "high": high, "low": low, "close": path[positions]}
+        open_price, high, low = laws.bridge(path[previous], path[positions], volatility, gap=gap, up=up, down=down)
+        bars = {"open": open_price, "high": high, "low": low, "close": path[positions]}
         returned = pl.Series(np.where(positions > 0, returns, np.nan)).fill_nan(None)
         frames.append(pl.DataFrame({"ticker": name, "position": positions, **bars, "total_return": returned}))
     return pl.concat(frames) if frames else pl.DataFrame()
 
 
-def _index_volatility(state: laws.State, chances: np.ndarray, listed: np.ndarray) -> np.ndarray:
-    """σ of the next session, float64 [T], at each state [T, …]; `chances` as in `History`, `listed` bool [T, 60]."""
+def _index_volatility(state: laws.State, chances: np.ndarray, is_listed: np.ndarray) -> np.ndarray:
+    """σ of the next session, float64 [T], at each state [T, …]; `chances` as in `History`, `is_listed` bool [T, 60]."""
     market, sector, _ = laws.volatilities(state)
-    number = np.maximum(listed.sum(axis=1), 1)
-    beta = np.where(listed, laws.BETA, 0.0).sum(axis=1) / number
-    alone = np.where(listed, laws.own_variance(state, chances), 0.0).sum(axis=1) / number**2
-    return np.sqrt((beta * market[:, 0]) ** 2 + sector[:, 0] ** 2 / len(laws.SECTORS) + alone)
+    number = np.maximum(is_listed.sum(axis=1), 1)
+    beta = np.where(is_listed, laws.BETA, 0.0).sum(axis=1) / number
+    own_part = np.where(is_listed, laws.own_variance(state, chances), 0.0).sum(axis=1) / number**2
+    return np.sqrt((beta * market[:, 0]) ** 2 + sector[:, 0] ** 2 / len(laws.SECTORS) + own_part)

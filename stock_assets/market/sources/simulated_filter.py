@@ -77,10 +77,10 @@ def _half_log_variance(base: np.ndarray, bars: dict[str, np.ndarray]) -> np.ndar
 
 def _market(vix: np.ndarray, chances: np.ndarray, priced: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and deviation of H and the probability of R, [T] each."""
-    seen = _read_off(vix, chances, priced)
-    out = np.zeros((3, len(vix)))
+    observations = _read_off(vix, chances, priced)
+    estimates = np.zeros((3, len(vix)))
     mean, variance, turbulent = 0.0, 0.1, 0.2
-    for t, value in enumerate(seen):
+    for t, value in enumerate(observations):
         turbulent = turbulent * (1 - laws.LEAVE_TURBULENCE) + (1 - turbulent) * laws.ENTER_TURBULENCE
         calm, rough = (mean + laws.MARKET_PULL * (level - mean) for level in (0.0, laws.TURBULENCE))
         ahead = variance * (1 - laws.MARKET_PULL) ** 2 + laws.MARKET_NOISE**2 + laws.LEVERAGE**2
@@ -88,8 +88,8 @@ def _market(vix: np.ndarray, chances: np.ndarray, priced: np.ndarray) -> tuple[n
         turbulent = turbulent * odds[1] / (turbulent * odds[1] + (1 - turbulent) * odds[0])
         guess, gain = turbulent * rough + (1 - turbulent) * calm, ahead / (ahead + _VIX_NOISE**2)
         mean, variance = guess + gain * (value - guess), (1 - gain) * ahead
-        out[:, t] = mean, np.sqrt(variance), turbulent
-    return out[0], out[1], out[2]
+        estimates[:, t] = mean, np.sqrt(variance), turbulent
+    return estimates[0], estimates[1], estimates[2]
 
 
 def _read_off(vix: np.ndarray, chances: np.ndarray, priced: np.ndarray) -> np.ndarray:
@@ -98,47 +98,49 @@ def _read_off(vix: np.ndarray, chances: np.ndarray, priced: np.ndarray) -> np.nd
 
     spread = laws.OWN_NOISE**2 / (1 - laws.OWN_MEMORY**2)
     usual = np.exp(2 * spread) * np.exp(_MARKET_GRID)[:, None] * laws.OWN_VOLATILITY**2
-    announced = (laws.REACTION * laws.OWN_VOLATILITY) ** 2
+    announcement_variance = (laws.REACTION * laws.OWN_VOLATILITY) ** 2
     market = (laws.MARKET_VOLATILITY * np.exp(_MARKET_GRID)) ** 2
     sector = (laws.SECTOR_VOLATILITY * np.exp(laws.MARKET_SHARE * _MARKET_GRID)) ** 2 / len(laws.SECTORS)
-    seen = np.zeros(len(vix))
-    for t, listed in enumerate(priced):
-        n = max(int(listed.sum()), 1)
-        alone = ((1 - chances[t]) * usual + chances[t] * announced) @ listed / n**2
-        total = (laws.BETA @ listed / n) ** 2 * market + sector + alone
-        seen[t] = np.interp(np.log(vix[t] / (100 * np.sqrt(252) * PREMIUM)), 0.5 * np.log(total), _MARKET_GRID)
-    return seen
+    observations = np.zeros(len(vix))
+    for t, is_listed in enumerate(priced):
+        n = max(int(is_listed.sum()), 1)
+        own_part = ((1 - chances[t]) * usual + chances[t] * announcement_variance) @ is_listed / n**2
+        total = (laws.BETA @ is_listed / n) ** 2 * market + sector + own_part
+        observations[t] = np.interp(np.log(vix[t] / (100 * np.sqrt(252) * PREMIUM)), 0.5 * np.log(total), _MARKET_GRID)
+    return observations
 
 
 def _companies(
-    market: np.ndarray, seen: np.ndarray, returns: np.ndarray, *, priced: np.ndarray, reacts: np.ndarray
+    market: np.ndarray, observations: np.ndarray, returns: np.ndarray, *, priced: np.ndarray, reacts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of h, float32 [T, 60, 49], and the mean of z, [T, 60]; `seen` is ½ ln v of each bar."""
+    """Probabilities of h, float32 [T, 60, 49], and the mean of z, [T, 60]; `observations` is ½ ln v of each bar."""
     noise, at_noise = _range_noise()
     moves = np.exp(-0.5 * ((GRID - laws.OWN_MEMORY * GRID[:, None]) / laws.OWN_NOISE) ** 2)
     moves /= moves.sum(axis=1, keepdims=True)
     spread = laws.OWN_NOISE**2 / (1 - laws.OWN_MEMORY**2)
     start = np.exp(-0.5 * GRID**2 / spread)
     chance = np.tile(start / start.sum(), (laws.COMPANIES, 1))
-    reversal, announced = np.zeros(laws.COMPANIES), laws.REACTION * laws.OWN_VOLATILITY
-    own, out = np.zeros((*seen.shape, len(GRID)), np.float32), np.zeros(seen.shape)
-    own[0], same = chance, laws.SECTOR[:, None] == laws.SECTOR
-    for t in range(1, len(seen)):
+    reversal, announcement_volatility = np.zeros(laws.COMPANIES), laws.REACTION * laws.OWN_VOLATILITY
+    own, estimates = np.zeros((*observations.shape, len(GRID)), np.float32), np.zeros(observations.shape)
+    own[0], same_sector = chance, laws.SECTOR[:, None] == laws.SECTOR
+    for t in range(1, len(observations)):
         state = laws.State(np.zeros(1, bool), market[t - 1 : t], chance @ GRID, reversal)
         m, s, usual = laws.volatilities(state)
         of_grid = laws.OWN_VOLATILITY[:, None] * np.exp(laws.MARKET_SHARE * market[t - 1] + GRID)
-        v = np.where(reacts[t][:, None], announced[:, None], of_grid)
+        v = np.where(reacts[t][:, None], announcement_volatility[:, None], of_grid)
         total = 0.5 * np.log((laws.BETA[:, None] * m) ** 2 + s**2 + v**2)
-        likelihood = np.interp(seen[t][:, None] - total, at_noise, noise)
+        likelihood = np.interp(observations[t][:, None] - total, at_noise, noise)
         chance = chance * np.where(priced[t][:, None], likelihood, 1.0)
         chance = chance / chance.sum(axis=1, keepdims=True) @ moves
-        v_now = np.where(priced[t], np.where(reacts[t], announced, usual), 1.0)  # one without a price says nothing
-        covariance = np.outer(laws.BETA * m, laws.BETA * m) + s**2 * same + np.diag(v_now**2)
+        v_now = np.where(
+            priced[t], np.where(reacts[t], announcement_volatility, usual), 1.0
+        )  # one without a price says nothing
+        covariance = np.outer(laws.BETA * m, laws.BETA * m) + s**2 * same_sector + np.diag(v_now**2)
         surprise = np.where(priced[t], returns[t] - laws.expected_return(state), 0.0)
         shock = v_now * np.linalg.solve(covariance, surprise)
         reversal = laws.REVERSAL_MEMORY * reversal + np.sqrt(1 - laws.REVERSAL_MEMORY**2) * shock
-        own[t], out[t] = chance, reversal
-    return own, out
+        own[t], estimates[t] = chance, reversal
+    return own, estimates
 
 
 @lru_cache(maxsize=1)
@@ -152,9 +154,11 @@ def _range_noise() -> tuple[np.ndarray, np.ndarray]:
     base = np.ones(many)
     up, down = rng.standard_exponential((2, *many))
     close = np.exp(move.clip(-0.5, 0.5))
-    opened, high, low = laws.bridge(
+    open_price, high, low = laws.bridge(
         base, close, np.full(many, volatility), gap=rng.standard_normal(many), up=up, down=down
     )
-    seen = _half_log_variance(base, {"open": opened, "high": high, "low": low, "close": close}) - np.log(volatility)
-    counts, edges = np.histogram(seen, 200, (-3, 2), density=True)
+    deviations = _half_log_variance(base, {"open": open_price, "high": high, "low": low, "close": close}) - np.log(
+        volatility
+    )
+    counts, edges = np.histogram(deviations, 200, (-3, 2), density=True)
     return np.convolve(counts, np.ones(5) / 5, "same") + 1e-4, (edges[1:] + edges[:-1]) / 2

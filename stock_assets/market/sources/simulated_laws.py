@@ -175,10 +175,10 @@ def intraday(
     """
     gap_noise, turnover_noise = rng.standard_normal((2, COMPANIES))
     up_noise, down_noise = rng.standard_exponential((2, COMPANIES))
-    opened, high, low = bridge(base, close, volatility, gap=gap_noise, up=up_noise, down=down_noise)
+    open_price, high, low = bridge(base, close, volatility, gap=gap_noise, up=up_noise, down=down_noise)
     surprise = np.abs(np.log(close / base)) / volatility - 0.8  # 0.8 is what a normal move comes to on average
     turnover = TURNOVER * volatility / USUAL_VOLATILITY * np.exp(0.4 * surprise + 0.25 * turnover_noise)
-    return opened, high, low, np.maximum(np.round(turnover / close), 1.0)
+    return open_price, high, low, np.maximum(np.round(turnover / close), 1.0)
 
 
 def bridge(
@@ -187,12 +187,12 @@ def bridge(
     """Open, high and low of the bridge that `intraday` describes; `gap` standard normal, `up`, `down` exponential."""
     move = np.log(close / base)
     overnight = 0.25 * move + np.sqrt(0.25 * 0.75) * volatility * gap
-    rest, variance = move - overnight, 0.75 * volatility**2
-    opened = base * np.exp(overnight)
-    high = opened * np.exp((rest + np.sqrt(rest**2 + 2 * variance * up)) / 2)
-    low = opened * np.exp((rest - np.sqrt(rest**2 + 2 * variance * down)) / 2)
+    intraday_move, variance = move - overnight, 0.75 * volatility**2
+    open_price = base * np.exp(overnight)
+    high = open_price * np.exp((intraday_move + np.sqrt(intraday_move**2 + 2 * variance * up)) / 2)
+    low = open_price * np.exp((intraday_move - np.sqrt(intraday_move**2 + 2 * variance * down)) / 2)
     # log and exp may lose the last bit, which would leave the close outside its own range
-    return opened, np.maximum(high, np.maximum(opened, close)), np.minimum(low, np.minimum(opened, close))
+    return open_price, np.maximum(high, np.maximum(open_price, close)), np.minimum(low, np.minimum(open_price, close))
 
 
 USUAL_VOLATILITY = total_volatility(State(*np.zeros((2, 1)), *np.zeros((2, COMPANIES))))
@@ -230,9 +230,9 @@ def _block(seed: int, k: int) -> History:
         ratio, dividend = corporate_actions(i, close)
         base = close / ratio - dividend
         close = close * (1 + returns) / ratio - dividend  # (close + dividend) · ratio / previous close = 1 + r
-        opened, high, low, volume = intraday(base, close, volatility, rng=rng)
+        open_price, high, low, volume = intraday(base, close, volatility, rng=rng)
         states.append(state)
-        bars.append((opened, high, low, close, volume, dividend, ratio))
+        bars.append((open_price, high, low, close, volume, dividend, ratio))
     columns = "open", "high", "low", "close", "volume", "dividend", "split_ratio"
     stacked = map(np.stack, zip(*bars, strict=True))
     return History(
@@ -266,9 +266,9 @@ def as_quoted(bars: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     previous_close = np.concatenate([FIRST_PRICE[None], bars["close"][:-1]])
     later = product_of_later(bars["split_ratio"])
-    kept = product_of_later(1 - bars["dividend"] * bars["split_ratio"] / previous_close)
+    kept_share = product_of_later(1 - bars["dividend"] * bars["split_ratio"] / previous_close)
     quoted = {name: bars[name] / later for name in ("open", "high", "low", "close", "dividend")}
-    adjusted = quoted["close"] * kept
+    adjusted = quoted["close"] * kept_share
     previous = np.concatenate([np.full((1, COMPANIES), np.nan), adjusted[:-1]])
     first_bar = np.arange(len(later))[:, None] == LISTED
     return quoted | {

@@ -57,20 +57,20 @@ class Quarter(NamedTuple):
 def quarter(seed: int, k: int) -> Quarter:
     """The quarter `k`, from 0, of the market of `seed`."""
     rng = np.random.default_rng([seed, _SCHEDULE, k])
-    due = PHASE + QUARTER * k
-    first, published = due + rng.choice(JITTER, COMPANIES), due - rng.choice(NOTICE, COMPANIES)
+    due_position = PHASE + QUARTER * k
+    first, published = due_position + rng.choice(JITTER, COMPANIES), due_position - rng.choice(NOTICE, COMPANIES)
     moves = rng.random(COMPANIES) < MOVED
     final = first + np.where(moves, rng.choice(MOVES, COMPANIES), 0)
-    moved = np.where(moves, first - rng.choice(WARNING, COMPANIES), NEVER)
+    moved_at = np.where(moves, first - rng.choice(WARNING, COMPANIES), NEVER)
     moment = rng.choice(len(MOMENTS), COMPANIES, p=MOMENT_SHARES)
     minute, sudden = rng.integers(0, 60, COMPANIES), rng.random((QUARTER, COMPANIES)) < UNSCHEDULED
-    return Quarter(due, first, published, final, moved, moment, minute, sudden)
+    return Quarter(due_position, first, published, final, moved_at, moment, minute, sudden)
 
 
 def quarters(first: int, last: int) -> range:
     """The quarters that have a date, or the publication of one, from position `first` to `last`."""
-    early, late = PHASE.min() - NOTICE.max(), PHASE.max() + JITTER.max() + MOVES.max()
-    return range(max(0, (first - int(late)) // QUARTER), max(0, (last - int(early)) // QUARTER + 1))
+    earliest_offset, latest_offset = PHASE.min() - NOTICE.max(), PHASE.max() + JITTER.max() + MOVES.max()
+    return range(max(0, (first - int(latest_offset)) // QUARTER), max(0, (last - int(earliest_offset)) // QUARTER + 1))
 
 
 def scheduled(seed: int, positions: np.ndarray) -> np.ndarray:
@@ -78,8 +78,8 @@ def scheduled(seed: int, positions: np.ndarray) -> np.ndarray:
     at = np.asarray(positions, int)[:, None]
     if not at.size:
         return np.zeros((0, COMPANIES), bool)
-    each = [quarter(seed, k) for k in quarters(int(at.min()), int(at.max()))]
-    return np.any([(at == q.final) & (q.due >= SETTLED) for q in each], axis=0) & (at >= 0)
+    quarters_near = [quarter(seed, k) for k in quarters(int(at.min()), int(at.max()))]
+    return np.any([(at == q.final) & (q.due >= SETTLED) for q in quarters_near], axis=0) & (at >= 0)
 
 
 def reactions(seed: int, positions: np.ndarray) -> np.ndarray:
@@ -127,11 +127,11 @@ def _by_publication(rng: np.random.Generator, q: Quarter, *, position: int, path
 def _by_the_past(rng: np.random.Generator, q: Quarter, *, position: int, paths: int) -> np.ndarray:
     """The same given whether the quarter's announcement has happened by the close at `position`, and nothing else."""
     offsets, shares = _offsets()
-    left = np.where(q.due[:, None] + offsets > position, shares, 0.0)
-    cumulated = left.cumsum(axis=1)  # [60, offsets]
+    remaining_shares = np.where(q.due[:, None] + offsets > position, shares, 0.0)
+    cumulated = remaining_shares.cumsum(axis=1)  # [60, offsets]
     draws = rng.random((paths, COMPANIES)) * cumulated[:, -1]
-    drawn = q.due + offsets[np.minimum((draws[..., None] >= cumulated).sum(axis=-1), len(offsets) - 1)]
-    return np.where(q.final <= position, q.final, drawn)
+    drawn_positions = q.due + offsets[np.minimum((draws[..., None] >= cumulated).sum(axis=-1), len(offsets) - 1)]
+    return np.where(q.final <= position, q.final, drawn_positions)
 
 
 @cache

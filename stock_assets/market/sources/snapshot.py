@@ -67,9 +67,9 @@ class SnapshotSource:
         bars = self._bars()
         end = bars["session"].max()
         if self.tickers is not None:
-            chosen = _spelt(self.tickers, bars["ticker"].unique())
-            self._check_known(chosen, bars)
-            bars = bars.filter(pl.col("ticker").is_in(chosen))
+            chosen_tickers = _file_spellings(self.tickers, bars["ticker"].unique())
+            self._check_known(chosen_tickers, bars)
+            bars = bars.filter(pl.col("ticker").is_in(chosen_tickers))
         to_session = pl.when(pl.col("session").max() < end).then(pl.col("session").max())
         return (
             bars.group_by("ticker")
@@ -110,8 +110,8 @@ class SnapshotSource:
             source=self.name,
             fetched_at=fetched_at,
         )
-        asked = pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
-        return Answer(rows, findings=self._loaded().held_out.filter(*asked))
+        in_request = pl.col("ticker").is_in(list(tickers)), pl.col("session").is_between(first, last)
+        return Answer(rows, findings=self._loaded().held_out.filter(*in_request))
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`; null volumes are none, and rows on days without a session are left out and counted."""
@@ -139,7 +139,7 @@ class SnapshotSource:
 
     def _loaded(self) -> "Loaded":
         series = SERIES if self.series is None else self.series
-        loaded = _load(
+        loaded_bars = _load(
             self.path,
             list_files(self.path),
             self.calendar,
@@ -147,11 +147,11 @@ class SnapshotSource:
             series=series,
             reading=self.reading,
         )
-        if self._said != (said := tuple(loaded.notes.all)):
-            self._said = said
-            for line in loaded.notes.lines():
+        if self._said != (notes := tuple(loaded_bars.notes.all)):
+            self._said = notes
+            for line in loaded_bars.notes.lines():
                 self.say(f"{self.path}: {line}")
-        return loaded
+        return loaded_bars
 
     def _bars(self) -> pl.DataFrame:
         bars = self._loaded().bars
@@ -174,14 +174,16 @@ class SnapshotSource:
             )
 
 
-def _spelt(tickers: Sequence[str], held: pl.Series) -> list[str]:
-    """`tickers` as the snapshot spells them, which holds `held`: vendors write BRK.B, BRK-B, BRK/B or BRK_B."""
+def _file_spellings(tickers: Sequence[str], held_tickers: pl.Series) -> list[str]:
+    """`tickers` as the snapshot spells them, which holds `held_tickers`: vendors write BRK.B, BRK-B, BRK/B or BRK_B."""
     alike: dict[str, list[str]] = {}
-    for ticker in held:
+    for ticker in held_tickers:
         alike.setdefault(re.sub("[./_]", "-", ticker), []).append(ticker)
-    names = {common: spelt[0] for common, spelt in alike.items() if len(spelt) == 1}
-    there = set(held)
-    return [ticker if ticker in there else names.get(re.sub("[./_]", "-", ticker), ticker) for ticker in tickers]
+    names = {common: spellings[0] for common, spellings in alike.items() if len(spellings) == 1}
+    present_tickers = set(held_tickers)
+    return [
+        ticker if ticker in present_tickers else names.get(re.sub("[./_]", "-", ticker), ticker) for ticker in tickers
+    ]
 
 
 class Loaded(NamedTuple):
@@ -240,8 +242,8 @@ def _all_bars(reader: SnapshotReader, listing: Listing) -> pl.DataFrame:
         except NoBarsError as error:
             empty.append(error)
     if not tables:
-        more = f" ({len(empty)} such files)" if len(empty) > 1 else ""
-        raise NoBarsError(f"{empty[0]}{more}") from empty[0]
+        further_files = f" ({len(empty)} such files)" if len(empty) > 1 else ""
+        raise NoBarsError(f"{empty[0]}{further_files}") from empty[0]
     for error in empty:
         reader.notes.add("passed over", str(error))
     return pl.concat(tables, rechunk=True)

@@ -70,12 +70,12 @@ class SnapshotBars:
         check_request(first, last, fetched_at)
         bars = self._bars()
         self._require_known(tickers, bars)
-        asked = bars.filter(
+        requested_bars = bars.filter(
             pl.col("ticker").is_in(list(tickers)),
             pl.col("session").is_between(first, last),
             pl.col("bar_end") <= fetched_at,
         )
-        return BarAnswer(as_source_bars(bars_since(asked, since), self.name))
+        return BarAnswer(as_source_bars(bars_since(requested_bars, since), self.name))
 
     def notes(self) -> dict[str, list[str]]:
         """What was guessed, passed over and held out, and of which files."""
@@ -85,12 +85,14 @@ class SnapshotBars:
         return self._loaded()[0]
 
     def _loaded(self) -> tuple[pl.DataFrame, Notes]:
-        loaded = _load(self.path, list_files(self.path), self.calendar, interval=self.interval, reading=self.reading)
-        if self._said != (lines := loaded[1].lines()):
+        bars_and_notes = _load(
+            self.path, list_files(self.path), self.calendar, interval=self.interval, reading=self.reading
+        )
+        if self._said != (lines := bars_and_notes[1].lines()):
             self._said = lines
             for line in lines:
                 self.say(f"{self.path}: {line}")
-        return loaded
+        return bars_and_notes
 
     def _require_known(self, tickers: Sequence[str], bars: pl.DataFrame) -> None:
         if unknown := sorted({*tickers} - {*bars["ticker"].unique()}):

@@ -21,9 +21,9 @@ class Staging:
 
     folder: Path
 
-    def expect(self, asked: int) -> None:
+    def expect(self, requested_count: int) -> None:
         """Notes how many tickers are asked for; other processes read it by `progress`."""
-        write_file(self.folder / _ASKED, str(asked).encode())
+        write_file(self.folder / _ASKED, str(requested_count).encode())
 
     def load(self, ticker: str) -> pl.DataFrame | None:
         """What was saved; None when there is no file, or one that cannot be read: then the ticker is asked for again,

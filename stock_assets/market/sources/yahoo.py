@@ -92,33 +92,33 @@ class YahooSource:
         of which Yahoo says that it has not traded since has no bars, and its days in `Answer.spans`.
         """
         check_request(first, last, fetched_at)
-        asked = sorted(set(tickers))
+        requested_tickers = sorted(set(tickers))
         asked_on = fetched_at.astimezone(UTC).date()
-        kept = staging(self.staged, asked_on=asked_on, first=first, last=last) if self.staged else None
-        if kept is not None:
-            kept.expect(len(asked))
+        staged_answers = staging(self.staged, asked_on=asked_on, first=first, last=last) if self.staged else None
+        if staged_answers is not None:
+            staged_answers.expect(len(requested_tickers))
         spans: dict[str, tuple[date, date]] = {}
 
         def work(ticker: str) -> pl.DataFrame | None:
-            if kept is not None and (there := kept.load(ticker)) is not None:
-                return there
+            if staged_answers is not None and (staged_history := staged_answers.load(ticker)) is not None:
+                return staged_history
             try:
                 history = self._history(ticker, first=first, last=last, fetched_at=fetched_at)
             except QuietTickerError as quiet:
                 spans[ticker] = quiet.span
                 return None
-            if kept is not None:
-                kept.save(ticker, history)
+            if staged_answers is not None:
+                staged_answers.save(ticker, history)
             return history
 
-        answers, failures = of_each(asked, work, budget=self.budget, on_progress=self.on_progress)
+        answers, failures = of_each(requested_tickers, work, budget=self.budget, on_progress=self.on_progress)
         histories = [history for history in answers.values() if history is not None]
         spans |= {str(bars["ticker"][0]): (bars["session"][0], bars["session"][-1]) for bars in histories}
         asked_bars = [
             bars.filter(pl.col("session").is_between(first, last)).select(RAW_SCHEMA.names()) for bars in histories
         ]
         bars = pl.concat([RAW_SCHEMA.to_frame(), *asked_bars]).sort("ticker", "session")
-        return Answer(bars, failures, spans, settle=kept.clear if kept else nothing_to_settle)
+        return Answer(bars, failures, spans, settle=staged_answers.clear if staged_answers else nothing_to_settle)
 
     def _history(self, ticker: str, *, first: date, last: date, fetched_at: datetime) -> pl.DataFrame:
         """`_all_bars` of `ticker` in `RAW_SCHEMA`; raises as it, and SourceError for an impossible bar."""
@@ -209,7 +209,7 @@ def _bars(history: "pd.DataFrame", ticker: str) -> pl.DataFrame:
     """
     if missing := sorted({*_COLUMNS.values()} - {*history.columns}):
         raise Transient(f"an answer without {', '.join(missing)}")
-    columns = {column: history[theirs].to_numpy(dtype=float) for column, theirs in _COLUMNS.items()}
+    columns = {column: history[vendor_column].to_numpy(dtype=float) for column, vendor_column in _COLUMNS.items()}
     sessions = pl.Series([moment.date() for moment in history.index], dtype=pl.Date)
     bars = pl.DataFrame({"session": sessions, **columns}).with_columns(
         pl.col(*columns).fill_nan(None), place=pl.lit("Yahoo"), ticker=pl.lit(ticker)
@@ -263,8 +263,10 @@ def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | Non
         return None
     zone = timezone(timedelta(seconds=meta.get("gmtoffset", 0)))
     first = meta.get("firstTradeDate")
-    opened, closed = (datetime.fromtimestamp(stamp, zone).date() for stamp in (last if first is None else first, last))
-    return opened, closed
+    first_day, last_day = (
+        datetime.fromtimestamp(stamp, zone).date() for stamp in (last if first is None else first, last)
+    )
+    return first_day, last_day
 
 
 def _from_settings(settings: Settings, say: Say) -> YahooSource:

@@ -103,27 +103,31 @@ class YahooBars:
         """
         check_request(first, last, fetched_at)
         now = fetched_at.astimezone(UTC)
-        begun = [day for day in self.calendar.between(first, last) if self.calendar.opens[day] < now]
+        begun_sessions = [day for day in self.calendar.between(first, last) if self.calendar.opens[day] < now]
         oldest = now - REACH[self.interval.text].back + MARGIN
-        ranges = self._ranges([day for day in begun if self.calendar.opens[day] >= oldest], now)
+        ranges = self._ranges([day for day in begun_sessions if self.calendar.opens[day] >= oldest], now)
         limits = {}
-        if begun and self.calendar.opens[begun[0]] < oldest:
+        if begun_sessions and self.calendar.opens[begun_sessions[0]] < oldest:
             limits = dict.fromkeys(sorted(set(tickers)), self._first_session(oldest))
         if not ranges:
             return BarAnswer(SOURCE_BAR_SCHEMA.to_frame(), {}, limits)
-        kept = None
+        staged_answers = None
         if self.staged is not None:
-            kept = staging(self.staged, asked_on=now.date(), first=first, last=last)
-            kept.expect(len(set(tickers)))
+            staged_answers = staging(self.staged, asked_on=now.date(), first=first, last=last)
+            staged_answers.expect(len(set(tickers)))
         answers, failures = of_each(
             tickers,
-            lambda ticker: self._bars(ticker, ranges, now, kept=kept),
+            lambda ticker: self._bars(ticker, ranges, now, staged_answers=staged_answers),
             budget=self.budget,
             on_progress=Pace("Yahoo", self.say),
         )
         bars = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *answers.values()])
-        asked = bars_since(bars.filter(pl.col("session").is_between(first, last)), since).sort("ticker", "bar_end")
-        return BarAnswer(asked, failures, limits, settle=kept.clear if kept else nothing_to_settle)
+        requested_bars = bars_since(bars.filter(pl.col("session").is_between(first, last)), since).sort(
+            "ticker", "bar_end"
+        )
+        return BarAnswer(
+            requested_bars, failures, limits, settle=staged_answers.clear if staged_answers else nothing_to_settle
+        )
 
     def _first_session(self, oldest: datetime) -> date:
         """The first session that begins at `oldest` or later; the day after `oldest` where the calendar has none."""
@@ -134,26 +138,26 @@ class YahooBars:
         """From when to when each request for `sessions` (ascending) goes: as many of them as one may hold."""
         ranges: list[tuple[datetime, datetime]] = []
         for day in sessions:
-            opened, closed = self.calendar.opens[day], min(self.calendar.closes[day], now)
-            if ranges and closed - ranges[-1][0] <= REACH[self.interval.text].at_once:
-                ranges[-1] = (ranges[-1][0], closed)
+            opening, closing = self.calendar.opens[day], min(self.calendar.closes[day], now)
+            if ranges and closing - ranges[-1][0] <= REACH[self.interval.text].at_once:
+                ranges[-1] = (ranges[-1][0], closing)
             else:
-                ranges.append((opened, closed))
+                ranges.append((opening, closing))
         return ranges
 
     def _bars(
-        self, ticker: str, ranges: Sequence[tuple[datetime, datetime]], now: datetime, *, kept: Staging | None
+        self, ticker: str, ranges: Sequence[tuple[datetime, datetime]], now: datetime, *, staged_answers: Staging | None
     ) -> pl.DataFrame:
         """The finished bars of `ticker` that begin within `ranges` (`SOURCE_BAR_SCHEMA`, sorted).
 
         Raises Exhausted, GivenUp, or SourceError naming the ticker.
         """
         require_address(ticker)
-        pages, nothing = [SOURCE_BAR_SCHEMA.to_frame()], None
+        pages, no_bars_error = [SOURCE_BAR_SCHEMA.to_frame()], None
         for begin, end in ranges:
             name = f"{ticker}@{begin:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}"
-            if kept is not None and (there := kept.load(name)) is not None:
-                pages.append(there)
+            if staged_answers is not None and (staged_page := staged_answers.load(name)) is not None:
+                pages.append(staged_page)
                 continue
             try:
                 ask = partial(self._page, ticker, begin=begin, end=end, now=now)
@@ -161,13 +165,13 @@ class YahooBars:
             except QuietTickerError:
                 break  # it has not traded in later ranges either
             except EmptyRangeError as error:
-                nothing = error
+                no_bars_error = error
                 continue
-            if kept is not None and end <= through:
-                kept.save(name, page)
+            if staged_answers is not None and end <= through:
+                staged_answers.save(name, page)
             pages.append(page)
-        if nothing is not None and len(pages) == 1 and ranges[-1][1] < now - DELAY:
-            raise nothing
+        if no_bars_error is not None and len(pages) == 1 and ranges[-1][1] < now - DELAY:
+            raise no_bars_error
         return pl.concat(pages)
 
     def _page(self, ticker: str, *, begin: datetime, end: datetime, now: datetime) -> Page:
@@ -181,12 +185,12 @@ class YahooBars:
 
         self._session.renewed.crumb = False
         try:
-            history, stated = bar_history(self._session, ticker, first=begin, last=end, interval=self.interval.text)
+            history, meta = bar_history(self._session, ticker, first=begin, last=end, interval=self.interval.text)
         except UnreadableAnswerError as error:
             raise Transient(str(error)) from error
         except RequestException as error:
             raise Transient(f"no answer ({type(error).__name__}, curl {error.code})") from error
-        through = min(now, max(_last_trade(stated), now - DELAY))
+        through = min(now, max(_last_trade(meta), now - DELAY))
         if history.empty:  # rows without a figure, or what is traded while it answers: no chart at all raises
             return SOURCE_BAR_SCHEMA.to_frame(), through
         self._say_splits(history, ticker)
@@ -201,7 +205,7 @@ class YahooBars:
         rows = rows.filter((pl.col("at") == pl.col("bar_begin")) | (pl.col("at") != klines["at"].max()))
         require_whole(rows, self.calendar, self.interval, source=self.name)
         priced = ~pl.all_horizontal(pl.col(FIGURES[:4]).is_null())
-        traded = pl.lit(stated.get("instrumentType") in WITHOUT_VOLUME) | (pl.col("volume") > 0)
+        traded = pl.lit(meta.get("instrumentType") in WITHOUT_VOLUME) | (pl.col("volume") > 0)
         return as_source_bars(rows.filter(pl.col("bar_end") <= through, priced, traded), self.name), through
 
     def _say_splits(self, history: "pd.DataFrame", ticker: str) -> None:
@@ -216,9 +220,9 @@ class YahooBars:
             )
 
 
-def _last_trade(stated: Mapping[str, Any]) -> datetime:
+def _last_trade(meta: Mapping[str, Any]) -> datetime:
     """The moment of the last trade that Yahoo states; long ago where it states none."""
-    moment = stated.get("regularMarketTime")
+    moment = meta.get("regularMarketTime")
     return datetime.min.replace(tzinfo=UTC) if moment is None else moment.to_pydatetime().astimezone(UTC)
 
 

@@ -17,8 +17,8 @@ def with_actions(table: pl.DataFrame, place: str, reading: Reading) -> pl.DataFr
     Raises SourceError, which names the setting, where an action is stated and nothing says what the close is.
     """
     if not {*_NAMES} <= {*table.columns}:
-        nothing = pl.lit(None, pl.Float64)
-        table = table.with_columns(dividend=nothing, split_ratio=nothing)
+        null = pl.lit(None, pl.Float64)
+        table = table.with_columns(dividend=null, split_ratio=null)
         return table if "adj_close" in table.columns else table.with_columns(adj_close="close")
     table = table.with_columns(_action("dividend"), _action("split_ratio").replace(0.0, 1.0))
     if "adj_close" in table.columns:
@@ -35,8 +35,8 @@ def with_actions(table: pl.DataFrame, place: str, reading: Reading) -> pl.DataFr
             "auto_adjust=False) or adjusted (yfinance without it)"
         )
     if reading.prices == "adjusted":
-        nothing = pl.lit(None, pl.Float64)
-        return table.with_columns(dividend=nothing, split_ratio=nothing, adj_close="close")
+        null = pl.lit(None, pl.Float64)
+        return table.with_columns(dividend=null, split_ratio=null, adj_close="close")
     return table.with_columns(adj_close="close")  # until `with_adjusted_closes`
 
 

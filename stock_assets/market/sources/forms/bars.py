@@ -13,7 +13,7 @@ from stock_assets.market.intervals import Interval
 from stock_assets.market.sources.answers import BARS, PRICES, check_values
 from stock_assets.market.sources.forms import days
 from stock_assets.market.sources.forms.actions import with_actions
-from stock_assets.market.sources.forms.columns import Columns, check_columns, is_table_of_prices, recognize, shown
+from stock_assets.market.sources.forms.columns import Columns, check_columns, first_names, is_table_of_prices, recognize
 from stock_assets.market.sources.forms.listing import DataFile
 from stock_assets.market.sources.forms.minutes import by_bar, by_day
 from stock_assets.market.sources.forms.numbers import as_numbers
@@ -79,13 +79,13 @@ class SnapshotReader:
         names = rows.columns if is_wide else sheet.names
         columns = recognize(names, reading, place)
         if not is_table_of_prices(columns):
-            raise NoBarsError(f"{place} has no column of prices, expected bars; {shown(sheet.names)}")
+            raise NoBarsError(f"{place} has no column of prices, expected bars; {first_names(sheet.names)}")
         day = session_of_folder(sheet.parts)
         if day and not {"session", "at"} & columns.theirs.keys():
             rows = rows.with_columns(pl.lit(day).alias("session of the folder"))
             columns.theirs["session"] = "session of the folder"
         check_columns(columns, names, place)
-        table = rows.select(pl.col(theirs).alias(ours) for ours, theirs in columns.theirs.items())
+        table = rows.select(pl.col(file_column).alias(column) for column, file_column in columns.theirs.items())
         table = self._without_footer(table, place)
         if table.is_empty():
             raise NoBarsError(f"{place} has no rows, expected bars")
@@ -93,7 +93,7 @@ class SnapshotReader:
             others = ", ".join(columns.passed_over)
             self.notes.add("columns passed over, since another one means the same", f"{place} ({others})")
         table = with_ticker(table, place, sheet.parts, reading=reading, notes=self.notes)
-        return self._checked(table, columns, place, cells=None if is_wide else table)
+        return self._file_bars(table, columns, place, cells=None if is_wide else table)
 
     def _without_footer(self, table: pl.DataFrame, place: str) -> pl.DataFrame:
         """`table` without a last row that is a sentence about the file, or the number of its rows."""
@@ -105,7 +105,7 @@ class SnapshotReader:
             return table.head(-1)
         return table
 
-    def _checked(
+    def _file_bars(
         self, table: pl.DataFrame, columns: Columns, place: str, *, cells: pl.DataFrame | None
     ) -> pl.DataFrame:
         """`table`, whose columns are ours and as the file has them, as `FILE_BARS`; `cells` are for messages."""
@@ -120,16 +120,16 @@ class SnapshotReader:
         if self.interval is not None:
             _refuse_text(texts, numbers, place)
             return self._of_interval(table, self.interval, place, date_format=date_format)
-        table, made = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
-        if made is not None:
+        table, session_bars = by_day(table, self.calendar, place, date_format=date_format, time_zone=reading.time_zone)
+        if session_bars is not None:
             cells = None
             _refuse_text(texts, numbers, place)
-            if (held_out := made.held_out).height:
+            if (held_out := session_bars.held_out).height:
                 first = "{session} of {ticker}: {reason}".format(**held_out.row(0, named=True))
                 self.notes.add(
                     "sessions that minutes do not make are held out", f"{place} ({held_out.height}, {first})"
                 )
-            self.held_out.append(made.findings)
+            self.held_out.append(session_bars.findings)
         session = days.sessions(table["session"], date_format, place)
         sector = _text("sector") if "sector" in table.columns else pl.lit(None, pl.String)
         table = table.with_columns(session=session, place=pl.lit(place), sector=sector)
@@ -148,21 +148,21 @@ class SnapshotReader:
     def _of_interval(
         self, table: pl.DataFrame, interval: Interval, place: str, *, date_format: str | None
     ) -> pl.DataFrame:
-        made = by_bar(
+        interval_bars = by_bar(
             table, self.calendar, interval, place=place, date_format=date_format, time_zone=self.reading.time_zone
         )
-        if (held_out := made.held_out).height:
+        if (held_out := interval_bars.held_out).height:
             first = "{bar_end} of {ticker}: {reason}".format(**held_out.row(0, named=True))
             self.notes.add("bars that rows do not make are held out", f"{place} ({held_out.height}, {first})")
-        require_tickers(made.bars["ticker"].unique(), place)
-        return made.bars
+        require_tickers(interval_bars.bars["ticker"].unique(), place)
+        return interval_bars.bars
 
 
 def _refuse_text(texts: pl.DataFrame, numbers: Mapping[str, pl.Series], place: str) -> None:
     """Raises SourceError for the first cell of `texts` that is neither a number nor says that there is none."""
     for column in texts.select(pl.col(pl.String)):
-        unread = (numbers[column.name].is_null() & column.is_not_null()).arg_true()
-        for row, text in zip(unread, column.gather(unread), strict=True):
+        unread_rows = (numbers[column.name].is_null() & column.is_not_null()).arg_true()
+        for row, text in zip(unread_rows, column.gather(unread_rows), strict=True):
             if not is_missing(text):
                 raise SourceError(f"{place}, row {row + 1}, column {column.name}: found {text!r}, expected a number")
 

@@ -39,11 +39,11 @@ def _common() -> dict[str, tuple[str, int]]:
     """Our column and the rank of each simplified name; the first row that has a name counts."""
     ranks: dict[str, tuple[str, int]] = {}
     for rank, form in enumerate(form for form in FORMS if not form.tells):
-        for ours, theirs in form.names.items():
-            for place, name in enumerate(theirs.split("|")):
-                ranks.setdefault(simplified(name), (ours, 100 * rank + place))
-    for ours in COLUMNS:
-        ranks.setdefault(simplified(ours), (ours, 0))
+        for column, spellings in form.names.items():
+            for place, name in enumerate(spellings.split("|")):
+                ranks.setdefault(simplified(name), (column, 100 * rank + place))
+    for column in COLUMNS:
+        ranks.setdefault(simplified(column), (column, 0))
     return ranks
 
 
@@ -63,35 +63,35 @@ class Columns(NamedTuple):
 
 def recognize(names: Sequence[str], reading: Reading, place: str) -> Columns:
     """Our columns among `names`. Raises SourceError where two names say the same and nothing decides between them."""
-    theirs = {ours: name for ours, name in reading.pairs.items() if name in names}
+    file_columns = {column: name for column, name in reading.pairs.items() if name in names}
     stripped = {name.strip(): name for name in reversed(names)}
     form = next((form for form in FORMS if form.tells and {*form.tells} <= stripped.keys()), None)
-    for ours, options in form.names.items() if form else ():
+    for column, options in form.names.items() if form else ():
         if name := next((stripped[option] for option in options.split("|") if option in stripped), None):
-            theirs.setdefault(ours, name)
+            file_columns.setdefault(column, name)
     candidates: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        ours, rank = _COMMON.get(simplified(name), ("", 0))
-        if ours and name not in theirs.values():
-            candidates.setdefault(ours, []).append((rank, name))
+        column, rank = _COMMON.get(simplified(name), ("", 0))
+        if column and name not in file_columns.values():
+            candidates.setdefault(column, []).append((rank, name))
     passed_over = []
-    for ours, ranked in candidates.items():
-        (rank, name), *others = sorted(ranked, key=lambda each: each[0])
-        if ours not in theirs and others and others[0][0] == rank:
+    for column, ranked in candidates.items():
+        (rank, name), *others = sorted(ranked, key=lambda ranked_name: ranked_name[0])
+        if column not in file_columns and others and others[0][0] == rank:
             raise SourceError(
-                f"{place} has two columns for {ours}: {name!r} and {others[0][1]!r}, expected one; "
-                f"STOCK_ASSETS_COLUMNS={ours}={name} decides"
+                f"{place} has two columns for {column}: {name!r} and {others[0][1]!r}, expected one; "
+                f"STOCK_ASSETS_COLUMNS={column}={name} decides"
             )
-        passed_over += [other for _, other in (others if ours not in theirs else ranked)]
-        theirs.setdefault(ours, name)
-    if not {"session", "at"} & theirs.keys():
-        if "clock" in theirs:
-            theirs["session"] = theirs.pop("clock")
+        passed_over += [other for _, other in (others if column not in file_columns else ranked)]
+        file_columns.setdefault(column, name)
+    if not {"session", "at"} & file_columns.keys():
+        if "clock" in file_columns:
+            file_columns["session"] = file_columns.pop("clock")
         elif names and simplified(names[0]) in _NAMELESS:
-            theirs["session"] = names[0]
-    if "volume" not in theirs and len(volumes := _volumes(names)) == 1:
-        theirs["volume"] = volumes[0]
-    return Columns(theirs, form, tuple(passed_over))
+            file_columns["session"] = names[0]
+    if "volume" not in file_columns and len(volumes := _volumes(names)) == 1:
+        file_columns["volume"] = volumes[0]
+    return Columns(file_columns, form, tuple(passed_over))
 
 
 def _volumes(names: Sequence[str]) -> list[str]:
@@ -103,18 +103,18 @@ def _volumes(names: Sequence[str]) -> list[str]:
 def score(names: Sequence[str], reading: Reading) -> int:
     """How many of the columns that every bar has are among `names`; what two names say counts once."""
     try:
-        theirs = recognize(names, reading, "").theirs
+        file_columns = recognize(names, reading, "").theirs
     except SourceError:
         return len(PRICE_COLUMNS)  # it is a header, and the fault is reported when it is read
-    return sum(ours in theirs for ours in _REQUIRED) + bool({"session", "at"} & theirs.keys())
+    return sum(column in file_columns for column in _REQUIRED) + bool({"session", "at"} & file_columns.keys())
 
 
 def may_be_of_a_bar(names: Sequence[str], reading: Reading) -> list[str]:
     """Those of `names` that are columns of ours; all where they do not name a bar, as those of a wide file."""
     if score(names, reading) <= len(PRICE_COLUMNS):
         return list(names)
-    theirs = recognize(names, reading, "").theirs.values()
-    return [name for name in names if name in theirs]
+    file_columns = recognize(names, reading, "").theirs.values()
+    return [name for name in names if name in file_columns]
 
 
 def is_table_of_prices(columns: Columns) -> bool:
@@ -122,17 +122,17 @@ def is_table_of_prices(columns: Columns) -> bool:
     return bool({*PRICE_COLUMNS, "adj_close"} & columns.theirs.keys())
 
 
-def shown(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """The first names of a file, for a message."""
     return f"found {', '.join(names[:_SHOWN]) or 'none'}{', …' if len(names) > _SHOWN else ''}"
 
 
 def check_columns(columns: Columns, names: Sequence[str], place: str) -> None:
     """Raises SourceError where a column of a bar is missing, and where the others do not add up."""
-    theirs = columns.theirs
-    found = shown(names)
-    missing = [column for column in _REQUIRED if column not in theirs]
-    if not {"session", "at"} & theirs.keys():
+    file_columns = columns.theirs
+    shown_names = first_names(names)
+    missing = [column for column in _REQUIRED if column not in file_columns]
+    if not {"session", "at"} & file_columns.keys():
         missing.insert(0, "session")
     if missing == ["volume"] and (volumes := _volumes(names)):
         raise SourceError(
@@ -141,9 +141,9 @@ def check_columns(columns: Columns, names: Sequence[str], place: str) -> None:
         )
     if missing:
         raise SourceError(
-            f"{place} has no column {', '.join(missing)}; {found}; if another of them is it, "
+            f"{place} has no column {', '.join(missing)}; {shown_names}; if another of them is it, "
             f"STOCK_ASSETS_COLUMNS={missing[0]}=NAME says so"
         )
-    if ("dividend" in theirs) != ("split_ratio" in theirs):
-        has, lacks = ("dividends", "splits") if "dividend" in theirs else ("splits", "dividends")
-        raise SourceError(f"{place} has {has} alone and no column of {lacks}, expected both or neither; {found}")
+    if ("dividend" in file_columns) != ("split_ratio" in file_columns):
+        has, lacks = ("dividends", "splits") if "dividend" in file_columns else ("splits", "dividends")
+        raise SourceError(f"{place} has {has} alone and no column of {lacks}, expected both or neither; {shown_names}")

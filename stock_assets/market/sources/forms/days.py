@@ -30,14 +30,14 @@ def sessions(column: pl.Series, date_format: str | None, place: str) -> pl.Serie
         return column.dt.date()
     text = pl.Series("date", column.cast(pl.String)).str.strip_chars()
     text = text.set(text == "", None)
-    dates = text.to_frame().select(pl.coalesce(_stated(date_format), *map(_form, *zip(*_FORMS, strict=True))))
+    dates = text.to_frame().select(pl.coalesce(_days_in_format(date_format), *map(_form, *zip(*_FORMS, strict=True))))
     days = dates.to_series()
     if days.null_count() == len(days) and text.null_count() < len(text):
         _refuse(text.drop_nulls(), date_format, place)
     return days
 
 
-def _stated(date_format: str | None) -> pl.Expr:
+def _days_in_format(date_format: str | None) -> pl.Expr:
     """By STOCK_ASSETS_DATE_FORMAT, with or without the time of the day that the text has."""
     if date_format is None:
         return pl.lit(None, pl.Date)
@@ -64,9 +64,9 @@ def _refuse(text: pl.Series, date_format: str | None, place: str) -> None:
     year = "%Y" if re.match(r"^\d+\D\d+\D\d{4}", first) else "%y"
     day_first, month_first = separator.join(("%d", "%m", year)), separator.join(("%m", "%d", year))
     firsts, seconds = (text.str.extract(_EITHER, i).cast(pl.Int64).max() for i in (1, 2))
-    said = f"{place} writes dates as {first!r}, in which day and month could be either"
+    message = f"{place} writes dates as {first!r}, in which day and month could be either"
     if firsts > 12 >= seconds:  # pyright: ignore[reportOperatorIssue]: integers
-        said += f"; its other dates fit {day_first} alone"
+        message += f"; its other dates fit {day_first} alone"
     elif seconds > 12 >= firsts:  # pyright: ignore[reportOperatorIssue]
-        said += f"; its other dates fit {month_first} alone"
-    raise SourceError(f"{said}: set STOCK_ASSETS_DATE_FORMAT to {day_first} or {month_first}")
+        message += f"; its other dates fit {month_first} alone"
+    raise SourceError(f"{message}: set STOCK_ASSETS_DATE_FORMAT to {day_first} or {month_first}")

@@ -56,7 +56,7 @@ def find_header(rows: Sequence[Sequence[str]], reading: Reading, place: str) -> 
     if start is None:
         return None
     if reading.in_order and _is_bar(rows[start]):
-        return Header(_stated(reading.in_order, len(rows[start]), place), start)
+        return Header(_names_of_setting(reading.in_order, len(rows[start]), place), start)
     for form in WITHOUT_HEADER:
         if all(_fits(row, form) for row in rows[start:] if row):
             return Header(form.names, start, form.vendor)
@@ -76,16 +76,16 @@ def find_header(rows: Sequence[Sequence[str]], reading: Reading, place: str) -> 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
     """`names`, of which no two are the same: a second close of one name would be lost without a word."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     result = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
+        counts[name] = counts.get(name, 0) + 1
         # a space and a sign do not make another name for `recognize`, so that two closes are an error
-        result.append(name + " ." * (seen[name] - 1) if name else f"column {len(result) + 1}")
+        result.append(name + " ." * (counts[name] - 1) if name else f"column {len(result) + 1}")
     return tuple(result)
 
 
-def _stated(names: Sequence[str], width: int, place: str) -> tuple[str, ...]:
+def _names_of_setting(names: Sequence[str], width: int, place: str) -> tuple[str, ...]:
     if len(names) > width:
         raise SourceError(
             f"{place} has {width} columns, and STOCK_ASSETS_COLUMNS names {len(names)} ({', '.join(names)}); expected "
@@ -104,17 +104,19 @@ def _fits(row: Sequence[str], form: Headerless) -> bool:
     if len(row) != len(form.names) or not all(re.fullmatch(form.first, row[i]) for i in (0, *form.moments)):
         return False
     try:
-        of = {name: float(cell) for name, cell in zip(form.names, row, strict=True)}
+        figures = {name: float(cell) for name, cell in zip(form.names, row, strict=True)}
     except ValueError:
         return False
-    return of["low"] <= min(of["open"], of["close"]) and of["high"] >= max(of["open"], of["close"])
+    return figures["low"] <= min(figures["open"], figures["close"]) and figures["high"] >= max(
+        figures["open"], figures["close"]
+    )
 
 
 def _wide(rows: Sequence[Sequence[str]], start: int, reading: Reading) -> Header | None:
     """The header of two rows that begin at `start`, figures and tickers, as pandas writes two levels of columns."""
     width = max(map(len, rows[start : start + 2]))
     first, second = ([*row, *[""] * (width - len(row))] for row in rows[start : start + 2])
-    levels = (_filled(first), second), (second, _filled(first))
+    levels = (_names_of_merged(first), second), (second, _names_of_merged(first))
     for figures, tickers in levels:
         if width < 5 or not all(tickers[1:]) or not _are_figures(figures[1:], reading):
             continue
@@ -132,20 +134,20 @@ def _wide(rows: Sequence[Sequence[str]], start: int, reading: Reading) -> Header
     return None
 
 
-def _filled(row: Sequence[str]) -> list[str]:
+def _names_of_merged(row: Sequence[str]) -> list[str]:
     """A name that a table sheet has merged over several columns, in each of them."""
-    filled: list[str] = []
+    cells: list[str] = []
     for i, cell in enumerate(row):
-        filled.append(cell if cell or i < 2 else filled[-1])
-    return filled
+        cells.append(cell if cell or i < 2 else cells[-1])
+    return cells
 
 
 def _are_figures(names: Sequence[str], reading: Reading) -> bool:
     """Whether all of `names` are figures of a bar, among them the four prices."""
-    ours = {name: next(iter(recognize([name], reading, "").theirs), None) for name in {*names}}
-    figures = {column for column in ours.values() if column in FIGURES}
+    columns = {name: next(iter(recognize([name], reading, "").theirs), None) for name in {*names}}
+    figures = {column for column in columns.values() if column in FIGURES}
     return {"open", "high", "low", "close"} <= figures and all(
-        column in FIGURES or name.lower() in ("capital gains", "repaired?") for name, column in ours.items()
+        column in FIGURES or name.lower() in ("capital gains", "repaired?") for name, column in columns.items()
     )
 
 

@@ -26,15 +26,15 @@ def columns_of(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
     if len({len(row) for row in rows}) != 1:
         return None
     leading: list[str] = []
-    rest = [list(row) for row in rows]
+    remaining_cells = [list(row) for row in rows]
     for name, pattern in (("ticker", _TICKER), ("date", _MOMENT), ("clock", re.compile(rf"{_CLOCK}|0"))):
-        if len(rest[0]) > 5 and all(pattern.fullmatch(row[0]) for row in rest):
+        if len(remaining_cells[0]) > 5 and all(pattern.fullmatch(row[0]) for row in remaining_cells):
             leading.append(name)
-            rest = [row[1:] for row in rest]
-    if "date" not in leading or len(rest[0]) not in (5, 6):
+            remaining_cells = [row[1:] for row in remaining_cells]
+    if "date" not in leading or len(remaining_cells[0]) not in (5, 6):
         return None
     try:
-        figures = [[float(cell) for cell in row] for row in rest]
+        figures = [[float(cell) for cell in row] for row in remaining_cells]
     except ValueError:
         return None
     if not all(_is_bar(row) for row in figures) or not any(row[1] > row[2] for row in figures):
@@ -42,21 +42,21 @@ def columns_of(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
     days = [row[leading.index("date")] for row in rows]
     if _looks_reversed(figures, newest_first=days[0] > days[-1]) or _in_parts_of_a_cent(days, figures):
         return None
-    between = ("adj_close",) if len(rest[0]) == 6 else ()
+    between = ("adj_close",) if len(remaining_cells[0]) == 6 else ()
     return (*leading, *_PRICES, *between, "volume")
 
 
 def _is_bar(row: Sequence[float]) -> bool:
-    opened, high, low, close, *between, volume = row
+    open_price, high, low, close, *between, volume = row
     whole = volume >= 0 and volume == int(volume) if between else volume >= 0
     adjusted = all(0 < price <= 1.001 * high and price != volume for price in between)
-    return 0 < low <= min(opened, close) and high >= max(opened, close) and whole and adjusted
+    return 0 < low <= min(open_price, close) and high >= max(open_price, close) and whole and adjusted
 
 
 def _looks_reversed(figures: Sequence[Sequence[float]], *, newest_first: bool) -> bool:
     """Whether the first price follows on the last one worse than the other way round."""
-    ordered = figures[::-1] if newest_first else figures
-    pairs = list(pairwise(ordered))
+    rows_by_date = figures[::-1] if newest_first else figures
+    pairs = list(pairwise(rows_by_date))
     gap = sum(abs(after[0] / before[3] - 1) for before, after in pairs)
     return gap > 2 * sum(abs(after[3] / before[0] - 1) for before, after in pairs)
 

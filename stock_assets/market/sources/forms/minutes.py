@@ -57,12 +57,12 @@ def by_day(
     moments = _read_moments(table, calendar, place, date_format=date_format, time_zone=time_zone)
     if moments is None:
         return ByDay(_as_days(table), None)
-    rest = table.drop("at", "clock", "session", strict=False)
+    figures = table.drop("at", "clock", "session", strict=False)
     certain = moments.zoned or time_zone is not None
     days = _days(moments, table["ticker"], calendar, zone_is_certain=certain)
     if days is not None:
-        return ByDay(rest.with_columns(session=days), None)
-    return _of_sessions(rest.with_columns(at=moments.at), calendar, place, zone_is_certain=certain)
+        return ByDay(figures.with_columns(session=days), None)
+    return _of_sessions(figures.with_columns(at=moments.at), calendar, place, zone_is_certain=certain)
 
 
 def by_bar(
@@ -135,9 +135,11 @@ def _of_spreadsheet(column: pl.Series, calendar: TradingCalendar) -> pl.Series:
     if days.is_empty() or not bool((days.is_between(*_SPREADSHEET) | empty).fill_null(value=False).all()):
         return column
     moments = days.to_frame("days").select(_EPOCH + pl.duration(seconds=(pl.col("days") * 86_400).round())).to_series()
-    known = moments.dt.date().filter(moments.dt.date().is_between(calendar.sessions[0], calendar.sessions[-1]))
-    are_sessions = known.is_in(pl.Series(calendar.sessions).implode())
-    return moments if known.len() and are_sessions.sum() > MOSTLY * known.len() else column
+    days_in_calendar = moments.dt.date().filter(
+        moments.dt.date().is_between(calendar.sessions[0], calendar.sessions[-1])
+    )
+    are_sessions = days_in_calendar.is_in(pl.Series(calendar.sessions).implode())
+    return moments if days_in_calendar.len() and are_sessions.sum() > MOSTLY * days_in_calendar.len() else column
 
 
 def _has_moments(column: pl.Series) -> bool:
@@ -173,8 +175,8 @@ def _days(
         return local.dt.date().alias("session")
     readings = [moments.at]
     if not zone_is_certain:
-        there = moments.wall.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
-        readings.append(there.dt.convert_time_zone("UTC"))
+        local_moments = moments.wall.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+        readings.append(local_moments.dt.convert_time_zone("UTC"))
     for at in readings:
         for edges in (calendar.opens, calendar.closes):
             if (days := _at_edge(at, edges, zone)) is not None:
@@ -204,11 +206,11 @@ def _at_midnight(clock: pl.Series) -> bool:
 def _of_sessions(table: pl.DataFrame, calendar: TradingCalendar, place: str, *, zone_is_certain: bool) -> ByDay:
     """The bars of minutes in `table` (at in UTC) as bars of sessions, with the sector, if it has one."""
     minutes = _as_traded(table, place)
-    made = session_bars(minutes, calendar, place, zone_is_certain=zone_is_certain)
-    bars = made.bars
+    bars_of_sessions = session_bars(minutes, calendar, place, zone_is_certain=zone_is_certain)
+    bars = bars_of_sessions.bars
     if "sector" in table.columns:
         bars = bars.join(table.group_by("ticker").agg(pl.col("sector").drop_nulls().last()), on="ticker")
-    return ByDay(bars, made)
+    return ByDay(bars, bars_of_sessions)
 
 
 def _as_traded(table: pl.DataFrame, place: str) -> pl.DataFrame:
@@ -221,8 +223,10 @@ def _as_traded(table: pl.DataFrame, place: str) -> pl.DataFrame:
 def _actions(table: pl.DataFrame) -> list[str]:
     """The columns that say that a price is adjusted, or will be: yfinance writes them into minutes too, empty."""
     none = {"adj_close": pl.col("close").cast(pl.Float64, strict=False), "dividend": pl.lit(0.0)}
-    stated = [name for name in ("adj_close", "dividend") if name in table.columns]
-    acts = [name for name in stated if _any(table, name, pl.col(name).cast(pl.Float64, strict=False) != none[name])]
+    stated_columns = [name for name in ("adj_close", "dividend") if name in table.columns]
+    acts = [
+        name for name in stated_columns if _any(table, name, pl.col(name).cast(pl.Float64, strict=False) != none[name])
+    ]
     splits = pl.col("split_ratio").cast(pl.Float64, strict=False)
     if "split_ratio" in table.columns and _any(table, "split_ratio", ~splits.is_in([0.0, 1.0])):
         acts.append("split_ratio")
@@ -232,5 +236,5 @@ def _actions(table: pl.DataFrame) -> list[str]:
 def _any(table: pl.DataFrame, name: str, flag: pl.Expr) -> bool:
     """Whether `flag` holds for a row of `table`, or its cell `name` holds a text that is no number."""
     text = pl.col(name).cast(pl.String).str.strip_chars()
-    unread = (text != "") & pl.col(name).cast(pl.Float64, strict=False).is_null()
-    return bool(table.select((flag.fill_null(value=False) | unread.fill_null(value=False)).any()).item())
+    is_unread = (text != "") & pl.col(name).cast(pl.Float64, strict=False).is_null()
+    return bool(table.select((flag.fill_null(value=False) | is_unread.fill_null(value=False)).any()).item())

@@ -26,19 +26,19 @@ def as_numbers(table: pl.DataFrame, names: Sequence[str], place: str, *, reading
     """
     plain = {name: table[name].cast(pl.Float64, strict=False) for name in names if table.schema[name] != pl.String}
     texts = {name: table[name].str.strip_chars() for name in names if name not in plain}
-    read = {name: text.cast(pl.Float64, strict=False) for name, text in texts.items()}
-    if reading.decimal != "," and all(_all_read(texts[name], numbers) for name, numbers in read.items()):
-        return {name: (plain | read)[name] for name in names}
+    plain_numbers = {name: text.cast(pl.Float64, strict=False) for name, text in texts.items()}
+    if reading.decimal != "," and all(_all_read(texts[name], numbers) for name, numbers in plain_numbers.items()):
+        return {name: (plain | plain_numbers)[name] for name in names}
     cores = {name: text.str.to_lowercase().str.replace_all(_SIGNS, "") for name, text in texts.items()}
     decimal = reading.decimal or _decimal(cores, texts, place)
-    cleaned = {name: _cleaned(core, decimal) for name, core in cores.items()}
+    cleaned_numbers = {name: _numbers_of_text(core, decimal) for name, core in cores.items()}
     # what the plain reading takes and this one does not, such as 1e5 and nan, is no number with signs
     return {
         name: plain[name]
         if name in plain
-        else cleaned[name]
+        else cleaned_numbers[name]
         if decimal == ","
-        else cleaned[name].zip_with(cleaned[name].is_not_null(), read[name])
+        else cleaned_numbers[name].zip_with(cleaned_numbers[name].is_not_null(), plain_numbers[name])
         for name in names
     }
 
@@ -54,8 +54,10 @@ def _decimal(cores: Mapping[str, pl.Series], texts: Mapping[str, pl.Series], pla
     whole = pl.concat([text.alias("number") for text in texts.values()])
     advice = "STOCK_ASSETS_DECIMAL=. or , says which sign begins the decimals"
     if point.any() and comma.any():
-        found = whole.filter(point.fill_null(value=False))[0], whole.filter(comma.fill_null(value=False))[0]
-        raise SourceError(f"{place} writes numbers as {found[0]!r} and as {found[1]!r}, expected one way; {advice}")
+        examples = whole.filter(point.fill_null(value=False))[0], whole.filter(comma.fill_null(value=False))[0]
+        raise SourceError(
+            f"{place} writes numbers as {examples[0]!r} and as {examples[1]!r}, expected one way; {advice}"
+        )
     if point.any() or comma.any():
         return "." if point.any() else ","
     either = bare.str.contains(r"^-?\d{1,3},\d{3}$").fill_null(value=False)
@@ -64,7 +66,7 @@ def _decimal(cores: Mapping[str, pl.Series], texts: Mapping[str, pl.Series], pla
     return "."
 
 
-def _cleaned(core: pl.Series, decimal: str) -> pl.Series:
+def _numbers_of_text(core: pl.Series, decimal: str) -> pl.Series:
     """Float64 of text without currency and spaces; null for what is no number."""
     rows = core.set(core.is_in(_NOTHING), None).alias("text").to_frame()
     suffix = pl.col("text").str.extract(_SUFFIX, 1)

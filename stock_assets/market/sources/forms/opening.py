@@ -26,7 +26,7 @@ from stock_assets.market.sources.forms.listing import (
     reason_to_pass_over,
 )
 from stock_assets.market.sources.forms.reading import NoBarsError, Notes, Reading
-from stock_assets.market.sources.forms.text import explained, read_text
+from stock_assets.market.sources.forms.text import fault_of_rows, read_text
 
 
 class Sheet(NamedTuple):
@@ -113,7 +113,7 @@ def _tables(
         try:
             yield _sheet(place, parts, rows, reading=reading)
         except pl.exceptions.PolarsError as error:
-            raise explained(source, place, reading) or error from error
+            raise fault_of_rows(source, place, reading) or error from error
     else:
         raise SourceError(f"{place} ends in {kind!r}, expected {', '.join(TABLES)} or a folder")
 

@@ -40,7 +40,7 @@ class Reading:
     def pairs(self) -> Mapping[str, str]:
         """Their names by ours."""
         parts = (part.split("=", 1) for part in self.columns if "=" in part)
-        return {_ALIASES.get(ours.strip(), ours.strip()): theirs.strip() for ours, theirs in parts}
+        return {_ALIASES.get(column.strip(), column.strip()): file_column.strip() for column, file_column in parts}
 
     @property
     def in_order(self) -> tuple[str, ...]:
@@ -63,8 +63,8 @@ class Notes:
 
     all: list[Note] = field(default_factory=list)
 
-    def add(self, what: str, which: str) -> None:
-        self.all.append(Note(what, which))
+    def add(self, subject: str, which: str) -> None:
+        self.all.append(Note(subject, which))
 
     def lines(self, limit: int = 20) -> list[str]:
         """One line per kind, with at most `limit` files.
@@ -73,15 +73,15 @@ class Notes:
         >>> notes.lines()
         ['passed over, empty: a.csv, b.csv']
         """
-        return [f"{what}: {_some(which, limit)}" for what, which in self.by_kind().items()]
+        return [f"{subject}: {_first_names(which, limit)}" for subject, which in self.by_kind().items()]
 
     def by_kind(self) -> dict[str, list[str]]:
         kinds: dict[str, list[str]] = {}
-        for what, which in self.all:
-            kinds.setdefault(what, []).append(which)
+        for subject, which in self.all:
+            kinds.setdefault(subject, []).append(which)
         return kinds
 
 
-def _some(names: Iterable[str], limit: int) -> str:
+def _first_names(names: Iterable[str], limit: int) -> str:
     names = list(names)
     return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")

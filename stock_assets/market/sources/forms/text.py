@@ -30,7 +30,7 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
     Raises SourceError where the file cannot be decoded, NoBarsError for white space alone.
     """
     head = _head(source)
-    encoding = _marked(head)
+    encoding = _encoding_of_mark(head)
     if encoding is None and _is_utf8(source, head):
         text = head.decode("utf-8", "ignore")
     else:
@@ -61,7 +61,7 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
     )
     if names != header.names:  # what later rows have there would be lost without a word
         later = rows.select(names[len(header.names) :]).filter(pl.any_horizontal(pl.all().str.strip_chars() != ""))
-        if later.head(1).collect().height and (error := explained(source, place, reading)):
+        if later.head(1).collect().height and (error := fault_of_rows(source, place, reading)):
             raise error
     return rows
 
@@ -83,7 +83,7 @@ def _too_long(place: str, number: int, row: Sequence[str], *, names: Sequence[st
     )
 
 
-def explained(source: Path | bytes, place: str, reading: Reading) -> SourceError | None:
+def fault_of_rows(source: Path | bytes, place: str, reading: Reading) -> SourceError | None:
     """What is wrong with a file of UTF-8 whose rows could not be read below its header; None for other faults."""
     text = (source.read_bytes() if isinstance(source, Path) else source).decode("utf-8-sig", "replace")
     separator, header = _layout(text[:HEAD], place, reading)
@@ -103,7 +103,7 @@ def _head(source: Path | bytes) -> bytes:
         return head if head.count(b"\n") > 10 else head + file.read(HEAD - _FIRST_LOOK)
 
 
-def _marked(head: bytes) -> str | None:
+def _encoding_of_mark(head: bytes) -> str | None:
     """The encoding that the first bytes name; in UTF-16 without a mark every second byte of a number is zero."""
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
@@ -149,7 +149,7 @@ def _decoded(content: bytes, encoding: str | None, place: str, *, reading: Readi
 
 def _layout(text: str, place: str, reading: Reading) -> tuple[str, Header | None]:
     """The separator by which most of our columns are found, and the header."""
-    found: list[tuple[int, int, str, Header]] = []
+    candidates: list[tuple[int, int, str, Header]] = []
     errors = []
     for separator in SEPARATORS:
         if separator not in text:
@@ -162,9 +162,9 @@ def _layout(text: str, place: str, reading: Reading) -> tuple[str, Header | None
             raise SourceError(f"{place} cannot be read as CSV: {error}") from error
         else:
             if header is not None:
-                found.append((score(header.names, reading), len(header.names), separator, header))
-    if found:
-        *_, separator, header = max(found, key=lambda each: each[:2])
+                candidates.append((score(header.names, reading), len(header.names), separator, header))
+    if candidates:
+        *_, separator, header = max(candidates, key=lambda candidate: candidate[:2])
         return separator, header
     if errors:
         raise errors[0]

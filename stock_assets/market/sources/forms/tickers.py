@@ -53,7 +53,7 @@ def with_ticker(
     by_folder = next((unquote(value) for key, value in folders.items() if _names("ticker", key)), None)
     column = _column(table, place, notes)
     if column is not None:
-        table = table.with_columns(ticker=_spelt(column))
+        table = table.with_columns(ticker=_ticker_text(column))
         if by_folder and (others := table.filter(pl.col("ticker") != _upper(by_folder))["ticker"]).len():
             raise SourceError(f"{place} lies in a folder of {by_folder} and has rows of {others[0]}, expected one")
         return table
@@ -67,8 +67,8 @@ def session_of_folder(parts: tuple[str, ...]) -> str | None:
     return next((unquote(value) for key, value in folders.items() if _names("session", key)), None)
 
 
-def _names(ours: str, name: str) -> bool:
-    return ours in recognize([name], Reading(), "").theirs
+def _names(column: str, name: str) -> bool:
+    return column in recognize([name], Reading(), "").theirs
 
 
 def _column(table: pl.DataFrame, place: str, notes: Notes) -> pl.Expr | None:
@@ -89,7 +89,7 @@ def _column(table: pl.DataFrame, place: str, notes: Notes) -> pl.Expr | None:
     return None
 
 
-def _spelt(column: pl.Expr) -> pl.Expr:
+def _ticker_text(column: pl.Expr) -> pl.Expr:
     text = column.cast(pl.String).str.strip_chars().str.strip_prefix("'").str.to_uppercase().str.strip_suffix(".US")
     return pl.when(text != "").then(text)
 
@@ -150,7 +150,7 @@ def ticker_of(stem: str) -> str | None:
     words = [word for word in re.split(_SEPARATORS, stem) if word]
     if len(words) == 1 and words[0].isalpha() and (words[0].isupper() or len(words[0]) <= 2):
         return _upper(words[0])  # D is Dominion Energy, ALL is Allstate
-    said = [word for word in words if word.lower() not in _NOISE and not _NUMBER.fullmatch(word)]
-    if said and len(said) == len(words):
-        said = [stem]  # no word of it is one of ours
-    return _upper("_".join(said)).removesuffix("_US") or None
+    name_words = [word for word in words if word.lower() not in _NOISE and not _NUMBER.fullmatch(word)]
+    if name_words and len(name_words) == len(words):
+        name_words = [stem]  # no word of it is one of ours
+    return _upper("_".join(name_words)).removesuffix("_US") or None

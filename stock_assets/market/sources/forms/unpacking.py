@@ -37,9 +37,9 @@ def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: str) -> bytes
 
 def check_workbook(source: Path | bytes, place: str) -> None:
     """Raises SourceError for a workbook that unpacks to too much; one that is no zip file (.xls) passes."""
-    opened = source if isinstance(source, Path) else BytesIO(source)
-    if zipfile.is_zipfile(opened):
-        with zipfile.ZipFile(opened) as archive:
+    file = source if isinstance(source, Path) else BytesIO(source)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
             sizes = [(info.file_size, info.compress_size) for info in archive.infolist()]
         _check(sum(size for size, _ in sizes), sum(packed for _, packed in sizes), place)
 

@@ -72,19 +72,23 @@ def _pairs(names: Sequence[str], reading: Reading, place: str) -> dict[str, Pair
         lambda name: _flat(name, figure_first=True),
         lambda name: _flat(name, figure_first=False),
     )
-    for read in readings:
-        pairs = {name: pair for name in names if (pair := read(name)) and all(pair)}
-        ours = {name: figure for name, (theirs, _) in pairs.items() if (figure := _figure_named(theirs, reading))}
-        tickers = {pairs[name][1] for name in ours}
-        whole = all({*PRICE_COLUMNS} <= {ours[name] for name in ours if pairs[name][1] == ticker} for ticker in tickers)
-        if ours and whole:
-            return {name: (ours[name], pairs[name][1]) for name in ours}
+    for read_name in readings:
+        pairs = {name: pair for name in names if (pair := read_name(name)) and all(pair)}
+        figures = {
+            name: figure for name, (figure_name, _) in pairs.items() if (figure := _figure_named(figure_name, reading))
+        }
+        tickers = {pairs[name][1] for name in figures}
+        whole = all(
+            {*PRICE_COLUMNS} <= {figures[name] for name in figures if pairs[name][1] == ticker} for ticker in tickers
+        )
+        if figures and whole:
+            return {name: (figures[name], pairs[name][1]) for name in figures}
     return None
 
 
 def _figure_named(name: str, reading: Reading) -> str | None:
-    ours = next(iter(recognize([name], reading, "").theirs), None)
-    return ours if ours in FIGURES else None
+    column = next(iter(recognize([name], reading, "").theirs), None)
+    return column if column in FIGURES else None
 
 
 def _flat(name: str, *, figure_first: bool) -> Pair | None:
