@@ -39,7 +39,7 @@ BORROWED = {
 
 def require_borrowed(module: object, version: str, borrowed: Mapping[str, str] = BORROWED) -> None:
     """Raises StockAssetsError where `module` lacks one of `borrowed`; it names them and the way out."""
-    missing = [f"{name} ({why})" for name, why in borrowed.items() if not _has(module, name)]
+    missing = [f"{name} ({purpose})" for name, purpose in borrowed.items() if not _has(module, name)]
     if missing:
         raise StockAssetsError(
             f"yfinance {version} lacks {'; '.join(missing)}; expected the names of version {TRIED_ON}: install "
@@ -91,14 +91,14 @@ def bar_history(
     return _history(session, ticker, start=first, end=last, interval=interval)
 
 
-def _history(session: Any, ticker: str, **chosen: Any) -> tuple["pd.DataFrame", Mapping[str, Any]]:
+def _history(session: Any, ticker: str, **options: Any) -> tuple["pd.DataFrame", Mapping[str, Any]]:
     yfinance.data.YfData.cache_get.cache_clear()
     try:
         # the time zone is the one in which dates are taken
         prices = yfinance.scrapers.history.PriceHistory(
             yfinance.data.YfData(session=session), ticker.upper(), "UTC", session
         )
-        rows = prices.history(**chosen, auto_adjust=False, actions=True)
+        rows = prices.history(**options, auto_adjust=False, actions=True)
         return rows, prices.get_history_metadata()
     except yfinance.exceptions.YFPricesMissingError as error:
         raise UnreadableAnswerError(error.yahoo_reason or "an empty answer") from error
@@ -108,9 +108,9 @@ def _history(session: Any, ticker: str, **chosen: Any) -> tuple["pd.DataFrame", 
         raise UnreadableAnswerError(f"an answer that yfinance cannot read ({type(error).__name__}: {error})") from error
 
 
-def earnings_dates(session: Any, ticker: str, *, most: int) -> "pd.DataFrame":
+def earnings_dates(session: Any, ticker: str, *, row_limit: int) -> "pd.DataFrame":
     """The announcements of `ticker` in Yahoo's calendar, coming and past ones, the latest first: `Reported EPS`, `EPS
-    Estimate` and `Surprise(%)` by moments with a time zone; at most `most`, 100 at most.
+    Estimate` and `Surprise(%)` by moments with a time zone; at most `row_limit`, 100 at most.
 
     `Ticker.get_earnings_dates` is documented; of the inside only its cache of answers is cleared. `session` makes the
     requests, and what it raises is raised as it is. Raises UnreadableAnswerError where yfinance fails on an answer.
@@ -118,7 +118,7 @@ def earnings_dates(session: Any, ticker: str, *, most: int) -> "pd.DataFrame":
     yfinance.data.YfData.cache_get.cache_clear()
     try:
         # yfinance writes the ticker into the address as it is
-        dates = yfinance.Ticker(quote(ticker, safe=""), session=session).get_earnings_dates(limit=most)
+        dates = yfinance.Ticker(quote(ticker, safe=""), session=session).get_earnings_dates(limit=row_limit)
     except Exception as error:
         if not raised_in(error, "yfinance"):
             raise

@@ -14,28 +14,28 @@ from stock_assets.side_inputs.tables import ANNOUNCEMENTS
 def sources(settings: Settings, say: Say) -> Sequence[SideSource]:
     """A file of one's own, or the simulated companies; the SEC, where it may be asked; with Yahoo's prices its
     calendar, which asks for no address, unless a file alone is to say it."""
-    calendar, made = calendar_of(settings), []
+    calendar, result = calendar_of(settings), []
     if settings.announcements is not None:
         from stock_assets.side_inputs.sources.announcement_file import AnnouncementFile
 
-        made.append(AnnouncementFile(settings.announcements, calendar, settings.announcement_notice))
+        result.append(AnnouncementFile(settings.announcements, calendar, settings.announcement_notice))
     elif settings.source == "simulated":
         from stock_assets.side_inputs.sources.simulated_announcements import SimulatedAnnouncements
 
-        made.append(SimulatedAnnouncements(calendar, settings.seed, settings.tickers))
+        result.append(SimulatedAnnouncements(calendar, settings.seed, settings.tickers))
     if _has_filings(settings):
         from stock_assets.side_inputs.sources.sec_announcements import SecAnnouncements
         from stock_assets.side_inputs.sources.sec_filings import sec_filings
 
         pace = Pace("EDGAR, announcements", say)
-        made.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
+        result.append(SecAnnouncements(sec_filings(settings, say), calendar, on_progress=pace))
     if settings.source == "yahoo" and (settings.announcements is None or _has_filings(settings)):
         from stock_assets.side_inputs.sources.earnings_calendar import EarningsCalendar
 
         budget = Budget(Politeness(per_second=settings.requests_per_second), say=say)
-        staged, pace = settings.data_dir / "staged_calendar", Pace("Yahoo, calendar of announcements", say)
-        made.append(EarningsCalendar(calendar, budget=budget, staged=staged, on_progress=pace))
-    return made
+        folder, pace = settings.data_dir / "staged_calendar", Pace("Yahoo, calendar of announcements", say)
+        result.append(EarningsCalendar(calendar, budget=budget, staged=folder, on_progress=pace))
+    return result
 
 
 def _has_filings(settings: Settings) -> bool:

@@ -49,8 +49,8 @@ def reaction_session(day: pl.Series, moment: pl.Series, calendar: TradingCalenda
     ['2024-07-03', '2024-07-05', '2024-07-08']
     """
     sessions = pl.Series("reaction_session", calendar.sessions, dtype=pl.Date)
-    same, later = sessions.search_sorted(day, side="left"), sessions.search_sorted(day, side="right")
-    places = later.zip_with(moment == "post", same) if len(day) else same
+    same_session, later = sessions.search_sorted(day, side="left"), sessions.search_sorted(day, side="right")
+    places = later.zip_with(moment == "post", same_session) if len(day) else same_session
     reactions = sessions.extend_constant(None, 1).gather(places)
     return reactions.set((day < calendar.sessions[0]).fill_null(value=True), None)
 

@@ -34,8 +34,8 @@ def known_session(known_at: pl.Series, calendar: TradingCalendar) -> pl.Series:
 
 def with_session(rows: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
     """`rows` of a side input with the column session, without those that no session of `calendar` knows."""
-    known = rows.with_columns(known_session(rows["known_at"], calendar).alias("session"))
-    return known.filter(pl.col("session").is_not_null())
+    rows_with_session = rows.with_columns(known_session(rows["known_at"], calendar).alias("session"))
+    return rows_with_session.filter(pl.col("session").is_not_null())
 
 
 def rows_by(rows: pl.DataFrame, session: date, *, fetched_by: datetime | None = None) -> pl.DataFrame:
@@ -44,10 +44,10 @@ def rows_by(rows: pl.DataFrame, session: date, *, fetched_by: datetime | None = 
 
     With `fetched_by` (an aware moment), only of what had been fetched by then.
     """
-    known = rows.filter(pl.col("session") <= session)
+    known_rows = rows.filter(pl.col("session") <= session)
     if fetched_by is not None:
-        known = known.filter(pl.col("fetched_at") <= fetched_by)
-    return known.sort(_ORDER, maintain_order=True).unique(
+        known_rows = known_rows.filter(pl.col("fetched_at") <= fetched_by)
+    return known_rows.sort(_ORDER, maintain_order=True).unique(
         naming_columns(rows.columns), keep="last", maintain_order=True
     )
 
@@ -62,26 +62,26 @@ def late_rows(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) 
     if rows.filter(pl.col("fetched_at") <= moment).is_empty():
         return rows.clear()
     fetched = rows.filter(pl.col("fetched_at") > moment).join(bars_fetched, on="session")
-    there = (pl.col("first_fetched") <= moment) & (pl.col("fetched_at") > pl.col("first_fetched") + SETTLING)
-    return fetched.filter(there).select(rows.columns)
+    is_late = (pl.col("first_fetched") <= moment) & (pl.col("fetched_at") > pl.col("first_fetched") + SETTLING)
+    return fetched.filter(is_late).select(rows.columns)
 
 
-def new_versions(stored: pl.DataFrame, answered: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `answered` that `stored` lacks, in the order in which they were known: what to append.
+def new_versions(stored_rows: pl.DataFrame, answered_rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `answered_rows` that `stored_rows` lacks, in the order in which they were known: what to append.
 
     A row whose values are those that stand already at its known_at, stored or answered, is no new version.
     """
-    names, values = naming_columns(answered.columns), value_columns(answered.columns)
+    names, values = naming_columns(answered_rows.columns), value_columns(answered_rows.columns)
     # most of an answer is what was answered the evening before: those rows are found by one join
-    newest = stored.sort("fetched_at", maintain_order=True).unique([*names, "known_at"], keep="last")
-    unseen = answered.join(newest, on=[*names, "known_at", *values], how="anti", nulls_equal=True)
-    before = stored.select(answered.columns).join(unseen, on="subject", how="semi")
-    both = pl.concat([before.with_columns(new=False), unseen.with_columns(new=True)])
-    ordered = both.sort("known_at", "new", "fetched_at", maintain_order=True)
-    previous = ordered.select(
+    newest = stored_rows.sort("fetched_at", maintain_order=True).unique([*names, "known_at"], keep="last")
+    unseen_rows = answered_rows.join(newest, on=[*names, "known_at", *values], how="anti", nulls_equal=True)
+    before = stored_rows.select(answered_rows.columns).join(unseen_rows, on="subject", how="semi")
+    joint_rows = pl.concat([before.with_columns(new=False), unseen_rows.with_columns(new=True)])
+    joint_in_order = joint_rows.sort("known_at", "new", "fetched_at", maintain_order=True)
+    previous = joint_in_order.select(
         there=pl.col("new").shift().over(names).is_not_null(),
         same=pl.all_horizontal(
             pl.lit(value=True), *(pl.col(name).eq_missing(pl.col(name).shift().over(names)) for name in values)
         ),
     )
-    return ordered.filter(pl.col("new") & ~(previous["there"] & previous["same"])).drop("new")
+    return joint_in_order.filter(pl.col("new") & ~(previous["there"] & previous["same"])).drop("new")

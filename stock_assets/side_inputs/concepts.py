@@ -137,8 +137,8 @@ def quarters(figures: Figures) -> list[Quarter]:
     of_end: dict[date, Quarter] = {}
     for start, end, value in spans:
         if is_between(days(start, end), QUARTER):
-            stated = of_end.get(end)
-            if stated is None or abs(days(start, end) - 91) < abs(days(stated.start, end) - 91):
+            other_quarter = of_end.get(end)
+            if other_quarter is None or abs(days(start, end) - 91) < abs(days(other_quarter.start, end) - 91):
                 of_end[end] = Quarter(start, end, value)
     for start, end, value in spans:
         if end in of_end or days(start, end) > YEAR[1]:
@@ -168,9 +168,9 @@ def trailing_year(figures: Figures, end: date) -> float | None:
     """
     spans = spans_of(figures)
     whole = [span for span in spans if is_between(days(span[0], span[1]), YEAR)]
-    stated = [value for _, last, value in whole if last == end]
-    if stated:
-        return stated[-1]
+    stated_values = [value for _, last, value in whole if last == end]
+    if stated_values:
+        return stated_values[-1]
     for start, last, value in spans:  # the longest first, since they ascend by first day
         if last != end or days(start, last) > YEAR[1]:
             continue
@@ -193,8 +193,10 @@ def _four_quarters(rows: list[Quarter], end: date) -> float | None:
     chain: list[Quarter] = []
     last = end
     while len(chain) < 4:
-        near = (by_end.get(last + timedelta(days=shift)) for shift in sorted(range(-SLACK, SLACK + 1), key=abs))
-        quarter = next((quarter for quarter in near if quarter is not None), None)
+        near_quarters = (
+            by_end.get(last + timedelta(days=shift)) for shift in sorted(range(-SLACK, SLACK + 1), key=abs)
+        )
+        quarter = next((quarter for quarter in near_quarters if quarter is not None), None)
         if quarter is None or (not chain and quarter.end != end):
             return None
         chain.append(quarter)
@@ -204,5 +206,5 @@ def _four_quarters(rows: list[Quarter], end: date) -> float | None:
 
 def year_before(ends: list[date], end: date) -> date | None:
     """The one of `ends` that lies a year before `end`; None where there is none."""
-    near = [other for other in ends if is_between((end - other).days, YEAR)]
-    return min(near, key=lambda other: abs((end - other).days - 365), default=None)
+    near_ends = [other for other in ends if is_between((end - other).days, YEAR)]
+    return min(near_ends, key=lambda other: abs((end - other).days - 365), default=None)

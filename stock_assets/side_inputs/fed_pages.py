@@ -46,12 +46,12 @@ def scheduled_meetings(html: str | bytes, place: str) -> list[date]:
         elif "fomc-meeting__month" in kinds:
             month = text
         elif "fomc-meeting__date" in kinds and year is not None and not _UNSCHEDULED.search(text):
-            if not (found := _DAYS.fullmatch(text)):
+            if not (day_match := _DAYS.fullmatch(text)):
                 raise SourceError(
                     f"{place}: found the days {shortened(text, 40)!r} of a meeting in {shortened(month, 20)!r} {year}, "
                     "expected some such as 30-31 or 17-18*"
                 )
-            days.add(_last_day(year, month.split("/"), (found[1], found[2]), place=place))
+            days.add(_last_day(year, month.split("/"), (day_match[1], day_match[2]), place=place))
     if not days:
         raise SourceError(f"{place}: found no meeting of the FOMC, expected a page as federalreserve.gov has it")
     return sorted(days)
@@ -64,8 +64,8 @@ def _last_day(year: int, months: Sequence[str], days: tuple[str, str | None], *,
         number = _MONTHS.index(months[-1].strip()[:3].lower()) + 1
         return date(year, number + (len(months) == 1 and int(last or first) < int(first)), int(last or first))
     except ValueError:
-        written = f"{first if last is None else f'{first}-{last}'} {shortened('/'.join(months), 20)!r} {year}"
-        raise SourceError(f"{place}: found a meeting on {written}, expected days of a month") from None
+        date_text = f"{first if last is None else f'{first}-{last}'} {shortened('/'.join(months), 20)!r} {year}"
+        raise SourceError(f"{place}: found a meeting on {date_text}, expected days of a month") from None
 
 
 def _elements(html: str | bytes, place: str) -> list[Any]:

@@ -67,22 +67,26 @@ def fetch_side_input(
     require_same_market(store, make_source(settings))
     require_past(store, now, {name: f"SELECT subject AS name, session, fetched_at FROM side_inputs.{name}"})
     subjects = store.read("universe")["ticker"].unique().sort().to_list() if entry.subjects == "tickers" else []
-    stored = _versions(store, entry.table)
+    stored_rows = _versions(store, entry.table)
     first = (*calendar.before(sessions[0], LOOK_AGAIN), sessions[0])[0]
-    if stored.is_empty() or first == calendar.sessions[0]:
+    if stored_rows.is_empty() or first == calendar.sessions[0]:
         first = calendar.sessions[0] - BEFORE_THE_CALENDAR
     frames, failures, notes = [], {}, []
-    for made in sources:
-        source = made.with_stored(stored) if isinstance(made, ReadsStored) else made
+    for registered_source in sources:
+        source = (
+            registered_source.with_stored(stored_rows)
+            if isinstance(registered_source, ReadsStored)
+            else registered_source
+        )
         answer = source.fetch(subjects, first, sessions[-1], fetched_at=now)
         failures |= _failures(answer, source, subjects, allowed=settings.max_failed_share)
         notes += answer.notes
-        frames += [_checked(entry, answer.rows, source, now=now), _withdrawn(stored, answer, source, now=now)]
+        frames += [_fitting_rows(entry, answer.rows, source, now=now), _withdrawn(stored_rows, answer, source, now=now)]
     rows = with_session(entry.follows(pl.concat(frames), calendar), calendar)
-    added = new_versions(stored, entry.table.fit(rows))
-    store.write([Change(name, added, makes=sessions)])
-    rows_now = pl.concat([stored, added]).filter(pl.col("session").is_in(list(sessions)))
-    return FetchedSide(rows_now, added, len(subjects), failures, notes)
+    new_rows = new_versions(stored_rows, entry.table.fit(rows))
+    store.write([Change(name, new_rows, makes=sessions)])
+    rows_now = pl.concat([stored_rows, new_rows]).filter(pl.col("session").is_in(list(sessions)))
+    return FetchedSide(rows_now, new_rows, len(subjects), failures, notes)
 
 
 def read_side_input(
@@ -98,8 +102,8 @@ def side_inputs_as_of(store: Warehouse, moment: datetime) -> dict[str, pl.DataFr
     """By side input that was written at some time: the newest version of everything that was known by `moment` (aware)
     and had been fetched by then."""
     tables = [table for table in TABLES.values() if table.room == ROOM]
-    stored = store.read_each({table.name: f'SELECT * FROM {ROOM}."{table.name}"' for table in tables})
-    frames = {table.name: _in_utc(table, rows) for table in tables if (rows := stored[table.name]) is not None}
+    stored_tables = store.read_each({table.name: f'SELECT * FROM {ROOM}."{table.name}"' for table in tables})
+    frames = {table.name: _in_utc(table, rows) for table in tables if (rows := stored_tables[table.name]) is not None}
     return {
         name: rows_by(rows.filter(pl.col("known_at") <= moment), date.max, fetched_by=moment)
         for name, rows in frames.items()
@@ -138,48 +142,48 @@ def _failures(answer: SideAnswer, source: SideSource, subjects: Sequence[str], *
     a fund has no fundamentals, and the source says so. A source that names its subjects itself judges that itself."""
     unknown = {subject for subject, failure in answer.failures.items() if failure.unknown}
     silent = {subject: failure.reason for subject, failure in answer.failures.items() if subject not in unknown}
-    asked = len({*subjects, *silent} - unknown)
-    if subjects and (message := too_many_failures(silent, asked, allowed)):
+    requested_count = len({*subjects, *silent} - unknown)
+    if subjects and (message := too_many_failures(silent, requested_count, allowed)):
         raise SourceError(f"{source.name}: {message}")
     return {subject: f"{source.name}: {failure.reason}" for subject, failure in answer.failures.items()}
 
 
-def _checked(entry: SideInput, rows: pl.DataFrame, source: SideSource, *, now: datetime) -> pl.DataFrame:
+def _fitting_rows(entry: SideInput, rows: pl.DataFrame, source: SideSource, *, now: datetime) -> pl.DataFrame:
     """`rows` of `source` in the order of their table, without session. Raises SourceError for one that cannot be."""
     names = [name for name in entry.table.names if name != "session"]
-    where = f"{entry.table.name} of the source {source.name}"
-    if absent := [name for name in names if name not in rows.columns]:
-        raise TableError(f"rows of {where} lack the column {absent[0]}; expected {', '.join(names)}")
+    place = f"{entry.table.name} of the source {source.name}"
+    if missing_columns := [name for name in names if name not in rows.columns]:
+        raise TableError(f"rows of {place} lack the column {missing_columns[0]}; expected {', '.join(names)}")
     rows = rows.select(names)
     if entry.subjects == "tickers":
-        require_tickers(rows["subject"].unique(), where)
-    wrong = rows.filter((pl.col("known_at") > pl.col("fetched_at")) | (pl.col("fetched_at") > now))
-    if wrong.height:
-        row = wrong.row(0, named=True)
+        require_tickers(rows["subject"].unique(), place)
+    wrong_rows = rows.filter((pl.col("known_at") > pl.col("fetched_at")) | (pl.col("fetched_at") > now))
+    if wrong_rows.height:
+        row = wrong_rows.row(0, named=True)
         raise SourceError(
-            f"{where}, {row['subject']}: found known_at {row['known_at']:%Y-%m-%d %H:%M} and fetched_at "
-            f"{row['fetched_at']:%Y-%m-%d %H:%M} UTC at {now:%Y-%m-%d %H:%M} UTC ({wrong.height} such rows); expected "
-            "nothing that is known or fetched later"
+            f"{place}, {row['subject']}: found known_at {row['known_at']:%Y-%m-%d %H:%M} and fetched_at "
+            f"{row['fetched_at']:%Y-%m-%d %H:%M} UTC at {now:%Y-%m-%d %H:%M} UTC ({wrong_rows.height} such rows); "
+            "expected nothing that is known or fetched later"
         )
     return rows
 
 
-def _withdrawn(stored: pl.DataFrame, answer: SideAnswer, source: SideSource, *, now: datetime) -> pl.DataFrame:
+def _withdrawn(stored_rows: pl.DataFrame, answer: SideAnswer, source: SideSource, *, now: datetime) -> pl.DataFrame:
     """The versions that withdraw at `now` what `source` stated and does not state any more, without session."""
-    none = stored.drop("session").clear()
+    none = stored_rows.drop("session").clear()
     if not answer.states_all_of:
         return none
-    if "withdrawn" not in stored.columns:
+    if "withdrawn" not in stored_rows.columns:
         raise TableError(f"the source {source.name} states all of a table without the column withdrawn")
     # a replayed date is withdrawn with the one that it repeats, and by no answer of its own
-    replayed = pl.col("origin") == "replayed" if "origin" in stored.columns else pl.lit(value=False)
-    coming = stored.filter(
+    replayed = pl.col("origin") == "replayed" if "origin" in stored_rows.columns else pl.lit(value=False)
+    coming = stored_rows.filter(
         pl.col("event_time") > now,
         pl.col("source") == source.name,
         pl.col("subject").is_in(list(answer.states_all_of)),
         ~replayed,
     )
     coming = rows_by(coming, date.max).filter(~pl.col("withdrawn").fill_null(value=False))
-    gone = coming.join(answer.rows, on=naming_columns(stored.columns), how="anti", nulls_equal=True)
+    withdrawn_rows = coming.join(answer.rows, on=naming_columns(stored_rows.columns), how="anti", nulls_equal=True)
     at = pl.lit(now).cast(UTC_TIME)
-    return gone.select(none.columns).with_columns(known_at=at, fetched_at=at, withdrawn=pl.lit(value=True))
+    return withdrawn_rows.select(none.columns).with_columns(known_at=at, fetched_at=at, withdrawn=pl.lit(value=True))

@@ -54,7 +54,9 @@ def schedule_of(rows: pl.DataFrame, calendar: TradingCalendar, since: date = dat
         if origin == "replayed":
             less_sure = _ends_with_what_it_repeats(less_sure, standing)
         surer = pl.concat(standing.values()) if standing else less_sure.clear()
-        standing[origin] = _first_known(_replaced(less_sure, surer, later=NEAR if origin == "replayed" else LATER))
+        standing[origin] = _first_known(
+            _without_replaced_rows(less_sure, surer, later=NEAR if origin == "replayed" else LATER)
+        )
     return (
         pl.concat(standing.values())
         .filter(pl.col("reaction_session").is_not_null())  # an older one is there for the date that repeats it
@@ -73,9 +75,9 @@ def _ends_with_the_next_version(rows: pl.DataFrame, calendar: TradingCalendar) -
     only_expected = (pl.col("origin") == "replayed") | (
         (pl.col("origin") == "calendar") & ~pl.col("reported").fill_null(value=False)
     )
-    ordered = rows.with_columns(after=after).sort("session", "known_at", "fetched_at", maintain_order=True)
+    rows_in_order = rows.with_columns(after=after).sort("session", "known_at", "fetched_at", maintain_order=True)
     return (
-        ordered.with_columns(
+        rows_in_order.with_columns(
             known_from=pl.col("session"),
             known_until=pl.min_horizontal(
                 pl.col("session").shift(-1).over(_THING).fill_null(_OPEN),
@@ -96,12 +98,12 @@ def _ends_with_what_it_repeats(replayed: pl.DataFrame, standing: Mapping[str, pl
     # it was replaced as a whole where no interval of it is left
     repeated = pl.concat([standing["filed"], standing["file"]]).group_by("subject", "source", "event_time")
     ends = repeated.agg(ended=pl.col("known_until").max()).with_columns(pl.col("event_time") + timedelta(days=364))
-    kept = replayed.join(ends, on=["subject", "source", "event_time"], how="inner", maintain_order="left")
-    until = kept.with_columns(known_until=pl.min_horizontal("known_until", "ended")).drop("ended")
+    repeated_rows = replayed.join(ends, on=["subject", "source", "event_time"], how="inner", maintain_order="left")
+    until = repeated_rows.with_columns(known_until=pl.min_horizontal("known_until", "ended")).drop("ended")
     return until.filter(pl.col("known_from") < pl.col("known_until"))
 
 
-def _replaced(less_sure: pl.DataFrame, surer: pl.DataFrame, *, later: timedelta) -> pl.DataFrame:
+def _without_replaced_rows(less_sure: pl.DataFrame, surer: pl.DataFrame, *, later: timedelta) -> pl.DataFrame:
     """`less_sure` until the first of `surer` near it stands; its day may be `later` than the surer one at most."""
     other = surer.select("subject", other="day", begins="known_from", ends="known_until")
     cuts = (
@@ -115,20 +117,20 @@ def _replaced(less_sure: pl.DataFrame, surer: pl.DataFrame, *, later: timedelta)
         .group_by("row")
         .agg(cut=pl.col("begins").min())
     )
-    left = less_sure.join(cuts, on="row", how="left", maintain_order="left")
-    left = left.with_columns(known_until=pl.min_horizontal("known_until", "cut")).drop("cut")
-    return left.filter(pl.col("known_from") < pl.col("known_until"))
+    remaining_rows = less_sure.join(cuts, on="row", how="left", maintain_order="left")
+    remaining_rows = remaining_rows.with_columns(known_until=pl.min_horizontal("known_until", "cut")).drop("cut")
+    return remaining_rows.filter(pl.col("known_from") < pl.col("known_until"))
 
 
 def _first_known(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` of one origin without the time in which another of the same reaction session stands that was known
     before."""
-    ordered = rows.sort("known_from", "event_time", "source", "row").with_row_index("place")
-    pairs = ordered.select("place", "subject", "reaction_session", "known_from", "known_until")
+    rows_in_order = rows.sort("known_from", "event_time", "source", "row").with_row_index("place")
+    pairs = rows_in_order.select("place", "subject", "reaction_session", "known_from", "known_until")
     earlier = pairs.join(pairs, on=["subject", "reaction_session"], suffix="_first").filter(
         pl.col("place_first") < pl.col("place"), pl.col("known_until_first") > pl.col("known_from")
     )
     begins = earlier.group_by("place").agg(begins=pl.col("known_until_first").max())
-    left = ordered.join(begins, on="place", how="left", maintain_order="left")
-    left = left.with_columns(known_from=pl.max_horizontal("known_from", "begins")).drop("begins", "place")
-    return left.filter(pl.col("known_from") < pl.col("known_until"))
+    later_rows = rows_in_order.join(begins, on="place", how="left", maintain_order="left")
+    later_rows = later_rows.with_columns(known_from=pl.max_horizontal("known_from", "begins")).drop("begins", "place")
+    return later_rows.filter(pl.col("known_from") < pl.col("known_until"))

@@ -56,12 +56,12 @@ def event_rows(
         source=pl.lit(source),
         withdrawn=pl.lit(value=False),
     )
-    shown = rows.filter(
+    visible_events = rows.filter(
         pl.col("day") >= calendar.sessions[0],
         pl.col("reaction_session").is_not_null(),
         pl.col("known_at") <= fetched_at,
     )
-    return shown.select(pl.col(name).cast(kind) for name, kind in ROWS.items()).unique(maintain_order=True)
+    return visible_events.select(pl.col(name).cast(kind) for name, kind in ROWS.items()).unique(maintain_order=True)
 
 
 def by_rule_or_seen(events: Sequence[Event], first: date, fetched_at: datetime) -> list[Event]:

@@ -43,8 +43,8 @@ def side_table(
     """
     naming = {*keys, *null_keys}
     others = {column.name for column in values} - naming
-    if both := sorted((naming & _VALUES) | (others & _NAMING)):
-        raise TableError(f"{name}: the column {both[0]} is a key of one side input and a value of another")
+    if shared_columns := sorted((naming & _VALUES) | (others & _NAMING)):
+        raise TableError(f"{name}: the column {shared_columns[0]} is a key of one side input and a value of another")
     _NAMING.update(naming)
     _VALUES.update(others)
     first = (

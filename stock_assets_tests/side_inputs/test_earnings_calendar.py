@@ -15,7 +15,7 @@ from stock_assets.side_inputs.announcing import ROWS
 from stock_assets.side_inputs.as_of import with_session
 from stock_assets.side_inputs.registry import side_input
 from stock_assets.side_inputs.schedule import schedule_of
-from stock_assets.side_inputs.sources.earnings_calendar import HOUR, OFTEN, SELDOM, EarningsCalendar, due
+from stock_assets.side_inputs.sources.earnings_calendar import HOUR, OFTEN, SELDOM, EarningsCalendar, due_subjects
 from stock_assets_tests.market.fake_time import FakeTime
 from stock_assets_tests.market.vendor import (
     BROKEN,
@@ -61,7 +61,7 @@ def source_of(server: CalendarServer, *, stored: pl.DataFrame | None = None, sta
     time = FakeTime()
     options = {"per_second": 1000.0, "tries": 3, "timeout": HANG_SECONDS, **politeness}
     budget = Budget(Politeness(**options), clock=time.clock, sleep=time.sleep)
-    return EarningsCalendar(CALENDAR, base_url=server.url, budget=budget, stored=stored, staged=staged)
+    return EarningsCalendar(CALENDAR, base_url=server.url, budget=budget, stored_rows=stored, staged=staged)
 
 
 def evening(server: CalendarServer, *tickers: str, **options: object) -> SideAnswer:
@@ -227,7 +227,7 @@ def test_an_evening_asks_for_those_near_their_date_often_and_for_the_others_seld
         ]
     )
     sessions = CALENDAR.between(TODAY - timedelta(days=10), TODAY + timedelta(days=10))[:SELDOM]
-    evenings = [due(tickers, stored, CALENDAR, source="yahoo_calendar", session=day) for day in sessions]
+    evenings = [due_subjects(tickers, stored, CALENDAR, source="yahoo_calendar", session=day) for day in sessions]
     # from ten days ahead on all of the near ones are asked for in any two sessions
     for before, after in pairwise(evenings[3:]):
         assert set(near) <= {*before, *after}
@@ -235,8 +235,8 @@ def test_an_evening_asks_for_those_near_their_date_often_and_for_the_others_seld
     times = [sum(ticker in evening for evening in evenings) for ticker in far]
     assert times == [1] * len(far)
     assert max(map(len, evenings)) < len(tickers) * (1 / OFTEN + 2 / SELDOM)
-    assert due(tickers, None, CALENDAR, source="yahoo_calendar", session=TODAY) == tickers
-    assert due(tickers, stored, CALENDAR, source="another", session=TODAY) == tickers
+    assert due_subjects(tickers, None, CALENDAR, source="yahoo_calendar", session=TODAY) == tickers
+    assert due_subjects(tickers, stored, CALENDAR, source="another", session=TODAY) == tickers
 
 
 def test_what_waits_on_disk_is_not_asked_for_again(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_every_stretch_of_vintages_holds_what_stood_on_every_day(data: st.DataOb
     server, until = FakeFred({"X": versions}), start + timedelta(days=50)
     vintages = sorted({date.fromisoformat(vintage) for _, vintage, _ in versions})
     parts = [OBSERVATIONS.to_frame()]
-    for span in spans(start - timedelta(days=5), until, vintages, most=data.draw(st.integers(1, 4))):
+    for span in spans(start - timedelta(days=5), until, vintages, vintage_limit=data.draw(st.integers(1, 4))):
         query = f"series_id=X&realtime_start={span.first}&realtime_end={span.last}&api_key={KEY}&limit=1000&offset=0"
         reply = server.reply(f"/series/observations?{query}", "")
         held = pl.DataFrame(json.loads(reply.body)["observations"], schema=dict.fromkeys(

@@ -60,8 +60,10 @@ class AnnouncementFile:
             day=_days(cells["date"]),
             moment=pl.col("when").str.to_lowercase().fill_null("unknown"),
         )
-        spelled = pl.Series([ticker is not None and is_ticker(ticker) for ticker in dates["ticker"]], dtype=pl.Boolean)
-        self._refuse(cells["ticker"], ~spelled, f"expected a ticker: {EXPECTED}")
+        is_spelled = pl.Series(
+            [ticker is not None and is_ticker(ticker) for ticker in dates["ticker"]], dtype=pl.Boolean
+        )
+        self._refuse(cells["ticker"], ~is_spelled, f"expected a ticker: {EXPECTED}")
         self._refuse(cells["date"], dates["day"].is_null(), "expected a day as 2024-01-25")
         self._refuse(cells["when"], ~dates["moment"].is_in(MOMENTS), f"expected one of {', '.join(MOMENTS)}")
         moments = dates.group_by("ticker", "day").agg(pl.col("moment").n_unique()).filter(pl.col("moment") > 1)
@@ -84,12 +86,12 @@ class AnnouncementFile:
 
     def _happened_by(self, dates: pl.DataFrame) -> pl.Series:
         """The moment at which each of `dates` has happened in any case: the open, the close or the end of its day."""
-        opened, closed, noon = (
+        opening, closing, noon = (
             event_time(dates["day"], pl.Series([moment]).new_from_index(0, dates.height), self._calendar)
             for moment in ("pre", "post", "unknown")
         )
-        over = noon + timedelta(hours=12)
-        return closed.zip_with(dates["moment"] == "during", over).zip_with(dates["moment"] != "pre", opened)
+        end_of_day = noon + timedelta(hours=12)
+        return closing.zip_with(dates["moment"] == "during", end_of_day).zip_with(dates["moment"] != "pre", opening)
 
     def _cells(self) -> pl.DataFrame:
         """The columns of the file by our names, as text but for dates and times that are typed."""
@@ -106,18 +108,20 @@ class AnnouncementFile:
                 f"{self._path} has the columns {shortened(', '.join(frame.columns), 200)} and no {missing[0]}; "
                 f"expected {', '.join(COLUMNS)} and perhaps {KNOWN_AT}"
             )
-        chosen = frame.select(pl.col(names[name]).alias(name) for name in (*COLUMNS, KNOWN_AT) if name in names)
-        texts = [name for name, dtype in chosen.schema.items() if not dtype.is_temporal()]
+        cells = frame.select(pl.col(names[name]).alias(name) for name in (*COLUMNS, KNOWN_AT) if name in names)
+        texts = [name for name, dtype in cells.schema.items() if not dtype.is_temporal()]
         stripped = (pl.col(name).cast(pl.String).str.strip_chars() for name in texts)
-        return chosen.with_columns(stripped).with_columns(pl.col(texts).replace("", None))
+        return cells.with_columns(stripped).with_columns(pl.col(texts).replace("", None))
 
-    def _refuse(self, column: pl.Series, wrong: pl.Series, expected: str) -> None:
-        """SourceError for the first row that is `wrong`."""
-        rows = wrong.fill_null(value=True).arg_true()
+    def _refuse(self, column: pl.Series, is_wrong: pl.Series, expected: str) -> None:
+        """SourceError for the first row that is `is_wrong`."""
+        rows = is_wrong.fill_null(value=True).arg_true()
         if len(rows):
-            more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
-            found = shortened(repr(column[rows[0]]), 80)
-            raise SourceError(f"{self._path}, row {rows[0] + 1}, column {column.name}: found {found}, {expected}{more}")
+            further_rows = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+            value = shortened(repr(column[rows[0]]), 80)
+            raise SourceError(
+                f"{self._path}, row {rows[0] + 1}, column {column.name}: found {value}, {expected}{further_rows}"
+            )
 
 
 def _days(column: pl.Series) -> pl.Series:

@@ -24,14 +24,14 @@ class Client:
         """`secret` is not shown where an answer repeats it; `agent` is who we say we are."""
         self.budget, self._secret, self._agent = budget, secret, agent
 
-    def get(self, subject: str, url: str, read: Read[T], *, params: Mapping[str, str | int] | None = None) -> T:
-        """What `read` makes of the answer, asked for again while that is Transient.
+    def get(self, subject: str, url: str, parse: Read[T], *, params: Mapping[str, str | int] | None = None) -> T:
+        """What `parse` makes of the answer, asked for again while that is Transient.
 
-        Raises Exhausted, GivenUp and whatever else `read` raises.
+        Raises Exhausted, GivenUp and whatever else `parse` raises.
         """
-        return self.budget.patiently(subject, lambda: self._ask(url, read, params))
+        return self.budget.patiently(subject, lambda: self._ask(url, parse, params))
 
-    def _ask(self, url: str, read: Read[T], params: Mapping[str, str | int] | None) -> T:
+    def _ask(self, url: str, parse: Read[T], params: Mapping[str, str | int] | None) -> T:
         from curl_cffi import CurlECode
         from curl_cffi.requests.exceptions import RequestException
 
@@ -48,7 +48,7 @@ class Client:
             raise Transient(TOO_LARGE)
         text = answer.text if self._secret is None else answer.text.replace(self._secret, HIDDEN)
         require_service(answer.status_code, text, retry_after=answer.headers.get("Retry-After"), now=datetime.now(UTC))
-        return read(answer.status_code, answer.content)
+        return parse(answer.status_code, answer.content)
 
     @cached_property
     def _session(self) -> Any:

@@ -77,12 +77,12 @@ def companies_of(
     if own and name in own:
         return tuple(own[name])
     names = [name, *(spelled(newest(rename, renames)) for rename in renames if spelled(rename.old) == name)]
-    for listed in names:
-        if listed in today:
-            former = FORMER.get(listed, ())
+    for listed_name in names:
+        if listed_name in today:
+            former = FORMER.get(listed_name, ())
             since = former[-1].last if former else None
             first = None if since is None else date.fromordinal(since.toordinal() + 1)
-            return (*former, Company(today[listed], first))
+            return (*former, Company(today[listed_name], first))
     raise UnknownTickerError(
         f"EDGAR has no company with the ticker {name} today; a line of {_PREFIX} (ticker, cik, first, last) names "
         "the one of then"

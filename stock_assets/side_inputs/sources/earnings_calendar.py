@@ -64,12 +64,13 @@ class EarningsCalendar:
         base_url: str | None = None,
         budget: Budget | None = None,
         staged: Path | None = None,
-        stored: pl.DataFrame | None = None,
+        stored_rows: pl.DataFrame | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
         """`base_url` gets every request in place of Yahoo. In the folder `staged` the answers of a day wait, so that a
-        killed fetch goes on; without one it begins anew. `stored` are the versions of `announcements` in the store."""
-        self.calendar, self.base_url, self.staged, self.stored = calendar, base_url, staged, stored
+        killed fetch goes on; without one it begins anew. `stored_rows` are the versions of `announcements` in the
+        store."""
+        self.calendar, self.base_url, self.staged, self.stored_rows = calendar, base_url, staged, stored_rows
         self.budget, self.on_progress = budget or Budget(Politeness()), on_progress
 
     def with_stored(self, rows: pl.DataFrame) -> "EarningsCalendar":
@@ -78,7 +79,7 @@ class EarningsCalendar:
             base_url=self.base_url,
             budget=self.budget,
             staged=self.staged,
-            stored=rows,
+            stored_rows=rows,
             on_progress=self.on_progress,
         )
 
@@ -91,24 +92,32 @@ class EarningsCalendar:
         """
         check_request(first, last, fetched_at)
         ranged = last - first > EVENING
-        asked = list(subjects) if ranged else due(subjects, self.stored, self.calendar, source=self.name, session=last)
-        kept = None
+        requested_tickers = (
+            list(subjects)
+            if ranged
+            else due_subjects(subjects, self.stored_rows, self.calendar, source=self.name, session=last)
+        )
+        staged_answers = None
         if self.staged is not None:
-            kept = staging(self.staged, asked_on=fetched_at.astimezone(UTC).date(), first=first, last=last)
+            staged_answers = staging(self.staged, asked_on=fetched_at.astimezone(UTC).date(), first=first, last=last)
         session = polite_session(self.budget, self.base_url, place="/calendar/earnings", judge=_judge)
-        most = ROWS_OF_A_RANGE if ranged else ROWS_OF_AN_EVENING
+        row_limit = ROWS_OF_A_RANGE if ranged else ROWS_OF_AN_EVENING
 
         def ask(ticker: str) -> pl.DataFrame:
-            if kept is not None and (there := kept.load(ticker)) is not None and there.schema == _ASKED:
-                return there
+            if (
+                staged_answers is not None
+                and (staged_answer := staged_answers.load(ticker)) is not None
+                and staged_answer.schema == _ASKED
+            ):
+                return staged_answer
             require_address(ticker)
-            dates = self.budget.patiently(ticker, lambda: _dates(session, ticker, self.calendar, most=most))
+            dates = self.budget.patiently(ticker, lambda: _dates(session, ticker, self.calendar, row_limit=row_limit))
             answer = dates.select(pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME).alias("fetched_at"), *DATES)
-            if kept is not None:
-                kept.save(ticker, answer)
+            if staged_answers is not None:
+                staged_answers.save(ticker, answer)
             return answer
 
-        answers, failures = of_each(asked, ask, budget=self.budget, on_progress=self.on_progress)
+        answers, failures = of_each(requested_tickers, ask, budget=self.budget, on_progress=self.on_progress)
         frames = [
             rows_of(dates, self.calendar, ticker=ticker, source=self.name, since=first)
             for ticker, dates in answers.items()
@@ -116,22 +125,24 @@ class EarningsCalendar:
         return SideAnswer(pl.concat([ROWS.to_frame(), *frames]), failures, states_all_of=tuple(answers))
 
 
-def due(
-    subjects: Sequence[str], stored: pl.DataFrame | None, calendar: TradingCalendar, *, source: str, session: date
+def due_subjects(
+    subjects: Sequence[str], stored_rows: pl.DataFrame | None, calendar: TradingCalendar, *, source: str, session: date
 ) -> list[str]:
     """Those of `subjects` that Yahoo is asked for on the evening of `session`: a vendor bears two requests a second.
 
-    All where `stored` (versions of `announcements`) has no row of `source` yet. Else a ticker whose next date, by
+    All where `stored_rows` (versions of `announcements`) has no row of `source` yet. Else a ticker whose next date, by
     whatever origin, is within NEAR every second session, and any other every tenth; which one follows from its name.
     """
-    if stored is None or stored.filter(pl.col("source") == source).is_empty():
+    if stored_rows is None or stored_rows.filter(pl.col("source") == source).is_empty():
         return list(subjects)
-    newest = stored.sort("known_at", "fetched_at").unique(["subject", "event_time", "origin", "source"], keep="last")
-    near = newest.filter(
+    newest = stored_rows.sort("known_at", "fetched_at").unique(
+        ["subject", "event_time", "origin", "source"], keep="last"
+    )
+    near_announcements = newest.filter(
         ~pl.col("withdrawn").fill_null(value=False),
         pl.col("day").is_between(session - timedelta(days=3), session + NEAR),
     )
-    near_subjects, place = set(near["subject"]), calendar.position(session)
+    near_subjects, place = set(near_announcements["subject"]), calendar.position(session)
     return [
         subject
         for subject in subjects
@@ -145,15 +156,15 @@ def rows_of(dates: pl.DataFrame, calendar: TradingCalendar, *, ticker: str, sour
         return ROWS.to_frame()
     fetched_at: datetime = dates["fetched_at"][0]
     midnight = (pl.col("day").cast(pl.Datetime("us")) + pl.duration(days=1)).dt.replace_time_zone(calendar.local_zone)
-    over = midnight.dt.convert_time_zone("UTC")
+    end_of_day = midnight.dt.convert_time_zone("UTC")
     noon = (pl.col("day").cast(pl.Datetime("us")) + pl.duration(hours=12)).dt.replace_time_zone(calendar.local_zone)
-    placed = dates.with_columns(
-        happens=pl.coalesce("event_time", over), public=pl.coalesce(pl.col("event_time") + HOUR, over)
+    timed_dates = dates.with_columns(
+        happens=pl.coalesce("event_time", end_of_day), public=pl.coalesce(pl.col("event_time") + HOUR, end_of_day)
     ).with_columns(
         past=pl.col("reported") & (pl.col("happens") <= fetched_at),
         coming=(pl.col("happens") > fetched_at) & (pl.col("happens") <= fetched_at + AHEAD),
     )
-    stated = placed.filter(pl.col("coming") | (pl.col("past") & (pl.col("day") >= since))).select(
+    stated_dates = timed_dates.filter(pl.col("coming") | (pl.col("past") & (pl.col("day") >= since))).select(
         "day",
         "moment",
         ticker=pl.lit(ticker),
@@ -162,10 +173,10 @@ def rows_of(dates: pl.DataFrame, calendar: TradingCalendar, *, ticker: str, sour
         reported="past",
         assumed="past",
     )
-    return announcement_rows(stated, calendar, origin="calendar", source=source, fetched_at=fetched_at)
+    return announcement_rows(stated_dates, calendar, origin="calendar", source=source, fetched_at=fetched_at)
 
 
-def _dates(session: Any, ticker: str, calendar: TradingCalendar, *, most: int) -> pl.DataFrame:
+def _dates(session: Any, ticker: str, calendar: TradingCalendar, *, row_limit: int) -> pl.DataFrame:
     """What the page says of `ticker` (`DATES`). Raises Transient, UnknownTickerError or SourceError where it says
     nothing; an error of our own is raised as it is."""
     from curl_cffi.requests.exceptions import RequestException
@@ -174,7 +185,7 @@ def _dates(session: Any, ticker: str, calendar: TradingCalendar, *, most: int) -
 
     session.renewed.crumb = False
     try:
-        table = earnings_dates(session, ticker, most=most)
+        table = earnings_dates(session, ticker, row_limit=row_limit)
     except UnreadableAnswerError as error:
         raise Transient(str(error)) from error
     except RequestException as error:
@@ -199,8 +210,8 @@ def dates_of(table: "pd.DataFrame", calendar: TradingCalendar) -> pl.DataFrame:
         else:
             rows.append((at.astimezone(ZoneInfo(calendar.local_zone)).date(), at, figure == figure))
     frame = pl.DataFrame(rows, {"day": pl.Date, "event_time": UTC_TIME, "reported": pl.Boolean}, orient="row")
-    placed = day_and_moment(frame["event_time"], calendar)["moment"]
-    moment = pl.when(pl.col("event_time").is_null()).then(pl.lit("unknown")).otherwise(placed)
+    moments = day_and_moment(frame["event_time"], calendar)["moment"]
+    moment = pl.when(pl.col("event_time").is_null()).then(pl.lit("unknown")).otherwise(moments)
     return frame.with_columns(moment=moment).select(DATES.names()).unique(maintain_order=True)
 
 
@@ -234,8 +245,8 @@ def judge(status: int, text: str, *, ticker: str, retry_after: str | None, now: 
         raise Transient(f"no calendar but {beginning(text)}") from error
     table = next(iter(tables), pl.DataFrame())
     if missing := [name for name in (_SYMBOL, _DATE, _REPORTED) if name not in table.columns]:
-        found = shortened(", ".join(table.columns), 80)
-        raise SourceError(f"Yahoo's calendar, {ticker}: a table of {found}, expected {', '.join(missing)} in it")
+        column_names = shortened(", ".join(table.columns), 80)
+        raise SourceError(f"Yahoo's calendar, {ticker}: a table of {column_names}, expected {', '.join(missing)} in it")
     others = table.filter(pl.col(_SYMBOL).str.strip_chars().str.to_uppercase() != ticker.upper())
     if others.height:
         raise SourceError(

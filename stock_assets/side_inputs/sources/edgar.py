@@ -88,17 +88,17 @@ class Edgar:
         """All figures of the reports of a company, as XBRL has them since 2009."""
         return self._document(f"{_DATA}/api/xbrl/companyfacts/CIK{cik:010d}.json", fetched_at, f"facts of CIK {cik}")
 
-    def _document(self, url: str, fetched_at: datetime, what: str) -> Document:
+    def _document(self, url: str, fetched_at: datetime, subject: str) -> Document:
         """Raises SourceError (UnknownTickerError where EDGAR has no such document)."""
         asked_at = fetched_at.astimezone(UTC)
-        if (there := self._staged(url, asked_at)) is not None:
-            return there
+        if (staged_document := self._staged(url, asked_at)) is not None:
+            return staged_document
         try:
-            body, content = self.budget.patiently(what, lambda: self._ask(url))
+            body, content = self.budget.patiently(subject, lambda: self._ask(url))
         except UnknownTickerError as error:
-            raise UnknownTickerError(f"EDGAR has no {what}: {error}") from error
+            raise UnknownTickerError(f"EDGAR has no {subject}: {error}") from error
         except (Exhausted, GivenUp) as error:
-            raise SourceError(f"EDGAR, {what}: {error}") from error
+            raise SourceError(f"EDGAR, {subject}: {error}") from error
         if self.staged is not None:
             head = f"{asked_at.isoformat()}\n".encode()
             write_file(self._file(self.staged, url, asked_at), gzip.compress(head + body, compresslevel=1))
@@ -162,8 +162,8 @@ class Edgar:
             return None
 
     @staticmethod
-    def _file(staged: Path, url: str, asked_at: datetime) -> Path:
-        return staged / f"{asked_at:%Y-%m-%d}" / f"{url.rpartition('://')[2].replace('/', '_')}.gz"
+    def _file(folder: Path, url: str, asked_at: datetime) -> Path:
+        return folder / f"{asked_at:%Y-%m-%d}" / f"{url.rpartition('://')[2].replace('/', '_')}.gz"
 
     def forget(self, fetched_at: datetime) -> None:
         """Removes what waits on disk since another day."""

@@ -54,11 +54,11 @@ class FilingTexts:
         tones: Tones,
         *,
         base_url: str = ADDRESS,
-        stored: pl.DataFrame | None = None,
+        stored_rows: pl.DataFrame | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
         self.filings, self.client, self.tones, self.base_url = filings, client, tones, base_url
-        self.stored, self.on_progress = stored, on_progress
+        self.stored_rows, self.on_progress = stored_rows, on_progress
 
     def with_stored(self, rows: pl.DataFrame) -> "FilingTexts":
         return FilingTexts(
@@ -66,7 +66,7 @@ class FilingTexts:
             self.client,
             self.tones,
             base_url=self.base_url,
-            stored=rows,
+            stored_rows=rows,
             on_progress=self.on_progress,
         )
 
@@ -78,18 +78,20 @@ class FilingTexts:
         """
         self.filings.begin(fetched_at)
         since, method = first - LOOK_AGAIN, self.tones.method("filing")
-        there: set[tuple[str, str]] = set()
-        if self.stored is not None:
-            of_method = self.stored.filter(pl.col("method") == method, pl.col("source") == self.name)
-            there = set(of_method.select("subject", "name").iter_rows())
+        stored_filings: set[tuple[str, str]] = set()
+        if self.stored_rows is not None:
+            of_method = self.stored_rows.filter(pl.col("method") == method, pl.col("source") == self.name)
+            stored_filings = set(of_method.select("subject", "name").iter_rows())
 
         def ask(ticker: str) -> list[Text]:
-            wanted = [
+            filings = [
                 filing
                 for filing in _filings(self.filings.of(ticker, since, fetched_at), since)
                 if filing.known_at <= fetched_at and filing.known_at.date() <= last
             ]
-            return [self._text(ticker, filing) for filing in wanted if (ticker, filing.accession) not in there]
+            return [
+                self._text(ticker, filing) for filing in filings if (ticker, filing.accession) not in stored_filings
+            ]
 
         answers, failures = of_each(subjects, ask, budget=self.client.budget, on_progress=self.on_progress)
         texts = [text for answer in answers.values() for text in answer]

@@ -53,14 +53,14 @@ def filings_of(pages: Sequence[pl.DataFrame]) -> pl.DataFrame:
     A filing is known from its acceptance on, but not before 6:00 of its official date: one that is accepted after 17:30
     is published the next working day. Without a time it is known at the end of its date.
     """
-    stated = pl.concat(pages).unique("accession", keep="first", maintain_order=True)
+    unique_filings = pl.concat(pages).unique("accession", keep="first", maintain_order=True)
     opening = pl.col("filed").cast(pl.Datetime("us")) + pl.duration(hours=6)
-    over = pl.col("filed").cast(pl.Datetime("us")) + pl.duration(days=1)
+    day_end = pl.col("filed").cast(pl.Datetime("us")) + pl.duration(days=1)
     return (
-        accepted(stated)
+        accepted(unique_filings)
         .with_columns(
             known_at=pl.when(pl.col("accepted").is_null())
-            .then(_in_utc(over))
+            .then(_in_utc(day_end))
             .otherwise(pl.max_horizontal("accepted", _in_utc(opening)))
         )
         .sort("known_at", "accession")
@@ -69,8 +69,8 @@ def filings_of(pages: Sequence[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
-def accepted(stated: pl.DataFrame) -> pl.DataFrame:
-    """`stated` (form, filed and the text `stated`) with `accepted`, in UTC; null where the text is empty.
+def accepted(filings: pl.DataFrame) -> pl.DataFrame:
+    """`filings` (form, filed and the text `filings`) with `accepted`, in UTC; null where the text is empty.
 
     A text without a zone, as in the headers of filings (20250501162159), has the clock of New York. One with a Z has
     that of UTC or of New York: the one that EDGAR's hours and the date allow; where they allow both, the one that most
@@ -87,16 +87,16 @@ def accepted(stated: pl.DataFrame) -> pl.DataFrame:
     minutes = pl.when(offset.str.starts_with("-")).then(-1).otherwise(1) * (
         offset.str.slice(1, 2).cast(pl.Int64) * 60 + offset.str.slice(-2).cast(pl.Int64)
     )
-    frame = stated.with_columns(clock=digits.str.to_datetime("%Y%m%d%H%M%S", time_unit="us", strict=False))
+    frame = filings.with_columns(clock=digits.str.to_datetime("%Y%m%d%H%M%S", time_unit="us", strict=False))
     frame = frame.with_columns(
         as_utc=pl.col("clock").dt.replace_time_zone("UTC").cast(UTC_TIME),
         as_local=_in_utc(pl.col("clock")),
         zoned=text.str.ends_with("Z"),
         minutes=minutes,
     ).with_columns(utc_fits=_fits("as_utc"), local_fits=_fits("as_local"))
-    decided = pl.col("zoned") & (pl.col("utc_fits") != pl.col("local_fits"))
-    local = frame.select((decided & pl.col("local_fits")).sum() > (decided & pl.col("utc_fits")).sum()).item()
-    by_rule = pl.when(decided).then("local_fits").otherwise(pl.lit(local))
+    is_decided = pl.col("zoned") & (pl.col("utc_fits") != pl.col("local_fits"))
+    local = frame.select((is_decided & pl.col("local_fits")).sum() > (is_decided & pl.col("utc_fits")).sum()).item()
+    by_rule = pl.when(is_decided).then("local_fits").otherwise(pl.lit(local))
     return frame.with_columns(
         accepted=pl.when(pl.col("minutes").is_not_null())
         .then(pl.col("as_utc") - pl.duration(minutes="minutes"))
@@ -111,10 +111,10 @@ def _fits(column: str) -> pl.Expr:
     local = pl.col(column).dt.convert_time_zone(NEW_YORK)
     clock = local.dt.time()
     day = local.dt.date()
-    dated = pl.col("form").str.strip_suffix("/A").is_in(_DATED_FORMS)
+    is_dated = pl.col("form").str.strip_suffix("/A").is_in(_DATED_FORMS)
     same_day, later = pl.col("filed") == day, pl.col("filed") > day
     by_date = (same_day & (clock <= _SAME_DAY_UNTIL)) | (later & (clock > _NEXT_DAY_FROM))
-    return (clock.is_between(*_ACCEPTED) & (~dated | by_date)).fill_null(value=False)
+    return (clock.is_between(*_ACCEPTED) & (~is_dated | by_date)).fill_null(value=False)
 
 
 def _in_utc(local: pl.Expr) -> pl.Expr:
@@ -164,7 +164,7 @@ def page_of(page: Mapping[str, Any], cik: int) -> pl.DataFrame:
         raise SourceError(
             f"EDGAR, CIK {cik}: a page of filings lacks {', '.join(missing)}; expected {', '.join(_COLUMNS)}"
         )
-    lists: dict[str, Sequence[Any]] = {ours: page[theirs] for theirs, ours in _COLUMNS.items()}
+    lists: dict[str, Sequence[Any]] = {column: page[page_column] for page_column, column in _COLUMNS.items()}
     try:
         frame = pl.DataFrame(lists, schema=dict.fromkeys(lists, pl.String))
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
@@ -175,9 +175,10 @@ def page_of(page: Mapping[str, Any], cik: int) -> pl.DataFrame:
     frame = frame.with_columns(
         pl.col("filed", "report").replace("", None).str.to_date("%Y-%m-%d", strict=False), pl.col("items").fill_null("")
     )
-    wrong = frame.filter(pl.any_horizontal(pl.col("accession", "form", "filed").is_null()))
-    if wrong.height:
+    wrong_filings = frame.filter(pl.any_horizontal(pl.col("accession", "form", "filed").is_null()))
+    if wrong_filings.height:
         raise SourceError(
-            f"EDGAR, CIK {cik}: found a filing {wrong.row(0)}, expected a number, a form and a date such as 2025-05-01"
+            f"EDGAR, CIK {cik}: found a filing {wrong_filings.row(0)}, expected a number, a form and a date such as "
+            "2025-05-01"
         )
     return frame

@@ -102,8 +102,16 @@ class Fred:
             return self._judge(status, body, holds)
 
         while True:
-            about = {**parameters, "api_key": self._key, "file_type": "json", "sort_order": "asc", "limit": page}
-            answer = self._client.get(subject, f"{self._base_url}/{path}", judge, params={**about, "offset": len(rows)})
+            page_parameters = {
+                **parameters,
+                "api_key": self._key,
+                "file_type": "json",
+                "sort_order": "asc",
+                "limit": page,
+            }
+            answer = self._client.get(
+                subject, f"{self._base_url}/{path}", judge, params={**page_parameters, "offset": len(rows)}
+            )
             rows += answer[holds]
             if not answer[holds] or len(rows) >= answer["count"]:
                 return rows
@@ -113,8 +121,8 @@ class Fred:
         try:
             answer = json_within(body)
         except ValueError:
-            shown = self._shown(body.decode(errors="replace"))
-            raise Transient(f"HTTP {status}, no JSON but {beginning(shown)}") from None
+            text = self._shown(body.decode(errors="replace"))
+            raise Transient(f"HTTP {status}, no JSON but {beginning(text)}") from None
         message = self._shown(str(answer.get("error_message", ""))) if isinstance(answer, dict) else ""
         if status == 200 and isinstance(answer, dict) and isinstance(answer.get(holds), list) and "count" in answer:
             return answer
@@ -149,36 +157,42 @@ class FredSeries:
         fred: Fred,
         series: Sequence[str],
         *,
-        stored: pl.DataFrame | None = None,
+        stored_rows: pl.DataFrame | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
-        self.fred, self.series, self.stored, self.on_progress = fred, tuple(series), stored, on_progress
+        self.fred, self.series, self.stored_rows, self.on_progress = fred, tuple(series), stored_rows, on_progress
 
     def with_stored(self, rows: pl.DataFrame) -> "FredSeries":
-        return FredSeries(self.fred, self.series, stored=rows, on_progress=self.on_progress)
+        return FredSeries(self.fred, self.series, stored_rows=rows, on_progress=self.on_progress)
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """As `SideSource.fetch`; without `subjects` of all series. A series without a new vintage costs one request.
 
         Raises SourceError where FRED does not take the key, and where it has no answer of any series.
         """
-        asked = sorted(set(subjects) or set(self.series))
+        requested_series = sorted(set(subjects) or set(self.series))
         until = min(last, fetched_at.astimezone(NEW_YORK).date())
-        there = set() if self.stored is None else set(self.stored.filter(pl.col("source") == self.name)["subject"])
+        stored_series = (
+            set()
+            if self.stored_rows is None
+            else set(self.stored_rows.filter(pl.col("source") == self.name)["subject"])
+        )
 
         def ask(series: str) -> pl.DataFrame:
             if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", series):
                 raise SourceError(f"FRED, series {shortened(series, 40)!r}: expected letters, digits, _ . and -")
-            since = first - (AGAIN if series in there else HISTORY)
+            since = first - (AGAIN if series in stored_series else HISTORY)
             vintages = self.fred.vintage_dates(series, since, until)
-            if not vintages and series in there:
+            if not vintages and series in stored_series:
                 return ROWS.to_frame()
             parts = [self.fred.observations(series, *span) for span in spans(since, until, vintages)]
             return rows_of(series, pl.concat(parts), until=until, fetched_at=fetched_at)
 
-        answers, failures = self.fred.answers(asked, ask, self.on_progress)
+        answers, failures = self.fred.answers(requested_series, ask, self.on_progress)
         if failures and not answers:
-            raise SourceError(f"FRED has no answer of any series; {asked[0]}: {failures[asked[0]].reason}")
+            raise SourceError(
+                f"FRED has no answer of any series; {requested_series[0]}: {failures[requested_series[0]].reason}"
+            )
         return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures)
 
 
@@ -187,14 +201,14 @@ class Span(NamedTuple):
     last: date
 
 
-def spans(since: date, until: date, vintages: Sequence[date], *, most: int = MOST_VINTAGES) -> list[Span]:
-    """`since` to `until` in stretches of at most `most` of the `vintages`, one after another without a gap.
+def spans(since: date, until: date, vintages: Sequence[date], *, vintage_limit: int = MOST_VINTAGES) -> list[Span]:
+    """`since` to `until` in stretches of at most `vintage_limit` of the `vintages`, one after another without a gap.
 
     >>> days = [date(2020, 1, day) for day in (3, 5, 7)]
-    >>> [(span.first.day, span.last.day) for span in spans(date(2020, 1, 1), date(2020, 1, 9), days, most=2)]
+    >>> [(span.first.day, span.last.day) for span in spans(date(2020, 1, 1), date(2020, 1, 9), days, vintage_limit=2)]
     [(1, 6), (7, 9)]
     """
-    begins = [since, *(day for day in vintages[most::most] if since < day <= until)]
+    begins = [since, *(day for day in vintages[vintage_limit::vintage_limit] if since < day <= until)]
     ends = [*(day - timedelta(days=1) for day in begins[1:]), until]
     return [Span(*pair) for pair in zip(begins, ends, strict=True)]
 
@@ -208,10 +222,12 @@ def rows_of(series: str, observations: pl.DataFrame, *, until: date, fetched_at:
     per = pl.col("day")
     versions = observations.sort("day", "begins").with_columns(following=pl.col("begins").shift(-1).over(per))
     after = pl.col("ends") + pl.duration(days=1)
-    gone = versions.filter(pl.col("ends") < until, pl.col("following").is_null() | (pl.col("following") > after))
-    ended = gone.select("day", begins=after, value=pl.lit(None, pl.Float64))
+    ended_versions = versions.filter(
+        pl.col("ends") < until, pl.col("following").is_null() | (pl.col("following") > after)
+    )
+    ends_without_value = ended_versions.select("day", begins=after, value=pl.lit(None, pl.Float64))
     news = (
-        pl.concat([versions.select("day", "begins", "value"), ended])
+        pl.concat([versions.select("day", "begins", "value"), ends_without_value])
         .sort("day", "begins")
         .filter(pl.col("value").ne_missing(pl.col("value").shift().over(per)))
     )

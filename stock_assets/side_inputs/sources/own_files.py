@@ -14,10 +14,10 @@ from stock_assets.market.times import parse_moments
 MOST_BYTES = 2_000_000_000
 
 
-def read_table(path: Path, *, needed: Sequence[str]) -> pl.DataFrame:
+def read_table(path: Path, *, required_columns: Sequence[str]) -> pl.DataFrame:
     """The table of a `.csv`, `.parquet` or `.jsonl` file, its columns in lower case.
 
-    Raises SourceError for a file that cannot be read and for one that lacks a column of `needed`.
+    Raises SourceError for a file that cannot be read and for one that lacks a column of `required_columns`.
     """
     kind = path.suffix.lower()
     try:
@@ -36,10 +36,10 @@ def read_table(path: Path, *, needed: Sequence[str]) -> pl.DataFrame:
     if len(set(names)) < len(names):
         raise SourceError(f"{path} has two columns of one name: {shortened(', '.join(table.columns))}")
     table.columns = names
-    if missing := [name for name in needed if name not in names]:
+    if missing := [name for name in required_columns if name not in names]:
         raise SourceError(
             f"{path} lacks the column {' and '.join(missing)}; found {shortened(', '.join(names))}, expected "
-            f"{', '.join(needed)}"
+            f"{', '.join(required_columns)}"
         )
     return table
 

@@ -74,11 +74,11 @@ class FedCalendar:
         del last  # a page is short, and has all of its years
         days: set[date] = set()
         for place in self.places:
-            shown = redacted(place) if _is_address(place) else place
+            place_text = redacted(place) if _is_address(place) else place
             try:
-                days.update(scheduled_meetings(self._page(place), shown))
+                days.update(scheduled_meetings(self._page(place), place_text))
             except (Exhausted, GivenUp, SourceError, OSError) as error:
-                return SideAnswer(ROWS.to_frame(), {"fomc": Failure(f"{shown}: {error}")})
+                return SideAnswer(ROWS.to_frame(), {"fomc": Failure(f"{place_text}: {error}")})
         meetings = [
             Event("fomc", new_york(day, DECISION), new_york(date(day.year, 1, 1), time())) for day in sorted(days)
         ]
@@ -113,7 +113,7 @@ class FredReleases:
         that was put off in between has the day on which it came. Raises SourceError where FRED does not take the key.
         """
         del last  # the calendar goes on to what is announced
-        asked = sorted(set(subjects) & set(RELEASES) if subjects else RELEASES)
+        requested_releases = sorted(set(subjects) & set(RELEASES) if subjects else RELEASES)
         since = first - timedelta(days=70)
 
         def ask(subject: str) -> list[Event]:
@@ -122,7 +122,7 @@ class FredReleases:
             reports = [new_york(day, REPORT) for day in days]
             return [Event(subject, at, before) for before, at in pairwise(reports)]
 
-        answers, failures = self.fred.answers(asked, ask, lambda _done, _asked: None)
+        answers, failures = self.fred.answers(requested_releases, ask, lambda _done, _asked: None)
         events = by_rule_or_seen([event for answer in answers.values() for event in answer], first, fetched_at)
         rows = event_rows(events, self.calendar, source=self.name, fetched_at=fetched_at)
         return SideAnswer(rows, failures, states_all_of=tuple(answers))
@@ -139,12 +139,12 @@ class EventFile:
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """As `SideSource.fetch`: all rows of the file. Raises SourceError that names the file, row and column."""
         del first, last  # the file may have changed anywhere
-        table = read_table(self.path, needed=("subject", "day"))
-        known = moments(table, "known_at", self.path) if "known_at" in table.columns else [None] * table.height
+        table = read_table(self.path, required_columns=("subject", "day"))
+        known_moments = moments(table, "known_at", self.path) if "known_at" in table.columns else [None] * table.height
         times = texts(table, "time") if "time" in table.columns else [None] * table.height
         events = []
         for row, (subject, day, at, since) in enumerate(
-            zip(texts(table, "subject"), texts(table, "day"), times, known, strict=True), 1
+            zip(texts(table, "subject"), texts(table, "day"), times, known_moments, strict=True), 1
         ):
             try:
                 moment = new_york(date.fromisoformat(day or ""), time.fromisoformat(at or "12:00"))

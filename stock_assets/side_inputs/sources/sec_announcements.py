@@ -32,16 +32,23 @@ class SecAnnouncements:
         filings: SecFilings,
         calendar: TradingCalendar,
         *,
-        stored: Collection[str] | None = None,
+        stored_tickers: Collection[str] | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
-        """`stored` are the tickers of which the store has announcements: of others a history is asked for."""
-        self.filings, self.calendar, self.stored, self.on_progress = filings, calendar, stored, on_progress
+        """`stored_tickers` are the tickers of which the store has announcements: of others a history is asked for."""
+        self.filings, self.calendar, self.stored_tickers, self.on_progress = (
+            filings,
+            calendar,
+            stored_tickers,
+            on_progress,
+        )
 
     def with_stored(self, rows: pl.DataFrame) -> "SecAnnouncements":
         """The same source, which knows the rows of `announcements` in the store."""
         own = rows.filter(pl.col("source") == self.name)["subject"]
-        return SecAnnouncements(self.filings, self.calendar, stored=frozenset(own), on_progress=self.on_progress)
+        return SecAnnouncements(
+            self.filings, self.calendar, stored_tickers=frozenset(own), on_progress=self.on_progress
+        )
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """The announcements of every ticker of `subjects` since shortly before `first`, and of one that the store lacks
@@ -49,18 +56,18 @@ class SecAnnouncements:
         check_request(first, last, fetched_at)
         self.filings.begin(fetched_at)
 
-        late: dict[str, date] = {}
+        first_filing_days: dict[str, date] = {}
 
         def work(ticker: str) -> pl.DataFrame:
-            new = self.stored is not None and ticker not in self.stored
+            new = self.stored_tickers is not None and ticker not in self.stored_tickers
             since = min(first - LOOK_AGAIN, last - HISTORY) if new else first - LOOK_AGAIN
             companies = self.filings.of(ticker, since, fetched_at)
             begins = min((company.begins for company in companies if company.begins), default=None)
             if begins is not None and begins > since + HISTORY:
-                late[ticker] = begins
-            announced = announcements(pl.concat([company.filings for company in companies]))
+                first_filing_days[ticker] = begins
+            filings_with_item = announcements(pl.concat([company.filings for company in companies]))
             rows = rows_of(
-                announced,
+                filings_with_item,
                 self.calendar,
                 ticker=ticker,
                 source=self.name,
@@ -70,17 +77,17 @@ class SecAnnouncements:
 
         budget = self.filings.edgar.budget
         answers, failures = of_each(subjects, work, budget=budget, on_progress=self.on_progress)
-        return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures, notes=_notes(late))
+        return SideAnswer(pl.concat([ROWS.to_frame(), *answers.values()]), failures, notes=_notes(first_filing_days))
 
 
-def _notes(late: Mapping[str, date]) -> list[str]:
+def _notes(first_filing_days: Mapping[str, date]) -> list[str]:
     """Tickers whose company files since long after the beginning of the range: a new one, or a new number of an old
     one."""
-    if not late:
+    if not first_filing_days:
         return []
-    named = some([f"{ticker} (since {begins})" for ticker, begins in sorted(late.items())], 20)
+    company_names = some([f"{ticker} (since {begins})" for ticker, begins in sorted(first_filing_days.items())], 20)
     return [
-        f"EDGAR has no filings of the first years of {named}; where a company had another number before, "
+        f"EDGAR has no filings of the first years of {company_names}; where a company had another number before, "
         f"{PREFIX}SEC_COMPANIES names it"
     ]
 
@@ -93,25 +100,27 @@ def announcements(filings: pl.DataFrame) -> pl.DataFrame:
     """
     items = pl.col("items").str.split(",").list.eval(pl.element().str.strip_chars())
     has_item = items.list.contains(_ITEM) | (items.list.contains(_OLD_ITEM) & (pl.col("filed") < _RENUMBERED))
-    found = filings.filter(pl.col("form").is_in(["8-K", "8-K/A"]), has_item).unique("accession", keep="first")
-    ordered = found.sort("known_at", "accession").with_row_index("place")
+    filings_with_item = filings.filter(pl.col("form").is_in(["8-K", "8-K/A"]), has_item).unique(
+        "accession", keep="first"
+    )
+    filings_in_order = filings_with_item.sort("known_at", "accession").with_row_index("place")
     of_one_day = pl.col("report").is_not_null() & (pl.col("place") > pl.col("place").min().over("report"))
     soon_after = (pl.col("filed") - pl.col("filed").shift()).dt.total_days() <= _AMENDS_DAYS
     amends = (pl.col("form") == "8-K/A") & (of_one_day | soon_after.fill_null(value=False))
-    return ordered.filter(~amends).drop("place")
+    return filings_in_order.filter(~amends).drop("place")
 
 
 def rows_of(
-    announced: pl.DataFrame, calendar: TradingCalendar, *, ticker: str, source: str, fetched_at: datetime
+    filings: pl.DataFrame, calendar: TradingCalendar, *, ticker: str, source: str, fetched_at: datetime
 ) -> pl.DataFrame:
-    """`announced` (`FILINGS`) as rows of `announcements` (`announcing.ROWS`), by known_at.
+    """`filings` (`FILINGS`) as rows of `announcements` (`announcing.ROWS`), by known_at.
 
     Of several with one reaction session the first counts: the others add to it. The day of a filing without a time is
     its date, the moment unknown, and known_at the end of that day is `assumed`.
     """
     without = pl.col("accepted").is_null()
-    of_accepted = day_and_moment(announced["accepted"], calendar)
-    dates = announced.select("known_at", "accepted", "filed", ticker=pl.lit(ticker), assumed=without).with_columns(
+    of_accepted = day_and_moment(filings["accepted"], calendar)
+    dates = filings.select("known_at", "accepted", "filed", ticker=pl.lit(ticker), assumed=without).with_columns(
         day=pl.when(without).then("filed").otherwise(of_accepted["day"]),
         moment=pl.when(without).then(pl.lit("unknown")).otherwise(of_accepted["moment"]),
     )

@@ -93,7 +93,7 @@ def sec_filings(settings: Settings, say: Say) -> SecFilings:
     # those that are on may be fetched at once, by processes of their own
     asking = sum(name in ASKING for name in settings.side_inputs or ()) or 1
     politeness = replace(POLITENESS, per_second=POLITENESS.per_second / asking)
-    staged, budget = settings.data_dir / "staged_filings", Budget(politeness, say=say)
-    edgar = Edgar(settings.sec_contact, staged=staged, budget=budget)
+    folder, budget = settings.data_dir / "staged_filings", Budget(politeness, say=say)
+    edgar = Edgar(settings.sec_contact, staged=folder, budget=budget)
     companies = settings.sec_companies
     return SecFilings(edgar) if companies is None else SecFilings(edgar, lambda: own_companies(companies))

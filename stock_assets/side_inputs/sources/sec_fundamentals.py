@@ -54,15 +54,15 @@ class SecFundamentals:
         self,
         filings: SecFilings,
         *,
-        stored: Collection[str] | None = None,
+        stored_tickers: Collection[str] | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
     ) -> None:
-        """`stored` are the tickers of which the store has figures: of others they are asked for at once."""
-        self.filings, self.stored, self.on_progress = filings, stored, on_progress
+        """`stored_tickers` are the tickers of which the store has figures: of others they are asked for at once."""
+        self.filings, self.stored_tickers, self.on_progress = filings, stored_tickers, on_progress
 
     def with_stored(self, rows: pl.DataFrame) -> "SecFundamentals":
         """The same source, which knows the rows of `fundamentals` in the store."""
-        return SecFundamentals(self.filings, stored=frozenset(rows["subject"]), on_progress=self.on_progress)
+        return SecFundamentals(self.filings, stored_tickers=frozenset(rows["subject"]), on_progress=self.on_progress)
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
         """All figures, back to 2009, of every ticker of `subjects` that filed a report since shortly before `first` or
@@ -73,7 +73,7 @@ class SecFundamentals:
         def work(ticker: str) -> pl.DataFrame:
             since = first - LOOK_AGAIN
             companies = self.filings.of(ticker, since, fetched_at)
-            new = self.stored is not None and ticker not in self.stored
+            new = self.stored_tickers is not None and ticker not in self.stored_tickers
             if not new and not any(_reports(company, since) for company in companies):
                 return ROWS.to_frame()
             companies = self.filings.of(ticker, _FIRST_FACTS, fetched_at)
@@ -146,12 +146,14 @@ def rows_of(
     of_filing, of_period = ["concept", "filing"], ["concept", "filing", "period_start", "period_end"]
     tag, end = pl.col("tag"), pl.col("period_end")
     newest = pl.col("concept").is_in([name for name, concept in CONCEPTS.items() if concept.newest_only])
-    counted = facts.filter(tag == pl.when(newest).then(tag.min().over(of_filing)).otherwise(tag.min().over(of_period)))
-    counted = counted.filter(~newest | (end == end.max().over(of_filing)))
+    usable_facts = facts.filter(
+        tag == pl.when(newest).then(tag.min().over(of_filing)).otherwise(tag.min().over(of_period))
+    )
+    usable_facts = usable_facts.filter(~newest | (end == end.max().over(of_filing)))
     # of two figures of one period in one filing the more exact one
     zeros = pl.col("value").cast(pl.Int128).cast(pl.String).str.extract(r"(0*)$").str.len_chars()
-    distinct = counted.sort(*of_period, zeros, "value").unique(of_period, keep="first", maintain_order=True)
-    over = (pl.col("filed").cast(pl.Datetime("us")) + pl.duration(days=1)).dt.replace_time_zone(NEW_YORK)
+    distinct = usable_facts.sort(*of_period, zeros, "value").unique(of_period, keep="first", maintain_order=True)
+    day_end = (pl.col("filed").cast(pl.Datetime("us")) + pl.duration(days=1)).dt.replace_time_zone(NEW_YORK)
     return (
         distinct.join(filings.select("known_at", filing="accession"), on="filing", how="left", maintain_order="left")
         .with_columns(
@@ -159,7 +161,7 @@ def rows_of(
             source=pl.lit(source),
             fetched_at=pl.lit(fetched_at.astimezone(UTC)).cast(UTC_TIME),
             event_time=pl.col("period_end").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
-            known_at=pl.coalesce("known_at", over.dt.convert_time_zone("UTC").cast(UTC_TIME)),
+            known_at=pl.coalesce("known_at", day_end.dt.convert_time_zone("UTC").cast(UTC_TIME)),
         )
         .select(_TAGGED.names())
         .match_to_schema(_TAGGED)
@@ -173,8 +175,8 @@ def versions(rows: pl.DataFrame) -> pl.DataFrame:
     counts less: equity with the shares of others in it, of a date whose equity is known without.
     """
     period = ["subject", "concept", "period_start", "period_end"]
-    ordered = rows.sort("known_at", "filing", maintain_order=True)
-    counted = ordered.filter(pl.col("tag") == pl.col("tag").cum_min().over(period))
+    rows_in_order = rows.sort("known_at", "filing", maintain_order=True)
+    rows_of_best_tag = rows_in_order.filter(pl.col("tag") == pl.col("tag").cum_min().over(period))
     before = pl.col("value").shift().over(period)
-    same = (pl.col("value") - before).abs() <= 1e-9 * before.abs()
-    return counted.filter(~same.fill_null(value=False)).select(ROWS.names())
+    is_same = (pl.col("value") - before).abs() <= 1e-9 * before.abs()
+    return rows_of_best_tag.filter(~is_same.fill_null(value=False)).select(ROWS.names())

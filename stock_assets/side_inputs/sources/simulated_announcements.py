@@ -48,9 +48,11 @@ class SimulatedAnnouncements:
 
         Raises SourceError for a ticker that this market does not have.
         """
-        offered = self.tickers or TICKERS
-        if unknown := sorted(set(subjects) - set(offered)):
-            raise SourceError(f"the simulated market has no ticker {unknown[0]}; it has {offered[0]} to {offered[-1]}")
+        offered_tickers = self.tickers or TICKERS
+        if unknown := sorted(set(subjects) - set(offered_tickers)):
+            raise SourceError(
+                f"the simulated market has no ticker {unknown[0]}; it has {offered_tickers[0]} to {offered_tickers[-1]}"
+            )
         sessions = self.calendar.between(first, last)
         if not sessions:
             return SideAnswer(ROWS.to_frame())
@@ -72,15 +74,15 @@ class SimulatedAnnouncements:
         for k in quarters(span[0], span[-1]):
             q = quarter(self.seed, k)
             for j in companies:
-                first, final, moved = int(q.first[j]), int(q.final[j]), int(q.moved[j])
+                first, final, moved_position = int(q.first[j]), int(q.final[j]), int(q.moved[j])
                 versions = [(first, int(q.published[j]), False)]
-                if moved != NEVER:
-                    versions += [(first, moved, True), (final, moved, False)]
-                for at, known, withdrawn in versions:
-                    exists = known in span and q.due[j] >= SETTLED[j] and known < DELISTED[j]
+                if moved_position != NEVER:
+                    versions += [(first, moved_position, True), (final, moved_position, False)]
+                for at, known_position, withdrawn in versions:
+                    exists = known_position in span and q.due[j] >= SETTLED[j] and known_position < DELISTED[j]
                     if exists and at < len(self.calendar.sessions):
                         day, moment, _ = self._announced(at, MOMENTS[q.moment[j]], int(q.minute[j]))
-                        yield TICKERS[j], day, moment, self._middle(known), withdrawn
+                        yield TICKERS[j], day, moment, self._middle(known_position), withdrawn
 
     def _filed(self, companies: Sequence[int], span: range) -> Iterator[_Row]:
         """What was filed of the reaction sessions at the positions of `span`."""
@@ -90,22 +92,22 @@ class SimulatedAnnouncements:
                 at = {int(q.final[j])} if q.due[j] >= SETTLED[j] else set()
                 at |= {int(p) for p in QUARTER * k + np.flatnonzero(q.sudden[:, j]) if p >= SETTLED[j]}
                 for position in sorted(p for p in at if p in span and p < DELISTED[j]):
-                    day, moment, accepted = self._announced(position, MOMENTS[q.moment[j]], int(q.minute[j]))
-                    yield TICKERS[j], day, moment, accepted, False
+                    day, moment, accepted_at = self._announced(position, MOMENTS[q.moment[j]], int(q.minute[j]))
+                    yield TICKERS[j], day, moment, accepted_at, False
 
     def _announced(self, position: int, moment: str, minute: int) -> tuple[date, str, datetime]:
         """Day, moment and acceptance of an announcement with its reaction session at `position`."""
         session, before = self.calendar.sessions[position], self.calendar.sessions[position - 1]
-        (opened, _), (_, closed) = self._hours(session), self._hours(before)
-        if moment == "pre" and (accepted := opened - timedelta(minutes=30 + minute)) > closed:
-            return session, moment, accepted
-        if moment == "post" and (accepted := closed + timedelta(minutes=1 + minute)) < opened:
-            return before, moment, accepted
+        (opening, _), (_, closing) = self._hours(session), self._hours(before)
+        if moment == "pre" and (accepted_at := opening - timedelta(minutes=30 + minute)) > closing:
+            return session, moment, accepted_at
+        if moment == "post" and (accepted_at := closing + timedelta(minutes=1 + minute)) < opening:
+            return before, moment, accepted_at
         return session, "during", self._middle(position)
 
     def _middle(self, position: int) -> datetime:
-        opened, closed = self._hours(self.calendar.sessions[position])
-        return opened + (closed - opened) / 2
+        opening, closing = self._hours(self.calendar.sessions[position])
+        return opening + (closing - opening) / 2
 
     def _hours(self, session: date) -> tuple[datetime, datetime]:
         """Open and close; noon and the end of its day in UTC where the calendar has none."""

@@ -74,14 +74,14 @@ def feeds_of(setting: str) -> list[Feed]:
     """
     feeds = []
     for part in re.split(r"\s*,\s*(?=(?:[A-Za-z0-9.^:_/&-]{1,32}=)?https?://)", setting.strip()):
-        stated = re.fullmatch(r"(?:(?P<ticker>[A-Za-z0-9.^:_/&-]{1,32})=)?(?P<address>https?://\S+)", part)
-        address = stated["address"] if stated else part
-        if stated is None or (stated["ticker"] is None) == (PLACEHOLDER not in address):
+        feed_match = re.fullmatch(r"(?:(?P<ticker>[A-Za-z0-9.^:_/&-]{1,32})=)?(?P<address>https?://\S+)", part)
+        address = feed_match["address"] if feed_match else part
+        if feed_match is None or (feed_match["ticker"] is None) == (PLACEHOLDER not in address):
             raise SettingsError(
                 f"{PREFIX}TEXTS has the feed {redacted(address)}, of which no ticker is known; expected "
                 f"TICKER=address, or {PLACEHOLDER} in the address"
             )
-        feeds.append(Feed(stated["ticker"], address))
+        feeds.append(Feed(feed_match["ticker"], address))
     return feeds
 
 
@@ -115,22 +115,24 @@ class FeedTexts:
         undated: dict[str, int] = {}
 
         def ask(ticker: str) -> list[Text]:
-            found: list[Text] = []
+            fetched_texts: list[Text] = []
             for address in feeds[ticker]:
                 entries = self.client.get(ticker, address, feed_entries)
-                dated = [text for entry in entries if (text := _text(entry, ticker, fetched_at))]
-                undated[ticker] = undated.get(ticker, 0) + len(entries) - len(dated)
-                found += dated
-            return found
+                dated_texts = [text for entry in entries if (text := _text(entry, ticker, fetched_at))]
+                undated[ticker] = undated.get(ticker, 0) + len(entries) - len(dated_texts)
+                fetched_texts += dated_texts
+            return fetched_texts
 
         answers, failures = of_each(tuple(feeds), ask, budget=self.client.budget, on_progress=self.on_progress)
-        found = [text for answer in answers.values() for text in answer]
+        fetched_texts = [text for answer in answers.values() for text in answer]
         notes = [
             f"{count} entries of the feeds of {ticker} state no date"
             for ticker, count in sorted(undated.items())
             if count
         ]
-        return SideAnswer(text_rows(found, self.tones, source=self.name, fetched_at=fetched_at), failures, notes)
+        return SideAnswer(
+            text_rows(fetched_texts, self.tones, source=self.name, fetched_at=fetched_at), failures, notes
+        )
 
 
 def feed_entries(status: int, body: bytes) -> list[Any]:
@@ -153,13 +155,17 @@ def feed_entries(status: int, body: bytes) -> list[Any]:
 def _text(entry: Any, ticker: str, fetched_at: datetime) -> Text | None:
     """What an entry says; None without a date, a title or a name."""
     # dict's own `in`: feedparser gives what was published as `updated` too, and warns
-    stated = [name for name in ("published_parsed", "updated_parsed") if dict.__contains__(entry, name) and entry[name]]
+    date_fields = [
+        name for name in ("published_parsed", "updated_parsed") if dict.__contains__(entry, name) and entry[name]
+    ]
     name, title = entry.get("id") or entry.get("link"), " ".join(str(entry.get("title", "")).split())
-    if not stated or not title:
+    if not date_fields or not title:
         return None
-    published, changed = (datetime.fromtimestamp(months.timegm(entry[name]), UTC) for name in (stated[0], stated[-1]))
-    known_at = min(max(published, changed), fetched_at)
-    return Text(ticker, published, known_at, "headline", str(name or title), title)
+    published_at, changed_at = (
+        datetime.fromtimestamp(months.timegm(entry[name]), UTC) for name in (date_fields[0], date_fields[-1])
+    )
+    known_at = min(max(published_at, changed_at), fetched_at)
+    return Text(ticker, published_at, known_at, "headline", str(name or title), title)
 
 
 class TextFile:
@@ -177,36 +183,43 @@ class TextFile:
         A row may name several tickers, as messages do: a list, or separated by commas. Raises SourceError that names
         the file, the row and the column.
         """
-        rows, known = _texts_of_file(self.path)
-        chosen = [
+        rows, has_known_at = _texts_of_file(self.path)
+        chosen_texts = [
             text
             for text in rows
             if text.ticker in set(subjects) and first <= text.published.date() <= last and text.known_at <= fetched_at
         ]
         others = len({text.ticker for text in rows} - set(subjects))
         notes = [f"{self.path.name} has texts of {others} tickers that are none of the universe"] if others else []
-        notes += [] if known else [f"{self.path.name} has no column known_at: texts count as known when published"]
-        return SideAnswer(text_rows(chosen, self.tones, source=self.name, fetched_at=fetched_at), notes=notes)
+        notes += (
+            [] if has_known_at else [f"{self.path.name} has no column known_at: texts count as known when published"]
+        )
+        return SideAnswer(text_rows(chosen_texts, self.tones, source=self.name, fetched_at=fetched_at), notes=notes)
 
 
 def _texts_of_file(path: Path) -> tuple[list[Text], bool]:
     """Every text of the file, and whether it says since when each was known."""
-    table = read_table(path, needed=())
-    columns = {what: next((name for name in names if name in table.columns), None) for what, names in _COLUMNS.items()}
-    if missing := [what for what in ("ticker", "published", "title") if columns[what] is None]:
+    table = read_table(path, required_columns=())
+    columns = {
+        field: next((name for name in names if name in table.columns), None) for field, names in _COLUMNS.items()
+    }
+    if missing := [field for field in ("ticker", "published", "title") if columns[field] is None]:
         raise SourceError(
             f"{path} lacks a column of {' and '.join(missing)}; found {shortened(', '.join(table.columns))}, expected "
-            f"{'; '.join(' or '.join(_COLUMNS[what]) for what in missing)}"
+            f"{'; '.join(' or '.join(_COLUMNS[field]) for field in missing)}"
         )
-    of = {what: name for what, name in columns.items() if name is not None}
-    published = moments(table, of["published"], path)
-    known = moments(table, "known_at", path) if "known_at" in table.columns else published
-    titles, names = texts(table, of["title"]), texts(table, of["name"]) if "name" in of else [None] * table.height
+    column_of = {field: name for field, name in columns.items() if name is not None}
+    published = moments(table, column_of["published"], path)
+    known_moments = moments(table, "known_at", path) if "known_at" in table.columns else published
+    titles, names = (
+        texts(table, column_of["title"]),
+        texts(table, column_of["name"]) if "name" in column_of else [None] * table.height,
+    )
     kinds = texts(table, "kind") if "kind" in table.columns else [None] * table.height
-    usual = "message" if of["title"] in ("body", "text") else "headline"
+    usual = "message" if column_of["title"] in ("body", "text") else "headline"
     rows: list[Text] = []
     for row, (tickers, at, since, title, name, kind) in enumerate(
-        zip(_tickers(table[of["ticker"]]), published, known, titles, names, kinds, strict=True), 1
+        zip(_tickers(table[column_of["ticker"]]), published, known_moments, titles, names, kinds, strict=True), 1
     ):
         if at is None or since is None or title is None or (kind or usual) not in OF_KIND:
             raise SourceError(
@@ -227,18 +240,20 @@ def _tickers(column: pl.Series) -> list[list[str]]:
     return [[ticker.strip() for ticker in cell.split(",") if ticker.strip()] for cell in cells]
 
 
-def text_rows(found: Sequence[Text], tones: Tones, *, source: str, fetched_at: datetime) -> pl.DataFrame:
-    """`found` as rows of `texts` (`ROWS`), each (ticker, kind, name) of one moment once, with its tone."""
-    unique = list({(text.ticker, text.published, text.kind, text.name, text.known_at): text for text in found}.values())
-    judged: dict[tuple[str, str], float] = {}
+def text_rows(all_texts: Sequence[Text], tones: Tones, *, source: str, fetched_at: datetime) -> pl.DataFrame:
+    """`all_texts` as rows of `texts` (`ROWS`), each (ticker, kind, name) of one moment once, with its tone."""
+    unique = list(
+        {(text.ticker, text.published, text.kind, text.name, text.known_at): text for text in all_texts}.values()
+    )
+    tone_of: dict[tuple[str, str], float] = {}
     for kind in sorted({text.kind for text in unique}):
         texts_of_kind = sorted({text.judged for text in unique if text.kind == kind})
-        judged |= dict(zip(((kind, text) for text in texts_of_kind), tones.of(kind, texts_of_kind), strict=True))
+        tone_of |= dict(zip(((kind, text) for text in texts_of_kind), tones.of(kind, texts_of_kind), strict=True))
     frame = pl.DataFrame(
         [
             (
                 text.ticker, text.published, text.known_at, text.kind, text.name,
-                shortened(text.title, LONGEST_TITLE), words(text.judged), judged[text.kind, text.judged],
+                shortened(text.title, LONGEST_TITLE), words(text.judged), tone_of[text.kind, text.judged],
                 tones.method(text.kind),
             )
             for text in unique
