@@ -44,7 +44,7 @@ def make_due(
         raise SettingsError(f"{PREFIX}INTERVAL=1d; expected 1m, 5m, 15m or 1h: a market of days has `stock-assets run`")
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
     training = partial(training_of, calendar, interval, most=settings.training_sessions, every=settings.training_every)
-    done: list[Work] = []
+    finished_works: list[Work] = []
     doing = partial(make, store, settings, source, now=now, say=say, registry=registry)
     while True:
         state = read_bar_state(store, now, settle_time(settings))
@@ -55,15 +55,15 @@ def make_due(
             or judging_due(calendar, state)
             or revision_due(calendar, interval, state)
         )
-        if work is None or work.name in {each.name for each in done}:
+        if work is None or work.name in {work_done.name for work_done in finished_works}:
             break
         doing(work=work)
-        done.append(work)
-    look = look_due(calendar, interval, state, looked=None, every=interval.length)
+        finished_works.append(work)
+    look = look_due(calendar, interval, state, last_look=None, pause=interval.length)
     if not isinstance(look, str):
         doing(work=look[0])
-        done.append(look[0])
-    return done
+        finished_works.append(look[0])
+    return finished_works
 
 
 def make(
@@ -131,8 +131,8 @@ def scores_of(settings: Settings) -> list[str]:
         return ["no report yet: it is made once a session that models serve is over"]
     lines = [f"{'model':14}{'log-loss':>10}{'gain':>9}{'accuracy':>10}{'MSE/none':>10}{'net a day':>11}"]
     for row in table.sort("log_loss").iter_rows(named=True):
-        shown = (row["log_loss"], row["log_loss_gain"], row["accuracy"], row["mse_ratio"], row["net"])
-        cells = ["–" if value is None else f"{value:.4f}" for value in shown]
+        figures = (row["log_loss"], row["log_loss_gain"], row["accuracy"], row["mse_ratio"], row["net"])
+        cells = ["–" if value is None else f"{value:.4f}" for value in figures]
         widths = (10, 9, 10, 10, 11)
         lines.append(f"{row['model']:14}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True)))
     first = table.row(0, named=True)

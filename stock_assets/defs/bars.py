@@ -291,7 +291,7 @@ def _running_session(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"{run} is under way")
         looked = datetime.fromisoformat(tick.context.cursor) if tick.context.cursor else None
         state = read_bar_state(tick.store, tick.now, settle_time(settings))
-        due = look_due(calendar, interval, state, looked=looked, every=every)
+        due = look_due(calendar, interval, state, last_look=looked, pause=every)
         if isinstance(due, str):
             return dg.SkipReason(due)
         work, newest = due

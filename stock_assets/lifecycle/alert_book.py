@@ -68,8 +68,8 @@ class AlertBook:
         # one that is being written has another name, and whoever reads without the lock may see it
         files = {file for file in self.folder.glob("*.json") if not file.name.startswith(TEMPORARY)}
         files |= {file for file in _UNWRITTEN if file.parent == self.folder}
-        found = [entry for file in files if (entry := self._read(file))]
-        return sorted(found, key=lambda entry: (entry.record.first_at, entry.record.alert.key))
+        readable_entries = [entry for file in files if (entry := self._read(file))]
+        return sorted(readable_entries, key=lambda entry: (entry.record.first_at, entry.record.alert.key))
 
     def write(self, record: Record, *, stored: bool = False) -> None:
         """Puts `record` in the place of the entry of its key. Where no file can be written this process remembers it,
@@ -86,12 +86,12 @@ class AlertBook:
     def show(self, now: datetime) -> None:
         """Writes OPEN_ALERTS, where that differs from what is there. Where it cannot be written, the log says so: an
         alert is sent all the same."""
-        shown = [
+        records = [
             entry.record
             for entry in self.entries()
             if entry.record.resolved_at is None or now - entry.record.resolved_at <= SHOWN
         ]
-        content = json.dumps({"alerts": [_shown(record) for record in shown]}, ensure_ascii=False).encode()
+        content = json.dumps({"alerts": [_json_of_record(record) for record in records]}, ensure_ascii=False).encode()
         file = self.folder.parent / OPEN_ALERTS
         try:
             if not file.exists() or file.read_bytes() != content:
@@ -102,8 +102,8 @@ class AlertBook:
     def forget(self, now: datetime) -> None:
         """Removes what has been over for KEPT and is in the table."""
         for entry in self.entries():
-            over = entry.record.resolved_at
-            if entry.stored and over is not None and now - over > KEPT:
+            resolved_at = entry.record.resolved_at
+            if entry.stored and resolved_at is not None and now - resolved_at > KEPT:
                 self._file(entry.record.alert.key).unlink(missing_ok=True)
 
     def away(self, now: datetime) -> set[str]:
@@ -137,7 +137,7 @@ def resolved(record: Record, now: datetime) -> Record:
     return replace(record, resolved_at=now)
 
 
-def _shown(record: Record) -> dict[str, object]:
+def _json_of_record(record: Record) -> dict[str, object]:
     alert = record.alert
     return {
         "key": alert.key,
@@ -183,13 +183,13 @@ def _from_json(row: dict[str, object]) -> Entry:
     alert = Alert(
         str(row["key"]), str(row["title"]), str(row["text"]), None if run_id is None else str(run_id), moment(row["at"])
     )
-    sent, over = row["sent_at"], row["resolved_at"]
+    sent_at, resolved_at = row["sent_at"], row["resolved_at"]
     record = Record(
         alert,
         moment(row["first_at"]),
-        moment(sent) if sent else None,
+        moment(sent_at) if sent_at else None,
         int(str(row["count"])),
-        moment(over) if over else None,
+        moment(resolved_at) if resolved_at else None,
         moments(row["taken"]),
         moments(row["refused"]),
     )

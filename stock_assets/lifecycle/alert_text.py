@@ -20,7 +20,7 @@ def visible(text: str) -> str:
     >>> visible("red: \x1b[31m")
     'red: \\x1b[31m'
     """
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def line(text: str) -> str:
@@ -38,7 +38,7 @@ def plain(text: str) -> str:
     >>> plain("@everyone <!channel> [a](http://b)").replace("\u200b", "·")
     '@·everyone <·!channel> [a]·(http://b)'
     """
-    return _MARKUP.sub(lambda found: found[0] + _BREAK, visible(text))
+    return _MARKUP.sub(lambda match: match[0] + _BREAK, visible(text))
 
 
 def slack(text: str) -> str:
@@ -47,5 +47,5 @@ def slack(text: str) -> str:
     >>> slack("<!channel> a & b").replace("\u200b", "·")
     '&lt;!channel&gt; a &amp; b'
     """
-    escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(lambda found: found[0] + _BREAK, escaped)
+    escaped_text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(lambda match: match[0] + _BREAK, escaped_text)

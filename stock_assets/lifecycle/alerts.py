@@ -94,7 +94,7 @@ class LogChannel:
     name: str = "log"
 
     def send(self, alert: Alert, repeated: int) -> None:
-        LOG.error("ALERT %s: %s%s", line(alert.title), line(alert.text), _again(repeated))
+        LOG.error("ALERT %s: %s%s", line(alert.title), line(alert.text), _repetitions(repeated))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class WebhookChannel:
         """Raises AlertError where there is no answer in time or it is not 2xx. The address is a secret, so the error
         names its host alone."""
         message = {
-            "text": slack(f"{alert.title}\n{alert.text}") + _again(repeated),
+            "text": slack(f"{alert.title}\n{alert.text}") + _repetitions(repeated),
             "title": plain(alert.title),
             "key": alert.key,
             "run_id": alert.run_id,
@@ -140,16 +140,16 @@ class AppriseChannel:
     def send(self, alert: Alert, repeated: int) -> None:
         """Raises AlertError where apprise does not know the URL, or its service does not take the message. The URL is a
         secret, so the error names its scheme alone."""
-        title, text = plain(alert.title), plain(alert.text) + _again(repeated)
+        title, text = plain(alert.title), plain(alert.text) + _repetitions(repeated)
         try:
-            taken = notify(self.url, title, text, seconds=self.seconds)
+            is_delivered = notify(self.url, title, text, seconds=self.seconds)
         except OutgoingError as error:
             raise AlertError(f"the service behind {error}") from None
-        if taken is None:  # perhaps a notifier that an extension has registered in this process
-            taken = _notify_here(self.url, title, text)
-        if taken is None:
+        if is_delivered is None:  # perhaps a notifier that an extension has registered in this process
+            is_delivered = _notify_here(self.url, title, text)
+        if is_delivered is None:
             raise AlertError(f"{self.name}:// is no address that apprise can send to; see its list of services")
-        if not taken:
+        if not is_delivered:
             raise AlertError(f"the service behind {self.name}:// did not take the message")
 
 
@@ -189,13 +189,13 @@ def labels(channels: Sequence[Channel]) -> list[str]:
     >>> [label.partition("-")[0] for label in labels([LogChannel(), LogChannel(), AppriseChannel("slack://token")])]
     ['log', 'log 2', 'slack']
     """
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     names = []
     for channel in channels:
         url = getattr(channel, "url", None)
         name = f"{channel.name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}" if url else channel.name
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name} {counts[name]}")
     return names
 
 
@@ -218,17 +218,19 @@ def delivered(
         for label, channel in zip(labels(channels), channels, strict=True)
         if label not in record.taken or now - record.taken[label] >= quiet
     }
-    asked = {label: channel for label, channel in owing.items() if label not in away}
-    failures = _asked(asked, record.alert, max(record.count - 1, 0))
+    channels_by_label = {label: channel for label, channel in owing.items() if label not in away}
+    failures = _failures_of_sending(channels_by_label, record.alert, max(record.count - 1, 0))
     for failure in failures.values():
         LOG.error("ALERT could not be sent and is tried again: %s; its title: %s", failure, line(record.alert.title))
-    taken = {**record.taken, **{label: now for label in asked if label not in failures}}
-    if not failures and len(asked) == len(owing):
-        return replace(record, sent_at=now, count=0, taken=taken, refused={})
-    return replace(record, sent_at=None, taken=taken, refused={**record.refused, **dict.fromkeys(failures, now)})
+    delivery_times = {**record.taken, **{label: now for label in channels_by_label if label not in failures}}
+    if not failures and len(channels_by_label) == len(owing):
+        return replace(record, sent_at=now, count=0, taken=delivery_times, refused={})
+    return replace(
+        record, sent_at=None, taken=delivery_times, refused={**record.refused, **dict.fromkeys(failures, now)}
+    )
 
 
-def _asked(channels: Mapping[str, Channel], alert: Alert, repeated: int) -> dict[str, str]:
+def _failures_of_sending(channels: Mapping[str, Channel], alert: Alert, repeated: int) -> dict[str, str]:
     """Why those of `channels`, by label, that failed did so; each has CHANNEL_SECONDS."""
     failures = {
         label: f"{channel.name} did not come back within {CHANNEL_SECONDS:g} s"
@@ -253,9 +255,9 @@ def _asked(channels: Mapping[str, Channel], alert: Alert, repeated: int) -> dict
             continue
         threads.append(Thread(target=send, args=(label, channel), daemon=True))
         threads[-1].start()
-    over = time.monotonic() + CHANNEL_SECONDS
+    deadline = time.monotonic() + CHANNEL_SECONDS
     for thread in threads:
-        thread.join(max(over - time.monotonic(), 0))
+        thread.join(max(deadline - time.monotonic(), 0))
     return dict(failures)
 
 
@@ -264,7 +266,7 @@ def sent_again(record: Record, channels: Sequence[Channel], now: datetime, *, aw
     return delivered(record, [channel for channel in channels if not isinstance(channel, LogChannel)], now, away=away)
 
 
-def _again(repeated: int) -> str:
+def _repetitions(repeated: int) -> str:
     return f" (and {repeated} time(s) more since it was sent last)" if repeated else ""
 
 

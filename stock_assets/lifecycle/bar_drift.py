@@ -28,26 +28,28 @@ def session_rows(
     `losses` has session, model, rows and log_loss (nats) of `champion` and of the models `naive`, in the sessions to
     score and the YARDSTICK - 1 before each; `drift` is `drift.summary` of the inputs.
     """
-    moved = dict(drift.iter_rows())
+    moved_shares = dict(drift.iter_rows())
     rows = []
     for session, version in sorted(versions.items()):
         past = losses.filter(pl.col("session") <= session, pl.col("model").is_in(list(naive)))
-        kept = past["session"].unique().sort().tail(YARDSTICK)
+        yardstick_sessions = past["session"].unique().sort().tail(YARDSTICK)
         means = (
-            past.filter(pl.col("session").is_in(kept.implode()))
+            past.filter(pl.col("session").is_in(yardstick_sessions.implode()))
             .group_by("model")
             .agg(loss=(pl.col("log_loss") * pl.col("rows")).sum() / pl.col("rows").sum())
             .sort("loss", "model")
         )
         best = means["model"][0] if means.height else None
-        of = {
+        lead_and_count = {
             model: (count, loss)
             for model, count, loss in losses.filter(pl.col("session") == session)
             .select("model", "rows", "log_loss")
             .iter_rows()
         }
-        count, own = of.get(champion, (0, None))
-        rows.append((session, version, count, own, best, of.get(best, (0, None))[1], moved.get(session)))
+        count, own = lead_and_count.get(champion, (0, None))
+        rows.append(
+            (session, version, count, own, best, lead_and_count.get(best, (0, None))[1], moved_shares.get(session))
+        )
     names = ("session", "version", "rows", "log_loss", "naive", "naive_log_loss", "input_drift")
     return pl.DataFrame(rows, schema=list(names), orient="row")
 
@@ -56,14 +58,14 @@ def drift_alert(rows: pl.DataFrame, figures: pl.DataFrame, now: datetime) -> Ale
     """The alert where the inputs of the newest of `rows` (`BAR_SESSIONS`) have moved by INPUT_LIMIT or more; `figures`
     are those of the table `drift`. None where they have not, or nothing is known."""
     newest = rows.sort("session").row(-1, named=True) if rows.height else {}
-    moved = newest.get("input_drift")
-    if moved is None or moved < INPUT_LIMIT:
+    moved_share = newest.get("input_drift")
+    if moved_share is None or moved_share < INPUT_LIMIT:
         return None
     of_session = figures.filter(pl.col("session") == newest["session"]).sort("ks", descending=True).head(3)
     columns = ", ".join(f"{name} {ks:.2f}" for name, ks in of_session.select("column", "ks").iter_rows())
     text = (
-        f"a tenth of the inputs has moved by {moved:.2f} (KS) or more, {INPUT_LIMIT:g} is the limit: {columns}; the "
-        f"{RECENT_BARS} sessions to {newest['session']} against those that {newest['version']} learned from. A "
+        f"a tenth of the inputs has moved by {moved_share:.2f} (KS) or more, {INPUT_LIMIT:g} is the limit: {columns}; "
+        f"the {RECENT_BARS} sessions to {newest['session']} against those that {newest['version']} learned from. A "
         "training makes a challenger of newer bars; see the table promotions"
     )
     return Alert(DRIFT_KEY, "the inputs of the bars have drifted", text, None, now)
@@ -72,16 +74,16 @@ def drift_alert(rows: pl.DataFrame, figures: pl.DataFrame, now: datetime) -> Ale
 def skill_alert(rows: pl.DataFrame, now: datetime, *, seed: int = 0) -> Alert | None:
     """The alert where the champion was surely worse than the best naive model over the newest RECENT_BARS of `rows`
     (`BAR_SESSIONS`) with labels: the 95 % interval of its lead, of whole days, lies below 0. None otherwise."""
-    scored = rows.drop_nulls(["log_loss", "naive_log_loss"]).sort("session").tail(RECENT_BARS)
-    if scored.height < RECENT_BARS:
+    scored_rows = rows.drop_nulls(["log_loss", "naive_log_loss"]).sort("session").tail(RECENT_BARS)
+    if scored_rows.height < RECENT_BARS:
         return None
-    lead = (scored["naive_log_loss"] - scored["log_loss"]).to_numpy()
-    span = block_bootstrap(lead, 1, seed, weights=scored["rows"].cast(pl.Float64).to_numpy())
+    lead = (scored_rows["naive_log_loss"] - scored_rows["log_loss"]).to_numpy()
+    span = block_bootstrap(lead, 1, seed, weights=scored_rows["rows"].cast(pl.Float64).to_numpy())
     if span is None or span[1] >= 0:
         return None
     text = (
-        f"log-loss higher than that of {scored['naive'][-1]} by {-float(lead.mean()):.4f} nats a session, lead "
-        f"[{span[0]:.4f}, {span[1]:.4f}], over {scored['session'][0]} to {scored['session'][-1]}; expected a lead "
-        "above 0. Look at bar_report; `stock-assets rollback bar_rnn` brings an earlier version back"
+        f"log-loss higher than that of {scored_rows['naive'][-1]} by {-float(lead.mean()):.4f} nats a session, lead "
+        f"[{span[0]:.4f}, {span[1]:.4f}], over {scored_rows['session'][0]} to {scored_rows['session'][-1]}; expected a "
+        "lead above 0. Look at bar_report; `stock-assets rollback bar_rnn` brings an earlier version back"
     )
     return Alert(SKILL_KEY, "the model in service is worse than the best naive one", text, None, now)

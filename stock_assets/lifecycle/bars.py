@@ -72,19 +72,19 @@ def revision_due(calendar: TradingCalendar, interval: Interval, state: BarState)
 
     What changed is made again, and predicted where models serve the session.
     """
-    asked = []
+    sessions = []
     for day in calendar.between((state.now - REVISED_WITHIN).date() - timedelta(days=2), state.now.date()):
         following = calendar.shift(day, 1)
         if day not in state.labelled or day not in state.asked_at or following is None:
             continue
-        due = max(calendar.closes[day] + REVISED_AFTER, calendar.opens[following] + interval.length)
-        if state.asked_at[day] < due <= state.now <= calendar.closes[day] + REVISED_WITHIN:
-            asked.append(day)
-    if not asked:
+        due_at = max(calendar.closes[day] + REVISED_AFTER, calendar.opens[following] + interval.length)
+        if state.asked_at[day] < due_at <= state.now <= calendar.closes[day] + REVISED_WITHIN:
+            sessions.append(day)
+    if not sessions:
         return None
-    day = asked[0]
-    served = day in state.trained and day in state.judged
-    assets = (*FINISHED, *JUDGED) if served else FINISHED
+    day = sessions[0]
+    has_models = day in state.trained and day in state.judged
+    assets = (*FINISHED, *JUDGED) if has_models else FINISHED
     return Work(f"revised bars of {day}", assets, str(day), str(day), f"what was revised of {day} is asked for")
 
 
@@ -93,17 +93,22 @@ def training_due(
 ) -> Work | None:
     """The first sessions without models that a training can serve by now, up to the one after the running one;
     `training` is `bar_schedule.training_of` with the settings."""
-    over = sessions_over(calendar, state.now, state.settle)
-    last = calendar.shift(over[-1], 2) or calendar.sessions[-1] if over else calendar.sessions[0]
+    past_sessions = sessions_over(calendar, state.now, state.settle)
+    last = calendar.shift(past_sessions[-1], 2) or calendar.sessions[-1] if past_sessions else calendar.sessions[0]
     candidates = [day for day in calendar.between(first_served(calendar, interval), last) if day not in state.trained]
     if not candidates:
         return None
-    due = training(candidates[0])
-    if not set(due.sessions) <= set(state.labelled):
+    next_training = training(candidates[0])
+    if not set(next_training.sessions) <= set(state.labelled):
         return None
-    served = [day for day in candidates if training(day) == due]
-    reason = f"{_span(served)} without models; they learn from {due.sessions[0]} to {due.sessions[-1]}"
-    return Work(f"models of bars from {served[0]}", TRAINED, str(served[0]), str(served[-1]), reason)
+    served_sessions = [day for day in candidates if training(day) == next_training]
+    training_sessions = next_training.sessions
+    reason = (
+        f"{_span(served_sessions)} without models; they learn from {training_sessions[0]} to {training_sessions[-1]}"
+    )
+    return Work(
+        f"models of bars from {served_sessions[0]}", TRAINED, str(served_sessions[0]), str(served_sessions[-1]), reason
+    )
 
 
 def served_from(calendar: TradingCalendar, trained_for: date) -> date | None:
@@ -129,8 +134,8 @@ def _verdict_is_due(calendar: TradingCalendar, state: BarState, trained_for: dat
 def judging_due(calendar: TradingCalendar, state: BarState) -> Work | None:
     """The sessions that are over and have models, and that not every model has predicted: the first stretch, up to the
     first session that a verdict which is due may give another champion."""
-    due = [served_from(calendar, day) for day in state.challengers if _verdict_is_due(calendar, state, day)]
-    before = min((day for day in due if day is not None), default=date.max)
+    first_sessions = [served_from(calendar, day) for day in state.challengers if _verdict_is_due(calendar, state, day)]
+    before = min((day for day in first_sessions if day is not None), default=date.max)
     missing = [
         day
         for day in sessions_over(calendar, state.now, state.settle)
@@ -144,11 +149,11 @@ def judging_due(calendar: TradingCalendar, state: BarState) -> Work | None:
 
 
 def look_due(
-    calendar: TradingCalendar, interval: Interval, state: BarState, *, looked: datetime | None, every: timedelta
+    calendar: TradingCalendar, interval: Interval, state: BarState, *, last_look: datetime | None, pause: timedelta
 ) -> tuple[Work, datetime] | str:
     """The look at the running session that is due, with the end of the newest bar that it sees; or why none is.
 
-    `looked` is that of the last look; the next one comes `every` so long after it, at the end of a bar.
+    `last_look` is that of the last look; the next one comes `pause` so long after it, at the end of a bar.
     """
     running = [day for day in sessions_running(calendar, state.now, state.settle) if day in state.trained]
     if not running:
@@ -157,10 +162,10 @@ def look_due(
     newest = ends.filter(ends <= state.now).max()
     if newest is None:
         return f"the first bar of {running[-1]} is not over"
-    if looked is not None and newest < looked + every and newest != ends.max():  # pyright: ignore[reportOperatorIssue]
-        return f"nothing is new since the bar of {looked:%Y-%m-%d %H:%M} UTC"
-    if newest == looked:
-        return f"nothing is new since the bar of {looked:%Y-%m-%d %H:%M} UTC"
+    if last_look is not None and newest < last_look + pause and newest != ends.max():  # pyright: ignore[reportOperatorIssue]
+        return f"nothing is new since the bar of {last_look:%Y-%m-%d %H:%M} UTC"
+    if newest == last_look:
+        return f"nothing is new since the bar of {last_look:%Y-%m-%d %H:%M} UTC"
     reason = f"the bar of {newest:%Y-%m-%d %H:%M} UTC is over"
     work = Work(f"look at {running[-1]}: {newest:%Y-%m-%d %H:%M}", LOOK, str(running[0]), str(running[-1]), reason)
     return work, newest  # pyright: ignore[reportReturnType]
@@ -175,9 +180,9 @@ def bar_freshness(
     """
     if newest is None:
         return Freshness(True, None, 0, "no bar is published yet", "bar")
-    due = now - grace
+    due_by = now - grace
     sessions = calendar.between(newest.date() - timedelta(days=1), now.date() + timedelta(days=1))
-    ends = expected_bars(calendar, sessions, interval).filter(pl.col("bar_end") > newest, pl.col("bar_end") <= due)
+    ends = expected_bars(calendar, sessions, interval).filter(pl.col("bar_end") > newest, pl.col("bar_end") <= due_by)
     if ends.is_empty():
         return Freshness(True, newest.date(), 0, f"{newest:%Y-%m-%d %H:%M} UTC is published, and no bar is late", "bar")
     reason = (

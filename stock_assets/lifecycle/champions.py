@@ -166,15 +166,15 @@ def promotion_rows(promotions: Sequence[Promotion]) -> pl.DataFrame:
 
 
 def champion_at(
-    promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, session: date, year: int | None = None
+    promotions: pl.DataFrame, versions: pl.DataFrame, model: str, *, session: date, year: int | None = None
 ) -> str:
     """The version of `model` that serves `session`. Parameters and errors as `champions_at`."""
-    return champions_at(promotions, trained, model, sessions=[session], year=year)[session]
+    return champions_at(promotions, versions, model, sessions=[session], year=year)[session]
 
 
 def champions_at(
     promotions: pl.DataFrame,
-    trained: pl.DataFrame,
+    versions: pl.DataFrame,
     model: str,
     *,
     sessions: Iterable[date],
@@ -183,7 +183,7 @@ def champions_at(
     """The version of `model` that serves each of `sessions`.
 
     It is the newest, by (serves_from, decided_at), of the champions of the session's year that serve from the session
-    or earlier, and the base version before the first of them. `promotions` is the table, `trained` has one row per
+    or earlier, and the base version before the first of them. `promotions` is the table, `versions` has one row per
     version: model, model_year, version, trained_through. `year` is the model year of all `sessions` where it is not
     that of the calendar (BAR_YEAR).
 
@@ -192,52 +192,57 @@ def champions_at(
     histories: dict[int, list[dict]] = {}
     serving_versions = {}
     for session in sessions:
-        of = session.year if year is None else year
-        if of not in histories:
-            histories[of] = champion_history(promotions, trained, model, year=of).to_dicts()
-        before = [row["version"] for row in histories[of] if row["serves_from"] <= session]
+        model_year = session.year if year is None else year
+        if model_year not in histories:
+            histories[model_year] = champion_history(promotions, versions, model, year=model_year).to_dicts()
+        before = [row["version"] for row in histories[model_year] if row["serves_from"] <= session]
         if not before:
-            needed = model if of == BAR_YEAR else f"{model} of model year {of}"
-            raise ArtifactError(f"{session} needs {needed}, and no version of it is trained. Materialize it first.")
+            requirement = model if model_year == BAR_YEAR else f"{model} of model year {model_year}"
+            raise ArtifactError(
+                f"{session} needs {requirement}, and no version of it is trained. Materialize it first."
+            )
         serving_versions[session] = before[-1]
     return serving_versions
 
 
 def challengers_to_judge(
-    promotions: pl.DataFrame, trained: pl.DataFrame, session: date
+    promotions: pl.DataFrame, all_versions: pl.DataFrame, session: date
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(champion, challenger) of every model whose newest version is to be judged, as rows of `trained` by column.
+    """(champion, challenger) of every model whose newest version is to be judged, as rows of `all_versions` by column.
 
-    `trained` holds versions of the model year of `session`, by ascending cutoff. The base version of the year is never
-    judged: it serves because the year has begun.
+    `all_versions` holds versions of the model year of `session`, by ascending cutoff. The base version of the year is
+    never judged: it serves because the year has begun.
     """
     pairs = []
-    for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
-        champion, newest = champion_at(promotions, trained, str(model), session=session), versions.row(-1, named=True)
-        judged = promotions.filter(pl.col("version") == newest["version"]).height > 0
-        if versions.height > 1 and newest["version"] != champion and not judged:
+    for (model,), versions in all_versions.partition_by("model", as_dict=True, maintain_order=True).items():
+        champion, newest = (
+            champion_at(promotions, all_versions, str(model), session=session),
+            versions.row(-1, named=True),
+        )
+        is_judged = promotions.filter(pl.col("version") == newest["version"]).height > 0
+        if versions.height > 1 and newest["version"] != champion and not is_judged:
             pairs.append((versions.row(by_predicate=pl.col("version") == champion, named=True), newest))
     return pairs
 
 
-def champion_history(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, year: int) -> pl.DataFrame:
+def champion_history(promotions: pl.DataFrame, versions: pl.DataFrame, model: str, *, year: int) -> pl.DataFrame:
     """Every champion of the year: version, serves_from, decided_at, kind, reason; ascending, one row per day of change.
 
     The first row is the base version: its kind is `base`, it serves from 1 January, and its decided_at is null.
     Champions that were replaced before they served a session are included.
     """
-    rows = pl.DataFrame(_succession(promotions, trained, model, year=year), schema=_HISTORY)
+    rows = pl.DataFrame(_succession(promotions, versions, model, year=year), schema=_HISTORY)
     return rows.unique("serves_from", keep="last", maintain_order=True)
 
 
-def previous_champion(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, year: int) -> str | None:
+def previous_champion(promotions: pl.DataFrame, versions: pl.DataFrame, model: str, *, year: int) -> str | None:
     """The version that the newest champion of the year replaced; None where that is the first.
 
     A rollback undoes every promotion after the version it returns to. So a second rollback goes further back and not
     forth again.
     """
     stack: list[str] = []
-    for row in _succession(promotions, trained, model, year=year):
+    for row in _succession(promotions, versions, model, year=year):
         if row["kind"] == "rollback" and row["version"] in stack:
             del stack[stack.index(row["version"]) + 1 :]
         elif stack[-1:] != [row["version"]]:
@@ -268,7 +273,7 @@ def reconcile(
 
 
 def decisions_from(
-    promotions: pl.DataFrame, trained: pl.DataFrame, cause: Promotion, *, session: date
+    promotions: pl.DataFrame, versions: pl.DataFrame, cause: Promotion, *, session: date
 ) -> list[Promotion]:
     """The decisions by which the version of `cause` serves `session` of its model year and every later one.
 
@@ -276,9 +281,9 @@ def decisions_from(
     none where that version serves anyway. Model, version, kind, moment and reason are those of `cause`. Parameters and
     errors as `champions_at`.
     """
-    history = champion_history(promotions, trained, cause.model, year=cause.model_year)
+    history = champion_history(promotions, versions, cause.model, year=cause.model_year)
     days = sorted({session, *history.filter(pl.col("serves_from") > session)["serves_from"]})
-    serving = champions_at(promotions, trained, cause.model, sessions=days)
+    serving = champions_at(promotions, versions, cause.model, sessions=days)
     return [
         replace(cause, serves_from=day, replaced=version)
         for day, version in serving.items()
@@ -295,10 +300,10 @@ def after_all(history: pl.DataFrame, now: datetime) -> datetime:
 _HISTORY = {name: PROMOTIONS.schema[name] for name in ("version", "serves_from", "decided_at", "kind", "reason")}
 
 
-def _succession(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, year: int) -> list[dict]:
+def _succession(promotions: pl.DataFrame, versions: pl.DataFrame, model: str, *, year: int) -> list[dict]:
     """The base version, then every champion of the year by (serves_from, decided_at), also those that never served."""
     of_year = (pl.col("model") == model) & (pl.col("model_year") == year)
-    base = trained.filter(of_year).sort("trained_through", "version").head(1)
+    base = versions.filter(of_year).sort("trained_through", "version").head(1)
     first = [
         {
             "version": row["version"],
@@ -316,12 +321,13 @@ def _succession(promotions: pl.DataFrame, trained: pl.DataFrame, model: str, *, 
 
 def _improper(predictions: pl.DataFrame) -> str | None:
     """A sentence about the rows with improper probabilities, None without one."""
-    wrong = improper(predictions)
-    if wrong.is_empty():
+    improper_rows = improper(predictions)
+    if improper_rows.is_empty():
         return None
-    row = wrong.sort("session", "ticker").row(0, named=True)
-    shown = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
-    return f"{wrong.height} row(s) hold no probabilities that sum to 1, {row['ticker']} at {row['session']}: {shown}"
+    row = improper_rows.sort("session", "ticker").row(0, named=True)
+    probabilities = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
+    place = f"{row['ticker']} at {row['session']}"
+    return f"{improper_rows.height} row(s) hold no probabilities that sum to 1, {place}: {probabilities}"
 
 
 def _too_few(sessions: int, rows: int, rows_of_champion: int, *, smallest: int) -> str | None:

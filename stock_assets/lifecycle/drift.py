@@ -111,19 +111,19 @@ def _column(
     reference: np.ndarray, recent: np.ndarray, day: np.ndarray, *, days: int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(psi, ks) of each recent window, float64 [days - length + 1]; `day` [N] is the place of each row of `recent`."""
-    ordered = np.sort(reference)
-    at = ordered[np.ceil(np.arange(1, LEVELS + 1) / LEVELS * len(ordered)).astype(int) - 1]
+    reference_in_order = np.sort(reference)
+    at = reference_in_order[np.ceil(np.arange(1, LEVELS + 1) / LEVELS * len(reference_in_order)).astype(int) - 1]
     # just below a value as well: the distribution functions jump where many rows are equal
     edges = np.unique(np.concatenate([at, np.nextafter(at, at.dtype.type(-np.inf))]))
-    expected = np.searchsorted(ordered, edges, side="right") / len(ordered)
+    expected = np.searchsorted(reference_in_order, edges, side="right") / len(reference_in_order)
 
     cells = len(edges) + 1  # a row is in the cell of the first edge that it does not exceed
-    where = day * cells + np.searchsorted(edges, recent)
-    counts = _windowed(np.bincount(where, minlength=days * cells).reshape(days, cells), length)
-    observed = (counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True))[:, :-1]
+    cell_numbers = day * cells + np.searchsorted(edges, recent)
+    counts = _windowed(np.bincount(cell_numbers, minlength=days * cells).reshape(days, cells), length)
+    observed_shares = (counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True))[:, :-1]
 
     deciles = np.unique(np.searchsorted(edges, at[LEVELS // BINS - 1 : -1 : LEVELS // BINS]))
-    return _psi(expected[deciles], observed[:, deciles]), np.abs(observed - expected).max(axis=1)
+    return _psi(expected[deciles], observed_shares[:, deciles]), np.abs(observed_shares - expected).max(axis=1)
 
 
 def _windowed(counts: np.ndarray, length: int) -> np.ndarray:
@@ -133,7 +133,7 @@ def _windowed(counts: np.ndarray, length: int) -> np.ndarray:
     return total[length - 1 :]
 
 
-def _psi(expected: np.ndarray, observed: np.ndarray) -> np.ndarray:
+def _psi(expected: np.ndarray, observed_shares: np.ndarray) -> np.ndarray:
     """Indices of the distribution functions at the ends of all bins but the last, [B] and [D, B]."""
-    shares = [np.diff(ends, prepend=0.0, append=1.0).clip(FLOOR) for ends in (expected, observed)]
+    shares = [np.diff(ends, prepend=0.0, append=1.0).clip(FLOOR) for ends in (expected, observed_shares)]
     return ((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum(axis=-1)

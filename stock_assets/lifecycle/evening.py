@@ -165,24 +165,27 @@ def chain_due(calendar: TradingCalendar, after_close: timedelta, state: State) -
     following = calendar.between(state.predicted_through + timedelta(days=1), calendar.sessions[-1])
     if not following:
         return Plan((), f"{state.predicted_through} is predicted, and the calendar of the settings ends there")
-    due = list(takewhile(lambda session: due_at(calendar, session, after_close) <= state.now, following))
-    if not due:
+    due_sessions = list(takewhile(lambda session: due_at(calendar, session, after_close) <= state.now, following))
+    if not due_sessions:
         moment = due_at(calendar, following[0], after_close)
         return Plan((), f"{state.predicted_through} is predicted; {following[0]} is due at {moment:%Y-%m-%d %H:%M} UTC")
-    served = list(takewhile(lambda session: session.year in state.model_years, due))
-    if not served:
-        return Plan((), f"{due[0]} waits for model year {due[0].year}, which is not trained yet")
+    sessions_with_models = list(takewhile(lambda session: session.year in state.model_years, due_sessions))
+    if not sessions_with_models:
+        return Plan((), f"{due_sessions[0]} waits for model year {due_sessions[0].year}, which is not trained yet")
     if state.failures:
         assert state.failed_at is not None
-        again = retry_at(state.failures, state.failed_at)
-        if state.now < again:
+        next_try = retry_at(state.failures, state.failed_at)
+        if state.now < next_try:
             return Plan(
                 (),
-                f"{served[0]} failed {state.failures} time(s), last at {state.failed_at:%Y-%m-%d %H:%M} UTC; it is "
-                f"tried again at {again:%Y-%m-%d %H:%M} UTC",
+                f"{sessions_with_models[0]} failed {state.failures} time(s), last at {state.failed_at:%Y-%m-%d %H:%M} "
+                f"UTC; it is tried again at {next_try:%Y-%m-%d %H:%M} UTC",
             )
-        served = served[:1]
-    return Plan(tuple(served), f"{len(served)} closed session(s) without predictions, from {served[0]}")
+        sessions_with_models = sessions_with_models[:1]
+    return Plan(
+        tuple(sessions_with_models),
+        f"{len(sessions_with_models)} closed session(s) without predictions, from {sessions_with_models[0]}",
+    )
 
 
 def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | None) -> Work | None:
@@ -210,18 +213,18 @@ def rest_due(calendar: TradingCalendar, gaps: Gaps, predicted_through: date | No
 
 def _missing_at(gaps: Gaps, session: date) -> tuple[str, ...]:
     """The assets to make again of `session`, in flow order; operations shows and publication publishes them."""
-    every, by_session, before, made = (
+    all_assets, by_session, before, made_once = (
         with_side_inputs(assets, gaps.side_inputs)
         for assets in (EVENING, BY_SESSION, BEFORE_PREDICTIONS, (*BARS, *FEATURES))
     )
     if session in gaps.unmade.get("predictions", ()):
-        return every
+        return all_assets
     missing = {asset for asset in by_session if session in gaps.of(asset)}
     if any(session in gaps.unmade.get(asset, ()) for asset in before):
-        missing |= {*made}
+        missing |= {*made_once}
     if missing.intersection(LEDGER):
         missing |= {*LEDGER}
-    return tuple(asset for asset in every if asset in missing or asset in ("operations", "publication"))
+    return tuple(asset for asset in all_assets if asset in missing or asset in ("operations", "publication"))
 
 
 def _first_stretch(calendar: TradingCalendar, sessions: Sequence[date]) -> list[date]:
@@ -233,17 +236,21 @@ def _first_stretch(calendar: TradingCalendar, sessions: Sequence[date]) -> list[
 
 def rest_waited_for(calendar: TradingCalendar, state: State) -> str | None:
     """What of an evening labels and decisions still wait for, in words; None where it is there or keeps failing."""
-    rest = rest_due(calendar, state.gaps, state.predicted_through)
-    if rest is None or state.rest_failures >= WAITED_FAILURES:
+    remaining_work = rest_due(calendar, state.gaps, state.predicted_through)
+    if remaining_work is None or state.rest_failures >= WAITED_FAILURES:
         return None
-    return f"{', '.join(rest.assets)} of {rest.name} is still to be made"
+    return f"{', '.join(remaining_work.assets)} of {remaining_work.name} is still to be made"
 
 
 def session_waited_for(calendar: TradingCalendar, after_close: timedelta, state: State) -> str | None:
     """The oldest closed session that is still to be predicted, in words; None where there is none, or it keeps
     failing."""
-    due = chain_due(calendar, after_close, replace(state, failures=0)).sessions
-    return f"session {due[0]} is still to be predicted" if due and state.failures < WAITED_FAILURES else None
+    due_sessions = chain_due(calendar, after_close, replace(state, failures=0)).sessions
+    return (
+        f"session {due_sessions[0]} is still to be predicted"
+        if due_sessions and state.failures < WAITED_FAILURES
+        else None
+    )
 
 
 def labels_work(first: date) -> str:
@@ -268,9 +275,10 @@ def labels_due(calendar: TradingCalendar, horizon: int, state: State) -> Plan:
     missing = [*state.gaps.of("labels"), *following]
     if not missing:
         return Plan((), f"every label that {state.predicted_through} completes is there")
-    due = _first_stretch(calendar, missing)
+    due_sessions = _first_stretch(calendar, missing)
     return Plan(
-        tuple(due), f"labels of {len(due)} session(s) from {due[0]} became complete by {state.predicted_through}"
+        tuple(due_sessions),
+        f"labels of {len(due_sessions)} session(s) from {due_sessions[0]} became complete by {state.predicted_through}",
     )
 
 

@@ -34,8 +34,8 @@ def works_in_turn(targets: Targets, keys: Keys, upstream: Mapping[str, Collectio
     """
     groups: list[_Group] = []
     place: dict[str, int] = {}
-    for asset, chosen in targets.items():
-        ranges = None if chosen is None else runs_over(chosen, keys[asset] or ())
+    for asset, chosen_keys in targets.items():
+        ranges = None if chosen_keys is None else runs_over(chosen_keys, keys[asset] or ())
         earliest = max((place[parent] for parent in upstream.get(asset, ()) if parent in place), default=0)
         fitting = (at for at in range(earliest, len(groups)) if _fits(ranges, groups[at].ranges))
         place[asset] = at = next(fitting, len(groups))

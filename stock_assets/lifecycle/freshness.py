@@ -49,13 +49,13 @@ def freshness(
     if last is None or last <= predicted_through:
         return Freshness(True, last, 0, f"{predicted_through} is predicted, and none after it is late")
     behind = calendar.between(predicted_through + timedelta(days=1), last)
-    due = due_at(calendar, behind[0], after_close)
+    due_time = due_at(calendar, behind[0], after_close)
     return Freshness(
         False,
         last,
         len(behind),
-        f"{len(behind)} session(s) behind: {behind[0]} was due at {due:%Y-%m-%d %H:%M} UTC, and the last one predicted "
-        f"is {predicted_through}",
+        f"{len(behind)} session(s) behind: {behind[0]} was due at {due_time:%Y-%m-%d %H:%M} UTC, and the last one "
+        f"predicted is {predicted_through}",
     )
 
 

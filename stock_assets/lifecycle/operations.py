@@ -82,39 +82,39 @@ def scored_models() -> tuple[str, ...]:
     return (IN_SERVICE, ENSEMBLE, *live_yardsticks())
 
 
-def with_age(served: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
-    """`served` (session, trained_through, …) with `age`, the sessions after the cutoff up to the session."""
-    pairs = served.select("session", "trained_through").unique()
+def with_age(served_rows: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
+    """`served_rows` (session, trained_through, …) with `age`, the sessions after the cutoff up to the session."""
+    pairs = served_rows.select("session", "trained_through").unique()
     ages = [len(calendar.between(cutoff + timedelta(days=1), day)) for day, cutoff in pairs.iter_rows()]
-    return served.join(pairs.with_columns(age=pl.Series(ages, dtype=pl.Int64)), on=["session", "trained_through"])
+    return served_rows.join(pairs.with_columns(age=pl.Series(ages, dtype=pl.Int64)), on=["session", "trained_through"])
 
 
-def naive_baseline(scored: pl.DataFrame) -> str | None:
-    """The name of the best naive baseline over all rows of `scored` (`metrics.scored_rows`), None for no row."""
-    best = best_naive(scored.group_by("model").agg(log_loss=pl.col("surprise").mean()), live_yardsticks())
+def naive_baseline(scored_rows: pl.DataFrame) -> str | None:
+    """The name of the best naive baseline over all rows of `scored_rows` (`metrics.scored_rows`), None for no row."""
+    best = best_naive(scored_rows.group_by("model").agg(log_loss=pl.col("surprise").mean()), live_yardsticks())
     return None if best is None else best["model"]
 
 
-def session_table(served: pl.DataFrame, scored: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:
+def session_table(served_rows: pl.DataFrame, scored_rows: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:
     """The rows of the table `operations`: one per predicted session, ascending.
 
-    `served` has session, model, version, trained_through, rows, age of every model; `scored` is `metrics.scored_rows`
-    of `scored_models` on usable labels; `suspects` has session, suspects. Where no label of a session is known yet,
-    `scored` is 0 and the scores are null.
+    `served_rows` has session, model, version, trained_through, rows, age of every model; `scored_rows` is
+    `metrics.scored_rows` of `scored_models` on usable labels; `suspects` has session, suspects. Where no label of a
+    session is known yet, `scored_rows` is 0 and the scores are null.
     """
-    in_service = served.filter(pl.col("model") == IN_SERVICE).drop("model")
-    baseline = naive_baseline(scored)
+    in_service = served_rows.filter(pl.col("model") == IN_SERVICE).drop("model")
+    baseline = naive_baseline(scored_rows)
 
     def mean_loss(model: str | None, name: str) -> pl.DataFrame:
-        rows = scored.filter(pl.col("model") == model) if model else scored.clear()
+        rows = scored_rows.filter(pl.col("model") == model) if model else scored_rows.clear()
         return rows.group_by("session").agg(pl.col("surprise").mean().alias(name))
 
-    of_service = scored.filter(pl.col("model") == IN_SERVICE).group_by("session")
+    of_service = scored_rows.filter(pl.col("model") == IN_SERVICE).group_by("session")
     skill = of_service.agg(
         scored=pl.len(), log_loss=pl.col("surprise").mean(), accuracy=(pl.col("label") == pl.col("predicted")).mean()
     )
     return (
-        served.group_by("session")
+        served_rows.group_by("session")
         .agg(models=pl.len())
         .join(in_service, on="session", how="left")
         .join(suspects, on="session", how="left")
@@ -134,10 +134,10 @@ def live_skill(sessions: pl.DataFrame, window: int = WINDOW) -> pl.DataFrame:
     model in service, the ensemble and the best naive baseline; gain is the running sum of the baseline's log-loss less
     the model's.
     """
-    scored = sessions.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
+    scored_sessions = sessions.drop_nulls(["log_loss", "naive_log_loss"]).sort("session")
     columns = {IN_SERVICE: "log_loss", ENSEMBLE: "ensemble_log_loss", "naive": "naive_log_loss"}
     return pl.concat(
-        scored.select(
+        scored_sessions.select(
             "session",
             model=pl.lit(model),
             log_loss=pl.col(column).rolling_mean(window, min_samples=1),
@@ -161,12 +161,14 @@ def render_operations(
     if unknown := sorted({*tables} - {*TABLES}):
         raise ValueError(f"{', '.join(unknown)} is no part of the page; expected {', '.join(TABLES)}")
     for name, table in tables.items():
-        if table is not None and (absent := sorted({*TABLES[name]} - {*table.columns})):
-            raise ValueError(f"{name} has no column {', '.join(absent)}; expected {', '.join(TABLES[name])}")
+        if table is not None and (missing_columns := sorted({*TABLES[name]} - {*table.columns})):
+            raise ValueError(f"{name} has no column {', '.join(missing_columns)}; expected {', '.join(TABLES[name])}")
     frames = {name: _complete(name, tables.get(name)) for name in TABLES}
     rows = {name: frames[name].to_dicts() for name in ("failures", "alerts")}
-    served = {row["model"]: row for row in frames["in_service"].to_dicts()}.get(IN_SERVICE)
-    shown = sessions.with_columns(pl.lit(None, pl.Float64).alias(name) for name in {*_UNKNOWN} - {*sessions.columns})
+    row_in_service = {row["model"]: row for row in frames["in_service"].to_dicts()}.get(IN_SERVICE)
+    session_rows = sessions.with_columns(
+        pl.lit(None, pl.Float64).alias(name) for name in {*_UNKNOWN} - {*sessions.columns}
+    )
     rolling = live_skill(sessions).with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
     return page_template("operations.html.j2", "stock_assets.lifecycle").render(
         title=f"stock_assets: operations, {facts.source} prices",
@@ -174,11 +176,11 @@ def render_operations(
         simulated=facts.source == "simulated",
         alerts=rows["alerts"],
         failures=rows["failures"],
-        in_service=served,
+        in_service=row_in_service,
         open_alerts=frames["alerts"]["resolved_at"].null_count(),
         model=IN_SERVICE,
-        skill=skill_view(shown, rolling, _NO_RELIABILITY, model=IN_SERVICE, listed=WINDOW),
-        inputs=inputs_view(frames["drift"], _NO_HISTOGRAM, shown, outcomes=None),
+        skill=skill_view(session_rows, rolling, _NO_RELIABILITY, model=IN_SERVICE, listed=WINDOW),
+        inputs=inputs_view(frames["drift"], _NO_HISTOGRAM, session_rows, outcomes=None),
         models=models_view(
             frames["in_service"],
             frames["promotions"],

@@ -60,8 +60,8 @@ class Comparison:
     def text(self) -> str:
         """What is lost, in words; empty for nothing."""
         parts = [f"{asset}{_span(partitions)}" for asset, partitions in self.lost.items()]
-        more = f" and {len(parts) - NAMED} more assets" if len(parts) > NAMED else ""
-        return ", ".join(parts[:NAMED]) + more
+        further_assets = f" and {len(parts) - NAMED} more assets" if len(parts) > NAMED else ""
+        return ", ".join(parts[:NAMED]) + further_assets
 
 
 def _span(partitions: Sequence[str]) -> str:
@@ -71,31 +71,35 @@ def _span(partitions: Sequence[str]) -> str:
     return f" {first} to {last} ({len(partitions)})"
 
 
-def compared(keys: Keys, materialized: Mapping[str, Collection[str]], stored: Mapping[str, Stored]) -> Comparison:
-    """Compares what Dagster holds as `materialized` with what is `stored`, both by asset.
+def compared(
+    keys: Keys, materialized: Mapping[str, Collection[str]], stored_partitions: Mapping[str, Stored]
+) -> Comparison:
+    """Compares what Dagster holds as `materialized` with what is `stored_partitions`, both by asset.
 
     >>> held = {"labels": {"2026-03-02", "2026-03-03"}}
     >>> compared({"labels": ["2026-03-02", "2026-03-03"]}, held, {"labels": Stored(frozenset({"2026-03-02"}))}).text
     'labels 2026-03-03'
     """
-    lost, unreported = {}, {}
-    for asset in (asset for asset in keys if asset in stored):
-        held, there = materialized.get(asset, ()), stored[asset]
+    lost_keys, unreported = {}, {}
+    for asset in (asset for asset in keys if asset in stored_partitions):
+        held_keys, partitions = materialized.get(asset, ()), stored_partitions[asset]
         of_asset = _keys(keys, asset)
-        if absent := [key for key in of_asset if key in held and key not in there.there]:
-            lost[asset] = absent
-        if new := [key for key in of_asset if key not in held and key in there.with_rows]:
+        if absent_keys := [key for key in of_asset if key in held_keys and key not in partitions.there]:
+            lost_keys[asset] = absent_keys
+        if new := [key for key in of_asset if key not in held_keys and key in partitions.with_rows]:
             unreported[asset] = new
-    return Comparison(lost, unreported)
+    return Comparison(lost_keys, unreported)
 
 
 def held_by_both(
-    keys: Keys, materialized: Mapping[str, Collection[str]], stored: Mapping[str, Stored]
+    keys: Keys, materialized: Mapping[str, Collection[str]], stored_partitions: Mapping[str, Stored]
 ) -> dict[str, set[str]]:
     """What needs no making, by asset: what Dagster holds and the store has, and what the store has rows of."""
-    held = {asset: set(materialized.get(asset, ())) for asset in keys}
+    held_keys = {asset: set(materialized.get(asset, ())) for asset in keys}
     return {
-        asset: (held[asset] & stored[asset].there) | stored[asset].with_rows if asset in stored else held[asset]
+        asset: (held_keys[asset] & stored_partitions[asset].there) | stored_partitions[asset].with_rows
+        if asset in stored_partitions
+        else held_keys[asset]
         for asset in keys
     }
 
@@ -115,15 +119,15 @@ def works_of(comparison: Comparison, keys: Keys, *, now: datetime) -> list[Work]
     return works
 
 
-def ranges_of(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str, str]]:
-    """`chosen` as contiguous (first, last) ranges of `all_keys`.
+def ranges_of(chosen_keys: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str, str]]:
+    """`chosen_keys` as contiguous (first, last) ranges of `all_keys`.
 
     >>> ranges_of(["a", "b", "d"], ["a", "b", "c", "d"])
     [('a', 'b'), ('d', 'd')]
     """
     place = {key: i for i, key in enumerate(all_keys)}
     ranges: list[tuple[str, str]] = []
-    for key in chosen:
+    for key in chosen_keys:
         if ranges and place[key] == place[ranges[-1][1]] + 1:
             ranges[-1] = (ranges[-1][0], key)
         else:
@@ -131,9 +135,9 @@ def ranges_of(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str,
     return ranges
 
 
-def runs_over(chosen: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str, str]]:
+def runs_over(chosen_keys: Sequence[str], all_keys: Sequence[str]) -> list[tuple[str, str]]:
     """`ranges_of` where they are at most MOST_RANGES, else one range from the first key to the last."""
-    ranges = ranges_of(chosen, all_keys)
+    ranges = ranges_of(chosen_keys, all_keys)
     return ranges if len(ranges) <= MOST_RANGES else [(ranges[0][0], ranges[-1][-1])]
 
 

@@ -50,11 +50,11 @@ def references_due(
         span = (str(first), str(predicted_through))
         works.append(Work(f"reference predictions {until}", REFERENCES[1:2], *span, reason))
     reason = f"the report is made again with the reference models {until}"
-    last, why = str(predicted_through), f"the scores of the report {until} are published"
+    last, reason_of_publication = str(predicted_through), f"the scores of the report {until} are published"
     return [
         *works,
         Work(f"report {until}", REFERENCES[2:], None, None, reason),
-        Work(f"{PUBLICATION} of the report {until}", (PUBLICATION,), last, last, why),
+        Work(f"{PUBLICATION} of the report {until}", (PUBLICATION,), last, last, reason_of_publication),
         Work(f"back-tests {until}", BACK_TESTS, None, None, "they are made again as rarely as the report"),
     ]
 

@@ -85,13 +85,13 @@ def stale_bars(raw: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
         suffix="_stored",
     )
     # the return of a source with corporate actions follows from the closes of two bars, which are compared
-    changed = [
+    differences = [
         *(differs(name, f"{name}_stored") for name in figures),
         pl.col("total_return").is_not_null() & differs("total_return", "total_return_stored"),
     ]
     if made_from:
         pairs = pairs.filter((pl.col("fetched_at") > pl.col("fetched_at_stored")).fill_null(value=True))
-    return pairs.filter(pl.any_horizontal(changed)).select(KEYS).sort("session", "ticker")
+    return pairs.filter(pl.any_horizontal(differences)).select(KEYS).sort("session", "ticker")
 
 
 def reach(look_back: int) -> int:
@@ -102,26 +102,26 @@ def reach(look_back: int) -> int:
 
 def affected(
     calendar: TradingCalendar,
-    changed: pl.DataFrame,
+    changed_bars: pl.DataFrame,
     labels: pl.DataFrame,
     *,
     predicted_through: date,
     labelled_through: date,
 ) -> Affected:
-    """What the bars of `changed` (ticker, session; at least one row) reach: features and predictions forward as far as
-    a look-back goes, labels backward as far as a horizon does.
+    """What the bars of `changed_bars` (ticker, session; at least one row) reach: features and predictions forward as
+    far as a look-back goes, labels backward as far as a horizon does.
 
     `labels` are rows of that table (ticker, session, horizon_end) around the changed sessions; both `_through` are the
     last sessions that are made.
     """
-    first, last = changed["session"].min(), changed["session"].max()
+    first, last = changed_bars["session"].min(), changed_bars["session"].max()
     assert isinstance(first, date)
     assert isinstance(last, date)
     end = min(calendar.shift(last, reach(LOOKBACK_SESSIONS)) or calendar.sessions[-1], predicted_through)
-    touched = labels.join(changed.rename({"session": "changed"}), on="ticker").filter(
+    touched_sessions = labels.join(changed_bars.rename({"session": "changed"}), on="ticker").filter(
         pl.col("changed").is_between("session", "horizon_end")
     )["session"]
-    begin = min([first, *touched.to_list()])
+    begin = min([first, *touched_sessions.to_list()])
     through = min(last, labelled_through)
     return Affected((first, max(first, end)), (begin, through) if begin <= through else None)
 
@@ -142,12 +142,12 @@ def affected_by_context(
 
 
 def affected_by_side_rows(
-    calendar: TradingCalendar, late: pl.DataFrame, predicted_through: date, *, look_back: int
+    calendar: TradingCalendar, late_rows: pl.DataFrame, predicted_through: date, *, look_back: int
 ) -> tuple[date, date] | None:
-    """First and last session whose features or predictions the side rows `late` (session, event_time) reach, where the
-    features that read them look back `look_back` sessions: from the session at which they were known until the event is
-    as far back. None where none of them was known by `predicted_through`."""
-    reached = late.filter(pl.col("session") <= predicted_through)
+    """First and last session whose features or predictions the side rows `late_rows` (session, event_time) reach, where
+    the features that read them look back `look_back` sessions: from the session at which they were known until the
+    event is as far back. None where none of them was known by `predicted_through`."""
+    reached = late_rows.filter(pl.col("session") <= predicted_through)
     if reached.is_empty():
         return None
     first = reached["session"].min()

@@ -39,5 +39,5 @@ class Removed:
     bytes: int = 0
 
     def __str__(self) -> str:
-        freed = f", {self.bytes / 1e6:,.1f} MB" if self.bytes else ""
-        return f"{self.kind}: {self.count:,}{freed}"
+        size_text = f", {self.bytes / 1e6:,.1f} MB" if self.bytes else ""
+        return f"{self.kind}: {self.count:,}{size_text}"

@@ -141,7 +141,7 @@ def training_cutoff(calendar: TradingCalendar, labelled_through: date, serving: 
 
 def restated(facts: Facts, policy: Policy) -> str | None:
     """The model learned from bars that have turned out wrong."""
-    return _restated(facts, policy) if facts.restated >= policy.restated else None
+    return _restated_reason(facts, policy) if facts.restated >= policy.restated else None
 
 
 def decayed(facts: Facts, policy: Policy) -> str | None:
@@ -189,10 +189,10 @@ def daily_losses(predictions: pl.DataFrame, labels: pl.DataFrame, models: Sequen
             f"no prediction of {', '.join(missing)}; expected some of each of {', '.join(models)} "
             f"(found {', '.join(sorted(set(predictions['model']))) or 'none'})"
         )
-    scored = scored_rows(rows, labels)
+    scored_predictions = scored_rows(rows, labels)
     losses = [pl.col("surprise").filter(pl.col("model") == name).first().alias(name) for name in models]
     # in a fixed order: a mean depends on it in its last digits, which the facts of a decision are kept with
-    paired = scored.group_by(KEYS, maintain_order=True).agg(losses).drop_nulls()
+    paired = scored_predictions.group_by(KEYS, maintain_order=True).agg(losses).drop_nulls()
     return paired.group_by("session").agg(pl.col(list(models)).mean()).sort("session")
 
 
@@ -218,7 +218,7 @@ def skill_of(
     return Skill(float(lead.mean()), low, high, len(lead), naive)
 
 
-def _restated(facts: Facts, policy: Policy) -> str:
+def _restated_reason(facts: Facts, policy: Policy) -> str:
     return (
         f"{facts.restated:.2%} of the rows learned from were restated since the cutoff {facts.cutoff} "
         f"(limit {policy.restated:.2%})"
@@ -253,7 +253,7 @@ def _labels(facts: Facts, policy: Policy) -> str:
     )
 
 
-_SENTENCES = (_restated, _skill, _inputs, _predictions, _labels)
+_SENTENCES = (_restated_reason, _skill, _inputs, _predictions, _labels)
 
 
 def _count(number: int, noun: str) -> str:

@@ -47,8 +47,8 @@ class Look:
         """What was seen last, in words."""
         if self.looked_at is None:
             return "the store was never seen"
-        what = f"predictions through {self.predicted_through}" if self.predicted_through else "no predictions"
-        return f"{what} were seen last, at {self.looked_at:%Y-%m-%d %H:%M} UTC"
+        predictions = f"predictions through {self.predicted_through}" if self.predicted_through else "no predictions"
+        return f"{predictions} were seen last, at {self.looked_at:%Y-%m-%d %H:%M} UTC"
 
     def blind(self, now: datetime, grace: timedelta = GRACE) -> bool:
         """Whether nothing could be seen for longer than `grace`."""
@@ -111,8 +111,8 @@ def predicted_in(cursor: str | None) -> date | None:
     >>> predicted_in("True 2026-03-03 0"), predicted_in(None)
     (datetime.date(2026, 3, 3), None)
     """
-    written = re.fullmatch(r"(?:True|False) (\d{4}-\d\d-\d\d) \d+", cursor or "")
-    return date.fromisoformat(written[1]) if written else None
+    cursor_match = re.fullmatch(r"(?:True|False) (\d{4}-\d\d-\d\d) \d+", cursor or "")
+    return date.fromisoformat(cursor_match[1]) if cursor_match else None
 
 
 def lives(process: int, at: float) -> bool:

@@ -43,7 +43,7 @@ def decide(store: Warehouse, registry: Registry, *, rounds: int, seed: int) -> l
         version = chance.choice([other for other in VERSIONS if other != champion])
         reason, now = f"promotion {seed}.{number}", NOW + timedelta(minutes=number)
         verdict = Promotion("rnn", version, 2019, NEXT, now, "champion", "judged", champion, reason)
-        kept, _ = record_verdicts(store, registry, [verdict], trained=trained)
+        kept, _ = record_verdicts(store, registry, [verdict], versions=trained)
         accepted.extend(promotion.reason for promotion in kept)
 
     def loop(act, name: str) -> None:

@@ -306,7 +306,7 @@ def test_a_rollback_and_a_promotion_at_the_same_moment_leave_one_champion(wareho
     notes: list[str] = []
     deeds = {
         "rollback": lambda: back(warehouse, registry, to=BASE),
-        "promotion": lambda: notes.extend(record_verdicts(warehouse, registry, [verdict], trained=trained)[1]),
+        "promotion": lambda: notes.extend(record_verdicts(warehouse, registry, [verdict], versions=trained)[1]),
     }
     threads = [Thread(target=deeds[name]) for name in (first, *(deeds.keys() - {first}))]
     for thread in threads:
@@ -328,7 +328,7 @@ def test_a_verdict_over_a_champion_that_was_rolled_back_meanwhile_does_not_count
     trained = trained_versions(warehouse).filter(pl.col("model") == "rnn")
     back(warehouse, registry, to=BASE)
     verdict = promoted(NEWEST, minutes=60, replaced=NEWER)
-    kept, (note,) = record_verdicts(warehouse, registry, [verdict], trained=trained)
+    kept, (note,) = record_verdicts(warehouse, registry, [verdict], versions=trained)
     assert (kept, note) == ([], f"{NEWEST} waits: {BASE} replaced {NEWER} while they were compared")
     assert champion(warehouse) == BASE
 

@@ -65,8 +65,8 @@ def raise_alarm(
 
 def sent_late(store: Warehouse, channels: Sequence[Channel], *, now: datetime) -> list[str]:
     """As `send_pending`, in words."""
-    sent = send_pending(store, channels, now=now)
-    return [f"{sent} alert(s) that had waited were sent"] if sent else []
+    count = send_pending(store, channels, now=now)
+    return [f"{count} alert(s) that had waited were sent"] if count else []
 
 
 def send_pending(store: Warehouse, channels: Sequence[Channel], *, now: datetime) -> int:
@@ -75,17 +75,17 @@ def send_pending(store: Warehouse, channels: Sequence[Channel], *, now: datetime
     A channel that fails is asked once: the other alerts wait for the next time.
     """
     book, _ = open_book(store)
-    sent, away, over = 0, set(), time.monotonic() + SENDING_SECONDS
+    count, away, deadline = 0, set(), time.monotonic() + SENDING_SECONDS
     with book.locked():
         for entry in book.entries():
-            if not entry.record.pending or time.monotonic() > over:
+            if not entry.record.pending or time.monotonic() > deadline:
                 continue
             after = sent_again(entry.record, channels, now, away=away)
             away |= {label for label, at in after.refused.items() if at == now}
             book.write(after)
-            sent += not after.pending
+            count += not after.pending
         book.show(now)
-    return sent
+    return count
 
 
 def resolve(store: Warehouse, key: str, *, now: datetime) -> bool:
@@ -111,10 +111,10 @@ def write_open_alerts(store: Warehouse, published: Place, *, now: datetime) -> N
     book, _ = open_book(store)
     with book.locked():
         book.show(now)
-        shown = store.path.parent / OPEN_ALERTS
+        local_file = store.path.parent / OPEN_ALERTS
         name = OPEN_ALERTS.partition("/")[2]
-        if published / name != shown and shown.exists():
-            put(published / name, shown.read_bytes())
+        if published / name != local_file and local_file.exists():
+            put(published / name, local_file.read_bytes())
 
 
 def copy_to_table(store: Warehouse, now: datetime | None = None) -> list[str]:

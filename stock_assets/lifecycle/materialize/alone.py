@@ -19,8 +19,8 @@ def alone(function: Callable[Concatenate[Warehouse, P], R]) -> Callable[Concaten
     """
 
     @wraps(function)
-    def one_at_a_time(store: Warehouse, *arguments: P.args, **named: P.kwargs) -> R:
+    def one_at_a_time(store: Warehouse, *arguments: P.args, **keywords: P.kwargs) -> R:
         with locked(store.path.parent / ".promotions.lock"):
-            return function(store, *arguments, **named)
+            return function(store, *arguments, **keywords)
 
     return one_at_a_time

@@ -56,10 +56,10 @@ def serving_bar_versions(
         last = store.last_session("bar_predictions")
     new = [session for session in sessions if last is None or session > last]
     if new:
-        follow_aliases(store, registry, [BAR_IN_SERVICE], session=new[-1], now=now, kept=BARS)
+        follow_aliases(store, registry, [BAR_IN_SERVICE], session=new[-1], now=now, model_tables=BARS)
     with store.reading():
-        promotions, trained = read_promotions(store), trained_versions(store, BARS)
-    return champions_at(promotions, trained, BAR_IN_SERVICE, sessions=sessions, year=BAR_YEAR)
+        promotions, versions = read_promotions(store), trained_versions(store, BARS)
+    return champions_at(promotions, versions, BAR_IN_SERVICE, sessions=sessions, year=BAR_YEAR)
 
 
 def judge_bar_challengers(
@@ -72,26 +72,26 @@ def judge_bar_challengers(
     the verdicts are the same whenever they are made; where predictions of later sessions are there already, after the
     newest of these. Raises as `judge` and `champions.record`.
     """
-    calendar, kept, messages = calendar_of(settings), list[Promotion](), list[str]()
+    calendar, recorded_verdicts, messages = calendar_of(settings), list[Promotion](), list[str]()
     versions = bar_challengers(store)
-    trained = trained_versions(store, BARS)
+    all_versions = trained_versions(store, BARS)
     for row in versions.iter_rows(named=True):
         window = calendar.between(row["session"], calendar.sessions[-1])[:JUDGED_SESSIONS]
         serves_from = served_from(calendar, row["session"])
         if serves_from is None or not _is_made(store, window):
             break
-        recorded: list[Promotion] = []
-        while not recorded:  # once more where a person moved the champion meanwhile
+        new_verdicts: list[Promotion] = []
+        while not new_verdicts:  # once more where a person moved the champion meanwhile
             verdict = _verdict(store, settings, calendar, row=row, window=window, serves_from=serves_from, now=now)
             serves_from = _not_predicted(store, calendar, serves_from)
-            recorded, notes = record_verdicts(
-                store, registry, [replace(verdict, serves_from=serves_from)], trained=trained
+            new_verdicts, notes = record_verdicts(
+                store, registry, [replace(verdict, serves_from=serves_from)], versions=all_versions
             )
             messages += [f"{verdict.version} {verdict.reason}", *notes]
-        kept += recorded
+        recorded_verdicts += new_verdicts
     if versions.is_empty():
-        record_verdicts(store, registry, [], trained=trained)  # the table is there from the first look on
-    return JudgedChallengers(kept, messages)
+        record_verdicts(store, registry, [], versions=all_versions)  # the table is there from the first look on
+    return JudgedChallengers(recorded_verdicts, messages)
 
 
 def bar_challengers(store: Warehouse) -> pl.DataFrame:
@@ -99,17 +99,17 @@ def bar_challengers(store: Warehouse) -> pl.DataFrame:
     but for the first one, on which nothing was decided yet; ascending."""
     with store.reading():
         rows = TRAINED_BAR_MODELS.fit(store.read_or(TRAINED_BAR_MODELS.empty(), "trained_bar_models"))
-        decided = read_promotions(store)["version"]
+        decided_versions = read_promotions(store)["version"]
     rows = rows.filter(pl.col("model") == BAR_IN_SERVICE).sort("cutoff", "session")
     rows = rows.unique("version", keep="first", maintain_order=True)[1:]
-    rows = rows.filter(~pl.col("version").is_in(decided.implode()))
+    rows = rows.filter(~pl.col("version").is_in(decided_versions.implode()))
     return rows.select("model", "version", "cutoff", "artifact", "session")
 
 
 def _not_predicted(store: Warehouse, calendar: TradingCalendar, session: date) -> date:
     """`session`, or the one after the newest that is predicted where that is later."""
-    predicted = store.last_session("bar_predictions")
-    return session if predicted is None else max(session, calendar.shift(predicted, 1) or predicted)
+    last_predicted = store.last_session("bar_predictions")
+    return session if last_predicted is None else max(session, calendar.shift(last_predicted, 1) or last_predicted)
 
 
 def _is_made(store: Warehouse, window: Sequence[date]) -> bool:
@@ -127,17 +127,19 @@ def _verdict(
     now: datetime,
 ) -> Promotion:
     """The verdict on the version of `row`, over the champion of the session that it would serve from."""
-    trained = trained_versions(store, BARS)
-    name = champion_at(read_promotions(store), trained, BAR_IN_SERVICE, session=serves_from, year=BAR_YEAR)
-    stored = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models"))
-    champion = stored.filter(pl.col("version") == name).row(0, named=True)
-    version, why = row["version"], "stays challenger: the champion learned from later bars"
-    decision = Promotion(BAR_IN_SERVICE, version, BAR_YEAR, serves_from, now, "challenger", "judged", name, why)
+    versions = trained_versions(store, BARS)
+    name = champion_at(read_promotions(store), versions, BAR_IN_SERVICE, session=serves_from, year=BAR_YEAR)
+    stored_models = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models"))
+    champion = stored_models.filter(pl.col("version") == name).row(0, named=True)
+    version, reason = row["version"], "stays challenger: the champion learned from later bars"
+    decision = Promotion(BAR_IN_SERVICE, version, BAR_YEAR, serves_from, now, "challenger", "judged", name, reason)
     if champion["cutoff"] >= row["cutoff"]:  # a person moved the alias: it has seen the window
         return decision
     labels = BAR_LABELS.fit(store.read("bar_labels", window[0], window[-1])).drop_nulls("label")
     labels = labels.filter(pl.col("known_at") <= calendar.closes[window[-1]])
-    serving, newer = (answers_of_version(store, settings, each, sessions=window) for each in (champion, row))
+    serving, newer = (
+        answers_of_version(store, settings, version_row, sessions=window) for version_row in (champion, row)
+    )
     verdict = judge(serving, newer, labels, seed=settings.seed, window=OF_BARS)
     outcome = "champion" if verdict.promote else "challenger"
     return replace(decision, outcome=outcome, reason=verdict.reason, verdict=verdict)

@@ -54,11 +54,11 @@ def make_bar_drift(store: Warehouse, settings: Settings, sessions: Sequence[date
     """
     store.require(["bars", "bar_features", "bar_predictions"], sessions, "drift")
     calendar, naive = calendar_of(settings), naive_bar_models()
-    served = store.read_sql("bar_predictions", _SERVED, [BAR_IN_SERVICE, list(sessions)])
-    versions = dict(served.iter_rows())
+    served_versions = store.read_sql("bar_predictions", _SERVED, [BAR_IN_SERVICE, list(sessions)])
+    versions = dict(served_versions.iter_rows())
     parts = [DRIFT.empty()]
     for version in sorted(set(versions.values())):
-        days = sorted(day for day, of in versions.items() if of == version)
+        days = sorted(day for day, model_version in versions.items() if model_version == version)
         parts.append(_figures(store, settings, calendar, version=version, days=days))
     figures = pl.concat(parts).sort("session", maintain_order=True)
     first = (*calendar.before(sessions[0], YARDSTICK - 1), sessions[0])[0]
@@ -80,8 +80,8 @@ def tell_bar_drift(store: Warehouse, settings: Settings, channels: Sequence[Chan
     figures = DRIFT.fit(store.read_or(DRIFT.empty(), "drift"))
     alerts = {DRIFT_KEY: drift_alert(rows, figures, now), SKILL_KEY: skill_alert(rows, now, seed=settings.seed)}
     messages = [f"{a.title}: {raise_alarm(store, channels, a, now=now)}" for a in alerts.values() if a is not None]
-    over = [key for key, alert in alerts.items() if alert is None and resolve(store, key, now=now)]
-    return [*messages, *(f"the alarm {key} is over" for key in over)]
+    resolved_keys = [key for key, alert in alerts.items() if alert is None and resolve(store, key, now=now)]
+    return [*messages, *(f"the alarm {key} is over" for key in resolved_keys)]
 
 
 def _figures(
@@ -91,16 +91,16 @@ def _figures(
     recent = (*calendar.before(days[0], RECENT_BARS - 1), *calendar.between(days[0], days[-1]))
     if len(recent) < RECENT_BARS:
         return DRIFT.empty()
-    trained = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models")).filter(pl.col("version") == version)
+    trained_models = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models")).filter(pl.col("version") == version)
     training = training_of(
         calendar,
         Interval.parse(settings.interval),
-        trained["session"].min(),  # pyright: ignore[reportArgumentType]: a date
+        trained_models["session"].min(),  # pyright: ignore[reportArgumentType]: a date
         most=settings.training_sessions,
         every=settings.training_every,
     )
-    learned, newest = (_inputs(store, part[0], part[-1]) for part in (training.sessions, recent))
-    figures = drift.drift_figures(learned, newest, COMPARED, sessions=recent, length=RECENT_BARS)
+    learned_inputs, newest_inputs = (_inputs(store, part[0], part[-1]) for part in (training.sessions, recent))
+    figures = drift.drift_figures(learned_inputs, newest_inputs, COMPARED, sessions=recent, length=RECENT_BARS)
     return DRIFT.fit(
         figures.filter(pl.col("session").is_in(list(days))).with_columns(
             kind=pl.lit(drift.INPUT), reference_through=pl.lit(training.cutoff.date())

@@ -31,8 +31,8 @@ def read_bar_state(store: Warehouse, now: datetime, settle: timedelta = SETTLE) 
     """
     with store.reading():
         try:
-            made = store.read_sql("stored_partitions", _MADE)
-            labelled = {date.fromisoformat(day) for day in made["partition"]}
+            records = store.read_sql("stored_partitions", _MADE)
+            labelled = {date.fromisoformat(day) for day in records["partition"]}
         except MissingTableError:
             labelled = set()
         references = [name for name, entry in BAR_MODELS.items() if entry.role == "reference"]

@@ -97,16 +97,16 @@ def champions_of(
     """
     year = sessions[0].year
     with store.reading():
-        trained = registered(_versions_of_year(store, year, sessions[0]))
+        all_versions = registered(_versions_of_year(store, year, sessions[0]))
         promotions = read_promotions(store) if promotions is None else promotions
-    rows = {row["version"]: row for row in trained.iter_rows(named=True)}
-    base_cutoffs = dict(trained.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
+    rows = {row["version"]: row for row in all_versions.iter_rows(named=True)}
+    base_cutoffs = dict(all_versions.group_by("model").agg(pl.col("trained_through").min()).sort("model").iter_rows())
     if (cutoff := base_cutoffs.get(IN_SERVICE)) and cutoff >= sessions[0]:
         raise CutoffError(
             f"{IN_SERVICE} of model year {year} was trained through {cutoff}, which is not before the session "
             f"{sessions[0]} to predict"
         )
-    by_model = {model: champions_at(promotions, trained, model, sessions=sessions) for model in base_cutoffs}
+    by_model = {model: champions_at(promotions, all_versions, model, sessions=sessions) for model in base_cutoffs}
     spans: dict[tuple[str, ...], list[date]] = {}
     for session in sessions:
         serving = tuple(by_model[model][session] for model, cutoff in base_cutoffs.items() if cutoff < session)
@@ -137,8 +137,8 @@ def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, 
     if last is None:
         raise StockAssetsError("there are no predictions yet, so nothing serves. Materialize predictions first.")
     session = calendar.shift(last, 1) or last
-    trained = registered(_versions_of_year(store, session.year))
-    pairs = challengers_to_judge(read_promotions(store), trained, session)
+    versions = registered(_versions_of_year(store, session.year))
+    pairs = challengers_to_judge(read_promotions(store), versions, session)
     if not pairs:
         # the table is there from the first look on, for every query
         return JudgedChallengers([], record(store, registry, []))
@@ -170,26 +170,26 @@ def judge_challengers(store: Warehouse, settings: Settings, registry: Registry, 
                 verdict,
             )
         )
-    kept, notes = record_verdicts(store, registry, promotions, trained=trained)
-    return JudgedChallengers(kept, [*messages, *notes])
+    recorded_verdicts, notes = record_verdicts(store, registry, promotions, versions=versions)
+    return JudgedChallengers(recorded_verdicts, [*messages, *notes])
 
 
 @alone
 def record_verdicts(
-    store: Warehouse, registry: Registry, verdicts: Sequence[Promotion], *, trained: pl.DataFrame
+    store: Warehouse, registry: Registry, verdicts: Sequence[Promotion], *, versions: pl.DataFrame
 ) -> tuple[list[Promotion], list[str]]:
     """(those of `verdicts` that were recorded, notes): comparing takes minutes, and a verdict over a champion that was
     replaced meanwhile, as by a rollback, does not count. The challenger is judged again by the next look."""
     history = read_promotions(store)
-    kept, notes = [], []
+    verdicts_to_record, notes = [], []
     for verdict in verdicts:
         year = verdict.model_year
-        champion = champion_at(history, trained, verdict.model, session=verdict.serves_from, year=year)
+        champion = champion_at(history, versions, verdict.model, session=verdict.serves_from, year=year)
         if champion == verdict.replaced:
-            kept.append(replace(verdict, decided_at=after_all(history, verdict.decided_at)))
+            verdicts_to_record.append(replace(verdict, decided_at=after_all(history, verdict.decided_at)))
         else:
             notes.append(f"{verdict.version} waits: {champion} replaced {verdict.replaced} while they were compared")
-    return kept, [*notes, *record(store, registry, kept)]
+    return verdicts_to_record, [*notes, *record(store, registry, verdicts_to_record)]
 
 
 @alone
@@ -211,29 +211,29 @@ def rollback(
     Raises StockAssetsError for a model or version that does not exist, for one that serves already, and where nothing
     served before, each naming the choices; CutoffError for a version trained through the session or later.
     """
-    kept = kept_in(store)
-    session = next_session(store, calendar, kept)
-    trained, history = trained_versions(store, kept), read_promotions(store)
-    models = trained["model"].unique().sort().to_list()
+    model_tables = kept_in(store)
+    session = next_session(store, calendar, model_tables)
+    all_versions, history = trained_versions(store, model_tables), read_promotions(store)
+    models = all_versions["model"].unique().sort().to_list()
     if model not in models:
         raise ArtifactError(f"there is no model {model}; expected one of {', '.join(models) or 'none trained'}")
-    year = kept.year_of(session)
-    versions = trained.filter((pl.col("model") == model) & (pl.col("model_year") == year))
+    year = model_tables.year_of(session)
+    versions = all_versions.filter((pl.col("model") == model) & (pl.col("model_year") == year))
     # also after what was decided for a later session
-    serves_from = max([session, *champion_history(history, trained, model, year=year)["serves_from"]])
-    current = champion_at(history, trained, model, session=serves_from, year=year)
+    serves_from = max([session, *champion_history(history, all_versions, model, year=year)["serves_from"]])
+    current = champion_at(history, all_versions, model, session=serves_from, year=year)
     others = [version for version in versions["version"] if version != current]
     choices = f"other versions of model year {year}: {', '.join(others) or 'none'}"
-    chosen = to or previous_champion(history, trained, model, year=year)
-    if chosen is None:
+    chosen_version = to or previous_champion(history, all_versions, model, year=year)
+    if chosen_version is None:
         raise StockAssetsError(f"nothing to roll back to: {current} is {model}'s first champion of {year}; {choices}")
-    if chosen == current:
+    if chosen_version == current:
         raise StockAssetsError(f"{current} is the champion of {model} already; {choices}")
-    if chosen not in others:
-        raise ArtifactError(f"there is no version {chosen} of {model} for model year {year}; {choices}")
-    _require_cutoff_before(versions, chosen, model, session=session)
+    if chosen_version not in others:
+        raise ArtifactError(f"there is no version {chosen_version} of {model} for model year {year}; {choices}")
+    _require_cutoff_before(versions, chosen_version, model, session=session)
     decided_at = after_all(history, now)
-    promotion = Promotion(model, chosen, year, serves_from, decided_at, "champion", "rollback", current, reason)
+    promotion = Promotion(model, chosen_version, year, serves_from, decided_at, "champion", "rollback", current, reason)
     return promotion, record(store, registry, [promotion])
 
 
@@ -245,7 +245,7 @@ def follow_aliases(
     *,
     session: date,
     now: datetime,
-    kept: Kept = DAYS,
+    model_tables: Kept = DAYS,
 ) -> list[str]:
     """Makes table and registry name the same champion of `models` for `session`, the newest; returns what was done.
 
@@ -258,26 +258,29 @@ def follow_aliases(
     """
     if isinstance(registry, NoRegistry):
         return []
-    aliases, trained, history = registry.aliases(), trained_versions(store, kept), read_promotions(store)
-    year = kept.year_of(session)
-    trained_models = set(trained.filter(pl.col("model_year") == year)["model"])
-    moved: list[Promotion] = []
-    repaired: list[tuple[str, str]] = []
+    aliases, versions, history = registry.aliases(), trained_versions(store, model_tables), read_promotions(store)
+    year = model_tables.year_of(session)
+    trained_models = set(versions.filter(pl.col("model_year") == year)["model"])
+    alias_moves: list[Promotion] = []
+    repaired_aliases: list[tuple[str, str]] = []
     for model in sorted(trained_models & set(models)):
         of_model = aliases.get(model, {})
-        champion, alias = champion_at(history, trained, model, session=session, year=year), of_model.get(CHAMPION_ALIAS)
+        champion, alias = (
+            champion_at(history, versions, model, session=session, year=year),
+            of_model.get(CHAMPION_ALIAS),
+        )
         action = reconcile(alias, of_model.get(MIRROR_ALIAS), champion)
         if action == "repair":
-            repaired.append((model, champion))
+            repaired_aliases.append((model, champion))
         elif action == "follow":
             assert alias is not None
-            require_usable_alias(trained, model, alias, session=session, kept=kept)
+            require_usable_alias(versions, model, alias, session=session, model_tables=model_tables)
             reason = f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
-            moved.append(Promotion(model, alias, year, session, now, "champion", "alias", champion, reason))
-    messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in moved]
-    if moved:
-        messages += record(store, registry, moved)
-    for model, version in repaired:
+            alias_moves.append(Promotion(model, alias, year, session, now, "champion", "alias", champion, reason))
+    messages = [f"{p.model}: {p.reason}; it serves from {session} on, {p.replaced} did before" for p in alias_moves]
+    if alias_moves:
+        messages += record(store, registry, alias_moves)
+    for model, version in repaired_aliases:
         messages += set_aliases(registry, model, version) or [
             f"{model}: the alias {CHAMPION_ALIAS} is set to {version}, which serves"
         ]
@@ -287,24 +290,24 @@ def follow_aliases(
 def models_in_service(store: Warehouse, registry: Registry, calendar: TradingCalendar) -> pl.DataFrame:
     """model, alias, version, trained_through, model_year, serves_from, reason: the champion of every model, and each
     version that has another alias, in the model year of the next session. Without a trained version, no row."""
-    trained, history, aliases = trained_versions(store), read_promotions(store), registry.aliases()
+    all_versions, history, aliases = trained_versions(store), read_promotions(store), registry.aliases()
     last = store.last_session("predictions")
     running = (calendar.shift(last, 1) or last).year if last else None
     rows = []
-    for (model,), versions in trained.partition_by("model", as_dict=True, maintain_order=True).items():
+    for (model,), versions in all_versions.partition_by("model", as_dict=True, maintain_order=True).items():
         years: list[int] = versions["model_year"].to_list()
         year = running if running is not None and running in years else max(years)
-        champion = champion_history(history, trained, str(model), year=year).row(-1, named=True)
-        shown = _aliased(history.filter(pl.col("model") == model), champion, aliases.get(str(model), {}))
-        rows += [{"model": model, "alias": alias, **row} for alias, row in shown.items()]
+        champion = champion_history(history, all_versions, str(model), year=year).row(-1, named=True)
+        rows_of_aliases = _aliased(history.filter(pl.col("model") == model), champion, aliases.get(str(model), {}))
+        rows += [{"model": model, "alias": alias, **row} for alias, row in rows_of_aliases.items()]
     table = pl.DataFrame(rows, schema=_SERVICE_SCHEMA)
-    table = table.join(trained, on=["model", "version"], how="left", maintain_order="left")
+    table = table.join(all_versions, on=["model", "version"], how="left", maintain_order="left")
     return table.select("model", "alias", "version", "trained_through", "model_year", "serves_from", "reason")
 
 
 def _aliased(history: pl.DataFrame, champion: dict[str, Any], aliases: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The champion and the other versions of one model that have an alias, each under the alias it is shown with."""
-    shown = {CHAMPION_ALIAS: champion}
+    rows_of_aliases = {CHAMPION_ALIAS: champion}
     for alias, version in aliases.items():
         if alias == MIRROR_ALIAS or (alias == CHAMPION_ALIAS and version == champion["version"]):
             continue
@@ -313,8 +316,8 @@ def _aliased(history: pl.DataFrame, champion: dict[str, Any], aliases: Mapping[s
         else:
             decisions = history.filter(pl.col("version") == version)
             reason = decisions["reason"][-1] if decisions.height else None
-        shown[alias] = {"version": version, "reason": reason}
-    return shown
+        rows_of_aliases[alias] = {"version": version, "reason": reason}
+    return rows_of_aliases
 
 
 def _versions_of_year(store: Warehouse, year: int, needed_by: date | None = None) -> pl.DataFrame:
@@ -340,12 +343,14 @@ def _predictions(
     return answers_of([usable(row, days[0], inputs.pca_version)], settings, inputs, sessions=days)
 
 
-def require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, session: date, kept: Kept = DAYS) -> None:
+def require_usable_alias(
+    all_versions: pl.DataFrame, model: str, alias: str, *, session: date, model_tables: Kept = DAYS
+) -> None:
     """Raises CutoffError, with both dates, where the version `alias` of `model` was trained through `session` or later,
-    and ArtifactError where it is none of the session's model year. `trained` as `trained_versions`."""
-    versions = trained.filter(pl.col("model") == model)
+    and ArtifactError where it is none of the session's model year. `all_versions` as `trained_versions`."""
+    versions = all_versions.filter(pl.col("model") == model)
     _require_cutoff_before(versions, alias, model, session=session)
-    year = kept.year_of(session)
+    year = model_tables.year_of(session)
     of_year = versions.filter(pl.col("model_year") == year)["version"]
     if alias not in of_year:
         raise ArtifactError(
@@ -355,9 +360,9 @@ def require_usable_alias(trained: pl.DataFrame, model: str, alias: str, *, sessi
 
 
 def _require_cutoff_before(versions: pl.DataFrame, version: str, model: str, *, session: date) -> None:
-    late = versions.filter((pl.col("version") == version) & (pl.col("trained_through") >= session))
-    if not late.is_empty():
+    late_versions = versions.filter((pl.col("version") == version) & (pl.col("trained_through") >= session))
+    if not late_versions.is_empty():
         raise CutoffError(
-            f"{version} of {model} was trained through {late['trained_through'][0]}, which is not before the session "
-            f"{session} it should predict"
+            f"{version} of {model} was trained through {late_versions['trained_through'][0]}, which is not before the "
+            f"session {session} it should predict"
         )

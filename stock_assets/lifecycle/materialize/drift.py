@@ -92,9 +92,11 @@ def cutoffs_of(store: Warehouse, sessions: Sequence[date]) -> dict[date, date]:
         cutoffs = dict(store.read_sql("predictions", statement, [IN_SERVICE, sessions[0], sessions[-1]]).iter_rows())
     except MissingTableError:
         cutoffs = {}
-    if absent := [session for session in sessions if session not in cutoffs]:
-        store.require([*MADE_BEFORE_PCA, "predictions"], absent, "drift")
-        raise MissingSessionsError("drift", "predictions", absent, why=f"rows of {IN_SERVICE}, whose cutoff it needs")
+    if missing_sessions := [session for session in sessions if session not in cutoffs]:
+        store.require([*MADE_BEFORE_PCA, "predictions"], missing_sessions, "drift")
+        raise MissingSessionsError(
+            "drift", "predictions", missing_sessions, why=f"rows of {IN_SERVICE}, whose cutoff it needs"
+        )
     return {session: cutoffs[session] for session in sessions}
 
 
@@ -104,10 +106,10 @@ def _drift_of_inputs(
     featured = [session for session in reference if calendar.position(session) >= FIRST_BAR - 1]
     if len(featured) < drift.SMALLEST_REFERENCE:
         return drift.FIGURES.to_frame()
-    why = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {reference[-1]}"
-    store.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why=why)
-    learned, newest = (trusted_inputs(store, days[0], days[-1]) for days in (featured, recent))
-    return drift.drift_figures(learned, newest, list(STATIONARY), sessions=recent)
+    purpose = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {reference[-1]}"
+    store.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why=purpose)
+    learned_inputs, newest_inputs = (trusted_inputs(store, days[0], days[-1]) for days in (featured, recent))
+    return drift.drift_figures(learned_inputs, newest_inputs, list(STATIONARY), sessions=recent)
 
 
 def _drift_of_predictions(
@@ -118,8 +120,8 @@ def _drift_of_predictions(
     earlier = _predictions(store, reference[0], reference[-1])
     if earlier["session"].n_unique() < drift.SMALLEST_REFERENCE:
         return drift.FIGURES.to_frame()
-    predicted = [session for session in recent if session >= first_predicted]
-    store.require(["predictions"], predicted, "drift", why=f"the {drift.RECENT} sessions of drift")
+    predicted_sessions = [session for session in recent if session >= first_predicted]
+    store.require(["predictions"], predicted_sessions, "drift", why=f"the {drift.RECENT} sessions of drift")
     return drift.drift_figures(earlier, _predictions(store, recent[0], recent[-1]), PROBABILITIES, sessions=recent)
 
 

@@ -59,8 +59,8 @@ def read_progress(
     since = newest[0] if newest else calendar.sessions[0]
     stamp = store.stamp()  # before reading: what is written meanwhile changes it
     question = (stamp, calendar, since, side_inputs)
-    asked, answer = _LAST_ANSWER.get(store.path, (None, None))
-    if answer is None or asked != question:
+    last_question, answer = _LAST_ANSWER.get(store.path, (None, None))
+    if answer is None or last_question != question:
         answer = _read_progress(store, calendar, since, side_inputs=side_inputs)
         if stamp is not None:
             _LAST_ANSWER[store.path] = (question, answer)
@@ -93,21 +93,25 @@ def _read_progress(
     if records is None:
         return Progress(None, None, frozenset(), Gaps())
     by_table = {str(table): frame for (table,), frame in records.partition_by("table_name", as_dict=True).items()}
-    recorded = {table: by_table.get(table, records.clear()) for table in (*by_session, "labels", *MODELS)}
-    predicted, labelled = (_last(recorded[table]) for table in ("predictions", "labels"))
-    years = [_complete(recorded[table], answers[table]) for table in MODELS]
-    through = {**dict.fromkeys(by_session, predicted), "labels": labelled}
+    records_of = {table: by_table.get(table, records.clear()) for table in (*by_session, "labels", *MODELS)}
+    last_predicted, last_labelled = (_last(records_of[table]) for table in ("predictions", "labels"))
+    years = [_complete(records_of[table], answers[table]) for table in MODELS]
+    through = {**dict.fromkeys(by_session, last_predicted), "labels": last_labelled}
     # what an earlier version predicted, which did not publish or trade yet, is published and traded
-    firsts: dict[str, date | None] = dict.fromkeys((*TRADED, "publication"), _first(recorded["predictions"]))
-    unmade = {
-        table: _unmade(calendar, recorded[table], firsts.get(table), last=last) for table, last in through.items()
+    firsts: dict[str, date | None] = dict.fromkeys((*TRADED, "publication"), _first(records_of["predictions"]))
+    unmade_sessions = {
+        table: _unmade_sessions(calendar, records_of[table], firsts.get(table), last=last)
+        for table, last in through.items()
     }
-    lost = {table: _lost(recorded[table], answers[table], since=since, last=last) for table, last in through.items()}
+    lost_sessions = {
+        table: _lost_sessions(records_of[table], answers[table], since=since, last=last)
+        for table, last in through.items()
+    }
     if (different := answers["different"]) is not None:
-        lost["publication"] = sorted({*lost["publication"], *different["session"]})
-    gaps = Gaps(unmade, lost, _operations_behind(answers), side_inputs)
+        lost_sessions["publication"] = sorted({*lost_sessions["publication"], *different["session"]})
+    gaps = Gaps(unmade_sessions, lost_sessions, _operations_behind(answers), side_inputs)
     model_years = frozenset.intersection(*(frozenset(map(int, complete)) for complete in years))
-    return Progress(predicted, labelled, model_years, gaps)
+    return Progress(last_predicted, last_labelled, model_years, gaps)
 
 
 def _last(records: pl.DataFrame) -> date | None:
@@ -122,23 +126,25 @@ def _first(records: pl.DataFrame) -> date | None:
 
 def _complete(records: pl.DataFrame, counts: pl.DataFrame | None) -> set[str]:
     """The partitions with as many rows as were written, and at least one."""
-    counted = records.join(_NO_COUNTS if counts is None else counts, on="partition", suffix="_counted")
-    return set(counted.filter(pl.col("rows_counted") >= pl.col("rows"))["partition"])
+    records_with_counts = records.join(_NO_COUNTS if counts is None else counts, on="partition", suffix="_counted")
+    return set(records_with_counts.filter(pl.col("rows_counted") >= pl.col("rows"))["partition"])
 
 
-def _unmade(
+def _unmade_sessions(
     calendar: TradingCalendar, records: pl.DataFrame, first: date | None, *, last: date | None
 ) -> Sequence[date]:
     """The sessions from `first`, by default the first recorded one, to `last` without a record; `last` itself where
     nothing is recorded."""
     if last is None:
         return ()
-    made = set(records["partition"])
+    made_partitions = set(records["partition"])
     sessions = calendar.between(first or _first(records) or last, last)
-    return [session for session in sessions if str(session) not in made]
+    return [session for session in sessions if str(session) not in made_partitions]
 
 
-def _lost(records: pl.DataFrame, counts: pl.DataFrame | None, *, since: date, last: date | None) -> Sequence[date]:
+def _lost_sessions(
+    records: pl.DataFrame, counts: pl.DataFrame | None, *, since: date, last: date | None
+) -> Sequence[date]:
     """The sessions from `since` to `last` that have fewer rows than their record."""
     compared = (
         records.filter(pl.col("partition").is_between(pl.lit(str(since)), pl.lit(str(last))), pl.col("rows") > 0)
@@ -150,7 +156,7 @@ def _lost(records: pl.DataFrame, counts: pl.DataFrame | None, *, since: date, la
 
 def _operations_behind(answers: _Answers) -> bool:
     """Whether the newest session with predictions is not in the table `operations`."""
-    predicted, operations = answers["predictions"], answers["operations"]
-    newest = None if predicted is None else predicted["partition"].max()
+    predicted_partitions, operations = answers["predictions"], answers["operations"]
+    newest = None if predicted_partitions is None else predicted_partitions["partition"].max()
     last = None if operations is None else operations["partition"].item()
     return isinstance(newest, str) and (last is None or last < newest)

@@ -59,10 +59,10 @@ def kept_in(store: Warehouse) -> Kept:
     return BARS
 
 
-def trained_versions(store: Warehouse, kept: Kept = DAYS) -> pl.DataFrame:
+def trained_versions(store: Warehouse, model_tables: Kept = DAYS) -> pl.DataFrame:
     """model, model_year, version, trained_through: one row per saved version, sorted."""
     parts = [pl.DataFrame(schema=_VERSION_SCHEMA)]
-    for table, statement in kept.versions.items():
+    for table, statement in model_tables.versions.items():
         try:
             parts.append(store.read_sql(table, statement).cast(_VERSION_SCHEMA))  # pyright: ignore[reportArgumentType]
         except MissingTableError:
@@ -70,13 +70,13 @@ def trained_versions(store: Warehouse, kept: Kept = DAYS) -> pl.DataFrame:
     return pl.concat(parts).sort("model", "model_year", "trained_through", "version")
 
 
-def next_session(store: Warehouse, calendar: TradingCalendar, kept: Kept = DAYS) -> date:
+def next_session(store: Warehouse, calendar: TradingCalendar, model_tables: Kept = DAYS) -> date:
     """The first session that has no prediction yet. Raises StockAssetsError before the first prediction, and at the
     end of a closed snapshot."""
-    last = store.last_session(kept.predictions)
+    last = store.last_session(model_tables.predictions)
     if last is None:
         raise StockAssetsError(
-            f"there are no predictions yet, so no version serves. Materialize {kept.predictions} first."
+            f"there are no predictions yet, so no version serves. Materialize {model_tables.predictions} first."
         )
     following = calendar.shift(last, 1)
     if following is None:

@@ -75,11 +75,11 @@ def read_operations(
     """
     with store.reading():
         last = store.last_session("predictions")
-        served, scored, suspects = recent_sessions(store, settings, last)
-        sessions = session_table(served, scored, suspects)
+        served_rows, scored_rows, suspects = recent_sessions(store, settings, last)
+        sessions = session_table(served_rows, scored_rows, suspects)
         drift = rows_or_none(store, "drift", sessions["session"].min())  # pyright: ignore[reportArgumentType]: a date
         tables: dict[str, pl.DataFrame | None] = {
-            "in_service": served.filter(pl.col("session") == pl.col("session").max()).sort("model"),
+            "in_service": served_rows.filter(pl.col("session") == pl.col("session").max()).sort("model"),
             "failures": failures,
             "drift": None if drift is None else drift.filter(pl.col("session") == pl.col("session").max()),
         }
@@ -87,7 +87,7 @@ def read_operations(
             rows = rows_or_none(store, name)
             tables[name] = None if rows is None else rows.sort(column, descending=True).head(MOST_ROWS)
     tables |= paper or {}
-    facts = OperationsFacts(settings.source, now, last, freshness_of(settings, last, now), naive_baseline(scored))
+    facts = OperationsFacts(settings.source, now, last, freshness_of(settings, last, now), naive_baseline(scored_rows))
     return OperationsData(sessions, live_skill(sessions), drift, tables, facts)
 
 
@@ -110,14 +110,14 @@ def recent_sessions(
         return NOTHING_SERVED, NOTHING_SCORED, _NO_SUSPECTS
     before = calendar_of(settings).before(last, SESSIONS - 1)
     first = before[0] if before else last
-    served = with_age(store.read_sql("predictions", _SERVED, [first]), calendar_of(settings))
+    served_rows = with_age(store.read_sql("predictions", _SERVED, [first]), calendar_of(settings))
     suspects = store.read_sql("daily_bars", _SUSPECTS, [first])
     try:
         labels, _ = usable_between(store, settings, first)
     except MissingTableError:  # predictions come a horizon before their labels
-        return served, NOTHING_SCORED, suspects
+        return served_rows, NOTHING_SCORED, suspects
     predictions = store.read_sql("predictions", _SCORED, [first, list(scored_models())])
-    return served, metrics.scored_rows(predictions, labels), suspects
+    return served_rows, metrics.scored_rows(predictions, labels), suspects
 
 
 def rows_or_none(store: Warehouse, table: str, first: date | None = None) -> pl.DataFrame | None:

@@ -22,16 +22,16 @@ def stored_partitions(store: Warehouse, tables: Iterable[str] | None = None) -> 
     statements = {name: _counts_of(name) for name in names}
     answers = store.read_each(statements | {"": "SELECT table_name, partition, rows FROM lifecycle.stored_partitions"})
     records = answers[""]
-    return {name: _stored(records, name, answers[name]) for name in names}
+    return {name: _stored_partitions(records, name, answers[name]) for name in names}
 
 
 def _counts_of(table: str) -> str:
     column = partition_column(declared(table))
-    named = f"CAST({column} AS VARCHAR)" if column else "''"
-    return f'SELECT {named} AS partition, count(*) AS rows FROM {declared(table).room}."{table}" GROUP BY ALL'
+    partition_name = f"CAST({column} AS VARCHAR)" if column else "''"
+    return f'SELECT {partition_name} AS partition, count(*) AS rows FROM {declared(table).room}."{table}" GROUP BY ALL'
 
 
-def _stored(records: pl.DataFrame | None, table: str, counts: pl.DataFrame | None) -> Stored:
+def _stored_partitions(records: pl.DataFrame | None, table: str, counts: pl.DataFrame | None) -> Stored:
     if records is None:
         return Stored(frozenset(), frozenset(), frozenset())
     pairs = (
@@ -43,9 +43,11 @@ def _stored(records: pl.DataFrame | None, table: str, counts: pl.DataFrame | Non
     def partitions(condition: pl.Expr) -> frozenset[str]:
         return frozenset(pairs.filter(condition)["partition"])
 
-    there = pl.col("rows_counted") >= pl.col("rows")
+    is_complete = pl.col("rows_counted") >= pl.col("rows")
     return Stored(
-        partitions(there & (pl.col("rows") > 0)), partitions(there & (pl.col("rows") == 0)), partitions(~there)
+        partitions(is_complete & (pl.col("rows") > 0)),
+        partitions(is_complete & (pl.col("rows") == 0)),
+        partitions(~is_complete),
     )
 
 
@@ -58,13 +60,16 @@ def all_there(store: Warehouse, tables: Iterable[str], *, first: str | None, las
         "predictions"
     ):
         return False
-    stored = stored_partitions(store, names)
-    parts = [table for table in stored if declared(table).partitions]
+    partitions_of = stored_partitions(store, names)
+    parts = [table for table in partitions_of if declared(table).partitions]
     within = {
         partition
         for table in parts
-        for partition in stored[table].all
+        for partition in partitions_of[table].all
         if first and first <= partition <= (last or first)
     }
     expected = within | {partition for partition in (first, last) if partition}
-    return all(expected <= stored[table].there if table in parts else "" in stored[table].there for table in stored)
+    return all(
+        expected <= partitions_of[table].there if table in parts else "" in partitions_of[table].there
+        for table in partitions_of
+    )

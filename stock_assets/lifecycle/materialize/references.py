@@ -21,12 +21,12 @@ def next_references(store: Warehouse, settings: Settings, state: State) -> list[
             "trained_references": "SELECT DISTINCT model_year FROM trained_references",
         }
     )
-    predictions, trained = answers["reference_predictions"], answers["trained_references"]
+    predictions, trained_years = answers["reference_predictions"], answers["trained_references"]
     return references_due(
         calendar,
         first_served=calendar.between(date(settings.model_start_year, 1, 1), date.max)[0],
         predicted_through=state.predicted_through,
         model_years=state.model_years,
         references_through=None if predictions is None else predictions.item(),
-        reference_years=frozenset() if trained is None else frozenset(trained["model_year"]),
+        reference_years=frozenset() if trained_years is None else frozenset(trained_years["model_year"]),
     )

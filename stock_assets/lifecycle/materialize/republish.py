@@ -75,18 +75,24 @@ def predict_newest_again(
     session = store.last_session("predictions")
     if session is None:
         raise StockAssetsError("there are no predictions yet, so no version serves. Materialize predictions first.")
-    trained, history = trained_versions(store), read_promotions(store)
-    of_year = trained.filter(pl.col("model_year") == session.year)
+    versions, history = trained_versions(store), read_promotions(store)
+    of_year = versions.filter(pl.col("model_year") == session.year)
     models = sorted(set(of_year["model"]) & {*models_of("champion", "naive"), ENSEMBLE})
     if model is not None and model not in models:
         raise ArtifactError(
             f"there is no model {model} with a version for {session.year}; expected one of "
             f"{', '.join(models) or 'none'}"
         )
-    chosen = models if model is None else [model]
-    causes, repaired = _causes(registry.aliases(), history, trained, models=chosen, session=session, now=now)
-    decisions = [made for cause in causes for made in decisions_from(history, trained, cause, session=session)]
-    changed = pl.concat([history, promotion_rows(decisions)])
+    chosen_models = models if model is None else [model]
+    causes, repaired_aliases = _causes(
+        registry.aliases(), history, versions, models=chosen_models, session=session, now=now
+    )
+    decisions = [
+        new_predictions
+        for cause in causes
+        for new_predictions in decisions_from(history, versions, cause, session=session)
+    ]
+    new_history = pl.concat([history, promotion_rows(decisions)])
 
     def assign(pca_version: str) -> Assignment:
         if (newest := store.last_session("predictions")) != session:
@@ -94,23 +100,25 @@ def predict_newest_again(
                 f"{newest} was predicted while {session} was predicted again, and nothing was changed; republish once "
                 f"more if another version is to serve {newest}"
             )
-        return champions_of(store, [session], pca_version=pca_version, promotions=changed)
+        return champions_of(store, [session], pca_version=pca_version, promotions=new_history)
 
-    made, rows, stored = None, promotion_rows(decisions), store.read("predictions", session, session)
-    if not _predicted_by(stored, changed, trained, session=session, models=chosen):
-        made = make_predictions(store, settings, [session], assign=assign, beside={"promotions": rows}, stored=stored)
+    new_predictions, rows, stored_rows = None, promotion_rows(decisions), store.read("predictions", session, session)
+    if not _predicted_by(stored_rows, new_history, versions, session=session, models=chosen_models):
+        new_predictions = make_predictions(
+            store, settings, [session], assign=assign, beside={"promotions": rows}, stored=stored_rows
+        )
     elif decisions:  # about later sessions alone
         store.append("promotions", rows)
-    notes = [*(made.notes if made else []), *mirror(registry, decisions)]
-    for name, version in repaired:
+    notes = [*(new_predictions.notes if new_predictions else []), *mirror(registry, decisions)]
+    for name, version in repaired_aliases:
         notes += set_aliases(registry, name, version)
-    return PredictedAgain(session, decisions, made, _reason(changed, session), notes)
+    return PredictedAgain(session, decisions, new_predictions, _reason(new_history, session), notes)
 
 
 def _causes(
     aliases: dict[str, dict[str, str]],
     history: pl.DataFrame,
-    trained: pl.DataFrame,
+    all_versions: pl.DataFrame,
     *,
     models: Sequence[str],
     session: date,
@@ -119,35 +127,35 @@ def _causes(
     """(the newest decision about each of `models`, an alias that a person moved included; the models whose aliases were
     cut off, each with the version that they have to name)."""
     causes: list[Promotion] = []
-    repaired: list[tuple[str, str]] = []
+    repaired_aliases: list[tuple[str, str]] = []
     decided_at = after_all(history, now)
     for model in models:
-        newest = champion_history(history, trained, model, year=session.year).row(-1, named=True)
+        newest = champion_history(history, all_versions, model, year=session.year).row(-1, named=True)
         of_model = aliases.get(model, {})
-        alias, years = of_model.get(CHAMPION_ALIAS), trained.filter(pl.col("model") == model)
+        alias, years = of_model.get(CHAMPION_ALIAS), all_versions.filter(pl.col("model") == model)
         action = reconcile(alias, of_model.get(MIRROR_ALIAS), newest["version"])
         if alias is not None and action == "follow":
-            require_usable_alias(trained, model, alias, session=session)
+            require_usable_alias(all_versions, model, alias, session=session)
             version, kind, reason = alias, "alias", f"the alias {CHAMPION_ALIAS} was set to {alias} in the registry"
         else:
             version, kind, reason = newest["version"], newest["kind"], newest["reason"].removeprefix(REPUBLISH)
             # the aliases of a year that has begun since are not those of this session
             of_session = years.filter(pl.col("model_year") == session.year)["version"]
             if alias is not None and action == "repair" and alias in of_session:
-                repaired.append((model, version))
+                repaired_aliases.append((model, version))
         causes.append(
             Promotion(model, version, session.year, session, decided_at, "champion", kind, None, f"{REPUBLISH}{reason}")
         )
-    return causes, repaired
+    return causes, repaired_aliases
 
 
 def _predicted_by(
-    stored: pl.DataFrame, history: pl.DataFrame, trained: pl.DataFrame, *, session: date, models: Sequence[str]
+    stored_rows: pl.DataFrame, history: pl.DataFrame, versions: pl.DataFrame, *, session: date, models: Sequence[str]
 ) -> bool:
-    """Whether the `stored` rows of `session` are those of the versions of `models` that serve it by `history`."""
+    """Whether the `stored_rows` rows of `session` are those of the versions of `models` that serve it by `history`."""
     return all(
-        version == champions_at(history, trained, model, sessions=[session])[session]
-        for model, version in stored.select("model", "model_version").unique().iter_rows()
+        version == champions_at(history, versions, model, sessions=[session])[session]
+        for model, version in stored_rows.select("model", "model_version").unique().iter_rows()
         if model in models and model != ENSEMBLE
     )
 
@@ -157,7 +165,7 @@ def _reason(history: pl.DataFrame, session: date) -> str | None:
     rows = history.filter((pl.col("serves_from") == session) & (pl.col("outcome") == "champion"))
     newest = rows.sort("decided_at").unique("model", keep="last").sort("model")
     sentences = [
-        f"{version} in place of {replaced} on {session}, {reason.removeprefix(REPUBLISH)}"
-        for version, replaced, reason in newest.select("version", "replaced", "reason").iter_rows()
+        f"{version} in place of {replaced_version} on {session}, {reason.removeprefix(REPUBLISH)}"
+        for version, replaced_version, reason in newest.select("version", "replaced", "reason").iter_rows()
     ]
     return REPUBLISH + "; ".join(sentences) if sentences else None

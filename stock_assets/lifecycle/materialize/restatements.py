@@ -45,8 +45,12 @@ def watch_restatements(
     """
     groups = sorted(side_groups(settings), key=lambda group: group.lookback)  # of two that read one, the longer counts
     look_back = {name: group.lookback for group in groups for name in group.reads}
-    predicted, labelled, newest = state.predicted_through, state.labelled_through, last_fetch(store, look_back)
-    if newest is None or predicted is None or labelled is None:
+    last_predicted, last_labelled, newest = (
+        state.predicted_through,
+        state.labelled_through,
+        last_fetch(store, look_back),
+    )
+    if newest is None or last_predicted is None or last_labelled is None:
         return None, "nothing is predicted or labelled yet, so nothing can be restated"
     if watch is None:
         return Watch(newest), f"what is fetched after {newest:%Y-%m-%d %H:%M} UTC is watched"
@@ -56,25 +60,25 @@ def watch_restatements(
     first_served = calendar.between(date(settings.model_start_year, 1, 1), date.max)[0]
     steps: list[Step] = []
     messages = []
-    bars = changed_bars(store, watch.through, predicted)
+    bars = changed_bars(store, watch.through, last_predicted)
     if not bars.is_empty():
-        named = ", ".join(f"{ticker} {session}" for ticker, session in bars.head(NAMED).rows())
-        messages.append(f"{bars.height} bar(s) were restated: {named}{', …' if bars.height > NAMED else ''}")
+        named_bars = ", ".join(f"{ticker} {session}" for ticker, session in bars.head(NAMED).rows())
+        messages.append(f"{bars.height} bar(s) were restated: {named_bars}{', …' if bars.height > NAMED else ''}")
         reached = affected(
-            calendar, bars, labels_around(store, bars), predicted_through=predicted, labelled_through=labelled
+            calendar, bars, labels_around(store, bars), predicted_through=last_predicted, labelled_through=last_labelled
         )
         steps += steps_of(reached, first_served, side_assets(settings))
-    sessions = sorted(changed_context_since(store, watch.through, predicted)["session"].unique())
-    if span := affected_by_context(calendar, sessions, predicted):
+    sessions = sorted(changed_context_since(store, watch.through, last_predicted)["session"].unique())
+    if span := affected_by_context(calendar, sessions, last_predicted):
         messages.append(f"the market context of {len(sessions)} session(s) from {sessions[0]} changed")
         steps += steps_of_context(span, first_served)
     for name, sessions_back in look_back.items():
-        late = late_side_rows(store, name, watch.through, last=predicted)
-        if span := affected_by_side_rows(calendar, late, predicted, look_back=sessions_back):
-            messages.append(f"{late.height} row(s) of {name} came late, the first of {span[0]}")
+        late_rows = late_side_rows(store, name, watch.through, last=last_predicted)
+        if span := affected_by_side_rows(calendar, late_rows, last_predicted, look_back=sessions_back):
+            messages.append(f"{late_rows.height} row(s) of {name} came late, the first of {span[0]}")
             steps += steps_of_side_rows(span, first_served)
-    nothing = f"no stored bar was changed by what was fetched up to {newest:%Y-%m-%d %H:%M} UTC"
-    return Watch(newest, tuple(steps)), "; ".join(messages) or nothing
+    no_change = f"no stored bar was changed by what was fetched up to {newest:%Y-%m-%d %H:%M} UTC"
+    return Watch(newest, tuple(steps)), "; ".join(messages) or no_change
 
 
 def last_fetch(store: Warehouse, side_inputs: Iterable[str] = ()) -> datetime | None:
@@ -96,11 +100,11 @@ def changed_bars(store: Warehouse, moment: datetime, last: date) -> pl.DataFrame
     return stale_bars(continued(raw, store.read("universe")), bars)
 
 
-def labels_around(store: Warehouse, changed: pl.DataFrame) -> pl.DataFrame:
-    """The labels of the tickers of `changed` whose horizon reaches its first session, and of all sessions after it."""
+def labels_around(store: Warehouse, bars: pl.DataFrame) -> pl.DataFrame:
+    """The labels of the tickers of `bars` whose horizon reaches its first session, and of all sessions after it."""
     rows = store.read_sql(
         "labels",
         "SELECT ticker, session, horizon_end FROM labels WHERE horizon_end >= ? AND session <= ?",
-        [changed["session"].min(), changed["session"].max()],
+        [bars["session"].min(), bars["session"].max()],
     )
-    return rows.join(changed.select("ticker").unique(), on="ticker", how="semi")
+    return rows.join(bars.select("ticker").unique(), on="ticker", how="semi")

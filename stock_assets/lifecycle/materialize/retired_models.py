@@ -23,29 +23,37 @@ from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
 
-def served_versions(store: Warehouse, registry: Registry, kept: Kept = DAYS) -> set[str]:
+def served_versions(store: Warehouse, registry: Registry, model_tables: Kept = DAYS) -> set[str]:
     """Every version that serves, served or may serve: of an alias, a base of its year, a champion or one that was
     replaced as such, or named by a prediction. Raises RegistryError where the registry does not answer."""
-    trained = trained_versions(store, kept)
-    bases = trained.group_by("model", "model_year").agg(pl.col("version").sort_by("trained_through", "version").first())
-    served = {version for aliases in registry.aliases().values() for version in aliases.values()}
+    all_versions = trained_versions(store, model_tables)
+    bases = all_versions.group_by("model", "model_year").agg(
+        pl.col("version").sort_by("trained_through", "version").first()
+    )
+    version_names = {version for aliases in registry.aliases().values() for version in aliases.values()}
     champions = read_promotions(store).filter(pl.col("outcome") == "champion")
-    served |= {*bases["version"], *champions["version"], *champions["replaced"].drop_nulls()}
-    for table in (kept.predictions, "reference_predictions"):
+    version_names |= {*bases["version"], *champions["version"], *champions["replaced"].drop_nulls()}
+    for table in (model_tables.predictions, "reference_predictions"):
         try:
-            served |= set(store.read_sql(table, f"SELECT DISTINCT model_version FROM model.{table}")["model_version"])
+            version_names |= set(
+                store.read_sql(table, f"SELECT DISTINCT model_version FROM model.{table}")["model_version"]
+            )
         except MissingTableError:
             continue
-    return served
+    return version_names
 
 
 def remove_losers(store: Warehouse, settings: Settings, registry: Registry, *, before: datetime) -> tuple[int, int]:
     """(number, bytes) of the saved models that are removed: of challengers that lost before and never served, and of
     those older than that which no row names, as a killed training or tidying leaves. Raises as `served_versions`."""
     promotions = read_promotions(store)
-    lost = promotions.filter(pl.col("outcome") == "challenger", pl.col("decided_at") < before)
-    again = promotions.filter(pl.col("decided_at") >= before)
-    losers = {*lost["version"]} - {*again["version"], *again["replaced"]} - served_versions(store, registry)
+    lost_challenges = promotions.filter(pl.col("outcome") == "challenger", pl.col("decided_at") < before)
+    later_decisions = promotions.filter(pl.col("decided_at") >= before)
+    losers = (
+        {*lost_challenges["version"]}
+        - {*later_decisions["version"], *later_decisions["replaced"]}
+        - served_versions(store, registry)
+    )
     for table in TRAINED:
         rows = store.read_or(declared(table).empty(), table)
         rows = rows.filter(pl.col("version").is_in(losers) & pl.col("artifact").is_not_null())
@@ -54,37 +62,37 @@ def remove_losers(store: Warehouse, settings: Settings, registry: Registry, *, b
             store.replace_rows(table, rows.select("model_year", "model", "version"), unnamed)
     artifacts = settings.artifacts
     if isinstance(artifacts, Path):
-        removed = [_remove(folder) for folder in _unnamed(store, artifacts, before)]
+        removed_bytes = [_remove(folder) for folder in _unnamed_folders(store, artifacts, before)]
     else:
-        removed = [_remove_objects(found) for found in _unnamed_objects(store, artifacts, before)]
-    return len(removed), sum(removed)
+        removed_bytes = [_remove_objects(objects) for objects in _unnamed_objects(store, artifacts, before)]
+    return len(removed_bytes), sum(removed_bytes)
 
 
-def _unnamed(store: Warehouse, artifacts: Path, before: datetime) -> Iterator[Path]:
+def _unnamed_folders(store: Warehouse, artifacts: Path, before: datetime) -> Iterator[Path]:
     """The folders of saved models from before that no row names."""
     for table in (*TRAINED, REFERENCES):
-        named = _named(store, table)
+        named_folders = _named_folders(store, table)
         for model in (artifacts / table).glob(f"*/*/{MODEL}"):
             folder, is_old = model.parent, model.stat().st_mtime < before.timestamp()
-            if is_old and folder.relative_to(artifacts).as_posix() not in named:
+            if is_old and folder.relative_to(artifacts).as_posix() not in named_folders:
                 yield folder
 
 
 def _unnamed_objects(store: Warehouse, artifacts: ObjectPath, before: datetime) -> Iterator[list[Found]]:
     """The objects of each saved model in a bucket, none of which is from later, that no row names."""
     for table in (*TRAINED, REFERENCES):
-        named = _named(store, table)
+        named_folders = _named_folders(store, table)
         of_version: dict[str, list[Found]] = {}
-        for found in found_below(artifacts / table):
-            version, separator, _file = name_below(found.place, artifacts).rpartition("/")
+        for file in found_below(artifacts / table):
+            version, separator, _file = name_below(file.place, artifacts).rpartition("/")
             if separator and version.count("/") == 2:  # a checkpoint lies one level higher
-                of_version.setdefault(version, []).append(found)
+                of_version.setdefault(version, []).append(file)
         for version, objects in of_version.items():
-            if version not in named and max(found.changed_at for found in objects) < before:
+            if version not in named_folders and max(file.changed_at for file in objects) < before:
                 yield objects
 
 
-def _named(store: Warehouse, table: str) -> set[str]:
+def _named_folders(store: Warehouse, table: str) -> set[str]:
     rows = store.read_or(declared(table).empty(), table, columns=["artifact"])
     return set(rows["artifact"].drop_nulls())
 
@@ -92,18 +100,20 @@ def _named(store: Warehouse, table: str) -> set[str]:
 def _remove_objects(objects: list[Found]) -> int:
     """The bytes of a saved model in a bucket that is removed: no reader finds it once its MODEL is gone, and what a
     killed removal leaves no row names."""
-    for found in sorted(objects, key=lambda found: found.place.name != MODEL):
-        delete(found.place)
-    return sum(found.size for found in objects)
+    for file in sorted(objects, key=lambda file: file.place.name != MODEL):
+        delete(file.place)
+    return sum(file.size for file in objects)
 
 
 def _remove(folder: Path) -> int:
     """The bytes of a folder that is removed: whole as long as it has its name, and found again, by the file that goes
     last, should this process be killed."""
-    aside = folder if folder.name.startswith(TEMPORARY) else folder.rename(folder.with_name(TEMPORARY + folder.name))
-    files = sorted(aside.iterdir(), key=lambda file: file.name == MODEL)
+    renamed_folder = (
+        folder if folder.name.startswith(TEMPORARY) else folder.rename(folder.with_name(TEMPORARY + folder.name))
+    )
+    files = sorted(renamed_folder.iterdir(), key=lambda file: file.name == MODEL)
     size = sum(file.stat().st_size for file in files)
     for file in files:
         file.unlink()
-    aside.rmdir()
+    renamed_folder.rmdir()
     return size

@@ -59,8 +59,8 @@ def decision_waited_for(store: Warehouse, calendar: TradingCalendar, state: Stat
     session = state.predicted_through
     if session is None or calendar.shift(session, 1) is None:
         return None
-    decided = read_decisions(store)["session"].max()
-    return f"the decision on {session} is still to be made" if decided == calendar.shift(session, -1) else None
+    last_decided = read_decisions(store)["session"].max()
+    return f"the decision on {session} is still to be made" if last_decided == calendar.shift(session, -1) else None
 
 
 def training_due(
@@ -123,8 +123,8 @@ def facts_of(store: Warehouse, settings: Settings, state: State, *, policy: Poli
     cutoff = cutoffs_of(store, [session])[session]
     labelled_at_cutoff = calendar.shift(cutoff, -settings.horizon) or calendar.sessions[0]
     # sessions that the version in service has predicted itself
-    scored = [day for day in calendar.between(cutoff, labelled) if day > cutoff][-policy.skill_sessions :]
-    mean, sessions = _skill(store, settings, scored) if scored else (None, 0)
+    scored_sessions = [day for day in calendar.between(cutoff, labelled) if day > cutoff][-policy.skill_sessions :]
+    mean, sessions = _skill(store, settings, scored_sessions) if scored_sessions else (None, 0)
     last_asked = history.filter("retrain")["session"].max()
     age = calendar.position(session) - calendar.position(last_asked) if isinstance(last_asked, date) else None
     return Facts(
@@ -175,7 +175,7 @@ def restated_share(store: Warehouse, session: date, cutoff: date) -> float:
         return 0.0
     rows, trained_at = version.row(0)
     try:
-        changed = store.read_sql(
+        changed_rows = store.read_sql(
             "restatements",
             "SELECT count(DISTINCT (ticker, session)) AS bars FROM market.restatements "
             "WHERE session <= ? AND seen_at > ?",
@@ -183,4 +183,4 @@ def restated_share(store: Warehouse, session: date, cutoff: date) -> float:
         )["bars"][0]
     except MissingTableError:
         return 0.0
-    return changed / rows
+    return changed_rows / rows

@@ -134,16 +134,30 @@ def status_of(settings: Settings, *, now: datetime, server: str | None, api: Api
     store = Warehouse.of(settings)
     look = read_look(file_of(store.path))
     alarms = [entry.record for entry in AlertBook.beside(store.path).entries() if entry.record.resolved_at is None]
-    seen = look_at(store.patient(PATIENCE), look.predicted_through if look else None)
-    predicted, trouble, blind = seen.predicted_through, seen.trouble, seen.trouble is not None
+    state_of_store = look_at(store.patient(PATIENCE), look.predicted_through if look else None)
+    last_predicted, trouble, blind = (
+        state_of_store.predicted_through,
+        state_of_store.trouble,
+        state_of_store.trouble is not None,
+    )
     if trouble is None and not store.exists():
         trouble, blind = f"there is no store at {store.place} yet: nothing has been materialized", True
-    if seen.busy and look and look.looked_at and now - look.looked_at < GRACE:
-        predicted, blind = look.predicted_through, False
-    state = None if blind else freshness_of(settings, predicted, now)
-    absent = [] if trouble else [str(each) for each in absent_of(store.patient(PATIENCE), settings)]
+    if state_of_store.busy and look and look.looked_at and now - look.looked_at < GRACE:
+        last_predicted, blind = look.predicted_through, False
+    state = None if blind else freshness_of(settings, last_predicted, now)
+    absent_tables = [] if trouble else [str(table) for table in absent_of(store.patient(PATIENCE), settings)]
     return Status(
-        now, settings.source, state, predicted, trouble, look, server, api, settings.end is None, alarms, absent
+        now,
+        settings.source,
+        state,
+        last_predicted,
+        trouble,
+        look,
+        server,
+        api,
+        settings.end is None,
+        alarms,
+        absent_tables,
     )
 
 

@@ -59,7 +59,7 @@ def tidy(
         "checkpoints of trainings": lambda: _remove_checkpoints(settings.artifacts, now - keep.checkpoints),
         "leftovers of killed publishers": lambda: _remove_leftovers(settings.published, now - keep.leftovers),
         "registered versions that never served": lambda: registry.remove(
-            _never_served(store, registry, now - keep.unserved, kept=kept_of(settings))
+            _never_served(store, registry, now - keep.unserved, model_tables=kept_of(settings))
         ),
         "saved models of challengers that lost": lambda: remove_losers(
             store, settings, registry, before=now - keep.unserved
@@ -67,23 +67,25 @@ def tidy(
         "reasons of fetch_outcomes": lambda: _fold_outcomes(store, settings, now - keep.reasons),
         "store compacted": lambda: _compacted(store),
     }
-    removed, left = [], []
+    removals, failures = [], []
     for kind, step in steps.items():
         try:
-            done = step()
+            count_and_bytes = step()
         except (StockAssetsError, sqlite3.OperationalError, OSError) as error:
-            left.append(f"{kind}: {error}")
+            failures.append(f"{kind}: {error}")
             continue
-        removed.append(Removed(kind, *(done if isinstance(done, tuple) else (done,))))
-    return Tidying(removed, left)
+        removals.append(Removed(kind, *(count_and_bytes if isinstance(count_and_bytes, tuple) else (count_and_bytes,))))
+    return Tidying(removals, failures)
 
 
 def _remove_checkpoints(artifacts: Place, before: datetime) -> tuple[int, int]:
-    found = [found for found in found_below(artifacts) if found.place.name.startswith(".checkpoint-")]
-    old = [one for one in found if one.changed_at < before]
-    for one in old:
-        delete(one.place)
-    return len(old), sum(one.size for one in old)
+    checkpoints = [
+        checkpoints for checkpoints in found_below(artifacts) if checkpoints.place.name.startswith(".checkpoint-")
+    ]
+    old = [checkpoint for checkpoint in checkpoints if checkpoint.changed_at < before]
+    for checkpoint in old:
+        delete(checkpoint.place)
+    return len(old), sum(checkpoint.size for checkpoint in old)
 
 
 def _remove_leftovers(published: Place, before: datetime) -> tuple[int, int]:
@@ -92,26 +94,26 @@ def _remove_leftovers(published: Place, before: datetime) -> tuple[int, int]:
     if not isinstance(published, Path):
         return 0, 0
     old = [file for file in published.rglob(f"{TEMPORARY}*") if file.stat().st_mtime < before.timestamp()]
-    freed = sum(file.stat().st_size for file in old)
+    freed_bytes = sum(file.stat().st_size for file in old)
     for file in old:
         file.unlink(missing_ok=True)
-    return len(old), freed
+    return len(old), freed_bytes
 
 
-def _never_served(store: Warehouse, registry: Registry, before: datetime, *, kept: Kept) -> list[str]:
+def _never_served(store: Warehouse, registry: Registry, before: datetime, *, model_tables: Kept) -> list[str]:
     """The versions that were registered before, and that nothing names but the table of trained models."""
     # one that no table of trained models has is an unfinished training's, or another market's
-    removable = {*trained_versions(store, kept)["version"]} - served_versions(store, registry, kept)
+    removable = {*trained_versions(store, model_tables)["version"]} - served_versions(store, registry, model_tables)
     return sorted(name for name, at in registry.versions().items() if at < before and name in removable)
 
 
 def _fold_outcomes(store: Warehouse, settings: Settings, before: datetime) -> int:
     try:
-        stored = store.read("fetch_outcomes")
+        stored_outcomes = store.read("fetch_outcomes")
     except MissingTableError:
         return 0
-    folded = without_old_reasons(stored, before.date(), calendar_of(settings))
-    if (fewer := stored.height - folded.height) > 0:
+    folded = without_old_reasons(stored_outcomes, before.date(), calendar_of(settings))
+    if (fewer := stored_outcomes.height - folded.height) > 0:
         store.write([Change("fetch_outcomes", folded, ALL_ROWS)])
     return fewer
 

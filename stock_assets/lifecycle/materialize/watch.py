@@ -49,8 +49,13 @@ def watch(
         earlier = read_look(file)
     except (StockAssetsError, OSError) as error:
         earlier, messages = None, [str(error)]
-    there = look_at(store, (earlier.predicted_through if earlier else None) or seen, kept_of(settings).predictions)
-    trouble, look = there.trouble, next_look(earlier, there.predicted_through, there.trouble, now=now)
+    state_of_store = look_at(
+        store, (earlier.predicted_through if earlier else None) or seen, kept_of(settings).predictions
+    )
+    trouble, look = (
+        state_of_store.trouble,
+        next_look(earlier, state_of_store.predicted_through, state_of_store.trouble, now=now),
+    )
     try:
         write_look(file, look)
     except OSError as error:  # a full disk: nothing is late for that alone, and the alert does not need the file
@@ -94,16 +99,16 @@ def look_at(store: Warehouse, earlier: date | None, table: str = "predictions") 
     Whatever the store raises is an answer here: who watches goes on.
     """
     try:
-        predicted = store.last_session(table)
+        last_predicted = store.last_session(table)
     except StockAssetsError as error:  # it names the file
         return Seen(None, line(str(error)), isinstance(error, StoreBusyError))
     except Exception as error:
         return Seen(None, f"{store.place} cannot be read: {type(error).__name__}: {line(str(error))}")
-    if predicted is None and earlier is not None:
-        gone = "holds no predictions any more" if store.exists() else "is gone"
+    if last_predicted is None and earlier is not None:
+        state = "holds no predictions any more" if store.exists() else "is gone"
         way_back = "Bring a backup back, or make everything: make run"
-        return Seen(None, f"{store.place} {gone}; {earlier} was predicted. {way_back}")
-    return Seen(predicted)
+        return Seen(None, f"{store.place} {state}; {earlier} was predicted. {way_back}")
+    return Seen(last_predicted)
 
 
 def tell_lateness(store: Warehouse, channels: Sequence[Channel], state: Freshness, *, now: datetime) -> list[str]:
