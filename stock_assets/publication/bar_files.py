@@ -55,8 +55,8 @@ def put_bars(folder: Place, session: date, rows: pl.DataFrame, *, now: datetime)
 
 
 def _put(folder: Place, session: date, rows: pl.DataFrame) -> str:
-    said = rows.select(FILE.names()).sort("model", *BAR_KEYS)
-    data = parquet_of(said, f"{FOLDER} {session}")
+    file_rows = rows.select(FILE.names()).sort("model", *BAR_KEYS)
+    data = parquet_of(file_rows, f"{FOLDER} {session}")
     digest = digest_of(data)
     put(folder / FOLDER / f"session={session}" / f"{digest}.parquet", data)
     return digest
@@ -104,11 +104,11 @@ def read_bar_predictions(folder: Place, session: date) -> pl.DataFrame:
 
 
 def follow_bar_predictions(
-    folder: Place, session: date, known: Mapping[Place, pl.DataFrame]
+    folder: Place, session: date, known_parts: Mapping[Place, pl.DataFrame]
 ) -> tuple[pl.DataFrame, dict[Place, pl.DataFrame]]:
     """As `read_bar_predictions` for a reader that follows a running session: (rows, the files that they are of). Those
-    of an earlier call, `known`, are not read again. Raises as that."""
-    parts = _contents(folder, session, known)
+    of an earlier call, `known_parts`, are not read again. Raises as that."""
+    parts = _contents(folder, session, known_parts)
     return _said_first(parts), parts
 
 
@@ -145,19 +145,19 @@ def remove_merged(folder: Place, session: date, digest: str) -> int:
 
 
 def _contents(
-    folder: Place, session: date, known: Mapping[Place, pl.DataFrame] = MappingProxyType({})
+    folder: Place, session: date, known_parts: Mapping[Place, pl.DataFrame] = MappingProxyType({})
 ) -> dict[Place, pl.DataFrame]:
-    """`FILE` by the files of a session, without reading those that are `known`. One that a merge removes meanwhile is
-    read again as a part of its whole."""
+    """`FILE` by the files of a session, without reading those that are `known_parts`. One that a merge removes
+    meanwhile is read again as a part of its whole."""
     while True:
-        places = [found.place for found in found_below(folder / FOLDER / f"session={session}")]
-        new = [place for place in places if place not in known]
+        places = [file.place for file in found_below(folder / FOLDER / f"session={session}")]
+        new = [place for place in places if place not in known_parts]
         try:
             contents = read_all(new)
         except FileNotFoundError:
             continue
         break
-    parts = {place: known[place] for place in places if place in known}
+    parts = {place: known_parts[place] for place in places if place in known_parts}
     for path, content in zip(new, contents, strict=True):
         if f"{digest_of(content)}.parquet" != path.name:
             raise PublicationError(f"{path} is damaged: its digest is {digest_of(content)}; restore it from a backup")

@@ -64,10 +64,18 @@ class Made:
     """of the model registry: id, experiment, url"""
 
 
-def made_fields(made: Made) -> dict[str, Any]:
+def made_fields(training_of_version: Made) -> dict[str, Any]:
     """The fields of a card that never change."""
-    fields = {name: getattr(made, name) for name in Made.__dataclass_fields__ if name not in ("first", "rows")}
-    return fields | {"training": {"first": made.first, "through": made.trained_through, "rows": made.rows}}
+    fields = {
+        name: getattr(training_of_version, name) for name in Made.__dataclass_fields__ if name not in ("first", "rows")
+    }
+    return fields | {
+        "training": {
+            "first": training_of_version.first,
+            "through": training_of_version.trained_through,
+            "rows": training_of_version.rows,
+        }
+    }
 
 
 def card(
@@ -92,15 +100,15 @@ def scores_of(report: pl.DataFrame, model: str, year: int, *, naive: Sequence[st
     """The scores of `model` in `year`, then those of all years (year null), each beside the best naive baseline of all
     years; none before the year is scored."""
     best = best_naive(report.filter(pl.col("year").is_null()), naive)
-    found = []
+    rows_of_years = []
     for of_year in (pl.col("year") == year, pl.col("year").is_null()):
         rows = {row["model"]: row for row in report.filter(of_year).iter_rows(named=True)}
         if model in rows:
             scores = {name: rows[model].get(name) for name in ("year", "rows", *SCORES)}
-            beside = rows.get(best["model"]) if best else None
-            baseline = {f"naive_{name}": beside and beside.get(name) for name in SCORES}
-            found.append(scores | {"naive": best and best["model"]} | baseline)
-    return found
+            baseline_scores = rows.get(best["model"]) if best else None
+            baseline = {f"naive_{name}": baseline_scores and baseline_scores.get(name) for name in SCORES}
+            rows_of_years.append(scores | {"naive": best and best["model"]} | baseline)
+    return rows_of_years
 
 
 def _finite(value: Any) -> Any:

@@ -36,13 +36,13 @@ def read_pointer(folder: Place) -> Pointer | None:
     return _pointer(folder, held(folder / POINTER))
 
 
-def _pointer(folder: Place, there: Held | None) -> Pointer | None:
-    return parse_pointer(folder / POINTER, there.content) if there else None
+def _pointer(folder: Place, pointer_file: Held | None) -> Pointer | None:
+    return parse_pointer(folder / POINTER, pointer_file.content) if pointer_file else None
 
 
 def entry_files(folder: Place) -> list[Place]:
     """The entries of the ledger, oldest first, without those that a killed process left aside, half-written."""
-    return [found.place for found in found_below(folder / LEDGER) if found.place.name.endswith(".json")]
+    return [file.place for file in found_below(folder / LEDGER) if file.place.name.endswith(".json")]
 
 
 def read_ledger(folder: Place) -> list[Entry]:
@@ -56,14 +56,14 @@ def read_newest(folder: Place) -> Newest | None:
     return newest_by(folder, held(folder / POINTER))
 
 
-def newest_by(folder: Place, there: Held | None) -> Newest | None:
+def newest_by(folder: Place, pointer_file: Held | None) -> Newest | None:
     """What is published in `folder`; None before anything was, and where neither pointer nor ledger can be read.
 
     A pointer that is lost or damaged follows from the ledger: the newest entry whose predecessors are all there. Raises
     PublicationFormError for a pointer of another major version, which is not for this one to replace.
     """
     try:
-        pointer = _pointer(folder, there)
+        pointer = _pointer(folder, pointer_file)
     except PublicationFormError:
         raise
     except PublicationError:
@@ -109,11 +109,11 @@ def files_of(chain: Collection[Entry]) -> dict[Kind, dict[str, str]]:
 def entries_of(folder: Place, newest: str, sessions: Collection[str]) -> dict[str, Entry]:
     """The entry that published the predictions of each of `sessions` as they are, by session (YYYY-MM-DD); `newest` is
     the entry of the pointer."""
-    left, found = set(sessions), {}
+    remaining_sessions, entries = set(sessions), {}
     for entry in back_from(folder, newest):
-        named = left & entry.files["predictions"].keys()
-        found |= dict.fromkeys(named, entry)
-        left -= named
-        if not left:
+        named_sessions = remaining_sessions & entry.files["predictions"].keys()
+        entries |= dict.fromkeys(named_sessions, entry)
+        remaining_sessions -= named_sessions
+        if not remaining_sessions:
             break
-    return found
+    return entries

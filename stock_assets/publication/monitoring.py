@@ -20,11 +20,11 @@ WORST = 10
 
 
 def session_rows(
-    operations: pl.DataFrame, predicted: pl.DataFrame, labels: pl.DataFrame, *, left_out: pl.DataFrame
+    operations: pl.DataFrame, predictions: pl.DataFrame, labels: pl.DataFrame, *, left_out: pl.DataFrame
 ) -> pl.DataFrame:
     """`MONITORING["sessions"]`: the rows of the table operations, and what was expected of each session.
 
-    `predicted` are rows of the model in service (ticker, session, p_sell, p_hold, p_buy, score), `labels` the usable
+    `predictions` are rows of the model in service (ticker, session, p_sell, p_hold, p_buy, score), `labels` the usable
     labels (ticker, session, forward_return_horizon), `left_out` has ticker and session.
     """
     entropy = -pl.sum_horizontal(
@@ -36,10 +36,10 @@ def session_rows(
         & (pl.col("forward_return_horizon").n_unique() > 1)
     )
     ic = pl.when(varied).then(pl.corr("score", "forward_return_horizon", method="spearman"))
-    labelled = predicted.join(labels.drop_nulls("forward_return_horizon"), on=KEYS)
+    labelled = predictions.join(labels.drop_nulls("forward_return_horizon"), on=KEYS)
     rows = (
         operations.join(left_out.group_by("session").agg(left_out=pl.len()), on="session", how="left")
-        .join(predicted.group_by("session").agg(expected_log_loss=entropy.mean()), on="session", how="left")
+        .join(predictions.group_by("session").agg(expected_log_loss=entropy.mean()), on="session", how="left")
         .join(labelled.group_by("session").agg(rank_ic=ic), on="session", how="left")
         .with_columns(pl.col("left_out").fill_null(0))
     )
@@ -65,13 +65,13 @@ def rolling_skill(operations: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     return fitted("rolling_skill", pl.concat(parts)) if parts else MONITORING["rolling_skill"].empty()
 
 
-def reliability(scored: pl.DataFrame) -> pl.DataFrame:
-    """`MONITORING["reliability"]` of `scored` (p_sell, p_hold, p_buy and label of the model in service): each class in
-    ten bins of as many rows, by its probability; equal probabilities are in one bin."""
+def reliability(scored_rows: pl.DataFrame) -> pl.DataFrame:
+    """`MONITORING["reliability"]` of `scored_rows` (p_sell, p_hold, p_buy and label of the model in service): each
+    class in ten bins of as many rows, by its probability; equal probabilities are in one bin."""
     parts = [MONITORING["reliability"].empty()]
     for label, name in zip(CLASSES, PROBABILITIES, strict=True):
         place = (pl.col(name).rank("max") * BINS / pl.len()).ceil().cast(pl.Int32)
-        rows = scored.group_by(bin=place).agg(
+        rows = scored_rows.group_by(bin=place).agg(
             probability=pl.col(name).mean(), frequency=(pl.col("label") == label).mean(), rows=pl.len()
         )
         parts.append(fitted("reliability", rows.with_columns(pl.lit(name.removeprefix("p_")).alias("class"))))
@@ -97,12 +97,15 @@ def histograms(reference: pl.DataFrame, recent: pl.DataFrame, columns: Sequence[
     fewer where deciles coincide. Both hold `columns`, finite numbers."""
     rows = []
     for column in columns:
-        known, new = reference[column].to_numpy(), recent[column].to_numpy()
-        ends = np.unique(np.quantile(known, np.arange(1, BINS) / BINS)).astype(float)
-        shares = [np.bincount(np.searchsorted(ends, values), minlength=len(ends) + 1) for values in (known, new)]
+        reference_values, recent_values = reference[column].to_numpy(), recent[column].to_numpy()
+        ends = np.unique(np.quantile(reference_values, np.arange(1, BINS) / BINS)).astype(float)
+        shares = [
+            np.bincount(np.searchsorted(ends, values), minlength=len(ends) + 1)
+            for values in (reference_values, recent_values)
+        ]
         low, high = [None, *ends.tolist()], [*ends.tolist(), None]
         for i, (a, b) in enumerate(zip(low, high, strict=True)):
-            rows.append((column, i + 1, a, b, shares[0][i] / len(known), shares[1][i] / len(new)))
+            rows.append((column, i + 1, a, b, shares[0][i] / len(reference_values), shares[1][i] / len(recent_values)))
     return pl.DataFrame(rows, MONITORING["histograms"].schema, orient="row")
 
 

@@ -37,7 +37,7 @@ def expected_tickers(universe: pl.DataFrame, bars: pl.DataFrame, sessions: Seque
 
 def left_out_rows(
     expected: pl.DataFrame,
-    predicted: pl.DataFrame,
+    predictions: pl.DataFrame,
     *,
     bars: pl.DataFrame,
     outcomes: pl.DataFrame,
@@ -45,25 +45,25 @@ def left_out_rows(
     lookback_rows: int,
     members_only: bool,
 ) -> pl.DataFrame:
-    """ticker, session, reason of the `expected` rows that are not `predicted` (both ticker, session).
+    """ticker, session, reason of the `expected` rows that are not `predictions` (both ticker, session).
 
     `bars` are rows of daily_bars, `outcomes` of fetch_outcomes, `features` the ticker and session of the rows of
     stationary_features, of which the model in service reads the last `lookback_rows` of a ticker. The reason begins
     with one of the words above and a colon.
     """
-    absent = expected.join(predicted, on=KEYS, how="anti")
-    stretches = absent.join(outcomes.select("ticker", "first", "last", "outcome", "reason"), on="ticker").filter(
+    absent_rows = expected.join(predictions, on=KEYS, how="anti")
+    stretches = absent_rows.join(outcomes.select("ticker", "first", "last", "outcome", "reason"), on="ticker").filter(
         pl.col("session").is_between("first", "last")
     )
     why_no_bar = stretches.sort("first").group_by(KEYS).agg(pl.col("outcome", "reason").last())
-    marked = (
-        absent.join(bars.select(*KEYS, "suspect", "is_member", bar=pl.lit(value=True)), on=KEYS, how="left")
+    marked_rows = (
+        absent_rows.join(bars.select(*KEYS, "suspect", "is_member", bar=pl.lit(value=True)), on=KEYS, how="left")
         .join(why_no_bar, on=KEYS, how="left")
         .join(features.select(KEYS).unique().with_columns(featured=pl.lit(value=True)), on=KEYS, how="left")
     )
     without_bar = pl.when(pl.col("outcome").is_null()).then(pl.lit("no bar of the session"))
     without_bar = without_bar.otherwise(pl.concat_str("outcome", "reason", separator=", ", ignore_nulls=True))
-    why = (
+    reason = (
         pl.when(pl.col("bar").is_null())
         .then(pl.format(f"{NO_BAR}: {{}}", without_bar))
         .when(pl.lit(members_only) & ~pl.col("is_member"))
@@ -74,7 +74,7 @@ def left_out_rows(
         .then(pl.lit(f"{MISSING_HISTORY}: too few bars, or too many missing ones, for its features"))
         .otherwise(pl.lit(f"{MISSING_HISTORY}: fewer than {lookback_rows} rows of features without a gap"))
     )
-    return marked.select(*KEYS, reason=why)
+    return marked_rows.select(*KEYS, reason=reason)
 
 
 def bar_rows(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
@@ -90,8 +90,8 @@ def bar_rows(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
 
 def outcome_rows(labels: pl.DataFrame, usable: pl.DataFrame) -> pl.DataFrame:
     """`OUTCOMES_FILE` with `session`, sorted by session and ticker: known `labels`, and which of them are `usable`."""
-    marked = labels.join(usable.select(*KEYS, usable=pl.lit(value=True)), on=KEYS, how="left")
-    return _fitted(OUTCOMES_FILE.schema, marked.with_columns(pl.col("usable").fill_null(value=False)), "ticker")
+    marked_labels = labels.join(usable.select(*KEYS, usable=pl.lit(value=True)), on=KEYS, how="left")
+    return _fitted(OUTCOMES_FILE.schema, marked_labels.with_columns(pl.col("usable").fill_null(value=False)), "ticker")
 
 
 def _fitted(schema: pl.Schema, rows: pl.DataFrame, *keys: str) -> pl.DataFrame:

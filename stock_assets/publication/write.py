@@ -56,12 +56,14 @@ class NewFiles:
         return digest
 
 
-def parquet_of(frame: pl.DataFrame, what: str) -> bytes:
+def parquet_of(frame: pl.DataFrame, subject: str) -> bytes:
     """`frame` as a Parquet file. Raises PublicationError for a number that is neither finite nor null."""
     floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
     for name in floats:
         if count := int((~frame[name].drop_nulls().is_finite()).sum()):
-            raise PublicationError(f"{what} holds {count} value(s) of {name} that are not finite; nothing is published")
+            raise PublicationError(
+                f"{subject} holds {count} value(s) of {name} that are not finite; nothing is published"
+            )
     sink = BytesIO()
     frame.write_parquet(sink, compression="zstd", statistics=True)
     return sink.getvalue()
@@ -84,19 +86,19 @@ def publish(
     """
     with _one_writer(folder):
         while True:
-            there = held(folder / POINTER)
-            before = newest_by(folder, there)
+            pointer_file = held(folder / POINTER)
+            before = newest_by(folder, pointer_file)
             files = _merged(before.files if before else {}, new.digests)
             if before and files == before.files and facts == before.facts and champions == before.champions:
                 return Pointer(before.entry, before.published_at, facts, before.champions, files)
             # the ledger ascends, also under a clock set back
             moment = max(now, before.published_at) if before else now
-            about = reason, code_version, dict(champions), _changed(before, files)
-            draft = Entry("", moment, before and before.entry, *about)
-            entry = Entry(entry_id(moment, draft.text()), moment, draft.previous, *about)
+            facts_of_entry = reason, code_version, dict(champions), _changed(before, files)
+            draft = Entry("", moment, before and before.entry, *facts_of_entry)
+            entry = Entry(entry_id(moment, draft.text()), moment, draft.previous, *facts_of_entry)
             put(folder / LEDGER / f"{entry.id}.json", entry.text().encode())
             pointer = Pointer(entry.id, moment, facts, dict(champions), files)
-            if replace_if(folder / POINTER, pointer.text().encode(), there and there.version):
+            if replace_if(folder / POINTER, pointer.text().encode(), pointer_file and pointer_file.version):
                 return pointer
             _take_back(folder, entry)
 
@@ -116,7 +118,7 @@ def _one_writer(folder: Place) -> Iterator[None]:
 def _take_back(folder: Place, entry: Entry) -> None:
     """Removes an entry whose pointer came too late, unless a later one names it: then an answer was lost."""
     now = read_pointer(folder)
-    if now is None or entry.id not in {one.id for one in back_from(folder, now.entry)}:
+    if now is None or entry.id not in {entry_back.id for entry_back in back_from(folder, now.entry)}:
         delete(folder / LEDGER / f"{entry.id}.json")
 
 

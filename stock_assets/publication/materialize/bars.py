@@ -48,13 +48,13 @@ def publish_bars(store: Warehouse, settings: Settings, sessions: Sequence[date],
     """
     store.require(["bar_features", "bar_predictions"], sessions, "bar_publication")
     calendar, summary, newest = calendar_of(settings), RowSummary(), None
-    served = [name for name, entry in BAR_MODELS.items() if entry.role != "reference"]
+    served_models = [name for name, entry in BAR_MODELS.items() if entry.role != "reference"]
     for session in sessions:
-        predicted = BAR_PREDICTIONS.fit(store.read("bar_predictions", session, session))
-        predicted = predicted.filter(pl.col("model").is_in(served))
+        predictions = BAR_PREDICTIONS.fit(store.read("bar_predictions", session, session))
+        predictions = predictions.filter(pl.col("model").is_in(served_models))
         empty = BAR_PUBLICATION.empty()
-        said = BAR_PUBLICATION.fit(store.read_or(empty, "bar_publication", session, last=session))
-        new = predicted.join(said, on=BAR_KEYS, how="anti")
+        published_rows = BAR_PUBLICATION.fit(store.read_or(empty, "bar_publication", session, last=session))
+        new = predictions.join(published_rows, on=BAR_KEYS, how="anti")
         rows = empty
         if new.height:
             digest = put_bars(settings.published, session, new, now=now)
@@ -88,9 +88,10 @@ def _merge(store: Warehouse, settings: Settings, session: date) -> None:
         store.write([Change("bar_publication", merged, rows.select(BAR_KEYS), makes=[session])])
 
 
-def _facts(settings: Settings, said: pl.DataFrame, newest: datetime) -> dict[str, object]:
-    """What a reader needs to know beside the rows that are `said`, of which the newest bar ended at `newest`."""
-    champion = said.filter(pl.col("model") == BAR_IN_SERVICE).sort("bar_end").tail(1)
+def _facts(settings: Settings, published_rows: pl.DataFrame, newest: datetime) -> dict[str, object]:
+    """What a reader needs to know beside the rows that are `published_rows`, of which the newest bar ended at
+    `newest`."""
+    champion = published_rows.filter(pl.col("model") == BAR_IN_SERVICE).sort("bar_end").tail(1)
     following = next_bar_end(settings, newest)
     return {
         "champion": champion["model_version"].to_list()[0] if champion.height else None,

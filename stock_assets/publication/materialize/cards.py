@@ -65,22 +65,25 @@ def _published_fields(settings: Settings, version: str) -> dict[str, Any] | None
 def _new_fields(
     store: Warehouse, settings: Settings, registry: Registry, *, versions: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    runs, rows = registry.runs(), _trained(store)
-    found = {}
+    runs, rows = registry.runs(), _trained_rows(store)
+    fields_of_versions = {}
     for version in versions:
         of_version = rows.get(version)
         if of_version is None:
             continue
-        made = _made(settings, of_version)
+        fields = _training_fields(settings, of_version)
         if run := runs.get(version):
             url = settings.mlflow_uri if (settings.mlflow_uri or "").startswith("http") else None
             link = url and f"{url}/#/experiments/{run.experiment}/runs/{run.id}"
-            made |= {"run": {"id": run.id, "experiment": run.experiment, "url": link}, "code_version": run.code_version}
-        found[version] = made
-    return found
+            fields |= {
+                "run": {"id": run.id, "experiment": run.experiment, "url": link},
+                "code_version": run.code_version,
+            }
+        fields_of_versions[version] = fields
+    return fields_of_versions
 
 
-def _trained(store: Warehouse) -> dict[str, dict[str, Any]]:
+def _trained_rows(store: Warehouse) -> dict[str, dict[str, Any]]:
     """The row of every trained version; that of an ensemble with its members."""
     rows: dict[str, dict[str, Any]] = {}
     for table in (*TRAINED, REFERENCES):
@@ -95,10 +98,10 @@ def _trained(store: Warehouse) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _made(settings: Settings, row: Mapping[str, Any]) -> dict[str, Any]:
+def _training_fields(settings: Settings, row: Mapping[str, Any]) -> dict[str, Any]:
     entry = MODELS.get(row["model"])
     description = _description(settings, row)
-    made = Made(
+    training = Made(
         version=row["version"],
         model=row["model"],
         title=entry.title if entry else "the weighted mean of its members",
@@ -122,7 +125,7 @@ def _made(settings: Settings, row: Mapping[str, Any]) -> dict[str, Any]:
         },
         run=None,
     )
-    return made_fields(made)
+    return made_fields(training)
 
 
 def _description(settings: Settings, row: Mapping[str, Any]) -> dict[str, Any]:

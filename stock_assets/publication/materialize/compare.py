@@ -25,17 +25,17 @@ def differing_rows(store: Warehouse, publication: Publication, sessions: Sequenc
 
     Raises PublicationError where a file is gone or damaged.
     """
-    found = [PREDICTIONS.empty().select(_KEYS)]
+    differing_keys = [PREDICTIONS.empty().select(_KEYS)]
     for _, days in by_year(sessions):  # a year at a time, for the memory's sake
-        stored = store.read("predictions", days[0], days[-1]).filter(pl.col("session").is_in(days))
+        stored_rows = store.read("predictions", days[0], days[-1]).filter(pl.col("session").is_in(days))
         published = [
             publication.predictions(day).filter(pl.col("status") == "predicted").with_columns(session=pl.lit(day))
             for day in days
         ]
-        both = pl.concat([stored, *(rows.select(stored.columns) for rows in published)])
-        sides = both.group_by(stored.columns).agg(sides=pl.len())
-        found.append(sides.filter(pl.col("sides") != 2).select(_KEYS).unique())
-    return pl.concat(found).sort(_KEYS)
+        joint_rows = pl.concat([stored_rows, *(rows.select(stored_rows.columns) for rows in published)])
+        sides = joint_rows.group_by(stored_rows.columns).agg(sides=pl.len())
+        differing_keys.append(sides.filter(pl.col("sides") != 2).select(_KEYS).unique())
+    return pl.concat(differing_keys).sort(_KEYS)
 
 
 def stored_partitions(
@@ -44,13 +44,21 @@ def stored_partitions(
     """As `lifecycle.materialize.partitions.stored_partitions`; sessions of the publication whose files are gone are
     lost. Those that are to be published again, since something of them was made again, are none: what Dagster holds of
     them is still said. `published` is where they are published, beside the store when None."""
-    stored = partitions.stored_partitions(store, tables)
-    if made := stored.get("publication"):
-        again = {str(session) for session in store.sessions("publication")} - made.all
-        made = Stored(made.with_rows | again, made.without_rows, made.lost)
-        lost = lost_sessions(published or store.path.parent / FOLDER, made.there)
-        stored["publication"] = Stored(made.with_rows - lost, made.without_rows - lost, made.lost | lost)
-    return stored
+    partitions_of = partitions.stored_partitions(store, tables)
+    if publication_partitions := partitions_of.get("publication"):
+        sessions_again = {str(session) for session in store.sessions("publication")} - publication_partitions.all
+        publication_partitions = Stored(
+            publication_partitions.with_rows | sessions_again,
+            publication_partitions.without_rows,
+            publication_partitions.lost,
+        )
+        lost_keys = lost_sessions(published or store.path.parent / FOLDER, publication_partitions.there)
+        partitions_of["publication"] = Stored(
+            publication_partitions.with_rows - lost_keys,
+            publication_partitions.without_rows - lost_keys,
+            publication_partitions.lost | lost_keys,
+        )
+    return partitions_of
 
 
 def lost_sessions(folder: Place, sessions: Collection[str]) -> frozenset[str]:
@@ -67,11 +75,13 @@ def lost_sessions(folder: Place, sessions: Collection[str]) -> frozenset[str]:
         pointer = None
     if pointer is None or not sessions:
         return frozenset(sessions)
-    lost = set(sessions) - pointer.files["predictions"].keys()
-    stored = {name_below(found.place, folder) for found in found_below(folder)}
-    there = f"{LEDGER}/{pointer.entry}.json" in stored
+    lost_keys = set(sessions) - pointer.files["predictions"].keys()
+    stored_names = {name_below(file.place, folder) for file in found_below(folder)}
+    is_complete = f"{LEDGER}/{pointer.entry}.json" in stored_names
     for kind in KINDS:
-        gone = {key for key, digest in pointer.files[kind].items() if path_of(kind, key, digest) not in stored}
-        lost |= gone if kind in BY_SESSION else set()
-        there = there and (kind in BY_SESSION or not gone)
-    return frozenset((lost if there else lost | {max(sessions)}) & set(sessions))
+        missing_keys = {
+            key for key, digest in pointer.files[kind].items() if path_of(kind, key, digest) not in stored_names
+        }
+        lost_keys |= missing_keys if kind in BY_SESSION else set()
+        is_complete = is_complete and (kind in BY_SESSION or not missing_keys)
+    return frozenset((lost_keys if is_complete else lost_keys | {max(sessions)}) & set(sessions))

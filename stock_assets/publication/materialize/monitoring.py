@@ -65,18 +65,18 @@ def _read(store: Warehouse, settings: Settings, registry: Registry, *, last: dat
     report = store.read_or(EVALUATION_REPORT.empty(), "evaluation_report")
     promotions = read_promotions(store)
     since = (*calendar.before(last, RECENT - 1), last)[0]
-    drifted = store.read_or(DRIFT.empty(), "drift", since)
+    drift_rows = store.read_or(DRIFT.empty(), "drift", since)
     decisions = store.read_or(RETRAINING_DECISIONS.empty(), "retraining_decisions")
     outcomes = store.read_or(FETCH_OUTCOMES.empty(), "fetch_outcomes")
-    fitted = monitoring.fitted
+    fit = monitoring.fitted
     tables = _skill(store, settings, operations) | {
         "score": monitoring.score_rows(report, (*naive_baselines(), *live_yardsticks())),
-        "drift": fitted("drift", drifted),
-        "histograms": _histograms(store, calendar, drifted),
-        "promotions": fitted("promotions", promotions, "decided_at", "model", "version"),
-        "retraining_decisions": fitted("retraining_decisions", decisions).tail(DECISIONS),
-        "in_service": fitted("in_service", models_in_service(store, registry, calendar)),
-        "fetch_outcomes": fitted("fetch_outcomes", outcomes.filter(pl.col("last") >= since)),
+        "drift": fit("drift", drift_rows),
+        "histograms": _histograms(store, calendar, drift_rows),
+        "promotions": fit("promotions", promotions, "decided_at", "model", "version"),
+        "retraining_decisions": fit("retraining_decisions", decisions).tail(DECISIONS),
+        "in_service": fit("in_service", models_in_service(store, registry, calendar)),
+        "fetch_outcomes": fit("fetch_outcomes", outcomes.filter(pl.col("last") >= since)),
     }
     return Monitored(tables | _paper(store, settings) | _beside_prices(store, settings, last), report, promotions)
 
@@ -89,24 +89,27 @@ def _beside_prices(store: Warehouse, settings: Settings, last: date) -> dict[str
 
 def _paper(store: Warehouse, settings: Settings) -> dict[str, pl.DataFrame]:
     """The tables of the account at the broker; none before its first evening."""
-    shown = overview(store, settings.paper_book)
-    if shown.equity.is_empty():
+    paper_overview = overview(store, settings.paper_book)
+    if paper_overview.equity.is_empty():
         return {}
-    return {name: monitoring.fitted(name, rows) for name, rows in shown.frames.items()}
+    return {name: monitoring.fitted(name, rows) for name, rows in paper_overview.frames.items()}
 
 
 def _skill(store: Warehouse, settings: Settings, operations: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The tables about the sessions of `operations`."""
     sessions = operations["session"].sort().to_list()
     first = sessions[0] if sessions else date.max
-    predicted = store.read_sql("predictions", _IN_SERVICE, [IN_SERVICE, first])
+    predictions = store.read_sql("predictions", _IN_SERVICE, [IN_SERVICE, first])
     labels = _usable(store, settings, first)
     return {
         "sessions": monitoring.session_rows(
-            operations, predicted, labels, left_out=left_out_between(store, settings, sessions, predicted=predicted)
+            operations,
+            predictions,
+            labels,
+            left_out=left_out_between(store, settings, sessions, predictions=predictions),
         ),
         "rolling_skill": monitoring.rolling_skill(operations, seed=settings.seed),
-        "reliability": monitoring.reliability(predicted.join(labels, on=KEYS)),
+        "reliability": monitoring.reliability(predictions.join(labels, on=KEYS)),
     }
 
 
@@ -118,9 +121,9 @@ def _usable(store: Warehouse, settings: Settings, first: date) -> pl.DataFrame:
         return LABELS.empty()
 
 
-def _histograms(store: Warehouse, calendar: TradingCalendar, drifted: pl.DataFrame) -> pl.DataFrame:
-    """The histograms of the newest session of `drifted`, over the windows that its figures compare."""
-    inputs = drifted.filter(pl.col("column").is_in(list(STATIONARY)))  # a feature may be registered no more
+def _histograms(store: Warehouse, calendar: TradingCalendar, drift_rows: pl.DataFrame) -> pl.DataFrame:
+    """The histograms of the newest session of `drift_rows`, over the windows that its figures compare."""
+    inputs = drift_rows.filter(pl.col("column").is_in(list(STATIONARY)))  # a feature may be registered no more
     if inputs.is_empty():
         return monitoring.histograms(inputs, inputs, [])
     last, cutoff = inputs.sort("session").select("session", "reference_through").row(-1)

@@ -102,7 +102,7 @@ def publish_sessions(
         new,
         replace(
             facts_of(settings, published, _dagster_url(dagster, before)),
-            absent=tuple(str(each) for each in absent_of(store, settings)),
+            absent=tuple(str(table) for table in absent_of(store, settings)),
         ),
         champions=monitored.champions,
         reason=reason or _reason(before, new, sessions),
@@ -142,21 +142,21 @@ def facts_of(settings: Settings, published: Collection[date], dagster_url: str |
 
 def _dagster_url(dagster: DagsterView | None, before: Newest | None) -> str | None:
     """The address of Dagster's web server, which a process outside it does not know."""
-    known = before.facts.dagster_url if before and before.facts else None
-    return (dagster and dagster.url) or known
+    earlier_url = before.facts.dagster_url if before and before.facts else None
+    return (dagster and dagster.url) or earlier_url
 
 
 def _reason(before: Newest | None, new: NewFiles, sessions: Sequence[date]) -> str:
     """What is new in a publication, in one sentence."""
     earlier = before.files["predictions"] if before else {}
-    added = [session for session in sessions if str(session) not in earlier]
-    again = [
+    new_sessions = [session for session in sessions if str(session) not in earlier]
+    sessions_again = [
         session
         for session in sessions
         if str(session) in earlier and earlier[str(session)] != new.digests["predictions"][str(session)]
     ]
-    parts = [f"{_span(added)} predicted"] if added else []
-    parts += [f"{_span(again)} predicted again"] if again else []
+    parts = [f"{_span(new_sessions)} predicted"] if new_sessions else []
+    parts += [f"{_span(sessions_again)} predicted again"] if sessions_again else []
     return " and ".join(parts) or f"what is known of {_span(sessions)} changed, not its predictions"
 
 

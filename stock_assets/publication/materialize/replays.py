@@ -29,12 +29,13 @@ def replays_of(store: Warehouse, settings: Settings) -> dict[str, Replay]:
     None where fewer than two were: a replay needs an evening and the open after it.
     """
     calendar = calendar_of(settings)
-    predicted, published = said_each_evening(settings.published, calendar)
+    published_predictions, published = said_each_evening(settings.published, calendar)
     moments = newest_without_gap(published, calendar)
     if len(moments) < 2:
         return {}
     return {
-        book.name: replay_book(store, settings, book, said=predicted, moments=moments) for book in books_of(settings)
+        book.name: replay_book(store, settings, book, said=published_predictions, moments=moments)
+        for book in books_of(settings)
     }
 
 

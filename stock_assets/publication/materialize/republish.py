@@ -22,8 +22,8 @@ class Republished:
     @property
     def text(self) -> str:
         """What serves now, and where that is published, in one sentence."""
-        what = self.again.reason or f"no other version serves {self.again.session}"
-        return f"{what}; published as {self.published.pointer.entry}"
+        reason = self.again.reason or f"no other version serves {self.again.session}"
+        return f"{reason}; published as {self.published.pointer.entry}"
 
 
 def republish(
@@ -38,8 +38,10 @@ def republish(
     """
     # of two at once, the second reads the rows that the first has written, and publishes after it
     with locked(store.path.parent / ".republish.lock"):
-        again = predict_newest_again(store, settings, registry, now=now, model=model)
-        if store.last_session("target_weights") == again.session:
-            make_target_weights(store, settings, [again.session])
-        published = publish_sessions(store, settings, [again.session], registry=registry, now=now, reason=again.reason)
-    return Republished(again, published)
+        new_prediction = predict_newest_again(store, settings, registry, now=now, model=model)
+        if store.last_session("target_weights") == new_prediction.session:
+            make_target_weights(store, settings, [new_prediction.session])
+        published = publish_sessions(
+            store, settings, [new_prediction.session], registry=registry, now=now, reason=new_prediction.reason
+        )
+    return Republished(new_prediction, published)

@@ -27,13 +27,13 @@ def put_sessions(store: Warehouse, settings: Settings, sessions: Sequence[date],
     counts = [pl.DataFrame(schema={"session": pl.Date, "rows": pl.Int64})]
     universe = store.read_or(UNIVERSE.empty(), "universe")
     for _, days in by_year(sessions):  # a year at a time, for the memory's sake
-        chosen = pl.col("session").is_in(days)
-        predictions = store.read("predictions", days[0], days[-1]).filter(chosen)
+        in_sessions = pl.col("session").is_in(days)
+        predictions = store.read("predictions", days[0], days[-1]).filter(in_sessions)
         in_service = predictions.filter(pl.col("model") == IN_SERVICE)
-        left_out = left_out_between(store, settings, days, predicted=in_service)
+        left_out = left_out_between(store, settings, days, predictions=in_service)
         rows = prediction_rows(predictions, left_out)
         _put(into, "predictions", rows, sessions=days)
-        bars = store.read("daily_bars", days[0], days[-1]).filter(chosen)
+        bars = store.read("daily_bars", days[0], days[-1]).filter(in_sessions)
         _put(into, "bars", bar_rows(bars, universe), sessions=days)
         counts.append(
             pl.DataFrame({"session": days}).join(rows.group_by("session").agg(rows=pl.len()), "session", "left")
@@ -60,20 +60,20 @@ def awaited(settings: Settings, published: Collection[date], sessions: Sequence[
 
 
 def left_out_between(
-    store: Warehouse, settings: Settings, sessions: Sequence[date], *, predicted: pl.DataFrame
+    store: Warehouse, settings: Settings, sessions: Sequence[date], *, predictions: pl.DataFrame
 ) -> pl.DataFrame:
-    """ticker, session, reason (`left_out_rows`) of the tickers of `sessions`, ascending, that are not `predicted`."""
+    """ticker, session, reason (`left_out_rows`) of the tickers of `sessions`, ascending, that are not `predictions`."""
     if not sessions:
         return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, "reason": pl.String})
-    chosen = pl.col("session").is_in(list(sessions))
-    bars = store.read("daily_bars", sessions[0], sessions[-1], columns=_BARS).filter(chosen)
+    in_sessions = pl.col("session").is_in(list(sessions))
+    bars = store.read("daily_bars", sessions[0], sessions[-1], columns=_BARS).filter(in_sessions)
     universe = store.read_or(UNIVERSE.empty(), "universe")
     outcomes = store.read_or(FETCH_OUTCOMES.empty(), "fetch_outcomes").filter(
         pl.col("first") <= sessions[-1], pl.col("last") >= sessions[0]
     )
     return left_out_rows(
         expected_tickers(universe, bars, sessions),
-        predicted.select(KEYS),
+        predictions.select(KEYS),
         bars=bars,
         outcomes=outcomes,
         features=store.read("stationary_features", sessions[0], sessions[-1], columns=KEYS),
@@ -84,6 +84,6 @@ def left_out_between(
 
 def _put(into: NewFiles, kind: Kind, rows: pl.DataFrame, *, sessions: Collection[date]) -> None:
     """One file for each of `sessions`, of its rows."""
-    of = rows.partition_by("session", as_dict=True, include_key=False)
+    rows_of_session = rows.partition_by("session", as_dict=True, include_key=False)
     for session in sessions:
-        into.put(kind, str(session), of.get((session,), rows.clear().drop("session")))
+        into.put(kind, str(session), rows_of_session.get((session,), rows.clear().drop("session")))

@@ -43,13 +43,15 @@ def problems_of(data: Path, published: Place | None = None) -> Iterator[str]:
             yield f"{first_line(error)}; {_RESTORE}"
     if pointer is None and entries and not (folder / POINTER).exists():
         yield f"{folder / POINTER} is gone, though {len(entries)} entries of the ledger are there; publish again"
-    named = pointer.files if pointer else files_of([])
-    now: set[tuple[Kind, str, str]] = {(kind, key, digest) for kind in KINDS for key, digest in named[kind].items()}
+    named_files = pointer.files if pointer else files_of([])
+    now: set[tuple[Kind, str, str]] = {
+        (kind, key, digest) for kind in KINDS for key, digest in named_files[kind].items()
+    }
     yield from _chain_problems(folder, entries, pointer.entry if pointer else None)
     for kind, key, digest in sorted(now | _ever_named(entries)):
-        again = "publish again: materialize publication" if (kind, key, digest) in now else _RESTORE
-        yield from _file_problems(folder / path_of(kind, key, digest), digest, again)
-    yield from _row_problems(data, folder, named["predictions"])
+        advice = "publish again: materialize publication" if (kind, key, digest) in now else _RESTORE
+        yield from _file_problems(folder / path_of(kind, key, digest), digest, advice)
+    yield from _row_problems(data, folder, named_files["predictions"])
 
 
 def _ever_named(entries: dict[str, Entry]) -> set[tuple[Kind, str, str]]:
@@ -66,14 +68,14 @@ def _chain_problems(folder: Place, entries: dict[str, Entry], newest: str | None
         newest = entries[newest].previous
 
 
-def _file_problems(file: Place, digest: str, again: str) -> Iterator[str]:
+def _file_problems(file: Place, digest: str, advice: str) -> Iterator[str]:
     try:
         actual = digest_of(file.read_bytes())
     except OSError as error:
-        yield f"{file} cannot be read: {error.strerror}; {again}"
+        yield f"{file} cannot be read: {error.strerror}; {advice}"
         return
     if actual != digest:
-        yield f"{file} is damaged: its digest is {actual}; {again}"
+        yield f"{file} is damaged: its digest is {actual}; {advice}"
 
 
 def _row_problems(data: Path, folder: Place, published: Mapping[str, str]) -> Iterator[str]:
