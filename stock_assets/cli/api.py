@@ -116,11 +116,11 @@ class KeptAlive:
     def _keep(self) -> None:
         pause, ends = FIRST_PAUSE, 0
         while not self._ending.is_set():
-            began = time.monotonic()
+            start = time.monotonic()
             end = self._run()
             if self._ending.is_set():
                 return
-            if time.monotonic() - began > STEADY_SECONDS:
+            if time.monotonic() - start > STEADY_SECONDS:
                 pause, ends = FIRST_PAUSE, 0
             ends += 1
             if ends >= ENDS_IN_A_ROW:
@@ -147,13 +147,13 @@ class KeptAlive:
         except OSError as error:  # of a full disk or a full table of processes: later there may be room
             return f"could not be started ({error})"
         try:
-            began = looked = time.monotonic()
+            start = last_look = time.monotonic()
             steady = False
             while process.poll() is None and not self._ending.wait(LOOK_SECONDS):
-                if time.monotonic() - looked > ROTATE_SECONDS:
-                    looked = time.monotonic()
+                if time.monotonic() - last_look > ROTATE_SECONDS:
+                    last_look = time.monotonic()
                     self._rotate()
-                if not steady and time.monotonic() - began > STEADY_SECONDS and answers(self.url):
+                if not steady and time.monotonic() - start > STEADY_SECONDS and answers(self.url):
                     steady = True
                     self._tell(None)
         finally:

@@ -63,18 +63,18 @@ def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[st
     return comparison.keys_of(defs.get_repository_def(), now)
 
 
-def missing(keys: Keys, held: Mapping[str, Collection[str]], stage: Stage = FIRST) -> Targets:
-    """What of `stage` is not `held` (`partitions.held_by_both`), and what is made again when anything was missing; in
-    the order of `keys`. Nothing of it is ON_DEMAND."""
+def missing(keys: Keys, materialized_keys: Mapping[str, Collection[str]], stage: Stage = FIRST) -> Targets:
+    """What of `stage` is not `materialized_keys` (`partitions.held_by_both`), and what is made again when anything was
+    missing; in the order of `keys`. Nothing of it is ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
-        there = set(held.get(asset, ())) - _made_again(asset, targets)
+        present_keys = set(materialized_keys.get(asset, ())) - _made_again(asset, targets)
         of_asset = [WHOLE] if all_keys is None else all_keys
-        chosen = [key for key in of_asset if key not in there] if _belongs(asset, stage) else []
-        if asset in stage.again and targets and of_asset[-1] not in chosen:
-            chosen.append(of_asset[-1])
-        if chosen:
-            targets[asset] = None if all_keys is None else chosen
+        missing_keys = [key for key in of_asset if key not in present_keys] if _belongs(asset, stage) else []
+        if asset in stage.again and targets and of_asset[-1] not in missing_keys:
+            missing_keys.append(of_asset[-1])
+        if missing_keys:
+            targets[asset] = None if all_keys is None else missing_keys
     return targets
 
 
@@ -111,9 +111,9 @@ def within(
                 targets[asset] = None
             continue
         # a model year is its four digits: it is chosen when the range touches it
-        chosen = [key for key in all_keys if str(start)[: len(key)] <= key <= str(end)[: len(key)]]
-        if chosen:
-            targets[asset] = chosen
+        chosen_keys = [key for key in all_keys if str(start)[: len(key)] <= key <= str(end)[: len(key)]]
+        if chosen_keys:
+            targets[asset] = chosen_keys
     if not targets:
         raise StockAssetsError(f"no asset has a partition from {start} to {end}")
     return targets
@@ -122,7 +122,8 @@ def within(
 def launch(client: DagsterClient, targets: Targets, keys: Mapping[str, Sequence[str] | None], *, title: str) -> str:
     """The id of the one backfill that covers `targets`."""
     ranges = {
-        asset: None if chosen is None else ranges_of(chosen, keys[asset] or ()) for asset, chosen in targets.items()
+        asset: None if chosen_keys is None else ranges_of(chosen_keys, keys[asset] or ())
+        for asset, chosen_keys in targets.items()
     }
     return client.launch(ranges, title)
 
@@ -148,7 +149,7 @@ def follow(
             # the daemon itself notices later
             complete = (
                 bool(assets)
-                and all(one.complete for one in assets)
+                and all(progress.complete for progress in assets)
                 and all(run["status"] in RUN_ENDED for run in state["runs"])
             )
             if complete or state["status"] in FINISHED:
@@ -193,8 +194,8 @@ def _wait_until_over(client: DagsterClient, backfill_id: str, console: Console) 
     deadline = time.monotonic() + CANCEL_SECONDS
     while (status := client.backfill(backfill_id)["status"]) not in FINISHED and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS / 4)
-    over = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
-    text = f"{over}. What it made stays, whole sessions only; the same command makes all of its range again"
+    state = "it is over" if status in FINISHED else f"it is not over yet; see {client.url}/runs/b/{backfill_id}"
+    text = f"{state}. What it made stays, whole sessions only; the same command makes all of its range again"
     console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -210,16 +211,16 @@ def assets_of(
         "/".join(status["assetKey"]["path"]): status
         for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", [])
     }
-    done, running = finished_partitions(state["runs"], client.latest_runs(statuses), keys)
+    finished_counts, running = finished_partitions(state["runs"], client.latest_runs(statuses), keys)
     assets = []
     for asset, status in statuses.items():
-        counted = status.get("numPartitionsMaterialized", int(status.get("materialized", False)))
-        failed = status.get("numPartitionsFailed", int(status.get("failed", False)))
-        text = f"{failed} failed" if failed else "running" if asset in running else ""
+        materialized_count = status.get("numPartitionsMaterialized", int(status.get("materialized", False)))
+        failed_count = status.get("numPartitionsFailed", int(status.get("failed", False)))
+        text = f"{failed_count} failed" if failed_count else "running" if asset in running else ""
         if text == "running" and asset == FETCHED:
             text = fetched() or text
         total = status.get("numPartitionsTargeted", 1)
-        assets.append(AssetProgress(asset, max(done.get(asset, 0), counted), total, text))
+        assets.append(AssetProgress(asset, max(finished_counts.get(asset, 0), materialized_count), total, text))
     return assets
 
 
@@ -229,9 +230,9 @@ def fetch_progress(staged: Path | None) -> Callable[[], str | None]:
     pace = Pace("running", texts.append, every=0)
 
     def fetched() -> str | None:
-        if staged is None or (counted := staging.progress(staged)) is None:
+        if staged is None or (counts := staging.progress(staged)) is None:
             return None
-        pace(*counted)
+        pace(*counts)
         return texts[-1]
 
     return fetched
@@ -244,18 +245,18 @@ def finished_partitions(
 ) -> tuple[dict[str, int], set[str]]:
     """(partitions done per asset, assets under way): finer than the backfill's own count, which the daemon
     renews when it looks. A run stores all partitions of an asset at once, when it is done with it."""
-    done: dict[str, set[str]] = {}
+    finished_keys: dict[str, set[str]] = {}
     running: set[str] = set()
     for run in runs:
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
         first = tags.get(RANGE_START, tags.get(PARTITION, ""))
         last = tags.get(RANGE_END, tags.get(PARTITION, ""))
-        for asset in ("/".join(selected["path"]) for selected in run["assetSelection"] or ()):
+        for asset in ("/".join(asset_key["path"]) for asset_key in run["assetSelection"] or ()):
             made_last_by, made_next_by = latest.get(asset, (None, set()))
             if run["status"] == "SUCCESS" or made_last_by == run["id"]:
                 of_asset = keys.get(asset)
-                covered = [""] if of_asset is None else [key for key in of_asset if first <= key <= last]
-                done.setdefault(asset, set()).update(covered)
+                covered_keys = [""] if of_asset is None else [key for key in of_asset if first <= key <= last]
+                finished_keys.setdefault(asset, set()).update(covered_keys)
             elif run["id"] in made_next_by:
                 running.add(asset)
-    return {asset: len(covered) for asset, covered in done.items()}, running
+    return {asset: len(covered_keys) for asset, covered_keys in finished_keys.items()}, running

@@ -29,12 +29,12 @@ from stock_assets.tables import declared
 
 def back_up(settings: Settings, target: Place, *, keep: int, now: datetime, out: Console) -> None:
     """Makes a backup below `target` and says what it holds."""
-    made = make_backup(settings, target, keep=keep, now=now)
-    rows, tables, files = made.manifest.rows.values(), len(made.manifest.rows), len(made.manifest.files)
+    backup = make_backup(settings, target, keep=keep, now=now)
+    rows, tables, files = backup.manifest.rows.values(), len(backup.manifest.rows), len(backup.manifest.files)
     _say(
         out,
-        f"{made.folder} holds {sum(rows):,} rows in {tables} tables and {files:,} files, "
-        f"{made.new_bytes / 1e6:.1f} MB of them new",
+        f"{backup.folder} holds {sum(rows):,} rows in {tables} tables and {files:,} files, "
+        f"{backup.new_bytes / 1e6:.1f} MB of them new",
     )
     if registry := registry_elsewhere(settings):
         _say(out, f"not in it: the model registry {registry}, which is not in the data folder")
@@ -72,18 +72,22 @@ def restore(
             require_no_owner(elsewhere.paths["dagster"])
         if elsewhere.database is not None:
             require_free_database(folder, elsewhere.database, now=now)
-        done = put_back(folder, target.absolute(), replace=replace, now=now)
-    came_from = done.folder if isinstance(source, Path) else source
-    _say(out, f"{target} is as it was at {done.manifest.made_at}, from {came_from}")
+        restored = put_back(folder, target.absolute(), replace=replace, now=now)
+    came_from = restored.folder if isinstance(source, Path) else source
+    _say(out, f"{target} is as it was at {restored.manifest.made_at}, from {came_from}")
     if memory := put_memory(target, elsewhere.database):
         _say(out, memory)
-    for moved in (*put_elsewhere(target, elsewhere, now=now), *move_beside(target, elsewhere.objects)):
-        _say(out, moved)
+    for moved_text in (*put_elsewhere(target, elsewhere, now=now), *move_beside(target, elsewhere.objects)):
+        _say(out, moved_text)
     if occupied:
         _say(out, f"what was there before is beside it, as {target.name}.before-…; remove it once all is well")
-    if done.manifest.settings:
-        where = done.folder / SETTINGS if isinstance(source, Path) else f"the object {done.manifest.settings.sha256}"
-        _say(out, f"the settings file of that moment is {where}; it was not put anywhere")
+    if restored.manifest.settings:
+        settings_place = (
+            restored.folder / SETTINGS
+            if isinstance(source, Path)
+            else f"the object {restored.manifest.settings.sha256}"
+        )
+        _say(out, f"the settings file of that moment is {settings_place}; it was not put anywhere")
 
 
 def require_free_database(folder: Path, address: str, *, now: datetime) -> None:
@@ -92,10 +96,10 @@ def require_free_database(folder: Path, address: str, *, now: datetime) -> None:
     from stock_assets.storage.dagster_restore import require_room_in
     from stock_assets.storage.platform_row import Platform, require_no_other_platform
 
-    made = folder if (folder / MANIFEST).exists() else next(iter(backups(folder)[::-1]), None)
-    if made is None:
+    backup_folder = folder if (folder / MANIFEST).exists() else next(iter(backups(folder)[::-1]), None)
+    if backup_folder is None:
         return  # what restores it says so
-    data = made / DATA
+    data = backup_folder / DATA
     require_no_other_platform(address, Platform(data, data / STORE), now=now)
     if (data / DATABASE).is_dir():
         require_room_in(data / DATABASE, address)
@@ -113,11 +117,11 @@ def put_memory(target: Path, address: str | None) -> str | None:
     from stock_assets.storage.dagster_restore import restore_database, restore_to_folder
 
     if address is not None:
-        said = restore_database(target / DATABASE, address)
+        summary = restore_database(target / DATABASE, address)
     else:
-        said = restore_to_folder(target / DATABASE, target / "dagster")
+        summary = restore_to_folder(target / DATABASE, target / "dagster")
     shutil.rmtree(target / DATABASE)
-    return said
+    return summary
 
 
 def verify(place: Place, out: Console, *, settings: Settings | None = None) -> None:
@@ -129,14 +133,14 @@ def verify(place: Place, out: Console, *, settings: Settings | None = None) -> N
 
 
 def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
-    if settings is None and not (folder / STORE).exists() and (made := backups(folder)):
-        folder = made[-1]
+    if settings is None and not (folder / STORE).exists() and (backup_folders := backups(folder)):
+        folder = backup_folders[-1]
     published, artifacts = (settings.published, settings.artifacts) if settings else (None, None)
     home, store = (settings.dagster_home, settings.database) if settings else (folder / "dagster", folder / STORE)
-    found = problems_of(
+    problems_found = problems_of(
         folder, lambda data: published_problems(data, published), artifacts=artifacts, store=store, beside=home
     )
-    problems = list(found)
+    problems = list(problems_found)
     if not (folder / MANIFEST).exists():
         with suppress(StockAssetsError):  # a store that cannot be read is among the problems already
             problems += lost_rows(
@@ -166,14 +170,18 @@ def lost_rows(
     os.environ["DAGSTER_HOME"] = str(home)
     try:
         with dg.DagsterInstance.get() as instance:
-            stored = stored_partitions(store)
-            partitioned = {name for name in stored if declared(name).partitions}
-            held = comparison.materialized(instance, {name: [] if name in partitioned else None for name in stored})
-            keys = {name: sorted(held[name]) if name in partitioned else None for name in stored}
-            for name, lost in compared(keys, held, stored).lost.items():
-                span = lost[0] if len(lost) == 1 else f"{lost[0]} to {lost[-1]}"
-                what = f"{len(lost)} {declared(name).partitions}(s), {span}," if name in partitioned else "it"
-                yield f"{name}: Dagster remembers rows of {what} which the store lacks; materialize {name} again"
+            partitions_of = stored_partitions(store)
+            partitioned = {name for name in partitions_of if declared(name).partitions}
+            materialized_keys = comparison.materialized(
+                instance, {name: [] if name in partitioned else None for name in partitions_of}
+            )
+            keys = {name: sorted(materialized_keys[name]) if name in partitioned else None for name in partitions_of}
+            for name, lost_keys in compared(keys, materialized_keys, partitions_of).lost.items():
+                span = lost_keys[0] if len(lost_keys) == 1 else f"{lost_keys[0]} to {lost_keys[-1]}"
+                partitions = (
+                    f"{len(lost_keys)} {declared(name).partitions}(s), {span}," if name in partitioned else "it"
+                )
+                yield f"{name}: Dagster remembers rows of {partitions} which the store lacks; materialize {name} again"
     finally:
         if before is None:
             del os.environ["DAGSTER_HOME"]

@@ -96,7 +96,7 @@ def bars_command() -> None:
     from stock_assets.market.sources.registry import make_source
 
     config = configured()
-    began, say = time.monotonic(), partial(out.print, highlight=False, markup=False, soft_wrap=True)
+    start, say = time.monotonic(), partial(out.print, highlight=False, markup=False, soft_wrap=True)
     works = make_due(
         Warehouse.of(config),
         config,
@@ -105,7 +105,7 @@ def bars_command() -> None:
         say=say,
         registry=open_registry(config.mlflow_uri, config.mlflow_artifacts),
     )
-    say(f"{len(works)} step(s) in {time.monotonic() - began:.0f} s" if works else "nothing is due")
+    say(f"{len(works)} step(s) in {time.monotonic() - start:.0f} s" if works else "nothing is due")
     for line in scores_of(config):
         say(line)
 
@@ -120,8 +120,8 @@ def serve_command(
     """Serves what is published, as an API and a dashboard, until Ctrl-C; beyond loopback with tokens alone."""
     from stock_assets.cli.api import serve
 
-    chosen = {"api_host": host, "api_port": port}
-    serve(read_settings(**{name: value for name, value in chosen.items() if value is not None}), out)
+    api_settings = {"api_host": host, "api_port": port}
+    serve(read_settings(**{name: value for name, value in api_settings.items() if value is not None}), out)
 
 
 @app.command("backfill")
@@ -142,13 +142,13 @@ def backfill_command(
     if not client.is_ready():
         raise StockAssetsError(f"the server at {client.url} is still loading the assets; try again in some seconds")
     keys = backfill.partition_keys(load_definitions(), datetime.now(UTC))
-    chosen = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
-    targets = backfill.within(keys, start.date(), end.date(), assets=chosen)
-    began = time.monotonic()
+    chosen_assets = [name.strip() for name in assets.split(",") if name.strip()] if assets else None
+    targets = backfill.within(keys, start.date(), end.date(), assets=chosen_assets)
+    begin_time = time.monotonic()
     launch = partial(backfill.launch, client, targets, keys, title=f"{start.date()} to {end.date()}")
     with backfill.cancelled_by_ctrl_c(client, launch, out) as backfill_id:
         backfill.follow(client, backfill_id, keys, console=out, staged=configured().staged_answers)
-    out.print(f"done in {time.monotonic() - began:.0f} s")
+    out.print(f"done in {time.monotonic() - begin_time:.0f} s")
 
 
 @app.command()
@@ -174,8 +174,8 @@ def query(
     platform = Platform(configured())
     if not {"source", "data_dir"} & set(read_origins().given):
         here = f"no setting names a market, so this is the {platform.settings.source} one in "
-        where = terminal(str(platform.settings.data_dir))
-        err.print(f"[bold]stock-assets:[/] {here}{where}", highlight=False, soft_wrap=True)
+        data_folder = terminal(str(platform.settings.data_dir))
+        err.print(f"[bold]stock-assets:[/] {here}{data_folder}", highlight=False, soft_wrap=True)
     market = platform.as_of(as_of) if as_of else platform
     try:
         with market.answer(statement, Limits(timeout)) as answer:
@@ -208,7 +208,7 @@ def rollback_command(
 
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
-    done, notes = rollback(
+    promotion, notes = rollback(
         Warehouse.of(config),
         registry,
         calendar_of(config),
@@ -220,8 +220,8 @@ def rollback_command(
     for note in notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
     out.print(
-        f"{terminal(done.version)} is the champion of {terminal(model)} from {done.serves_from} on, in place of "
-        f"{terminal(done.replaced)}; to have it serve the newest predicted session too: stock-assets republish",
+        f"{terminal(promotion.version)} is the champion of {terminal(model)} from {promotion.serves_from} on, in place "
+        f"of {terminal(promotion.replaced)}; to have it serve the newest predicted session too: stock-assets republish",
         highlight=False,
         soft_wrap=True,
     )
@@ -237,10 +237,10 @@ def republish_command(
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     store = Warehouse.of(config)
-    done = republish(store, config, registry, now=datetime.now(UTC), model=model)
-    for note in done.again.notes:
+    republication = republish(store, config, registry, now=datetime.now(UTC), model=model)
+    for note in republication.again.notes:
         err.print(f"[bold]stock-assets:[/] {terminal(note)}", highlight=False, soft_wrap=True)
-    out.print(terminal(done.text), highlight=False, soft_wrap=True)
+    out.print(terminal(republication.text), highlight=False, soft_wrap=True)
 
 
 @app.command("backup")
@@ -338,8 +338,8 @@ def tidy() -> None:
     config = configured()
     registry = open_registry(config.mlflow_uri, config.mlflow_artifacts)
     tidying = tidy_up(Warehouse.of(config), config, registry, now=datetime.now(UTC))
-    for removed in tidying.removed:
-        out.print(str(removed), highlight=False, markup=False, soft_wrap=True)
+    for removal in tidying.removed:
+        out.print(str(removal), highlight=False, markup=False, soft_wrap=True)
     for message in tidying.left:
         err.print(
             f"[bold]stock-assets:[/] left for the next time: {terminal(message)}", highlight=False, soft_wrap=True
@@ -375,20 +375,20 @@ def init(
     from stock_assets.cli.profiles import files_of, missing_variables
     from stock_assets.cli.setup import write_settings
 
-    named = os.environ.get(CONFIG, "off")
-    file = Path(FILE_NAME if named == "off" else named).absolute()
-    beside = files_of(profile, file.parent)
+    file_name = os.environ.get(CONFIG, "off")
+    file = Path(FILE_NAME if file_name == "off" else file_name).absolute()
+    companion_files = files_of(profile, file.parent)
     if prices is None:
         question = "Path of the snapshot?" if source == "snapshot" else "Tickers, separated by commas (empty: all)?"
         prices = typer.prompt(question, default="" if source != "snapshot" else None)
     if data_dir is None:
         data_dir = typer.prompt("Folder of the store and the models?", default=f"data/{source}")
-    for written in (file, *beside):
-        if written.exists():
-            typer.confirm(f"{written} exists. Replace it?", abort=True)
+    for target in (file, *companion_files):
+        if target.exists():
+            typer.confirm(f"{target} exists. Replace it?", abort=True)
     of_prices = "snapshot" if source == "snapshot" else "tickers"
     write_settings(file, {"source": source, of_prices: prices or "", "start": start, "data_dir": data_dir or ""})
-    for path, text in beside.items():
+    for path, text in companion_files.items():
         write_file(path, text.encode())
         out.print(f"{terminal(path)} is written", highlight=False, soft_wrap=True)
     if missing := missing_variables(profile, os.environ):

@@ -206,8 +206,8 @@ class DagsterClient:
         answer = self.ask(LAUNCH_RUN, {"params": params})["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
             messages = [answer, *answer.get("errors", ())]
-            found = next((each["message"] for each in messages if "message" in each), answer["__typename"])
-            raise StockAssetsError(f"the run of {', '.join(assets)} was not accepted: {found}")
+            reason = next((message["message"] for message in messages if "message" in message), answer["__typename"])
+            raise StockAssetsError(f"the run of {', '.join(assets)} was not accepted: {reason}")
         return answer["run"]["id"]
 
     def run(self, run_id: str) -> dict[str, Any]:

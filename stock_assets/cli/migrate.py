@@ -99,23 +99,23 @@ def _require_own_folder(settings: Settings, folder: Path) -> None:
 @contextmanager
 def _nothing_works(settings: Settings) -> Iterator[None]:
     """No server and no daemon works on the platform, and none begins to. Raises StockAssetsError where one does."""
-    with ExitStack() as held:
+    with ExitStack() as locks:
         home = settings.dagster_home
         if home.exists():
-            held.enter_context(lock_home(home))
-            held.enter_context(
+            locks.enter_context(lock_home(home))
+            locks.enter_context(
                 lock_file(home / "daemon.lock", lambda owner: f"a dagster-daemon works on {home} (process {owner})")
             )
         if settings.dagster_postgres:
-            _hold(held, settings.dagster_postgres)
+            _hold(locks, settings.dagster_postgres)
         yield
 
 
-def _hold(held: ExitStack, address: str) -> None:
+def _hold(locks: ExitStack, address: str) -> None:
     """Holds the lock of the daemon of a database, which answers."""
     from stock_assets.cli.daemon_lock import lock_database
 
-    held.enter_context(closing(lock_database(address)))
+    locks.enter_context(closing(lock_database(address)))
 
 
 def _to_database(settings: Settings, address: str, *, dry_run: bool, now: datetime, out: Console) -> None:
@@ -124,15 +124,15 @@ def _to_database(settings: Settings, address: str, *, dry_run: bool, now: dateti
 
     home, platform = settings.dagster_home, Platform(settings.data_dir, settings.database)
     require_no_other_platform(address, platform, now=now)
-    with ExitStack() as held:
-        _hold(held, address)
+    with ExitStack() as locks:
+        _hold(locks, address)
         if not dry_run:
             require_platform(address, platform, now=now)
-        moved = to_database(home, address, dry_run=dry_run)
-    if moved.was_there:
-        _say(out, f"{moved.text} are in {shown(address)} already, as in {home}")
+        migration = to_database(home, address, dry_run=dry_run)
+    if migration.was_there:
+        _say(out, f"{migration.text} are in {shown(address)} already, as in {home}")
     else:
-        _say(out, f"{moved.text} {'would go' if dry_run else 'went'} from {home} to {shown(address)}")
+        _say(out, f"{migration.text} {'would go' if dry_run else 'went'} from {home} to {shown(address)}")
     _say(out, "set STOCK_ASSETS_DAGSTER to its address to use them there; the folder stays as it was")
 
 
@@ -145,11 +145,11 @@ def _to_folder(settings: Settings, folder: Path, *, dry_run: bool, now: datetime
         require_no_other_platform(address, Platform(settings.data_dir, settings.database), now=now)
         if home != settings.dagster_home and (owner := holder_of(home / "owner.lock")):
             raise MoveError(f"another stock-assets run works on {folder} (process {owner}); stop it")
-        moved = to_folder(address, home, dry_run=dry_run)
-        if moved.was_there:
-            _say(out, f"{moved.text} are in {home} already, as in {shown(address)}")
+        migration = to_folder(address, home, dry_run=dry_run)
+        if migration.was_there:
+            _say(out, f"{migration.text} are in {home} already, as in {shown(address)}")
         else:
-            _say(out, f"{moved.text} {'would go' if dry_run else 'went'} from {shown(address)} to {home}")
+            _say(out, f"{migration.text} {'would go' if dry_run else 'went'} from {shown(address)} to {home}")
         _say(out, f"unset STOCK_ASSETS_DAGSTER, or set it to {home}, to use them there; the database stays as it was")
     if settings.lake is not None:
         _tables_to(settings, Warehouse(folder / STORE), dry_run=dry_run, out=out)
@@ -173,10 +173,15 @@ def _tables_to(settings: Settings, target: Warehouse, *, dry_run: bool, out: Con
 def _objects_to(settings: Settings, artifacts: Place, published: Place, *, dry_run: bool, out: Console) -> None:
     """Models and reports first, and what is published after them."""
     for source, target in ((settings.artifacts, artifacts), (settings.published, published)):
-        moved = move_objects(source, target, dry_run=dry_run)
-        were_there = f", {moved.number - moved.new:,} of them before" if moved.new < moved.number else ""
+        migration = move_objects(source, target, dry_run=dry_run)
+        were_there = (
+            f", {migration.number - migration.new:,} of them before" if migration.new < migration.number else ""
+        )
         verb = "would be" if dry_run else "are"
-        _say(out, f"{moved.number:,} files of {source} ({moved.bytes / 1e6:.1f} MB) {verb} in {target}{were_there}")
+        _say(
+            out,
+            f"{migration.number:,} files of {source} ({migration.bytes / 1e6:.1f} MB) {verb} in {target}{were_there}",
+        )
 
 
 def _say(out: Console, text: str) -> None:

@@ -114,7 +114,7 @@ def instance_file(settings: Settings, settings_file: Path | None) -> Path:
     """The dagster.yaml that `stock-assets run` works with: that of the profile beside the settings file where Dagster's
     storage is a database, else the project's own."""
     if settings.dagster_postgres and settings_file is not None:
-        beside = settings_file.parent / INSTANCE
-        if beside.exists():
-            return beside
+        file_beside_settings = settings_file.parent / INSTANCE
+        if file_beside_settings.exists():
+            return file_beside_settings
     return PROJECT_DIR / INSTANCE

@@ -67,14 +67,16 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, assets: Sequence[AssetProgress]) -> None:
-        for one in assets:
-            if one.asset not in self._tasks:
-                self._tasks[one.asset] = self._progress.add_task(one.asset, total=one.total, state="", start=False)
-            task = self._tasks[one.asset]
-            if one.begun:
+        for progress in assets:
+            if progress.asset not in self._tasks:
+                self._tasks[progress.asset] = self._progress.add_task(
+                    progress.asset, total=progress.total, state="", start=False
+                )
+            task = self._tasks[progress.asset]
+            if progress.begun:
                 self._progress.start_task(task)
-            self._progress.update(task, completed=one.done, total=one.total, state=one.state)
-            if one.complete:
+            self._progress.update(task, completed=progress.done, total=progress.total, state=progress.state)
+            if progress.complete:
                 self._progress.stop_task(task)
 
 
@@ -86,12 +88,17 @@ class Lines:
         self._printed: dict[str, tuple[AssetProgress, float]] = {}
 
     def show(self, assets: Sequence[AssetProgress]) -> None:
-        for one in assets:
-            before, printed_at = self._printed.get(one.asset, (AssetProgress(one.asset, 0, one.total), 0.0))
-            if one == before or not (one.begun or one.complete):
+        for progress in assets:
+            before, printed_at = self._printed.get(
+                progress.asset, (AssetProgress(progress.asset, 0, progress.total), 0.0)
+            )
+            if progress == before or not (progress.begun or progress.complete):
                 continue
-            turn = one.complete or not before.begun or ("failed" in one.state and one.state != before.state)
+            turn = (
+                progress.complete or not before.begun or ("failed" in progress.state and progress.state != before.state)
+            )
             if turn or self._clock() - printed_at >= QUIET_SECONDS:
-                line = f"{one.asset} {one.done:,}/{one.total:,} {'' if one.complete else one.state}".rstrip()
+                state = "" if progress.complete else progress.state
+                line = f"{progress.asset} {progress.done:,}/{progress.total:,} {state}".rstrip()
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-                self._printed[one.asset] = one, self._clock()
+                self._printed[progress.asset] = progress, self._clock()

@@ -82,8 +82,11 @@ class _Encoded:
 def _show(answer: Answer, limit: int, out: Console) -> None:
     """A table where it fits or is read by a program; a block of lines per row on a narrow terminal."""
     rows = answer.texts(limit + 1)
-    shown = rows.head(limit)
-    cells = [[printable(name) for name in answer.columns], *([_cell(value) for value in row] for row in shown.rows())]
+    shown_rows = rows.head(limit)
+    cells = [
+        [printable(name) for name in answer.columns],
+        *([_cell(value) for value in row] for row in shown_rows.rows()),
+    ]
     width = sum(max(cell_len(line[i]) for line in cells) + 3 for i in range(len(answer.columns))) + 1
     if width <= out.width or not out.is_terminal:
         table = Table(*map(escape, cells[0]))

@@ -39,8 +39,8 @@ def result_of(store: Warehouse, book: str) -> Result | None:
     if rows.height < FEWEST:
         return None
     net = rows["net_return"].to_numpy()
-    both = rows.drop_nulls("market")
-    market = both["market"].to_numpy() if both.height == rows.height else None
+    days_of_both = rows.drop_nulls("market")
+    market = days_of_both["market"].to_numpy() if days_of_both.height == rows.height else None
     account = store.read_or(pl.DataFrame(schema={"book": pl.String}), "paper_equity").filter(pl.col("book") == book)
     return Result(
         book,

@@ -42,15 +42,15 @@ def make_in_turn(
 
     Raises StockAssetsError with the first failure of a run that did not succeed; the works after it are not begun.
     """
-    fetched, ended = fetch_progress(staged), []
+    fetched, ended_runs = fetch_progress(staged), []
     with view_on(console) as view:
         for work in works:
             run_id = client.launch_run(work.assets, tags_of(work, followed=work is not works[-1]))
             while (run := client.run(run_id))["status"] not in RUN_ENDED:
-                _show(view, client, [*ended, run], targets=targets, keys=keys, fetched=fetched)
+                _show(view, client, [*ended_runs, run], targets=targets, keys=keys, fetched=fetched)
                 time.sleep(POLL_SECONDS)
-            ended.append(run)
-            _show(view, client, ended, targets=targets, keys=keys, fetched=fetched)
+            ended_runs.append(run)
+            _show(view, client, ended_runs, targets=targets, keys=keys, fetched=fetched)
             if run["status"] != "SUCCESS":
                 failures = client.failures(run_id)[:1] or [f"run {run_id} ended as {run['status']}"]
                 raise StockAssetsError(failures[0])
@@ -76,15 +76,17 @@ def _show(
     fetched: Callable[[], str | None],
 ) -> None:
     """Shows the assets of `targets` as the runs that began have made them."""
-    done, running = finished_partitions(runs, client.latest_runs(targets), keys)
-    ended = [run for run in runs if run["status"] in RUN_ENDED]
-    failed = {"/".join(key["path"]) for run in ended for key in run["assetSelection"] if run["status"] != "SUCCESS"}
+    finished_counts, running = finished_partitions(runs, client.latest_runs(targets), keys)
+    ended_runs = [run for run in runs if run["status"] in RUN_ENDED]
+    failed_assets = {
+        "/".join(key["path"]) for run in ended_runs for key in run["assetSelection"] if run["status"] != "SUCCESS"
+    }
     assets = []
-    for asset, chosen in targets.items():
-        total = 1 if chosen is None else len(chosen)
-        made = min(done.get(asset, 0), total)
-        state = "failed" if asset in failed and made < total else "running" if asset in running else ""
+    for asset, chosen_keys in targets.items():
+        total = 1 if chosen_keys is None else len(chosen_keys)
+        made_count = min(finished_counts.get(asset, 0), total)
+        state = "failed" if asset in failed_assets and made_count < total else "running" if asset in running else ""
         if state == "running" and asset == FETCHED:
             state = fetched() or state
-        assets.append(AssetProgress(asset, made, total, state))
+        assets.append(AssetProgress(asset, made_count, total, state))
     view.show(assets)

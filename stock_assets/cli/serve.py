@@ -55,8 +55,8 @@ def serve(settings: Settings, port: int, out: Console, *, err: Console) -> None:
     require_free_api_port(settings)
     require_space(settings.data_dir)
     warn_of_open_folder(settings.data_dir, err)
-    for done in settle_killed_restore(settings.data_dir, now=datetime.now(UTC)):
-        out.print(terminal(done), highlight=False, soft_wrap=True)
+    for settled_restore in settle_killed_restore(settings.data_dir, now=datetime.now(UTC)):
+        out.print(terminal(settled_restore), highlight=False, soft_wrap=True)
     exchange = calendar_of(settings).name  # an exchange without a calendar is an error here, before anything starts
     settings = check_snapshot(settings, out)
     migrate(settings, out)
@@ -76,12 +76,12 @@ def keep_dagster(settings: Settings, port: int, api: "KeptAlive", *, out: Consol
 
     early = 0
     while early < EARLY_ENDS:
-        began = time.monotonic()
+        start = time.monotonic()
         with dagster_dev(settings, port) as (client, process):
             out.print(f"Dagster is up at [link]{client.url}[/link]")
-            make_and_show(Session(settings, client, out, err, api.url), began)
+            make_and_show(Session(settings, client, out, err, api.url), start)
             code = wait(process, settings.dagster_home / LOG)
-        early = early + 1 if time.monotonic() - began < EARLY_SECONDS else 0
+        early = early + 1 if time.monotonic() - start < EARLY_SECONDS else 0
         out.print(f"dagster dev ended by itself with exit code {code}; starting it again …", highlight=False)
     raise StockAssetsError(
         f"dagster dev ended {early} times within {EARLY_SECONDS} s of its start; see dagster-dev.log and "
@@ -120,8 +120,8 @@ def check_snapshot(settings: Settings, out: Console) -> Settings:
 def warn_of_open_folder(folder: Path, err: Console) -> None:
     """Says in one line that other users of this machine can look into a data folder, as those of older versions."""
     if mode := open_to_others(folder):
-        shown = terminal(folder)
-        warning = f"other users of this machine can look into {shown} (mode {mode}); chmod -R go= {shown} ends that"
+        path = terminal(folder)
+        warning = f"other users of this machine can look into {path} (mode {mode}); chmod -R go= {path} ends that"
         err.print(f"[bold]stock-assets:[/] {warning}", highlight=False, soft_wrap=True)
 
 
@@ -156,24 +156,24 @@ class Session:
     """where the API and its pages answer"""
 
 
-def make_and_show(session: Session, began: float) -> None:
+def make_and_show(session: Session, start: float) -> None:
     """Makes what is missing and shows the score; then makes what no prediction waits for."""
     from stock_assets.cli import backfill
 
     if session.settings.interval != "1d":
-        said = "the sensors make bars, models and predictions, and follow the running session; browse the graph at"
-        session.out.print(f"{said} {session.client.url}/asset-groups  (Ctrl-C ends everything)", highlight=False)
+        advice = "the sensors make bars, models and predictions, and follow the running session; browse the graph at"
+        session.out.print(f"{advice} {session.client.url}/asset-groups  (Ctrl-C ends everything)", highlight=False)
         return
     now = datetime.now(UTC)  # a session that closes meanwhile is its evening's, in both stages
-    made = make_stage(session, backfill.FIRST, now)
-    summarise(session.settings, time.monotonic() - began, session.out)
+    stage_report = make_stage(session, backfill.FIRST, now)
+    summarise(session.settings, time.monotonic() - start, session.out)
     show_tonight(session)
     session.out.print(
         f"\nBrowse the graph at [bold]{session.client.url}/asset-groups[/bold]  (Ctrl-C ends everything)",
         highlight=False,
     )
     session.out.print(f"Tonight's calls at [bold]{session.dashboard}[/bold]", highlight=False)
-    if made is not None and make_stage(session, backfill.LATER, now):
+    if stage_report is not None and make_stage(session, backfill.LATER, now):
         session.out.print("the references are made as well, and the reports compare with them")
 
 
@@ -188,15 +188,15 @@ def show_tonight(session: Session) -> None:
     try:
         calls = tonight(settings.published, store, simulated=settings.source == "simulated")
         result = result_of(store, settings.paper_book)
-        absent = absent_of(store, settings)
+        absent_tables = absent_of(store, settings)
     except StockAssetsError as error:
         session.err.print(f"[bold red]not shown:[/] {terminal(error)}", highlight=False, soft_wrap=True)
         return
     if calls is not None:
         for line in ("", *tonight_lines(calls), *(result_lines(result) if result else ())):
             session.out.print(line, highlight=False, markup=False, soft_wrap=True)
-    for each in absent:
-        session.out.print(f"\n{each}", style="yellow", highlight=False, markup=False)
+    for table in absent_tables:
+        session.out.print(f"\n{table}", style="yellow", highlight=False, markup=False)
 
 
 def make_stage(session: Session, stage: "Stage", now: datetime) -> bool | None:
@@ -250,7 +250,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
     from stock_assets.lifecycle.partitions import compared, held_by_both
     from stock_assets.publication.materialize.compare import stored_partitions
 
-    held, stored = (
+    materialized_keys, partitions_of = (
         comparison.materialized(instance, keys),
         stored_partitions(
             Warehouse.of(session.settings),
@@ -258,11 +258,11 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
             published=session.settings.published,
         ),
     )
-    different = compared(keys, held, stored)
+    different = compared(keys, materialized_keys, partitions_of)
     if different.lost:
         place = session.settings.database
-        found = f"{place} lacks rows" if place.exists() else f"there is no store at {place}; it lacks rows"
-        text = f"{found} that Dagster holds as materialized: {different.text}. They are made again."
+        problem = f"{place} lacks rows" if place.exists() else f"there is no store at {place}; it lacks rows"
+        text = f"{problem} that Dagster holds as materialized: {different.text}. They are made again."
         session.err.print(f"[bold yellow]lost:[/] {terminal(text)}", highlight=False, soft_wrap=True)
     events = list(comparison.events_of(different.unreported))
     if events:
@@ -270,7 +270,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
         session.out.print(text, highlight=False, soft_wrap=True)
         for event in events:
             instance.report_runless_asset_event(event)
-    return held_by_both(keys, held, stored)
+    return held_by_both(keys, materialized_keys, partitions_of)
 
 
 def load_definitions() -> "dg.Definitions":

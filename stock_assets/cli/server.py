@@ -219,17 +219,18 @@ def wait(process: subprocess.Popen[bytes], log: Path) -> int:
             rotate(log)
 
 
-def rotate(log: Path, most: int = LOG_BYTES, kept: int = LOGS_KEPT) -> None:
-    """Begins the log anew once it has more than `most` bytes; the newest `kept` parts stay beside it, `.1.log` last.
+def rotate(log: Path, max_bytes: int = LOG_BYTES, log_count: int = LOGS_KEPT) -> None:
+    """Begins the log anew once it has more than `max_bytes` bytes; the newest `log_count` parts stay beside it,
+    `.1.log` last.
 
     It is copied and cut, because the server goes on writing to the same file.
     """
     try:
-        if log.stat().st_size <= most:
+        if log.stat().st_size <= max_bytes:
             return
     except FileNotFoundError:
         return
-    parts = [log.with_suffix(f".{number}.log") for number in range(1, kept + 1)]
+    parts = [log.with_suffix(f".{number}.log") for number in range(1, log_count + 1)]
     for older, newer in reversed(list(pairwise(parts))):
         if older.exists():
             older.replace(newer)

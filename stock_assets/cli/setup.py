@@ -18,8 +18,8 @@ def settings_lines(origins: Origins) -> list[str]:
     """`name = value  # where from` of every setting, in the words of the settings file; secrets are hidden."""
     lines = []
     for name, field in inherited_last(Settings).items():
-        value, given = getattr(origins.settings, name), origins.given.get(name)
-        origin = given.origin if given else "default"
+        value, given_value = getattr(origins.settings, name), origins.given.get(name)
+        origin = given_value.origin if given_value else "default"
         if value is None or value == ():
             lines.append(f"{name} is unset  # {origin}: {field.description}")
         else:
@@ -46,15 +46,17 @@ def write_settings(file: Path, answers: Mapping[str, str]) -> Settings:
 
     An empty answer leaves the setting at its default. Raises SettingsError for a wrong answer; then nothing is written.
     """
-    chosen = {name: text.strip() for name, text in answers.items() if text.strip()}
-    given = {name: Given(absolute(name, text, file.parent), text, str(file)) for name, text in chosen.items()}
-    settings = checked(given).settings
+    texts_of_settings = {name: text.strip() for name, text in answers.items() if text.strip()}
+    given_values = {
+        name: Given(absolute(name, text, file.parent), text, str(file)) for name, text in texts_of_settings.items()
+    }
+    settings = checked(given_values).settings
     require_source(settings.source)
     if settings.snapshot is not None and not settings.snapshot.exists():
         raise SettingsError(f"{settings.snapshot} is no file or folder; expected a Parquet file, a CSV or a folder")
     lines = [
         "# What stock_assets works on; `stock-assets config` shows every setting. Relative paths begin at this file.",
-        *(f"{name} = {_as_written(name, text, settings)}" for name, text in chosen.items()),
+        *(f"{name} = {_as_written(name, text, settings)}" for name, text in texts_of_settings.items()),
     ]
     write_file(file, ("\n".join(lines) + "\n").encode())
     return settings

@@ -96,25 +96,28 @@ class RunProcesses:
 
     def Queue(self) -> Any:
         with self._lock:
-            taken, self._ready = self._ready, None
+            standby, self._ready = self._ready, None
         # it may have been killed while it waited
-        self._own.taken = taken if taken is not None and taken.is_alive() else Standby(*self._preload)
+        self._own.taken = standby if standby is not None and standby.is_alive() else Standby(*self._preload)
         return self._own.taken.queue
 
     def Event(self) -> Any:
         return self._own.taken.event
 
     def Process(self, *, target: Callable[..., None], args: Sequence[object]) -> Standby:
-        taken: Standby = self._own.taken
-        taken.work = (target, [each for each in args if each is not taken.queue and each is not taken.event])
+        standby: Standby = self._own.taken
+        standby.work = (
+            target,
+            [argument for argument in args if argument is not standby.queue and argument is not standby.event],
+        )
         with self._lock:
             self._at_work += 1
-        threading.Thread(target=self._follow, args=(taken,), name="standby", daemon=True).start()
-        return taken
+        threading.Thread(target=self._follow, args=(standby,), name="standby", daemon=True).start()
+        return standby
 
-    def _follow(self, taken: Standby) -> None:
+    def _follow(self, standby: Standby) -> None:
         """Gets the next one ready once this one has ended."""
-        wait([taken.process.sentinel])
+        wait([standby.process.sentinel])
         with self._lock:
             self._at_work -= 1
         self.get_ready()

@@ -89,8 +89,8 @@ def tonight_lines(calls: Tonight) -> list[str]:
 
 def _call(ticker: str, score: float) -> str:
     name = one_line(ticker)
-    shown = name if len(name) <= 11 else f"{name[:10]}…"
-    return f"{shown:<11} {score:+.3f}"
+    short_name = name if len(name) <= 11 else f"{name[:10]}…"
+    return f"{short_name:<11} {score:+.3f}"
 
 
 def _score_lines(calls: Tonight) -> list[str]:

@@ -48,10 +48,10 @@ def status_command() -> None:
     from stock_assets.trading.materialize.overview import lines_of, overview
 
     desk = _desk()
-    shown = overview(desk.store, desk.book.name)
-    for line in lines_of(shown):
+    book_overview = overview(desk.store, desk.book.name)
+    for line in lines_of(book_overview):
         _print(line)
-    raise typer.Exit(1 if shown.troubles else 0)
+    raise typer.Exit(1 if book_overview.troubles else 0)
 
 
 @trading_commands.command("halt")
@@ -84,10 +84,11 @@ def reconcile_command() -> None:
         raise TradingError("no session of the calendar has closed yet; expected one")
     with desk.alone():
         standing = reconcile_account(desk, session)
-    done = standing.reconciled
+    reconciliation = standing.reconciled
     _print(
-        f"{desk.book.name} at {session}: equity {done.equity:,.2f}, {done.equity - done.record.backtest_equity:+,.2f} "
-        f"to the back-test, of which {done.unexplained:+,.2f} are unexplained"
+        f"{desk.book.name} at {session}: equity {reconciliation.equity:,.2f}, "
+        f"{reconciliation.equity - reconciliation.record.backtest_equity:+,.2f} to the back-test, of which "
+        f"{reconciliation.unexplained:+,.2f} are unexplained"
     )
     for row in standing.breaks.iter_rows(named=True):
         _print(f"break {row['subject']}: ours {row['ours']:,.2f}, theirs {row['theirs']:,.2f}; {row['cause']}")

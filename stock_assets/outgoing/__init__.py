@@ -47,8 +47,14 @@ def call(
     which names the host and the kind of the trouble, where there is no answer within `seconds` or it is longer than
     `most_bytes`.
     """
-    about = {"url": url, "method": method, "message": message, "headers": dict(headers or {}), "most_bytes": most_bytes}
-    head, _, body = _in_child("http", about, seconds, shown=redacted(url)).partition(b"\n")
+    request = {
+        "url": url,
+        "method": method,
+        "message": message,
+        "headers": dict(headers or {}),
+        "most_bytes": most_bytes,
+    }
+    head, _, body = _in_child("http", request, seconds, address=redacted(url)).partition(b"\n")
     return Answer(json.loads(head)["status"], body)
 
 
@@ -57,25 +63,27 @@ def notify(url: str, title: str, text: str, *, seconds: float = 15.0) -> bool | 
 
     Raises OutgoingError as `call`.
     """
-    about = {"url": url, "title": title, "text": text}
-    shown = f"{url.partition('://')[0]}://"
-    return json.loads(_in_child("apprise", about, seconds, shown=shown).partition(b"\n")[0])["taken"]
+    request = {"url": url, "title": title, "text": text}
+    address = f"{url.partition('://')[0]}://"
+    return json.loads(_in_child("apprise", request, seconds, address=address).partition(b"\n")[0])["taken"]
 
 
-def _in_child(kind: str, about: Mapping[str, Any], seconds: float, *, shown: str) -> bytes:
+def _in_child(kind: str, request: Mapping[str, Any], seconds: float, *, address: str) -> bytes:
     """What the process prints. Raises OutgoingError where it does not end well, or not in time."""
-    order = json.dumps({"kind": kind, "seconds": seconds, **about}).encode()
+    order = json.dumps({"kind": kind, "seconds": seconds, **request}).encode()
     # -P: the folder of the script is no place to import from
     command = [sys.executable, "-P", "-W", "ignore", str(CHILD)]
     try:
-        done = subprocess.run(command, input=order, capture_output=True, timeout=seconds + START_SECONDS, check=False)
+        process = subprocess.run(
+            command, input=order, capture_output=True, timeout=seconds + START_SECONDS, check=False
+        )
     except (subprocess.TimeoutExpired, OSError) as error:
         # not chained: it holds what was sent
-        raise OutgoingError(f"{shown} did not answer ({type(error).__name__})") from None
-    if done.returncode == -signal.SIGALRM:
-        raise OutgoingError(f"{shown} did not answer in {seconds:g} s")
-    if done.returncode:
+        raise OutgoingError(f"{address} did not answer ({type(error).__name__})") from None
+    if process.returncode == -signal.SIGALRM:
+        raise OutgoingError(f"{address} did not answer in {seconds:g} s")
+    if process.returncode:
         # its last word is the name of an exception; the rest of what it says may hold the address
-        word = (done.stdout.split() or [b"no reason"])[-1].decode("ascii", "replace")
-        raise OutgoingError(f"{shown} did not answer ({word if word.isidentifier() else done.returncode})")
-    return done.stdout
+        word = (process.stdout.split() or [b"no reason"])[-1].decode("ascii", "replace")
+        raise OutgoingError(f"{address} did not answer ({word if word.isidentifier() else process.returncode})")
+    return process.stdout

@@ -21,7 +21,7 @@ class TooLong(Exception):
     """The answer has more bytes than were asked for."""
 
 
-def http(order: dict[str, Any], out: BinaryIO) -> None:
+def http(order: dict[str, Any], stream: BinaryIO) -> None:
     """Prints the status as JSON, then the body on the next line."""
     import requests
 
@@ -40,19 +40,19 @@ def http(order: dict[str, Any], out: BinaryIO) -> None:
             body += piece
             if len(body) > order["most_bytes"]:
                 raise TooLong
-        out.write(json.dumps({"status": answer.status_code}).encode() + b"\n" + body)
+        stream.write(json.dumps({"status": answer.status_code}).encode() + b"\n" + body)
 
 
-def apprise(order: dict[str, Any], out: BinaryIO) -> None:
+def apprise(order: dict[str, Any], stream: BinaryIO) -> None:
     """Prints whether the service took the message, null where the address is none that apprise knows."""
     import logging
 
     logging.disable()  # its log holds whole addresses
     from apprise import Apprise, NotifyFormat, NotifyType
 
-    service, taken = Apprise(), None
+    service, is_delivered = Apprise(), None
     if service.add(order["url"]):
-        taken = bool(
+        is_delivered = bool(
             service.notify(
                 title=order["title"],
                 body=order["text"],
@@ -60,7 +60,7 @@ def apprise(order: dict[str, Any], out: BinaryIO) -> None:
                 body_format=NotifyFormat.TEXT,
             )
         )
-    out.write(json.dumps({"taken": taken}).encode() + b"\n")
+    stream.write(json.dumps({"taken": is_delivered}).encode() + b"\n")
 
 
 def main() -> int:

@@ -123,9 +123,9 @@ def inputs_view(
     furthest = newest.head(HEAT_COLUMNS)["column"].to_list()
     days = drift["session"].unique().sort().tail(HEAT_SESSIONS)
     days_of_lines = drift["session"].unique().sort()
-    ordered = sessions.sort("session")
+    sessions_in_order = sessions.sort("session")
     total = pl.col("rows") + pl.col("left_out").fill_null(0)
-    shares = ordered.select(
+    shares = sessions_in_order.select(
         left_out=pl.col("left_out") / pl.when(total > 0).then(total),
         suspects=pl.col("suspects") / pl.when(total > 0).then(total),
     )
@@ -146,7 +146,7 @@ def inputs_view(
             if kind in drift["kind"].unique()
         ),
         histograms=tuple(_histogram(histograms, name) for name in histograms["column"].unique(maintain_order=True)),
-        predicted_sessions=tuple(ordered["session"]),
+        predicted_sessions=tuple(sessions_in_order["session"]),
         missing=tuple(
             Line(title, tuple(shares[name]), look)
             for name, title, look in (("left_out", "left out", "service"), ("suspects", "suspect", "naive"))
@@ -181,8 +181,8 @@ def _level(psi: pl.Expr) -> pl.Expr:
 
 def _cells(drift: pl.DataFrame, column: str, days: pl.Series) -> tuple[int | None, ...]:
     rows = drift.filter(pl.col("column") == column).unique("session", keep="first")
-    joined = pl.DataFrame({"session": days}).join(rows, on="session", how="left", maintain_order="left")
-    return tuple(joined.select(_level(pl.col("psi"))).to_series())
+    drift_of_days = pl.DataFrame({"session": days}).join(rows, on="session", how="left", maintain_order="left")
+    return tuple(drift_of_days.select(_level(pl.col("psi"))).to_series())
 
 
 def _largest(drift: pl.DataFrame, kind: str, days: pl.Series) -> pl.Series:

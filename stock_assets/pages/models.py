@@ -38,8 +38,8 @@ class ModelsView:
     @cached_property
     def promotion_chart(self) -> Markup | None:
         """The verdicts that compared two versions; None without one."""
-        judged = [row for row in self.promotions if row["improvement"] is not None][:DRAWN]
-        if not judged:
+        judged_promotions = [row for row in self.promotions if row["improvement"] is not None][:DRAWN]
+        if not judged_promotions:
             return None
         rows = [
             Interval(
@@ -50,7 +50,7 @@ class ModelsView:
                 "buy" if row["outcome"] == "champion" else "hold",
                 f"{row['version']}: {row['outcome']}, better by {numbers.signed(row['improvement'])}",
             )
-            for row in judged
+            for row in judged_promotions
         ]
         note = "log-loss of the champion less that of the challenger, nats, with its 95 % interval; filled: promoted"
         return bars.intervals("Challengers against champions", rows, note=note, unit="nats")

@@ -124,7 +124,7 @@ def paper_view(frames: Mapping[str, pl.DataFrame | None]) -> PaperView:
         positions = positions.sort(pl.col("value").abs(), descending=True)
     last_switch = switch.sort("at").row(-1, named=True) if switch.height else None
     breaks = sorted(tables["paper_breaks"].to_dicts(), key=lambda row: (row["resolved_at"] is not None, row["subject"]))
-    opened = [row for row in breaks if row["resolved_at"] is None]
+    open_breaks = [row for row in breaks if row["resolved_at"] is None]
     return PaperView(
         True,
         equity.row(-1, named=True),
@@ -138,6 +138,6 @@ def paper_view(frames: Mapping[str, pl.DataFrame | None]) -> PaperView:
         tuple(positions.head(LISTED).to_dicts()),
         max(positions.height - LISTED, 0),
         tuple(sorted(tables["paper_gates"].to_dicts(), key=lambda row: row["passed"])),
-        tuple(breaks[: len(opened) + OVER]),
+        tuple(breaks[: len(open_breaks) + OVER]),
         last_switch if last_switch and last_switch["action"] == "halt" else None,
     )

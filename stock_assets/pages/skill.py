@@ -130,7 +130,7 @@ def skill_view(
     the best naive baseline is the model `naive`) and `reliability` (class, bin, probability, frequency, rows).
     `predicted_through` is the newest predicted session where `sessions` may lack it."""
     sessions = sessions.sort("session")
-    scored = sessions.drop_nulls("log_loss")
+    scored_sessions = sessions.drop_nulls("log_loss")
     days = rolling["session"].unique().sort()
     last = rolling.filter(pl.col("session") == days.max(), pl.col("model") == model).to_dicts() if len(days) else []
     naive = rolling.filter(pl.col("session") == days.max(), pl.col("model") == NAIVE).to_dicts() if len(days) else []
@@ -141,8 +141,8 @@ def skill_view(
     models = [name for name in (model, ENSEMBLE, NAIVE) if name in rolling["model"].unique()]
     return SkillView(
         model=model,
-        scored=scored.height,
-        scored_through=scored["session"].max(),  # pyright: ignore[reportArgumentType]: a date
+        scored=scored_sessions.height,
+        scored_through=scored_sessions["session"].max(),  # pyright: ignore[reportArgumentType]: a date
         loss=last[0]["log_loss"] if last else None,
         low=last[0]["low"] if last else None,
         high=last[0]["high"] if last else None,

@@ -24,7 +24,7 @@ def _environment(package: str) -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def source(name: str) -> str | None:
-        paths = (files(each).joinpath(name) for each in dict.fromkeys((package, SHARED)))
+        paths = (files(package_name).joinpath(name) for package_name in dict.fromkeys((package, SHARED)))
         return next((path.read_text("utf-8") for path in paths if path.is_file()), None)
 
     environment = Environment(

@@ -76,7 +76,7 @@ def _bounded(client: Any, url: str, timeout: tuple[float, float]) -> Any:
         def send(self, request: "PreparedRequest", *args: Any, **kwargs: Any) -> "Response":
             return super().send(request, *args, **{**kwargs, "timeout": timeout})
 
-    if missing := [f"{name} ({why})" for name, why in BORROWED.items() if not hasattr(client, name)]:
+    if missing := [f"{name} ({purpose})" for name, purpose in BORROWED.items() if not hasattr(client, name)]:
         raise PrivateApiError(
             f"alpaca-py {version('alpaca-py')} has no {type(client).__name__}.{'; '.join(missing)}; expected that of "
             f"{TRIED_WITH}: pip install alpaca-py=={TRIED_WITH}"

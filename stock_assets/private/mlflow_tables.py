@@ -77,7 +77,10 @@ class Tables:
     def runs(self, experiment: str) -> list[tuple[str, str, str, str | None]]:
         """Tag `version`, id, experiment's id and tag `code_version` of every run that has the first, newest first."""
         with self._connected() as connection:
-            return [(version, run, str(of), code) for version, run, of, code in connection.execute(_RUNS, [experiment])]
+            return [
+                (version, run, str(model_name), code)
+                for version, run, model_name, code in connection.execute(_RUNS, [experiment])
+            ]
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:

@@ -19,13 +19,13 @@ SYMBOL = "_is_avx512_bf16_supported"
 
 def _borrowed(module: ModuleType) -> Callable[[], bool]:
     """The symbol of `module`, which is torch.cpu. Raises PrivateApiError where it has none."""
-    found = getattr(module, SYMBOL, None)
-    if not callable(found) or not isinstance(found(), bool):
+    function = getattr(module, SYMBOL, None)
+    if not callable(function) or not isinstance(function(), bool):
         raise PrivateApiError(
             f"torch {torch.__version__} has no torch.cpu.{SYMBOL} that answers True or False, which stock_assets "
             f"borrows and has tried with torch {TRIED_WITH}; expected that version: pip install 'torch=={TRIED_WITH}'"
         )
-    return found  # pyright: ignore[reportReturnType]: as just checked
+    return function  # pyright: ignore[reportReturnType]: as just checked
 
 
 #: Whether this processor computes in bfloat16 itself.

@@ -33,9 +33,9 @@ BORROWED = (
 )
 
 
-def _absent(what: str) -> PrivateApiError:
+def _absent(symbol: str) -> PrivateApiError:
     return PrivateApiError(
-        f"uvicorn {uvicorn.__version__} has no {what}, which stock_assets borrows and has tried with uvicorn "
+        f"uvicorn {uvicorn.__version__} has no {symbol}, which stock_assets borrows and has tried with uvicorn "
         f"{TRIED_WITH}; expected that version: pip install 'uvicorn[standard]=={TRIED_WITH}'"
     )
 
@@ -77,8 +77,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     bounds = Bounds()
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._since = self.loop.time()
@@ -195,8 +195,10 @@ class BoundedConnection(HttpToolsProtocol):
 def _end_the_oldest(connections: Iterable[Any], spared: BoundedConnection) -> bool:
     """Ends the connection that has waited longest for a request, so that another client gets in; whether one did."""
     waiting = [
-        one for one in connections if isinstance(one, BoundedConnection) and one.is_waiting and one is not spared
+        connection
+        for connection in connections
+        if isinstance(connection, BoundedConnection) and connection.is_waiting and connection is not spared
     ]
     if waiting:
-        min(waiting, key=lambda one: one._since).end()
+        min(waiting, key=lambda connection: connection._since).end()
     return bool(waiting)

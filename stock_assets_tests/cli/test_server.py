@@ -244,7 +244,7 @@ def test_a_log_begins_anew_and_a_bounded_number_of_parts_stays(tmp_path: Path):
     with log.open("ab", buffering=0) as sink:  # as the server writes it
         for number in range(7):
             sink.write(f"{number}".encode() * 100)
-            server.rotate(log, 150, kept=2)
+            server.rotate(log, 150, log_count=2)
         sink.write(b"end")
     assert {file.name: file.read_text()[0] for file in tmp_path.iterdir()} == {
         "dagster-dev.log": "6",

@@ -57,8 +57,8 @@ def histogram(
             for i, value in enumerate(group.values):
                 left = plot.left + i * step + step * 0.1 + g * bar
                 body += canvas.box((left, y(value)), (bar, plot.bottom - y(value)), group.look)
-        every = max(1, -(-bins // max(2, int((plot.right - plot.left) / 52))))
-        for i in range(0, bins + 1, every):
+        label_step = max(1, -(-bins // max(2, int((plot.right - plot.left) / 52))))
+        for i in range(0, bins + 1, label_step):
             body += canvas.text((plot.left + i * step, plot.bottom + 17), label(edges[i]), anchor="middle")
         return canvas.svg(plot, title, body, look=look)
 
@@ -174,9 +174,9 @@ def reliability_chart(
     title: str, classes: Sequence[tuple[str, str, Sequence[tuple[float, float, int]]]], *, note: str = ""
 ) -> Markup:
     """How often a class came true by its probability: (name, look, points), a point (probability, frequency, rows)."""
-    points = [point for _, _, each in classes for point in each]
+    points = [point for _, _, points_of_class in classes for point in points_of_class]
     ticks = canvas.nice_ticks(0.0, max([p for point in points for p in point[:2]], default=1.0), 4)
-    most = max((rows for _, _, rows in points), default=1) or 1
+    largest_count = max((rows for _, _, rows in points), default=1) or 1
 
     def picture(width: float, look: str) -> str:
         plot = Plot.of(width, 386, [numbers.percent(tick, 0) for tick in ticks])
@@ -186,12 +186,12 @@ def reliability_chart(
         for tick in ticks:
             body += canvas.text((x(tick), plot.bottom + 17), numbers.percent(tick, 0), anchor="middle")
         body += canvas.rule((x(ticks[0]), y(ticks[0])), (x(ticks[-1]), y(ticks[-1])), "ideal")
-        for name, colour, each in classes:
-            path = " ".join(f"{px(x(p))},{px(y(f))}" for p, f, _ in each)
+        for name, colour, points_of_class in classes:
+            path = " ".join(f"{px(x(p))},{px(y(f))}" for p, f, _ in points_of_class)
             body += f'<polyline class="line {colour}" points="{path}"/>'
-            for p, f, rows in each:
+            for p, f, rows in points_of_class:
                 label = f"{name}: said {numbers.percent(p)}, came true {numbers.percent(f)}, {numbers.count(rows)} rows"
-                radius = px(2.5 + 3.5 * (rows / most) ** 0.5)
+                radius = px(2.5 + 3.5 * (rows / largest_count) ** 0.5)
                 body += f'<circle class="dot {colour}" cx="{px(x(p))}" cy="{px(y(f))}" r="{radius}">'
                 body += f"<title>{escape(label)}</title></circle>"
         return canvas.svg(plot, title, body, look=look)

@@ -49,8 +49,8 @@ class Plot:
         return cls(width, height, left, width - 12, top, height - 26)
 
 
-def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """At most `most` + 1 round numbers that reach around [low, high].
+def nice_ticks(low: float, high: float, tick_limit: int = 5) -> list[float]:
+    """At most `tick_limit` + 1 round numbers that reach around [low, high].
 
     >>> nice_ticks(0.9, 4.2)
     [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
@@ -60,9 +60,9 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     if not high > low:
         margin = abs(low) / 10 or 1.0
         low, high = low - margin, high + margin
-    rough = (high - low) / most
+    rough = (high - low) / tick_limit
     power = 10.0 ** floor(log10(rough))
-    step = next(unit * power for unit in (1, 2, 2.5, 5, 10, 20) if _count(low, high, unit * power) <= most + 1)
+    step = next(unit * power for unit in (1, 2, 2.5, 5, 10, 20) if _count(low, high, unit * power) <= tick_limit + 1)
     first, digits = floor(low / step + 1e-9), max(0, 2 - floor(log10(step)))
     return [round((first + i) * step, digits) + 0.0 for i in range(_count(low, high, step))]
 
@@ -71,8 +71,8 @@ def _count(low: float, high: float, step: float) -> int:
     return ceil(high / step - 1e-9) - floor(low / step + 1e-9) + 1
 
 
-def session_ticks(sessions: Sequence[date], most: int) -> list[tuple[int, str]]:
-    """(place, label) of at most `most` sessions: the first ones of months, or some sessions of a short stretch.
+def session_ticks(sessions: Sequence[date], tick_limit: int) -> list[tuple[int, str]]:
+    """(place, label) of at most `tick_limit` sessions: the first ones of months, or some sessions of a short stretch.
 
     >>> session_ticks([date(2026, 11, 19), date(2026, 11, 20)], 6)
     [(0, '19 Nov'), (1, '20 Nov')]
@@ -81,15 +81,15 @@ def session_ticks(sessions: Sequence[date], most: int) -> list[tuple[int, str]]:
         return []
     months = [i for i in range(1, len(sessions)) if sessions[i].month != sessions[i - 1].month]
     if len(months) < 3:
-        step = ceil(len(sessions) / most)
+        step = ceil(len(sessions) / tick_limit)
         return [(i, f"{sessions[i].day} {sessions[i]:%b}") for i in range(0, len(sessions), step)]
-    for every in (1, 2, 3, 6, 12):
-        chosen = [i for i in months if (sessions[i].month - 1) % every == 0]
-        if len(chosen) <= most:
+    for month_step in (1, 2, 3, 6, 12):
+        positions = [i for i in months if (sessions[i].month - 1) % month_step == 0]
+        if len(positions) <= tick_limit:
             break
     else:
-        chosen = chosen[:: ceil(len(chosen) / most)]
-    return [(i, numbers.month(sessions[i])) for i in chosen]
+        positions = positions[:: ceil(len(positions) / tick_limit)]
+    return [(i, numbers.month(sessions[i])) for i in positions]
 
 
 def finite(values: Iterable[float | None]) -> list[float]:
