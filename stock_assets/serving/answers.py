@@ -69,21 +69,21 @@ def result_of(day: Day, model: str, ticker: str) -> dict[str, Any]:
     return row_of(day, rows, ticker)
 
 
-def common(served: Served, session: date, model: str) -> dict[str, Any]:
+def common(served_state: Served, session: date, model: str) -> dict[str, Any]:
     """What all rows of a session have in common."""
-    published_at = served.published_at(session)
+    published_at = served_state.published_at(session)
     return {
         "session": str(session),
         "model": model,
-        "horizon": served.facts.horizon,
-        "publication": served.pointer.entry,
+        "horizon": served_state.facts.horizon,
+        "publication": served_state.pointer.entry,
         "published_at": None if published_at is None else stamp(published_at),
-        "simulated": served.facts.simulated,
+        "simulated": served_state.facts.simulated,
     }
 
 
-def prediction(served: Served, day: Day, ticker: str, *, model: str) -> dict[str, Any]:
+def prediction(served_state: Served, day: Day, ticker: str, *, model: str) -> dict[str, Any]:
     """One prediction. Raises Problem for a model or a ticker of which the session has no row."""
     rows = rows_of(day, model)
     require_ticker(day, ticker)
-    return {"ticker": ticker, **row_of(day, rows, ticker), **common(served, day.session, model)}
+    return {"ticker": ticker, **row_of(day, rows, ticker), **common(served_state, day.session, model)}

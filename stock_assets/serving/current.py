@@ -101,13 +101,13 @@ class Served:
         """What was served after the entry at `place` of the chain; made outside the event loop, a few are kept."""
         if place == len(self.chain.entries) - 1:
             return self
-        served = self.earlier.get(place)
-        if served is None:
-            served = await asyncio.to_thread(self._after, place)
-            self.earlier[place] = served
+        served_state = self.earlier.get(place)
+        if served_state is None:
+            served_state = await asyncio.to_thread(self._after, place)
+            self.earlier[place] = served_state
             while len(self.earlier) > EARLIER:
                 self.earlier.popitem(last=False)
-        return served
+        return served_state
 
     def _after(self, place: int) -> "Served":
         entries = self.chain.entries[: place + 1]
@@ -143,18 +143,18 @@ class Current:
             return False
         self._seen, before = self._stamp(), self.served
         try:
-            served, self.trouble = self._read(before)
+            served_state, self.trouble = self._read(before)
         except PublicationError as error:
-            served, self.trouble = before, relative(error, self.folder)
+            served_state, self.trouble = before, relative(error, self.folder)
         except OSError as error:
-            served, self.trouble = before, f"{POINTER} cannot be read: {error.strerror}"
+            served_state, self.trouble = before, f"{POINTER} cannot be read: {error.strerror}"
         self._retry_at = None if self.trouble is None else self.clock() + RETRY
         if self.trouble is not None:
-            self.refused += served is before
+            self.refused += served_state is before
             log.warning("%s", self.trouble)
-        if served is before:
+        if served_state is before:
             return False
-        self.served = served
+        self.served = served_state
         self.taken += 1
         return True
 
@@ -164,20 +164,20 @@ class Current:
         if publication is None:
             return before, None if before is None else f"{POINTER} is gone; the publication before it stays in service"
         chain = self._ledger.chain(publication.pointer.entry)
-        served, trouble = Served(publication, self._days, chain, self._bodies), chain.trouble
+        served_state, trouble = Served(publication, self._days, chain, self._bodies), chain.trouble
         if before is not None and before.publication == publication and before.chain == chain:
-            served = before
-        if served.newest is not None:
+            served_state = before
+        if served_state.newest is not None:
             try:
-                served.day_now(served.newest)
+                served_state.day_now(served_state.newest)
             except DamagedFile as error:
                 if before is not None and before.publication != publication:
                     raise
                 trouble = str(error)
         # here, in the watcher's thread, rather than in the first request
-        _ = served.sessions, chain.published, chain.by_id
+        _ = served_state.sessions, chain.published, chain.by_id
         self._days.keep(publication.pointer)
-        return served, trouble
+        return served_state, trouble
 
     def _stamp(self) -> object:
         """What tells one pointer from another; None where there is none."""
@@ -192,24 +192,24 @@ class Current:
 
     async def watch(self) -> None:
         """Looks at the pointer until it is cancelled, and reads the newest sessions into memory, the newest first."""
-        filled: Served | None = None
+        filled_state: Served | None = None
         in_bucket = isinstance(self.folder, ObjectPath)
         while True:
             if in_bucket or self.changed():  # a request to a bucket must not hold up the event loop
                 await asyncio.to_thread(self.look)
-            if self.served is not filled and (filled := self.served) is not None:
-                filled = filled if await asyncio.to_thread(self._fill, filled) else None
+            if self.served is not filled_state and (filled_state := self.served) is not None:
+                filled_state = filled_state if await asyncio.to_thread(self._fill, filled_state) else None
             await asyncio.sleep(EVERY_SECONDS_OF_A_BUCKET if in_bucket else EVERY_SECONDS)
 
-    def _fill(self, served: Served) -> bool:
+    def _fill(self, served_state: Served) -> bool:
         """Reads the newest sessions into memory; False where something else is to be served meanwhile."""
-        for files in self._days.keep(served.pointer):
+        for files in self._days.keep(served_state.pointer):
             if self.changed():
                 return False
             if self._days.is_full:
                 break
             try:
-                self._days.read(served.publication, files)
+                self._days.read(served_state.publication, files)
             except DamagedFile as error:
                 log.warning("%s", error)  # whoever asks for the session is told
         return True

@@ -35,9 +35,9 @@ EPOCH = date(1970, 1, 1).toordinal()
 class DamagedFile(PublicationError):
     """A published file that is absent or is not what its name says. `file` names it within the folder."""
 
-    def __init__(self, file: str, why: str) -> None:
-        super().__init__(f"{file} {why}")
-        self.file, self.why = file, why
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file} {reason}")
+        self.file, self.why = file, reason
 
 
 class Files(NamedTuple):
@@ -207,20 +207,22 @@ def read_day(publication: Publication, files: Files, shared: Shared, *, ticker: 
     outcomes = frame_of(publication, OUTCOMES_FILE, kind="outcomes", key=key)
     models = frame["model"].drop_nulls().unique().sort().to_list()
     if ticker is not None:
-        frame, bars, outcomes = (one.filter(pl.col("ticker") == ticker) for one in (frame, bars, outcomes))
-    predicted = frame.filter(pl.col("status") == "predicted").sort("model", "ticker")
-    of_model = {model: rows for (model,), rows in predicted.partition_by("model", as_dict=True).items()}
-    absent = frame.filter(pl.col("status") != "predicted")
+        frame, bars, outcomes = (
+            rows_of_kind.filter(pl.col("ticker") == ticker) for rows_of_kind in (frame, bars, outcomes)
+        )
+    predicted_rows = frame.filter(pl.col("status") == "predicted").sort("model", "ticker")
+    of_model = {model: rows for (model,), rows in predicted_rows.partition_by("model", as_dict=True).items()}
+    absent_rows = frame.filter(pl.col("status") != "predicted")
     suspects = bars.filter(pl.col("suspect").is_not_null())
     labels = outcomes.drop_nulls(["label", "horizon_end"])
     required = ["model", "model_version", *PROBABILITIES, "score", "rank"]
-    if predicted.select(required).null_count().transpose().to_series().sum():
+    if predicted_rows.select(required).null_count().transpose().to_series().sum():
         file = path_of("predictions", key, files.predictions)
         raise DamagedFile(file, "is damaged: a predicted row lacks a value")
     return Day(
         session,
-        {model: _model_rows(of_model.get(model, predicted.clear()), shared) for model in models},
-        dict(zip(absent["ticker"].to_list(), absent["reason"].to_list(), strict=True)),
+        {model: _model_rows(of_model.get(model, predicted_rows.clear()), shared) for model in models},
+        dict(zip(absent_rows["ticker"].to_list(), absent_rows["reason"].to_list(), strict=True)),
         dict(zip(suspects["ticker"].to_list(), suspects["suspect"].to_list(), strict=True)),
         Outcomes(
             shared.places(labels["ticker"].to_list()),
@@ -278,7 +280,7 @@ class Days:
             if files in self._newest:
                 self._days[files] = day
                 while len(self._days) > 1 and size_of(self._days) > self._newest_bytes:
-                    del self._days[min(self._days, key=lambda one: one.session)]
+                    del self._days[min(self._days, key=lambda held_files: held_files.session)]
             else:
                 self._older[files] = day
                 while len(self._older) > 1 and size_of(self._older) > self._older_bytes:

@@ -13,7 +13,7 @@ from stock_assets.serving.routes import batch
 
 def describe_everywhere(paths: Mapping[str, Mapping[str, Any]]) -> None:
     """Adds EVERYWHERE to the routes of `paths`, as OpenAPI lists them, whose errors are problems."""
-    for operation in (one for path, methods in paths.items() for one in methods.values() if has_problems(path)):
+    for operation in (method for path, methods in paths.items() for method in methods.values() if has_problems(path)):
         slow = ("slow-body",) if "requestBody" in operation else ()
         for status, response in documented(*EVERYWHERE, *slow).items():
             before = operation["responses"].setdefault(str(status), {**response, "description": ""})

@@ -26,12 +26,12 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        name, is_head, started = _id_of(scope), scope["method"] == "HEAD", False
+        name, is_head, has_started = _id_of(scope), scope["method"] == "HEAD", False
 
         async def send_on(message: Message) -> None:
-            nonlocal started
+            nonlocal has_started
             if message["type"] == "http.response.start":
-                started = True
+                has_started = True
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID, name)]
             elif is_head:
                 message = {**message, "body": b""}
@@ -45,7 +45,7 @@ class Envelope:
             await self.app(scope, receive, send_on)
         except Exception as error:
             log.error("the request %s failed", name.decode(), exc_info=error)
-            if started:  # too late for a problem: the connection ends, and the client sees a cut answer
+            if has_started:  # too late for a problem: the connection ends, and the client sees a cut answer
                 raise
             problem = Problem("internal-error", f"{type(error).__name__} while the answer was made")
             await problem.response(scope["path"])(scope, receive, send_on)

@@ -19,19 +19,19 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _UNRESTRICTED = (b"*/*", b"application/json")
 
 
-def form_of(request: Request, offered: Sequence[str] = (JSON,)) -> str:
-    """The media type of `offered` that the client likes best, the first one where it does not care.
+def form_of(request: Request, forms: Sequence[str] = (JSON,)) -> str:
+    """The media type of `forms` that the client likes best, the first one where it does not care.
 
     Raises Problem where it wants none of them.
     """
-    accepted = [value for name, value in request.scope["headers"] if name == b"accept"]
-    if not accepted or (len(accepted) == 1 and accepted[0] in _UNRESTRICTED):
-        return offered[0]
-    liked = _weights(b",".join(accepted).decode("latin-1"))
-    weights = {form: _weight(form, liked) for form in offered}
-    best = max(offered, key=lambda form: weights[form])  # the first of equals
+    header_values = [value for name, value in request.scope["headers"] if name == b"accept"]
+    if not header_values or (len(header_values) == 1 and header_values[0] in _UNRESTRICTED):
+        return forms[0]
+    liked = _weights(b",".join(header_values).decode("latin-1"))
+    weights = {form: _weight(form, liked) for form in forms}
+    best = max(forms, key=lambda form: weights[form])  # the first of equals
     if weights[best] <= 0:
-        raise Problem("not-acceptable", f"this answer comes as {' or '.join(offered)}", offered=[*offered])
+        raise Problem("not-acceptable", f"this answer comes as {' or '.join(forms)}", offered=[*forms])
     return best
 
 
@@ -99,6 +99,6 @@ def parquet_of(rows: Sequence[Mapping[str, Any]], schema: pl.Schema) -> bytes:
     return sink.getvalue()
 
 
-def document(common: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+def document(common: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]], **fields: Any) -> bytes:
     """JSON: what all rows have in common, then the rows under `name`."""
-    return text_of({**common, name: rows, **more})
+    return text_of({**common, name: rows, **fields})

@@ -45,56 +45,58 @@ async def readyz(request: Request) -> Response:
 
 def readiness(current: Current) -> dict[str, Any]:
     """What `/readyz` answers. Raises Problem where no answer can be given."""
-    served, now = current.served, current.clock()
-    if served is None:
+    served_state, now = current.served, current.clock()
+    if served_state is None:
         raise not_ready(current.trouble or "nothing is published yet")
-    if served.newest is None:
+    if served_state.newest is None:
         raise not_ready("the publication has no session")
     try:
-        sample = _sample(served)
+        sample = _sample(served_state)
     except DamagedFile as error:
         raise not_ready(str(error), file=error.file) from error
     return {
         "status": "ready" if current.trouble is None else "degraded",
         "degraded": current.trouble,
-        "publication": served.pointer.entry,
-        **freshness(served, now),
+        "publication": served_state.pointer.entry,
+        **freshness(served_state, now),
         "sample": sample,
-        "simulated": served.facts.simulated,
+        "simulated": served_state.facts.simulated,
     }
 
 
-def _sample(served: Served) -> dict[str, Any]:
+def _sample(served_state: Served) -> dict[str, Any]:
     """An answer as a client gets it: the first ticker of the newest session by the model in service."""
-    assert served.newest is not None
-    day = served.day_now(served.newest)  # in memory since it is served; read here only where it was damaged then
+    assert served_state.newest is not None
+    day = served_state.day_now(
+        served_state.newest
+    )  # in memory since it is served; read here only where it was damaged then
     assert day is not None
-    tickers, model = day.tickers, served.facts.in_service
+    tickers, model = day.tickers, served_state.facts.in_service
     if not tickers:
         return {"ticker": None, "model": model, "status": "no ticker"}
-    row = prediction(served, day, tickers[0], model=model)
+    row = prediction(served_state, day, tickers[0], model=model)
     text_of(row)
     return {"ticker": tickers[0], "model": model, "status": row["status"]}
 
 
-def freshness(served: Served, now: datetime) -> dict[str, Any]:
+def freshness(served_state: Served, now: datetime) -> dict[str, Any]:
     """How old what is served is, and what comes next."""
-    published_at, upcoming = served.pointer.published_at, served.facts.upcoming
-    coming = next((one for one in upcoming if one.due_at >= now), None)
+    published_at, upcoming = served_state.pointer.published_at, served_state.facts.upcoming
+    coming = next((session for session in upcoming if session.due_at >= now), None)
     return {
-        "session": None if served.newest is None else str(served.newest),
+        "session": None if served_state.newest is None else str(served_state.newest),
         "published_at": stamp(published_at),
         "age_seconds": max((now - published_at).total_seconds(), 0.0),
-        "sessions_behind": sessions_behind(served, now),
+        "sessions_behind": sessions_behind(served_state, now),
         "next_session": None if coming is None else str(coming.session),
         "due_at": None if coming is None else stamp(coming.due_at),
     }
 
 
-def sessions_behind(served: Served, now: datetime) -> int:
+def sessions_behind(served_state: Served, now: datetime) -> int:
     """The sessions that are late at `now`."""
-    grace = timedelta(seconds=served.facts.grace_seconds)
-    return sum(one.due_at + grace < now for one in served.facts.upcoming)
+    grace = timedelta(seconds=served_state.facts.grace_seconds)
+    return sum(session.due_at + grace < now for session in served_state.facts.upcoming)
 
 
 def not_ready(detail: str, **members: object) -> Problem:

@@ -58,8 +58,10 @@ class Quota:
 class RateLimits:
     """The buckets of all clients, each of `per_minute` requests (1 or more)."""
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic, most: int = MOST_CLIENTS) -> None:
-        self.per_minute, self._clock, self._most = per_minute, clock, most
+    def __init__(
+        self, per_minute: int, clock: Callable[[], float] = time.monotonic, client_limit: int = MOST_CLIENTS
+    ) -> None:
+        self.per_minute, self._clock, self._most = per_minute, clock, client_limit
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def __len__(self) -> int:
@@ -119,18 +121,18 @@ class Limited:
             text = f"more than {quota.limit} requests a minute; the next one is answered in {quota.next_in} s"
             headers = {name.decode(): value.decode() for name, value in quota.headers()}
             return await refuse(scope, send, Problem("too-many-requests", text, headers=headers))
-        answered = False
+        has_answer = False
 
         async def with_headers(message: "Message") -> None:
-            nonlocal answered
+            nonlocal has_answer
             if message["type"] == "http.response.start":
-                answered = True
-                left = self.limits.give_back(client) if message["status"] >= 400 else quota
-                message = {**message, "headers": [*message.get("headers", ()), *left.headers()]}
+                has_answer = True
+                remaining_quota = self.limits.give_back(client) if message["status"] >= 400 else quota
+                message = {**message, "headers": [*message.get("headers", ()), *remaining_quota.headers()]}
             await send(message)
 
         try:
             return await self.app(scope, receive, with_headers)
         finally:
-            if not answered:  # it failed, or the client went away
+            if not has_answer:  # it failed, or the client went away
                 self.limits.give_back(client)

@@ -28,14 +28,14 @@ class SessionState:
     """the session after it"""
 
 
-def state_of(served: Served, day: date, now: datetime) -> SessionState:
+def state_of(served_state: Served, day: date, now: datetime) -> SessionState:
     """Whether `day` is a session of the exchange, and whether it is published at `now`."""
-    facts, published = served.facts, served.sessions
-    upcoming = {one.session: one for one in facts.upcoming}
+    facts, published = served_state.facts, served_state.sessions
+    upcoming = {session.session: session for session in facts.upcoming}
     calendar = sorted({*published, *upcoming, *(facts.unpublished or ())})
     place = bisect_left(calendar, day)
     after = bisect_right(calendar, day)
-    status, reason = _judge(served, day, now)
+    status, reason = _judge(served_state, day, now)
     return SessionState(
         day,
         status,
@@ -46,20 +46,20 @@ def state_of(served: Served, day: date, now: datetime) -> SessionState:
     )
 
 
-def _judge(served: Served, day: date, now: datetime) -> tuple[Status, str]:
-    facts, published = served.facts, served.sessions
-    if str(day) in served.pointer.files["predictions"]:
+def _judge(served_state: Served, day: date, now: datetime) -> tuple[Status, str]:
+    facts, published = served_state.facts, served_state.sessions
+    if str(day) in served_state.pointer.files["predictions"]:
         return "published", "its predictions are published"
-    for one in facts.upcoming:
-        if one.session == day:
-            return _judge_upcoming(served, one, now)
+    for coming_session in facts.upcoming:
+        if coming_session.session == day:
+            return _judge_upcoming(served_state, coming_session, now)
     if day < facts.first_session:
         return "not_published", f"the calendar of this market begins with {facts.first_session}"
     if not published or day < published[0]:
         return "not_published", f"the published predictions begin with {published[0] if published else 'no session'}"
     if day in (facts.unpublished or ()):
         return "not_published", "a session whose predictions were not published"
-    last = max([published[-1], *(one.session for one in facts.upcoming)])
+    last = max([published[-1], *(coming_session.session for coming_session in facts.upcoming)])
     if day > last:
         status = "not_yet" if facts.upcoming else "not_published"  # a snapshot ends
         return status, f"the calendar of this publication ends with {last}"
@@ -68,13 +68,13 @@ def _judge(served: Served, day: date, now: datetime) -> tuple[Status, str]:
     return "holiday", f"{facts.exchange} is closed on {day:%A}, {day}"
 
 
-def _judge_upcoming(served: Served, one: Upcoming, now: datetime) -> tuple[Status, str]:
-    due = f"its predictions are due at {stamp(one.due_at)}"
-    if now < one.closes_at:
-        return "not_yet", f"it closes at {stamp(one.closes_at)}, and {due}"
-    if now <= one.due_at + timedelta(seconds=served.facts.grace_seconds):
-        return "due", f"it has closed, and {due}"
-    return "late", f"its predictions were due at {stamp(one.due_at)}, and are not published"
+def _judge_upcoming(served_state: Served, session: Upcoming, now: datetime) -> tuple[Status, str]:
+    due_text = f"its predictions are due at {stamp(session.due_at)}"
+    if now < session.closes_at:
+        return "not_yet", f"it closes at {stamp(session.closes_at)}, and {due_text}"
+    if now <= session.due_at + timedelta(seconds=served_state.facts.grace_seconds):
+        return "due", f"it has closed, and {due_text}"
+    return "late", f"its predictions were due at {stamp(session.due_at)}, and are not published"
 
 
 def stamp(moment: datetime) -> str:
@@ -96,11 +96,11 @@ def no_session(state: SessionState, now: datetime) -> Problem:
     if state.upcoming is None:
         kind = "not-published-yet" if state.status == "not_yet" else "not-published"
         return Problem(kind, detail, session_status=state.status, **days)
-    due = state.upcoming.due_at
-    wait = max(int((due - now).total_seconds()), 60)
+    due_at = state.upcoming.due_at
+    wait = max(int((due_at - now).total_seconds()), 60)
     kind = "late" if state.status == "late" else "not-published-yet"
     return Problem(
-        kind, detail, headers={"Retry-After": str(wait)}, session_status=state.status, due_at=stamp(due), **days
+        kind, detail, headers={"Retry-After": str(wait)}, session_status=state.status, due_at=stamp(due_at), **days
     )
 
 
@@ -108,21 +108,21 @@ def _text(day: date | None) -> str | None:
     return None if day is None else str(day)
 
 
-def resolve(served: Served, session: date | None, now: datetime, *, root: Served | None = None) -> date:
+def resolve(served_state: Served, session: date | None, now: datetime, *, root: Served | None = None) -> date:
     """`session`, or the newest one for None. Raises Problem where it is not published.
 
-    `root` is what is served now, where `served` is what was served earlier.
+    `root` is what is served now, where `served_state` is what was served earlier.
     """
     if session is None:
-        if served.newest is None:
+        if served_state.newest is None:
             raise nothing_published()
-        return served.newest
-    if str(session) in served.pointer.files["predictions"]:
+        return served_state.newest
+    if str(session) in served_state.pointer.files["predictions"]:
         return session
     if root is not None and str(session) in root.pointer.files["predictions"]:
-        moment = stamp(served.pointer.published_at)
+        moment = stamp(served_state.pointer.published_at)
         raise Problem("not-published", f"{session} was not published by then; the publication of {moment} lacks it")
-    raise no_session(state_of(root or served, session, now), now)
+    raise no_session(state_of(root or served_state, session, now), now)
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ class Resolved:
     problem: Problem | None = None
 
 
-def resolved(served: Served, session: date | None, now: datetime, *, root: Served) -> Resolved:
+def resolved(served_state: Served, session: date | None, now: datetime, *, root: Served) -> Resolved:
     """As `resolve`, with the problem as a value. Raises Problem where nothing is published at all."""
     try:
-        return Resolved(resolve(served, session, now, root=root), "published")
+        return Resolved(resolve(served_state, session, now, root=root), "published")
     except Problem as problem:
         if session is None:
             raise
@@ -160,8 +160,8 @@ def rows_of(day: Day, model: str) -> ModelRows:
     rows = day.models.get(model)
     if rows is None:
         models = sorted(day.models)
-        shown = ", ".join(models) or "no model"
-        detail = f"the session {day.session} has no row of the model {model}; it has {shown}"
+        model_names = ", ".join(models) or "no model"
+        detail = f"the session {day.session} has no row of the model {model}; it has {model_names}"
         raise Problem("unknown-model", detail, models=models)
     return rows
 

@@ -87,11 +87,11 @@ class _OfPublication(Collector):
         models = GaugeMetricFamily(
             "served_model_info", "The version of each model that serves.", labels=("model", "version")
         )
-        if (served := current.served) is not None:
-            info.add_metric((served.pointer.entry, str(served.newest or "")), 1)
-            age.add_metric((), (now - served.pointer.published_at).total_seconds())
-            behind.add_metric((), sessions_behind(served, now))
-            for model, version in sorted(served.pointer.champions.items()):
+        if (served_state := current.served) is not None:
+            info.add_metric((served_state.pointer.entry, str(served_state.newest or "")), 1)
+            age.add_metric((), (now - served_state.pointer.published_at).total_seconds())
+            behind.add_metric((), sessions_behind(served_state, now))
+            for model, version in sorted(served_state.pointer.champions.items()):
                 models.add_metric((model, version), 1)
         yield from (depth, swaps, info, age, behind, models)
 
@@ -106,7 +106,7 @@ class Measured:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        began, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 500
 
         async def with_status(message: "Message") -> None:
             nonlocal status
@@ -117,7 +117,7 @@ class Measured:
         try:
             return await self.app(scope, receive, with_status)
         finally:
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
             self.metrics.observe(route_of(scope), scope["method"], status=status, seconds=seconds)
 
 

@@ -64,9 +64,9 @@ class Parameter:
             raise wrong(self.name, text, self.expected) from None
 
     def openapi(self) -> dict[str, Any]:
-        described = {"name": self.name, "in": self.place, "description": self.text, "required": self.place == "path"}
+        description = {"name": self.name, "in": self.place, "description": self.text, "required": self.place == "path"}
         return {
-            **described,
+            **description,
             **self.style,
             "schema": dict(self.schema),
             **({"example": self.example} if self.example else {}),
@@ -131,8 +131,8 @@ def read_session(text: str) -> date | None:
     return None if text == LATEST else read_day(text)
 
 
-def _strings(pattern: str, **more: object) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^(?:{pattern})$", **more}
+def _strings(pattern: str, **options: object) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^(?:{pattern})$", **options}
 
 
 _TICKER_SCHEMA = _strings(f"(?=.*[A-Za-z0-9]){TICKER}")
@@ -198,21 +198,21 @@ CURSOR_OF_PAGE = Parameter(
 )
 
 
-def limit(most: int, default: int) -> Parameter:
+def limit(upper_bound: int, default: int) -> Parameter:
     """How many rows a page holds at most."""
     return Parameter(
         "limit",
-        f"rows of a page, 1 to {most}",
-        f"a whole number from 1 to {most}",
-        between(1, most),
-        {"type": "integer", "minimum": 1, "maximum": most, "default": default},
+        f"rows of a page, 1 to {upper_bound}",
+        f"a whole number from 1 to {upper_bound}",
+        between(1, upper_bound),
+        {"type": "integer", "minimum": 1, "maximum": upper_bound, "default": default},
         default=default,
     )
 
 
-def top(most: int, default: int) -> Parameter:
+def top(upper_bound: int, default: int) -> Parameter:
     """How many tickers of each end of an order."""
-    return replace(limit(most, default), name="top", text=f"tickers of each end, 1 to {most}")
+    return replace(limit(upper_bound, default), name="top", text=f"tickers of each end, 1 to {upper_bound}")
 
 
 def one_of(name: str, text: str, values: tuple[str, ...]) -> Parameter:
@@ -256,10 +256,10 @@ class Parameters:
     defaults: Mapping[str, Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        queries = {one.name: one for one in self.declared if one.place == "query"}
+        queries = {parameter.name: parameter for parameter in self.declared if parameter.place == "query"}
         object.__setattr__(self, "query", queries)
-        object.__setattr__(self, "path", tuple(one for one in self.declared if one.place == "path"))
-        object.__setattr__(self, "defaults", {name: one.default for name, one in queries.items()})
+        object.__setattr__(self, "path", tuple(parameter for parameter in self.declared if parameter.place == "path"))
+        object.__setattr__(self, "defaults", {name: parameter.default for name, parameter in queries.items()})
 
     def of(self, request: Request) -> dict[str, Any]:
         """The values of `request`, the defaults for what it leaves out.
@@ -268,24 +268,24 @@ class Parameters:
         """
         values = dict(self.defaults)
         parts = request.scope["path_params"]
-        for one in self.path:
-            values[one.name] = one.value(parts[one.name])
+        for parameter in self.path:
+            values[parameter.name] = parameter.value(parts[parameter.name])
         query = request.scope["query_string"]
         if query:
-            given: set[str] = set()
+            given_names: set[str] = set()
             for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-                one = self.query.get(name)
-                if one is None:
+                parameter = self.query.get(name)
+                if parameter is None:
                     raise self._unknown(name)
-                if name in given:
+                if name in given_names:
                     raise Problem("wrong-parameter", f"{name} is given twice; expected it once", parameter=name)
-                given.add(name)
-                values[name] = one.value(text)
+                given_names.add(name)
+                values[name] = parameter.value(text)
         return values
 
     def openapi(self) -> list[dict[str, Any]]:
         """The parameters as OpenAPI describes them."""
-        return [one.openapi() for one in self.declared]
+        return [parameter.openapi() for parameter in self.declared]
 
     def _unknown(self, name: str) -> Problem:
         expected = f"one of {', '.join(self.query)}" if self.query else "none"

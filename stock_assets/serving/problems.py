@@ -279,11 +279,11 @@ def quoted(value: object) -> str:
     return f"'{shortened(one_line(value), LONGEST_QUOTE)}'"
 
 
-def wrong(parameter: str, found: object, expected: str) -> Problem:
+def wrong(parameter: str, value: object, expected: str) -> Problem:
     """The problem of a parameter with a value that it may not have."""
     return Problem(
         "wrong-parameter",
-        f"{parameter} is {quoted(found)}; expected {expected}",
+        f"{parameter} is {quoted(value)}; expected {expected}",
         parameter=parameter,
         expected=expected,
     )
@@ -336,8 +336,8 @@ def of_validation(errors: "Sequence[Mapping[str, Any]]") -> Problem:
     if any(error.get("type") == "json_invalid" for error in errors):
         return Problem("unreadable-request", "the body is no JSON")
     lines = [f"{place}: {error.get('msg', 'wrong')}" for place, error in zip(places, errors, strict=True)]
-    shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
-    return Problem("wrong-parameter", shown, parameter=places[0] if places else "body")
+    detail = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+    return Problem("wrong-parameter", detail, parameter=places[0] if places else "body")
 
 
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:

@@ -57,8 +57,8 @@ def configured(app: Any, bounds: Bounds = BOUNDS) -> uvicorn.Config:
     """
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if descriptors != resource.RLIM_INFINITY:
-        most = max(1, min(bounds.connections, descriptors - OTHER_DESCRIPTORS))
-        bounds = replace(bounds, connections=most)
+        connection_limit = max(1, min(bounds.connections, descriptors - OTHER_DESCRIPTORS))
+        bounds = replace(bounds, connections=connection_limit)
     return uvicorn.Config(
         app,
         http=type("Connection", (Connection,), {"bounds": bounds}),

@@ -30,13 +30,13 @@ ALERT_COLUMNS = pl.Schema(
 )
 
 
-async def rows_of_table(served: Served, name: str) -> list[dict[str, Any]]:
+async def rows_of_table(served_state: Served, name: str) -> list[dict[str, Any]]:
     """The rows of a monitoring table as JSON has them; none where it is not published. Raises DamagedFile."""
-    return await asyncio.to_thread(read_table, served, name)
+    return await asyncio.to_thread(read_table, served_state, name)
 
 
-def read_table(served: Served, name: str) -> list[dict[str, Any]]:
-    frame = frame_of(served.publication, MONITORING[name], kind="monitoring", key=name)
+def read_table(served_state: Served, name: str) -> list[dict[str, Any]]:
+    frame = frame_of(served_state.publication, MONITORING[name], kind="monitoring", key=name)
     return [plain(row) for row in frame.iter_rows(named=True)]
 
 
@@ -51,36 +51,36 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, date) else value
 
 
-async def card_of(served: Served, version: str) -> dict[str, Any] | None:
+async def card_of(served_state: Served, version: str) -> dict[str, Any] | None:
     """The card of a model version; None where it has none. Raises DamagedFile."""
-    if version not in served.pointer.files["cards"]:
+    if version not in served_state.pointer.files["cards"]:
         return None
-    return await asyncio.to_thread(_read_card, served, version)
+    return await asyncio.to_thread(_read_card, served_state, version)
 
 
-def _read_card(served: Served, version: str) -> dict[str, Any]:
-    content = content_of(served.publication, "cards", version)
-    file = path_of("cards", version, served.pointer.files["cards"][version])
+def _read_card(served_state: Served, version: str) -> dict[str, Any]:
+    content = content_of(served_state.publication, "cards", version)
+    file = path_of("cards", version, served_state.pointer.files["cards"][version])
     try:
-        card = parse_json(served.publication.folder / file, content)
+        card = parse_json(served_state.publication.folder / file, content)
         json.dumps(card, allow_nan=False)
     except (PublicationError, ValueError) as error:
-        why = (
+        reason = (
             "holds a number that is not finite"
             if isinstance(error, ValueError)
-            else relative(error, served.publication.folder)
+            else relative(error, served_state.publication.folder)
         )
-        raise DamagedFile(file, f"is damaged: {why}") from error
+        raise DamagedFile(file, f"is damaged: {reason}") from error
     return card
 
 
-async def open_alerts(served: Served) -> list[dict[str, Any]]:
+async def open_alerts(served_state: Served) -> list[dict[str, Any]]:
     """The open alerts and those that ended lately; none before any was written. Raises DamagedFile."""
-    return await asyncio.to_thread(_read_alerts, served)
+    return await asyncio.to_thread(_read_alerts, served_state)
 
 
-def _read_alerts(served: Served) -> list[dict[str, Any]]:
-    path = served.publication.folder / ALERTS
+def _read_alerts(served_state: Served) -> list[dict[str, Any]]:
+    path = served_state.publication.folder / ALERTS
     try:
         values = parse_json(path, path.read_bytes())
         rows = values["alerts"]

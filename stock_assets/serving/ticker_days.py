@@ -73,19 +73,22 @@ def _models_of(publication: Publication, files: Sequence[Files]) -> Mapping[str,
 
 def _day_of(file: Files, rows: Mapping[str, list[dict[str, Any]]], models: Mapping[str, list[str]]) -> Day:
     """Raises ValueError for a value that is absent or not finite: the file is damaged."""
-    said = {row["model"]: row for row in rows["predictions"] if row["status"] == "predicted"}
-    absent = [row for row in rows["predictions"] if row["status"] != "predicted"]
-    known = [row for row in rows["outcomes"] if row["label"] is not None and row["horizon_end"] is not None]
-    places = {row["ticker"]: place for place, row in enumerate(known)}
+    row_of_model = {row["model"]: row for row in rows["predictions"] if row["status"] == "predicted"}
+    absent_rows = [row for row in rows["predictions"] if row["status"] != "predicted"]
+    known_outcomes = [row for row in rows["outcomes"] if row["label"] is not None and row["horizon_end"] is not None]
+    places = {row["ticker"]: place for place, row in enumerate(known_outcomes)}
     return Day(
         date.fromisoformat(file.session),
-        {model: _model_rows(said[model]) if model in said else _NO_ROW for model in models.get(file.session, [])},
-        {row["ticker"]: row["reason"] for row in absent},
+        {
+            model: _model_rows(row_of_model[model]) if model in row_of_model else _NO_ROW
+            for model in models.get(file.session, [])
+        },
+        {row["ticker"]: row["reason"] for row in absent_rows},
         {row["ticker"]: row["suspect"] for row in rows["bars"] if row["suspect"] is not None},
         Outcomes(
             places,
-            np.array([row["label"] for row in known], np.int8),
-            np.array([row["horizon_end"].toordinal() - EPOCH for row in known], np.int32),
+            np.array([row["label"] for row in known_outcomes], np.int8),
+            np.array([row["horizon_end"].toordinal() - EPOCH for row in known_outcomes], np.int32),
         ),
     )
 

@@ -116,8 +116,8 @@ def _scopes_text() -> str:
     return f"with the scopes {' or '.join(SCOPES)}, or both with a comma between"
 
 
-def _wrong(path: Path, what: str) -> SettingsError:
-    return SettingsError(f"{SETTING}={path} is wrong: {what}")
+def _wrong(path: Path, fault: str) -> SettingsError:
+    return SettingsError(f"{SETTING}={path} is wrong: {fault}")
 
 
 class TokenFile:

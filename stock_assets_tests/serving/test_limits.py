@@ -48,7 +48,7 @@ def test_the_headers_state_what_is_left_and_when_it_resets():
 
 
 def test_the_memory_is_bounded_and_the_busy_keep_their_bucket():
-    limits = RateLimits(1, Clock(), most=10)
+    limits = RateLimits(1, Clock(), client_limit=10)
     assert limits.take("busy").allowed
     for i in range(1000):
         limits.take(f"address {i}")

@@ -65,8 +65,8 @@ class OnDemand:
         """
         if self.depth > QUEUE:
             raise UnavailableError(f"{self.depth} predictions are being made already", self._budget)
-        begun = asyncio.Event()
-        turn = asyncio.ensure_future(self._answer(question, begun))
+        turn_began = asyncio.Event()
+        turn = asyncio.ensure_future(self._answer(question, turn_began))
         self._turns.add(turn)
         turn.add_done_callback(self._turns.discard)
         turn.add_done_callback(_retrieve)
@@ -79,7 +79,7 @@ class OnDemand:
             warm.cancel()
         if turn.done():
             return turn.result()
-        if not begun.is_set():
+        if not turn_began.is_set():
             turn.cancel()
         raise UnavailableError(f"it takes longer than {self._budget:g} s", self._budget)
 
@@ -89,10 +89,10 @@ class OnDemand:
             turn.cancel()
         await self._end()
 
-    async def _answer(self, question: Mapping[str, object], begun: asyncio.Event) -> dict[str, Any]:
+    async def _answer(self, question: Mapping[str, object], turn_began: asyncio.Event) -> dict[str, Any]:
         """Waits for its turn and for the process, and asks it."""
         async with self._turn:
-            begun.set()
+            turn_began.set()
             process = await self._running()
             try:
                 answer = await asyncio.wait_for(self._exchange(process, question), self._hang)

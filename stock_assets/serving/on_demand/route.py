@@ -125,7 +125,7 @@ async def predict(request: Request) -> Response:
 
 def _shown(prediction: dict[str, Any], current: Current, source: str) -> dict[str, Any]:
     """The answer as `OnDemandPrediction` describes it."""
-    served = current.served
+    served_state = current.served
     names = ("p_sell", "p_hold", "p_buy", "score", "model", "model_version", "trained_through")
     return {
         "ticker": prediction["ticker"],
@@ -133,5 +133,5 @@ def _shown(prediction: dict[str, Any], current: Current, source: str) -> dict[st
         "status": "left_out" if "reason" in prediction else "predicted",
         "reason": prediction.get("reason"),
         **{name: prediction.get(name) for name in names},
-        "simulated": served.facts.simulated if served else source == "simulated",
+        "simulated": served_state.facts.simulated if served_state else source == "simulated",
     }

@@ -51,12 +51,12 @@ def announcements_view(publication: Publication | None) -> AnnouncementsView:
     rows = _named(publication, publication.monitoring("announcements"))
     coming = rows.filter(~pl.col("happened")).sort("reaction_session", "ticker")
     lately = rows.filter("happened", pl.col("reaction_session") >= sessions[-SESSIONS_BACK:][0])
-    moved = lately.drop_nulls("residual_return").sort(-pl.col("residual_return").abs(), "ticker").head(LISTED)
+    largest_moves = lately.drop_nulls("residual_return").sort(-pl.col("residual_return").abs(), "ticker").head(LISTED)
     days = coming.partition_by("reaction_session", as_dict=True, maintain_order=True)
     return AnnouncementsView(
         sessions[-1],
         tuple(ReportingDay(of_day["reaction_session"][0], tuple(of_day.to_dicts())) for of_day in days.values()),
-        tuple(moved.to_dicts()),
+        tuple(largest_moves.to_dicts()),
     )
 
 

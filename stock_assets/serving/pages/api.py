@@ -94,11 +94,11 @@ def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float | No
     >>> quantile([(0.1, 2), (0.2, 4), (inf, 4)], 0.75)
     0.15
     """
-    ordered = sorted(buckets)
-    if not ordered or not ordered[-1][1]:
+    buckets_in_order = sorted(buckets)
+    if not buckets_in_order or not buckets_in_order[-1][1]:
         return None
-    rank, start, before = share * ordered[-1][1], 0.0, 0.0
-    for end, count in ordered:
+    rank, start, before = share * buckets_in_order[-1][1], 0.0, 0.0
+    for end, count in buckets_in_order:
         if count >= rank and end < inf:
             return round(start + (end - start) * (rank - before) / (count - before), 9) if count > before else end
         if end < inf:

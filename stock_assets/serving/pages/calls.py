@@ -59,21 +59,21 @@ def calls_of(publication: Publication, session: date, before: date | None) -> li
     """Every call of `session` by rank; `before` is the session that ranks are compared with."""
     rows = predicted_rows(publication, session)
     earlier = predicted_rows(publication, before) if before else rows.clear()
-    joined = rows.join(publication.bars(session), on="ticker", how="left", maintain_order="left").join(
+    rows_with_bars = rows.join(publication.bars(session), on="ticker", how="left", maintain_order="left").join(
         earlier.select("ticker", earlier="rank"), on="ticker", how="left", maintain_order="left"
     )
-    joined = joined.with_columns(moved=pl.col("earlier") - pl.col("rank"))
+    rows_with_bars = rows_with_bars.with_columns(moved=pl.col("earlier") - pl.col("rank"))
     columns = list(Call.__dataclass_fields__)
-    return [Call(*row) for row in joined.select(columns).iter_rows()]
+    return [Call(*row) for row in rows_with_bars.select(columns).iter_rows()]
 
 
-def strongest(calls: Sequence[Call], most: int) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
-    """(buys, sells): at most `most` from each end of `calls`, which are by rank; no call is in both.
+def strongest(calls: Sequence[Call], limit: int) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
+    """(buys, sells): at most `limit` from each end of `calls`, which are by rank; no call is in both.
 
     Sells begin with the strongest.
     """
-    sells = min(most, len(calls) // 2)
-    buys = min(most, len(calls) - sells)
+    sells = min(limit, len(calls) // 2)
+    buys = min(limit, len(calls) - sells)
     return tuple(calls[:buys]), tuple(calls[len(calls) - sells :][::-1])
 
 
@@ -91,5 +91,5 @@ def left_out(publication: Publication, session: date) -> tuple[LeftOut, ...]:
 
 def session_before(publication: Publication, session: date) -> date | None:
     """The published session before `session`."""
-    earlier = [each for each in publication.pointer.sessions if each < session]
+    earlier = [other_session for other_session in publication.pointer.sessions if other_session < session]
     return earlier[-1] if earlier else None

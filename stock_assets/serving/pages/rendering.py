@@ -90,10 +90,10 @@ class Moment:
             return (None, self.alerts.digest)
         facts = self.publication.pointer.facts
         grace = timedelta(seconds=facts.grace_seconds)
-        passed = sum(
+        passed_moments = sum(
             moment <= self.now for up in facts.upcoming for moment in (up.closes_at, up.due_at, up.due_at + grace)
         )
-        return (self.publication.pointer.entry, self.alerts.digest, passed)
+        return (self.publication.pointer.entry, self.alerts.digest, passed_moments)
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def html(
 
 def screens_of(publication: Publication | None) -> tuple[tuple[str, str], ...]:
     """The screens that the navigation leads to: the paper account once one is published."""
-    there = publication.pointer.files["monitoring"] if publication else {}
-    return (*SCREENS[:-1], *(screen for name, screen in OPTIONAL.items() if name in there), *SCREENS[-1:])
+    monitoring_files = publication.pointer.files["monitoring"] if publication else {}
+    return (*SCREENS[:-1], *(screen for name, screen in OPTIONAL.items() if name in monitoring_files), *SCREENS[-1:])
 
 
 def names(publication: Publication | None) -> list[tuple[str, str | None]]:

@@ -41,20 +41,22 @@ def make_pages(
         rows = alerts() if alerts else read_alerts(publication.folder) if publication else OpenAlerts()
         return Moment(publication, rows, clock(), pages.views)
 
-    def respond(request: Request, make: Callable[[Moment, str], Page], *, kept: bool = True) -> Response:
+    def respond(request: Request, make: Callable[[Moment, str], Page], *, is_cached: bool = True) -> Response:
         at = moment()
         address = f"{request.url.path}?{request.url.query}"
         return respond_with(
-            request, at, lambda: pages.get(address, at, lambda etag: make(at, etag)) if kept else make(at, "")
+            request, at, lambda: pages.get(address, at, lambda etag: make(at, etag)) if is_cached else make(at, "")
         )
 
-    def screen(title: str, template: str, view: Callable[[Moment], Any], *, kept: bool = True) -> Callable[..., Any]:
+    def screen(
+        title: str, template: str, view: Callable[[Moment], Any], *, is_cached: bool = True
+    ) -> Callable[..., Any]:
         def answer(request: Request) -> Response:
             def make(at: Moment, etag: str) -> Page:
                 values = {"view": view(at), "card_address": "/models/", "base": str(request.base_url).rstrip("/")}
                 return html(template, at, etag, title=title, here=request.url.path, **values)
 
-            return respond(request, make, kept=kept)
+            return respond(request, make, is_cached=is_cached)
 
         return answer
 
@@ -69,7 +71,7 @@ def make_pages(
         "/models": screen("Models", "models", lambda at: screens.models_screen(at.publication)),
         "/announcements": screen("Announcements", "announcements", lambda at: announcements_view(at.publication)),
         "/paper": screen("Paper account", "paper", lambda at: screens.paper_screen(at.publication)),
-        "/api": screen("API", "api", api_figures, kept=False),
+        "/api": screen("API", "api", api_figures, is_cached=False),
         "/models/{version:path}": lambda request: respond(request, _card(request.path_params["version"])),
         "/ticker": lambda request: _search(request, respond),
         "/ticker/{ticker:path}": lambda request: respond(request, _ticker(request.path_params["ticker"])),

@@ -42,10 +42,10 @@ def inputs_screen(publication: Publication | None) -> InputsView:
 
 def models_screen(publication: Publication | None) -> ModelsView:
     """Screen 5: who serves, since when, why?"""
-    served, promotions, decisions, scores = _frames(
+    model_rows, promotions, decisions, scores = _frames(
         publication, "in_service", "promotions", "retraining_decisions", "score"
     )
-    return models_view(served, promotions, decisions, scores=scores, model=in_service(publication))
+    return models_view(model_rows, promotions, decisions, scores=scores, model=in_service(publication))
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ def card_screen(publication: Publication | None, version: str) -> CardView | Non
     if publication is None or card is None:
         return None
     decisions = publication.monitoring("promotions").sort("decided_at", descending=True)
-    apart = ("version", "title", "run", "promotions", "scores", "limits")
+    own_sections = ("version", "title", "run", "promotions", "scores", "limits")
     return CardView(
         version,
         card.get("model"),
         str(card.get("title") or card.get("model") or version),
-        card_sections({name: value for name, value in card.items() if name not in apart and value not in ([], {})}),
+        card_sections(
+            {name: value for name, value in card.items() if name not in own_sections and value not in ([], {})}
+        ),
         tuple(map(_score, card.get("scores") or ())),
         tuple(map(str, card.get("limits") or ())),
         tuple(decisions.filter(decisions["version"] == version).to_dicts()),
@@ -128,8 +130,10 @@ def by_sector(
     groups: dict[str, list[tuple[str, str | None]]] = {}
     for ticker, name in names:
         groups.setdefault(sectors.get(ticker) or "", []).append((ticker, name))
-    alone = "All tickers" if len(groups) == 1 else "No sector is stated"
-    return [(sector or alone, rows) for sector, rows in sorted(groups.items(), key=lambda group: (not group[0], group))]
+    only_name = "All tickers" if len(groups) == 1 else "No sector is stated"
+    return [
+        (sector or only_name, rows) for sector, rows in sorted(groups.items(), key=lambda group: (not group[0], group))
+    ]
 
 
 def paper_screen(publication: Publication | None) -> PaperView:

@@ -82,7 +82,7 @@ def signals_view(publication: Publication | None) -> SignalsView:
     before = session_before(publication, session)
     calls = calls_of(publication, session, before)
     buys, sells = strongest(calls, LISTED)
-    earlier = [predicted_rows(publication, each) for each in sessions[-1 - BEFORE : -1]]
+    earlier = [predicted_rows(publication, earlier_session) for earlier_session in sessions[-1 - BEFORE : -1]]
     decile = ceil(len(calls) / 10)
     return SignalsView(
         session=session,

@@ -136,11 +136,11 @@ class TickerView:
 
     @cached_property
     def probability_chart(self) -> Markup:
-        drawn = [Line(name, [row[f"p_{name}"] for row in self.rows], name) for name in ("buy", "hold", "sell")]
+        class_lines = [Line(name, [row[f"p_{name}"] for row in self.rows], name) for name in ("buy", "hold", "sell")]
         return lines.LineChart(
             "Probabilities",
             self.sessions,
-            drawn,
+            class_lines,
             form=lines.SHARE,
             note=f"as published, of {self.model}; a dot marks the class that came true",
             dots=self.outcomes,
@@ -149,11 +149,11 @@ class TickerView:
         ).figure()
 
 
-def history(publication: Publication, ticker: str, most: int = SESSIONS) -> pl.DataFrame:
-    """One row per published session, the last `most`, ascending: session, the bar, the call of the model in service
-    and its outcome; null where there is none."""
+def history(publication: Publication, ticker: str, session_limit: int = SESSIONS) -> pl.DataFrame:
+    """One row per published session, the last `session_limit`, ascending: session, the bar, the call of the model in
+    service and its outcome; null where there is none."""
     model = publication.pointer.facts.in_service
-    sessions = publication.pointer.sessions[-most:]
+    sessions = publication.pointer.sessions[-session_limit:]
     calls = _rows(publication, "predictions", sessions, ticker=ticker).filter(pl.col("model") == model)
     rows = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
     for frame, columns in (
@@ -189,8 +189,8 @@ def ticker_view(publication: Publication, ticker: str) -> TickerView | None:
     own = next((call for call in calls if call.ticker == ticker), None)
     bar = publication.bars(session).filter(pl.col("ticker") == ticker).to_dicts()
     sector = bar[0]["sector"] if bar else None
-    same = [call for call in calls if sector and call.sector == sector]
-    absent = tonight.filter(pl.col("status") != "predicted")
+    calls_of_sector = [call for call in calls if sector and call.sector == sector]
+    absent_rows = tonight.filter(pl.col("status") != "predicted")
     expected, reactions = of_ticker(publication, ticker)
     return TickerView(
         ticker=ticker,
@@ -200,7 +200,9 @@ def ticker_view(publication: Publication, ticker: str) -> TickerView | None:
         model=facts.in_service,
         predicted=len(calls),
         call=own,
-        reason=(absent["reason"][0] if absent.height else "no row of this session names it") if own is None else None,
+        reason=(absent_rows["reason"][0] if absent_rows.height else "no row of this session names it")
+        if own is None
+        else None,
         models=tuple(
             ModelCall(*row)
             for row in tonight.filter(pl.col("status") == "predicted")
@@ -210,8 +212,8 @@ def ticker_view(publication: Publication, ticker: str) -> TickerView | None:
         ),
         rows=tuple(rows.to_dicts()),
         record=_record(rows),
-        peers=_around(same, own),
-        sector_size=len(same),
+        peers=_around(calls_of_sector, own),
+        sector_size=len(calls_of_sector),
         currency=facts.currency,
         expected=expected,
         reactions=reactions,
@@ -243,21 +245,21 @@ def _marks(place: int, row: dict[str, Any]) -> list[Mark]:
 
 
 def _record(rows: pl.DataFrame) -> Record | None:
-    scored = rows.filter(pl.col("usable"), pl.col("score").is_not_null(), pl.col("label").is_not_null())
-    if scored.is_empty():
+    scored_rows = rows.filter(pl.col("usable"), pl.col("score").is_not_null(), pl.col("label").is_not_null())
+    if scored_rows.is_empty():
         return None
-    classes = scored.select(pl.concat_list(PROBABILITIES).list.arg_max().cast(pl.Int8) - 1).to_series()
-    counts = scored["label"].value_counts().sort("count", "label", descending=True)
+    classes = scored_rows.select(pl.concat_list(PROBABILITIES).list.arg_max().cast(pl.Int8) - 1).to_series()
+    counts = scored_rows["label"].value_counts().sort("count", "label", descending=True)
     return Record(
-        scored.height,
-        int((classes == scored["label"]).sum()) / scored.height,
+        scored_rows.height,
+        int((classes == scored_rows["label"]).sum()) / scored_rows.height,
         LABELS[counts["label"][0]],
-        counts["count"][0] / scored.height,
+        counts["count"][0] / scored_rows.height,
     )
 
 
-def _around(same: Sequence[Call], own: Call | None) -> tuple[Call, ...]:
-    """At most PEERS of `same` (by rank), those around `own`."""
-    place = next((i for i, call in enumerate(same) if own and call.ticker == own.ticker), 0)
-    first = max(0, min(place - PEERS // 2, len(same) - PEERS))
-    return tuple(same[first : first + PEERS])
+def _around(calls: Sequence[Call], own: Call | None) -> tuple[Call, ...]:
+    """At most PEERS of `calls` (by rank), those around `own`."""
+    place = next((i for i, call in enumerate(calls) if own and call.ticker == own.ticker), 0)
+    first = max(0, min(place - PEERS // 2, len(calls) - PEERS))
+    return tuple(calls[first : first + PEERS])

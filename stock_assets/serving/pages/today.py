@@ -101,17 +101,17 @@ def lag_of(facts: Facts, newest: date, now: datetime) -> Lag:
 
     A session is late `grace_seconds` after it is due.
     """
-    coming = [each for each in facts.upcoming if each.session > newest]
+    coming = [session for session in facts.upcoming if session.session > newest]
     grace = timedelta(seconds=facts.grace_seconds)
-    late = [each for each in coming if each.due_at + grace <= now]
-    waiting = coming[len(late)] if len(late) < len(coming) else None
-    if late:
+    late_sessions = [session for session in coming if session.due_at + grace <= now]
+    waiting = coming[len(late_sessions)] if len(late_sessions) < len(coming) else None
+    if late_sessions:
         least = "at least " if waiting is None else ""
         reason = (
-            f"{late[0].session} was due at {numbers.moment(late[0].due_at)} and is not published: "
-            f"{least}{plural(len(late), 'session')} behind"
+            f"{late_sessions[0].session} was due at {numbers.moment(late_sessions[0].due_at)} and is not published: "
+            f"{least}{plural(len(late_sessions), 'session')} behind"
         )
-        return Lag(len(late), reason, waiting)
+        return Lag(len(late_sessions), reason, waiting)
     if waiting is None:
         return Lag(0, f"the calendar ends at {newest}: no session is expected", None)
     if waiting.closes_at <= now:
@@ -127,7 +127,7 @@ def today_view(publication: Publication | None, alerts: OpenAlerts, now: datetim
         return TodayView(verdict(newest=None, predicted=0, behind=0, reason="", alerts=len(open_alerts)), open_alerts)
     session = publication.pointer.sessions[-1]
     calls = calls_of(publication, session, session_before(publication, session))
-    checks, passed = _checks(publication)
+    checks, passed_count = _checks(publication)
     lag = lag_of(facts, session, now)
     buys, sells = strongest(calls, LISTED)
     row = {row["session"]: row for row in publication.monitoring("sessions").to_dicts()}.get(session, {})
@@ -157,15 +157,15 @@ def today_view(publication: Publication | None, alerts: OpenAlerts, now: datetim
         trained_through=predicted_rows(publication, session)["trained_through"].max(),  # pyright: ignore[reportArgumentType]
         age=row.get("age"),
         checks=checks,
-        passed_checks=passed,
+        passed_checks=passed_count,
         runs=tuple(
-            FailedRun(each["at"], each["what"], each["partitions"], run_address(facts, each["run_id"]))
-            for each in failures.to_dicts()
+            FailedRun(record["at"], record["what"], record["partitions"], run_address(facts, record["run_id"]))
+            for record in failures.to_dicts()
         ),
         buys=buys,
         sells=sells,
-        score=next((each for each in scores if each["model"] == facts.in_service), None),
-        naive=next((each for each in scores if each["naive"]), None),
+        score=next((record for record in scores if record["model"] == facts.in_service), None),
+        naive=next((record for record in scores if record["naive"]), None),
         live=_live(publication, facts.in_service),
         currency=facts.currency,
     )
@@ -175,14 +175,14 @@ def _checks(publication: Publication) -> tuple[tuple[FailedCheck, ...], int]:
     """The checks whose newest result is a failure, those that forbid use first, and how many passed."""
     rows = publication.monitoring("checks")
     facts = publication.pointer.facts
-    failed = rows.filter(~rows["passed"]).sort("severity", "asset", "check").to_dicts()
+    failed_rows = rows.filter(~rows["passed"]).sort("severity", "asset", "check").to_dicts()
     checks = (
         FailedCheck(
             row["asset"], row["check"], row["severity"], row["text"], row["at"], run_address(facts, row["run_id"])
         )
-        for row in failed
+        for row in failed_rows
     )
-    return tuple(checks), rows.height - len(failed)
+    return tuple(checks), rows.height - len(failed_rows)
 
 
 def _live(publication: Publication, model: str) -> dict[str, Any] | None:

@@ -47,40 +47,42 @@ def parse_inference(body: bytes, json_bytes: str | None = None) -> Inference:
         if not (json_bytes.isascii() and json_bytes.isdigit() and int(json_bytes) <= end):
             raise BadRequestError(f"Inference-Header-Content-Length is {quoted(json_bytes)}; expected at most {end}")
         end = int(json_bytes)
-    asked = json_object(body[:end])
-    identity = asked.get("id")
+    question = json_object(body[:end])
+    identity = question.get("id")
     if identity is not None and not isinstance(identity, str):
         raise BadRequestError(f"id is {type(identity).__name__}; expected a text")
-    tensors = _named(asked.get("inputs"), "inputs")
+    tensors = _named(question.get("inputs"), "inputs")
     require_columns(name for name, _ in tensors)
-    values, rest = {}, body[end:]
+    values, binary_data = {}, body[end:]
     for name, tensor in tensors:
-        size = _binary_size(name, tensor, len(rest))
-        data = tensor.get("data") if size is None else _texts(name, rest[:size])
-        rest = rest[size or 0 :]
+        size = _binary_size(name, tensor, len(binary_data))
+        data = tensor.get("data") if size is None else _texts(name, binary_data[:size])
+        binary_data = binary_data[size or 0 :]
         values[name] = _values(name, tensor, data)
-    if rest:
-        raise BadRequestError(f"{len(rest)} byte(s) follow the last binary tensor; expected none")
+    if binary_data:
+        raise BadRequestError(f"{len(binary_data)} byte(s) follow the last binary tensor; expected none")
     items = items_of_columns(values["ticker"], values.get("session"))
-    return Inference(items, identity, _outputs(asked.get("outputs")))
+    return Inference(items, identity, _outputs(question.get("outputs")))
 
 
-def _named(tensors: object, what: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _named(tensors: object, field: str) -> list[tuple[str, Mapping[str, Any]]]:
     if not isinstance(tensors, list) or not all(
-        isinstance(one, dict) and isinstance(one.get("name"), str) for one in tensors
+        isinstance(tensor, dict) and isinstance(tensor.get("name"), str) for tensor in tensors
     ):
-        raise BadRequestError(f"expected {what} to be a list of tensors, each an object with a name")
-    return [(one["name"], one) for one in tensors]
+        raise BadRequestError(f"expected {field} to be a list of tensors, each an object with a name")
+    return [(tensor["name"], tensor) for tensor in tensors]
 
 
-def _binary_size(name: str, tensor: Mapping[str, Any], left: int) -> int | None:
-    """How many of the `left` bytes behind the JSON are the tensor; None where it stands in the JSON."""
+def _binary_size(name: str, tensor: Mapping[str, Any], remaining_bytes: int) -> int | None:
+    """How many of the `remaining_bytes` bytes behind the JSON are the tensor; None where it stands in the JSON."""
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is None:
         return None
-    if type(size) is not int or not 0 <= size <= left or "data" in tensor:
-        raise BadRequestError(f"the binary_data_size of {name} is {quoted(size)}, and {left} byte(s) are left for it")
+    if type(size) is not int or not 0 <= size <= remaining_bytes or "data" in tensor:
+        raise BadRequestError(
+            f"the binary_data_size of {name} is {quoted(size)}, and {remaining_bytes} byte(s) are left for it"
+        )
     return size
 
 
@@ -132,18 +134,18 @@ def _outputs(requested: object) -> tuple[str, ...]:
 
 
 def inference_answer(
-    asked: Inference, rows: Sequence[Mapping[str, Any]], *, model: str, version: str | None, publication: str
+    inference: Inference, rows: Sequence[Mapping[str, Any]], *, model: str, version: str | None, publication: str
 ) -> dict[str, Any]:
     """What the answer holds. Every row of `rows` is predicted."""
     outputs = [
         {"name": name, "datatype": OUTPUTS[name], "shape": [len(rows)], "data": [row[name] for row in rows]}
-        for name in asked.outputs
+        for name in inference.outputs
     ]
     head: dict[str, Any] = {"model_name": model}
     if version is not None:
         head["model_version"] = version
-    if asked.id is not None:
-        head["id"] = asked.id
+    if inference.id is not None:
+        head["id"] = inference.id
     return {**head, "parameters": {"publication": publication}, "outputs": outputs}
 
 

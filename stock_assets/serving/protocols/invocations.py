@@ -38,15 +38,15 @@ class Invocation:
 
 def parse_json(body: bytes) -> Invocation:
     """Raises BadRequestError."""
-    asked = json_object(body)
-    given = [form for form in FORMS if form in asked]
-    unknown = sorted({*asked} - {*FORMS, "params"})
-    if len(given) != 1 or unknown:
-        shown = f", not {quoted(unknown[0])}" if unknown else ""
-        raise BadRequestError(f"expected exactly one of {', '.join(FORMS)}, and params where one is set{shown}")
-    data = asked[given[0]]
-    items = _READERS[given[0]](data)
-    return Invocation(items, _model_of(asked.get("params")))
+    question = json_object(body)
+    forms_given = [form for form in FORMS if form in question]
+    unknown = sorted({*question} - {*FORMS, "params"})
+    if len(forms_given) != 1 or unknown:
+        unknown_text = f", not {quoted(unknown[0])}" if unknown else ""
+        raise BadRequestError(f"expected exactly one of {', '.join(FORMS)}, and params where one is set{unknown_text}")
+    data = question[forms_given[0]]
+    items = _READERS[forms_given[0]](data)
+    return Invocation(items, _model_of(question.get("params")))
 
 
 def parse_csv(body: bytes) -> Invocation:
@@ -68,13 +68,13 @@ def parse_csv(body: bytes) -> Invocation:
 def json_object(body: bytes) -> dict[str, Any]:
     """The JSON object that a body is. Raises BadRequestError."""
     try:
-        asked = json.loads(body, parse_constant=_no_number)
+        document = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        what = "it is nested too deeply" if isinstance(error, RecursionError) else quoted(error)
-        raise BadRequestError(f"the body is no JSON: {what}") from None
-    if not isinstance(asked, dict):
-        raise BadRequestError(f"the body is a {type(asked).__name__}; expected a JSON object")
-    return asked
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else quoted(error)
+        raise BadRequestError(f"the body is no JSON: {reason}") from None
+    if not isinstance(document, dict):
+        raise BadRequestError(f"the body is a {type(document).__name__}; expected a JSON object")
+    return document
 
 
 def _no_number(name: str) -> None:

@@ -73,11 +73,11 @@ def items_of_records(records: Iterable[Mapping[str, Any]]) -> list[Item]:
 
 def require_columns(names: Iterable[object]) -> None:
     """Raises BadRequestError for other columns than `ticker` and `session`, and where `ticker` is absent."""
-    given = [str(name) for name in names]
-    unknown = sorted({*given} - {"ticker", "session"})
+    column_names = [str(name) for name in names]
+    unknown = sorted({*column_names} - {"ticker", "session"})
     if unknown:
         raise BadRequestError(f"there is no input {quoted(unknown[0])}; expected ticker and session")
-    if given.count("ticker") != 1 or given.count("session") > 1:
+    if column_names.count("ticker") != 1 or column_names.count("session") > 1:
         raise BadRequestError("expected the input ticker once and session at most once")
 
 

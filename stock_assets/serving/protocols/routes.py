@@ -92,28 +92,28 @@ async def ready(request: Request) -> Response:
     return _json({"ready": True})
 
 
-def _versions(served: Served, model: str) -> list[str]:
+def _versions(served_state: Served, model: str) -> list[str]:
     """The versions of `model` that are published, the serving one first. Raises Problem for an unknown model."""
-    champions = served.pointer.champions
+    champions = served_state.pointer.champions
     own = re.compile(rf"{re.escape(model)}-\d{{4}}-\d\d-\d\d-[^-]+")
-    cards = [version for version in served.pointer.files["cards"] if own.fullmatch(version)]
+    cards = [version for version in served_state.pointer.files["cards"] if own.fullmatch(version)]
     serving = [champions[model]] if model in champions else []
     versions = list(dict.fromkeys(serving + sorted(cards, reverse=True)))
     if not versions:
-        shown = ", ".join(sorted(champions))
-        raise Problem("unknown-model", f"there is no model {model}; expected one of {shown}")
+        model_names = ", ".join(sorted(champions))
+        raise Problem("unknown-model", f"there is no model {model}; expected one of {model_names}")
     return versions
 
 
 def _named(request: Request, parameters: Parameters) -> tuple[Served, str, str | None]:
     """(what is served, model, version where one is named). Raises Problem where it is not published."""
-    asked = parameters.of(request)
-    served = served_of(request)
-    model, version = asked["model"], asked.get("version")
-    versions = _versions(served, model)
+    values = parameters.of(request)
+    served_state = served_of(request)
+    model, version = values["model"], values.get("version")
+    versions = _versions(served_state, model)
     if version is not None and version not in versions:
         raise Problem("unknown-version", f"{model} has no version {version}; expected one of {', '.join(versions[:5])}")
-    return served, model, version
+    return served_state, model, version
 
 
 _KINDS = ("unknown-model", "not-published")
@@ -121,8 +121,8 @@ _KINDS = ("unknown-model", "not-published")
 
 @router.get("/v2/models/{model}", summary="A model", **_described(OF_MODEL, *_KINDS, members=_MODEL_MEMBERS))
 async def model_of_protocol(request: Request) -> Response:
-    served, model, _ = _named(request, OF_MODEL)
-    return _json(model_metadata(model, _versions(served, model)), served.pointer.entry)
+    served_state, model, _ = _named(request, OF_MODEL)
+    return _json(model_metadata(model, _versions(served_state, model)), served_state.pointer.entry)
 
 
 @router.get(
@@ -131,19 +131,19 @@ async def model_of_protocol(request: Request) -> Response:
     **_described(OF_VERSION, *_KINDS, members=_MODEL_MEMBERS),
 )
 async def version_of_protocol(request: Request) -> Response:
-    served, model, version = _named(request, OF_VERSION)
-    return _json(model_metadata(model, [version] if version else []), served.pointer.entry)
+    served_state, model, version = _named(request, OF_VERSION)
+    return _json(model_metadata(model, [version] if version else []), served_state.pointer.entry)
 
 
 async def _ready(request: Request, parameters: Parameters) -> Response:
-    served, model, version = _named(request, parameters)
-    day = None if served.newest is None else await served.day(served.newest)
+    served_state, model, version = _named(request, parameters)
+    day = None if served_state.newest is None else await served_state.day(served_state.newest)
     rows = None if day is None else day.models.get(model)
     if rows is None or (version is not None and version not in {name for name, _ in rows.versions}):
         raise Problem(
             "not-ready", f"{version or model} has no row of the newest session", headers={"Retry-After": "60"}
         )
-    return _json({"name": model, "ready": True}, served.pointer.entry)
+    return _json({"name": model, "ready": True}, served_state.pointer.entry)
 
 
 @router.get(
@@ -165,13 +165,14 @@ async def version_ready(request: Request) -> Response:
 
 
 async def _infer(request: Request, parameters: Parameters) -> Response:
-    served, model, version = _named(request, parameters)
-    asked = parse_inference(await request.body(), request.headers.get("inference-header-content-length"))
-    rows = await predicted_rows(served, asked.items, now_of(request), model=model, version=version)
+    served_state, model, version = _named(request, parameters)
+    inference = parse_inference(await request.body(), request.headers.get("inference-header-content-length"))
+    rows = await predicted_rows(served_state, inference.items, now_of(request), model=model, version=version)
     versions = {row["model_version"] for row in rows}
-    one = versions.pop() if len(versions) == 1 else version
+    version_of_rows = versions.pop() if len(versions) == 1 else version
     return _json(
-        inference_answer(asked, rows, model=model, version=one, publication=served.pointer.entry), served.pointer.entry
+        inference_answer(inference, rows, model=model, version=version_of_rows, publication=served_state.pointer.entry),
+        served_state.pointer.entry,
     )
 
 
@@ -200,14 +201,14 @@ async def ping(request: Request) -> Response:
 async def invocations(request: Request) -> Response:
     """A row per row of the request, each with its `status`; probabilities are null where it is not predicted."""
     NONE.of(request)
-    served = served_of(request)
+    served_state = served_of(request)
     body = await request.body()
     is_csv = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/csv"
-    asked = parse_csv(body) if is_csv else parse_json(body)
-    model = asked.model or served.facts.in_service
-    rows = await rows_with_status(served, asked.items, now_of(request), model=model)
+    invocation = parse_csv(body) if is_csv else parse_json(body)
+    model = invocation.model or served_state.facts.in_service
+    rows = await rows_with_status(served_state, invocation.items, now_of(request), model=model)
     if request.headers.get("accept", "").partition(";")[0].strip().lower() == "text/csv":
-        headers = {**NO_STORE, "X-Publication": served.pointer.entry}
+        headers = {**NO_STORE, "X-Publication": served_state.pointer.entry}
         return Response(csv_of(rows), 200, headers, "text/csv")
     predictions = [{name: row.get(name) for name in COLUMNS} for row in rows]
-    return _json({"predictions": predictions}, served.pointer.entry)
+    return _json({"predictions": predictions}, served_state.pointer.entry)

@@ -16,7 +16,7 @@ OF_A_ROW = ("unknown-ticker", "not-a-session", "not-published", "not-published-y
 
 
 async def predicted_rows(
-    served: Served, items: Sequence[Item], now: datetime, *, model: str, version: str | None
+    served_state: Served, items: Sequence[Item], now: datetime, *, model: str, version: str | None
 ) -> list[dict[str, Any]]:
     """The prediction of every item, by `version` where one is named.
 
@@ -26,7 +26,7 @@ async def predicted_rows(
     rows = []
     for place, item in enumerate(items):
         try:
-            row = await _row(served, item, now, days=days, model=model)
+            row = await _row(served_state, item, now, days=days, model=model)
         except Problem as problem:
             raise Problem(problem.kind, f"row {place}: {problem.detail}", headers=problem.headers) from problem
         if row["status"] != "predicted":
@@ -40,7 +40,7 @@ async def predicted_rows(
 
 
 async def rows_with_status(
-    served: Served, items: Sequence[Item], now: datetime, *, model: str
+    served_state: Served, items: Sequence[Item], now: datetime, *, model: str
 ) -> list[Mapping[str, Any]]:
     """Every item's prediction, or with null probabilities the status that says why there is none.
 
@@ -50,20 +50,20 @@ async def rows_with_status(
     rows: list[Mapping[str, Any]] = []
     for item in items:
         try:
-            rows.append(await _row(served, item, now, days=days, model=model))
+            rows.append(await _row(served_state, item, now, days=days, model=model))
         except Problem as problem:
             if problem.kind not in OF_A_ROW:
                 raise
-            session = str(item.session or served.newest or "")
+            session = str(item.session or served_state.newest or "")
             status = problem.kind.replace("-", "_")
             rows.append({"ticker": item.ticker, "session": session, "status": status})
     return rows
 
 
-async def _row(served: Served, item: Item, now: datetime, *, days: dict[date, Day], model: str) -> dict[str, Any]:
-    session = resolve(served, item.session, now)
+async def _row(served_state: Served, item: Item, now: datetime, *, days: dict[date, Day], model: str) -> dict[str, Any]:
+    session = resolve(served_state, item.session, now)
     if session not in days:
-        day = await served.day(session)
+        day = await served_state.day(session)
         assert day is not None  # it is published: `resolve`
         days[session] = day
-    return prediction(served, days[session], item.ticker, model=model)
+    return prediction(served_state, days[session], item.ticker, model=model)

@@ -67,11 +67,11 @@ async def served_as_of(request: Request, moment: datetime | None) -> tuple[Serve
     return await root.at_entry(count - 1), root
 
 
-def require_ledger(served: Served) -> tuple[Entry, ...]:
+def require_ledger(served_state: Served) -> tuple[Entry, ...]:
     """The entries that led to what is served, oldest first. Raises Problem where the ledger is damaged."""
-    if not served.chain.entries:
-        raise Problem("damaged-publication", served.chain.trouble or "the ledger is empty", file=LEDGER)
-    return served.chain.entries
+    if not served_state.chain.entries:
+        raise Problem("damaged-publication", served_state.chain.trouble or "the ledger is empty", file=LEDGER)
+    return served_state.chain.entries
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,15 @@ class Page:
         return cursor_of(Position(self.served.pointer.entry, last), self.question)
 
 
-async def page_of(request: Request, asked: Mapping[str, Any]) -> Page:
-    """The page that `asked` is about. Raises Problem for a cursor of another question or a publication that is gone."""
-    parts = {name: value for name, value in asked.items() if name not in ("cursor", "limit")}
+async def page_of(request: Request, values: Mapping[str, Any]) -> Page:
+    """The page that `values` is about. Raises Problem for a cursor of another question or a publication that is
+    gone."""
+    parts = {name: value for name, value in values.items() if name not in ("cursor", "limit")}
     question = f"{request.scope['path']} {sorted(parts.items(), key=lambda part: part[0])}"
-    if asked["cursor"] is None:
-        served, root = await served_as_of(request, asked.get("as_of"))
-        return Page(served, root, None, question)
-    root, position = served_of(request), position_of(asked["cursor"], question)
+    if values["cursor"] is None:
+        served_state, root = await served_as_of(request, values.get("as_of"))
+        return Page(served_state, root, None, question)
+    root, position = served_of(request), position_of(values["cursor"], question)
     if position.entry == root.pointer.entry:
         return Page(root, root, position.after, question)
     place = root.chain.by_id.get(position.entry)
@@ -119,18 +120,20 @@ class Range:
     schema: pl.Schema
     next: str | None = None
 
-    def body(self, served: Served, form: str) -> Body:
+    def body(self, served_state: Served, form: str) -> Body:
         if form == JSON:
             content = document(self.common, self.name, self.rows, next=self.next)
         else:
             content = range_body(form, [{**self.common, **row} for row in self.rows], self.schema)
         headers = {} if self.next is None else {"x-next-cursor": self.next}
-        return Body(content, form, tag_of(served, content), headers)
+        return Body(content, form, tag_of(served_state, content), headers)
 
 
-def send(request: Request, served: Served, body: Body, **more: Any) -> Response:
-    headers = {**body.headers, **more.pop("headers", {})}
-    return answer(request, served, body.content, media_type=body.media_type, tag=body.tag, headers=headers, **more)
+def send(request: Request, served_state: Served, body: Body, **options: Any) -> Response:
+    headers = {**body.headers, **options.pop("headers", {})}
+    return answer(
+        request, served_state, body.content, media_type=body.media_type, tag=body.tag, headers=headers, **options
+    )
 
 
 def described(parameters: Parameters, *kinds: str, ranges: bool = False) -> dict[str, Any]:

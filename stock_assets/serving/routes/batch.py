@@ -83,33 +83,42 @@ async def batch_of_predictions(request: Request) -> Response:
         batch = Batch.model_validate_json(await request.body())
     except ValidationError as error:
         raise of_validation(error.errors()) from None
-    served, root = await served_as_of(request, AS_OF.read(batch.as_of) if batch.as_of else None)
-    model = batch.model or served.facts.in_service
-    asked = {item.session: SESSION.read(item.session) for item in batch.items}
+    served_state, root = await served_as_of(request, AS_OF.read(batch.as_of) if batch.as_of else None)
+    model = batch.model or served_state.facts.in_service
+    requested_sessions = {item.session: SESSION.read(item.session) for item in batch.items}
     now = now_of(request)
-    sessions = {text: resolved(served, session, now, root=root) for text, session in asked.items()}
+    sessions = {text: resolved(served_state, session, now, root=root) for text, session in requested_sessions.items()}
     days: dict[date, Day | None] = {}
-    for found in sessions.values():
-        if found.problem is None and found.session not in days:
-            days[found.session] = await served.day(found.session)
+    for resolution in sessions.values():
+        if resolution.problem is None and resolution.session not in days:
+            days[resolution.session] = await served_state.day(resolution.session)
 
     def results() -> list[dict[str, Any]]:
-        row = _rows(served, model, days)
+        row = _rows(served_state, model, days)
         return [row(item.ticker, sessions[item.session]) for item in batch.items]
 
-    body = {"publication": served.pointer.entry, "model": model, "results": await beside(len(batch.items), results)}
-    return answer(request, served, text_of(body))
+    body = {
+        "publication": served_state.pointer.entry,
+        "model": model,
+        "results": await beside(len(batch.items), results),
+    }
+    return answer(request, served_state, text_of(body))
 
 
-def _rows(served: Served, model: str, days: dict[date, Day | None]) -> Callable[[str, Resolved], dict[str, Any]]:
-    shared = {session: common(served, session, model) for session in days}
-    nothing = {**common(served, date.min, model), "published_at": None}
+def _rows(served_state: Served, model: str, days: dict[date, Day | None]) -> Callable[[str, Resolved], dict[str, Any]]:
+    shared = {session: common(served_state, session, model) for session in days}
+    empty_row = {**common(served_state, date.min, model), "published_at": None}
 
-    def row(ticker: str, found: Resolved) -> dict[str, Any]:
-        day = None if found.problem else days[found.session]
+    def row(ticker: str, resolution: Resolved) -> dict[str, Any]:
+        day = None if resolution.problem else days[resolution.session]
         if day is None:
-            reason = found.problem.detail if found.problem else ""
-            return {"ticker": ticker, **without(found.status, reason), **nothing, "session": str(found.session)}
+            reason = resolution.problem.detail if resolution.problem else ""
+            return {
+                "ticker": ticker,
+                **without(resolution.status, reason),
+                **empty_row,
+                "session": str(resolution.session),
+            }
         return {"ticker": ticker, **result_of(day, model, ticker), **shared[day.session]}
 
     return row

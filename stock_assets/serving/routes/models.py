@@ -32,10 +32,10 @@ async def models_in_service(request: Request) -> Response:
     """Which version of every model serves, since which session and why, and which one its alias asks for."""
     form_of(request)
     NONE.of(request)
-    served = served_of(request)
-    aliases = await rows_of_table(served, "in_service")
-    models = [summary(served, name, aliases) for name in names(served, aliases)]
-    return answer(request, served, text_of({"publication": served.pointer.entry, "models": models}))
+    served_state = served_of(request)
+    aliases = await rows_of_table(served_state, "in_service")
+    models = [summary(served_state, name, aliases) for name in names(served_state, aliases)]
+    return answer(request, served_state, text_of({"publication": served_state.pointer.entry, "models": models}))
 
 
 @router.get("/models/{name}", summary="One model", response_model=ModelInService, **described(MODEL, "unknown-model"))
@@ -43,20 +43,20 @@ async def model_in_service(request: Request) -> Response:
     """The same of one model, with its versions, its score beside the best naive baseline, and its promotions."""
     form_of(request)
     name = MODEL.of(request)["name"]
-    served = served_of(request)
-    aliases = await rows_of_table(served, "in_service")
-    require_model(served, name, aliases)
-    scores = await rows_of_table(served, "score")
-    promotions = await rows_of_table(served, "promotions")
+    served_state = served_of(request)
+    aliases = await rows_of_table(served_state, "in_service")
+    require_model(served_state, name, aliases)
+    scores = await rows_of_table(served_state, "score")
+    promotions = await rows_of_table(served_state, "promotions")
     body = {
-        **summary(served, name, aliases),
-        "versions": versions_of(served, name),
+        **summary(served_state, name, aliases),
+        "versions": versions_of(served_state, name),
         "aliases": [row for row in aliases if row["model"] == name],
         "scores": [row for row in scores if row["model"] == name or row["naive"]],
         "promotions": [row for row in promotions if row["model"] == name],
-        "publication": served.pointer.entry,
+        "publication": served_state.pointer.entry,
     }
-    return answer(request, served, text_of(body), headers=_version_header(body["serving"]))
+    return answer(request, served_state, text_of(body), headers=_version_header(body["serving"]))
 
 
 @router.get(
@@ -68,15 +68,15 @@ async def model_in_service(request: Request) -> Response:
 async def card_of_a_version(request: Request) -> Response:
     """What the version learned from, how well it does beside the best naive baseline, and its limits."""
     form_of(request)
-    asked = VERSION.of(request)
-    served, name, version = served_of(request), asked["name"], asked["version"]
-    require_model(served, name, await rows_of_table(served, "in_service"))
-    versions = versions_of(served, name)
-    card = await card_of(served, version) if version in versions else None
+    values = VERSION.of(request)
+    served_state, name, version = served_of(request), values["name"], values["version"]
+    require_model(served_state, name, await rows_of_table(served_state, "in_service"))
+    versions = versions_of(served_state, name)
+    card = await card_of(served_state, version) if version in versions else None
     if card is None:
         detail = f"no card of {version} of the model {name} is published"
         raise Problem("unknown-version", detail, versions=versions)
-    return answer(request, served, text_of(card), headers=_version_header(version))
+    return answer(request, served_state, text_of(card), headers=_version_header(version))
 
 
 def _version_header(version: str | None) -> dict[str, str]:
@@ -93,33 +93,35 @@ def model_of(version: str) -> str | None:
     return parts and parts[1]
 
 
-def names(served: Served, aliases: Sequence[dict[str, Any]]) -> list[str]:
+def names(served_state: Served, aliases: Sequence[dict[str, Any]]) -> list[str]:
     """Every model, that in service first, then by name."""
-    found = {*served.pointer.champions, *(row["model"] for row in aliases)}
-    found |= {name for version in served.pointer.files["cards"] if (name := model_of(version))}
-    return sorted(found, key=lambda name: (name != served.facts.in_service, name))
+    model_names = {*served_state.pointer.champions, *(row["model"] for row in aliases)}
+    model_names |= {name for version in served_state.pointer.files["cards"] if (name := model_of(version))}
+    return sorted(model_names, key=lambda name: (name != served_state.facts.in_service, name))
 
 
-def versions_of(served: Served, name: str) -> list[str]:
+def versions_of(served_state: Served, name: str) -> list[str]:
     """The versions of a model that have a card, the newest cutoff last."""
-    return sorted(version for version in served.pointer.files["cards"] if model_of(version) == name)
+    return sorted(version for version in served_state.pointer.files["cards"] if model_of(version) == name)
 
 
-def require_model(served: Served, name: str, aliases: Sequence[dict[str, Any]]) -> None:
+def require_model(served_state: Served, name: str, aliases: Sequence[dict[str, Any]]) -> None:
     """Raises Problem for a model that nothing published names."""
-    every = names(served, aliases)
-    if name not in every:
-        raise Problem("unknown-model", f"there is no model {name}; there are {', '.join(every)}", models=every)
+    model_names = names(served_state, aliases)
+    if name not in model_names:
+        raise Problem(
+            "unknown-model", f"there is no model {name}; there are {', '.join(model_names)}", models=model_names
+        )
 
 
-def summary(served: Served, name: str, aliases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(served_state: Served, name: str, aliases: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Which version of a model serves, and which its alias asks for."""
     by_alias = {row["alias"]: row for row in aliases if row["model"] == name}
     champion = by_alias.get(CHAMPION, {})
-    serving = served.pointer.champions.get(name) or champion.get("version")
+    serving = served_state.pointer.champions.get(name) or champion.get("version")
     return {
         "model": name,
-        "in_service": name == served.facts.in_service,
+        "in_service": name == served_state.facts.in_service,
         "serving": serving,
         "asked": by_alias[ASKED]["version"] if ASKED in by_alias else serving,
         "trained_through": champion.get("trained_through"),

@@ -44,16 +44,16 @@ async def monitoring_table(request: Request) -> Response:
     the age of what is published; every other table is as of the publication."""
     form = form_of(request, RANGES)
     name = MONITORED.of(request)["name"]
-    served = served_of(request)
-    rows, schema = await _rows(request, served, name)
-    body = Range(name, rows, {"publication": served.pointer.entry}, schema)
-    return send(request, served, await beside(len(rows), lambda: body.body(served, form)))
+    served_state = served_of(request)
+    rows, schema = await _rows(request, served_state, name)
+    body = Range(name, rows, {"publication": served_state.pointer.entry}, schema)
+    return send(request, served_state, await beside(len(rows), lambda: body.body(served_state, form)))
 
 
-async def _rows(request: Request, served: Served, name: str) -> tuple[list[dict[str, Any]], pl.Schema]:
+async def _rows(request: Request, served_state: Served, name: str) -> tuple[list[dict[str, Any]], pl.Schema]:
     if name == "alerts":
-        return await open_alerts(served), ALERT_COLUMNS
+        return await open_alerts(served_state), ALERT_COLUMNS
     if name == "freshness":
-        return [freshness(served, now_of(request))], FRESHNESS_COLUMNS
+        return [freshness(served_state, now_of(request))], FRESHNESS_COLUMNS
     table = ALSO.get(name, name)
-    return await rows_of_table(served, table), MONITORING[table].schema
+    return await rows_of_table(served_state, table), MONITORING[table].schema

@@ -71,14 +71,14 @@ COLUMNS = pl.Schema(
 async def one_prediction(request: Request) -> Response:
     """What is published of a ticker in a session: its probabilities, or why it has none (`status`, `reason`)."""
     form_of(request)
-    asked = ONE.of(request)
-    served, root = await served_as_of(request, asked["as_of"])
-    session = resolve(served, asked["session"], now_of(request), root=root)
-    day = await served.day(session)
+    values = ONE.of(request)
+    served_state, root = await served_as_of(request, values["as_of"])
+    session = resolve(served_state, values["session"], now_of(request), root=root)
+    day = await served_state.day(session)
     assert day is not None
-    row = prediction(served, day, asked["ticker"], model=asked["model"] or served.facts.in_service)
+    row = prediction(served_state, day, values["ticker"], model=values["model"] or served_state.facts.in_service)
     version = row["model_version"]
-    return answer(request, served, text_of(row), headers={"x-model-version": version} if version else None)
+    return answer(request, served_state, text_of(row), headers={"x-model-version": version} if version else None)
 
 
 @router.get(
@@ -91,37 +91,37 @@ async def predictions_of_a_day(request: Request) -> Response:
     """Every ticker of a session, sorted, those that are left out included. `next` leads to the next page, of the same
     publication. A ticker of `tickers` that the session does not know has the status `unknown_ticker`."""
     form = form_of(request, RANGES)
-    asked = DAY.of(request)
-    page = await page_of(request, asked)
-    session = resolve(page.served, asked["session"], now_of(request), root=page.root)
-    model = asked["model"] or page.served.facts.in_service
+    values = DAY.of(request)
+    page = await page_of(request, values)
+    session = resolve(page.served, values["session"], now_of(request), root=page.root)
+    model = values["model"] or page.served.facts.in_service
     # a cursor in the answer is for these very words, so `latest` and its date are two answers
-    key = (page.served.pointer.entry, asked["session"], asked["model"], asked["limit"], form)
-    whole = asked["tickers"] is None and page.after is None
-    body = page.served.bodies.get(key) if whole and asked["as_of"] is None else None
+    key = (page.served.pointer.entry, values["session"], values["model"], values["limit"], form)
+    whole = values["tickers"] is None and page.after is None
+    body = page.served.bodies.get(key) if whole and values["as_of"] is None else None
     if body is None:
-        body = await _day_body(page, session, {**asked, "model": model, "form": form})
-        if whole and asked["as_of"] is None:
+        body = await _day_body(page, session, {**values, "model": model, "form": form})
+        if whole and values["as_of"] is None:
             page.served.bodies.put(key, body)
     return send(request, page.served, body)
 
 
-async def _day_body(page: Page, session: date, asked: dict[str, Any]) -> Body:
-    served, most = page.served, asked["limit"]
-    day = await served.day(session)
+async def _day_body(page: Page, session: date, values: dict[str, Any]) -> Body:
+    served_state, row_limit = page.served, values["limit"]
+    day = await served_state.day(session)
     assert day is not None
-    rows_of(day, asked["model"])
-    tickers: Sequence[str] = day.tickers if asked["tickers"] is None else sorted(asked["tickers"])
+    rows_of(day, values["model"])
+    tickers: Sequence[str] = day.tickers if values["tickers"] is None else sorted(values["tickers"])
     if page.after is not None:
         tickers = [ticker for ticker in tickers if ticker > page.after]
-    further = len(tickers) > most
-    tickers = tickers[:most]
+    further = len(tickers) > row_limit
+    tickers = tickers[:row_limit]
 
     def make() -> Body:
-        rows = rows_of_day(day, asked["model"], tickers)
+        rows = rows_of_day(day, values["model"], tickers)
         next_page = page.cursor(tickers[-1]) if further else None
-        shared = {**common(served, session, asked["model"]), "model_version": the_version(day, asked["model"])}
-        body = Range("predictions", rows, shared, COLUMNS, next_page).body(served, asked["form"])
+        shared = {**common(served_state, session, values["model"]), "model_version": the_version(day, values["model"])}
+        body = Range("predictions", rows, shared, COLUMNS, next_page).body(served_state, values["form"])
         if shared["model_version"]:
             body.headers["x-model-version"] = shared["model_version"]
         return body

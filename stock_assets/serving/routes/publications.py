@@ -24,17 +24,17 @@ ENTRY = Parameters((ENTRY_OF_PATH,))
 async def publications(request: Request) -> Response:
     """What was published when and why, the oldest first; of one session, the entries that named its predictions."""
     form_of(request)
-    asked = LEDGER.of(request)
-    page = await page_of(request, asked)
+    values = LEDGER.of(request)
+    page = await page_of(request, values)
     entries = require_ledger(page.served)
     if page.after is not None:
         entries = entries[page.served.chain.by_id[page.after] + 1 :]
-    session = asked["session"] and str(asked["session"])
+    session = values["session"] and str(values["session"])
     if session is not None:
         entries = tuple(entry for entry in entries if session in entry.files["predictions"])
-    shown = entries[: asked["limit"]]
-    cursor = page.cursor(shown[-1].id) if len(entries) > len(shown) else None
-    rows = [summary(entry) for entry in shown]
+    page_entries = entries[: values["limit"]]
+    cursor = page.cursor(page_entries[-1].id) if len(entries) > len(page_entries) else None
+    rows = [summary(entry) for entry in page_entries]
     body = {"publication": page.served.pointer.entry, "publications": rows, "next": cursor}
     return answer(request, page.served, text_of(body), headers={"x-next-cursor": cursor} if cursor else None)
 
@@ -49,14 +49,14 @@ async def publication(request: Request) -> Response:
     """What one publication named: every file that is new in it, by its digest."""
     form_of(request)
     name = ENTRY.of(request)["id"]
-    served = served_of(request)
-    entries = require_ledger(served)
-    place = served.chain.by_id.get(name)
+    served_state = served_of(request)
+    entries = require_ledger(served_state)
+    place = served_state.chain.by_id.get(name)
     if place is None:
-        detail = f"the ledger has no entry {name} on the way to {served.pointer.entry}"
+        detail = f"the ledger has no entry {name} on the way to {served_state.pointer.entry}"
         raise Problem("unknown-publication", detail)
     entry = entries[place]
-    return answer(request, served, text_of({**summary(entry), "files": entry.files}), cache=FOR_EVER)
+    return answer(request, served_state, text_of({**summary(entry), "files": entry.files}), cache=FOR_EVER)
 
 
 def summary(entry: Entry) -> dict[str, Any]:

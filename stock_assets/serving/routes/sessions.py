@@ -30,19 +30,19 @@ async def session_of_the_exchange(request: Request) -> Response:
     """`published`; `due`, once it has closed; `late`; `holiday`; `not_yet`, before it closes; or `not_published`, where
     no predictions were or will be. `reason` says why, the times say when."""
     form_of(request)
-    served = served_of(request)
-    day = SESSION.of(request)["date"] or served.newest
+    served_state = served_of(request)
+    day = SESSION.of(request)["date"] or served_state.newest
     if day is None:
         raise nothing_published()
-    state = state_of(served, day, now_of(request))
-    return answer(request, served, text_of(described_session(served, state)))
+    state = state_of(served_state, day, now_of(request))
+    return answer(request, served_state, text_of(described_session(served_state, state)))
 
 
-def described_session(served: Served, state: SessionState) -> dict[str, Any]:
+def described_session(served_state: Served, state: SessionState) -> dict[str, Any]:
     """What is known of a day."""
-    facts = served.facts
-    digest = served.pointer.files["predictions"].get(str(state.day), "")
-    entry = served.chain.published.get((str(state.day), digest))
+    facts = served_state.facts
+    digest = served_state.pointer.files["predictions"].get(str(state.day), "")
+    entry = served_state.chain.published.get((str(state.day), digest))
     due_at, closes_at = (state.upcoming.due_at, state.upcoming.closes_at) if state.upcoming else (None, None)
     late_after = None if due_at is None else due_at + timedelta(seconds=facts.grace_seconds)
     return {
