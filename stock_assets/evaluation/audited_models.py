@@ -47,8 +47,8 @@ class AuditQuestion:
             for c in CLASSES
         )
         handed = self.handed_labels.sort(KEYS).select(*KEYS, *is_class)
-        joined = self.components.join(handed, on=KEYS, how="left", maintain_order="left")
-        return joined.with_columns(pl.col(handed.columns[2:]).fill_null(0.0))
+        components_with_labels = self.components.join(handed, on=KEYS, how="left", maintain_order="left")
+        return components_with_labels.with_columns(pl.col(handed.columns[2:]).fill_null(0.0))
 
 
 #: Learns from a question and answers it: ticker, session, p_sell, p_hold, p_buy and, where the model has a point
@@ -62,15 +62,17 @@ class Fitted(Protocol):
     def predict(self, features: pl.DataFrame, sessions: Sequence[date], /) -> pl.DataFrame: ...
 
 
-def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], every: int = 1) -> AuditedModel:
+def of_rows(fit: Callable[[pl.DataFrame, pl.DataFrame, date], Fitted], stride: int = 1) -> AuditedModel:
     """The model that `fit` makes of (features, labels, cutoff): one that looks at a session's own row alone.
 
-    It learns from every `every`-th session: neighbours share all but one of a horizon's days.
+    It learns from every `stride`-th session: neighbours share all but one of a horizon's days.
     """
 
     def answer(question: AuditQuestion) -> pl.DataFrame:
         inputs = question.inputs()
-        return fit(inputs, _every(question.labels, every), question.cutoff).predict(inputs, question.sessions)
+        return fit(inputs, _every_nth_session(question.labels, stride), question.cutoff).predict(
+            inputs, question.sessions
+        )
 
     return answer
 
@@ -121,8 +123,10 @@ def persistence(question: AuditQuestion) -> pl.DataFrame:
     """Copies the label that is handed over; no row where there is none."""
     if question.handed_labels is None:
         raise StockAssetsError("persistence copies a label that is handed over; expected a question with one")
-    copied = question.handed_labels.drop_nulls().filter(pl.col("session").is_in(list(question.sessions)))
-    return probability_frame(copied, (copied["known_label"].to_numpy()[:, None] == np.asarray(CLASSES)).astype(float))
+    copied_labels = question.handed_labels.drop_nulls().filter(pl.col("session").is_in(list(question.sessions)))
+    return probability_frame(
+        copied_labels, (copied_labels["known_label"].to_numpy()[:, None] == np.asarray(CLASSES)).astype(float)
+    )
 
 
 def audited_models(horizon: int, seed: int) -> Mapping[str, AuditedModel]:
@@ -141,7 +145,7 @@ def audited_models(horizon: int, seed: int) -> Mapping[str, AuditedModel]:
     classifier = RnnClassifierConfig(epochs=3, learning_rate=5e-3, segments_per_epoch=512)
     deepar = DeepArConfig(hidden=48, epochs=8, learning_rate=1e-2, batch=32, segments_per_epoch=1024)
     return {
-        "logistic": of_rows(fit_logistic, every=3 * horizon),
+        "logistic": of_rows(fit_logistic, stride=3 * horizon),
         "svm": of_rows(fit_svm),
         "mlp": of_rows(mlp),
         "trees": of_rows(trees),
@@ -156,6 +160,6 @@ def audited_rnn(horizon: int, seed: int, suspects: pl.DataFrame) -> Mapping[str,
     return {"rnn": of_rnn(small, seed, suspects, horizon=horizon)}
 
 
-def _every(labels: pl.DataFrame, every: int) -> pl.DataFrame:
+def _every_nth_session(labels: pl.DataFrame, stride: int) -> pl.DataFrame:
     sessions = labels["session"].unique().sort()
-    return labels.filter(pl.col("session").is_in(sessions.gather_every(every).to_list()))
+    return labels.filter(pl.col("session").is_in(sessions.gather_every(stride).to_list()))

@@ -63,32 +63,32 @@ def make_bar_report(
 
     `naive` names the models that skill is measured against; unset, those of role naive.
     """
-    scored = scored_bars(predictions, labels)
-    days = by_day(scored, horizon_bars=facts.rule.horizon_bars, spread=facts.spread)
+    scored_predictions = scored_bars(predictions, labels)
+    days = by_day(scored_predictions, horizon_bars=facts.rule.horizon_bars, spread=facts.spread)
     naive = naive_bar_models() if naive is None else naive
-    scores, table = bar_score_table(days, naive), confusion_table(scored)
+    scores, table = bar_score_table(days, naive), confusion_table(scored_predictions)
     models = scores["model"].to_list()
-    judged = BAR_IN_SERVICE if BAR_IN_SERVICE in models else models[0]
+    judged_model = BAR_IN_SERVICE if BAR_IN_SERVICE in models else models[0]
     best = (best_naive(scores, naive) or {}).get("model")
-    drawn = sorted({judged, *[model for model in models if model not in naive][:DRAWN]})
+    drawn_models = sorted({judged_model, *[model for model in models if model not in naive][:DRAWN]})
     figures = {
         "calibration": calibration(
-            pl.concat(calibration_table(scored.filter(pl.col("model") == model)) for model in drawn)
+            pl.concat(calibration_table(scored_predictions.filter(pl.col("model") == model)) for model in drawn_models)
         ),
-        "confusion": confusion(table, judged),
-        "earned": bar_plots.earned(days, drawn),
-        **({} if best is None else {"daily_gain": bar_plots.daily_gain(_gains(days, best, drawn), best)}),
+        "confusion": confusion(table, judged_model),
+        "earned": bar_plots.earned(days, drawn_models),
+        **({} if best is None else {"daily_gain": bar_plots.daily_gain(_gains(days, best, drawn_models), best)}),
     }
     return BarReport(
         facts=facts,
-        tickers=scored["ticker"].n_unique(),
+        tickers=scored_predictions["ticker"].n_unique(),
         first_session=days["session"].min(),  # pyright: ignore[reportArgumentType]: a date, as there are rows
         last_session=days["session"].max(),  # pyright: ignore[reportArgumentType]
         scores=scores,
         days=days,
         classes={model: classification_report(table, model) for model in models},
         naive=best,
-        judged=judged,
+        judged=judged_model,
         figures=figures,
     )
 

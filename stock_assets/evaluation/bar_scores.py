@@ -33,9 +33,9 @@ def scored_bars(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame
     Raises StockAssetsError for probabilities that are no probabilities, for a row that comes twice, and where no row is
     left; CutoffError for a prediction by a model that was trained through the end of its bar or later.
     """
-    late = predictions.filter(pl.col("trained_through") >= pl.col("bar_end"))
-    if not late.is_empty():
-        row = late.row(0, named=True)
+    late_predictions = predictions.filter(pl.col("trained_through") >= pl.col("bar_end"))
+    if not late_predictions.is_empty():
+        row = late_predictions.row(0, named=True)
         raise CutoffError(
             f"{row['model']} predicted {row['ticker']} at {row['bar_end']} though trained through "
             f"{row['trained_through']}; expected a cutoff before the end of the bar"
@@ -61,12 +61,12 @@ def _by_model(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield rows.filter(pl.col("model") == model)
 
 
-def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PER_SIDE) -> pl.DataFrame:
+def by_day(scored_predictions: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PER_SIDE) -> pl.DataFrame:
     """One row per model and session, sorted by them: rows, surprise (mean), hit (share), squared_error and
     squared_return (sums), rank_ic, turnover, gross and net.
 
-    `scored` is that of `scored_bars`. `rank_ic` is the mean over the session's bars of Spearman's correlation of score
-    and future_return, null where no bar has SMALLEST_CROSS_SECTION tickers.
+    `scored_predictions` is that of `scored_bars`. `rank_ic` is the mean over the session's bars of Spearman's
+    correlation of score and future_return, null where no bar has SMALLEST_CROSS_SECTION tickers.
 
     **What acting earns.** At every bar the sign of the score takes a position of 1 / horizon of the capital of its
     ticker, which earns `future_return` and is given up after the horizon; what is held is the sum of the last
@@ -74,17 +74,17 @@ def by_day(scored: pl.DataFrame, *, horizon_bars: int, spread: float = SPREAD_PE
     capital, that of giving up the last ones included; `net` is `gross` less `spread` (a fraction of the price, per
     side) times the turnover. Returns are added up, not compounded, and averaged over the tickers of the session.
     """
-    return pl.concat(_days(own, horizon_bars, spread) for own in _by_model(scored)).sort("model", "session")
+    return pl.concat(_days(own, horizon_bars, spread) for own in _by_model(scored_predictions)).sort("model", "session")
 
 
 def _days(own: pl.DataFrame, horizon_bars: int, spread: float) -> pl.DataFrame:
     """`by_day` of one model."""
-    side, held = pl.col("score").sign(), pl.col("held")
+    side, position = pl.col("score").sign(), pl.col("held")
     rows = own.with_columns(
         side=side, held=side.rolling_sum(horizon_bars, min_samples=1).over("ticker") / horizon_bars
     ).with_columns(
-        change=(held - held.shift(fill_value=0.0).over("ticker")).abs(),
-        given_up=pl.when(pl.int_range(pl.len()).over("ticker") == pl.len().over("ticker") - 1).then(held.abs()),
+        change=(position - position.shift(fill_value=0.0).over("ticker")).abs(),
+        given_up=pl.when(pl.int_range(pl.len()).over("ticker") == pl.len().over("ticker") - 1).then(position.abs()),
     )
     tickers = pl.col("ticker").n_unique()
     days = rows.group_by("model", "session", maintain_order=True).agg(
@@ -101,13 +101,15 @@ def _days(own: pl.DataFrame, horizon_bars: int, spread: float) -> pl.DataFrame:
     )
 
 
-def _rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
+def _rank_ic(scored_predictions: pl.DataFrame) -> pl.DataFrame:
     """model, session, rank_ic"""
-    of_bar = scored.group_by("model", "session", "bar_end", maintain_order=True).agg(
+    of_bar = scored_predictions.group_by("model", "session", "bar_end", maintain_order=True).agg(
         tickers=pl.len(), ic=pl.corr("score", "future_return", method="spearman")
     )
-    enough = (pl.col("tickers") >= SMALLEST_CROSS_SECTION) & pl.col("ic").is_finite()
-    return of_bar.group_by("model", "session", maintain_order=True).agg(rank_ic=pl.col("ic").filter(enough).mean())
+    is_large_enough = (pl.col("tickers") >= SMALLEST_CROSS_SECTION) & pl.col("ic").is_finite()
+    return of_bar.group_by("model", "session", maintain_order=True).agg(
+        rank_ic=pl.col("ic").filter(is_large_enough).mean()
+    )
 
 
 def bar_score_table(days: pl.DataFrame, naive: Sequence[str], *, seed: int = 0) -> pl.DataFrame:
@@ -148,9 +150,9 @@ def _scores(own: pl.DataFrame, seed: int) -> dict[str, float | None]:
     scores: dict[str, float | None] = {}
     for name in SCORES:
         values, weights = daily[name]
-        there = ~np.isnan(values)
+        is_number = ~np.isnan(values)
         span = block_bootstrap(values, 1, seed, weights=weights)
-        scores[name] = float(np.average(values[there], weights=weights[there])) if there.any() else None
+        scores[name] = float(np.average(values[is_number], weights=weights[is_number])) if is_number.any() else None
         scores[f"{name}_low"], scores[f"{name}_high"] = span or (None, None)
     return scores
 

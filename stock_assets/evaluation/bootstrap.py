@@ -45,8 +45,8 @@ def rolling_bootstrap(values_per_session: np.ndarray, window: int, block: int, *
     """
     if len(values_per_session) < window:
         return np.empty((0, 2))
-    drawn = drawn_sessions(np.random.default_rng(seed), window, block, draws=DRAWS)  # [draws, window]
-    times = np.apply_along_axis(np.bincount, 1, drawn, minlength=window)  # [draws, window]
+    draws_of_sessions = drawn_sessions(np.random.default_rng(seed), window, block, draws=DRAWS)  # [draws, window]
+    times = np.apply_along_axis(np.bincount, 1, draws_of_sessions, minlength=window)  # [draws, window]
     means = np.lib.stride_tricks.sliding_window_view(values_per_session, window) @ times.T / window
     return np.quantile(means, [0.025, 0.975], axis=1).T
 

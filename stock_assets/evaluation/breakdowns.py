@@ -14,7 +14,7 @@ COST = 0.001
 REGIMES = ("calm", "normal", "stormy")
 
 
-def decile_spread(scored: pl.DataFrame, *, cost: float = COST, seed: int = 0) -> pl.DataFrame:
+def decile_spread(scored_predictions: pl.DataFrame, *, cost: float = COST, seed: int = 0) -> pl.DataFrame:
     """model, sessions, spread, spread_low, spread_high, t, turnover, after_costs, after_low, after_high.
 
     Each session the tenth of the tickers with the highest score is bought and the tenth with the lowest sold short,
@@ -26,7 +26,9 @@ def decile_spread(scored: pl.DataFrame, *, cost: float = COST, seed: int = 0) ->
     Trading at the very close that the score is computed from is not possible: this is a measure of ranking.
     """
     table = []
-    for (model,), rows in _traded(scored, cost).partition_by("model", as_dict=True, maintain_order=True).items():
+    for (model,), rows in (
+        _holdings_and_trades(scored_predictions, cost).partition_by("model", as_dict=True, maintain_order=True).items()
+    ):
         row: dict[str, object] = {"model": model, "sessions": rows.height, "turnover": rows["turnover"].mean()}
         for name, short in (("spread", "spread"), ("after_costs", "after")):
             values = rows[name].to_numpy()
@@ -36,16 +38,16 @@ def decile_spread(scored: pl.DataFrame, *, cost: float = COST, seed: int = 0) ->
     return pl.DataFrame(table, schema=_SPREAD).sort("spread", descending=True)
 
 
-def _traded(scored: pl.DataFrame, cost: float) -> pl.DataFrame:
+def _holdings_and_trades(scored_predictions: pl.DataFrame, cost: float) -> pl.DataFrame:
     """model, day, turnover, spread, after_costs of every session that counts, sorted by model and day."""
-    held = _weights(scored)
-    sessions = held.select("session").unique().sort("session").with_row_index("day")
-    held = held.join(sessions, on="session").select(
+    holdings = _weights(scored_predictions)
+    sessions = holdings.select("session").unique().sort("session").with_row_index("day")
+    holdings = holdings.join(sessions, on="session").select(
         "model", "day", "ticker", "weight", paid=pl.col("weight") * pl.col("forward_return_1")
     )
-    before = held.select("model", pl.col("day") + 1, "ticker", before="weight")
+    before = holdings.select("model", pl.col("day") + 1, "ticker", before="weight")
     return (
-        held.join(before, on=["model", "day", "ticker"], how="full", coalesce=True)
+        holdings.join(before, on=["model", "day", "ticker"], how="full", coalesce=True)
         .filter(pl.col("day") < sessions.height)
         .group_by("model", "day")
         .agg(
@@ -57,11 +59,12 @@ def _traded(scored: pl.DataFrame, cost: float) -> pl.DataFrame:
     )
 
 
-def _weights(scored: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `scored` that are bought or sold short, with `weight`: those of one side sum to 1, or to -1."""
+def _weights(scored_predictions: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `scored_predictions` that are bought or sold short, with `weight`: those of one side sum to 1, or to
+    -1."""
     of_session = ["model", "session"]
     return (
-        scored.filter(pl.col("forward_return_1").is_finite())
+        scored_predictions.filter(pl.col("forward_return_1").is_finite())
         .filter((pl.len() >= DECILES).over(of_session) & (pl.col("score").n_unique() > 1).over(of_session))
         # equal scores in the order of tickers, so that the same rows give the same portfolio
         .sort("model", "session", "score", "ticker")
@@ -90,17 +93,22 @@ _SPREAD = {
 }
 
 
-def by_regime(scored: pl.DataFrame, market_volatility: pl.DataFrame) -> pl.DataFrame:
+def by_regime(scored_predictions: pl.DataFrame, market_volatility: pl.DataFrame) -> pl.DataFrame:
     """regime, model, sessions, accuracy, log_loss: a third of the scored sessions each, by `market_volatility`.
 
     `market_volatility` has session and volatility, any number that is known at the session's close; sessions without
     one do not count. Sorted from calm to stormy, then by log-loss.
     """
-    days = scored.select("session").unique().join(market_volatility, on="session").sort("volatility", "session")
+    days = (
+        scored_predictions.select("session")
+        .unique()
+        .join(market_volatility, on="session")
+        .sort("volatility", "session")
+    )
     third = pl.int_range(pl.len()) * len(REGIMES) // pl.len()
     regimes = days.select("session", _regime=third)
     return (
-        scored.join(regimes, on="session")
+        scored_predictions.join(regimes, on="session")
         .group_by("_regime", "model")
         .agg(
             sessions=pl.col("session").n_unique().cast(pl.Int64),
@@ -118,17 +126,17 @@ def by_regime(scored: pl.DataFrame, market_volatility: pl.DataFrame) -> pl.DataF
     )
 
 
-def by_ticker(scored: pl.DataFrame, model: str) -> pl.DataFrame:
+def by_ticker(scored_predictions: pl.DataFrame, model: str) -> pl.DataFrame:
     """ticker, rows, accuracy, log_loss of one model, the most accurate first."""
     return (
-        scored.filter(pl.col("model") == model)
+        scored_predictions.filter(pl.col("model") == model)
         .group_by("ticker")
         .agg(rows=pl.len().cast(pl.Int64), accuracy=_HIT.mean(), log_loss=pl.col("surprise").mean())
         .sort(["accuracy", "ticker"], descending=[True, False])
     )
 
 
-def by_sector(scored: pl.DataFrame, model: str, sectors: pl.DataFrame) -> pl.DataFrame:
+def by_sector(scored_predictions: pl.DataFrame, model: str, sectors: pl.DataFrame) -> pl.DataFrame:
     """sector, tickers, rows, accuracy, log_loss of one model, the most accurate sector first.
 
     `sectors` has ticker and sector, one row per ticker; tickers without a sector do not count. Empty where no ticker
@@ -136,7 +144,7 @@ def by_sector(scored: pl.DataFrame, model: str, sectors: pl.DataFrame) -> pl.Dat
     """
     sector_of = sectors.select("ticker", "sector").drop_nulls("sector")
     return (
-        scored.filter(pl.col("model") == model)
+        scored_predictions.filter(pl.col("model") == model)
         .join(sector_of, on="ticker")
         .group_by("sector")
         .agg(

@@ -9,15 +9,15 @@ import polars as pl
 from stock_assets.frames import CLASS_NAMES, CLASSES, PROBABILITIES
 
 
-def confusion_table(scored: pl.DataFrame) -> pl.DataFrame:
+def confusion_table(scored_predictions: pl.DataFrame) -> pl.DataFrame:
     """model, label, predicted, rows, share: all nine pairs per model; share is of the label's rows."""
-    counted = scored.group_by("model", "label", "predicted").len("rows")
+    counts = scored_predictions.group_by("model", "label", "predicted").len("rows")
     classes = pl.DataFrame({"label": CLASSES}, schema={"label": pl.Int8})
-    pairs = counted.select("model").unique().join(classes, how="cross")
+    pairs = counts.select("model").unique().join(classes, how="cross")
     total = pl.col("rows").sum().over("model", "label")
     return (
         pairs.join(classes.rename({"label": "predicted"}), how="cross")
-        .join(counted, on=["model", "label", "predicted"], how="left")
+        .join(counts, on=["model", "label", "predicted"], how="left")
         .with_columns(pl.col("rows").fill_null(0))
         .with_columns(share=pl.when(total > 0).then(pl.col("rows") / total))
         .sort("model", "label", "predicted")
@@ -46,8 +46,8 @@ def classification_report(confusion: pl.DataFrame, model: str) -> pl.DataFrame:
     assert isinstance(by_class, dict)
     names = dict(zip((*CLASS_NAMES.values(), "mean", "weighted mean"), (*CLASS_NAMES.values(), *_MEANS), strict=True))
     rows = [
-        (name, *(by_class[theirs][score] for score in ("precision", "recall", "f1-score", "support")))
-        for name, theirs in names.items()
+        (name, *(by_class[library_name][score] for score in ("precision", "recall", "f1-score", "support")))
+        for name, library_name in names.items()
     ]
     scores = ("precision", "recall", "f1")
     schema = {"class": pl.String, **dict.fromkeys((*scores, "support"), pl.Float64)}
@@ -60,14 +60,14 @@ def classification_report(confusion: pl.DataFrame, model: str) -> pl.DataFrame:
 _MEANS = ("macro avg", "weighted avg")
 
 
-def calibration_table(scored: pl.DataFrame, bins: int = 20) -> pl.DataFrame:
+def calibration_table(scored_predictions: pl.DataFrame, bins: int = 20) -> pl.DataFrame:
     """model, class, bin, rows, forecast, observed: whether a class comes as often as its probability.
 
     Probabilities are sorted into `bins` equal intervals of [0, 1]; `forecast` is their mean within the bin,
     `observed` the share of its rows with that label. Empty bins have no row.
     """
     parts = [
-        scored.select(
+        scored_predictions.select(
             "model",
             pl.lit(c, pl.Int8).alias("class"),
             (pl.col(column) * bins).floor().clip(0, bins - 1).cast(pl.Int32).alias("bin"),

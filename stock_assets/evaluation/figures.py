@@ -75,8 +75,8 @@ def _accuracy_by_sector(findings: Findings) -> bytes | None:
 
 
 def _input_values(findings: Findings) -> bytes | None:
-    measured = findings.tables["input_value"].drop_nulls("difference")
-    return plots.input_values(measured) if measured.height else None
+    measured_values = findings.tables["input_value"].drop_nulls("difference")
+    return plots.input_values(measured_values) if measured_values.height else None
 
 
 def _reaction_moves(findings: Findings) -> bytes | None:

@@ -137,8 +137,8 @@ def make_findings(inputs: ReportInputs) -> Findings:
     if naive is None:
         raise StockAssetsError(f"predictions hold no naive baseline; expected one of {', '.join(naive_baselines())}")
     best = best_model(means)["model"]
-    drawn = [*means["model"].head(LEADING), best, naive["model"]]
-    leading = inputs.scored.filter(pl.col("model").is_in(drawn))
+    drawn_models = [*means["model"].head(LEADING), best, naive["model"]]
+    leading = inputs.scored.filter(pl.col("model").is_in(drawn_models))
     confusion = confusion_table(leading)
     tickers = {model: breakdowns.by_ticker(inputs.scored, model) for model in (best, naive["model"])}
     sector_of = sectors(inputs.universe)
@@ -205,13 +205,17 @@ def _tables(inputs: ReportInputs, best: str) -> dict[str, pl.DataFrame]:
     }
 
 
-def coming(announced: pl.DataFrame) -> pl.DataFrame:
+def coming(announcements: pl.DataFrame) -> pl.DataFrame:
     """reaction_session, companies, tickers (at most NAMED of them, as text) of the announcements to come."""
-    days = announced.filter(~pl.col("happened")).sort("reaction_session", "ticker").group_by("reaction_session")
+    days = announcements.filter(~pl.col("happened")).sort("reaction_session", "ticker").group_by("reaction_session")
     rows = days.agg(companies=pl.len(), named=pl.col("ticker").head(NAMED)).sort("reaction_session")
-    more = pl.when(pl.col("companies") > NAMED).then(pl.format(" and {} more", pl.col("companies") - NAMED))
+    further_companies = pl.when(pl.col("companies") > NAMED).then(
+        pl.format(" and {} more", pl.col("companies") - NAMED)
+    )
     return rows.select(
-        "reaction_session", "companies", tickers=pl.col("named").list.join(", ") + more.otherwise(pl.lit(""))
+        "reaction_session",
+        "companies",
+        tickers=pl.col("named").list.join(", ") + further_companies.otherwise(pl.lit("")),
     )
 
 

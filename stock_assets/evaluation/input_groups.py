@@ -51,9 +51,9 @@ class InputGroup:
 
 
 def input_groups(
-    columns: Sequence[str], sides: Mapping[str, SideGroup], added: Mapping[str, Sequence[str]] | None = None
+    columns: Sequence[str], sides: Mapping[str, SideGroup], added_columns: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, InputGroup]:
-    """The groups of `columns`, which the model reads, and those of `added`, columns by name of one of `sides`.
+    """The groups of `columns`, which the model reads, and those of `added_columns`, columns by name of one of `sides`.
 
     >>> list(input_groups(["vol_total_1", "rank_volume", "vol_total_5"], {}))
     ['ranks', 'own_volatility', 'noise']
@@ -68,7 +68,7 @@ def input_groups(
         name: InputGroup(name, texts.get(name, _side_text(sides.get(name))), tuple(members[name]), in_model=True)
         for name in sorted(members, key=order.index)
     }
-    for name, of_side in (added or {}).items():
+    for name, of_side in (added_columns or {}).items():
         groups[name] = InputGroup(name, _side_text(sides[name]), tuple(of_side), in_model=False)
     noise = tuple(f"{NOISE}_{i + 1}" for i in range(NOISE_COLUMNS))
     return groups | {NOISE: InputGroup(NOISE, "random numbers: what luck looks like", noise, in_model=False)}
@@ -90,12 +90,12 @@ def absent_families(groups: Mapping[str, InputGroup]) -> dict[str, str]:
 
 
 def chosen_groups(
-    groups: Mapping[str, InputGroup], names: Sequence[str], absent: Collection[str] = ()
+    groups: Mapping[str, InputGroup], names: Sequence[str], absent_names: Collection[str] = ()
 ) -> dict[str, InputGroup]:
     """Those of `groups` that are called `names`, all where there is none. Raises StockAssetsError for a name that is
-    neither one of them nor one of `absent`."""
-    if unknown := [name for name in names if name not in groups and name not in absent]:
-        expected = ", ".join([*groups, *absent])
+    neither one of them nor one of `absent_names`."""
+    if unknown := [name for name in names if name not in groups and name not in absent_names]:
+        expected = ", ".join([*groups, *absent_names])
         raise StockAssetsError(f"there is no group of inputs {unknown[0]!r}; expected some of {expected}")
     return {name: group for name, group in groups.items() if not names or name in names}
 

@@ -46,8 +46,8 @@ FULL = Variant("", "full")
 
 def without(features: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """`features` without `columns`. Those that targets are made of stay for the targets alone."""
-    kept = [f"{OUTCOME}{name}" for name in (DAILY_VOLATILITY, DAILY_RETURN) if name in columns]
-    outcomes = [features[name.removeprefix(OUTCOME)].alias(name) for name in kept]
+    outcome_columns = [f"{OUTCOME}{name}" for name in (DAILY_VOLATILITY, DAILY_RETURN) if name in columns]
+    outcomes = [features[name.removeprefix(OUTCOME)].alias(name) for name in outcome_columns]
     return features.drop(columns).with_columns(outcomes)
 
 
@@ -62,15 +62,15 @@ def permuted(features: pl.DataFrame, columns: Sequence[str], *, seed: int | Sequ
     rng = np.random.default_rng(seed)
     shared = _shared(features, columns)
     own = [name for name in columns if name not in shared]
-    changed = without(features, columns)
+    new_features = without(features, columns)
     if own:
         source = _within_sessions(features["session"].to_physical().to_numpy(), rng)
-        changed = changed.with_columns(features.select(own)[source])
+        new_features = new_features.with_columns(features.select(own)[source])
     if shared:
         values = features.group_by("session").agg(pl.col(shared).first()).sort("session")
         shuffled = values.select(shared)[rng.permutation(values.height)].with_columns(values["session"])
-        changed = changed.join(shuffled, on="session", maintain_order="left")
-    return changed.select(*features.columns, *(name for name in changed.columns if name.startswith(OUTCOME)))
+        new_features = new_features.join(shuffled, on="session", maintain_order="left")
+    return new_features.select(*features.columns, *(name for name in new_features.columns if name.startswith(OUTCOME)))
 
 
 def _shared(features: pl.DataFrame, columns: Sequence[str]) -> list[str]:
@@ -125,15 +125,17 @@ def value_table(
                 f"{variant.way} {variant.group} was scored on {other['rows'].sum()} rows, {model} on "
                 f"{full['rows'].sum()}; expected the same"
             )
-        sign, apart = 1 if variant.way == ADDED else -1, variant.way != PERMUTED
-        about = {"model": model, "group": variant.group, "way": variant.way, "columns": columns[variant.group]}
+        sign, has_own_training = 1 if variant.way == ADDED else -1, variant.way != PERMUTED
+        row_names = {"model": model, "group": variant.group, "way": variant.way, "columns": columns[variant.group]}
         for metric in COMPARED:
             rows = full.select(
                 "model_year", d=sign * (other[metric] - full[metric]), score=metric, weight=_weight(metric)
             )
-            table.append(about | {"metric": metric} | _paired(rows, luck[metric] if apart else 0.0, seed))
-    counted = {"rows": int(full["rows"].sum()), "years": ", ".join(map(str, years)), "variants": len(variants)}
-    return pl.DataFrame([row | counted | {"seeds": seeds} for row in table])
+            table.append(
+                row_names | {"metric": metric} | _paired(rows, luck[metric] if has_own_training else 0.0, seed)
+            )
+    totals = {"rows": int(full["rows"].sum()), "years": ", ".join(map(str, years)), "variants": len(variants)}
+    return pl.DataFrame([row | totals | {"seeds": seeds} for row in table])
 
 
 def _weight(metric: str) -> pl.Expr:
@@ -143,19 +145,20 @@ def _weight(metric: str) -> pl.Expr:
 
 def _by_session(scores: pl.DataFrame) -> pl.DataFrame:
     """The mean over the seeds: model_year, session, rows and COMPARED; NaN where a seed has no rank IC."""
-    filled = scores.with_columns(pl.col(list(COMPARED)).fill_null(float("nan")))
+    scores_without_nulls = scores.with_columns(pl.col(list(COMPARED)).fill_null(float("nan")))
     means = (pl.col("rows").first(), pl.col(list(COMPARED)).mean())
-    return filled.group_by("model_year", "session").agg(means).sort("session")
+    return scores_without_nulls.group_by("model_year", "session").agg(means).sort("session")
 
 
-def _luck_of_trainings(trained: Sequence[pl.DataFrame]) -> dict[str, float]:
-    """By metric the standard error that a difference of two `trained` variants has from their seeds; 0 for one seed."""
+def _luck_of_trainings(scores_of_trainings: Sequence[pl.DataFrame]) -> dict[str, float]:
+    """By metric the standard error that a difference of two `scores_of_trainings` variants has from their seeds; 0 for
+    one seed."""
 
     def mean(metric: str) -> pl.Expr:
         weight = pl.when(pl.col(metric).is_not_null()).then(_weight(metric))
         return ((pl.col(metric) * weight).sum() / weight.sum()).alias(metric)
 
-    yearly = [rows.group_by("model_year", "seed").agg(map(mean, COMPARED)) for rows in trained]
+    yearly = [rows.group_by("model_year", "seed").agg(map(mean, COMPARED)) for rows in scores_of_trainings]
     among_seeds = pl.concat([rows.group_by("model_year").agg(pl.col(list(COMPARED)).var()) for rows in yearly])
     variances = among_seeds.fill_null(0.0).fill_nan(0.0).select(list(COMPARED)).mean().row(0, named=True)
     trainings = yearly[0].height  # years times seeds
@@ -164,18 +167,18 @@ def _luck_of_trainings(trained: Sequence[pl.DataFrame]) -> dict[str, float]:
 
 def _paired(rows: pl.DataFrame, luck: float, seed: int) -> dict[str, float | None]:
     """difference, low, high, score: means over the years of `d` and `score`, weighted in each year."""
-    drawn, means, full = [], [], []
+    drawn_means, means, full = [], [], []
     for (year,), of_year in rows.partition_by("model_year", as_dict=True, maintain_order=True).items():
-        there = of_year.filter(pl.col("d").is_not_nan())
-        if there.is_empty():
+        paired_rows = of_year.filter(pl.col("d").is_not_nan())
+        if paired_rows.is_empty():
             continue
-        values, weights = there["d"].to_numpy(), there["weight"].to_numpy()
+        values, weights = paired_rows["d"].to_numpy(), paired_rows["weight"].to_numpy()
         means.append(np.average(values, weights=weights))
-        full.append(np.average(there["score"].to_numpy(), weights=weights))
-        drawn.append(bootstrap_means(values, weights, np.random.default_rng(seed + int(year))))
+        full.append(np.average(paired_rows["score"].to_numpy(), weights=weights))
+        drawn_means.append(bootstrap_means(values, weights, np.random.default_rng(seed + int(year))))
     if not means:
         return dict.fromkeys(("difference", "low", "high", "score"))
-    low, high = interval(np.mean(drawn, axis=0) + luck * np.random.default_rng(seed).standard_normal(DRAWS))
+    low, high = interval(np.mean(drawn_means, axis=0) + luck * np.random.default_rng(seed).standard_normal(DRAWS))
     return {"difference": float(np.mean(means)), "low": low, "high": high, "score": float(np.mean(full))}
 
 
@@ -186,8 +189,10 @@ def verdicts(table: pl.DataFrame) -> pl.DataFrame:
     """
     rows = table.filter(pl.col("metric") == JUDGED_BY, pl.col("difference").is_not_null())
     verdict = pl.when(pl.col("high") < 0).then(pl.lit("helps")).when(pl.col("low") > 0).then(pl.lit("hurts"))
-    judged = rows.with_columns(verdict=verdict.otherwise(pl.lit("not told from luck")))
-    return judged.select("group", "way", "difference", "low", "high", "verdict").sort("difference", "group", "way")
+    rows_with_verdict = rows.with_columns(verdict=verdict.otherwise(pl.lit("not told from luck")))
+    return rows_with_verdict.select("group", "way", "difference", "low", "high", "verdict").sort(
+        "difference", "group", "way"
+    )
 
 
 def reading(table: pl.DataFrame) -> str:

@@ -49,9 +49,9 @@ class WalkYear:
     asked_from: date
     """the first session that its predictions look at"""
 
-    def digest(self, *about: object) -> str:
-        """Names all that the model as it is learns from and is scored on, and `about`."""
-        digest = blake2b(repr((self.year, *about)).encode(), digest_size=_DIGEST_BYTES)
+    def digest(self, *content: object) -> str:
+        """Names all that the model as it is learns from and is scored on, and `content`."""
+        digest = blake2b(repr((self.year, *content)).encode(), digest_size=_DIGEST_BYTES)
         for frame in (self.features, self.suspects.select(KEYS).sort(KEYS), self.train, self.scored):
             _take_in(digest, frame)
         return digest.hexdigest()
@@ -84,8 +84,8 @@ class Training:
 
     @property
     def name(self) -> str:
-        what = {LEFT_OUT: "without", ADDED: "with"}.get(self.variant.way, "as it is")
-        return f"{self.year.year} {what} {self.variant.group}".strip()
+        way = {LEFT_OUT: "without", ADDED: "with"}.get(self.variant.way, "as it is")
+        return f"{self.year.year} {way} {self.variant.group}".strip()
 
     @property
     def variants(self) -> dict[Variant, InputGroup | None]:
@@ -107,9 +107,9 @@ def trainings_of(
 ) -> list[Training]:
     """FULL, then one training for each of `groups` that is left out or added. A group that holds every input of the
     model is not left out: nothing would be left to learn from."""
-    read = [group for group in groups.values() if group.in_model]
-    left_out = [group for group in read if len(group.columns) < year.features.width - len(KEYS)]
-    full = Training(year, seed, FULL, None, tuple(read) if PERMUTED in ways else ())
+    model_groups = [group for group in groups.values() if group.in_model]
+    left_out = [group for group in model_groups if len(group.columns) < year.features.width - len(KEYS)]
+    full = Training(year, seed, FULL, None, tuple(model_groups) if PERMUTED in ways else ())
     others = {LEFT_OUT: left_out, ADDED: [group for group in groups.values() if not group.in_model]}
     return [
         full,
@@ -147,15 +147,15 @@ def run_training(
         rule.buy_threshold,
         rule.sell_threshold,
     )
-    trained = entry.train(lesson)
-    asked = features.filter(pl.col("session") >= year.asked_from)
+    trained_model = entry.train(lesson)
+    requested_features = features.filter(pl.col("session") >= year.asked_from)
     sessions = year.scored["session"].unique().sort().to_list()
 
     def ask(variant: Variant, rows: pl.DataFrame) -> None:
-        answers = entry.predict(trained, InputFrames(features=rows, suspects=year.suspects), sessions)
+        answers = entry.predict(trained_model, InputFrames(features=rows, suspects=year.suspects), sessions)
         keep(variant, session_scores(answers, year.scored, cutoff=year.cutoff))
 
-    ask(training.variant, asked)
+    ask(training.variant, requested_features)
     for group in training.shuffled:
-        drawn = (training.seed, year.year, crc32(group.name.encode()))  # whichever other groups are asked
-        ask(Variant(group.name, PERMUTED), permuted(asked, group.columns, seed=drawn))
+        seed_parts = (training.seed, year.year, crc32(group.name.encode()))  # whichever other groups are asked
+        ask(Variant(group.name, PERMUTED), permuted(requested_features, group.columns, seed=seed_parts))

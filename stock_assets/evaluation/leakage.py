@@ -78,9 +78,11 @@ class AlarmLimits:
 LIMITS = AlarmLimits()
 
 
-def frequencies(scored: pl.DataFrame) -> pl.DataFrame:
-    """year, label, rows: how often each label came in `scored`, rows of `metrics.scored_rows`."""
-    rows = scored.unique(KEYS).group_by(pl.col("session").dt.year().alias("year"), "label").agg(rows=pl.len())
+def frequencies(scored_predictions: pl.DataFrame) -> pl.DataFrame:
+    """year, label, rows: how often each label came in `scored_predictions`, rows of `metrics.scored_rows`."""
+    rows = (
+        scored_predictions.unique(KEYS).group_by(pl.col("session").dt.year().alias("year"), "label").agg(rows=pl.len())
+    )
     return rows.sort("year", "label")
 
 
@@ -92,7 +94,7 @@ def too_good(scores: pl.DataFrame, frequencies: pl.DataFrame, limits: AlarmLimit
     """
     prior = _priors(scores, frequencies)
     accuracy, loss = prior.select(pl.col("accuracy", "log_loss").mean()).row(0)
-    judged = scores.filter(pl.col("year").is_null()).select(
+    mean_scores = scores.filter(pl.col("year").is_null()).select(
         "model",
         "accuracy",
         "log_loss",
@@ -100,8 +102,8 @@ def too_good(scores: pl.DataFrame, frequencies: pl.DataFrame, limits: AlarmLimit
         lowest_log_loss=pl.lit(loss - limits.nats_per_root * loss**0.5, pl.Float64),
     )
     if prior.height < limits.years:
-        return judged.clear()
-    return judged.filter(
+        return mean_scores.clear()
+    return mean_scores.filter(
         (pl.col("accuracy") > pl.col("highest_accuracy")) | (pl.col("log_loss") < pl.col("lowest_log_loss"))
     )
 
@@ -243,8 +245,10 @@ class Audit:
         years = []
         for year, cutoff in self.cutoffs.items():
             test = self._test_rows(year)
-            learned = training_rows(self.usable, cutoff)
-            question = AuditQuestion(components, handed, learned, cutoff, test["session"].unique().sort().to_list())
+            learned_rows = training_rows(self.usable, cutoff)
+            question = AuditQuestion(
+                components, handed, learned_rows, cutoff, test["session"].unique().sort().to_list()
+            )
             years.append(_scores(model(question), test, name=name, year=year))
         row = {score: float(np.mean([of_year[score] for of_year in years])) for score in years[0]}
         row |= {"rows": sum(of_year["rows"] for of_year in years)}
@@ -275,11 +279,18 @@ def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
 
 
 def _scores(answer: pl.DataFrame, test: pl.DataFrame, *, name: str, year: int) -> dict[str, float]:
-    scored = test.select(*KEYS, "label").join(answer, on=KEYS)
-    if scored.is_empty():
+    scored_answers = test.select(*KEYS, "label").join(answer, on=KEYS)
+    if scored_answers.is_empty():
         raise StockAssetsError(f"{name} answered none of the {test.height} rows of {year} that the audit scores")
-    truth, probabilities = scored["label"].cast(pl.Int64).to_numpy(), scored.select(PROBABILITIES).to_numpy()
-    expected = scored["expected"].to_numpy() if "expected" in scored.columns else probabilities @ np.asarray(CLASSES)
+    truth, probabilities = (
+        scored_answers["label"].cast(pl.Int64).to_numpy(),
+        scored_answers.select(PROBABILITIES).to_numpy(),
+    )
+    expected = (
+        scored_answers["expected"].to_numpy()
+        if "expected" in scored_answers.columns
+        else probabilities @ np.asarray(CLASSES)
+    )
     return {
         "rows": len(truth),
         "accuracy": metrics.accuracy(truth, probabilities),

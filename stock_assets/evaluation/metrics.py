@@ -153,12 +153,12 @@ class Metric:
 
 def of_arrays(function: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Scored], float]:
     """The `Metric.score` that calls `function` with labels [N] and probabilities [N, 3]."""
-    return lambda scored: function(scored.labels, scored.probabilities)
+    return lambda scored_predictions: function(scored_predictions.labels, scored_predictions.probabilities)
 
 
-def mean_rank_ic(scored: Scored) -> float | None:
+def mean_rank_ic(scored_predictions: Scored) -> float | None:
     """Mean of the daily rank IC; None where no session has one."""
-    return float(scored.daily_rank_ic.mean()) if len(scored.daily_rank_ic) else None
+    return float(scored_predictions.daily_rank_ic.mean()) if len(scored_predictions.daily_rank_ic) else None
 
 
 #: Every score by name, in the order of the table. Intervals draw from one generator in this order: put new ones last.
@@ -243,12 +243,12 @@ def most_probable() -> pl.Expr:
 def require_proper(predictions: pl.DataFrame, keys: Sequence[str]) -> None:
     """Raises StockAssetsError for probabilities that are not finite or do not sum to 1, and for a row of model and
     `keys` (ticker first, the moment last) that comes twice."""
-    if not (wrong := improper(predictions)).is_empty():
-        row = wrong.row(0, named=True)
-        shown = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
+    if not (improper_rows := improper(predictions)).is_empty():
+        row = improper_rows.row(0, named=True)
+        probabilities = ", ".join(f"{p} {row[p]}" for p in PROBABILITIES)
         raise StockAssetsError(
-            f"prediction of {row['model']} for {row['ticker']} at {row[keys[-1]]}: {shown}, as are "
-            f"{wrong.height - 1} more; expected finite probabilities that sum to 1"
+            f"prediction of {row['model']} for {row['ticker']} at {row[keys[-1]]}: {probabilities}, as are "
+            f"{improper_rows.height - 1} more; expected finite probabilities that sum to 1"
         )
     if not (twice := repeated(predictions, ["model", *keys])).is_empty():
         row = twice.row(0, named=True)
@@ -260,16 +260,16 @@ def require_proper(predictions: pl.DataFrame, keys: Sequence[str]) -> None:
 
 def _check_predictions(predictions: pl.DataFrame) -> None:
     require_proper(predictions, KEYS)
-    late = predictions.filter(pl.col("trained_through") >= pl.col("session"))
-    if not late.is_empty():
-        row = late.row(0, named=True)
+    late_predictions = predictions.filter(pl.col("trained_through") >= pl.col("session"))
+    if not late_predictions.is_empty():
+        row = late_predictions.row(0, named=True)
         raise CutoffError(
             f"{row['model']} predicted {row['ticker']} at {row['session']} though trained through "
             f"{row['trained_through']}; expected a cutoff before the session"
         )
 
 
-def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
+def daily_rank_ic(scored_predictions: pl.DataFrame) -> pl.DataFrame:
     """model, session, rows, rank_ic: Spearman's correlation of score and next day's return over the day's tickers.
 
     NaN handling: rows without forward_return_1 do not count; rank_ic is null where fewer than SMALLEST_CROSS_SECTION
@@ -277,7 +277,7 @@ def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
     """
     ic = pl.corr("score", "forward_return_1", method="spearman")
     return (
-        scored.filter(pl.col("forward_return_1").is_finite())
+        scored_predictions.filter(pl.col("forward_return_1").is_finite())
         .group_by("model", "session")
         .agg(
             rows=pl.len(),
@@ -291,21 +291,23 @@ def daily_rank_ic(scored: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def score_table(scored: pl.DataFrame, seed: int = 0, metrics: Iterable[Metric] | None = None) -> pl.DataFrame:
+def score_table(
+    scored_predictions: pl.DataFrame, seed: int = 0, metrics: Iterable[Metric] | None = None
+) -> pl.DataFrame:
     """One row per model and year, and one with year null: the mean of the yearly scores.
 
-    `scored` is that of `scored_rows`. Columns: model, year, sessions, rows, then the columns of each of `metrics` (of
-    METRICS where None). Sorted by the mean log-loss, best model first.
+    `scored_predictions` is that of `scored_rows`. Columns: model, year, sessions, rows, then the columns of each of
+    `metrics` (of METRICS where None). Sorted by the mean log-loss, best model first.
 
     NaN handling: a score that a year does not have is null; a mean leaves such years out.
 
     Raises StockAssetsError for no row.
     """
     metrics = list(METRICS.values() if metrics is None else metrics)
-    if scored.is_empty():
+    if scored_predictions.is_empty():
         raise StockAssetsError("no prediction has a usable label; expected predicted sessions whose horizon is over")
     table = []
-    for (model,), of_model in scored.partition_by("model", as_dict=True, maintain_order=True).items():
+    for (model,), of_model in scored_predictions.partition_by("model", as_dict=True, maintain_order=True).items():
         by_year = of_model.with_columns(year=pl.col("session").dt.year()).partition_by(
             "year", as_dict=True, maintain_order=True
         )
@@ -333,23 +335,28 @@ def best_naive(means: pl.DataFrame, naive: Sequence[str]) -> dict[str, Any] | No
 _Year = tuple[dict[str, Any], dict[str, np.ndarray | None]]
 
 
-def _year(scored: Scored, metrics: Sequence[Metric], seed: int) -> _Year:
+def _year(scored_predictions: Scored, metrics: Sequence[Metric], seed: int) -> _Year:
     generator = np.random.default_rng(seed)
-    draws = {metric.name: bootstrap_means(*metric.daily(scored), generator) for metric in metrics if metric.daily}
-    scores = {metric.name: metric.score(scored) for metric in metrics}
-    return {"sessions": scored.by_session.height, "rows": scored.rows.height} | scores | _intervals(draws), draws
+    draws = {
+        metric.name: bootstrap_means(*metric.daily(scored_predictions), generator) for metric in metrics if metric.daily
+    }
+    scores = {metric.name: metric.score(scored_predictions) for metric in metrics}
+    return {
+        "sessions": scored_predictions.by_session.height,
+        "rows": scored_predictions.rows.height,
+    } | scores | _intervals(draws), draws
 
 
-def _all_years(scored: Scored, metrics: Sequence[Metric], years: Sequence[_Year]) -> dict[str, Any]:
+def _all_years(scored_predictions: Scored, metrics: Sequence[Metric], years: Sequence[_Year]) -> dict[str, Any]:
     means: dict[str, Any] = {count: sum(scores[count] for scores, _ in years) for count in ("sessions", "rows")}
     draws: dict[str, np.ndarray | None] = {}
     for metric in metrics:
         values = [scores[metric.name] for scores, _ in years if scores[metric.name] is not None]
         means[metric.name] = float(np.mean(values)) if values else None
         if metric.pooled:
-            means[metric.name] = metric.score(scored)
+            means[metric.name] = metric.score(scored_predictions)
         if metric.daily:  # years are drawn apart, as the mean of years weighs them alike
-            of_years = [drawn for _, of_year in years if (drawn := of_year[metric.name]) is not None]
+            of_years = [year_draws for _, of_year in years if (year_draws := of_year[metric.name]) is not None]
             draws[metric.name] = np.mean(of_years, axis=0) if of_years else None
     return means | _intervals(draws)
 

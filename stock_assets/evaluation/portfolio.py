@@ -26,31 +26,33 @@ def market_returns(context: pl.DataFrame) -> tuple[str, pl.DataFrame]:
     return series, after.drop_nulls()
 
 
-def daily_returns(scored: pl.DataFrame, model: str, market: pl.DataFrame, *, cost: float = COST) -> pl.DataFrame:
+def daily_returns(
+    scored_predictions: pl.DataFrame, model: str, market: pl.DataFrame, *, cost: float = COST
+) -> pl.DataFrame:
     """session, until, TOP, AFTER_COSTS, ALL, market: returns from a session's close to the next, `until` (fractions).
 
     TOP holds, in equal parts, the tenth of the session's tickers with the highest score of `model`; each session what
     leaves and what enters it costs `cost` (buying it first included). Of fewer than ten tickers it is the best one. ALL
-    holds every ticker that the model scored. `scored` is that of `metrics.scored_rows`, `market` that of
+    holds every ticker that the model scored. `scored_predictions` is that of `metrics.scored_rows`, `market` that of
     `market_returns`; sessions that only one of them has do not count. Sorted by session.
     """
-    of_model = scored.filter(pl.col("model") == model, pl.col("forward_return_1").is_finite())
+    of_model = scored_predictions.filter(pl.col("model") == model, pl.col("forward_return_1").is_finite())
     rows = of_model.sort("session", "score", "ticker")
     size = (pl.len() // DECILES).clip(lower_bound=1).over("session")
     top = rows.with_columns(weight=1 / size).filter(
         pl.int_range(pl.len()).over("session") >= pl.len().over("session") - size
     )
     day = rows.select("session").unique().sort("session").with_row_index("day")
-    held = top.join(day, on="session").select("day", "ticker", "weight")
-    before = held.select(pl.col("day") + 1, "ticker", before="weight")
+    holdings = top.join(day, on="session").select("day", "ticker", "weight")
+    before = holdings.select(pl.col("day") + 1, "ticker", before="weight")
     traded = (
-        held.join(before, on=["day", "ticker"], how="full", coalesce=True)
+        holdings.join(before, on=["day", "ticker"], how="full", coalesce=True)
         .group_by("day")
         .agg(traded=(pl.col("weight").fill_null(0.0) - pl.col("before").fill_null(0.0)).abs().sum())
     )
-    earned = top.group_by("session").agg(pl.col("forward_return_1").mean().alias(TOP))
+    top_returns = top.group_by("session").agg(pl.col("forward_return_1").mean().alias(TOP))
     return (
-        day.join(earned, on="session")
+        day.join(top_returns, on="session")
         .join(traded, on="day")
         .join(rows.group_by("session").agg(pl.col("forward_return_1").mean().alias(ALL)), on="session")
         .join(market, on="session")

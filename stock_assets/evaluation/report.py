@@ -206,17 +206,17 @@ def _by_model(regimes: pl.DataFrame) -> dict[str, list[dict | None]]:
 
 def _worth(values: pl.DataFrame) -> dict[str, Any] | None:
     """What the section on the worth of inputs shows of the table `input_value`; None where nothing was measured."""
-    measured = values.drop_nulls("difference") if values.height else values
-    if measured.is_empty():
+    measured_values = values.drop_nulls("difference") if values.height else values
+    if measured_values.is_empty():
         return None
-    cells = {(row["group"], row["way"], row["metric"]): row for row in measured.iter_rows(named=True)}
+    cells = {(row["group"], row["way"], row["metric"]): row for row in measured_values.iter_rows(named=True)}
     return {
         "rows": [
             verdict | {"of": {m: cells.get((verdict["group"], verdict["way"], m)) for m in COMPARED}}
-            for verdict in verdicts(measured).to_dicts()
+            for verdict in verdicts(measured_values).to_dicts()
         ],
-        "reading": reading(measured),
-        "about": measured.row(0, named=True),
+        "reading": reading(measured_values),
+        "about": measured_values.row(0, named=True),
         "titles": COMPARED,
         "left": values.drop_nulls("note").select("group", "note").unique(maintain_order=True).to_dicts(),
     }

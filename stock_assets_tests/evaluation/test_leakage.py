@@ -151,7 +151,7 @@ def test_yesterdays_label_makes_every_model_look_brilliant(market: tuple[pl.Data
 
 def test_the_sweep_of_a_model_falls_off_the_same_cliff(market: tuple[pl.DataFrame, pl.DataFrame]):
     features, labels = market
-    sweep = Audit(features, labels, labels, CUTOFFS).sweep("logistic", of_rows(fit_logistic, every=3))
+    sweep = Audit(features, labels, labels, CUTOFFS).sweep("logistic", of_rows(fit_logistic, stride=3))
     assert sweep.schema == SCHEMA
     assert sweep["lag"].to_list() == list(range(1, 11))
     assert sweep["protocol"].to_list() == ["cheating"] * 6 + ["honest"] * 4
@@ -307,7 +307,7 @@ def test_with_yesterdays_label_a_model_beats_the_study_and_without_it_none_comes
     features = features.with_columns(pl.selectors.float().fill_null(0.0).fill_nan(0.0))
     cutoff = date(2018, 12, 31)
     audit = Audit(features, labels, labels, {2019: cutoff})
-    cheating, honest = audit.sweep("perceptron", of_rows(Perceptron, every=3), [1, HORIZON]).to_dicts()
+    cheating, honest = audit.sweep("perceptron", of_rows(Perceptron, stride=3), [1, HORIZON]).to_dicts()
     assert cheating["accuracy"] > 0.7476
     assert cheating["ordinal_rmse"] < 0.5435
     assert honest["protocol"] == "honest"

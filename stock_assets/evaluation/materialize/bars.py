@@ -39,17 +39,17 @@ def make_bar_evaluation(store: Warehouse, settings: Settings) -> MadeBarReport:
 
     Raises MissingTableError before there are predictions, StockAssetsError where no session is predicted by all models.
     """
-    counted = store.read_sql(
+    session_counts = store.read_sql(
         "bar_predictions",
         "SELECT session FROM model.bar_predictions GROUP BY session HAVING count(DISTINCT model) >= ? ORDER BY session",
         [len(BAR_MODELS)],
     )
-    sessions = counted["session"].to_list()[-SESSIONS:]
+    sessions = session_counts["session"].to_list()[-SESSIONS:]
     if not sessions:
         raise StockAssetsError("no session is over that every model has predicted; expected one before a report")
-    chosen = pl.col("session").is_in(sessions)
-    predictions = BAR_PREDICTIONS.fit(store.read("bar_predictions", sessions[0], sessions[-1])).filter(chosen)
-    labels = BAR_LABELS.fit(store.read("bar_labels", sessions[0], sessions[-1])).filter(chosen)
+    in_sessions = pl.col("session").is_in(sessions)
+    predictions = BAR_PREDICTIONS.fit(store.read("bar_predictions", sessions[0], sessions[-1])).filter(in_sessions)
+    labels = BAR_LABELS.fit(store.read("bar_labels", sessions[0], sessions[-1])).filter(in_sessions)
     facts = BarReportFacts(settings.source, settings.interval, bar_label_rule(settings))
     report = make_bar_report(predictions, labels, facts)
     page = settings.artifacts / "bar_report" / "report.html"

@@ -62,7 +62,7 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
     first, last = predictions.select(first=pl.col("session").min(), last=pl.col("session").max()).row(0)
     cutoffs = cutoff_of_years(predictions)
     usable, left_out = usable_between(store, settings, first)
-    scored = scored_rows(predictions, usable)
+    scored_predictions = scored_rows(predictions, usable)
     del predictions  # a dozen models of ten years are gigabytes
     volatility = store.read("stationary_features", first, columns=["session", "market_vol_22"]).unique("session")
     return ReportInputs(
@@ -70,7 +70,7 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         currency=currency_of(settings),
         rule=settings.label_rule,
         seed=settings.seed,
-        scored=scored,
+        scored=scored_predictions,
         usable_labels=usable.select("session", "label"),
         left_out=left_out,
         predicted=(first, last),
@@ -85,7 +85,7 @@ def read_inputs(store: Warehouse, settings: Settings) -> ReportInputs:
         curves=learning_curves(store, settings),
         announced=announced_of(store, settings, last),
         lags=lags_of(store),
-        absent=[str(each) for each in absent_of(store, settings)],
+        absent=[str(table) for table in absent_of(store, settings)],
         input_value=store.read_or(declared("input_value").empty(), "input_value"),
     )
 
@@ -101,10 +101,10 @@ def _ablation(store: Warehouse, settings: Settings) -> Ablation:
     labels, _ = usable_between(store, settings, date.min)
     one_in = -(-labels.height // COMPARED_ROWS)
     # rows of every session, since those of one move together; drawn by a digest, so that they are always the same
-    drawn = "md5_number_lower(concat(ticker, session)) % ? = 0"
+    sample_condition = "md5_number_lower(concat(ticker, session)) % ? = 0"
 
     def sample(table: str, columns: str) -> pl.DataFrame:
-        statement = f"SELECT ticker, session, COLUMNS('{columns}') FROM features.{table} WHERE {drawn}"
+        statement = f"SELECT ticker, session, COLUMNS('{columns}') FROM features.{table} WHERE {sample_condition}"
         return store.read_sql(table, statement, [one_in])
 
     prices = sample("stationary_features", "^(log_return_|volume_ratio)").sort("session", "ticker")

@@ -85,38 +85,40 @@ def measure_inputs(
     is not, MissingSessionsError as `inputs_through`, and what a training raises; no row is written then.
     """
     entry = _entry(question)
-    years, groups, absent = _read(store, settings, question)
-    chosen = chosen_groups(groups, question.groups, absent)
+    years, groups, absent_reasons = _read(store, settings, question)
+    groups_to_measure = chosen_groups(groups, question.groups, absent_reasons)
     seeds = range(settings.seed, settings.seed + question.seeds)
     scores = _Scores(
-        settings.artifacts / TABLE, settings.label_rule, about=(read_code_version(PROJECT_DIR), entry.name)
+        settings.artifacts / TABLE, settings.label_rule, model_and_seed=(read_code_version(PROJECT_DIR), entry.name)
     )
     trainings = [
         training
         for year in years
         for seed in seeds
-        for training in trainings_of(year, chosen, question.ways, seed=seed)
+        for training in trainings_of(year, groups_to_measure, question.ways, seed=seed)
     ]
-    left = [training for training in trainings if not scores.has(training)]
-    say(f"{TABLE}: {len(left)} of {len(trainings)} training(s) of {entry.name} to do")
+    remaining_trainings = [training for training in trainings if not scores.has(training)]
+    say(f"{TABLE}: {len(remaining_trainings)} of {len(trainings)} training(s) of {entry.name} to do")
     # the longest first, which are those of the latest year
-    tasks = [partial(_run, training=training, entry=entry, scores=scores) for training in reversed(left)]
+    tasks = [partial(_run, training=training, entry=entry, scores=scores) for training in reversed(remaining_trainings)]
     side_by_side(tasks, say, question.workers)
     counts = {name: len(group.columns) for name, group in groups.items()}
     table = value_table(scores.read(trainings), counts, model=entry.name, seed=settings.seed)
-    named = {name: reason for name, reason in absent.items() if not question.groups or name in question.groups}
-    rows = declared(TABLE).fit(pl.concat([table, _not_measured(named, table)], how="diagonal"))
+    named_reasons = {
+        name: reason for name, reason in absent_reasons.items() if not question.groups or name in question.groups
+    }
+    rows = declared(TABLE).fit(pl.concat([table, _not_measured(named_reasons, table)], how="diagonal"))
     store.replace_rows(TABLE, pl.DataFrame({"model": [entry.name]}), rows)
-    return MadeValues(rows, len(left))
+    return MadeValues(rows, len(remaining_trainings))
 
 
 def _not_measured(reasons: Mapping[str, str], table: pl.DataFrame) -> pl.DataFrame:
     """The rows of the groups that the comparisons of `table` lack, with the reason of each."""
-    about = table.select("model", "rows", "years", "seeds", "variants").head(1)
+    common_columns = table.select("model", "rows", "years", "seeds", "variants").head(1)
     names = pl.DataFrame(list(reasons.items()), {"group": pl.String, "note": pl.String}, orient="row")
     way = pl.when(pl.col("group").is_in(list(FAMILIES))).then(pl.lit(LEFT_OUT)).otherwise(pl.lit(ADDED))
     return names.with_columns(way.alias("way"), metric=pl.lit(JUDGED_BY), columns=pl.lit(0, pl.Int64)).join(
-        about, how="cross"
+        common_columns, how="cross"
     )
 
 
@@ -152,9 +154,9 @@ def _run(say: Say, *, training: Training, entry: ModelEntry, scores: "_Scores") 
 class _Scores:
     """The scores of sessions of every variant that was asked, one file each: what a run that was cut off leaves."""
 
-    def __init__(self, folder: Place, rule: LabelRule, *, about: tuple[str, str]) -> None:
-        """`about` is what names the code and the model."""
-        self.rule, self._folder, self._about = rule, folder, (*about, rule)
+    def __init__(self, folder: Place, rule: LabelRule, *, model_and_seed: tuple[str, str]) -> None:
+        """`model_and_seed` is what names the code and the model."""
+        self.rule, self._folder, self._about = rule, folder, (*model_and_seed, rule)
         self._years: dict[int, str] = {}
 
     def path(self, training: Training, variant: Variant) -> Place:
@@ -184,8 +186,8 @@ class _Scores:
         for training in trainings:
             for variant in training.variants:
                 rows = pl.read_ipc(BytesIO(self.path(training, variant).read_bytes()))
-                about = {"model_year": pl.lit(training.year.year), "seed": pl.lit(training.seed)}
-                parts.setdefault(variant, []).append(rows.with_columns(**about))
+                training_columns = {"model_year": pl.lit(training.year.year), "seed": pl.lit(training.seed)}
+                parts.setdefault(variant, []).append(rows.with_columns(**training_columns))
         return {variant: pl.concat(frames) for variant, frames in parts.items()}
 
 
@@ -204,31 +206,31 @@ def _read(
     features = _sample(inputs.features.sort(KEYS), question.tickers, settings.seed)
     labels = labels.join(features.select(KEYS), on=KEYS, how="semi").sort(KEYS)
     sides = question.groups if ADDED in question.ways else (NOISE,)
-    added, columns, absent = columns_on_demand(store, settings, features.select(KEYS), names=sides)
+    added_columns, columns, absent_reasons = columns_on_demand(store, settings, features.select(KEYS), names=sides)
     groups = input_groups(feature_columns(features), GROUPS, columns)
-    absent |= absent_families(groups) | _absent_sides(settings, groups)
+    absent_reasons |= absent_families(groups) | _absent_sides(settings, groups)
     noise = noise_columns(features, groups[NOISE].columns, seed=settings.seed)
-    added = added.with_columns(noise.select(groups[NOISE].columns).get_columns())
+    added_columns = added_columns.with_columns(noise.select(groups[NOISE].columns).get_columns())
     walk = []
     for year in years:
-        scored = labels.filter(pl.col("session").dt.year() == year)
-        if scored.is_empty():
+        scored_labels = labels.filter(pl.col("session").dt.year() == year)
+        if scored_labels.is_empty():
             raise StockAssetsError(f"{TABLE} found no usable label with features in {year}; expected some to score")
-        first, until = scored["session"].min(), pl.col("session") <= scored["session"].max()
+        first, until = scored_labels["session"].min(), pl.col("session") <= scored_labels["session"].max()
         lookback = calendar.before(first, longest_lookback() + MAX_MISSED)  # pyright: ignore[reportArgumentType]
         walk.append(
             WalkYear(
                 year,
                 cutoff := first_cutoff(calendar, year),
                 features=features.filter(until),
-                added=added.filter(until),
+                added=added_columns.filter(until),
                 suspects=inputs.suspects.filter(until),
                 train=training_rows(labels, cutoff),
-                scored=scored,
+                scored=scored_labels,
                 asked_from=(*lookback, first)[0],  # pyright: ignore[reportArgumentType]
             )
         )
-    return walk, groups, absent
+    return walk, groups, absent_reasons
 
 
 def _absent_sides(settings: Settings, groups: Mapping[str, InputGroup]) -> dict[str, str]:
@@ -242,13 +244,17 @@ def _absent_sides(settings: Settings, groups: Mapping[str, InputGroup]) -> dict[
 
 def _years(settings: Settings, question: ValueQuestion, last_label: date | None) -> list[int]:
     """The years of `question`, ascending. Raises StockAssetsError for one without a label."""
-    served = list(range(settings.model_start_year, (last_label.year if last_label else 0) + 1))
-    years = sorted(set(question.years)) or served
-    wrong = [year for year in years if year not in served]
-    if wrong or not years:
-        there = f"some of {served[0]} to {served[-1]}" if served else "labels of a model year: materialize them first"
-        named = ", ".join(map(str, wrong)) or "all model years"
-        raise StockAssetsError(f"{TABLE} was asked for {named}; expected {there}")
+    served_years = list(range(settings.model_start_year, (last_label.year if last_label else 0) + 1))
+    years = sorted(set(question.years)) or served_years
+    unserved_years = [year for year in years if year not in served_years]
+    if unserved_years or not years:
+        expectation = (
+            f"some of {served_years[0]} to {served_years[-1]}"
+            if served_years
+            else "labels of a model year: materialize them first"
+        )
+        year_names = ", ".join(map(str, unserved_years)) or "all model years"
+        raise StockAssetsError(f"{TABLE} was asked for {year_names}; expected {expectation}")
     return years
 
 
@@ -257,5 +263,5 @@ def _sample(features: pl.DataFrame, tickers: int | None, seed: int) -> pl.DataFr
     names = features["ticker"].unique().sort()
     if tickers is None or len(names) <= tickers:
         return features
-    drawn = np.random.default_rng(seed).choice(names.to_numpy(), tickers, replace=False).tolist()
-    return features.filter(pl.col("ticker").is_in(drawn))
+    drawn_tickers = np.random.default_rng(seed).choice(names.to_numpy(), tickers, replace=False).tolist()
+    return features.filter(pl.col("ticker").is_in(drawn_tickers))

@@ -48,6 +48,6 @@ def learning_curves(store: Warehouse, settings: Settings) -> pl.DataFrame:
     for year, model, folder in trained_networks(store).sort("model_year", "model").iter_rows():
         if folder and (settings.artifacts / folder).is_dir():
             curve = load_artifact(settings.artifacts / folder).description.get("curve", [])
-            judged: Sequence[dict] = [epoch for epoch in curve if {"accuracy", "rmse"} <= {*epoch}]
-            rows += [{"model_year": year, "model": model, **epoch} for epoch in judged]
+            judged_epochs: Sequence[dict] = [epoch for epoch in curve if {"accuracy", "rmse"} <= {*epoch}]
+            rows += [{"model_year": year, "model": model, **epoch} for epoch in judged_epochs]
     return pl.DataFrame(rows, _CURVE, strict=False)

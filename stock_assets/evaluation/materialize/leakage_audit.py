@@ -46,8 +46,8 @@ def make_leakage_audit(store: Warehouse, settings: Settings) -> MadeAudit:
     """
     calendar = calendar_of(settings)
     usable, _ = usable_between(store, settings, calendar.sessions[0])
-    predicted = pl.col("session").filter(pl.col("session").dt.year() >= settings.model_start_year)
-    year = usable.select(predicted.dt.year().max()).item()
+    predicted_sessions = pl.col("session").filter(pl.col("session").dt.year() >= settings.model_start_year)
+    year = usable.select(predicted_sessions.dt.year().max()).item()
     cutoff = calendar.before(date(year, 1, 1), 1)[0]
     components = store.read("pca_components").drop("pca_version")
     audit = Audit(components, store.read("labels"), usable, {year: cutoff}, settings.horizon)

@@ -38,8 +38,8 @@ def columns_on_demand(
         of_keys = keys.select(KEYS).join(
             of_group.cast({pl.Float64: pl.Float32}), on=KEYS, how="left", maintain_order="left"
         )
-        if there := context_inputs(of_keys, list(group.columns)):
-            made, columns[group.name] = made.with_columns(of_keys.select(there).get_columns()), there
+        if stored_columns := context_inputs(of_keys, list(group.columns)):
+            made, columns[group.name] = made.with_columns(of_keys.select(stored_columns).get_columns()), stored_columns
         else:
             reasons[group.name] = "most sessions lack all of its columns"
     return made, columns, reasons

@@ -41,11 +41,13 @@ def known_lags(lags: pl.DataFrame) -> bytes:
     def draw(figure: "Figure") -> None:
         panels = np.atleast_1d(figure.subplots(len(inputs), 1, sharex=True))
         for axes, (name, rows), colour in zip(panels, inputs, style.SERIES, strict=False):
-            ordered = rows.sort("bin")
-            axes.bar(ordered["bin"].to_list(), (100 * ordered["share"]).to_list(), color=colour)
-            axes.set_title(f"{name}, {ordered['rows'].sum():,} rows")
+            rows_in_order = rows.sort("bin")
+            axes.bar(rows_in_order["bin"].to_list(), (100 * rows_in_order["share"]).to_list(), color=colour)
+            axes.set_title(f"{name}, {rows_in_order['rows'].sum():,} rows")
             axes.set_ylabel("% of rows")
-            axes.set_xticks(ordered["bin"].to_list(), [_days(*row) for row in ordered.select("low", "high").rows()])
+            axes.set_xticks(
+                rows_in_order["bin"].to_list(), [_days(*row) for row in rows_in_order.select("low", "high").rows()]
+            )
         panels[-1].set_xlabel("days from the event to when it was known; below 0 known ahead")
 
     return style.picture(draw, 0.8 + 2.2 * len(inputs))

@@ -24,8 +24,8 @@ def candlestick(bars: pl.DataFrame, title: str) -> bytes:
     def draw(figure: "Figure") -> None:
         price, volume = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         x = np.arange(bars.height)
-        opened, high, low, close = (bars[c].to_numpy() for c in ("open", "high", "low", "close"))
-        rising = close >= opened
+        open_price, high, low, close = (bars[c].to_numpy() for c in ("open", "high", "low", "close"))
+        rising = close >= open_price
         if "ma_25" in bars.columns:
             upper, lower, mean = (
                 bars[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in ("bb_upper_25", "bb_lower_25", "ma_25")
@@ -35,8 +35,8 @@ def candlestick(bars: pl.DataFrame, title: str) -> bytes:
         price.vlines(x, low, high, color=style.INK, linewidth=0.8)
         # hollow when the price rose, filled when it fell: readable without colour. Lines, as a rectangle of its own
         # for every body takes longer to draw than all the rest.
-        body = np.maximum(np.abs(close - opened), (high.max() - low.min()) * 1e-3)
-        bottom, thick = np.minimum(opened, close), 0.65 * 72 * style.WIDTH * 0.88 / (bars.height + 1)
+        body = np.maximum(np.abs(close - open_price), (high.max() - low.min()) * 1e-3)
+        bottom, thick = np.minimum(open_price, close), 0.65 * 72 * style.WIDTH * 0.88 / (bars.height + 1)
         # not snapped to pixels, each to its own: the white would hide one edge of the black
         price.vlines(x, bottom, bottom + body, color=style.INK, linewidth=thick, snap=False)
         price.vlines(

@@ -44,13 +44,13 @@ def live_skill(skill: pl.DataFrame) -> bytes:
     def draw(figure: "Figure") -> None:
         loss, gain = figure.subplots(2, 1, sharex=True)
         colours = style.colours(skill["model"])
-        alone = skill["session"].n_unique() == 1  # a line needs two
+        is_single_session = skill["session"].n_unique() == 1  # a line needs two
         for model, rows in style.groups(skill.sort("session"), "model"):
             naive = model == "naive"
             look: Any = {"color": style.INK if naive else colours[model], "linestyle": "--" if naive else "-"}
             if model == "ensemble":  # which may be rnn alone
                 look |= {"linestyle": ":", "linewidth": 2.6, "zorder": 3}
-            look |= {"marker": "o"} if alone else {}
+            look |= {"marker": "o"} if is_single_session else {}
             loss.plot(rows["session"], rows["log_loss"], label=model, **look)
             if not naive:
                 gain.plot(rows["session"], rows["gain"], **look)

@@ -50,13 +50,13 @@ def calibration(table: pl.DataFrame, smallest: int = 50) -> bytes:
     """
 
     def draw(figure: "Figure") -> None:
-        shown = table.filter(pl.col("rows") >= smallest)
+        large_bins = table.filter(pl.col("rows") >= smallest)
         panels = np.atleast_1d(figure.subplots(1, 3, sharex=True, sharey=True))
         colours = style.colours(table["model"])
-        top = max([0.5, *shown["forecast"], *shown["observed"]]) + 0.05
+        top = max([0.5, *large_bins["forecast"], *large_bins["observed"]]) + 0.05
         for axes, c in zip(panels, CLASSES, strict=True):
             axes.plot([0, top], [0, top], color=style.FAINT, linewidth=1.2)
-            for model, rows in style.groups(shown.filter(pl.col("class") == c), "model"):
+            for model, rows in style.groups(large_bins.filter(pl.col("class") == c), "model"):
                 axes.plot(
                     rows["forecast"],
                     rows["observed"],
@@ -127,8 +127,8 @@ def accuracy_by_ticker(tickers: Mapping[str, pl.DataFrame]) -> bytes:
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         accuracies = {model: 100 * table["accuracy"].to_numpy() for model, table in tickers.items()}
-        pooled = np.concatenate(list(accuracies.values()))
-        edges = np.linspace(pooled.min() - 0.5, pooled.max() + 0.5, 41)
+        pooled_accuracies = np.concatenate(list(accuracies.values()))
+        edges = np.linspace(pooled_accuracies.min() - 0.5, pooled_accuracies.max() + 0.5, 41)
         for i, (model, values) in enumerate(accuracies.items()):
             median = float(np.median(values))
             colour = style.SERIES[i % len(style.SERIES)]

@@ -57,8 +57,8 @@ def picture(draw: Callable[["Figure"], None], height: float) -> bytes:
     return buffer.getvalue()
 
 
-def legend_below(figure: "Figure", most: int = 7, side: Literal["left", "center"] = "center") -> None:
-    """One legend of all axes below them, of at most `most` columns.
+def legend_below(figure: "Figure", column_limit: int = 7, side: Literal["left", "center"] = "center") -> None:
+    """One legend of all axes below them, of at most `column_limit` columns.
 
     A phone shows the left of a picture first: a legend on that side is in view.
     """
@@ -67,7 +67,7 @@ def legend_below(figure: "Figure", most: int = 7, side: Literal["left", "center"
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         place: Any = f"outside lower {side}"
-        figure.legend(handles.values(), handles.keys(), loc=place, ncols=min(len(handles), most))
+        figure.legend(handles.values(), handles.keys(), loc=place, ncols=min(len(handles), column_limit))
 
 
 def groups(frame: pl.DataFrame, key: str) -> list[tuple[Any, pl.DataFrame]]:

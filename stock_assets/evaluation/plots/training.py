@@ -122,9 +122,22 @@ def optimization_history(trials: pl.DataFrame, title: str) -> bytes:
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         rows = trials.sort("trial")
-        done = rows.drop_nulls("value")
-        axes.scatter(done["trial"], done["value"], color=style.SERIES[0], s=26, label="complete", zorder=3)
-        axes.step(done["trial"], done["value"].cum_min(), where="post", color=style.SERIES[1], label="best so far")
+        completed_trials = rows.drop_nulls("value")
+        axes.scatter(
+            completed_trials["trial"],
+            completed_trials["value"],
+            color=style.SERIES[0],
+            s=26,
+            label="complete",
+            zorder=3,
+        )
+        axes.step(
+            completed_trials["trial"],
+            completed_trials["value"].cum_min(),
+            where="post",
+            color=style.SERIES[1],
+            label="best so far",
+        )
         for state, colour, marker in (("pruned", style.COLOURS[0], "|"), ("fail", style.SERIES[3], "x")):
             without = rows.filter(pl.col("state") == state)["trial"]
             if len(without):
@@ -132,7 +145,7 @@ def optimization_history(trials: pl.DataFrame, title: str) -> bytes:
                 axes.scatter(
                     without, at, color=colour, marker=marker, label=state, transform=axes.get_xaxis_transform()
                 )
-        for value in done.filter("is_default")["value"]:
+        for value in completed_trials.filter("is_default")["value"]:
             axes.axhline(value, color=style.SERIES[2], linestyle="--", linewidth=1.2, label="default configuration")
         axes.set_title(title)
         axes.set_xlabel("trial")
@@ -148,8 +161,10 @@ def hyperparameter_importance(shares: Mapping[str, float], title: str) -> bytes:
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        ordered = sorted(shares.items(), key=lambda item: item[1])
-        bars = axes.barh([name for name, _ in ordered], [100 * share for _, share in ordered], color=style.SERIES[0])
+        shares_in_order = sorted(shares.items(), key=lambda item: item[1])
+        bars = axes.barh(
+            [name for name, _ in shares_in_order], [100 * share for _, share in shares_in_order], color=style.SERIES[0]
+        )
         axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=9)
         axes.set_xlim(0, 112)
         axes.set_title(title)
