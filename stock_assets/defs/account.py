@@ -82,12 +82,12 @@ def orders_sensor(settings: Settings) -> dg.SensorDefinition:
         ),
     )
     def opening_orders(tick: Tick) -> Answer:
-        due = due_now(tick.store, settings, now=tick.now)
-        if due.session is None:
-            return dg.SkipReason(due.reason)
+        due_orders = due_now(tick.store, settings, now=tick.now)
+        if due_orders.session is None:
+            return dg.SkipReason(due_orders.reason)
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
-        work = Work(due.work, ACCOUNT, str(due.session), str(due.session), due.reason)
+        work = Work(due_orders.work, ACCOUNT, str(due_orders.session), str(due_orders.session), due_orders.reason)
         return request_or_wait(tick.context, work, "opening_orders", now=tick.now)
 
     return opening_orders

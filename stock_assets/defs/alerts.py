@@ -84,9 +84,9 @@ def alert_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str,
 
 def bare_alert(run: dg.DagsterRun, error: Exception, *, now: datetime) -> Alert:
     """The alert of a failed run whose events cannot be read because of `error`."""
-    why = f"why is not known, as Dagster's events cannot be read: {type(error).__name__}: {error}"
+    reason = f"why is not known, as Dagster's events cannot be read: {type(error).__name__}: {error}"
     return Alert(
-        f"{run.job_name}/run/unreadable", f"{assets_of(run)} failed", f"{why}\nrun {run.run_id}", run.run_id, now
+        f"{run.job_name}/run/unreadable", f"{assets_of(run)} failed", f"{reason}\nrun {run.run_id}", run.run_id, now
     )
 
 
@@ -99,9 +99,9 @@ def message_of(failure: dg.DagsterEvent) -> str:
         error = error.cause or error.context
     # a serialized error keeps no more of its class than the name
     names = {kind.__name__ for kind in (StockAssetsError, *StockAssetsError.descendants())}
-    ours = [link for link in chain if link.cls_name in names]
+    own_errors = [link for link in chain if link.cls_name in names]
     # the outermost is Dagster's own: that a step failed
-    link = ours[-1] if ours else chain[min(1, len(chain) - 1)]
+    link = own_errors[-1] if own_errors else chain[min(1, len(chain) - 1)]
     _, _, message = link.message.strip().partition(": ")  # before it stands the class with its module
     return f"{link.cls_name}: {message}"
 
@@ -111,8 +111,8 @@ def assets_of(run: dg.DagsterRun) -> str:
     names = sorted(key.to_user_string() for key in run.asset_selection or ())
     if not names:
         return run.job_name
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    further_assets = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + further_assets
 
 
 def partitions_of(run: dg.DagsterRun) -> str:
@@ -129,8 +129,8 @@ def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEv
 
 
 def _offenders(check: dg.AssetCheckEvaluation) -> str:
-    named = check.metadata.get("named")
-    if named is None:
+    named_offenders = check.metadata.get("named")
+    if named_offenders is None:
         return ""
-    names = str(named.value).split(", ")
+    names = str(named_offenders.value).split(", ")
     return f" ({', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''})"

@@ -58,8 +58,8 @@ def evening_sensor(settings: Settings) -> dg.SensorDefinition:
         if tick.state.under_way:
             return dg.SkipReason(f"{tick.state.under_way} is under way")
         waits = None
-        if rest := rest_due(calendar, tick.state.gaps, tick.state.predicted_through):
-            waits = request_or_wait(tick.context, rest, "evening", now=tick.now)
+        if remaining_work := rest_due(calendar, tick.state.gaps, tick.state.predicted_through):
+            waits = request_or_wait(tick.context, remaining_work, "evening", now=tick.now)
             if isinstance(waits, dg.RunRequest):
                 return waits
         plan = chain_due(calendar, settings.after_close, tick.state)
@@ -94,8 +94,8 @@ def labels_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(plan.reason)
         first, last = str(plan.sessions[0]), str(plan.sessions[-1])
         # a session before the first model has labels to learn from, and nothing is said of it
-        shown = ("operations", PUBLICATION) if plan.sessions[0].year >= settings.model_start_year else ()
-        work = Work(labels_work(plan.sessions[0]), ("labels", *shown), first, last, plan.reason)
+        shown_assets = ("operations", PUBLICATION) if plan.sessions[0].year >= settings.model_start_year else ()
+        work = Work(labels_work(plan.sessions[0]), ("labels", *shown_assets), first, last, plan.reason)
         return request_or_wait(tick.context, work, "complete_labels", now=tick.now)
 
     return complete_labels

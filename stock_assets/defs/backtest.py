@@ -45,8 +45,8 @@ def backtest_asset(settings: Settings) -> dg.AssetsDefinition:
     def backtest(
         config: BacktestConfig, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
-        made = make_backtest(warehouse, settings, now=clock(), models=config.models)
-        return dg.MaterializeResult(metadata=backtest_metadata(made))
+        new_backtest = make_backtest(warehouse, settings, now=clock(), models=config.models)
+        return dg.MaterializeResult(metadata=backtest_metadata(new_backtest))
 
     return backtest
 
@@ -72,26 +72,31 @@ def tear_sheet_asset(settings: Settings) -> dg.AssetsDefinition:
     return tear_sheet
 
 
-def backtest_metadata(made: MadeBacktest) -> dict[str, dg.MetadataValue | int | str]:
+def backtest_metadata(backtest: MadeBacktest) -> dict[str, dg.MetadataValue | int | str]:
     """What the page of the asset shows."""
-    base = made.table.filter(pl.col("variant") == BASE).sort("net_sharpe", descending=True, nulls_last=True)
+    base = backtest.table.filter(pl.col("variant") == BASE).sort("net_sharpe", descending=True, nulls_last=True)
     columns = ("book", "model", "sleeves", "net_sharpe", "net_sharpe_low", "net_sharpe_high", "deflated_sharpe")
     return {
-        "dagster/row_count": made.table.height,
-        "trials": made.trials.count,
-        "other_models": ", ".join(made.models) or "none",
+        "dagster/row_count": backtest.table.height,
+        "trials": backtest.trials.count,
+        "other_models": ", ".join(backtest.models) or "none",
         "as_configured": preview(base.select(*columns, "break_even", "turnover"), rows=20),
     }
 
 
-def tear_sheet_metadata(made: MadeTearSheets) -> dict[str, dg.MetadataValue | int]:
+def tear_sheet_metadata(tear_sheets: MadeTearSheets) -> dict[str, dg.MetadataValue | int]:
     """A link to the pages, and the figures that open each."""
     figures = {
         f"{sheet.findings.inputs.book.name}: {figure.name}": dg.MetadataValue.text(
             f"{figure.shown} ({figure.interval})" if figure.interval else figure.shown
         )
-        for sheet in made.sheets
+        for sheet in tear_sheets.sheets
         for figure in sheet.figures[:HEAD]
     }
-    page = dg.MetadataValue.path(str(made.index))
-    return {"page": page, "dagster/row_count": made.table.height, **figures, "figures": preview(made.table, rows=60)}
+    page = dg.MetadataValue.path(str(tear_sheets.index))
+    return {
+        "page": page,
+        "dagster/row_count": tear_sheets.table.height,
+        **figures,
+        "figures": preview(tear_sheets.table, rows=60),
+    }

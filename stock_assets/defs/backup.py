@@ -18,9 +18,9 @@ def backup_job(settings: Settings, target: Place) -> dg.JobDefinition:
     # no pool: it reads, and a writer waits for it as for any reader
     @dg.op(name="make_backup", description="Copies the data folder to a folder of its own, which is renamed last.")
     def make_backup(context: dg.OpExecutionContext, clock: dg.ResourceParam[Clock]) -> None:
-        made = back_up(settings, target, keep=settings.backup_keep, now=clock())
-        about = {"rows": sum(made.manifest.rows.values()), "files": len(made.manifest.files)}
-        context.add_output_metadata({"folder": str(made.folder), "new_bytes": made.new_bytes, **about})
+        backup = back_up(settings, target, keep=settings.backup_keep, now=clock())
+        counts = {"rows": sum(backup.manifest.rows.values()), "files": len(backup.manifest.files)}
+        context.add_output_metadata({"folder": str(backup.folder), "new_bytes": backup.new_bytes, **counts})
 
     return job_of(
         make_backup,
@@ -49,9 +49,11 @@ def backup_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         ),
     )
     def backup(tick: Tick) -> Answer:
-        due = backup_due(target, tick.state)
+        work_or_reason = backup_due(target, tick.state)
         return (
-            dg.SkipReason(due) if isinstance(due, str) else request_or_wait(tick.context, due, "backup", now=tick.now)
+            dg.SkipReason(work_or_reason)
+            if isinstance(work_or_reason, str)
+            else request_or_wait(tick.context, work_or_reason, "backup", now=tick.now)
         )
 
     return [backup]

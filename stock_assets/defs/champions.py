@@ -72,15 +72,15 @@ def promotions_asset(
         registry: dg.ResourceParam[Registry],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
-        judged = judge(warehouse, settings, registry, now=clock())
-        for message in judged.messages:
+        verdicts = judge(warehouse, settings, registry, now=clock())
+        for message in verdicts.messages:
             context.log.info(one_line(message))
         history = read_promotions(warehouse)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": history.height,
-                "judged_now": len(judged.promotions),
-                "promoted_now": ", ".join(p.version for p in judged.promotions if p.outcome == "champion") or "none",
+                "judged_now": len(verdicts.promotions),
+                "promoted_now": ", ".join(p.version for p in verdicts.promotions if p.outcome == "champion") or "none",
                 "preview": preview(history.reverse().select("decided_at", "model", "version", "outcome", "reason")),
             }
         )
@@ -147,14 +147,16 @@ def republish_job(settings: Settings) -> dg.JobDefinition:
         registry: dg.ResourceParam[Registry],
         clock: dg.ResourceParam[Clock],
     ) -> None:
-        done = republish(warehouse, settings, registry, now=clock(), model=config.model)
-        for note in done.again.notes:
+        republication = republish(warehouse, settings, registry, now=clock(), model=config.model)
+        for note in republication.again.notes:
             context.log.info(one_line(note))
-        context.log.info(one_line(done.text))
-        about = {"reason": one_line(done.text), "entry": done.published.pointer.entry}
-        made = [*(["predictions"] if done.again.made else []), "publication"]
-        for asset in made:
-            context.log_event(dg.AssetMaterialization(asset, partition=str(done.again.session), metadata=about))
+        context.log.info(one_line(republication.text))
+        details = {"reason": one_line(republication.text), "entry": republication.published.pointer.entry}
+        assets = [*(["predictions"] if republication.again.made else []), "publication"]
+        for asset in assets:
+            context.log_event(
+                dg.AssetMaterialization(asset, partition=str(republication.again.session), metadata=details)
+            )
 
     return job_of(
         serve_newest_session,

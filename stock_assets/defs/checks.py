@@ -49,19 +49,19 @@ def result(
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         metadata={
             "offenders": offenders.height,
-            **({} if offenders.is_empty() else _named(offenders)),
+            **({} if offenders.is_empty() else _named_offenders(offenders)),
             **(metadata or {}),
         },
     )
 
 
-def _named(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
+def _named_offenders(offenders: pl.DataFrame) -> dict[str, dg.MetadataValue]:
     """The offenders as a line of names and as a table."""
     key = "ticker" if "ticker" in offenders.columns else offenders.columns[0]
     names = offenders[key].unique(maintain_order=True).cast(pl.String).to_list()
-    more = f" and {len(names) - OFFENDERS_NAMED} more" if len(names) > OFFENDERS_NAMED else ""
+    further_offenders = f" and {len(names) - OFFENDERS_NAMED} more" if len(names) > OFFENDERS_NAMED else ""
     return {
-        "named": dg.MetadataValue.text(one_line(", ".join(names[:OFFENDERS_NAMED]) + more)),
+        "named": dg.MetadataValue.text(one_line(", ".join(names[:OFFENDERS_NAMED]) + further_offenders)),
         "sample": dg.MetadataValue.md(markdown_table(offenders.head(OFFENDERS_SHOWN))),
     }
 
@@ -72,11 +72,11 @@ def answered_result(failures: Mapping[str, str], members: int, table: str = "raw
     return result(table, "answered", offenders, blocking=False, metadata={"asked": members})
 
 
-def context_result(gaps: pl.DataFrame, absent: Sequence[Absent]) -> dg.AssetCheckResult:
+def context_result(gaps: pl.DataFrame, absent_series: Sequence[Absent]) -> dg.AssetCheckResult:
     """The check `market_context`: warns of `gaps` (session, columns), and of a market context that is not there."""
-    without = [str(each) for each in absent if each.name == VOLATILITY]
+    without = [str(series) for series in absent_series if series.name == VOLATILITY]
     offenders = pl.DataFrame({"missing": without}) if without else gaps
-    metadata = {"the_models_lack": "; ".join(each.name for each in absent)} if absent else {}
+    metadata = {"the_models_lack": "; ".join(series.name for series in absent_series)} if absent_series else {}
     return result("stationary_features", "market_context", offenders, blocking=False, metadata=metadata)
 
 

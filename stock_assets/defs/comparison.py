@@ -64,20 +64,20 @@ def _compare(tick: Tick, search: Search) -> dg.SensorResult:
     repository = tick.context.repository_def
     assert repository is not None
     keys = keys_of(repository, tick.now)
-    found = compared(tick.context.instance, tick.store, keys, published=tick.settings.published)
-    again, messages = search.due(tick.now), [found.text and f"the store lacks {found.text}"]
-    if not found.lost and resolve(tick.store, KEY, now=tick.now):
+    comparison = compared(tick.context.instance, tick.store, keys, published=tick.settings.published)
+    is_due, messages = search.due(tick.now), [comparison.text and f"the store lacks {comparison.text}"]
+    if not comparison.lost and resolve(tick.store, KEY, now=tick.now):
         messages.append("what was lost is there again")
-    elif found.lost and again:
-        messages.append(raise_alarm(tick.store, tick.channels, alert_of_lost(found, tick.now), now=tick.now))
-    events = list(islice(events_of(found.unreported), REPORTED))
-    complete = len(events) == sum(map(len, found.unreported.values()))
-    works = tuple(works_of(found, keys, now=tick.now)) if again else ()
-    cursor = Search(tick.now if complete and again else search.at, works).text()
-    said = "; ".join(filter(None, messages)) or "Dagster and the store hold the same"
+    elif comparison.lost and is_due:
+        messages.append(raise_alarm(tick.store, tick.channels, alert_of_lost(comparison, tick.now), now=tick.now))
+    events = list(islice(events_of(comparison.unreported), REPORTED))
+    complete = len(events) == sum(map(len, comparison.unreported.values()))
+    works = tuple(works_of(comparison, keys, now=tick.now)) if is_due else ()
+    cursor = Search(tick.now if complete and is_due else search.at, works).text()
+    summary = "; ".join(filter(None, messages)) or "Dagster and the store hold the same"
     if events:
-        said += f"; {len(events)} partition(s) of the store were reported to Dagster"
-    return dg.SensorResult(skip_reason=said, asset_events=events, cursor=cursor)
+        summary += f"; {len(events)} partition(s) of the store were reported to Dagster"
+    return dg.SensorResult(skip_reason=summary, asset_events=events, cursor=cursor)
 
 
 def keys_of(repository: dg.RepositoryDefinition, now: datetime) -> dict[str, Sequence[str] | None]:
@@ -100,14 +100,14 @@ def upstream_of(repository: dg.RepositoryDefinition) -> dict[str, list[str]]:
 
 def materialized(instance: dg.DagsterInstance, keys: Keys) -> dict[str, set[str]]:
     """The partitions of each asset that Dagster holds as materialized."""
-    held = {}
+    keys_of_assets = {}
     for asset, of_asset in keys.items():
         key = dg.AssetKey(asset)
         if of_asset is None:
-            held[asset] = {WHOLE} if instance.get_latest_materialization_event(key) else set()
+            keys_of_assets[asset] = {WHOLE} if instance.get_latest_materialization_event(key) else set()
         else:
-            held[asset] = instance.get_materialized_partitions(key)
-    return held
+            keys_of_assets[asset] = instance.get_materialized_partitions(key)
+    return keys_of_assets
 
 
 def compared(

@@ -44,9 +44,9 @@ def evaluation_report_asset(settings: Settings) -> dg.AssetsDefinition:
         checks=checks.specs("evaluation_report", EVALUATION_CHECKS, blocking=False),
     )
     def evaluation_report(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
-        made = make_evaluation_report(warehouse, settings)
-        alarm = checks.result("evaluation_report", "leak_alarm", made.alarming, blocking=True)
-        return dg.MaterializeResult(check_results=[alarm], metadata=report_metadata(made))
+        evaluation = make_evaluation_report(warehouse, settings)
+        alarm = checks.result("evaluation_report", "leak_alarm", evaluation.alarming, blocking=True)
+        return dg.MaterializeResult(check_results=[alarm], metadata=report_metadata(evaluation))
 
     return evaluation_report
 
@@ -73,26 +73,26 @@ def leakage_audit_asset(settings: Settings) -> dg.AssetsDefinition:
     def leakage_audit(warehouse: dg.ResourceParam[Warehouse]) -> dg.MaterializeResult:
         from stock_assets.evaluation import plots
 
-        made = make_leakage_audit(warehouse, settings)
+        audit = make_leakage_audit(warehouse, settings)
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": made.table.height,
-                "lag_sweep": picture(plots.lag_sweep(made.sweep), "accuracy against the lag of a copied label"),
-                "audit": preview(made.table, rows=20),
+                "dagster/row_count": audit.table.height,
+                "lag_sweep": picture(plots.lag_sweep(audit.sweep), "accuracy against the lag of a copied label"),
+                "audit": preview(audit.table, rows=20),
             }
         )
 
     return leakage_audit
 
 
-def report_metadata(made: MadeReport) -> dict[str, dg.MetadataValue | str | int | float]:
+def report_metadata(evaluation: MadeReport) -> dict[str, dg.MetadataValue | str | int | float]:
     """What the page of the asset shows: the best scores, the tables and every figure."""
-    report = made.report
+    report = evaluation.report
     best, naive, tables = report.best, report.naive or {}, report.tables
     ablation = tables["ablation"]
     return {
-        "report": dg.MetadataValue.path(str(made.page)),
-        "dagster/row_count": made.table.height,
+        "report": dg.MetadataValue.path(str(evaluation.page)),
+        "dagster/row_count": evaluation.table.height,
         "best_model": best["model"],
         "log_loss": best["log_loss"],
         "best_naive_baseline": naive["model"],

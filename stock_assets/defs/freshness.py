@@ -66,38 +66,38 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
         watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
         messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
         messages += sent_late(tick.store, tick.channels, now=tick.now)
-        state, predicted = watched.state, watched.look.predicted_through
+        state, last_predicted = watched.state, watched.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
         messages += settle_alerts(instance, tick.store, now=tick.now)
-        seen = f"{state.fresh} {predicted} {state.sessions_behind if state.unit == 'session' else 0}"
-        if predicted is None or seen == cursor:
+        new_cursor = f"{state.fresh} {last_predicted} {state.sessions_behind if state.unit == 'session' else 0}"
+        if last_predicted is None or new_cursor == cursor:
             return _skipped([*messages, state.reason])
         messages += tell_lateness(tick.store, tick.channels, state, now=tick.now)
         copy_to_table(tick.store)
         reported = [_evaluation(state, kept_of(settings).predictions)]
-        return _skipped([*messages, f"reported: {state.reason}"], reported, seen)
+        return _skipped([*messages, f"reported: {state.reason}"], reported, new_cursor)
 
     return freshness
 
 
 def settle_alerts(instance: dg.DagsterInstance, store: Warehouse, *, now: datetime) -> list[str]:
     """Marks what is over, brings the table up to date, and returns it in words."""
-    over = resolve_done(instance, store, now)
-    messages = [f"{over} alarm(s) are over: a later run did the work"] if over else []
+    resolved_count = resolve_done(instance, store, now)
+    messages = [f"{resolved_count} alarm(s) are over: a later run did the work"] if resolved_count else []
     return [*messages, *copy_to_table(store, now)]
 
 
 def resolve_done(instance: dg.DagsterInstance, store: Warehouse, now: datetime) -> int:
     """Marks the alerts of failed runs as over whose work later runs did, once all of it is there; returns their
     number."""
-    done = 0
+    resolved_count = 0
     for record in open_alerts(store):
         if record.alert.run_id:
             run = instance.get_run_by_id(record.alert.run_id)
             if run and work_done(instance, store, run):
-                done += resolve(store, record.alert.key, now=now)
-    return done
+                resolved_count += resolve(store, record.alert.key, now=now)
+    return resolved_count
 
 
 def _evaluation(state: Freshness, predictions: str) -> dg.AssetCheckEvaluation:

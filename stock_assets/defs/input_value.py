@@ -50,21 +50,21 @@ def input_value_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def input_value(
         context: dg.AssetExecutionContext, config: InputValueConfig, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
-        made = measure_inputs(warehouse, settings, config.question(), say=context.log.info)
-        return dg.MaterializeResult(metadata=findings(made))
+        input_values = measure_inputs(warehouse, settings, config.question(), say=context.log.info)
+        return dg.MaterializeResult(metadata=findings(input_values))
 
     return [input_value]
 
 
-def findings(made: MadeValues) -> dict[str, dg.MetadataValue | int | str]:
+def findings(input_values: MadeValues) -> dict[str, dg.MetadataValue | int | str]:
     """What the page of the asset shows: a verdict on each group, how sure it is, the picture and the table."""
     from stock_assets.evaluation import plots
 
     return {
-        "dagster/row_count": made.rows.height,
-        "trainings": made.trainings,
-        "verdicts": preview(verdicts(made.rows), rows=40),
-        "how_sure": reading(made.rows),
-        "values": picture(plots.input_values(made.rows), "what each group of inputs is worth"),
-        "preview": preview(made.rows),
+        "dagster/row_count": input_values.rows.height,
+        "trainings": input_values.trainings,
+        "verdicts": preview(verdicts(input_values.rows), rows=40),
+        "how_sure": reading(input_values.rows),
+        "values": picture(plots.input_values(input_values.rows), "what each group of inputs is worth"),
+        "preview": preview(input_values.rows),
     }

@@ -42,13 +42,13 @@ def settle_lost_runs(instance: dg.DagsterInstance, *, now: datetime) -> list[str
         return []
     messages = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        gone = why_lost(instance, run, now=now)
+        reason = why_lost(instance, run, now=now)
         current = instance.get_run_by_id(run.run_id)
-        if gone and current and current.status == dg.DagsterRunStatus.STARTED:  # it has not ended meanwhile
+        if reason and current and current.status == dg.DagsterRunStatus.STARTED:  # it has not ended meanwhile
             instance.add_run_tags(run.run_id, {LOST: "true"})
-            instance.report_run_failed(current, f"the run was lost: {gone}. What it left out is made again")
+            instance.report_run_failed(current, f"the run was lost: {reason}. What it left out is made again")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            messages.append(f"run {run.run_id[:8]} was lost and is ended: {gone}")
+            messages.append(f"run {run.run_id[:8]} was lost and is ended: {reason}")
     return messages
 
 
@@ -97,8 +97,8 @@ def settle_lost_backfills(
         if now - datetime.fromtimestamp(max(moments), UTC) < SILENT_FOR:
             continue
         cancelled = backfill.status == BulkActionStatus.CANCELING
-        ended = backfill.with_status(BulkActionStatus.CANCELED if cancelled else BulkActionStatus.FAILED)
-        instance.update_backfill(ended.with_end_timestamp(now.timestamp()))
+        ended_backfill = backfill.with_status(BulkActionStatus.CANCELED if cancelled else BulkActionStatus.FAILED)
+        instance.update_backfill(ended_backfill.with_end_timestamp(now.timestamp()))
         if cancelled:
             messages.append(f"backfill {backfill.backfill_id} was being cancelled, has no run, and is ended")
             continue

@@ -30,25 +30,25 @@ def universe_asset(settings: Settings, note: str) -> dg.AssetsDefinition:
         source: dg.ResourceParam[Source],
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
-        made = make_universe(warehouse, settings, source, now=clock())
-        if made.warning:
-            context.log.warning(one_line(made.warning))
-        return dg.MaterializeResult(metadata=_about_universe(made))
+        new_universe = make_universe(warehouse, settings, source, now=clock())
+        if new_universe.warning:
+            context.log.warning(one_line(new_universe.warning))
+        return dg.MaterializeResult(metadata=_about_universe(new_universe))
 
     return universe
 
 
-def _about_universe(made: MadeUniverse) -> dict[str, dg.MetadataValue | int | str]:
-    rows = made.rows
+def _about_universe(universe: MadeUniverse) -> dict[str, dg.MetadataValue | int | str]:
+    rows = universe.rows
     return {
         "dagster/row_count": rows.height,
         "tickers": rows["ticker"].n_unique(),
         "still_members": rows["to_session"].null_count(),
         "sectors": rows["sector"].drop_nulls().n_unique(),
         "preview": preview(rows),
-        **made.counts,
-        **({"warning": one_line(made.warning)} if made.warning else {}),
-        **({"files": dg.MetadataValue.json(dict(made.notes))} if made.notes else {}),
+        **universe.counts,
+        **({"warning": one_line(universe.warning)} if universe.warning else {}),
+        **({"files": dg.MetadataValue.json(dict(universe.notes))} if universe.notes else {}),
     }
 
 
@@ -71,9 +71,9 @@ def _raw_ohlcv(settings: Settings, note: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         fetched = fetch_bars(warehouse, settings, source, sessions=sessions, now=clock())
-        answered = checks.answered_result(fetched.failures, fetched.members)
+        answer_check = checks.answered_result(fetched.failures, fetched.members)
         return report_sessions(
-            context, fetched.bars, sessions, checks=[answered], about_last=_about_fetch(fetched, source.name)
+            context, fetched.bars, sessions, checks=[answer_check], about_last=_about_fetch(fetched, source.name)
         )
 
     return raw_ohlcv
@@ -110,21 +110,21 @@ def _daily_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        cleaned = clean_daily_bars(warehouse, settings, sessions, now=clock())
-        results = checks.results_of(cleaned.bars.findings_of_checks(cleaned.findings))
-        return report_sessions(context, cleaned.bars, sessions, checks=results, about_last=_about_bars(cleaned))
+        clean_bars = clean_daily_bars(warehouse, settings, sessions, now=clock())
+        results = checks.results_of(clean_bars.bars.findings_of_checks(clean_bars.findings))
+        return report_sessions(context, clean_bars.bars, sessions, checks=results, about_last=_about_bars(clean_bars))
 
     return daily_bars
 
 
-def _about_bars(cleaned: CleanedBars) -> dict[str, dg.MetadataValue]:
-    kinds = cleaned.findings["kind"].value_counts(sort=True)
+def _about_bars(clean_bars: CleanedBars) -> dict[str, dg.MetadataValue]:
+    kinds = clean_bars.findings["kind"].value_counts(sort=True)
     return {
-        "suspect_bars": dg.MetadataValue.json(dict(cleaned.bars.suspect.most_common())),
-        "tickers": dg.MetadataValue.int(len(cleaned.bars.tickers)),
-        "restated_figures": dg.MetadataValue.int(cleaned.restated),
+        "suspect_bars": dg.MetadataValue.json(dict(clean_bars.bars.suspect.most_common())),
+        "tickers": dg.MetadataValue.int(len(clean_bars.bars.tickers)),
+        "restated_figures": dg.MetadataValue.int(clean_bars.restated),
         "found_wrong": dg.MetadataValue.json(dict(kinds.iter_rows())),
-        "provisional_bars": dg.MetadataValue.int(cleaned.bars.provisional),
+        "provisional_bars": dg.MetadataValue.int(clean_bars.bars.provisional),
     }
 
 

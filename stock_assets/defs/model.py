@@ -61,16 +61,16 @@ def model_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 def model_asset(
-    settings: Settings, table: str, *, description: str, **about: Any
+    settings: Settings, table: str, *, description: str, **options: Any
 ) -> Callable[[Callable[..., object]], dg.AssetsDefinition]:
     """`table_asset` with the partitions of `table`, and a note where prices are simulated."""
     by_year = declared(table).partitions == "model year"
     note = SIMULATED if settings.source == "simulated" else ""
     partitions = model_years(settings) if by_year else predicted_days(settings)
-    return table_asset(table, description=description + note, partitions=partitions, **about)
+    return table_asset(table, description=description + note, partitions=partitions, **options)
 
 
-def trained_models_asset(settings: Settings, table: str, *, text: str, **about: Any) -> dg.AssetsDefinition:
+def trained_models_asset(settings: Settings, table: str, *, text: str, **options: Any) -> dg.AssetsDefinition:
     """The asset that trains the models whose versions are rows of `table`."""
 
     @model_asset(
@@ -78,7 +78,7 @@ def trained_models_asset(settings: Settings, table: str, *, text: str, **about: 
         table,
         description=f"{text} {described(models_into(table).values())}.",
         deps=learns_from(settings),
-        **about,
+        **options,
     )
     def trained_models(
         context: dg.AssetExecutionContext,
@@ -177,13 +177,13 @@ def predictions_asset(settings: Settings) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions, now = chosen_sessions(context), clock()
-        made = make_predictions(
+        new_predictions = make_predictions(
             warehouse,
             settings,
             sessions,
             assign=lambda pca: serving_versions(warehouse, registry, sessions, pca_version=pca, now=now),
         )
-        return report_predictions(context, "predictions", made)
+        return report_predictions(context, "predictions", new_predictions)
 
     return predictions
 
@@ -207,8 +207,8 @@ def reference_predictions_asset(settings: Settings) -> dg.AssetsDefinition:
     def reference_predictions(
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
-        made = make_reference_predictions(warehouse, settings, chosen_sessions(context))
-        return report_predictions(context, "reference_predictions", made)
+        predictions = make_reference_predictions(warehouse, settings, chosen_sessions(context))
+        return report_predictions(context, "reference_predictions", predictions)
 
     return reference_predictions
 
@@ -238,7 +238,7 @@ def train(
 
     table = context.asset_key.to_user_string()
     cutoffs = cutoffs_of(calendar_of(settings), chosen_years(context), cutoff)
-    trained = train_models(
+    trained_models = train_models(
         warehouse,
         settings,
         cutoffs,
@@ -248,38 +248,38 @@ def train(
         say=context.log.info,
     )
     for year, through in cutoffs.items():
-        metadata = training_metadata(trained, year) | {"trained_through": str(through)}
+        metadata = training_metadata(trained_models, year) | {"trained_through": str(through)}
         context.add_asset_metadata(metadata, partition_key=str(year))
     pictures = {
         f"learning_curve_{model}": picture(plots.learning_curve(*curve), f"learning curve of {model}")
-        for model, curve in trained.curves.items()
+        for model, curve in trained_models.curves.items()
     }
-    context.add_asset_metadata({"preview": preview(trained.rows), **pictures}, partition_key=str(max(cutoffs)))
+    context.add_asset_metadata({"preview": preview(trained_models.rows), **pictures}, partition_key=str(max(cutoffs)))
     return dg.MaterializeResult()
 
 
-def training_metadata(trained: TrainedModels, year: int) -> dict[str, dg.MetadataValue | str | int]:
+def training_metadata(trained_models: TrainedModels, year: int) -> dict[str, dg.MetadataValue | str | int]:
     """What the UI shows of one model year."""
     return {
-        "models": trained.rows.filter(pl.col("model_year") == year).height,
-        "context_columns": ", ".join(trained.context_columns) or "none",
-        "labels_left_out": dg.MetadataValue.json(dict(trained.labels_left_out[year])),
+        "models": trained_models.rows.filter(pl.col("model_year") == year).height,
+        "context_columns": ", ".join(trained_models.context_columns) or "none",
+        "labels_left_out": dg.MetadataValue.json(dict(trained_models.labels_left_out[year])),
     }
 
 
-def report_predictions(context: dg.AssetExecutionContext, table: str, made: Predictions) -> dg.MaterializeResult:
+def report_predictions(context: dg.AssetExecutionContext, table: str, predictions: Predictions) -> dg.MaterializeResult:
     """The rows per session, the checks, and what was left out."""
-    log_notes(context, made.notes)
-    metadata: Mapping[str, dg.MetadataValue] = {"rows_left_out": dg.MetadataValue.json(made.left_out)}
-    results = prediction_results(table, made.rows)
-    return report_sessions(context, made.rows, chosen_sessions(context), checks=results, about_last=metadata)
+    log_notes(context, predictions.notes)
+    metadata: Mapping[str, dg.MetadataValue] = {"rows_left_out": dg.MetadataValue.json(predictions.left_out)}
+    results = prediction_results(table, predictions.rows)
+    return report_sessions(context, predictions.rows, chosen_sessions(context), checks=results, about_last=metadata)
 
 
 def prediction_results(table: str, rows: pl.DataFrame) -> list[dg.AssetCheckResult]:
     """All of `PREDICTION_CHECKS` on the rows just written."""
-    shown = ["model", "ticker", "session", "p_sell", "p_hold", "p_buy", "trained_through"]
-    late = rows.filter(pl.col("trained_through") >= pl.col("session"))
+    shown_columns = ["model", "ticker", "session", "p_sell", "p_hold", "p_buy", "trained_through"]
+    late_predictions = rows.filter(pl.col("trained_through") >= pl.col("session"))
     return [
-        checks.result(table, "probabilities", improper(rows).select(shown), blocking=True),
-        checks.result(table, "cutoff_before_session", late.select(shown), blocking=True),
+        checks.result(table, "probabilities", improper(rows).select(shown_columns), blocking=True),
+        checks.result(table, "cutoff_before_session", late_predictions.select(shown_columns), blocking=True),
     ]

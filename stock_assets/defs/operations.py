@@ -52,13 +52,13 @@ def operations_asset(settings: Settings) -> dg.AssetsDefinition:
 
 def metadata_of(data: OperationsData) -> dict[str, dg.MetadataValue | int | str]:
     """What the UI shows of the page without opening it."""
-    failed = data.tables["failures"]
+    failed_runs = data.tables["failures"]
     return {
         "dagster/row_count": data.sessions.height,
         "last_session": str(data.facts.last_session),
         "freshness": data.facts.freshness.reason,
         "sessions_behind": data.facts.freshness.sessions_behind,
-        "failed_runs_30_days": 0 if failed is None else failed.height,
+        "failed_runs_30_days": 0 if failed_runs is None else failed_runs.height,
         "naive_baseline": str(data.facts.naive),
         "sessions": preview(data.sessions.reverse()),
         **{name: preview(table) for name, table in data.tables.items() if table is not None and table.height},
@@ -67,7 +67,7 @@ def metadata_of(data: OperationsData) -> dict[str, dg.MetadataValue | int | str]
 
 def failures(instance: dg.DagsterInstance, now: datetime) -> pl.DataFrame:
     """at, what, partitions, run_id of the runs that failed in the last FAILURES, the newest first."""
-    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - FAILURES)
+    filter_of_failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - FAILURES)
     rows = [
         (
             record.create_timestamp,
@@ -75,7 +75,7 @@ def failures(instance: dg.DagsterInstance, now: datetime) -> pl.DataFrame:
             partitions_of(record.dagster_run),
             record.dagster_run.run_id,
         )
-        for record in instance.get_run_records(failed, limit=MOST_FAILURES)
+        for record in instance.get_run_records(filter_of_failures, limit=MOST_FAILURES)
     ]
     schema = {"at": pl.Datetime("us", "UTC"), "what": pl.String, "partitions": pl.String, "run_id": pl.String}
     return pl.DataFrame(rows, schema, orient="row")

@@ -27,10 +27,10 @@ PUBLICATION_CHECKS = {
 }
 
 
-def publication_asset(settings: Settings, checked: Iterable[dg.AssetsDefinition]) -> dg.AssetsDefinition:
-    """The asset `publication`, which publishes the results of the checks of `checked`: not of its own, or each
-    publication would be about the one before."""
-    keys = [key for assets in checked for key in assets.check_keys]
+def publication_asset(settings: Settings, assets_with_checks: Iterable[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """The asset `publication`, which publishes the results of the checks of `assets_with_checks`: not of its own, or
+    each publication would be about the one before."""
+    keys = [key for assets in assets_with_checks for key in assets.check_keys]
 
     @table_asset(
         "publication",
@@ -65,8 +65,8 @@ def publication_asset(settings: Settings, checked: Iterable[dg.AssetsDefinition]
         sessions, now = chosen_sessions(context), clock()
         instance = context.instance
         view = DagsterView(failures(instance, now), check_results(instance, keys), os.environ.get(UI_URL))
-        made = publish_sessions(warehouse, settings, sessions, registry=registry, now=now, dagster=view)
-        return report_publication(context, settings, warehouse, made=made)
+        new_publication = publish_sessions(warehouse, settings, sessions, registry=registry, now=now, dagster=view)
+        return report_publication(context, settings, warehouse, new_publication=new_publication)
 
     return publication
 
@@ -75,37 +75,37 @@ def check_results(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]
     """`MONITORING["checks"]`: the newest result of every check of `keys`."""
     rows = []
     for key, record in instance.event_log_storage.get_asset_check_summary_records(keys).items():
-        done = record.last_completed_check_execution_record
-        evaluation = done and done.evaluation
-        if done and evaluation:
-            found = evaluation.metadata.get("named")
+        last_check = record.last_completed_check_execution_record
+        evaluation = last_check and last_check.evaluation
+        if last_check and evaluation:
+            named_offenders = evaluation.metadata.get("named")
             rows.append(
                 (
                     key.asset_key.to_user_string(),
                     key.name,
-                    done.status == AssetCheckExecutionRecordStatus.SUCCEEDED,
+                    last_check.status == AssetCheckExecutionRecordStatus.SUCCEEDED,
                     evaluation.severity.value,
-                    None if found is None else str(found.value),
-                    datetime.fromtimestamp(done.create_timestamp, UTC),
-                    done.run_id,
+                    None if named_offenders is None else str(named_offenders.value),
+                    datetime.fromtimestamp(last_check.create_timestamp, UTC),
+                    last_check.run_id,
                 )
             )
     return pl.DataFrame(rows, MONITORING["checks"].schema, orient="row")
 
 
 def report_publication(
-    context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, *, made: Published
+    context: dg.AssetExecutionContext, settings: Settings, warehouse: Warehouse, *, new_publication: Published
 ) -> dg.MaterializeResult:
     """The files by session, and the check on them."""
     sessions = chosen_sessions(context)
-    publication = Publication(made.folder, made.pointer)
+    publication = Publication(new_publication.folder, new_publication.pointer)
     different = differing_rows(warehouse, publication, sessions)
     equal = checks.result("publication", "published_equals_stored", different, blocking=True)
-    about = {
-        "entry": dg.MetadataValue.text(made.pointer.entry),
-        "path": dg.MetadataValue.path(str(made.folder)),
-        "published_rows": dg.MetadataValue.int(int(made.rows["rows"].sum())),
+    details = {
+        "entry": dg.MetadataValue.text(new_publication.pointer.entry),
+        "path": dg.MetadataValue.path(str(new_publication.folder)),
+        "published_rows": dg.MetadataValue.int(int(new_publication.rows["rows"].sum())),
         "dashboard": dg.MetadataValue.url(http_address(settings.api_host, settings.api_port)),
         "strongest": preview(publication.strongest(sessions[-1])),
     }
-    return report_sessions(context, made.rows, sessions, checks=[equal], about_last=about)
+    return report_sessions(context, new_publication.rows, sessions, checks=[equal], about_last=details)

@@ -52,13 +52,13 @@ def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings,
     """What the store and the instance hold at `now`. Raises StoreBusyError while a writer holds the store."""
     calendar = calendar_of(settings)
     progress = read_progress(store, calendar, now, side_inputs=side_assets(settings))
-    predicted = progress.predicted_through
-    oldest = calendar.shift(predicted, 1) if predicted else None
+    last_predicted = progress.predicted_through
+    oldest = calendar.shift(last_predicted, 1) if last_predicted else None
     tried = attempts(instance, evening_work(oldest)) if oldest else Attempts()
-    rest = rest_due(calendar, progress.gaps, predicted)
+    remaining_work = rest_due(calendar, progress.gaps, last_predicted)
     return State(
         now,
-        predicted,
+        last_predicted,
         progress.labelled_through,
         progress.model_years,
         under_way(instance, now=now),
@@ -66,7 +66,7 @@ def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings,
         tried.failed_at,
         tried.runs,
         progress.gaps,
-        attempts(instance, rest.name).failures if rest else 0,
+        attempts(instance, remaining_work.name).failures if remaining_work else 0,
     )
 
 
@@ -74,14 +74,14 @@ def attempts(instance: dg.DagsterInstance, work: str) -> Attempts:
     """The runs tagged with `work`."""
     records = instance.get_run_records(dg.RunsFilter(tags={WORK: work}))  # newest first
     since = list(takewhile(lambda record: not record.dagster_run.is_success, records))
-    failed = [record for record in since if INTERRUPTED not in record.dagster_run.tags]
-    if failed and killed(instance, failed[-1].dagster_run):
-        failed.pop()
-    ends = [record.end_time or record.create_timestamp.timestamp() for record in failed[:1]]
+    failed_runs = [record for record in since if INTERRUPTED not in record.dagster_run.tags]
+    if failed_runs and killed(instance, failed_runs[-1].dagster_run):
+        failed_runs.pop()
+    ends = [record.end_time or record.create_timestamp.timestamp() for record in failed_runs[:1]]
     return Attempts(
         len(records),
         bool(records) and not since,
-        len(failed),
+        len(failed_runs),
         datetime.fromtimestamp(ends[0], UTC) if ends else None,
     )
 
@@ -106,8 +106,8 @@ def under_way(instance: dg.DagsterInstance, *, now: datetime) -> str | None:
     # between two runs of `make run` nothing else begins
     succeeded = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
     for record in instance.get_run_records(succeeded, limit=1, order_by="update_timestamp"):
-        ended = datetime.fromtimestamp(record.end_time or 0.0, UTC)
-        if FOLLOWED in record.dagster_run.tags and now - ended < FOLLOWS_WITHIN:
+        end = datetime.fromtimestamp(record.end_time or 0.0, UTC)
+        if FOLLOWED in record.dagster_run.tags and now - end < FOLLOWS_WITHIN:
             return f"run {record.dagster_run.run_id[:8]} ({record.dagster_run.tags.get(WORK)}), which another follows"
     return None
 
@@ -116,8 +116,8 @@ def evening_waited_for(instance: dg.DagsterInstance, settings: Settings, state: 
     """What of an evening, its labels included, is still to be made, in words; None where it is there or keeps
     failing."""
     calendar = calendar_of(settings)
-    if rest := rest_waited_for(calendar, state):
-        return rest
+    if reason := rest_waited_for(calendar, state):
+        return reason
     labels = labels_due(calendar, settings.horizon, state)
     if labels.sessions and attempts(instance, labels_work(labels.sessions[0])).failures < WAITED_FAILURES:
         return f"{labels.reason} and are still to be made"
@@ -129,8 +129,8 @@ def evening_comes_first(instance: dg.DagsterInstance, settings: Settings, state:
     rest of an evening and its labels. None where it need not, as where these keep failing."""
     if state.under_way:
         return f"{state.under_way} is under way"
-    due = session_waited_for(calendar_of(settings), settings.after_close, state)
-    return due or evening_waited_for(instance, settings, state)
+    reason = session_waited_for(calendar_of(settings), settings.after_close, state)
+    return reason or evening_waited_for(instance, settings, state)
 
 
 def work_done(instance: dg.DagsterInstance, store: Warehouse, run: dg.DagsterRun) -> bool:
@@ -160,9 +160,9 @@ def request_or_wait(
 ) -> dg.RunRequest | dg.SkipReason:
     """The run of `work`, or why it has to wait after it failed."""
     tried = attempts(context.instance, work.name)
-    if tried.failed_at and now < (again := retry_at(tried.failures, tried.failed_at)):
+    if tried.failed_at and now < (next_try := retry_at(tried.failures, tried.failed_at)):
         return dg.SkipReason(
-            f"{work.name} failed {tried.failures} time(s); it is tried again at {again:%Y-%m-%d %H:%M} UTC"
+            f"{work.name} failed {tried.failures} time(s); it is tried again at {next_try:%Y-%m-%d %H:%M} UTC"
         )
     context.log.info(work.reason)
     return request(work, asked_by, tried.runs)

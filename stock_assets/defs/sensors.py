@@ -74,14 +74,14 @@ def platform_sensor(
         ) -> Answer:
             now, store = clock(), warehouse.patient(PATIENCE)
             try:
-                answered = answer(Tick(context, settings, store, channels, now))
+                answer_of_sensor = answer(Tick(context, settings, store, channels, now))
             except StoreBusyError as busy:
                 return dg.SkipReason(f"the next tick looks again: {busy}")
             except Exception as error:
                 tell_failed_tick(store, channels, name, error=error, now=now)
                 raise
             end_failed_ticks(store, name, now=now)
-            return answered
+            return answer_of_sensor
 
         return tick
 

@@ -37,8 +37,8 @@ def _side_input(entry: SideInput, settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
         fetched = fetch_side_input(warehouse, settings, name, sessions=sessions, now=clock(), say=context.log.info)
-        answered = checks.answered_result(fetched.failures, fetched.subjects, table=name)
-        return report_sessions(context, fetched.rows, sessions, checks=[answered], about_last=_about(name, fetched))
+        answer_check = checks.answered_result(fetched.failures, fetched.subjects, table=name)
+        return report_sessions(context, fetched.rows, sessions, checks=[answer_check], about_last=_about(name, fetched))
 
     return side_input
 

@@ -131,8 +131,10 @@ def report_sessions(
         counts, last = dict(rows.group_by("session").len().iter_rows()), rows.filter(pl.col("session") == sessions[-1])
     else:
         counts, last = rows.counts, rows.last
-    about = {str(session): {"dagster/partition_row_count": counts.get(session, 0)} for session in sessions}
-    about[str(sessions[-1])] |= {
+    metadata_of_sessions = {
+        str(session): {"dagster/partition_row_count": counts.get(session, 0)} for session in sessions
+    }
+    metadata_of_sessions[str(sessions[-1])] |= {
         "sessions_in_run": len(sessions),
         "first_session": str(sessions[0]),
         "last_session": str(sessions[-1]),
@@ -141,7 +143,7 @@ def report_sessions(
         **column_lineage(asset.to_user_string()),
         **(about_last or {}),
     }
-    add_partition_metadata(context, asset, about)
+    add_partition_metadata(context, asset, metadata_of_sessions)
     return dg.MaterializeResult(asset_key=asset, check_results=list(checks))
 
 
@@ -161,8 +163,14 @@ def column_schema(table: Table) -> dg.TableSchema:
         dg.TableColumn(column.name, column.duckdb_type, f"{column.text}, {column.unit}" if column.unit else column.text)
         for column in table.columns
     ]
-    if more := table.numbered:
-        columns.append(dg.TableColumn(f"{more.name}1 … {more.name}k", more.duckdb_type, more.text))
+    if numbered_columns := table.numbered:
+        columns.append(
+            dg.TableColumn(
+                f"{numbered_columns.name}1 … {numbered_columns.name}k",
+                numbered_columns.duckdb_type,
+                numbered_columns.text,
+            )
+        )
     return dg.TableSchema(columns)
 
 
@@ -185,11 +193,11 @@ def column_lineage(table: str) -> dict[str, dg.MetadataValue]:
 
 def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS, columns: int = 12) -> dg.MetadataValue:
     """The first rows of `frame` as a table in the UI, where possible so few that it is visible without a click."""
-    shown = frame.head(rows).select(frame.columns[:columns])
-    text = markdown_table(shown)
-    while len(text) >= SHOWN_WITHOUT_A_CLICK and shown.height > FEWEST_ROWS:
-        shown = shown.head(shown.height - 1)
-        text = markdown_table(shown)
+    shown_rows = frame.head(rows).select(frame.columns[:columns])
+    text = markdown_table(shown_rows)
+    while len(text) >= SHOWN_WITHOUT_A_CLICK and shown_rows.height > FEWEST_ROWS:
+        shown_rows = shown_rows.head(shown_rows.height - 1)
+        text = markdown_table(shown_rows)
     return dg.MetadataValue.md(text)
 
 

@@ -27,11 +27,11 @@ def tidy_job(settings: Settings) -> dg.JobDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> None:
         tidying = tidy(warehouse, settings, registry, now=clock())
-        for removed in tidying.removed:
-            context.log.info(str(removed))
+        for removal in tidying.removed:
+            context.log.info(str(removal))
         for message in tidying.left:
             context.log.warning(f"left for the next time: {message}")
-        context.add_output_metadata({removed.kind: removed.count for removed in tidying.removed})
+        context.add_output_metadata({removal.kind: removal.count for removal in tidying.removed})
 
     return job_of(
         remove_what_is_old,

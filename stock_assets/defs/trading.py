@@ -54,12 +54,12 @@ def target_weights_asset(settings: Settings, books: tuple[Book, ...]) -> dg.Asse
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        made = make_target_weights(warehouse, settings, sessions)
-        for note in made.notes:
+        targets = make_target_weights(warehouse, settings, sessions)
+        for note in targets.notes:
             context.log.info(one_line(note))
-        above = above_limits(made.rows, made.sectors, books)
+        above = above_limits(targets.rows, targets.sectors, books)
         within = checks.result("target_weights", "within_limits", above, blocking=True)
-        rows = made.rows.filter(pl.col("session").is_in(sessions))
+        rows = targets.rows.filter(pl.col("session").is_in(sessions))
         return report_sessions(context, rows, sessions, checks=[within])
 
     return target_weights
@@ -89,13 +89,15 @@ def ledger_asset(settings: Settings, books: tuple[Book, ...]) -> dg.AssetsDefini
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse]
     ) -> Iterator[dg.MaterializeResult]:
         sessions = chosen_sessions(context)
-        made = make_ledger(warehouse, settings, sessions)
-        closes = checks.result("equity", "attribution_closes", unexplained(made.rows["equity"]), blocking=True)
-        honest = checks.result("equity", "leak_alarm", too_good(made.returns), blocking=True)
-        near = checks.result("positions", "near_limits", drifted(made.rows, books), blocking=False)
-        results = {"fills": [], "positions": [near], "equity": [closes, honest]}
+        new_ledger = make_ledger(warehouse, settings, sessions)
+        closes = checks.result("equity", "attribution_closes", unexplained(new_ledger.rows["equity"]), blocking=True)
+        honest = checks.result("equity", "leak_alarm", too_good(new_ledger.returns), blocking=True)
+        positions_near_limits = checks.result(
+            "positions", "near_limits", drifted(new_ledger.rows, books), blocking=False
+        )
+        results = {"fills": [], "positions": [positions_near_limits], "equity": [closes, honest]}
         for table in (key.to_user_string() for key in context.selected_asset_keys):
-            rows = made.rows[table].filter(pl.col("session").is_in(sessions))
+            rows = new_ledger.rows[table].filter(pl.col("session").is_in(sessions))
             yield report_sessions(context, rows, sessions, table=table, checks=results[table])
 
     return ledger
