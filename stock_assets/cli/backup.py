@@ -138,7 +138,7 @@ def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
     published, artifacts = (settings.published, settings.artifacts) if settings else (None, None)
     home, store = (settings.dagster_home, settings.database) if settings else (folder / "dagster", folder / STORE)
     problems_found = problems_of(
-        folder, lambda data: published_problems(data, published), artifacts=artifacts, store=store, beside=home
+        folder, lambda data: published_problems(data, published), artifacts=artifacts, store=store, other_folder=home
     )
     problems = list(problems_found)
     if not (folder / MANIFEST).exists():

@@ -95,11 +95,13 @@ def _save_objects(folder: ObjectPath, content: Mapping[str, bytes], model: bytes
     for name, blob in content.items():
         if put_if_absent(folder / name, blob):
             continue
-        there = held(folder / name)  # of another saver of the same, or of a save that was killed
-        if there is None or (there.content != blob and not replace_if(folder / name, blob, there.version)):
+        held_object = held(folder / name)  # of another saver of the same, or of a save that was killed
+        if held_object is None or (
+            held_object.content != blob and not replace_if(folder / name, blob, held_object.version)
+        ):
             raise ArtifactError(f"{folder / name} is being written by another process; save the artifact again")
-    same = before is not None and before.content == model
-    if not same and not replace_if(folder / MODEL, model, before and before.version):
+    is_same = before is not None and before.content == model
+    if not is_same and not replace_if(folder / MODEL, model, before and before.version):
         raise _another(folder)
     return folder
 

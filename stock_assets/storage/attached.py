@@ -61,15 +61,16 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def attached(
-    path: Path, read_only: bool, wait: float, *, alone: bool = False
+    path: Path, read_only: bool, wait: float, *, exclusive: bool = False
 ) -> Iterator[tuple["duckdb.DuckDBPyConnection", str]]:
-    """A connection to which the file is attached, and the name of its database there; nobody else has it if `alone`.
+    """A connection to which the file is attached, and the name of its database there; nobody else has it if
+    `exclusive`.
 
     Raises StoreBusyError as `patiently`, and DamagedFileError for a file that cannot be read or written.
     """
     engine = engine_beside(path)
     with damage_of(path):
-        name = patiently(lambda: _attach(engine, path, read_only, alone=alone), path, wait)
+        name = patiently(lambda: _attach(engine, path, read_only, exclusive=exclusive), path, wait)
         try:
             with engine.cursor() as connection:
                 yield connection, name
@@ -95,7 +96,7 @@ def damage_of(path: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        if any(said in str(error) for said in _DISK):
+        if any(message in str(error) for message in _DISK):
             raise _damaged(path, error) from error
         raise _out_of_memory(path, error) from error
     except (
@@ -107,7 +108,7 @@ def damage_of(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
     except duckdb.Error as error:
         # a commit that the disk refuses is a TransactionException
-        if "orrupt" not in str(error) and not any(said in str(error) for said in _DISK):
+        if "orrupt" not in str(error) and not any(message in str(error) for message in _DISK):
             raise
         raise _damaged(path, error) from error
 
@@ -121,8 +122,8 @@ def _out_of_memory(path: Path, error: Exception) -> MemoryBudgetError:
 
 
 def _damaged(path: Path, error: Exception) -> DamagedFileError:
-    for said, number in _DISK.items():
-        if said in str(error):  # its own words may stand in a line of their own, behind what DuckDB was about to do
+    for message, number in _DISK.items():
+        if message in str(error):  # its own words may stand in a line of their own, behind what DuckDB was about to do
             return disk_error(path, OSError(number, os.strerror(number)))
     line = first_line(error).rstrip(".!")
     return DamagedFileError(f"{path} cannot be read: {line}; {RESTORE}")
@@ -170,8 +171,8 @@ def search_rooms(connection: "duckdb.DuckDBPyConnection", database: str, make: b
     """Unqualified names of tables are looked for in every room of the database; one it lacks is made, or left out."""
     import duckdb
 
-    def search(found: Iterable[str]) -> None:
-        connection.execute(f"SET search_path = '{','.join(f'{quoted(database)}.{room}' for room in found)}'")
+    def search(room_names: Iterable[str]) -> None:
+        connection.execute(f"SET search_path = '{','.join(f'{quoted(database)}.{room}' for room in room_names)}'")
 
     try:
         search(rooms())
@@ -182,8 +183,8 @@ def search_rooms(connection: "duckdb.DuckDBPyConnection", database: str, make: b
             search(rooms())
         else:
             statement = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?"
-            there = {name for (name,) in connection.execute(statement, [database]).fetchall()}
-            search([room for room in rooms() if room in there] or ["main"])
+            schema_names = {name for (name,) in connection.execute(statement, [database]).fetchall()}
+            search([room for room in rooms() if room in schema_names] or ["main"])
 
 
 def quoted(identifier: str) -> str:
@@ -217,7 +218,7 @@ def _stop() -> None:
         engine.close()
 
 
-def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *, alone: bool) -> str:
+def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *, exclusive: bool) -> str:
     import duckdb
 
     with _LOCK:
@@ -226,7 +227,7 @@ def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *,
             _let_go(engine, path, attachment)
             attachment = None
         if attachment is None:
-            attachment = _Attached(f"store_{next(_NUMBERS)}", read_only, alone=alone)
+            attachment = _Attached(f"store_{next(_NUMBERS)}", read_only, alone=exclusive)
             before = _inode(path)
             engine.execute(f"ATTACH {literal(path)} AS {attachment.name}{' (READ_ONLY)' if read_only else ''}")
             if before not in (None, _inode(path)):
@@ -235,7 +236,7 @@ def _attach(engine: "duckdb.DuckDBPyConnection", path: Path, read_only: bool, *,
                 engine.execute(f"DETACH {attachment.name}")
                 raise duckdb.IOException(f"Conflicting lock: {path.name} was put in its place meanwhile")
             _FILES[path] = attachment
-        elif alone or attachment.alone or (attachment.read_only and not read_only):
+        elif exclusive or attachment.alone or (attachment.read_only and not read_only):
             raise duckdb.ConnectionException(f"{path.name} is open in this process with a different configuration")
         else:
             attachment.users += 1

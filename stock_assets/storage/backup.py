@@ -98,27 +98,27 @@ def make_backup(
     require_store(elsewhere.place_of(STORE, data_dir), keep)
     for folder in (data_dir, *elsewhere.paths.values()):
         if target.resolve().is_relative_to(folder.resolve()):
-            what = "the data folder" if folder == data_dir else "the folder"
-            raise BackupError(f"{target} lies inside {what} {folder}; expected a folder of its own")
+            folder_name = "the data folder" if folder == data_dir else "the folder"
+            raise BackupError(f"{target} lies inside {folder_name} {folder}; expected a folder of its own")
     with _usable(target), _alone(target):
         for leftover in target.glob(f"{TEMPORARY}*"):  # of a killed backup: we hold the lock
             shutil.rmtree(leftover)
         folder = target / now.astimezone(UTC).strftime(NAME)
         if folder.exists():
             raise BackupError(f"{folder} exists already; expected at most one backup a second")
-        aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target))  # 0700
+        temporary_folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=target))  # 0700
         try:
-            made = Copying(data_dir, aside, newest_backup(target), elsewhere=elsewhere).run(settings, now)
+            copy = Copying(data_dir, temporary_folder, newest_backup(target), elsewhere=elsewhere).run(settings, now)
             os.sync()
-            aside.rename(folder)
+            temporary_folder.rename(folder)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary_folder, ignore_errors=True)
             raise
         sync(target)
         for old in backups(target)[:-keep]:
-            old.rename(gone := target / f"{TEMPORARY}{old.name}")  # never half of a backup under its own name
-            shutil.rmtree(gone)
-    return Backup(folder, made.manifest, made.new_bytes)
+            old.rename(renamed_folder := target / f"{TEMPORARY}{old.name}")  # never half of a backup under its own name
+            shutil.rmtree(renamed_folder)
+    return Backup(folder, copy.manifest, copy.new_bytes)
 
 
 def require_store(store: Path, keep: int) -> None:
@@ -134,9 +134,9 @@ def require_store(store: Path, keep: int) -> None:
 class Copying:
     """One backup that is being written to `aside`."""
 
-    def __init__(self, data_dir: Path, aside: Path, before: Backup | None, *, elsewhere: Elsewhere) -> None:
-        self.data_dir, self.data, self.before, self.elsewhere = data_dir, aside / DATA, before, elsewhere
-        self.aside, self.files, self.new_bytes = aside, dict[str, BackedUp](), 0
+    def __init__(self, data_dir: Path, temporary_folder: Path, before: Backup | None, *, elsewhere: Elsewhere) -> None:
+        self.data_dir, self.data, self.before, self.elsewhere = data_dir, temporary_folder / DATA, before, elsewhere
+        self.aside, self.files, self.new_bytes = temporary_folder, dict[str, BackedUp](), 0
         self.rows: dict[str, int] = {}
         self.schema_version: int | None = None
         self.predicted_through: str | None = None
@@ -153,15 +153,15 @@ class Copying:
                     self._take(name)
         for folder, place in self.elsewhere.objects.items():
             for first in (*_PUBLISHED, ""):  # listed anew: what is read next may name what came since
-                for found in found_below(place):
-                    name = f"{folder}/{name_below(found.place, place)}"
+                for file in found_below(place):
+                    name = f"{folder}/{name_below(file.place, place)}"
                     # what is published may lie with the artifacts, and is a place of its own
                     if name.startswith(first) and not name.startswith(f"artifacts/{PUBLISHED}/"):
-                        self._take_object(name, found)
-        kept = None
+                        self._take_object(name, file)
+        settings_copy = None
         if settings is not None:
             copy_file(settings, self.aside / SETTINGS)
-            kept = BackedUp((self.aside / SETTINGS).stat().st_size, digest_of(self.aside / SETTINGS), [])
+            settings_copy = BackedUp((self.aside / SETTINGS).stat().st_size, digest_of(self.aside / SETTINGS), [])
         manifest = Manifest(
             now.astimezone(UTC).isoformat(),
             version("stock_assets"),
@@ -170,7 +170,7 @@ class Copying:
             str(self.data_dir.absolute()),
             self.files,
             self.rows,
-            kept,
+            settings_copy,
         )
         write_file(self.aside / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
         (self.aside / MANIFEST).chmod(0o600)
@@ -197,12 +197,12 @@ class Copying:
                 if not self._is_before(name, self.files[name]):
                     self.new_bytes += size
 
-    def _is_before(self, name: str, about: BackedUp) -> bool:
+    def _is_before(self, name: str, backed_up: BackedUp) -> bool:
         """Whether the backup before has the same file, which then takes the place of the copy."""
-        if self.before is None or self.before.manifest.files.get(name) != about:
+        if self.before is None or self.before.manifest.files.get(name) != backed_up:
             return False
         earlier = self.before.folder / DATA / name
-        if not earlier.exists() or digest_of(earlier) != about.sha256:
+        if not earlier.exists() or digest_of(earlier) != backed_up.sha256:
             return False
         (self.data / name).unlink()
         os.link(earlier, self.data / name)
@@ -236,13 +236,13 @@ class Copying:
         self.files[name] = BackedUp(size, digest_of(copy), original)
         self.new_bytes += size
 
-    def _take_object(self, name: str, found: Found) -> None:
+    def _take_object(self, name: str, file: Found) -> None:
         """Copies what is kept outside the data folder, or links it as `_take` does."""
-        original = [[found.size, int(found.changed_at.timestamp() * 1e6)]]
-        if name in self.files or found.place.name.endswith(LEFT_OUT) or self._link(name, original):
+        original = [[file.size, int(file.changed_at.timestamp() * 1e6)]]
+        if name in self.files or file.place.name.endswith(LEFT_OUT) or self._link(name, original):
             return
         try:
-            content = found.place.read_bytes()
+            content = file.place.read_bytes()
         except FileNotFoundError:  # cleared since it was listed
             return
         write_file(self.data / name, content)
@@ -256,17 +256,17 @@ class Copying:
 
     def _link(self, name: str, original: list[list[int]]) -> bool:
         """Links the file to that of the backup before; whether it looks the same, and is there."""
-        about = self.before.manifest.files.get(name) if self.before else None
-        if self.before is None or about is None or about.original != original:
+        backed_up = self.before.manifest.files.get(name) if self.before else None
+        if self.before is None or backed_up is None or backed_up.original != original:
             return False
-        parts = [f"{BLOCKS}/{block}" for block in dict.fromkeys(about.blocks)] or [f"{DATA}/{name}"]
+        parts = [f"{BLOCKS}/{block}" for block in dict.fromkeys(backed_up.blocks)] or [f"{DATA}/{name}"]
         if not all((self.before.folder / part).exists() for part in parts):
             return False
         for part in parts:
             make_folder((self.aside / part).parent)
             with suppress(FileExistsError):  # a block of another file, too
                 os.link(self.before.folder / part, self.aside / part)
-        self.files[name] = about
+        self.files[name] = backed_up
         if name == STORE:
             self.take_rows_of(self.before.manifest)
         return True
@@ -290,16 +290,16 @@ class Copying:
                 connection.execute(f"COPY FROM DATABASE {database} TO backup")
                 connection.execute("DETACH backup")
                 with copy.open("rb") as content:
-                    about = self._in_blocks(content, original)
+                    backed_up = self._in_blocks(content, original)
                 copy.unlink()
-                return about
+                return backed_up
             # by another process: closing the file in this one would give back DuckDB's lock
             with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as reading:
                 assert reading.stdout
-                about = self._in_blocks(reading.stdout, original)
-            if reading.returncode or about.size != source.stat().st_size:
+                backed_up = self._in_blocks(reading.stdout, original)
+            if reading.returncode or backed_up.size != source.stat().st_size:
                 raise BackupError(f"{source} could not be read to its end; try again, or restore it from a backup")
-            return about
+            return backed_up
 
     def _in_blocks(self, content: IO[bytes], original: list[list[int]]) -> BackedUp:
         earlier = self.before.folder / BLOCKS if self.before else None
@@ -336,11 +336,11 @@ def _looks(file: Path) -> list[list[int]]:
     looks = []
     for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-journal", ".wal"))):
         try:
-            about = path.stat()
+            file_status = path.stat()
         except FileNotFoundError:
             continue
-        if about.st_size or path == file:  # whoever looks at a database leaves an empty journal
-            looks.append([about.st_size, about.st_mtime_ns])
+        if file_status.st_size or path == file:  # whoever looks at a database leaves an empty journal
+            looks.append([file_status.st_size, file_status.st_mtime_ns])
     return looks
 
 

@@ -76,14 +76,18 @@ def make_bucket_backup(
     elsewhere = elsewhere or Elsewhere()
     require_store(elsewhere.place_of(STORE, data_dir), keep)
     with _alone(target, now):
-        there = {found.place.name for found in found_below(target / OBJECTS)}
+        present_digests = {file.place.name for file in found_below(target / OBJECTS)}
         newest = newest_backup_in(target)
         with tempfile.TemporaryDirectory(prefix="stock-assets-backup-") as folder:
-            known = newest.manifest if newest else None
+            newest_manifest = newest.manifest if newest else None
             manifest = (
-                _ToBucket(data_dir, Path(folder), elsewhere, known=known, there=there).run(settings, now).manifest
+                _ToBucket(
+                    data_dir, Path(folder), elsewhere, newest_manifest=newest_manifest, present_digests=present_digests
+                )
+                .run(settings, now)
+                .manifest
             )
-            new_bytes = _put_missing(Path(folder), manifest, target / OBJECTS, there=there)
+            new_bytes = _put_missing(Path(folder), manifest, target / OBJECTS, present_digests=present_digests)
         name = now.astimezone(UTC).strftime(NAME)
         text = json.dumps(asdict(manifest), indent=1).encode()
         if not put_if_absent(target / MANIFESTS / f"{name}.json", text):
@@ -96,32 +100,38 @@ class _ToBucket(Copying):
     """One backup, without what the bucket holds already."""
 
     def __init__(
-        self, data_dir: Path, aside: Path, elsewhere: Elsewhere, *, known: Manifest | None, there: set[str]
+        self,
+        data_dir: Path,
+        temporary_folder: Path,
+        elsewhere: Elsewhere,
+        *,
+        newest_manifest: Manifest | None,
+        present_digests: set[str],
     ) -> None:
-        super().__init__(data_dir, aside, None, elsewhere=elsewhere)
-        self.known, self.there = known, there
+        super().__init__(data_dir, temporary_folder, None, elsewhere=elsewhere)
+        self.known, self.there = newest_manifest, present_digests
 
     def _link(self, name: str, original: list[list[int]]) -> bool:
-        about = self.known.files.get(name) if self.known else None
-        if self.known is None or about is None or about.original != original:
+        backed_up = self.known.files.get(name) if self.known else None
+        if self.known is None or backed_up is None or backed_up.original != original:
             return False
-        if not self.there.issuperset(about.blocks or [about.sha256]):
+        if not self.there.issuperset(backed_up.blocks or [backed_up.sha256]):
             return False
-        self.files[name] = about
+        self.files[name] = backed_up
         if name == STORE:
             self.take_rows_of(self.known)
         return True
 
 
-def _put_missing(folder: Path, manifest: Manifest, objects: ObjectPath, *, there: set[str]) -> int:
-    """Puts the contents below `folder` that are not `there`; their bytes."""
+def _put_missing(folder: Path, manifest: Manifest, objects: ObjectPath, *, present_digests: set[str]) -> int:
+    """Puts the contents below `folder` that are not `present_digests`; their bytes."""
     files = {path.name: path for path in (folder / BLOCKS).glob("*")}
-    for name, about in manifest.files.items():
+    for name, backed_up in manifest.files.items():
         if (path := folder / DATA / name).is_file():
-            files[about.sha256] = path
+            files[backed_up.sha256] = path
     if manifest.settings:
         files[manifest.settings.sha256] = folder / SETTINGS
-    missing = [(digest, path) for digest, path in files.items() if digest not in there]
+    missing = [(digest, path) for digest, path in files.items() if digest not in present_digests]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda item: put_if_absent(objects / item[0], item[1].read_bytes()), missing))
     return sum(path.stat().st_size for _, path in missing)
@@ -132,15 +142,15 @@ def _prune(target: ObjectPath, keep: int) -> None:
     manifests = bucket_backups(target)
     for old in manifests[:-keep]:
         delete(old)
-    named = {digest for manifest in manifests[-keep:] for digest in _contents(_read(manifest))}
-    unnamed = [found.place for found in found_below(target / OBJECTS) if found.place.name not in named]
+    named_digests = {digest for manifest in manifests[-keep:] for digest in _contents(_read(manifest))}
+    unnamed = [file.place for file in found_below(target / OBJECTS) if file.place.name not in named_digests]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(delete, unnamed))
 
 
 def bucket_backups(target: ObjectPath) -> list[Place]:
     """The manifests of the backups in a bucket, the oldest first."""
-    return [found.place for found in found_below(target / MANIFESTS) if found.place.name.endswith(".json")]
+    return [file.place for file in found_below(target / MANIFESTS) if file.place.name.endswith(".json")]
 
 
 def newest_backup_in(target: Place) -> AnyBackup | None:
@@ -166,20 +176,24 @@ def local_backup(place: Place) -> Iterator[Path]:
     manifest = place.parent / MANIFESTS / f"{place.name}.json"
     target = place.parent
     if not manifest.is_file():
-        target, found = place, bucket_backups(place)
-        if not found:
+        target, manifest_places = place, bucket_backups(place)
+        if not manifest_places:
             raise BackupError(f"there is no backup in {place}; expected one that `stock-assets backup` has made")
-        manifest = found[-1]
+        manifest = manifest_places[-1]
     with tempfile.TemporaryDirectory(prefix="stock-assets-backup-") as name:
         folder = Path(name)
-        about = _read(manifest)
+        manifest_of_backup = _read(manifest)
         write_file(folder / MANIFEST, manifest.read_bytes())
-        files = {digest: [folder / BLOCKS / digest] for one in about.files.values() for digest in one.blocks}
-        for path, one in about.files.items():
-            if not one.blocks:
-                files.setdefault(one.sha256, []).append(folder / DATA / path)
-        if about.settings:
-            files.setdefault(about.settings.sha256, []).append(folder / SETTINGS)
+        files = {
+            digest: [folder / BLOCKS / digest]
+            for backed_up in manifest_of_backup.files.values()
+            for digest in backed_up.blocks
+        }
+        for path, backed_up in manifest_of_backup.files.items():
+            if not backed_up.blocks:
+                files.setdefault(backed_up.sha256, []).append(folder / DATA / path)
+        if manifest_of_backup.settings:
+            files.setdefault(manifest_of_backup.settings.sha256, []).append(folder / SETTINGS)
         _fetch(target / OBJECTS, files)
         yield folder
 
@@ -188,12 +202,12 @@ def _fetch(objects: ObjectPath, files: Mapping[str, list[Path]]) -> None:
     """Writes each content to its files, some at once, so that memory holds no more than a few."""
     digests = sorted(files)
     for first in range(0, len(digests), AT_ONCE):
-        some = digests[first : first + AT_ONCE]
+        part_of_digests = digests[first : first + AT_ONCE]
         try:
-            contents = read_all([objects / digest for digest in some])
+            contents = read_all([objects / digest for digest in part_of_digests])
         except FileNotFoundError as error:
             raise BackupError(f"{error.filename} is gone; take another backup") from None
-        for digest, content in zip(some, contents, strict=True):
+        for digest, content in zip(part_of_digests, contents, strict=True):
             for file in files[digest]:
                 make_folder(file.parent)
                 file.write_bytes(content)
@@ -202,20 +216,20 @@ def _fetch(objects: ObjectPath, files: Mapping[str, list[Path]]) -> None:
                 raise BackupError(f"{objects / digest} was altered or cut short; take another backup")
 
 
-def put_back(data_dir: Path, beside: Mapping[str, Place]) -> list[str]:
-    """Moves what a restore has put into the folders of `data_dir` that `beside` names to the places that hold it: what
+def put_back(data_dir: Path, places: Mapping[str, Place]) -> list[str]:
+    """Moves what a restore has put into the folders of `data_dir` that `places` names to the places that hold it: what
     never changes first, then what names it. Returns what was moved, in words. Raises BucketError.
     """
-    moved = []
-    for folder, place in beside.items():
-        found = sorted(found_below(data_dir / folder), key=lambda one: write_rank(one.place.name))
-        for one in found:
-            put(place / Path(str(one.place)).relative_to(data_dir / folder).as_posix(), one.place.read_bytes())
-        for one in found:
-            delete(one.place)
-        if found:
-            moved.append(f"{len(found):,} files of {folder}/ are in {place}")
-    return moved
+    messages = []
+    for folder, place in places.items():
+        files = sorted(found_below(data_dir / folder), key=lambda file: write_rank(file.place.name))
+        for file in files:
+            put(place / Path(str(file.place)).relative_to(data_dir / folder).as_posix(), file.place.read_bytes())
+        for file in files:
+            delete(file.place)
+        if files:
+            messages.append(f"{len(files):,} files of {folder}/ are in {place}")
+    return messages
 
 
 def write_rank(name: str) -> int:
@@ -228,8 +242,8 @@ def _read(manifest: Place) -> Manifest:
 
 
 def _contents(manifest: Manifest) -> Iterable[str]:
-    for about in manifest.files.values():
-        yield from about.blocks or [about.sha256]
+    for backed_up in manifest.files.values():
+        yield from backed_up.blocks or [backed_up.sha256]
     if manifest.settings:
         yield manifest.settings.sha256
 
@@ -238,18 +252,18 @@ def _contents(manifest: Manifest) -> Iterable[str]:
 def _alone(target: ObjectPath, now: datetime) -> Iterator[None]:
     """One backup at a time, by an object that says since when; one older than LEASE was left by a killed backup."""
     lock, own = target / LOCK, f"{now.astimezone(UTC).isoformat()} {secrets.token_hex(8)}".encode()
-    there = held(lock)
-    if there is not None:
-        since = there.content.split()[0].decode()
+    held_lock = held(lock)
+    if held_lock is not None:
+        since = held_lock.content.split()[0].decode()
         if now - datetime.fromisoformat(since) < LEASE:
             raise BackupError(
                 f"another backup to {target} is under way since {since}; try again when it is over, or remove {lock} "
                 "should it have been killed"
             )
-    if not replace_if(lock, own, there and there.version):
+    if not replace_if(lock, own, held_lock and held_lock.version):
         raise BackupError(f"another backup to {target} has just begun; try again when it is over")
     try:
         yield
     finally:
-        if (there := held(lock)) is not None and there.content == own:
+        if (held_lock := held(lock)) is not None and held_lock.content == own:
             delete(lock)

@@ -34,15 +34,15 @@ def compact(path: Path, wait: float, *, free_share: float = FREE_SHARE, free_byt
     """
     import duckdb
 
-    with attached(path, read_only=False, wait=wait, alone=True) as (connection, store):
+    with attached(path, read_only=False, wait=wait, exclusive=True) as (connection, store):
         # what is still in the write-ahead log, which has the old file's name and would be played into the new one
         connection.execute(f"CHECKPOINT {store}")
         before = path.stat().st_size
-        free, used = _space(connection, store)
-        if free < free_bytes or free < free_share * (free + used):
+        free_bytes_now, used_bytes = _space(connection, store)
+        if free_bytes_now < free_bytes or free_bytes_now < free_share * (free_bytes_now + used_bytes):
             return Compacted(before, before)
-        if shutil.disk_usage(path.parent).free < used + free_bytes:
-            raise StockAssetsError(_no_room(path, used + free_bytes))
+        if shutil.disk_usage(path.parent).free < used_bytes + free_bytes:
+            raise StockAssetsError(_no_room(path, used_bytes + free_bytes))
         copy, database = aside(path), f"{store}_compacted"
         try:
             _copy(connection, copy, store=store, database=database)
@@ -66,10 +66,14 @@ def _copy(connection: "duckdb.DuckDBPyConnection", copy: Path, *, store: str, da
     connection.execute(f"ATTACH {literal(copy)} AS {database}")
     connection.execute(f"COPY FROM DATABASE {store} TO {database}")
     connection.execute(f"CHECKPOINT {database}")
-    original, copied = contents(connection, store), contents(connection, database)
-    if original != copied:
-        wrong = sorted(name for name in original.keys() | copied.keys() if original.get(name) != copied.get(name))
-        raise StockAssetsError(f"the copy of the store differs in {', '.join(wrong)}, so it is thrown away")
+    original_contents, copied_contents = contents(connection, store), contents(connection, database)
+    if original_contents != copied_contents:
+        differing_tables = sorted(
+            name
+            for name in original_contents.keys() | copied_contents.keys()
+            if original_contents.get(name) != copied_contents.get(name)
+        )
+        raise StockAssetsError(f"the copy of the store differs in {', '.join(differing_tables)}, so it is thrown away")
     connection.execute(f"DETACH {database}")
 
 
@@ -97,13 +101,13 @@ def _space(connection: "duckdb.DuckDBPyConnection", database: str) -> tuple[int,
     statement = (
         "SELECT block_size * free_blocks, block_size * used_blocks FROM pragma_database_size() WHERE database_name = ?"
     )
-    ((free, used),) = connection.execute(statement, [database]).fetchall()
-    return free, used
+    ((free_bytes, used_bytes),) = connection.execute(statement, [database]).fetchall()
+    return free_bytes, used_bytes
 
 
-def _no_room(path: Path, needed: int) -> str:
+def _no_room(path: Path, needed_bytes: int) -> str:
     free = shutil.disk_usage(path.parent).free
     return (
-        f"{path.name} cannot be compacted: its copy needs {needed / 1e6:,.0f} MB beside it and {free / 1e6:,.0f} MB "
-        "are free; make room, and run `stock-assets tidy` again"
+        f"{path.name} cannot be compacted: its copy needs {needed_bytes / 1e6:,.0f} MB beside it and {free / 1e6:,.0f} "
+        "MB are free; make room, and run `stock-assets tidy` again"
     )

@@ -49,9 +49,9 @@ def database_rows(address: str) -> Iterator[DatabaseRows]:
     """The storage in the database at `address` as of one moment; nothing is written. Raises MoveError where it cannot
     be read, StockAssetsError where the server does not answer."""
     with connected(address) as connection, _errors_of(shown(address)):
-        kept = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        with kept.begin():
-            yield DatabaseRows(kept, shown(address))
+        transaction = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with transaction.begin():
+            yield DatabaseRows(transaction, shown(address))
 
 
 @contextmanager
@@ -60,11 +60,11 @@ def written_database(address: str) -> Iterator[DatabaseRows]:
     nothing else writes to: all or nothing. Raises as `database_rows`."""
     BatchingPostgresStorage(address)
     with connected(address) as connection, _errors_of(shown(address)):
-        kept = connection.execution_options(isolation_level="READ COMMITTED")
-        with kept.begin():
+        transaction = connection.execution_options(isolation_level="READ COMMITTED")
+        with transaction.begin():
             names = ", ".join(f'"{table.name}"' for table in (*TABLES, EVENTS))
-            kept.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
-            yield DatabaseRows(kept, shown(address))
+            transaction.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+            yield DatabaseRows(transaction, shown(address))
 
 
 def write_database(source: DagsterRows, target: DatabaseRows) -> None:

@@ -73,18 +73,18 @@ class DagsterFiles:
 
         The run stays in the list of runs, and its materializations and checks stay in `index.db`.
         """
-        over = self._runs_over()
-        done, freed = 0, 0
+        ended_runs = self._runs_over()
+        removed_count, freed_bytes = 0, 0
         for shard in self.shards.glob("*.db"):
-            if shard == self.index or shard.stem not in over:
+            if shard == self.index or shard.stem not in ended_runs:
                 continue
-            status, ended = over[shard.stem]
-            if ended < (ended_before if status == "SUCCESS" else failed_before):
+            status, end = ended_runs[shard.stem]
+            if end < (ended_before if status == "SUCCESS" else failed_before):
                 for file in (shard, shard.with_name(f"{shard.name}-wal"), shard.with_name(f"{shard.name}-shm")):
-                    freed += _size(file)
+                    freed_bytes += _size(file)
                     file.unlink(missing_ok=True)
-                done += 1
-        return Tidied(done, freed)
+                removed_count += 1
+        return Tidied(removed_count, freed_bytes)
 
     def _runs_over(self) -> dict[str, tuple[str, datetime]]:
         """(status, when it changed last) of the runs that are over, by run; of a naive UTC time."""
@@ -94,7 +94,7 @@ class DagsterFiles:
             rows = connection.execute(
                 f"SELECT run_id, status, update_timestamp FROM runs WHERE status IN {OVER}"
             ).fetchall()
-        return {run: (status, datetime.fromisoformat(changed)) for run, status, changed in rows}
+        return {run: (status, datetime.fromisoformat(changed_at)) for run, status, changed_at in rows}
 
     # ---------------------------------------------------------------- all runs
 
@@ -105,7 +105,7 @@ class DagsterFiles:
             return 0
         with opened(self.index) as connection:
             newest = {run for (run,) in connection.execute("SELECT last_run_id FROM asset_keys")}
-        old = [run for run, (_, ended) in self._runs_over().items() if ended < before and run not in newest]
+        old = [run for run, (_, end) in self._runs_over().items() if end < before and run not in newest]
         with opened(self.runs) as connection:
             for run in old:
                 with connection:
@@ -123,16 +123,16 @@ class DagsterFiles:
             "AND length(event) > ? AND id NOT IN (SELECT max(id) FROM event_logs "
             "WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY asset_key)"
         )
-        done = 0
+        changed_rows = 0
         with opened(self.index) as connection:
             old = connection.execute(statement, [f"{before:%Y-%m-%d %H:%M:%S}", LONG_TEXT]).fetchall()
             thin = [(text, number) for number, event in old if (text := without_long_texts(event)) is not None]
             for start in range(0, len(thin), _AT_ONCE):
                 with connection:
-                    done += connection.executemany(
+                    changed_rows += connection.executemany(
                         "UPDATE event_logs SET event = ? WHERE id = ?", thin[start : start + _AT_ONCE]
                     ).rowcount
-        return done
+        return changed_rows
 
     def remove_checks(self, before: datetime) -> int:
         """Removes evaluations of checks before, unless they are the newest of their check, and what was planned of
@@ -153,21 +153,21 @@ class DagsterFiles:
                 "WHERE evaluation_event_storage_id IS NOT NULL)",
                 [moment],
             )
-            planned = connection.execute(
+            planned_checks = connection.execute(
                 "DELETE FROM event_logs WHERE timestamp < ? AND dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED' "
                 "AND EXISTS (SELECT 1 FROM event_logs AS made WHERE made.asset_key = event_logs.asset_key "
                 "AND made.partition IS event_logs.partition AND made.id > event_logs.id "
                 "AND made.dagster_event_type = 'ASSET_MATERIALIZATION')",
                 [moment],
             ).rowcount
-        return checks + planned
+        return checks + planned_checks
 
     def shrink(self) -> Tidied:
         """Writes a file anew that is mostly free space, where the disk has room for it: the number of files.
 
         SQLite does it whole or not at all; a file that is in use stays as it is.
         """
-        done, freed = 0, 0
+        shrunk_count, freed_bytes = 0, 0
         for file in (self.index, self.runs, self.ticks):
             if not _has_tables(file):
                 continue
@@ -185,27 +185,27 @@ class DagsterFiles:
                     if "locked" in str(error) or "busy" in str(error):
                         continue
                     raise
-                done, freed = done + 1, freed + free * size
+                shrunk_count, freed_bytes = shrunk_count + 1, freed_bytes + free * size
             fold_in(file)
-        return Tidied(done, freed)
+        return Tidied(shrunk_count, freed_bytes)
 
     # ---------------------------------------------------------------- what steps and ticks printed
 
     def remove_printed(self, before: datetime) -> Tidied:
         """Removes the files of what steps and ticks printed that were written last before, and emptied folders."""
-        done, freed = 0, 0
+        removed_count, freed_bytes = 0, 0
         folders = [self.home / "storage"]
         for path in sorted(self.home.joinpath("storage").rglob("*"), reverse=True):  # files before their folders
             if path.is_dir():
                 folders.append(path)
             elif path.stat().st_mtime < before.timestamp():
-                freed += _size(path)
+                freed_bytes += _size(path)
                 path.unlink(missing_ok=True)
-                done += 1
+                removed_count += 1
         for folder in folders[1:]:
             if not any(folder.iterdir()):
                 folder.rmdir()
-        return Tidied(done, freed)
+        return Tidied(removed_count, freed_bytes)
 
 
 def fold_in(database: Path, wait: float = 1.0) -> bool:
@@ -218,8 +218,8 @@ def fold_in(database: Path, wait: float = 1.0) -> bool:
 
 def without_long_texts(event: str) -> str | None:
     """The stored event with REMOVED_TEXT for the long Markdown of its metadata; None where it has none."""
-    stored = json.loads(event)
-    entries = stored["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
+    event_fields = json.loads(event)
+    entries = event_fields["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
     long = [
         entry["entry_data"]
         for entry in entries
@@ -228,7 +228,7 @@ def without_long_texts(event: str) -> str | None:
     ]
     for data in long:
         data["md_str"] = REMOVED_TEXT
-    return json.dumps(stored) if long else None
+    return json.dumps(event_fields) if long else None
 
 
 @contextmanager
@@ -242,8 +242,8 @@ def _has_tables(database: Path, *tables: str) -> bool:
     if not database.exists():
         return False
     with opened(database) as connection:
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    return set(tables) <= there
+        table_names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return set(tables) <= table_names
 
 
 def _size(file: Path) -> int:

@@ -82,11 +82,11 @@ class FolderRows:
 
     def _run_ids(self, index: Connection | None) -> list[str]:
         """The runs that have events, those of the list of runs first and in its order."""
-        listed = [row["run_id"] for table in TABLES_OF_RUNS if table.name == "runs" for row in self.rows(table)]
+        listed_runs = [row["run_id"] for table in TABLES_OF_RUNS if table.name == "runs" for row in self.rows(table)]
         with_log = {file.name.removesuffix(".db") for file in self.files.shards.glob("*.db")} - {INDEX_SHARD_NAME}
         if index is not None:
             with_log.update(index.execute(select(EVENTS.c.run_id).distinct()).scalars())
-        return [run for run in listed if run in with_log] + sorted(with_log - set(listed))
+        return [run for run in listed_runs if run in with_log] + sorted(with_log - set(listed_runs))
 
     def _log_of(self, run_id: str) -> list[Event]:
         with self._opened(self.files.shards / f"{run_id}.db") as connection:
@@ -127,7 +127,7 @@ def _merged(log: Sequence[Event], over_all_runs: Sequence[Event]) -> Iterator[Ev
             yield event._replace(id=None)
             continue
         alike = waiting[event[3:]]
-        place = next((i for i, one in enumerate(alike) if one.event == event.event), None)
+        place = next((i for i, other_event in enumerate(alike) if other_event.event == event.event), None)
         if place is None and alike and event.dagster_event_type == _MATERIALIZED:
             place = 0  # its pictures and previews were removed there
         yield event.hidden() if place is None else alike.pop(place)
@@ -180,20 +180,20 @@ def written_aside(source: DagsterRows, home: Path) -> Iterator[Path]:
     make_folder(home)
     for leftover in home.glob(f"{TEMPORARY}move-*"):
         shutil.rmtree(leftover)
-    aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}move-", dir=home))
+    temporary_folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}move-", dir=home))
     try:
-        write_folder(source, aside)
-        yield aside
+        write_folder(source, temporary_folder)
+        yield temporary_folder
     finally:
-        shutil.rmtree(aside)
+        shutil.rmtree(temporary_folder)
 
 
-def put_in_place(aside: Path, home: Path, parts: Sequence[str]) -> None:
-    """Renames `parts` of PARTS from `aside` to `home`. Those of `home`, which hold no row, go."""
+def put_in_place(temporary_folder: Path, home: Path, parts: Sequence[str]) -> None:
+    """Renames `parts` of PARTS from `temporary_folder` to `home`. Those of `home`, which hold no row, go."""
     close_databases(home)
-    close_databases(aside)
+    close_databases(temporary_folder)
     for part in parts:
         if (home / part).exists():
-            (home / part).rename(aside / f"{part}.empty")
-        (aside / part).rename(home / part)
+            (home / part).rename(temporary_folder / f"{part}.empty")
+        (temporary_folder / part).rename(home / part)
     sync(home)

@@ -43,9 +43,11 @@ class Moved:
     @property
     def text(self) -> str:
         """In words."""
-        kept = {name: number for name, number in self.rows.items() if number}
-        counted = ", ".join(f"{kept[name]:,} of {name}" for name in ("runs", EVENTS.name, "job_ticks") if name in kept)
-        return f"{sum(kept.values()):,} rows of Dagster's" + (f" ({counted})" if counted else "")
+        rows_by_table = {name: number for name, number in self.rows.items() if number}
+        count_text = ", ".join(
+            f"{rows_by_table[name]:,} of {name}" for name in ("runs", EVENTS.name, "job_ticks") if name in rows_by_table
+        )
+        return f"{sum(rows_by_table.values()):,} rows of Dagster's" + (f" ({count_text})" if count_text else "")
 
 
 def to_database(home: Path, address: str, *, dry_run: bool) -> Moved:
@@ -58,9 +60,11 @@ def to_database(home: Path, address: str, *, dry_run: bool) -> Moved:
     contents = _require_source(source)
     if dry_run:
         with database_rows(address) as target:
-            return _moved(contents, require_room(source, contents, target=target.name, there=contents_of(target)))
+            return _moved(
+                contents, require_room(source, contents, target=target.name, target_contents=contents_of(target))
+            )
     with written_database(address) as target:
-        was_there = require_room(source, contents, target=target.name, there=contents_of(target))
+        was_there = require_room(source, contents, target=target.name, target_contents=contents_of(target))
         if not was_there:
             write_database(source, target)
             require_same(source, contents, target)
@@ -72,26 +76,30 @@ def to_folder(address: str, home: Path, *, dry_run: bool) -> Moved:
     """Moves the storage in the database at `address` below a DAGSTER_HOME. Raises as `to_database`."""
     with database_rows(address) as source:
         contents = _require_source(source)
-        there = contents_of(FolderRows(home))
-        parts = [part for part in PARTS if _part(there, part) != _part(contents, part)]
-        if all(is_empty(_part(there, part)) for part in parts):
-            there = contents if not parts else dict.fromkeys(contents, NOTHING)
-        was_there = require_room(source, contents, target=str(home), there=there)
+        target_contents = contents_of(FolderRows(home))
+        parts = [part for part in PARTS if _part(target_contents, part) != _part(contents, part)]
+        if all(is_empty(_part(target_contents, part)) for part in parts):
+            target_contents = contents if not parts else dict.fromkeys(contents, NOTHING)
+        was_there = require_room(source, contents, target=str(home), target_contents=target_contents)
         if was_there or dry_run:
             return _moved(contents, was_there)
-        with written_aside(source, home) as aside:
-            require_same(source, contents, FolderRows(aside))
-            _require_same_answers(aside, address)
-            put_in_place(aside, home, parts)
+        with written_aside(source, home) as temporary_folder:
+            require_same(source, contents, FolderRows(temporary_folder))
+            _require_same_answers(temporary_folder, address)
+            put_in_place(temporary_folder, home, parts)
     return _moved(contents, was_there)
 
 
 def _part(contents: Contents, part: str) -> Contents:
-    return {name: found for name, found in contents.items() if (name in _OF_SCHEDULES) == (part == "schedules")}
+    return {
+        name: table_contents
+        for name, table_contents in contents.items()
+        if (name in _OF_SCHEDULES) == (part == "schedules")
+    }
 
 
 def _moved(contents: Contents, was_there: bool) -> Moved:
-    return Moved({name: found.rows for name, found in contents.items()}, was_there)
+    return Moved({name: table_contents.rows for name, table_contents in contents.items()}, was_there)
 
 
 def _require_source(source: DagsterRows) -> Contents:
@@ -109,9 +117,12 @@ def _require_source(source: DagsterRows) -> Contents:
 
 def _require_same_answers(home: Path, address: str) -> None:
     """Raises MoveError where Dagster's own event logs over the two differ in what they return of an asset."""
-    with _answers_of(BatchingSqliteStorage(str(home))) as ours, _answers_of(BatchingPostgresStorage(address)) as theirs:
-        for question, answer in ours.items():
-            if theirs.get(question) != answer:
+    with (
+        _answers_of(BatchingSqliteStorage(str(home))) as folder_answers,
+        _answers_of(BatchingPostgresStorage(address)) as database_answers,
+    ):
+        for question, answer in folder_answers.items():
+            if database_answers.get(question) != answer:
                 raise MoveError(f"{home} and the database answer differently about {question}; report this as a fault")
 
 

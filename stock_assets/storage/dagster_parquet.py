@@ -46,8 +46,8 @@ def write_files(source: "DatabaseRows", folder: Path) -> list[Path]:
     for part, rows in groupby(by_id, key=lambda row: row["id"] // IDS_OF_A_FILE):
         name = f"{EVENTS.name}-{part * IDS_OF_A_FILE:012}.parquet"
         files.append(_write(folder / name, EVENTS, list(rows)))
-    about = {"revision": source.revision, "last_event_id": source.last_event_id, "database": source.name}
-    write_file(folder / ABOUT, json.dumps(about, indent=1).encode())
+    facts = {"revision": source.revision, "last_event_id": source.last_event_id, "database": source.name}
+    write_file(folder / ABOUT, json.dumps(facts, indent=1).encode())
     return [*files, folder / ABOUT]
 
 
@@ -59,7 +59,7 @@ def _write(file: Path, table: Table, rows: list[Any]) -> Path:
 
 
 def _type_of(kind: object) -> pl.DataType:
-    return next(ours for theirs, ours in _TYPES if isinstance(kind, theirs))
+    return next(polars_type for sql_type, polars_type in _TYPES if isinstance(kind, sql_type))
 
 
 class ParquetRows:
@@ -93,6 +93,6 @@ class ParquetRows:
         files = sorted(self.folder.glob(f"{EVENTS.name}-*.parquet"))
         if not files:
             return
-        every = pl.concat(read_rows(file) for file in files).sort("run_id", "id")
-        for batch in every.iter_slices(ROWS_AT_ONCE):
+        all_events = pl.concat(read_rows(file) for file in files).sort("run_id", "id")
+        for batch in all_events.iter_slices(ROWS_AT_ONCE):
             yield from (Event(**row) for row in batch.iter_rows(named=True))

@@ -18,7 +18,7 @@ def require_room_in(folder: Path, address: str) -> None:
     source = ParquetRows(folder)
     require_revision(source)
     with database_rows(address) as target:
-        require_room(source, contents_of(source), target=target.name, there=contents_of(target))
+        require_room(source, contents_of(source), target=target.name, target_contents=contents_of(target))
 
 
 def restore_database(folder: Path, address: str) -> str:
@@ -30,10 +30,10 @@ def restore_database(folder: Path, address: str) -> str:
     contents = contents_of(source)
     require_revision(source)
     with written_database(address) as target:
-        if not require_room(source, contents, target=target.name, there=contents_of(target)):
+        if not require_room(source, contents, target=target.name, target_contents=contents_of(target)):
             write_database(source, target)
             require_same(source, contents, target)
-        return f"{sum(found.rows for found in contents.values()):,} rows of Dagster's are in {target.name}"
+        return f"{sum(table.rows for table in contents.values()):,} rows of Dagster's are in {target.name}"
 
 
 def restore_to_folder(folder: Path, home: Path) -> str:
@@ -44,7 +44,7 @@ def restore_to_folder(folder: Path, home: Path) -> str:
     require_revision(source)
     if any((home / part).exists() for part in PARTS):
         raise MoveError(f"{home} has a storage of Dagster's already; expected none beside {folder}")
-    with written_aside(source, home) as aside:
-        require_same(source, contents, FolderRows(aside))
-        put_in_place(aside, home, PARTS)
-    return f"{sum(found.rows for found in contents.values()):,} rows of Dagster's are in {home}"
+    with written_aside(source, home) as temporary_folder:
+        require_same(source, contents, FolderRows(temporary_folder))
+        put_in_place(temporary_folder, home, PARTS)
+    return f"{sum(table.rows for table in contents.values()):,} rows of Dagster's are in {home}"

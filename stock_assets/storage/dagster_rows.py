@@ -193,7 +193,7 @@ def batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 def is_empty(contents: Contents) -> bool:
     """Whether there is no row at all."""
-    return not any(found.rows for found in contents.values())
+    return not any(table_contents.rows for table_contents in contents.values())
 
 
 def require_revision(source: DagsterRows) -> None:
@@ -206,16 +206,16 @@ def require_revision(source: DagsterRows) -> None:
         )
 
 
-def require_room(source: DagsterRows, contents: Contents, *, target: str, there: Contents) -> bool:
+def require_room(source: DagsterRows, contents: Contents, *, target: str, target_contents: Contents) -> bool:
     """Whether the target holds the same already. Raises MoveError where it holds anything else."""
-    if there == contents:
+    if target_contents == contents:
         return True
-    if is_empty(there):
+    if is_empty(target_contents):
         return False
-    name = next(name for name in contents if there[name] != contents[name])
+    name = next(name for name in contents if target_contents[name] != contents[name])
     raise MoveError(
-        f"{target} holds something else already: {there[name].rows:,} rows of {name}, where {source.name} has "
-        f"{contents[name].rows:,}; expected an empty one, or the same rows. Nothing was written"
+        f"{target} holds something else already: {target_contents[name].rows:,} rows of {name}, where {source.name} "
+        f"has {contents[name].rows:,}; expected an empty one, or the same rows. Nothing was written"
     )
 
 

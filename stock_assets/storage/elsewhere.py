@@ -65,20 +65,20 @@ def put_elsewhere(data_dir: Path, elsewhere: Elsewhere, *, now: datetime) -> lis
     for name, path in elsewhere.paths.items():
         if (source := data_dir / name).exists():
             make_folder(path.parent)
-            aside = path.with_name(f"{TEMPORARY}restore-{path.name}")
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            shutil.copytree(source, aside) if source.is_dir() else shutil.copyfile(source, aside)
-            aside.chmod(0o700 if aside.is_dir() else 0o600)
-            ready.append((source, aside, path))
-    moved = []
-    for source, aside, path in ready:
+            temporary_path = path.with_name(f"{TEMPORARY}restore-{path.name}")
+            if temporary_path.is_dir():
+                shutil.rmtree(temporary_path)
+            shutil.copytree(source, temporary_path) if source.is_dir() else shutil.copyfile(source, temporary_path)
+            temporary_path.chmod(0o700 if temporary_path.is_dir() else 0o600)
+            ready.append((source, temporary_path, path))
+    messages = []
+    for source, temporary_path, path in ready:
         if path.exists():
             path.rename(path.with_name(f"{path.name}.before-{now.astimezone(UTC):{_MOMENT}}"))
-        aside.rename(path)
+        temporary_path.rename(path)
         shutil.rmtree(source) if source.is_dir() else source.unlink()
-        moved.append(f"{source.name} is {path}")
-    return moved
+        messages.append(f"{source.name} is {path}")
+    return messages
 
 
 def read_rows(file: Path) -> pl.DataFrame:

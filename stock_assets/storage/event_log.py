@@ -101,12 +101,12 @@ def _engine(url: str) -> Engine:
     that was put back, it is opened anew: what is written to the old one, nobody reads."""
     key = os.getpid(), url
     with _LOCK:
-        engine, opened = _ENGINES.pop(key, (None, None))
+        engine, opened_inode = _ENGINES.pop(key, (None, None))
         try:
             inode = Path(url.removeprefix("sqlite:///")).stat().st_ino
         except FileNotFoundError:  # it is made later, or its run was deleted
-            inode = opened
-        if engine and opened not in (None, inode):
+            inode = opened_inode
+        if engine and opened_inode not in (None, inode):
             engine.dispose()
             engine = None
         if engine is None:
@@ -140,12 +140,12 @@ def _damage_of(file: Path) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        said = str(error.orig)
-        if said in _DISK:
-            raise disk_error(file, OSError(_DISK[said], said)) from error
-        if isinstance(error, IntegrityError) or "locked" in said or not any(sign in said for sign in _DAMAGE):
+        message = str(error.orig)
+        if message in _DISK:
+            raise disk_error(file, OSError(_DISK[message], message)) from error
+        if isinstance(error, IntegrityError) or "locked" in message or not any(sign in message for sign in _DAMAGE):
             raise
-        raise DamagedFileError(f"{file} is damaged: {said}; {RESTORE}") from error
+        raise DamagedFileError(f"{file} is damaged: {message}; {RESTORE}") from error
 
 
 def set_aside(file: Path) -> None:
@@ -184,11 +184,11 @@ def until_yes(question: Callable[..., bool]) -> Callable[..., bool]:
     that remembers a yes."""
 
     def ask(self: Any, *names: str) -> bool:
-        remembered = self.__dict__.setdefault("_has", set())
-        if (question.__name__, names) not in remembered:
+        yes_answers = self.__dict__.setdefault("_has", set())
+        if (question.__name__, names) not in yes_answers:
             if not question(self, *names):
                 return False
-            remembered.add((question.__name__, names))
+            yes_answers.add((question.__name__, names))
         return True
 
     return ask
@@ -220,8 +220,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         """As in the stock storage, which reads all of Dagster's migration scripts at every look at a shard; here once
         a process, when a shard is made. It is made as a whole: a second process finds it."""
         with engine.connect() as connection:
-            made = MigrationContext.configure(connection).get_current_revision()
-        if made:
+            revision = MigrationContext.configure(connection).get_current_revision()
+        if revision:
             file = Path(str(engine.url.database))
             # a copy of the index alone: there is a shard per run
             bring_to_head(

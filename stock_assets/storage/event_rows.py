@@ -86,18 +86,29 @@ def _row(event: EventLogEntry, forms: _Forms) -> Row:
     inner, moment = event.get_dagster_event(), datetime.fromtimestamp(event.timestamp, UTC).replace(tzinfo=None)
     kind, timestamp = inner.event_type_value, moment.isoformat(" ", "microseconds")
     data: Any = inner.event_specific_data
-    one: Any = data if kind == _PLANNED else data.materialization if kind == _MADE else None
-    if one is None or type(one.partition) is not str:
+    partition_event: Any = data if kind == _PLANNED else data.materialization if kind == _MADE else None
+    if partition_event is None or type(partition_event.partition) is not str:
         text, asset, partition = serialize_value(event), inner.asset_key, inner.partition
         return Row(event.run_id, text, kind, timestamp, inner.step_key, asset and _name_of(asset), partition or None)
     if kind == _PLANNED:
         metadata, common = "", data._replace(partition=None)
     else:
         # tuples may be equal and of different classes; then their texts are not equal
-        metadata, common = repr(one.metadata), data._replace(materialization=one._replace(partition=None, metadata={}))
+        metadata, common = (
+            repr(partition_event.metadata),
+            data._replace(materialization=partition_event._replace(partition=None, metadata={})),
+        )
     bare = event._replace(timestamp=0.0, dagster_event=inner._replace(event_specific_data=common))
-    text = _text(event, one.partition, bare, metadata=metadata, forms=forms)
-    return Row(event.run_id, text, kind, timestamp, inner.step_key, _name_of(one.asset_key), one.partition or None)
+    text = _text(event, partition_event.partition, bare, metadata=metadata, forms=forms)
+    return Row(
+        event.run_id,
+        text,
+        kind,
+        timestamp,
+        inner.step_key,
+        _name_of(partition_event.asset_key),
+        partition_event.partition or None,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -107,15 +118,15 @@ def _name_of(asset: AssetKey) -> str:
 
 def _text(event: EventLogEntry, partition: str, bare: EventLogEntry, *, metadata: str, forms: _Forms) -> str:
     """The JSON of `event`, which is `bare` without its moment, partition and metadata."""
-    moment, named = f'"timestamp": {json.dumps(event.timestamp)}', f'"partition": {json.dumps(partition)}'
+    moment, partition_text = f'"timestamp": {json.dumps(event.timestamp)}', f'"partition": {json.dumps(partition)}'
     key = event.step_key, metadata
     form = forms.get(key)
     if form is not None and form.event == bare:
-        return form.text.replace(_MOMENT, moment).replace(_PARTITION, named)
+        return form.text.replace(_MOMENT, moment).replace(_PARTITION, partition_text)
     text = serialize_value(event)
     if key not in forms:
-        clear = text.count(moment) == 1 and text.count(named) == 1
-        forms[key] = _Form(bare, text.replace(moment, _MOMENT).replace(named, _PARTITION)) if clear else None
+        clear = text.count(moment) == 1 and text.count(partition_text) == 1
+        forms[key] = _Form(bare, text.replace(moment, _MOMENT).replace(partition_text, _PARTITION)) if clear else None
     return text
 
 
@@ -125,10 +136,10 @@ def as_stored(event: EventLogEntry) -> Iterator[EventLogEntry]:
         yield planned_once(event)
         return
     inner = event.get_dagster_event()
-    planned = inner.asset_materialization_planned_data
-    assert planned.partitions_subset is not None
-    for partition in planned.partitions_subset.get_partition_keys():
-        data = AssetMaterializationPlannedData(planned.asset_key, partition=partition)
+    plan = inner.asset_materialization_planned_data
+    assert plan.partitions_subset is not None
+    for partition in plan.partitions_subset.get_partition_keys():
+        data = AssetMaterializationPlannedData(plan.asset_key, partition=partition)
         yield event._replace(dagster_event=inner._replace(event_specific_data=data))
 
 
@@ -148,8 +159,8 @@ def planned_once(event: EventLogEntry) -> EventLogEntry:
     if kind_of(event) != PLANNED_CHECK:
         return event
     dagster_event = event.get_dagster_event()
-    planned = dagster_event.asset_check_planned_data
-    once = AssetCheckEvaluationPlanned(asset_key=planned.asset_key, check_name=planned.check_name)
+    plan = dagster_event.asset_check_planned_data
+    once = AssetCheckEvaluationPlanned(asset_key=plan.asset_key, check_name=plan.check_name)
     return event._replace(dagster_event=dagster_event._replace(event_specific_data=once))
 
 
@@ -173,11 +184,11 @@ def planned_check_rows(
     for event, row, event_id in zip(events, rows, ids, strict=True):
         if row.dagster_event_type != PLANNED_CHECK:
             continue
-        planned = event.get_dagster_event().asset_check_planned_data
+        plan = event.get_dagster_event().asset_check_planned_data
         of_checks.append(
             {
-                "asset_key": planned.asset_key.to_string(),
-                "check_name": planned.check_name,
+                "asset_key": plan.asset_key.to_string(),
+                "check_name": plan.check_name,
                 "partition": None,
                 "run_id": event.run_id,
                 "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,

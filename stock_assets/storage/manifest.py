@@ -89,8 +89,8 @@ def parse_manifest(file: Place, content: bytes) -> Manifest:
             raise BackupError(
                 f"{file.parent} has layout {fields['layout']!r}; this version of stock_assets reads {LAYOUT}"
             )
-        files = {_plain(name): BackedUp(**about) for name, about in fields.pop("files").items()}
-        for block in (block for about in files.values() for block in about.blocks):
+        files = {_plain(name): BackedUp(**backed_up) for name, backed_up in fields.pop("files").items()}
+        for block in (block for backed_up in files.values() for block in backed_up.blocks):
             _plain(block)
         settings = fields.pop("settings")
         return Manifest(**fields, files=files, settings=BackedUp(**settings) if settings else None)
@@ -102,7 +102,7 @@ def check_files(backup: Backup) -> list[str]:
     """What is wrong with the files of a backup, one line each: absent, cut short or altered."""
     problems = []
     for name in backup.manifest.files:
-        about, digest, size = backup.manifest.files[name], hashlib.sha256(), 0
+        backed_up, digest, size = backup.manifest.files[name], hashlib.sha256(), 0
         try:
             for piece in pieces(backup, name):
                 digest.update(piece)
@@ -110,9 +110,9 @@ def check_files(backup: Backup) -> list[str]:
         except OSError as error:
             problems.append(f"{error.filename} cannot be read: {error.strerror}")
             continue
-        if (size, digest.hexdigest()) != (about.size, about.sha256):
-            found = f"{size} bytes, expected {about.size} with another digest"
-            problems.append(f"{backup.folder / DATA / name} was altered or cut short: {found}")
+        if (size, digest.hexdigest()) != (backed_up.size, backed_up.sha256):
+            difference = f"{size} bytes, expected {backed_up.size} with another digest"
+            problems.append(f"{backup.folder / DATA / name} was altered or cut short: {difference}")
     if (settings := backup.manifest.settings) and digest_of(backup.folder / SETTINGS) != settings.sha256:
         problems.append(f"{backup.folder / SETTINGS} was altered or cut short")
     return problems

@@ -78,13 +78,13 @@ def keep_copy(connection: "duckdb.DuckDBPyConnection", path: Path, version: int)
     """
     import duckdb
 
-    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    copy = path.with_name(f"{path.name}.v{version}-{changed:%Y-%m-%dT%H-%M-%SZ}")
-    aside = copy.with_name(f"{TEMPORARY}{copy.name}")
+    changed_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    copy = path.with_name(f"{path.name}.v{version}-{changed_at:%Y-%m-%dT%H-%M-%SZ}")
+    temporary_file = copy.with_name(f"{TEMPORARY}{copy.name}")
     try:
-        aside.unlink(missing_ok=True)  # of a killed migration
+        temporary_file.unlink(missing_ok=True)  # of a killed migration
         # by DuckDB: opening the file ourselves would give back its lock
-        connection.execute(f"ATTACH {literal(aside)} AS before_migration")
+        connection.execute(f"ATTACH {literal(temporary_file)} AS before_migration")
         try:
             connection.execute(f"COPY FROM DATABASE {quoted(database_of(connection))} TO before_migration")
         finally:
@@ -94,7 +94,7 @@ def keep_copy(connection: "duckdb.DuckDBPyConnection", path: Path, version: int)
             f"{path} has schema version {version} and is to be copied before it is migrated to {SCHEMA_VERSION}, which "
             f"failed: {first_line(error)}. Nothing was changed; make room in {path.parent}"
         ) from error
-    aside.replace(copy)
+    temporary_file.replace(copy)
     sync(copy.parent)
     for older in path.parent.glob(f"{escape(path.name)}.v*"):
         if older != copy:

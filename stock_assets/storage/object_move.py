@@ -30,28 +30,28 @@ def move_objects(source: Place, target: Place, *, dry_run: bool) -> MovedObjects
     Raises MoveError where the target holds anything else; DamagedFileError, BucketError, FileNotFoundError where an
     object cannot be read or written. With `dry_run` nothing is written.
     """
-    objects, there = _objects(source), _objects(target)
-    if extra := sorted(set(there) - set(objects)):
+    objects, target_objects = _objects(source), _objects(target)
+    if extra := sorted(set(target_objects) - set(objects)):
         raise MoveError(
             f"{target} holds {len(extra)} object(s) that {source} lacks, {extra[0]} first; expected an empty place or "
             "what an earlier move put there. Nothing was written"
         )
-    _require_same(source, target, [name for name in objects if name in there])
-    missing = sorted(set(objects) - set(there), key=lambda name: (write_rank(name.rpartition("/")[2]), name))
+    _require_same(source, target, [name for name in objects if name in target_objects])
+    missing = sorted(set(objects) - set(target_objects), key=lambda name: (write_rank(name.rpartition("/")[2]), name))
     if not dry_run:
         for rank in (0, 1, 2):  # what names others after them
-            some = [name for name in missing if write_rank(name.rpartition("/")[2]) == rank]
-            _each(some, lambda name: put_if_absent(target / name, (source / name).read_bytes()))
+            names = [name for name in missing if write_rank(name.rpartition("/")[2]) == rank]
+            _each(names, lambda name: put_if_absent(target / name, (source / name).read_bytes()))
         _require_same(source, target, missing)
-    return MovedObjects(len(objects), sum(found.size for found in objects.values()), len(missing))
+    return MovedObjects(len(objects), sum(file.size for file in objects.values()), len(missing))
 
 
 def _objects(place: Place) -> dict[str, Found]:
     """What lies below a place, by name, without locks and without what is published below it."""
-    named = {name_below(found.place, place): found for found in found_below(place)}
+    files_by_name = {name_below(file.place, place): file for file in found_below(place)}
     return {
-        name: found
-        for name, found in named.items()
+        name: file
+        for name, file in files_by_name.items()
         if not name.startswith(f"{PUBLISHED}/") and not name.endswith(LEFT_OUT)
     }
 

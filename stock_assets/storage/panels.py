@@ -18,10 +18,10 @@ def mapped_by_ticker(store: Path, groups: Sequence[Sequence[str]], parts: Iterab
     """All rows of `parts`, at least one frame, all with ticker and session among the same columns: sorted by ticker and
     session, in a file beside the store. `groups` of tickers, ascending, hold every one; the rows of a group are in
     memory at a time."""
-    with scratch(store, groups, by="ticker") as kept:
+    with scratch(store, groups, by="ticker") as scratch_rows:
         for part in parts:
-            kept.add(part)
-        return mapped(store, (kept.block(number).sort(KEYS) for number in range(len(groups))))
+            scratch_rows.add(part)
+        return mapped(store, (scratch_rows.block(number).sort(KEYS) for number in range(len(groups))))
 
 
 def mapped(store: Path, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:

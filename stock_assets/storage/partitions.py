@@ -92,8 +92,8 @@ def record_partitions(connection: "duckdb.DuckDBPyConnection", table: Table, wri
     names = [table.name, *table.followed_by]  # what follows is to be made again, however often somebody is killed
     if written.whole:
         connection.executemany(_DELETE_ALL, [[name] for name in names])
-    counted = _counted(connection, table, written)
-    connection.register("counted", counted.to_arrow())
+    counts = _counted(connection, table, written)
+    connection.register("counted", counts.to_arrow())
     connection.executemany(_DELETE, [[name] for name in names])
     connection.execute(_INSERT, [table.name])
 
@@ -109,14 +109,14 @@ def _counted(connection: "duckdb.DuckDBPyConnection", table: Table, written: Wri
     # bounds, so that DuckDB passes over the blocks of older rows
     statement = f"SELECT {column} AS value, count(*) AS rows FROM {name} WHERE {column} BETWEEN ? AND ? GROUP BY ALL"
     rows = connection.sql(statement, params=[values[0], values[-1]]).pl()
-    recorded = connection.execute(
+    records = connection.execute(
         "SELECT partition FROM lifecycle.stored_partitions WHERE table_name = ?", [table.name]
     ).fetchall()
-    known = {partition for (partition,) in recorded}
-    kept = [value for value in values if value in written.made or str(value) in known]
+    known_partitions = {partition for (partition,) in records}
+    values_to_count = [value for value in values if value in written.made or str(value) in known_partitions]
     counts = dict(rows.iter_rows())
     return pl.DataFrame(
-        {"partition": list(map(str, kept)), "rows": [counts.get(value, 0) for value in kept]},
+        {"partition": list(map(str, values_to_count)), "rows": [counts.get(value, 0) for value in values_to_count]},
         schema={"partition": pl.String, "rows": pl.Int64},
     )
 
@@ -161,18 +161,20 @@ def record_older_rows(connection: "duckdb.DuckDBPyConnection") -> None:
         "CREATE TABLE IF NOT EXISTS lifecycle.stored_partitions (table_name VARCHAR, partition VARCHAR, rows BIGINT)"
     )
     statement = "SELECT table_name, schema_name FROM duckdb_tables() WHERE database_name = current_database()"
-    found = connection.execute(statement).fetchall()
-    places = {name: f'"{schema}"."{name}"' for name, schema in found}
+    tables_with_schema = connection.execute(statement).fetchall()
+    places = {name: f'"{schema}"."{name}"' for name, schema in tables_with_schema}
     into = "INSERT INTO lifecycle.stored_partitions BY NAME SELECT"
     for table in (table for table in _WHOLE if table in places):
         connection.execute(f"{into} '{table}' AS table_name, '' AS partition, count(*) AS rows FROM {places[table]}")
     for table, column in ((table, column) for table, column in _PARTITIONED if table in places):
-        named = f"{into} '{table}' AS table_name, CAST({column} AS VARCHAR) AS partition"
-        connection.execute(f"{named}, count(*) AS rows FROM {places[table]} GROUP BY {column}")
+        statement_start = f"{into} '{table}' AS table_name, CAST({column} AS VARCHAR) AS partition"
+        connection.execute(f"{statement_start}, count(*) AS rows FROM {places[table]} GROUP BY {column}")
         try:
             first = f"(SELECT min(session) FROM {places[table]})"
-            served = f"(SELECT min(model_year) FROM {places['trained_rnn']})" if "trained_rnn" in places else "9999"
-            sessions = _WITHOUT_LOOKBACK[table].format_map(places | {"first": first, "served": served})
+            first_model_year = (
+                f"(SELECT min(model_year) FROM {places['trained_rnn']})" if "trained_rnn" in places else "9999"
+            )
+            sessions = _WITHOUT_LOOKBACK[table].format_map(places | {"first": first, "served": first_model_year})
         except KeyError:  # no such sessions of this table, or no table that names them
             continue
-        connection.execute(f"{named}, 0 AS rows FROM ({sessions})")
+        connection.execute(f"{statement_start}, 0 AS rows FROM ({sessions})")

@@ -96,13 +96,13 @@ def require_server(connection: Connection, address: str) -> None:
 def require_same_clock(connection: Connection, address: str, *, now: datetime) -> None:
     """Raises SettingsError where `now`, the time of this host, is not the server's: hosts whose clocks differ close a
     session at different times, and one would predict what the other has not fetched."""
-    theirs = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-    seconds = (now - theirs).total_seconds()
+    server_time = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    seconds = (now - server_time).total_seconds()
     if abs(seconds) > MOST_SKEW:
         raise SettingsError(
             f"the clock of this host ({socket.gethostname()}) is {abs(seconds):.0f} s "
             f"{'ahead of' if seconds > 0 else 'behind'} that of {shown(address)}: {now.astimezone(UTC):%FT%TZ} here, "
-            f"{theirs.astimezone(UTC):%FT%TZ} there; expected at most {MOST_SKEW:.0f} s. Have both follow a time "
+            f"{server_time.astimezone(UTC):%FT%TZ} there; expected at most {MOST_SKEW:.0f} s. Have both follow a time "
             "server (NTP)"
         )
 

@@ -176,8 +176,8 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store `events` in their order. Neighbours of types that Dagster batches share a transaction, any other
         event is stored by itself. As in dagster-postgres, failures to materialize are left out of batches."""
-        kept = (event for event in chain.from_iterable(map(as_stored, events)) if kind_of(event) != _FAILED)
-        for batchable, group in groupby(kept, key=lambda event: kind_of(event) in _BATCHED):
+        stored_events = (event for event in chain.from_iterable(map(as_stored, events)) if kind_of(event) != _FAILED)
+        for batchable, group in groupby(stored_events, key=lambda event: kind_of(event) in _BATCHED):
             if batchable:
                 while batch := list(islice(group, BATCH_SIZE)):
                     # one transaction: where one of them is, all are
@@ -195,9 +195,9 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
 
     def _ids_of(self, event: EventLogEntry) -> list[int]:
         table = SqlEventLogStorageTable
-        same = select(table.c.id).where(table.c.run_id == event.run_id, table.c.event == serialize_value(event))
+        same_event = select(table.c.id).where(table.c.run_id == event.run_id, table.c.event == serialize_value(event))
         with self.index_connection() as connection:
-            return [row[0] for row in connection.execute(same)]
+            return [row[0] for row in connection.execute(same_event)]
 
     def _remove(self, event: EventLogEntry) -> bool:
         """Removes what a try to store `event` left whose link broke. Returns False: nothing of it is there."""
@@ -205,8 +205,8 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
         if ids := self._ids_of(event):
             with self.index_connection() as connection:
                 connection.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(ids)))
-                planned = checks.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
-                connection.execute(checks.delete().where(checks.c.evaluation_event_storage_id.in_(ids), planned))
+                is_planned = checks.c.execution_status == AssetCheckExecutionRecordStatus.PLANNED.value
+                connection.execute(checks.delete().where(checks.c.evaluation_event_storage_id.in_(ids), is_planned))
                 connection.execute(SqlEventLogStorageTable.delete().where(SqlEventLogStorageTable.c.id.in_(ids)))
         return False
 

@@ -58,8 +58,8 @@ class Answer:
             f"{_as(form, f'#{number}', dtype)} AS {_quoted(name)}"
             for number, (name, dtype) in enumerate(zip(self.columns, self._relation.types, strict=True), 1)
         ]
-        chosen = self._relation if limit is None else self._relation.limit(limit)
-        reader = chosen.project(", ".join(expressions)).to_arrow_reader(PIECE)
+        relation = self._relation if limit is None else self._relation.limit(limit)
+        reader = relation.project(", ".join(expressions)).to_arrow_reader(PIECE)
         yield reader.schema.empty_table()
         for batch in reader:
             yield pa.Table.from_batches([batch])
@@ -89,10 +89,10 @@ def answering(
     """
     import duckdb
 
-    over = threading.Event()
+    is_over = threading.Event()
 
     def stop() -> None:
-        over.set()
+        is_over.set()
         connection.interrupt()
 
     timer = threading.Timer(limits.seconds, stop) if limits.seconds else None
@@ -114,7 +114,7 @@ def answering(
         assert relation is not None  # a SELECT has an answer
         yield Answer(relation)
     except duckdb.Error as error:
-        if over.is_set():
+        if is_over.is_set():
             raise QueryError(f"the query took longer than {limits.seconds:g} s; ask for less, or allow more") from error
         raise QueryError(f"the query failed: {_line(error)}") from error
     finally:
@@ -193,22 +193,22 @@ def _unique(names: list[str]) -> list[str]:
     ['a', 'b', 'a_2', 'A_3']
     """
     unique: list[str] = []
-    taken: set[str] = set()
+    taken_names: set[str] = set()
     for name in names:
-        chosen, number = name, 1
-        while chosen.lower() in taken:  # DuckDB does not tell capitals from small letters
+        unique_name, number = name, 1
+        while unique_name.lower() in taken_names:  # DuckDB does not tell capitals from small letters
             number += 1
-            chosen = f"{name}_{number}"
-        taken.add(chosen.lower())
-        unique.append(chosen)
+            unique_name = f"{name}_{number}"
+        taken_names.add(unique_name.lower())
+        unique.append(unique_name)
     return unique
 
 
 def _line(error: Exception) -> str:
     """What DuckDB says, without the copy of the statement that it adds."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("LINE ", "^"))]
-    return " ".join(told) or type(error).__name__
+    message_lines = [line for line in lines if not line.startswith(("LINE ", "^"))]
+    return " ".join(message_lines) or type(error).__name__
 
 
 def _quoted(identifier: str) -> str:

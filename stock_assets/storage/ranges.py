@@ -71,11 +71,11 @@ def rows_of_groups(
     counts = store.rows_by(table, "session", first, last=last)
     width = len(columns or declared(table).columns) + len(KEYS)
     blocks = session_blocks(counts, rows_within(store.memory.block, width))
-    with scratch(store.path, groups, by="ticker") as kept:
+    with scratch(store.path, groups, by="ticker") as scratch_rows:
         for days in blocks:
-            kept.add(store.read(table, days[0], days[-1], columns=columns))
+            scratch_rows.add(store.read(table, days[0], days[-1], columns=columns))
         for number in range(len(groups)):
-            yield kept.block(number)
+            yield scratch_rows.block(number)
 
 
 def in_the_place_of(table: str, sessions: Sequence[date]) -> Change:
@@ -99,13 +99,13 @@ def blocks_of(sizes: Iterable[tuple[T, int]], limit: int) -> list[list[T]]:
     [['A', 'B'], ['C'], ['D']]
     """
     blocks: list[list[T]] = []
-    filled = 0
-    for thing, size in sizes:
-        if not blocks or filled + size > limit:
+    size_of_block = 0
+    for item, size in sizes:
+        if not blocks or size_of_block + size > limit:
             blocks.append([])
-            filled = 0
-        blocks[-1].append(thing)
-        filled += size
+            size_of_block = 0
+        blocks[-1].append(item)
+        size_of_block += size
     return blocks
 
 

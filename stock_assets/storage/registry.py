@@ -59,17 +59,19 @@ class MlflowRegistry:
         with self._asking() as client, self._locked():
             if self._number(client, training.model, training.version) is not None:
                 return
-            about = {
+            run_facts = {
                 "version": training.version,
                 "model_year": str(training.model_year),
                 "trained_through": str(training.trained_through),
                 "pca_version": training.pca_version,
             }
-            about = {name: value for name, value in about.items() if value is not None}
-            tags = about | {"model": training.model, "code_version": training.code_version}
+            run_facts = {name: value for name, value in run_facts.items() if value is not None}
+            tags = run_facts | {"model": training.model, "code_version": training.code_version}
             experiment = self._experiment(client)
-            started = client.search_runs([experiment], f"tags.version = '{training.version}'", max_results=1)
-            run = started[0] if started else client.create_run(experiment, run_name=training.version, tags=tags)
+            earlier_runs = client.search_runs([experiment], f"tags.version = '{training.version}'", max_results=1)
+            run = (
+                earlier_runs[0] if earlier_runs else client.create_run(experiment, run_name=training.version, tags=tags)
+            )
             _log(client, run, training)
             source = str(run.info.artifact_uri)
             for name, png in training.figures.items():
@@ -80,7 +82,7 @@ class MlflowRegistry:
                 source = f"{source}/model"
             client.set_terminated(run.info.run_id)
             _register_model(client, training.model)
-            client.create_model_version(training.model, source, run.info.run_id, tags=about)
+            client.create_model_version(training.model, source, run.info.run_id, tags=run_facts)
 
     def alias(self, model: str, alias: str) -> str | None:
         return self.aliases().get(model, {}).get(alias)
@@ -91,8 +93,8 @@ class MlflowRegistry:
             return {}  # making it takes seconds, and it would be empty
         by_model: dict[str, dict[str, str]] = {}
         with self._reading() as tables:
-            found = tables.aliases(EXPERIMENT) if tables else self._aliases()
-        for model, alias, number, version in found:
+            alias_rows = tables.aliases(EXPERIMENT) if tables else self._aliases()
+        for model, alias, number, version in alias_rows:
             of_model = by_model.setdefault(model, {})
             if alias is None:
                 continue
@@ -107,17 +109,24 @@ class MlflowRegistry:
     def _aliases(self) -> list[Alias]:
         """As `Tables.aliases`, of MLflow's client."""
         with self._asking() as client:
-            ours = f"tags.made_by = '{EXPERIMENT}'"
-            models = {m.name: m.aliases for m in client.search_registered_models(ours, max_results=_ALL_MODELS)}
+            filter_text = f"tags.made_by = '{EXPERIMENT}'"
+            models = {m.name: m.aliases for m in client.search_registered_models(filter_text, max_results=_ALL_MODELS)}
             versions = client.search_model_versions(max_results=_ALL_VERSIONS) if any(models.values()) else []
             names = {(v.name, int(v.version)): v.tags.get("version") for v in versions}
-        rows = [Alias(m, a, int(n), names.get((m, int(n)))) for m, of in models.items() for a, n in of.items()]
-        return [*rows, *(Alias(model, None, None, None) for model, of in models.items() if not of)]
+        rows = [
+            Alias(m, a, int(n), names.get((m, int(n))))
+            for m, aliases_of_model in models.items()
+            for a, n in aliases_of_model.items()
+        ]
+        return [
+            *rows,
+            *(Alias(model, None, None, None) for model, aliases_of_model in models.items() if not aliases_of_model),
+        ]
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
         with self._reading() as tables:
-            done = tables.set_alias(model, alias, version) if tables else self._set_alias(model, alias, version)
-        if not done:
+            is_set = tables.set_alias(model, alias, version) if tables else self._set_alias(model, alias, version)
+        if not is_set:
             raise ArtifactError(
                 f"{version} of {model} was never registered in {self._shown}, so it cannot be its {alias}"
             )
@@ -134,7 +143,7 @@ class MlflowRegistry:
             return {}
         with self._reading() as tables:
             if tables:
-                return {version: TrackedRun(run, of, code) for version, run, of, code in tables.runs(EXPERIMENT)}
+                return {version: TrackedRun(run, model, code) for version, run, model, code in tables.runs(EXPERIMENT)}
         with self._asking() as client:
             return {
                 str(tags["version"]): TrackedRun(run.info.run_id, run.info.experiment_id, tags.get("code_version"))
@@ -159,8 +168,8 @@ class MlflowRegistry:
         from stock_assets.private.mlflow import remove_run
 
         with self._asking() as client, self._locked():
-            done = [run for run in self._runs(client) if run.data.tags.get("version") in versions]
-            for run in done:
+            runs_of_versions = [run for run in self._runs(client) if run.data.tags.get("version") in versions]
+            for run in runs_of_versions:
                 name = f"name = '{run.data.tags['model']}' and tags.version = '{run.data.tags['version']}'"
                 for version in client.search_model_versions(name):
                     client.delete_model_version(version.name, version.version)
@@ -169,7 +178,7 @@ class MlflowRegistry:
                 folder = self.artifacts / run.info.run_id
                 shutil.rmtree(folder, ignore_errors=not folder.exists())
                 remove_run(self.uri, self.artifacts, run.info.run_id)
-        return len(done)
+        return len(runs_of_versions)
 
     def _runs(self, client: "MlflowClient") -> list[Any]:
         """Every run, also one whose removal was cut off."""
@@ -178,12 +187,12 @@ class MlflowRegistry:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return []
-        found: list[Any] = []
+        runs: list[Any] = []
         token: str | None = None
         while token != "":
             page = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token)
-            found, token = [*found, *page], page.token or ""
-        return found
+            runs, token = [*runs, *page], page.token or ""
+        return runs
 
     # ---------------------------------------------------------------- the connection
 
@@ -196,11 +205,11 @@ class MlflowRegistry:
     def _reading(self) -> Iterator[Tables | None]:
         """MLflow's tables in the file; None where it is a server, or a file for MLflow itself to open or refuse."""
         try:
-            known = self._file is not None and revision_of(self._file) == REVISION
+            is_known_revision = self._file is not None and revision_of(self._file) == REVISION
         except sqlite3.DatabaseError:
-            known = False
+            is_known_revision = False
         try:
-            yield self._tables if known else None
+            yield self._tables if is_known_revision else None
         except sqlite3.Error as error:
             raise RegistryError(f"the model registry {self._shown} does not answer: {error}") from error
 
@@ -244,11 +253,11 @@ class MlflowRegistry:
                 ) from error
             bring_to_head(file, "mlflow", migrations(file))
             return
-        aside = file.with_name(f"{TEMPORARY}{file.name}")  # one name for all: the caller holds the lock
-        for leftover in file.parent.glob(f"{aside.name}*"):  # of a killed process, and its journal
+        temporary_file = file.with_name(f"{TEMPORARY}{file.name}")  # one name for all: the caller holds the lock
+        for leftover in file.parent.glob(f"{temporary_file.name}*"):  # of a killed process, and its journal
             leftover.unlink()
-        make_tables(aside, self.artifacts)
-        aside.replace(file)
+        make_tables(temporary_file, self.artifacts)
+        temporary_file.replace(file)
         sync(file.parent)
 
     @contextmanager

@@ -52,22 +52,22 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
             "its place and keeps what is there beside it"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
-    with (aside / MARK).open("w") as mark:
+    temporary_folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{target.name}-", dir=target.parent))
+    with (temporary_folder / MARK).open("w") as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
         try:
             for name in backup.manifest.files:
-                put_file(backup, name, aside / name)
+                put_file(backup, name, temporary_folder / name)
             os.sync()
             if occupied:
                 with _unused(target):
-                    _swap(aside, target)
+                    _swap(temporary_folder, target)
             else:
-                aside.rename(target)  # over the empty folder
+                temporary_folder.rename(target)  # over the empty folder
             sync(target.parent)
         except BaseException:
-            if (aside / MARK).exists():  # else it holds what was there before
-                shutil.rmtree(aside)
+            if (temporary_folder / MARK).exists():  # else it holds what was there before
+                shutil.rmtree(temporary_folder)
             raise
     settle_killed_restore(target, now=now)
     return backup
@@ -78,7 +78,7 @@ def settle_killed_restore(target: Path, *, now: datetime) -> list[str]:
 
     A copy that was not put in its place is removed; what was there before it gets its name, `<target>.before-<moment>`.
     """
-    done = []
+    messages = []
     # as mkdtemp names them, and none of a neighbour whose name begins alike
     of_target = re.compile(re.escape(f"{TEMPORARY}{target.name}-") + "[a-z0-9_]{8}")
     for folder in sorted(target.parent.glob(f"{TEMPORARY}*")):
@@ -88,12 +88,12 @@ def settle_killed_restore(target: Path, *, now: datetime) -> list[str]:
             folder.rmdir()
         elif not (folder / MARK).exists():
             before = folder.rename(target.with_name(f"{target.name}.before-{now.astimezone(UTC):{NAME}}"))
-            done.append(f"a backup was put in the place of {target}; what was there before is {before}")
+            messages.append(f"a backup was put in the place of {target}; what was there before is {before}")
         elif not _is_locked(folder / MARK):
             shutil.rmtree(folder)
-            done.append(f"{target} is as it was before a restore that did not end; its half of a copy is removed")
+            messages.append(f"{target} is as it was before a restore that did not end; its half of a copy is removed")
     (target / MARK).unlink(missing_ok=True)
-    return done
+    return messages
 
 
 def _is_locked(file: Path) -> bool:
@@ -122,14 +122,14 @@ def _unused(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _swap(one: Path, other: Path) -> None:
+def _swap(path: Path, other: Path) -> None:
     """The two folders change names, in one step. Raises BackupError where the system cannot: two renames would leave no
     data folder at all in between."""
     import ctypes
 
     at_here, exchange = -100, 2
     swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if swap is None or swap(at_here, bytes(one), at_here, bytes(other), exchange) != 0:
+    if swap is None or swap(at_here, bytes(path), at_here, bytes(other), exchange) != 0:
         raise BackupError(
             f"this system cannot put one folder in the place of another in one step: rename {other} yourself, and "
             "restore again without --replace. Nothing was changed"

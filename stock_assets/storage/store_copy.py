@@ -20,16 +20,16 @@ def copy_store(source: Warehouse, target: Warehouse) -> dict[str, int]:
     is written.
     """
     with target.connect(read_only=False) as writing, source.connect(read_only=True) as reading:
-        original, there = _of(reading), _of(writing)
-        if there != original:
+        source_contents, target_contents = _of(reading), _of(writing)
+        if target_contents != source_contents:
             # a new store has its schema's version alone
-            if stray := sorted(there.keys() - {"main.schema_version"}):
+            if stray := sorted(target_contents.keys() - {"main.schema_version"}):
                 raise StockAssetsError(
                     f"the store {target.place.name} holds {stray[0]}, and other tables or rows than "
                     f"{source.place.name}; expected an empty store, or the same tables"
                 )
-            _copy(writing, source=database_of(reading), target=target, original=original)
-    return {name: rows for name, (_, rows, _) in original.items()}
+            _copy(writing, source=database_of(reading), target=target, original=source_contents)
+    return {name: rows for name, (_, rows, _) in source_contents.items()}
 
 
 def _copy(
@@ -42,9 +42,11 @@ def _copy(
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {room}")
             rows = f"SELECT * FROM {quoted(source)}.{room}.{table}"
             connection.execute(f"CREATE OR REPLACE TABLE {room}.{table} AS {rows}")
-        copied = _of(connection)
-        if wrong := [name for name in original if copied.get(name) != original[name]]:
-            raise StockAssetsError(f"the copy differs from the store in {', '.join(wrong)}, so it is thrown away")
+        copied_contents = _of(connection)
+        if differing_tables := [name for name in original if copied_contents.get(name) != original[name]]:
+            raise StockAssetsError(
+                f"the copy differs from the store in {', '.join(differing_tables)}, so it is thrown away"
+            )
         if target.lake is not None:
             require_lock(target.lake)
     except BaseException:

@@ -30,17 +30,18 @@ PATIENCE = 60.0
 
 def problems_of(
     folder: Path,
-    more: Callable[[Path], Iterable[str]] = lambda _: (),
+    more_problems: Callable[[Path], Iterable[str]] = lambda _: (),
     *,
     artifacts: Place | None = None,
     store: Path | None = None,
-    beside: Path | None = None,
+    other_folder: Path | None = None,
 ) -> Iterator[str]:
-    """What is wrong in a data folder or a backup, one line each, with what `more` finds in the data folder. `artifacts`
-    and `store` are where they are, in the data folder when None, and `beside` is a folder that is looked at as well."""
+    """What is wrong in a data folder or a backup, one line each, with what `more_problems` finds in the data folder.
+    `artifacts` and `store` are where they are, in the data folder when None, and `other_folder` is a folder that is
+    looked at as well."""
     if not (folder / MANIFEST).exists():
-        yield from _data_problems(folder, artifacts or folder / "artifacts", store=store, beside=beside)
-        yield from more(folder)
+        yield from _data_problems(folder, artifacts or folder / "artifacts", store=store, other_folder=other_folder)
+        yield from more_problems(folder)
         return
     try:
         backup = Backup(folder, read_manifest(folder))
@@ -51,7 +52,7 @@ def problems_of(
         yield from problems
         return  # whatever else is found follows from these
     with _put_together(backup) as data:
-        for problem in (*_data_problems(data, data / "artifacts"), *more(data)):
+        for problem in (*_data_problems(data, data / "artifacts"), *more_problems(data)):
             yield problem.replace(str(data), str(folder / DATA))
 
 
@@ -61,8 +62,8 @@ def _put_together(backup: Backup) -> Iterator[Path]:
     links to all others. Raises BackupError where there is no room."""
     with tempfile.TemporaryDirectory(prefix="stock-assets-verify-") as folder:
         try:
-            for name, about in backup.manifest.files.items():
-                if about.blocks:
+            for name, backed_up in backup.manifest.files.items():
+                if backed_up.blocks:
                     put_file(backup, name, Path(folder, name))
                 else:
                     Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -76,15 +77,15 @@ def _put_together(backup: Backup) -> Iterator[Path]:
 
 
 def _data_problems(
-    data: Path, artifacts: Place, *, store: Path | None = None, beside: Path | None = None
+    data: Path, artifacts: Place, *, store: Path | None = None, other_folder: Path | None = None
 ) -> Iterator[str]:
     store = store or data / STORE
     yield from _store_problems(store, artifacts)
     if isinstance(artifacts, ObjectPath):
-        for found in found_below(artifacts):
-            if found.place.name == MODEL or found.place.name.startswith(".checkpoint-"):
-                yield from _file_problems(found.place)
-    files = [*data.rglob("*"), *(beside.rglob("*") if beside else ())]
+        for artifact_file in found_below(artifacts):
+            if artifact_file.place.name == MODEL or artifact_file.place.name.startswith(".checkpoint-"):
+                yield from _file_problems(artifact_file.place)
+    files = [*data.rglob("*"), *(other_folder.rglob("*") if other_folder else ())]
     for file in sorted(set(files)):
         if TEMPORARY not in str(file) and file.is_file() and file not in (store, data / STORE):
             yield from _file_problems(file)
@@ -100,9 +101,9 @@ def _store_problems(store: Path, artifacts: Place) -> Iterator[str]:
     try:
         with attached(store, read_only=True, wait=PATIENCE) as (connection, database):
             connection.execute(f"USE {database}")
-            found = schema_version(connection)
-            if found is not None and found > SCHEMA_VERSION:
-                yield f"{store} has schema version {found}, and this stock_assets reads up to {SCHEMA_VERSION}"
+            version = schema_version(connection)
+            if version is not None and version > SCHEMA_VERSION:
+                yield f"{store} has schema version {version}, and this stock_assets reads up to {SCHEMA_VERSION}"
                 return
             tables = connection.execute(
                 "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ? ORDER BY ALL", [database]
@@ -132,15 +133,15 @@ def _lost_rows(
     schemas = {table: schema for schema, table in tables}
     if "stored_partitions" not in schemas:
         return
-    recorded = connection.execute(
+    recorded_rows = connection.execute(
         "SELECT table_name, sum(rows) FROM lifecycle.stored_partitions GROUP BY ALL ORDER BY ALL"
     ).fetchall()
-    for table, rows in recorded:
-        found = 0
+    for table, rows in recorded_rows:
+        count = 0
         if table in schemas:
-            found = connection.execute(f'SELECT count(*) FROM "{schemas[table]}"."{table}"').fetchall()[0][0]
-        if found < rows:
-            yield f"{store}: {table} holds {found} rows, and {rows} were written; materialize {table} again"
+            count = connection.execute(f'SELECT count(*) FROM "{schemas[table]}"."{table}"').fetchall()[0][0]
+        if count < rows:
+            yield f"{store}: {table} holds {count} rows, and {rows} were written; materialize {table} again"
 
 
 def _file_problems(file: Place) -> Iterator[str]:

@@ -310,9 +310,9 @@ def test_a_store_and_a_folder_of_dagster_outside_are_in_it_and_are_put_back_ther
     with closing(sqlite3.connect(dagster / "history" / "runs.db")) as copy:
         assert copy.execute("SELECT id FROM runs").fetchall() == [(1,)]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["artifacts"]
-    assert list(problems_of(tmp_path / "new", store=store, beside=dagster)) == []
+    assert list(problems_of(tmp_path / "new", store=store, other_folder=dagster)) == []
     (dagster / "history" / "runs.db").write_bytes(b"SQLite format 3\0" + b"\0" * 5000)
-    assert len(list(problems_of(tmp_path / "new", store=store, beside=dagster))) == 1
+    assert len(list(problems_of(tmp_path / "new", store=store, other_folder=dagster))) == 1
 
 
 def test_a_backup_that_fails_leaves_nothing(data: Path, tmp_path: Path):
