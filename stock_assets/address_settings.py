@@ -92,11 +92,11 @@ def dagster_address(value: str) -> str:
     Traceback (most recent call last):
     ValueError: the scheme postgresql:// takes a driver that dagster-postgres does not install (dagster#33958)
     """
-    scheme, separator, rest = value.partition("://")
+    scheme, separator, remainder = value.partition("://")
     if not separator:
         return value
     if f"{scheme}://" == POSTGRES:
-        if not re.fullmatch(r"[^/]*/[^/?#]+(\?.*)?", rest):
+        if not re.fullmatch(r"[^/]*/[^/?#]+(\?.*)?", remainder):
             raise ValueError("an address of Postgres without a database")
         return value
     if scheme.split("+")[0] in ("postgres", "postgresql"):

@@ -19,15 +19,15 @@ def redacted(address: str) -> str:
     >>> redacted("slack://token_a/token_b"), redacted("hooks.example.com/token"), redacted("http://host:5000")
     ('slack://(hidden)', '(hidden)', 'http://host:5000')
     """
-    scheme, separator, rest = address.strip().partition("://")
+    scheme, separator, remainder = address.strip().partition("://")
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", scheme):
         return HIDDEN
-    if scheme == "sqlite" and "@" not in rest:
+    if scheme == "sqlite" and "@" not in remainder:
         return address
     host = _host(address.strip()) if scheme.lower() in ("http", "https") else None
     if host is None:
         return f"{scheme}://{HIDDEN}"
-    return f"{scheme}://{host}" + (f"/{HIDDEN}" if rest.rstrip("/").lower() != host else "")
+    return f"{scheme}://{host}" + (f"/{HIDDEN}" if remainder.rstrip("/").lower() != host else "")
 
 
 def scrubbed(text: str, address: str) -> str:
@@ -37,9 +37,9 @@ def scrubbed(text: str, address: str) -> str:
     '404 for url: http://host/(hidden)?key=1'
     """
     text = text.replace(address, redacted(address)).replace(address.rstrip("/"), redacted(address))
-    shown = redacted(address).lower()
+    public_address = redacted(address).lower()
     for part in sorted({*re.split(r"[^\w.~%+-]+", address), *re.split(r"[/?#&=@:]+", address)}, key=len, reverse=True):
-        if len(part) > 3 and part.lower() not in shown:
+        if len(part) > 3 and part.lower() not in public_address:
             text = text.replace(part, HIDDEN)
     return text
 

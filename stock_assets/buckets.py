@@ -87,8 +87,8 @@ def replace_if(bucket: Bucket, key: str, content: bytes, *, version: Version) ->
     mode = {"e_tag": version.e_tag, "version": version.generation}
     with _refusals(bucket, key) as obstore:
         try:
-            given = {name: value for name, value in mode.items() if value is not None}
-            obstore.put(_client(bucket), key, content, mode=given, use_multipart=False)
+            condition = {name: value for name, value in mode.items() if value is not None}
+            obstore.put(_client(bucket), key, content, mode=condition, use_multipart=False)
         except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError, FileNotFoundError):
             return False
         return True
@@ -201,7 +201,7 @@ def _meaning(bucket: Bucket, place: str, text: str) -> str:
     answer = " ".join(filter(None, (status, code)))
     server = f"the server {redacted(endpoint())}" if bucket.scheme == "s3" and endpoint() else f"{bucket.scheme}://"
     tries = f"tried {int(_first(r'after ([0-9]+) retries', text) or 0) + 1} times"
-    there = _first(r"<ServerTime>([0-9:TZ.+-]{10,40})</ServerTime>", text)
+    server_time = _first(r"<ServerTime>([0-9:TZ.+-]{10,40})</ServerTime>", text)
     kind = _first(r"kind: (\w{1,32})", text) or "unknown"
     name, keys = bucket.name, _KEYS[bucket.scheme]
     meanings = (
@@ -212,7 +212,7 @@ def _meaning(bucket: Bucket, place: str, text: str) -> str:
         (
             code == "RequestTimeTooSkewed",
             f"{server} refuses the time of the request: the clock of this machine differs by many minutes from its own"
-            f"{there and f' ({there})'}; set the clock (timedatectl, chronyc tracking)",
+            f"{server_time and f' ({server_time})'}; set the clock (timedatectl, chronyc tracking)",
         ),
         (
             code in _WRONG_KEY or status == "401",
@@ -244,5 +244,5 @@ def _meaning(bucket: Bucket, place: str, text: str) -> str:
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return found[1] if found else ""
+    match = re.search(pattern, text)
+    return match[1] if match else ""

@@ -162,8 +162,8 @@ class Client:
         >>> client.predictions(tickers=["AAPL", "BRK.B"])["ticker"].to_list()
         ['AAPL', 'BRK.B']
         """
-        chosen = tickers if isinstance(tickers, str) or tickers is None else ",".join(tickers)
-        pages = self._pages("/v1/predictions", session=session, model=model, tickers=chosen, as_of=as_of)
+        ticker_list = tickers if isinstance(tickers, str) or tickers is None else ",".join(tickers)
+        pages = self._pages("/v1/predictions", session=session, model=model, tickers=ticker_list, as_of=as_of)
         return _frame(_rows(pages, "predictions"), PREDICTIONS).sort("ticker")
 
     def history(
@@ -256,7 +256,7 @@ class Client:
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         """The JSON object that the server answers. Raises ApiError."""
-        shown = redacted(self.url)
+        address = redacted(self.url)
         try:
             # a redirect is no answer of ours, and the token must not follow one
             answer = self._session.request(
@@ -264,15 +264,15 @@ class Client:
             )
             content = body_within(answer, most_bytes=MOST_BYTES, seconds=self.seconds)
         except requests.Timeout as error:
-            raise ApiError(f"{shown} did not answer within {self.seconds:g} s; is the machine busy?") from error
+            raise ApiError(f"{address} did not answer within {self.seconds:g} s; is the machine busy?") from error
         except (requests.RequestException, OSError) as error:
             raise ApiError(
-                f"nothing answers at {shown} ({type(error).__name__}); start it with `make run` or `stock-assets "
+                f"nothing answers at {address} ({type(error).__name__}); start it with `make run` or `stock-assets "
                 "serve`, or correct the address"
             ) from error
         except SourceError as error:
-            raise ApiError(f"{shown}: {error}") from error
-        return _parsed(shown, answer, content)
+            raise ApiError(f"{address}: {error}") from error
+        return _parsed(address, answer, content)
 
 
 class _Bearer(AuthBase):
@@ -299,7 +299,7 @@ def _address(url: str) -> str:
     return url.strip().rstrip("/")
 
 
-def _parsed(shown: str, answer: requests.Response, content: bytes) -> dict[str, Any]:
+def _parsed(address: str, answer: requests.Response, content: bytes) -> dict[str, Any]:
     """The JSON object of an answer. Raises ApiError for a problem, and for an answer of another server."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     try:
@@ -308,8 +308,8 @@ def _parsed(shown: str, answer: requests.Response, content: bytes) -> dict[str, 
         body = None
     if not isinstance(body, dict):
         raise ApiError(
-            f"{shown} answered HTTP {answer.status_code} with {kind or 'no type'} in the place of JSON: another server "
-            "listens there; expected `stock-assets serve`",
+            f"{address} answered HTTP {answer.status_code} with {kind or 'no type'} in the place of JSON: another "
+            "server listens there; expected `stock-assets serve`",
             status=answer.status_code,
         )
     if answer.status_code < 300:
@@ -319,7 +319,7 @@ def _parsed(shown: str, answer: requests.Response, content: bytes) -> dict[str, 
     if answer.status_code == 401:
         detail = f"{detail or 'the token is absent or wrong'}; give it as Client(url, token=…)"
     raise ApiError(
-        f"{shown}: {title}" + (f": {detail}" if detail else ""),
+        f"{address}: {title}" + (f": {detail}" if detail else ""),
         status=answer.status_code,
         title=title,
         detail=detail,
@@ -336,11 +336,11 @@ def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)  # a datetime is a date as well
 
 
-def _rows(pages: Iterable[Mapping[str, Any]], name: str, **same: object) -> list[dict[str, Any]]:
+def _rows(pages: Iterable[Mapping[str, Any]], name: str, **shared_fields: object) -> list[dict[str, Any]]:
     """The rows of every page, each with what the page states once for all of them."""
     rows = []
     for page in pages:
-        common = {**same, **{key: page[key] for key in ("session", "model") if key in page}}
+        common = {**shared_fields, **{key: page[key] for key in ("session", "model") if key in page}}
         rows += [{**common, **row} for row in page[name]]
     return rows
 

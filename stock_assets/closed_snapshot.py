@@ -34,9 +34,9 @@ def keep(data_dir: Path, note: Note) -> None:
 
 def forget(data_dir: Path) -> bool:
     """Removes the note; whether there was one."""
-    there = (data_dir / NAME).exists()
+    was_present = (data_dir / NAME).exists()
     (data_dir / NAME).unlink(missing_ok=True)
-    return there
+    return was_present
 
 
 def note_of(data_dir: Path, snapshot: Path | None) -> Note | None:

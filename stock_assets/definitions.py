@@ -133,8 +133,8 @@ def misplaced_instance(config: Settings) -> str | None:
     home, own = os.environ.get("DAGSTER_HOME"), config.dagster_home
     unguarded = "; without the storage of the project's dagster.yaml nothing guards its web server (docs/security.md)"
     if home and Path(home).resolve() != own.resolve():
-        there = f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
-        return there + unguarded
+        warning = f"DAGSTER_HOME is {home}, and `make run` has its runs in {own}: unset DAGSTER_HOME to see them here"
+        return warning + unguarded
     if not home and not Path("dagster.yaml").exists():
         return (
             "this instance is temporary, as there is no dagster.yaml in the current folder: start in the folder of the "

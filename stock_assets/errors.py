@@ -213,10 +213,10 @@ class MissingSessionsError(StockAssetsError):
 
     def __init__(self, needed_by: str, asset: str, sessions: Sequence[date], *, why: str = "") -> None:
         self.asset, self.sessions = asset, tuple(sessions)
-        shown = ", ".join(map(str, sessions[:5])) + (", …" if len(sessions) > 5 else "")
+        session_names = ", ".join(map(str, sessions[:5])) + (", …" if len(sessions) > 5 else "")
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else str(sessions[0])
         super().__init__(
-            f"{needed_by} needs {len(sessions)} session(s) of {asset} that are not there: {shown}"
+            f"{needed_by} needs {len(sessions)} session(s) of {asset} that are not there: {session_names}"
             f"{f' ({why})' if why else ''}. Materialize {asset} for {span} first."
         )
 

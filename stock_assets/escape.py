@@ -57,9 +57,11 @@ def markdown(text: object) -> str:
     >>> print(markdown("![x](/graphql?query=mutation)|_a_ trained_rnn"))
     \\!\\[x\\](/graphql?query=mutation)\\|\\_a\\_ trained_rnn
     """
-    escaped = _MARKUP.sub(r"\\\g<0>", shortened(one_line(text).strip()))
-    escaped = _BLOCK.sub(lambda start: f"\\{start[0]}" if not start[0].isdigit() else f"{start[0]}\\", escaped)
-    return _AUTOLINK.sub(lambda found: f"{found[0]}{_WORD_JOINER}", escaped)
+    escaped_text = _MARKUP.sub(r"\\\g<0>", shortened(one_line(text).strip()))
+    escaped_text = _BLOCK.sub(
+        lambda start: f"\\{start[0]}" if not start[0].isdigit() else f"{start[0]}\\", escaped_text
+    )
+    return _AUTOLINK.sub(lambda match: f"{match[0]}{_WORD_JOINER}", escaped_text)
 
 
 #: Backslashes before a bracket that opens no tag of rich's markup.

@@ -40,8 +40,8 @@ def load_extensions(config: Settings) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Runs a module as `python -m` does, after the extensions are imported."""
     load_extensions(settings())
-    module, *rest = arguments
-    sys.argv = [module, *rest]
+    module, *module_arguments = arguments
+    sys.argv = [module, *module_arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -45,8 +45,8 @@ class RowSummary:
     def add(self, rows: pl.DataFrame) -> None:
         """Looks at more rows."""
         self.counts.update(dict(rows.group_by("session").len().iter_rows()))
-        both = pl.concat([self.last, rows]) if self.last.width else rows
-        self.last = both.filter(pl.col("session") == pl.col("session").max())
+        rows_so_far = pl.concat([self.last, rows]) if self.last.width else rows
+        self.last = rows_so_far.filter(pl.col("session") == pl.col("session").max())
         if self.columns:
             numbers = rows.with_columns(pl.col(self.columns).fill_null(0.0)) if self.may_be_null else rows
             self.not_finite.append(rows_not_finite(numbers, self.columns))
@@ -106,20 +106,20 @@ def first_not_finite(frame: pl.DataFrame, column: str) -> dict[str, object]:
 
 def rows_not_finite(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """ticker, session, column, value of every number of `columns` (at least one) that is null, NaN or infinite."""
-    wrong = columns_not_finite(frame, columns) or columns[:1]  # without a fault the first, for its type
+    faulty_columns = columns_not_finite(frame, columns) or columns[:1]  # without a fault the first, for its type
     return pl.concat(
         frame.filter(~pl.col(name).is_finite().fill_null(value=False)).select(
             *KEYS, column=pl.lit(name), value=pl.col(name)
         )
-        for name in wrong
+        for name in faulty_columns
     )
 
 
 def in_order(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` sorted by ticker and session: themselves where they are, since sorting a wide frame takes long."""
     ticker, session = pl.col("ticker"), pl.col("session")
-    same = ticker == ticker.shift()
-    ascending = (ticker > ticker.shift()) | (same & (session >= session.shift()))
+    same_ticker = ticker == ticker.shift()
+    ascending = (ticker > ticker.shift()) | (same_ticker & (session >= session.shift()))
     return rows if rows.select(ascending.fill_null(value=True).all()).item() else rows.sort(KEYS)
 
 
@@ -163,19 +163,19 @@ def repeated(rows: pl.DataFrame, keys: Sequence[str] = KEYS) -> pl.DataFrame:
     return rows.group_by(keys).agg(rows=pl.len()).filter(pl.col("rows") > 1).sort(keys)
 
 
-def differing(stored: pl.DataFrame, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What makes `rows` of `stored`, which has the same columns and one row per `keys` as they have: the rows that are
-    new or other than stored, and the keys of the stored rows that are other, or are gone.
+def differing(stored_rows: pl.DataFrame, rows: pl.DataFrame, keys: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What makes `rows` of `stored_rows`, which has the same columns and one row per `keys` as they have: the rows that
+    are new or other than stored, and the keys of the stored rows that are other, or are gone.
 
     >>> stored = pl.DataFrame({"ticker": ["A", "B"], "close": [1.0, 2.0]})
     >>> changed, replaced = differing(stored, pl.DataFrame({"ticker": ["A", "B"], "close": [1.0, 3.0]}), ["ticker"])
     >>> changed.rows(), replaced.rows()
     ([('B', 3.0)], [('B',)])
     """
-    if stored.is_empty() or rows.is_empty():
-        return rows, stored.select(keys)
-    changed = rows.join(stored, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
-    return changed, stored.join(rows, on=rows.columns, how="anti", nulls_equal=True).select(keys)
+    if stored_rows.is_empty() or rows.is_empty():
+        return rows, stored_rows.select(keys)
+    new_rows = rows.join(stored_rows, on=rows.columns, how="anti", nulls_equal=True, maintain_order="left")
+    return new_rows, stored_rows.join(rows, on=rows.columns, how="anti", nulls_equal=True).select(keys)
 
 
 def markdown_table(frame: pl.DataFrame) -> str:

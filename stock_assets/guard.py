@@ -173,13 +173,13 @@ def hardened(send: "Send") -> "Send":
 
 async def body_of(receive: "Receive") -> bytes:
     """The body of a login; what is longer than LONGEST_LOGIN is no login, and empty here."""
-    body, more = b"", True
-    while more:
+    body, has_more = b"", True
+    while has_more:
         message = await receive()
         if message["type"] != "http.request":
             return b""
         body += message.get("body", b"")
-        more = message.get("more_body", False)
+        has_more = message.get("more_body", False)
         if len(body) > LONGEST_LOGIN:
             return b""
     return body
@@ -211,7 +211,11 @@ async def welcome(scope: "Scope", send: "Send", cookie: str) -> None:
 
 async def answer(send: "Send", status: int, text: str, *, headers: Iterable[tuple[str, str]] = ()) -> None:
     body = text.encode()
-    given = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", "Content-Length": str(len(body))}
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**given, **dict(headers)}.items()]
+    own_headers = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Cache-Control": "no-store",
+        "Content-Length": str(len(body)),
+    }
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**own_headers, **dict(headers)}.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

@@ -29,6 +29,6 @@ class Lake:
         from sqlalchemy import make_url
 
         url = make_url(self.catalog)
-        named = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
-        given = {**named, "dbname": url.database, "connect_timeout": 10, **url.query}
-        return {name: str(value) for name, value in given.items() if value is not None}
+        url_words = {"host": url.host, "port": url.port, "user": url.username, "password": url.password}
+        all_words = {**url_words, "dbname": url.database, "connect_timeout": 10, **url.query}
+        return {name: str(value) for name, value in all_words.items() if value is not None}

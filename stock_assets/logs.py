@@ -31,8 +31,8 @@ def escape_log_records() -> None:
 
 
 def _escaping(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
-    def escaped(*about: object, **more: object) -> logging.LogRecord:
-        record = make(*about, **more)
+    def escaped(*arguments: object, **keywords: object) -> logging.LogRecord:
+        record = make(*arguments, **keywords)
         if record.pathname.startswith(PACKAGE) or str(record.name).partition(".")[0] == NAME:
             record.msg, record.args = one_line(record.getMessage()), ()
         return record

@@ -131,12 +131,12 @@ def place_of(address: str | Path | ObjectPath) -> Place:
     """
     if not isinstance(address, str):
         return address
-    scheme, separator, rest = address.partition("://")
+    scheme, separator, remainder = address.partition("://")
     if not separator:
         return Path(address)
-    name, _, key = rest.partition("/")
+    name, _, key = remainder.partition("/")
     if scheme not in SCHEMES:
-        expected = " or ".join(f"{one}://bucket/prefix" for one in SCHEMES)
+        expected = " or ".join(f"{scheme_name}://bucket/prefix" for scheme_name in SCHEMES)
         raise SettingsError(f"{scheme[:16]}:// names no place of objects; expected a folder, {expected}")
     parts = key.strip("/").split("/") if key.strip("/") else []
     if not _BUCKET.fullmatch(name) or any(part in ("", ".", "..") or set(part) & set("?#@") for part in parts):
@@ -203,17 +203,17 @@ def replace_if(place: Place, content: bytes, version: str | Version | None) -> b
     to differ. Raises DamagedFileError, BucketError.
     """
     if version is None:
-        done = put_if_absent(place, content)
+        is_replaced = put_if_absent(place, content)
     elif isinstance(place, ObjectPath):
         assert isinstance(version, Version)
-        done = buckets.replace_if(place.bucket, place.key, content, version=version)
+        is_replaced = buckets.replace_if(place.bucket, place.key, content, version=version)
     else:
         with _alone(place.parent):
-            there = held(place)
-            if done := there is not None and there.version == version:
+            held_object = held(place)
+            if is_replaced := held_object is not None and held_object.version == version:
                 write_file(place, content)
     # a try that was not answered may have been the one that put it
-    return done or ((there := held(place)) is not None and there.content == content)
+    return is_replaced or ((held_object := held(place)) is not None and held_object.content == content)
 
 
 def found_below(place: Place) -> Iterator[Found]:
@@ -226,11 +226,11 @@ def found_below(place: Place) -> Iterator[Found]:
         if file.name.startswith(TEMPORARY):
             continue
         try:
-            about = file.stat()
+            file_status = file.stat()
         except FileNotFoundError:  # removed since it was listed
             continue
         if file.is_file():
-            yield Found(file, about.st_size, datetime.fromtimestamp(about.st_mtime, UTC))
+            yield Found(file, file_status.st_size, datetime.fromtimestamp(file_status.st_mtime, UTC))
 
 
 def delete(place: Place) -> None:

@@ -161,13 +161,13 @@ class Platform(Market):
         from stock_assets.trading.book_files import books_of
         from stock_assets.trading.materialize.replay import replay_book
 
-        books = {one.name: one for one in books_of(self.settings)}
+        books = {book_settings.name: book_settings for book_settings in books_of(self.settings)}
         if book not in books:
             raise StockAssetsError(f"there is no book {book}; expected one of {', '.join(books)}")
-        said, moments = said_each_evening(
+        published_predictions, moments = said_each_evening(
             self.settings.published, self.calendar, first=day_of(first), last=day_of(last)
         )
-        return replay_book(self.store, self.settings, books[book], said=said, moments=moments)
+        return replay_book(self.store, self.settings, books[book], said=published_predictions, moments=moments)
 
     def models(self) -> pl.DataFrame:
         """Which version of every model serves, since when and why, and the versions that have another alias.
@@ -214,9 +214,9 @@ class Platform(Market):
         start, end = (sessions[0], sessions[-1]) if sessions else (None, None)
         by_session = "session" in declared(table).names
         rows = self.table(table, start=start, end=end) if by_session else self.table(table)
-        made = Materialization(table, start, end, rows.height, moment)
-        self._record(made, sessions, made_by)
-        return made
+        materialization = Materialization(table, start, end, rows.height, moment)
+        self._record(materialization, sessions, made_by)
+        return materialization
 
     def _offered(self, sessions: Sequence[date], now: datetime) -> dict[str, Callable[[], object]]:
         """What a step may ask for, by the name of its parameter."""
@@ -246,13 +246,13 @@ class Platform(Market):
             raise StockAssetsError(f"{self.calendar.name} has no session from {start} to {end}")
         return sessions
 
-    def _record(self, made: Materialization, sessions: Sequence[date], made_by: str) -> None:
+    def _record(self, materialization: Materialization, sessions: Sequence[date], made_by: str) -> None:
         row = {
-            "table_name": made.table,
-            "first": made.first,
-            "last": made.last,
-            "rows": made.rows,
-            "made_at": made.made_at,
+            "table_name": materialization.table,
+            "first": materialization.first,
+            "last": materialization.last,
+            "rows": materialization.rows,
+            "made_at": materialization.made_at,
             "made_by": made_by,
         }
         history = declared("manual_materializations")
@@ -260,7 +260,9 @@ class Platform(Market):
         if (self.settings.dagster_home / "dagster.yaml").exists():
             from stock_assets.defs.manual import report_materialization
 
-            report_materialization(self.settings.dagster_home, made.table, sessions, rows=made.rows, made_by=made_by)
+            report_materialization(
+                self.settings.dagster_home, materialization.table, sessions, rows=materialization.rows, made_by=made_by
+            )
 
     def _read(
         self, table: Table, first: date | None, last: date | None, *, tickers: Sequence[str] | None
@@ -268,10 +270,10 @@ class Platform(Market):
         if tickers is None:
             return self.store.read(table.name, first, last)
         bounds = {"session >= ?": first, "session <= ?": last}
-        chosen = {condition: day for condition, day in bounds.items() if day is not None}
-        where = " AND ".join([*chosen, "list_contains(?, ticker)"])
-        statement = f"SELECT * FROM {table.room}.{table.name} WHERE {where}"
-        return self.store.read_sql(table.name, statement, [*chosen.values(), list(tickers)])
+        conditions = {condition: day for condition, day in bounds.items() if day is not None}
+        clause = " AND ".join([*conditions, "list_contains(?, ticker)"])
+        statement = f"SELECT * FROM {table.room}.{table.name} WHERE {clause}"
+        return self.store.read_sql(table.name, statement, [*conditions.values(), list(tickers)])
 
     def _last_session(self, table: str) -> date:
         session = self.store.last_session(table)

@@ -127,8 +127,8 @@ def _is_a_token(token: SecretStr) -> SecretStr:
 
 
 def _are_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
-    if wrong := [name for name in names if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
-        raise ValueError(f"{wrong[0]!r} is no name")
+    if odd_names := [name for name in names if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+)(:\d{1,5})?", name)]:
+        raise ValueError(f"{odd_names[0]!r} is no name")
     return names
 
 
@@ -192,12 +192,12 @@ def tickers_of_file(path: Path) -> list[str]:
     return [row[column] for row in rows[1:] if len(row) > column and row[column]]
 
 
-def require_model_years(start: date, end: date | None, first: int, *, stated: bool) -> None:
+def require_model_years(start: date, end: date | None, first: int, *, is_stated: bool) -> None:
     """Raises ValueError, which names the settings, where no model could learn before its `first` year and serve in it.
 
-    `stated` is whether a person set the first model year.
+    `is_stated` is whether a person set the first model year.
     """
-    if not stated and end is not None and first <= start.year:
+    if not is_stated and end is not None and first <= start.year:
         raise ValueError(
             f"STOCK_ASSETS_START={start} and STOCK_ASSETS_END={end} lie in one year; expected two calendar years or "
             "more, since a model learns from the years before the one it serves"

@@ -236,8 +236,8 @@ class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, Addre
             return value
         if "," not in value and Path(value).is_file():
             if (size := Path(value).stat().st_size) > MOST_BYTES_OF_TICKERS:
-                most = MOST_BYTES_OF_TICKERS / 1e6
-                raise ValueError(f"a file of {size / 1e6:,.0f} MB; at most {most:g} MB of tickers")
+                max_megabytes = MOST_BYTES_OF_TICKERS / 1e6
+                raise ValueError(f"a file of {size / 1e6:,.0f} MB; at most {max_megabytes:g} MB of tickers")
             value = ",".join(tickers_of_file(Path(value)))
         tickers = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
         if not tickers:
@@ -252,8 +252,8 @@ class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, Addre
     @field_validator("tickers", "context")
     @classmethod
     def _are_tickers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if wrong := no_tickers(value or ()):
-            raise ValueError(f"found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}")
+        if odd_tickers := no_tickers(value or ()):
+            raise ValueError(f"found the ticker {shortened(repr(odd_tickers[0]), 80)}, expected {EXPECTED}")
         return value
 
     @field_validator("alert_urls", mode="before")
@@ -284,7 +284,9 @@ class Settings(MemorySettings, TradingSettings, SideSettings, BarSettings, Addre
         if not date(1990, 1, 1) <= self.start < CALENDAR_END:
             raise ValueError(f"{PREFIX}START={self.start}; expected a day from 1990-01-01 to {CALENDAR_END}")
         if self.interval == "1d":  # models of bars serve sessions, not years
-            require_model_years(self.start, self.end, self.model_start_year, stated=self.first_model_year is not None)
+            require_model_years(
+                self.start, self.end, self.model_start_year, is_stated=self.first_model_year is not None
+            )
         if self.ui_token is None and not is_loopback(self.ui_host):
             raise ValueError(
                 f"{PREFIX}UI_HOST={self.ui_host}, where others reach the web server; expected {PREFIX}UI_TOKEN as well"
@@ -339,37 +341,42 @@ def read_origins(**overrides: object) -> Origins:
     return checked({**origins.given, "end": end}) if (end := noted_end(origins.settings)) else origins
 
 
-def checked(given: Mapping[str, Given]) -> Origins:
-    """The settings that `given` make, the others at their defaults. Raises SettingsError, one line per wrong value."""
+def checked(given_values: Mapping[str, Given]) -> Origins:
+    """The settings that `given_values` make, the others at their defaults. Raises SettingsError, one line per wrong
+    value."""
     try:
-        return Origins(Settings.model_validate({name: setting.value for name, setting in given.items()}), given)
+        return Origins(
+            Settings.model_validate({name: setting.value for name, setting in given_values.items()}), given_values
+        )
     except ValidationError as error:
-        raise SettingsError("\n".join(_problems(error, given))) from None
+        raise SettingsError("\n".join(_problems(error, given_values))) from None
 
 
-def _problems(error: ValidationError, given: Mapping[str, Given]) -> Iterator[str]:
+def _problems(error: ValidationError, given_values: Mapping[str, Given]) -> Iterator[str]:
     """A line per wrong value."""
     for problem in error.errors():
         message = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:  # a rule across settings names them itself
-            files = {setting.origin for setting in given.values() if setting.in_file}
+            files = {setting.origin for setting in given_values.values() if setting.in_file}
             yield message + "".join(f" (the settings file is {file})" for file in files)
         elif problem["type"] != "default_factory_not_called":  # data_dir follows from source, named already
             name = str(problem["loc"][0])
-            shown = given[name].named(name, secret=_may_hold_a_password(name, given[name].written))
-            yield f"{shown} is wrong ({message}); expected {Settings.model_fields[name].description}"
+            setting_text = given_values[name].named(name, secret=_may_hold_a_password(name, given_values[name].written))
+            yield f"{setting_text} is wrong ({message}); expected {Settings.model_fields[name].description}"
 
 
-def _may_hold_a_password(name: str, written: object) -> bool:
+def _may_hold_a_password(name: str, text: object) -> bool:
     """Whether no output may show what a person wrote: a malformed address of a server may hold a secret as well."""
     if name in ("artifacts", "backup_dir"):
-        return "://" in str(written) and not {"@", "?", "#"}.isdisjoint(str(written))
+        return "://" in str(text) and not {"@", "?", "#"}.isdisjoint(str(text))
     if name in ADDRESSES:
-        return ":" in str(written)
+        return ":" in str(text)
     if name != "mlflow":
         return name in SECRETS
-    rest = str(written).rpartition("://")[2].strip("/")
-    return (not str(written).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(rest)) or "@" in rest
+    remainder = str(text).rpartition("://")[2].strip("/")
+    return (
+        not str(text).startswith("sqlite:///") and not {"@", "?", "#", "/"}.isdisjoint(remainder)
+    ) or "@" in remainder
 
 
 @cache

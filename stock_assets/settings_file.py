@@ -57,21 +57,21 @@ class Given:
 
     def named(self, setting: str, *, secret: bool = False) -> str:
         """Where and what, for an error: `STOCK_ASSETS_START='soon'` or `stock_assets.toml: start = 'soon'`."""
-        shown = "***" if secret else repr(self.written)
+        value_text = "***" if secret else repr(self.written)
         if self.in_file:
-            return f"{self.origin}: {setting} = {shown}"
-        return f"{PREFIX}{setting.upper()}={shown}"
+            return f"{self.origin}: {setting} = {value_text}"
+        return f"{PREFIX}{setting.upper()}={value_text}"
 
 
 def settings_file(project: Path) -> Path | None:
     """The absolute path of the settings file, None without one. Raises SettingsError where CONFIG names no file."""
-    named = os.environ.get(CONFIG)
-    if named == "off":
+    file_name = os.environ.get(CONFIG)
+    if file_name == "off":
         return None
-    if named:
-        path = Path(named).expanduser().absolute()
+    if file_name:
+        path = Path(file_name).expanduser().absolute()
         if not path.is_file():
-            raise SettingsError(f"{CONFIG}={named} is no file; expected a {FILE_NAME}, or off for none")
+            raise SettingsError(f"{CONFIG}={file_name} is no file; expected a {FILE_NAME}, or off for none")
         return path
     return next((file for folder in (Path.cwd(), project) if (file := folder / FILE_NAME).is_file()), None)
 
@@ -82,27 +82,27 @@ def gather(settings: Collection[str], project: Path, overrides: Mapping[str, obj
 
     Raises SettingsError for a file that cannot be read and for a name that is no setting.
     """
-    given: dict[str, Given] = {}
+    given_values: dict[str, Given] = {}
     if file := settings_file(project):
         values = read_file(file)
         _require_settings({key: f"{file}: {key}" for key in values}, settings)
         for key, value in values.items():
-            given[key] = Given(absolute(key, value, file.parent), value, str(file))
+            given_values[key] = Given(absolute(key, value, file.parent), value, str(file))
     variables = {
         name.removeprefix(PREFIX).lower(): name for name in os.environ if name.startswith(PREFIX) and name != CONFIG
     }
     _require_settings(variables, settings)
     for key, name in variables.items():
-        given[key] = Given(absolute(key, os.environ[name], Path.cwd()), os.environ[name], name)
+        given_values[key] = Given(absolute(key, os.environ[name], Path.cwd()), os.environ[name], name)
     _require_settings({key: key for key in overrides}, settings)
     for key, value in overrides.items():
-        given[key] = Given(absolute(key, value, Path.cwd()), value, CALL)
-    return given
+        given_values[key] = Given(absolute(key, value, Path.cwd()), value, CALL)
+    return given_values
 
 
 def _require_settings(names: Mapping[str, str], settings: Collection[str]) -> None:
     """Raises SettingsError for the names, as they stand there, that are no setting."""
-    if unknown := sorted(written for name, written in names.items() if name not in settings):
+    if unknown := sorted(name_as_written for name, name_as_written in names.items() if name not in settings):
         expected = ", ".join(settings)
         if unknown[0].startswith(PREFIX):
             expected = ", ".join(PREFIX + name.upper() for name in settings)

@@ -104,15 +104,19 @@ def steps() -> dict[str, Step]:
     return STEPS | {name: partial(fetch_side, name) for name in side_input_names() if name not in STEPS}
 
 
-def call_step(step: Step, offered: Mapping[str, Callable[[], object]]) -> None:
-    """Calls `step` with those of `offered`, each made when it is needed, that its parameters name.
+def call_step(step: Step, arguments: Mapping[str, Callable[[], object]]) -> None:
+    """Calls `step` with those of `arguments`, each made when it is needed, that its parameters name.
 
-    Raises StockAssetsError for a parameter that `offered` lacks and that has no default.
+    Raises StockAssetsError for a parameter that `arguments` lacks and that has no default.
     """
     if isinstance(step, str):
         module, _, function = step.partition(":")
         step = cast(Callable[..., object], getattr(import_module(module), function))
     parameters = signature(step).parameters.values()
-    if unknown := [one.name for one in parameters if one.name not in offered and one.default is one.empty]:
-        raise StockAssetsError(f"the step asks for {unknown[0]}; expected some of {', '.join(offered)}")
-    step(**{one.name: offered[one.name]() for one in parameters if one.name in offered})
+    if unknown := [
+        parameter.name
+        for parameter in parameters
+        if parameter.name not in arguments and parameter.default is parameter.empty
+    ]:
+        raise StockAssetsError(f"the step asks for {unknown[0]}; expected some of {', '.join(arguments)}")
+    step(**{parameter.name: arguments[parameter.name]() for parameter in parameters if parameter.name in arguments})

@@ -130,40 +130,42 @@ class Table:
         types = frame.schema  # once: polars makes it anew at every look
         order = [*self.names, *(name for name in frame.columns if name not in self._by_name)]
         dtypes = {name: self._require(name, types[name], expected) for name in order}
-        fitted = frame.select(order)
+        fitting_rows = frame.select(order)
         converted = [name for name in order if types[name] != dtypes[name]]
         if converted:
             try:
-                fitted = fitted.with_columns(_converted(name, types[name], dtypes[name]) for name in converted)
+                fitting_rows = fitting_rows.with_columns(
+                    _converted(name, types[name], dtypes[name]) for name in converted
+                )
             except pl.exceptions.InvalidOperationError as error:
                 raise TableError(f"rows of {self.name} hold a number that does not fit its column: {error}") from None
         for key in self.keys:
-            if fitted[key].null_count():
+            if fitting_rows[key].null_count():
                 raise TableError(f"rows of {self.name} hold a null in {key}; expected a value, since {key} is a key")
-        return fitted
+        return fitting_rows
 
-    def _require(self, name: str, found: pl.DataType, expected: str) -> pl.DataType:
-        """The declared type of column `name`, if a column of type `found` may become it."""
+    def _require(self, name: str, dtype_found: pl.DataType, expected: str) -> pl.DataType:
+        """The declared type of column `name`, if a column of type `dtype_found` may become it."""
         column = self.column(name)
         if column is None:
             raise TableError(f"rows of {self.name} have the column {name}, which it lacks; expected {expected}")
         dtype = column.dtype
         alike = (
-            found == dtype
-            or found == pl.Null()
-            or (found.is_integer() and dtype.is_integer())
-            or (isinstance(found, pl.Datetime) and found.time_zone and isinstance(dtype, pl.Datetime))
+            dtype_found == dtype
+            or dtype_found == pl.Null()
+            or (dtype_found.is_integer() and dtype.is_integer())
+            or (isinstance(dtype_found, pl.Datetime) and dtype_found.time_zone and isinstance(dtype, pl.Datetime))
         )
         if not alike:
-            raise TableError(f"rows of {self.name} hold {name} as {found}; expected {dtype}")
+            raise TableError(f"rows of {self.name} hold {name} as {dtype_found}; expected {dtype}")
         return dtype
 
 
-def _converted(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+def _converted(name: str, source_type: pl.DataType, target_type: pl.DataType) -> pl.Expr:
     values = pl.col(name)
-    if isinstance(found, pl.Datetime) and isinstance(wanted, pl.Datetime):
+    if isinstance(source_type, pl.Datetime) and isinstance(target_type, pl.Datetime):
         values = values.dt.convert_time_zone("UTC")
-    return values.cast(wanted, strict=True)
+    return values.cast(target_type, strict=True)
 
 
 #: Every table that is declared, by name. Importing a room declares its tables.

@@ -27,8 +27,10 @@ def no_tickers(texts: Iterable[str | None]) -> list[str]:
     return sorted({text for text in texts if text is not None and not is_ticker(text)})
 
 
-def require_tickers(texts: Iterable[str | None], where: str) -> None:
-    """Raises SourceError that names the first of `texts` that is no ticker, and `where` it came from."""
-    if wrong := no_tickers(texts):
-        more = f" ({len(wrong)} such tickers)" if len(wrong) > 1 else ""
-        raise SourceError(f"{where}: found the ticker {shortened(repr(wrong[0]), 80)}, expected {EXPECTED}{more}")
+def require_tickers(texts: Iterable[str | None], place: str) -> None:
+    """Raises SourceError that names the first of `texts` that is no ticker, and `place` it came from."""
+    if odd_tickers := no_tickers(texts):
+        further_tickers = f" ({len(odd_tickers)} such tickers)" if len(odd_tickers) > 1 else ""
+        raise SourceError(
+            f"{place}: found the ticker {shortened(repr(odd_tickers[0]), 80)}, expected {EXPECTED}{further_tickers}"
+        )

@@ -89,12 +89,12 @@ class Market(ABC):
         ['ticker', 'sector']
         """
         declaration = declared(name)
-        chosen = [tickers] if isinstance(tickers, str) else None if tickers is None else list(tickers)
+        ticker_list = [tickers] if isinstance(tickers, str) else None if tickers is None else list(tickers)
         for key, value in (("session", start), ("session", end), ("ticker", tickers)):
             if value is not None and key not in declaration.names:
                 raise StockAssetsError(f"{name} has no column {key} to choose rows by; expected none")
-        rows = self._read(declaration, day_of(start), day_of(end), tickers=chosen)
-        if chosen is not None and (missing := sorted(set(chosen) - set(rows["ticker"]))):
+        rows = self._read(declaration, day_of(start), day_of(end), tickers=ticker_list)
+        if ticker_list is not None and (missing := sorted(set(ticker_list) - set(rows["ticker"]))):
             self._require_tickers(missing)
         rows = rows.sort([key for key in declaration.keys if key in rows.columns])
         if columns is None:
@@ -105,10 +105,12 @@ class Market(ABC):
         return rows.select(chosen_columns)
 
     def _require_tickers(self, tickers: Sequence[str]) -> None:
-        there = set(self._read(declared("universe"), None, None, tickers=None)["ticker"])
-        if unknown := [ticker for ticker in tickers if ticker not in there]:
-            some = ", ".join(sorted(there)[:10]) + (", …" if len(there) > 10 else "")
-            raise StockAssetsError(f"{unknown[0]} is no ticker of this market; expected some of {len(there)}: {some}")
+        all_tickers = set(self._read(declared("universe"), None, None, tickers=None)["ticker"])
+        if unknown := [ticker for ticker in tickers if ticker not in all_tickers]:
+            first_tickers = ", ".join(sorted(all_tickers)[:10]) + (", …" if len(all_tickers) > 10 else "")
+            raise StockAssetsError(
+                f"{unknown[0]} is no ticker of this market; expected some of {len(all_tickers)}: {first_tickers}"
+            )
 
     def bars(
         self, tickers: str | Iterable[str] | None = None, *, start: Day | None = None, end: Day | None = None
@@ -140,8 +142,8 @@ class Market(ABC):
         >>> p.features("SIM01", columns=["rank_vol_22"]).columns
         ['ticker', 'session', 'rank_vol_22']
         """
-        chosen = None if columns is None else ["ticker", "session", *columns]
-        return self.table("stationary_features", tickers, start=start, end=end, columns=chosen)
+        all_columns = None if columns is None else ["ticker", "session", *columns]
+        return self.table("stationary_features", tickers, start=start, end=end, columns=all_columns)
 
     def labels(
         self, tickers: str | Iterable[str] | None = None, *, start: Day | None = None, end: Day | None = None

@@ -23,7 +23,7 @@ def columns_on_demand(
     `keys` has ticker and session, of neighbouring sessions. The groups are those of `names` that models do not read,
     all where there is no name. A column that most of the sessions lack is none, as for a model.
     """
-    made, columns, reasons = keys.select(KEYS), {}, {}
+    wide_rows, columns, reasons = keys.select(KEYS), {}, {}
     sessions = keys["session"].unique().sort().to_list()
     for group in GROUPS.values():
         if group.in_model or (names and group.name not in names):
@@ -39,10 +39,13 @@ def columns_on_demand(
             of_group.cast({pl.Float64: pl.Float32}), on=KEYS, how="left", maintain_order="left"
         )
         if stored_columns := context_inputs(of_keys, list(group.columns)):
-            made, columns[group.name] = made.with_columns(of_keys.select(stored_columns).get_columns()), stored_columns
+            wide_rows, columns[group.name] = (
+                wide_rows.with_columns(of_keys.select(stored_columns).get_columns()),
+                stored_columns,
+            )
         else:
             reasons[group.name] = "most sessions lack all of its columns"
-    return made, columns, reasons
+    return wide_rows, columns, reasons
 
 
 def no_rows(settings: Settings, name: str) -> str:
