@@ -52,15 +52,15 @@ def main() -> None:
         sys.exit(f"{__doc__}\nNAME is one of {', '.join(TITLES)}; all when none is given")
     print("# Benchmarks\n")
     preamble()
-    failed = []
+    failed_names = []
     for name in names or TITLES:
         command = shlex.join(["python", "-m", f"benchmarks.{name}", *passed_on])
         print(f"## {TITLES[name]}\n\n`{command}`\n", flush=True)
         start = f"import sys; sys.argv[0] = {name!r}; from benchmarks.{name} import main; main()"
         if subprocess.run([sys.executable, "-c", start, *passed_on], cwd=PROJECT_DIR, check=False).returncode:
             print("Not measured: it ended with an error.\n", flush=True)
-            failed.append(name)
-    sys.exit(f"not measured: {', '.join(failed)}" if failed else 0)
+            failed_names.append(name)
+    sys.exit(f"not measured: {', '.join(failed_names)}" if failed_names else 0)
 
 
 if __name__ == "__main__":

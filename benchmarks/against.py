@@ -34,7 +34,7 @@ def figures(page: str) -> dict[Figure, float]:
     >>> figures("| step | seconds |\\n| --- | --: |\\n| **all** | 1,200.5 s |\\n")
     {('step', 'all', 'seconds'): 1200.5}
     """
-    read: dict[Figure, float] = {}
+    figures_of_page: dict[Figure, float] = {}
     header: list[str] | None = None
     for line in page.splitlines():
         if not line.startswith("|"):
@@ -46,8 +46,8 @@ def figures(page: str) -> dict[Figure, float]:
         elif not set(line) <= set("|-: "):
             for column, cell in zip(header[1:], cells[1:], strict=False):
                 if number := _NUMBER.match(cell):
-                    read[header[0], cells[0], column] = float(number[0].replace(",", ""))
-    return read
+                    figures_of_page[header[0], cells[0], column] = float(number[0].replace(",", ""))
+    return figures_of_page
 
 
 @contextmanager

@@ -93,11 +93,11 @@ class Measured(NamedTuple):
 
 def union(intervals: Iterator[tuple[float, float]]) -> float:
     """The length of what `intervals` cover."""
-    covered, reached = 0.0, 0.0
+    covered_seconds, reached = 0.0, 0.0
     for start, end in sorted(intervals):
-        covered += max(0.0, end - max(start, reached))
+        covered_seconds += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    return covered
+    return covered_seconds
 
 
 class PeakMemory:
@@ -140,11 +140,11 @@ class Stopwatch:
                 return function(*args, **kwargs)
             before, self._asset = self._asset, asset_of(*args) or self._asset
             self._inner.append(0.0)
-            began = time.perf_counter()
+            start = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
-                whole = time.perf_counter() - began
+                whole = time.perf_counter() - start
                 self.seconds[self._asset, kind] += whole - self._inner.pop()
                 self._inner[-1] += whole
                 self._asset = before
@@ -166,7 +166,7 @@ class Stopwatch:
         def of_event(_storage: object, event: Any) -> str | None:
             return (event[0] if isinstance(event, list) else event).step_key
 
-        described = (market, side_inputs, features, model, trading, lifecycle, evaluation)
+        modules = (market, side_inputs, features, model, trading, lifecycle, evaluation)
         source = type(make_source(config))
         wrapped = [
             (source, "universe", "source", same),
@@ -177,7 +177,7 @@ class Stopwatch:
             (compute_generator, "invoke_compute_fn", "compute", lambda _, c, *__: c.op_execution_context.op.name),
             *(
                 (module, "report_sessions", "describe", same)
-                for module in described
+                for module in modules
                 if hasattr(module, "report_sessions")
             ),
             *((EventLog, name, "event log", of_event) for name in ("store_event", "store_event_batch")),
@@ -213,21 +213,23 @@ def measure(config: Settings, sessions: Sequence[date], order: str, instance: st
         str(session) for session in (sessions[0], sessions[-1], sessions[-1 - config.horizon])
     )
     ranges = {asset: [(first, last)] for asset in (*DAILY, "pca_components")}
-    wanted = ranges | {"labels": [(first, last_labelled)]} | ({"pca_model": None} if order == "fresh" else {})
+    targets = ranges | {"labels": [(first, last_labelled)]} | ({"pca_model": None} if order == "fresh" else {})
     pairs = len(ranges) * len(sessions) + len(sessions) - config.horizon + (order == "fresh")
     with serve(config, instance) as client, PeakMemory() as peak:
         time.sleep(HALF_A_LOOP_AFTER_ONE)
         before, launch = folder_size(config.dagster_home), time.time()
-        backfill_id = client.launch(wanted, "benchmark")
-        finished = wait_for(client, backfill_id)
+        backfill_id = client.launch(targets, "benchmark")
+        backfill = wait_for(client, backfill_id)
         runs = client.ask(RUNS, {"id": backfill_id})["partitionBackfillOrError"]["runs"]
         growth = folder_size(config.dagster_home) - before
-    made = sum(
+    made_partitions = sum(
         status.get("numPartitionsMaterialized", int(status.get("materialized", False)))
-        for status in finished["assetBackfillData"]["assetBackfillStatuses"]
+        for status in backfill["assetBackfillData"]["assetBackfillStatuses"]
     )
-    if finished["status"] != "COMPLETED_SUCCESS" or made != pairs:
-        raise RuntimeError(f"the backfill ended as {finished['status']}, {made:,} of {pairs:,} partitions made")
+    if backfill["status"] != "COMPLETED_SUCCESS" or made_partitions != pairs:
+        raise RuntimeError(
+            f"the backfill ended as {backfill['status']}, {made_partitions:,} of {pairs:,} partitions made"
+        )
     in_order = sorted(map(Run.of, runs), key=lambda run: run.created)
     return Measured(launch, in_order, pairs, peak.rss, peak.uss, growth)
 
@@ -244,15 +246,15 @@ def wait_for(client: DagsterClient, backfill_id: str) -> dict[str, Any]:
         time.sleep(POLL_SECONDS)
 
 
-def stages(measured: Measured) -> str:
+def stages(measurement: Measured) -> str:
     """A row per run, and the whole. Runs may overlap, so the whole is no sum of the inside."""
-    rows, reached = [], measured.launch
-    for run in measured.runs:
+    rows, reached = [], measurement.launch
+    for run in measurement.runs:
         waits = (max(0.0, run.created - reached), run.enqueued - run.created, run.launched - run.enqueued)
         rows.append([run.assets, *waits, run.started - run.launched, run.ended - run.started])
         reached = max(reached, run.ended)
     together = [sum(column) for column in list(zip(*rows, strict=True))[1:-1]]
-    rows.append(["together", *together, measured.inside])
+    rows.append(["together", *together, measurement.inside])
     return table(("run", "daemon's loop, s", "announcing, s", "queue, s", "process start-up, s", "inside, s"), rows)
 
 
@@ -288,38 +290,44 @@ def compare(order: str, stock_sessions: int | None, folder: Path) -> None:
             Warehouse(config.database).replace_table("pca_model", model)
         return use(config.data_dir)
 
-    ours = prepare("batching", None)
-    measured = measure(ours, sessions, order)
-    warehouse = Warehouse(ours.database)
+    own_config = prepare("batching", None)
+    measurement = measure(own_config, sessions, order)
+    warehouse = Warehouse(own_config.database)
     print(f"### On our storage, order {order}\n")
     print("Making `universe` is not timed. 'Inside' is from RUN_START to the end of the run.\n")
-    print(stages(measured))
+    print(stages(measurement))
     print(table(("table", "rows"), warehouse.row_counts().items()))
-    print(f"The DuckDB file holds {ours.database.stat().st_size / 1e6:,.0f} MB.\n")
+    print(f"The DuckDB file holds {own_config.database.stat().st_size / 1e6:,.0f} MB.\n")
     print("### Where the seconds inside runs go\n\nThe same four runs in one process, with a stopwatch in it.\n")
     print(watch.table(seconds), flush=True)
     goals = [
-        Target("launch to the last row, s", measured.seconds, 40),
-        Target("of it inside runs, s", measured.inside, 18),
-        Target("peak memory, GiB (sum of RSS)", measured.rss / 2**30, 4),
-        Target("DAGSTER_HOME grew by, MB", measured.home_growth / 1e6, 250),
+        Target("launch to the last row, s", measurement.seconds, 40),
+        Target("of it inside runs, s", measurement.inside, 18),
+        Target("peak memory, GiB (sum of RSS)", measurement.rss / 2**30, 4),
+        Target("DAGSTER_HOME grew by, MB", measurement.home_growth / 1e6, 250),
     ]
     if last:
-        theirs = prepare("stock", stock_storage())
+        stock_config = prepare("stock", stock_storage())
         if len(last) < len(sessions):
-            shutil.copy(ours.database, theirs.database)
-        stock = measure(theirs, last, order, stock_storage())
+            shutil.copy(own_config.database, stock_config.database)
+        stock = measure(stock_config, last, order, stock_storage())
         print(f"### On the stock storage, {len(last):,} sessions\n\n{stages(stock)}")
         note = "" if len(last) == len(sessions) else f" (extrapolated from {len(last):,} sessions)"
-        ten_years = stock.seconds_of(measured.pairs)
+        ten_years = stock.seconds_of(measurement.pairs)
         rows = [
             (f"stock{note}", ten_years, *(1000 * s / stock.pairs for s in (stock.scaling, stock.inside))),
-            ("batching", measured.seconds, *(1000 * s / measured.pairs for s in (measured.scaling, measured.inside))),
+            (
+                "batching",
+                measurement.seconds,
+                *(1000 * s / measurement.pairs for s in (measurement.scaling, measurement.inside)),
+            ),
         ]
         per = "ms per partition and asset"
         print(table(("storage", f"{len(sessions):,} sessions, s", f"{per}, announced and made", f"{per}, made"), rows))
-        goals.append(Target("times faster than the stock storage", ten_years / measured.seconds, 8, at_least=True))
-    print(f"Peak memory of all processes: {measured.rss / 2**30:.2f} GiB RSS, {measured.uss / 2**30:.2f} GiB USS.\n")
+        goals.append(Target("times faster than the stock storage", ten_years / measurement.seconds, 8, at_least=True))
+    print(
+        f"Peak memory of all processes: {measurement.rss / 2**30:.2f} GiB RSS, {measurement.uss / 2**30:.2f} GiB USS.\n"
+    )
     print(targets_table(*goals))
 
 

@@ -48,7 +48,7 @@ def generated_panel(sessions: int, tickers: int, seed: int = 0) -> Panel:
     close = 50 * np.exp(np.cumsum(close, axis=0, out=close), out=close)
     adv = np.sort(np.exp(generator.normal(18, 1, tickers))).astype(np.float32)
     fifth = (np.arange(tickers) * FIFTHS // tickers).astype(np.int8)
-    nothing = np.zeros(shape, np.int8)
+    zeros = np.zeros(shape, np.int8)
     return Panel(
         sessions=tuple(date(2000, 1, 3) + timedelta(t) for t in range(sessions)),
         tickers=tuple(f"T{i:04d}" for i in range(tickers)),
@@ -58,8 +58,8 @@ def generated_panel(sessions: int, tickers: int, seed: int = 0) -> Panel:
         dividends=events(1 / 63, 0.3),
         splits=splits,
         endings=Events(np.zeros(sessions + 1, np.int64), np.zeros(0, np.int32), np.zeros(0)),
-        refusal=nothing,
-        suspect=nothing,
+        refusal=zeros,
+        suspect=zeros,
         suspect_reasons=("",),
         member=np.ones(shape, bool),
         adv=np.broadcast_to(adv, shape).copy(),
@@ -76,11 +76,11 @@ def generated_panel(sessions: int, tickers: int, seed: int = 0) -> Panel:
 def generated_weights(sessions: int, tickers: int, seed: int = 1) -> np.ndarray:
     """float64 [T, N]: the top tenth of scores that keep .97 of themselves from session to session."""
     generator = np.random.default_rng(seed)
-    scores, held = np.zeros(tickers), tickers // 10
+    scores, positions = np.zeros(tickers), tickers // 10
     weights = np.zeros((sessions, tickers))
     for row in weights:
         scores = 0.97 * scores + generator.normal(0, 0.24, tickers)
-        row[np.argpartition(scores, -held)[-held:]] = 1 / held
+        row[np.argpartition(scores, -positions)[-positions:]] = 1 / positions
     return weights
 
 
@@ -89,10 +89,10 @@ def seconds_of(compute: Callable[[], Run]) -> tuple[Run, float, float]:
     process, clock = [], []
     for _ in range(TIMES):
         result = None  # what is kept of one run is given free before the next
-        began = time.process_time(), time.perf_counter()
+        starts = time.process_time(), time.perf_counter()
         result = compute()
-        process.append(time.process_time() - began[0])
-        clock.append(time.perf_counter() - began[1])
+        process.append(time.process_time() - starts[0])
+        clock.append(time.perf_counter() - starts[1])
     return result, min(process), min(clock)
 
 
@@ -137,9 +137,9 @@ def seconds_of_bt() -> float:
             "cost_short": prices * BORROW / DAYS_OF_A_YEAR,
         },
     )
-    began = time.process_time()
+    start = time.process_time()
     backtest.run()
-    seconds = time.process_time() - began
+    seconds = time.process_time() - start
     np.testing.assert_allclose(backtest.strategy.values.reindex(dates), result.totals["equity"], rtol=1e-12)
     return seconds
 
@@ -154,10 +154,10 @@ def seconds_of_frontier() -> tuple[int, float]:
     weights = np.stack(sleeved, axis=1)[:, :, None, None, :]
     capitals = np.broadcast_to(np.array(CAPITALS)[:, None], (len(SLEEVES), len(CAPITALS), len(SCALES)))
     scales = np.array(SCALES)[:, None]
-    began = time.process_time()
+    start = time.process_time()
     run(panel, weights, BOOK, account=opened(capitals, REAL[1]), spread_scale=scales, details=False)
     points = len(SLEEVES) * len(CAPITALS) * len(SCALES)
-    return points, (time.process_time() - began) / points
+    return points, (time.process_time() - start) / points
 
 
 def main() -> None:
@@ -170,9 +170,9 @@ def main() -> None:
         for details in (False, True):
             result, process, clock = seconds_of(partial(run, panel, weights, BOOK, details=details))
             seconds[size] = max(seconds.get(size, 0.0), process)
-            kept = "with fills and positions" if details else "equity alone"
+            detail = "with fills and positions" if details else "equity alone"
             nanoseconds = process / (size[0] * size[1]) * 1e9
-            rows.append((f"{size[1]:,} x {size[0]:,}, {kept}", process, clock, nanoseconds, len(result.fills["t"])))
+            rows.append((f"{size[1]:,} x {size[0]:,}, {detail}", process, clock, nanoseconds, len(result.fills["t"])))
             del result
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     of_bt = seconds_of_bt()
@@ -182,7 +182,9 @@ def main() -> None:
     header = ("back-test", "s of a core", "s by the clock", "ns per name and day", "fills")
     print(table(header, rows))
     per_name_and_day = of_bt / (OF_BT[0] * OF_BT[1])
-    times = {size: per_name_and_day / (taken / (size[0] * size[1])) for size, taken in seconds.items()}
+    times = {
+        size: per_name_and_day / (process_seconds / (size[0] * size[1])) for size, process_seconds in seconds.items()
+    }
     large = [] if options.small else [
         Target("5,000 x 5,032, s", seconds[LARGE], 10),
         Target("5,000 x 5,032, peak memory of the process, GB", memory, 2),

@@ -53,7 +53,7 @@ class Run(NamedTuple):
         if run["status"] != "SUCCESS":
             raise RuntimeError(f"run {run['id']} ended as {run['status']}")
         steps, stats = run["stepStats"], run["stats"]
-        wanted = [step for step in steps if step["stepKey"] == "pca_components"] or steps
+        timed_steps = [step for step in steps if step["stepKey"] == "pca_components"] or steps
         return cls(
             ", ".join(step["stepKey"] for step in sorted(steps, key=lambda step: step["startTime"])),
             run["creationTime"],
@@ -61,7 +61,7 @@ class Run(NamedTuple):
             stats["launchTime"],
             run["startTime"],
             min(step["startTime"] for step in steps),
-            max(step["endTime"] for step in wanted),
+            max(step["endTime"] for step in timed_steps),
             run["endTime"],
         )
 
@@ -91,18 +91,18 @@ def set_workload(options: argparse.Namespace, folder: Path) -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     year = options.first_model_year or min(options.start.year + 4, options.end.year)
-    chosen = {"CONFIG": "off", "START": options.start, "END": options.end, "FIRST_MODEL_YEAR": year}
+    settings = {"CONFIG": "off", "START": options.start, "END": options.end, "FIRST_MODEL_YEAR": year}
     if PRICES.exists():
         import polars as pl
 
         tickers = pl.read_parquet(PRICES, columns=["ticker"])["ticker"].unique().sort().to_list()
-        chosen |= {"SOURCE": "snapshot", "SNAPSHOT": PRICES}
+        settings |= {"SOURCE": "snapshot", "SNAPSHOT": PRICES}
     else:
         from stock_assets.market.sources.simulated_laws import TICKERS as tickers
     tickers = [ticker for ticker in tickers if ticker not in LEFT_OUT][: options.tickers]
     list_of_tickers = folder / "tickers.txt"
     list_of_tickers.write_text("\n".join(tickers))
-    os.environ |= {PREFIX + name: str(value) for name, value in (chosen | {"TICKERS": list_of_tickers}).items()}
+    os.environ |= {PREFIX + name: str(value) for name, value in (settings | {"TICKERS": list_of_tickers}).items()}
     prices = PRICES.name if PRICES.exists() else f"the SIMULATED market ({PRICES.name} is not in {DATA.name}/)"
     sessions = len(calendar_of(read_settings()).sessions)
     print(
@@ -144,7 +144,7 @@ def materialize(
         first, last = str(sessions[0]), str(sessions[-1])
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
     with dg.DagsterInstance.get() as instance:
-        began = time.perf_counter()
+        start = time.perf_counter()
         dg.materialize(
             list(defs.assets or ()),  # pyright: ignore[reportArgumentType]
             selection=list(assets),
@@ -153,7 +153,7 @@ def materialize(
             resources=dict(defs.resources or {}),
             run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
         )
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
 
 def fill(config: Settings, sessions: Sequence[date], instance_yaml: str | None = None) -> float:

@@ -30,10 +30,14 @@ def main() -> None:
     options = parser.parse_args()
     all_differences: list[str] = []
     for name in TABLES:
-        one, other = (read(store, name) for store in options.stores)
+        rows_of_first, rows_of_second = (read(store, name) for store in options.stores)
         left_out = [*MOMENTS, *(c.partition(".")[2] for c in options.leave_out if c.startswith(f"{name}."))]
-        differences = compared(name, one, other, tolerance=options.tolerance, left_out=left_out)
-        rows = "no such table" if one is None else f"{one.height:,} rows, {one.width} columns"
+        differences = compared(name, rows_of_first, rows_of_second, tolerance=options.tolerance, left_out=left_out)
+        rows = (
+            "no such table"
+            if rows_of_first is None
+            else f"{rows_of_first.height:,} rows, {rows_of_first.width} columns"
+        )
         print(f"{name}: {rows}: {'; '.join(differences) or 'equal'}", flush=True)
         all_differences += differences
     sys.exit(1 if all_differences else 0)
@@ -47,8 +51,8 @@ def read(store: Path, table: str) -> pl.DataFrame | None:
             rows = connection.sql(f'SELECT * FROM "{table}"').pl()
         except duckdb.CatalogException:
             return None
-    renamed = [step.split() for steps in MIGRATIONS.values() for step in steps if isinstance(step, str)]
-    names = {words[-3]: words[-1] for words in renamed if words[4] == f"{TABLES[table].room}.{table}"}
+    renaming_steps = [step.split() for steps in MIGRATIONS.values() for step in steps if isinstance(step, str)]
+    names = {words[-3]: words[-1] for words in renaming_steps if words[4] == f"{TABLES[table].room}.{table}"}
     return rows.rename({old: new for old, new in names.items() if old in rows.columns})
 
 
@@ -58,29 +62,31 @@ def has(connection: duckdb.DuckDBPyConnection, room: str) -> bool:
 
 
 def compared(
-    name: str, one: pl.DataFrame | None, other: pl.DataFrame | None, *, tolerance: float, left_out: list[str]
+    name: str, first: pl.DataFrame | None, second: pl.DataFrame | None, *, tolerance: float, left_out: list[str]
 ) -> list[str]:
     """The differences between two versions of the table `name`, one sentence each."""
-    if one is None or other is None:
-        return [] if one is other else ["the table is in one store alone"]
-    columns = [c for c in one.columns if c in other.columns and c not in left_out]
-    differences = [f"{c} is in one store alone" for c in sorted(set(one.columns) ^ set(other.columns))]
+    if first is None or second is None:
+        return [] if first is second else ["the table is in one store alone"]
+    columns = [c for c in first.columns if c in second.columns and c not in left_out]
+    differences = [f"{c} is in one store alone" for c in sorted(set(first.columns) ^ set(second.columns))]
     keys = [key for key in TABLES[name].keys if key in columns]
-    order = [*keys, *(c for c in columns if c not in keys and not one[c].dtype.is_float())]
-    one, other = (rows.select(columns).sort(order) for rows in (one, other))
-    if one.height != other.height:
-        return [*differences, f"{one.height:,} and {other.height:,} rows"]
+    order = [*keys, *(c for c in columns if c not in keys and not first[c].dtype.is_float())]
+    first, second = (rows.select(columns).sort(order) for rows in (first, second))
+    if first.height != second.height:
+        return [*differences, f"{first.height:,} and {second.height:,} rows"]
     for column in columns:
-        a, b = one[column], other[column]
+        a, b = first[column], second[column]
         if a.dtype.is_float() and b.dtype.is_float():
             pair = pl.DataFrame({"a": a, "b": b.cast(a.dtype)})
             size = pl.max_horizontal(pl.col("a").abs(), pl.col("b").abs())
-            same = (pl.col("a") - pl.col("b")).abs() <= tolerance * size
-            same = same | pl.col("a").eq_missing(pl.col("b"))
-            wrong = pair.filter(~same.fill_null(value=False))
-            if wrong.height:
-                off = wrong.select(((pl.col("a") - pl.col("b")).abs() / size.filter(pl.lit(True))).max()).item()
-                differences.append(f"{column} differs in {wrong.height:,} rows, by {off:.2g} at most")
+            is_same = (pl.col("a") - pl.col("b")).abs() <= tolerance * size
+            is_same = is_same | pl.col("a").eq_missing(pl.col("b"))
+            differing_rows = pair.filter(~is_same.fill_null(value=False))
+            if differing_rows.height:
+                off = differing_rows.select(
+                    ((pl.col("a") - pl.col("b")).abs() / size.filter(pl.lit(True))).max()
+                ).item()
+                differences.append(f"{column} differs in {differing_rows.height:,} rows, by {off:.2g} at most")
         elif differ := a.ne_missing(b.cast(a.dtype, strict=False)).sum():
             differences.append(f"{column} differs in {differ:,} rows")
     return differences

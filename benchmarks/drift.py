@@ -39,8 +39,8 @@ from stock_assets.storage.warehouse import Warehouse
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 1.0)
 #: What one figure per session could be made of the columns' figures: (of which, at which quantile over the columns).
 SUMMARIES = {
-    f"{'median' if q == 0.5 else f'{q:.0%} quantile'} of {of.upper()}": (of, q)
-    for of in ("ks", "psi")
+    f"{'median' if q == 0.5 else f'{q:.0%} quantile'} of {column.upper()}": (column, q)
+    for column in ("ks", "psi")
     for q in (0.5, 0.75, 0.9)
 }
 #: 102 tickers with their dividends and splits, 2016 to 2025: years that set no threshold.
@@ -59,17 +59,17 @@ class Served(NamedTuple):
     predictions: pl.DataFrame
 
 
-def serve(config: Settings, known: StoredInputs, years: Iterable[int]) -> Served:
+def serve(config: Settings, stored_inputs: StoredInputs, years: Iterable[int]) -> Served:
     """Trains what is watched, year by year, and asks it."""
     models, answers = {}, []
     for year in years:
         cutoff, days = year_of(calendar_of(config), year)
-        labels, _ = known.labels_at(cutoff)
+        labels, _ = stored_inputs.labels_at(cutoff)
         for name in (IN_SERVICE, *live_yardsticks()):
-            task = Lesson(known, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
+            task = Lesson(stored_inputs, labels, cutoff, config.seed, config.horizon)  # pyright: ignore[reportArgumentType]
             models[name, year] = MODELS[name].train(task)
-            answers.append(answer(models[name, year], name, known, days))
-    return Served(models, pl.concat(answers).join(known.suspects, on=KEYS, how="anti"))
+            answers.append(answer(models[name, year], name, stored_inputs, days))
+    return Served(models, pl.concat(answers).join(stored_inputs.suspects, on=KEYS, how="anti"))
 
 
 def answer(model: Any, name: str, inputs: Any, sessions: Sequence[date]) -> pl.DataFrame:
@@ -108,8 +108,8 @@ def year_of_drift(
     return drift.drift_figures(between(rows, reference[0], cutoff), recent, columns, sessions=window)
 
 
-def summarised(figures: pl.DataFrame, of: str, quantile: float) -> Series:
-    by_session = figures.group_by("session").agg(pl.col(of).quantile(quantile, "linear")).sort("session")
+def summarised(figures: pl.DataFrame, column: str, quantile: float) -> Series:
+    by_session = figures.group_by("session").agg(pl.col(column).quantile(quantile, "linear")).sort("session")
     return list(by_session.iter_rows())
 
 
@@ -126,9 +126,9 @@ def decay(
     """
     losses = daily_losses(predictions, labels, (IN_SERVICE, *live_yardsticks()))
     means = losses.select("session", pl.exclude("session").rolling_mean(last)).drop_nulls()
-    lost = means.select("session", pl.col(IN_SERVICE) - pl.min_horizontal(*live_yardsticks()))
-    known = ((calendar.shift(session, horizon), figure) for session, figure in lost.iter_rows())
-    return [(session, figure) for session, figure in known if session]
+    loss_differences = means.select("session", pl.col(IN_SERVICE) - pl.min_horizontal(*live_yardsticks()))
+    known_losses = ((calendar.shift(session, horizon), figure) for session, figure in loss_differences.iter_rows())
+    return [(session, figure) for session, figure in known_losses if session]
 
 
 def alarms(series: Series, threshold: float, cool_down: int, calendar: TradingCalendar) -> list[date]:
@@ -149,7 +149,7 @@ def rare_threshold(series: Series, years: int, cool_down: int, calendar: Trading
 
 
 def planted_year(
-    config: Settings, warehouse: Warehouse, known: StoredInputs, served: Served, year: int
+    config: Settings, warehouse: Warehouse, stored_inputs: StoredInputs, served_models: Served, year: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """(features, predictions, usable labels) from July on of a market that is TIMES as volatile from then on."""
     calendar = calendar_of(config)
@@ -166,34 +166,38 @@ def planted_year(
     )
     rows = stationary_features(bars, days[0], calendar.between(lookback[0], days[-1]))
     rows = rows.select("ticker", "session", *STATIONARY).cast({pl.Float64: pl.Float32})
-    before = between(known.features, calendar.before(days[0], 200)[0], calendar.before(days[0], 1)[0])
+    before = between(stored_inputs.features, calendar.before(days[0], 200)[0], calendar.before(days[0], 1)[0])
 
     class Inputs:
         features = pl.concat([before, rows.select(before.columns)])
-        suspects = known.suspects
-        known_labels = known.known_labels.filter(pl.col("session") >= days[0])
+        suspects = stored_inputs.suspects
+        known_labels = stored_inputs.known_labels.filter(pl.col("session") >= days[0])
 
-    answers = [answer(served.models[name, year], name, Inputs, days) for name in (IN_SERVICE, *live_yardsticks())]
+    answers = [
+        answer(served_models.models[name, year], name, Inputs, days) for name in (IN_SERVICE, *live_yardsticks())
+    ]
     labels = barrier_labels(bars.filter(pl.col("session") >= days[0]), config.label_rule)
-    trusted = [frame.join(known.suspects, on=KEYS, how="anti") for frame in (rows, pl.concat(answers), labels)]
+    trusted = [frame.join(stored_inputs.suspects, on=KEYS, how="anti") for frame in (rows, pl.concat(answers), labels)]
     return trusted[0], trusted[1], trusted[2]
 
 
-def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: Served, years: Sequence[int]) -> None:
+def report(
+    config: Settings, warehouse: Warehouse, stored_inputs: StoredInputs, served_models: Served, years: Sequence[int]
+) -> None:
     calendar, policy, horizon = calendar_of(config), Policy(), config.horizon
-    features = known.features.join(known.suspects, on=KEYS, how="anti")
-    said = served.predictions.filter(pl.col("model") == IN_SERVICE).sort("session")
+    features = stored_inputs.features.join(stored_inputs.suspects, on=KEYS, how="anti")
+    predictions_in_service = served_models.predictions.filter(pl.col("model") == IN_SERVICE).sort("session")
     labels, _ = usable_between(warehouse, config, date(years[0], 1, 1))
 
     # inputs need no model: every year whose reference has sessions enough
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
     compared = list(range(first.year + 1, years[-1] + 1))
     of_inputs = {year: year_of_drift(calendar, year, features, list(STATIONARY)) for year in compared}
-    of_predictions = {year: year_of_drift(calendar, year, said, PROBABILITIES) for year in years[1:]}
-    lost = [
+    of_predictions = {year: year_of_drift(calendar, year, predictions_in_service, PROBABILITIES) for year in years[1:]}
+    losses = [
         pair
         for year in years
-        for pair in decay(of_year(served.predictions, year), labels, calendar, policy.skill_sessions, horizon)
+        for pair in decay(of_year(served_models.predictions, year), labels, calendar, policy.skill_sessions, horizon)
     ]
     ordinary: dict[str, tuple[Series, float, int]] = {
         "drift of inputs": (
@@ -206,16 +210,18 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
             policy.prediction_drift,
             len(years) - 1,
         ),
-        "skill lost, minus the lead": (lost, 0.0 - policy.skill, len(years)),
+        "skill lost, minus the lead": (losses, 0.0 - policy.skill, len(years)),
     }
     print(
         f"Thresholds at quantiles of the daily figures, and alarms per year (cool-down {policy.cool_down} sessions):\n"
     )
     rows = []
     for name, (series, _, count) in ordinary.items():
-        found = [float(np.quantile([figure for _, figure in series], q)) for q in QUANTILES]
-        rung = [len(alarms(series, threshold, policy.cool_down, calendar)) / count for threshold in found]
-        rows.append([f"{name}, {count} years", *(f"{t:.3f}: {r:.2f}" for t, r in zip(found, rung, strict=True))])
+        threshold_values = [float(np.quantile([figure for _, figure in series], q)) for q in QUANTILES]
+        rung = [len(alarms(series, threshold, policy.cool_down, calendar)) / count for threshold in threshold_values]
+        rows.append(
+            [f"{name}, {count} years", *(f"{t:.3f}: {r:.2f}" for t, r in zip(threshold_values, rung, strict=True))]
+        )
     print(table(("figure", *map(str, QUANTILES)), rows))
     print("Largest figure of each year:\n")
     rows = []
@@ -239,17 +245,17 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
     print(f"A market {TIMES:g} times as volatile from July on, sessions until it rings (– never that year):\n")
     rows, delays = [], {name: [] for name in SUMMARIES}
     thresholds = {}
-    for name, (of, quantile) in SUMMARIES.items():
-        series = [pair for year in compared for pair in summarised(of_inputs[year], of, quantile)]
+    for name, (column, quantile) in SUMMARIES.items():
+        series = [pair for year in compared for pair in summarised(of_inputs[year], column, quantile)]
         thresholds[name] = rare_threshold(series, len(compared), policy.cool_down, calendar)
     for year in years:
-        wild, answers, wild_labels = planted_year(config, warehouse, known, served, year)
+        wild, answers, wild_labels = planted_year(config, warehouse, stored_inputs, served_models, year)
         days = sorted(set(answers["session"]))
         figures = year_of_drift(calendar, year, features, list(STATIONARY), wild)
-        for name, (of, quantile) in SUMMARIES.items():
-            delays[name].append(delay(summarised(figures, of, quantile), thresholds[name], days))
+        for name, (column, quantile) in SUMMARIES.items():
+            delays[name].append(delay(summarised(figures, column, quantile), thresholds[name], days))
         wild_said = answers.filter(pl.col("model") == IN_SERVICE)
-        so_far = of_year(served.predictions, year).filter(pl.col("session") < days[0])
+        so_far = of_year(served_models.predictions, year).filter(pl.col("session") < days[0])
         together = pl.concat([so_far, answers.select(so_far.columns)])
         known_then = pl.concat([labels.filter(pl.col("session") < days[0]), wild_labels.select(labels.columns)])
         series = decay(together, known_then, calendar, policy.skill_sessions, horizon)
@@ -259,8 +265,8 @@ def report(config: Settings, warehouse: Warehouse, known: StoredInputs, served: 
             shown(delay(series, 0.0 - policy.skill, days)),
         ]
         if year in years[1:]:
-            moved = watched(year_of_drift(calendar, year, said, PROBABILITIES, wild_said))
-            row.insert(2, shown(delay(moved, policy.prediction_drift, days)))
+            watched_drift = watched(year_of_drift(calendar, year, predictions_in_service, PROBABILITIES, wild_said))
+            row.insert(2, shown(delay(watched_drift, policy.prediction_drift, days)))
         else:
             row.insert(2, "no reference")
         rows.append(row)
@@ -310,11 +316,11 @@ def main() -> None:
         config = use(Path(folder, "store"))
         fill(config, calendar_of(config).sessions)
         warehouse = Warehouse(config.database)
-        known = StoredInputs(
+        stored_inputs = StoredInputs(
             warehouse, config, first=calendar_of(config).sessions[0], last=calendar_of(config).sessions[-1]
         )
         years = range(config.model_start_year, calendar_of(config).sessions[-1].year + 1)
-        report(config, warehouse, known, serve(config, known, years), years)
+        report(config, warehouse, stored_inputs, serve(config, stored_inputs, years), years)
         if LATER.exists():
             os.environ |= {PREFIX + name: value for name, value in LATER_WORKLOAD.items()}
             del os.environ[PREFIX + "TICKERS"]

@@ -47,15 +47,15 @@ def ticks(config: Settings, now: datetime) -> dict[str, float]:
         for definition in repository.sensor_defs:
             if definition.name == "alert_on_failure":
                 continue  # Dagster asks it for failed runs alone
-            took = []
+            milliseconds = []
             cursor = None
             for _ in range(TICKS):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 context = dg.build_sensor_context(instance, cursor, repository_def=repository, resources=resources)
-                done = definition.evaluate_tick(context)
-                took.append((time.perf_counter() - began) * 1000)
-                cursor = done.cursor or cursor
-            medians[definition.name] = statistics.median(took)
+                result = definition.evaluate_tick(context)
+                milliseconds.append((time.perf_counter() - start) * 1000)
+                cursor = result.cursor or cursor
+            medians[definition.name] = statistics.median(milliseconds)
     return medians
 
 
@@ -88,29 +88,31 @@ def until_predicted(client: DagsterClient, warehouse: Warehouse, last: object) -
         if time.monotonic() > deadline:
             raise TimeoutError(f"no predictions of {last} after {PATIENCE:.0f} s")
         time.sleep(0.2)
-    seen = time.time()
-    wanted = {"filter": {"tags": [{"key": "stock_assets/asked_by", "value": "evening"}]}}
-    while (run := client.ask(EVENINGS, wanted)["runsOrError"]["results"][0])["status"] != "SUCCESS":
+    seen_at = time.time()
+    query = {"filter": {"tags": [{"key": "stock_assets/asked_by", "value": "evening"}]}}
+    while (run := client.ask(EVENINGS, query)["runsOrError"]["results"][0])["status"] != "SUCCESS":
         time.sleep(0.5)
-    asked = run["creationTime"]
-    steps = {step["stepKey"]: (step["startTime"] - asked, step["endTime"] - asked) for step in run["stepStats"]}
+    requested_at = run["creationTime"]
+    steps = {
+        step["stepKey"]: (step["startTime"] - requested_at, step["endTime"] - requested_at) for step in run["stepStats"]
+    }
     first = min(start for start, _ in steps.values())
     return {
         "queue, process start and planning": first,
         "steps up to predictions": steps["predictions"][1] - first,
         "**predictions are written**": steps["predictions"][1],
-        "seen by a reader": seen - asked,
-        "run over (trading, drift, operations, publication)": run["endTime"] - asked,
+        "seen by a reader": seen_at - requested_at,
+        "run over (trading, drift, operations, publication)": run["endTime"] - requested_at,
     }
 
 
 def evening_store(config: Settings) -> None:
     """Everything but the last session's evening."""
-    *made, last = calendar_of(config).sessions
-    fill(config, made)
+    *sessions_before, last = calendar_of(config).sessions
+    fill(config, sessions_before)
     materialize(config, ["trained_rnn", "trained_baselines", "trained_ensemble"], [last.year])  # pyright: ignore[reportArgumentType]
-    served = [day for day in made if day.year == last.year]
-    materialize(config, ["predictions", *TRADED, "drift", "publication"], served)
+    sessions_of_year = [day for day in sessions_before if day.year == last.year]
+    materialize(config, ["predictions", *TRADED, "drift", "publication"], sessions_of_year)
     materialize(config, ["operations"])
 
 
@@ -134,11 +136,14 @@ def main() -> None:
             # before the session is due
             early = datetime.combine(last, datetime.min.time(), UTC) + timedelta(hours=12)
             medians[f"{len(calendar_of(config).sessions):,} sessions"] = ticks(config, early)
-        rows = [[name, *(found[name] for found in medians.values())] for name in next(iter(medians.values()))]
+        rows = [
+            [name, *(medians_of_sensor[name] for medians_of_sensor in medians.values())]
+            for name in next(iter(medians.values()))
+        ]
         print(table(("tick, median ms", *medians), rows))
         print(f"{TICKS} evaluations each.\n")
-        with copy_of(config) as copied:
-            steps = split(copied, with_side_inputs(EVENING, side_assets(copied)), last)
+        with copy_of(config) as copied_config:
+            steps = split(copied_config, with_side_inputs(EVENING, side_assets(copied_config)), last)
         stop_sensor()
         with serve(config) as client:
             seconds = until_predicted(client, Warehouse(config.database), last)

@@ -58,10 +58,10 @@ class Measured(NamedTuple):
         return self.seconds * 1000 / self.materializations
 
     def row(self, baseline: float) -> str:
-        each = self.bytes_written / self.materializations
+        bytes_each = self.bytes_written / self.materializations
         return (
             f"| {self.storage} | {self.partitions:,} | {self.seconds:.1f} | {self.milliseconds_each:.2f} "
-            f"| {baseline / self.milliseconds_each:.1f} | {each / 2:,.0f} | {each * TEN_YEARS / 1e6:,.0f} |"
+            f"| {baseline / self.milliseconds_each:.1f} | {bytes_each / 2:,.0f} | {bytes_each * TEN_YEARS / 1e6:,.0f} |"
         )
 
 
@@ -109,11 +109,11 @@ def measure(
     if storage == "dagster-postgres":
         os.environ["DAGSTER_EVENT_BATCH_SIZE"] = "1000"
     keys = DAYS.get_partition_keys()[:partitions]
-    with tempfile.TemporaryDirectory() as home, new_database(server) if server else nullcontext(home) as where:
-        settings = {"storage": STORAGES[storage](where), "telemetry": {"enabled": False}}
+    with tempfile.TemporaryDirectory() as home, new_database(server) if server else nullcontext(home) as storage_place:
+        settings = {"storage": STORAGES[storage](storage_place), "telemetry": {"enabled": False}}
         Path(home, "dagster.yaml").write_text(yaml.safe_dump(settings))
         with dg.DagsterInstance.from_config(home) as instance:
-            empty, started = folder_size(Path(home)), time.perf_counter()
+            empty, start = folder_size(Path(home)), time.perf_counter()
             dg.materialize(
                 assets,
                 instance=instance,
@@ -123,11 +123,11 @@ def measure(
                 },
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
             )
-            seconds = time.perf_counter() - started
-            made = sum(len(instance.get_materialized_partitions(asset.key)) for asset in assets)
-        if made != len(keys) * len(assets):
-            raise RuntimeError(f"{storage}: {made} materializations of {len(keys) * len(assets)}")
-        return Measured(storage, len(keys), seconds, made, folder_size(Path(home)) - empty)
+            seconds = time.perf_counter() - start
+            materializations = sum(len(instance.get_materialized_partitions(asset.key)) for asset in assets)
+        if materializations != len(keys) * len(assets):
+            raise RuntimeError(f"{storage}: {materializations} materializations of {len(keys) * len(assets)}")
+        return Measured(storage, len(keys), seconds, materializations, folder_size(Path(home)) - empty)
 
 
 def main() -> None:

@@ -96,15 +96,15 @@ def loop(url: str, tickers: list[str], first: date, threads: int) -> int:
 def measured(who: str, tickers: int, first: date, latency: float, threads: int) -> Measured:
     """One side, in a process of its own."""
     names = [f"T{i:03d}" for i in range(tickers)]
-    here, there = multiprocessing.Pipe()
+    here, worker_end = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
-        target=vendor, args=(names, first, latency, there), daemon=True
+        target=vendor, args=(names, first, latency, worker_end), daemon=True
     )
     server.start()
-    asked = json.dumps({"who": who, "url": here.recv(), "tickers": names, "first": str(first), "threads": threads})
+    request = json.dumps({"who": who, "url": here.recv(), "tickers": names, "first": str(first), "threads": threads})
     with TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         answer = subprocess.run(
-            [sys.executable, "-m", "benchmarks.fetch", "--worker", asked],
+            [sys.executable, "-m", "benchmarks.fetch", "--worker", request],
             env={**os.environ, "NO_PROXY": "127.0.0.1", "XDG_CACHE_HOME": cache},
             stdout=subprocess.PIPE,
             text=True,
@@ -117,15 +117,15 @@ def measured(who: str, tickers: int, first: date, latency: float, threads: int) 
     return Measured(figures["seconds"], requests, figures["memory"], figures["rows"])
 
 
-def work(asked: dict[str, Any]) -> None:
+def work(request: dict[str, Any]) -> None:
     warnings.simplefilter("ignore")
-    side = {"ours": ours, "loop": loop}[asked["who"]]
+    side = {"ours": ours, "loop": loop}[request["who"]]
     side(
-        asked["url"], asked["tickers"][:1], date.fromisoformat(asked["first"]), asked["threads"]
+        request["url"], request["tickers"][:1], date.fromisoformat(request["first"]), request["threads"]
     )  # imports, the cookie
-    began = time.perf_counter()
-    rows = side(asked["url"], asked["tickers"], date.fromisoformat(asked["first"]), asked["threads"])
-    seconds = time.perf_counter() - began
+    start = time.perf_counter()
+    rows = side(request["url"], request["tickers"], date.fromisoformat(request["first"]), request["threads"])
+    seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "memory": memory, "rows": rows}))
 
@@ -143,7 +143,7 @@ def main() -> None:
 
     preamble()
     rows = []
-    for what, first in (("ten years", DECADE[0]), ("an evening", DECADE[1] - timedelta(days=40))):
+    for stretch, first in (("ten years", DECADE[0]), ("an evening", DECADE[1] - timedelta(days=40))):
         for latency in options.latency:
             plain = measured("loop", options.tickers, first, latency, 1)
             mine = measured("ours", options.tickers, first, latency, options.threads)
@@ -151,7 +151,7 @@ def main() -> None:
             for name, side in (("plain loop", plain), (f"ours, {options.threads} threads", mine)):
                 rows.append(
                     (
-                        f"{what}, {1000 * latency:g} ms, {name}",
+                        f"{stretch}, {1000 * latency:g} ms, {name}",
                         options.tickers / side.seconds,
                         plain.seconds / side.seconds,
                         side.requests / (options.tickers + 1),  # one more to warm up

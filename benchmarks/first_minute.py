@@ -64,7 +64,7 @@ def newest_materializations(port: int) -> dict[str, float]:
 def timed_run(folder: Path) -> dict[str, float]:
     """Seconds since the command until each milestone. Raises TimeoutError after PATIENCE seconds, RuntimeError where
     the command ends by itself."""
-    port, began = free_port(), time.time()
+    port, start = free_port(), time.time()
     settings = {"CONFIG": "off", "DATA_DIR": str(folder / "data"), "API_PORT": str(free_port())}
     of_run = os.environ | {PREFIX + name: value for name, value in settings.items()} | {"PORT": str(port)}
     of_run.pop("DAGSTER_HOME", None)
@@ -77,7 +77,7 @@ def timed_run(folder: Path) -> dict[str, float]:
         reader = Thread(target=lambda: lines.extend((time.time(), line) for line in run.stdout or ()), daemon=True)
         reader.start()
         try:
-            seconds = _milestones(run, port, lines, began)
+            seconds = _milestones(run, port, lines, start)
         finally:
             run.send_signal(signal.SIGINT)
             run.wait(120)
@@ -85,23 +85,23 @@ def timed_run(folder: Path) -> dict[str, float]:
 
 
 def _milestones(
-    run: "subprocess.Popen[str]", port: int, lines: list[tuple[float, str]], began: float
+    run: "subprocess.Popen[str]", port: int, lines: list[tuple[float, str]], start: float
 ) -> dict[str, float]:
-    graph, scored, made = None, None, {}
-    while scored is None or not set(MILESTONES.values()) <= set(made):
+    graph, scored_at, materialized_at = None, None, {}
+    while scored_at is None or not set(MILESTONES.values()) <= set(materialized_at):
         if run.poll() is not None:
             raise RuntimeError(f"it ended with {run.returncode}:\n{''.join(line for _, line in lines[-20:])}")
-        if time.time() - began > PATIENCE:
-            raise TimeoutError(f"after {PATIENCE:.0f} s there is only {', '.join(made)}")
+        if time.time() - start > PATIENCE:
+            raise TimeoutError(f"after {PATIENCE:.0f} s there is only {', '.join(materialized_at)}")
         time.sleep(POLL)
         if graph is None and web_server_answers(port):
             graph = time.time()
-        made = newest_materializations(port) if graph else {}
-        scored = next((moment for moment, line in lines if SCORED in line), None)
-    moments = {"the graph in the browser": graph or began}
-    moments |= {name: made[asset] for name, asset in MILESTONES.items()}
-    moments["**report, ledger and pages: the score is shown**"] = scored
-    return {name: moment - began for name, moment in sorted(moments.items(), key=lambda item: item[1])}
+        materialized_at = newest_materializations(port) if graph else {}
+        scored_at = next((moment for moment, line in lines if SCORED in line), None)
+    moments = {"the graph in the browser": graph or start}
+    moments |= {name: materialized_at[asset] for name, asset in MILESTONES.items()}
+    moments["**report, ledger and pages: the score is shown**"] = scored_at
+    return {name: moment - start for name, moment in sorted(moments.items(), key=lambda item: item[1])}
 
 
 def web_server_answers(port: int) -> bool:

@@ -112,7 +112,7 @@ class Judge:
         import torch
 
         past = network._past_length
-        found = []
+        parameter_rows = []
         network.eval()
         tickers = np.searchsorted(self._panel["starts"], rows, side="right") - 1
         with torch.no_grad():
@@ -122,23 +122,23 @@ class Judge:
                 window = steps[:, None] + np.arange(past)  # in arrays that begin with `past` zeros
 
                 def before(values: np.ndarray, window: np.ndarray = window) -> torch.Tensor:
-                    padded = np.concatenate([np.zeros((past, *values.shape[1:]), np.float32), values])
-                    return torch.from_numpy(padded[window].astype(np.float32))
+                    padded_values = np.concatenate([np.zeros((past, *values.shape[1:]), np.float32), values])
+                    return torch.from_numpy(padded_values[window].astype(np.float32))
 
-                inputs, observed = entry["time_feat"].T, before(entry["observed_values"])
-                observed[:, 1 - HORIZON :] = 0.0
+                inputs, observed_values = entry["time_feat"].T, before(entry["observed_values"])
+                observed_values[:, 1 - HORIZON :] = 0.0
                 category = torch.full((len(steps), 1), int(ticker))
                 parameters, scale, *_ = network.unroll_lagged_rnn(
                     category,
                     torch.zeros(len(steps), 1),
                     before(inputs),
-                    before(entry["target"]) * observed,
-                    observed,
+                    before(entry["target"]) * observed_values,
+                    observed_values,
                     torch.from_numpy(inputs[steps][:, None].astype(np.float32)),
                 )
                 freedom, location, spread = (p[:, -1].double() for p in parameters)
-                found.append(torch.stack([freedom, location * scale[:, 0], spread * scale[:, 0]]).numpy())
-        return np.concatenate(found, axis=1)
+                parameter_rows.append(torch.stack([freedom, location * scale[:, 0], spread * scale[:, 0]]).numpy())
+        return np.concatenate(parameter_rows, axis=1)
 
 
 # longer than sixty lines: the callback has to close over what it counts
@@ -149,10 +149,10 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
     lightning.seed_everything(seed, verbose=False)
     series = series_of(panel)
     classes = panel["truth"]
-    seen = np.zeros(len(panel["labels"]), bool)  # of the epoch
-    ever = seen.copy()
+    seen_rows = np.zeros(len(panel["labels"]), bool)  # of the epoch
+    ever = seen_rows.copy()
     epochs: list[dict[str, float]] = []
-    memory_before, began = peak_memory(), time.perf_counter()
+    memory_before, start = peak_memory(), time.perf_counter()
 
     class Watch(lightning.Callback):
         """Counts what enters the loss, and judges every epoch while the clock stands still."""
@@ -160,16 +160,18 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
         clock = 0.0
         memory = memory_before
         targets = 0
-        began, began_cpu = time.perf_counter(), time.process_time()
+        start, began_cpu = time.perf_counter(), time.process_time()
 
         def on_train_batch_end(self, _trainer: Any, _module: Any, _outputs: Any, batch: Any, _index: int) -> None:
             paused, paused_cpu = time.perf_counter(), time.process_time()
             context = STUDY["context_length"]
-            known = torch.cat([batch["past_observed_values"][:, 1 - context :], batch["future_observed_values"]], dim=1)
+            known_targets = torch.cat(
+                [batch["past_observed_values"][:, 1 - context :], batch["future_observed_values"]], dim=1
+            )
             step = np.round(10.0 ** batch["future_time_feat"][:, 0, AGE].double().numpy() - 2).astype(np.int64)
             last = panel["starts"][batch["feat_static_cat"][:, 0].numpy()] + step
-            rows = (last[:, None] - np.arange(context - 1, -1, -1))[known.numpy() > 0]
-            seen[rows] = True
+            rows = (last[:, None] - np.arange(context - 1, -1, -1))[known_targets.numpy() > 0]
+            seen_rows[rows] = True
             self.targets += len(rows)
             self.began += time.perf_counter() - paused
             self.began_cpu += time.process_time() - paused_cpu
@@ -185,7 +187,7 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
         def judge(self, module: Any) -> None:
             seconds, cpu = time.perf_counter() - self.began, time.process_time() - self.began_cpu
             self.clock, self.memory = self.clock + seconds, max(self.memory, peak_memory())
-            judged = judge.parameters(module.model, panel["judged"])
+            parameters = judge.parameters(module.model, panel["judged"])
             cuts = best_cuts(*judge.parameters(module.model, panel["calibrating"]), panel["calibrating_truth"])
             epochs.append(
                 {
@@ -193,12 +195,12 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
                     "cpu": cpu,
                     "clock": self.clock,
                     "targets": self.targets,
-                    "distinct": int(seen.sum()),
-                    "log_loss": log_loss(student_t_probabilities(*judged, cuts=HALFWAY), classes),
-                    "calibrated_log_loss": log_loss(student_t_probabilities(*judged, cuts=cuts), classes),
+                    "distinct": int(seen_rows.sum()),
+                    "log_loss": log_loss(student_t_probabilities(*parameters, cuts=HALFWAY), classes),
+                    "calibrated_log_loss": log_loss(student_t_probabilities(*parameters, cuts=cuts), classes),
                 }
             )
-            ever[seen], seen[:], self.targets = True, False, 0
+            ever[seen_rows], seen_rows[:], self.targets = True, False, 0
             module.train()
             self.began, self.began_cpu = time.perf_counter(), time.process_time()
 
@@ -211,7 +213,7 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
     return {
         "epochs": epochs,
         "ever": int(ever.sum()),
-        "seconds": time.perf_counter() - began,
+        "seconds": time.perf_counter() - start,
         "memory_before": memory_before,
         "memory": watch.memory,
         "threads": torch.get_num_threads(),

@@ -77,9 +77,9 @@ def bytes_by_kind(config: Settings) -> Counter[str]:
         if path.is_file() and path != config.database:
             sizes[kind_of(path, config.data_dir)] += path.stat().st_size
     with duckdb.connect(config.database, read_only=True) as store:
-        ((used,),) = store.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchall()
-    sizes[ROWS] = used
-    sizes["free space of the store"] = config.database.stat().st_size - used
+        ((used_bytes,),) = store.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchall()
+    sizes[ROWS] = used_bytes
+    sizes["free space of the store"] = config.database.stat().st_size - used_bytes
     return sizes
 
 
@@ -107,15 +107,15 @@ def evenings_of(folder: Path) -> Iterator[tuple[Settings, "Platform", dg.Definit
     from stock_assets_tests.system.evenings import platform
     from stock_assets_tests.system.test_drill import fewer_models, fill, moment, use
 
-    ours = yaml.safe_load((PROJECT_DIR / "dagster.yaml").read_text())
-    kept = {name: ours[name] for name in ("retention", "compute_logs", "telemetry", "python_logs")}
+    own_sections = yaml.safe_load((PROJECT_DIR / "dagster.yaml").read_text())
+    sections = {name: own_sections[name] for name in ("retention", "compute_logs", "telemetry", "python_logs")}
     with pytest.MonkeyPatch.context() as patch:
         config = use(patch, folder)
         never = date(2034, 1, 3)
         plants = Plants(regime=never, restated=("SIM01", never, never), corrupt=(never, never))
         patch.setenv("DRILL_PLANTS", plants.text())
         fewer_models(patch)
-        with platform(config, Path(drill_market.__file__), yaml.safe_dump(kept | IN_PROCESS)) as running:
+        with platform(config, Path(drill_market.__file__), yaml.safe_dump(sections | IN_PROCESS)) as running:
             defs = planted(build_definitions(config), plants)
             fill(config, defs, running.instance, BEFORE)
             running.tick(moment(BEFORE) + timedelta(minutes=10))
@@ -140,9 +140,9 @@ def play(running: "Platform", defs: dg.Definitions, sessions: Sequence[date], *,
 def report(before: Mapping[str, int], after: Mapping[str, int], evenings: int) -> float:
     """Prints the page; the kB that an evening left besides the market's own rows."""
     rows = [[kind, (after[kind] - before.get(kind, 0)) / evenings / 1000, after[kind] / 1e6] for kind in sorted(after)]
-    rest = sum(grown for kind, grown, _ in rows if kind != ROWS)
-    print(table(("kind", "kB an evening", "MB at the end"), [*rows, ["all but the rows", rest, ""]]))
-    return rest
+    other_growth = sum(growth for kind, growth, _ in rows if kind != ROWS)
+    print(table(("kind", "kB an evening", "MB at the end"), [*rows, ["all but the rows", other_growth, ""]]))
+    return other_growth
 
 
 def main() -> None:
@@ -154,14 +154,14 @@ def main() -> None:
     from stock_assets.market.calendar import calendar_of
 
     with tempfile.TemporaryDirectory() as folder, evenings_of(Path(folder, "data")) as (config, running, defs):
-        before, began = bytes_by_kind(config), time.monotonic()
+        before, start = bytes_by_kind(config), time.monotonic()
         calendar = calendar_of(config)
         first = calendar.position(BEFORE) + 1
         sessions = calendar.sessions[first : first + options.evenings]
         play(running, defs, sessions, tidied=not options.untidied)
-        rest = report(before, bytes_by_kind(config), len(sessions))
-        print(f"{len(sessions)} evenings in {time.monotonic() - began:,.0f} s.\n")
-        print(targets(Target("MB an evening", rest / 1000, LIMIT)))
+        other_growth = report(before, bytes_by_kind(config), len(sessions))
+        print(f"{len(sessions)} evenings in {time.monotonic() - start:,.0f} s.\n")
+        print(targets(Target("MB an evening", other_growth / 1000, LIMIT)))
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    taken = [[seconds_of(module) for module in MODULES] for _ in range(options.repeats + 1)][1:]
-    of_module = dict(zip(MODULES, zip(*taken, strict=True), strict=True))
+    seconds_of_rounds = [[seconds_of(module) for module in MODULES] for _ in range(options.repeats + 1)][1:]
+    of_module = dict(zip(MODULES, zip(*seconds_of_rounds, strict=True), strict=True))
     rows = [(f"`import {name}`", statistics.median(s), min(s), max(s)) for name, s in of_module.items()]
     print(table((f"{options.repeats} fresh processes", "median, s", "fastest, s", "slowest, s"), rows))
     print(f"None of {', '.join(HEAVY)} is imported.\n")

@@ -72,7 +72,7 @@ def reference_labels(frames: Sequence[pd.DataFrame]) -> list[list[int]]:
     """The labels of each ticker's rows with a whole horizon ahead."""
     all_labels = []
     for df in frames:
-        price, found = df["adj_close"], []
+        price, labels = df["adj_close"], []
         for t in range(len(df) - HORIZON):
             label = 0
             for i in range(1, HORIZON + 1):
@@ -83,28 +83,28 @@ def reference_labels(frames: Sequence[pd.DataFrame]) -> list[list[int]]:
                 if change < -SELL:
                     label = -1
                     break
-            found.append(label)
-        all_labels.append(found)
+            labels.append(label)
+        all_labels.append(labels)
     return all_labels
 
 
 def assert_same(
-    frames: Sequence[pd.DataFrame], marks: Sequence[Sequence[int]], ours: pl.DataFrame, labelled: pl.DataFrame
+    frames: Sequence[pd.DataFrame], marks: Sequence[Sequence[int]], own_frame: pl.DataFrame, labelled: pl.DataFrame
 ) -> None:
     """Prices to 1e-9 of the day's price, RSI to 1e-9 of 100; labels but for float ties at a threshold."""
-    ours_of = ours.partition_by("ticker", as_dict=True)
+    ours_of = own_frame.partition_by("ticker", as_dict=True)
     labels_of = labelled.partition_by("ticker", as_dict=True)
     different = 0
     for df, expected_marks in zip(frames, marks, strict=True):
         ticker = (df["ticker"].iloc[0],)
-        found, expected = ours_of[ticker], df.iloc[FIRST_BAR - 1 :]
+        own_rows, expected = ours_of[ticker], df.iloc[FIRST_BAR - 1 :]
         adjusted, close = expected["adj_close"].to_numpy(), expected["close"].to_numpy()
         for name in INDICATORS:
             is_rsi = name.startswith("rsi")
-            theirs = expected[name].to_numpy() * (1 if is_rsi else close / adjusted)
-            error = np.abs(found[name].to_numpy() - theirs) / (100 if is_rsi else close)
+            reference_values = expected[name].to_numpy() * (1 if is_rsi else close / adjusted)
+            error = np.abs(own_rows[name].to_numpy() - reference_values) / (100 if is_rsi else close)
             if is_rsi:  # of a frozen quote ours is 50, pandas' the ratio of two remnants
-                error = error[(found[name] != 50.0).to_numpy()]
+                error = error[(own_rows[name] != 50.0).to_numpy()]
             assert error.max() < 1e-9, f"{ticker[0]} {name} is off by {error.max()}"
         different += int((labels_of[ticker]["label"].to_numpy() != np.array(expected_marks)).sum())
     assert different <= 10, f"{different} labels differ"
@@ -147,19 +147,19 @@ def main() -> None:
 
     frames, reference_seconds = timed(lambda: reference_indicators(data, tickers.to_list()))
     marks, reference_label_seconds = timed(lambda: reference_labels(frames))
-    ours, our_seconds = timed(lambda: classic_indicators(bars))
+    own_frame, our_seconds = timed(lambda: classic_indicators(bars))
     labelled, our_label_seconds = timed(lambda: barrier_labels(bars, RULE))
-    assert_same(frames, marks, ours, labelled)
+    assert_same(frames, marks, own_frame, labelled)
 
     print(f"{tickers.len()} tickers, {prices.height:,} rows of {source}; equal to 1e-9 of the price.\n")
     print("| part | pandas loop, s | stock_assets, s | times faster |")
     print("|---|---|---|---|")
-    for measured in (
+    for measurement in (
         Measured(f"{len(INDICATORS)} indicators", reference_seconds, our_seconds),
         Measured("labels", reference_label_seconds, our_label_seconds),
         Measured("together", reference_seconds + reference_label_seconds, our_seconds + our_label_seconds),
     ):
-        print(measured.row())
+        print(measurement.row())
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ def main() -> None:
             groups=tuple(options.groups), years=tuple(options.years), seeds=options.seeds, tickers=options.drawn
         )
         begin = time.perf_counter()
-        made = measure_inputs(store, config, question, say=print)
-        print_values(made.rows)
-        print(f"{made.trainings} trainings, {time.perf_counter() - begin:.0f} seconds.")
+        input_values = measure_inputs(store, config, question, say=print)
+        print_values(input_values.rows)
+        print(f"{input_values.trainings} trainings, {time.perf_counter() - begin:.0f} seconds.")
 
 
 def print_values(rows: pl.DataFrame) -> None:

@@ -40,8 +40,8 @@ def best_cuts(freedom: np.ndarray, location: np.ndarray, scale: np.ndarray, clas
         cuts = point[0], point[0] + np.exp(point[1])  # the second stays above the first
         return log_loss(student_t_probabilities(freedom, location, scale, cuts), classes)
 
-    found = minimize(loss, [HALFWAY[0], np.log(HALFWAY[1] - HALFWAY[0])], method="Nelder-Mead")
-    return float(found.x[0]), float(found.x[0] + np.exp(found.x[1]))
+    optimum = minimize(loss, [HALFWAY[0], np.log(HALFWAY[1] - HALFWAY[0])], method="Nelder-Mead")
+    return float(optimum.x[0]), float(optimum.x[0] + np.exp(optimum.x[1]))
 
 
 def peak_memory() -> int:

@@ -148,21 +148,21 @@ class Scored(NamedTuple):
     def log_loss(self, probabilities: np.ndarray) -> float:
         """The mean of the yearly means."""
         losses, year = self.losses(probabilities), self.year
-        return float(np.mean([losses[year == one].mean() for one in np.unique(year)]))
+        return float(np.mean([losses[year == one_year].mean() for one_year in np.unique(year)]))
 
-    def share(self, name: str = "rnn", *, of: str = "bound") -> float:
-        """The share of the way from the best naive baseline to the bound, or to `of`, that a forecast makes."""
+    def share(self, name: str = "rnn", *, best_name: str = "bound") -> float:
+        """The share of the way from the best naive baseline to the bound, or to `best_name`, that a forecast makes."""
         loss = {key: self.log_loss(values) for key, values in self.forecasts.items()}
         naive = min(loss["class_prior"], loss["ticker_prior"])
-        return (naive - loss[name]) / (naive - loss[of])
+        return (naive - loss[name]) / (naive - loss[best_name])
 
     def interval_of(self, statistic: "np.ndarray | tuple[np.ndarray, np.ndarray]") -> tuple[float, float]:
         """The 95 % interval of the mean of a figure of each row, or of the ratio of two means."""
         parts = statistic if isinstance(statistic, tuple) else (statistic, np.ones(len(self.truth)))
         session = self.session
         sums = np.stack([np.bincount(session, part) for part in parts])
-        drawn = drawn_sessions(np.random.default_rng(0), sums.shape[1], max(1, BLOCK // EVERY), draws=1000)
-        totals = sums[:, drawn].sum(axis=-1)
+        draws = drawn_sessions(np.random.default_rng(0), sums.shape[1], max(1, BLOCK // EVERY), draws=1000)
+        totals = sums[:, draws].sum(axis=-1)
         return interval(totals[0] / totals[1])
 
 
@@ -177,19 +177,22 @@ def walk_forward(
     answers: dict[str, list[pl.DataFrame]] = {}
     for year in years:
         cutoff = max(day for day in market.days if day.year < year)
-        known, asked = training_rows(market.labels, cutoff), [day for day in market.days if day.year == year]
-        made = {
-            "class_prior": fit_class_prior(known, cutoff).predict(inputs.features, asked),
-            "ticker_prior": fit_ticker_prior(known, cutoff).predict(inputs.features, asked),
-            "bound": market.oracle(asked[::EVERY]),
-            "filter": market.filtered(asked[::EVERY]),
+        training_labels, sessions = (
+            training_rows(market.labels, cutoff),
+            [day for day in market.days if day.year == year],
+        )
+        new_forecasts = {
+            "class_prior": fit_class_prior(training_labels, cutoff).predict(inputs.features, sessions),
+            "ticker_prior": fit_ticker_prior(training_labels, cutoff).predict(inputs.features, sessions),
+            "bound": market.oracle(sessions[::EVERY]),
+            "filter": market.filtered(sessions[::EVERY]),
         }
         for seed in range(seeds):
-            model = train_rnn(Lesson(inputs, known, cutoff, seed, RULE.horizon), config)
-            made["rnn" if seed == 0 else f"seed {seed}"] = model.predict(inputs, asked)
+            model = train_rnn(Lesson(inputs, training_labels, cutoff, seed, RULE.horizon), config)
+            new_forecasts["rnn" if seed == 0 else f"seed {seed}"] = model.predict(inputs, sessions)
         if oracles:
-            made |= {dates: market.oracle(asked[::EVERY], dates) for dates in ("past", "none")}
-        for name, frame in made.items():
+            new_forecasts |= {dates: market.oracle(sessions[::EVERY], dates) for dates in ("past", "none")}
+        for name, frame in new_forecasts.items():
             answers.setdefault(name, []).append(frame)
     frames = {name: pl.concat(parts) for name, parts in answers.items()}
     rows = market.labels.select(*KEYS, "label").sort(KEYS)
@@ -211,7 +214,7 @@ def parts_of(probabilities: np.ndarray, session: np.ndarray) -> np.ndarray:
     sell, hold, buy = probabilities.T
     odds = np.stack([np.log((sell + buy) / hold), np.log(buy / sell)])
     counts = np.bincount(session)
-    means = np.stack([np.bincount(session, one) / counts for one in odds])[:, session]
+    means = np.stack([np.bincount(session, log_odds) / counts for log_odds in odds])[:, session]
     return np.stack([means[0], odds[0] - means[0], means[1], odds[1] - means[1]])
 
 
@@ -223,7 +226,7 @@ def from_parts(parts: np.ndarray) -> np.ndarray:
 
 def mean_odds(forecasts: Sequence[np.ndarray]) -> np.ndarray:
     """float64 [N, 3]: the forecast with the mean log odds of several."""
-    logs = np.mean([np.log(one) for one in forecasts], axis=0)
+    logs = np.mean([np.log(forecast) for forecast in forecasts], axis=0)
     return np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
 
 
@@ -234,30 +237,39 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], choices=["dates", "context"])
     options = parser.parse_args()
     market = Market(options.market, tuple(options.without))
-    scored = walk_forward(market, seeds=options.seeds, oracles=True)
-    print_scores(scored)
-    trained = {name: values for name, values in scored.forecasts.items() if name == "rnn" or name.startswith("seed")}
-    print_parts("`rnn`", scored, trained["rnn"])
-    if len(trained) > 1:
-        print_parts(f"the mean of {len(trained)} trainings", scored, mean_odds(list(trained.values())))
+    scored_forecasts = walk_forward(market, seeds=options.seeds, oracles=True)
+    print_scores(scored_forecasts)
+    trained_forecasts = {
+        name: values for name, values in scored_forecasts.forecasts.items() if name == "rnn" or name.startswith("seed")
+    }
+    print_parts("`rnn`", scored_forecasts, trained_forecasts["rnn"])
+    if len(trained_forecasts) > 1:
+        print_parts(
+            f"the mean of {len(trained_forecasts)} trainings",
+            scored_forecasts,
+            mean_odds(list(trained_forecasts.values())),
+        )
 
 
-def print_scores(scored: Scored) -> None:
-    naive = scored.losses(scored.forecasts[min(("class_prior", "ticker_prior"), key=lambda n: _loss(scored, n))])
-    bound = scored.losses(scored.forecasts["bound"])
+def print_scores(scores: Scored) -> None:
+    naive = scores.losses(scores.forecasts[min(("class_prior", "ticker_prior"), key=lambda n: _loss(scores, n))])
+    bound = scores.losses(scores.forecasts["bound"])
     rows = []
-    for name, values in scored.forecasts.items():
-        losses = scored.losses(values)
-        low, high = scored.interval_of((naive - losses, naive - bound))
-        above = scored.interval_of(losses - bound)
-        share = f"{scored.share(name):.1%} [{low:.1%}, {high:.1%}]"
-        accuracy = f"{(values.argmax(axis=1) - 1 == scored.truth).mean():.4f}"
-        gap = f"{scored.log_loss(values) - _loss(scored, 'bound'):+.4f} [{above[0]:+.4f}, {above[1]:+.4f}]"
-        rows.append((_NAMES.get(name, name), f"{_loss(scored, name):.4f}", gap, accuracy, share))
+    for name, values in scores.forecasts.items():
+        losses = scores.losses(values)
+        low, high = scores.interval_of((naive - losses, naive - bound))
+        above = scores.interval_of(losses - bound)
+        share = f"{scores.share(name):.1%} [{low:.1%}, {high:.1%}]"
+        accuracy = f"{(values.argmax(axis=1) - 1 == scores.truth).mean():.4f}"
+        gap = f"{scores.log_loss(values) - _loss(scores, 'bound'):+.4f} [{above[0]:+.4f}, {above[1]:+.4f}]"
+        rows.append((_NAMES.get(name, name), f"{_loss(scores, name):.4f}", gap, accuracy, share))
     print(table(("forecast", "log-loss", "above the bound", "accuracy", "share of the way"), rows))
-    years = np.unique(scored.year)
+    years = np.unique(scores.year)
     by_year = [
-        (name, *(f"{scored.losses(scored.forecasts[name])[scored.year == year].mean():.4f}" for year in years))
+        (
+            name,
+            *(f"{scores.losses(scores.forecasts[name])[scores.year == year].mean():.4f}" for year in years),
+        )
         for name in ("rnn", "bound")
     ]
     print(table(("log-loss by year", *map(str, years)), by_year))
@@ -271,27 +283,29 @@ _NAMES = {
 }
 
 
-def _loss(scored: Scored, name: str) -> float:
-    return scored.log_loss(scored.forecasts[name])
+def _loss(scored_forecasts: Scored, name: str) -> float:
+    return scored_forecasts.log_loss(scored_forecasts.forecasts[name])
 
 
-def print_parts(title: str, scored: Scored, probabilities: np.ndarray) -> None:
+def print_parts(title: str, scored_forecasts: Scored, probabilities: np.ndarray) -> None:
     """What it would gain with each part of the oracle's forecast in the place of its own."""
-    own = parts_of(probabilities, scored.session)
-    best = parts_of(scored.forecasts["bound"], scored.session)
-    before, rows = scored.losses(probabilities), []
+    own = parts_of(probabilities, scored_forecasts.session)
+    best = parts_of(scored_forecasts.forecasts["bound"], scored_forecasts.session)
+    before, rows = scored_forecasts.losses(probabilities), []
     for i, part in enumerate(PARTS):
-        replaced, alone = own.copy(), best.copy()
-        replaced[i], alone[i] = best[i], own[i]
-        gained, lost = (scored.losses(from_parts(parts)) for parts in (replaced, alone))
-        low, high = scored.interval_of(before - gained)
+        own_replaced, only_own = own.copy(), best.copy()
+        own_replaced[i], only_own[i] = best[i], own[i]
+        gained, losses_with_only_own = (
+            scored_forecasts.losses(from_parts(parts)) for parts in (own_replaced, only_own)
+        )
+        low, high = scored_forecasts.interval_of(before - gained)
         slope = np.polyfit(own[i], best[i], 1)[0] if own[i].std() > 1e-9 else float("nan")
         correlation = np.corrcoef(own[i], best[i])[0, 1] if own[i].std() > 1e-9 else float("nan")
         rows.append(
             (
                 part,
                 f"{(before - gained).mean():.4f} [{low:.4f}, {high:.4f}]",
-                f"{(lost - scored.losses(scored.forecasts['bound'])).mean():.4f}",
+                f"{(losses_with_only_own - scored_forecasts.losses(scored_forecasts.forecasts['bound'])).mean():.4f}",
                 f"{own[i].std():.3f}",
                 f"{best[i].std():.3f}",
                 f"{correlation:.3f}",
@@ -299,14 +313,16 @@ def print_parts(title: str, scored: Scored, probabilities: np.ndarray) -> None:
             )
         )
     print(
-        f"{title}: {scored.share('rnn'):.1%}" if title == "`rnn`" else f"{title}: {_share(scored, probabilities):.1%}"
+        f"{title}: {scored_forecasts.share('rnn'):.1%}"
+        if title == "`rnn`"
+        else f"{title}: {_share(scored_forecasts, probabilities):.1%}"
     )
     header = ("part", "gain with the oracle's", "loss of the bound with its own", "spread", "the oracle's")
     print(table((*header, "correlation", "slope of the oracle's on its own"), rows))
 
 
-def _share(scored: Scored, probabilities: np.ndarray) -> float:
-    return scored._replace(forecasts={**scored.forecasts, "mean": probabilities}).share("mean")
+def _share(scored_forecasts: Scored, probabilities: np.ndarray) -> float:
+    return scored_forecasts._replace(forecasts={**scored_forecasts.forecasts, "mean": probabilities}).share("mean")
 
 
 if __name__ == "__main__":

@@ -81,9 +81,9 @@ class Material(NamedTuple):
     def part(self, tickers: int, first: date) -> "Material":
         """The rows from session `first` on of `tickers` of the tickers, spread over the alphabet."""
         names = self.components["ticker"].unique().sort()
-        chosen = names.gather(np.linspace(0, len(names) - 1, tickers).round().astype(int)).to_list()
-        wanted = pl.col("ticker").is_in(chosen) & (pl.col("session") >= first)
-        return Material(*(frame.filter(wanted) for frame in self))
+        chosen_tickers = names.gather(np.linspace(0, len(names) - 1, tickers).round().astype(int)).to_list()
+        in_part = pl.col("ticker").is_in(chosen_tickers) & (pl.col("session") >= first)
+        return Material(*(frame.filter(in_part) for frame in self))
 
 
 def sampled_validation(
@@ -95,10 +95,10 @@ def sampled_validation(
     """
     train, validation = train_validation_split(labels, cutoff, sessions)
     rows = validation.sort(KEYS)
-    drawn = rows.sample(min(count, rows.height), seed=seed).sort(KEYS)
-    if (met := drawn["session"].n_unique()) < sessions:
-        raise ValueError(f"{drawn.height} validation labels meet {met} sessions; expected all {sessions}: draw more")
-    return train, drawn
+    sample = rows.sample(min(count, rows.height), seed=seed).sort(KEYS)
+    if (met := sample["session"].n_unique()) < sessions:
+        raise ValueError(f"{sample.height} validation labels meet {met} sessions; expected all {sessions}: draw more")
+    return train, sample
 
 
 def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -184,13 +184,13 @@ def learn(network: str, folder: Path, cutoff: date, seed: int = 0) -> Learned:
     }
     lesson = Lesson(inputs[network](), read("labels"), cutoff, seed, HORIZON)
     before, watch = peak_memory(), Watch()
-    began = time.perf_counter()
+    start = time.perf_counter()
     with ExitStack() as stack:
         for module in (deepar, rnn, rnn_classifier):
             stack.enter_context(patch.object(module, "descend", watch.descend(module.descend)))
-        trained = train[network](lesson)
-    seconds = time.perf_counter() - began
-    return Learned(network, watch.epochs, seconds, watch.ever, trained.validation_log_loss, before, peak_memory())
+        trained_model = train[network](lesson)
+    seconds = time.perf_counter() - start
+    return Learned(network, watch.epochs, seconds, watch.ever, trained_model.validation_log_loss, before, peak_memory())
 
 
 def known_labels(material: Material) -> pl.DataFrame:

@@ -73,9 +73,9 @@ def measure(folder: Path, days: int) -> None:
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
     """(seconds, processor seconds) of a call."""
-    began, processor = time.perf_counter(), time.process_time()
+    start, processor = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - began, time.process_time() - processor
+    return time.perf_counter() - start, time.process_time() - processor
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def walk_forward(
     features: pl.DataFrame, labels: pl.DataFrame, sessions: Sequence[date]
 ) -> tuple[pl.DataFrame, list[list[Any]]]:
     """(predictions of all models and `sessions`, rows of model, processor seconds and best epochs of the trainings)."""
-    parts, spent, epochs = [], dict.fromkeys(BAR_MODELS, 0.0), {name: [] for name in BAR_MODELS}
+    parts, seconds_of, epochs = [], dict.fromkeys(BAR_MODELS, 0.0), {name: [] for name in BAR_MODELS}
     for session in sessions:
         cutoff = datetime(session.year, session.month, session.day, tzinfo=UTC)
         lesson = BarLesson(
@@ -111,17 +111,17 @@ def walk_forward(
         )
         keys = features.filter(pl.col("session") == session).select(BAR_KEYS)
         # a row looks back over the midnight
-        near = features.filter(pl.col("session").is_between(session - timedelta(days=1), session))
+        nearby_features = features.filter(pl.col("session").is_between(session - timedelta(days=1), session))
         for name, entry in BAR_MODELS.items():
             model, seconds = measured(lambda entry=entry, lesson=lesson: entry.train(lesson))
-            spent[name] += seconds
+            seconds_of[name] += seconds
             if (best := getattr(model, "best_epoch", None)) is not None:
                 epochs[name].append(best)
-            rows = entry.predict(model, near, keys)
+            rows = entry.predict(model, nearby_features, keys)
             parts.append(rows.with_columns(model=pl.lit(name), trained_through=pl.lit(cutoff)))
     trainings = [
         [name, round(seconds / len(sessions), 1), ", ".join(map(str, epochs[name])) or "–"]
-        for name, seconds in spent.items()
+        for name, seconds in seconds_of.items()
     ]
     return pl.concat(parts), trainings
 
@@ -164,27 +164,27 @@ def speed() -> list[Target]:
     labels, labelling = measured(lambda: bar_labels(bars, RULE, interval_minutes=1))
     end = bars["bar_end"].max()
     newest = bars.filter(pl.col("bar_end") >= end - timedelta(minutes=LOOKBACK_BARS))
-    latest, one = measured(lambda: bar_features(newest, date.min, interval_minutes=1))
-    same = latest.filter(pl.col("bar_end") == end).equals(features.filter(pl.col("bar_end") == end))
-    if not same:
+    latest, seconds_of_features = measured(lambda: bar_features(newest, date.min, interval_minutes=1))
+    is_same = latest.filter(pl.col("bar_end") == end).equals(features.filter(pl.col("bar_end") == end))
+    if not is_same:
         raise RuntimeError("the newest bar's features differ between the range and its look-back alone")
     entry, cutoff = BAR_MODELS[BAR_IN_SERVICE], end - timedelta(days=1)
     lesson = BarLesson(
         features=features, labels=known_by(labels, cutoff), cutoff=cutoff, seed=0, rule=RULE, interval_minutes=1
     )
     model, training = measured(lambda: entry.train(lesson))
-    near = features.filter(pl.col("bar_end") > end - timedelta(minutes=entry.lookback_rows))
-    keys = near.filter(pl.col("bar_end") == end).select(BAR_KEYS)
-    entry.predict(model, near, keys)  # once, so that nothing is imported any more
-    predicted, answer = measured(lambda: entry.predict(model, near, keys))
-    if predicted.height != TICKERS:
-        raise RuntimeError(f"{predicted.height} predictions; expected {TICKERS}")
+    nearby_features = features.filter(pl.col("bar_end") > end - timedelta(minutes=entry.lookback_rows))
+    keys = nearby_features.filter(pl.col("bar_end") == end).select(BAR_KEYS)
+    entry.predict(model, nearby_features, keys)  # once, so that nothing is imported any more
+    predictions, answer = measured(lambda: entry.predict(model, nearby_features, keys))
+    if predictions.height != TICKERS:
+        raise RuntimeError(f"{predictions.height} predictions; expected {TICKERS}")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     rows = f"{bars.height:,} rows"
     return [
         Target(f"features of {rows}, processor seconds", whole, 10.0),
         Target(f"labels of {rows}, processor seconds", labelling, 10.0),
-        Target(f"features of the newest bar of {TICKERS} tickers, processor seconds", one, 0.2),
+        Target(f"features of the newest bar of {TICKERS} tickers, processor seconds", seconds_of_features, 0.2),
         Target(f"prediction of {TICKERS} tickers, processor seconds", answer, 0.5),
         Target(f"training of {BAR_IN_SERVICE} on {rows}, processor seconds", training, 600.0),
         Target("memory at most, GiB", memory, 4.0),

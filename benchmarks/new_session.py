@@ -82,8 +82,8 @@ def main() -> None:
         sessions = calendar_of(config).sessions
         fill(config, sessions[: -options.sessions])
         use(config.data_dir)
-        with copy_of(config) as copied:
-            steps = split(copied, ASSETS, sessions[-options.sessions])
+        with copy_of(config) as copied_config:
+            steps = split(copied_config, ASSETS, sessions[-options.sessions])
         with serve(config) as client:
             arrivals = [arrive(client, session) for session in sessions[-options.sessions :]]
         rows = Warehouse(config.database).read("pca_components", sessions[-options.sessions], columns=["session"])

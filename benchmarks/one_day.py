@@ -48,12 +48,12 @@ def main() -> None:
     seconds: dict[str, float] = defaultdict(float)
 
     def timed(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
-            began = time.perf_counter()
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            start = time.perf_counter()
             try:
-                return function(*arguments, **named)
+                return function(*arguments, **keywords)
             finally:
-                seconds[kind] += time.perf_counter() - began
+                seconds[kind] += time.perf_counter() - start
 
         return run
 
@@ -71,13 +71,16 @@ def main() -> None:
             seconds.clear()
             whole = materialize(config, ["predictions"], [session])
             days.append((session, last_step_seconds(), dict(seconds), whole))
-        made = Warehouse(config.database).read("predictions", sessions[-1], columns=["model", "ticker"])
+        predictions = Warehouse(config.database).read("predictions", sessions[-1], columns=["model", "ticker"])
     kinds = [kind for _, _, kind in WRAPPED]
     rows = [
-        [str(session), inside, *(of.get(kind, 0.0) for kind in kinds), inside - sum(of.values()), whole]
-        for session, inside, of, whole in days[1:]
+        [str(session), inside, *(seconds_of.get(kind, 0.0) for kind in kinds), inside - sum(seconds_of.values()), whole]
+        for session, inside, seconds_of, whole in days[1:]
     ]
-    print(f"{made.height:,} rows a day: {made['ticker'].n_unique()} tickers, {made['model'].n_unique()} models.\n")
+    print(
+        f"{predictions.height:,} rows a day: {predictions['ticker'].n_unique()} tickers, "
+        f"{predictions['model'].n_unique()} models.\n"
+    )
     print(table(("session", "inside the asset, s", *kinds, "predict and check", "the whole run"), rows))
     print(targets(Target("a day's predictions after imports, s", statistics.median(row[1] for row in days[1:]), 2)))
 

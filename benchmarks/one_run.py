@@ -40,7 +40,7 @@ def copy_of(config: Settings) -> Iterator[Settings]:
 
 def split(config: Settings, assets: Sequence[str], session: date) -> str:
     """Makes `assets` of `session` in one run in this process: a table of its steps, and of what they move."""
-    definitions, watch, read = build_definitions(config), Stopwatch(), [0.0]
+    definitions, watch, read_bytes = build_definitions(config), Stopwatch(), [0.0]
     repository = definitions.get_repository_def()
     keys = {dg.AssetKey(asset) for asset in assets}
     job = repository.get_maybe_subset_job_def(IMPLICIT_ASSET_JOB_NAME, asset_selection=keys)
@@ -48,27 +48,27 @@ def split(config: Settings, assets: Sequence[str], session: date) -> str:
 
     def counted(self: Warehouse, *arguments: Any) -> Any:
         rows = select(self, *arguments)
-        read[0] += rows.estimated_size()
+        read_bytes[0] += rows.estimated_size()
         return rows
 
     day = str(session)
     with dg.DagsterInstance.get() as instance, patch.object(Warehouse, "_select", counted), watch.running(config):
-        began = time.perf_counter()
+        start = time.perf_counter()
         run = job.execute_in_process(
             instance=instance,
             tags={ASSET_PARTITION_RANGE_START_TAG: day, ASSET_PARTITION_RANGE_END_TAG: day},
             run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
         )
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         steps = {step.step_key: step for step in instance.get_run_step_stats(run.run_id)}
     rows = []
-    for name, step in sorted(steps.items(), key=lambda each: each[1].start_time or 0.0):
+    for name, step in sorted(steps.items(), key=lambda named_step: named_step[1].start_time or 0.0):
         parts = [watch.seconds[name, kind] for kind in KINDS]
         whole = (step.end_time or 0.0) - (step.start_time or 0.0)
         rows.append([name, *parts, max(0.0, whole - sum(parts)), whole])
     together = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
     outside = sum(watch.seconds[OWNER, kind] for kind in KINDS)
-    least = _least(Warehouse(config.database), session, read[0])
+    least = _least(Warehouse(config.database), session, read_bytes[0])
     return (
         table(("step, s", *KINDS, "Dagster", "whole"), [*rows, ["together", *together]])
         + f"\nThe run took {seconds:.2f} s in this process: {seconds - together[-1]:.2f} s are outside the steps, "
@@ -76,7 +76,7 @@ def split(config: Settings, assets: Sequence[str], session: date) -> str:
     )
 
 
-def _least(store: Warehouse, session: date, read: float) -> str:
+def _least(store: Warehouse, session: date, read_bytes: float) -> str:
     """What no store of these rows could do without, in a sentence."""
     import duckdb
 
@@ -87,15 +87,15 @@ def _least(store: Warehouse, session: date, read: float) -> str:
         for name, rows in frames:
             connection.register(f"rows_of_{name}", rows.to_arrow())
             connection.execute(f"CREATE TABLE {name} AS SELECT * FROM rows_of_{name} LIMIT 0")
-        began = time.perf_counter()
+        start = time.perf_counter()
         connection.execute("BEGIN")
         for name, _ in frames:
             connection.execute(f"INSERT INTO {name} SELECT * FROM rows_of_{name}")
         connection.execute("COMMIT")
-        took = time.perf_counter() - began
+        seconds = time.perf_counter() - start
     path.unlink()
     rows = sum(frame.height for _, frame in frames)
     return (
-        f"The steps read {read / 1e6:,.0f} MB of columns; DuckDB's own insert of the {rows:,} rows of the session in "
-        f"{len(frames)} tables takes {took:.3f} s."
+        f"The steps read {read_bytes / 1e6:,.0f} MB of columns; DuckDB's own insert of the {rows:,} rows of the "
+        f"session in {len(frames)} tables takes {seconds:.3f} s."
     )

@@ -66,7 +66,7 @@ def servings(sessions: list[date], year: int, block: Callable[[date], Any]) -> l
     """The blocks of `sessions` of `year`, each with the session before it as its cutoff."""
     blocks = [list(days) for _, days in groupby((day for day in sessions if day.year == year), block)]
     before = [sessions[sessions.index(days[0]) - 1] for days in blocks]
-    return [Serving(*one) for one in zip(before, blocks, strict=True)]
+    return [Serving(*part) for part in zip(before, blocks, strict=True)]
 
 
 class Learner:
@@ -78,11 +78,11 @@ class Learner:
         self.seconds: dict[str, list[tuple[float, float]]] = {}
         self.trained = cache(self._trained)  # the yearly model also serves the first quarter, month and week
 
-    def _timed(self, what: str, do: Callable[[], Any]) -> Any:
-        began, cpu = time.perf_counter(), time.process_time()
-        found = do()
-        self.seconds.setdefault(what, []).append((time.perf_counter() - began, time.process_time() - cpu))
-        return found
+    def _timed(self, work: str, do: Callable[[], Any]) -> Any:
+        start, cpu = time.perf_counter(), time.process_time()
+        answer = do()
+        self.seconds.setdefault(work, []).append((time.perf_counter() - start, time.process_time() - cpu))
+        return answer
 
     def _trained(self, cutoff: date) -> Any:
         from stock_assets.model.registry import MODELS
@@ -118,18 +118,18 @@ class Learner:
         return Lesson(self.material.inputs(), labels, cutoff, self.seed, HORIZON)
 
 
-def paired(scored: pl.DataFrame, model: str, against: str) -> dict[str, tuple[float, float, float]]:
+def paired(scored_predictions: pl.DataFrame, model: str, against: str) -> dict[str, tuple[float, float, float]]:
     """(difference, low, high) of log-loss and rank IC, `model` less `against`, on the sessions of both.
 
-    `scored` is that of `scored_rows`; both models answered the same rows. Sessions weigh alike.
+    `scored_predictions` is that of `scored_rows`; both models answered the same rows. Sessions weigh alike.
     """
-    losses = scored.group_by("model", "session").agg(value=pl.col("surprise").mean())
-    ics = metrics.daily_rank_ic(scored).select("model", "session", value="rank_ic")
+    losses = scored_predictions.group_by("model", "session").agg(value=pl.col("surprise").mean())
+    ics = metrics.daily_rank_ic(scored_predictions).select("model", "session", value="rank_ic")
 
     def difference(daily: pl.DataFrame) -> tuple[float, float, float]:
-        one, other = (daily.filter(pl.col("model") == name) for name in (model, against))
-        both = one.join(other, on="session").sort("session").select(pl.col("value") - pl.col("value_right"))
-        values = both["value"].drop_nulls().to_numpy()
+        first, second = (daily.filter(pl.col("model") == name) for name in (model, against))
+        joint_days = first.join(second, on="session").sort("session").select(pl.col("value") - pl.col("value_right"))
+        values = joint_days["value"].drop_nulls().to_numpy()
         low, high = block_bootstrap(values) or (float("nan"), float("nan"))
         return float(values.mean()), low, high
 
@@ -142,21 +142,21 @@ def compare(answers: dict[str, list[pl.DataFrame]], labels: pl.DataFrame) -> str
     first, *others = (frame.select(KEYS).sort(KEYS) for frame in frames)
     if not all(rows.equals(first) for rows in others):
         raise ValueError(f"{', '.join(answers)} did not answer the same rows")
-    scored = metrics.scored_rows(pl.concat(frames), labels)
-    scores = metrics.score_table(scored)
+    scored_predictions = metrics.scored_rows(pl.concat(frames), labels)
+    scores = metrics.score_table(scored_predictions)
     lines, base = [], next(iter(answers))
     for name in answers:
         row = scores.row(by_predicate=(pl.col("model") == name) & pl.col("year").is_null(), named=True)
         cells = [f"{row[m]:.4f} [{row[f'{m}_low']:.4f}, {row[f'{m}_high']:.4f}]" for m in ("log_loss", "rank_ic")]
-        found = {} if name == base else paired(scored, name, base)
-        cells += [f"{d:+.4f} [{low:+.4f}, {high:+.4f}]" for d, low, high in found.values()] or ["–", "–"]
+        differences = {} if name == base else paired(scored_predictions, name, base)
+        cells += [f"{d:+.4f} [{low:+.4f}, {high:+.4f}]" for d, low, high in differences.values()] or ["–", "–"]
         lines.append([name, row["rows"], *cells])
     header = ("schedule", "rows", "log-loss", "rank IC", f"log-loss less {base}", f"rank IC less {base}")
     text = table(header, lines)
     by_year = scores.drop_nulls("year").pivot("year", index="model", values="log_loss")
-    ordered = [by_year.row(by_predicate=pl.col("model") == name) for name in answers]
-    shown = [[name, *(f"{value:.4f}" for value in values)] for name, *values in ordered]
-    return text + "\n" + table(("log-loss", *by_year.columns[1:]), shown)
+    rows_in_order = [by_year.row(by_predicate=pl.col("model") == name) for name in answers]
+    cells_of_years = [[name, *(f"{value:.4f}" for value in values)] for name, *values in rows_in_order]
+    return text + "\n" + table(("log-loss", *by_year.columns[1:]), cells_of_years)
 
 
 def cost(learner: Learner) -> str:
@@ -164,8 +164,8 @@ def cost(learner: Learner) -> str:
         return sorted(values)[len(values) // 2]
 
     rows = [
-        [what, len(seconds), median([wall for wall, _ in seconds]), median([cpu for _, cpu in seconds])]
-        for what, seconds in learner.seconds.items()
+        [work, len(seconds), median([wall for wall, _ in seconds]), median([cpu for _, cpu in seconds])]
+        for work, seconds in learner.seconds.items()
     ]
     return table(("step", "times", "seconds, median", "of all cores, median"), rows)
 
@@ -210,10 +210,10 @@ def main() -> None:
     print(f"{len(tickers)} tickers.\n", flush=True)
     for network in options.networks:
         learner = Learner(network, material)
-        found = (
+        comparison = (
             validate(learner) if options.validate else evaluate(learner, options.years, options.scratch, UpdateConfig())
         )
-        print(f"### {network}\n\n{found}\n{cost(learner)}", flush=True)
+        print(f"### {network}\n\n{comparison}\n{cost(learner)}", flush=True)
 
 
 if __name__ == "__main__":

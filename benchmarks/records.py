@@ -22,17 +22,17 @@ def main() -> None:
 
     def measured(*arguments: Any) -> None:
         nonlocal seconds, writes
-        began = time.process_time()
+        start = time.process_time()
         record(*arguments)
-        seconds, writes = seconds + time.process_time() - began, writes + 1
+        seconds, writes = seconds + time.process_time() - start, writes + 1
 
     with tempfile.TemporaryDirectory() as folder:
         set_workload(options, Path(folder))
         config = use(Path(folder, "data"))
         warehouse.record_partitions = measured
-        began = time.process_time()
+        start = time.process_time()
         fill(config, calendar_of(config).sessions)
-        whole = time.process_time() - began
+        whole = time.process_time() - start
     print(table(("", "seconds of processor time"), [("the fill", whole), (f"its {writes} records", seconds)]))
     print(targets(Target("share of the records, %", 100 * seconds / whole, 5.0)))
 

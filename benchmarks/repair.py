@@ -55,7 +55,7 @@ class Score(NamedTuple):
 
 def measured(path: Path = CASES) -> list[Score]:
     """The scores of every kind over all cases."""
-    rows = [row for dirty, fixed in cases(path) for row in compared(dirty, fixed)]
+    rows = [row for dirty, repaired in cases(path) for row in compared(dirty, repaired)]
     return [score(kind, rows) for kind in ("unit", "split", "dividend", "adjustment")] + [
         injected(kind, path) for kind in ("no_price", "frozen")
     ]
@@ -71,14 +71,14 @@ def cases(path: Path) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
 
 def history(case: pl.DataFrame) -> pl.DataFrame:
     """The rows of `case` with a price as `RAW_SCHEMA`; the n-th stands on the n-th session of the calendar."""
-    ordered = case.filter(pl.col("close").is_not_null()).with_columns(
+    bars_in_order = case.filter(pl.col("close").is_not_null()).with_columns(
         moment=pl.col("ts_raw").str.to_datetime(time_zone="UTC")
     )
-    ordered = ordered.sort("moment")
-    bars = ordered.select(
+    bars_in_order = bars_in_order.sort("moment")
+    bars = bars_in_order.select(
         place=pl.lit("case"),
         ticker=pl.col("case").str.strip_suffix("-fixed"),
-        session=pl.Series(SESSIONS[: ordered.height], dtype=pl.Date),
+        session=pl.Series(SESSIONS[: bars_in_order.height], dtype=pl.Date),
         **{name: pl.col(name) for name in ("open", "high", "low", "close", "adj_close", "volume")},
         dividend=pl.col("dividends"),
         split_ratio=pl.col("stock_splits").replace(0.0, 1.0),
@@ -103,7 +103,7 @@ class Row(NamedTuple):
     kept_out: bool
 
 
-def compared(dirty: pl.DataFrame, fixed: pl.DataFrame) -> list[Row]:
+def compared(dirty: pl.DataFrame, repaired: pl.DataFrame) -> list[Row]:
     """The bars of one case of which a figure is false or called so."""
     bars, findings = judged(dirty)
     name = dirty["ticker"][0]
@@ -121,12 +121,12 @@ def compared(dirty: pl.DataFrame, fixed: pl.DataFrame) -> list[Row]:
             split=split,
         )
 
-    told = {
+    reported_sessions = {
         kind: set(findings.filter(pl.col("kind") == kind)["session"]) for kind in ("unit", "dividend", "adjustment")
     }
-    both = (
+    joint_bars = (
         naive(dirty)
-        .join(naive(fixed), on="session", suffix="_true")
+        .join(naive(repaired), on="session", suffix="_true")
         .join(bars.select("session", "total_return", "suspect"), on="session", how="left")
         .with_columns(
             false_return=(pl.col("plain") - pl.col("plain_true")).abs() > FALSE_RETURN,
@@ -141,24 +141,28 @@ def compared(dirty: pl.DataFrame, fixed: pl.DataFrame) -> list[Row]:
     if price_case:
         return [
             Row(price_kind, row["false_return"], row["changed"], row["mended"], row["mended"] or row["suspect"] != "")
-            for row in both.with_columns(suspect=pl.col("suspect").cast(pl.String).fill_null("")).iter_rows(named=True)
+            for row in joint_bars.with_columns(suspect=pl.col("suspect").cast(pl.String).fill_null("")).iter_rows(
+                named=True
+            )
             if row["false_return"] or row["changed"]
         ]
     rows = []
-    false = both.filter("false_dividend")
-    named = both.filter(pl.col("session").is_in(list(told["dividend"])))
-    taken: set[int] = set()
+    false = joint_bars.filter("false_dividend")
+    named_bars = joint_bars.filter(pl.col("session").is_in(list(reported_sessions["dividend"])))
+    taken_places: set[int] = set()
     for row in false.iter_rows(named=True):
-        near = [at for at in named["place"] if abs(at - row["place"]) <= ONE_EVENT and at not in taken]
-        hit = min(near, key=lambda at: abs(at - row["place"]), default=None)
-        taken |= {hit} if hit is not None else set()
-        held = row["mended"] or hit == row["place"]
-        rows.append(Row("dividend", True, hit is not None, row["mended"], held))
-    rows += [Row("dividend", False, True, False, False) for at in named["place"] if at not in taken]
-    for row in both.filter(~pl.col("false_dividend")).iter_rows(named=True):
-        found = row["session"] in told["adjustment"]
-        if (row["dividend"] > 0 or row["dividend_true"] > 0) and (row["false_adjustment"] or found):
-            rows.append(Row("adjustment", row["false_adjustment"], found, row["mended"], True))
+        near_places = [
+            at for at in named_bars["place"] if abs(at - row["place"]) <= ONE_EVENT and at not in taken_places
+        ]
+        hit = min(near_places, key=lambda at: abs(at - row["place"]), default=None)
+        taken_places |= {hit} if hit is not None else set()
+        is_held = row["mended"] or hit == row["place"]
+        rows.append(Row("dividend", True, hit is not None, row["mended"], is_held))
+    rows += [Row("dividend", False, True, False, False) for at in named_bars["place"] if at not in taken_places]
+    for row in joint_bars.filter(~pl.col("false_dividend")).iter_rows(named=True):
+        is_found = row["session"] in reported_sessions["adjustment"]
+        if (row["dividend"] > 0 or row["dividend_true"] > 0) and (row["false_adjustment"] or is_found):
+            rows.append(Row("adjustment", row["false_adjustment"], is_found, row["mended"], True))
     return rows
 
 
@@ -176,24 +180,28 @@ def score(kind: str, rows: list[Row]) -> Score:
 
 def injected(kind: str, path: Path) -> Score:
     """Histories without an error, with every 40th bar made one of `kind`."""
-    false = found = right = 0
-    for dirty, fixed in cases(path):
-        if not dirty.equals(fixed):
+    false = found_count = right = 0
+    for dirty, repaired in cases(path):
+        if not dirty.equals(repaired):
             continue
         broken = pl.int_range(pl.len()) % BROKEN_EVERY == BROKEN_EVERY - 1
         flat = {
             name: pl.when(broken).then(pl.col("close").shift()).otherwise(name)
             for name in ("open", "high", "low", "close")
         }
-        wrong = {"no_price": {"close": pl.when(broken).then(0.0).otherwise("close")}, "frozen": flat}[kind]
+        faults = {"no_price": {"close": pl.when(broken).then(0.0).otherwise("close")}, "frozen": flat}[kind]
         volume = pl.when(broken).then(0.0).otherwise("volume") if kind == "frozen" else pl.col("volume")
-        worse = dirty.with_columns(**wrong, volume=volume)
+        worse = dirty.with_columns(**faults, volume=volume)
         truth = set(worse.filter(broken)["session"])
-        told = set(judged(worse)[1].filter(pl.col("kind") == kind)["session"])
+        reported_sessions = set(judged(worse)[1].filter(pl.col("kind") == kind)["session"])
         # what was frozen from the start is no error of ours
-        told -= set(judged(dirty)[1].filter(pl.col("kind") == kind)["session"]) - truth
-        false, found, right = false + len(truth), found + len(told), right + len(truth & told)
-    return Score(kind, false, found, right, 0, right)
+        reported_sessions -= set(judged(dirty)[1].filter(pl.col("kind") == kind)["session"]) - truth
+        false, found_count, right = (
+            false + len(truth),
+            found_count + len(reported_sessions),
+            right + len(truth & reported_sessions),
+        )
+    return Score(kind, false, found_count, right, 0, right)
 
 
 def healthy(path: Path = HEALTHY) -> tuple[int, pl.DataFrame]:
@@ -219,8 +227,10 @@ def main() -> None:
     print(table(("kind", "false", "found", "precision", "recall", "mended", "kept out"), rows))
     bars, findings = healthy()
     kinds = findings["kind"].value_counts().sort("kind").rows()
-    told = ", ".join(f"{kind} {count}" for kind, count in kinds if kind in ("unit", "split", "dividend", "adjustment"))
-    print(f"On the {bars:,} bars of {HEALTHY.name}, which nobody repaired: {told}.\n")
+    kind_counts = ", ".join(
+        f"{kind} {count}" for kind, count in kinds if kind in ("unit", "split", "dividend", "adjustment")
+    )
+    print(f"On the {bars:,} bars of {HEALTHY.name}, which nobody repaired: {kind_counts}.\n")
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ def two_versions(config: Settings) -> list[str]:
     project = build_definitions(config)
     with dg.DagsterInstance.get() as instance:
         job = project.resolve_implicit_global_asset_job_def()
-        again = {"ops": {"trained_rnn": {"config": {"cutoff": str(of_year[len(of_year) // 2])}}}} | QUIET
+        run_config = {"ops": {"trained_rnn": {"config": {"cutoff": str(of_year[len(of_year) // 2])}}}} | QUIET
         asset = [dg.AssetKey("trained_rnn")]
-        job.execute_in_process(again, instance=instance, asset_selection=asset, partition_key=str(year))
+        job.execute_in_process(run_config, instance=instance, asset_selection=asset, partition_key=str(year))
     store = Warehouse(config.database)
     publish_sessions(store, config, of_year[-PUBLISHED:], registry=registry_of(config), now=datetime.now(UTC))
     rows = store.read("trained_rnn", columns=["model", "version", "trained_through"]).sort("trained_through")
@@ -98,8 +98,8 @@ def command() -> None:
 
 def children() -> float:
     """Seconds that the processes which this one waited for have spent on a processor."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def launch(client: DagsterClient) -> None:
@@ -112,13 +112,13 @@ def switch(config: Settings, port: int, version: str, start: Callable[[], None])
     """Seconds from the start of `start` to the first answer of `version`, whose alias was moved before."""
     ticker = Warehouse(config.database).read("universe")["ticker"].sort()[0]
     registry_of(config).set_alias(MODEL, "champion", version)
-    began = time.perf_counter()
+    begin = time.perf_counter()
     start()
     while served(port, ticker) != version:
-        if time.perf_counter() - began > PATIENCE:
+        if time.perf_counter() - begin > PATIENCE:
             raise TimeoutError(f"{version} is not served after {PATIENCE:.0f} s")
         time.sleep(0.02)
-    return time.perf_counter() - began
+    return time.perf_counter() - begin
 
 
 def main() -> None:
@@ -134,18 +134,18 @@ def main() -> None:
             processor = children()
             by_command = [switch(config, port, version, command) for version in turns]
             processor = (children() - processor) / TIMES
-            began = time.perf_counter()
+            start = time.perf_counter()
             command()
-            nothing = time.perf_counter() - began
+            least_seconds = time.perf_counter() - start
             with serve(config) as client:
                 turns = [versions[(TIMES + 1 + n) % 2] for n in range(TIMES)]
                 by_job = [switch(config, port, version, lambda: launch(client)) for version in turns]
         rows = [("`stock-assets republish`", by_command), ("the job `republish` of a running Dagster", by_job)]
         header = ("start to the first answer of the other version, seconds", "median", "worst")
-        print(table(header, [(name, statistics.median(took), max(took)) for name, took in rows]))
+        print(table(header, [(name, statistics.median(seconds), max(seconds)) for name, seconds in rows]))
         print(
             f"{TIMES} switches each. Of the command's seconds {processor:.1f} are the processor's. With nothing to do "
-            f"it takes {nothing:.1f} s.\n"
+            f"it takes {least_seconds:.1f} s.\n"
         )
         print(targets(Target("command to the first new answer, median, s", statistics.median(by_command), 5)))
 

@@ -85,7 +85,7 @@ def environment(size: Size, folder: Path) -> dict[str, str]:
     (folder / "tickers.txt").write_text("\n".join(wide_tickers(size.tickers)))
     (folder / "announcements.parquet").touch()  # it is filled by the stage that reads it
     start = date(END.year - size.years + 1, 1, 2)
-    chosen = {
+    settings = {
         "CONFIG": "off",
         "EXTENSIONS": "benchmarks.wide_market",
         "SOURCE": "wide",
@@ -96,8 +96,8 @@ def environment(size: Size, folder: Path) -> dict[str, str]:
         "FIRST_MODEL_YEAR": END.year - 1,
         "DATA_DIR": folder / "data",
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return kept | {PREFIX + name: str(value) for name, value in chosen.items()}
+    other_variables = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return other_variables | {PREFIX + name: str(value) for name, value in settings.items()}
 
 
 def run_stage(name: str, first: int, last: int) -> None:
@@ -121,7 +121,7 @@ def run_stage(name: str, first: int, last: int) -> None:
     if name in MODELS:
         sessions = [session for session in sessions if session.year == END.year]
     now = calendar.closes[sessions[-1]] + timedelta(hours=20)
-    offered = {
+    arguments = {
         "store": lambda: Warehouse.of(config),
         "settings": lambda: config,
         "sessions": lambda: sessions,
@@ -131,16 +131,16 @@ def run_stage(name: str, first: int, last: int) -> None:
         "source": lambda: make_source(config),
     }
     before = time.process_time()
-    call_step(steps()[name], offered)
+    call_step(steps()[name], arguments)
     print(time.process_time() - before)
 
 
 def memory_of(process: psutil.Process) -> tuple[int, int]:
     """(RSS of the process and of all below it, what of it are no pages of files)."""
     total = own = 0
-    for each in (process, *process.children(recursive=True)):
+    for one_process in (process, *process.children(recursive=True)):
         try:
-            memory = each.memory_info()
+            memory = one_process.memory_info()
         except psutil.NoSuchProcess:  # it ends while we look
             continue
         total, own = total + memory.rss, own + memory.rss - memory.shared
@@ -149,7 +149,7 @@ def memory_of(process: psutil.Process) -> tuple[int, int]:
 
 def measured(name: str, variables: dict[str, str], span: tuple[int, int]) -> Stage:
     """The stage in a process of its own. Raises RuntimeError where it fails."""
-    began, peak, own = time.monotonic(), 0, 0
+    start, peak, own = time.monotonic(), 0, 0
     command = [sys.executable, "-m", "benchmarks.scale", "--stage", name, str(span[0]), str(span[1])]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -164,7 +164,7 @@ def measured(name: str, variables: dict[str, str], span: tuple[int, int]) -> Sta
         seconds = (process.stdout or io.StringIO()).read().split()
     if process.returncode:
         raise RuntimeError(f"the stage {name} ended with {process.returncode}")
-    store, wall = Path(variables[f"{PREFIX}DATA_DIR"], "stock_assets.duckdb"), time.monotonic() - began
+    store, wall = Path(variables[f"{PREFIX}DATA_DIR"], "stock_assets.duckdb"), time.monotonic() - start
     return Stage(name, rows_of(store, name), float(seconds[-1]), wall, peak, own, store.stat().st_size)
 
 
@@ -240,10 +240,10 @@ def growth(results: dict[Size, list[Stage]]) -> str:
 
 
 @contextmanager
-def data_folder(kept: Path | None) -> Iterator[Path]:
-    if kept:
-        kept.mkdir(parents=True, exist_ok=True)
-        yield kept
+def data_folder(kept_folder: Path | None) -> Iterator[Path]:
+    if kept_folder:
+        kept_folder.mkdir(parents=True, exist_ok=True)
+        yield kept_folder
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)

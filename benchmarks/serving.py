@@ -65,14 +65,14 @@ def wrk(url: str, seconds: int, connections: int = 8, script: Path | None = None
     """Asks `url` as often as one thread of `wrk` can."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency"]
     command += ["-s", str(script)] if script else []
-    out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     units = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
     shares = {
-        share: float(value) * units[unit] for share, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)", out)
+        share: float(value) * units[unit] for share, value, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s|m)", output)
     }
-    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", out)))
-    failed += sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", out)))
-    return Load(shares["50"], shares["99"], float(re.findall(r"Requests/sec:\s+([\d.]+)", out)[0]), failed)
+    failure_count = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", output)))
+    failure_count += sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", output)))
+    return Load(shares["50"], shares["99"], float(re.findall(r"Requests/sec:\s+([\d.]+)", output)[0]), failure_count)
 
 
 def free_port() -> int:
@@ -83,15 +83,15 @@ def free_port() -> int:
 
 def until_answered(port: int, path: str, *, patience: float = 120) -> float:
     """Seconds until a GET of `path` is answered with 200."""
-    began = time.perf_counter()
-    while time.perf_counter() - began < patience:
+    start = time.perf_counter()
+    while time.perf_counter() - start < patience:
         try:
             connection = http.client.HTTPConnection(HOST, port, timeout=5)
             connection.request("GET", path)
             status = connection.getresponse().status
             connection.close()
             if status == 200:
-                return time.perf_counter() - began
+                return time.perf_counter() - start
         except OSError:
             pass
         time.sleep(0.01)
@@ -99,10 +99,10 @@ def until_answered(port: int, path: str, *, patience: float = 120) -> float:
 
 
 @contextmanager
-def process(command: Sequence[str], **more: object) -> Iterator[subprocess.Popen]:
+def process(command: Sequence[str], **options: object) -> Iterator[subprocess.Popen]:
     """A process that ends with the block, and all that it started."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, start_new_session=True, **(quiet | more)) as running:  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with subprocess.Popen(command, start_new_session=True, **(quiet | options)) as running:  # pyright: ignore[reportCallIssue, reportArgumentType]
         try:
             yield running
         finally:
@@ -121,14 +121,14 @@ def busy_cores() -> Iterator[None]:
     computing = [
         multiprocessing.get_context("spawn").Process(target=compute, daemon=True) for _ in range(usable_cores())
     ]
-    for one in computing:
-        one.start()
+    for process_of_core in computing:
+        process_of_core.start()
     try:
         yield
     finally:
-        for one in computing:
-            one.kill()
-            one.join()
+        for process_of_core in computing:
+            process_of_core.kill()
+            process_of_core.join()
 
 
 # ---------------------------------------------------------------- the workload
@@ -155,8 +155,8 @@ def publish_again(data_dir: Path, tickers: Sequence[str], session: date, number:
     before, new = read_pointer(folder), NewFiles(folder)
     assert before is not None
     new.put("predictions", str(session), predictions_of(session, tickers, models=models))
-    named = {"reason": f"swap {number}", "code_version": "0", "now": datetime.now(UTC)}
-    return publish(folder, new, before.facts, champions=models, **named).entry
+    facts_of_entry = {"reason": f"swap {number}", "code_version": "0", "now": datetime.now(UTC)}
+    return publish(folder, new, before.facts, champions=models, **facts_of_entry).entry
 
 
 def fill_store(data_dir: Path, tickers: Sequence[str], sessions: Sequence[date]) -> Path:
@@ -184,25 +184,25 @@ def writer(path: Path, tickers: Sequence[str], session: date) -> tuple[float, fl
     from stock_assets.storage import attached
     from stock_assets.storage.warehouse import Warehouse
 
-    waited, sleep, took, rows = 0.0, time.sleep, [], stored_day(tickers, session)
+    waited_seconds, sleep, milliseconds, rows = 0.0, time.sleep, [], stored_day(tickers, session)
 
     class Clock:  # the store sleeps only where the file is locked
         monotonic = staticmethod(time.monotonic)
 
         @staticmethod
         def sleep(seconds: float) -> None:
-            nonlocal waited
-            began = time.perf_counter()
+            nonlocal waited_seconds
+            start = time.perf_counter()
             sleep(seconds)
-            waited += time.perf_counter() - began
+            waited_seconds += time.perf_counter() - start
 
     attached.time = Clock  # pyright: ignore[reportAttributeAccessIssue]
     for _ in range(WRITES):
-        began = time.perf_counter()
+        start = time.perf_counter()
         Warehouse(path).replace_sessions("predictions", [session], rows)
-        took.append((time.perf_counter() - began) * 1000)
+        milliseconds.append((time.perf_counter() - start) * 1000)
     attached.time = time
-    return statistics.median(took), waited
+    return statistics.median(milliseconds), waited_seconds
 
 
 @contextmanager
@@ -214,10 +214,10 @@ def under_load(url: str, seconds: int = 600) -> Iterator[None]:
 
 def swaps(data_dir: Path, port: int, tickers: Sequence[str], session: date) -> list[float]:
     """Milliseconds from the rename of the pointer to the first new answer, of each swap."""
-    took, connection = [], http.client.HTTPConnection(HOST, port, timeout=10)
+    milliseconds, connection = [], http.client.HTTPConnection(HOST, port, timeout=10)
     for number in range(SWAPS):
         entry = publish_again(data_dir, tickers, session, number)
-        began = time.perf_counter()
+        start = time.perf_counter()
         while True:
             connection.request("GET", f"/v1/predictions/{tickers[0]}")
             answer = connection.getresponse()
@@ -225,17 +225,17 @@ def swaps(data_dir: Path, port: int, tickers: Sequence[str], session: date) -> l
             if answer.headers["x-publication"] == entry:
                 break
             time.sleep(0.001)
-        took.append((time.perf_counter() - began) * 1000)
+        milliseconds.append((time.perf_counter() - start) * 1000)
     connection.close()
-    return took
+    return milliseconds
 
 
 def beside_slow_questions(data_dir: Path) -> float:
     """Milliseconds that `livez` takes in 19 of 20 cases while 60 predictions on demand of 2 s each were asked for."""
-    port, took = free_port(), []
-    asked = json.dumps({"ticker": "SLOW", "session": "2026-11-20", "version": "rnn-2025-12-31-0a0a"})
+    port, milliseconds = free_port(), []
+    body = json.dumps({"ticker": "SLOW", "session": "2026-11-20", "version": "rnn-2025-12-31-0a0a"})
     head = f"POST /v1/predict HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\n"
-    question = f"{head}Content-Length: {len(asked)}\r\nConnection: close\r\n\r\n{asked}".encode()
+    question = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
     with process([sys.executable, "-c", SLOW, str(data_dir), str(port)]), ExitStack() as stack:
         until_answered(port, "/livez")
         probe = stack.enter_context(closing(http.client.HTTPConnection(HOST, port, timeout=60)))
@@ -243,12 +243,12 @@ def beside_slow_questions(data_dir: Path) -> float:
         for connection in waiting:
             connection.sendall(question)
         while waiting:
-            began = time.perf_counter()
+            start = time.perf_counter()
             probe.request("GET", "/livez")
             probe.getresponse().read()
-            took.append((time.perf_counter() - began) * 1000)
+            milliseconds.append((time.perf_counter() - start) * 1000)
             waiting -= set(select.select(list(waiting), [], [], 0)[0])
-    return statistics.quantiles(took, n=20)[-1]
+    return statistics.quantiles(milliseconds, n=20)[-1]
 
 
 def page(port: int) -> tuple[float, float] | None:
@@ -261,14 +261,16 @@ def page(port: int) -> tuple[float, float] | None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         try:
-            opened = browser.new_page()
+            browser_page = browser.new_page()
             answers = []
-            opened.on("response", lambda answer: answers.append(answer))  # it sets an attribute of what it calls
-            if (answer := opened.goto(f"http://{HOST}:{port}/")) is None or answer.status != 200:
+            browser_page.on("response", lambda answer: answers.append(answer))  # it sets an attribute of what it calls
+            if (answer := browser_page.goto(f"http://{HOST}:{port}/")) is None or answer.status != 200:
                 return None
-            opened.wait_for_load_state("networkidle")
+            browser_page.wait_for_load_state("networkidle")
             painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-            return sum(len(one.body()) for one in answers) / 1000, opened.evaluate(painted) / 1000
+            return sum(len(answer_of_page.body()) for answer_of_page in answers) / 1000, browser_page.evaluate(
+                painted
+            ) / 1000
         finally:
             browser.close()
 
@@ -329,22 +331,22 @@ def main() -> None:
 def measure(data_dir: Path, store: Path, tickers: Sequence[str], *, session: date, seconds: int) -> None:
     """Prints every table."""
     port = free_port()
-    one, day = f"http://{HOST}:{port}/v1/predictions/{tickers[0]}", f"http://{HOST}:{port}/v1/predictions"
+    row_url, day = f"http://{HOST}:{port}/v1/predictions/{tickers[0]}", f"http://{HOST}:{port}/v1/predictions"
     waits = {"no server": writer(store, tickers, session)}
     rows: list[tuple[str, Load]] = []
     with process([sys.executable, "-c", API, str(data_dir), str(port)]) as server:
         ready = until_answered(port, "/readyz")
-        rows.append(("one row, 1 connection, idle", wrk(one, seconds, connections=1)))
-        rows.append(("one row, 8 connections, idle", wrk(one, seconds)))
+        rows.append(("one row, 1 connection, idle", wrk(row_url, seconds, connections=1)))
+        rows.append(("one row, 8 connections, idle", wrk(row_url, seconds)))
         rows.append((f"a day, {len(tickers)} rows, 8 connections, idle", wrk(day, seconds)))
         with busy_cores():
-            rows.append(("one row, 1 connection, all cores busy", wrk(one, seconds, connections=1)))
-        with under_load(one):
+            rows.append(("one row, 1 connection, all cores busy", wrk(row_url, seconds, connections=1)))
+        with under_load(row_url):
             waits["the API under load"] = writer(store, tickers, session)
-        took = swaps(data_dir, port, tickers, session)
+        swap_milliseconds = swaps(data_dir, port, tickers, session)
         slow = beside_slow_questions(data_dir)
         memory = psutil.Process(server.pid).memory_info().rss / 1e6
-        seen = page(port)
+        page_figures = page(port)
     with duckdb_server(store, tickers[0]) as rival:
         url = f"http://{HOST}:{rival}/{tickers[0]}"
         rows.append(("FastAPI that opens DuckDB, 8 connections", wrk(url, seconds)))
@@ -356,28 +358,32 @@ def measure(data_dir: Path, store: Path, tickers: Sequence[str], *, session: dat
         )
     print(table(("answers", "p50, ms", "p99, ms", "per second", "failed"), [(name, *load) for name, load in rows]))
     loads = dict(rows)
-    ours = loads["one row, 8 connections, idle"].per_second
-    slower = {name: ours / load.per_second for name, load in rows[-2:]}
+    own_rate = loads["one row, 8 connections, idle"].per_second
+    slower = {name: own_rate / load.per_second for name, load in rows[-2:]}
     print(table(("one row, 8 connections", "times as fast is the API"), list(slower.items())))
-    named = [(name, milliseconds, waited * 1000) for name, (milliseconds, waited) in waits.items()]
-    print(table(("a writer beside", "ms a write, median", f"ms locked out, {WRITES} writes together"), named))
-    alone = loads["one row, 1 connection, idle"]
+    wait_rows = [(name, milliseconds, waited_seconds * 1000) for name, (milliseconds, waited_seconds) in waits.items()]
+    print(table(("a writer beside", "ms a write, median", f"ms locked out, {WRITES} writes together"), wait_rows))
+    single_load = loads["one row, 1 connection, idle"]
     print(
         targets(
-            Target("one row, idle, p50, ms", alone.p50, 1),
-            Target("one row, idle, p99, ms", alone.p99, 5),
+            Target("one row, idle, p50, ms", single_load.p50, 1),
+            Target("one row, idle, p99, ms", single_load.p99, 5),
             Target("one row, all cores busy, p99, ms", loads["one row, 1 connection, all cores busy"].p99, 50),
-            Target("one row, per second and worker", ours, 4000, at_least=True),
+            Target("one row, per second and worker", own_rate, 4000, at_least=True),
             Target("a day, per second and worker", rows[2][1].per_second, 3000, at_least=True),
-            Target("pointer renamed to first new answer, worst, ms", max(took), 250),
+            Target("pointer renamed to first new answer, worst, ms", max(swap_milliseconds), 250),
             Target("`livez` beside 60 slow predictions on demand, p95, ms", slow, 50),
             Target("start to ready, s", ready, 1.5),
             Target("memory, MB", memory, 150),
             Target("the writer is locked out, ms", waits["the API under load"][1] * 1000, 0),
-            *([Target("page, kB", seen[0], 150), Target("page, s to first sight", seen[1], 0.5)] if seen else []),
+            *(
+                [Target("page, kB", page_figures[0], 150), Target("page, s to first sight", page_figures[1], 0.5)]
+                if page_figures
+                else []
+            ),
         )
     )
-    if seen is None:
+    if page_figures is None:
         print("The page was not measured: it cannot be opened here.\n")
 
 

@@ -73,16 +73,16 @@ def most_connections(server: str, folder: Path, runs: int) -> int:
         ]
         for process in processes:
             process.start()
-        engine, most = create_engine(server), 0
-        counted = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{make_url(address).database}'"
+        engine, largest_count = create_engine(server), 0
+        count_statement = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{make_url(address).database}'"
         while any(process.is_alive() for process in processes):
             with engine.connect() as connection:
-                most = max(most, int(connection.exec_driver_sql(counted).scalar_one()))
+                largest_count = max(largest_count, int(connection.exec_driver_sql(count_statement).scalar_one()))
             time.sleep(0.05)
         engine.dispose()
-        if failed := [process.exitcode for process in processes if process.exitcode]:
-            raise SystemExit(f"{len(failed)} of {runs} runs failed")
-        return most
+        if failed_codes := [process.exitcode for process in processes if process.exitcode]:
+            raise SystemExit(f"{len(failed_codes)} of {runs} runs failed")
+        return largest_count
 
 
 def main() -> None:
@@ -100,13 +100,13 @@ def main() -> None:
         single = ten_years(folder / "single", None)
         with new_database(options.postgres) as address:
             team = ten_years(folder / "team", instance_on(address))
-        most = most_connections(options.postgres, folder, options.runs)
+        connections = most_connections(options.postgres, folder, options.runs)
     rows = [("SQLite", *single), ("Postgres", *team)]
     print(table(("Dagster on", "seconds", "processor seconds of the runs", "rows of the store"), rows))
     print(
         targets(
             Target("seconds on Postgres per second on SQLite", team[0] / single[0], 1.5),
-            Target(f"connections of {options.runs} runs at once", float(most), 60),
+            Target(f"connections of {options.runs} runs at once", float(connections), 60),
         )
     )
 

@@ -73,39 +73,58 @@ class GluonTS(NamedTuple):
         if len(epochs) < 2:
             raise RuntimeError("GluonTS finished no epoch within the budget")
         best = min(epoch.log_loss or np.inf for epoch in epochs)
-        measured = {name: answer[name] for name in ("seconds", "ever", "memory_before", "memory")}
-        learned = Learned(network="GluonTS", epochs=epochs, log_loss=best, **measured)
+        figures = {name: answer[name] for name in ("seconds", "ever", "memory_before", "memory")}
+        training = Learned(network="GluonTS", epochs=epochs, log_loss=best, **figures)
         calibrated = [epoch["calibrated_log_loss"] for epoch in answer["epochs"]]
-        return cls(learned, calibrated, answer["threads"], answer["versions"])
+        return cls(training, calibrated, answer["threads"], answer["versions"])
 
 
-def gluonts_python(given: Path | None) -> Path:
+def gluonts_python(python_path: Path | None) -> Path:
     """An interpreter that has GluonTS: the given one, or that of an environment in the cache, made where it is not.
 
     Raises SystemExit where it has no GluonTS, or the environment cannot be made.
     """
-    if given is None:
+    if python_path is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
         folder = cache / "stock_assets" / f"gluonts-{digest}"
-        given = folder / "bin" / "python"
+        python_path = folder / "bin" / "python"
         if not (folder / "made").exists():
             venv.create(folder, clear=True, with_pip=True)
-            install = [given, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
+            install = [
+                python_path,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+                REQUIREMENTS,
+            ]
             if subprocess.run(install, check=False).returncode:
                 raise SystemExit(f"GluonTS could not be installed from {REQUIREMENTS.name} into {folder}")
             (folder / "made").touch()
-    if not given.exists():
-        raise SystemExit(f"--gluonts-python {given}: no such file; expected the Python of an environment with GluonTS")
-    asked = subprocess.run([given, "-c", "import gluonts.torch"], capture_output=True, text=True, check=False)
-    if asked.returncode:
-        reason = asked.stderr.strip().splitlines()[-1]
-        raise SystemExit(f"--gluonts-python {given}: {reason}; expected what {REQUIREMENTS.name} lists")
-    return given
+    if not python_path.exists():
+        raise SystemExit(
+            f"--gluonts-python {python_path}: no such file; expected the Python of an environment with GluonTS"
+        )
+    import_check = subprocess.run(
+        [python_path, "-c", "import gluonts.torch"], capture_output=True, text=True, check=False
+    )
+    if import_check.returncode:
+        reason = import_check.stderr.strip().splitlines()[-1]
+        raise SystemExit(f"--gluonts-python {python_path}: {reason}; expected what {REQUIREMENTS.name} lists")
+    return python_path
 
 
 def panel_of(
-    components: pl.DataFrame, labels: pl.DataFrame, train: pl.DataFrame, *, judged: pl.DataFrame, clip: float, seed: int
+    components: pl.DataFrame,
+    labels: pl.DataFrame,
+    train: pl.DataFrame,
+    *,
+    judged_rows: pl.DataFrame,
+    clip: float,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """The arrays that `gluonts_worker` reads: rows of all tickers, one ticker after the other.
 
@@ -119,14 +138,14 @@ def panel_of(
     mean, std = fit_scaler(rows.join(train.select(KEYS), on=KEYS, how="semi"), columns)
     label = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")["label"]
     classes = label.cast(pl.Int64).fill_null(0).to_numpy() - CLASSES[0]
-    numbered = rows.select(KEYS).with_row_index("row")
+    numbered_rows = rows.select(KEYS).with_row_index("row")
 
     def row_numbers(keys: pl.DataFrame) -> np.ndarray:
-        return numbered.join(keys.select(KEYS), on=KEYS, how="semi")["row"].sort().cast(pl.Int64).to_numpy()
+        return numbered_rows.join(keys.select(KEYS), on=KEYS, how="semi")["row"].sort().cast(pl.Int64).to_numpy()
 
     counts = rows.group_by("ticker", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
     starts = np.cumsum(counts) - counts
-    trains, judges = row_numbers(train), row_numbers(judged)
+    trains, judges = row_numbers(train), row_numbers(judged_rows)
     after = np.zeros(rows.height, np.int64)
     after[trains] = trains + 1
     calibrates = np.sort(np.random.default_rng(seed).choice(trains, min(len(judges), len(trains)), replace=False))
@@ -151,20 +170,20 @@ def run_gluonts(
     np.savez(folder / "panel.npz", **panel)  # pyright: ignore[reportArgumentType]
     command = [python, "-m", "benchmarks.gluonts_worker", folder / "panel.npz", folder / "answer.json"]
     options = ["--budget-seconds", str(budget), "--seed", str(seed), "--batches", str(batches)]
-    done = subprocess.run([*command, *options], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"GluonTS ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    worker = subprocess.run([*command, *options], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
+    if worker.returncode:
+        raise RuntimeError(f"GluonTS ended with {worker.returncode}:\n{worker.stderr[-2000:]}")
     return GluonTS.of(json.loads((folder / "answer.json").read_text()))
 
 
-def reached(one: Learned, level: float) -> float:
+def reached(training: Learned, level: float) -> float:
     """Seconds of training until the log-loss was `level` or below; infinite where it never was.
 
     Where the epochs have no log-loss it is the whole training that reached it, with its judging.
     """
-    if all(epoch.log_loss is None for epoch in one.epochs):
-        return one.seconds if one.log_loss <= level else np.inf
-    return next((e.clock for e in one.epochs if e.log_loss is not None and e.log_loss <= level), np.inf)
+    if all(epoch.log_loss is None for epoch in training.epochs):
+        return training.seconds if training.log_loss <= level else np.inf
+    return next((e.clock for e in training.epochs if e.log_loss is not None and e.log_loss <= level), np.inf)
 
 
 class Speeds(NamedTuple):
@@ -176,72 +195,82 @@ class Speeds(NamedTuple):
     distinct_of_cpu: float
 
     @classmethod
-    def of(cls, one: Learned) -> "Speeds":
+    def of(cls, training: Learned) -> "Speeds":
         """Medians of the epochs; `ever` over all of their seconds."""
-        epochs = one.epochs[1:]
+        epochs = training.epochs[1:]
         return cls(
             float(np.median([e.distinct / e.seconds for e in epochs])),
             float(np.median([e.targets / e.seconds for e in epochs])),
-            one.ever / sum(e.seconds for e in epochs),
+            training.ever / sum(e.seconds for e in epochs),
             float(np.median([e.distinct / e.cpu for e in epochs])),
         )
 
 
-def report(theirs: GluonTS, ours: Sequence[Learned]) -> str:
+def report(gluonts: GluonTS, own_trainings: Sequence[Learned]) -> str:
     """The tables, the curves and the targets, as Markdown."""
-    slow = theirs.learned
+    slow = gluonts.learned
     # the fitted cuts alone make a fair forecast of the untrained network: its input is scaled by how often labels move
-    trained = 1 + int(np.argmin(theirs.calibrated[1:]))
+    best_epoch = 1 + int(np.argmin(gluonts.calibrated[1:]))
     levels = {
         "its best log-loss": (slow.log_loss, reached(slow, slow.log_loss)),
-        "that with fitted cuts": (theirs.calibrated[trained], slow.epochs[trained].clock),
+        "that with fitted cuts": (gluonts.calibrated[best_epoch], slow.epochs[best_epoch].clock),
     }
-    named = ", ".join(f"{name} {number}" for name, number in theirs.versions.items())
-    text = f"{named}; GluonTS on {theirs.threads} threads, our networks on one.\n\n"
+    version_names = ", ".join(f"{name} {number}" for name, number in gluonts.versions.items())
+    text = f"{version_names}; GluonTS on {gluonts.threads} threads, our networks on one.\n\n"
     rows = [
-        [one.network, len(one.epochs) - 1, one.epochs[-1].clock, *map(round, Speeds.of(one))] for one in (slow, *ours)
+        [training.network, len(training.epochs) - 1, training.epochs[-1].clock, *map(round, Speeds.of(training))]
+        for training in (slow, *own_trainings)
     ]
     header = ("", "epochs", "seconds", "distinct targets/s", "with repeats", "ever", "distinct, per CPU second")
     text += table(header, rows) + "\n"
     rows = [
         [
-            one.network,
-            f"{one.log_loss:.4f}",
-            *(shown(seconds if one is slow else reached(one, level)) for level, seconds in levels.values()),
-            round(one.memory / 2**20),
-            round((one.memory - one.memory_before) / 2**20),
+            training.network,
+            f"{training.log_loss:.4f}",
+            *(shown(seconds if training is slow else reached(training, level)) for level, seconds in levels.values()),
+            round(training.memory / 2**20),
+            round((training.memory - training.memory_before) / 2**20),
         ]
-        for one in (slow, *ours)
+        for training in (slow, *own_trainings)
     ]
-    header = ("", "best log-loss", *(f"seconds to {level:.4f}, {what}" for what, (level, _) in levels.items()))
+    header = (
+        "",
+        "best log-loss",
+        *(f"seconds to {level:.4f}, {level_name}" for level_name, (level, _) in levels.items()),
+    )
     text += table((*header, "peak memory, MiB", "of it above libraries and input"), rows) + "\n"
     text += "Log-loss of the validation targets after so many seconds of training:\n\n"
-    curves = {one.network: [(e.clock, e.log_loss) for e in one.epochs if e.log_loss] for one in (slow, *ours)}
-    curves["GluonTS, fitted cuts"] = [(e.clock, loss) for e, loss in zip(slow.epochs, theirs.calibrated, strict=True)]
+    curves = {
+        training.network: [(e.clock, e.log_loss) for e in training.epochs if e.log_loss]
+        for training in (slow, *own_trainings)
+    }
+    curves["GluonTS, fitted cuts"] = [(e.clock, loss) for e, loss in zip(slow.epochs, gluonts.calibrated, strict=True)]
     text += "".join(
         f"- {name}: {', '.join(f'{loss:.4f} ({clock:.0f} s)' for clock, loss in curve)}\n"
         for name, curve in curves.items()
         if curve
     )
-    return text + "\n" + targets(*(goal for one in ours for goal in goals(slow, one, levels)))
+    return text + "\n" + targets(*(goal for training in own_trainings for goal in goals(slow, training, levels)))
 
 
 def shown(seconds: float) -> str:
     return f"{seconds:.1f}" if np.isfinite(seconds) else "never"
 
 
-def goals(slow: Learned, one: Learned, levels: dict[str, tuple[float, float]]) -> list[Target]:
+def goals(slow: Learned, training: Learned, levels: dict[str, tuple[float, float]]) -> list[Target]:
     """The issue's, of one of our networks. A level that was never reached is 0 times faster."""
-    name, fast, theirs = one.network, Speeds.of(one), Speeds.of(slow)
+    name, fast, slow_speeds = training.network, Speeds.of(training), Speeds.of(slow)
     return [
-        Target(f"{name}: times the distinct targets per second", fast.distinct / theirs.distinct, 50, at_least=True),
-        Target(f"{name}: the same of the whole training (ever)", fast.ever / theirs.ever, 50, at_least=True),
-        Target(f"{name}: the same with repeats", fast.repeats / theirs.repeats, 50, at_least=True),
-        *(
-            Target(f"{name}: times faster to {what}", seconds / reached(one, level), 10, at_least=True)
-            for what, (level, seconds) in levels.items()
+        Target(
+            f"{name}: times the distinct targets per second", fast.distinct / slow_speeds.distinct, 50, at_least=True
         ),
-        Target(f"{name}: peak memory over GluonTS's", one.memory / slow.memory, 1),
+        Target(f"{name}: the same of the whole training (ever)", fast.ever / slow_speeds.ever, 50, at_least=True),
+        Target(f"{name}: the same with repeats", fast.repeats / slow_speeds.repeats, 50, at_least=True),
+        *(
+            Target(f"{name}: times faster to {level_name}", seconds / reached(training, level), 10, at_least=True)
+            for level_name, (level, seconds) in levels.items()
+        ),
+        Target(f"{name}: peak memory over GluonTS's", training.memory / slow.memory, 1),
     ]
 
 
@@ -264,18 +293,20 @@ def main() -> None:
 
 def compare(python: Path, material: Material, folder: Path, *, cutoff: date, budget: float, seed: int) -> None:
     study = DeepArConfig()
-    train, judged = sampled_validation(material.labels, cutoff, study.validation_sessions, SAMPLE, seed)
+    train, judged_labels = sampled_validation(material.labels, cutoff, study.validation_sessions, SAMPLE, seed)
     print(
-        f"Cutoff {cutoff}: {train.height:,} training labels, {judged.height:,} of the last {study.validation_sessions} "
-        f"sessions judge. Budget of GluonTS: {budget:g} s.\n",
+        f"Cutoff {cutoff}: {train.height:,} training labels, {judged_labels.height:,} of the last "
+        f"{study.validation_sessions} sessions judge. Budget of GluonTS: {budget:g} s.\n",
         flush=True,
     )
     known_labels(material).write_parquet(folder / "known.parquet")
     # of the validation labels ours see the judged ones alone, so that their curves are on these
-    material._replace(labels=pl.concat([train, judged])).write(folder)
-    ours = [in_own_process(learn, network, folder, cutoff, seed) for network in NETWORKS]
-    panel = panel_of(material.components, material.labels, train, judged=judged, clip=study.input_clip, seed=seed)
-    print(report(run_gluonts(python, folder, panel, budget=budget, seed=seed), ours), flush=True)
+    material._replace(labels=pl.concat([train, judged_labels])).write(folder)
+    own_trainings = [in_own_process(learn, network, folder, cutoff, seed) for network in NETWORKS]
+    panel = panel_of(
+        material.components, material.labels, train, judged_rows=judged_labels, clip=study.input_clip, seed=seed
+    )
+    print(report(run_gluonts(python, folder, panel, budget=budget, seed=seed), own_trainings), flush=True)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def main() -> None:
 def scale(material: Material, cutoff: date, sizes: list[Size], networks: list[str], folder: Path) -> str:
     """The tables and the targets, as Markdown."""
     rows: list[int] = []
-    learned: dict[str, list[Learned]] = {network: [] for network in networks}
+    trainings_of: dict[str, list[Learned]] = {network: [] for network in networks}
     for size in sizes:
         part = material.part(size.tickers, cutoff - timedelta(days=round(365.25 * size.years)))
         rows.append(part.labels.height)
@@ -81,7 +81,7 @@ def scale(material: Material, cutoff: date, sizes: list[Size], networks: list[st
         known_labels(part).write_parquet(folder / "known.parquet")
         del part
         for network in networks:
-            learned[network].append(in_own_process(learn, network, folder, cutoff))
+            trainings_of[network].append(in_own_process(learn, network, folder, cutoff))
     text = "Each a whole training; targets with repeats.\n\n"
     header = ("network", "tickers x years", "labels", "seconds", "targets, thousands", "peak memory, MiB")
     text += table(
@@ -91,17 +91,17 @@ def scale(material: Material, cutoff: date, sizes: list[Size], networks: list[st
                 network,
                 f"{size.tickers} x {size.years}",
                 labels,
-                one.seconds,
-                round(sum(epoch.targets for epoch in one.epochs) / 1000),
-                round(one.memory / 2**20),
+                training.seconds,
+                round(sum(epoch.targets for epoch in training.epochs) / 1000),
+                round(training.memory / 2**20),
             ]
-            for network, found in learned.items()
-            for size, labels, one in zip(sizes, rows, found, strict=True)
+            for network, trainings in trainings_of.items()
+            for size, labels, training in zip(sizes, rows, trainings, strict=True)
         ],
     )
     goals = []
-    for network, found in learned.items():
-        seconds = [one.seconds for one in found]
+    for network, trainings in trainings_of.items():
+        seconds = [training.seconds for training in trainings]
         goals += [
             Target(f"{network}: exponent of the seconds", exponent(rows, seconds), 1.1),
             Target(f"{network}: between the two largest", exponent(rows[-2:], seconds[-2:]), 1.1),

@@ -29,7 +29,7 @@ def main() -> None:
             event = instance.get_latest_materialization_event(dg.AssetKey("tuned_hyperparameters"))
     assert event is not None
     assert event.asset_materialization is not None
-    found = {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
+    metadata = {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
     print(
         table(
             ("network", "trials", "complete", "pruned", "failed", "best", "median"),
@@ -46,8 +46,8 @@ def main() -> None:
         )
     )
     for name in trials["network"].unique(maintain_order=True):
-        print(f"{name}: {found[f'{name}_verdict']} Sample: {found[f'{name}_sample']}.\n")
-        print(f"Best: `{found[f'{name}_best']}`\n")
+        print(f"{name}: {metadata[f'{name}_verdict']} Sample: {metadata[f'{name}_sample']}.\n")
+        print(f"Best: `{metadata[f'{name}_best']}`\n")
     print(f"{seconds:.0f} seconds.")
 
 

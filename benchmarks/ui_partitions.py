@@ -81,8 +81,8 @@ class Page(NamedTuple):
 
 
 def settings_of(folder: Path, start: str) -> Settings:
-    kept = {"CONFIG": "off", "SOURCE": "simulated", "START": start, "END": "2019-12-31", "TICKERS": "SIM01,SIM02"}
-    os.environ |= {PREFIX + name: value for name, value in kept.items()}
+    variables = {"CONFIG": "off", "SOURCE": "simulated", "START": start, "END": "2019-12-31", "TICKERS": "SIM01,SIM02"}
+    os.environ |= {PREFIX + name: value for name, value in variables.items()}
     return use(folder / "data")
 
 
@@ -144,21 +144,21 @@ def served() -> Iterator[tuple[str, psutil.Process]]:
 
 def asked(address: str, server: psutil.Process, name: str, *, asset: str, times: int) -> Page:
     """What the question `name` takes, the first time and later. Raises RuntimeError for an answer that is an error."""
-    taken = []
+    measurements = []
     for _ in range(times + 1):
-        before, began = _processor(server), time.monotonic()
+        before, start = _processor(server), time.monotonic()
         body = {"query": QUESTIONS[name], "variables": {"key": {"path": [asset]}}}
         answer = requests.post(f"{address}/graphql", json=body, timeout=START_SECONDS)
         if answer.status_code != requests.codes.ok or "errors" in answer.json():
             raise RuntimeError(f"{name}: {answer.text[:500]}")
-        taken.append((_processor(server) - before, time.monotonic() - began, len(answer.content)))
-    processor, wall, size = (median(column) for column in zip(*taken[1:], strict=True))
-    return Page(name, taken[0][0], processor, wall, int(size))
+        measurements.append((_processor(server) - before, time.monotonic() - start, len(answer.content)))
+    processor, wall, size = (median(column) for column in zip(*measurements[1:], strict=True))
+    return Page(name, measurements[0][0], processor, wall, int(size))
 
 
 def _processor(server: psutil.Process) -> float:
     """Seconds of the processors that the server and what it started took."""
-    return sum(sum(one.cpu_times()[:2]) for one in (server, *server.children(recursive=True)))
+    return sum(sum(one_process.cpu_times()[:2]) for one_process in (server, *server.children(recursive=True)))
 
 
 def draw(address: str, folder: Path) -> list[tuple[str, float]]:
@@ -166,19 +166,19 @@ def draw(address: str, folder: Path) -> list[tuple[str, float]]:
     from playwright.sync_api import sync_playwright
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
+    seconds_of_pages = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         for name, (path, text) in PAGES.items():
             page = browser.new_page(viewport={"width": 1400, "height": 900})
-            began = time.monotonic()
+            start = time.monotonic()
             page.goto(f"{address}{path}")
             page.get_by_text(text).first.wait_for(timeout=1000 * PAGE_SECONDS)
-            drawn.append((name, time.monotonic() - began))
+            seconds_of_pages.append((name, time.monotonic() - start))
             page.screenshot(path=folder / f"{name}.png")
             page.close()
         browser.close()
-    return drawn
+    return seconds_of_pages
 
 
 def main() -> None:

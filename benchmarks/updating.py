@@ -47,8 +47,8 @@ class UpdateConfig:
                 raise SettingsError(f"UpdateConfig.{name}={getattr(self, name)}; expected 0 or more")
 
 
-def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
-    """`trained` after a few steps on the labels that became known since its cutoff, with the cutoff of `lesson`.
+def update_rnn(model: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
+    """`model` after a few steps on the labels that became known since its cutoff, with the cutoff of `lesson`.
 
     The lesson holds all inputs and labels there are: segments of older labels are mixed with the new ones, and the
     level is fitted again on all of them. The map, scales, the linear direction, seed, curve and validation
@@ -57,29 +57,29 @@ def update_rnn(trained: Rnn, lesson: Lesson, update: UpdateConfig) -> Rnn:
     Raises CutoffError for a cutoff that is not later or a label that ends after it, ArtifactError for a column that
     the features lack, BadBarsError for features that are not finite, StockAssetsError where no label became known.
     """
-    fresh = labels_since(lesson.labels, trained.cutoff, lesson.cutoff)
-    config = trained.config
-    history = History.of(replace(lesson, horizon=trained.horizon), trained.features)
+    fresh = labels_since(lesson.labels, model.cutoff, lesson.cutoff)
+    config = model.config
+    history = History.of(replace(lesson, horizon=model.horizon), model.features)
     market, complete = history.market, history.complete
-    panel, inputs = history.panel.marked(complete), trained.scaling.inputs(market, config.input_clip)
-    blocks = Blocks.of(market.day, complete, count=config.members, horizon=trained.horizon)
-    network = RnnNetwork(config, panel, blocks, inputs=inputs, goals=history.goals(trained.target_scale))
-    newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(trained, lesson)
-    weights = follow(network, trained.module().to(best_device()), newest, update, seed)
-    regular, sessions = complete & market.every(config.every), session_inputs(market, trained.features, config.context)
+    panel, inputs = history.panel.marked(complete), model.scaling.inputs(market, config.input_clip)
+    blocks = Blocks.of(market.day, complete, count=config.members, horizon=model.horizon)
+    network = RnnNetwork(config, panel, blocks, inputs=inputs, goals=history.goals(model.target_scale))
+    newest, seed = panel.marked(history.rows_of(fresh)), _seed_of(model, lesson)
+    weights = follow(network, model.module().to(best_device()), newest, update, seed)
+    regular, sessions = complete & market.every(config.every), session_inputs(market, model.features, config.context)
     levels = fit_market_levels(market, history.targets[:, :3], regular, blocks=blocks, sessions=sessions, config=config)
-    return replace(trained, weights=weights, cutoff=lesson.cutoff, level=levels[0])
+    return replace(model, weights=weights, cutoff=lesson.cutoff, level=levels[0])
 
 
-def update_rnn_classifier(trained: RnnClassifier, lesson: Lesson, update: UpdateConfig) -> RnnClassifier:
-    """`trained` after a few steps on the labels that became known since its cutoff; see `update_rnn`."""
-    fresh = labels_since(lesson.labels, trained.cutoff, lesson.cutoff)
+def update_rnn_classifier(model: RnnClassifier, lesson: Lesson, update: UpdateConfig) -> RnnClassifier:
+    """`model` after a few steps on the labels that became known since its cutoff; see `update_rnn`."""
+    fresh = labels_since(lesson.labels, model.cutoff, lesson.cutoff)
     past = lesson.past(lesson.inputs.components)
-    panel = build_panel(past, trained.features, mean=trained.mean, std=trained.std, clip=trained.config.input_clip)
-    network = RnnClassifierNetwork(trained.config, panel.labelled(lesson.labels), panel)
-    module, seed = trained.module().to(best_device()), _seed_of(trained, lesson)
+    panel = build_panel(past, model.features, mean=model.mean, std=model.std, clip=model.config.input_clip)
+    network = RnnClassifierNetwork(model.config, panel.labelled(lesson.labels), panel)
+    module, seed = model.module().to(best_device()), _seed_of(model, lesson)
     weights = follow(network, module, panel.labelled(fresh), update, seed)
-    return replace(trained, weights=weights, cutoff=lesson.cutoff)
+    return replace(model, weights=weights, cutoff=lesson.cutoff)
 
 
 #: How the networks that can be updated are.
@@ -128,5 +128,5 @@ def labels_since(labels: pl.DataFrame, before: date, cutoff: date) -> pl.DataFra
     return fresh
 
 
-def _seed_of(trained: Rnn | RnnClassifier, lesson: Lesson) -> int:
-    return trained.seed + lesson.cutoff.toordinal()
+def _seed_of(model: Rnn | RnnClassifier, lesson: Lesson) -> int:
+    return model.seed + lesson.cutoff.toordinal()

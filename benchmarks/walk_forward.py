@@ -73,29 +73,29 @@ def main() -> None:
             set_books(Path(folder, "books.toml"))
         config = use(Path(folder, "store"))
         sessions = calendar_of(config).sessions
-        predicted = [session for session in sessions if session.year >= config.model_start_year]
-        years = sorted({session.year for session in predicted})
+        predicted_sessions = [session for session in sessions if session.year >= config.model_start_year]
+        years = sorted({session.year for session in predicted_sessions})
         stages = {"daily chain, labels, components": in_own_process(fill, config, sessions)}
         for name in ("trained_rnn", "trained_baselines", "trained_ensemble"):
             stages[name] = in_own_process(materialize, config, [name], years)
-        stages["predictions"] = in_own_process(materialize, config, ["predictions"], predicted)
+        stages["predictions"] = in_own_process(materialize, config, ["predictions"], predicted_sessions)
         for name in ("leakage_audit", "evaluation_report"):
             stages[name] = in_own_process(materialize, config, [name])
         warehouse = Warehouse(config.database)
         scores = warehouse.read("evaluation_report")
         bars = warehouse.read("daily_bars", columns=["ticker", "suspect"])
         if options.against:
-            both = [scored_rows(Warehouse(store)) for store in (config.database, options.against)]
-            print(compared(*both, variants=options.variants))
+            rows_of_stores = [scored_rows(Warehouse(store)) for store in (config.database, options.against)]
+            print(compared(*rows_of_stores, variants=options.variants))
         if options.books:
             for name in (["target_weights"], ["fills", "positions", "equity"]):
-                stages[name[0]] = in_own_process(materialize, config, name, predicted)
+                stages[name[0]] = in_own_process(materialize, config, name, predicted_sessions)
             for name in ("backtest", "tear_sheet"):
                 stages[name] = in_own_process(materialize, config, [name])
             print_books(warehouse.read("tear_sheet"))
     print_scores(scores)
     print_left_out(bars)
-    rows = [(name, each.seconds, each.peak / 2**30) for name, each in stages.items()]
+    rows = [(name, stage.seconds, stage.peak / 2**30) for name, stage in stages.items()]
     print(table(("asset", "seconds", "peak memory of its process, GiB"), rows))
 
 
@@ -144,9 +144,9 @@ def set_books(file: Path) -> None:
 def print_books(figures: pl.DataFrame) -> None:
     rows = []
     for (book,), own in figures.partition_by("book", as_dict=True, maintain_order=True).items():
-        shown = {row["figure"]: row for row in own.iter_rows(named=True)}
-        net = shown["net Sharpe ratio"]
-        others = [shown[name]["value"] for name in OF_BOOKS]
+        row_of_figure = {row["figure"]: row for row in own.iter_rows(named=True)}
+        net = row_of_figure["net Sharpe ratio"]
+        others = [row_of_figure[name]["value"] for name in OF_BOOKS]
         rows.append([book, f"{net['value']:.2f} [{net['low']:.2f}, {net['high']:.2f}]", *(f"{x:.4g}" for x in others)])
     print(table(("book", "net Sharpe ratio", *OF_BOOKS), rows))
 
@@ -165,16 +165,16 @@ def set_announcements(file: Path | None, notice: int) -> None:
 def scored_rows(store: Warehouse) -> pl.DataFrame:
     """ticker, session, label, forward_return_1, p_sell, p_hold, p_buy of the predictions of `rnn` with a label."""
     labels = store.read("labels", columns=[*KEYS, "label", "forward_return_1"])
-    predicted = store.read("predictions", columns=[*KEYS, "model", *PROBABILITIES]).filter(pl.col("model") == "rnn")
-    return predicted.drop("model").join(labels, on=KEYS)
+    predictions = store.read("predictions", columns=[*KEYS, "model", *PROBABILITIES]).filter(pl.col("model") == "rnn")
+    return predictions.drop("model").join(labels, on=KEYS)
 
 
-def compared(ours: pl.DataFrame, theirs: pl.DataFrame, *, variants: int) -> str:
+def compared(own_rows: pl.DataFrame, other_rows: pl.DataFrame, *, variants: int) -> str:
     """The table of METRICS of both `scored_rows` on the rows that both have, and the differences with intervals.
 
     Means of the yearly scores; sessions are drawn in blocks within their year, the same ones for both.
     """
-    shared = ours.join(theirs.select(*KEYS, *PROBABILITIES), on=KEYS, suffix="_theirs")
+    shared = own_rows.join(other_rows.select(*KEYS, *PROBABILITIES), on=KEYS, suffix="_theirs")
     sessions = pl.concat(
         [
             _by_session(shared, PROBABILITIES).with_columns(whose=pl.lit("ours")),
@@ -184,14 +184,16 @@ def compared(ours: pl.DataFrame, theirs: pl.DataFrame, *, variants: int) -> str:
     draws, tail = DRAWS * max(1, variants // 10), 0.025 / variants
     generator, means, samples = np.random.default_rng(0), [], []
     for _, year in sessions.group_by(pl.col("session").dt.year(), maintain_order=True):
-        one = [year.filter(pl.col("whose") == whose) for whose in ("ours", "theirs")]
+        parts_of_year = [year.filter(pl.col("whose") == whose) for whose in ("ours", "theirs")]
         # a session counts by its rows, but for the rank IC
-        values = np.array([[part[name].to_numpy() for name in METRICS] for part in one])  # [2, 3, T]
-        rows = one[0]["rows"].to_numpy()
+        values = np.array([[part[name].to_numpy() for name in METRICS] for part in parts_of_year])  # [2, 3, T]
+        rows = parts_of_year[0]["rows"].to_numpy()
         weights = np.array([rows, rows, np.ones_like(rows)], float)
-        drawn = drawn_sessions(generator, values.shape[2], BLOCK, draws=draws)
+        draws_of_sessions = drawn_sessions(generator, values.shape[2], BLOCK, draws=draws)
         means.append((values * weights).sum(axis=2) / weights.sum(axis=1))
-        samples.append((values * weights)[:, :, drawn].sum(axis=3) / weights[:, drawn].sum(axis=2))
+        samples.append(
+            (values * weights)[:, :, draws_of_sessions].sum(axis=3) / weights[:, draws_of_sessions].sum(axis=2)
+        )
     mean, sample = np.mean(means, axis=0), np.mean(samples, axis=0)  # [2, 3], [2, 3, draws]
     low, high = np.quantile(sample[0] - sample[1], [tail, 1 - tail], axis=1)
     lines = [["ours", *(f"{value:.4f}" for value in mean[0])], ["against", *(f"{value:.4f}" for value in mean[1])]]
@@ -264,9 +266,9 @@ def lagged(indices: pl.DataFrame, series: str = "^VIX", clock: str = "SPY") -> p
     """
     sessions = indices.filter(pl.col("ticker") == clock).select("date").unique().sort("date")
     after = sessions.with_columns(after=pl.col("date").shift(-1)).drop_nulls()
-    late = indices.filter(pl.col("ticker") == series).join(after, on="date")
-    late = late.with_columns(date="after").select(indices.columns)
-    return pl.concat([indices.filter(pl.col("ticker") != series), late])
+    late_rows = indices.filter(pl.col("ticker") == series).join(after, on="date")
+    late_rows = late_rows.with_columns(date="after").select(indices.columns)
+    return pl.concat([indices.filter(pl.col("ticker") != series), late_rows])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def material_of(tickers: int = 5) -> tuple[Material, pl.DataFrame, pl.DataFrame]
 
 def test_the_panel_of_gluonts_is_the_one_that_we_train_on():
     material, train, judged = material_of()
-    panel = panel_of(material.components, material.labels, train, judged=judged, clip=6.0, seed=0)
+    panel = panel_of(material.components, material.labels, train, judged_rows=judged, clip=6.0, seed=0)
     rows = material.components.sort("ticker", "session")
     keys = rows.select("ticker", "session").with_row_index("row")
     expected = keys.join(judged, on=["ticker", "session"])
@@ -174,7 +174,7 @@ def gluonts() -> Path:
 
 def test_gluonts_knows_no_label_that_is_not_complete(gluonts: Path, tmp_path: Path):
     material, train, judged = material_of()
-    panel = panel_of(material.components, material.labels, train, judged=judged, clip=6.0, seed=0)
+    panel = panel_of(material.components, material.labels, train, judged_rows=judged, clip=6.0, seed=0)
     np.savez(tmp_path / "panel.npz", **panel)  # pyright: ignore[reportArgumentType]
     command = [gluonts, "-W", "ignore", "-c", HONEST, tmp_path / "panel.npz", tmp_path]
     done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
@@ -183,7 +183,7 @@ def test_gluonts_knows_no_label_that_is_not_complete(gluonts: Path, tmp_path: Pa
 
 def test_gluonts_answers_what_is_parsed(gluonts: Path, tmp_path: Path):
     material, train, judged = material_of()
-    panel = panel_of(material.components, material.labels, train, judged=judged, clip=6.0, seed=0)
+    panel = panel_of(material.components, material.labels, train, judged_rows=judged, clip=6.0, seed=0)
     answer = run_gluonts(gluonts, tmp_path, panel, budget=0.0, seed=0, batches=2)
     assert len(answer.learned.epochs) == len(answer.calibrated) == 2  # the untrained network, and one epoch
     first, one = answer.learned.epochs

@@ -18,7 +18,9 @@ def test_walk_forward_the_model_comes_near_the_best_achievable_score():
     assert loss["bound"] < loss["rnn"] < min(loss["class_prior"], loss["ticker_prior"])
     assert loss["bound"] < loss["filter"]
     assert scored.share() >= SHARE, f"{scored.share():.1%} of the gap: {loss}"
-    assert scored.share(of="filter") >= OF_THE_FILTER, f"{scored.share(of='filter'):.1%} of the gap: {loss}"
+    assert scored.share(best_name="filter") >= OF_THE_FILTER, (
+        f"{scored.share(best_name='filter'):.1%} of the gap: {loss}"
+    )
 
 
 def test_a_forecast_is_the_sum_of_its_parts():
