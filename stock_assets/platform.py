@@ -167,7 +167,9 @@ class Platform(Market):
         published_predictions, moments = said_each_evening(
             self.settings.published, self.calendar, first=day_of(first), last=day_of(last)
         )
-        return replay_book(self.store, self.settings, books[book], said=published_predictions, moments=moments)
+        return replay_book(
+            self.store, self.settings, books[book], published_predictions=published_predictions, moments=moments
+        )
 
     def models(self) -> pl.DataFrame:
         """Which version of every model serves, since when and why, and the versions that have another alias.

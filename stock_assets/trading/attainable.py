@@ -59,8 +59,8 @@ def attainable(seed: int, positions: Sequence[int]) -> Attainable:
     states = laws.State(*(field[before] for field in history.states))
     trades = (before[:, None] >= laws.LISTED) & (before[:, None] + 1 < laws.DELISTED)
     mean = np.where(trades, laws.expected_return(states), 0.0)
-    both = trades[:, :, None] & trades[:, None, :]
-    among = np.where(both, covariance(states, history.chances[before]), np.eye(laws.COMPANIES))
+    both_trade = trades[:, :, None] & trades[:, None, :]
+    among = np.where(both_trade, covariance(states, history.chances[before]), np.eye(laws.COMPANIES))
     weights = np.linalg.solve(among, mean[..., None])[..., 0]
     return Attainable((weights * mean).sum(axis=-1), weights)
 
@@ -71,8 +71,8 @@ def covariance(state: laws.State, chances: np.ndarray | float = 0.0) -> np.ndarr
     `chances` [..., 60]: how probable it is at that close that the next session reacts to an announcement.
     """
     market, sector, _ = laws.volatilities(state)
-    exposed, same = laws.BETA * market, laws.SECTOR[:, None] == laws.SECTOR
-    shared = exposed[..., :, None] * exposed[..., None, :] + sector[..., None] ** 2 * same
+    exposed, same_sector = laws.BETA * market, laws.SECTOR[:, None] == laws.SECTOR
+    shared = exposed[..., :, None] * exposed[..., None, :] + sector[..., None] ** 2 * same_sector
     return shock_variance() * (shared + laws.own_variance(state, chances)[..., None] * np.eye(laws.COMPANIES))
 
 

@@ -22,8 +22,8 @@ UNKNOWN_SECTOR = "unknown"
 
 def with_equity_before(equity: pl.DataFrame) -> pl.DataFrame:
     """`equity` by session with `before`: the equity of the close before, from the return where there is none."""
-    implied = pl.col("equity") / (1 + pl.col("net_return").fill_null(0.0))
-    return equity.sort("session").with_columns(before=pl.col("equity").shift(1).fill_null(implied))
+    implied_equity = pl.col("equity") / (1 + pl.col("net_return").fill_null(0.0))
+    return equity.sort("session").with_columns(before=pl.col("equity").shift(1).fill_null(implied_equity))
 
 
 def parts_of_return(equity: pl.DataFrame) -> pl.DataFrame:
@@ -41,15 +41,15 @@ def contributions(positions: pl.DataFrame, fills: pl.DataFrame, equity: pl.DataF
     """
     keys = ["session", "ticker"]
     costs = fills.select(*keys, cost=pl.sum_horizontal("spread", "impact", "commission"))
-    earned = positions.select(
+    gains = positions.select(
         *keys, "shares", earned=pl.sum_horizontal("price_gain", "dividend", "ending") - pl.col("borrow")
     )
     days = with_equity_before(equity).select("session", "before").with_row_index("day")
-    rows = earned.join(costs, on=keys, how="full", coalesce=True).join(days, on="session")
-    held = rows.select("ticker", pl.col("day") + 1, shares_before="shares")
+    rows = gains.join(costs, on=keys, how="full", coalesce=True).join(days, on="session")
+    shares_of_day_before = rows.select("ticker", pl.col("day") + 1, shares_before="shares")
     side = pl.coalesce(pl.col("shares_before").replace(0.0, None), pl.col("shares").replace(0.0, None)).fill_null(0.0)
     return (
-        rows.join(held, on=["ticker", "day"], how="left")
+        rows.join(shares_of_day_before, on=["ticker", "day"], how="left")
         .with_columns(
             side=pl.when(side < 0).then(pl.lit("short")).otherwise(pl.lit("long")),
             contribution=(pl.col("earned").fill_null(0.0) - pl.col("cost").fill_null(0.0)) / pl.col("before"),
@@ -105,11 +105,11 @@ def per_year(equity: pl.DataFrame, correlations: pl.DataFrame, fills: pl.DataFra
     return and market are compounded over the year; costs is the sum of a year over the equity of each session; ic the
     mean correlation of lag 1; suspect the orders that a suspect bar refused.
     """
-    spent = parts_of_return(equity).select("session", costs=-pl.sum_horizontal(COSTS))
+    costs = parts_of_return(equity).select("session", costs=-pl.sum_horizontal(COSTS))
     first = correlations.filter(pl.col("lag") == 1).select("session", "ic")
-    refused = fills.group_by("session").agg(suspect=(pl.col("reason") == "suspect").sum().cast(pl.Int64))
-    rows = equity.sort("session").join(spent, on="session").join(first, on="session", how="left")
-    rows = rows.join(refused, on="session", how="left", maintain_order="left")
+    refused_orders = fills.group_by("session").agg(suspect=(pl.col("reason") == "suspect").sum().cast(pl.Int64))
+    rows = equity.sort("session").join(costs, on="session").join(first, on="session", how="left")
+    rows = rows.join(refused_orders, on="session", how="left", maintain_order="left")
     table = []
     for (year,), of_year in rows.group_by(pl.col("session").dt.year(), maintain_order=True):
         net = _array(of_year["net_return"])
@@ -177,10 +177,10 @@ def unfilled(fills: pl.DataFrame, closes: pl.DataFrame) -> pl.DataFrame:
     share is that of all orders; value the money of the part that was not filled, at the close of the session (`closes`:
     ticker, session, close), without those that have none.
     """
-    rest = (pl.col("ordered") - pl.col("filled").fill_null(0.0)).abs()
+    unfilled_shares = (pl.col("ordered") - pl.col("filled").fill_null(0.0)).abs()
     rows = fills.filter(pl.col("ordered") != 0).join(closes, on=["ticker", "session"], how="left")
     return (
-        rows.with_columns(missing=rest * pl.col("close"))
+        rows.with_columns(missing=unfilled_shares * pl.col("close"))
         .group_by("reason")
         .agg(orders=pl.len().cast(pl.Int64), value=pl.col("missing").sum())
         .with_columns(share=pl.col("orders") / pl.col("orders").sum())
@@ -211,10 +211,12 @@ def concentration(positions: pl.DataFrame, last: date, *, top: int = 10) -> tupl
 def days_to_liquidate(positions: pl.DataFrame, adv: pl.DataFrame, last: date, *, participation: float) -> pl.DataFrame:
     """ticker, days: how long `participation` of the mean value traded (`adv`: ticker, adv) takes to sell a position of
     session `last`, longest first; null where nothing is known to be traded."""
-    held = positions.filter((pl.col("session") == last) & (pl.col("shares") != 0)).join(adv, on="ticker", how="left")
+    last_positions = positions.filter((pl.col("session") == last) & (pl.col("shares") != 0)).join(
+        adv, on="ticker", how="left"
+    )
     pace = participation * pl.col("adv")
     days = pl.when(pace > 0).then(pl.col("value").abs() / pace)
-    return held.select("ticker", days=days).sort("days", "ticker", descending=[True, False], nulls_last=False)
+    return last_positions.select("ticker", days=days).sort("days", "ticker", descending=[True, False], nulls_last=False)
 
 
 def _compounded(returns: pl.Series) -> float | None:

@@ -34,16 +34,17 @@ def impact(value: np.ndarray, adv: np.ndarray, volatility: np.ndarray) -> np.nda
     return volatility * np.sqrt(value / np.where(adv > 0, adv, np.inf))
 
 
-def commission(filled: np.ndarray, value: np.ndarray, costs: Costs) -> np.ndarray:
-    """Commission, at least the minimum of an order, and the fees of sales. `filled` is signed, `value` is not.
+def commission(filled_shares: np.ndarray, value: np.ndarray, costs: Costs) -> np.ndarray:
+    """Commission, at least the minimum of an order, and the fees of sales. `filled_shares` is signed, `value` is not.
 
     >>> commission(np.array([10.0, -10.0, 0.0]), np.array([1e4, 1e4, 0.0]), Costs(commission_minimum=1, sale_fee=2e-5))
     array([1. , 1.2, 0. ])
     """
     fees = (
-        np.maximum(value * costs.commission, costs.commission_minimum) + np.where(filled < 0, costs.sale_fee, 0) * value
+        np.maximum(value * costs.commission, costs.commission_minimum)
+        + np.where(filled_shares < 0, costs.sale_fee, 0) * value
     )
-    return np.where(filled == 0, 0.0, fees)
+    return np.where(filled_shares == 0, 0.0, fees)
 
 
 def borrow_rate(price: np.ndarray, adv: np.ndarray, costs: Costs) -> np.ndarray:

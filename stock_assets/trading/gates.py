@@ -172,7 +172,7 @@ def _permission(facts: Facts) -> tuple[Gate, ...]:
 
 def _data(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     """Whether the predictions are of the last session, whole, of the version that serves, and made of fresh bars."""
-    session, apart = facts.plan.session, abs(facts.broker_now - facts.now)
+    session, clock_difference = facts.plan.session, abs(facts.broker_now - facts.now)
     share = facts.predicted / facts.expected if facts.expected else 0.0
     sessions = {str(facts.last_closed), str(facts.broker_last_closed), str(facts.predicted_through)}
     fetched = facts.fetched_at
@@ -180,7 +180,10 @@ def _data(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     fresh = fetched is not None and facts.closed_at <= fetched <= facts.now
     return (
         Gate(
-            "clock", apart <= limits.clock, f"{apart.total_seconds():.0f} s apart", f"{limits.clock.seconds} s or less"
+            "clock",
+            clock_difference <= limits.clock,
+            f"{clock_difference.total_seconds():.0f} s apart",
+            f"{limits.clock.seconds} s or less",
         ),
         Gate(
             "next_open",
@@ -221,7 +224,9 @@ def _data(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
 def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     """Whether the orders are such as the book may send, and the account it leads to is within its limits."""
     plan, equity, book = facts.plan, facts.plan.equity, facts.book.limits
-    largest, of = max(((order.value / equity, order.ticker) for order in plan.orders), default=(0.0, "none"))
+    largest, largest_ticker = max(
+        ((order.value / equity, order.ticker) for order in plan.orders), default=(0.0, "none")
+    )
     thinnest, thin = max(
         ((order.value / (facts.adv.get(order.ticker) or 1e-9), order.ticker) for order in plan.orders),
         default=(0.0, "none"),
@@ -232,24 +237,30 @@ def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     heaviest, position = max(((abs(value) / equity, ticker) for ticker, value in values.items()), default=(0.0, "none"))
     gross, net = sum(map(abs, values.values())) / equity, sum(values.values()) / equity
     off, priced = max(
-        ((abs(theirs / ours - 1), ticker) for ticker, (theirs, ours) in facts.prices.items()), default=(0.0, "none")
+        ((abs(broker_price / own_price - 1), ticker) for ticker, (broker_price, own_price) in facts.prices.items()),
+        default=(0.0, "none"),
     )
-    most, cap = most_traded(facts, limits), limits.order * book.position
-    changed = [order.ticker for order in plan.orders if order.ticker in facts.changes]
+    order_limit, cap = most_traded(facts, limits), limits.order * book.position
+    changing_tickers = [order.ticker for order in plan.orders if order.ticker in facts.changes]
     net_limit = limits.slack * (book.gross if facts.book.kind == "long_only" else book.position * 10)
     return (
         _bound("orders", len(plan.orders), limits.orders, form="d"),
-        _bound("largest_order", largest, cap, of=of),
-        _bound("order_of_adv", thinnest, limits.order_adv, of=thin),
-        _bound("all_orders", traded, most),
-        _bound("largest_position", heaviest, limits.slack * book.position, of=position),
+        _bound("largest_order", largest, cap, subject=largest_ticker),
+        _bound("order_of_adv", thinnest, limits.order_adv, subject=thin),
+        _bound("all_orders", traded, order_limit),
+        _bound("largest_position", heaviest, limits.slack * book.position, subject=position),
         _bound("gross", gross, limits.slack * book.gross),
         _bound("net", abs(net), net_limit),
-        _bound("price", off, limits.price, of=priced),
+        _bound("price", off, limits.price, subject=priced),
         _bound("buying_power", bought, max(float(facts.account.buying_power), 0.0), form=",.0f"),
         Gate("tradable", not facts.untradable, _names(facts.untradable), "every order, and every short lent"),
         Gate("corporate_actions", not facts.actions, _names(facts.actions), "none at the next open"),
-        Gate(SPLITS, not changed, _names(changed) if changed else _left_out(plan), "no order of what changes then"),
+        Gate(
+            SPLITS,
+            not changing_tickers,
+            _names(changing_tickers) if changing_tickers else _left_out(plan),
+            "no order of what changes then",
+        ),
         Gate("open_orders", not facts.open_orders, str(facts.open_orders), "none of an earlier session"),
     )
 
@@ -265,15 +276,15 @@ def _losses(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     )
 
 
-def _bound(name: str, value: float, limit: float, *, of: str = "", form: str = PERCENT) -> Gate:
-    return Gate(name, value <= limit, f"{value:{form}}{f' ({of})' if of else ''}", f"{limit:{form}} or less")
+def _bound(name: str, value: float, limit: float, *, subject: str = "", form: str = PERCENT) -> Gate:
+    return Gate(name, value <= limit, f"{value:{form}}{f' ({subject})' if subject else ''}", f"{limit:{form}} or less")
 
 
 def _left_out(plan: Plan) -> str:
     return "; ".join(f"{ticker} is not traded, {text}" for ticker, text in sorted(plan.left_out.items())) or NONE
 
 
-def _names(names: Sequence[str], most: int = 5) -> str:
-    """The first `most` of `names`, and how many there are more."""
-    shown = ", ".join(sorted(names)[:most])
-    return (shown + (f" and {len(names) - most} more" if len(names) > most else "")) or "none"
+def _names(names: Sequence[str], limit: int = 5) -> str:
+    """The first `limit` of `names`, and how many there are more."""
+    first_names = ", ".join(sorted(names)[:limit])
+    return (first_names + (f" and {len(names) - limit} more" if len(names) > limit else "")) or "none"

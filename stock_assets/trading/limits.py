@@ -31,31 +31,38 @@ def above_limits(targets: pl.DataFrame, sectors: pl.DataFrame, books: Sequence[B
         pl.col("weight").sum(), held=pl.col("weight").is_null().sum()
     )
     net = by_sector.join(position, on="book").with_columns(found=size - pl.col("held") * pl.col("position"))
-    found = {
+    figures_of_limits = {
         "position": rows.group_by("book", "session").agg(found=size.max()),
         "gross": rows.group_by("book", "session").agg(found=size.sum()),
         "sector_net": net.group_by("book", "session").agg(pl.col("found").max()),
     }
-    return _above(found, books, {"position": 1.0, "gross": 1.0, "sector_net": 1.0})
+    return _above(figures_of_limits, books, {"position": 1.0, "gross": 1.0, "sector_net": 1.0})
 
 
 def drifted(rows: Mapping[str, pl.DataFrame], books: Sequence[Book]) -> pl.DataFrame:
     """book, session, limit, found, allowed: where positions or the gross are further above their limit than
     DRIFT_OF_POSITION and DRIFT_OF_GROSS allow. `rows` are those of positions and equity."""
     positions, equity = rows["positions"], rows["equity"]
-    found = {
+    figures_of_limits = {
         "position": positions.group_by("book", "session").agg(found=pl.col("weight").abs().max()),
         "gross": equity.select("book", "session", found=pl.col("long") + pl.col("short")),
     }
-    return _above(found, books, {"position": DRIFT_OF_POSITION, "gross": DRIFT_OF_GROSS})
+    return _above(figures_of_limits, books, {"position": DRIFT_OF_POSITION, "gross": DRIFT_OF_GROSS})
 
 
-def _above(found: Mapping[str, pl.DataFrame], books: Sequence[Book], drift: Mapping[str, float]) -> pl.DataFrame:
+def _above(
+    figures_of_limits: Mapping[str, pl.DataFrame], books: Sequence[Book], drift: Mapping[str, float]
+) -> pl.DataFrame:
     parts = [
         pl.DataFrame(schema={"book": pl.String, "session": pl.Date, "limit": pl.String, "found": pl.Float64}),
-        *(rows.select("book", "session", pl.lit(limit).alias("limit"), "found") for limit, rows in found.items()),
+        *(
+            rows.select("book", "session", pl.lit(limit).alias("limit"), "found")
+            for limit, rows in figures_of_limits.items()
+        ),
     ]
-    allowed = [(book.name, limit, getattr(book.limits, limit) * drift[limit]) for book in books for limit in found]
+    allowed = [
+        (book.name, limit, getattr(book.limits, limit) * drift[limit]) for book in books for limit in figures_of_limits
+    ]
     limits = pl.DataFrame(allowed, {"book": pl.String, "limit": pl.String, "allowed": pl.Float64}, orient="row")
     rows = pl.concat(parts).join(limits, on=["book", "limit"])
     return rows.filter(pl.col("found") > pl.col("allowed") + ROUNDING).sort("book", "session", "limit")
@@ -68,17 +75,17 @@ def too_good(returns: pl.DataFrame) -> pl.DataFrame:
     """
     gross = pl.col("gross_return").drop_nulls()
     by_book = returns.group_by("book").agg(sessions=gross.len(), sharpe=gross.mean() / gross.std())
-    judged = by_book.filter(pl.col("sessions") >= FEWEST_JUDGED, pl.col("sharpe").is_finite())
-    return judged.filter(pl.col("sharpe") > HONEST_SHARPE).with_columns(allowed=HONEST_SHARPE).sort("book")
+    long_books = by_book.filter(pl.col("sessions") >= FEWEST_JUDGED, pl.col("sharpe").is_finite())
+    return long_books.filter(pl.col("sharpe") > HONEST_SHARPE).with_columns(allowed=HONEST_SHARPE).sort("book")
 
 
 def unexplained(equity: pl.DataFrame) -> pl.DataFrame:
     """book, session, change, explained: the rows of equity whose change is not the sum of its parts, to half a cent."""
     gains = pl.sum_horizontal("price_gain", "dividend", "ending", "interest")
-    explained = gains - pl.sum_horizontal("spread", "impact", "commission", "borrow")
+    explained_change = gains - pl.sum_horizontal("spread", "impact", "commission", "borrow")
     change = pl.col("equity") * pl.col("net_return") / (1 + pl.col("net_return"))
     rows = equity.filter(pl.col("net_return") > -1).select(
-        "book", "session", "equity", change=change, explained=explained
+        "book", "session", "equity", change=change, explained=explained_change
     )
     allowed = CENT + OF_EQUITY * pl.col("equity").abs()
     differs = (pl.col("change") - pl.col("explained")).abs() > allowed

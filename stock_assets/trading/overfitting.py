@@ -16,7 +16,7 @@ from stock_assets.trading.statistics import Moments
 _EULER = 0.5772156649015329
 
 
-def probabilistic_sharpe(observed: Moments, benchmark: float = 0.0) -> float:
+def probabilistic_sharpe(moments: Moments, benchmark: float = 0.0) -> float:
     """The probability that the true Sharpe ratio exceeds `benchmark` (Bailey & López de Prado 2012).
 
     Φ((SR - SR*) √(T - 1) / √(1 - γ₃ SR + (γ₄ - 1)/4 SR²)), γ₄ not the excess over 3. Where the variance is not positive
@@ -27,10 +27,10 @@ def probabilistic_sharpe(observed: Moments, benchmark: float = 0.0) -> float:
     """
     from scipy.special import ndtr
 
-    lead, variance = observed.sharpe - benchmark, observed.variance_factor
+    lead, variance = moments.sharpe - benchmark, moments.variance_factor
     if variance <= 0:
         return float(np.sign(lead) + 1) / 2
-    return float(ndtr(lead * (observed.sessions - 1) ** 0.5 / variance**0.5))
+    return float(ndtr(lead * (moments.sessions - 1) ** 0.5 / variance**0.5))
 
 
 def expected_maximum(trials: float) -> float:
@@ -51,13 +51,13 @@ def expected_maximum(trials: float) -> float:
     return max(float(value), 0.0)
 
 
-def deflated_sharpe(observed: Moments, *, trials: float, variance: float) -> float:
+def deflated_sharpe(moments: Moments, *, trials: float, variance: float) -> float:
     """The probability that the true Sharpe ratio exceeds what the best of `trials` worthless ones shows by luck.
 
     `probabilistic_sharpe` against √V times `expected_maximum` (Bailey & López de Prado 2014); `variance` is that of the
     trials' Sharpe ratios of a session.
     """
-    return probabilistic_sharpe(observed, variance**0.5 * expected_maximum(trials))
+    return probabilistic_sharpe(moments, variance**0.5 * expected_maximum(trials))
 
 
 def effective_trials(correlations: np.ndarray) -> float:
@@ -75,7 +75,7 @@ def effective_trials(correlations: np.ndarray) -> float:
     return max(float(pairs.mean() + (1 - pairs.mean()) * count), 1.0)
 
 
-def minimum_track_record(observed: Moments, benchmark: float = 0.0, *, confidence: float = 0.95) -> float | None:
+def minimum_track_record(moments: Moments, benchmark: float = 0.0, *, confidence: float = 0.95) -> float | None:
     """The sessions after which `probabilistic_sharpe` reaches `confidence` (Bailey & López de Prado 2012).
 
     1 + (1 - γ₃ SR + (γ₄ - 1)/4 SR²) (Z / (SR - SR*))²; `observed.sessions` does not matter. None where the Sharpe ratio
@@ -83,10 +83,10 @@ def minimum_track_record(observed: Moments, benchmark: float = 0.0, *, confidenc
     """
     from scipy.special import ndtri
 
-    lead = observed.sharpe - benchmark
+    lead = moments.sharpe - benchmark
     if lead <= 0:
         return None
-    return float(1 + observed.variance_factor * (ndtri(confidence) / lead) ** 2)
+    return float(1 + moments.variance_factor * (ndtri(confidence) / lead) ** 2)
 
 
 def minimum_backtest(trials: float, annual_sharpe: float) -> float | None:
@@ -120,8 +120,8 @@ def overfitting_probability(
     squares = np.stack([(block**2).sum(axis=0) for block in stretches])
     lengths = np.array([len(block) for block in stretches], dtype=float)
     halves = np.zeros((_halves(blocks), blocks))
-    for i, chosen in enumerate(combinations(range(blocks), blocks // 2)):
-        halves[i, list(chosen)] = 1.0
+    for i, half_blocks in enumerate(combinations(range(blocks), blocks // 2)):
+        halves[i, list(half_blocks)] = 1.0
 
     def performance(half: np.ndarray) -> np.ndarray:  # [C, S] -> [C, N]
         count = (half @ lengths)[:, None]

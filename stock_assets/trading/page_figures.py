@@ -22,9 +22,9 @@ def figures_of(findings: Findings) -> list[Figure]:
     return sorted(figures, key=lambda figure: order.index(figure.section))
 
 
-def _risk(found: Findings) -> Iterator[Figure]:
-    net = found.series("net_return")
-    deepest = statistics.drawdown_interval(net, seed=found.inputs.seed)
+def _risk(findings: Findings) -> Iterator[Figure]:
+    net = findings.series("net_return")
+    deepest = statistics.drawdown_interval(net, seed=findings.inputs.seed)
     yield Figure(
         "equity",
         "return a year",
@@ -70,9 +70,12 @@ def _risk(found: Findings) -> Iterator[Figure]:
     )
 
 
-def _costs(found: Findings) -> Iterator[Figure]:
-    parts, seed = found.parts, found.inputs.seed
-    for name, values in (("gross return", found.series("gross_return")), ("net return", found.series("net_return"))):
+def _costs(findings: Findings) -> Iterator[Figure]:
+    parts, seed = findings.parts, findings.inputs.seed
+    for name, values in (
+        ("gross return", findings.series("gross_return")),
+        ("net return", findings.series("net_return")),
+    ):
         ends = block_bootstrap(values, seed=seed) or (None, None)
         mean = float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else None
         text = "mean of a session before every cost" if name[0] == "g" else "mean of a session after every cost"
@@ -85,17 +88,17 @@ def _costs(found: Findings) -> Iterator[Figure]:
             parts.get(name),
             f"{_COST_TEXTS[name]}; mean of a session, in basis points of the equity before",
         )
-    turnover = found.series("turnover")
+    turnover = findings.series("turnover")
     traded = float(np.nanmean(turnover)) if len(turnover) else None
     yield Figure(
         "costs", "turnover", "share", traded, "value traded, bought and sold, over the equity before; a session"
     )
-    spent = sum(parts.get(name, 0.0) for name in ("spread", "impact", "commission"))
+    cost_sum = sum(parts.get(name, 0.0) for name in ("spread", "impact", "commission"))
     yield Figure(
         "costs",
         "mean cost of a trade",
         "bp",
-        -spent / traded if traded else None,
+        -cost_sum / traded if traded else None,
         "spread, impact and commission over the value traded, one way; compare it with the break-even cost",
     )
 
@@ -108,15 +111,15 @@ _COST_TEXTS = {
 }
 
 
-def _market(found: Findings) -> Iterator[Figure]:
+def _market(findings: Findings) -> Iterator[Figure]:
     for name, column in (("the market", "market"), ("equal weights", "equal_weight")):
-        series = found.series(column)
-        ratio = statistics.sharpe(series - found.interest)
+        series = findings.series(column)
+        ratio = statistics.sharpe(series - findings.interest)
         text = "the market's fund, dividends included" if column == "market" else "the mean of the universe, no cost"
         yield Figure(
             "equity", f"Sharpe ratio of {name}", "ratio", None if ratio is None else ratio * ANNUAL, f"{text}; a year"
         )
-    line = statistics.regression(found.net, found.series("market") - found.interest, sleeves=found.sleeves)
+    line = statistics.regression(findings.net, findings.series("market") - findings.interest, sleeves=findings.sleeves)
     yield Figure(
         "equity",
         "alpha a year",
@@ -128,8 +131,8 @@ def _market(found: Findings) -> Iterator[Figure]:
     yield Figure("equity", "beta", "ratio", line and line.beta, "slope of net returns on those of the market")
 
 
-def _signal(found: Findings) -> Iterator[Figure]:
-    for row in found.by_lag.iter_rows(named=True):
+def _signal(findings: Findings) -> Iterator[Figure]:
+    for row in findings.by_lag.iter_rows(named=True):
         yield Figure(
             "signal",
             f"rank correlation, lag {row['lag']}",
@@ -144,10 +147,10 @@ def _signal(found: Findings) -> Iterator[Figure]:
         "signal",
         "half of it is earned by lag",
         "number",
-        signals.half_life(found.by_lag),
+        signals.half_life(findings.by_lag),
         "lag by which half of the sum of the positive correlations of lags 1 to 10 is there",
     )
-    follows = signals.score_autocorrelation(found.scores)["ic"]
+    follows = signals.score_autocorrelation(findings.scores)["ic"]
     yield Figure(
         "signal",
         "autocorrelation of the score",
@@ -157,8 +160,8 @@ def _signal(found: Findings) -> Iterator[Figure]:
     )
 
 
-def _holdings(found: Findings) -> Iterator[Figure]:
-    inputs, equity = found.inputs, found.equity
+def _holdings(findings: Findings) -> Iterator[Figure]:
+    inputs, equity = findings.inputs, findings.equity
     texts = {
         "long": ("long exposure", "value of the long positions over equity"),
         "short": ("short exposure", "value of the short positions over equity, not below zero"),
@@ -179,9 +182,9 @@ def _holdings(found: Findings) -> Iterator[Figure]:
         attribution.holding_period(equity),
         "sessions: mean exposure, long and short, over half of the mean turnover",
     )
-    if found.last is None:
+    if findings.last is None:
         return
-    share, names = attribution.concentration(inputs.positions, found.last)
+    share, names = attribution.concentration(inputs.positions, findings.last)
     yield Figure("holdings", "ten largest positions", "share", share, "share of the exposure, at the newest close")
     yield Figure(
         "holdings",
@@ -191,7 +194,7 @@ def _holdings(found: Findings) -> Iterator[Figure]:
         "so many positions of one size are as concentrated (1 / Σ share²)",
     )
     part = inputs.book.costs.participation
-    days = attribution.days_to_liquidate(inputs.positions, found.adv, found.last, participation=part)[
+    days = attribution.days_to_liquidate(inputs.positions, findings.adv, findings.last, participation=part)[
         "days"
     ].drop_nulls()
     yield Figure(
@@ -203,8 +206,8 @@ def _holdings(found: Findings) -> Iterator[Figure]:
     )
 
 
-def _unfilled(found: Findings) -> Iterator[Figure]:
-    orders = found.inputs.fills.filter(pl.col("ordered") != 0)
+def _unfilled(findings: Findings) -> Iterator[Figure]:
+    orders = findings.inputs.fills.filter(pl.col("ordered") != 0)
     short = orders.filter(pl.col("filled").fill_null(0.0) != pl.col("ordered")).height
     yield Figure(
         "unfilled", "orders", "count", orders.height, "of all sessions; an order is in shares, decided at a close"
@@ -218,8 +221,8 @@ def _unfilled(found: Findings) -> Iterator[Figure]:
     )
 
 
-def _replay(found: Findings) -> Iterator[Figure]:
-    replay = found.inputs.replay
+def _replay(findings: Findings) -> Iterator[Figure]:
+    replay = findings.inputs.replay
     if replay is None:
         return
     texts = {

@@ -116,21 +116,22 @@ class Plan:
         return pl.DataFrame(rows, ORDERS.schema, orient="row")
 
 
-def opening_orders(ordered: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """float64 [..., N]: what of `ordered` shares may be sent to an opening auction by an account that holds `shares`.
+def opening_orders(ordered_shares: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """float64 [..., N]: what of `ordered_shares` shares may be sent to an opening auction by an account that holds
+    `shares`.
 
     Orders are in whole shares. A position that would change its sign is closed first and opened the evening after:
     a broker refuses two opposite orders of one ticker, and a short is another kind of sale.
     """
-    after = shares + ordered
+    after = shares + ordered_shares
     flips = shares * after < 0
-    return np.trunc(np.round(np.where(flips, -shares, ordered), _NOISE)) + 0.0
+    return np.trunc(np.round(np.where(flips, -shares, ordered_shares), _NOISE)) + 0.0
 
 
 def decided(account: Account, weights: np.ndarray, bars: Bars, *, book: Book) -> tuple[Account, np.ndarray]:
     """`ledger.decide`, with orders [..., N] that may be sent: in whole shares and by the rules of `opening_orders`."""
-    counted, orders = decide(account, weights, bars, book=book)
-    return counted, opening_orders(orders, account.shares)
+    counted_account, orders = decide(account, weights, bars, book=book)
+    return counted_account, opening_orders(orders, account.shares)
 
 
 def make_plan(
@@ -164,18 +165,18 @@ def make_plan(
     """
     _require_orderable(targets, bars, book=book, tickers=tickers)
     rows = {row["ticker"]: row for row in targets.iter_rows(named=True)}
-    _, ordered = decided(account, weights, bars, book=book)
+    _, ordered_shares = decided(account, weights, bars, book=book)
     orders = tuple(
         PlannedOrder(
             client_order_id(book.name, fill_session, tickers[i]),
             tickers[i],
-            "buy" if ordered[i] > 0 else "sell",
-            int(abs(ordered[i])),
+            "buy" if ordered_shares[i] > 0 else "sell",
+            int(abs(ordered_shares[i])),
             float(bars.close[i]),
             0.0 if np.isnan(weights[i]) else float(weights[i]),
             str(rows.get(tickers[i], {}).get("model_version") or ""),
         )
-        for i in sorted(np.flatnonzero(ordered).tolist(), key=lambda i: tickers[i])
+        for i in sorted(np.flatnonzero(ordered_shares).tolist(), key=lambda i: tickers[i])
     )
     untraded = {ticker: row["reason"] for ticker, row in sorted(rows.items()) if row["reason"] is not None}
     digests = targets["settings"].drop_nulls()
@@ -201,12 +202,13 @@ def _require_orderable(targets: pl.DataFrame, bars: Bars, *, book: Book, tickers
         )
 
 
-def require_same(stored: pl.DataFrame, plan: Plan) -> None:
-    """Raises TradingError where `stored`, the rows of `orders` of the plan's book and session, are of another plan."""
-    digests = stored["plan"].unique().to_list()
-    if stored.is_empty() or digests == [plan.digest]:
+def require_same(stored_plan: pl.DataFrame, plan: Plan) -> None:
+    """Raises TradingError where `stored_plan`, the rows of `orders` of the plan's book and session, are of another
+    plan."""
+    digests = stored_plan["plan"].unique().to_list()
+    if stored_plan.is_empty() or digests == [plan.digest]:
         return
-    at = stored["decided_at"].min()
+    at = stored_plan["decided_at"].min()
     raise TradingError(
         f"{plan.book} has the plan {digests[0]} for {plan.session}, stored at {at:%Y-%m-%d %H:%M} UTC, and a second "
         f"one would be {plan.digest}; expected the same. Nothing is sent: the predictions, the bars or the account "

@@ -64,8 +64,8 @@ class Causes:
     def total(self) -> float:
         return self.price + self.quantity + self.cost + self.event + self.revision
 
-    def plus(self, **more: float) -> "Causes":
-        return replace(self, **{name: getattr(self, name) + value for name, value in more.items()})
+    def plus(self, **amounts: float) -> "Causes":
+        return replace(self, **{name: getattr(self, name) + value for name, value in amounts.items()})
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ def backtest(
     return Simulated(panel, weights, book, equity)
 
 
-def opening_record(panel: Panel, session: date, shown: Shown) -> Record:
+def opening_record(panel: Panel, session: date, broker_view: Shown) -> Record:
     """The record of an account at its first session: the broker's cash, and no shares."""
-    account = opened(float(shown.account.cash), len(panel.tickers))
+    account = opened(float(broker_view.account.cash), len(panel.tickers))
     account = _marked(account, panel, panel.position(session))
-    return Record(session, account, float(account.equity), Causes(), shown.seen_at)
+    return Record(session, account, float(account.equity), Causes(), broker_view.seen_at)
 
 
 def restored(panel: Panel, session: date, positions: pl.DataFrame, *, cash: float) -> Account:
@@ -166,26 +166,26 @@ def restored(panel: Panel, session: date, positions: pl.DataFrame, *, cash: floa
 
 def reconcile(
     before: Record,
-    shown: Shown,
+    broker_view: Shown,
     simulated: Simulated,
     *,
-    sent: Mapping[str, Sent],
-    accepted: Mapping[str, float],
+    sent_orders: Mapping[str, Sent],
+    accepted_breaks: Mapping[str, float],
 ) -> Reconciled:
     """The account at the last session of `simulated`, carried from `before`, and what the broker shows otherwise.
 
-    `sent` are the orders of ours by `client_order_id`. `accepted` are the differences of breaks that a person accepted
-    since `before`, by subject: the broker's figure less ours, in shares or money.
+    `sent_orders` are the orders of ours by `client_order_id`. `accepted_breaks` are the differences of breaks that a
+    person accepted since `before`, by subject: the broker's figure less ours, in shares or money.
     """
     panel, backtest_equity = simulated.panel, simulated.equity
-    activities = list({activity.id: activity for activity in shown.activities}.values())  # one may be shown twice
-    fills, prices = _fills(shown.orders, sent, panel)
+    activities = list({activity.id: activity for activity in broker_view.activities}.values())  # one may be shown twice
+    fills, prices = _fills(broker_view.orders, sent_orders, panel)
     spell = _carried(before, simulated, fills=fills, prices=prices)
     flows = {kind: _flow(activities, kind) for kind in ("fills", "costs", "events")}
     expected = float(before.account.cash) + sum(flows.values())
     # where the ledger explains the cash to the cent, its own figure is the one that orders are sized at
     cash = float(spell.account.cash) if abs(float(spell.account.cash) - expected) < CENT else expected
-    account = _adjusted(replace(spell.account, cash=np.asarray(cash)), accepted, panel.tickers)
+    account = _adjusted(replace(spell.account, cash=np.asarray(cash)), accepted_breaks, panel.tickers)
     adjustment = float(account.equity) - float(replace(spell.account, cash=np.asarray(cash)).equity)
     last, earlier = len(panel.sessions) - 1, panel.position(before.session)
     causes = before.causes.plus(
@@ -195,19 +195,21 @@ def reconcile(
         quantity=spell.modelled["gain"] + spell.beyond_gain - float(backtest_equity[last] - backtest_equity[earlier]),
         revision=before.backtest_equity - float(backtest_equity[earlier]),
     )
-    record = Record(panel.sessions[last], account, float(backtest_equity[last]), causes, shown.seen_at)
-    equity = _equity(shown, account, panel)
+    record = Record(panel.sessions[last], account, float(backtest_equity[last]), causes, broker_view.seen_at)
+    equity = _equity(broker_view, account, panel)
     return Reconciled(
         record,
         equity,
         equity - record.backtest_equity - causes.total,
-        tuple(_breaks(record, shown, panel, sent=sent, activities=activities, after=before.session)),
+        tuple(
+            _breaks(record, broker_view, panel, sent_orders=sent_orders, activities=activities, after=before.session)
+        ),
     )
 
 
-def held_of(shown: Shown) -> dict[str, float]:
+def held_of(broker_view: Shown) -> dict[str, float]:
     """The broker's shares by ticker."""
-    return {holding.ticker: float(holding.shares) for holding in shown.holdings if holding.shares}
+    return {holding.ticker: float(holding.shares) for holding in broker_view.holdings if holding.shares}
 
 
 def _marked(account: Account, panel: Panel, t: int) -> Account:
@@ -216,13 +218,15 @@ def _marked(account: Account, panel: Panel, t: int) -> Account:
     return replace(account, marks=np.where(bars.trusted, bars.close, np.nan))
 
 
-def _fills(orders: Iterable[OrderState], sent: Mapping[str, Sent], panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+def _fills(
+    orders: Iterable[OrderState], sent_orders: Mapping[str, Sent], panel: Panel
+) -> tuple[np.ndarray, np.ndarray]:
     """(signed shares, price), float64 [T, N]: what the broker filled of our orders at the open of each session."""
     fills, prices = np.zeros((2, len(panel.sessions), len(panel.tickers)))
     rows = {session: t for t, session in enumerate(panel.sessions)}
     columns = {ticker: i for i, ticker in enumerate(panel.tickers)}
     for state in orders:
-        order = sent.get(state.client_order_id)
+        order = sent_orders.get(state.client_order_id)
         if order is None or not state.filled or order.session not in rows:
             continue
         place = rows[order.session], columns[order.ticker]
@@ -236,92 +240,92 @@ def _carried(before: Record, simulated: Simulated, *, fills: np.ndarray, prices:
     panel, weights, book = simulated.panel, simulated.weights, simulated.book
     spell = _Spell(before.account)
     for t in range(panel.position(before.session), len(panel.sessions) - 1):
-        counted, _ = decided(spell.account, weights[t], panel.day(t), book=book)
+        counted_account, _ = decided(spell.account, weights[t], panel.day(t), book=book)
         bars = panel.day(t + 1)
-        after, booked = step(counted, fills[t + 1] / bars.split_ratio, bars, book=book)
-        _add(spell.modelled, counted, after=after, booked=booked)
-        beyond = fills[t + 1] - booked.filled  # more than the ledger fills at such an open, or where it fills nothing
+        after, booking = step(counted_account, fills[t + 1] / bars.split_ratio, bars, book=book)
+        _add(spell.modelled, counted_account, after=after, booking=booking)
+        beyond = fills[t + 1] - booking.filled  # more than the ledger fills at such an open, or where it fills nothing
         if beyond.any():
             marks = np.where(np.isnan(after.marks) & (beyond != 0), prices[t + 1], after.marks)
-            paid = float(np.sum(beyond * prices[t + 1]))
-            after = replace(after, shares=after.shares + beyond, marks=marks, cash=after.cash - paid)
-            spell.beyond_cash -= paid
-            spell.beyond_gain += float(total(np.where(beyond == 0, 0.0, beyond * marks))) - paid
+            payment = float(np.sum(beyond * prices[t + 1]))
+            after = replace(after, shares=after.shares + beyond, marks=marks, cash=after.cash - payment)
+            spell.beyond_cash -= payment
+            spell.beyond_gain += float(total(np.where(beyond == 0, 0.0, beyond * marks))) - payment
         spell.account = after
     return spell
 
 
-def _add(modelled: dict[str, float], before: Account, *, after: Account, booked: Booked) -> None:
+def _add(modelled: dict[str, float], before: Account, *, after: Account, booking: Booked) -> None:
     """Adds to `modelled` what the ledger booked: the cash of fills, costs and events, and the change of equity."""
-    fills = -total(booked.filled * booked.fill_price + booked.spread + booked.impact)
-    costs = booked.interest - total(booked.commission + booked.borrow)
+    fills = -total(booking.filled * booking.fill_price + booking.spread + booking.impact)
+    costs = booking.interest - total(booking.commission + booking.borrow)
     modelled["fills"] += float(fills)
     modelled["costs"] += float(costs)
     modelled["events"] += float(after.cash - before.cash - fills - costs)
     modelled["gain"] += float(after.equity - before.equity)
 
 
-def _flow(activities: Iterable[Activity], of: str) -> float:
+def _flow(activities: Iterable[Activity], group: str) -> float:
     """The cash that the activities about fills, costs or events moved."""
-    kinds = {"fills": (FILL,), "costs": COSTS, "events": EVENTS}[of]
-    amounts = [one.amount for one in activities if one.kind.startswith(kinds)]
+    kinds = {"fills": (FILL,), "costs": COSTS, "events": EVENTS}[group]
+    amounts = [activity.amount for activity in activities if activity.kind.startswith(kinds)]
     return float(sum(amounts, Decimal(0)))
 
 
-def _adjusted(account: Account, accepted: Mapping[str, float], tickers: Sequence[str]) -> Account:
+def _adjusted(account: Account, accepted_breaks: Mapping[str, float], tickers: Sequence[str]) -> Account:
     """`account` with the broker's figures where a person accepted them."""
-    shares, cash = account.shares.copy(), account.cash + accepted.get("cash", 0.0)
+    shares, cash = account.shares.copy(), account.cash + accepted_breaks.get("cash", 0.0)
     for i, ticker in enumerate(tickers):
-        shares[i] += accepted.get(ticker, 0.0)
-    return replace(account, cash=cash, shares=shares) if accepted else account
+        shares[i] += accepted_breaks.get(ticker, 0.0)
+    return replace(account, cash=cash, shares=shares) if accepted_breaks else account
 
 
-def _equity(shown: Shown, account: Account, panel: Panel) -> float:
+def _equity(broker_view: Shown, account: Account, panel: Panel) -> float:
     """The broker's cash, and its shares at our marks; at its own price where we have none.
 
     Where its shares are ours and the cash agrees to the cent, it is the ledger's own figure.
     """
-    held, cash = held_of(shown), float(shown.account.cash)
-    ours = {ticker: account.shares[i] for i, ticker in enumerate(panel.tickers) if account.shares[i]}
-    if ours == held and abs(cash - float(account.cash)) < CENT:
+    broker_shares, cash = held_of(broker_view), float(broker_view.account.cash)
+    own_shares = {ticker: account.shares[i] for i, ticker in enumerate(panel.tickers) if account.shares[i]}
+    if own_shares == broker_shares and abs(cash - float(account.cash)) < CENT:
         return float(account.equity)
     marks = dict(zip(panel.tickers, account.marks.tolist(), strict=True))
-    prices = {holding.ticker: float(holding.price or 0) for holding in shown.holdings}
+    prices = {holding.ticker: float(holding.price or 0) for holding in broker_view.holdings}
     values = (
         shares * (prices[ticker] if np.isnan(mark := marks.get(ticker, np.nan)) else mark)
-        for ticker, shares in held.items()
+        for ticker, shares in broker_shares.items()
     )
     return cash + sum(values)
 
 
 def _breaks(
     record: Record,
-    shown: Shown,
+    broker_view: Shown,
     panel: Panel,
     *,
-    sent: Mapping[str, Sent],
+    sent_orders: Mapping[str, Sent],
     activities: Sequence[Activity],
     after: date,
 ) -> Iterable[Break]:
     """Every difference between the account as it is carried and what the broker shows of the sessions `after` one."""
     account = record.account
-    cash, held = float(shown.account.cash), held_of(shown)
+    cash, broker_shares = float(broker_view.account.cash), held_of(broker_view)
     if abs(cash - float(account.cash)) >= CENT:
         yield Break("cash", float(account.cash), cash, _cause_of_cash(activities))
-    ours = {ticker: float(account.shares[i]) for i, ticker in enumerate(panel.tickers)}
-    for ticker in sorted({*(ticker for ticker, shares in ours.items() if shares), *held}):
-        expected, theirs = ours.get(ticker, 0.0), held.get(ticker, 0.0)
-        if abs(expected - theirs) >= SHARE:
-            cause = _of_a_split(shown.actions, ticker, ours=expected, theirs=theirs)
-            yield Break(ticker, expected, theirs, cause or _cause_of_shares(ticker, expected, theirs, panel=panel))
-    states = {state.client_order_id: state for state in shown.orders}
+    own_shares = {ticker: float(account.shares[i]) for i, ticker in enumerate(panel.tickers)}
+    for ticker in sorted({*(ticker for ticker, shares in own_shares.items() if shares), *broker_shares}):
+        expected, actual = own_shares.get(ticker, 0.0), broker_shares.get(ticker, 0.0)
+        if abs(expected - actual) >= SHARE:
+            cause = _of_a_split(broker_view.actions, ticker, own_shares=expected, broker_shares=actual)
+            yield Break(ticker, expected, actual, cause or _cause_of_shares(ticker, expected, actual, panel=panel))
+    states = {state.client_order_id: state for state in broker_view.orders}
     last = panel.sessions[-1]
     for name, state in states.items():
-        if name not in sent:
+        if name not in sent_orders:
             yield Break(name, 0.0, float(state.shares), f"a foreign order: {state.side} {state.ticker}, {state.status}")
-        elif not state.is_terminal and sent[name].session <= last:
+        elif not state.is_terminal and sent_orders[name].session <= last:
             yield Break(name, 0.0, float(state.shares - state.filled), f"still {state.status} after its session")
-    for name, order in sent.items():
+    for name, order in sent_orders.items():
         if name not in states and after < order.session <= last:
             yield Break(
                 name, 1.0, 0.0, f"the broker no longer has the order, which it had accepted for {order.session}"
@@ -329,61 +333,65 @@ def _breaks(
 
 
 def _cause_of_cash(activities: Sequence[Activity]) -> str:
-    strange = [one for one in activities if not one.kind.startswith((FILL, *COSTS, *EVENTS)) and one.amount]
+    strange = [
+        activity for activity in activities if not activity.kind.startswith((FILL, *COSTS, *EVENTS)) and activity.amount
+    ]
     if strange:
-        return ", ".join(f"{one.kind} of {one.amount:.2f}" for one in strange[:3])
+        return ", ".join(f"{activity.kind} of {activity.amount:.2f}" for activity in strange[:3])
     return "no activity that the broker shows explains it"
 
 
-def _of_a_split(actions: Sequence[CorporateAction], ticker: str, *, ours: float, theirs: float) -> str | None:
+def _of_a_split(
+    actions: Sequence[CorporateAction], ticker: str, *, own_shares: float, broker_shares: float
+) -> str | None:
     """The split that the broker has booked and the bars do not show; None where none explains the shares."""
-    own = (one for one in actions if one.ticker == ticker and one.ratio is not None)
-    split = next((one for one in own if abs(ours * float(one.ratio or 1) - theirs) < 1), None)
+    own = (action for action in actions if action.ticker == ticker and action.ratio is not None)
+    split = next((action for action in own if abs(own_shares * float(action.ratio or 1) - broker_shares) < 1), None)
     return split and f"the broker has booked the {split}, which the bars do not show"
 
 
-def _cause_of_shares(ticker: str, ours: float, theirs: float, *, panel: Panel) -> str:
+def _cause_of_shares(ticker: str, own_shares: float, broker_shares: float, *, panel: Panel) -> str:
     """What explains another number of shares, as far as is known."""
     if ticker not in panel.tickers:
         return "a foreign share: no bar of it is stored"
     i = panel.tickers.index(ticker)
     ratio = panel.day(len(panel.sessions) - 1).split_ratio[i]
-    if ratio != 1 and abs(theirs * ratio - ours) < 1:
+    if ratio != 1 and abs(broker_shares * ratio - own_shares) < 1:
         return f"the broker has not booked the split of {ratio:g} for 1"
-    if any(not np.isnan(panel.day(t).ending[i]) for t in range(1, len(panel.sessions))) and ours == 0:
+    if any(not np.isnan(panel.day(t).ending[i]) for t in range(1, len(panel.sessions))) and own_shares == 0:
         return "the listing ended, and the broker still holds it"
-    if ours == 0:
+    if own_shares == 0:
         return "a foreign share: no order of ours bought it"
-    return "shares are missing" if abs(theirs) < abs(ours) else "more shares than were ordered"
+    return "shares are missing" if abs(broker_shares) < abs(own_shares) else "more shares than were ordered"
 
 
 def break_rows(
-    stored: pl.DataFrame, breaks: Sequence[Break], *, book: str, session: date, now: datetime
+    stored_breaks: pl.DataFrame, breaks: Sequence[Break], *, book: str, session: date, now: datetime
 ) -> pl.DataFrame:
     """The rows of `breaks` that change: new ones, open ones that go on with new figures, and those that are gone.
 
-    `stored` are the rows of the book. A break that a person accepted stays so.
+    `stored_breaks` are the rows of the book. A break that a person accepted stays so.
     """
-    current = {one.subject: one for one in breaks}
+    current = {found_break.subject: found_break for found_break in breaks}
     rows = []
-    for row in stored.filter(pl.col("resolved_at").is_null()).iter_rows(named=True):
-        one = current.pop(row["subject"], None)
-        if one is None:
+    for row in stored_breaks.filter(pl.col("resolved_at").is_null()).iter_rows(named=True):
+        found_break = current.pop(row["subject"], None)
+        if found_break is None:
             rows.append(row | {"resolved_at": now, "resolved_by": "reconciliation: it is gone"})
         else:
-            rows.append(row | {"ours": one.ours, "theirs": one.theirs, "cause": one.cause})
+            rows.append(row | {"ours": found_break.ours, "theirs": found_break.theirs, "cause": found_break.cause})
     rows += [
         {
             "book": book,
             "session": session,
-            "subject": one.subject,
-            "ours": one.ours,
-            "theirs": one.theirs,
-            "cause": one.cause,
+            "subject": found_break.subject,
+            "ours": found_break.ours,
+            "theirs": found_break.theirs,
+            "cause": found_break.cause,
             "seen_at": now,
             "resolved_at": None,
             "resolved_by": None,
         }
-        for one in current.values()
+        for found_break in current.values()
     ]
     return pl.DataFrame(rows, BREAKS.schema, orient="row")

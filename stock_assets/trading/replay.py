@@ -49,22 +49,25 @@ class Replay:
 def replay(
     book: Book,
     today: Panel,
-    known: Callable[[date], Panel | None],
+    panel_of_evening: Callable[[date], Panel | None],
     *,
-    said: pl.DataFrame,
+    published_predictions: pl.DataFrame,
     predictions: pl.DataFrame,
     sleeves: Mapping[int, int],
 ) -> Replay:
     """`book` through the sessions of `today`, the panel of the bars as they are now.
 
-    `known` gives the panel whose last two sessions are the one before and that of an evening, with the bars of that
-    evening; None where they are those of today. `said` and `predictions` are the rows of the book's model as they were
-    published on each evening and as they are now; `sleeves` are by year. Orders are filled at the next open, whatever
-    the book names; its volatility target does not count. Raises TradingError for a panel that ends at another session.
+    `panel_of_evening` gives the panel whose last two sessions are the one before and that of an evening, with the bars
+    of that evening; None where they are those of today. `published_predictions` and `predictions` are the rows of the
+    book's model as they were published on each evening and as they are now; `sleeves` are by year. Orders are filled at
+    the next open, whatever the book names; its volatility target does not count. Raises TradingError for a panel that
+    ends at another session.
     """
     now = own_targets(today, scores_of(predictions, today, book), book)
-    then = own_targets(today, scores_of(said, today, book), book)
-    as_said, changed = _as_said(book, today, known, then=then, said=said, sleeves=sleeves)
+    then = own_targets(today, scores_of(published_predictions, today, book), book)
+    as_said, changed_sessions = _as_said(
+        book, today, panel_of_evening, then=then, published_predictions=published_predictions, sleeves=sleeves
+    )
     todays_bars = net_returns(today, weights_of(then, sleeves), book)
     with_models = net_returns(today, weights_of(now, sleeves), book)
     rows = pl.DataFrame(
@@ -77,25 +80,29 @@ def replay(
             "by_models": (with_models - todays_bars) * BASIS_POINTS,
         }
     )
-    both = said.join(predictions, on=["session", "ticker"], suffix="_today")
-    return Replay(rows, changed, both.filter(pl.col("model_version").ne_missing(pl.col("model_version_today"))).height)
+    joint_predictions = published_predictions.join(predictions, on=["session", "ticker"], suffix="_today")
+    return Replay(
+        rows,
+        changed_sessions,
+        joint_predictions.filter(pl.col("model_version").ne_missing(pl.col("model_version_today"))).height,
+    )
 
 
 def _as_said(
     book: Book,
     today: Panel,
-    known: Callable[[date], Panel | None],
+    panel_of_evening: Callable[[date], Panel | None],
     *,
     then: OwnTargets,
-    said: pl.DataFrame,
+    published_predictions: pl.DataFrame,
     sleeves: Mapping[int, int],
 ) -> tuple[np.ndarray, int]:
     """(float64 [T]: the net returns of the book as said, evenings whose bars differ from those of today)."""
     own = np.full_like(then.own, np.nan)
     account, orders = opened(book.capital, len(today.tickers)), np.zeros(len(today.tickers))
-    returns, changed = np.zeros(len(today.sessions)), 0
+    returns, changed_sessions = np.zeros(len(today.sessions)), 0
     for t, session in enumerate(today.sessions):
-        panel = known(session)
+        panel = panel_of_evening(session)
         if panel is None:
             bars, own[t] = today.day(t), then.own[t]
         else:
@@ -103,9 +110,9 @@ def _as_said(
                 raise TradingError(
                     f"the bars known on {session} end at {panel.sessions[-1]}; expected them to end there"
                 )
-            changed += 1
+            changed_sessions += 1
             bars = _aligned(panel.day(len(panel.sessions) - 1), panel.tickers, today.tickers)
-            own[t] = _own(panel, scores_of(said, panel, book)[-1], book, tickers=today.tickers)
+            own[t] = _own(panel, scores_of(published_predictions, panel, book)[-1], book, tickers=today.tickers)
         if t:
             before = account.equity
             account, _ = step(account, orders, bars, book=book)
@@ -113,33 +120,35 @@ def _as_said(
         number = sleeves[session.year]
         weights = sleeved(own[max(0, t - number + 1) : t + 1], number)[-1]
         account, orders = decide(account, weights, bars, book=book)
-    return returns, changed
+    return returns, changed_sessions
 
 
 def _own(panel: Panel, scores: np.ndarray, book: Book, *, tickers: Sequence[str]) -> np.ndarray:
     """float64 [N]: the own target of the last session of `panel` over `tickers`."""
-    shown = Evening(scores, panel.close[-1], panel.trusted[-1], panel.adv[-1], panel.beta[-1], panel.sector)
-    return _over(own_target(shown, book).own, panel.tickers, tickers, absent=np.nan)
+    evening = Evening(scores, panel.close[-1], panel.trusted[-1], panel.adv[-1], panel.beta[-1], panel.sector)
+    return _over(own_target(evening, book).own, panel.tickers, tickers, fill_value=np.nan)
 
 
-def _aligned(bars: Bars, tickers: Sequence[str], wanted: Sequence[str]) -> Bars:
-    """`bars` of `tickers` over `wanted`."""
+def _aligned(bars: Bars, tickers: Sequence[str], wanted_tickers: Sequence[str]) -> Bars:
+    """`bars` of `tickers` over `wanted_tickers`."""
     arrays = {
-        field.name: _over(values, tickers, wanted, absent=_ABSENT.get(field.name, np.nan))
+        field.name: _over(values, tickers, wanted_tickers, fill_value=_ABSENT.get(field.name, np.nan))
         for field in fields(bars)
         if isinstance(values := getattr(bars, field.name), np.ndarray)
     }
     return replace(bars, **arrays)
 
 
-def _over(values: np.ndarray, tickers: Sequence[str], wanted: Sequence[str], *, absent: float) -> np.ndarray:
-    """`values` [M] of `tickers` as an array over `wanted`; `absent` where a ticker is not among them."""
-    places = {ticker: n for n, ticker in enumerate(wanted)}
-    row = np.full(len(wanted), absent, dtype=values.dtype)
+def _over(
+    values: np.ndarray, tickers: Sequence[str], wanted_tickers: Sequence[str], *, fill_value: float
+) -> np.ndarray:
+    """`values` [M] of `tickers` as an array over `wanted_tickers`; `fill_value` where a ticker is not among them."""
+    places = {ticker: n for n, ticker in enumerate(wanted_tickers)}
+    row = np.full(len(wanted_tickers), fill_value, dtype=values.dtype)
     common = [(m, places[ticker]) for m, ticker in enumerate(tickers) if ticker in places]
     if common:
-        here, there = map(list, zip(*common, strict=True))
-        row[there] = values[here]
+        source_places, target_places = map(list, zip(*common, strict=True))
+        row[target_places] = values[source_places]
     return row
 
 

@@ -11,18 +11,18 @@ from stock_assets.trading.overfitting import minimum_backtest, minimum_track_rec
 from stock_assets.trading.statistics import ANNUAL, SESSIONS_OF_A_YEAR
 
 
-def result_figures(found: Findings) -> Iterator[Figure]:
+def result_figures(findings: Findings) -> Iterator[Figure]:
     """All of them, those that open the page first."""
     for part in (_result, _certainty, _overfitting, _attainable):
-        yield from part(found)
+        yield from part(findings)
 
 
-def _result(found: Findings) -> Iterator[Figure]:
+def _result(findings: Findings) -> Iterator[Figure]:
     """The head of the page: net Sharpe ratio, deflated one, trials, break-even cost, capacity."""
-    trials, seed = found.inputs.trials, found.inputs.seed
-    ends = statistics.sharpe_intervals(np.nan_to_num(found.net)[:, None], seed=seed)[0]
+    trials, seed = findings.inputs.trials, findings.inputs.seed
+    ends = statistics.sharpe_intervals(np.nan_to_num(findings.net)[:, None], seed=seed)[0]
     low, high = (None if np.isnan(end) else float(end) for end in ends)
-    value = None if found.moments is None else found.moments.sharpe * ANNUAL
+    value = None if findings.moments is None else findings.moments.sharpe * ANNUAL
     yield Figure(
         "result",
         "net Sharpe ratio",
@@ -37,7 +37,7 @@ def _result(found: Findings) -> Iterator[Figure]:
         "result",
         "deflated Sharpe ratio",
         "share",
-        trials.deflated(found.moments),
+        trials.deflated(findings.moments),
         "probability that the true Sharpe ratio exceeds what the best of all trials shows by luck (Bailey & López de "
         "Prado 2014); below 95 % luck explains the result",
     )
@@ -49,19 +49,19 @@ def _result(found: Findings) -> Iterator[Figure]:
         f"counted by the store: {trials.backtests} different back-tests, {trials.tunings} trials of hyperparameters, "
         f"{trials.challengers} judged versions of models",
     )
-    turnover = found.series("turnover")
+    turnover = findings.series("turnover")
     traded = float(np.nanmean(turnover)) if len(turnover) else 0.0
-    even = statistics.ratio_interval(found.gross, turnover, seed=seed)
+    even = statistics.ratio_interval(findings.gross, turnover, seed=seed)
     yield Figure(
         "result",
         "break-even cost of a trade",
         "bp",
-        float(np.nanmean(found.gross)) / traded if traded > 0 else None,
+        float(np.nanmean(findings.gross)) / traded if traded > 0 else None,
         "mean gross return over mean turnover: what a trade may cost, one way, before nothing is left; interval: that "
         "of the ratio, blocks of 21 sessions",
         *(even or (None, None)),
     )
-    own = found.own or {}
+    own = findings.own or {}
     yield Figure(
         "result",
         "capacity",
@@ -74,9 +74,9 @@ def _result(found: Findings) -> Iterator[Figure]:
     )
 
 
-def _certainty(found: Findings) -> Iterator[Figure]:
-    observed, trials = found.moments, found.inputs.trials
-    error = statistics.standard_error_hac(found.net, sleeves=found.sleeves)
+def _certainty(findings: Findings) -> Iterator[Figure]:
+    moments, trials = findings.moments, findings.inputs.trials
+    error = statistics.standard_error_hac(findings.net, sleeves=findings.sleeves)
     yield Figure(
         "result",
         "standard error of the Sharpe ratio",
@@ -88,14 +88,14 @@ def _certainty(found: Findings) -> Iterator[Figure]:
         "result",
         "Sharpe ratio by Lo",
         "ratio",
-        statistics.annual_sharpe_lo(found.net),
+        statistics.annual_sharpe_lo(findings.net),
         "of a year, with the autocorrelation of 21 sessions instead of the root of the sessions (Lo 2002)",
     )
     yield Figure(
         "result",
         "luck of the best trial",
         "ratio",
-        trials.annual_benchmark(len(found.net)) if trials.count else None,
+        trials.annual_benchmark(len(findings.net)) if trials.count else None,
         "Sharpe ratio of a year that the best of so many worthless trials is expected to show, by the variance of the "
         "Sharpe ratios of the models and sleeves of this book",
     )
@@ -103,13 +103,13 @@ def _certainty(found: Findings) -> Iterator[Figure]:
         "result",
         "probabilistic Sharpe ratio",
         "share",
-        None if observed is None else probabilistic_sharpe(observed),
+        None if moments is None else probabilistic_sharpe(moments),
         "probability that the true Sharpe ratio is above 0, were this the only trial (Bailey & López de Prado 2012)",
     )
 
 
-def _overfitting(found: Findings) -> Iterator[Figure]:
-    observed, trials, own = found.moments, found.inputs.trials, found.own or {}
+def _overfitting(findings: Findings) -> Iterator[Figure]:
+    moments, trials, own = findings.moments, findings.inputs.trials, findings.own or {}
     yield Figure(
         "result",
         "probability of overfitting",
@@ -130,20 +130,20 @@ def _overfitting(found: Findings) -> Iterator[Figure]:
         "result",
         "deflated by independent trials",
         "share",
-        None if effective is None else trials.deflated(observed, trials=effective),
+        None if effective is None else trials.deflated(moments, trials=effective),
         "the deflated Sharpe ratio with the independent trials instead of all: it leaves out other books and "
         "assumptions",
     )
-    needed = None if observed is None else minimum_track_record(observed)
+    needed_sessions = None if moments is None else minimum_track_record(moments)
     yield Figure(
         "result",
         "record needed",
         "count",
-        needed,
+        needed_sessions,
         "sessions after which a Sharpe ratio as high as this is above 0 with 95 % (Bailey & López de Prado 2012); none "
         "where it is not positive",
     )
-    ratio = None if observed is None else observed.sharpe * ANNUAL
+    ratio = None if moments is None else moments.sharpe * ANNUAL
     yield Figure(
         "result",
         "years needed for so many trials",
@@ -153,11 +153,11 @@ def _overfitting(found: Findings) -> Iterator[Figure]:
     )
 
 
-def _attainable(found: Findings) -> Iterator[Figure]:
-    best = found.inputs.attainable
-    if best is None or found.moments is None:
+def _attainable(findings: Findings) -> Iterator[Figure]:
+    best = findings.inputs.attainable
+    if best is None or findings.moments is None:
         return
-    ratio = found.moments.sharpe * ANNUAL
+    ratio = findings.moments.sharpe * ANNUAL
     text = "the highest a year that the laws of the simulated market allow, held from close to close without costs"
     yield Figure("result", "attainable Sharpe ratio", "ratio", best, text)
     yield Figure(

@@ -42,10 +42,12 @@ def correlations_by_lag(scores: pl.DataFrame, returns: pl.DataFrame) -> pl.DataF
 
     `scores` has session, ticker, score; `returns` is that of `opening_returns`.
     """
-    joined = scores.filter(pl.col("score").is_not_null()).join(returns, on=["session", "ticker"])
+    scores_and_returns = scores.filter(pl.col("score").is_not_null()).join(returns, on=["session", "ticker"])
     lags = [name for name in returns.columns if name.startswith("lag_")]
     parts = [
-        _rank_correlation(joined.select("session", "score", other=lag)).with_columns(lag=pl.lit(int(lag[4:])))
+        _rank_correlation(scores_and_returns.select("session", "score", other=lag)).with_columns(
+            lag=pl.lit(int(lag[4:]))
+        )
         for lag in lags
     ]
     none = pl.DataFrame(schema={"session": pl.Date, "lag": pl.Int32, "ic": pl.Float64})
@@ -56,9 +58,9 @@ def score_autocorrelation(scores: pl.DataFrame) -> pl.DataFrame:
     """session, ic: Spearman's correlation of the scores of a session and those of the session before."""
     present = scores.filter(pl.col("score").is_not_null())
     order = present.select("session").unique().sort("session").with_row_index("day")
-    numbered = present.join(order, on="session")
-    before = numbered.select("ticker", pl.col("day") + 1, other="score")
-    return _rank_correlation(numbered.join(before, on=["ticker", "day"]).select("session", "score", "other"))
+    numbered_scores = present.join(order, on="session")
+    before = numbered_scores.select("ticker", pl.col("day") + 1, other="score")
+    return _rank_correlation(numbered_scores.join(before, on=["ticker", "day"]).select("session", "score", "other"))
 
 
 def summary(correlations: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
@@ -76,12 +78,12 @@ def summary(correlations: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
 
 def deciles(scores: pl.DataFrame, returns: pl.DataFrame) -> pl.DataFrame:
     """decile (1 has the lowest scores), mean, rows: the mean return of lag 1 less that of the session's tickers."""
-    joined = scores.filter(pl.col("score").is_not_null()).join(
+    scores_and_returns = scores.filter(pl.col("score").is_not_null()).join(
         returns.select("session", "ticker", earned="lag_1").drop_nulls(), on=["session", "ticker"]
     )
     place = (pl.col("score").rank("average").over("session") - 0.5) / pl.len().over("session")
     return (
-        joined.filter(_is_ranked("score"))
+        scores_and_returns.filter(_is_ranked("score"))
         .with_columns(
             decile=(place * DECILES).floor().cast(pl.Int64).clip(0, DECILES - 1) + 1,
             excess=pl.col("earned") - pl.col("earned").mean().over("session"),

@@ -69,8 +69,8 @@ def sharpe(returns: np.ndarray) -> float | None:
     >>> round(sharpe(np.array([np.nan, 0.01, 0.10, -0.04, 0.02, 0.03, 0.02, 0.01, -0.10])) * ANNUAL, 4)
     1.7239
     """
-    found = moments(returns)
-    return None if found is None else found.sharpe
+    moments_of_returns = moments(returns)
+    return None if moments_of_returns is None else moments_of_returns.sharpe
 
 
 def standard_error_iid(returns: np.ndarray) -> float | None:
@@ -78,12 +78,12 @@ def standard_error_iid(returns: np.ndarray) -> float | None:
 
     √((1 + SR²/2 - γ₃ SR + (γ₄ - 3)/4 SR²) / T), every moment that of the population (ddof 0).
     """
-    found = moments(returns)
-    if found is None:
+    moments_of_returns = moments(returns)
+    if moments_of_returns is None:
         return None
-    of_population = found.sharpe * (found.sessions / (found.sessions - 1)) ** 0.5
-    factor = 1 - found.skewness * of_population + (found.kurtosis - 1) / 4 * of_population**2
-    return float((max(factor, 0.0) / found.sessions) ** 0.5)
+    of_population = moments_of_returns.sharpe * (moments_of_returns.sessions / (moments_of_returns.sessions - 1)) ** 0.5
+    factor = 1 - moments_of_returns.skewness * of_population + (moments_of_returns.kurtosis - 1) / 4 * of_population**2
+    return float((max(factor, 0.0) / moments_of_returns.sessions) ** 0.5)
 
 
 def standard_error_hac(returns: np.ndarray, *, sleeves: int = 1, lag: int | None = None) -> float | None:
@@ -139,13 +139,13 @@ def autocorrelations(returns: np.ndarray, lags: int) -> np.ndarray:
     """float64 [lags]: the autocorrelation of `returns` at lags 1 to `lags`; 0 beyond their number or without
     variance."""
     values = present(returns)
-    found = np.zeros(lags)
+    correlations = np.zeros(lags)
     if not _varies(values):
-        return found
+        return correlations
     centred = values - values.mean()
     for lag in range(1, min(lags, len(values) - 1) + 1):
-        found[lag - 1] = (centred[lag:] * centred[:-lag]).sum() / (centred**2).sum()
-    return found
+        correlations[lag - 1] = (centred[lag:] * centred[:-lag]).sum() / (centred**2).sum()
+    return correlations
 
 
 def annual_sharpe_lo(returns: np.ndarray, *, lags: int = 21) -> float | None:
@@ -260,8 +260,8 @@ def regression(returns: np.ndarray, market: np.ndarray, *, sleeves: int = 1) -> 
     The covariance of the coefficients is that of Newey and West with `newey_west_lag`. None for fewer than three
     sessions, or a market without variance.
     """
-    both = ~np.isnan(returns) & ~np.isnan(market)
-    y, x = returns[both], market[both]
+    has_both = ~np.isnan(returns) & ~np.isnan(market)
+    y, x = returns[has_both], market[has_both]
     if len(y) < 3 or not _varies(x):
         return None
     design = np.stack([np.ones(len(x)), x], axis=1)
@@ -293,8 +293,8 @@ def sharpe_intervals(returns: np.ndarray, *, block: int = BLOCK, seed: int = 0) 
     mean = times @ returns[:, varies] / sessions
     square = times @ returns[:, varies] ** 2 / sessions
     deviation = np.sqrt(np.maximum(square - mean**2, 0.0) * sessions / (sessions - 1))
-    drawn = np.divide(mean, deviation, out=np.full_like(mean, np.nan), where=deviation > 0) * ANNUAL
-    intervals[varies] = np.nanquantile(drawn, [0.025, 0.975], axis=0).T
+    drawn_ratios = np.divide(mean, deviation, out=np.full_like(mean, np.nan), where=deviation > 0) * ANNUAL
+    intervals[varies] = np.nanquantile(drawn_ratios, [0.025, 0.975], axis=0).T
     return intervals
 
 
@@ -305,8 +305,8 @@ def ratio_interval(
 
     The break-even cost is that of gross return to turnover. None where the denominator is 0 in all sessions.
     """
-    both = ~np.isnan(numerator) & ~np.isnan(denominator)
-    ends = ratio_intervals(numerator[both][:, None], denominator[both][:, None], block=block, seed=seed)[0]
+    has_both = ~np.isnan(numerator) & ~np.isnan(denominator)
+    ends = ratio_intervals(numerator[has_both][:, None], denominator[has_both][:, None], block=block, seed=seed)[0]
     return None if np.isnan(ends).any() else (float(ends[0]), float(ends[1]))
 
 
@@ -319,13 +319,13 @@ def ratio_intervals(
     """
     sessions, columns = numerators.shape
     intervals = np.full((columns, 2), np.nan)
-    used = [i for i in range(columns) if denominators[:, i].any()]
-    if not used:
+    used_columns = [i for i in range(columns) if denominators[:, i].any()]
+    if not used_columns:
         return intervals
     times = _times(sessions, block=block, seed=seed)
-    top, bottom = times @ numerators[:, used], times @ denominators[:, used]
+    top, bottom = times @ numerators[:, used_columns], times @ denominators[:, used_columns]
     ratios = np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom != 0)
-    intervals[used] = np.nanquantile(ratios, [0.025, 0.975], axis=0).T
+    intervals[used_columns] = np.nanquantile(ratios, [0.025, 0.975], axis=0).T
     return intervals
 
 

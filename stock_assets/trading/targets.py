@@ -115,14 +115,14 @@ def target_rows(
     within the look-back. `predictions` are of the book's model.
     """
     panel, weights = targets.panel, weights_of(targets, sleeves)
-    scored = ~np.isnan(targets.scores)
-    seen = np.cumsum(np.vstack([np.zeros((1, scored.shape[1]), np.int64), scored]), axis=0)
-    since = np.maximum(np.arange(len(scored)) - lookback_of(book), 0)
-    shown = (seen[1:] - seen[since] > 0) | panel.member
-    shown &= np.isin(np.array(panel.sessions, dtype="datetime64[D]"), np.array(sessions, dtype="datetime64[D]"))[
+    is_scored = ~np.isnan(targets.scores)
+    scored_counts = np.cumsum(np.vstack([np.zeros((1, is_scored.shape[1]), np.int64), is_scored]), axis=0)
+    since = np.maximum(np.arange(len(is_scored)) - lookback_of(book), 0)
+    is_written = (scored_counts[1:] - scored_counts[since] > 0) | panel.member
+    is_written &= np.isin(np.array(panel.sessions, dtype="datetime64[D]"), np.array(sessions, dtype="datetime64[D]"))[
         :, None
     ]
-    t, n = np.nonzero(shown)
+    t, n = np.nonzero(is_written)
     days = pl.Series("session", panel.sessions, dtype=pl.Date)
     rows = pl.DataFrame(
         {

@@ -69,7 +69,7 @@ def make_tear_sheet(inputs: TearSheetInputs) -> TearSheet:
 
 def render_tear_sheet(sheet: TearSheet, *, others: Sequence[str] = ()) -> str:
     """One self-contained HTML page; `others` are the names of the books whose pages stand in the same folder."""
-    found, inputs = sheet.findings, sheet.findings.inputs
+    findings, inputs = sheet.findings, sheet.findings.inputs
     head = sheet.figures[:HEAD]
     return page_template("tear_sheet.html.j2", "stock_assets.trading").render(
         title=f"Tear sheet of {inputs.book.name}",
@@ -77,15 +77,15 @@ def render_tear_sheet(sheet: TearSheet, *, others: Sequence[str] = ()) -> str:
         book=inputs.book,
         others=[name for name in others if name != inputs.book.name],
         page_of=page_of,
-        first=found.sessions[0] if found.sessions else None,
-        last=found.last,
+        first=findings.sessions[0] if findings.sessions else None,
+        last=findings.last,
         verdict=sheet.verdict,
         head=head,
         sections=SECTIONS,
         short=SHORT,
         figures={id: [f for f in sheet.figures if f.section == id and _is_card(f, head)] for id in SECTIONS},
-        charts=tear_sheet_charts.charts_of(found),
-        tables=_tables(found),
+        charts=tear_sheet_charts.charts_of(findings),
+        tables=_tables(findings),
         months=MONTHS,
         bp=basis_points,
         money=money,
@@ -118,36 +118,38 @@ def _sleeves(number: int) -> str:
     return "by year" if number == CHOSEN else str(number)
 
 
-def _tables(found: Findings) -> Mapping[str, Any]:
+def _tables(findings: Findings) -> Mapping[str, Any]:
     """The rows of the page's tables, by name."""
-    inputs, last = found.inputs, found.last
-    names = attribution.by_name(found.contributions)
+    inputs, last = findings.inputs, findings.last
+    names = attribution.by_name(findings.contributions)
     closes = inputs.bars.select("ticker", "session", "close")
     none = pl.DataFrame()
     tables = {
-        "years": attribution.per_year(found.equity, found.correlations, inputs.fills) if found.sessions else none,
+        "years": attribution.per_year(findings.equity, findings.correlations, inputs.fills)
+        if findings.sessions
+        else none,
         "best_names": names.head(LISTED).filter(pl.col("contribution") > 0),
         "worst_names": names.tail(LISTED).reverse().filter(pl.col("contribution") < 0),
-        "sides": attribution.by_side(found.contributions),
-        "regimes": attribution.regimes(found.equity),
+        "sides": attribution.by_side(findings.contributions),
+        "regimes": attribution.regimes(findings.equity),
         "sectors": attribution.sector_exposures(inputs.positions, inputs.universe, last) if last else none,
         "slowest": none,
         "unfilled": attribution.unfilled(inputs.fills, closes),
         "held": held(inputs.targets),
-        "sleeves": found.base,
+        "sleeves": findings.base,
         "models": models(inputs.backtest, inputs.book.sleeves or CHOSEN),
-        "variants": variants(found),
-        "deciles": signals.deciles(found.scores, found.returns),
+        "variants": variants(findings),
+        "deciles": signals.deciles(findings.scores, findings.returns),
     }
     if last:
         part = inputs.book.costs.participation
-        days = attribution.days_to_liquidate(inputs.positions, found.adv, last, participation=part)
+        days = attribution.days_to_liquidate(inputs.positions, findings.adv, last, participation=part)
         tables["slowest"] = days.head(LISTED)
     return {name: table.to_dicts() for name, table in tables.items()} | {
-        "months": (months := attribution.months(found.equity)),
+        "months": (months := attribution.months(findings.equity)),
         "largest_month": max((abs(value) for year in months.values() for value in year if value), default=1.0),
-        "falls": falls(found),
-        "frontier": frontier(found),
+        "falls": falls(findings),
+        "frontier": frontier(findings),
     }
 
 
@@ -163,16 +165,16 @@ def models(backtest: pl.DataFrame, sleeves: int) -> pl.DataFrame:
     return backtest.filter(own).sort("net_sharpe", "model", descending=[True, False], nulls_last=True)
 
 
-def variants(found: Findings) -> pl.DataFrame:
+def variants(findings: Findings) -> pl.DataFrame:
     """The back-tests of the own model that differ in one assumption from the book, at its own sleeves."""
-    own = (pl.col("model") == found.inputs.model) & (pl.col("sleeves") == (found.inputs.book.sleeves or CHOSEN))
-    rows = found.inputs.backtest.filter(own & ~pl.col("variant").str.contains("capital"))
+    own = (pl.col("model") == findings.inputs.model) & (pl.col("sleeves") == (findings.inputs.book.sleeves or CHOSEN))
+    rows = findings.inputs.backtest.filter(own & ~pl.col("variant").str.contains("capital"))
     return rows.sort(pl.col("variant") != BASE, "variant")
 
 
-def falls(found: Findings) -> list[dict[str, Any]]:
+def falls(findings: Findings) -> list[dict[str, Any]]:
     """The deepest drawdowns: depth, and the sessions of the peak, the valley and the recovery."""
-    sessions = found.sessions
+    sessions = findings.sessions
     return [
         {
             "depth": fall.depth,
@@ -181,14 +183,14 @@ def falls(found: Findings) -> list[dict[str, Any]]:
             "recovery": None if fall.recovery is None else sessions[fall.recovery],
             "sessions": (len(sessions) if fall.recovery is None else fall.recovery) - fall.peak,
         }
-        for fall in worst_falls(found.series("net_return"))
+        for fall in worst_falls(findings.series("net_return"))
     ]
 
 
-def frontier(found: Findings) -> dict[str, Any]:
+def frontier(findings: Findings) -> dict[str, Any]:
     """heads of a table, and per capital and number of sleeves the back-tests by scale of the spread."""
-    own = found.inputs.backtest.filter(
-        (pl.col("model") == found.inputs.model) & pl.col("variant").str.contains("^(base|spread|capital)")
+    own = findings.inputs.backtest.filter(
+        (pl.col("model") == findings.inputs.model) & pl.col("variant").str.contains("^(base|spread|capital)")
     )
     scales = own["spread_scale"].unique().sort().to_list()
     cells = {(row["capital"], row["sleeves"], row["spread_scale"]): row for row in own.iter_rows(named=True)}

@@ -28,25 +28,25 @@ LINES = (
 )
 
 
-def charts_of(found: Findings) -> Mapping[str, Markup]:
+def charts_of(findings: Findings) -> Mapping[str, Markup]:
     """Every chart that there is something for, by name."""
     charts: dict[str, Markup] = {}
-    if len(found.sessions) > 1:
-        charts |= {"growth": _growth(found), "drawdown": _drawdown(found), "exposure": _exposure(found)}
-    if len(found.sessions) > WINDOW:
-        charts |= _rolling(found)
-    if any(found.parts.values()):
-        charts["costs"] = _costs(found)
-    if found.by_lag.height:
-        charts["lags"] = _lags(found)
-    if (deciles := signals.deciles(found.scores, found.returns)).height:
+    if len(findings.sessions) > 1:
+        charts |= {"growth": _growth(findings), "drawdown": _drawdown(findings), "exposure": _exposure(findings)}
+    if len(findings.sessions) > WINDOW:
+        charts |= _rolling(findings)
+    if any(findings.parts.values()):
+        charts["costs"] = _costs(findings)
+    if findings.by_lag.height:
+        charts["lags"] = _lags(findings)
+    if (deciles := signals.deciles(findings.scores, findings.returns)).height:
         charts["deciles"] = _deciles(deciles)
-    if (sectors := attribution.by_sector(found.contributions, found.inputs.universe)).height > 1:
+    if (sectors := attribution.by_sector(findings.contributions, findings.inputs.universe)).height > 1:
         charts["sectors"] = _sectors(sectors)
-    if found.base["net_sharpe"].count():
-        charts["sleeves"] = _by_sleeves(found)
-    if found.inputs.replay is not None and found.inputs.replay.rows.height:
-        charts["replay"] = _replay(found.inputs.replay)
+    if findings.base["net_sharpe"].count():
+        charts["sleeves"] = _by_sleeves(findings)
+    if findings.inputs.replay is not None and findings.inputs.replay.rows.height:
+        charts["replay"] = _replay(findings.inputs.replay)
     return charts
 
 
@@ -65,11 +65,11 @@ def _replay(replay: Replayed) -> Markup:
     return LineChart(title, sessions, lines, GROWTH, note, whole=True).figure()
 
 
-def _growth(found: Findings) -> Markup:
-    paths = {column: np.cumprod(1 + np.nan_to_num(found.series(column))) for column, _, _ in _shown(found)}
+def _growth(findings: Findings) -> Markup:
+    paths = {column: np.cumprod(1 + np.nan_to_num(findings.series(column))) for column, _, _ in _shown(findings)}
     return LineChart(
         "What 1 has grown to",
-        *_thinned(found, paths),
+        *_thinned(findings, paths),
         GROWTH,
         "after all costs, the market with its dividends, the universe in equal weights without costs",
         whole=True,
@@ -77,38 +77,40 @@ def _growth(found: Findings) -> Markup:
     ).figure()
 
 
-def _drawdown(found: Findings) -> Markup:
-    paths = {column: drawdowns(found.series(column)) for column, _, _ in _shown(found) if column != "equal_weight"}
-    sessions, lines = _thinned(found, paths)
+def _drawdown(findings: Findings) -> Markup:
+    paths = {
+        column: drawdowns(findings.series(column)) for column, _, _ in _shown(findings) if column != "equal_weight"
+    }
+    sessions, lines = _thinned(findings, paths)
     return LineChart("Below the last peak", sessions, lines, FALL, "at closes", zero=True, whole=True).figure()
 
 
-def _shown(found: Findings) -> list[tuple[str, str, str]]:
+def _shown(findings: Findings) -> list[tuple[str, str, str]]:
     """The lines that have a value."""
-    return [line for line in LINES if found.equity[line[0]].count()]
+    return [line for line in LINES if findings.equity[line[0]].count()]
 
 
-def _thinned(found: Findings, paths: Mapping[str, np.ndarray]) -> tuple[list, list[Line]]:
-    places = thinned(len(found.sessions))
+def _thinned(findings: Findings, paths: Mapping[str, np.ndarray]) -> tuple[list, list[Line]]:
+    places = thinned(len(findings.sessions))
     names = {column: (name, look) for column, name, look in LINES}
     lines = [Line(names[column][0], _values(path, places), names[column][1]) for column, path in paths.items()]
-    return [found.sessions[i] for i in places], lines
+    return [findings.sessions[i] for i in places], lines
 
 
-def _exposure(found: Findings) -> Markup:
-    long, short = found.series("long"), found.series("short")
+def _exposure(findings: Findings) -> Markup:
+    long, short = findings.series("long"), findings.series("short")
     series = {"long": (long, "buy"), "short": (-short, "sell"), "net": (long - short, "naive")}
-    series["beta"] = (found.series("beta"), "other")
-    places = thinned(len(found.sessions))
+    series["beta"] = (findings.series("beta"), "other")
+    places = thinned(len(findings.sessions))
     if not short.any():
         series = {name: series[name] for name in ("long", "beta")}
     lines = [Line(name, _values(values, places), look) for name, (values, look) in series.items()]
-    sessions = [found.sessions[i] for i in places]
+    sessions = [findings.sessions[i] for i in places]
     return LineChart("Exposure", sessions, lines, RATIO, "over equity, at closes", zero=True, whole=True).figure()
 
 
-def _rolling(found: Findings) -> dict[str, Markup]:
-    frame = pl.DataFrame({"net": found.net, "market": found.series("market")}, nan_to_null=True)
+def _rolling(findings: Findings) -> dict[str, Markup]:
+    frame = pl.DataFrame({"net": findings.net, "market": findings.series("market")}, nan_to_null=True)
     net, market = pl.col("net"), pl.col("market")
     covariance = pl.rolling_cov(net, market, window_size=WINDOW)
     rolled = frame.with_columns(
@@ -124,8 +126,8 @@ def _rolling(found: Findings) -> dict[str, Markup]:
         "volatility": ("Volatility of half a year", FALL),
         "beta": ("Beta of half a year", RATIO),
     }
-    places = thinned(len(found.sessions))
-    sessions = [found.sessions[i] for i in places]
+    places = thinned(len(findings.sessions))
+    sessions = [findings.sessions[i] for i in places]
     charts = {}
     for column, (title, form) in titles.items():
         values = rolled[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
@@ -137,14 +139,14 @@ def _rolling(found: Findings) -> dict[str, Markup]:
     return charts
 
 
-def _costs(found: Findings) -> Markup:
+def _costs(findings: Findings) -> Markup:
     names = {"price_gain": "prices", "dividend": "dividends", "ending": "ended listings", "interest": "interest"}
-    rows = [(names.get(name, name), value, basis_points(value)) for name, value in found.parts.items()]
+    rows = [(names.get(name, name), value, basis_points(value)) for name, value in findings.parts.items()]
     note = "mean of a session, in basis points of the equity before; the parts sum to the net return"
     return diverging_bars("From gains to the net return", rows, note=note)
 
 
-def _lags(found: Findings) -> Markup:
+def _lags(findings: Findings) -> Markup:
     rows = [
         Interval(
             f"t+{row['lag']} to t+{row['lag'] + 1}",
@@ -154,7 +156,7 @@ def _lags(found: Findings) -> Markup:
             "service",
             f"{numbers.signed(row['ic'], 4)}, 95 %: {numbers.interval(row['ic_low'], row['ic_high'])}",
         )
-        for row in found.by_lag.iter_rows(named=True)
+        for row in findings.by_lag.iter_rows(named=True)
     ]
     note = "Spearman's correlation of the score at the close of t and the return between two opens; bars hold 95 %"
     return intervals("Rank correlation by lag, from the open of t+1", rows, note=note, unit="correlation")
@@ -179,11 +181,11 @@ def _sectors(sectors: pl.DataFrame) -> Markup:
     return diverging_bars("Contribution by sector", rows, note=note, whole=False)
 
 
-def _by_sleeves(found: Findings) -> Markup:
+def _by_sleeves(findings: Findings) -> Markup:
     rows = []
-    for row in found.base.filter(pl.col("net_sharpe").is_not_null()).iter_rows(named=True):
+    for row in findings.base.filter(pl.col("net_sharpe").is_not_null()).iter_rows(named=True):
         name = "K chosen by year" if row["sleeves"] == CHOSEN else f"K = {row['sleeves']}"
-        own = row["sleeves"] == (found.inputs.book.sleeves or CHOSEN)
+        own = row["sleeves"] == (findings.inputs.book.sleeves or CHOSEN)
         low, high = row["net_sharpe_low"], row["net_sharpe_high"]
         label = f"{numbers.signed(row['net_sharpe'], 2)}, 95 %: {numbers.interval(low, high, 2)}"
         look = "service" if own else "hold"
@@ -196,12 +198,12 @@ def _values(values: np.ndarray, places: Sequence[int]) -> list[float | None]:
     return [float(values[i]) if np.isfinite(values[i]) else None for i in places]
 
 
-def thinned(length: int, most: int = 500) -> list[int]:
-    """At most about `most` places of a series of `length`, the first and the last among them.
+def thinned(length: int, limit: int = 500) -> list[int]:
+    """At most about `limit` places of a series of `length`, the first and the last among them.
 
     >>> thinned(5), len(thinned(2516))
     ([0, 1, 2, 3, 4], 421)
     """
-    step = max(1, -(-length // most))
+    step = max(1, -(-length // limit))
     places = [*range(0, length, step)]
     return places if not length or places[-1] == length - 1 else [*places, length - 1]

@@ -59,23 +59,23 @@ def digest_of_scores(scores: np.ndarray) -> str:
 def trial_rows(back_tests: Iterable[Computed], *, computed_at: datetime) -> pl.DataFrame:
     """The rows of the table `backtests`; sharpe, skewness and kurtosis are null without variance."""
     rows = []
-    for each in back_tests:
-        found = moments(each.returns)
+    for back_test in back_tests:
+        moments_of_returns = moments(back_test.returns)
         rows.append(
             {
-                "digest": each.digest,
-                "trial": each.trial,
-                "book": each.book.name,
-                "variant": each.variant,
-                "model": each.model,
-                "sleeves": each.sleeves,
-                "costs": json.dumps(asdict(each.book.costs)),
-                "first": each.first,
-                "last": each.last,
-                "sessions": len(each.returns),
-                "sharpe": found and found.sharpe,
-                "skewness": found and found.skewness,
-                "kurtosis": found and found.kurtosis,
+                "digest": back_test.digest,
+                "trial": back_test.trial,
+                "book": back_test.book.name,
+                "variant": back_test.variant,
+                "model": back_test.model,
+                "sleeves": back_test.sleeves,
+                "costs": json.dumps(asdict(back_test.book.costs)),
+                "first": back_test.first,
+                "last": back_test.last,
+                "sessions": len(back_test.returns),
+                "sharpe": moments_of_returns and moments_of_returns.sharpe,
+                "skewness": moments_of_returns and moments_of_returns.skewness,
+                "kurtosis": moments_of_returns and moments_of_returns.kurtosis,
                 "computed_at": computed_at,
             }
         )
@@ -104,12 +104,13 @@ class Trials:
         """The Sharpe ratio of a session that the best of the trials is expected to show by luck."""
         return self._variance(sessions) ** 0.5 * expected_maximum(max(self.count, 1))
 
-    def deflated(self, observed: Moments | None, *, trials: float | None = None) -> float | None:
-        """The deflated Sharpe ratio of `observed`, for another number of `trials` where given; None without one."""
-        if observed is None:
+    def deflated(self, moments_of_returns: Moments | None, *, trials: float | None = None) -> float | None:
+        """The deflated Sharpe ratio of `moments_of_returns`, for another number of `trials` where given; None without
+        one."""
+        if moments_of_returns is None:
             return None
         count = max(self.count if trials is None else trials, 1)
-        return deflated_sharpe(observed, trials=count, variance=self._variance(observed.sessions))
+        return deflated_sharpe(moments_of_returns, trials=count, variance=self._variance(moments_of_returns.sessions))
 
     def annual_benchmark(self, sessions: int) -> float:
         """`benchmark` of a year."""

@@ -85,7 +85,7 @@ class Account:
                 capital = float(before.account.cash)
             part = replace(bars, sessions=bars.sessions[: t + 1])
             tested = backtest(part, self.weights, self.book, capital=capital, first=first)
-            done = reconcile(before, shown, tested, sent=self.sent, accepted={})
+            done = reconcile(before, shown, tested, sent_orders=self.sent, accepted_breaks={})
             assert not done.breaks, (session, done.breaks)
             assert done.equity == done.record.backtest_equity, session
             assert abs(done.unexplained) < 1e-6

@@ -129,12 +129,12 @@ def test_what_was_said_and_is_still_so_has_no_price(evenings: tuple[pl.DataFrame
 
     said = scores(raw)
     for known in (lambda _: None, of_evening):
-        replayed = replay(BOOKS[0], panel, known, said=said, predictions=said, sleeves={2019: 3})
+        replayed = replay(BOOKS[0], panel, known, published_predictions=said, predictions=said, sleeves={2019: 3})
         assert replayed.rows.select(pl.col("by_bars", "by_models").abs().max()).row(0) == (0.0, 0.0)
         assert replayed.rows["as_said"].std() > 0.001
     assert replayed.changed_bars == len(TRADED) // 4
     with pytest.raises(TradingError, match="end at"):
-        replay(BOOKS[0], panel, lambda _: panel, said=said, predictions=said, sleeves={2019: 3})
+        replay(BOOKS[0], panel, lambda _: panel, published_predictions=said, predictions=said, sleeves={2019: 3})
 
 
 def test_revised_bars_and_changed_models_have_each_their_own_price(evenings: tuple[pl.DataFrame, pl.DataFrame]):
@@ -156,7 +156,7 @@ def test_revised_bars_and_changed_models_have_each_their_own_price(evenings: tup
         at = CALENDAR.position(session)
         return panel_as_of(universe, every, CALENDAR.sessions[at - 1 : at + 1], moment)
 
-    replayed = replay(BOOKS[0], today, known, said=said, predictions=said, sleeves={2019: 3})
+    replayed = replay(BOOKS[0], today, known, published_predictions=said, predictions=said, sleeves={2019: 3})
     assert replayed.rows["by_models"].abs().max() == 0.0
     by_bars = replayed.rows["by_bars"].to_numpy()
     assert np.abs(by_bars[:place]).max() == 0.0
@@ -165,7 +165,7 @@ def test_revised_bars_and_changed_models_have_each_their_own_price(evenings: tup
         score=pl.when(pl.col("session") == TRADED[20]).then(-pl.col("score")).otherwise("score"),
         model_version=pl.when(pl.col("session") == TRADED[20]).then(pl.lit("rnn-2")).otherwise("model_version"),
     )
-    replayed = replay(BOOKS[0], today, known, said=said, predictions=changed, sleeves={2019: 3})
+    replayed = replay(BOOKS[0], today, known, published_predictions=said, predictions=changed, sleeves={2019: 3})
     by_models = replayed.rows["by_models"].to_numpy()
     assert np.abs(by_models[:21]).max() == 0.0
     assert np.abs(by_models[21]) > 0
@@ -196,7 +196,7 @@ def test_a_replay_on_the_store_reads_the_versions_of_each_evening(tmp_path: Path
     lived = CALENDAR_OF_STORE.between(date(2019, 3, 1), date(2019, 3, 14))
     moments = {session: CALENDAR_OF_STORE.closes[session] + timedelta(hours=2) for session in lived}
     book = books_of(settings)[0]
-    replayed = replay_book(store, settings, book, said=predictions, moments=moments)
+    replayed = replay_book(store, settings, book, published_predictions=predictions, moments=moments)
     assert (replayed.by_bars, replayed.by_models, replayed.changed_bars) == (0.0, 0.0, 0)
     revised = lived[5]
     rows = raw.filter(session=revised).with_columns(
@@ -205,11 +205,11 @@ def test_a_replay_on_the_store_reads_the_versions_of_each_evening(tmp_path: Path
     )
     store.append("raw_ohlcv", rows)
     clean_daily_bars(store, settings, sessions=sessions, now=now)
-    replayed = replay_book(store, settings, book, said=predictions, moments=moments)
+    replayed = replay_book(store, settings, book, published_predictions=predictions, moments=moments)
     by_bars = replayed.rows["by_bars"].to_numpy()
     assert replayed.changed_bars == 2
     assert np.abs(by_bars[:5]).max() == 0.0
     assert by_bars[5] == pytest.approx(100, rel=0.3)
     assert replayed.by_models == 0.0
     with pytest.raises(TradingError, match="found 1 session"):
-        replay_book(store, settings, book, said=predictions, moments={lived[0]: moments[lived[0]]})
+        replay_book(store, settings, book, published_predictions=predictions, moments={lived[0]: moments[lived[0]]})

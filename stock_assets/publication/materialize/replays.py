@@ -34,7 +34,7 @@ def replays_of(store: Warehouse, settings: Settings) -> dict[str, Replay]:
     if len(moments) < 2:
         return {}
     return {
-        book.name: replay_book(store, settings, book, said=published_predictions, moments=moments)
+        book.name: replay_book(store, settings, book, published_predictions=published_predictions, moments=moments)
         for book in books_of(settings)
     }
 

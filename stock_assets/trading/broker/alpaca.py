@@ -117,8 +117,8 @@ class Pace:
         self._clock, self._pause = clock, pause
 
     def wait(self) -> None:
-        if len(self._times) == self._times.maxlen and (left := self._times[0] + 60 - self._clock()) > 0:
-            self._pause(left)
+        if len(self._times) == self._times.maxlen and (remaining_seconds := self._times[0] + 60 - self._clock()) > 0:
+            self._pause(remaining_seconds)
         self._times.append(self._clock())
 
 
@@ -151,10 +151,10 @@ class AlpacaBroker:
 
     def _shown(self, text: object) -> str:
         """What Alpaca or the network said, on one line and without the keys."""
-        shown = one_line(text)
+        line = one_line(text)
         for secret in (self._access.key, self._access.secret):
-            shown = shown.replace(secret, HIDDEN)
-        return shortened(shown, 300)
+            line = line.replace(secret, HIDDEN)
+        return shortened(line, 300)
 
     def _call(
         self, path: str, values: Mapping[str, object] | None, *, method: str = "get", client: "RESTClient | None" = None
@@ -176,7 +176,9 @@ class AlpacaBroker:
             raise _Failure(None, None, "an answer without a body")
         return answer
 
-    def _asked(self, path: str, values: Mapping[str, object] | None = None, client: "RESTClient | None" = None) -> Any:
+    def _answer_of(
+        self, path: str, values: Mapping[str, object] | None = None, client: "RESTClient | None" = None
+    ) -> Any:
         """The answer to a question, which is asked again where the broker is busy. Raises BrokerError, _Failure."""
         for seconds in (*PAUSES, None):
             try:
@@ -190,7 +192,7 @@ class AlpacaBroker:
 
     def _get(self, path: str, values: Mapping[str, object] | None = None) -> Any:
         self._verify()
-        return self._asked(path, values)
+        return self._answer_of(path, values)
 
     def _verify(self) -> None:
         """Raises TradingError where the account is not the one that is configured."""
@@ -198,7 +200,7 @@ class AlpacaBroker:
             self.account()
 
     def account(self) -> BrokerAccount:
-        account = self._parsed(account_of, self._asked("/account"), is_paper=self._access.mode == "paper")
+        account = self._parsed(account_of, self._answer_of("/account"), is_paper=self._access.mode == "paper")
         expected = self._access.account
         if expected is not None and account.number != expected:
             raise TradingError(
@@ -208,10 +210,10 @@ class AlpacaBroker:
         self._verified = True
         return account
 
-    def _parsed(self, read: Callable[..., Any], answer: Any, **more: Any) -> Any:
-        """`read` of an answer. Raises BrokerError where it lacks what is needed."""
+    def _parsed(self, parse: Callable[..., Any], answer: Any, **options: Any) -> Any:
+        """`parse` of an answer. Raises BrokerError where it lacks what is needed."""
         try:
-            return read(answer, **more)
+            return parse(answer, **options)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             self._misunderstood(answer, error)
 
@@ -250,7 +252,7 @@ class AlpacaBroker:
             "limit": ACTIONS_OF_A_PAGE,
         }
         while True:
-            page = self._asked("/corporate-actions", values, self._market)
+            page = self._answer_of("/corporate-actions", values, self._market)
             rows += self._parsed(actions_of, page, class_separator=self._access.class_separator)
             token = page.get("next_page_token")
             if not token or token == values.get("page_token"):
@@ -363,15 +365,15 @@ class _Failure(BrokerError):
         self.status, self.code, self.text = status, code, text
 
     @classmethod
-    def of_body(cls, status: int | None, body: str, shown: Callable[[object], str]) -> "_Failure":
+    def of_body(cls, status: int | None, body: str, without_secrets: Callable[[object], str]) -> "_Failure":
         """Of the answer's body. `APIError.code` itself raises where it is HTML, so that none of it is asked."""
         import json
 
         try:
             answer = json.loads(body)
-            return cls(status, int(answer["code"]), shown(answer["message"]))
+            return cls(status, int(answer["code"]), without_secrets(answer["message"]))
         except (ValueError, TypeError, KeyError):
-            return cls(status, None, shown(body))
+            return cls(status, None, without_secrets(body))
 
 
 def _list(answer: Any) -> list[Any]:

@@ -218,7 +218,7 @@ def calendar_json(calendar: Mapping[date, tuple[datetime, datetime]]) -> list[Js
     ]
 
 
-def account_json(account: BrokerAccount, *, multiplier: int, opened: datetime) -> Json:
+def account_json(account: BrokerAccount, *, multiplier: int, opened_at: datetime) -> Json:
     return {
         "id": _asset_id(account.number),
         "account_number": account.number,
@@ -235,7 +235,7 @@ def account_json(account: BrokerAccount, *, multiplier: int, opened: datetime) -
         "account_blocked": False,
         "trade_suspended_by_user": account.blocked,
         "shorting_enabled": account.may_short,
-        "created_at": _utc(opened),
+        "created_at": _utc(opened_at),
     }
 
 
@@ -289,14 +289,14 @@ def action_json(action: CorporateAction) -> Json:
 
 
 def order_json(state: OrderState, submitted_at: datetime) -> Json:
-    symbol, over = symbol_of(state.ticker, "-"), _utc(state.updated_at)
+    symbol, updated_at = symbol_of(state.ticker, "-"), _utc(state.updated_at)
     ends = {"filled": "filled_at", "expired": "expired_at", "canceled": "canceled_at", "rejected": "failed_at"}
-    moments = {name: over if ends.get(state.status) == name else None for name in ends.values()}
+    moments = {name: updated_at if ends.get(state.status) == name else None for name in ends.values()}
     return {
         "id": state.broker_id,
         "client_order_id": state.client_order_id,
         "created_at": _utc(submitted_at),
-        "updated_at": over,
+        "updated_at": updated_at,
         "submitted_at": _utc(submitted_at),
         **moments,
         "replaced_at": None,

@@ -51,36 +51,40 @@ def booked_session(
     """
     standing = rows.standing()
     before = _aligned(standing, bars, tickers)
-    due = _due(rows, bars, opens=opens, faults=faults)
-    halted = {order.ticker for order in due if faults.take("halt", order.ticker)}
+    due_orders = _due_orders(rows, bars, opens=opens, faults=faults)
+    halted = {order.ticker for order in due_orders if faults.take("halt", order.ticker)}
     refusal = np.where([ticker in halted for ticker in tickers], NO_OPEN, bars.refusal).astype(np.int8)
-    partial = {order.ticker: fault.share for order in due if (fault := faults.take("partial fill", order.ticker))}
+    partial = {
+        order.ticker: fault.share for order in due_orders if (fault := faults.take("partial fill", order.ticker))
+    }
     place = {ticker: i for i, ticker in enumerate(tickers)}
-    wanted = np.zeros(len(tickers))
-    for order in due:
+    order_shares = np.zeros(len(tickers))
+    for order in due_orders:
         if order.ticker in place:
-            wanted[place[order.ticker]] += np.trunc(order.signed * partial.get(order.ticker, 1.0))
+            order_shares[place[order.ticker]] += np.trunc(order.signed * partial.get(order.ticker, 1.0))
     # an opening auction takes whole shares, and a fraction that a split leaves is paid out
     book = Book("-", "long_short", costs=costs, whole_shares=True)
-    after, booked = step(before, wanted, replace(bars, refusal=refusal), book=book)
-    session = _Session(tickers, bars, before, after, booked, opens)
+    after, booking = step(before, order_shares, replace(bars, refusal=refusal), book=book)
+    session = _Session(tickers, bars, before, after, booking, opens)
 
-    ended = ~np.isnan(bars.ending)
-    listed = dict(zip(standing.tickers, standing.tradable.tolist(), strict=True))
-    tradable = np.array([listed.get(ticker, False) for ticker in tickers], dtype=bool)
+    is_ended = ~np.isnan(bars.ending)
+    tradable_by_ticker = dict(zip(standing.tickers, standing.tradable.tolist(), strict=True))
+    tradable = np.array([tradable_by_ticker.get(ticker, False) for ticker in tickers], dtype=bool)
     standing.session, standing.tickers, standing.ledger = bars.session, tuple(tickers), after
-    standing.tradable = (tradable | bars.trusted) & ~ended
+    standing.tradable = (tradable | bars.trusted) & ~is_ended
     standing.last_equity, standing.equity = standing.equity, float(after.equity)
     rows.keep_standing(standing)
 
     activities = list(_events(session))
-    left = np.abs(booked.filled)  # several orders of one ticker are filled as they came
-    for order in due:
+    unfilled_shares = np.abs(booking.filled)  # several orders of one ticker are filled as they came
+    for order in due_orders:
         i = place.get(order.ticker)
-        done = _filled(order, session, i, left=left, cause="halt" if order.ticker in halted else None)
-        rows.keep_order(done)
-        if done.filled and i is not None:
-            activities += _fill(done, session, i)
+        filled_order = _filled_order(
+            order, session, i, unfilled_shares=unfilled_shares, cause="halt" if order.ticker in halted else None
+        )
+        rows.keep_order(filled_order)
+        if filled_order.filled and i is not None:
+            activities += _fill(filled_order, session, i)
             activities += [activities[-1]] if faults.take("duplicate event", order.ticker) else []
     rows.add_activities(activities)
 
@@ -92,10 +96,10 @@ def _aligned(standing: Standing, bars: Bars, tickers: Sequence[str]) -> Account:
             f"{len(bars.close)} bars of {bars.session} for {len(set(tickers))} tickers, expected one each"
         )
     ledger, place = standing.ledger, {ticker: i for i, ticker in enumerate(standing.tickers)}
-    if lost := sorted(t for t in set(place) - set(tickers) if ledger.shares[place[t]] != 0):
+    if missing_tickers := sorted(t for t in set(place) - set(tickers) if ledger.shares[place[t]] != 0):
         raise TradingError(
-            f"the account holds {len(lost)} tickers that the bars of {bars.session} lack, such as {lost[0]}; expected "
-            "every ticker that it holds, with an ending where its listing is over"
+            f"the account holds {len(missing_tickers)} tickers that the bars of {bars.session} lack, such as "
+            f"{missing_tickers[0]}; expected every ticker that it holds, with an ending where its listing is over"
         )
     if tuple(tickers) == standing.tickers:
         return ledger
@@ -106,9 +110,9 @@ def _aligned(standing: Standing, bars: Bars, tickers: Sequence[str]) -> Account:
     return Account(ledger.cash, shares, marks, frozen)
 
 
-def _due(rows: Rows, bars: Bars, *, opens: datetime, faults: Faults) -> list[StoredOrder]:
+def _due_orders(rows: Rows, bars: Bars, *, opens: datetime, faults: Faults) -> list[StoredOrder]:
     """The orders of the session's opening auction; those that missed theirs, or are rejected late, are closed."""
-    due = []
+    due_orders = []
     for order in rows.open_orders():
         if order.session > bars.session:
             continue
@@ -117,77 +121,77 @@ def _due(rows: Rows, bars: Bars, *, opens: datetime, faults: Faults) -> list[Sto
         elif faults.take("late rejection", order.ticker):
             rows.keep_order(replace(order, status="rejected", reason="rejected by the exchange", updated_at=opens))
         else:
-            due.append(order)
-    return due
+            due_orders.append(order)
+    return due_orders
 
 
-def _filled(
-    order: StoredOrder, session: _Session, i: int | None, *, left: np.ndarray, cause: str | None
+def _filled_order(
+    order: StoredOrder, session: _Session, i: int | None, *, unfilled_shares: np.ndarray, cause: str | None
 ) -> StoredOrder:
-    """`order` after the auction, in shares of after a split. It takes what it is filled with from `left`."""
+    """`order` after the auction, in shares of after a split. It takes what it is filled with from `unfilled_shares`."""
     if i is None:
         return replace(order, status="expired", reason=REASONS[NO_BAR], updated_at=session.at)
     shares = np.trunc(np.round(float(order.shares) * session.bars.split_ratio[i], 6))
-    filled = float(min(left[i], shares))
-    left[i] -= filled
+    filled_shares = float(min(unfilled_shares[i], shares))
+    unfilled_shares[i] -= filled_shares
     code = int(session.booked.reason[i])
-    rest = None if filled == shares else cause or (REASONS[code] if code != FILLED else "partial fill")
+    reason = None if filled_shares == shares else cause or (REASONS[code] if code != FILLED else "partial fill")
     return replace(
         order,
         shares=exact(shares),
-        status="expired" if rest else "filled",
-        filled=filled,
-        average_price=_price(i, session) if filled else None,
-        reason=rest,
+        status="expired" if reason else "filled",
+        filled=filled_shares,
+        average_price=_price(i, session) if filled_shares else None,
+        reason=reason,
         updated_at=session.at,
     )
 
 
 def _price(i: int, session: _Session) -> float:
     """The price that was paid: that of the fill, with half the spread and the impact in it."""
-    booked = session.booked
-    return float(booked.fill_price[i] + (booked.spread[i] + booked.impact[i]) / booked.filled[i])
+    booking = session.booked
+    return float(booking.fill_price[i] + (booking.spread[i] + booking.impact[i]) / booking.filled[i])
 
 
 def _fill(order: StoredOrder, session: _Session, i: int) -> Iterator[Activity]:
     """The commission, and then the fill: the last one is what a broker may send twice."""
-    booked = session.booked
-    part = order.filled / abs(float(booked.filled[i]))
+    booking = session.booked
+    part = order.filled / abs(float(booking.filled[i]))
     signed = order.filled if order.side == "buy" else -order.filled
-    if booked.commission[i]:
-        amount = exact(-float(booked.commission[i]) * part)
+    if booking.commission[i]:
+        amount = exact(-float(booking.commission[i]) * part)
         yield session.activity("FEE", ticker=order.ticker, amount=amount, client_order_id=order.client_order_id)
-    spent = signed * float(booked.fill_price[i]) + float(booked.spread[i] + booked.impact[i]) * part
+    amount_spent = signed * float(booking.fill_price[i]) + float(booking.spread[i] + booking.impact[i]) * part
     yield session.activity(
         "FILL",
         ticker=order.ticker,
         shares=exact(signed),
         price=exact(order.average_price or 0.0),
-        amount=exact(-spent),
+        amount=exact(-amount_spent),
         client_order_id=order.client_order_id,
     )
 
 
 def _events(session: _Session) -> Iterator[Activity]:
     """What happened to the account without an order: interest, borrow, splits, dividends, endings."""
-    booked, bars, before = session.booked, session.bars, session.before
-    if booked.interest:
-        yield session.activity("INT", amount=exact(float(booked.interest)))
+    booking, bars, before = session.booked, session.bars, session.before
+    if booking.interest:
+        yield session.activity("INT", amount=exact(float(booking.interest)))
     for i, ticker in enumerate(session.tickers):
-        held = float(before.shares[i])
-        if held == 0:
+        shares_before = float(before.shares[i])
+        if shares_before == 0:
             continue
-        if booked.borrow[i]:
-            yield session.activity("FEE", ticker=ticker, amount=exact(-float(booked.borrow[i])))
-        left = float(session.after.shares[i] - booked.filled[i])
+        if booking.borrow[i]:
+            yield session.activity("FEE", ticker=ticker, amount=exact(-float(booking.borrow[i])))
+        shares_after = float(session.after.shares[i] - booking.filled[i])
         is_ended = not np.isnan(bars.ending[i])
-        split, mark = held * float(bars.split_ratio[i]), float(before.marks[i] / bars.split_ratio[i])
+        split, mark = shares_before * float(bars.split_ratio[i]), float(before.marks[i] / bars.split_ratio[i])
         whole = float(np.trunc(np.round(split, 6)))
         if bars.split_ratio[i] != 1:  # one share and a half of it are one share and money
-            paid = exact((split - whole) * mark)
-            yield session.activity("SPLIT", ticker=ticker, shares=exact(whole - held), amount=paid)
-        if booked.dividend[i]:
-            yield session.activity("DIV", ticker=ticker, amount=exact(float(booked.dividend[i])))
+            payment = exact((split - whole) * mark)
+            yield session.activity("SPLIT", ticker=ticker, shares=exact(whole - shares_before), amount=payment)
+        if booking.dividend[i]:
+            yield session.activity("DIV", ticker=ticker, amount=exact(float(booking.dividend[i])))
         if is_ended:
-            paid = exact(whole * mark + float(booked.ending[i]))
-            yield session.activity("REORG", ticker=ticker, shares=exact(left - whole), amount=paid)
+            payment = exact(whole * mark + float(booking.ending[i]))
+            yield session.activity("REORG", ticker=ticker, shares=exact(shares_after - whole), amount=payment)

@@ -50,9 +50,9 @@ def face(broker: SimulatedBroker, *, key: str, secret: str) -> "Starlette":
 
     def guarded(answer: "Callable[[Request], Any]") -> "Callable[[Request], Response]":
         def endpoint(request: "Request") -> "Response":
-            offered = [request.headers.get(f"apca-api-{name}", "").encode() for name in ("key-id", "secret-key")]
+            credentials = [request.headers.get(f"apca-api-{name}", "").encode() for name in ("key-id", "secret-key")]
             expected = [key.encode(), secret.encode()]
-            if not all([hmac.compare_digest(*pair) for pair in zip(offered, expected, strict=True)]):  # noqa: C419
+            if not all([hmac.compare_digest(*pair) for pair in zip(credentials, expected, strict=True)]):  # noqa: C419
                 raise _Problem(401, "40110000", "request is not authorized")
             return JSONResponse(answer(request), 207 if request.method == "DELETE" else 200)
 
@@ -123,7 +123,9 @@ class _Answers:
         return as_json.calendar_json(self._broker.calendar(first, last))
 
     def account(self, _: "Request") -> Any:
-        return as_json.account_json(self._broker.account(), multiplier=self._broker.opening.multiplier, opened=LONG_AGO)
+        return as_json.account_json(
+            self._broker.account(), multiplier=self._broker.opening.multiplier, opened_at=LONG_AGO
+        )
 
     def positions(self, _: "Request") -> Any:
         return [as_json.holding_json(holding) for holding in self._broker.positions()]
@@ -145,11 +147,13 @@ class _Answers:
         first, last = (_read(date.fromisoformat, request, name, default=today) for name in ("start", "end"))
         types = query["types"].split(",") if "types" in query else None
         rows = [
-            one for one in self._broker.actions(first, last) if types is None or one.kind.removesuffix("s") in types
+            action
+            for action in self._broker.actions(first, last)
+            if types is None or action.kind.removesuffix("s") in types
         ]
         by_kind: dict[str, list[Any]] = {}
-        for one in rows[skip : skip + limit]:
-            by_kind.setdefault(one.kind, []).append(as_json.action_json(one))
+        for action in rows[skip : skip + limit]:
+            by_kind.setdefault(action.kind, []).append(as_json.action_json(action))
         token = f"{skip + limit}" if skip + limit < len(rows) else None
         return {"corporate_actions": by_kind, "next_page_token": token}
 
@@ -183,7 +187,7 @@ class _Answers:
 
     def _ticker(self, symbol: str) -> str:
         """The ticker of the listing that Alpaca would write as `symbol`."""
-        return next((one for one in self._broker.listed() if as_json.symbol_of(one, "-") == symbol), symbol)
+        return next((ticker for ticker in self._broker.listed() if as_json.symbol_of(ticker, "-") == symbol), symbol)
 
     def orders(self, request: "Request") -> Any:
         query = request.query_params
@@ -193,7 +197,7 @@ class _Answers:
         after, until = (_read(_moment, request, name) for name in ("after", "until"))
         status = query.get("status", "open")
         symbols = query["symbols"].split(",") if "symbols" in query else None
-        stored = [
+        stored_orders = [
             order
             for order in self._broker.stored_orders(LONG_AGO)
             if (after is None or order.submitted_at > after)
@@ -202,8 +206,8 @@ class _Answers:
             and (symbols is None or as_json.symbol_of(order.ticker, "-") in symbols)
         ]
         if query.get("direction", "desc") == "desc":
-            stored.reverse()
-        return [as_json.order_json(order.state, order.submitted_at) for order in stored[:limit]]
+            stored_orders.reverse()
+        return [as_json.order_json(order.state, order.submitted_at) for order in stored_orders[:limit]]
 
     def order(self, request: "Request") -> Any:
         name = request.query_params.get("client_order_id", "")
@@ -217,8 +221,12 @@ class _Answers:
         self._broker.cancel_all()
         after = {order.broker_id: order.status for order in self._broker.stored_orders(LONG_AGO)}
         return [
-            {"id": one.broker_id, "status": 200 if after[one.broker_id] == "canceled" else 422, "body": None}
-            for one in before
+            {
+                "id": open_order.broker_id,
+                "status": 200 if after[open_order.broker_id] == "canceled" else 422,
+                "body": None,
+            }
+            for open_order in before
         ]
 
     def activities(self, request: "Request") -> Any:
@@ -229,19 +237,19 @@ class _Answers:
         after, until = (_read(_moment, request, name) for name in ("after", "until"))
         kinds = query["activity_types"].split(",") if "activity_types" in query else None
         rows = [
-            one
-            for one in self._broker.activities(LONG_AGO)
-            if (after is None or one.at > after)
-            and (until is None or one.at < until)
-            and (kinds is None or one.kind in kinds)
+            activity
+            for activity in self._broker.activities(LONG_AGO)
+            if (after is None or activity.at > after)
+            and (until is None or activity.at < until)
+            and (kinds is None or activity.kind in kinds)
         ]
         if query.get("direction", "desc") == "desc":
             rows.reverse()
         if token := query.get("page_token"):
-            ids = [one.id for one in rows]
+            ids = [activity.id for activity in rows]
             rows = rows[len(ids) - ids[::-1].index(token) :] if token in ids else rows
         orders = {order.client_order_id: order.state for order in self._broker.stored_orders(LONG_AGO)}
-        return [as_json.activity_json(one, orders.get(one.client_order_id or "")) for one in rows[:size]]
+        return [as_json.activity_json(activity, orders.get(activity.client_order_id or "")) for activity in rows[:size]]
 
 
 def _moment(text: str) -> datetime:

@@ -32,9 +32,9 @@ def client_order_id(book: str, session: date, ticker: str, *, attempt: int = 1) 
 
 def _require_id(name: str) -> None:
     if not (name.isascii() and name.isprintable() and " " not in name and 0 < len(name) <= LONGEST_ID):
-        shown = shortened(one_line(name), 80)
+        id_text = shortened(one_line(name), 80)
         raise TradingError(
-            f"an order has the id {shown!r}; expected 1 to {LONGEST_ID} printable ASCII characters without spaces: "
+            f"an order has the id {id_text!r}; expected 1 to {LONGEST_ID} printable ASCII characters without spaces: "
             "give the book a shorter name"
         )
 
@@ -44,8 +44,8 @@ def require_order(order: Order) -> None:
     _require_id(order.client_order_id)
     name = shortened(one_line(order.client_order_id), 80)
     if no_tickers((order.ticker,)):
-        shown = shortened(one_line(order.ticker), 80)
-        raise TradingError(f"the order {name} is for the ticker {shown!r}; expected {EXPECTED}")
+        ticker_text = shortened(one_line(order.ticker), 80)
+        raise TradingError(f"the order {name} is for the ticker {ticker_text!r}; expected {EXPECTED}")
     if order.side not in ("buy", "sell"):
         raise TradingError(f"the order {name} has the side {one_line(order.side)!r}; expected buy or sell")
     if not (isinstance(order.shares, Decimal) and order.shares.is_finite() and order.shares > 0):
@@ -60,17 +60,22 @@ def require_order(order: Order) -> None:
         )
 
 
-def require_orders(orders: Sequence[Order], tradable: Mapping[str, Tradable], held: Mapping[str, Decimal]) -> None:
+def require_orders(
+    orders: Sequence[Order], tradable: Mapping[str, Tradable], shares_held: Mapping[str, Decimal]
+) -> None:
     """Raises TradingError, which names every trouble, where one of `orders` may not be sent; then none is.
 
-    `tradable` is the broker's answer for their tickers, and `held` the shares of every position by ticker.
+    `tradable` is the broker's answer for their tickers, and `shares_held` the shares of every position by ticker.
     """
     for order in orders:
         require_order(order)
-    problems = [*_repeated(orders), *(text for order in orders if (text := _not_tradable(order, tradable, held)))]
+    problems = [
+        *_repeated(orders),
+        *(text for order in orders if (text := _not_tradable(order, tradable, shares_held))),
+    ]
     if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise TradingError(f"no order was sent: {'; '.join(problems[:5])}{more}")
+        further_problems = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise TradingError(f"no order was sent: {'; '.join(problems[:5])}{further_problems}")
 
 
 def _repeated(orders: Sequence[Order]) -> Iterable[str]:
@@ -81,14 +86,14 @@ def _repeated(orders: Sequence[Order]) -> Iterable[str]:
             yield f"{values.count(value)} orders have the {name} {value}, expected one"
 
 
-def _not_tradable(order: Order, tradable: Mapping[str, Tradable], held: Mapping[str, Decimal]) -> str | None:
+def _not_tradable(order: Order, tradable: Mapping[str, Tradable], shares_held: Mapping[str, Decimal]) -> str | None:
     """Why the broker would not take `order`; None where it would."""
     asset = tradable.get(order.ticker)
     if asset is None:
         return f"{order.ticker} is unknown to the broker (order {order.client_order_id})"
     if not asset.tradable:
         return f"{order.ticker} is not tradable at the broker (order {order.client_order_id})"
-    shares = held.get(order.ticker, Decimal(0))
+    shares = shares_held.get(order.ticker, Decimal(0))
     after = shares + (order.shares if order.side == "buy" else -order.shares)
     if shares * after < 0:
         return (
@@ -103,17 +108,17 @@ def _not_tradable(order: Order, tradable: Mapping[str, Tradable], held: Mapping[
     return None
 
 
-def auction_problem(theirs: Clock, hours: Mapping[date, tuple[datetime, datetime]], session: date) -> str | None:
+def auction_problem(broker_clock: Clock, hours: Mapping[date, tuple[datetime, datetime]], session: date) -> str | None:
     """Why orders of `session` would be filled at another open; None where it is the broker's next one.
 
     An order says that it is for the next opening auction, not for which. `hours` are those of the broker's calendar.
     """
     if session not in hours:
         return f"the orders are for the open of {session}, on which the broker's exchange stays closed"
-    if theirs.next_open != hours[session][0]:
+    if broker_clock.next_open != hours[session][0]:
         return (
             f"the orders are for the open of {session}, and the broker's next open is "
-            f"{theirs.next_open:%Y-%m-%d %H:%M} UTC"
+            f"{broker_clock.next_open:%Y-%m-%d %H:%M} UTC"
         )
     return None
 
@@ -123,8 +128,8 @@ def another_order(order: Order, state: OrderState) -> str | None:
 
     A split overnight changes the shares of an order that was filled: those of one that is over are not compared.
     """
-    ours, theirs = (order.ticker, order.side), (state.ticker, state.side)
-    if ours == theirs and (state.is_terminal or order.shares == state.shares):
+    own_side, broker_side = (order.ticker, order.side), (state.ticker, state.side)
+    if own_side == broker_side and (state.is_terminal or order.shares == state.shares):
         return None
     return (
         f"the broker has {order.client_order_id} as {state.side} {state.shares} {state.ticker}, expected {order.side} "
@@ -132,29 +137,31 @@ def another_order(order: Order, state: OrderState) -> str | None:
     )
 
 
-def clock_problem(theirs: Clock, now: datetime, tolerance: timedelta = CLOCK_TOLERANCE) -> str | None:
+def clock_problem(broker_clock: Clock, now: datetime, tolerance: timedelta = CLOCK_TOLERANCE) -> str | None:
     """Why the broker's clock cannot be traded by; None where it agrees with ours at `now`."""
-    if abs(theirs.now - now) > tolerance:
+    if abs(broker_clock.now - now) > tolerance:
         return (
-            f"the broker's clock is at {theirs.now:%Y-%m-%d %H:%M:%S} UTC and ours at {now:%Y-%m-%d %H:%M:%S} UTC; "
-            f"expected at most {tolerance.total_seconds():g} s between them: set the clock of this machine"
+            f"the broker's clock is at {broker_clock.now:%Y-%m-%d %H:%M:%S} UTC and ours at {now:%Y-%m-%d %H:%M:%S} "
+            f"UTC; expected at most {tolerance.total_seconds():g} s between them: set the clock of this machine"
         )
-    if theirs.next_open <= now:
-        return f"the broker's next open is {theirs.next_open:%Y-%m-%d %H:%M} UTC, which is over at {now:%H:%M} UTC"
+    if broker_clock.next_open <= now:
+        return (
+            f"the broker's next open is {broker_clock.next_open:%Y-%m-%d %H:%M} UTC, which is over at {now:%H:%M} UTC"
+        )
     return None
 
 
 def calendar_problem(
-    theirs: Mapping[date, tuple[datetime, datetime]], ours: Mapping[date, tuple[datetime, datetime]]
+    broker_hours: Mapping[date, tuple[datetime, datetime]], own_hours: Mapping[date, tuple[datetime, datetime]]
 ) -> str | None:
     """The first session of which broker and exchange calendar differ; None where all are equal, to the minute."""
-    for session in sorted({*theirs, *ours}):
-        if theirs.get(session) != ours.get(session):
-            shown = [
+    for session in sorted({*broker_hours, *own_hours}):
+        if broker_hours.get(session) != own_hours.get(session):
+            hours_texts = [
                 f"from {hours[0]:%H:%M} to {hours[1]:%H:%M} UTC" if (hours := calendar.get(session)) else "closed"
-                for calendar in (theirs, ours)
+                for calendar in (broker_hours, own_hours)
             ]
-            return f"{session}: {shown[0]} by the broker's calendar, and {shown[1]} by the exchange's"
+            return f"{session}: {hours_texts[0]} by the broker's calendar, and {hours_texts[1]} by the exchange's"
     return None
 
 

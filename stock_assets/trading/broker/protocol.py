@@ -153,8 +153,8 @@ class CorporateAction:
     """new shares for an old one; None where that is not stated"""
 
     def __str__(self) -> str:
-        what = self.kind.replace("_", " ").removesuffix("s")
-        return f"{what}{'' if self.ratio is None else f' of {float(self.ratio):g} for 1'} on {self.day}"
+        kind = self.kind.replace("_", " ").removesuffix("s")
+        return f"{kind}{'' if self.ratio is None else f' of {float(self.ratio):g} for 1'} on {self.day}"
 
 
 class Broker(Protocol):

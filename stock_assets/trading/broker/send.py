@@ -69,8 +69,8 @@ class _Record:
 
     def __call__(self, event: Step, state: OrderState | None = None, text: str | None = None) -> None:
         facts = (state.status, state.filled, state.average_price) if state else (None, None, None)
-        shown = None if text is None else shortened(one_line(text), 500)
-        self.keep(Event(self.order.client_order_id, self.clock(), next(self.numbers), event, *facts, shown))
+        line = None if text is None else shortened(one_line(text), 500)
+        self.keep(Event(self.order.client_order_id, self.clock(), next(self.numbers), event, *facts, line))
 
 
 def settle(
@@ -92,24 +92,24 @@ def settle(
     """
     require_order(order)
     keep = _Record(order, clock, record, iter(range(number, 2**31)))
-    pauses, absent, sent = iter(PAUSES), LOOKS, False
+    pauses, looks_without_order, was_sent = iter(PAUSES), LOOKS, False
     while True:
         try:
             state = broker.order(order.client_order_id)
         except BrokerError as error:
             keep("unknown", text=f"not looked up: {error}")
-            absent = 0 if sent else LOOKS
+            looks_without_order = 0 if was_sent else LOOKS
         else:
             if state is not None:
                 return _adopt(order, state, keep)
             keep("looked_up", text="the broker has no such order")
-            absent += 1
+            looks_without_order += 1
             if clock() >= deadline:
                 text = f"not sent before {deadline:%Y-%m-%d %H:%M} UTC"
-                return Outcome(order, "unknown" if sent else "late", text=text)
-            if absent >= LOOKS:
+                return Outcome(order, "unknown" if was_sent else "late", text=text)
+            if looks_without_order >= LOOKS:
                 keep("sent")
-                sent, absent = True, 0
+                was_sent, looks_without_order = True, 0
                 outcome = _answer(order, broker.submit(order), keep)
                 if outcome is not None:
                     return outcome
@@ -165,8 +165,8 @@ def send(
         require_order(order)
     if clock() < deadline:
         _require_auction(broker, orders, clock)
-    held = {holding.ticker: holding.shares for holding in broker.positions()}
-    require_orders(orders, broker.tradable([order.ticker for order in orders]), held)
+    shares_held = {holding.ticker: holding.shares for holding in broker.positions()}
+    require_orders(orders, broker.tradable([order.ticker for order in orders]), shares_held)
     outcomes: list[Outcome] = []
     for order in orders:
         if outcomes and outcomes[-1].kind in ("unknown", "unsent"):
@@ -188,9 +188,9 @@ def send(
 
 def _require_auction(broker: Broker, orders: Sequence[Order], clock: Callable[[], datetime]) -> None:
     """Raises TradingError where the broker would fill `orders` at another open, or has another time than `clock`."""
-    theirs = broker.clock()
-    problems = [clock_problem(theirs, clock())]
+    broker_clock = broker.clock()
+    problems = [clock_problem(broker_clock, clock())]
     for session in sorted({order.session for order in orders}):
-        problems.append(auction_problem(theirs, broker.calendar(session, session), session))
+        problems.append(auction_problem(broker_clock, broker.calendar(session, session), session))
     if problem := next(filter(None, problems), None):
         raise TradingError(f"no order was sent: {problem}")

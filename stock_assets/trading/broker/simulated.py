@@ -88,8 +88,8 @@ class SimulatedBroker:
             raise BrokerError("the simulated broker does not answer")
         now = self._clock()
         opens, closes = self._calendar.opens, self._calendar.closes
-        near = self._calendar.between((now.date()).replace(day=1), self._calendar.sessions[-1])
-        ahead = [session for session in near if closes[session] > now]
+        sessions_from_month = self._calendar.between((now.date()).replace(day=1), self._calendar.sessions[-1])
+        ahead = [session for session in sessions_from_month if closes[session] > now]
         if not ahead:
             raise BrokerError(f"the calendar of the simulated broker ends on {self._calendar.sessions[-1]}")
         is_open = opens[ahead[0]] <= now
@@ -104,14 +104,14 @@ class SimulatedBroker:
     def account(self) -> BrokerAccount:
         with self._read() as rows:
             standing = rows.standing()
-            used = _used(standing, rows.open_orders())
+            used_power = _used_power(standing, rows.open_orders())
         return BrokerAccount(
             number=standing.number,
             currency=standing.currency,
             cash=exact(float(standing.ledger.cash)),
             equity=exact(standing.equity),
             last_equity=exact(standing.last_equity),
-            buying_power=exact(max(0.0, self.opening.multiplier * standing.equity - used)),
+            buying_power=exact(max(0.0, self.opening.multiplier * standing.equity - used_power)),
             status=standing.status,
             blocked=standing.blocked,
             may_short=self.opening.may_short,
@@ -159,7 +159,7 @@ class SimulatedBroker:
         if self._faults.take("order lost", order.ticker):
             return Unknown("the order was lost on its way")
         now = self._clock()
-        stored = StoredOrder(
+        stored_order = StoredOrder(
             client_order_id=order.client_order_id,
             broker_id=str(uuid5(NAMESPACE_OID, f"{self.opening.number}/{order.client_order_id}")),
             ticker=order.ticker,
@@ -176,10 +176,10 @@ class SimulatedBroker:
         with self._rows() as rows:
             if refusal := self._refusal(order, rows):
                 return refusal
-            rows.add_order(stored)
+            rows.add_order(stored_order)
         if self._faults.take("answer lost", order.ticker):
             return Unknown("the answer was lost on its way")
-        return Accepted(stored.state)
+        return Accepted(stored_order.state)
 
     def _refusal(self, order: Order, rows: Rows) -> Refused | None:
         """Why the order is not taken, in the order in which Alpaca looks."""
@@ -200,25 +200,25 @@ class SimulatedBroker:
         if session != order.session:
             return Refused(UNPROCESSABLE, f"the next opening auction is that of {session}, not of {order.session}")
         opposite = "sell" if order.side == "buy" else "buy"
-        opened = rows.open_orders()
-        if any(other.ticker == order.ticker and other.side == opposite for other in opened):
+        open_orders = rows.open_orders()
+        if any(other.ticker == order.ticker and other.side == opposite for other in open_orders):
             return Refused(FORBIDDEN, "potential wash trade detected. use complex orders")
-        return self._beyond_its_means(order, standing, opened)
+        return self._beyond_its_means(order, standing, open_orders)
 
-    def _beyond_its_means(self, order: Order, standing: Standing, opened: Sequence[StoredOrder]) -> Refused | None:
+    def _beyond_its_means(self, order: Order, standing: Standing, open_orders: Sequence[StoredOrder]) -> Refused | None:
         place = standing.tickers.index(order.ticker)
-        held = float(standing.ledger.shares[place])
-        after = held + sum(other.signed for other in opened if other.ticker == order.ticker)
+        shares_held = float(standing.ledger.shares[place])
+        after = shares_held + sum(other.signed for other in open_orders if other.ticker == order.ticker)
         signed = float(order.shares if order.side == "buy" else -order.shares)
         if after * (after + signed) < 0:  # a position is closed first, and opened the other way the evening after
             text = f"insufficient qty available for order (requested: {order.shares}, available: {exact(abs(after))})"
             return Refused(FORBIDDEN, text)
         if after + signed < 0 and signed < 0 and not self._may_be_short(order.ticker):
             return Refused(FORBIDDEN, f'asset "{order.ticker}" cannot be sold short')
-        more = max(0.0, _exposure(after + signed) - _exposure(after)) * float(
+        further_exposure = max(0.0, _exposure(after + signed) - _exposure(after)) * float(
             np.nan_to_num(standing.ledger.marks[place])
         )
-        if more > max(0.0, self.opening.multiplier * standing.equity - _used(standing, opened)):
+        if further_exposure > max(0.0, self.opening.multiplier * standing.equity - _used_power(standing, open_orders)):
             return Refused(FORBIDDEN, "insufficient buying power")
         return None
 
@@ -239,8 +239,8 @@ class SimulatedBroker:
 
     def order(self, client_order_id: str) -> OrderState | None:
         with self._read() as rows:
-            stored = rows.orders("client_order_id = ?", (client_order_id,))
-        return stored[0].state if stored else None
+            stored_orders = rows.orders("client_order_id = ?", (client_order_id,))
+        return stored_orders[0].state if stored_orders else None
 
     def orders(self, since: datetime) -> Sequence[OrderState]:
         return [order.state for order in self.stored_orders(since)]
@@ -258,12 +258,12 @@ class SimulatedBroker:
         """Cancels every open order; one whose auction has begun is past that."""
         now = self._clock()
         with self._rows() as rows:
-            opened = [
+            open_orders = [
                 order for order in rows.open_orders() if self._calendar.opens[order.session] - ACCEPTED_BEFORE > now
             ]
-            for order in opened:
+            for order in open_orders:
                 rows.keep_order(replace(order, status="canceled", reason="cancelled by request", updated_at=now))
-        return len(opened)
+        return len(open_orders)
 
     def set_state(self, *, blocked: bool = False, status: str = "ACTIVE") -> None:
         """Blocks the account, or gives it another status, as a broker may."""
@@ -297,13 +297,13 @@ def _exposure(shares: float) -> float:
     return shares if shares >= 0 else -shares * SHORT_MARGIN
 
 
-def _used(standing: Standing, opened: Iterable[StoredOrder]) -> float:
+def _used_power(standing: Standing, open_orders: Iterable[StoredOrder]) -> float:
     """Value of the positions, and of what the open orders add to them."""
     marks = dict(zip(standing.tickers, np.nan_to_num(standing.ledger.marks).tolist(), strict=True))
     shares = dict(zip(standing.tickers, standing.ledger.shares.tolist(), strict=True))
-    used = sum(abs(held) * marks[ticker] for ticker, held in shares.items())
-    for order in opened:
+    used_power = sum(abs(number) * marks[ticker] for ticker, number in shares.items())
+    for order in open_orders:
         before = shares.get(order.ticker, 0.0)
         shares[order.ticker] = before + order.signed
-        used += max(0.0, _exposure(before + order.signed) - _exposure(before)) * marks.get(order.ticker, 0.0)
-    return used
+        used_power += max(0.0, _exposure(before + order.signed) - _exposure(before)) * marks.get(order.ticker, 0.0)
+    return used_power

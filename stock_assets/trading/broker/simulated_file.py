@@ -126,13 +126,13 @@ class StoredOrder:
 Read = TypeVar("Read", bound=Callable[..., Any])
 
 
-def _whole(read: Read) -> Read:
+def _whole(method: Read) -> Read:
     """A reader of rows to which a value that cannot be read is damage as a broken page is."""
 
-    @wraps(read)
+    @wraps(method)
     def reader(*args: Any) -> Any:
         try:
-            return read(*args)
+            return method(*args)
         except (ValueError, TypeError, ArithmeticError) as error:
             raise sqlite3.DatabaseError(f"a row cannot be read: {error}") from error
 
@@ -224,16 +224,16 @@ class Rows:
     def add_activities(self, activities: Iterable[Activity]) -> None:
         rows = [
             (
-                one.id,
-                one.kind,
-                _text(one.at),
-                one.ticker,
-                float(one.shares),
-                None if one.price is None else float(one.price),
-                float(one.amount),
-                one.client_order_id,
+                activity.id,
+                activity.kind,
+                _text(activity.at),
+                activity.ticker,
+                float(activity.shares),
+                None if activity.price is None else float(activity.price),
+                float(activity.amount),
+                activity.client_order_id,
             )
-            for one in activities
+            for activity in activities
         ]
         self._connection.executemany(f"INSERT INTO activities ({_ACTIVITY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 

@@ -152,41 +152,47 @@ def reconcile_account(desk: Desk, session: date) -> Standing:
     weights = read_weights(desk, panel)
     feed(desk.broker, panel, session)
     before = _record(desk, panel, history.filter(pl.col("session") < session))
-    shown = look(desk, session, before)
-    require_account(desk, shown, history)
+    broker_view = look(desk, session, before)
+    require_account(desk, broker_view, history)
     orders = desk.rows(ORDERS)
-    stored = desk.rows(BREAKS)
+    stored_breaks = desk.rows(BREAKS)
     if before is None:
-        before = opening_record(panel, session, shown)
+        before = opening_record(panel, session, broker_view)
     capital = float(before.account.cash) if history.is_empty() else float(history["equity"][0])
     not_sent = _left_out(desk, panel, orders)
     simulated = backtest(panel, weights, desk.book, capital=capital, first=first, left_out=not_sent)  # pyright: ignore[reportArgumentType]
-    done = reconcile(
-        before, shown, simulated, sent=_sent(desk, orders, shown), accepted=_accepted(stored, before.seen_at)
+    reconciliation = reconcile(
+        before,
+        broker_view,
+        simulated,
+        sent_orders=_sent_orders(desk, orders, broker_view),
+        accepted_breaks=_accepted_breaks(stored_breaks, before.seen_at),
     )
-    changed = break_rows(stored, done.breaks, book=desk.book.name, session=session, now=shown.seen_at)
+    break_changes = break_rows(
+        stored_breaks, reconciliation.breaks, book=desk.book.name, session=session, now=broker_view.seen_at
+    )
     desk.store.write(
         [
-            *_replaced(PAPER_EQUITY.name, _equity_row(desk, shown, done)),
+            *_replacement(PAPER_EQUITY.name, _equity_row(desk, broker_view, reconciliation)),
             Change(
                 PAPER_POSITIONS.name,
-                _position_rows(desk, panel, done),
+                _position_rows(desk, panel, reconciliation),
                 pl.DataFrame({"book": [desk.book.name], "session": [session]}),
             ),
-            *_replaced(BREAKS.name, changed),
-            *([Change(ORDER_EVENTS.name, events)] if (events := _new_states(desk, shown, orders)).height else []),
+            *_replacement(BREAKS.name, break_changes),
+            *([Change(ORDER_EVENTS.name, events)] if (events := _new_states(desk, broker_view, orders)).height else []),
         ]
     )
     open_breaks = desk.rows(BREAKS).filter(pl.col("resolved_at").is_null())
-    return Standing(panel, weights, shown, done, open_breaks)
+    return Standing(panel, weights, broker_view, reconciliation, open_breaks)
 
 
 def _panel(desk: Desk, first: date, last: date) -> Panel:
     """The bars from the session before `first`, so that what was known before it is there, to `last`."""
     before = desk.calendar.before(first, 1)
     sessions = desk.calendar.between((*before, first)[0], last)
-    stored = desk.store.sessions("daily_bars", sessions[0], sessions[0])
-    sessions = sessions if sessions[0] in stored or sessions[0] == first else sessions[1:]
+    stored_sessions = desk.store.sessions("daily_bars", sessions[0], sessions[0])
+    sessions = sessions if sessions[0] in stored_sessions or sessions[0] == first else sessions[1:]
     return read_panel(desk.store, desk.settings, sessions, limits=desk.book.limits, needed_by="orders")
 
 
@@ -222,16 +228,16 @@ def look(desk: Desk, session: date, before: Record | None) -> Shown:
         desk.broker.account(),
         desk.broker.positions(),
         desk.broker.orders(begin - MARGIN),
-        [one for one in desk.broker.activities(begin) if begin < one.at <= now] if before else (),
+        [activity for activity in desk.broker.activities(begin) if begin < activity.at <= now] if before else (),
         now,
         desk.broker.actions(before.session if before else session, desk.calendar.shift(session, 1) or session),
     )
 
 
-def require_account(desk: Desk, shown: Shown, history: pl.DataFrame) -> None:
+def require_account(desk: Desk, broker_view: Shown, history: pl.DataFrame) -> None:
     """Raises TradingError where the broker's account is none that the book may trade on: one in another currency,
     another one than before, or one that follows another book."""
-    account, currency = shown.account, currency_of(desk.settings) or shown.account.currency
+    account, currency = broker_view.account, currency_of(desk.settings) or broker_view.account.currency
     problem = account_problem(account, currency=currency, number=desk.settings.account_number)
     if problem and "blocked" not in problem and "ACTIVE" not in problem:  # those are gates
         raise TradingError(f"{problem}. Nothing is sent")
@@ -262,48 +268,48 @@ def _record(desk: Desk, panel: Panel, history: pl.DataFrame) -> Record | None:
     return Record(row["session"], account, row["backtest_equity"], causes, row["seen_at"])
 
 
-def _sent(desk: Desk, orders: pl.DataFrame, shown: Shown) -> dict[str, Sent]:
+def _sent_orders(desk: Desk, orders: pl.DataFrame, broker_view: Shown) -> dict[str, Sent]:
     """The orders of ours that the broker had accepted, or shows."""
     events = all_rows(desk.store, ORDER_EVENTS)
-    accepted = {*events.filter(pl.col("event").is_in(["accepted", "state"]))["client_order_id"]}
-    accepted |= {state.client_order_id for state in shown.orders}
+    accepted_ids = {*events.filter(pl.col("event").is_in(["accepted", "state"]))["client_order_id"]}
+    accepted_ids |= {state.client_order_id for state in broker_view.orders}
     rows = orders.select("client_order_id", "ticker", "fill_session").iter_rows()
-    return {name: Sent(ticker, session) for name, ticker, session in rows if name in accepted}
+    return {name: Sent(ticker, session) for name, ticker, session in rows if name in accepted_ids}
 
 
 def _left_out(desk: Desk, panel: Panel, orders: pl.DataFrame) -> np.ndarray:
     """bool [T, N]: at the close of a session, the tickers that split at the next open and that its plan left out."""
     gates = desk.rows(ORDER_GATES).filter(pl.col("gate") == SPLITS, pl.col("value") != NONE)
-    sessions, ordered = {*gates["session"]}, {*orders.select("session", "ticker").iter_rows()}
+    sessions, ordered_keys = {*gates["session"]}, {*orders.select("session", "ticker").iter_rows()}
     left_out = np.zeros(panel.close.shape, dtype=bool)
     for t, session in enumerate(panel.sessions[:-1]):
         if session in sessions:
             splits = panel.day(t + 1).split_ratio != 1
-            left_out[t] = splits & [(session, ticker) not in ordered for ticker in panel.tickers]
+            left_out[t] = splits & [(session, ticker) not in ordered_keys for ticker in panel.tickers]
     return left_out
 
 
-def _accepted(breaks: pl.DataFrame, since: datetime) -> dict[str, float]:
+def _accepted_breaks(breaks: pl.DataFrame, since: datetime) -> dict[str, float]:
     """By subject, what a person accepted after `since`: the broker's figure less ours."""
     rows = breaks.filter(pl.col("resolved_by").str.starts_with(ACCEPTED), pl.col("resolved_at") > since)
     return {row["subject"]: row["theirs"] - row["ours"] for row in rows.iter_rows(named=True)}
 
 
-def _replaced(table: str, rows: pl.DataFrame) -> list[Change]:
+def _replacement(table: str, rows: pl.DataFrame) -> list[Change]:
     """The change that puts `rows` in the place of those of their keys."""
     keys = {"breaks": ["book", "session", "subject"]}.get(table, ["book", "session"])
     return [Change(table, rows, rows.select(keys))] if rows.height else []
 
 
-def _equity_row(desk: Desk, shown: Shown, done: Reconciled) -> pl.DataFrame:
-    record = done.record
+def _equity_row(desk: Desk, broker_view: Shown, reconciliation: Reconciled) -> pl.DataFrame:
+    record = reconciliation.record
     row = {
         "book": desk.book.name,
         "session": record.session,
         "broker": desk.broker.name,
-        "account": shown.account.number,
-        "equity": done.equity,
-        "cash": float(shown.account.cash),
+        "account": broker_view.account.number,
+        "equity": reconciliation.equity,
+        "cash": float(broker_view.account.cash),
         "ledger_cash": float(record.account.cash),
         "backtest_equity": record.backtest_equity,
         "by_price": record.causes.price,
@@ -311,20 +317,20 @@ def _equity_row(desk: Desk, shown: Shown, done: Reconciled) -> pl.DataFrame:
         "by_cost": record.causes.cost,
         "by_event": record.causes.event,
         "by_revision": record.causes.revision,
-        "unexplained": done.unexplained,
-        "positions": len(shown.holdings),
-        "seen_at": shown.seen_at,
+        "unexplained": reconciliation.unexplained,
+        "positions": len(broker_view.holdings),
+        "seen_at": broker_view.seen_at,
     }
     return pl.DataFrame([row], PAPER_EQUITY.schema, orient="row")
 
 
-def _position_rows(desk: Desk, panel: Panel, done: Reconciled) -> pl.DataFrame:
-    account = done.record.account
+def _position_rows(desk: Desk, panel: Panel, reconciliation: Reconciled) -> pl.DataFrame:
+    account = reconciliation.record.account
     values, equity = account.values, float(account.equity)
     rows = [
         (
             desk.book.name,
-            done.record.session,
+            reconciliation.record.session,
             panel.tickers[i],
             float(account.shares[i]),
             float(account.marks[i]),
@@ -337,20 +343,24 @@ def _position_rows(desk: Desk, panel: Panel, done: Reconciled) -> pl.DataFrame:
     return pl.DataFrame(rows, PAPER_POSITIONS.schema, orient="row")
 
 
-def _new_states(desk: Desk, shown: Shown, orders: pl.DataFrame) -> pl.DataFrame:
+def _new_states(desk: Desk, broker_view: Shown, orders: pl.DataFrame) -> pl.DataFrame:
     """What the broker says of our orders where it is another thing than the last event holds."""
     events = all_rows(desk.store, ORDER_EVENTS).sort("client_order_id", "number")
     newest = {row["client_order_id"]: row for row in events.iter_rows(named=True)}
-    ours, rows = {*orders["client_order_id"]}, []
-    for state in shown.orders:
+    own_ids, rows = {*orders["client_order_id"]}, []
+    for state in broker_view.orders:
         last = newest.get(state.client_order_id)
-        filled = float(state.filled)
-        if state.client_order_id not in ours or (last and (last["status"], last["filled"]) == (state.status, filled)):
+        filled_shares = float(state.filled)
+        if state.client_order_id not in own_ids or (
+            last and (last["status"], last["filled"]) == (state.status, filled_shares)
+        ):
             continue
         number = last["number"] + 1 if last else 0
         price = None if state.average_price is None else float(state.average_price)
         text = state.reason
-        rows.append((state.client_order_id, shown.seen_at, number, "state", state.status, filled, price, text))
+        rows.append(
+            (state.client_order_id, broker_view.seen_at, number, "state", state.status, filled_shares, price, text)
+        )
     return pl.DataFrame(rows, ORDER_EVENTS.schema, orient="row")
 
 
@@ -386,7 +396,7 @@ def accept_break(desk: Desk, subject: str, *, by: str) -> pl.DataFrame:
         names = ", ".join(rows["subject"].sort()) or "none"
         raise TradingError(f"no break of {subject} is open in {desk.book.name}; expected one of: {names}")
     row = row.with_columns(resolved_at=pl.lit(desk.clock()), resolved_by=pl.lit(f"{ACCEPTED}{by}"))
-    desk.store.write(_replaced(BREAKS.name, BREAKS.fit(row)))
+    desk.store.write(_replacement(BREAKS.name, BREAKS.fit(row)))
     return row
 
 

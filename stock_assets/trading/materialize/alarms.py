@@ -16,15 +16,15 @@ SHOWN = 8
 def tell_trading(store: Warehouse, channels: Sequence[Channel], traded: Traded, *, now: datetime) -> list[str]:
     """Alerts to open breaks, failed gates and orders that the broker did not take, and ends the alerts of those that
     are over; what was done, in words."""
-    done = []
+    messages = []
     for key, title, lines in _troubles(traded):
         if not lines:
-            done += [f"the alert {key} is over"] if resolve(store, key, now=now) else []
+            messages += [f"the alert {key} is over"] if resolve(store, key, now=now) else []
             continue
-        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        alert = Alert(key, title, "\n".join([*lines[:SHOWN], *more]), None, now)
-        done.append(f"{title}: {raise_alarm(store, channels, alert, now=now)}")
-    return done
+        further_lines = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        alert = Alert(key, title, "\n".join([*lines[:SHOWN], *further_lines]), None, now)
+        messages.append(f"{title}: {raise_alarm(store, channels, alert, now=now)}")
+    return messages
 
 
 def _troubles(traded: Traded) -> Iterator[tuple[str, str, list[str]]]:
@@ -33,8 +33,11 @@ def _troubles(traded: Traded) -> Iterator[tuple[str, str, list[str]]]:
     rows = traded.standing.breaks.iter_rows(named=True)
     breaks = [f"{row['subject']}: ours {row['ours']:,.2f}, theirs {row['theirs']:,.2f}; {row['cause']}" for row in rows]
     gates = [gate.reason for gate in traded.refusals if gate.name != "breaks"]
-    failed = [outcome for outcome in traded.outcomes if outcome.kind != "accepted"]
-    orders = [f"{one.order.client_order_id}: {one.kind}, {one.text}" for one in failed]
+    failed_outcomes = [outcome for outcome in traded.outcomes if outcome.kind != "accepted"]
+    orders = [
+        f"{failed_outcome.order.client_order_id}: {failed_outcome.kind}, {failed_outcome.text}"
+        for failed_outcome in failed_outcomes
+    ]
     yield BREAKS, f"the account of {book} differs from the ledger: nothing is traded", breaks
     yield GATES, f"no order of {book} for {session} was sent", gates
-    yield ORDERS, f"{len(failed)} order(s) of {book} for {session} are not at the broker", orders
+    yield ORDERS, f"{len(failed_outcomes)} order(s) of {book} for {session} are not at the broker", orders

@@ -50,19 +50,19 @@ def make_backtest(store: Warehouse, settings: Settings, *, now: datetime, models
     Raises MissingTableError and MissingSessionsError before there are predictions and bars, TradingError for a model of
     `models` that was not predicted.
     """
-    predicted = _predicted(store)
-    if absent := sorted(set(models) - predicted):
+    predicted_models = _predicted_models(store)
+    if missing_models := sorted(set(models) - predicted_models):
         raise TradingError(
-            f"a back-test of the model {', '.join(absent)} was asked for, which has no predictions; expected some of "
-            f"{', '.join(sorted(predicted))}"
+            f"a back-test of the model {', '.join(missing_models)} was asked for, which has no predictions; expected "
+            f"some of {', '.join(sorted(predicted_models))}"
         )
-    others = [model for model in (ENSEMBLE, best_naive(store), *models) if model in predicted]
+    others = [model for model in (ENSEMBLE, best_naive(store), *models) if model in predicted_models]
     by_book: dict[Book, list[Cell]] = {}
     for book, frontier, panel in _tasks(store, settings, others):
         targets, _ = read_own_targets(store, settings, book, sessions=panel.sessions, panel=panel)
         cells = [*cells_of(targets, book, frontier=frontier)]
         add_trials(store, [cell.computed for cell in cells], now=now)
-        configured = next(each for each in books_of(settings) if each.name == book.name)
+        configured = next(other_book for other_book in books_of(settings) if other_book.name == book.name)
         by_book.setdefault(configured, []).extend(cells)
     table = pl.concat(
         rows_of_book(cells, book, count_trials(store, book.name), seed=settings.seed) for book, cells in by_book.items()
@@ -79,11 +79,11 @@ def _tasks(store: Warehouse, settings: Settings, others: Sequence[str]) -> Itera
         raise MissingTableError("predictions")
     panels: dict[int, Panel] = {}
     for book in books_of(settings):
-        ended = book.limits.ended_sessions
-        if ended not in panels:
-            panels[ended] = read_panel(store, settings, sessions, limits=book.limits, needed_by="backtest")
+        ended_sessions = book.limits.ended_sessions
+        if ended_sessions not in panels:
+            panels[ended_sessions] = read_panel(store, settings, sessions, limits=book.limits, needed_by="backtest")
         for model in dict.fromkeys((model_of(book), *others)):
-            yield replace(book, model=model), model == model_of(book), panels[ended]
+            yield replace(book, model=model), model == model_of(book), panels[ended_sessions]
 
 
 def best_naive(store: Warehouse) -> str | None:
@@ -95,5 +95,5 @@ def best_naive(store: Warehouse) -> str | None:
     return rows["model"][0] if rows.height else None
 
 
-def _predicted(store: Warehouse) -> set[str]:
+def _predicted_models(store: Warehouse) -> set[str]:
     return set(store.read_sql("predictions", "SELECT DISTINCT model FROM model.predictions")["model"])

@@ -41,9 +41,9 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
     clock, tickers = desk.broker.clock(), [order.ticker for order in plan.orders]
     now = desk.clock()
     sessions = desk.broker.calendar(session - AROUND, window.fill_session)
-    ours = desk.calendar.between(session - AROUND, window.fill_session)
+    own_sessions = desk.calendar.between(session - AROUND, window.fill_session)
     closed = [day for day, (_, close) in sessions.items() if close <= clock.now]
-    predicted = store.read_sql("predictions", _PREDICTED, [model, session]).row(0, named=True)
+    prediction_facts = store.read_sql("predictions", _PREDICTED, [model, session]).row(0, named=True)
     panel, t = standing.panel, len(standing.panel.sessions) - 1
     equity = desk.rows(PAPER_EQUITY).filter(pl.col("session") < session).sort("session")
     return Facts(
@@ -61,12 +61,12 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
         broker_next_open=clock.next_open,
         opens_at=desk.calendar.opens[window.fill_session],
         calendar=calendar_problem(
-            sessions, {day: (desk.calendar.opens[day], desk.calendar.closes[day]) for day in ours}
+            sessions, {day: (desk.calendar.opens[day], desk.calendar.closes[day]) for day in own_sessions}
         ),
         predicted_through=store.last_session("predictions"),
-        predicted=predicted["predicted"],
+        predicted=prediction_facts["predicted"],
         expected=int((panel.member[t] & panel.trusted[t]).sum()),
-        version=predicted["version"] if predicted["versions"] == 1 else None,
+        version=prediction_facts["version"] if prediction_facts["versions"] == 1 else None,
         champion=_champion(desk, model, session),
         fetched_at=_fetched_at(desk, session),
         closed_at=desk.calendar.closes[session],
@@ -132,32 +132,34 @@ def _untradable(desk: Desk, plan: Plan, standing: Standing) -> list[str]:
     """The tickers of orders that the broker does not trade, or does not lend where a short would grow."""
     tradable = desk.broker.tradable([order.ticker for order in plan.orders])
     after = _values_after(plan, standing)
-    refused = []
+    untradable_tickers = []
     for order in plan.orders:
         asset = tradable.get(order.ticker)
         grows_short = order.side == "sell" and after[order.ticker] < 0
         if asset is None or not asset.tradable or (grows_short and not asset.shortable):
-            refused.append(order.ticker)
-    return refused
+            untradable_tickers.append(order.ticker)
+    return untradable_tickers
 
 
 def changes_at(standing: Standing, window: Window) -> dict[str, str]:
     """By ticker, what the broker announces for the open of the fill session. Bars show a split with its session."""
-    announced = standing.shown.actions
-    return {one.ticker: str(one) for one in announced if window.session < one.day <= window.fill_session}
+    actions = standing.shown.actions
+    return {action.ticker: str(action) for action in actions if window.session < action.day <= window.fill_session}
 
 
 def _actions(panel: Panel, tickers: Sequence[str], t: int, *, fill_session: date) -> list[str]:
     """The tickers of orders whose listing ended, or that `RENAMES` gives another name at the next open."""
-    ended = {panel.tickers[i] for i in np.flatnonzero(~np.isnan(panel.day(t).ending))}
-    renamed = {name for rename in RENAMES if rename.session == fill_session for name in (rename.old, rename.new)}
-    return sorted((ended | renamed).intersection(tickers))
+    ended_tickers = {panel.tickers[i] for i in np.flatnonzero(~np.isnan(panel.day(t).ending))}
+    renamed_tickers = {
+        name for rename in RENAMES if rename.session == fill_session for name in (rename.old, rename.new)
+    }
+    return sorted((ended_tickers | renamed_tickers).intersection(tickers))
 
 
 def _open_orders(standing: Standing, plan: Plan) -> int:
     """Orders that the broker holds open and that are none of this plan."""
-    ours = {order.client_order_id for order in plan.orders}
-    return sum(not state.is_terminal and state.client_order_id not in ours for state in standing.shown.orders)
+    own_ids = {order.client_order_id for order in plan.orders}
+    return sum(not state.is_terminal and state.client_order_id not in own_ids for state in standing.shown.orders)
 
 
 def unsettled(store: Warehouse, book: str, session: date) -> int:

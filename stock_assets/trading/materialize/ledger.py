@@ -63,9 +63,9 @@ def make_ledger(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
     """
     calendar, first = calendar_of(settings), first_session(settings)
     last = max(sessions[-1], store.last_session("equity") or sessions[-1])
-    made = calendar.between(sessions[0], last)
+    made_sessions = calendar.between(sessions[0], last)
     before = calendar.between(first, sessions[0])[:-1][-DECIDED_BEFORE:]
-    span = [*before, *made]
+    span = [*before, *made_sessions]
     store.require(["target_weights"], span[:-1], "equity", why="what its orders were decided on")
     frames: dict[str, list[pl.DataFrame]] = {name: [] for name in TABLES}
     panels: dict[int, Panel] = {}
@@ -73,12 +73,12 @@ def make_ledger(store: Warehouse, settings: Settings, sessions: Sequence[date]) 
         panel = _panel(store, settings, span, book=book, panels=panels)
         state = read_state(store, settings, book, session=before[-1], panel=panel) if before else None
         weights = read_weights(store, book, panel)
-        booked = simulate(panel, weights, book, state=state, after=max(len(before) - 1, 0))
-        for name, rows in booked.frames.items():
+        simulation = simulate(panel, weights, book, state=state, after=max(len(before) - 1, 0))
+        for name, rows in simulation.frames.items():
             frames[name].append(rows)
     rows = {name: pl.concat(parts).sort(TABLES[name].keys) for name, parts in frames.items()}
-    replaced = pl.DataFrame({"session": made}, schema={"session": pl.Date})
-    store.write([Change(name, rows[name], replaced) for name in TABLES])
+    replaced_keys = pl.DataFrame({"session": made_sessions}, schema={"session": pl.Date})
+    store.write([Change(name, rows[name], replaced_keys) for name in TABLES])
     since = (*calendar.before(last, JUDGED - 1), last)[0]
     returns = store.read("equity", since, last, columns=["book", "session", "gross_return"])
     return MadeLedger(rows, returns)
@@ -94,8 +94,8 @@ def standing(store: Warehouse, settings: Settings, book: Book, *, session: date)
     panel = _panel(store, settings, before, book=book, panels={})
     state = read_state(store, settings, book, session=session, panel=panel)
     weights = read_weights(store, book, panel)
-    decided: Simulation = simulate(panel, weights, book, state=state, after=len(before) - 1)
-    return Standing(book, session, panel, state, weights[-1] * state.scales[-1], decided.orders)
+    simulation: Simulation = simulate(panel, weights, book, state=state, after=len(before) - 1)
+    return Standing(book, session, panel, state, weights[-1] * state.scales[-1], simulation.orders)
 
 
 def read_state(store: Warehouse, settings: Settings, book: Book, *, session: date, panel: Panel) -> State:
@@ -105,9 +105,11 @@ def read_state(store: Warehouse, settings: Settings, book: Book, *, session: dat
         store, "equity", "session, cash, net_return, scale, settings", book=book, first=first, last=session
     )
     _require_continuity(equity, settings, book, session=session)
-    held = _rows_of(store, "positions", "session, ticker, shares, mark, frozen", book=book, first=session, last=session)
-    held = held.filter(pl.col("shares") != 0)
-    if strange := sorted(set(held["ticker"]) - set(panel.tickers)):
+    positions = _rows_of(
+        store, "positions", "session, ticker, shares, mark, frozen", book=book, first=session, last=session
+    )
+    positions = positions.filter(pl.col("shares") != 0)
+    if strange := sorted(set(positions["ticker"]) - set(panel.tickers)):
         raise TradingError(
             f"book {book.name}, session {session}: it holds {strange[0]}, of which daily_bars has no bar any more; "
             f"{_remedy(settings, session)}"
@@ -115,7 +117,7 @@ def read_state(store: Warehouse, settings: Settings, book: Book, *, session: dat
     t = panel.position(session)
     close = np.where(panel.trusted[t], panel.close[t], np.nan)
     shares, marks, frozen = (
-        grid_of(held, name, sessions=[session], tickers=panel.tickers)[0] for name in ("shares", "mark", "frozen")
+        grid_of(positions, name, sessions=[session], tickers=panel.tickers)[0] for name in ("shares", "mark", "frozen")
     )
     account = Account(
         np.asarray(float(equity["cash"][-1])),
@@ -135,11 +137,11 @@ def _require_continuity(equity: pl.DataFrame, settings: Settings, book: Book, *,
             f"book {book.name}, session {session}: it has no equity, from which the next session goes on; "
             f"{_remedy(settings, session)}"
         )
-    if (found := equity["settings"][-1]) != (expected := digest_of(book)):
+    if (stored_digest := equity["settings"][-1]) != (digest := digest_of(book)):
         raise TradingError(
-            f"book {book.name}, session {session}: its equity was made under other settings ({found}, now {expected}), "
-            f"and a book does not go on under new ones; {_remedy(settings, session)}, or configure the new book under "
-            "another name"
+            f"book {book.name}, session {session}: its equity was made under other settings ({stored_digest}, now "
+            f"{digest}), and a book does not go on under new ones; {_remedy(settings, session)}, or configure the new "
+            "book under another name"
         )
 
 

@@ -41,29 +41,31 @@ class Traded:
     @property
     def figures(self) -> dict[str, float | int | str]:
         """The evening in figures, by name."""
-        done, kinds = self.standing.reconciled, [outcome.kind for outcome in self.outcomes]
+        reconciliation, kinds = self.standing.reconciled, [outcome.kind for outcome in self.outcomes]
         return {
             "fill_session": str(self.plan.fill_session),
             "orders": len(self.plan.orders),
             "accepted": kinds.count("accepted"),
             "gates_failed": ", ".join(gate.name for gate in self.refusals) or "none",
-            "equity": round(done.equity, 2),
-            "difference_to_backtest": round(done.equity - done.record.backtest_equity, 2),
-            "unexplained": round(done.unexplained, 2),
+            "equity": round(reconciliation.equity, 2),
+            "difference_to_backtest": round(reconciliation.equity - reconciliation.record.backtest_equity, 2),
+            "unexplained": round(reconciliation.unexplained, 2),
             "open_breaks": self.standing.breaks.height,
         }
 
     @property
     def lines(self) -> list[str]:
         """The evening in sentences: what failed, and what the broker did not take."""
-        failed = [
-            f"{one.order.client_order_id}: {one.kind}, {one.text}" for one in self.outcomes if one.kind != "accepted"
+        failure_lines = [
+            f"{outcome.order.client_order_id}: {outcome.kind}, {outcome.text}"
+            for outcome in self.outcomes
+            if outcome.kind != "accepted"
         ]
         return [
             *(f"{name}: {value}" for name, value in self.figures.items()),
             *(g.reason for g in self.refusals),
             *(f"{ticker} is not traded: {text}" for ticker, text in sorted(self.plan.left_out.items())),
-            *failed,
+            *failure_lines,
         ]
 
 
@@ -89,12 +91,12 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
             tickers=standing.panel.tickers,
             fill_session=window.fill_session,
         ).without(changes_at(standing, window))
-        stored = plan_rows(desk, session)
-        require_same(stored, plan)
+        stored_plan = plan_rows(desk, session)
+        require_same(stored_plan, plan)
         sleeves = targets["sleeves"].drop_nulls().max() if "sleeves" in targets.columns else None
         gates = check_gates(facts_of(desk, plan, standing, window=window, sleeves=int(sleeves or 1)))  # pyright: ignore[reportArgumentType]
-        passed, now = all(gate.passed for gate in gates), desk.clock()
-        rows = plan.frame(now) if passed and stored.is_empty() else stored
+        all_passed, now = all(gate.passed for gate in gates), desk.clock()
+        rows = plan.frame(now) if all_passed and stored_plan.is_empty() else stored_plan
         desk.store.write(
             [
                 Change(ORDER_GATES.name, rows_of_gates(gates, plan, now)),
@@ -102,7 +104,7 @@ def trade_evening(desk: Desk, session: date, *, pause: Callable[[float], None] =
                 Change(ORDERS.name, rows, pl.DataFrame({"book": [plan.book], "session": [session]}), makes=[session]),
             ]
         )
-        outcomes = send_plan(desk, plan, window, pause=pause) if passed else ()
+        outcomes = send_plan(desk, plan, window, pause=pause) if all_passed else ()
         return Traded(plan, window, gates, standing, outcomes, rows)
 
 
@@ -153,7 +155,7 @@ def due_now(store: Warehouse, settings: Settings, *, now: datetime) -> Due:
 
 
 def _row_of(event: Event) -> pl.DataFrame:
-    filled = None if event.filled is None else float(event.filled)
+    filled_shares = None if event.filled is None else float(event.filled)
     price = None if event.average_price is None else float(event.average_price)
-    row = (event.client_order_id, event.at, event.number, event.event, event.status, filled, price, event.text)
+    row = (event.client_order_id, event.at, event.number, event.event, event.status, filled_shares, price, event.text)
     return pl.DataFrame([row], ORDER_EVENTS.schema, orient="row")

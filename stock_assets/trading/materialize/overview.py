@@ -59,12 +59,12 @@ class Overview:
     @property
     def troubles(self) -> list[str]:
         """What keeps orders from being sent, in words."""
-        opened = self.breaks.filter(pl.col("resolved_at").is_null())
-        failed = self.gates.filter(~pl.col("passed"))
+        open_breaks = self.breaks.filter(pl.col("resolved_at").is_null())
+        failed_gates = self.gates.filter(~pl.col("passed"))
         return [
             *([self.halted] if self.halted else []),
-            *(f"break {row['subject']}: {row['cause']}" for row in opened.iter_rows(named=True)),
-            *failed["reason"],
+            *(f"break {row['subject']}: {row['cause']}" for row in open_breaks.iter_rows(named=True)),
+            *failed_gates["reason"],
         ]
 
 
@@ -95,25 +95,26 @@ def _read(store: Warehouse, book: str) -> Overview:
     )
 
 
-def lines_of(shown: Overview) -> Iterator[str]:
+def lines_of(account: Overview) -> Iterator[str]:
     """The account in lines of a terminal."""
-    last = shown.last
+    last = account.last
     if last is None:
-        yield f"{shown.book}: no evening of the account yet; the first orders are due in the evening of a session"
+        yield f"{account.book}: no evening of the account yet; the first orders are due in the evening of a session"
         return
     difference = last["equity"] - last["backtest_equity"]
-    yield f"{shown.book} at {last['broker']}, account {last['account']}, {last['session']}"
+    yield f"{account.book} at {last['broker']}, account {last['account']}, {last['session']}"
     yield f"equity {last['equity']:,.2f}, cash {last['cash']:,.2f}, {last['positions']} position(s)"
     yield f"to the back-test {difference:+,.2f}, unexplained {last['unexplained']:+,.2f}"
-    if shown.orders.height:
-        session = shown.orders["fill_session"][0]
-        yield f"{shown.orders.height} order(s) for the open of {session}:"
-        for row in shown.orders.iter_rows(named=True):
+    if account.orders.height:
+        session = account.orders["fill_session"][0]
+        yield f"{account.orders.height} order(s) for the open of {session}:"
+        for row in account.orders.iter_rows(named=True):
             state = row["status"] or row["event"] or "not sent"
             size = f"{row['side']} {row['shares']:,.0f} {row['ticker']}"
             yield f"  {size} at about {row['reference_price']:,.2f}: {state}"
     else:
         yield "no order for the next open"
-    passed = shown.gates["passed"].sum()
-    yield f"{passed} of {shown.gates.height} gates passed; the kill switch is {'ON' if shown.halted else 'off'}"
-    yield from (f"! {trouble}" for trouble in shown.troubles)
+    passed_count = account.gates["passed"].sum()
+    switch = "ON" if account.halted else "off"
+    yield f"{passed_count} of {account.gates.height} gates passed; the kill switch is {switch}"
+    yield from (f"! {trouble}" for trouble in account.troubles)

@@ -24,13 +24,19 @@ _NEWEST = "SELECT session, max(fetched_at) AS newest FROM market.raw_ohlcv GROUP
 
 
 def replay_book(
-    store: Warehouse, settings: Settings, book: Book, *, said: pl.DataFrame, moments: Mapping[date, datetime]
+    store: Warehouse,
+    settings: Settings,
+    book: Book,
+    *,
+    published_predictions: pl.DataFrame,
+    moments: Mapping[date, datetime],
 ) -> Replay:
     """`book` through the sessions of `moments`, as it was said at each of these moments and with hindsight.
 
-    `said` are the predictions as they were published (`targets.PREDICTION_COLUMNS`); `moments` are when, by session.
-    The sessions follow each other without a gap. Bars are those whose versions had been fetched by the moment; where
-    nothing was fetched since, they are those of today. Raises TradingError with fewer than two sessions or with a gap.
+    `published_predictions` are the predictions as they were published (`targets.PREDICTION_COLUMNS`); `moments` are
+    when, by session. The sessions follow each other without a gap. Bars are those whose versions had been fetched by
+    the moment; where nothing was fetched since, they are those of today. Raises TradingError with fewer than two
+    sessions or with a gap.
     """
     calendar, sessions = calendar_of(settings), tuple(sorted(moments))
     if len(sessions) < 2 or calendar.between(sessions[0], sessions[-1]) != sessions:
@@ -39,7 +45,7 @@ def replay_book(
             "expected two or more without a gap between"
         )
     newest = dict(store.read_sql("raw_ohlcv", _NEWEST).iter_rows())
-    model, stored = model_of(book), sleeves_by_year(store, book)
+    model, stored_sleeves = model_of(book), sleeves_by_year(store, book)
 
     def known(session: date) -> Panel | None:
         window = (*calendar.before(session, LOOKBACK_SESSIONS + 1), session)
@@ -51,9 +57,11 @@ def replay_book(
         book,
         read_panel(store, settings, sessions, limits=book.limits, needed_by="replay"),
         known,
-        said=said.filter(pl.col("model") == model),
+        published_predictions=published_predictions.filter(pl.col("model") == model),
         predictions=read_predictions(store, model, sessions),
-        sleeves={year: book.sleeves or stored.get(year, FIRST_SLEEVES) for year in {day.year for day in sessions}},
+        sleeves={
+            year: book.sleeves or stored_sleeves.get(year, FIRST_SLEEVES) for year in {day.year for day in sessions}
+        },
     )
 
 

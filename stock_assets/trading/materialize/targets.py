@@ -61,26 +61,28 @@ def make_target_weights(store: Warehouse, settings: Settings, sessions: Sequence
     books, calendar = books_of(settings), calendar_of(settings)
     reach = max(map(lookback_of, books))
     end = calendar.shift(sessions[-1], reach) or calendar.sessions[-1]
-    there = {*sessions} | store.sessions("target_weights", sessions[0], end)
-    made = [session for session in calendar.between(sessions[0], end) if session in there]
-    sleeves = {book.name: _decided_sleeves(store, book, made, asked=sessions) for book in books}
-    is_open = any(len(of_book) < len({session.year for session in made}) for of_book in sleeves.values())
+    present_sessions = {*sessions} | store.sessions("target_weights", sessions[0], end)
+    made_sessions = [session for session in calendar.between(sessions[0], end) if session in present_sessions]
+    sleeves = {book.name: _decided_sleeves(store, book, made_sessions, requested_sessions=sessions) for book in books}
+    is_open = any(len(of_book) < len({session.year for session in made_sessions}) for of_book in sleeves.values())
     first = first_session(settings)
-    begin = first if is_open else max(first, (*calendar.before(made[0], reach), made[0])[0])
+    begin = first if is_open else max(first, (*calendar.before(made_sessions[0], reach), made_sessions[0])[0])
     parts, notes, panels = [], [], {}
     for book in books:
         ends = book.limits.ended_sessions
         if ends not in panels:
-            span = calendar.between(begin, made[-1])
+            span = calendar.between(begin, made_sessions[-1])
             panels[ends] = read_panel(store, settings, span, limits=book.limits, needed_by="target_weights")
         panel = panels[ends]
         targets, predictions = read_own_targets(store, settings, book, sessions=panel.sessions, panel=panel)
-        decided = sleeves[book.name]
-        decided |= choose_sleeves(targets, book, {session.year for session in made} - set(decided))
-        parts.append(target_rows(targets, predictions, made, book=book, sleeves=decided))
-        notes += _notes(book, targets, sessions=made, sleeves=decided)
+        sleeves_of_years = sleeves[book.name]
+        sleeves_of_years |= choose_sleeves(
+            targets, book, {session.year for session in made_sessions} - set(sleeves_of_years)
+        )
+        parts.append(target_rows(targets, predictions, made_sessions, book=book, sleeves=sleeves_of_years))
+        notes += _notes(book, targets, sessions=made_sessions, sleeves=sleeves_of_years)
     rows = pl.concat(parts).sort("session", "book", "ticker")
-    store.replace_sessions("target_weights", made, rows)
+    store.replace_sessions("target_weights", made_sessions, rows)
     sectors = universe_of(store).select("ticker", "sector").unique("ticker", keep="last", maintain_order=True)
     return MadeTargets(rows, sectors, tuple(notes))
 
@@ -103,14 +105,15 @@ def read_predictions(store: Warehouse, model: str, sessions: Sequence[date]) -> 
 
 
 def _decided_sleeves(
-    store: Warehouse, book: Book, sessions: Sequence[date], *, asked: Sequence[date]
+    store: Warehouse, book: Book, sessions: Sequence[date], *, requested_sessions: Sequence[date]
 ) -> dict[int, int]:
-    """The number of sleeves of those years of `sessions` that have it: configured, or in rows outside of `asked`."""
+    """The number of sleeves of those years of `sessions` that have it: configured, or in rows outside of
+    `requested_sessions`."""
     years = {session.year for session in sessions}
     if book.sleeves is not None:
         return dict.fromkeys(years, book.sleeves)
-    stored = sleeves_by_year(store, book, without=(asked[0], asked[-1]))
-    return {year: number for year, number in stored.items() if year in years}
+    stored_sleeves = sleeves_by_year(store, book, without=(requested_sessions[0], requested_sessions[-1]))
+    return {year: number for year, number in stored_sleeves.items() if year in years}
 
 
 def sleeves_by_year(store: Warehouse, book: Book, *, without: tuple[date, date] = _NO_RANGE) -> dict[int, int]:
@@ -126,8 +129,10 @@ def _notes(book: Book, targets: OwnTargets, *, sessions: Sequence[date], sleeves
     """What a person should see of a book: that it holds what it has, and its sleeves."""
     number = ", ".join(f"{year}: {of_year}" for year, of_year in sleeves.items())
     notes = [f"book {book.name}: sleeves by year {number}"]
-    shown = np.isin(np.array(targets.panel.sessions, dtype="datetime64[D]"), np.array(sessions, dtype="datetime64[D]"))
-    few = shown & (targets.eligible < book.limits.fewest_names)
+    in_sessions = np.isin(
+        np.array(targets.panel.sessions, dtype="datetime64[D]"), np.array(sessions, dtype="datetime64[D]")
+    )
+    few = in_sessions & (targets.eligible < book.limits.fewest_names)
     if few.any():
         least = int(targets.eligible[few].min())
         notes.append(

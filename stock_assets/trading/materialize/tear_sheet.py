@@ -51,17 +51,17 @@ def make_tear_sheets(
     Raises MissingTableError before there is a ledger.
     """
     books = books_of(settings)
-    given = replays or {}
-    inputs = [replace(read_inputs(store, settings, book), replay=given.get(book.name)) for book in books]
+    replay_of_book = replays or {}
+    inputs = [replace(read_inputs(store, settings, book), replay=replay_of_book.get(book.name)) for book in books]
     sheets = tuple(map(make_tear_sheet, inputs))
     names, folder = [book.name for book in books], folder_of(settings)
     for sheet in sheets:
         page = render_tear_sheet(sheet, others=names)
         put(folder / page_of(sheet.findings.inputs.book.name), page.encode())
     put(folder / "index.html", render_index(sheets, source=settings.source).encode())
-    made = MadeTearSheets(sheets, folder / "index.html")
-    store.replace_table("tear_sheet", made.table)
-    return made
+    tear_sheets = MadeTearSheets(sheets, folder / "index.html")
+    store.replace_table("tear_sheet", tear_sheets.table)
+    return tear_sheets
 
 
 def read_inputs(store: Warehouse, settings: Settings, book: Book) -> TearSheetInputs:

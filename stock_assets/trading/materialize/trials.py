@@ -20,10 +20,10 @@ def count_trials(store: Warehouse, book: str | None = None) -> Trials:
 
     Their variance is that of `book` (`trials_of`)."""
     tuned = store.read_or(TUNED_HYPERPARAMETERS.empty(), "tuned_hyperparameters", columns=["study", "trial"])
-    judged = store.read_or(PROMOTIONS.empty(), "promotions", columns=["model", "version"])
+    judged_versions = store.read_or(PROMOTIONS.empty(), "promotions", columns=["model", "version"])
     return trials_of(
         store.read_or(BACKTESTS.empty(), "backtests"),
         book,
         tunings=tuned.unique().height,
-        challengers=judged.unique().height,
+        challengers=judged_versions.unique().height,
     )
