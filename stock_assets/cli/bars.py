@@ -43,7 +43,9 @@ def make_due(
     if settings.interval == "1d":
         raise SettingsError(f"{PREFIX}INTERVAL=1d; expected 1m, 5m, 15m or 1h: a market of days has `stock-assets run`")
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
-    training = partial(training_of, calendar, interval, most=settings.training_sessions, every=settings.training_every)
+    training = partial(
+        training_of, calendar, interval, session_limit=settings.training_sessions, pause=settings.training_every
+    )
     finished_works: list[Work] = []
     doing = partial(make, store, settings, source, now=now, say=say, registry=registry)
     while True:

@@ -355,7 +355,9 @@ def _finished_sessions(settings: Settings) -> dg.SensorDefinition:
 def _bar_training(settings: Settings) -> dg.SensorDefinition:
     """The sensor `bar_training`."""
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
-    training = partial(training_of, calendar, interval, most=settings.training_sessions, every=settings.training_every)
+    training = partial(
+        training_of, calendar, interval, session_limit=settings.training_sessions, pause=settings.training_every
+    )
 
     @platform_sensor(
         settings,

@@ -53,16 +53,16 @@ def absent_inputs(
     left_out = settings.side_inputs is not None and ANNOUNCEMENTS.name not in settings.side_inputs
     if left_out or not announced:
         cost = "about .007 of log-loss (BENCHMARKS.md, the recipe; the asset input_value measures it on your prices)"
-        why, remedy = "the table announcements has no row yet", "make the asset announcements"
+        reason, remedy = "the table announcements has no row yet", "make the asset announcements"
         if left_out:
-            why, remedy = f"{PREFIX}SIDE_INPUTS leaves announcements out", "name them there, or leave it unset"
+            reason, remedy = f"{PREFIX}SIDE_INPUTS leaves announcements out", "name them there, or leave it unset"
         elif no_source:
-            why, remedy = no_source, _announcing(settings)
-        lacking.append(Absent("the dates of announcements", why, cost, remedy))
+            reason, remedy = no_source, _announcing(settings)
+        lacking.append(Absent("the dates of announcements", reason, cost, remedy))
     elif settings.source == "yahoo" and settings.sec_contact is None and settings.announcements is None:
-        why = f"{PREFIX}SEC_CONTACT is unset, so that the SEC is not asked when companies reported"
+        reason = f"{PREFIX}SEC_CONTACT is unset, so that the SEC is not asked when companies reported"
         cost = "up to .004 of log-loss, what past dates alone are worth (BENCHMARKS.md, the recipe)"
-        lacking.append(Absent("past announcements as filed", why, cost, _contact()))
+        lacking.append(Absent("past announcements as filed", reason, cost, _contact()))
     return lacking
 
 

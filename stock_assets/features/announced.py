@@ -31,13 +31,13 @@ def announced_rows(schedule: pl.DataFrame, moves: pl.DataFrame, session: date) -
     `moves` has ticker, session, total_return and residual_return, the return less the mean of the session's tickers.
     """
     stands = (pl.col("known_from") <= session) & (pl.col("known_until").is_null() | (pl.col("known_until") > session))
-    near = pl.col("reaction_session").is_between(session - BACK, session + AHEAD)
-    rows = schedule.filter(stands & near).sort("ticker", "reaction_session")
+    is_near = pl.col("reaction_session").is_between(session - BACK, session + AHEAD)
+    rows = schedule.filter(stands & is_near).sort("ticker", "reaction_session")
     rows = rows.with_columns(happened=pl.col("reaction_session") <= session)
-    listed = ~pl.col("happened") | (pl.int_range(pl.len()).reverse().over("ticker", "happened") < RECENT)
+    is_listed = ~pl.col("happened") | (pl.int_range(pl.len()).reverse().over("ticker", "happened") < RECENT)
     of_session = moves.select("ticker", "total_return", "residual_return", reaction_session="session")
     return (
-        rows.filter(listed)
+        rows.filter(is_listed)
         .join(of_session, on=["ticker", "reaction_session"], how="left", maintain_order="left")
         .select(pl.col(name).cast(dtype) for name, dtype in ANNOUNCED.items())
     )

@@ -124,12 +124,12 @@ def bar_features(
     [100.0, 100.0, 101.2]
     """
     grid = BarGrid.of(bars, interval_minutes, expected)
-    wanted = (grid.rows["session"] >= first).to_numpy()
-    columns = {name: grid.at_rows(values)[wanted] for name, values in _matrices(grid)}
+    in_range = (grid.rows["session"] >= first).to_numpy()
+    columns = {name: grid.at_rows(values)[in_range] for name, values in _matrices(grid)}
     empty = np.isnan(columns["close"])
     for name, values in columns.items():
         columns[name] = np.where(empty, np.nan, values)
-    rows = grid.rows.filter(pl.Series(wanted)).with_columns(
+    rows = grid.rows.filter(pl.Series(in_range)).with_columns(
         **{name: pl.Series(values).fill_nan(None) for name, values in columns.items()}
     )
     local = pl.col("bar_end").dt.convert_time_zone(time_zone)

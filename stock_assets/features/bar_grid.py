@@ -102,14 +102,14 @@ class BarGrid:
 
 def _refuse_bad(rows: pl.DataFrame) -> None:
     refuse(rows, pl.any_horizontal(pl.col(BAR_KEYS).is_null()), "bar_end", expected="a ticker, a session and a bar_end")
-    same = (pl.col("ticker") == pl.col("ticker").shift()) & (pl.col("bar_end") == pl.col("bar_end").shift())
-    refuse(rows, same, "bar_end", expected="one bar per ticker and bar_end")
+    same_bar = (pl.col("ticker") == pl.col("ticker").shift()) & (pl.col("bar_end") == pl.col("bar_end").shift())
+    refuse(rows, same_bar, "bar_end", expected="one bar per ticker and bar_end")
     trusted = pl.col("suspect").is_null()
     for name in _NUMBERS:
         low = pl.col(name) >= 0 if name == "volume" else pl.col(name) > 0
         good = (pl.col(name).is_finite() & low).fill_null(value=False)
-        wanted = "a finite number, 0 or more" if name == "volume" else "a finite number above 0"
-        refuse(rows, trusted & ~good, name, expected=f"{wanted} in a bar that is not suspect")
+        expectation = "a finite number, 0 or more" if name == "volume" else "a finite number above 0"
+        refuse(rows, trusted & ~good, name, expected=f"{expectation} in a bar that is not suspect")
 
 
 def _expected_ends(expected: pl.DataFrame, step: int, *, complete: bool) -> np.ndarray:
@@ -131,14 +131,14 @@ def _expected_ends(expected: pl.DataFrame, step: int, *, complete: bool) -> np.n
 
 def shifted(values: np.ndarray, slots: int, fill: float) -> np.ndarray:
     """[T, P]: at each slot the value of `slots` slots earlier (later where it is negative), `fill` where none is."""
-    out = np.full_like(values, fill)
+    result = np.full_like(values, fill)
     if abs(slots) >= values.shape[1]:
-        return out
+        return result
     if slots >= 0:
-        out[:, slots:] = values[:, : values.shape[1] - slots]
+        result[:, slots:] = values[:, : values.shape[1] - slots]
     else:
-        out[:, :slots] = values[:, -slots:]
-    return out
+        result[:, :slots] = values[:, -slots:]
+    return result
 
 
 def window_sum(values: np.ndarray, length: int) -> np.ndarray:
@@ -149,12 +149,12 @@ def window_sum(values: np.ndarray, length: int) -> np.ndarray:
     >>> window_sum(np.array([[1.0, 2.0, 3.0, 4.0]]), 3).tolist()
     [[1.0, 3.0, 6.0, 9.0]]
     """
-    total, covered, part, width = np.zeros_like(values), 0, values, 1
+    total, covered_length, part, width = np.zeros_like(values), 0, values, 1
     while True:
         if length & width:
-            total += shifted(part, covered, 0)
-            covered += width
-        if covered == length:
+            total += shifted(part, covered_length, 0)
+            covered_length += width
+        if covered_length == length:
             return total
         part = part + shifted(part, width, 0)
         width *= 2

@@ -61,18 +61,20 @@ def bar_labels(
 
     present = ~np.isnan(close)
     counts = np.cumsum(present, axis=1)
-    enough = np.array([fewest(bars_ahead) for bars_ahead in range(rule.horizon_bars + 1)])[np.maximum(ahead, 0)]
-    there = (ahead > 0) & (end < len(slots)) & present & present[:, inside] & (counts[:, inside] - counts >= enough)
-    future = np.where(there, close[:, inside] / close - 1, np.nan)
+    fewest_bars = np.array([fewest(bars_ahead) for bars_ahead in range(rule.horizon_bars + 1)])[np.maximum(ahead, 0)]
+    has_future = (
+        (ahead > 0) & (end < len(slots)) & present & present[:, inside] & (counts[:, inside] - counts >= fewest_bars)
+    )
+    future = np.where(has_future, close[:, inside] / close - 1, np.nan)
     barrier = rule.width * trailing_volatility(grid, close) * np.sqrt(np.maximum(ahead, 0))
     labels = _first_passes(close, barrier, ahead)
-    known = grid.at_rows(there)
-    labelled = known & ~np.isnan(grid.at_rows(barrier))
+    is_known = grid.at_rows(has_future)
+    labelled = is_known & ~np.isnan(grid.at_rows(barrier))
     future_return = grid.at_rows(future)
     return grid.rows.with_columns(
-        known_at=_where(known, grid.ends[inside[grid.slot]]).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+        known_at=_where(is_known, grid.ends[inside[grid.slot]]).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
         future_return=pl.Series(future_return).fill_nan(None),
-        direction=_where(known, np.sign(np.nan_to_num(future_return)).astype(np.int8)),
+        direction=_where(is_known, np.sign(np.nan_to_num(future_return)).astype(np.int8)),
         label=_where(labelled, grid.at_rows(labels)),
     ).select(BAR_LABELS.names)
 
@@ -89,6 +91,6 @@ def _first_passes(close: np.ndarray, barrier: np.ndarray, ahead: np.ndarray) -> 
     return label
 
 
-def _where(there: np.ndarray, values: np.ndarray) -> pl.Series:
-    """`values`, null where not `there`."""
-    return pl.select(pl.when(pl.Series(there)).then(pl.Series(values))).to_series()
+def _where(condition: np.ndarray, values: np.ndarray) -> pl.Series:
+    """`values`, null where not `condition`."""
+    return pl.select(pl.when(pl.Series(condition)).then(pl.Series(values))).to_series()

@@ -62,7 +62,7 @@ def fit_pca(features: pl.DataFrame, columns: Sequence[str], *, fit_through: date
     the window, or no column varies; ValueError unless 0 < explained <= 1.
     """
     # sums depend on the order of their terms in the last bit, and the version on every bit: hence sorted
-    rows = _checked(features, columns, fit_through).sort("session", "ticker")
+    rows = _checked_rows(features, columns, fit_through).sort("session", "ticker")
     return fit_pca_in_blocks(lambda: (rows,), columns, fit_through=fit_through, explained=explained)
 
 
@@ -78,15 +78,15 @@ def fit_pca_in_blocks(
         raise ValueError(f"explained is {explained}; expected a share above 0 and up to 1")
     rows, total, first = 0, np.zeros(len(columns)), fit_through
     for block in blocks():
-        checked = _checked(block, columns, fit_through)
-        first, rows = min([first, *checked["session"].unique()]), rows + checked.height
-        for chunk in _chunks(checked, columns):
+        checked_block = _checked_rows(block, columns, fit_through)
+        first, rows = min([first, *checked_block["session"].unique()]), rows + checked_block.height
+        for chunk in _chunks(checked_block, columns):
             total += chunk.sum(axis=0)
     if rows < 2:
         raise BadBarsError(f"features have {rows} row(s) up to {fit_through}; expected two or more to fit on")
     mean, products = total / rows, np.zeros((len(columns), len(columns)))
     for block in blocks():
-        for chunk in _chunks(_checked(block, columns, fit_through), columns):
+        for chunk in _chunks(_checked_rows(block, columns, fit_through), columns):
             centred = np.subtract(chunk, mean, out=chunk)
             products += centred.T @ centred
     deviation = np.sqrt(np.diag(products) / rows)
@@ -125,12 +125,12 @@ def transform(model: PcaModel, features: pl.DataFrame) -> pl.DataFrame:
 
     Raises BadBarsError where a column of the model is missing, or a number is null or not finite.
     """
-    rows = _checked(features, model.columns)
+    rows = _checked_rows(features, model.columns)
     scores = np.empty((rows.height, len(model.components)), order="F")
-    done = 0
+    rows_done = 0
     for chunk in _chunks(rows, model.columns):
-        scores[done : done + len(chunk)] = _standardised(model, chunk) @ model.components.T
-        done += len(chunk)
+        scores[rows_done : rows_done + len(chunk)] = _standard_values(model, chunk) @ model.components.T
+        rows_done += len(chunk)
     return rows.select(
         *KEYS,
         *(pl.Series(name, scores[:, i]) for i, name in enumerate(component_names(model))),
@@ -151,14 +151,14 @@ def explained_out_of_sample(model: PcaModel, features: pl.DataFrame) -> float:
 
     Raises BadBarsError where there are no rows, a column is missing, or a number is null or not finite.
     """
-    rows = _checked(features, model.columns)
+    rows = _checked_rows(features, model.columns)
     if not rows.height:
         raise BadBarsError("no rows of features; expected some to judge the components on")
     total = reproduced = 0.0
     for chunk in _chunks(rows, model.columns):
-        standardised = _standardised(model, chunk)
-        total += float((standardised**2).sum())
-        reproduced += float(((standardised @ model.components.T) ** 2).sum())
+        standard_chunk = _standard_values(model, chunk)
+        total += float((standard_chunk**2).sum())
+        reproduced += float(((standard_chunk @ model.components.T) ** 2).sum())
     return reproduced / total if total else float("nan")
 
 
@@ -198,30 +198,30 @@ def from_frame(frame: pl.DataFrame) -> PcaModel:
         raise ArtifactError(f"the PCA table holds {len(versions)} models {versions}; expected one")
     rows = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("component", "position")
     width = rows["position"].n_unique()
-    count, one = rows["component"].n_unique(), rows.head(width)
+    count, first_component = rows["component"].n_unique(), rows.head(width)
     if rows.height != count * width:
         raise ArtifactError(f"the PCA table has {rows.height} rows; expected {count} components of {width} features")
     model = PcaModel(
-        columns=tuple(one["feature"]),
-        mean=one["mean"].to_numpy(),
-        scale=one["scale"].to_numpy(),
+        columns=tuple(first_component["feature"]),
+        mean=first_component["mean"].to_numpy(),
+        scale=first_component["scale"].to_numpy(),
         components=rows["loading"].to_numpy().reshape(count, width),
         explained_variance_ratio=rows["explained_variance_ratio"].to_numpy()[::width],
-        fit_from=one["fit_from"][0],
-        fit_through=one["fit_through"][0],
-        n_rows=one["n_rows"][0],
+        fit_from=first_component["fit_from"][0],
+        fit_through=first_component["fit_through"][0],
+        n_rows=first_component["n_rows"][0],
     )
     if model.version != versions[0]:
         raise ArtifactError(f"the PCA table's numbers are those of {model.version}; expected {versions[0]}")
     return model
 
 
-def _standardised(model: PcaModel, chunk: np.ndarray) -> np.ndarray:
+def _standard_values(model: PcaModel, chunk: np.ndarray) -> np.ndarray:
     """`chunk`, [n, f] of `_chunks`, standardised in its own memory."""
     return np.divide(np.subtract(chunk, model.mean, out=chunk), model.scale, out=chunk)
 
 
-def _checked(features: pl.DataFrame, columns: Sequence[str], through: date | None = None) -> pl.DataFrame:
+def _checked_rows(features: pl.DataFrame, columns: Sequence[str], through: date | None = None) -> pl.DataFrame:
     """The keys and `columns` of the rows up to `through`. Raises BadBarsError where a number is not finite."""
     missing = [name for name in (*KEYS, *columns) if name not in features.columns]
     if missing or not columns:

@@ -85,11 +85,12 @@ def event_columns(rows: pl.DataFrame, events: pl.DataFrame) -> list[pl.Series]:
         return [pl.Series(name, [], dtype=pl.Float64) for name in FEATURES]
     low, high = AHEAD
     oldest, newest = int(day.min()) - max(LAGS) + low, int(day.max()) - min(LAGS) + high
-    kept = events.filter(pl.col("session").to_physical().is_between(oldest, newest))
+    events_in_range = events.filter(pl.col("session").to_physical().is_between(oldest, newest))
     calendar = np.zeros((newest - oldest + 1, len(tickers)))
-    calendar[kept["session"].to_physical().to_numpy() - oldest, tickers.search_sorted(kept["ticker"]).to_numpy()] = (
-        kept["burst"].to_numpy()
-    )
+    calendar[
+        events_in_range["session"].to_physical().to_numpy() - oldest,
+        tickers.search_sorted(events_in_range["ticker"]).to_numpy(),
+    ] = events_in_range["burst"].to_numpy()
     largest = calendar.copy()  # that of a day and the high - low after it
     for step in range(1, high - low + 1):
         np.maximum(largest[:-step], calendar[step:], out=largest[:-step])

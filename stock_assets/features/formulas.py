@@ -75,12 +75,12 @@ def needed_for(names: Iterable[str], formulas: Mapping[str, pl.Expr]) -> dict[st
     >>> sorted(needed_for(["b"], formulas))
     ['a', 'b']
     """
-    needed, left = {}, [*names]
-    while left:
-        if (name := left.pop()) not in needed:
-            needed[name] = formulas[name]
-            left += [read for read in formulas[name].meta.root_names() if read in formulas]
-    return needed
+    formulas_by_name, remaining_names = {}, [*names]
+    while remaining_names:
+        if (name := remaining_names.pop()) not in formulas_by_name:
+            formulas_by_name[name] = formulas[name]
+            remaining_names += [other_name for other_name in formulas[name].meta.root_names() if other_name in formulas]
+    return formulas_by_name
 
 
 def mean_of(column: str, bars: int, min_bars: int | None = None) -> pl.Expr:

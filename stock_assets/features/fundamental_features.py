@@ -116,16 +116,16 @@ def _ratios(rows: pl.DataFrame) -> pl.DataFrame:
     """The columns of `rows`: bars with what was reported last, and the product of the splits up to either count."""
     age = (pl.col("session") - pl.col("period_end")).dt.total_days()
     recent = age.is_between(0, OLDEST)
-    counted = (pl.col("session") - pl.col("counted_on")).dt.total_days()
+    days_since_count = (pl.col("session") - pl.col("counted_on")).dt.total_days()
     now = pl.col("shares") * pl.col("splits") / pl.col("splits_counted_on").fill_null(1.0)
     before = pl.col("shares_before") * pl.col("splits") / pl.col("splits_counted_before").fill_null(1.0)
-    value = pl.when(counted.is_between(0, OLDEST)).then(pl.col("close") * now)
+    value = pl.when(days_since_count.is_between(0, OLDEST)).then(pl.col("close") * now)
     formulas = {
         **{name: pl.col(name) for name in COLUMNS if name in _STATE},
         "earnings_yield": pl.col("income") / value,
         "book_to_price": pl.col("equity") / value,
         "cash_flow_to_price": pl.col("cash_flow") / value,
-        "net_share_issuance": pl.when(counted.is_between(0, OLDEST)).then((now / before).log()),
+        "net_share_issuance": pl.when(days_since_count.is_between(0, OLDEST)).then((now / before).log()),
         "figures_age": age / 365,
     }
     return rows.select(
@@ -146,11 +146,11 @@ def reported_states(rows: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFram
     of `sessions`, each made from the rows known by then."""
     first, last = min(sessions), max(sessions)
     columns = ("subject", "concept", "period_start", "period_end", "value", "session")
-    known = rows.filter(pl.col("session") <= last, pl.col("value").is_finite())
-    ordered = known.sort("subject", "session", "known_at", "fetched_at", "filing")
+    known_rows = rows.filter(pl.col("session") <= last, pl.col("value").is_finite())
+    rows_in_order = known_rows.sort("subject", "session", "known_at", "fetched_at", "filing")
     states = [
         state
-        for of_ticker in ordered.select(columns).partition_by("subject", maintain_order=True)
+        for of_ticker in rows_in_order.select(columns).partition_by("subject", maintain_order=True)
         for state in _states(of_ticker, first)
     ]
     return pl.DataFrame(states, schema=_STATE, orient="row")
@@ -196,18 +196,18 @@ def _state(
     mean_assets = _mean(assets.get(end), assets.get(before) if before else None)
     before_equity = year_before([*equity], end)
     mean_equity = _mean(equity.get(end), equity.get(before_equity) if before_equity else None)
-    owed = liabilities.get(end, _less(assets.get(end), equity.get(end)))
+    liabilities_total = liabilities.get(end, _difference(assets.get(end), equity.get(end)))
     return {
         "period_end": end,
         "income": flows["income"],
         "cash_flow": flows["cash_flow"],
         "equity": equity.get(end),
-        "accruals": _over(_less(flows["income"], flows["cash_flow"]), mean_assets),
+        "accruals": _ratio(_difference(flows["income"], flows["cash_flow"]), mean_assets),
         "asset_growth": _growth(assets.get(end), assets.get(before) if before else None),
-        "gross_profitability": _over(flows["gross_profit"], assets.get(end)),
-        "leverage": _over(owed, assets.get(end)),
+        "gross_profitability": _ratio(flows["gross_profit"], assets.get(end)),
+        "leverage": _ratio(liabilities_total, assets.get(end)),
         "sales_growth": _growth(flows["sales"], flows["sales_before"]),
-        "return_on_equity": _over(flows["income"], mean_equity),
+        "return_on_equity": _ratio(flows["income"], mean_equity),
         "earnings_surprise": surprise(income),
         **_counts(counts),
     }
@@ -234,9 +234,9 @@ def surprise(income: Figures) -> float | None:
 
 
 def _gross_profit(figures: Mapping[str, Figures], end: date) -> float | None:
-    stated = trailing_year(figures.get("gross_profit", {}), end)
+    stated_profit = trailing_year(figures.get("gross_profit", {}), end)
     sales, cost = (trailing_year(figures.get(name, {}), end) for name in ("revenue", "cost_of_revenue"))
-    return _less(sales, cost) if stated is None else stated
+    return _difference(sales, cost) if stated_profit is None else stated_profit
 
 
 def _year_earlier(flow: Figures, end: date) -> float | None:
@@ -253,8 +253,8 @@ def _counts(counts: Mapping[str, Mapping[date, float]]) -> dict[str, object]:
     if not of_days:
         return {}
     day = max(of_days)
-    near = [other for other in of_days if is_between((day - other).days, _SHARE_YEAR)]
-    before = min(near, key=lambda other: abs((day - other).days - 365), default=None)
+    near_days = [other for other in of_days if is_between((day - other).days, _SHARE_YEAR)]
+    before = min(near_days, key=lambda other: abs((day - other).days - 365), default=None)
     earlier = {} if before is None else {"counted_before": before, "shares_before": of_days[before]}
     return {"counted_on": day, "shares": of_days[day], **earlier}
 
@@ -267,17 +267,17 @@ def _mean(now: float | None, before: float | None) -> float | None:
     return None if now is None else now if before is None else (now + before) / 2
 
 
-def _less(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+def _difference(minuend: float | None, subtrahend: float | None) -> float | None:
+    return None if minuend is None or subtrahend is None else minuend - subtrahend
 
 
-def _over(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None or other <= 0 else one / other
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or denominator is None or denominator <= 0 else numerator / denominator
 
 
 def _growth(now: float | None, before: float | None) -> float | None:
-    grown = _over(now, before)
-    return None if grown is None else grown - 1
+    ratio = _ratio(now, before)
+    return None if ratio is None else ratio - 1
 
 
 FUNDAMENTALS_GROUP = register_side_group(

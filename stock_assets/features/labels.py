@@ -48,8 +48,8 @@ def barrier_labels(
     session = rows["session"].to_physical().to_numpy()
     count = max(0, rows.height - horizon)  # rows that have `horizon` later ones, of their ticker or the next
 
-    label, touched, total = _first_touches(growth, count, rule)
-    touch_session = session[np.arange(count) + touched]
+    label, bars_to_touch, total = _first_touches(growth, count, rule)
+    touch_session = session[np.arange(count) + bars_to_touch]
     labels = rows.head(count).select(
         *KEYS,
         pl.Series("label", label),
@@ -73,29 +73,31 @@ def _first_touches(growth: np.ndarray, count: int, rule: LabelRule) -> tuple[np.
 
     `growth` is 1 + total return of each row and has `horizon` entries more than `count`.
     """
-    total, touched, label = np.ones(count), np.zeros(count, np.int64), np.zeros(count, np.int8)
+    total, bars_to_touch, label = np.ones(count), np.zeros(count, np.int64), np.zeros(count, np.int8)
     for i in range(1, rule.horizon + 1):
         # a product from t on, instead of a ratio of two points of an index: exact whatever lies before t
         total = total * growth[i : i + count]
-        undecided = touched == 0
+        undecided = bars_to_touch == 0
         label[undecided & (total - 1 > rule.buy_threshold)] = 1
         label[undecided & (total - 1 < -rule.sell_threshold)] = -1
-        touched[undecided & (label != 0)] = i
-    return label, touched, total
+        bars_to_touch[undecided & (label != 0)] = i
+    return label, bars_to_touch, total
 
 
-def late_labels(labels: pl.DataFrame, stored: pl.DataFrame, due: pl.DataFrame) -> pl.DataFrame:
-    """Those of `labels` that `stored` lacks, on sessions that were labelled before: their tickers skipped sessions.
+def late_labels(labels: pl.DataFrame, stored_labels: pl.DataFrame, due_sessions: pl.DataFrame) -> pl.DataFrame:
+    """Those of `labels` that `stored_labels` lacks, on sessions that were labelled before: their tickers skipped
+    sessions.
 
-    `labels` (rows of that table) are all that the bars of today allow for some sessions, `stored` has ticker and
-    session of those that the store holds of the same sessions, `due` the session and the session `due` on which labels
-    of tickers without a gap are complete. A session that never was labelled has no stored row, and its labels are left
-    to the run that makes it, unless all of them are late: then none could be stored, and all are returned.
+    `labels` (rows of that table) are all that the bars of today allow for some sessions, `stored_labels` has ticker and
+    session of those that the store holds of the same sessions, `due_sessions` the session and the session
+    `due_sessions` on which labels of tickers without a gap are complete. A session that never was labelled has no
+    stored row, and its labels are left to the run that makes it, unless all of them are late: then none could be
+    stored, and all are returned.
     """
-    in_time = labels.join(due, on="session").filter(pl.col("horizon_end") <= pl.col("due"))["session"]
-    labelled = pl.col("session").is_in(stored["session"].unique().implode())
+    in_time = labels.join(due_sessions, on="session").filter(pl.col("horizon_end") <= pl.col("due"))["session"]
+    labelled = pl.col("session").is_in(stored_labels["session"].unique().implode())
     never_due = ~pl.col("session").is_in(in_time.unique().implode())
-    return labels.filter(labelled | never_due).join(stored, on=KEYS, how="anti", maintain_order="left")
+    return labels.filter(labelled | never_due).join(stored_labels, on=KEYS, how="anti", maintain_order="left")
 
 
 def class_shares(labels: pl.DataFrame) -> dict[str, float]:

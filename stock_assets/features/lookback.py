@@ -41,8 +41,8 @@ def panel(bars: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     rows = bars.select(*KEYS, *columns)
     refuse(rows, pl.any_horizontal(pl.col(KEYS).is_null()), "session", expected="a ticker and a session")
     rows = _sorted(rows)
-    again = pl.struct(KEYS) == pl.struct(KEYS).shift(1)
-    refuse(rows, again, "session", expected="one bar per ticker and session")
+    is_repeated = pl.struct(KEYS) == pl.struct(KEYS).shift(1)
+    refuse(rows, is_repeated, "session", expected="one bar per ticker and session")
     return rows
 
 
@@ -55,9 +55,9 @@ def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
     return rows[by_session[np.argsort(small[by_session], kind="stable")]]
 
 
-def refuse(rows: pl.DataFrame, wrong: pl.Expr, column: str, *, expected: str) -> None:
-    """Raises BadBarsError that names the first of `rows` for which `wrong` holds."""
-    offenders = rows.filter(wrong)
+def refuse(rows: pl.DataFrame, is_wrong: pl.Expr, column: str, *, expected: str) -> None:
+    """Raises BadBarsError that names the first of `rows` for which `is_wrong` holds."""
+    offenders = rows.filter(is_wrong)
     if offenders.height:
         first = offenders.row(0, named=True)
         raise BadBarsError(
@@ -156,8 +156,8 @@ def by_session(
     parts = begins[np.diff(begins // _PART_ROWS, prepend=-1) > 0].tolist() or [0]
     asked_rows = (pl.col("bar") >= min_bar) & pl.col("enough") & (pl.col("session") >= (first or date.min))
     ends = [*parts[1:], rows.height]
-    computed = [
+    frames = [
         compute(rows.slice(begin, end - begin)).filter(asked_rows).select(columns)
         for begin, end in zip(parts, ends, strict=True)
     ]
-    return pl.concat(computed).sort("session", maintain_order=True)
+    return pl.concat(frames).sort("session", maintain_order=True)

@@ -79,9 +79,9 @@ def events_ahead(rows: pl.DataFrame, sessions: Sequence[date], all_sessions: Seq
     return pl.DataFrame(lines, {"session": pl.Date, **dict.fromkeys(SCHEDULED, pl.Float64)})
 
 
-def _reactions(known: pl.DataFrame) -> dict[str, list[date]]:
+def _reactions(known_rows: pl.DataFrame) -> dict[str, list[date]]:
     """By subject the reaction sessions of the events that stand, each once, ascending."""
-    stands = known.filter(~pl.col("withdrawn").fill_null(value=False), pl.col("reaction_session").is_not_null())
+    stands = known_rows.filter(~pl.col("withdrawn").fill_null(value=False), pl.col("reaction_session").is_not_null())
     rows = stands.select("subject", "source", "day", "reaction_session").rows()
     surer: dict[str, list[date]] = {}
     for subject, source, day, _ in rows:

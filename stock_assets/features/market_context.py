@@ -56,8 +56,10 @@ def context_features(closes: pl.DataFrame, sessions: Sequence[date]) -> pl.DataF
     for series in (VOLATILITY, INDEX):
         of_series = closes.filter(pl.col("series") == series).select("session", pl.col("close").alias(series))
         days = days.join(of_series, on="session", how="left", maintain_order="left")
-    carried = days.with_columns(pl.col(VOLATILITY, INDEX).forward_fill(limit=STALE))
-    return carried.select("session", *(feature.cut(feature.formula).alias(name) for name, feature in FEATURES.items()))
+    closes_by_session = days.with_columns(pl.col(VOLATILITY, INDEX).forward_fill(limit=STALE))
+    return closes_by_session.select(
+        "session", *(feature.cut(feature.formula).alias(name) for name, feature in FEATURES.items())
+    )
 
 
 def context_inputs(features: pl.DataFrame, names: Sequence[str] = MARKET_CONTEXT) -> list[str]:
@@ -94,8 +96,8 @@ def context_gaps(context: pl.DataFrame, begins: Mapping[str, date], sessions: Co
         if any(start is None for start in starts):
             continue
         before = places.filter(pl.col("session") < max(start for start in starts if start)).height
-        absent = context.with_row_index("place").filter(pl.col(name).is_null(), pl.col("place") >= before + LOOKBACK)
-        gaps.append(absent.select("session", columns=pl.lit(name)))
+        gap_rows = context.with_row_index("place").filter(pl.col(name).is_null(), pl.col("place") >= before + LOOKBACK)
+        gaps.append(gap_rows.select("session", columns=pl.lit(name)))
     schema = {"session": pl.Date, "columns": pl.String}
-    listed = pl.concat([pl.DataFrame(schema=schema), *gaps]).filter(pl.col("session").is_in(list(sessions)))
-    return listed.group_by("session").agg(pl.col("columns").str.join(", ")).sort("session")
+    all_gaps = pl.concat([pl.DataFrame(schema=schema), *gaps]).filter(pl.col("session").is_in(list(sessions)))
+    return all_gaps.group_by("session").agg(pl.col("columns").str.join(", ")).sort("session")

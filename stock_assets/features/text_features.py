@@ -50,14 +50,14 @@ def text_columns(frames: SideFrames) -> pl.DataFrame:
             count.cast(pl.Float64).log1p().alias(f"texts_{n}"), tone.set(count == 0, None).alias(f"tone_{n}")
         )
     first = texts["session"].min()
-    known = pl.col("session") >= first if first is not None else pl.lit(value=False)
-    return rows.select("ticker", "session", *(pl.when(known).then(pl.col(name)).alias(name) for name in COLUMNS))
+    is_known = pl.col("session") >= first if first is not None else pl.lit(value=False)
+    return rows.select("ticker", "session", *(pl.when(is_known).then(pl.col(name)).alias(name) for name in COLUMNS))
 
 
 def _until(rows: pl.DataFrame, daily: pl.DataFrame, sessions_ago: int) -> pl.DataFrame:
     """texts and tones of the ticker of each of `rows` up to so many sessions before it, added up."""
-    asked = rows.select(pl.col("ticker").alias("subject"), pl.col("place") - sessions_ago)
-    return asked.join_asof(daily, on="place", by="subject", check_sortedness=False).select(
+    places = rows.select(pl.col("ticker").alias("subject"), pl.col("place") - sessions_ago)
+    return places.join_asof(daily, on="place", by="subject", check_sortedness=False).select(
         pl.col("texts").fill_null(0), pl.col("tones").fill_null(0.0)
     )
 

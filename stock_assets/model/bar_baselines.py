@@ -66,8 +66,8 @@ class BarModel(PlainModel):
 
         Raises CutoffError for a key that is not after the cutoff, ArtifactError for a column that `features` lack.
         """
-        rows, answered = rows_for(self.cutoff, features, keys)
-        rows = rows.filter(pl.Series(answered))
+        rows, has_answer = rows_for(self.cutoff, features, keys)
+        rows = rows.filter(pl.Series(has_answer))
         return bar_predictions(rows, *self.answer(rows))
 
 
@@ -161,7 +161,9 @@ class BarLinear(BarModel):
         rows = lesson.rows
         blocks = Blocks.of(rows.time, rows.learnable, count=BLOCKS, horizon=lesson.horizon)
         targets = rows.moves[:, None]
-        level, unseen = level_and_unseen(rows, targets, rows.learnable, blocks=blocks, clip=CLIP, penalty=PENALTY)
+        level, forecast_of_unseen = level_and_unseen(
+            rows, targets, rows.learnable, blocks=blocks, clip=CLIP, penalty=PENALTY
+        )
         up, down = ((rows.labels[rows.learnable] == side).sum() + 1.0 for side in (1, -1))
         return cls(
             lesson.cutoff,
@@ -170,7 +172,7 @@ class BarLinear(BarModel):
             level.weights,
             move=float((rows.labels[rows.learnable] != 0).mean()),
             odds=float(np.log(up / down)),
-            tilt=side_slope(unseen[:, 0], rows),
+            tilt=side_slope(forecast_of_unseen[:, 0], rows),
             horizon=lesson.horizon,
         )
 
@@ -186,9 +188,9 @@ def side_slope(forecast: np.ndarray, rows: BarRows) -> float:
 
     Near even odds the logarithm is four times the probability's distance from ½, which `slope` estimates.
     """
-    moved = rows.learnable & (rows.labels != 0)
-    _, sessions = np.unique(rows.frame["session"].to_physical().to_numpy()[moved], return_inverse=True)
-    return 4 * slope(forecast[moved], rows.labels[moved] / 2.0, sessions)
+    has_move = rows.learnable & (rows.labels != 0)
+    _, sessions = np.unique(rows.frame["session"].to_physical().to_numpy()[has_move], return_inverse=True)
+    return 4 * slope(forecast[has_move], rows.labels[has_move] / 2.0, sessions)
 
 
 # ---------------------------------------------------------------- trees
@@ -211,11 +213,11 @@ class BarTrees(BarModel):
         rows = lesson.rows
         step = max(EVERY, -(-int(rows.learnable.sum()) // MOST_ROWS))
         learns, judges = (np.flatnonzero(part)[::step] for part in newest_part(rows, lesson.horizon))
-        both = np.concatenate([learns, judges])
+        learns_and_judges = np.concatenate([learns, judges])
         parameters = {"num_leaves": 15, "min_data_in_leaf": 200, "feature_fraction": 0.3, "learning_rate": 0.05}
         text = grown(
-            rows.inputs[both].astype(np.float32),
-            rows.labels[both] - CLASSES[0],
+            rows.inputs[learns_and_judges].astype(np.float32),
+            rows.labels[learns_and_judges] - CLASSES[0],
             len(learns),
             parameters=parameters | {"seed": lesson.seed},
             rounds=200,

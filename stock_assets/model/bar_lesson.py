@@ -57,11 +57,11 @@ class BarLesson:
 
         Raises CutoffError for a label that was not known by the cutoff, StockAssetsError where no row has a label.
         """
-        late = self.labels.filter(pl.col("known_at") > self.cutoff)
-        if not late.is_empty():
-            worst = late.sort("known_at").row(-1, named=True)
+        late_labels = self.labels.filter(pl.col("known_at") > self.cutoff)
+        if not late_labels.is_empty():
+            worst = late_labels.sort("known_at").row(-1, named=True)
             raise CutoffError(
-                f"{late.height} label(s) look past the cutoff {self.cutoff}: that of {worst['ticker']} at "
+                f"{late_labels.height} label(s) look past the cutoff {self.cutoff}: that of {worst['ticker']} at "
                 f"{worst['bar_end']} is known only at {worst['known_at']}; expected labels purged by known_by"
             )
         past = self.features.filter(pl.col("bar_end") <= self.cutoff).sort(BAR_KEYS)
@@ -103,14 +103,14 @@ class BarRows:
         self.ends = np.append(self.starts[1:], frame.height)
         """int64 [T]: one past its last row"""
 
-    def panel(self, standardised: np.ndarray) -> Panel:
-        """The rows as sequences of `standardised` inputs [N, F], one per ticker, without labels.
+    def panel(self, standard_inputs: np.ndarray) -> Panel:
+        """The rows as sequences of `standard_inputs` inputs [N, F], one per ticker, without labels.
 
         A sequence runs over all rows of a ticker, those without an answer too, and so over short holes. It never
         reaches over an outage of more than a fifth of the last 60 bars: no row is answered until that has left the
         window, which takes longer than a sequence is long.
         """
-        values = np.concatenate([standardised, np.zeros((1, standardised.shape[1]))]).astype(np.float32)
+        values = np.concatenate([standard_inputs, np.zeros((1, standard_inputs.shape[1]))]).astype(np.float32)
         keys = self.frame.select("ticker", "session")
         return Panel(keys, values, np.full(len(values), IGNORE, np.int64), self.starts, self.ends)
 
@@ -164,8 +164,8 @@ def shape_of(inputs: np.ndarray) -> np.ndarray:
     """float64 [N, G]: SHAPE_NAMES of inputs [N, F]."""
     columns = [INPUT_NAMES.index(name) for name in SHAPE_NAMES]
     trailing = inputs[:, [INPUT_NAMES.index(f"vol_{TRAILING}")]]
-    measured = np.array([name.startswith(("vol_", "range_")) for name in SHAPE_NAMES])
-    return inputs[:, columns] - np.where(measured, trailing, 0.0)
+    is_volatility = np.array([name.startswith(("vol_", "range_")) for name in SHAPE_NAMES])
+    return inputs[:, columns] - np.where(is_volatility, trailing, 0.0)
 
 
 def answerable(rows: pl.DataFrame) -> np.ndarray:
@@ -193,11 +193,13 @@ def rows_for(
             "after its cutoff"
         )
     rows = features.sort(BAR_KEYS)
-    asked = rows.select(BAR_KEYS).join(
+    keys_of_rows = rows.select(BAR_KEYS).join(
         keys.select(BAR_KEYS).with_columns(_asked=True), on=BAR_KEYS, how="left", maintain_order="left"
     )
-    enough = asked.select(pl.int_range(pl.len()).over("ticker") >= lookback_rows - 1).to_series().to_numpy()
-    return rows, answerable(rows) & enough & asked["_asked"].fill_null(value=False).to_numpy()
+    has_lookback = (
+        keys_of_rows.select(pl.int_range(pl.len()).over("ticker") >= lookback_rows - 1).to_series().to_numpy()
+    )
+    return rows, answerable(rows) & has_lookback & keys_of_rows["_asked"].fill_null(value=False).to_numpy()
 
 
 def bar_predictions(keys: pl.DataFrame, probabilities: np.ndarray, expected_return: np.ndarray) -> pl.DataFrame:
@@ -237,12 +239,12 @@ def level_and_unseen(
     the forecast of one that has not learned from its block, nor from an embargo on either side)."""
     count = len(blocks.edges) - 1
     without = [blocks.touching(k) for k in range(count)]
-    level, *apart = fit_levels(rows.inputs, targets, learns, without=without, clip=clip, penalty=penalty)
-    unseen = np.zeros(targets.shape)
-    for k, other in enumerate(apart):
+    level, *levels_without_block = fit_levels(rows.inputs, targets, learns, without=without, clip=clip, penalty=penalty)
+    forecast_of_unseen = np.zeros(targets.shape)
+    for k, other in enumerate(levels_without_block):
         own = np.flatnonzero(learns & blocks.inside(k))
-        unseen[own] = other.forecast(rows.inputs, own)
-    return level, unseen
+        forecast_of_unseen[own] = other.forecast(rows.inputs, own)
+    return level, forecast_of_unseen
 
 
 #: The newest part of a training's time, one of so many, judges how long it trains.

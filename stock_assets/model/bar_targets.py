@@ -62,9 +62,9 @@ class _Mean:
         self._sum, self._count = np.zeros(rows), np.zeros(rows)
 
     def add(self, values: np.ndarray) -> None:
-        there = ~np.isnan(values)
-        self._sum += np.where(there, values, 0.0)
-        self._count += there
+        is_number = ~np.isnan(values)
+        self._sum += np.where(is_number, values, 0.0)
+        self._count += is_number
 
     @property
     def mean(self) -> np.ndarray:

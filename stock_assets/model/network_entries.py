@@ -16,10 +16,10 @@ def loaded_on_call(module: str, name: str) -> Callable[..., Any]:
     """The function `name` of `module`, or the method `Class.method`; the module is imported when it is called."""
 
     def call(*arguments: Any) -> Any:
-        found: Any = import_module(module)
+        target: Any = import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
-        return found(*arguments)
+            target = getattr(target, part)
+        return target(*arguments)
 
     return call
 

@@ -46,19 +46,19 @@ def pool_weights(right: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def common_members(judged: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, int]]:
+def common_members(judged_years: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, int]]:
     """(one f64 column per model that every frame has, the number of frames of each other model).
 
-    Each of `judged` has ticker, session and one column per model: the probability it gave to what came true. Rows that
-    a common model lacks are left out. Without a frame there is no column.
+    Each of `judged_years` has ticker, session and one column per model: the probability it gave to what came true. Rows
+    that a common model lacks are left out. Without a frame there is no column.
 
     >>> first = pl.DataFrame({"ticker": ["A"], "session": [1], "rnn": [0.5], "trees": [0.4]})
     >>> rows, partial = common_members([first, first.drop("trees")])
     >>> rows.columns, partial
     (['rnn'], {'trees': 1})
     """
-    names = list(dict.fromkeys(name for frame in judged for name in frame.columns if name not in KEYS))
-    years = {name: sum(name in frame.columns for frame in judged) for name in names}
-    common = [name for name in names if years[name] == len(judged)]
-    rows = pl.concat([frame.select(common).drop_nulls() for frame in judged]) if common else pl.DataFrame()
-    return rows, {name: count for name, count in years.items() if count < len(judged)}
+    names = list(dict.fromkeys(name for frame in judged_years for name in frame.columns if name not in KEYS))
+    years = {name: sum(name in frame.columns for frame in judged_years) for name in names}
+    common = [name for name in names if years[name] == len(judged_years)]
+    rows = pl.concat([frame.select(common).drop_nulls() for frame in judged_years]) if common else pl.DataFrame()
+    return rows, {name: count for name, count in years.items() if count < len(judged_years)}

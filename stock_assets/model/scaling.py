@@ -93,17 +93,17 @@ def require_finite(rows: pl.DataFrame, columns: Sequence[str]) -> None:
             f"the model was trained on columns that the features lack: {', '.join(missing)}; train it again"
         )
     lenient = [name for name in columns if name in may_be_null()]
-    needed = rows.select("ticker", "session", *columns)
-    parts = (part.with_columns(pl.col(lenient).fill_null(0.0)) for part in needed.iter_slices(_ROWS))
+    needed_rows = rows.select("ticker", "session", *columns)
+    parts = (part.with_columns(pl.col(lenient).fill_null(0.0)) for part in needed_rows.iter_slices(_ROWS))
     if not any(columns_not_finite(part, columns) for part in parts):
         return
-    checked = needed.with_columns(pl.col(lenient).fill_null(0.0))
-    for column in columns_not_finite(checked, columns):
-        bad = first_not_finite(checked, column)
-        finite = checked.select(pl.col(column).is_finite().fill_null(value=False).sum()).item()
+    rows_to_check = needed_rows.with_columns(pl.col(lenient).fill_null(0.0))
+    for column in columns_not_finite(rows_to_check, columns):
+        bad = first_not_finite(rows_to_check, column)
+        finite = rows_to_check.select(pl.col(column).is_finite().fill_null(value=False).sum()).item()
         raise BadBarsError(
             f"features of {bad['ticker']} at {bad['session']}: {column} is {bad[column]}, as are "
-            f"{checked.height - finite - 1} more row(s); expected finite numbers"
+            f"{rows_to_check.height - finite - 1} more row(s); expected finite numbers"
         )
 
 

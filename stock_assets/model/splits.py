@@ -41,10 +41,10 @@ def usable_labels(
     >>> usable["session"].to_list() == day[:1], left_out
     (True, {'ohlc': 1})
     """
-    flagged = suspects.filter(pl.col("suspect").is_not_null()).select(*KEYS, "suspect")
-    last_flagged = flagged.select("ticker", _flagged="session", _reason="suspect").sort("_flagged")
-    judged = (
-        labels.join(flagged, on=KEYS, how="left")
+    suspect_bars = suspects.filter(pl.col("suspect").is_not_null()).select(*KEYS, "suspect")
+    last_flagged = suspect_bars.select("ticker", _flagged="session", _reason="suspect").sort("_flagged")
+    labels_with_reason = (
+        labels.join(suspect_bars, on=KEYS, how="left")
         .sort("horizon_end")
         .join_asof(
             last_flagged,
@@ -57,16 +57,16 @@ def usable_labels(
     inside = pl.when(pl.col("_flagged") > pl.col("session")).then("_reason")
     reason = pl.coalesce("suspect", inside)
     if outsiders is not None and outsiders.height:
-        marked = outsiders.select(KEYS).unique().with_columns(_outside=pl.lit(NO_MEMBER))
-        judged = judged.join(marked, on=KEYS, how="left")
+        outsider_rows = outsiders.select(KEYS).unique().with_columns(_outside=pl.lit(NO_MEMBER))
+        labels_with_reason = labels_with_reason.join(outsider_rows, on=KEYS, how="left")
         reason = pl.coalesce("_outside", reason)
     excluded = (
-        judged.filter(reason.is_not_null())
+        labels_with_reason.filter(reason.is_not_null())
         .group_by(reason.alias("reason"))
         .len("rows")
         .sort(["rows", "reason"], descending=[True, False])
     )
-    usable = judged.filter(reason.is_null()).select(labels.columns).sort(KEYS)
+    usable = labels_with_reason.filter(reason.is_null()).select(labels.columns).sort(KEYS)
     return usable, dict(excluded.iter_rows())
 
 
@@ -77,8 +77,8 @@ def label_of_rows_ago(rows: pl.DataFrame, labels: pl.DataFrame, lag: int) -> pl.
     close. `rows` are all rows of a ticker, those without a label too: a row left out would shift the lags. The result
     is sorted by ticker and session.
     """
-    joined = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left").sort(KEYS)
-    return joined.select(*KEYS, pl.col("label").shift(lag).over("ticker").alias("known_label"))
+    rows_with_label = rows.select(KEYS).join(labels.select(*KEYS, "label"), on=KEYS, how="left").sort(KEYS)
+    return rows_with_label.select(*KEYS, pl.col("label").shift(lag).over("ticker").alias("known_label"))
 
 
 def training_rows(labels: pl.DataFrame, cutoff: date) -> pl.DataFrame:
@@ -88,11 +88,11 @@ def training_rows(labels: pl.DataFrame, cutoff: date) -> pl.DataFrame:
 
 def require_known(labels: pl.DataFrame, cutoff: date) -> None:
     """Raises CutoffError when a label was not fully known when session `cutoff` was over."""
-    late = labels.filter(pl.col("horizon_end") > cutoff)
-    if not late.is_empty():
-        worst = late.sort("horizon_end").row(-1, named=True)
+    late_labels = labels.filter(pl.col("horizon_end") > cutoff)
+    if not late_labels.is_empty():
+        worst = late_labels.sort("horizon_end").row(-1, named=True)
         raise CutoffError(
-            f"{late.height} label(s) look past the cutoff {cutoff}: that of {worst['ticker']} at "
+            f"{late_labels.height} label(s) look past the cutoff {cutoff}: that of {worst['ticker']} at "
             f"{worst['session']} is known only at {worst['horizon_end']}; expected labels purged by "
             "training_rows"
         )

@@ -28,14 +28,14 @@ def volatility_targets(features: pl.DataFrame, labels: pl.DataFrame, horizon: in
     - direction: forward_return_1 as a normal score, Φ⁻¹((rank - ½) / count) among the session's labels.
     """
     rank = (pl.col("forward_return_1").rank() - 0.5) / pl.len()
-    wanted = labels.select(*KEYS, "horizon_end", "forward_return_1")
+    labelled_rows = labels.select(*KEYS, "horizon_end", "forward_return_1")
     # part by part, so that of all rows together only what remains is in memory
     complete = pl.concat(
         _volatility_ahead(rows, horizon)
         .join(those, on=KEYS)
         .filter(pl.col("end") == pl.col("horizon_end"))
         .select(*KEYS, *VOLATILITIES, "forward_return_1")
-        for rows, those in beside_tickers(in_order(_daily(features)), wanted, _ROWS)
+        for rows, those in beside_tickers(in_order(_daily(features)), labelled_rows, _ROWS)
     )
     return (
         complete.with_columns(rank.over("session").map_batches(_normal_score, pl.Float64).alias("direction"))

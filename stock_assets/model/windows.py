@@ -44,8 +44,8 @@ class Panel:
 
     def labelled(self, labels: pl.DataFrame) -> "Panel":
         """The same rows with `labels` (ticker, session, label), which may cover any part of them."""
-        joined = self.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
-        classes = (joined["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
+        rows_with_label = self.keys.join(labels.select(*KEYS, "label"), on=KEYS, how="left", maintain_order="left")
+        classes = (rows_with_label["label"].cast(pl.Int64) - CLASSES[0]).fill_null(IGNORE).to_numpy()
         return replace(self, labels=np.append(classes, IGNORE))
 
     def marked(self, rows: np.ndarray) -> "Panel":
@@ -134,8 +134,8 @@ def rows_of_windows(last_rows: np.ndarray, context: int) -> tuple[np.ndarray, np
 
 def predictable_rows(keys: pl.DataFrame, sessions: Collection[date], context: int) -> pl.Series:
     """Boolean [N]: which of the sorted `keys` are of `sessions` and have `context` rows of their ticker up to there."""
-    enough = pl.int_range(pl.len()).over("ticker") >= context - 1
-    return keys.select((enough & pl.col("session").is_in(list(sessions))).alias("predictable"))["predictable"]
+    has_lookback = pl.int_range(pl.len()).over("ticker") >= context - 1
+    return keys.select((has_lookback & pl.col("session").is_in(list(sessions))).alias("predictable"))["predictable"]
 
 
 def missing_history(features: pl.DataFrame, sessions: Collection[date], context: int) -> dict[str, int]:

@@ -342,7 +342,7 @@ def test_what_is_revised_after_the_session_is_asked_for_once_more(begun):
 ALWAYS = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
 NEW_YORK = trading_calendar("XNYS", date(2025, 6, 2), date(2025, 6, 30))
 MINUTE = Interval.parse("1m")
-training = partial(training_of, ALWAYS, MINUTE, most=20, every=5)
+training = partial(training_of, ALWAYS, MINUTE, session_limit=20, pause=5)
 
 
 def state(now: datetime, labelled: int = 0, trained: int = 0, judged: int = 0) -> BarState:

@@ -45,27 +45,27 @@ def make_bar_features(store: Warehouse, settings: Settings, sessions: Sequence[d
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
     summary, first_made = RowSummary(), None
     for part in _parts(store, sessions):
-        bars, stored = (_versions(store, table, part) for table in (BARS, BAR_FEATURE_TABLE))
-        since = first_difference(bars, stored)
+        bars, stored_versions = (_versions(store, table, part) for table in (BARS, BAR_FEATURE_TABLE))
+        since = first_difference(bars, stored_versions)
         if since is None:
             store.require(["bars"], part, "bar_features")
             store.write([Change("bar_features", BAR_FEATURE_TABLE.empty(), makes=part)])
             continue
         first, start = lookback_start(calendar, interval, since, bars=LOOKBACK_BARS)
-        read = calendar.between(first, part[-1])
-        store.require(["raw_bars", "bars"], read, "bar_features")
+        read_sessions = calendar.between(first, part[-1])
+        store.require(["raw_bars", "bars"], read_sessions, "bar_features")
         rows = BARS.fit(store.read("bars", first, part[-1])).filter(pl.col("bar_end") >= start)
-        made = bar_features(
+        features = bar_features(
             rows,
             part[0],
             interval_minutes=interval.minutes,
             time_zone=calendar.local_zone,
-            expected=expected_bars(calendar, read, interval).filter(pl.col("bar_end") >= start),
+            expected=expected_bars(calendar, read_sessions, interval).filter(pl.col("bar_end") >= start),
         ).filter(pl.col("bar_end") >= since)
-        made = made.join(rows.select(_VERSION), on=BAR_KEYS, how="left", maintain_order="left")
-        replaced = stored.filter(pl.col("bar_end") >= since).select(BAR_KEYS)
-        store.write([Change("bar_features", made, replaced if replaced.height else None, makes=part)])
-        summary.add(made)
+        features = features.join(rows.select(_VERSION), on=BAR_KEYS, how="left", maintain_order="left")
+        replaced_keys = stored_versions.filter(pl.col("bar_end") >= since).select(BAR_KEYS)
+        store.write([Change("bar_features", features, replaced_keys if replaced_keys.height else None, makes=part)])
+        summary.add(features)
         first_made = first_made or since
     return MadeBarRows(summary, first_made)
 
@@ -80,26 +80,28 @@ def make_bar_labels(store: Warehouse, settings: Settings, sessions: Sequence[dat
     rule = bar_label_rule(settings)
     summary, first_made = RowSummary(), None
     for part in _parts(store, sessions):
-        asked = [*calendar.before(part[0], 1), *part]
+        label_sessions = [*calendar.before(part[0], 1), *part]
         first, start = lookback_start(
-            calendar, interval, expected_bars(calendar, asked[:1], interval)["bar_end"][0], bars=TRAILING
+            calendar, interval, expected_bars(calendar, label_sessions[:1], interval)["bar_end"][0], bars=TRAILING
         )
-        read = calendar.between(first, part[-1])
-        store.require(["raw_bars", "bars"], read, "bar_labels")
+        read_sessions = calendar.between(first, part[-1])
+        store.require(["raw_bars", "bars"], read_sessions, "bar_labels")
         bars = BARS.fit(store.read_or(BARS.empty(), "bars", first, last=_after(calendar, part[-1])))
         ahead = calendar.between(first, _after(calendar, part[-1]))
-        made = bar_labels(
+        labels = bar_labels(
             bars.filter(pl.col("bar_end") >= start),
             rule,
             interval_minutes=interval.minutes,
             expected=expected_bars(calendar, ahead, interval).filter(pl.col("bar_end") >= start),
         )
-        made = BAR_LABELS.fit(made.filter(pl.col("session").is_in(asked)))
-        stored = BAR_LABELS.fit(store.read_or(BAR_LABELS.empty(), "bar_labels", asked[0], last=part[-1]))
-        changed, replaced = differing(stored, made, BAR_KEYS)
-        store.write([Change("bar_labels", changed, replaced if replaced.height else None, makes=part)])
-        summary.add(made.filter(pl.col("session").is_in(part)))
-        first_made = first_made or changed["bar_end"].min()
+        labels = BAR_LABELS.fit(labels.filter(pl.col("session").is_in(label_sessions)))
+        stored_labels = BAR_LABELS.fit(
+            store.read_or(BAR_LABELS.empty(), "bar_labels", label_sessions[0], last=part[-1])
+        )
+        changed_labels, replaced_keys = differing(stored_labels, labels, BAR_KEYS)
+        store.write([Change("bar_labels", changed_labels, replaced_keys if replaced_keys.height else None, makes=part)])
+        summary.add(labels.filter(pl.col("session").is_in(part)))
+        first_made = first_made or changed_labels["bar_end"].min()
     return MadeBarRows(summary, first_made)  # pyright: ignore[reportArgumentType]: a moment
 
 
@@ -108,12 +110,12 @@ def bar_label_rule(settings: Settings) -> BarLabelRule:
     return BarLabelRule(settings.horizon, settings.barrier_width)
 
 
-def first_difference(rows: pl.DataFrame, stored: pl.DataFrame) -> datetime | None:
+def first_difference(rows: pl.DataFrame, stored_rows: pl.DataFrame) -> datetime | None:
     """The end of the first bar that one of two frames of the same keys and versions has and the other has not."""
-    if stored.is_empty() and rows.is_empty():
+    if stored_rows.is_empty() and rows.is_empty():
         return None
-    new, gone = differing(stored, rows, BAR_KEYS)
-    return pl.concat([new["bar_end"], gone["bar_end"]]).min()  # pyright: ignore[reportReturnType]
+    new, lost_rows = differing(stored_rows, rows, BAR_KEYS)
+    return pl.concat([new["bar_end"], lost_rows["bar_end"]]).min()  # pyright: ignore[reportReturnType]
 
 
 def _parts(store: Warehouse, sessions: Sequence[date]) -> list[list[date]]:

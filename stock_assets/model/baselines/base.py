@@ -159,24 +159,26 @@ def require_labels(labels: pl.DataFrame, cutoff: date) -> None:
 
 def require_classes(labels: pl.Series, model: str, cutoff: date) -> list[int]:
     """Positions in CLASSES of those that occur among `labels`. Raises StockAssetsError for fewer than two."""
-    seen = labels.unique().sort().to_list()
-    if len(seen) < 2:
+    classes = labels.unique().sort().to_list()
+    if len(classes) < 2:
         raise StockAssetsError(
-            f"{model} with cutoff {cutoff} has {len(labels)} row(s) of {len(seen)} class(es) to learn from; "
+            f"{model} with cutoff {cutoff} has {len(labels)} row(s) of {len(classes)} class(es) to learn from; "
             "expected two classes or more"
         )
-    return [CLASSES.index(c) for c in seen]
+    return [CLASSES.index(c) for c in classes]
 
 
-def output_layer(coefficients: np.ndarray, intercept: np.ndarray, seen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(weights [F, 3], bias [3]) for `softmax`, of what scikit-learn learned about the classes at `seen`.
+def output_layer(
+    coefficients: np.ndarray, intercept: np.ndarray, class_numbers: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(weights [F, 3], bias [3]) for `softmax`, of what scikit-learn learned about the classes at `class_numbers`.
 
     `coefficients` is [F, classes seen], of two classes only [F, 1]: scikit-learn keeps the later one's alone then. A
     class not seen gets a bias of -inf, which is a probability of 0.
     """
     weights, bias = np.zeros((len(coefficients), len(CLASSES))), np.full(len(CLASSES), -np.inf)
-    if len(seen) == 2:
-        weights[:, seen[1]], bias[seen] = coefficients[:, 0], [0.0, intercept[0]]
+    if len(class_numbers) == 2:
+        weights[:, class_numbers[1]], bias[class_numbers] = coefficients[:, 0], [0.0, intercept[0]]
     else:
-        weights[:, seen], bias[seen] = coefficients, intercept
+        weights[:, class_numbers], bias[class_numbers] = coefficients, intercept
     return weights, bias

@@ -100,9 +100,9 @@ def _passes(
         standardised(rows, columns, mean=mean, std=std, clip=CLIP, dtype=np.float32),
         rows["label"].to_numpy(),
     )
-    seen = require_classes(rows["label"], "an MLP", cutoff)
+    class_numbers = require_classes(rows["label"], "an MLP", cutoff)
     prior = np.full(len(CLASSES), -np.inf)
-    prior[seen] = [np.log((outcomes == CLASSES[i]).mean()) for i in seen]
+    prior[class_numbers] = [np.log((outcomes == CLASSES[i]).mean()) for i in class_numbers]
     weights, first_bias = np.zeros((len(columns), hidden), np.float32), np.zeros(hidden, np.float32)
     untrained = Mlp(cutoff, columns, mean, std, CLIP, weights, first_bias, np.zeros((hidden, len(CLASSES))), prior)
     yield untrained
@@ -115,9 +115,9 @@ def _passes(
         random_state=np.random.RandomState(seed),  # an integer would shuffle every pass alike
     )
     while True:
-        network.partial_fit(inputs, outcomes, classes=[CLASSES[i] for i in seen])
+        network.partial_fit(inputs, outcomes, classes=[CLASSES[i] for i in class_numbers])
         (first, last), (first_bias, last_bias) = network.coefs_, network.intercepts_
-        weights, bias = output_layer(last, last_bias, seen)
+        weights, bias = output_layer(last, last_bias, class_numbers)
         # the first layer goes on changing in place
         yield replace(untrained, hidden_weights=first.copy(), hidden_bias=first_bias.copy(), weights=weights, bias=bias)
 

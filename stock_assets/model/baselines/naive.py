@@ -107,8 +107,8 @@ def known_labels(labels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     all labels. Sorted by ticker and session.
     """
     newest = labels.drop_nulls("label").select("ticker", "horizon_end", known_label="label", labelled="session")
-    joined = rows.select(KEYS).sort("session", "ticker")
-    joined = joined.join_asof(
+    rows_with_label = rows.select(KEYS).sort("session", "ticker")
+    rows_with_label = rows_with_label.join_asof(
         newest.sort("horizon_end", "labelled"),
         left_on="session",
         right_on="horizon_end",
@@ -116,7 +116,7 @@ def known_labels(labels: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         check_sortedness=False,  # polars warns that it cannot check it within tickers; both sides are sorted here
     )
     fresh = pl.col("labelled") >= pl.col("session") - pl.duration(days=LABEL_LIFETIME)
-    return joined.select(*KEYS, pl.when(fresh).then("known_label").cast(pl.Int8)).sort(KEYS)
+    return rows_with_label.select(*KEYS, pl.when(fresh).then("known_label").cast(pl.Int8)).sort(KEYS)
 
 
 def fit_persistence(
@@ -139,9 +139,9 @@ def _known_class(rows: pl.DataFrame) -> np.ndarray:
     """int64 [N], the row of `Persistence.after` that each of `rows` reads."""
     if "known_label" not in rows.columns:
         raise ArtifactError("persistence reads the column known_label, which the rows lack; make it by known_labels")
-    wrong = rows.filter(~pl.col("known_label").is_in(CLASSES))
-    if not wrong.is_empty():
-        ticker, session, label = wrong.select(*KEYS, "known_label").row(0)
+    wrong_rows = rows.filter(~pl.col("known_label").is_in(CLASSES))
+    if not wrong_rows.is_empty():
+        ticker, session, label = wrong_rows.select(*KEYS, "known_label").row(0)
         raise BadBarsError(f"known_label of {ticker} at {session} is {label}; expected null or one of {CLASSES}")
     return rows["known_label"].cast(pl.Int64).fill_null(CLASSES[-1] + 1).to_numpy() - CLASSES[0]
 

@@ -105,14 +105,14 @@ def fit_svm(  # every parameter after the cutoff is a hyperparameter
     )
     inputs, outcomes = machine.waves(train, np.float32), train["label"].to_numpy()
     for i in require_classes(train["label"], "an SVM", cutoff):
-        one: Any = SGDClassifier(alpha=penalty, max_iter=passes, tol=None, average=True, random_state=seed)  # pyright: ignore[reportArgumentType]
-        one.fit(inputs, outcomes == CLASSES[i])
-        machine.planes[:, i], machine.offsets[i] = one.coef_[0], one.intercept_[0]
+        classifier: Any = SGDClassifier(alpha=penalty, max_iter=passes, tol=None, average=True, random_state=seed)  # pyright: ignore[reportArgumentType]
+        classifier.fit(inputs, outcomes == CLASSES[i])
+        machine.planes[:, i], machine.offsets[i] = classifier.coef_[0], classifier.intercept_[0]
 
     planes = machine.planes.astype(np.float32)  # so that the waves are not copied into double precision
     decisions = np.vstack([part @ planes for part in (inputs, machine.waves(tail, np.float32))]) + machine.offsets
     all_labels = pl.concat([train["label"], tail["label"]])
     logit = LogisticRegression().fit(decisions, all_labels.to_numpy())
-    seen = require_classes(all_labels, "an SVM", cutoff)
-    weights, bias = output_layer(np.asarray(logit.coef_).T, np.asarray(logit.intercept_), seen)
+    class_numbers = require_classes(all_labels, "an SVM", cutoff)
+    weights, bias = output_layer(np.asarray(logit.coef_).T, np.asarray(logit.intercept_), class_numbers)
     return replace(machine, weights=weights, bias=bias)

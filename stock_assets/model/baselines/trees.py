@@ -115,9 +115,9 @@ def grown(
         **parameters,
     }
     data = lightgbm.Dataset(inputs, classes, params=parameters)
-    learned, judged = data.subset(range(learns)), data.subset(range(learns, len(inputs)))
+    training_data, validation_data = data.subset(range(learns)), data.subset(range(learns, len(inputs)))
     stop = lightgbm.early_stopping(patience, verbose=False)
-    searched = lightgbm.train(parameters, learned, rounds, [judged], callbacks=[stop])
+    searched = lightgbm.train(parameters, training_data, rounds, [validation_data], callbacks=[stop])
     return lightgbm.train(parameters, data, searched.best_iteration).model_to_string()
 
 

@@ -74,24 +74,24 @@ def train_bar_models(
     then.
     """
     calendar = calendar_of(settings)
-    stored = TRAINED_BAR_MODELS.fit(store.read_or(TRAINED_BAR_MODELS.empty(), "trained_bar_models"))
-    parts, trainings, done = [], [], dict[date, pl.DataFrame]()
+    stored_models = TRAINED_BAR_MODELS.fit(store.read_or(TRAINED_BAR_MODELS.empty(), "trained_bar_models"))
+    parts, trainings, models_by_session = [], [], dict[date, pl.DataFrame]()
     for session in sessions:
         training = _training(settings, calendar, session)
         begins = training.serves_from
-        if begins not in done:
-            there = stored.filter(pl.col("session") == begins, pl.col("cutoff") == training.cutoff)
-            if session == begins or set(there["model"]) != set(BAR_MODELS):
+        if begins not in models_by_session:
+            models_of_session = stored_models.filter(pl.col("session") == begins, pl.col("cutoff") == training.cutoff)
+            if session == begins or set(models_of_session["model"]) != set(BAR_MODELS):
                 trainings.append(training)
-                there = _trained(store, settings, training, now=now, say=say)
-                _track(settings, registry, there)
-            done[begins] = there
-        parts.append(done[begins].with_columns(session=pl.lit(session)))
+                models_of_session = _train_models(store, settings, training, now=now, say=say)
+                _track(settings, registry, models_of_session)
+            models_by_session[begins] = models_of_session
+        parts.append(models_by_session[begins].with_columns(session=pl.lit(session)))
         if session != begins and trainings and trainings[-1] == training and begins not in sessions:
-            parts.append(done[begins])
+            parts.append(models_by_session[begins])
     rows = pl.concat([TRAINED_BAR_MODELS.empty(), *parts]).unique(["session", "model"], maintain_order=True)
-    replaced = rows.select("session").unique()
-    store.write([Change("trained_bar_models", rows, replaced, makes=rows["session"].unique().to_list())])
+    replaced_keys = rows.select("session").unique()
+    store.write([Change("trained_bar_models", rows, replaced_keys, makes=rows["session"].unique().to_list())])
     for training in trainings:
         for name in BAR_MODELS:
             _checkpoint(settings, training, name).clear()
@@ -100,10 +100,14 @@ def train_bar_models(
 
 def _training(settings: Settings, calendar: TradingCalendar, session: date) -> BarTraining:
     interval = Interval.parse(settings.interval)
-    return training_of(calendar, interval, session, most=settings.training_sessions, every=settings.training_every)
+    return training_of(
+        calendar, interval, session, session_limit=settings.training_sessions, pause=settings.training_every
+    )
 
 
-def _trained(store: Warehouse, settings: Settings, training: BarTraining, *, now: datetime, say: Say) -> pl.DataFrame:
+def _train_models(
+    store: Warehouse, settings: Settings, training: BarTraining, *, now: datetime, say: Say
+) -> pl.DataFrame:
     """`TRAINED_BAR_MODELS` of the session that `training` begins with."""
     first, last = training.sessions[0], training.sessions[-1]
     store.require(["raw_bars", "bars", "bar_features", "bar_labels"], training.sessions, "trained_bar_models")
@@ -185,22 +189,24 @@ def make_bar_predictions(
     calendar, summary, first_made = calendar_of(settings), RowSummary(), None
     for session in sessions:
         store.require(["bars", "bar_features", "trained_bar_models"], [session], "bar_predictions")
-        trained = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models", last=session))
-        newest = trained.filter(pl.col("session") == session)
+        trained_models = TRAINED_BAR_MODELS.fit(store.read("trained_bar_models", last=session))
+        newest = trained_models.filter(pl.col("session") == session)
         versions = {row["model"]: row for row in newest.iter_rows(named=True) if row["model"] in BAR_MODELS}
-        serving = trained.filter(pl.col("version") == champions[session])
+        serving = trained_models.filter(pl.col("version") == champions[session])
         versions |= {row["model"]: row for row in serving.head(1).iter_rows(named=True)}
-        over = calendar.closes[session] + settle_time(settings) <= now
-        roles = ("champion", "naive", "reference") if over else ("champion", "naive")
-        asked = {name: row for name, row in versions.items() if BAR_MODELS[name].role in roles}
+        is_over = calendar.closes[session] + settle_time(settings) <= now
+        roles = ("champion", "naive", "reference") if is_over else ("champion", "naive")
+        requested_versions = {name: row for name, row in versions.items() if BAR_MODELS[name].role in roles}
         if serving.is_empty():
             raise ArtifactError(
                 f"{champions[session]} serves {session} by the table promotions, and trained_bar_models has it no "
                 f"more; roll back to another version with `stock-assets rollback {BAR_IN_SERVICE}`"
             )
-        made, replaced, since = _predicted(store, settings, calendar, session=session, versions=asked)
-        store.write([Change("bar_predictions", made, replaced, makes=[session])])
-        summary.add(made)
+        predictions, replaced_keys, since = _predict_session(
+            store, settings, calendar, session=session, versions=requested_versions
+        )
+        store.write([Change("bar_predictions", predictions, replaced_keys, makes=[session])])
+        summary.add(predictions)
         first_made = first_made or since
     return MadeBarPredictions(summary, first_made)
 
@@ -225,7 +231,7 @@ def _lookback(entries: Iterable[BarModelEntry]) -> int:
     return math.ceil(max(LOOKBACK_BARS, *(entry.lookback_rows for entry in entries)) / (1 - MAX_MISSING))
 
 
-def _predicted(
+def _predict_session(
     store: Warehouse,
     settings: Settings,
     calendar: TradingCalendar,
@@ -236,20 +242,26 @@ def _predicted(
     """(new rows of `session`, keys of the rows that they replace, the end of the first bar that is predicted)."""
     empty = BAR_PREDICTIONS.empty()
     columns = ["model", "model_version", *_VERSION]
-    stored = store.read_or(empty.select(columns), "bar_predictions", session, last=session, columns=columns)
-    stored = stored.cast(dict(empty.select(columns).schema))  # pyright: ignore[reportArgumentType]
-    needed = [*_VERSION, "vol_60", "vol_240"]
-    there = store.read("bar_features", session, session, columns=needed)
-    keys = there.filter(pl.Series(answerable(there))).select(_VERSION).cast(dict(empty.select(_VERSION).schema))  # pyright: ignore[reportArgumentType]
-    parts, replaced, moments = [empty], [], []
+    stored_rows = store.read_or(empty.select(columns), "bar_predictions", session, last=session, columns=columns)
+    stored_rows = stored_rows.cast(dict(empty.select(columns).schema))  # pyright: ignore[reportArgumentType]
+    needed_columns = [*_VERSION, "vol_60", "vol_240"]
+    feature_rows = store.read("bar_features", session, session, columns=needed_columns)
+    keys = (
+        feature_rows.filter(pl.Series(answerable(feature_rows)))
+        .select(_VERSION)
+        .cast(dict(empty.select(_VERSION).schema))
+    )  # pyright: ignore[reportArgumentType]
+    parts, replaced_keys, moments = [empty], [], []
     lookback = _lookback(BAR_MODELS[name] for name in versions)
     features: dict[datetime, pl.DataFrame] = {}
     for name, row in versions.items():
-        own = stored.filter(pl.col("model") == name, pl.col("model_version") == row["version"]).select(_VERSION)
-        others = stored.filter(pl.col("model") == name, pl.col("model_version") != row["version"])
+        own = stored_rows.filter(pl.col("model") == name, pl.col("model_version") == row["version"]).select(_VERSION)
+        others = stored_rows.filter(pl.col("model") == name, pl.col("model_version") != row["version"])
         since = first_difference(keys, own) if others.is_empty() else keys["bar_end"].min()
-        gone = stored.filter(pl.col("model") == name, pl.col("bar_end") >= since) if since else stored.clear()
-        replaced.append(pl.concat([gone, others]).select("model", *BAR_KEYS).unique())
+        outdated_rows = (
+            stored_rows.filter(pl.col("model") == name, pl.col("bar_end") >= since) if since else stored_rows.clear()
+        )
+        replaced_keys.append(pl.concat([outdated_rows, others]).select("model", *BAR_KEYS).unique())
         if since is None:
             continue
         moments.append(since)
@@ -257,11 +269,11 @@ def _predicted(
             first, start = lookback_start(calendar, Interval.parse(settings.interval), since, bars=lookback)  # pyright: ignore[reportArgumentType]
             rows = BAR_FEATURE_TABLE.fit(store.read("bar_features", first, session))
             features[since] = rows.filter(pl.col("bar_end") >= start)  # pyright: ignore[reportArgumentType]
-        asked = keys.filter(pl.col("bar_end") >= since)
-        answer = _answer(settings, BAR_MODELS[name], row, features=features[since], keys=asked)  # pyright: ignore[reportArgumentType]
+        new_keys = keys.filter(pl.col("bar_end") >= since)
+        answer = _answer(settings, BAR_MODELS[name], row, features=features[since], keys=new_keys)  # pyright: ignore[reportArgumentType]
         parts.append(answer.select(empty.columns))
-    gone = pl.concat(replaced)
-    return pl.concat(parts), gone if gone.height else None, min(moments, default=None)
+    outdated_rows = pl.concat(replaced_keys)
+    return pl.concat(parts), outdated_rows if outdated_rows.height else None, min(moments, default=None)
 
 
 def _answer(

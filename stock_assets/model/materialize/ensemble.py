@@ -47,14 +47,14 @@ def weigh_ensembles(
     """
     calendar = calendar_of(settings)
     trained_years = set.intersection(*(set(store.read(table)["model_year"]) for table in TRAINED))
-    judged: dict[int, pl.DataFrame] = {}
+    judged_years: dict[int, pl.DataFrame] = {}
     rows, notes = [], []
     for year in sorted(years):
         earlier = [y for y in range(year - WEIGHED_YEARS, year) if y in trained_years]
         for y in earlier:
-            if y not in judged:
-                judged[y] = judge_year(store, settings, y)
-        of_year, left_out = weigh(year, first_cutoff(calendar, year), [judged[y] for y in earlier])
+            if y not in judged_years:
+                judged_years[y] = judge_year(store, settings, y)
+        of_year, left_out = weigh(year, first_cutoff(calendar, year), [judged_years[y] for y in earlier])
         rows += of_year
         notes += left_out
     frame = pl.DataFrame(rows, schema=declared("trained_ensemble").schema)
@@ -87,12 +87,12 @@ def judge_year(store: Warehouse, settings: Settings, year: int) -> pl.DataFrame:
     )
 
 
-def weigh(year: int, cutoff: date, judged: Sequence[pl.DataFrame]) -> tuple[list[dict[str, Any]], list[str]]:
+def weigh(year: int, cutoff: date, judged_years: Sequence[pl.DataFrame]) -> tuple[list[dict[str, Any]], list[str]]:
     """(rows of trained_ensemble of one model year, sentences about the models left out).
 
-    `judged` are the frames of `judge_year` of the years before.
+    `judged_years` are the frames of `judge_year` of the years before.
     """
-    probabilities, partial = common_members(judged)
+    probabilities, partial = common_members(judged_years)
     if probabilities.height:
         weights = map(float, pool_weights(probabilities.to_numpy()))
         losses = probabilities.select(-pl.all().clip(1e-12).log().mean()).row(0)
@@ -113,7 +113,7 @@ def weigh(year: int, cutoff: date, judged: Sequence[pl.DataFrame]) -> tuple[list
         for (member, weight), loss in zip(by_member.items(), losses, strict=True)
     ]
     notes = [
-        f"{model} is no member of the ensemble of {year}: only {years} of the {len(judged)} years before have it"
+        f"{model} is no member of the ensemble of {year}: only {years} of the {len(judged_years)} years before have it"
         for model, years in partial.items()
     ]
     return rows, notes

@@ -94,29 +94,31 @@ class StoredInputs(HoldsMarket):
 
     def _mapped_features(self, names: Sequence[str]) -> pl.DataFrame:
         """`features` in a file: of the optional columns `names` those that most sessions have, or all to predict."""
-        there = list[pl.DataFrame]()
+        context_by_session = list[pl.DataFrame]()
 
         def read(first: date, last: date) -> pl.DataFrame:
             rows = self._features_between(first, last)
             optional = [name for name in names if name in rows.columns]
-            there.append(rows.group_by("session").agg(pl.col(optional).drop_nulls().first()))
+            context_by_session.append(rows.group_by("session").agg(pl.col(optional).drop_nulls().first()))
             return rows
 
         rows = self._rows("stationary_features", read)
-        context = names if self._predicts else context_inputs(pl.concat(there), names)
+        context = names if self._predicts else context_inputs(pl.concat(context_by_session), names)
         return rows.select(*KEYS, *STATIONARY, *context)
 
-    def _rows(self, table: str, read: Callable[[date, date], pl.DataFrame], first: date | None = None) -> pl.DataFrame:
-        """What `read` returns, rows of the tickers and sessions of `table`, of the sessions from `first`, or that of
-        these inputs, to the last one: of a long range in a file, sorted by ticker and session."""
+    def _rows(
+        self, table: str, read_block: Callable[[date, date], pl.DataFrame], first: date | None = None
+    ) -> pl.DataFrame:
+        """What `read_block` returns, rows of the tickers and sessions of `table`, of the sessions from `first`, or that
+        of these inputs, to the last one: of a long range in a file, sorted by ticker and session."""
         begin, store = first or self._first, self._store
         if not self._mapped:
-            return read(begin, self._last)
+            return read_block(begin, self._last)
         columns = len(declared(table).columns)
         groups = ticker_groups(store, table, begin, last=self._last, columns=columns)
         days = calendar_of(self._settings).between(begin, self._last)
         blocks = blocks_of_sessions(store, table, days, columns=columns)
-        return mapped_by_ticker(store.path, groups, (read(block[0], block[-1]) for block in blocks))
+        return mapped_by_ticker(store.path, groups, (read_block(block[0], block[-1]) for block in blocks))
 
     def _features_between(self, first: date, last: date) -> pl.DataFrame:
         """The same with every column that is there."""
@@ -135,8 +137,8 @@ class StoredInputs(HoldsMarket):
         except MissingTableError:
             rows = _NO_KEYS
         rows = rows.select(*KEYS, *(name for name in of_groups if name in rows.columns))
-        absent = (pl.lit(None, pl.Float64).alias(name) for name in side_columns() if name not in rows.columns)
-        return rows.with_columns(absent)
+        missing_columns = (pl.lit(None, pl.Float64).alias(name) for name in side_columns() if name not in rows.columns)
+        return rows.with_columns(missing_columns)
 
     @cached_property
     def known_labels(self) -> pl.DataFrame:
@@ -216,9 +218,9 @@ def inputs_through(store: Warehouse, settings: Settings, cutoff: date, *, needed
     """Everything there is to learn from for cutoffs up to `cutoff`. Raises as `inputs_for`."""
     calendar = calendar_of(settings)
     sessions = calendar.between(calendar.sessions[0], cutoff)
-    why = f"every session up to the cutoff {cutoff}"
-    store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why=why)
-    store.require(["labels"], sessions[: -settings.horizon], needed_by, why=why)
+    purpose = f"every session up to the cutoff {cutoff}"
+    store.require(MADE_BEFORE_MODELS, sessions[FIRST_BAR - 1 :], needed_by, why=purpose)
+    store.require(["labels"], sessions[: -settings.horizon], needed_by, why=purpose)
     _require_side_features(store, settings, sessions[FIRST_BAR - 1 :], needed_by=needed_by)
     return StoredInputs(store, settings, first=sessions[0], last=cutoff)
 

@@ -52,14 +52,14 @@ class OnDemandPredictions:
         self._require_session(session, now)
         key = (version, session)
         if key not in self._answers:
-            answers = self._predicted(version, session)
-            _keep(self._answers, key, answers, most=KEPT_ANSWERS)
+            answers = self._predict(version, session)
+            _keep(self._answers, key, answers, limit=KEPT_ANSWERS)
         rows = self._answers[key].filter(pl.col("ticker") == ticker)
         return rows.row(0, named=True) if rows.height else self._left_out(ticker, session, version)
 
-    def _predicted(self, version: str, session: date) -> pl.DataFrame:
+    def _predict(self, version: str, session: date) -> pl.DataFrame:
         """What `version` predicts for the trusted tickers of `session`."""
-        row = self._trained(version)
+        row = self._read_version(version)
         if row["model"] == ENSEMBLE:
             answers = self._of_ensemble(row, session)
         else:
@@ -68,7 +68,7 @@ class OnDemandPredictions:
             answers = usable(row, session, inputs.pca_version).predict(self.settings, inputs, [session])
         return answers.join(self._inputs_of(session).suspects, on=["ticker", "session"], how="anti")
 
-    def _trained(self, version: str) -> dict[str, Any]:
+    def _read_version(self, version: str) -> dict[str, Any]:
         """The row of a table of trained models that `version` is."""
         for table in (*TRAINED, REFERENCES):
             rows = self.store.read_or(pl.DataFrame(schema={"version": pl.String}), table)
@@ -96,16 +96,16 @@ class OnDemandPredictions:
             {**row, "trained_through": weights["trained_through"][0], "pca_version": "", "artifact": ""}, session, ""
         )
         inputs = self._inputs_of(session)
-        stored = self.store.read_or(
+        stored_rows = self.store.read_or(
             pl.DataFrame(schema={"model": pl.String, "model_version": pl.String}),
             "predictions",
             session,
             last=session,
             columns=["model", "model_version"],
         )
-        names = dict(stored.filter(pl.col("model").is_in(members)).unique("model").iter_rows())
+        names = dict(stored_rows.filter(pl.col("model").is_in(members)).unique("model").iter_rows())
         if set(names) == set(members):
-            rows = [self._trained(name) for name in names.values()]
+            rows = [self._read_version(name) for name in names.values()]
             versions: list[Version] = [usable(row, session, inputs.pca_version) for row in rows]
         else:
             base = base_versions(self.store, year, session, pca_version=inputs.pca_version)
@@ -117,15 +117,16 @@ class OnDemandPredictions:
         if session not in self._inputs:
             inputs = inputs_for(self.store, self.settings, [session], needed_by="a prediction on demand")
             inputs.read_now()
-            _keep(self._inputs, session, inputs, most=KEPT_INPUTS)
+            _keep(self._inputs, session, inputs, limit=KEPT_INPUTS)
         return self._inputs[session]
 
     def _require_session(self, session: date, now: datetime) -> None:
         calendar = calendar_of(self.settings)
         if not calendar.is_session(session):
-            near = [*calendar.before(session, 1), *calendar.between(session, date.max)[:1]]
+            nearest_sessions = [*calendar.before(session, 1), *calendar.between(session, date.max)[:1]]
             raise UnknownNameError(
-                f"{session} is no session of {calendar.name}; the nearest are {' and '.join(map(str, near))}",
+                f"{session} is no session of {calendar.name}; the nearest are "
+                f"{' and '.join(map(str, nearest_sessions))}",
                 "session",
             )
         if (close := calendar.closes.get(session) or calendar.day_over(session)) > now:
@@ -135,9 +136,9 @@ class OnDemandPredictions:
     def _left_out(self, ticker: str, session: date, version: str) -> dict[str, Any]:
         """What there is of a ticker without a prediction. Raises UnknownNameError for one that never had a bar."""
         suspects = self._inputs_of(session).suspects
-        held = suspects.filter((pl.col("ticker") == ticker) & (pl.col("session") == session))
-        if held.height:
-            reason = held["suspect"][0]
+        suspect_bar = suspects.filter((pl.col("ticker") == ticker) & (pl.col("session") == session))
+        if suspect_bar.height:
+            reason = suspect_bar["suspect"][0]
         elif self._has_a_bar(ticker):
             reason = f"no bar of the session, or fewer than {longest_lookback()} feature rows"
         else:
@@ -160,8 +161,8 @@ class OnDemandPredictions:
             self._stamp = stamp
 
 
-def _keep(kept: dict[Any, Any], key: Any, value: object, *, most: int) -> None:
+def _keep(cache: dict[Any, Any], key: Any, value: object, *, limit: int) -> None:
     """Adds to what is kept; the oldest goes."""
-    while len(kept) >= most:
-        del kept[next(iter(kept))]
-    kept[key] = value
+    while len(cache) >= limit:
+        del cache[next(iter(cache))]
+    cache[key] = value

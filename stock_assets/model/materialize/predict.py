@@ -63,7 +63,7 @@ def make_predictions(
     inputs = inputs_for(store, settings, sessions, needed_by="predictions")
     assignment, earlier_notes = assign(inputs.pca_version), []
     while True:
-        parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment, stored=stored)
+        parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment, stored_rows=stored)
         current = assign(inputs.pca_version)
         if _serving(current) == _serving(assignment):
             rows, left_out = _trusted("predictions", parts, sessions, inputs=inputs)
@@ -84,28 +84,28 @@ def _predicted(
     *,
     sessions: Sequence[date],
     assignment: Assignment,
-    stored: pl.DataFrame | None,
+    stored_rows: pl.DataFrame | None,
 ) -> tuple[list[pl.DataFrame], list[str]]:
     """(rows of `predictions`, notes) of the versions of `assignment`."""
-    predicted = models_of("champion", "naive")
+    models = models_of("champion", "naive")
     weights, notes = {}, list(assignment.notes)
     for year, days in by_year(sessions):
         weights[year] = serving_weights(store, year, days[0])
-        notes += skipped_models(store, year, predicted, tables=TRAINED)
+        notes += skipped_models(store, year, models, tables=TRAINED)
     parts = [declared("predictions").empty()]
     for versions, span in assignment.spans:
         of_year = weights[span[0].year]
         members = set(of_year.filter(pl.col("weight") > 0)["member"])
-        if absent := sorted(members - {version.model for version in versions}):
+        if missing_models := sorted(members - {version.model for version in versions}):
             notes.append(
-                f"the ensemble of {span[0].year} has no rows from {span[0]} on, since it weighs {', '.join(absent)}; "
-                f"materialize trained_ensemble {span[0].year} again"
+                f"the ensemble of {span[0].year} has no rows from {span[0]} on, since it weighs "
+                f"{', '.join(missing_models)}; materialize trained_ensemble {span[0].year} again"
             )
         # an ensemble from before a model became a reference goes on with it
-        asked = [version for version in versions if version.model in predicted or version.model in members]
-        answers = _answers(asked, settings, inputs, sessions=span, stored=stored)
-        pooled = ensemble(answers, of_year)
-        parts += [answers.filter(pl.col("model").is_in(list(predicted))), pooled]
+        requested_versions = [version for version in versions if version.model in models or version.model in members]
+        answers = _answers(requested_versions, settings, inputs, sessions=span, stored_rows=stored_rows)
+        ensemble_rows = ensemble(answers, of_year)
+        parts += [answers.filter(pl.col("model").is_in(list(models))), ensemble_rows]
     return parts, notes
 
 
@@ -115,16 +115,16 @@ def _answers(
     inputs: StoredInputs,
     *,
     sessions: Sequence[date],
-    stored: pl.DataFrame | None,
+    stored_rows: pl.DataFrame | None,
 ) -> pl.DataFrame:
-    """What `versions` predict for `sessions`; where `stored` holds rows of a version, these."""
-    rows = declared("predictions").empty() if stored is None else stored
+    """What `versions` predict for `sessions`; where `stored_rows` holds rows of a version, these."""
+    rows = declared("predictions").empty() if stored_rows is None else stored_rows
     rows = rows.filter(
         pl.col("session").is_in(list(sessions)), pl.col("model_version").is_in([v.version for v in versions])
     )
-    there = set(rows["model_version"])
-    asked = [version for version in versions if version.version not in there]
-    parts = [answers_of(asked, settings, inputs.of(sessions), sessions=sessions)] if asked else []
+    stored_versions = set(rows["model_version"])
+    new_versions = [version for version in versions if version.version not in stored_versions]
+    parts = [answers_of(new_versions, settings, inputs.of(sessions), sessions=sessions)] if new_versions else []
     return pl.concat([*parts, rows], how="diagonal") if rows.height else parts[0]
 
 
@@ -157,10 +157,10 @@ def predictions_with_references(
     Raises MissingTableError before the first prediction.
     """
     names = list(columns) if columns is not None else declared("predictions").names
-    needed = list(dict.fromkeys([*names, "model", "session"]))
-    rows = store.read("predictions", first, last, columns=needed)
+    needed_columns = list(dict.fromkeys([*names, "model", "session"]))
+    rows = store.read("predictions", first, last, columns=needed_columns)
     try:
-        references = store.read("reference_predictions", first, last, columns=needed)
+        references = store.read("reference_predictions", first, last, columns=needed_columns)
     except MissingTableError:
         return rows.select(names)
     newer = references.select("model", "session").unique()

@@ -89,15 +89,15 @@ class BarLstm(TrainedClassifier[BarLstmConfig]):
     def predict(self, features: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """`bar_predictions`, as `BarRnn.predict`; each row looks at the last `config.context` rows of its ticker."""
         context, module = self.config.context, self.module()
-        rows, answered = rows_for(self.cutoff, features, keys, lookback_rows=context)
+        rows, has_answer = rows_for(self.cutoff, features, keys, lookback_rows=context)
         values = standard(bar_inputs(rows), self.mean, self.std, clip=self.config.input_clip).astype(np.float32)
         logits = answers_at(
-            np.flatnonzero(answered),
+            np.flatnonzero(has_answer),
             context,
             len(CLASSES),
             answer=lambda places, ends: module.at_windows(torch.from_numpy(values[places.numpy()]), ends, context),
         )
-        probabilities, rows = softmax(logits), rows.filter(pl.Series(answered))
+        probabilities, rows = softmax(logits), rows.filter(pl.Series(has_answer))
         return bar_predictions(
             rows, probabilities, probabilities @ self.class_moves * bar_unit(rows) * np.sqrt(self.horizon)
         )

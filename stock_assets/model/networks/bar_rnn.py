@@ -67,10 +67,10 @@ def train_bar_rnn(lesson: BarLesson, config: BarRnnConfig | None = None) -> "Bar
     targets = bar_targets(rows)
     learns = np.asarray(np.isfinite(targets).all(axis=1))
     blocks = Blocks.of(rows.time, learns, count=config.members, horizon=lesson.horizon)
-    level, unseen = level_and_unseen(
+    level, forecast_of_unseen = level_and_unseen(
         rows, targets[:, :3], learns, blocks=blocks, clip=config.input_clip, penalty=config.level_ridge
     )
-    missed = targets - np.column_stack([unseen, np.zeros(len(learns))])
+    missed = targets - np.column_stack([forecast_of_unseen, np.zeros(len(learns))])
     scale = spread(missed, learns)
     goals = np.zeros((len(learns) + 1, len(TARGETS)), np.float32)
     goals[:-1][learns] = (missed / scale)[learns]
@@ -98,7 +98,7 @@ def train_bar_rnn(lesson: BarLesson, config: BarRnnConfig | None = None) -> "Bar
         validation_log_loss=float("nan"),
     )
     answers = network.of_epoch(descent.best_epoch, model.module())
-    return model.completed(rows, learns, unseen=unseen, answers=answers)
+    return model.completed(rows, learns, forecast_of_unseen=forecast_of_unseen, answers=answers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,24 +132,29 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
     def module(self) -> Members:
         return with_weights(Members(len(self.shape_mean), self.config, len(TARGETS)), self.weights)
 
-    def completed(self, rows: BarRows, learns: np.ndarray, *, unseen: np.ndarray, answers: np.ndarray) -> "BarRnn":
+    def completed(
+        self, rows: BarRows, learns: np.ndarray, *, forecast_of_unseen: np.ndarray, answers: np.ndarray
+    ) -> "BarRnn":
         """The model with its map, its tilt and its gain, fitted on forecasts of blocks that were not learned from.
 
-        `unseen` is the level [N, 3] and `answers` what the networks add [N, 4], at the rows that `learns` (bool [N]).
+        `forecast_of_unseen` is the level [N, 3] and `answers` what the networks add [N, 4], at the rows that `learns`
+        (bool [N]).
         """
-        sigma = self._sigma(unseen[learns], answers[learns])
+        sigma = self._sigma(forecast_of_unseen[learns], answers[learns])
         labels = rows.labels[learns]
         _, sessions = np.unique(rows.frame["session"].to_physical().to_numpy()[learns], return_inverse=True)
         direction = np.zeros(len(learns))
         direction[learns] = answers[learns, 3]
-        fitted = replace(
+        completed_model = replace(
             self,
             barriers=fit_barrier_map(sigma, labels),
             tilt=side_slope(direction, rows),
             gain=slope(direction[learns], rows.moves[learns], sessions),
         )
-        of_labels = surprises(labels, fitted.barriers.probabilities(sigma, fitted.tilt * direction[learns]))
-        return replace(fitted, validation_log_loss=float(of_labels.mean()))
+        of_labels = surprises(
+            labels, completed_model.barriers.probabilities(sigma, completed_model.tilt * direction[learns])
+        )
+        return replace(completed_model, validation_log_loss=float(of_labels.mean()))
 
     def predict(self, features: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
         """`bar_predictions` of the rows of `keys` that `features` have and that are answered; see `rows_for`.
@@ -158,8 +163,8 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
 
         Raises CutoffError for a key that is not after the cutoff, ArtifactError for a column that `features` lack.
         """
-        rows, answered = rows_for(self.cutoff, features, keys, lookback_rows=self.config.reach)
-        inputs, at = bar_inputs(rows), np.flatnonzero(answered)
+        rows, has_answer = rows_for(self.cutoff, features, keys, lookback_rows=self.config.reach)
+        inputs, at = bar_inputs(rows), np.flatnonzero(has_answer)
         shape = standard(shape_of(inputs), self.shape_mean, self.shape_scale, clip=self.config.input_clip)
         values = shape.astype(np.float32)
         module, steps, stride = self.module(), self.config.steps, self.config.stride
@@ -173,7 +178,7 @@ class BarRnn(Trained[BarRnnConfig, RnnEpoch]):
         )
         sigma = self._sigma(self.level.forecast(inputs, at), answers)
         direction = answers[:, 3].astype(np.float64)
-        rows = rows.filter(pl.Series(answered))
+        rows = rows.filter(pl.Series(has_answer))
         expected = self.gain * direction * bar_unit(rows) * np.sqrt(self.horizon)
         return bar_predictions(rows, self.barriers.probabilities(sigma, self.tilt * direction), expected)
 

@@ -114,14 +114,16 @@ def label_series(panel: Panel, known_labels: pl.DataFrame, tickers: Sequence[str
 
     Raises BadBarsError for a known label that is none of -1, 0, 1 and null, and for a row of them that comes twice.
     """
-    joined = panel.keys.join(known_labels.select(*KEYS, "known_label"), on=KEYS, how="left", maintain_order="left")
-    if joined.height != panel.keys.height:
-        ticker, session = joined.filter(joined.select(KEYS).is_duplicated()).select(KEYS).row(0)
+    rows_with_label = panel.keys.join(
+        known_labels.select(*KEYS, "known_label"), on=KEYS, how="left", maintain_order="left"
+    )
+    if rows_with_label.height != panel.keys.height:
+        ticker, session = rows_with_label.filter(rows_with_label.select(KEYS).is_duplicated()).select(KEYS).row(0)
         raise BadBarsError(f"known labels hold {ticker} at {session} twice; expected one row per ticker and session")
-    label = joined["known_label"].cast(pl.Float32)
-    wrong = joined.filter(label.is_not_null() & ~label.is_in(list(map(float, CLASSES))))
-    if not wrong.is_empty():
-        ticker, session, value = wrong.row(0)
+    label = rows_with_label["known_label"].cast(pl.Float32)
+    wrong_rows = rows_with_label.filter(label.is_not_null() & ~label.is_in(list(map(float, CLASSES))))
+    if not wrong_rows.is_empty():
+        ticker, session, value = wrong_rows.row(0)
         raise BadBarsError(f"the known label of {ticker} at {session} is {value}; expected -1, 0, 1 or null")
     inputs = np.stack([label.fill_null(0.0).to_numpy(), label.is_not_null().to_numpy()], axis=1).astype(np.float32)
     values = np.concatenate([panel.values, np.concatenate([inputs, np.zeros((1, 2), np.float32)])], axis=1)

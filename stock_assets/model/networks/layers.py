@@ -43,9 +43,11 @@ class SeededDropout(nn.Module):
             return inputs
         # four decisions of 16 bits from each number drawn: a number of the generator takes longer than all the rest
         count, place = inputs.numel(), inputs.device
-        drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=place).random_(*_ANY, generator=self.generator)
-        kept = drawn.view(torch.int16)[:count].view(inputs.shape) >= round(self.share * 2**16) - 2**15
-        return inputs * kept.to(inputs.dtype).div_(1 - self.share)
+        random_bits = torch.empty(-(-count // 4), dtype=torch.int64, device=place).random_(
+            *_ANY, generator=self.generator
+        )
+        is_kept = random_bits.view(torch.int16)[:count].view(inputs.shape) >= round(self.share * 2**16) - 2**15
+        return inputs * is_kept.to(inputs.dtype).div_(1 - self.share)
 
 
 class EmptyLSTM(nn.LSTM):
@@ -124,8 +126,8 @@ class SegmentLSTM(nn.Module):
             self.head.bias.copy_(torch.zeros(outputs) if bias is None else bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        drawn = inputs if self.projection is None else self.dropout(self.projection(inputs))
-        states = self.lstm(drawn)  # [B, L, F] -> [B, L, H]
+        projected_inputs = inputs if self.projection is None else self.dropout(self.projection(inputs))
+        states = self.lstm(projected_inputs)  # [B, L, F] -> [B, L, H]
         return (self.head(self.dropout(states)) + self.skip(inputs)).float()  # [B, L, O]
 
     def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, stride: int = 1) -> Tensor:
@@ -163,15 +165,15 @@ class Members(nn.Module):
         of_inputs = [layer for member in members for layer in (member.projection, member.skip) if layer is not None]
         weights = torch.cat([layer.weight for layer in of_inputs])
         parts = iter(functional.linear(inputs, weights).split([len(layer.weight) for layer in of_inputs], dim=-1))
-        states, skipped = [], []
+        states, direct_parts = [], []
         for member in members:
             projection = member.projection
             states.append(member.lstm(member.dropout(next(parts) + projection.bias) if projection else inputs))
-            skipped.append(next(parts))
+            direct_parts.append(next(parts))
         hidden = members[0].dropout(torch.stack(states))
         heads = torch.stack([member.head.weight for member in members]).transpose(1, 2)[:, None]
         biases = torch.stack([member.head.bias for member in members])[:, None, None]
-        return (hidden @ heads + torch.stack(skipped)).float() + biases
+        return (hidden @ heads + torch.stack(direct_parts)).float() + biases
 
     def at_windows(self, rows: Tensor, ends: Tensor, steps: int, *, stride: int = 1) -> Tensor:
         """The mean answer at the end of each window, as `SegmentLSTM.at_windows`: [U, F] and [W] -> [W, O]."""

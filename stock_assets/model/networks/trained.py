@@ -106,7 +106,7 @@ class Trained(Generic[Config, Report]):
                     f"artifact is a {description['kind']!r} with classes {description['classes']}; "
                     f"expected {cls.kind!r} with classes {list(CLASSES)}"
                 )
-            trained = cls(
+            model = cls(
                 config=cls.configuration.from_dict(description["config"]),  # pyright: ignore[reportArgumentType]
                 features=tuple(description["features"]),
                 weights={
@@ -120,8 +120,8 @@ class Trained(Generic[Config, Report]):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"artifact of kind {cls.kind!r} is incomplete: {error!r}") from error
-        trained.module()  # so that weights of another shape are refused here, not at the first prediction
-        return trained
+        model.module()  # so that weights of another shape are refused here, not at the first prediction
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +157,13 @@ class TrainedClassifier(Trained[Config, ClassifierEpoch]):
         return {"mean": mean, "std": std}
 
 
-def hits(predicted: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """(accuracy, root mean squared distance) of `predicted` classes and `labels`, int64 [V] each.
+def hits(predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """(accuracy, root mean squared distance) of `predictions` classes and `labels`, int64 [V] each.
 
     >>> hits(np.array([0, 2, 2, 1]), np.array([0, 0, 2, 1]))
     (0.75, 1.0)
     """
-    distance = predicted - labels
+    distance = predictions - labels
     return float((distance == 0).mean()), float(np.sqrt((distance**2).mean()))
 
 

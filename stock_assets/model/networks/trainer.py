@@ -230,8 +230,8 @@ def _name_of(module: nn.Module, panel: Panel, config: NetworkConfig, *, seed: in
     return digest.hexdigest()
 
 
-def _require_finite(loss: float, what: str, rate: float) -> None:
+def _require_finite(loss: float, quantity: str, rate: float) -> None:
     if not np.isfinite(loss):
         raise StockAssetsError(
-            f"the {what} became {loss}; expected a finite number. Lower the learning rate, {rate} now"
+            f"the {quantity} became {loss}; expected a finite number. Lower the learning rate, {rate} now"
         )
