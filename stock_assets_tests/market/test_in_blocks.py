@@ -80,7 +80,9 @@ def test_bars_that_are_fetched_and_cleaned_in_blocks_are_those_of_a_range_at_onc
     assert in_blocks[0].bars.counts == at_once[0].bars.counts
     for blocks, once in zip(in_blocks[1:3], at_once[1:3], strict=True):
         assert blocks.restated == once.restated
-        pairs = zip(blocks.bars.checked(blocks.findings), once.bars.checked(once.findings), strict=True)
+        pairs = zip(
+            blocks.bars.findings_of_checks(blocks.findings), once.bars.findings_of_checks(once.findings), strict=True
+        )
         for ours, theirs in pairs:
             assert (ours.check, ours.blocking, ours.figures) == (theirs.check, theirs.blocking, theirs.figures)
             columns = ours.offenders.columns
