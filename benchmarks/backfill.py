@@ -93,10 +93,10 @@ class Measured(NamedTuple):
 
 def union(intervals: Iterator[tuple[float, float]]) -> float:
     """The length of what `intervals` cover."""
-    covered_seconds, reached = 0.0, 0.0
+    covered_seconds, end_reached = 0.0, 0.0
     for start, end in sorted(intervals):
-        covered_seconds += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
+        covered_seconds += max(0.0, end - max(start, end_reached))
+        end_reached = max(end_reached, end)
     return covered_seconds
 
 
@@ -248,11 +248,11 @@ def wait_for(client: DagsterClient, backfill_id: str) -> dict[str, Any]:
 
 def stages(measurement: Measured) -> str:
     """A row per run, and the whole. Runs may overlap, so the whole is no sum of the inside."""
-    rows, reached = [], measurement.launch
+    rows, end_reached = [], measurement.launch
     for run in measurement.runs:
-        waits = (max(0.0, run.created - reached), run.enqueued - run.created, run.launched - run.enqueued)
+        waits = (max(0.0, run.created - end_reached), run.enqueued - run.created, run.launched - run.enqueued)
         rows.append([run.assets, *waits, run.started - run.launched, run.ended - run.started])
-        reached = max(reached, run.ended)
+        end_reached = max(end_reached, run.ended)
     together = [sum(column) for column in list(zip(*rows, strict=True))[1:-1]]
     rows.append(["together", *together, measurement.inside])
     return table(("run", "daemon's loop, s", "announcing, s", "queue, s", "process start-up, s", "inside, s"), rows)

@@ -150,8 +150,8 @@ def seconds_of_frontier() -> tuple[int, float]:
     sums = np.concatenate([np.zeros((1, own.shape[1])), np.cumsum(own, axis=0)])
     rows = np.arange(1, len(own) + 1)
     first = {k: np.maximum(rows - k, 0) for k in SLEEVES}
-    sleeved = [(sums[rows] - sums[first[k]]) / (rows - first[k])[:, None] for k in SLEEVES]
-    weights = np.stack(sleeved, axis=1)[:, :, None, None, :]
+    targets_by_sleeves = [(sums[rows] - sums[first[k]]) / (rows - first[k])[:, None] for k in SLEEVES]
+    weights = np.stack(targets_by_sleeves, axis=1)[:, :, None, None, :]
     capitals = np.broadcast_to(np.array(CAPITALS)[:, None], (len(SLEEVES), len(CAPITALS), len(SCALES)))
     scales = np.array(SCALES)[:, None]
     start = time.process_time()

@@ -192,9 +192,9 @@ class Target(NamedTuple):
     at_least: bool = False
 
     def row(self) -> Sequence[object]:
-        met = self.measured >= self.limit if self.at_least else self.measured <= self.limit
-        bound = f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
-        return self.figure, self.measured, bound, "met" if met else "missed"
+        is_met = self.measured >= self.limit if self.at_least else self.measured <= self.limit
+        limit_text = f"{'at least' if self.at_least else 'at most'} {self.limit:g}"
+        return self.figure, self.measured, limit_text, "met" if is_met else "missed"
 
 
 def targets(*all_targets: Target) -> str:

@@ -95,16 +95,17 @@ def year_of_drift(
     year: int,
     rows: pl.DataFrame,
     columns: Sequence[str],
-    planted: pl.DataFrame | None = None,
+    planted_rows: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The figures of one year against the year before its cutoff, of `planted` rows instead from where they begin."""
+    """The figures of one year against the year before its cutoff, of `planted_rows` rows instead from where they
+    begin."""
     cutoff, days = year_of(calendar, year)
     reference = (*calendar.before(cutoff, drift.REFERENCE - 1), cutoff)
     window = (*calendar.before(days[0], drift.RECENT - 1), *days)
     recent = between(rows, window[0], window[-1])
-    if planted is not None:
-        begins = planted["session"].min()
-        recent = pl.concat([recent.filter(pl.col("session") < begins), planted.select(recent.columns)])
+    if planted_rows is not None:
+        begins = planted_rows["session"].min()
+        recent = pl.concat([recent.filter(pl.col("session") < begins), planted_rows.select(recent.columns)])
     return drift.drift_figures(between(rows, reference[0], cutoff), recent, columns, sessions=window)
 
 
@@ -191,8 +192,8 @@ def report(
 
     # inputs need no model: every year whose reference has sessions enough
     first = calendar.sessions[FIRST_BAR - 1 + drift.SMALLEST_REFERENCE]
-    compared = list(range(first.year + 1, years[-1] + 1))
-    of_inputs = {year: year_of_drift(calendar, year, features, list(STATIONARY)) for year in compared}
+    compared_years = list(range(first.year + 1, years[-1] + 1))
+    of_inputs = {year: year_of_drift(calendar, year, features, list(STATIONARY)) for year in compared_years}
     of_predictions = {year: year_of_drift(calendar, year, predictions_in_service, PROBABILITIES) for year in years[1:]}
     losses = [
         pair
@@ -201,9 +202,9 @@ def report(
     ]
     ordinary: dict[str, tuple[Series, float, int]] = {
         "drift of inputs": (
-            [pair for year in compared for pair in watched(of_inputs[year])],
+            [pair for year in compared_years for pair in watched(of_inputs[year])],
             policy.input_drift,
-            len(compared),
+            len(compared_years),
         ),
         "drift of predictions": (
             [pair for year in years[1:] for pair in watched(of_predictions[year])],
@@ -229,12 +230,12 @@ def report(
         largest: dict[int, float] = {}
         for session, figure in series:
             largest[session.year] = max(figure, largest.get(session.year, -np.inf))
-        rows.append([name, *(f"{largest[year]:.3f}" if year in largest else "–" for year in compared)])
+        rows.append([name, *(f"{largest[year]:.3f}" if year in largest else "–" for year in compared_years)])
     textbook = [figures.group_by("session").agg((pl.col("psi") >= 0.25).mean()) for figures in of_inputs.values()]
     rows.append(
         ["share of inputs with PSI from .25 on, median day", *(f"{days['psi'].median():.2f}" for days in textbook)]
     )
-    print(table(("figure", *map(str, compared)), rows))
+    print(table(("figure", *map(str, compared_years)), rows))
     print("At the thresholds of the policy:\n")
     rows = []
     for name, (series, threshold, count) in ordinary.items():
@@ -246,8 +247,8 @@ def report(
     rows, delays = [], {name: [] for name in SUMMARIES}
     thresholds = {}
     for name, (column, quantile) in SUMMARIES.items():
-        series = [pair for year in compared for pair in summarised(of_inputs[year], column, quantile)]
-        thresholds[name] = rare_threshold(series, len(compared), policy.cool_down, calendar)
+        series = [pair for year in compared_years for pair in summarised(of_inputs[year], column, quantile)]
+        thresholds[name] = rare_threshold(series, len(compared_years), policy.cool_down, calendar)
     for year in years:
         wild, answers, wild_labels = planted_year(config, warehouse, stored_inputs, served_models, year)
         days = sorted(set(answers["session"]))
@@ -297,11 +298,11 @@ def later_years(config: Settings, warehouse: Warehouse) -> None:
     print(f"Rings {len(rung) / len(years):.2f} times a year: {', '.join(map(str, rung)) or 'never'}.\n")
 
 
-def delay(series: Series, threshold: float, planted: Sequence[date]) -> int | None:
-    """Sessions of `planted` until the series rings, the one at which it rings included; 0 where it rang before."""
+def delay(series: Series, threshold: float, planted_days: Sequence[date]) -> int | None:
+    """Sessions of `planted_days` until the series rings, the one at which it rings included; 0 where it rang before."""
     for session, figure in series:
-        if figure >= threshold and session >= planted[0]:
-            return planted.index(session) + 1
+        if figure >= threshold and session >= planted_days[0]:
+            return planted_days.index(session) + 1
     return None
 
 

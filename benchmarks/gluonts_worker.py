@@ -163,7 +163,7 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
         start, began_cpu = time.perf_counter(), time.process_time()
 
         def on_train_batch_end(self, _trainer: Any, _module: Any, _outputs: Any, batch: Any, _index: int) -> None:
-            paused, paused_cpu = time.perf_counter(), time.process_time()
+            pause_start, paused_cpu = time.perf_counter(), time.process_time()
             context = STUDY["context_length"]
             known_targets = torch.cat(
                 [batch["past_observed_values"][:, 1 - context :], batch["future_observed_values"]], dim=1
@@ -173,7 +173,7 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
             rows = (last[:, None] - np.arange(context - 1, -1, -1))[known_targets.numpy() > 0]
             seen_rows[rows] = True
             self.targets += len(rows)
-            self.began += time.perf_counter() - paused
+            self.began += time.perf_counter() - pause_start
             self.began_cpu += time.process_time() - paused_cpu
 
         def on_train_start(self, _trainer: Any, module: Any) -> None:

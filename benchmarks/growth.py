@@ -122,7 +122,7 @@ def evenings_of(folder: Path) -> Iterator[tuple[Settings, "Platform", dg.Definit
             yield config, running, defs
 
 
-def play(running: "Platform", defs: dg.Definitions, sessions: Sequence[date], *, tidied: bool) -> None:
+def play(running: "Platform", defs: dg.Definitions, sessions: Sequence[date], *, with_tidying: bool) -> None:
     """Makes the evening, and the night, of each of `sessions`."""
     from dagster._core.test_utils import freeze_time
 
@@ -132,7 +132,7 @@ def play(running: "Platform", defs: dg.Definitions, sessions: Sequence[date], *,
     for session in sessions:
         running.evening(moment(session), DAILY_WORK)
         copy_ticks(running.instance, moment(session))
-        if tidied:
+        if with_tidying:
             with freeze_time(moment(session) + timedelta(hours=4)):
                 assert night.execute_in_process(instance=running.instance).success
 
@@ -158,7 +158,7 @@ def main() -> None:
         calendar = calendar_of(config)
         first = calendar.position(BEFORE) + 1
         sessions = calendar.sessions[first : first + options.evenings]
-        play(running, defs, sessions, tidied=not options.untidied)
+        play(running, defs, sessions, with_tidying=not options.untidied)
         other_growth = report(before, bytes_by_kind(config), len(sessions))
         print(f"{len(sessions)} evenings in {time.monotonic() - start:,.0f} s.\n")
         print(targets(Target("MB an evening", other_growth / 1000, LIMIT)))

@@ -89,19 +89,19 @@ def reference_labels(frames: Sequence[pd.DataFrame]) -> list[list[int]]:
 
 
 def assert_same(
-    frames: Sequence[pd.DataFrame], marks: Sequence[Sequence[int]], own_frame: pl.DataFrame, labelled: pl.DataFrame
+    frames: Sequence[pd.DataFrame], marks: Sequence[Sequence[int]], own_frame: pl.DataFrame, labelled_bars: pl.DataFrame
 ) -> None:
     """Prices to 1e-9 of the day's price, RSI to 1e-9 of 100; labels but for float ties at a threshold."""
     ours_of = own_frame.partition_by("ticker", as_dict=True)
-    labels_of = labelled.partition_by("ticker", as_dict=True)
+    labels_of = labelled_bars.partition_by("ticker", as_dict=True)
     different = 0
     for df, expected_marks in zip(frames, marks, strict=True):
         ticker = (df["ticker"].iloc[0],)
         own_rows, expected = ours_of[ticker], df.iloc[FIRST_BAR - 1 :]
-        adjusted, close = expected["adj_close"].to_numpy(), expected["close"].to_numpy()
+        adjusted_close, close = expected["adj_close"].to_numpy(), expected["close"].to_numpy()
         for name in INDICATORS:
             is_rsi = name.startswith("rsi")
-            reference_values = expected[name].to_numpy() * (1 if is_rsi else close / adjusted)
+            reference_values = expected[name].to_numpy() * (1 if is_rsi else close / adjusted_close)
             error = np.abs(own_rows[name].to_numpy() - reference_values) / (100 if is_rsi else close)
             if is_rsi:  # of a frozen quote ours is 50, pandas' the ratio of two remnants
                 error = error[(own_rows[name] != 50.0).to_numpy()]
@@ -148,8 +148,8 @@ def main() -> None:
     frames, reference_seconds = timed(lambda: reference_indicators(data, tickers.to_list()))
     marks, reference_label_seconds = timed(lambda: reference_labels(frames))
     own_frame, our_seconds = timed(lambda: classic_indicators(bars))
-    labelled, our_label_seconds = timed(lambda: barrier_labels(bars, RULE))
-    assert_same(frames, marks, own_frame, labelled)
+    labelled_bars, our_label_seconds = timed(lambda: barrier_labels(bars, RULE))
+    assert_same(frames, marks, own_frame, labelled_bars)
 
     print(f"{tickers.len()} tickers, {prices.height:,} rows of {source}; equal to 1e-9 of the price.\n")
     print("| part | pandas loop, s | stock_assets, s | times faster |")

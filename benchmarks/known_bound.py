@@ -253,12 +253,12 @@ def main() -> None:
 
 def print_scores(scores: Scored) -> None:
     naive = scores.losses(scores.forecasts[min(("class_prior", "ticker_prior"), key=lambda n: _loss(scores, n))])
-    bound = scores.losses(scores.forecasts["bound"])
+    bound_losses = scores.losses(scores.forecasts["bound"])
     rows = []
     for name, values in scores.forecasts.items():
         losses = scores.losses(values)
-        low, high = scores.interval_of((naive - losses, naive - bound))
-        above = scores.interval_of(losses - bound)
+        low, high = scores.interval_of((naive - losses, naive - bound_losses))
+        above = scores.interval_of(losses - bound_losses)
         share = f"{scores.share(name):.1%} [{low:.1%}, {high:.1%}]"
         accuracy = f"{(values.argmax(axis=1) - 1 == scores.truth).mean():.4f}"
         gap = f"{scores.log_loss(values) - _loss(scores, 'bound'):+.4f} [{above[0]:+.4f}, {above[1]:+.4f}]"
@@ -295,16 +295,16 @@ def print_parts(title: str, scored_forecasts: Scored, probabilities: np.ndarray)
     for i, part in enumerate(PARTS):
         own_replaced, only_own = own.copy(), best.copy()
         own_replaced[i], only_own[i] = best[i], own[i]
-        gained, losses_with_only_own = (
+        losses_with_best, losses_with_only_own = (
             scored_forecasts.losses(from_parts(parts)) for parts in (own_replaced, only_own)
         )
-        low, high = scored_forecasts.interval_of(before - gained)
+        low, high = scored_forecasts.interval_of(before - losses_with_best)
         slope = np.polyfit(own[i], best[i], 1)[0] if own[i].std() > 1e-9 else float("nan")
         correlation = np.corrcoef(own[i], best[i])[0, 1] if own[i].std() > 1e-9 else float("nan")
         rows.append(
             (
                 part,
-                f"{(before - gained).mean():.4f} [{low:.4f}, {high:.4f}]",
+                f"{(before - losses_with_best).mean():.4f} [{low:.4f}, {high:.4f}]",
                 f"{(losses_with_only_own - scored_forecasts.losses(scored_forecasts.forecasts['bound'])).mean():.4f}",
                 f"{own[i].std():.3f}",
                 f"{best[i].std():.3f}",

@@ -96,8 +96,10 @@ def sampled_validation(
     train, validation = train_validation_split(labels, cutoff, sessions)
     rows = validation.sort(KEYS)
     sample = rows.sample(min(count, rows.height), seed=seed).sort(KEYS)
-    if (met := sample["session"].n_unique()) < sessions:
-        raise ValueError(f"{sample.height} validation labels meet {met} sessions; expected all {sessions}: draw more")
+    if (session_count := sample["session"].n_unique()) < sessions:
+        raise ValueError(
+            f"{sample.height} validation labels meet {session_count} sessions; expected all {sessions}: draw more"
+        )
     return train, sample
 
 

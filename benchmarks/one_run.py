@@ -80,7 +80,7 @@ def _least(store: Warehouse, session: date, read_bytes: float) -> str:
     """What no store of these rows could do without, in a sentence."""
     import duckdb
 
-    names = [declared.name for declared in TABLES.values() if partition_column(declared) == "session"]
+    names = [declared_table.name for declared_table in TABLES.values() if partition_column(declared_table) == "session"]
     frames = [(name, store.read(name, session, session)) for name in names if session in store.sessions(name)]
     path = store.path.with_name(f"least-{os.getpid()}.duckdb")
     with duckdb.connect(path) as connection:

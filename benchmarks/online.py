@@ -76,7 +76,7 @@ class Learner:
         self.network, self.material, self.seed = network, material, seed
         self.sessions = material.features["session"].unique().sort().to_list()
         self.seconds: dict[str, list[tuple[float, float]]] = {}
-        self.trained = cache(self._trained)  # the yearly model also serves the first quarter, month and week
+        self.trained = cache(self._trained_model)  # the yearly model also serves the first quarter, month and week
 
     def _timed(self, work: str, do: Callable[[], Any]) -> Any:
         start, cpu = time.perf_counter(), time.process_time()
@@ -84,7 +84,7 @@ class Learner:
         self.seconds.setdefault(work, []).append((time.perf_counter() - start, time.process_time() - cpu))
         return answer
 
-    def _trained(self, cutoff: date) -> Any:
+    def _trained_model(self, cutoff: date) -> Any:
         from stock_assets.model.registry import MODELS
 
         return self._timed("training", lambda: MODELS[self.network].train(self._lesson(cutoff)))

@@ -153,9 +153,9 @@ def measured(name: str, variables: dict[str, str], span: tuple[int, int]) -> Sta
     command = [sys.executable, "-m", "benchmarks.scale", "--stage", name, str(span[0]), str(span[1])]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
         try:
-            watched = psutil.Process(process.pid)
+            stage_process = psutil.Process(process.pid)
             while process.poll() is None:
-                peak, own = (max(pair) for pair in zip((peak, own), memory_of(watched), strict=True))
+                peak, own = (max(pair) for pair in zip((peak, own), memory_of(stage_process), strict=True))
                 time.sleep(SAMPLE)
         except psutil.NoSuchProcess:
             process.wait()
@@ -230,11 +230,11 @@ def growth(results: dict[Size, list[Stage]]) -> str:
     header = ["processor s per million bars", *map(str, sizes), *(f"ratio, {size}" for size in sizes[1:])]
     bars = {size: next((s.rows for s in results[size] if s.name == "raw_ohlcv"), 1) / 1e6 for size in sizes}
     rows = []
-    backfilled = {size: [stage for stage in results[size] if ":" not in stage.name] for size in sizes}
-    for place, stage in enumerate(backfilled[sizes[0]]):
-        costs = [backfilled[size][place].processor / bars[size] for size in sizes]
+    stages_of_backfill = {size: [stage for stage in results[size] if ":" not in stage.name] for size in sizes}
+    for place, stage in enumerate(stages_of_backfill[sizes[0]]):
+        costs = [stages_of_backfill[size][place].processor / bars[size] for size in sizes]
         rows.append([stage.name, *costs, *(cost / costs[0] for cost in costs[1:])])
-    whole = [sum(stage.processor for stage in backfilled[size]) / bars[size] for size in sizes]
+    whole = [sum(stage.processor for stage in stages_of_backfill[size]) / bars[size] for size in sizes]
     rows.append(["together", *whole, *(cost / whole[0] for cost in whole[1:])])
     return table(header, rows)
 

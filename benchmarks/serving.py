@@ -267,9 +267,9 @@ def page(port: int) -> tuple[float, float] | None:
             if (answer := browser_page.goto(f"http://{HOST}:{port}/")) is None or answer.status != 200:
                 return None
             browser_page.wait_for_load_state("networkidle")
-            painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+            script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
             return sum(len(answer_of_page.body()) for answer_of_page in answers) / 1000, browser_page.evaluate(
-                painted
+                script
             ) / 1000
         finally:
             browser.close()

@@ -174,11 +174,11 @@ def compared(own_rows: pl.DataFrame, other_rows: pl.DataFrame, *, variants: int)
 
     Means of the yearly scores; sessions are drawn in blocks within their year, the same ones for both.
     """
-    shared = own_rows.join(other_rows.select(*KEYS, *PROBABILITIES), on=KEYS, suffix="_theirs")
+    joint_rows = own_rows.join(other_rows.select(*KEYS, *PROBABILITIES), on=KEYS, suffix="_theirs")
     sessions = pl.concat(
         [
-            _by_session(shared, PROBABILITIES).with_columns(whose=pl.lit("ours")),
-            _by_session(shared, [f"{name}_theirs" for name in PROBABILITIES]).with_columns(whose=pl.lit("theirs")),
+            _by_session(joint_rows, PROBABILITIES).with_columns(whose=pl.lit("ours")),
+            _by_session(joint_rows, [f"{name}_theirs" for name in PROBABILITIES]).with_columns(whose=pl.lit("theirs")),
         ]
     ).sort("session")
     draws, tail = DRAWS * max(1, variants // 10), 0.025 / variants
@@ -199,7 +199,7 @@ def compared(own_rows: pl.DataFrame, other_rows: pl.DataFrame, *, variants: int)
     lines = [["ours", *(f"{value:.4f}" for value in mean[0])], ["against", *(f"{value:.4f}" for value in mean[1])]]
     difference = zip(mean[0] - mean[1], low, high, strict=True)
     lines.append(["difference", *(f"{value:.4f} [{below:.4f}, {above:.4f}]" for value, below, above in difference)])
-    return f"`rnn` on {shared.height:,} rows of both stores:\n\n" + table(("", *METRICS), lines)
+    return f"`rnn` on {joint_rows.height:,} rows of both stores:\n\n" + table(("", *METRICS), lines)
 
 
 def _by_session(rows: pl.DataFrame, probabilities: Sequence[str]) -> pl.DataFrame:
@@ -241,8 +241,8 @@ def print_left_out(bars: pl.DataFrame) -> None:
     reasons = bars["suspect"].drop_nulls().value_counts().sort("count", descending=True)
     print("Rows left out by reason:", ", ".join(f"{reason} {rows:,}" for reason, rows in reasons.rows()) + ".")
     shares = bars.group_by("ticker").agg(pl.col("suspect").is_not_null().mean().alias("share"))
-    rejected = shares.filter(pl.col("share") > 0.5).sort("share", descending=True)
-    print("Tickers rejected on most sessions:", ", ".join(f"{t} {s:.0%}" for t, s in rejected.rows()) + ".\n")
+    rejected_shares = shares.filter(pl.col("share") > 0.5).sort("share", descending=True)
+    print("Tickers rejected on most sessions:", ", ".join(f"{t} {s:.0%}" for t, s in rejected_shares.rows()) + ".\n")
 
 
 def set_context(with_context: bool, folder: Path, *, lag_vix: bool) -> None:

@@ -82,8 +82,8 @@ def write_announcements(path: Path, tickers: Sequence[str], calendar: TradingCal
     for prefix, members in by_world(tickers):
         source = SimulatedAnnouncements(calendar, seed + int(prefix[1:]))
         rows = source.fetch(members, first, last, fetched_at=calendar.day_over(last)).rows
-        filed = rows.filter(pl.col("origin") == "filed").select(ticker="subject", date="day", when="moment")
-        frames.append(filed.unique(["ticker", "date"], maintain_order=True).with_columns(_named(prefix)))
+        filed_dates = rows.filter(pl.col("origin") == "filed").select(ticker="subject", date="day", when="moment")
+        frames.append(filed_dates.unique(["ticker", "date"], maintain_order=True).with_columns(_named(prefix)))
     pl.concat(frames).write_parquet(path)
 
 

@@ -13,9 +13,9 @@ def usable_cores(cgroups: Path = _CGROUPS, own_groups: Path = _OWN_GROUPS) -> in
     `os.cpu_count` counts all cores of the machine, whatever the process may use of them. polars looks at the same
     files itself.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    core_limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _folders(cgroups, own_groups) if (quota := _quota(folder)) is not None]
-    return max(1, min(allowed, int(min(quotas)))) if quotas else allowed
+    return max(1, min(core_limit, int(min(quotas)))) if quotas else core_limit
 
 
 def _folders(cgroups: Path, own_groups: Path) -> Iterator[Path]:

@@ -212,7 +212,7 @@ class Platform(Market):
             raise StockAssetsError(f"there is no step that makes {table}; expected one of {', '.join(all_steps)}")
         moment = now or datetime.now(UTC)
         sessions = self._sessions(table, first, last)
-        call_step(all_steps[table], self._offered(sessions, moment))
+        call_step(all_steps[table], self._step_arguments(sessions, moment))
         start, end = (sessions[0], sessions[-1]) if sessions else (None, None)
         by_session = "session" in declared(table).names
         rows = self.table(table, start=start, end=end) if by_session else self.table(table)
@@ -220,7 +220,7 @@ class Platform(Market):
         self._record(materialization, sessions, made_by)
         return materialization
 
-    def _offered(self, sessions: Sequence[date], now: datetime) -> dict[str, Callable[[], object]]:
+    def _step_arguments(self, sessions: Sequence[date], now: datetime) -> dict[str, Callable[[], object]]:
         """What a step may ask for, by the name of its parameter."""
         from stock_assets.storage.registry import open_registry
 

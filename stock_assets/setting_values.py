@@ -240,6 +240,8 @@ def tracking_uri(value: str) -> str:
 
 def inherited_last(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of `model` as they are shown: pydantic puts inherited ones first, and a person sets these last."""
-    inherited = [name for base in model.__bases__ if issubclass(base, BaseModel) for name in base.model_fields]
+    inherited_names = [name for base in model.__bases__ if issubclass(base, BaseModel) for name in base.model_fields]
     fields = model.model_fields
-    return {name: fields[name] for name in (*(name for name in fields if name not in inherited), *inherited)}
+    return {
+        name: fields[name] for name in (*(name for name in fields if name not in inherited_names), *inherited_names)
+    }

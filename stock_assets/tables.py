@@ -131,11 +131,11 @@ class Table:
         order = [*self.names, *(name for name in frame.columns if name not in self._by_name)]
         dtypes = {name: self._require(name, types[name], expected) for name in order}
         fitting_rows = frame.select(order)
-        converted = [name for name in order if types[name] != dtypes[name]]
-        if converted:
+        columns_to_convert = [name for name in order if types[name] != dtypes[name]]
+        if columns_to_convert:
             try:
                 fitting_rows = fitting_rows.with_columns(
-                    _converted(name, types[name], dtypes[name]) for name in converted
+                    _converted(name, types[name], dtypes[name]) for name in columns_to_convert
                 )
             except pl.exceptions.InvalidOperationError as error:
                 raise TableError(f"rows of {self.name} hold a number that does not fit its column: {error}") from None

@@ -140,11 +140,11 @@ def follow(
 
     Raises StockAssetsError with the first failure of every failed run.
     """
-    fetched = fetch_progress(staged)
+    read_fetch_progress = fetch_progress(staged)
     with view_on(console) as view:
         while True:
             state = client.backfill(backfill_id)
-            assets = assets_of(client, state, keys, fetched=fetched)
+            assets = assets_of(client, state, keys, read_fetch_progress=read_fetch_progress)
             view.show(assets)
             # the daemon itself notices later
             complete = (
@@ -169,13 +169,13 @@ def cancelled_by_ctrl_c(client: DagsterClient, launch: Callable[[], str], consol
 
     One that comes while the server takes an order waits for the answer: without it nobody would know what goes on.
     """
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    signals: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: signals.append(number))
     try:
         backfill_id = launch()
         try:
             signal.signal(signal.SIGINT, before)
-            if pressed:
+            if signals:
                 raise KeyboardInterrupt
             yield backfill_id
         except KeyboardInterrupt:
@@ -204,9 +204,9 @@ def assets_of(
     state: Mapping[str, Any],
     keys: Mapping[str, Sequence[str] | None],
     *,
-    fetched: Callable[[], str | None],
+    read_fetch_progress: Callable[[], str | None],
 ) -> list[AssetProgress]:
-    """How far every asset of a backfill in `state` is; `fetched` returns how far a fetch under way is."""
+    """How far every asset of a backfill in `state` is; `read_fetch_progress` returns how far a fetch under way is."""
     statuses = {
         "/".join(status["assetKey"]["path"]): status
         for status in (state["assetBackfillData"] or {}).get("assetBackfillStatuses", [])
@@ -218,7 +218,7 @@ def assets_of(
         failed_count = status.get("numPartitionsFailed", int(status.get("failed", False)))
         text = f"{failed_count} failed" if failed_count else "running" if asset in running else ""
         if text == "running" and asset == FETCHED:
-            text = fetched() or text
+            text = read_fetch_progress() or text
         total = status.get("numPartitionsTargeted", 1)
         assets.append(AssetProgress(asset, max(finished_counts.get(asset, 0), materialized_count), total, text))
     return assets

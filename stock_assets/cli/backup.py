@@ -63,7 +63,7 @@ def restore(
     there; MoveError for a database of Dagster's that is not empty, SettingsError for that of another platform.
     """
     elsewhere = elsewhere or Elsewhere()
-    occupied = target.exists() and any(target.iterdir())
+    is_occupied = target.exists() and any(target.iterdir())
     with local_backup(source) as folder:
         require_free(elsewhere, replace=replace)
         if "dagster" in elsewhere.paths:
@@ -72,20 +72,18 @@ def restore(
             require_no_owner(elsewhere.paths["dagster"])
         if elsewhere.database is not None:
             require_free_database(folder, elsewhere.database, now=now)
-        restored = put_back(folder, target.absolute(), replace=replace, now=now)
-    came_from = restored.folder if isinstance(source, Path) else source
-    _say(out, f"{target} is as it was at {restored.manifest.made_at}, from {came_from}")
+        backup = put_back(folder, target.absolute(), replace=replace, now=now)
+    came_from = backup.folder if isinstance(source, Path) else source
+    _say(out, f"{target} is as it was at {backup.manifest.made_at}, from {came_from}")
     if memory := put_memory(target, elsewhere.database):
         _say(out, memory)
     for moved_text in (*put_elsewhere(target, elsewhere, now=now), *move_beside(target, elsewhere.objects)):
         _say(out, moved_text)
-    if occupied:
+    if is_occupied:
         _say(out, f"what was there before is beside it, as {target.name}.before-…; remove it once all is well")
-    if restored.manifest.settings:
+    if backup.manifest.settings:
         settings_place = (
-            restored.folder / SETTINGS
-            if isinstance(source, Path)
-            else f"the object {restored.manifest.settings.sha256}"
+            backup.folder / SETTINGS if isinstance(source, Path) else f"the object {backup.manifest.settings.sha256}"
         )
         _say(out, f"the settings file of that moment is {settings_place}; it was not put anywhere")
 
@@ -135,10 +133,14 @@ def verify(place: Place, out: Console, *, settings: Settings | None = None) -> N
 def _verify(folder: Path, out: Console, settings: Settings | None) -> None:
     if settings is None and not (folder / STORE).exists() and (backup_folders := backups(folder)):
         folder = backup_folders[-1]
-    published, artifacts = (settings.published, settings.artifacts) if settings else (None, None)
+    publication_folder, artifacts = (settings.published, settings.artifacts) if settings else (None, None)
     home, store = (settings.dagster_home, settings.database) if settings else (folder / "dagster", folder / STORE)
     problems_found = problems_of(
-        folder, lambda data: published_problems(data, published), artifacts=artifacts, store=store, other_folder=home
+        folder,
+        lambda data: published_problems(data, publication_folder),
+        artifacts=artifacts,
+        store=store,
+        other_folder=home,
     )
     problems = list(problems_found)
     if not (folder / MANIFEST).exists():
@@ -171,15 +173,17 @@ def lost_rows(
     try:
         with dg.DagsterInstance.get() as instance:
             partitions_of = stored_partitions(store)
-            partitioned = {name for name in partitions_of if declared(name).partitions}
+            partitioned_tables = {name for name in partitions_of if declared(name).partitions}
             materialized_keys = comparison.materialized(
-                instance, {name: [] if name in partitioned else None for name in partitions_of}
+                instance, {name: [] if name in partitioned_tables else None for name in partitions_of}
             )
-            keys = {name: sorted(materialized_keys[name]) if name in partitioned else None for name in partitions_of}
+            keys = {
+                name: sorted(materialized_keys[name]) if name in partitioned_tables else None for name in partitions_of
+            }
             for name, lost_keys in compared(keys, materialized_keys, partitions_of).lost.items():
                 span = lost_keys[0] if len(lost_keys) == 1 else f"{lost_keys[0]} to {lost_keys[-1]}"
                 partitions = (
-                    f"{len(lost_keys)} {declared(name).partitions}(s), {span}," if name in partitioned else "it"
+                    f"{len(lost_keys)} {declared(name).partitions}(s), {span}," if name in partitioned_tables else "it"
                 )
                 yield f"{name}: Dagster remembers rows of {partitions} which the store lacks; materialize {name} again"
     finally:

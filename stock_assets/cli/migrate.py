@@ -52,9 +52,9 @@ def _target_of(settings: Settings, address: str) -> Target:
     if address.startswith(LAKE):
         if settings.lake is not None:
             raise SettingsError("the tables are in a lake already; expected the settings of before the move")
-        return settings.lake_at(_checked(address, lake_catalog))
+        return settings.lake_at(_checked_address(address, lake_catalog))
     if address.startswith(("postgres", POSTGRES)):
-        database = _checked(address, dagster_address)
+        database = _checked_address(address, dagster_address)
         if settings.dagster_postgres is not None:
             raise SettingsError(
                 "Dagster's storage is a database already; expected the settings of before the move: unset "
@@ -75,7 +75,7 @@ def _target_of(settings: Settings, address: str) -> Target:
     return place
 
 
-def _checked(address: str, check: Callable[[str], str]) -> str:
+def _checked_address(address: str, check: Callable[[str], str]) -> str:
     try:
         return check(address)
     except ValueError as error:
@@ -170,9 +170,11 @@ def _tables_to(settings: Settings, target: Warehouse, *, dry_run: bool, out: Con
     _say(out, f"{sum(rows.values()):,} rows of {len(rows)} tables of {source.place.name} {verb} {target.place.name}")
 
 
-def _objects_to(settings: Settings, artifacts: Place, published: Place, *, dry_run: bool, out: Console) -> None:
+def _objects_to(
+    settings: Settings, artifacts: Place, publication_folder: Place, *, dry_run: bool, out: Console
+) -> None:
     """Models and reports first, and what is published after them."""
-    for source, target in ((settings.artifacts, artifacts), (settings.published, published)):
+    for source, target in ((settings.artifacts, artifacts), (settings.published, publication_folder)):
         migration = move_objects(source, target, dry_run=dry_run)
         were_there = (
             f", {migration.number - migration.new:,} of them before" if migration.new < migration.number else ""

@@ -42,24 +42,31 @@ def make_in_turn(
 
     Raises StockAssetsError with the first failure of a run that did not succeed; the works after it are not begun.
     """
-    fetched, ended_runs = fetch_progress(staged), []
+    read_fetch_progress, ended_runs = fetch_progress(staged), []
     with view_on(console) as view:
         for work in works:
-            run_id = client.launch_run(work.assets, tags_of(work, followed=work is not works[-1]))
+            run_id = client.launch_run(work.assets, tags_of(work, is_followed=work is not works[-1]))
             while (run := client.run(run_id))["status"] not in RUN_ENDED:
-                _show(view, client, [*ended_runs, run], targets=targets, keys=keys, fetched=fetched)
+                _show(
+                    view,
+                    client,
+                    [*ended_runs, run],
+                    targets=targets,
+                    keys=keys,
+                    read_fetch_progress=read_fetch_progress,
+                )
                 time.sleep(POLL_SECONDS)
             ended_runs.append(run)
-            _show(view, client, ended_runs, targets=targets, keys=keys, fetched=fetched)
+            _show(view, client, ended_runs, targets=targets, keys=keys, read_fetch_progress=read_fetch_progress)
             if run["status"] != "SUCCESS":
                 failures = client.failures(run_id)[:1] or [f"run {run_id} ended as {run['status']}"]
                 raise StockAssetsError(failures[0])
 
 
-def tags_of(work: Work, *, followed: bool) -> dict[str, str]:
+def tags_of(work: Work, *, is_followed: bool) -> dict[str, str]:
     """The tags of the run of `work`, which another run follows at once or not."""
     tags = {ASKED_BY: MAKE_RUN, WORK: f"{MAKE_RUN}: {work.name}"}
-    if followed:
+    if is_followed:
         tags[FOLLOWED] = "true"
     if work.first is not None and work.last is not None:
         tags |= {RANGE_START: work.first, RANGE_END: work.last}
@@ -73,7 +80,7 @@ def _show(
     *,
     targets: Targets,
     keys: Keys,
-    fetched: Callable[[], str | None],
+    read_fetch_progress: Callable[[], str | None],
 ) -> None:
     """Shows the assets of `targets` as the runs that began have made them."""
     finished_counts, running = finished_partitions(runs, client.latest_runs(targets), keys)
@@ -87,6 +94,6 @@ def _show(
         made_count = min(finished_counts.get(asset, 0), total)
         state = "failed" if asset in failed_assets and made_count < total else "running" if asset in running else ""
         if state == "running" and asset == FETCHED:
-            state = fetched() or state
+            state = read_fetch_progress() or state
         assets.append(AssetProgress(asset, made_count, total, state))
     view.show(assets)

@@ -255,7 +255,7 @@ def agreed(session: Session, instance: "dg.DagsterInstance", keys: "Keys") -> di
         stored_partitions(
             Warehouse.of(session.settings),
             keys,
-            published=session.settings.published,
+            publication_folder=session.settings.published,
         ),
     )
     different = compared(keys, materialized_keys, partitions_of)

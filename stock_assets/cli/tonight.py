@@ -33,14 +33,14 @@ class Tonight:
     """model, log_loss of the best naive baseline"""
 
 
-def tonight(published: Place, store: Warehouse, *, simulated: bool) -> Tonight | None:
+def tonight(publication_folder: Place, store: Warehouse, *, simulated: bool) -> Tonight | None:
     """What is published of the newest session; what is stored where nothing is published; None without predictions.
 
     Raises PublicationError for a publication that is damaged.
     """
-    publication = open_publication(published)
+    publication = open_publication(publication_folder)
     if publication is None or not publication.pointer.sessions:
-        return _stored(store, simulated=simulated)
+        return _stored_calls(store, simulated=simulated)
     facts, session = publication.pointer.facts, publication.pointer.sessions[-1]
     rows = publication.predictions(session).filter(pl.col("model") == facts.in_service)
     skill = publication.monitoring("score")
@@ -54,7 +54,7 @@ def tonight(published: Place, store: Warehouse, *, simulated: bool) -> Tonight |
     )
 
 
-def _stored(store: Warehouse, *, simulated: bool) -> Tonight | None:
+def _stored_calls(store: Warehouse, *, simulated: bool) -> Tonight | None:
     session = store.last_session("predictions")
     if session is None:
         return None
@@ -74,16 +74,16 @@ def _stored(store: Warehouse, *, simulated: bool) -> Tonight | None:
 
 def tonight_lines(calls: Tonight) -> list[str]:
     """The lines, none of them wider than WIDTH."""
-    ranked = calls.scores.sort(-pl.col("score"), "ticker").rows()
-    count = min(SHOWN, len(ranked) // 2)  # no ticker on both sides
+    scores_in_order = calls.scores.sort(-pl.col("score"), "ticker").rows()
+    count = min(SHOWN, len(scores_in_order) // 2)  # no ticker on both sides
     lines = [f"{calls.model} of {calls.session}: p_buy - p_sell"]
     if calls.simulated:
         lines.append("SIMULATED market, no real prices")
     lines.append(f"{'strongest buys':<{WIDTH // 2}}strongest sells")
-    for buy, sell in zip(ranked[:count], ranked[::-1][:count], strict=True):
+    for buy, sell in zip(scores_in_order[:count], scores_in_order[::-1][:count], strict=True):
         lines.append(f"{_call(*buy)}  {_call(*sell)}")
     if not count:
-        lines.append(f"{len(ranked)} ticker(s) predicted: none to compare")
+        lines.append(f"{len(scores_in_order)} ticker(s) predicted: none to compare")
     return [*lines, *_score_lines(calls)]
 
 

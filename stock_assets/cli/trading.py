@@ -59,8 +59,8 @@ def halt_command(by: By = None, reason: Reason = "halted from the shell") -> Non
     """The kill switch: cancels the open orders, and no order is sent until a person resumes."""
     from stock_assets.trading.materialize.account import halt_trading
 
-    canceled = halt_trading(_desk(), by=by or getuser(), reason=reason)
-    _print(f"trading is halted; {canceled} open order(s) are cancelled. To go on: stock-assets trading resume")
+    order_count = halt_trading(_desk(), by=by or getuser(), reason=reason)
+    _print(f"trading is halted; {order_count} open order(s) are cancelled. To go on: stock-assets trading resume")
 
 
 @trading_commands.command("resume")

@@ -52,10 +52,10 @@ def orders_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         desk = open_desk(warehouse, settings, clock=clock)
         session = newest_of(chosen_sessions(context))
-        traded = trade_evening(desk, session)
-        for line in (*traded.lines, *tell_trading(warehouse, channels, traded, now=clock())):
+        evening_trade = trade_evening(desk, session)
+        for line in (*evening_trade.lines, *tell_trading(warehouse, channels, evening_trade, now=clock())):
             context.log.info(one_line(line))
-        return report_sessions(context, traded.rows, [session], about_last=metadata_of(traded.figures))
+        return report_sessions(context, evening_trade.rows, [session], about_last=metadata_of(evening_trade.figures))
 
     return orders
 
@@ -103,9 +103,9 @@ def switch_jobs(settings: Settings) -> list[dg.JobDefinition]:
         warehouse: dg.ResourceParam[Warehouse],
         clock: dg.ResourceParam[Clock],
     ) -> None:
-        canceled = halt_trading(open_desk(warehouse, settings, clock=clock), by=config.by, reason=config.reason)
-        context.log.warning(f"trading is halted; {canceled} open order(s) are cancelled")
-        context.add_output_metadata({"by": config.by, "reason": config.reason, "canceled": canceled})
+        order_count = halt_trading(open_desk(warehouse, settings, clock=clock), by=config.by, reason=config.reason)
+        context.log.warning(f"trading is halted; {order_count} open order(s) are cancelled")
+        context.add_output_metadata({"by": config.by, "reason": config.reason, "canceled": order_count})
 
     @dg.op(description="Adds a row to the table trading_switch.", pool=DUCKDB_POOL)
     def resume(

@@ -116,12 +116,12 @@ def _raw_bars(settings: Settings, note: str) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        fetched = fetch_raw_bars(warehouse, settings, source, sessions=sessions, now=clock())
-        answer_check = checks.answered_result(fetched.failures, fetched.members, "raw_bars")
-        details = _counts({"new_versions": fetched.new_versions}) | {
-            "missing_bars": dg.MetadataValue.json(dict(fetched.missing))
+        fetched_bars = fetch_raw_bars(warehouse, settings, source, sessions=sessions, now=clock())
+        answer_check = checks.answered_result(fetched_bars.failures, fetched_bars.members, "raw_bars")
+        details = _counts({"new_versions": fetched_bars.new_versions}) | {
+            "missing_bars": dg.MetadataValue.json(dict(fetched_bars.missing))
         }
-        return report_sessions(context, fetched.bars, sessions, checks=[answer_check], about_last=details)
+        return report_sessions(context, fetched_bars.bars, sessions, checks=[answer_check], about_last=details)
 
     return raw_bars
 
@@ -256,8 +256,8 @@ def _bar_publication(settings: Settings, note: str) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        published = publish_bars(warehouse, settings, sessions, now=clock())
-        return report_sessions(context, published.rows, sessions, about_last=_since(published.newest))
+        new_publication = publish_bars(warehouse, settings, sessions, now=clock())
+        return report_sessions(context, new_publication.rows, sessions, about_last=_since(new_publication.newest))
 
     return bar_publication
 

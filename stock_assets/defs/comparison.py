@@ -64,7 +64,7 @@ def _compare(tick: Tick, search: Search) -> dg.SensorResult:
     repository = tick.context.repository_def
     assert repository is not None
     keys = keys_of(repository, tick.now)
-    comparison = compared(tick.context.instance, tick.store, keys, published=tick.settings.published)
+    comparison = compared(tick.context.instance, tick.store, keys, publication_folder=tick.settings.published)
     is_due, messages = search.due(tick.now), [comparison.text and f"the store lacks {comparison.text}"]
     if not comparison.lost and resolve(tick.store, KEY, now=tick.now):
         messages.append("what was lost is there again")
@@ -111,11 +111,13 @@ def materialized(instance: dg.DagsterInstance, keys: Keys) -> dict[str, set[str]
 
 
 def compared(
-    instance: dg.DagsterInstance, store: Warehouse, keys: Keys, *, published: Place | None = None
+    instance: dg.DagsterInstance, store: Warehouse, keys: Keys, *, publication_folder: Place | None = None
 ) -> Comparison:
-    """Where `instance` and `store` differ; `published` as of `stored_partitions`. Raises StoreBusyError while a writer
-    holds the store."""
-    return compared_with(keys, materialized(instance, keys), stored_partitions(store, keys, published=published))
+    """Where `instance` and `store` differ; `publication_folder` as of `stored_partitions`. Raises StoreBusyError while
+    a writer holds the store."""
+    return compared_with(
+        keys, materialized(instance, keys), stored_partitions(store, keys, publication_folder=publication_folder)
+    )
 
 
 def events_of(unreported: Mapping[str, Sequence[str]]) -> Iterator[dg.AssetMaterialization]:

@@ -63,10 +63,10 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
     )
     def freshness(tick: Tick) -> Answer:
         cursor, instance = tick.context.cursor, tick.context.instance
-        watched = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
-        messages = [*watched.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
+        look_result = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
+        messages = [*look_result.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
         messages += sent_late(tick.store, tick.channels, now=tick.now)
-        state, last_predicted = watched.state, watched.look.predicted_through
+        state, last_predicted = look_result.state, look_result.look.predicted_through
         if state is None:
             return dg.SkipReason("; ".join(messages))
         messages += settle_alerts(instance, tick.store, now=tick.now)
@@ -75,8 +75,8 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
             return _skipped([*messages, state.reason])
         messages += tell_lateness(tick.store, tick.channels, state, now=tick.now)
         copy_to_table(tick.store)
-        reported = [_evaluation(state, kept_of(settings).predictions)]
-        return _skipped([*messages, f"reported: {state.reason}"], reported, new_cursor)
+        evaluations = [_evaluation(state, kept_of(settings).predictions)]
+        return _skipped([*messages, f"reported: {state.reason}"], evaluations, new_cursor)
 
     return freshness
 

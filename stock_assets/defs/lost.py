@@ -96,10 +96,10 @@ def settle_lost_backfills(
         moments = [backfill.backfill_timestamp, *(record.end_time or 0.0 for record in newest)]
         if now - datetime.fromtimestamp(max(moments), UTC) < SILENT_FOR:
             continue
-        cancelled = backfill.status == BulkActionStatus.CANCELING
-        ended_backfill = backfill.with_status(BulkActionStatus.CANCELED if cancelled else BulkActionStatus.FAILED)
+        is_cancelled = backfill.status == BulkActionStatus.CANCELING
+        ended_backfill = backfill.with_status(BulkActionStatus.CANCELED if is_cancelled else BulkActionStatus.FAILED)
         instance.update_backfill(ended_backfill.with_end_timestamp(now.timestamp()))
-        if cancelled:
+        if is_cancelled:
             messages.append(f"backfill {backfill.backfill_id} was being cancelled, has no run, and is ended")
             continue
         minutes = int(SILENT_FOR.total_seconds() // 60)

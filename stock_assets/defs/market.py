@@ -70,25 +70,29 @@ def _raw_ohlcv(settings: Settings, note: str) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        fetched = fetch_bars(warehouse, settings, source, sessions=sessions, now=clock())
-        answer_check = checks.answered_result(fetched.failures, fetched.members)
+        fetched_bars = fetch_bars(warehouse, settings, source, sessions=sessions, now=clock())
+        answer_check = checks.answered_result(fetched_bars.failures, fetched_bars.members)
         return report_sessions(
-            context, fetched.bars, sessions, checks=[answer_check], about_last=_about_fetch(fetched, source.name)
+            context,
+            fetched_bars.bars,
+            sessions,
+            checks=[answer_check],
+            about_last=_about_fetch(fetched_bars, source.name),
         )
 
     return raw_ohlcv
 
 
-def _about_fetch(fetched: FetchedBars, source: str) -> dict[str, dg.MetadataValue]:
+def _about_fetch(fetched_bars: FetchedBars, source: str) -> dict[str, dg.MetadataValue]:
     return {
-        "new_versions": dg.MetadataValue.int(fetched.new_versions),
-        "unchanged": dg.MetadataValue.int(fetched.bars.height - fetched.new_versions),
-        "restated_before_the_range": dg.MetadataValue.int(fetched.restated_earlier),
-        "splits_not_applied": dg.MetadataValue.int(fetched.unapplied_splits),
-        "sessions_without_bars": dg.MetadataValue.json([str(session) for session in fetched.skipped]),
-        "rows_held_out": dg.MetadataValue.int(fetched.held_out),
-        "sessions_that_minutes_do_not_cover": dg.MetadataValue.int(fetched.uncovered),
-        "failed_tickers": dg.MetadataValue.json(dict(fetched.failures)),
+        "new_versions": dg.MetadataValue.int(fetched_bars.new_versions),
+        "unchanged": dg.MetadataValue.int(fetched_bars.bars.height - fetched_bars.new_versions),
+        "restated_before_the_range": dg.MetadataValue.int(fetched_bars.restated_earlier),
+        "splits_not_applied": dg.MetadataValue.int(fetched_bars.unapplied_splits),
+        "sessions_without_bars": dg.MetadataValue.json([str(session) for session in fetched_bars.skipped]),
+        "rows_held_out": dg.MetadataValue.int(fetched_bars.held_out),
+        "sessions_that_minutes_do_not_cover": dg.MetadataValue.int(fetched_bars.uncovered),
+        "failed_tickers": dg.MetadataValue.json(dict(fetched_bars.failures)),
         "source": dg.MetadataValue.text(source),
     }
 
@@ -147,19 +151,21 @@ def _context_series(settings: Settings, note: str) -> dg.AssetsDefinition:
         clock: dg.ResourceParam[Clock],
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        fetched = fetch_context(warehouse, settings, source, sessions=sessions, now=clock())
-        complete = checks.result("context_series", "complete", fetched.absent, blocking=False)
-        return report_sessions(context, fetched.rows, sessions, checks=[complete], about_last=_about_context(fetched))
+        fetched_context = fetch_context(warehouse, settings, source, sessions=sessions, now=clock())
+        complete = checks.result("context_series", "complete", fetched_context.absent, blocking=False)
+        return report_sessions(
+            context, fetched_context.rows, sessions, checks=[complete], about_last=_about_context(fetched_context)
+        )
 
     return context_series
 
 
-def _about_context(fetched: FetchedContext) -> dict[str, dg.MetadataValue]:
+def _about_context(fetched_context: FetchedContext) -> dict[str, dg.MetadataValue]:
     return {
-        "series": dg.MetadataValue.json(fetched.rows["series"].unique().sort().to_list()),
-        "new_versions": dg.MetadataValue.int(fetched.new_versions),
-        "came_late": dg.MetadataValue.int(fetched.late),
-        "restated_before_the_range": dg.MetadataValue.int(fetched.restated),
-        "left_out_without_a_session": dg.MetadataValue.json(dict(fetched.off_session)),
-        "failed_series": dg.MetadataValue.json(dict(fetched.failures)),
+        "series": dg.MetadataValue.json(fetched_context.rows["series"].unique().sort().to_list()),
+        "new_versions": dg.MetadataValue.int(fetched_context.new_versions),
+        "came_late": dg.MetadataValue.int(fetched_context.late),
+        "restated_before_the_range": dg.MetadataValue.int(fetched_context.restated),
+        "left_out_without_a_session": dg.MetadataValue.json(dict(fetched_context.off_session)),
+        "failed_series": dg.MetadataValue.json(dict(fetched_context.failures)),
     }

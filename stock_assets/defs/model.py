@@ -136,13 +136,13 @@ def trained_ensemble_asset(settings: Settings) -> dg.AssetsDefinition:
         registry: dg.ResourceParam[Registry],
     ) -> dg.MaterializeResult:
         years = chosen_years(context)
-        weighed = weigh_ensembles(warehouse, settings, years, registry=registry)
-        log_notes(context, weighed.notes)
+        ensemble_weights = weigh_ensembles(warehouse, settings, years, registry=registry)
+        log_notes(context, ensemble_weights.notes)
         for year in years:
-            members = weighed.rows.filter((pl.col("model_year") == year) & (pl.col("weight") > 0))
+            members = ensemble_weights.rows.filter((pl.col("model_year") == year) & (pl.col("weight") > 0))
             weights = dict(members.select("member", "weight").iter_rows())
             context.add_asset_metadata({"weights": weights}, partition_key=str(year))
-        context.add_asset_metadata({"preview": preview(weighed.rows)}, partition_key=str(years[-1]))
+        context.add_asset_metadata({"preview": preview(ensemble_weights.rows)}, partition_key=str(years[-1]))
         return dg.MaterializeResult()
 
     return trained_ensemble

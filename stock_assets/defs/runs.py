@@ -54,7 +54,7 @@ def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings,
     progress = read_progress(store, calendar, now, side_inputs=side_assets(settings))
     last_predicted = progress.predicted_through
     oldest = calendar.shift(last_predicted, 1) if last_predicted else None
-    tried = attempts(instance, evening_work(oldest)) if oldest else Attempts()
+    evening_attempts = attempts(instance, evening_work(oldest)) if oldest else Attempts()
     remaining_work = rest_due(calendar, progress.gaps, last_predicted)
     return State(
         now,
@@ -62,9 +62,9 @@ def state_of(instance: dg.DagsterInstance, store: Warehouse, settings: Settings,
         progress.labelled_through,
         progress.model_years,
         under_way(instance, now=now),
-        tried.failures,
-        tried.failed_at,
-        tried.runs,
+        evening_attempts.failures,
+        evening_attempts.failed_at,
+        evening_attempts.runs,
         progress.gaps,
         attempts(instance, remaining_work.name).failures if remaining_work else 0,
     )
@@ -104,8 +104,8 @@ def under_way(instance: dg.DagsterInstance, *, now: datetime) -> str | None:
     if backfills := instance.get_backfills(BulkActionsFilter(statuses=OPEN), limit=1):
         return f"backfill {backfills[0].backfill_id}"
     # between two runs of `make run` nothing else begins
-    succeeded = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
-    for record in instance.get_run_records(succeeded, limit=1, order_by="update_timestamp"):
+    filter_of_successes = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
+    for record in instance.get_run_records(filter_of_successes, limit=1, order_by="update_timestamp"):
         end = datetime.fromtimestamp(record.end_time or 0.0, UTC)
         if FOLLOWED in record.dagster_run.tags and now - end < FOLLOWS_WITHIN:
             return f"run {record.dagster_run.run_id[:8]} ({record.dagster_run.tags.get(WORK)}), which another follows"
@@ -159,13 +159,16 @@ def request_or_wait(
     context: dg.SensorEvaluationContext, work: Work, asked_by: str, *, now: datetime
 ) -> dg.RunRequest | dg.SkipReason:
     """The run of `work`, or why it has to wait after it failed."""
-    tried = attempts(context.instance, work.name)
-    if tried.failed_at and now < (next_try := retry_at(tried.failures, tried.failed_at)):
+    attempts_of_work = attempts(context.instance, work.name)
+    if attempts_of_work.failed_at and now < (
+        next_try := retry_at(attempts_of_work.failures, attempts_of_work.failed_at)
+    ):
         return dg.SkipReason(
-            f"{work.name} failed {tried.failures} time(s); it is tried again at {next_try:%Y-%m-%d %H:%M} UTC"
+            f"{work.name} failed {attempts_of_work.failures} time(s); it is tried again at {next_try:%Y-%m-%d %H:%M} "
+            "UTC"
         )
     context.log.info(work.reason)
-    return request(work, asked_by, tried.runs)
+    return request(work, asked_by, attempts_of_work.runs)
 
 
 def next_request(

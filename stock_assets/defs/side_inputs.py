@@ -36,26 +36,28 @@ def _side_input(entry: SideInput, settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: dg.ResourceParam[Warehouse], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
         sessions = chosen_sessions(context)
-        fetched = fetch_side_input(warehouse, settings, name, sessions=sessions, now=clock(), say=context.log.info)
-        answer_check = checks.answered_result(fetched.failures, fetched.subjects, table=name)
-        return report_sessions(context, fetched.rows, sessions, checks=[answer_check], about_last=_about(name, fetched))
+        fetched_rows = fetch_side_input(warehouse, settings, name, sessions=sessions, now=clock(), say=context.log.info)
+        answer_check = checks.answered_result(fetched_rows.failures, fetched_rows.subjects, table=name)
+        return report_sessions(
+            context, fetched_rows.rows, sessions, checks=[answer_check], about_last=_about(name, fetched_rows)
+        )
 
     return side_input
 
 
-def _about(table: str, fetched: FetchedSide) -> dict[str, dg.MetadataValue]:
+def _about(table: str, fetched_rows: FetchedSide) -> dict[str, dg.MetadataValue]:
     """How many rows are of which source, and how long after they were known they were fetched."""
     from stock_assets.evaluation import plots
 
-    lags = known_lags({table: fetched.rows})
-    kinds = [name for name in ("source", "origin") if name in fetched.rows.columns]
-    counts = fetched.rows.group_by(kinds).len().sort(kinds)
-    lag = fetched.added.select((pl.col("fetched_at") - pl.col("known_at")).dt.total_seconds() / 3600).to_series()
+    lags = known_lags({table: fetched_rows.rows})
+    kinds = [name for name in ("source", "origin") if name in fetched_rows.rows.columns]
+    counts = fetched_rows.rows.group_by(kinds).len().sort(kinds)
+    lag = fetched_rows.added.select((pl.col("fetched_at") - pl.col("known_at")).dt.total_seconds() / 3600).to_series()
     return {
         **({"known_lags": picture(plots.known_lags(lags), "lags of what was known")} if lags.height else {}),
         "rows_by_source": dg.MetadataValue.json({", ".join(row[:-1]): row[-1] for row in counts.iter_rows()}),
-        "new_versions": dg.MetadataValue.int(fetched.added.height),
-        "without_an_answer": dg.MetadataValue.json(dict(fetched.failures)),
-        "notes": dg.MetadataValue.json(list(fetched.notes)),
+        "new_versions": dg.MetadataValue.int(fetched_rows.added.height),
+        "without_an_answer": dg.MetadataValue.json(dict(fetched_rows.failures)),
+        "notes": dg.MetadataValue.json(list(fetched_rows.notes)),
         **({"median_hours_from_known_to_fetched": dg.MetadataValue.float(float(lag.median()))} if len(lag) else {}),  # pyright: ignore[reportArgumentType]: a number
     }

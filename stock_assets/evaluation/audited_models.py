@@ -46,9 +46,9 @@ class AuditQuestion:
             for back, label in enumerate(ago)
             for c in CLASSES
         )
-        handed = self.handed_labels.sort(KEYS).select(*KEYS, *is_class)
-        components_with_labels = self.components.join(handed, on=KEYS, how="left", maintain_order="left")
-        return components_with_labels.with_columns(pl.col(handed.columns[2:]).fill_null(0.0))
+        label_columns = self.handed_labels.sort(KEYS).select(*KEYS, *is_class)
+        components_with_labels = self.components.join(label_columns, on=KEYS, how="left", maintain_order="left")
+        return components_with_labels.with_columns(pl.col(label_columns.columns[2:]).fill_null(0.0))
 
 
 #: Learns from a question and answers it: ticker, session, p_sell, p_hold, p_buy and, where the model has a point

@@ -40,18 +40,20 @@ def scored_bars(predictions: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame
             f"{row['model']} predicted {row['ticker']} at {row['bar_end']} though trained through "
             f"{row['trained_through']}; expected a cutoff before the end of the bar"
         )
-    shared = labels.drop_nulls(["label", "future_return"]).select(*BAR_KEYS, "label", "future_return").sort(BAR_KEYS)
+    common_labels = (
+        labels.drop_nulls(["label", "future_return"]).select(*BAR_KEYS, "label", "future_return").sort(BAR_KEYS)
+    )
     columns, of_models = ["model", *BAR_KEYS, "expected_return", *PROBABILITIES, "score"], []
     for own in _by_model(predictions.select(columns)):  # a month of minutes is millions of rows of each
         require_proper(own, BAR_KEYS)
-        shared = shared.join(own, on=BAR_KEYS, how="semi", maintain_order="left")
+        common_labels = common_labels.join(own, on=BAR_KEYS, how="semi", maintain_order="left")
         of_models.append(own)
-    if shared.is_empty():
+    if common_labels.is_empty():
         raise StockAssetsError(
             f"none of {predictions.height} prediction(s) is of a bar with a label that all {len(of_models)} model(s) "
             "predicted; expected predictions of bars whose horizon is over"
         )
-    rows = (shared.join(own, on=BAR_KEYS, maintain_order="left") for own in of_models)
+    rows = (common_labels.join(own, on=BAR_KEYS, maintain_order="left") for own in of_models)
     return pl.concat(own.with_columns(predicted=most_probable(), surprise=surprise()) for own in rows)
 
 

@@ -181,15 +181,15 @@ def _tables(inputs: ReportInputs, best: str) -> dict[str, pl.DataFrame]:
     """The tables that no figure but their own is made from."""
     last = inputs.bars.select(pl.col("session").max()).item()
     trusted = inputs.bars.filter(pl.col("suspect").is_null())
-    stayed = members_at_the_end(inputs.universe, last)
-    compared = inputs.ablation
+    survivors = members_at_the_end(inputs.universe, last)
+    ablation = inputs.ablation
     reasons = pl.DataFrame(list(inputs.left_out.items()), {"reason": pl.String, "rows": pl.Int64}, orient="row")
     return {
         "spread": breakdowns.decile_spread(inputs.scored, seed=inputs.seed),
-        "survivorship": survivorship(inputs.scored, trusted, best, survivors=stayed, seed=inputs.seed),
+        "survivorship": survivorship(inputs.scored, trusted, best, survivors=survivors, seed=inputs.seed),
         "regimes": breakdowns.by_regime(inputs.scored, inputs.market_volatility),
         "ablation": study.ablation_table(
-            compared.features, compared.labels, cutoffs=inputs.cutoffs, inputs=compared.inputs
+            ablation.features, ablation.labels, cutoffs=inputs.cutoffs, inputs=ablation.inputs
         ),
         "leakage": inputs.audit.filter(pl.col("lag").is_null()),
         "lag_sweep": sweep_of(inputs.audit),

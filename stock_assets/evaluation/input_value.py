@@ -60,16 +60,16 @@ def permuted(features: pl.DataFrame, columns: Sequence[str], *, seed: int | Sequ
     if not columns:
         return features
     rng = np.random.default_rng(seed)
-    shared = _shared(features, columns)
-    own = [name for name in columns if name not in shared]
+    session_columns = _shared(features, columns)
+    own = [name for name in columns if name not in session_columns]
     new_features = without(features, columns)
     if own:
         source = _within_sessions(features["session"].to_physical().to_numpy(), rng)
         new_features = new_features.with_columns(features.select(own)[source])
-    if shared:
-        values = features.group_by("session").agg(pl.col(shared).first()).sort("session")
-        shuffled = values.select(shared)[rng.permutation(values.height)].with_columns(values["session"])
-        new_features = new_features.join(shuffled, on="session", maintain_order="left")
+    if session_columns:
+        values = features.group_by("session").agg(pl.col(session_columns).first()).sort("session")
+        permuted_values = values.select(session_columns)[rng.permutation(values.height)].with_columns(values["session"])
+        new_features = new_features.join(permuted_values, on="session", maintain_order="left")
     return new_features.select(*features.columns, *(name for name in new_features.columns if name.startswith(OUTCOME)))
 
 

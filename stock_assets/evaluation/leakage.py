@@ -137,8 +137,8 @@ def lag_sweep(
     in_years = pl.lit(value=True) if years is None else pl.col("session").dt.year().is_in(list(years))
     table = []
     for lag in lags:
-        lagged = pl.col("label").shift(lag).over("ticker").alias("lagged")
-        pairs = rows.select("session", "label", lagged).filter(in_years).drop_nulls("lagged")
+        lagged_label = pl.col("label").shift(lag).over("ticker").alias("lagged")
+        pairs = rows.select("session", "label", lagged_label).filter(in_years).drop_nulls("lagged")
         distance = (pairs["lagged"].cast(pl.Float64) - pairs["label"].cast(pl.Float64)).to_numpy()
         scores = (
             (float((distance == 0).mean()), float(np.sqrt((distance**2).mean()))) if len(distance) else (None, None)
@@ -240,14 +240,14 @@ class Audit:
         lag: int | None = None,
         components: pl.DataFrame | None = None,
     ) -> dict:
-        handed = None if lag is None else label_of_rows_ago(self.labels, self.labels, lag)
+        handed_labels = None if lag is None else label_of_rows_ago(self.labels, self.labels, lag)
         components = self.components if components is None else components
         years = []
         for year, cutoff in self.cutoffs.items():
             test = self._test_rows(year)
             learned_rows = training_rows(self.usable, cutoff)
             question = AuditQuestion(
-                components, handed, learned_rows, cutoff, test["session"].unique().sort().to_list()
+                components, handed_labels, learned_rows, cutoff, test["session"].unique().sort().to_list()
             )
             years.append(_scores(model(question), test, name=name, year=year))
         row = {score: float(np.mean([of_year[score] for of_year in years])) for score in years[0]}
@@ -274,8 +274,8 @@ SCHEMA = LEAKAGE_AUDIT.schema
 
 def sweep_of(audit: pl.DataFrame, model: str = "persistence") -> pl.DataFrame:
     """The rows of `audit` that sweep the lag of the label that `model` copies, or reads, with `honest` (Boolean)."""
-    swept = pl.col("lag").is_not_null() & (pl.col("model") == model)
-    return audit.filter(swept).with_columns(honest=pl.col("protocol") == "honest")
+    in_sweep = pl.col("lag").is_not_null() & (pl.col("model") == model)
+    return audit.filter(in_sweep).with_columns(honest=pl.col("protocol") == "honest")
 
 
 def _scores(answer: pl.DataFrame, test: pl.DataFrame, *, name: str, year: int) -> dict[str, float]:

@@ -45,7 +45,7 @@ def daily_returns(
     day = rows.select("session").unique().sort("session").with_row_index("day")
     holdings = top.join(day, on="session").select("day", "ticker", "weight")
     before = holdings.select(pl.col("day") + 1, "ticker", before="weight")
-    traded = (
+    trades = (
         holdings.join(before, on=["day", "ticker"], how="full", coalesce=True)
         .group_by("day")
         .agg(traded=(pl.col("weight").fill_null(0.0) - pl.col("before").fill_null(0.0)).abs().sum())
@@ -53,7 +53,7 @@ def daily_returns(
     top_returns = top.group_by("session").agg(pl.col("forward_return_1").mean().alias(TOP))
     return (
         day.join(top_returns, on="session")
-        .join(traded, on="day")
+        .join(trades, on="day")
         .join(rows.group_by("session").agg(pl.col("forward_return_1").mean().alias(ALL)), on="session")
         .join(market, on="session")
         .sort("session")

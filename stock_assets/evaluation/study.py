@@ -42,8 +42,8 @@ def most_traded(bars: pl.DataFrame) -> str:
     """
     if bars.is_empty():
         raise StockAssetsError("there is no bar to draw; expected rows of daily_bars")
-    traded = bars.group_by("ticker").agg(bars=pl.len(), traded=(pl.col("close") * pl.col("volume")).sum())
-    return traded.sort("bars", "traded", "ticker", descending=[True, True, False])["ticker"][0]
+    turnover_by_ticker = bars.group_by("ticker").agg(bars=pl.len(), traded=(pl.col("close") * pl.col("volume")).sum())
+    return turnover_by_ticker.sort("bars", "traded", "ticker", descending=[True, True, False])["ticker"][0]
 
 
 def chart(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
@@ -56,8 +56,8 @@ def chart(bars: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     rows = bars.sort("session")
     growth = (1 + pl.col("total_return").fill_null(0.0)).cum_prod()
     later_splits = pl.col("split_ratio").fill_null(1.0).shift(-1, fill_value=1.0).cum_prod(reverse=True)
-    adjusted = pl.col("close").last() * growth / growth.last()
-    rows = rows.with_columns(adjusted=adjusted, volume=pl.col("volume") * later_splits)
+    adjusted_close = pl.col("close").last() * growth / growth.last()
+    rows = rows.with_columns(adjusted=adjusted_close, volume=pl.col("volume") * later_splits)
     of_ticker = classic_indicators(rows)
     prices = [name for name in of_ticker.columns if name.startswith(("ma_", "bb_"))]
     momenta = [name for name in of_ticker.columns if name.startswith("momentum_")]

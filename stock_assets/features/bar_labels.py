@@ -69,13 +69,13 @@ def bar_labels(
     barrier = rule.width * trailing_volatility(grid, close) * np.sqrt(np.maximum(ahead, 0))
     labels = _first_passes(close, barrier, ahead)
     is_known = grid.at_rows(has_future)
-    labelled = is_known & ~np.isnan(grid.at_rows(barrier))
+    has_label = is_known & ~np.isnan(grid.at_rows(barrier))
     future_return = grid.at_rows(future)
     return grid.rows.with_columns(
         known_at=_where(is_known, grid.ends[inside[grid.slot]]).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
         future_return=pl.Series(future_return).fill_nan(None),
         direction=_where(is_known, np.sign(np.nan_to_num(future_return)).astype(np.int8)),
-        label=_where(labelled, grid.at_rows(labels)),
+        label=_where(has_label, grid.at_rows(labels)),
     ).select(BAR_LABELS.names)
 
 
@@ -85,9 +85,9 @@ def _first_passes(close: np.ndarray, barrier: np.ndarray, ahead: np.ndarray) -> 
     with np.errstate(invalid="ignore"):
         for i in range(1, int(ahead.max(initial=0)) + 1):
             move = shifted(close, -i, np.nan) / close - 1
-            undecided = (label == 0) & (ahead >= i)
-            label[undecided & (move > barrier)] = 1
-            label[undecided & (move < -barrier)] = -1
+            is_undecided = (label == 0) & (ahead >= i)
+            label[is_undecided & (move > barrier)] = 1
+            label[is_undecided & (move < -barrier)] = -1
     return label
 
 

@@ -154,12 +154,12 @@ def explained_out_of_sample(model: PcaModel, features: pl.DataFrame) -> float:
     rows = _checked_rows(features, model.columns)
     if not rows.height:
         raise BadBarsError("no rows of features; expected some to judge the components on")
-    total = reproduced = 0.0
+    total = reproduced_variance = 0.0
     for chunk in _chunks(rows, model.columns):
         standard_chunk = _standard_values(model, chunk)
         total += float((standard_chunk**2).sum())
-        reproduced += float(((standard_chunk @ model.components.T) ** 2).sum())
-    return reproduced / total if total else float("nan")
+        reproduced_variance += float(((standard_chunk @ model.components.T) ** 2).sum())
+    return reproduced_variance / total if total else float("nan")
 
 
 def to_frame(model: PcaModel) -> pl.DataFrame:

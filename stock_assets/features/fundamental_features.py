@@ -247,9 +247,9 @@ def _year_earlier(flow: Figures, end: date) -> float | None:
 def _counts(counts: Mapping[str, Mapping[date, float]]) -> dict[str, object]:
     """The last count of the shares and one of a year before: of covers, or of the reports themselves where they have
     none lately."""
-    covers, reported = counts["shares"], counts["reported_shares"]
-    stale = not covers or (reported and (max(reported) - max(covers)).days > OLDEST)
-    of_days = reported if stale else covers
+    covers, reported_shares = counts["shares"], counts["reported_shares"]
+    stale = not covers or (reported_shares and (max(reported_shares) - max(covers)).days > OLDEST)
+    of_days = reported_shares if stale else covers
     if not of_days:
         return {}
     day = max(of_days)

@@ -77,10 +77,10 @@ def _first_touches(growth: np.ndarray, count: int, rule: LabelRule) -> tuple[np.
     for i in range(1, rule.horizon + 1):
         # a product from t on, instead of a ratio of two points of an index: exact whatever lies before t
         total = total * growth[i : i + count]
-        undecided = bars_to_touch == 0
-        label[undecided & (total - 1 > rule.buy_threshold)] = 1
-        label[undecided & (total - 1 < -rule.sell_threshold)] = -1
-        bars_to_touch[undecided & (label != 0)] = i
+        is_undecided = bars_to_touch == 0
+        label[is_undecided & (total - 1 > rule.buy_threshold)] = 1
+        label[is_undecided & (total - 1 < -rule.sell_threshold)] = -1
+        bars_to_touch[is_undecided & (label != 0)] = i
     return label, bars_to_touch, total
 
 
@@ -95,9 +95,11 @@ def late_labels(labels: pl.DataFrame, stored_labels: pl.DataFrame, due_sessions:
     stored, and all are returned.
     """
     in_time = labels.join(due_sessions, on="session").filter(pl.col("horizon_end") <= pl.col("due"))["session"]
-    labelled = pl.col("session").is_in(stored_labels["session"].unique().implode())
+    in_labelled_session = pl.col("session").is_in(stored_labels["session"].unique().implode())
     never_due = ~pl.col("session").is_in(in_time.unique().implode())
-    return labels.filter(labelled | never_due).join(stored_labels, on=KEYS, how="anti", maintain_order="left")
+    return labels.filter(in_labelled_session | never_due).join(
+        stored_labels, on=KEYS, how="anti", maintain_order="left"
+    )
 
 
 def class_shares(labels: pl.DataFrame) -> dict[str, float]:

@@ -80,15 +80,15 @@ def compared(
     >>> compared({"labels": ["2026-03-02", "2026-03-03"]}, held, {"labels": Stored(frozenset({"2026-03-02"}))}).text
     'labels 2026-03-03'
     """
-    lost_keys, unreported = {}, {}
+    lost_keys, unreported_keys = {}, {}
     for asset in (asset for asset in keys if asset in stored_partitions):
         held_keys, partitions = materialized.get(asset, ()), stored_partitions[asset]
         of_asset = _keys(keys, asset)
         if absent_keys := [key for key in of_asset if key in held_keys and key not in partitions.there]:
             lost_keys[asset] = absent_keys
         if new := [key for key in of_asset if key not in held_keys and key in partitions.with_rows]:
-            unreported[asset] = new
-    return Comparison(lost_keys, unreported)
+            unreported_keys[asset] = new
+    return Comparison(lost_keys, unreported_keys)
 
 
 def held_by_both(

@@ -133,11 +133,12 @@ def affected_by_context(
 
     A session after `predicted_through` was made of nothing yet and does not count; None where no other is left.
     """
-    reached = [session for session in sessions if session <= predicted_through]
-    if not reached:
+    sessions_in_reach = [session for session in sessions if session <= predicted_through]
+    if not sessions_in_reach:
         return None
-    return min(reached), min(
-        calendar.shift(max(reached), reach(market_context.LOOKBACK)) or calendar.sessions[-1], predicted_through
+    return min(sessions_in_reach), min(
+        calendar.shift(max(sessions_in_reach), reach(market_context.LOOKBACK)) or calendar.sessions[-1],
+        predicted_through,
     )
 
 
@@ -147,11 +148,11 @@ def affected_by_side_rows(
     """First and last session whose features or predictions the side rows `late_rows` (session, event_time) reach, where
     the features that read them look back `look_back` sessions: from the session at which they were known until the
     event is as far back. None where none of them was known by `predicted_through`."""
-    reached = late_rows.filter(pl.col("session") <= predicted_through)
-    if reached.is_empty():
+    rows_in_reach = late_rows.filter(pl.col("session") <= predicted_through)
+    if rows_in_reach.is_empty():
         return None
-    first = reached["session"].min()
-    last = pl.concat([reached["session"], reached["event_time"].dt.date().alias("session")]).max()
+    first = rows_in_reach["session"].min()
+    last = pl.concat([rows_in_reach["session"], rows_in_reach["event_time"].dt.date().alias("session")]).max()
     assert isinstance(first, date)
     assert isinstance(last, date)
     latest = calendar.between(first, max(last, first))[-1]
@@ -159,12 +160,12 @@ def affected_by_side_rows(
     return first, min(end, predicted_through)
 
 
-def steps_of(reached: Affected, first_served: date, side_inputs: Sequence[str] = ()) -> list[Step]:
-    """The runs that make `reached` again, one after the other; no model serves before `first_served`. `side_inputs` are
-    the assets of those that are on."""
-    steps = _steps(with_side_inputs(FEATURES, side_inputs), reached.chain, first_served)
-    if reached.labels:
-        first, last = reached.labels
+def steps_of(affected_ranges: Affected, first_served: date, side_inputs: Sequence[str] = ()) -> list[Step]:
+    """The runs that make `affected_ranges` again, one after the other; no model serves before `first_served`.
+    `side_inputs` are the assets of those that are on."""
+    steps = _steps(with_side_inputs(FEATURES, side_inputs), affected_ranges.chain, first_served)
+    if affected_ranges.labels:
+        first, last = affected_ranges.labels
         if first >= first_served:  # what came true of these sessions is shown and published again
             return [*steps, (("labels", "operations", "publication"), str(first), str(last))]
         steps.append((("labels",), str(first), str(last)))
@@ -173,14 +174,14 @@ def steps_of(reached: Affected, first_served: date, side_inputs: Sequence[str] =
     return steps
 
 
-def steps_of_context(reached: tuple[date, date], first_served: date) -> list[Step]:
+def steps_of_context(session_range: tuple[date, date], first_served: date) -> list[Step]:
     """The runs that make again what `affected_by_context` found."""
-    return _steps(CONTEXT_FEATURES, reached, first_served)
+    return _steps(CONTEXT_FEATURES, session_range, first_served)
 
 
-def steps_of_side_rows(reached: tuple[date, date], first_served: date) -> list[Step]:
+def steps_of_side_rows(session_range: tuple[date, date], first_served: date) -> list[Step]:
     """The runs that make again what `affected_by_side_rows` found."""
-    return _steps((SIDE_FEATURES,), reached, first_served)
+    return _steps((SIDE_FEATURES,), session_range, first_served)
 
 
 def _steps(features: Sequence[str], span: tuple[date, date], first_served: date) -> list[Step]:

@@ -192,8 +192,8 @@ def daily_losses(predictions: pl.DataFrame, labels: pl.DataFrame, models: Sequen
     scored_predictions = scored_rows(rows, labels)
     losses = [pl.col("surprise").filter(pl.col("model") == name).first().alias(name) for name in models]
     # in a fixed order: a mean depends on it in its last digits, which the facts of a decision are kept with
-    paired = scored_predictions.group_by(KEYS, maintain_order=True).agg(losses).drop_nulls()
-    return paired.group_by("session").agg(pl.col(list(models)).mean()).sort("session")
+    losses_of_pairs = scored_predictions.group_by(KEYS, maintain_order=True).agg(losses).drop_nulls()
+    return losses_of_pairs.group_by("session").agg(pl.col(list(models)).mean()).sort("session")
 
 
 def skill_of(

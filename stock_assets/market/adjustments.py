@@ -200,12 +200,12 @@ def traded_sessions(raw: pl.DataFrame, sessions: Sequence[date]) -> list[date]:
     return traded_on(set(raw.filter(~pl.any_horizontal(*repair.impossible().values()))["session"].unique()), sessions)
 
 
-def traded_on(traded: Collection[date], sessions: Sequence[date]) -> list[date]:
+def traded_on(bar_sessions: Collection[date], sessions: Sequence[date]) -> list[date]:
     """As `traded_sessions`, of the sessions that have a bar."""
-    if not traded:
+    if not bar_sessions:
         return list(sessions)
-    first, last = min(traded), max(traded)
-    return [session for session in sessions if not first < session < last or session in traded]
+    first, last = min(bar_sessions), max(bar_sessions)
+    return [session for session in sessions if not first < session < last or session in bar_sessions]
 
 
 def in_listings(bars: pl.DataFrame, *, sessions: Sequence[date]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -239,8 +239,8 @@ def as_of(
     doubts: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The clean bars as of `moment`: `clean_bars` of the versions that had been fetched by then."""
-    fetched = raw.filter(utc("fetched_at") <= moment.astimezone(UTC))
-    return clean_bars(fetched, universe, sessions, closes=closes, doubts=doubts)
+    rows_by_moment = raw.filter(utc("fetched_at") <= moment.astimezone(UTC))
+    return clean_bars(rows_by_moment, universe, sessions, closes=closes, doubts=doubts)
 
 
 def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
@@ -251,10 +251,10 @@ def provisional(closes: Mapping[date, datetime]) -> pl.Expr:
     """
     lots = pl.col("volume") / ROUND_LOT
     own_basis = pl.col("later_splits") == 1  # a volume that is adjusted for a spin-off is rounded no more
-    rounded = ((lots == lots.round()) & (lots > 0) & own_basis).fill_null(value=False)
-    five_before = rounded.cast(pl.Int32).shift(1).rolling_sum(5).over("ticker") == 5
-    unrounded = (five_before & ~rounded & own_basis & (lots > 0)).fill_null(value=False)
-    return (utc("fetched_at") < settled_at(closes)).fill_null(value=False) | unrounded
+    is_round_lot = ((lots == lots.round()) & (lots > 0) & own_basis).fill_null(value=False)
+    five_before = is_round_lot.cast(pl.Int32).shift(1).rolling_sum(5).over("ticker") == 5
+    breaks_round_lots = (five_before & ~is_round_lot & own_basis & (lots > 0)).fill_null(value=False)
+    return (utc("fetched_at") < settled_at(closes)).fill_null(value=False) | breaks_round_lots
 
 
 def utc(moment: str) -> pl.Expr:

@@ -62,14 +62,14 @@ def interval_bars(
         _BAR, keep="first"
     )
     first, last = pl.col("at") == pl.col("at").min().over("ticker"), pl.col("at") == pl.col("at").max().over("ticker")
-    torn = placed_rows.filter(
+    torn_bars = placed_rows.filter(
         (first & (pl.col("at") > pl.col("bar_begin"))) | (last & (pl.col("end") < pl.col("bar_end")))
     )
     bars = (
         rows.unique(["ticker", "at"], keep="first", maintain_order=True)
         .join(placed_rows.select("ticker", "at", "session", "bar_end"), on=["ticker", "at"])
         .join(held_out, on=_BAR, how="anti")
-        .join(torn, on=_BAR, how="anti")
+        .join(torn_bars, on=_BAR, how="anti")
         .sort("ticker", "at")
         .group_by(_BAR)
         .agg(

@@ -104,7 +104,7 @@ class TradingCalendar:
             name=f"{self.name} {hours.start // 60:02d}:{hours.start % 60:02d} to {hours.end // 60:02d}:"
             f"{hours.end % 60:02d} {hours.zone}",
             opens={session: opening for session, (opening, _) in windows.items()},
-            closes={session: closed for session, (_, closed) in windows.items()},
+            closes={session: closing for session, (_, closing) in windows.items()},
             local_zone=hours.zone,
             rests={},
         )

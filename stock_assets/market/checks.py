@@ -43,7 +43,7 @@ def daily_bar_findings(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.
     its moment) that repair made in them."""
     absences = quality.absent_members(bars, universe)
     thin = quality.thin_sessions(bars, absences)
-    contradicted = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
+    contradictions = findings.filter(pl.col("kind") == "adjustment").drop("kind", "repaired")
     return [
         Finding("unique_bars", repeated(bars), blocking=True),
         Finding("positive_prices", quality.impossible_prices(bars), blocking=True),
@@ -53,7 +53,7 @@ def daily_bar_findings(bars: pl.DataFrame, universe: pl.DataFrame, findings: pl.
             blocking=thin.height > 0,
             figures={"threshold": quality.COVERAGE, "sessions_below": thin.height},
         ),
-        Finding("adjusted_closes", contradicted, blocking=False),
+        Finding("adjusted_closes", contradictions, blocking=False),
         *(_suspect_finding(bars, check) for check in quality.BAR_CHECKS.values()),
     ]
 

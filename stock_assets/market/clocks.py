@@ -32,11 +32,11 @@ def refuse_changed_clock(minutes: pl.DataFrame, place: str) -> None:
         bars, times = bars_of.get(at, (0, 0))
         return 0 < bars == times
 
-    for zone, at, repeated in _changes(minutes["at"].min(), minutes["at"].max()):  # pyright: ignore[reportArgumentType]
+    for zone, at, repeats_hour in _changes(minutes["at"].min(), minutes["at"].max()):  # pyright: ignore[reportArgumentType]
         bars, times = bars_of.get(at, (0, 0))
-        is_changed = bars == 2 * times > 0 if repeated else bars == 0
+        is_changed = bars == 2 * times > 0 if repeats_hour else bars == 0
         if is_changed and all(once(at + shift) for shift in (-_HOUR, _HOUR, -_DAY, _DAY)):
-            verb, fault = ("repeat", "two bars of each time") if repeated else ("skip", "no bar")
+            verb, fault = ("repeat", "two bars of each time") if repeats_hour else ("skip", "no bar")
             raise SourceError(
                 f"{place} has times without a zone, and {fault} from {at:%H:%M} to {at + _HOUR:%H:%M} on "
                 f"{at:%Y-%m-%d}, an hour that clocks as in {zone} {verb}; expected times that name their zone, or "

@@ -52,7 +52,7 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
         judged_rows.filter(pl.col("again") | pl.col("special")),
     )
     other = judged_rows.filter(pl.col("plausible").is_null(), ~pl.col("again"), pl.col("contradicts"))
-    adjusted = pl.col("previous_adj_close") * pl.col("close") / (price - dividend)
+    adjusted_close = pl.col("previous_adj_close") * pl.col("close") / (price - dividend)
     excess = pl.col("implied") - dividend
     open_question = pl.col("implied").is_finite() & ((excess.abs() > DOUBT * price) | (excess > PAYMENT * price))
     findings = pl.concat(
@@ -64,7 +64,11 @@ def plausible_dividends(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]
             *(
                 other.filter(sides).select(
                     *finding(
-                        "adjustment", "adj_close", figure=pl.col("adj_close"), expected=adjusted, repaired=is_repaired
+                        "adjustment",
+                        "adj_close",
+                        figure=pl.col("adj_close"),
+                        expected=adjusted_close,
+                        repaired=is_repaired,
                     )
                 )
                 for sides, is_repaired in ((~open_question, True), (open_question, False))
@@ -88,11 +92,11 @@ def _with_implied(bars: pl.DataFrame) -> pl.DataFrame:
     and may count it now.
     """
     price = pl.col("before") / pl.col("split_ratio")
-    adjusted = pl.col("adj_close") / pl.col("previous_adj_close")
-    implied_dividend = price - pl.col("close") / adjusted
+    adjusted_ratio = pl.col("adj_close") / pl.col("previous_adj_close")
+    implied_dividend = price - pl.col("close") / adjusted_ratio
     # taken out of the price before, as Yahoo does, or put into the return, as others do
     taken_out = (pl.col("dividend") - implied_dividend).abs() / price
-    put_in = (adjusted - (pl.col("close") + pl.col("dividend")) / price).abs()
+    put_in = (adjusted_ratio - (pl.col("close") + pl.col("dividend")) / price).abs()
     is_apart = pl.min_horizontal(taken_out, put_in) > DIVIDEND_TOLERANCE + rounding()
     # after a bar that is missing, the adjusted close before is not that of the close before
     follows = pl.col("position").diff().over("listing") == 1
@@ -132,11 +136,11 @@ def _with_plausible(rows: pl.DataFrame) -> pl.DataFrame:
     special &= ~split_today & (pl.col("share") <= LARGEST_SPECIAL)
     later_splits = ((pl.col("later_splits") - 1).abs() > 0.1) & _is_near(ratio, pl.col("later_splits"))
     of_another_unit = (in_units(ratio) == -1) | (split_today & _is_near(ratio, pl.col("split_ratio"))) | later_splits
-    unlisted = pl.col("contradicts") & ~pl.col("late").fill_null(value=False)
+    is_unlisted = pl.col("contradicts") & ~pl.col("late").fill_null(value=False)
     fits_price = (pl.col("fell") - implied_dividend / pl.col("price")).abs() < (pl.col("fell") - pl.col("share")).abs()
     modest_enough = modest | (dividend > 0)
-    unlisted &= (modest_enough & ((dividend == 0) | (implied_dividend <= FAR_MORE * dividend))) | fits_price
-    unlisted &= implied_dividend.is_between(PAYMENT * pl.col("price"), LARGEST_SPECIAL * pl.col("price"))
+    is_unlisted &= (modest_enough & ((dividend == 0) | (implied_dividend <= FAR_MORE * dividend))) | fits_price
+    is_unlisted &= implied_dividend.is_between(PAYMENT * pl.col("price"), LARGEST_SPECIAL * pl.col("price"))
     plausible = (
         pl.when(is_unseen & pl.col("contradicts") & modest)
         .then(implied_dividend)
@@ -152,7 +156,7 @@ def _with_plausible(rows: pl.DataFrame) -> pl.DataFrame:
             & (pl.col("last_share") > UNIT / 2 * pl.col("share"))
         )
         .then(dividend * UNIT)
-        .when(unlisted & (implied_dividend > COUNTED_TWICE * dividend))
+        .when(is_unlisted & (implied_dividend > COUNTED_TWICE * dividend))
         .then(implied_dividend)
     )
     in_rhythm = (pl.col("apart") - pl.col("apart_before")).abs() <= RHYTHM

@@ -87,8 +87,10 @@ def _outcome(bars: pl.DataFrame, days: pl.DataFrame, calendar: TradingCalendar) 
     def named(outcome: str | pl.Expr, reason: pl.Expr) -> pl.Expr:
         return pl.struct(outcome=pl.lit(outcome) if isinstance(outcome, str) else outcome, reason=reason)
 
-    traded = bars["session"].unique()
-    closed = ~pl.col("session").is_in(traded.implode()) & pl.col("session").is_between(traded.min(), traded.max())
+    traded_sessions = bars["session"].unique()
+    is_closed = ~pl.col("session").is_in(traded_sessions.implode()) & pl.col("session").is_between(
+        traded_sessions.min(), traded_sessions.max()
+    )
     last_position = pl.col("last_bar").replace_strict(
         dict(zip(calendar.sessions, range(len(calendar.sessions)), strict=True)), default=None, return_dtype=pl.Int64
     )
@@ -99,7 +101,7 @@ def _outcome(bars: pl.DataFrame, days: pl.DataFrame, calendar: TradingCalendar) 
         .then(named("delisted", pl.format("left the universe after {}", "to_session")))
         .when(pl.col("failure").is_not_null())
         .then(named(pl.col("failure"), pl.col("vendor_reason")))
-        .when(closed)
+        .when(is_closed)
         .then(named("holiday", pl.lit("no ticker has a bar, though some have before and after")))
         .when(pl.col("session") < first_listed)
         .then(named("not_listed", pl.format("nothing before {}", first_listed)))

@@ -38,8 +38,8 @@ def impossible() -> dict[str, pl.Expr]:
     faults = {name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in prices}
     faults["volume"] = ~(pl.col("volume").is_finite() & (pl.col("volume") >= 0)).fill_null(value=False)
     # without corporate actions the return is that of the adjusted closes
-    adjusted = pl.col("adj_close").is_finite() & (pl.col("adj_close") > 0)
-    faults["adj_close"] = pl.col("split_ratio").is_null() & ~adjusted.fill_null(value=False)
+    is_adjusted = pl.col("adj_close").is_finite() & (pl.col("adj_close") > 0)
+    faults["adj_close"] = pl.col("split_ratio").is_null() & ~is_adjusted.fill_null(value=False)
     return faults
 
 
@@ -84,8 +84,8 @@ def in_one_unit(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _otherin_units(bars: pl.DataFrame) -> pl.DataFrame:
     """row, state (Int64): by how many hundreds a bar is off the unit that most of the bars before it are in."""
-    jumped = bars.filter(pl.col("jump") != 0)["listing"].unique()
-    level = bars.filter(pl.col("listing").is_in(jumped.implode())).with_columns(
+    jumped_listings = bars.filter(pl.col("jump") != 0)["listing"].unique()
+    level = bars.filter(pl.col("listing").is_in(jumped_listings.implode())).with_columns(
         level=pl.col("jump").cum_sum().cast(pl.Float64).over("listing")
     )
     usual = pl.col("level").shift(1).rolling_quantile(0.5, "lower", window_size=2 * UNIT_MEMORY - 1, min_samples=1)

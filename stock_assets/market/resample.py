@@ -119,8 +119,8 @@ def faults_of(rows: pl.DataFrame, inside: pl.DataFrame) -> pl.DataFrame:
     """What is wrong with those of `rows` that are `inside` a session (ticker, at, session): the columns of a finding,
     and of the row at and fault (in words). Of a row that comes twice alike one is kept, and that is repaired."""
     key = ["ticker", "at"]
-    doubled = (pl.struct(key) == pl.struct(key).shift()).fill_null(value=False)  # they are sorted
-    twice = rows.join(rows.filter(doubled).select(key).unique(), on=key, how="semi").group_by(key)
+    is_doubled = (pl.struct(key) == pl.struct(key).shift()).fill_null(value=False)  # they are sorted
+    twice = rows.join(rows.filter(is_doubled).select(key).unique(), on=key, how="semi").group_by(key)
     twice = twice.agg(
         different=pl.struct(pl.exclude(key)).n_unique() > 1, first=pl.col("close").first(), last=pl.col("close").last()
     ).join(inside, on=key)

@@ -119,15 +119,15 @@ def _moves(rows: pl.DataFrame) -> pl.DataFrame:
     def before(name: str) -> pl.Expr:
         return pl.col(name).shift().forward_fill().over("ticker")  # a row without a price is no bar
 
-    jump, adjusted = (pl.col("close") / before("close")).log(), (pl.col("adj_close") / before("adj_close")).log()
+    jump, adjusted_move = (pl.col("close") / before("close")).log(), (pl.col("adj_close") / before("adj_close")).log()
     return rows.select(
         "ticker",
         "place",
         jump=jump,
         opened=(pl.col("open") / before("close")).log(),
         paid_jump=((pl.col("close") + pl.col("dividend")) / before("close")).log(),
-        adjusted_jump=adjusted,
-        gap=adjusted - jump,
+        adjusted_jump=adjusted_move,
+        gap=adjusted_move - jump,
         paid_share=pl.col("dividend") / before("close"),
         usual=1.4826 * jump.abs().median().over("ticker"),
     )
@@ -151,15 +151,15 @@ def with_unlisted_splits(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame
     is a usual ratio, or too large for a payment, and the close moves more than the adjusted close does.
     """
     price = pl.col("before") / pl.col("split_ratio")
-    adjusted, price_ratio = pl.col("adj_close") / pl.col("previous_adj_close"), pl.col("close") / price
-    whole_gap = adjusted / price_ratio
+    adjusted_ratio, price_ratio = pl.col("adj_close") / pl.col("previous_adj_close"), pl.col("close") / price
+    whole_gap = adjusted_ratio / price_ratio
     gap = whole_gap * (1 - pl.col("dividend") / price)  # without the dividend's part, as Yahoo takes it out
     follows = pl.col("position").diff().over("listing") == 1
     far_apart = [
         ratio.log().abs().is_between(math.log(SMALLEST_UNLISTED_SPLIT), math.log(LARGEST_SPLIT))
         for ratio in (gap, whole_gap)
     ]
-    moved_alone = adjusted.log().abs() < price_ratio.log().abs() / 2
+    moved_alone = adjusted_ratio.log().abs() < price_ratio.log().abs() / 2
     rows = (
         bars.with_row_index("row")
         .with_columns(gap=gap.log())

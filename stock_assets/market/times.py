@@ -130,8 +130,8 @@ def _of_numbers(text: pl.Series, place: str, *, without_text: bool) -> Moments:
             f"which as {reading} since 1970 would be {moment:%Y-%m-%d %H:%M:%S}; expected a time from {FIRST_YEAR} to"
         )
         _refuse(text, is_unread, f"{meaning} {LAST_YEAR}, as text or as the {_COUNTS} since 1970", place=place)
-    rounded = text.str.contains("[eE]").fill_null(value=False) & (micros % 60_000_000 != 0)
-    _refuse(text, rounded, "a number that was rounded when it was written; expected all its digits", place=place)
+    is_rounded = text.str.contains("[eE]").fill_null(value=False) & (micros % 60_000_000 != 0)
+    _refuse(text, is_rounded, "a number that was rounded when it was written; expected all its digits", place=place)
     wall = micros.cast(pl.Datetime("us")).alias("wall")
     return Moments(wall.dt.replace_time_zone("UTC").alias("at"), wall, zoned=True, dated=False)
 

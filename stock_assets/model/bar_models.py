@@ -30,7 +30,7 @@ from stock_assets.model.registry import Role
 BAR_IN_SERVICE = "bar_rnn"
 
 
-def _asked(model: Any, features: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
+def _answer_of_model(model: Any, features: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
     return model.predict(features, keys)
 
 
@@ -46,7 +46,7 @@ class BarModelEntry:
     """returns something with `cutoff` (a moment) and `to_artifact`"""
     load: Callable[[dict[str, np.ndarray], dict[str, Any]], Any]
     """what `train` returned, from its tensors and description"""
-    predict: Callable[[Any, pl.DataFrame, pl.DataFrame], pl.DataFrame] = _asked
+    predict: Callable[[Any, pl.DataFrame, pl.DataFrame], pl.DataFrame] = _answer_of_model
     """of the model, rows of `bar_features` and BAR_KEYS: BAR_KEYS, expected_return, p_sell, p_hold, p_buy, score"""
     lookback_rows: int = 1
     """rows of features of a ticker that a prediction looks at, that of the bar included"""

@@ -62,8 +62,8 @@ class NetworkConfig:
         self._require("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
         self._require("weight_decay", self.weight_decay >= 0, "0 or more")
 
-    def _require(self, name: str, fulfilled: bool, expected: str) -> None:
-        if not fulfilled:
+    def _require(self, name: str, condition: bool, expected: str) -> None:
+        if not condition:
             raise SettingsError(f"{type(self).__name__}.{name}={getattr(self, name)}; expected {expected}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -34,10 +34,10 @@ class History:
         no_label = np.full(len(market.padded), IGNORE, np.int8)
         panel = Panel(market.keys, market.padded, no_label, starts, ends, name=market.digest)
         targets = volatility_targets(lesson.inputs.features, lesson.labels, lesson.horizon)
-        aligned = market.numbers(targets, TARGETS)
+        aligned_targets = market.numbers(targets, TARGETS)
         del targets
-        complete = np.asarray(np.isfinite(aligned).all(axis=1))
-        return cls(market, panel, aligned, complete, market.labels(lesson.labels))
+        complete = np.asarray(np.isfinite(aligned_targets).all(axis=1))
+        return cls(market, panel, aligned_targets, complete, market.labels(lesson.labels))
 
     def rows_of(self, labels: pl.DataFrame) -> np.ndarray:
         """bool [N]: the rows of these labels, where their targets are complete."""

@@ -28,8 +28,8 @@ def pool_weights(right: np.ndarray) -> np.ndarray:
     models = right.shape[1]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = right @ weights
-        return float(-np.log(mixed).mean()), -(right / mixed[:, None]).mean(axis=0)
+        mixture = right @ weights
+        return float(-np.log(mixture).mean()), -(right / mixture[:, None]).mean(axis=0)
 
     sum_is_one = {"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": lambda _: np.ones(models)}
     start = np.full(models, 1 / models)

@@ -60,14 +60,14 @@ def usable_labels(
         outsider_rows = outsiders.select(KEYS).unique().with_columns(_outside=pl.lit(NO_MEMBER))
         labels_with_reason = labels_with_reason.join(outsider_rows, on=KEYS, how="left")
         reason = pl.coalesce("_outside", reason)
-    excluded = (
+    excluded_counts = (
         labels_with_reason.filter(reason.is_not_null())
         .group_by(reason.alias("reason"))
         .len("rows")
         .sort(["rows", "reason"], descending=[True, False])
     )
     usable = labels_with_reason.filter(reason.is_null()).select(labels.columns).sort(KEYS)
-    return usable, dict(excluded.iter_rows())
+    return usable, dict(excluded_counts.iter_rows())
 
 
 def label_of_rows_ago(rows: pl.DataFrame, labels: pl.DataFrame, lag: int) -> pl.DataFrame:

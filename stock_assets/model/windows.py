@@ -105,13 +105,13 @@ def labelled_spans(panel: Panel, context: int) -> np.ndarray:
     Those of a ticker run from `context` - 1 rows before its first label (fewer where its rows begin) to its last label:
     one where the steps of the panel are neighbours, else up to `panel.stride`. Each label is in one of them.
     """
-    labelled = np.flatnonzero(panel.has_label())
-    if not len(labelled):
+    labelled_rows = np.flatnonzero(panel.has_label())
+    if not len(labelled_rows):
         return np.empty((0, 0), np.int64)
-    low, high = np.searchsorted(labelled, panel.starts), np.searchsorted(labelled, panel.ends)
+    low, high = np.searchsorted(labelled_rows, panel.starts), np.searchsorted(labelled_rows, panel.ends)
     has = high > low
-    first = np.maximum(labelled[low[has]] - context + 1, panel.starts[has])
-    end = labelled[high[has] - 1] + 1
+    first = np.maximum(labelled_rows[low[has]] - context + 1, panel.starts[has])
+    end = labelled_rows[high[has] - 1] + 1
     starts, ends = np.array(list(_sequences(first, end, panel.stride))).T
     longest = -(-int((end - first).max()) // panel.stride)
     spans = _spans(starts, ends, longest, stride=panel.stride)

@@ -25,8 +25,8 @@ def signed(value: float | None, digits: int = 4) -> str:
     """
     if value is None:
         return NONE
-    rounded = round(value, digits) + 0.0  # no -0.0
-    return _typographic(f"{rounded:+.{digits}f}" if rounded else f"{rounded:.{digits}f}")
+    rounded_value = round(value, digits) + 0.0  # no -0.0
+    return _typographic(f"{rounded_value:+.{digits}f}" if rounded_value else f"{rounded_value:.{digits}f}")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -73,8 +73,8 @@ def signed_money(value: float | None) -> str:
     """
     if value is None:
         return NONE
-    rounded = round(value, 2) + 0.0  # no -0.0
-    return _typographic(f"{rounded:+,.2f}" if rounded else "0.00")
+    rounded_value = round(value, 2) + 0.0  # no -0.0
+    return _typographic(f"{rounded_value:+,.2f}" if rounded_value else "0.00")
 
 
 def interval(low: float | None, high: float | None, digits: int = 4) -> str:

@@ -353,10 +353,10 @@ def add_partition_metadata(
     step = context.get_step_execution_context()
     if not hasattr(step, "_metadata_accumulator"):
         _gone(f"{type(step).__module__}.{type(step).__name__}._metadata_accumulator")
-    gathered = {
+    all_metadata = {
         AssetMetadataHandle(asset_key=asset, partition_key=key): normalize_metadata(dict(metadata))  # pyright: ignore[reportArgumentType]
         for key, metadata in by_partition.items()
     }
     step._metadata_accumulator = OutputMetadataAccumulator(
-        per_output_metadata={**step._metadata_accumulator.per_output_metadata, **gathered}
+        per_output_metadata={**step._metadata_accumulator.per_output_metadata, **all_metadata}
     )

@@ -33,7 +33,7 @@ BORROWED = (
 )
 
 
-def _absent(symbol: str) -> PrivateApiError:
+def _missing_symbol_error(symbol: str) -> PrivateApiError:
     return PrivateApiError(
         f"uvicorn {uvicorn.__version__} has no {symbol}, which stock_assets borrows and has tried with uvicorn "
         f"{TRIED_WITH}; expected that version: pip install 'uvicorn[standard]=={TRIED_WITH}'"
@@ -43,10 +43,10 @@ def _absent(symbol: str) -> PrivateApiError:
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
-    raise _absent("httptools_impl.HttpToolsProtocol") from error
+    raise _missing_symbol_error("httptools_impl.HttpToolsProtocol") from error
 for _name in BORROWED:
     if not hasattr(HttpToolsProtocol, _name):
-        raise _absent(f"HttpToolsProtocol.{_name}")
+        raise _missing_symbol_error(f"HttpToolsProtocol.{_name}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait_for_head()
-        if len(self.connections) > self.bounds.connections and not _end_the_oldest(self.connections, spared=self):
+        if len(self.connections) > self.bounds.connections and not _end_the_oldest(
+            self.connections, newest_connection=self
+        ):
             self._status = 503
             self.send_400_response("")
 
@@ -192,12 +194,12 @@ class BoundedConnection(HttpToolsProtocol):
         self._unset(write=True)
 
 
-def _end_the_oldest(connections: Iterable[Any], spared: BoundedConnection) -> bool:
+def _end_the_oldest(connections: Iterable[Any], newest_connection: BoundedConnection) -> bool:
     """Ends the connection that has waited longest for a request, so that another client gets in; whether one did."""
     waiting = [
         connection
         for connection in connections
-        if isinstance(connection, BoundedConnection) and connection.is_waiting and connection is not spared
+        if isinstance(connection, BoundedConnection) and connection.is_waiting and connection is not newest_connection
     ]
     if waiting:
         min(waiting, key=lambda connection: connection._since).end()

@@ -179,8 +179,8 @@ def parse_pointer(path: Place, content: bytes) -> Pointer:
             Upcoming(date.fromisoformat(row["session"]), _moment(row["closes_at"]), _moment(row["due_at"]))
             for row in facts["upcoming"]
         )
-        if (unpublished := facts.get("unpublished")) is not None:
-            facts["unpublished"] = tuple(map(date.fromisoformat, unpublished))
+        if (unpublished_days := facts.get("unpublished")) is not None:
+            facts["unpublished"] = tuple(map(date.fromisoformat, unpublished_days))
         facts["absent"] = tuple(map(str, facts.get("absent", ())))
         names = Facts.__dataclass_fields__
         return Pointer(

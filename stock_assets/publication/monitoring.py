@@ -30,17 +30,17 @@ def session_rows(
     entropy = -pl.sum_horizontal(
         pl.col(p) * pl.col(p).clip(lower_bound=SMALLEST_PROBABILITY).log() for p in PROBABILITIES
     )
-    varied = (
+    has_variation = (
         (pl.len() >= SMALLEST_CROSS_SECTION)
         & (pl.col("score").n_unique() > 1)
         & (pl.col("forward_return_horizon").n_unique() > 1)
     )
-    ic = pl.when(varied).then(pl.corr("score", "forward_return_horizon", method="spearman"))
-    labelled = predictions.join(labels.drop_nulls("forward_return_horizon"), on=KEYS)
+    ic = pl.when(has_variation).then(pl.corr("score", "forward_return_horizon", method="spearman"))
+    labelled_predictions = predictions.join(labels.drop_nulls("forward_return_horizon"), on=KEYS)
     rows = (
         operations.join(left_out.group_by("session").agg(left_out=pl.len()), on="session", how="left")
         .join(predictions.group_by("session").agg(expected_log_loss=entropy.mean()), on="session", how="left")
-        .join(labelled.group_by("session").agg(rank_ic=ic), on="session", how="left")
+        .join(labelled_predictions.group_by("session").agg(rank_ic=ic), on="session", how="left")
         .with_columns(pl.col("left_out").fill_null(0))
     )
     return fitted("sessions", rows)

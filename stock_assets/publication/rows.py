@@ -17,13 +17,13 @@ def prediction_rows(predictions: pl.DataFrame, left_out: pl.DataFrame) -> pl.Dat
 
     `predictions` are rows of the table of that name, `left_out` those of `left_out_rows`.
     """
-    ranked = predictions.sort(
+    predictions_in_order = predictions.sort(
         "session", "model", "score", "ticker", descending=[False, False, True, False]
     ).with_columns(
         rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("session", "model"), status=pl.lit("predicted")
     )
-    rows = pl.concat([ranked, left_out.with_columns(status=pl.lit("left_out"))], how="diagonal")
-    return _fitted(PREDICTIONS_FILE.schema, rows, "ticker", "model")
+    rows = pl.concat([predictions_in_order, left_out.with_columns(status=pl.lit("left_out"))], how="diagonal")
+    return _file_rows(PREDICTIONS_FILE.schema, rows, "ticker", "model")
 
 
 def expected_tickers(universe: pl.DataFrame, bars: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
@@ -85,15 +85,17 @@ def bar_rows(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
     companies = universe.sort("from_session").unique("ticker", keep="last").select("ticker", "name", "sector")
     figures = [name for name, dtype in BARS_FILE.schema.items() if dtype.is_float()]
     finite = (pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in figures)
-    return _fitted(BARS_FILE.schema, bars.join(companies, on="ticker", how="left").with_columns(finite), "ticker")
+    return _file_rows(BARS_FILE.schema, bars.join(companies, on="ticker", how="left").with_columns(finite), "ticker")
 
 
 def outcome_rows(labels: pl.DataFrame, usable: pl.DataFrame) -> pl.DataFrame:
     """`OUTCOMES_FILE` with `session`, sorted by session and ticker: known `labels`, and which of them are `usable`."""
     marked_labels = labels.join(usable.select(*KEYS, usable=pl.lit(value=True)), on=KEYS, how="left")
-    return _fitted(OUTCOMES_FILE.schema, marked_labels.with_columns(pl.col("usable").fill_null(value=False)), "ticker")
+    return _file_rows(
+        OUTCOMES_FILE.schema, marked_labels.with_columns(pl.col("usable").fill_null(value=False)), "ticker"
+    )
 
 
-def _fitted(schema: pl.Schema, rows: pl.DataFrame, *keys: str) -> pl.DataFrame:
+def _file_rows(schema: pl.Schema, rows: pl.DataFrame, *keys: str) -> pl.DataFrame:
     columns = [pl.col(name).cast(dtype) for name, dtype in schema.items()]
     return rows.select("session", *columns).sort("session", *keys)

@@ -93,7 +93,7 @@ def publish(
                 return Pointer(before.entry, before.published_at, facts, before.champions, files)
             # the ledger ascends, also under a clock set back
             moment = max(now, before.published_at) if before else now
-            facts_of_entry = reason, code_version, dict(champions), _changed(before, files)
+            facts_of_entry = reason, code_version, dict(champions), _changed_files(before, files)
             draft = Entry("", moment, before and before.entry, *facts_of_entry)
             entry = Entry(entry_id(moment, draft.text()), moment, draft.previous, *facts_of_entry)
             put(folder / LEDGER / f"{entry.id}.json", entry.text().encode())
@@ -122,7 +122,7 @@ def _take_back(folder: Place, entry: Entry) -> None:
         delete(folder / LEDGER / f"{entry.id}.json")
 
 
-def _changed(before: Newest | None, files: Files) -> Files:
+def _changed_files(before: Newest | None, files: Files) -> Files:
     """Those of `files` that `before` does not name, or names otherwise."""
     return {
         kind: {

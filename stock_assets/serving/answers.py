@@ -26,7 +26,7 @@ def row_of(day: Day, rows: ModelRows, ticker: str) -> dict[str, Any]:
     """What a model says of a ticker in a session, and why not where it says nothing."""
     place = rows.tickers.get(ticker)
     if place is None:
-        row = _absent(day, ticker)
+        row = _absent_row(day, ticker)
     else:
         sell, hold, buy = rows.probabilities[place].tolist()
         version, trained_through = rows.version(place)
@@ -48,7 +48,7 @@ def row_of(day: Day, rows: ModelRows, ticker: str) -> dict[str, Any]:
     return row
 
 
-def _absent(day: Day, ticker: str) -> dict[str, Any]:
+def _absent_row(day: Day, ticker: str) -> dict[str, Any]:
     if ticker in day.left_out:
         return {"status": "left_out", "reason": day.left_out[ticker], **NO_PREDICTION}
     return {"status": "not_predicted", "reason": NOT_PREDICTED, **NO_PREDICTION}

@@ -199,7 +199,7 @@ def relative(error: PublicationError, folder: Place) -> str:
     return str(error).replace(f"{folder}/", "").replace(str(folder), "the folder of what is published")
 
 
-def read_day(publication: Publication, files: Files, shared: Shared, *, ticker: str | None = None) -> Day:
+def read_day(publication: Publication, files: Files, shared_arrays: Shared, *, ticker: str | None = None) -> Day:
     """The session of `files`, or what it holds of one ticker. Raises DamagedFile."""
     key, session = files.session, date.fromisoformat(files.session)
     frame = frame_of(publication, PREDICTIONS_FILE, kind="predictions", key=key)
@@ -221,18 +221,18 @@ def read_day(publication: Publication, files: Files, shared: Shared, *, ticker: 
         raise DamagedFile(file, "is damaged: a predicted row lacks a value")
     return Day(
         session,
-        {model: _model_rows(of_model.get(model, predicted_rows.clear()), shared) for model in models},
+        {model: _model_rows(of_model.get(model, predicted_rows.clear()), shared_arrays) for model in models},
         dict(zip(absent_rows["ticker"].to_list(), absent_rows["reason"].to_list(), strict=True)),
         dict(zip(suspects["ticker"].to_list(), suspects["suspect"].to_list(), strict=True)),
         Outcomes(
-            shared.places(labels["ticker"].to_list()),
+            shared_arrays.places(labels["ticker"].to_list()),
             labels["label"].to_numpy().copy(),
             labels["horizon_end"].to_physical().to_numpy().copy(),
         ),
     )
 
 
-def _model_rows(rows: pl.DataFrame, shared: Shared) -> ModelRows:
+def _model_rows(rows: pl.DataFrame, shared_arrays: Shared) -> ModelRows:
     probabilities = np.ascontiguousarray(rows.select(PROBABILITIES).to_numpy(), dtype=np.float64)
     scores = rows["score"].to_numpy()
     versions = list(zip(rows["model_version"].to_list(), rows["trained_through"].to_list(), strict=True))
@@ -243,7 +243,7 @@ def _model_rows(rows: pl.DataFrame, shared: Shared) -> ModelRows:
         probabilities = np.broadcast_to(probabilities[0].copy(), probabilities.shape)
     ranks = rows["rank"].to_numpy()
     return ModelRows(
-        shared.places(rows["ticker"].to_list()),
+        shared_arrays.places(rows["ticker"].to_list()),
         probabilities,
         scores.copy() if differ else None,
         ranks.astype(np.int16 if ranks.max(initial=0) <= np.iinfo(np.int16).max else np.int32),

@@ -27,8 +27,8 @@ def form_of(request: Request, forms: Sequence[str] = (JSON,)) -> str:
     header_values = [value for name, value in request.scope["headers"] if name == b"accept"]
     if not header_values or (len(header_values) == 1 and header_values[0] in _UNRESTRICTED):
         return forms[0]
-    liked = _weights(b",".join(header_values).decode("latin-1"))
-    weights = {form: _weight(form, liked) for form in forms}
+    media_weights = _weights(b",".join(header_values).decode("latin-1"))
+    weights = {form: _weight(form, media_weights) for form in forms}
     best = max(forms, key=lambda form: weights[form])  # the first of equals
     if weights[best] <= 0:
         raise Problem("not-acceptable", f"this answer comes as {' or '.join(forms)}", offered=[*forms])
@@ -37,22 +37,22 @@ def form_of(request: Request, forms: Sequence[str] = (JSON,)) -> str:
 
 def _weights(accept: str) -> dict[str, float]:
     """What a client likes how much, by media range."""
-    liked = {}
+    media_weights = {}
     for part in accept.split(","):
         media, *parameters = (text.strip().lower() for text in part.split(";"))
         quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
         try:
-            liked[media] = float(quality)
+            media_weights[media] = float(quality)
         except ValueError:
-            liked[media] = 0.0
-    return liked
+            media_weights[media] = 0.0
+    return media_weights
 
 
-def _weight(form: str, liked: Mapping[str, float]) -> float:
+def _weight(form: str, media_weights: Mapping[str, float]) -> float:
     """The most specific range counts."""
     for media in (form, f"{form.partition('/')[0]}/*", "*/*"):
-        if media in liked:
-            return liked[media]
+        if media in media_weights:
+            return media_weights[media]
     return 0.0
 
 

@@ -70,16 +70,16 @@ class RateLimits:
     def take(self, client: str) -> Quota:
         """One request of `client`, where it has one left."""
         bucket = self._filled(client)
-        allowed = bucket.level >= 1
-        if allowed:
+        is_allowed = bucket.level >= 1
+        if is_allowed:
             bucket.level -= 1
-        return self._quota(bucket, allowed=allowed)
+        return self._quota(bucket, is_allowed=is_allowed)
 
     def give_back(self, client: str) -> Quota:
         """Takes back what `take` took, for a request that failed."""
         bucket = self._filled(client)
         bucket.level = min(float(self.per_minute), bucket.level + 1)
-        return self._quota(bucket, allowed=True)
+        return self._quota(bucket, is_allowed=True)
 
     def _filled(self, client: str) -> _Bucket:
         now = self._clock()
@@ -93,10 +93,10 @@ class RateLimits:
         bucket.at = now
         return bucket
 
-    def _quota(self, bucket: _Bucket, *, allowed: bool) -> Quota:
+    def _quota(self, bucket: _Bucket, *, is_allowed: bool) -> Quota:
         per_second = self.per_minute / WINDOW
         return Quota(
-            allowed,
+            is_allowed,
             self.per_minute,
             floor(bucket.level),
             ceil((self.per_minute - bucket.level) / per_second),

@@ -30,9 +30,9 @@ class SessionState:
 
 def state_of(served_state: Served, day: date, now: datetime) -> SessionState:
     """Whether `day` is a session of the exchange, and whether it is published at `now`."""
-    facts, published = served_state.facts, served_state.sessions
+    facts, published_sessions = served_state.facts, served_state.sessions
     upcoming = {session.session: session for session in facts.upcoming}
-    calendar = sorted({*published, *upcoming, *(facts.unpublished or ())})
+    calendar = sorted({*published_sessions, *upcoming, *(facts.unpublished or ())})
     place = bisect_left(calendar, day)
     after = bisect_right(calendar, day)
     status, reason = _judge(served_state, day, now)
@@ -47,7 +47,7 @@ def state_of(served_state: Served, day: date, now: datetime) -> SessionState:
 
 
 def _judge(served_state: Served, day: date, now: datetime) -> tuple[Status, str]:
-    facts, published = served_state.facts, served_state.sessions
+    facts, published_sessions = served_state.facts, served_state.sessions
     if str(day) in served_state.pointer.files["predictions"]:
         return "published", "its predictions are published"
     for coming_session in facts.upcoming:
@@ -55,15 +55,18 @@ def _judge(served_state: Served, day: date, now: datetime) -> tuple[Status, str]
             return _judge_upcoming(served_state, coming_session, now)
     if day < facts.first_session:
         return "not_published", f"the calendar of this market begins with {facts.first_session}"
-    if not published or day < published[0]:
-        return "not_published", f"the published predictions begin with {published[0] if published else 'no session'}"
+    if not published_sessions or day < published_sessions[0]:
+        return (
+            "not_published",
+            f"the published predictions begin with {published_sessions[0] if published_sessions else 'no session'}",
+        )
     if day in (facts.unpublished or ()):
         return "not_published", "a session whose predictions were not published"
-    last = max([published[-1], *(coming_session.session for coming_session in facts.upcoming)])
+    last = max([published_sessions[-1], *(coming_session.session for coming_session in facts.upcoming)])
     if day > last:
         status = "not_yet" if facts.upcoming else "not_published"  # a snapshot ends
         return status, f"the calendar of this publication ends with {last}"
-    if facts.unpublished is None and day < published[-1]:
+    if facts.unpublished is None and day < published_sessions[-1]:
         return "not_published", "no session of the exchange, or one whose predictions were not published"
     return "holiday", f"{facts.exchange} is closed on {day:%A}, {day}"
 

@@ -75,10 +75,10 @@ class Parameter:
 
 def matching(pattern: str, make: Callable[[str], Any] = str) -> Callable[[str], Any]:
     """Reads what `pattern` matches as a whole."""
-    compiled = re.compile(pattern)
+    expression = re.compile(pattern)
 
     def read(text: str) -> Any:
-        if compiled.fullmatch(text) is None:
+        if expression.fullmatch(text) is None:
             raise ValueError(text)
         return make(text)
 

@@ -61,7 +61,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
     """
     tokens = _parse(path, _content(path))
     if not tokens:
-        raise _wrong(path, "it holds no token; make one: stock-assets token NAME")
+        raise _token_file_error(path, "it holds no token; make one: stock-assets token NAME")
     return tokens
 
 
@@ -71,11 +71,11 @@ def _content(path: Path) -> bytes:
             _require_private(path, os.fstat(file.fileno()))
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise _wrong(path, "there is no such file; make a token: stock-assets token NAME") from None
+        raise _token_file_error(path, "there is no such file; make a token: stock-assets token NAME") from None
     except OSError as error:
-        raise _wrong(path, f"it cannot be read: {first_line(error)}") from None
+        raise _token_file_error(path, f"it cannot be read: {first_line(error)}") from None
     if len(content) > LARGEST_FILE:
-        raise _wrong(path, f"it is larger than {LARGEST_FILE / 1e6:g} MB; expected a line per token")
+        raise _token_file_error(path, f"it is larger than {LARGEST_FILE / 1e6:g} MB; expected a line per token")
     return content
 
 
@@ -85,17 +85,19 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _require_private(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise _wrong(path, "it is no regular file; expected a file with a line per token")
+        raise _token_file_error(path, "it is no regular file; expected a file with a line per token")
     if stat.S_IMODE(status.st_mode) & PRIVATE:
         mode = f"{stat.S_IMODE(status.st_mode):03o}"
-        raise _wrong(path, f"other users can read or write it (mode {mode}); close it: chmod 600 {path}")
+        raise _token_file_error(path, f"other users can read or write it (mode {mode}); close it: chmod 600 {path}")
 
 
 def _parse(path: Path, content: bytes) -> tuple[Token, ...]:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise _wrong(path, "it is no UTF-8 text; expected a line per token: NAME sha256:DIGEST SCOPES") from None
+        raise _token_file_error(
+            path, "it is no UTF-8 text; expected a line per token: NAME sha256:DIGEST SCOPES"
+        ) from None
     tokens: dict[str, Token] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -104,10 +106,14 @@ def _parse(path: Path, content: bytes) -> tuple[Token, ...]:
         scopes = frozenset(parts["scopes"].split(",")) if parts else frozenset()
         if parts is None or not _NAME.fullmatch(parts["name"]) or not scopes <= {*SCOPES}:
             # the line is not quoted: a person may have put a token there
-            raise _wrong(path, f"line {number} is no token; expected NAME sha256:DIGEST SCOPES, {_scopes_text()}")
+            raise _token_file_error(
+                path, f"line {number} is no token; expected NAME sha256:DIGEST SCOPES, {_scopes_text()}"
+            )
         token = Token(parts["name"], bytes.fromhex(parts["digest"]), scopes)
         if token.name in tokens or any(token.digest == other.digest for other in tokens.values()):
-            raise _wrong(path, f"line {number} repeats the name or the digest of a line before; remove one of them")
+            raise _token_file_error(
+                path, f"line {number} repeats the name or the digest of a line before; remove one of them"
+            )
         tokens[token.name] = token
     return tuple(tokens.values())
 
@@ -116,7 +122,7 @@ def _scopes_text() -> str:
     return f"with the scopes {' or '.join(SCOPES)}, or both with a comma between"
 
 
-def _wrong(path: Path, fault: str) -> SettingsError:
+def _token_file_error(path: Path, fault: str) -> SettingsError:
     return SettingsError(f"{SETTING}={path} is wrong: {fault}")
 
 

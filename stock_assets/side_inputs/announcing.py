@@ -104,8 +104,8 @@ def day_and_moment(at: pl.Series, calendar: TradingCalendar) -> pl.DataFrame:
 def with_replays(rows: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
     """`rows` (`ROWS`) and, of each that was filed or is of a file, one of 364 days later, known when that one was: what
     a reader expects where nothing surer is said. One that is withdrawn withdraws it too."""
-    repeated = rows.filter(pl.col("origin").is_in(["filed", "file"])).with_columns(
+    repeated_rows = rows.filter(pl.col("origin").is_in(["filed", "file"])).with_columns(
         pl.col("event_time", "day") + A_YEAR, origin=pl.lit("replayed"), reported=pl.lit(value=False)
     )
-    reactions = reaction_session(repeated["day"], repeated["moment"], calendar)
-    return pl.concat([rows, repeated.with_columns(reaction_session=reactions)])
+    reactions = reaction_session(repeated_rows["day"], repeated_rows["moment"], calendar)
+    return pl.concat([rows, repeated_rows.with_columns(reaction_session=reactions)])

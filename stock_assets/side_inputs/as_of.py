@@ -61,9 +61,9 @@ def late_rows(rows: pl.DataFrame, moment: datetime, bars_fetched: pl.DataFrame) 
     """
     if rows.filter(pl.col("fetched_at") <= moment).is_empty():
         return rows.clear()
-    fetched = rows.filter(pl.col("fetched_at") > moment).join(bars_fetched, on="session")
+    later_rows = rows.filter(pl.col("fetched_at") > moment).join(bars_fetched, on="session")
     is_late = (pl.col("first_fetched") <= moment) & (pl.col("fetched_at") > pl.col("first_fetched") + SETTLING)
-    return fetched.filter(is_late).select(rows.columns)
+    return later_rows.filter(is_late).select(rows.columns)
 
 
 def new_versions(stored_rows: pl.DataFrame, answered_rows: pl.DataFrame) -> pl.DataFrame:

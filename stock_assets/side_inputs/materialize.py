@@ -176,12 +176,12 @@ def _withdrawn(stored_rows: pl.DataFrame, answer: SideAnswer, source: SideSource
     if "withdrawn" not in stored_rows.columns:
         raise TableError(f"the source {source.name} states all of a table without the column withdrawn")
     # a replayed date is withdrawn with the one that it repeats, and by no answer of its own
-    replayed = pl.col("origin") == "replayed" if "origin" in stored_rows.columns else pl.lit(value=False)
+    is_replayed = pl.col("origin") == "replayed" if "origin" in stored_rows.columns else pl.lit(value=False)
     coming = stored_rows.filter(
         pl.col("event_time") > now,
         pl.col("source") == source.name,
         pl.col("subject").is_in(list(answer.states_all_of)),
-        ~replayed,
+        ~is_replayed,
     )
     coming = rows_by(coming, date.max).filter(~pl.col("withdrawn").fill_null(value=False))
     withdrawn_rows = coming.join(answer.rows, on=naming_columns(stored_rows.columns), how="anti", nulls_equal=True)

@@ -93,12 +93,12 @@ def _ends_with_the_next_version(rows: pl.DataFrame, calendar: TradingCalendar) -
     )
 
 
-def _ends_with_what_it_repeats(replayed: pl.DataFrame, standing: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """`replayed` rows until the filed row, or that of a file, of a year before stops standing."""
+def _ends_with_what_it_repeats(replayed_rows: pl.DataFrame, standing: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """`replayed_rows` rows until the filed row, or that of a file, of a year before stops standing."""
     # it was replaced as a whole where no interval of it is left
-    repeated = pl.concat([standing["filed"], standing["file"]]).group_by("subject", "source", "event_time")
-    ends = repeated.agg(ended=pl.col("known_until").max()).with_columns(pl.col("event_time") + timedelta(days=364))
-    repeated_rows = replayed.join(ends, on=["subject", "source", "event_time"], how="inner", maintain_order="left")
+    originals = pl.concat([standing["filed"], standing["file"]]).group_by("subject", "source", "event_time")
+    ends = originals.agg(ended=pl.col("known_until").max()).with_columns(pl.col("event_time") + timedelta(days=364))
+    repeated_rows = replayed_rows.join(ends, on=["subject", "source", "event_time"], how="inner", maintain_order="left")
     until = repeated_rows.with_columns(known_until=pl.min_horizontal("known_until", "ended")).drop("ended")
     return until.filter(pl.col("known_from") < pl.col("known_until"))
 

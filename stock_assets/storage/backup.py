@@ -147,8 +147,12 @@ class Copying:
             self._take_database(self.elsewhere.database)
         names = sorted(self._names(), key=_order)
         has_accounts = any(name.startswith(ACCOUNTS) for name in names)
-        for traded, group in groupby(names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))):
-            with locked(self.data_dir / ACCOUNT_LOCK) if traded else nullcontext():  # nobody trades meanwhile
+        for has_account_files, group in groupby(
+            names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))
+        ):
+            with (
+                locked(self.data_dir / ACCOUNT_LOCK) if has_account_files else nullcontext()
+            ):  # nobody trades meanwhile
                 for name in group:
                     self._take(name)
         for folder, place in self.elsewhere.objects.items():

@@ -143,9 +143,9 @@ def _prune(target: ObjectPath, keep: int) -> None:
     for old in manifests[:-keep]:
         delete(old)
     named_digests = {digest for manifest in manifests[-keep:] for digest in _contents(_read(manifest))}
-    unnamed = [file.place for file in found_below(target / OBJECTS) if file.place.name not in named_digests]
+    unnamed_places = [file.place for file in found_below(target / OBJECTS) if file.place.name not in named_digests]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(delete, unnamed))
+        list(pool.map(delete, unnamed_places))
 
 
 def bucket_backups(target: ObjectPath) -> list[Place]:

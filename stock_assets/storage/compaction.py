@@ -87,12 +87,12 @@ def contents(connection: "duckdb.DuckDBPyConnection", database: str) -> dict[str
     for room, table, column, dtype in connection.execute(statement, [database]).fetchall():
         columns.setdefault((room, table), []).append(f"{column} {dtype}")
     contents = {}
-    for (room, table), declared in columns.items():
+    for (room, table), table_columns in columns.items():
         place = f'"{room}"."{table}"'
         rows = connection.execute(
             f"SELECT count(*), sum(hash(each)::HUGEINT) FROM {database}.{place} AS each"
         ).fetchone()
-        contents[f"{room}.{table}"] = (tuple(declared), *(rows or ()))
+        contents[f"{room}.{table}"] = (tuple(table_columns), *(rows or ()))
     return contents
 
 

@@ -65,8 +65,8 @@ class DagsterFiles:
         logs = [*self.shards.glob("*.db-wal"), *self.runs.parent.glob("*.db-wal"), *self.ticks.parent.glob("*.db-wal")]
         logs = [log for log in logs if _size(log)]
         sizes = [_size(log) for log in logs]
-        folded = [fold_in(log.with_name(log.name.removesuffix("-wal"))) for log in logs]
-        return Tidied(sum(folded), sum(sizes) - sum(map(_size, logs)))
+        log_results = [fold_in(log.with_name(log.name.removesuffix("-wal"))) for log in logs]
+        return Tidied(sum(log_results), sum(sizes) - sum(map(_size, logs)))
 
     def remove_shards(self, *, ended_before: datetime, failed_before: datetime) -> Tidied:
         """Removes the databases of the runs that ended before; of those that failed, the ones before `failed_before`.

@@ -60,7 +60,7 @@ def to_database(home: Path, address: str, *, dry_run: bool) -> Moved:
     contents = _require_source(source)
     if dry_run:
         with database_rows(address) as target:
-            return _moved(
+            return _result_of(
                 contents, require_room(source, contents, target=target.name, target_contents=contents_of(target))
             )
     with written_database(address) as target:
@@ -69,7 +69,7 @@ def to_database(home: Path, address: str, *, dry_run: bool) -> Moved:
             write_database(source, target)
             require_same(source, contents, target)
     _require_same_answers(home, address)
-    return _moved(contents, was_there)
+    return _result_of(contents, was_there)
 
 
 def to_folder(address: str, home: Path, *, dry_run: bool) -> Moved:
@@ -82,12 +82,12 @@ def to_folder(address: str, home: Path, *, dry_run: bool) -> Moved:
             target_contents = contents if not parts else dict.fromkeys(contents, NOTHING)
         was_there = require_room(source, contents, target=str(home), target_contents=target_contents)
         if was_there or dry_run:
-            return _moved(contents, was_there)
+            return _result_of(contents, was_there)
         with written_aside(source, home) as temporary_folder:
             require_same(source, contents, FolderRows(temporary_folder))
             _require_same_answers(temporary_folder, address)
             put_in_place(temporary_folder, home, parts)
-    return _moved(contents, was_there)
+    return _result_of(contents, was_there)
 
 
 def _part(contents: Contents, part: str) -> Contents:
@@ -98,7 +98,7 @@ def _part(contents: Contents, part: str) -> Contents:
     }
 
 
-def _moved(contents: Contents, was_there: bool) -> Moved:
+def _result_of(contents: Contents, was_there: bool) -> Moved:
     return Moved({name: table_contents.rows for name, table_contents in contents.items()}, was_there)
 
 

@@ -221,8 +221,8 @@ def require_room(source: DagsterRows, contents: Contents, *, target: str, target
 
 def require_same(source: DagsterRows, contents: Contents, target: DagsterRows) -> None:
     """Raises MoveError where `target` does not hold what the source does, of which `contents` is known."""
-    arrived = contents_of(target)
-    differing = [name for name in contents if arrived[name] != contents[name]]
+    target_contents = contents_of(target)
+    differing = [name for name in contents if target_contents[name] != contents[name]]
     if differing:
         raise MoveError(
             f"{', '.join(differing)} of {source.name} did not arrive in {target.name} as they were; nothing was kept "

@@ -157,11 +157,11 @@ def set_aside(file: Path) -> None:
     try:
         require_sqlite(file)
     except DamagedFileError as error:
-        damaged = file.with_name(f"{file.name}.damaged")
-        file.replace(damaged)
+        damaged_file = file.with_name(f"{file.name}.damaged")
+        file.replace(damaged_file)
         for journal in ("-wal", "-shm"):
             file.with_name(f"{file.name}{journal}").unlink(missing_ok=True)
-        LOG.warning("the events of one run are lost: %s. It is kept as %s", error, damaged.name)
+        LOG.warning("the events of one run are lost: %s. It is kept as %s", error, damaged_file.name)
 
 
 def _alembic(storage: type) -> Config:
@@ -308,8 +308,10 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             ids = range(last_id + 1, last_id + 1 + len(rows))
             index.exec_driver_sql(_INSERT_AS, [(*row, event_id) for row, event_id in zip(rows, ids, strict=True)])
 
-            tagged = [place for place, row in enumerate(rows) if row.may_have_tags]
-            self._store_asset_event_tags(index, [events[place] for place in tagged], [ids[place] for place in tagged])
+            places_with_tags = [place for place, row in enumerate(rows) if row.may_have_tags]
+            self._store_asset_event_tags(
+                index, [events[place] for place in places_with_tags], [ids[place] for place in places_with_tags]
+            )
             for place in last_of_each_asset_and_type(rows):
                 self._store_asset_event(index, events[place], ids[place])
 

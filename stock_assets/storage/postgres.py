@@ -213,13 +213,13 @@ class BatchingPostgresEventLogStorage(_Pooled, PostgresEventLogStorage):
     def _store_batch(self, events: Sequence[EventLogEntry]) -> None:
         rows = rows_of(events)
         table = SqlEventLogStorageTable
-        identified = table.insert().returning(table.c.id, sort_by_parameter_order=True)
+        insertion = table.insert().returning(table.c.id, sort_by_parameter_order=True)
         with self.index_transaction() as connection:
-            ids = [int(row[0]) for row in connection.execute(identified, [row._asdict() for row in rows])]
-            tagged = [place for place, row in enumerate(rows) if row.may_have_tags]
-            if tagged:
-                of_tags = [events[place] for place in tagged]
-                self._store_asset_event_tags(connection, of_tags, [ids[place] for place in tagged])
+            ids = [int(row[0]) for row in connection.execute(insertion, [row._asdict() for row in rows])]
+            places_with_tags = [place for place, row in enumerate(rows) if row.may_have_tags]
+            if places_with_tags:
+                of_tags = [events[place] for place in places_with_tags]
+                self._store_asset_event_tags(connection, of_tags, [ids[place] for place in places_with_tags])
             # in the order of their keys: two runs that wait for each other's rows would both fail
             for place in sorted(last_of_each_asset_and_type(rows), key=lambda place: rows[place].asset_key or ""):
                 self._store_asset_event(connection, events[place], ids[place])

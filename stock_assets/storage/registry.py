@@ -100,8 +100,8 @@ class MlflowRegistry:
                 continue
             if version is None:
                 raise ArtifactError(
-                    f"the alias {alias} of {model} in {self._shown} points at version {number}, which stock_assets "
-                    "did not make; expected one with the tag version"
+                    f"the alias {alias} of {model} in {self._without_password} points at version {number}, which "
+                    "stock_assets did not make; expected one with the tag version"
                 )
             of_model[alias] = version
         return by_model
@@ -128,7 +128,7 @@ class MlflowRegistry:
             is_set = tables.set_alias(model, alias, version) if tables else self._set_alias(model, alias, version)
         if not is_set:
             raise ArtifactError(
-                f"{version} of {model} was never registered in {self._shown}, so it cannot be its {alias}"
+                f"{version} of {model} was never registered in {self._without_password}, so it cannot be its {alias}"
             )
 
     def _set_alias(self, model: str, alias: str, version: str) -> bool:
@@ -211,7 +211,7 @@ class MlflowRegistry:
         try:
             yield self._tables if is_known_revision else None
         except sqlite3.Error as error:
-            raise RegistryError(f"the model registry {self._shown} does not answer: {error}") from error
+            raise RegistryError(f"the model registry {self._without_password} does not answer: {error}") from error
 
     @cached_property
     def _tables(self) -> Tables:
@@ -249,7 +249,7 @@ class MlflowRegistry:
                     reroot(connection, EXPERIMENT, self.artifacts.absolute().as_uri())
             except sqlite3.DatabaseError as error:
                 raise RegistryError(
-                    f"{self._shown} is no registry of MLflow or is damaged: {error}; {RESTORE}"
+                    f"{self._without_password} is no registry of MLflow or is damaged: {error}; {RESTORE}"
                 ) from error
             bring_to_head(file, "mlflow", migrations(file))
             return
@@ -297,11 +297,13 @@ class MlflowRegistry:
                 line = (str(error).strip() or repr(error)).splitlines()[0]
                 if self._file is None:  # neither its words nor its chain may show a password or a token
                     line = scrubbed(line, self.uri)
-                    raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from None
-                raise RegistryError(f"the model registry {self._shown} does not answer: {line}") from error
+                    raise RegistryError(
+                        f"the model registry {self._without_password} does not answer: {line}"
+                    ) from None
+                raise RegistryError(f"the model registry {self._without_password} does not answer: {line}") from error
 
     @property
-    def _shown(self) -> str:
+    def _without_password(self) -> str:
         """The URI without its secrets."""
         return self.uri if self._file is not None else redacted(self.uri)
 

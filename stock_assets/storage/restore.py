@@ -45,8 +45,8 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
             f"{SCHEMA_VERSION}; install version {backup.manifest.package} of stock_assets, which made it"
         )
     settle_killed_restore(target, now=now)
-    occupied = target.exists() and any(target.iterdir())
-    if occupied and not replace:
+    is_occupied = target.exists() and any(target.iterdir())
+    if is_occupied and not replace:
         raise BackupError(
             f"{target} is not empty; expected an empty folder. --to names another, and --replace puts the backup in "
             "its place and keeps what is there beside it"
@@ -59,7 +59,7 @@ def restore(folder: Path, target: Path, *, replace: bool = False, now: datetime)
             for name in backup.manifest.files:
                 put_file(backup, name, temporary_folder / name)
             os.sync()
-            if occupied:
+            if is_occupied:
                 with _unused(target):
                     _swap(temporary_folder, target)
             else:

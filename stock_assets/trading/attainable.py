@@ -71,9 +71,9 @@ def covariance(state: laws.State, chances: np.ndarray | float = 0.0) -> np.ndarr
     `chances` [..., 60]: how probable it is at that close that the next session reacts to an announcement.
     """
     market, sector, _ = laws.volatilities(state)
-    exposed, same_sector = laws.BETA * market, laws.SECTOR[:, None] == laws.SECTOR
-    shared = exposed[..., :, None] * exposed[..., None, :] + sector[..., None] ** 2 * same_sector
-    return shock_variance() * (shared + laws.own_variance(state, chances)[..., None] * np.eye(laws.COMPANIES))
+    exposures, same_sector = laws.BETA * market, laws.SECTOR[:, None] == laws.SECTOR
+    common_part = exposures[..., :, None] * exposures[..., None, :] + sector[..., None] ** 2 * same_sector
+    return shock_variance() * (common_part + laws.own_variance(state, chances)[..., None] * np.eye(laws.COMPANIES))
 
 
 @cache

@@ -78,8 +78,8 @@ def by_side(contributions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _summed(rows: pl.DataFrame, key: str) -> pl.DataFrame:
-    summed = rows.group_by(key).agg(pl.col("contribution").sum(), names=pl.col("ticker").n_unique().cast(pl.Int64))
-    return summed.sort("contribution", key, descending=[True, False])
+    sums = rows.group_by(key).agg(pl.col("contribution").sum(), names=pl.col("ticker").n_unique().cast(pl.Int64))
+    return sums.sort("contribution", key, descending=[True, False])
 
 
 def sector_exposures(positions: pl.DataFrame, universe: pl.DataFrame, last: date) -> pl.DataFrame:
@@ -191,10 +191,10 @@ def unfilled(fills: pl.DataFrame, closes: pl.DataFrame) -> pl.DataFrame:
 def holding_period(equity: pl.DataFrame) -> float | None:
     """Sessions that a position is held on average: mean gross exposure over half of the mean turnover; None without."""
     gross = (equity["long"] + equity["short"]).mean()
-    traded = equity["turnover"].mean()
-    if not isinstance(gross, float) or not isinstance(traded, float) or not traded:
+    turnover = equity["turnover"].mean()
+    if not isinstance(gross, float) or not isinstance(turnover, float) or not turnover:
         return None
-    return gross / (traded / 2)
+    return gross / (turnover / 2)
 
 
 def concentration(positions: pl.DataFrame, last: date, *, top: int = 10) -> tuple[float | None, float | None]:

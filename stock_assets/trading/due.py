@@ -81,8 +81,8 @@ def window_of(calendar: TradingCalendar, session: date) -> Window:
 def newest_closed(calendar: TradingCalendar, now: datetime) -> date | None:
     """The last session that has closed by `now`, whatever the day is where it did."""
     recent = calendar.before(now.date() + timedelta(days=2), 8)
-    closed = [session for session in recent if calendar.closes[session] <= now]
-    return closed[-1] if closed else None
+    closed_sessions = [session for session in recent if calendar.closes[session] <= now]
+    return closed_sessions[-1] if closed_sessions else None
 
 
 def orders_due(calendar: TradingCalendar, evening: Evening, *, now: datetime) -> Due:

@@ -175,9 +175,9 @@ def _data(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
     session, clock_difference = facts.plan.session, abs(facts.broker_now - facts.now)
     share = facts.predicted / facts.expected if facts.expected else 0.0
     sessions = {str(facts.last_closed), str(facts.broker_last_closed), str(facts.predicted_through)}
-    fetched = facts.fetched_at
+    fetched_at = facts.fetched_at
     # until the next open there are no newer ones, so their age says nothing more
-    fresh = fetched is not None and facts.closed_at <= fetched <= facts.now
+    fresh = fetched_at is not None and facts.closed_at <= fetched_at <= facts.now
     return (
         Gate(
             "clock",
@@ -214,7 +214,7 @@ def _data(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
         Gate(
             "fresh_bars",
             fresh,
-            f"fetched at {fetched:%Y-%m-%d %H:%M} UTC" if fetched else "never fetched",
+            f"fetched at {fetched_at:%Y-%m-%d %H:%M} UTC" if fetched_at else "never fetched",
             f"after the close at {facts.closed_at:%Y-%m-%d %H:%M} UTC, and before now",
         ),
         Gate("alarms", not facts.alarms, _names(facts.alarms), "no alarm of drift or leakage"),
@@ -231,7 +231,7 @@ def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
         ((order.value / (facts.adv.get(order.ticker) or 1e-9), order.ticker) for order in plan.orders),
         default=(0.0, "none"),
     )
-    traded = sum(order.value for order in plan.orders) / equity
+    turnover = sum(order.value for order in plan.orders) / equity
     bought = sum(order.value for order in plan.orders if order.side == "buy")
     values = facts.positions
     heaviest, position = max(((abs(value) / equity, ticker) for ticker, value in values.items()), default=(0.0, "none"))
@@ -247,7 +247,7 @@ def _orders(facts: Facts, limits: GateLimits) -> tuple[Gate, ...]:
         _bound("orders", len(plan.orders), limits.orders, form="d"),
         _bound("largest_order", largest, cap, subject=largest_ticker),
         _bound("order_of_adv", thinnest, limits.order_adv, subject=thin),
-        _bound("all_orders", traded, order_limit),
+        _bound("all_orders", turnover, order_limit),
         _bound("largest_position", heaviest, limits.slack * book.position, subject=position),
         _bound("gross", gross, limits.slack * book.gross),
         _bound("net", abs(net), net_limit),

@@ -60,10 +60,10 @@ def _above(
             for limit, rows in figures_of_limits.items()
         ),
     ]
-    allowed = [
+    limit_rows = [
         (book.name, limit, getattr(book.limits, limit) * drift[limit]) for book in books for limit in figures_of_limits
     ]
-    limits = pl.DataFrame(allowed, {"book": pl.String, "limit": pl.String, "allowed": pl.Float64}, orient="row")
+    limits = pl.DataFrame(limit_rows, {"book": pl.String, "limit": pl.String, "allowed": pl.Float64}, orient="row")
     rows = pl.concat(parts).join(limits, on=["book", "limit"])
     return rows.filter(pl.col("found") > pl.col("allowed") + ROUNDING).sort("book", "session", "limit")
 
@@ -87,6 +87,6 @@ def unexplained(equity: pl.DataFrame) -> pl.DataFrame:
     rows = equity.filter(pl.col("net_return") > -1).select(
         "book", "session", "equity", change=change, explained=explained_change
     )
-    allowed = CENT + OF_EQUITY * pl.col("equity").abs()
-    differs = (pl.col("change") - pl.col("explained")).abs() > allowed
+    tolerance = CENT + OF_EQUITY * pl.col("equity").abs()
+    differs = (pl.col("change") - pl.col("explained")).abs() > tolerance
     return rows.filter(differs).drop("equity").sort("book", "session")

@@ -89,16 +89,16 @@ def _costs(findings: Findings) -> Iterator[Figure]:
             f"{_COST_TEXTS[name]}; mean of a session, in basis points of the equity before",
         )
     turnover = findings.series("turnover")
-    traded = float(np.nanmean(turnover)) if len(turnover) else None
+    mean_turnover = float(np.nanmean(turnover)) if len(turnover) else None
     yield Figure(
-        "costs", "turnover", "share", traded, "value traded, bought and sold, over the equity before; a session"
+        "costs", "turnover", "share", mean_turnover, "value traded, bought and sold, over the equity before; a session"
     )
     cost_sum = sum(parts.get(name, 0.0) for name in ("spread", "impact", "commission"))
     yield Figure(
         "costs",
         "mean cost of a trade",
         "bp",
-        -cost_sum / traded if traded else None,
+        -cost_sum / mean_turnover if mean_turnover else None,
         "spread, impact and commission over the value traded, one way; compare it with the break-even cost",
     )
 

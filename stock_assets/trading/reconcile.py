@@ -167,20 +167,20 @@ def restored(panel: Panel, session: date, positions: pl.DataFrame, *, cash: floa
 def reconcile(
     before: Record,
     broker_view: Shown,
-    simulated: Simulated,
+    backtest_run: Simulated,
     *,
     sent_orders: Mapping[str, Sent],
     accepted_breaks: Mapping[str, float],
 ) -> Reconciled:
-    """The account at the last session of `simulated`, carried from `before`, and what the broker shows otherwise.
+    """The account at the last session of `backtest_run`, carried from `before`, and what the broker shows otherwise.
 
     `sent_orders` are the orders of ours by `client_order_id`. `accepted_breaks` are the differences of breaks that a
     person accepted since `before`, by subject: the broker's figure less ours, in shares or money.
     """
-    panel, backtest_equity = simulated.panel, simulated.equity
+    panel, backtest_equity = backtest_run.panel, backtest_run.equity
     activities = list({activity.id: activity for activity in broker_view.activities}.values())  # one may be shown twice
     fills, prices = _fills(broker_view.orders, sent_orders, panel)
-    spell = _carried(before, simulated, fills=fills, prices=prices)
+    spell = _carried(before, backtest_run, fills=fills, prices=prices)
     flows = {kind: _flow(activities, kind) for kind in ("fills", "costs", "events")}
     expected = float(before.account.cash) + sum(flows.values())
     # where the ledger explains the cash to the cent, its own figure is the one that orders are sized at
@@ -235,9 +235,9 @@ def _fills(
     return fills, prices
 
 
-def _carried(before: Record, simulated: Simulated, *, fills: np.ndarray, prices: np.ndarray) -> _Spell:
+def _carried(before: Record, backtest_run: Simulated, *, fills: np.ndarray, prices: np.ndarray) -> _Spell:
     """The account of `before` through the sessions after it, with the broker's fills at the ledger's prices."""
-    panel, weights, book = simulated.panel, simulated.weights, simulated.book
+    panel, weights, book = backtest_run.panel, backtest_run.weights, backtest_run.book
     spell = _Spell(before.account)
     for t in range(panel.position(before.session), len(panel.sessions) - 1):
         counted_account, _ = decided(spell.account, weights[t], panel.day(t), book=book)
@@ -255,14 +255,14 @@ def _carried(before: Record, simulated: Simulated, *, fills: np.ndarray, prices:
     return spell
 
 
-def _add(modelled: dict[str, float], before: Account, *, after: Account, booking: Booked) -> None:
-    """Adds to `modelled` what the ledger booked: the cash of fills, costs and events, and the change of equity."""
+def _add(sums: dict[str, float], before: Account, *, after: Account, booking: Booked) -> None:
+    """Adds to `sums` what the ledger booked: the cash of fills, costs and events, and the change of equity."""
     fills = -total(booking.filled * booking.fill_price + booking.spread + booking.impact)
     costs = booking.interest - total(booking.commission + booking.borrow)
-    modelled["fills"] += float(fills)
-    modelled["costs"] += float(costs)
-    modelled["events"] += float(after.cash - before.cash - fills - costs)
-    modelled["gain"] += float(after.equity - before.equity)
+    sums["fills"] += float(fills)
+    sums["costs"] += float(costs)
+    sums["events"] += float(after.cash - before.cash - fills - costs)
+    sums["gain"] += float(after.equity - before.equity)
 
 
 def _flow(activities: Iterable[Activity], group: str) -> float:

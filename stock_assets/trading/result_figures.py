@@ -50,13 +50,13 @@ def _result(findings: Findings) -> Iterator[Figure]:
         f"{trials.challengers} judged versions of models",
     )
     turnover = findings.series("turnover")
-    traded = float(np.nanmean(turnover)) if len(turnover) else 0.0
+    mean_turnover = float(np.nanmean(turnover)) if len(turnover) else 0.0
     even = statistics.ratio_interval(findings.gross, turnover, seed=seed)
     yield Figure(
         "result",
         "break-even cost of a trade",
         "bp",
-        float(np.nanmean(findings.gross)) / traded if traded > 0 else None,
+        float(np.nanmean(findings.gross)) / mean_turnover if mean_turnover > 0 else None,
         "mean gross return over mean turnover: what a trade may cost, one way, before nothing is left; interval: that "
         "of the ratio, blocks of 21 sessions",
         *(even or (None, None)),

@@ -96,8 +96,8 @@ def deciles(scores: pl.DataFrame, returns: pl.DataFrame) -> pl.DataFrame:
 
 def _rank_correlation(pairs: pl.DataFrame) -> pl.DataFrame:
     """session, ic of `pairs` with session, score, other."""
-    ranked = pairs.drop_nulls().filter(_is_ranked("score") & _is_ranked("other"))
-    ranks = ranked.with_columns(pl.col("score", "other").rank("average").over("session"))
+    pairs_with_ranks = pairs.drop_nulls().filter(_is_ranked("score") & _is_ranked("other"))
+    ranks = pairs_with_ranks.with_columns(pl.col("score", "other").rank("average").over("session"))
     return ranks.group_by("session").agg(ic=pl.corr("score", "other")).filter(pl.col("ic").is_finite()).sort("session")
 
 

@@ -26,7 +26,9 @@ def halted(history: pl.DataFrame) -> str | None:
     return f"halted by {last['by']} at {last['at']:%Y-%m-%d %H:%M} UTC: {last['reason']}"
 
 
-def switched(history: pl.DataFrame, action: str, *, by: str, reason: str, now: datetime, canceled: int) -> pl.DataFrame:
+def switched(
+    history: pl.DataFrame, action: str, *, by: str, reason: str, now: datetime, order_count: int
+) -> pl.DataFrame:
     """The row that halts or resumes trading at `now`.
 
     Raises TradingError where a rule, not a person, would resume it, where nobody is named, and where it is not halted.
@@ -37,4 +39,4 @@ def switched(history: pl.DataFrame, action: str, *, by: str, reason: str, now: d
         raise TradingError(f"{by} would resume trading; expected a person: no rule clears the kill switch")
     if action == RESUME and halted(history) is None:
         raise TradingError("trading is not halted; expected a halt before it is resumed")
-    return pl.DataFrame([(now, action, by, reason, canceled)], TRADING_SWITCH.schema, orient="row")
+    return pl.DataFrame([(now, action, by, reason, order_count)], TRADING_SWITCH.schema, orient="row")

@@ -39,7 +39,7 @@ def test_what_is_old_goes_and_what_is_needed_stays(tmp_path: Path):
         calendar, store = calendar_of(config), Warehouse(config.database)
         first = calendar.position(BEFORE) + 1
         sessions = calendar.sessions[first : first + EVENINGS]
-        play(running, defs, sessions, tidied=True)
+        play(running, defs, sessions, with_tidying=True)
         assert store.sessions("predictions") >= set(sessions)
         ticks = Counter(status_of_ticks(config.dagster_home))
         assert ticks["SKIPPED"] < 2.2 * LOOKS * len(list(defs.sensors or ())), "those of a day, and not of all"

@@ -54,12 +54,12 @@ def make_leakage_audit(store: Warehouse, settings: Settings) -> MadeAudit:
     models = audited_models(settings.horizon, settings.seed)
     predictions = judged_predictions(store, date(year, 1, 1), date(year, 12, 31))
     of_components = audit.table(models, predictions, cheap=CHEAP, peeking=_peeking_components(store, settings))
-    swept = audit.sweep(CHEAP, models[CHEAP])
+    sweep = audit.sweep(CHEAP, models[CHEAP])
     del components  # the inputs of every session are gigabytes: components and features are not held at once
     audit = replace(audit, components=_features(store, settings))
     suspects = store.read("daily_bars", columns=[*KEYS, "suspect"]).drop_nulls("suspect")
     of_features = audit.cheating(audited_rnn(settings.horizon, settings.seed, suspects), "the stationary features")
-    table = pl.concat([of_components, of_features, audit.copied(), swept])
+    table = pl.concat([of_components, of_features, audit.copied(), sweep])
     store.replace_table("leakage_audit", table)
     return MadeAudit(table)
 

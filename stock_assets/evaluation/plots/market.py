@@ -161,13 +161,13 @@ def rsi_and_momentum(bars: pl.DataFrame, title: str, span: int = 25) -> bytes:
 
     def draw(figure: "Figure") -> None:
         rsi, momentum = figure.subplots(2, 1, sharex=True)
-        labelled = bars.drop_nulls(["label", f"rsi_{span}"])
-        for axes, values in ((rsi, labelled[f"rsi_{span}"]), (momentum, 100 * labelled[f"momentum_{span}"])):
-            axes.plot(labelled["session"], values, color=style.FAINT, linewidth=1.0, zorder=1)
+        labelled_bars = bars.drop_nulls(["label", f"rsi_{span}"])
+        for axes, values in ((rsi, labelled_bars[f"rsi_{span}"]), (momentum, 100 * labelled_bars[f"momentum_{span}"])):
+            axes.plot(labelled_bars["session"], values, color=style.FAINT, linewidth=1.0, zorder=1)
             for c in CLASSES:
-                here = (labelled["label"] == c).to_numpy()
+                here = (labelled_bars["label"] == c).to_numpy()
                 axes.scatter(
-                    labelled["session"].filter(here),
+                    labelled_bars["session"].filter(here),
                     values.filter(here),
                     marker=style.MARKERS[c],
                     color=style.COLOURS[c],

@@ -105,7 +105,7 @@ def open_alerts(store: Warehouse) -> list[Record]:
     return [entry.record for entry in open_book(store)[0].entries() if entry.record.resolved_at is None]
 
 
-def write_open_alerts(store: Warehouse, published: Place, *, now: datetime) -> None:
+def write_open_alerts(store: Warehouse, publication_folder: Place, *, now: datetime) -> None:
     """Writes the file of open alerts beside what is published, should it be lost or never have been written; also
     where that is not in the data folder. Raises BucketError."""
     book, _ = open_book(store)
@@ -113,8 +113,8 @@ def write_open_alerts(store: Warehouse, published: Place, *, now: datetime) -> N
         book.show(now)
         local_file = store.path.parent / OPEN_ALERTS
         name = OPEN_ALERTS.partition("/")[2]
-        if published / name != local_file and local_file.exists():
-            put(published / name, local_file.read_bytes())
+        if publication_folder / name != local_file and local_file.exists():
+            put(publication_folder / name, local_file.read_bytes())
 
 
 def copy_to_table(store: Warehouse, now: datetime | None = None) -> list[str]:

@@ -32,13 +32,13 @@ def read_bar_state(store: Warehouse, now: datetime, settle: timedelta = SETTLE) 
     with store.reading():
         try:
             records = store.read_sql("stored_partitions", _MADE)
-            labelled = {date.fromisoformat(day) for day in records["partition"]}
+            labelled_sessions = {date.fromisoformat(day) for day in records["partition"]}
         except MissingTableError:
-            labelled = set()
+            labelled_sessions = set()
         references = [name for name, entry in BAR_MODELS.items() if entry.role == "reference"]
         return BarState(
             now,
-            labelled,
+            labelled_sessions,
             _sessions(store, "trained_bar_models", _TRAINED, parameters=[len(BAR_MODELS)]),
             _sessions(store, "bar_predictions", _JUDGED, parameters=[references])
             - _sessions(store, "bar_publication", _IN_PARTS),

@@ -103,12 +103,12 @@ def cutoffs_of(store: Warehouse, sessions: Sequence[date]) -> dict[date, date]:
 def _drift_of_inputs(
     store: Warehouse, calendar: TradingCalendar, reference: Sequence[date], *, recent: Sequence[date]
 ) -> pl.DataFrame:
-    featured = [session for session in reference if calendar.position(session) >= FIRST_BAR - 1]
-    if len(featured) < drift.SMALLEST_REFERENCE:
+    feature_sessions = [session for session in reference if calendar.position(session) >= FIRST_BAR - 1]
+    if len(feature_sessions) < drift.SMALLEST_REFERENCE:
         return drift.FIGURES.to_frame()
     purpose = f"the {drift.RECENT} sessions of drift, and its reference, which ends at the cutoff {reference[-1]}"
-    store.require(MADE_BEFORE_PCA, sorted({*featured, *recent}), "drift", why=purpose)
-    learned_inputs, newest_inputs = (trusted_inputs(store, days[0], days[-1]) for days in (featured, recent))
+    store.require(MADE_BEFORE_PCA, sorted({*feature_sessions, *recent}), "drift", why=purpose)
+    learned_inputs, newest_inputs = (trusted_inputs(store, days[0], days[-1]) for days in (feature_sessions, recent))
     return drift.drift_figures(learned_inputs, newest_inputs, list(STATIONARY), sessions=recent)
 
 

@@ -146,12 +146,12 @@ def _lost_sessions(
     records: pl.DataFrame, counts: pl.DataFrame | None, *, since: date, last: date | None
 ) -> Sequence[date]:
     """The sessions from `since` to `last` that have fewer rows than their record."""
-    compared = (
+    records_with_counts = (
         records.filter(pl.col("partition").is_between(pl.lit(str(since)), pl.lit(str(last))), pl.col("rows") > 0)
         .join(_NO_COUNTS if counts is None else counts, on="partition", how="left", suffix="_counted")
         .filter(pl.col("rows_counted").fill_null(0) < pl.col("rows"))
     )
-    return [date.fromisoformat(partition) for partition in compared["partition"].sort()]
+    return [date.fromisoformat(partition) for partition in records_with_counts["partition"].sort()]
 
 
 def _operations_behind(answers: _Answers) -> bool:

@@ -64,10 +64,10 @@ def watch_restatements(
     if not bars.is_empty():
         named_bars = ", ".join(f"{ticker} {session}" for ticker, session in bars.head(NAMED).rows())
         messages.append(f"{bars.height} bar(s) were restated: {named_bars}{', …' if bars.height > NAMED else ''}")
-        reached = affected(
+        affected_ranges = affected(
             calendar, bars, labels_around(store, bars), predicted_through=last_predicted, labelled_through=last_labelled
         )
-        steps += steps_of(reached, first_served, side_assets(settings))
+        steps += steps_of(affected_ranges, first_served, side_assets(settings))
     sessions = sorted(changed_context_since(store, watch.through, last_predicted)["session"].unique())
     if span := affected_by_context(calendar, sessions, last_predicted):
         messages.append(f"the market context of {len(sessions)} session(s) from {sessions[0]} changed")

@@ -58,8 +58,8 @@ def remove_losers(store: Warehouse, settings: Settings, registry: Registry, *, b
         rows = store.read_or(declared(table).empty(), table)
         rows = rows.filter(pl.col("version").is_in(losers) & pl.col("artifact").is_not_null())
         if not rows.is_empty():
-            unnamed = rows.with_columns(artifact=pl.lit(None, pl.String))
-            store.replace_rows(table, rows.select("model_year", "model", "version"), unnamed)
+            rows_without_artifact = rows.with_columns(artifact=pl.lit(None, pl.String))
+            store.replace_rows(table, rows.select("model_year", "model", "version"), rows_without_artifact)
     artifacts = settings.artifacts
     if isinstance(artifacts, Path):
         removed_bytes = [_remove(folder) for folder in _unnamed_folders(store, artifacts, before)]

@@ -83,22 +83,22 @@ def decision_on(
     store: Warehouse, settings: Settings, state: State, *, policy: Policy, history: pl.DataFrame
 ) -> pl.DataFrame:
     """The row of `retraining_decisions` for the last predicted session."""
-    calendar, session, labelled = calendar_of(settings), state.predicted_through, state.labelled_through
+    calendar, session, last_labelled = calendar_of(settings), state.predicted_through, state.labelled_through
     assert session is not None
-    assert labelled is not None
+    assert last_labelled is not None
     facts = facts_of(store, settings, state, policy=policy, history=history)
     decision, upcoming = decide(facts, policy), calendar.shift(session, 1)
     assert upcoming is not None
     year = upcoming.year
     # the base version of a year is trained through the last session before it
     base = calendar.before(date(year, 1, 1), 1)[0]
-    cutoff = training_cutoff(calendar, labelled, max(facts.cutoff, base)) if decision.retrain else None
+    cutoff = training_cutoff(calendar, last_labelled, max(facts.cutoff, base)) if decision.retrain else None
     if decision.retrain and cutoff is None:
         decision = Decision(
             False,
             "too_young",
             f"{decision.reason}; but the model is trained through {max(facts.cutoff, base)}, and a challenger's cutoff "
-            f"lies {JUDGED} sessions before {labelled}, the last that is labelled",
+            f"lies {JUDGED} sessions before {last_labelled}, the last that is labelled",
         )
     return pl.DataFrame(
         {
@@ -117,20 +117,22 @@ def decision_on(
 
 def facts_of(store: Warehouse, settings: Settings, state: State, *, policy: Policy, history: pl.DataFrame) -> Facts:
     """What the rules decide on after the last predicted session."""
-    calendar, session, labelled = calendar_of(settings), state.predicted_through, state.labelled_through
+    calendar, session, last_labelled = calendar_of(settings), state.predicted_through, state.labelled_through
     assert session is not None
-    assert labelled is not None
+    assert last_labelled is not None
     cutoff = cutoffs_of(store, [session])[session]
     labelled_at_cutoff = calendar.shift(cutoff, -settings.horizon) or calendar.sessions[0]
     # sessions that the version in service has predicted itself
-    scored_sessions = [day for day in calendar.between(cutoff, labelled) if day > cutoff][-policy.skill_sessions :]
+    scored_sessions = [day for day in calendar.between(cutoff, last_labelled) if day > cutoff][-policy.skill_sessions :]
     mean, sessions = _skill(store, settings, scored_sessions) if scored_sessions else (None, 0)
     last_asked = history.filter("retrain")["session"].max()
     age = calendar.position(session) - calendar.position(last_asked) if isinstance(last_asked, date) else None
     return Facts(
         session=session,
         cutoff=cutoff,
-        new_labels=len([day for day in calendar.between(labelled_at_cutoff, labelled) if day > labelled_at_cutoff]),
+        new_labels=len(
+            [day for day in calendar.between(labelled_at_cutoff, last_labelled) if day > labelled_at_cutoff]
+        ),
         input_drift=drift_at(store, session, drift.INPUT),
         prediction_drift=drift_at(store, session, drift.PREDICTION),
         skill=mean,

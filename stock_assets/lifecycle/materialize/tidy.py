@@ -88,12 +88,12 @@ def _remove_checkpoints(artifacts: Place, before: datetime) -> tuple[int, int]:
     return len(old), sum(checkpoint.size for checkpoint in old)
 
 
-def _remove_leftovers(published: Place, before: datetime) -> tuple[int, int]:
+def _remove_leftovers(publication_folder: Place, before: datetime) -> tuple[int, int]:
     """Files that were being written when their writer was killed: they never got the name that the ledger names. In a
     bucket there are none: a put that is cut off leaves nothing."""
-    if not isinstance(published, Path):
+    if not isinstance(publication_folder, Path):
         return 0, 0
-    old = [file for file in published.rglob(f"{TEMPORARY}*") if file.stat().st_mtime < before.timestamp()]
+    old = [file for file in publication_folder.rglob(f"{TEMPORARY}*") if file.stat().st_mtime < before.timestamp()]
     freed_bytes = sum(file.stat().st_size for file in old)
     for file in old:
         file.unlink(missing_ok=True)
@@ -112,9 +112,9 @@ def _fold_outcomes(store: Warehouse, settings: Settings, before: datetime) -> in
         stored_outcomes = store.read("fetch_outcomes")
     except MissingTableError:
         return 0
-    folded = without_old_reasons(stored_outcomes, before.date(), calendar_of(settings))
-    if (fewer := stored_outcomes.height - folded.height) > 0:
-        store.write([Change("fetch_outcomes", folded, ALL_ROWS)])
+    folded_outcomes = without_old_reasons(stored_outcomes, before.date(), calendar_of(settings))
+    if (fewer := stored_outcomes.height - folded_outcomes.height) > 0:
+        store.write([Change("fetch_outcomes", folded_outcomes, ALL_ROWS)])
     return fewer
 
 

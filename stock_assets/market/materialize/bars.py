@@ -180,11 +180,13 @@ def _require_bars(
         [answer.bars["session"], *([] if stored_versions is None else [stored_versions["session"]])]
     ).max()
     oldest = min(answer.limits.values(), default=date.min)
-    closed = [day for day in sessions if calendar.closes[day] <= now and (last_session is None or day > last_session)]  # pyright: ignore[reportOperatorIssue]
-    closed = [day for day in closed if day >= oldest]
-    if closed:
+    empty_sessions = [
+        day for day in sessions if calendar.closes[day] <= now and (last_session is None or day > last_session)
+    ]  # pyright: ignore[reportOperatorIssue]
+    empty_sessions = [day for day in empty_sessions if day >= oldest]
+    if empty_sessions:
         raise EmptySourceError(
-            f"{source} has no bar of any ticker in {len(closed)} session(s) from {closed[0]} on, as of "
+            f"{source} has no bar of any ticker in {len(empty_sessions)} session(s) from {empty_sessions[0]} on, as of "
             f"{now:%Y-%m-%d %H:%M} UTC; {calendar.name} was open, so there should be some. A closed snapshot ends with "
             f"{PREFIX}END; a day on which the exchange was closed is named in {PREFIX}MISSING_SESSIONS"
         )

@@ -296,8 +296,8 @@ def _closed_days(
     """
     first = [request_answer for request_answer in answers if not request_answer.whole]
     tickers = [ticker for request_answer in first for ticker in request_answer.request.tickers]
-    traded = set[date]().union(*(request_answer.answer.bars["session"].unique() for request_answer in first))
-    absent_sessions = sorted(set(sessions) - traded)
+    traded_sessions = set[date]().union(*(request_answer.answer.bars["session"].unique() for request_answer in first))
+    absent_sessions = sorted(set(sessions) - traded_sessions)
     if not absent_sessions:
         return (), RAW_SCHEMA.to_frame()
     later = pl.concat([_one_a_session(request_answer) for request_answer in first]).filter(
@@ -312,7 +312,7 @@ def _closed_days(
     count = f"{len(absent_sessions)} session(s)"
     message = f"{source.name} has no bar of any of {len(tickers)} tickers for {count}: {session_names}"
     if later.is_empty():
-        end = max(traded, default=None)
+        end = max(traded_sessions, default=None)
         if source.name == "snapshot" and end is not None:
             message += f", its bars end on {end}: set STOCK_ASSETS_END={end} where it is closed"
         raise EmptySourceError(

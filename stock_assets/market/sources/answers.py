@@ -122,13 +122,14 @@ def check_sessions(bars: pl.DataFrame, calendar: TradingCalendar) -> None:
     """Raises SourceError for a date on which the exchange was closed; dates beyond the calendar pass."""
     within = pl.col("session").is_between(calendar.sessions[0], calendar.sessions[-1])
     dates = bars.lazy().filter(within).select(pl.col("session").unique()).collect()["session"]
-    closed = sorted(set(dates) - set(calendar.sessions))
-    if closed:
-        row = bars.filter(pl.col("session") == closed[0]).row(0, named=True)
-        further_dates = f" and {len(closed) - 1} more such dates" if len(closed) > 1 else ""
+    closed_days = sorted(set(dates) - set(calendar.sessions))
+    if closed_days:
+        row = bars.filter(pl.col("session") == closed_days[0]).row(0, named=True)
+        further_dates = f" and {len(closed_days) - 1} more such dates" if len(closed_days) > 1 else ""
         raise SourceError(
-            f"{row['place']}, ticker {row['ticker']}, session {closed[0]}, column session: found a "
-            f"{closed[0]:%A} on which {calendar.name} was closed{further_dates}, expected a session of {calendar.name}"
+            f"{row['place']}, ticker {row['ticker']}, session {closed_days[0]}, column session: found a "
+            f"{closed_days[0]:%A} on which {calendar.name} was closed{further_dates}, expected a session of "
+            f"{calendar.name}"
         )
 
 
@@ -141,10 +142,10 @@ def with_history(bars: pl.DataFrame) -> pl.DataFrame:
     bars = in_order(bars)
     # a row without a price is no bar: what follows it leads on from the one before
     usable = ~pl.any_horizontal(*impossible().values())
-    adjusted = pl.when(usable).then("adj_close")
+    usable_adj_close = pl.when(usable).then("adj_close")
     has_actions = bars["split_ratio"].null_count() < bars.height
     return bars.with_columns(
-        previous_adj_close=adjusted.shift().forward_fill().over("ticker"),
+        previous_adj_close=usable_adj_close.shift().forward_fill().over("ticker"),
         later_splits=applied_splits(bars.with_columns(close=pl.when(usable).then("close")))
         if has_actions
         else pl.lit(1.0),

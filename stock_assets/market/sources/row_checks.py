@@ -37,30 +37,30 @@ def usable_rows(bars: pl.DataFrame, calendar: TradingCalendar, path: object) -> 
     """
     never = (pl.col("volume").is_null() | pl.col("volume").is_nan()).all().over("ticker")
     bars = bars.with_columns(volume=pl.when(never).then(0.0).otherwise("volume"))
-    bars, closed = _on_sessions(bars, calendar, path)
+    bars, rows_on_closed_days = _on_sessions(bars, calendar, path)
     rows = bars.height
-    bars, repeated = _once(bars)
+    bars, repeated_rows = _once(bars)
     faults = impossible()
     unpriced = bars.select(*KEYS, *(flag.alias(name) for name, flag in faults.items())).filter(
         pl.any_horizontal(*faults)
     )
     held_out = [f"{ticker} {day}: {fault}" for ticker, day, fault in _faults_by_row(bars, unpriced, faults)]
-    held_out += [f"{row[0]} {row[1]}: a second row of this session" for row in repeated.select(KEYS).iter_rows()]
+    held_out += [f"{row[0]} {row[1]}: a second row of this session" for row in repeated_rows.select(KEYS).iter_rows()]
     if len(held_out) > max(FEW_ROWS, SHARE_OF_ROWS * rows):
         raise SourceError(
             f"{path}: {len(held_out)} of {rows} rows are no bars, more than {SHARE_OF_ROWS:.0%}; "
             "expected one row per ticker and session, with finite prices above 0 and a volume not below 0. "
             f"{_first_offenders(held_out)}"
         )
-    return bars, pl.concat([closed, repeated])
+    return bars, pl.concat([rows_on_closed_days, repeated_rows])
 
 
 def _on_sessions(bars: pl.DataFrame, calendar: TradingCalendar, path: object) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Without the rows on days on which the exchange was closed; days beyond the calendar pass."""
     within = pl.col("session").is_between(calendar.sessions[0], calendar.sessions[-1])
     sessions = pl.Series(calendar.sessions, dtype=pl.Date)
-    closed = within & ~pl.col("session").is_in(sessions.implode())
-    days = bars.lazy().filter(closed).select(pl.col("session").unique().sort()).collect()["session"].to_list()
+    on_closed_day = within & ~pl.col("session").is_in(sessions.implode())
+    days = bars.lazy().filter(on_closed_day).select(pl.col("session").unique().sort()).collect()["session"].to_list()
     if not days:
         return bars, no_findings()
     all_days = bars.lazy().select(pl.col("session").n_unique()).collect().item()
@@ -71,9 +71,9 @@ def _on_sessions(bars: pl.DataFrame, calendar: TradingCalendar, path: object) ->
             "exchange is set by STOCK_ASSETS_EXCHANGE, and sessions that its calendar lacks by "
             "STOCK_ASSETS_EXTRA_SESSIONS"
         )
-    rows = bars.filter(closed).unique(KEYS, keep="first", maintain_order=True)
+    rows = bars.filter(on_closed_day).unique(KEYS, keep="first", maintain_order=True)
     findings = rows.select(*finding("no_session", "session", figure=pl.col("close"), repaired=False))
-    return bars.filter(~closed), findings
+    return bars.filter(~on_closed_day), findings
 
 
 def _once(bars: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -83,16 +83,18 @@ class SimulatedSource:
         Raises SourceError for an unknown ticker, EmptySourceError when no ticker has a bar.
         """
         companies = _companies(tickers, [TICKERS[j] for j in self._company_numbers()])
-        closed = self.calendar.last_closed(fetched_at)
-        requested_sessions = self.calendar.between(first, min(last, closed)) if closed else ()
+        last_closed = self.calendar.last_closed(fetched_at)
+        requested_sessions = self.calendar.between(first, min(last, last_closed)) if last_closed else ()
         frame = pl.DataFrame()
-        if closed and requested_sessions:
-            count, positions = self.calendar.position(closed) + 1, self._positions(requested_sessions)
+        if last_closed and requested_sessions:
+            count, positions = self.calendar.position(last_closed) + 1, self._positions(requested_sessions)
             bars = self._history_to(count - 1).bars
-            quoted = as_quoted({name: array[:count] for name, array in bars.items()})
-            frame = self._table(companies, positions, {name: array[positions] for name, array in quoted.items()})
+            quoted_bars = as_quoted({name: array[:count] for name, array in bars.items()})
+            frame = self._table(companies, positions, {name: array[positions] for name, array in quoted_bars.items()})
         if frame.is_empty():
-            range_text = f"sessions from {self.calendar.sessions[0]} to {closed}" if closed else "no closed session"
+            range_text = (
+                f"sessions from {self.calendar.sessions[0]} to {last_closed}" if last_closed else "no closed session"
+            )
             raise EmptySourceError(
                 f"the simulated market has no bar of {_first_tickers(tickers) or 'no ticker'} from {first} to {last}; "
                 f"at {fetched_at} it has {range_text}"
@@ -118,8 +120,8 @@ class SimulatedSource:
 
     def context(self, first: date, last: date, fetched_at: datetime) -> MarketContext:
         """As `Source.context`, by the laws of `simulated_context`."""
-        closed = self.calendar.last_closed(fetched_at)
-        requested_sessions = self.calendar.between(first, min(last, closed)) if closed else ()
+        last_closed = self.calendar.last_closed(fetched_at)
+        requested_sessions = self.calendar.between(first, min(last, last_closed)) if last_closed else ()
         if not requested_sessions or not self.series:
             return MarketContext(CONTEXT_SCHEMA.to_frame(), {})
         positions = self._positions(requested_sessions)

@@ -65,8 +65,8 @@ def context_bars(series: Sequence[str], positions: np.ndarray, history: laws.His
         gap, up, down = draws[:, :, row].T
         open_price, high, low = laws.bridge(path[previous], path[positions], volatility, gap=gap, up=up, down=down)
         bars = {"open": open_price, "high": high, "low": low, "close": path[positions]}
-        returned = pl.Series(np.where(positions > 0, returns, np.nan)).fill_nan(None)
-        frames.append(pl.DataFrame({"ticker": name, "position": positions, **bars, "total_return": returned}))
+        total_returns = pl.Series(np.where(positions > 0, returns, np.nan)).fill_nan(None)
+        frames.append(pl.DataFrame({"ticker": name, "position": positions, **bars, "total_return": total_returns}))
     return pl.concat(frames) if frames else pl.DataFrame()
 
 

@@ -40,8 +40,8 @@ class Belief(NamedTuple):
     def draw(self, rng: np.random.Generator, at: int, paths: int) -> laws.State:
         """States of `paths` worlds that agree in what was seen by the close at `at`."""
         shape = paths, laws.COMPANIES
-        cumulated = self.own[at].cumsum(axis=-1)
-        place = (rng.random(shape)[..., None] > cumulated).sum(axis=-1).clip(max=len(GRID) - 1)
+        cumulated_chances = self.own[at].cumsum(axis=-1)
+        place = (rng.random(shape)[..., None] > cumulated_chances).sum(axis=-1).clip(max=len(GRID) - 1)
         within = (rng.random(shape) - 0.5) * (GRID[1] - GRID[0])
         return laws.State(
             rng.random((paths, 1)) < self.turbulent[at],

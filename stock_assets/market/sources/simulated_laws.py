@@ -100,9 +100,9 @@ def draw_shocks(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Shocks
 
 def volatilities(state: State, reacts: np.ndarray | bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """m, s and v of the next session, as fractions a session; `reacts` (…, 60): whether it is a reaction session."""
-    shared = np.exp(MARKET_SHARE * state.market)
-    own = np.where(reacts, REACTION * OWN_VOLATILITY, OWN_VOLATILITY * shared * np.exp(state.own))
-    return MARKET_VOLATILITY * np.exp(state.market), SECTOR_VOLATILITY * shared, own
+    common_factor = np.exp(MARKET_SHARE * state.market)
+    own = np.where(reacts, REACTION * OWN_VOLATILITY, OWN_VOLATILITY * common_factor * np.exp(state.own))
+    return MARKET_VOLATILITY * np.exp(state.market), SECTOR_VOLATILITY * common_factor, own
 
 
 def own_variance(state: State, chance: np.ndarray | float) -> np.ndarray:
@@ -234,11 +234,11 @@ def _block(seed: int, k: int) -> History:
         states.append(state)
         bars.append((open_price, high, low, close, volume, dividend, ratio))
     columns = "open", "high", "low", "close", "volume", "dividend", "split_ratio"
-    stacked = map(np.stack, zip(*bars, strict=True))
+    arrays = map(np.stack, zip(*bars, strict=True))
     return History(
         State(*map(np.stack, zip(*states, strict=True))),
         chances(seed, positions),
-        dict(zip(columns, stacked, strict=True)),
+        dict(zip(columns, arrays, strict=True)),
     )
 
 
@@ -267,12 +267,12 @@ def as_quoted(bars: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     previous_close = np.concatenate([FIRST_PRICE[None], bars["close"][:-1]])
     later = product_of_later(bars["split_ratio"])
     kept_share = product_of_later(1 - bars["dividend"] * bars["split_ratio"] / previous_close)
-    quoted = {name: bars[name] / later for name in ("open", "high", "low", "close", "dividend")}
-    adjusted = quoted["close"] * kept_share
-    previous = np.concatenate([np.full((1, COMPANIES), np.nan), adjusted[:-1]])
+    quoted_bars = {name: bars[name] / later for name in ("open", "high", "low", "close", "dividend")}
+    adjusted_close = quoted_bars["close"] * kept_share
+    previous = np.concatenate([np.full((1, COMPANIES), np.nan), adjusted_close[:-1]])
     first_bar = np.arange(len(later))[:, None] == LISTED
-    return quoted | {
-        "adj_close": adjusted,
+    return quoted_bars | {
+        "adj_close": adjusted_close,
         "volume": bars["volume"] * later,
         "split_ratio": bars["split_ratio"],
         "later_splits": later,

@@ -58,13 +58,13 @@ def quarter(seed: int, k: int) -> Quarter:
     """The quarter `k`, from 0, of the market of `seed`."""
     rng = np.random.default_rng([seed, _SCHEDULE, k])
     due_position = PHASE + QUARTER * k
-    first, published = due_position + rng.choice(JITTER, COMPANIES), due_position - rng.choice(NOTICE, COMPANIES)
+    first, published_at = due_position + rng.choice(JITTER, COMPANIES), due_position - rng.choice(NOTICE, COMPANIES)
     moves = rng.random(COMPANIES) < MOVED
     final = first + np.where(moves, rng.choice(MOVES, COMPANIES), 0)
     moved_at = np.where(moves, first - rng.choice(WARNING, COMPANIES), NEVER)
     moment = rng.choice(len(MOMENTS), COMPANIES, p=MOMENT_SHARES)
     minute, sudden = rng.integers(0, 60, COMPANIES), rng.random((QUARTER, COMPANIES)) < UNSCHEDULED
-    return Quarter(due_position, first, published, final, moved_at, moment, minute, sudden)
+    return Quarter(due_position, first, published_at, final, moved_at, moment, minute, sudden)
 
 
 def quarters(first: int, last: int) -> range:
@@ -128,9 +128,9 @@ def _by_the_past(rng: np.random.Generator, q: Quarter, *, position: int, paths: 
     """The same given whether the quarter's announcement has happened by the close at `position`, and nothing else."""
     offsets, shares = _offsets()
     remaining_shares = np.where(q.due[:, None] + offsets > position, shares, 0.0)
-    cumulated = remaining_shares.cumsum(axis=1)  # [60, offsets]
-    draws = rng.random((paths, COMPANIES)) * cumulated[:, -1]
-    drawn_positions = q.due + offsets[np.minimum((draws[..., None] >= cumulated).sum(axis=-1), len(offsets) - 1)]
+    cumulated_shares = remaining_shares.cumsum(axis=1)  # [60, offsets]
+    draws = rng.random((paths, COMPANIES)) * cumulated_shares[:, -1]
+    drawn_positions = q.due + offsets[np.minimum((draws[..., None] >= cumulated_shares).sum(axis=-1), len(offsets) - 1)]
     return np.where(q.final <= position, q.final, drawn_positions)
 
 

@@ -218,8 +218,8 @@ def _load(
     if reader.without_adjusted and reading.prices in ("as_traded", "split_adjusted"):
         bars = bars.sort("ticker", "session", maintain_order=True)
         of_these = pl.col("ticker").is_in(reader.without_adjusted)
-        adjusted = with_adjusted_closes(bars.filter(of_these), splits_applied=reading.prices == "split_adjusted")
-        bars = pl.concat([bars.filter(~of_these), adjusted])
+        adjusted_bars = with_adjusted_closes(bars.filter(of_these), splits_applied=reading.prices == "split_adjusted")
+        bars = pl.concat([bars.filter(~of_these), adjusted_bars])
     among = pl.col("ticker").is_in(series)
     context = bars.filter(among).select(BARS.names())
     if context.height:

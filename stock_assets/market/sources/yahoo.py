@@ -248,8 +248,8 @@ def judge(status: int, text: str, *, since: datetime, retry_after: str | None, n
         raise Transient(reason)
     if not result:
         raise Transient(_EMPTY)
-    if not result[0].get("timestamp") and (traded := _traded(result[0].get("meta") or {}, since)):
-        raise QuietTickerError(f"Yahoo knows of no trade since {traded[1]}", traded)
+    if not result[0].get("timestamp") and (trading_days := _traded(result[0].get("meta") or {}, since)):
+        raise QuietTickerError(f"Yahoo knows of no trade since {trading_days[1]}", trading_days)
 
 
 def _traded(meta: Mapping[str, Any], since: datetime) -> tuple[date, date] | None:

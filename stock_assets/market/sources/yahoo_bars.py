@@ -205,8 +205,8 @@ class YahooBars:
         rows = rows.filter((pl.col("at") == pl.col("bar_begin")) | (pl.col("at") != klines["at"].max()))
         require_whole(rows, self.calendar, self.interval, source=self.name)
         priced = ~pl.all_horizontal(pl.col(FIGURES[:4]).is_null())
-        traded = pl.lit(meta.get("instrumentType") in WITHOUT_VOLUME) | (pl.col("volume") > 0)
-        return as_source_bars(rows.filter(pl.col("bar_end") <= through, priced, traded), self.name), through
+        has_trade = pl.lit(meta.get("instrumentType") in WITHOUT_VOLUME) | (pl.col("volume") > 0)
+        return as_source_bars(rows.filter(pl.col("bar_end") <= through, priced, has_trade), self.name), through
 
     def _say_splits(self, history: "pd.DataFrame", ticker: str) -> None:
         """A line about each split of an answer: what was stored before it is at another basis."""

@@ -104,8 +104,8 @@ def _passes(
     prior = np.full(len(CLASSES), -np.inf)
     prior[class_numbers] = [np.log((outcomes == CLASSES[i]).mean()) for i in class_numbers]
     weights, first_bias = np.zeros((len(columns), hidden), np.float32), np.zeros(hidden, np.float32)
-    untrained = Mlp(cutoff, columns, mean, std, CLIP, weights, first_bias, np.zeros((hidden, len(CLASSES))), prior)
-    yield untrained
+    initial_model = Mlp(cutoff, columns, mean, std, CLIP, weights, first_bias, np.zeros((hidden, len(CLASSES))), prior)
+    yield initial_model
     batch = min(256, max(32, rows.height // 100), rows.height)  # a small panel needs its hundred steps a pass, too
     network: Any = MLPClassifier(
         (hidden,),
@@ -119,7 +119,9 @@ def _passes(
         (first, last), (first_bias, last_bias) = network.coefs_, network.intercepts_
         weights, bias = output_layer(last, last_bias, class_numbers)
         # the first layer goes on changing in place
-        yield replace(untrained, hidden_weights=first.copy(), hidden_bias=first_bias.copy(), weights=weights, bias=bias)
+        yield replace(
+            initial_model, hidden_weights=first.copy(), hidden_bias=first_bias.copy(), weights=weights, bias=bias
+        )
 
 
 def _log_loss(model: Baseline, rows: pl.DataFrame) -> float:

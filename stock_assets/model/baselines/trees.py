@@ -117,8 +117,8 @@ def grown(
     data = lightgbm.Dataset(inputs, classes, params=parameters)
     training_data, validation_data = data.subset(range(learns)), data.subset(range(learns, len(inputs)))
     stop = lightgbm.early_stopping(patience, verbose=False)
-    searched = lightgbm.train(parameters, training_data, rounds, [validation_data], callbacks=[stop])
-    return lightgbm.train(parameters, data, searched.best_iteration).model_to_string()
+    search_booster = lightgbm.train(parameters, training_data, rounds, [validation_data], callbacks=[stop])
+    return lightgbm.train(parameters, data, search_booster.best_iteration).model_to_string()
 
 
 def _raw(rows: pl.DataFrame, columns: tuple[str, ...]) -> np.ndarray:

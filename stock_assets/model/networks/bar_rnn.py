@@ -70,10 +70,10 @@ def train_bar_rnn(lesson: BarLesson, config: BarRnnConfig | None = None) -> "Bar
     level, forecast_of_unseen = level_and_unseen(
         rows, targets[:, :3], learns, blocks=blocks, clip=config.input_clip, penalty=config.level_ridge
     )
-    missed = targets - np.column_stack([forecast_of_unseen, np.zeros(len(learns))])
-    scale = spread(missed, learns)
+    residuals = targets - np.column_stack([forecast_of_unseen, np.zeros(len(learns))])
+    scale = spread(residuals, learns)
     goals = np.zeros((len(learns) + 1, len(TARGETS)), np.float32)
-    goals[:-1][learns] = (missed / scale)[learns]
+    goals[:-1][learns] = (residuals / scale)[learns]
     shape = shape_of(rows.inputs)
     mean, deviation = mean_and_spread(shape, np.flatnonzero(learns))
     panel = rows.panel(standard(shape, mean, deviation, clip=config.input_clip)).marked(learns)

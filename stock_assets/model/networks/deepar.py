@@ -226,9 +226,9 @@ class DeepArNetwork:
 
     def loss(self, module: StudentLSTM, segments: Tensor) -> tuple[Tensor, int]:
         """The negative log density of the labels, in nats."""
-        labelled = self._labels[segments] != IGNORE  # [B, L]
-        labels = (self._labels[segments][labelled] + CLASSES[0]).float()  # [K]
-        answers = self._answer(module, segments)[labelled]  # [K, 3]
+        has_label = self._labels[segments] != IGNORE  # [B, L]
+        labels = (self._labels[segments][has_label] + CLASSES[0]).float()  # [K]
+        answers = self._answer(module, segments)[has_label]  # [K, 3]
         return negative_log_density(answers, labels).mean(), len(labels)
 
     def judge(self, module: StudentLSTM, epoch: int, train_loss: float | None) -> ClassifierEpoch:

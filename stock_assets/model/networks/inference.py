@@ -54,7 +54,7 @@ def answers_along(
     labels, rows, answers = torch.from_numpy(panel.labels), [], []
     with torch.inference_mode():
         for batch in torch.from_numpy(spans).split(config.batch):
-            labelled = labels[batch] != IGNORE  # [B, L]
-            rows.append(batch[labelled].numpy())
-            answers.append(answer(batch).cpu()[labelled].numpy())
+            has_label = labels[batch] != IGNORE  # [B, L]
+            rows.append(batch[has_label].numpy())
+            answers.append(answer(batch).cpu()[has_label].numpy())
     return np.concatenate(rows), np.concatenate(answers)

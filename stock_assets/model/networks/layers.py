@@ -195,8 +195,8 @@ def each_row(weights: Tensor, rows: Tensor) -> Tensor:
 
 def _drawn_together(layer: nn.Linear, rows: Tensor) -> Tensor:
     """`layer` of rows, [U, F] -> [U, O], likewise: they all begin at the same alignment."""
-    unused = (0, -rows.shape[1] % 16)
-    weight, passes = functional.pad(layer.weight, unused), functional.pad(rows, unused).split(INFERENCE_BATCH)
+    padding = (0, -rows.shape[1] % 16)
+    weight, passes = functional.pad(layer.weight, padding), functional.pad(rows, padding).split(INFERENCE_BATCH)
     return torch.cat([functional.linear(own, weight, layer.bias) for own in passes])
 
 

@@ -81,8 +81,8 @@ def descend(network: Network[Module, Report], lesson: Course) -> Descent[Report]
     """
     run, config = _Run(network, lesson.seed), network.config
     on_epoch, checkpoint = lesson.on_epoch or (lambda _: None), lesson.checkpoint
-    saved = checkpoint.load() if checkpoint else None
-    if not (saved and run.resume(*saved)):
+    saved_state = checkpoint.load() if checkpoint else None
+    if not (saved_state and run.resume(*saved_state)):
         run.begin()
     for report in run.curve:
         on_epoch(report)

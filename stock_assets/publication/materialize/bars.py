@@ -84,8 +84,8 @@ def _merge(store: Warehouse, settings: Settings, session: date) -> None:
     remove_merged(folder, session, digest)
     rows = BAR_PUBLICATION.fit(store.read("bar_publication", session, session)).filter(pl.col("digest") != digest)
     if rows.height:
-        merged = rows.with_columns(digest=pl.lit(digest))
-        store.write([Change("bar_publication", merged, rows.select(BAR_KEYS), makes=[session])])
+        rows_of_file = rows.with_columns(digest=pl.lit(digest))
+        store.write([Change("bar_publication", rows_of_file, rows.select(BAR_KEYS), makes=[session])])
 
 
 def _facts(settings: Settings, published_rows: pl.DataFrame, newest: datetime) -> dict[str, object]:

@@ -26,7 +26,7 @@ def put_cards(
     registry: Registry,
     *,
     versions: Collection[str],
-    monitored: Monitored,
+    monitoring: Monitored,
     into: NewFiles,
 ) -> None:
     """Puts the cards of `versions` into files.
@@ -42,8 +42,8 @@ def put_cards(
         if of_version is not None:
             content = card(
                 of_version,
-                monitored.report,
-                monitored.promotions,
+                monitoring.report,
+                monitoring.promotions,
                 naive=naive,
                 simulated=settings.source == "simulated",
             )
@@ -54,12 +54,12 @@ def _published_fields(settings: Settings, version: str) -> dict[str, Any] | None
     """The fields of the published card that never change; None where it has to be made anew."""
     try:
         publication = open_publication(settings.published)
-        published = publication.card(version) if publication else None
+        published_card = publication.card(version) if publication else None
     except PublicationError:  # lost or damaged: it is made again
         return None
-    if published is None:
+    if published_card is None:
         return None
-    return {name: value for name, value in published.items() if name not in ("scores", "promotions", "limits")}
+    return {name: value for name, value in published_card.items() if name not in ("scores", "promotions", "limits")}
 
 
 def _new_fields(

@@ -28,22 +28,22 @@ def differing_rows(store: Warehouse, publication: Publication, sessions: Sequenc
     differing_keys = [PREDICTIONS.empty().select(_KEYS)]
     for _, days in by_year(sessions):  # a year at a time, for the memory's sake
         stored_rows = store.read("predictions", days[0], days[-1]).filter(pl.col("session").is_in(days))
-        published = [
+        published_rows = [
             publication.predictions(day).filter(pl.col("status") == "predicted").with_columns(session=pl.lit(day))
             for day in days
         ]
-        joint_rows = pl.concat([stored_rows, *(rows.select(stored_rows.columns) for rows in published)])
+        joint_rows = pl.concat([stored_rows, *(rows.select(stored_rows.columns) for rows in published_rows)])
         sides = joint_rows.group_by(stored_rows.columns).agg(sides=pl.len())
         differing_keys.append(sides.filter(pl.col("sides") != 2).select(_KEYS).unique())
     return pl.concat(differing_keys).sort(_KEYS)
 
 
 def stored_partitions(
-    store: Warehouse, tables: Iterable[str] | None = None, *, published: Place | None = None
+    store: Warehouse, tables: Iterable[str] | None = None, *, publication_folder: Place | None = None
 ) -> dict[str, Stored]:
     """As `lifecycle.materialize.partitions.stored_partitions`; sessions of the publication whose files are gone are
     lost. Those that are to be published again, since something of them was made again, are none: what Dagster holds of
-    them is still said. `published` is where they are published, beside the store when None."""
+    them is still said. `publication_folder` is where they are published, beside the store when None."""
     partitions_of = partitions.stored_partitions(store, tables)
     if publication_partitions := partitions_of.get("publication"):
         sessions_again = {str(session) for session in store.sessions("publication")} - publication_partitions.all
@@ -52,7 +52,7 @@ def stored_partitions(
             publication_partitions.without_rows,
             publication_partitions.lost,
         )
-        lost_keys = lost_sessions(published or store.path.parent / FOLDER, publication_partitions.there)
+        lost_keys = lost_sessions(publication_folder or store.path.parent / FOLDER, publication_partitions.there)
         partitions_of["publication"] = Stored(
             publication_partitions.with_rows - lost_keys,
             publication_partitions.without_rows - lost_keys,

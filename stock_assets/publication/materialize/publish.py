@@ -84,27 +84,27 @@ def publish_sessions(
     before = read_newest(folder)
     new = NewFiles(folder)
     counts = put_sessions(store, settings, sessions, into=new)
-    published = {*map(date.fromisoformat, before.files["predictions"] if before else ()), *sessions}
-    put_outcomes(store, settings, awaited(settings, published, sessions), into=new)
+    published_sessions = {*map(date.fromisoformat, before.files["predictions"] if before else ()), *sessions}
+    put_outcomes(store, settings, awaited(settings, published_sessions, sessions), into=new)
     last = store.last_session("predictions") or sessions[-1]
-    monitored = read_monitoring(store, settings, registry, last=last)
-    for name, rows in (monitored.tables | (dagster.tables if dagster else {})).items():
+    monitoring = read_monitoring(store, settings, registry, last=last)
+    for name, rows in (monitoring.tables | (dagster.tables if dagster else {})).items():
         new.put("monitoring", name, rows)
     cards = before.files["cards"] if before else {}
     versions = set(store.read_sql("predictions", _VERSIONS, [list(sessions)])["model_version"])
     versions |= {
         version for version, digest in cards.items() if not (folder / path_of("cards", version, digest)).is_file()
     }
-    put_cards(store, settings, registry, versions=versions, monitored=monitored, into=new)
+    put_cards(store, settings, registry, versions=versions, monitoring=monitoring, into=new)
     write_open_alerts(store, folder, now=now)
     pointer = publish(
         folder,
         new,
         replace(
-            facts_of(settings, published, _dagster_url(dagster, before)),
+            facts_of(settings, published_sessions, _dagster_url(dagster, before)),
             absent=tuple(str(table) for table in absent_of(store, settings)),
         ),
-        champions=monitored.champions,
+        champions=monitoring.champions,
         reason=reason or _reason(before, new, sessions),
         code_version=read_code_version(PROJECT_DIR),
         now=now,
@@ -114,10 +114,10 @@ def publish_sessions(
     return Published(pointer, rows, folder)
 
 
-def facts_of(settings: Settings, published: Collection[date], dagster_url: str | None) -> Facts:
-    """What the predictions of the sessions `published`, of which there is one, are about."""
+def facts_of(settings: Settings, published_sessions: Collection[date], dagster_url: str | None) -> Facts:
+    """What the predictions of the sessions `published_sessions`, of which there is one, are about."""
     calendar, rule = calendar_of(settings), settings.label_rule
-    first, last = min(published), max(published)
+    first, last = min(published_sessions), max(published_sessions)
     coming = [session for n in range(1, UPCOMING + 1) if (session := calendar.shift(last, n))]
     return Facts(
         source=settings.source,
@@ -136,7 +136,7 @@ def facts_of(settings: Settings, published: Collection[date], dagster_url: str |
         grace_seconds=GRACE.total_seconds(),
         dagster_url=dagster_url,
         mlflow_url=settings.mlflow_uri if (settings.mlflow_uri or "").startswith("http") else None,
-        unpublished=tuple(session for session in calendar.between(first, last) if session not in published),
+        unpublished=tuple(session for session in calendar.between(first, last) if session not in published_sessions),
     )
 
 

@@ -29,8 +29,8 @@ def replays_of(store: Warehouse, settings: Settings) -> dict[str, Replay]:
     None where fewer than two were: a replay needs an evening and the open after it.
     """
     calendar = calendar_of(settings)
-    published_predictions, published = said_each_evening(settings.published, calendar)
-    moments = newest_without_gap(published, calendar)
+    published_predictions, publication_moments = said_each_evening(settings.published, calendar)
+    moments = newest_without_gap(publication_moments, calendar)
     if len(moments) < 2:
         return {}
     return {

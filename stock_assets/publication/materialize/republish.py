@@ -41,7 +41,7 @@ def republish(
         new_prediction = predict_newest_again(store, settings, registry, now=now, model=model)
         if store.last_session("target_weights") == new_prediction.session:
             make_target_weights(store, settings, [new_prediction.session])
-        published = publish_sessions(
+        new_publication = publish_sessions(
             store, settings, [new_prediction.session], registry=registry, now=now, reason=new_prediction.reason
         )
-    return Republished(new_prediction, published)
+    return Republished(new_prediction, new_publication)

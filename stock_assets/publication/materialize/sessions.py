@@ -52,11 +52,11 @@ def put_outcomes(store: Warehouse, settings: Settings, sessions: Sequence[date],
         _put(into, "outcomes", outcome_rows(labels, usable), sessions=sorted(labels["session"].unique()))
 
 
-def awaited(settings: Settings, published: Collection[date], sessions: Sequence[date]) -> list[date]:
-    """`sessions` and those before the newest `published` one whose labels may have appeared since they were published,
-    ascending: the label of a ticker that skips sessions comes as much later."""
-    recent = calendar_of(settings).before(max(published), settings.horizon + MAX_MISSED)
-    return sorted({*sessions, *(day for day in recent if day in set(published))})
+def awaited(settings: Settings, published_sessions: Collection[date], sessions: Sequence[date]) -> list[date]:
+    """`sessions` and those before the newest `published_sessions` one whose labels may have appeared since they were
+    published, ascending: the label of a ticker that skips sessions comes as much later."""
+    recent = calendar_of(settings).before(max(published_sessions), settings.horizon + MAX_MISSED)
+    return sorted({*sessions, *(day for day in recent if day in set(published_sessions))})
 
 
 def left_out_between(

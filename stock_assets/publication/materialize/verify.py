@@ -25,11 +25,11 @@ from stock_assets.storage.warehouse import Warehouse
 _RESTORE = "restore it from a backup: stock-assets restore DIR"
 
 
-def problems_of(data: Path, published: Place | None = None) -> Iterator[str]:
+def problems_of(data: Path, publication_folder: Place | None = None) -> Iterator[str]:
     """What is wrong with the publication in a data folder or in a backup of one: the digest of every file that the
     pointer or an entry of the ledger names, the entries that lead to the pointer, and the rows of the table
-    `publication`. `published` is where it is, in the data folder when None."""
-    folder = published or data / FOLDER
+    `publication`. `publication_folder` is where it is, in the data folder when None."""
+    folder = publication_folder or data / FOLDER
     try:
         pointer = read_pointer(folder)
     except PublicationError as error:
@@ -78,7 +78,7 @@ def _file_problems(file: Place, digest: str, advice: str) -> Iterator[str]:
         yield f"{file} is damaged: its digest is {actual}; {advice}"
 
 
-def _row_problems(data: Path, folder: Place, published: Mapping[str, str]) -> Iterator[str]:
+def _row_problems(data: Path, folder: Place, published_files: Mapping[str, str]) -> Iterator[str]:
     try:
         rows = Warehouse(data / "stock_assets.duckdb").read("publication", columns=["session", "digest"])
     except MissingTableError:
@@ -86,7 +86,8 @@ def _row_problems(data: Path, folder: Place, published: Mapping[str, str]) -> It
     except StockAssetsError:  # `storage.verification` names what is wrong with the store
         return
     files = pl.DataFrame(
-        {"session": list(published), "file": list(published.values())}, {"session": pl.String, "file": pl.String}
+        {"session": list(published_files), "file": list(published_files.values())},
+        {"session": pl.String, "file": pl.String},
     )
     differing = (
         rows.with_columns(pl.col("session").cast(pl.String))

@@ -117,13 +117,13 @@ async def predict(request: Request) -> Response:
         later = {"Retry-After": "2"} if answer["problem"] == "not-ready" else None
         raise Problem(answer["problem"], answer["detail"], headers=later)
     return Response(
-        text_of(_shown(answer["prediction"], current_of(request), request.app.state.settings.source)),
+        text_of(_with_publication(answer["prediction"], current_of(request), request.app.state.settings.source)),
         media_type="application/json",
         headers={"Cache-Control": "no-store", "X-Model-Version": question.version},
     )
 
 
-def _shown(prediction: dict[str, Any], current: Current, source: str) -> dict[str, Any]:
+def _with_publication(prediction: dict[str, Any], current: Current, source: str) -> dict[str, Any]:
     """The answer as `OnDemandPrediction` describes it."""
     served_state = current.served
     names = ("p_sell", "p_hold", "p_buy", "score", "model", "model_version", "trained_through")

@@ -48,7 +48,7 @@ def announcements_view(publication: Publication | None) -> AnnouncementsView:
     if publication is None or not publication.pointer.sessions:
         return AnnouncementsView(None, (), ())
     sessions = publication.pointer.sessions
-    rows = _named(publication, publication.monitoring("announcements"))
+    rows = _with_names(publication, publication.monitoring("announcements"))
     coming = rows.filter(~pl.col("happened")).sort("reaction_session", "ticker")
     lately = rows.filter("happened", pl.col("reaction_session") >= sessions[-SESSIONS_BACK:][0])
     largest_moves = lately.drop_nulls("residual_return").sort(-pl.col("residual_return").abs(), "ticker").head(LISTED)
@@ -68,7 +68,7 @@ def of_ticker(publication: Publication, ticker: str) -> tuple[tuple[dict[str, An
     return tuple(own.filter(~pl.col("happened")).to_dicts()), tuple(past.to_dicts())
 
 
-def _named(publication: Publication, rows: pl.DataFrame) -> pl.DataFrame:
+def _with_names(publication: Publication, rows: pl.DataFrame) -> pl.DataFrame:
     names = publication.bars(publication.pointer.sessions[-1]).select("ticker", "name")
     return _in_words(rows).join(names, on="ticker", how="left", maintain_order="left")
 

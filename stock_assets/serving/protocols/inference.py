@@ -51,7 +51,7 @@ def parse_inference(body: bytes, json_bytes: str | None = None) -> Inference:
     identity = question.get("id")
     if identity is not None and not isinstance(identity, str):
         raise BadRequestError(f"id is {type(identity).__name__}; expected a text")
-    tensors = _named(question.get("inputs"), "inputs")
+    tensors = _named_tensors(question.get("inputs"), "inputs")
     require_columns(name for name, _ in tensors)
     values, binary_data = {}, body[end:]
     for name, tensor in tensors:
@@ -65,7 +65,7 @@ def parse_inference(body: bytes, json_bytes: str | None = None) -> Inference:
     return Inference(items, identity, _outputs(question.get("outputs")))
 
 
-def _named(tensors: object, field: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _named_tensors(tensors: object, field: str) -> list[tuple[str, Mapping[str, Any]]]:
     if not isinstance(tensors, list) or not all(
         isinstance(tensor, dict) and isinstance(tensor.get("name"), str) for tensor in tensors
     ):
@@ -127,7 +127,7 @@ def _outputs(requested: object) -> tuple[str, ...]:
     """The names of the outputs that are asked for; all where none is."""
     if requested is None or requested == []:
         return tuple(OUTPUTS)
-    names = [name for name, _ in _named(requested, "outputs")]
+    names = [name for name, _ in _named_tensors(requested, "outputs")]
     if unknown := [name for name in names if name not in OUTPUTS]:
         raise BadRequestError(f"there is no output {quoted(unknown[0])}; expected {', '.join(OUTPUTS)}")
     return tuple(dict.fromkeys(names))

@@ -35,7 +35,9 @@ _VERSION = Parameter(
 OF_MODEL, OF_VERSION = Parameters((_MODEL,)), Parameters((_MODEL, _VERSION))
 
 
-def _described(parameters: Parameters, *kinds: str, members: Mapping[str, Any], mlflow: bool = False) -> dict[str, Any]:
+def _route_description(
+    parameters: Parameters, *kinds: str, members: Mapping[str, Any], mlflow: bool = False
+) -> dict[str, Any]:
     """How a route is described: the `members` of its answer, and its errors in the form of its protocol."""
     text = {"type": "string"}
     schema = _object({"error_code": text, "message": text} if mlflow else {"error": text})
@@ -71,20 +73,24 @@ def _json(value: object, publication: str | None = None) -> Response:
     return Response(text_of(value), 200, headers, "application/json")
 
 
-@router.get("/v2", summary="The server, in the Open Inference Protocol", **_described(NONE, members=_SERVER))
+@router.get("/v2", summary="The server, in the Open Inference Protocol", **_route_description(NONE, members=_SERVER))
 async def server_metadata(request: Request) -> Response:
     NONE.of(request)
     return _json({"name": "stock_assets", "version": request.app.version, "extensions": []})
 
 
-@router.get("/v2/health/live", summary="Whether the process runs", **_described(NONE, members={"live": _IS_TRUE}))
+@router.get(
+    "/v2/health/live", summary="Whether the process runs", **_route_description(NONE, members={"live": _IS_TRUE})
+)
 async def live(request: Request) -> Response:
     NONE.of(request)
     return _json({"live": True})
 
 
 @router.get(
-    "/v2/health/ready", summary="Whether it can answer", **_described(NONE, "not-ready", members={"ready": _IS_TRUE})
+    "/v2/health/ready",
+    summary="Whether it can answer",
+    **_route_description(NONE, "not-ready", members={"ready": _IS_TRUE}),
 )
 async def ready(request: Request) -> Response:
     NONE.of(request)
@@ -105,7 +111,7 @@ def _versions(served_state: Served, model: str) -> list[str]:
     return versions
 
 
-def _named(request: Request, parameters: Parameters) -> tuple[Served, str, str | None]:
+def _named_version(request: Request, parameters: Parameters) -> tuple[Served, str, str | None]:
     """(what is served, model, version where one is named). Raises Problem where it is not published."""
     values = parameters.of(request)
     served_state = served_of(request)
@@ -119,24 +125,24 @@ def _named(request: Request, parameters: Parameters) -> tuple[Served, str, str |
 _KINDS = ("unknown-model", "not-published")
 
 
-@router.get("/v2/models/{model}", summary="A model", **_described(OF_MODEL, *_KINDS, members=_MODEL_MEMBERS))
+@router.get("/v2/models/{model}", summary="A model", **_route_description(OF_MODEL, *_KINDS, members=_MODEL_MEMBERS))
 async def model_of_protocol(request: Request) -> Response:
-    served_state, model, _ = _named(request, OF_MODEL)
+    served_state, model, _ = _named_version(request, OF_MODEL)
     return _json(model_metadata(model, _versions(served_state, model)), served_state.pointer.entry)
 
 
 @router.get(
     "/v2/models/{model}/versions/{version}",
     summary="A version of a model",
-    **_described(OF_VERSION, *_KINDS, members=_MODEL_MEMBERS),
+    **_route_description(OF_VERSION, *_KINDS, members=_MODEL_MEMBERS),
 )
 async def version_of_protocol(request: Request) -> Response:
-    served_state, model, version = _named(request, OF_VERSION)
+    served_state, model, version = _named_version(request, OF_VERSION)
     return _json(model_metadata(model, [version] if version else []), served_state.pointer.entry)
 
 
 async def _ready(request: Request, parameters: Parameters) -> Response:
-    served_state, model, version = _named(request, parameters)
+    served_state, model, version = _named_version(request, parameters)
     day = None if served_state.newest is None else await served_state.day(served_state.newest)
     rows = None if day is None else day.models.get(model)
     if rows is None or (version is not None and version not in {name for name, _ in rows.versions}):
@@ -149,7 +155,7 @@ async def _ready(request: Request, parameters: Parameters) -> Response:
 @router.get(
     "/v2/models/{model}/ready",
     summary="Whether a model answers",
-    **_described(OF_MODEL, *_KINDS, "not-ready", members=_READY),
+    **_route_description(OF_MODEL, *_KINDS, "not-ready", members=_READY),
 )
 async def model_ready(request: Request) -> Response:
     return await _ready(request, OF_MODEL)
@@ -158,14 +164,14 @@ async def model_ready(request: Request) -> Response:
 @router.get(
     "/v2/models/{model}/versions/{version}/ready",
     summary="Whether a version predicted the newest session",
-    **_described(OF_VERSION, *_KINDS, "not-ready", members=_READY),
+    **_route_description(OF_VERSION, *_KINDS, "not-ready", members=_READY),
 )
 async def version_ready(request: Request) -> Response:
     return await _ready(request, OF_VERSION)
 
 
 async def _infer(request: Request, parameters: Parameters) -> Response:
-    served_state, model, version = _named(request, parameters)
+    served_state, model, version = _named_version(request, parameters)
     inference = parse_inference(await request.body(), request.headers.get("inference-header-content-length"))
     rows = await predicted_rows(served_state, inference.items, now_of(request), model=model, version=version)
     versions = {row["model_version"] for row in rows}
@@ -189,7 +195,7 @@ async def infer_by_version(request: Request) -> Response:
 @router.get(
     PING,
     summary="Whether it can answer, for SageMaker",
-    **_described(NONE, "not-ready", mlflow=True, members={"status": _TEXT}),
+    **_route_description(NONE, "not-ready", mlflow=True, members={"status": _TEXT}),
 )
 async def ping(request: Request) -> Response:
     NONE.of(request)

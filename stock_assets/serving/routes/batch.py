@@ -106,7 +106,7 @@ async def batch_of_predictions(request: Request) -> Response:
 
 
 def _rows(served_state: Served, model: str, days: dict[date, Day | None]) -> Callable[[str, Resolved], dict[str, Any]]:
-    shared = {session: common(served_state, session, model) for session in days}
+    fields_of_session = {session: common(served_state, session, model) for session in days}
     empty_row = {**common(served_state, date.min, model), "published_at": None}
 
     def row(ticker: str, resolution: Resolved) -> dict[str, Any]:
@@ -119,6 +119,6 @@ def _rows(served_state: Served, model: str, days: dict[date, Day | None]) -> Cal
                 **empty_row,
                 "session": str(resolution.session),
             }
-        return {"ticker": ticker, **result_of(day, model, ticker), **shared[day.session]}
+        return {"ticker": ticker, **result_of(day, model, ticker), **fields_of_session[day.session]}
 
     return row

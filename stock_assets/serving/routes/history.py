@@ -68,17 +68,19 @@ async def history_of_a_ticker(request: Request) -> Response:
     after = date.min if page.after is None else date.fromisoformat(page.after)
     sessions = [session for session in served_state.sessions if first <= session <= last and session > after]
     if not sessions:
-        published = f"{served_state.sessions[0]} to {served_state.sessions[-1]}"
-        raise Problem("empty-range", f"no published session lies in the range; those that are published: {published}")
+        published_range = f"{served_state.sessions[0]} to {served_state.sessions[-1]}"
+        raise Problem(
+            "empty-range", f"no published session lies in the range; those that are published: {published_range}"
+        )
     further = len(sessions) > values["limit"]
     sessions = sessions[: values["limit"]]
     rows = await _rows(served_state, sessions, ticker=ticker, model=model)
     if page.after is None:
         _require_some(served_state, rows, ticker=ticker, model=model)
-    shared = {"ticker": ticker, "model": model, "horizon": served_state.facts.horizon}
-    shared |= {"publication": served_state.pointer.entry, "simulated": served_state.facts.simulated}
+    shared_fields = {"ticker": ticker, "model": model, "horizon": served_state.facts.horizon}
+    shared_fields |= {"publication": served_state.pointer.entry, "simulated": served_state.facts.simulated}
     cursor = page.cursor(str(sessions[-1])) if further else None
-    body = Range("predictions", rows, shared, COLUMNS, cursor)
+    body = Range("predictions", rows, shared_fields, COLUMNS, cursor)
     return send(request, served_state, body.body(served_state, form))
 
 
@@ -93,8 +95,12 @@ async def _rows(served_state: Served, sessions: Sequence[date], *, ticker: str, 
 
 
 def _row(served_state: Served, day: Day, *, ticker: str, model: str) -> dict[str, Any]:
-    shared = common(served_state, day.session, model)
-    return {"session": shared["session"], "published_at": shared["published_at"], **result_of(day, model, ticker)}
+    shared_fields = common(served_state, day.session, model)
+    return {
+        "session": shared_fields["session"],
+        "published_at": shared_fields["published_at"],
+        **result_of(day, model, ticker),
+    }
 
 
 def _require_some(served_state: Served, rows: Sequence[dict[str, Any]], *, ticker: str, model: str) -> None:
@@ -130,13 +136,13 @@ async def ranking_of_a_session(request: Request) -> Response:
     order = [tickers[place] for place in np.argsort(rows.ranks, kind="stable")]
     best, worst = order[: values["top"]], order[::-1][: values["top"]]
     version = the_version(day, model)
-    shared = {**common(served_state, session, model), "model_version": version, "tickers": len(tickers)}
+    shared_fields = {**common(served_state, session, model), "model_version": version, "tickers": len(tickers)}
     if form == JSON:
-        shared["bottom"] = rows_of_day(day, model, worst)
-        lists = Range("top", rows_of_day(day, model, best), shared, COLUMNS)
+        shared_fields["bottom"] = rows_of_day(day, model, worst)
+        lists = Range("top", rows_of_day(day, model, best), shared_fields, COLUMNS)
     else:
         tickers_of_both_ends = [*best, *(ticker for ticker in worst[::-1] if ticker not in {*best})]
-        lists = Range("top", rows_of_day(day, model, tickers_of_both_ends), shared, COLUMNS)
+        lists = Range("top", rows_of_day(day, model, tickers_of_both_ends), shared_fields, COLUMNS)
     return send(
         request, served_state, lists.body(served_state, form), headers={"x-model-version": version} if version else {}
     )

@@ -120,10 +120,13 @@ async def _day_body(page: Page, session: date, values: dict[str, Any]) -> Body:
     def make() -> Body:
         rows = rows_of_day(day, values["model"], tickers)
         next_page = page.cursor(tickers[-1]) if further else None
-        shared = {**common(served_state, session, values["model"]), "model_version": the_version(day, values["model"])}
-        body = Range("predictions", rows, shared, COLUMNS, next_page).body(served_state, values["form"])
-        if shared["model_version"]:
-            body.headers["x-model-version"] = shared["model_version"]
+        shared_fields = {
+            **common(served_state, session, values["model"]),
+            "model_version": the_version(day, values["model"]),
+        }
+        body = Range("predictions", rows, shared_fields, COLUMNS, next_page).body(served_state, values["form"])
+        if shared_fields["model_version"]:
+            body.headers["x-model-version"] = shared_fields["model_version"]
         return body
 
     return await beside(len(tickers), make)

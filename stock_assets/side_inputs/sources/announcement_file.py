@@ -110,8 +110,8 @@ class AnnouncementFile:
             )
         cells = frame.select(pl.col(names[name]).alias(name) for name in (*COLUMNS, KNOWN_AT) if name in names)
         texts = [name for name, dtype in cells.schema.items() if not dtype.is_temporal()]
-        stripped = (pl.col(name).cast(pl.String).str.strip_chars() for name in texts)
-        return cells.with_columns(stripped).with_columns(pl.col(texts).replace("", None))
+        stripped_cells = (pl.col(name).cast(pl.String).str.strip_chars() for name in texts)
+        return cells.with_columns(stripped_cells).with_columns(pl.col(texts).replace("", None))
 
     def _refuse(self, column: pl.Series, is_wrong: pl.Series, expected: str) -> None:
         """SourceError for the first row that is `is_wrong`."""

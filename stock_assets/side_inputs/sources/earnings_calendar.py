@@ -253,5 +253,5 @@ def judge(status: int, text: str, *, ticker: str, retry_after: str | None, now: 
             f"Yahoo's calendar, {ticker}: found {shortened(others[_SYMBOL][0], 40)!r} in {others.height} row(s) of "
             f"{table.height}, expected {ticker} alone"
         )
-    if undated := table.filter(pl.col(_DATE).str.strip_chars().is_in(["", "-"])).height:
-        raise SourceError(f"Yahoo's calendar, {ticker}: found no date in {undated} row(s) of {table.height}")
+    if undated_rows := table.filter(pl.col(_DATE).str.strip_chars().is_in(["", "-"])).height:
+        raise SourceError(f"Yahoo's calendar, {ticker}: found no date in {undated_rows} row(s) of {table.height}")

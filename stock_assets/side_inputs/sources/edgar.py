@@ -91,7 +91,7 @@ class Edgar:
     def _document(self, url: str, fetched_at: datetime, subject: str) -> Document:
         """Raises SourceError (UnknownTickerError where EDGAR has no such document)."""
         asked_at = fetched_at.astimezone(UTC)
-        if (staged_document := self._staged(url, asked_at)) is not None:
+        if (staged_document := self._staged_document(url, asked_at)) is not None:
             return staged_document
         try:
             body, content = self.budget.patiently(subject, lambda: self._ask(url))
@@ -149,7 +149,7 @@ class Edgar:
 
         return Session()
 
-    def _staged(self, url: str, asked_at: datetime) -> Document | None:
+    def _staged_document(self, url: str, asked_at: datetime) -> Document | None:
         """What was kept; None where there is nothing, or nothing that can be read, or it is too old."""
         if self.staged is None:
             return None

@@ -121,9 +121,9 @@ class Fred:
         try:
             answer = json_within(body)
         except ValueError:
-            text = self._shown(body.decode(errors="replace"))
+            text = self._without_key(body.decode(errors="replace"))
             raise Transient(f"HTTP {status}, no JSON but {beginning(text)}") from None
-        message = self._shown(str(answer.get("error_message", ""))) if isinstance(answer, dict) else ""
+        message = self._without_key(str(answer.get("error_message", ""))) if isinstance(answer, dict) else ""
         if status == 200 and isinstance(answer, dict) and isinstance(answer.get(holds), list) and "count" in answer:
             return answer
         if "api_key" in message:
@@ -134,7 +134,7 @@ class Fred:
             raise Transient(f"HTTP {status}, an answer without {holds}: {beginning(message or 'nothing')}")
         raise SourceError(f"FRED answered HTTP {status}: {message!r}")
 
-    def _shown(self, text: str) -> str:
+    def _without_key(self, text: str) -> str:
         return shortened(one_line(text.replace(self._key, HIDDEN)), 160)
 
     def answers(

@@ -56,8 +56,8 @@ class SecFilings:
         Raises SourceError, UnknownTickerError where it is no company's.
         """
         companies = companies_of(ticker, self._today, self._own)
-        reached = [company for company in companies if company.last is None or company.last >= since]
-        return [self._of_company(company, since, fetched_at) for company in reached or companies[-1:]]
+        companies_in_reach = [company for company in companies if company.last is None or company.last >= since]
+        return [self._of_company(company, since, fetched_at) for company in companies_in_reach or companies[-1:]]
 
     def _of_company(self, company: Company, since: date, fetched_at: datetime) -> CompanyFilings:
         newest = self._newest(company.cik, fetched_at)

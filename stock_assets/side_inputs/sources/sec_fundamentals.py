@@ -130,8 +130,8 @@ def _listed(taxonomies: Mapping[str, Any], tag: str, unit: str) -> Iterable[tupl
         if not isfinite(value):
             raise ValueError(f"{tag} of {end} is {value}")
         begin = None if start is None else date.fromisoformat(start)
-        filed = date.fromisoformat(entry["filed"])
-        yield begin, end, value, unit, str(entry["form"]), str(entry["accn"]), filed
+        filing_day = date.fromisoformat(entry["filed"])
+        yield begin, end, value, unit, str(entry["form"]), str(entry["accn"]), filing_day
 
 
 def rows_of(

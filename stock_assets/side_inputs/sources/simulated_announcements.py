@@ -58,14 +58,14 @@ class SimulatedAnnouncements:
             return SideAnswer(ROWS.to_frame())
         span = range(self.calendar.position(sessions[0]), self.calendar.position(sessions[-1]) + 1)
         companies = sorted({TICKERS.index(ticker) for ticker in subjects})
-        published, filed = (
+        published_rows, filed_rows = (
             pl.DataFrame(list(rows), _SCHEMA, orient="row").filter(pl.col("known_at") <= fetched_at)
             for rows in (self._published(companies, span), self._filed(companies, span))
         )
-        filed = filed.with_columns(event_time="known_at")  # it is accepted when it is announced
+        filed_rows = filed_rows.with_columns(event_time="known_at")  # it is accepted when it is announced
         rows = [
             announcement_rows(frame, self.calendar, origin=origin, source=self.name, fetched_at=fetched_at)
-            for origin, frame in (("calendar", published), ("filed", filed))
+            for origin, frame in (("calendar", published_rows), ("filed", filed_rows))
         ]
         return SideAnswer(pl.concat(rows).sort("subject", "known_at", "event_time"))
 

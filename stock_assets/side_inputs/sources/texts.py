@@ -112,14 +112,14 @@ class FeedTexts:
             for ticker in subjects
             if (mine := [feed for feed in self.feeds if feed.ticker in (None, ticker)])
         }
-        undated: dict[str, int] = {}
+        undated_counts: dict[str, int] = {}
 
         def ask(ticker: str) -> list[Text]:
             fetched_texts: list[Text] = []
             for address in feeds[ticker]:
                 entries = self.client.get(ticker, address, feed_entries)
                 dated_texts = [text for entry in entries if (text := _text(entry, ticker, fetched_at))]
-                undated[ticker] = undated.get(ticker, 0) + len(entries) - len(dated_texts)
+                undated_counts[ticker] = undated_counts.get(ticker, 0) + len(entries) - len(dated_texts)
                 fetched_texts += dated_texts
             return fetched_texts
 
@@ -127,7 +127,7 @@ class FeedTexts:
         fetched_texts = [text for answer in answers.values() for text in answer]
         notes = [
             f"{count} entries of the feeds of {ticker} state no date"
-            for ticker, count in sorted(undated.items())
+            for ticker, count in sorted(undated_counts.items())
             if count
         ]
         return SideAnswer(
@@ -209,8 +209,8 @@ def _texts_of_file(path: Path) -> tuple[list[Text], bool]:
             f"{'; '.join(' or '.join(_COLUMNS[field]) for field in missing)}"
         )
     column_of = {field: name for field, name in columns.items() if name is not None}
-    published = moments(table, column_of["published"], path)
-    known_moments = moments(table, "known_at", path) if "known_at" in table.columns else published
+    publication_moments = moments(table, column_of["published"], path)
+    known_moments = moments(table, "known_at", path) if "known_at" in table.columns else publication_moments
     titles, names = (
         texts(table, column_of["title"]),
         texts(table, column_of["name"]) if "name" in column_of else [None] * table.height,
@@ -219,7 +219,10 @@ def _texts_of_file(path: Path) -> tuple[list[Text], bool]:
     usual = "message" if column_of["title"] in ("body", "text") else "headline"
     rows: list[Text] = []
     for row, (tickers, at, since, title, name, kind) in enumerate(
-        zip(_tickers(table[column_of["ticker"]]), published, known_moments, titles, names, kinds, strict=True), 1
+        zip(
+            _tickers(table[column_of["ticker"]]), publication_moments, known_moments, titles, names, kinds, strict=True
+        ),
+        1,
     ):
         if at is None or since is None or title is None or (kind or usual) not in OF_KIND:
             raise SourceError(

@@ -52,8 +52,8 @@ def booked_session(
     standing = rows.standing()
     before = _aligned(standing, bars, tickers)
     due_orders = _due_orders(rows, bars, opens=opens, faults=faults)
-    halted = {order.ticker for order in due_orders if faults.take("halt", order.ticker)}
-    refusal = np.where([ticker in halted for ticker in tickers], NO_OPEN, bars.refusal).astype(np.int8)
+    halted_tickers = {order.ticker for order in due_orders if faults.take("halt", order.ticker)}
+    refusal = np.where([ticker in halted_tickers for ticker in tickers], NO_OPEN, bars.refusal).astype(np.int8)
     partial = {
         order.ticker: fault.share for order in due_orders if (fault := faults.take("partial fill", order.ticker))
     }
@@ -80,7 +80,7 @@ def booked_session(
     for order in due_orders:
         i = place.get(order.ticker)
         filled_order = _filled_order(
-            order, session, i, unfilled_shares=unfilled_shares, cause="halt" if order.ticker in halted else None
+            order, session, i, unfilled_shares=unfilled_shares, cause="halt" if order.ticker in halted_tickers else None
         )
         rows.keep_order(filled_order)
         if filled_order.filled and i is not None:

@@ -160,11 +160,11 @@ def reconcile_account(desk: Desk, session: date) -> Standing:
         before = opening_record(panel, session, broker_view)
     capital = float(before.account.cash) if history.is_empty() else float(history["equity"][0])
     not_sent = _left_out(desk, panel, orders)
-    simulated = backtest(panel, weights, desk.book, capital=capital, first=first, left_out=not_sent)  # pyright: ignore[reportArgumentType]
+    backtest_run = backtest(panel, weights, desk.book, capital=capital, first=first, left_out=not_sent)  # pyright: ignore[reportArgumentType]
     reconciliation = reconcile(
         before,
         broker_view,
-        simulated,
+        backtest_run,
         sent_orders=_sent_orders(desk, orders, broker_view),
         accepted_breaks=_accepted_breaks(stored_breaks, before.seen_at),
     )
@@ -241,11 +241,12 @@ def require_account(desk: Desk, broker_view: Shown, history: pl.DataFrame) -> No
     problem = account_problem(account, currency=currency, number=desk.settings.account_number)
     if problem and "blocked" not in problem and "ACTIVE" not in problem:  # those are gates
         raise TradingError(f"{problem}. Nothing is sent")
-    followed = history["account"].unique().to_list()
-    if followed and followed != [account.number]:
+    account_numbers = history["account"].unique().to_list()
+    if account_numbers and account_numbers != [account.number]:
         raise TradingError(
-            f"{desk.book.name} follows the account {followed[0]}, and the broker shows {account.number}; expected one "
-            "account for a book. Nothing is sent: name another book in paper_book, or the account in account_number"
+            f"{desk.book.name} follows the account {account_numbers[0]}, and the broker shows {account.number}; "
+            "expected one account for a book. Nothing is sent: name another book in paper_book, or the account in "
+            "account_number"
         )
     rows = all_rows(desk.store, PAPER_EQUITY)
     others = rows.filter(pl.col("account") == account.number, pl.col("book") != desk.book.name)["book"].unique()
@@ -374,16 +375,16 @@ def read_switch(store: Warehouse) -> pl.DataFrame:
 def halt_trading(desk: Desk, *, by: str, reason: str) -> int:
     """Halts trading and cancels the open orders; returns how many the broker took. It is halted even where the broker
     does not answer: then BrokerError is raised after the row is stored."""
-    row = switched(read_switch(desk.store), HALT, by=by, reason=reason, now=desk.clock(), canceled=0)
+    row = switched(read_switch(desk.store), HALT, by=by, reason=reason, now=desk.clock(), order_count=0)
     desk.store.append(TRADING_SWITCH.name, row)
-    canceled = desk.broker.cancel_all()
-    desk.store.replace_rows(TRADING_SWITCH.name, row.select("at"), row.with_columns(canceled=pl.lit(canceled)))
-    return canceled
+    order_count = desk.broker.cancel_all()
+    desk.store.replace_rows(TRADING_SWITCH.name, row.select("at"), row.with_columns(canceled=pl.lit(order_count)))
+    return order_count
 
 
 def resume_trading(desk: Desk, *, by: str, reason: str) -> None:
     """Resumes trading after a halt. Raises TradingError where it is not halted or nobody is named."""
-    row = switched(read_switch(desk.store), RESUME, by=by, reason=reason, now=desk.clock(), canceled=0)
+    row = switched(read_switch(desk.store), RESUME, by=by, reason=reason, now=desk.clock(), order_count=0)
     desk.store.append(TRADING_SWITCH.name, row)
 
 

@@ -13,11 +13,11 @@ BREAKS, GATES, ORDERS = "trading/breaks", "trading/gates", "trading/orders"
 SHOWN = 8
 
 
-def tell_trading(store: Warehouse, channels: Sequence[Channel], traded: Traded, *, now: datetime) -> list[str]:
+def tell_trading(store: Warehouse, channels: Sequence[Channel], evening_trade: Traded, *, now: datetime) -> list[str]:
     """Alerts to open breaks, failed gates and orders that the broker did not take, and ends the alerts of those that
     are over; what was done, in words."""
     messages = []
-    for key, title, lines in _troubles(traded):
+    for key, title, lines in _troubles(evening_trade):
         if not lines:
             messages += [f"the alert {key} is over"] if resolve(store, key, now=now) else []
             continue
@@ -27,13 +27,13 @@ def tell_trading(store: Warehouse, channels: Sequence[Channel], traded: Traded, 
     return messages
 
 
-def _troubles(traded: Traded) -> Iterator[tuple[str, str, list[str]]]:
+def _troubles(evening_trade: Traded) -> Iterator[tuple[str, str, list[str]]]:
     """(key, title, a line for each) of every kind of trouble."""
-    book, session = traded.plan.book, traded.plan.session
-    rows = traded.standing.breaks.iter_rows(named=True)
+    book, session = evening_trade.plan.book, evening_trade.plan.session
+    rows = evening_trade.standing.breaks.iter_rows(named=True)
     breaks = [f"{row['subject']}: ours {row['ours']:,.2f}, theirs {row['theirs']:,.2f}; {row['cause']}" for row in rows]
-    gates = [gate.reason for gate in traded.refusals if gate.name != "breaks"]
-    failed_outcomes = [outcome for outcome in traded.outcomes if outcome.kind != "accepted"]
+    gates = [gate.reason for gate in evening_trade.refusals if gate.name != "breaks"]
+    failed_outcomes = [outcome for outcome in evening_trade.outcomes if outcome.kind != "accepted"]
     orders = [
         f"{failed_outcome.order.client_order_id}: {failed_outcome.kind}, {failed_outcome.text}"
         for failed_outcome in failed_outcomes

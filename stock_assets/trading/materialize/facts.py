@@ -42,7 +42,7 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
     now = desk.clock()
     sessions = desk.broker.calendar(session - AROUND, window.fill_session)
     own_sessions = desk.calendar.between(session - AROUND, window.fill_session)
-    closed = [day for day, (_, close) in sessions.items() if close <= clock.now]
+    closed_sessions = [day for day, (_, close) in sessions.items() if close <= clock.now]
     prediction_facts = store.read_sql("predictions", _PREDICTED, [model, session]).row(0, named=True)
     panel, t = standing.panel, len(standing.panel.sessions) - 1
     equity = desk.rows(PAPER_EQUITY).filter(pl.col("session") < session).sort("session")
@@ -57,7 +57,7 @@ def facts_of(desk: Desk, plan: Plan, standing: Standing, *, window: Window, slee
         breaks=standing.breaks["subject"].to_list(),
         last_closed=newest_closed(desk.calendar, now),
         broker_now=clock.now,
-        broker_last_closed=max(closed, default=None),
+        broker_last_closed=max(closed_sessions, default=None),
         broker_next_open=clock.next_open,
         opens_at=desk.calendar.opens[window.fill_session],
         calendar=calendar_problem(

@@ -49,7 +49,7 @@ def replay_book(
 
     def known(session: date) -> Panel | None:
         window = (*calendar.before(session, LOOKBACK_SESSIONS + 1), session)
-        if all(fetched <= moments[session] for day in window if (fetched := newest.get(day))):
+        if all(fetched_at <= moments[session] for day in window if (fetched_at := newest.get(day))):
             return None
         return _panel_as_of(store, settings, book, window=window, moment=moments[session])
 

@@ -19,11 +19,11 @@ def count_trials(store: Warehouse, book: str | None = None) -> Trials:
     """The trials of the store by now: back-tests, trials of hyperparameters, and judged challengers.
 
     Their variance is that of `book` (`trials_of`)."""
-    tuned = store.read_or(TUNED_HYPERPARAMETERS.empty(), "tuned_hyperparameters", columns=["study", "trial"])
+    tuning_trials = store.read_or(TUNED_HYPERPARAMETERS.empty(), "tuned_hyperparameters", columns=["study", "trial"])
     judged_versions = store.read_or(PROMOTIONS.empty(), "promotions", columns=["model", "version"])
     return trials_of(
         store.read_or(BACKTESTS.empty(), "backtests"),
         book,
-        tunings=tuned.unique().height,
+        tunings=tuning_trials.unique().height,
         challengers=judged_versions.unique().height,
     )

@@ -64,10 +64,12 @@ class Columns(NamedTuple):
 def recognize(names: Sequence[str], reading: Reading, place: str) -> Columns:
     """Our columns among `names`. Raises SourceError where two names say the same and nothing decides between them."""
     file_columns = {column: name for column, name in reading.pairs.items() if name in names}
-    stripped = {name.strip(): name for name in reversed(names)}
-    form = next((form for form in FORMS if form.tells and {*form.tells} <= stripped.keys()), None)
+    names_by_stripped = {name.strip(): name for name in reversed(names)}
+    form = next((form for form in FORMS if form.tells and {*form.tells} <= names_by_stripped.keys()), None)
     for column, options in form.names.items() if form else ():
-        if name := next((stripped[option] for option in options.split("|") if option in stripped), None):
+        if name := next(
+            (names_by_stripped[option] for option in options.split("|") if option in names_by_stripped), None
+        ):
             file_columns.setdefault(column, name)
     candidates: dict[str, list[tuple[int, str]]] = {}
     for name in names:
@@ -75,14 +77,14 @@ def recognize(names: Sequence[str], reading: Reading, place: str) -> Columns:
         if column and name not in file_columns.values():
             candidates.setdefault(column, []).append((rank, name))
     passed_over = []
-    for column, ranked in candidates.items():
-        (rank, name), *others = sorted(ranked, key=lambda ranked_name: ranked_name[0])
+    for column, ranked_names in candidates.items():
+        (rank, name), *others = sorted(ranked_names, key=lambda ranked_name: ranked_name[0])
         if column not in file_columns and others and others[0][0] == rank:
             raise SourceError(
                 f"{place} has two columns for {column}: {name!r} and {others[0][1]!r}, expected one; "
                 f"STOCK_ASSETS_COLUMNS={column}={name} decides"
             )
-        passed_over += [other for _, other in (others if column not in file_columns else ranked)]
+        passed_over += [other for _, other in (others if column not in file_columns else ranked_names)]
         file_columns.setdefault(column, name)
     if not {"session", "at"} & file_columns.keys():
         if "clock" in file_columns:

@@ -49,8 +49,8 @@ def columns_of(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
 def _is_bar(row: Sequence[float]) -> bool:
     open_price, high, low, close, *between, volume = row
     whole = volume >= 0 and volume == int(volume) if between else volume >= 0
-    adjusted = all(0 < price <= 1.001 * high and price != volume for price in between)
-    return 0 < low <= min(open_price, close) and high >= max(open_price, close) and whole and adjusted
+    is_adjusted = all(0 < price <= 1.001 * high and price != volume for price in between)
+    return 0 < low <= min(open_price, close) and high >= max(open_price, close) and whole and is_adjusted
 
 
 def _looks_reversed(figures: Sequence[Sequence[float]], *, newest_first: bool) -> bool:

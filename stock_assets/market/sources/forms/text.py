@@ -35,8 +35,8 @@ def read_text(source: Path | bytes, place: str, *, reading: Reading, notes: Note
         text = head.decode("utf-8", "ignore")
     else:
         content = source.read_bytes() if isinstance(source, Path) else source
-        decoded = _decoded(content, encoding, place, reading=reading, notes=notes)
-        text, source = decoded[:HEAD], decoded.encode()
+        whole_text = _decoded(content, encoding, place, reading=reading, notes=notes)
+        text, source = whole_text[:HEAD], whole_text.encode()
     if not text.strip():
         raise NoBarsError(f"{place} is empty, expected bars")
     separator, header = _layout(text, place, reading)

@@ -41,20 +41,20 @@ def check_workbook(source: Path | bytes, place: str) -> None:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             sizes = [(info.file_size, info.compress_size) for info in archive.infolist()]
-        _check(sum(size for size, _ in sizes), sum(packed for _, packed in sizes), place)
+        _check(sum(size for size, _ in sizes), sum(packed_size for _, packed_size in sizes), place)
 
 
-def _bounded(stream: IO[bytes], packed: int, place: str) -> bytes:
+def _bounded(stream: IO[bytes], packed_size: int, place: str) -> bytes:
     content = bytearray()
     while chunk := stream.read(_CHUNK):
         content += chunk
-        _check(len(content), packed, place)
+        _check(len(content), packed_size, place)
     return bytes(content)
 
 
-def _check(size: int, packed: int, place: str) -> None:
-    if size > MAX_BYTES or (size > _FREE and size > MAX_RATIO * packed):
+def _check(size: int, packed_size: int, place: str) -> None:
+    if size > MAX_BYTES or (size > _FREE and size > MAX_RATIO * packed_size):
         raise SourceError(
-            f"{place} has {packed:,} bytes and unpacks to more than {size - 1:,}; expected at most {MAX_BYTES:,} and "
-            f"{MAX_RATIO} times as many. Unpack it by hand if it is right"
+            f"{place} has {packed_size:,} bytes and unpacks to more than {size - 1:,}; expected at most {MAX_BYTES:,} "
+            f"and {MAX_RATIO} times as many. Unpack it by hand if it is right"
         )

@@ -34,7 +34,7 @@ def to_rows(table: pl.DataFrame, reading: Reading, place: str) -> pl.DataFrame:
     pairs = _pairs(table.columns, reading, place)
     if pairs is None:
         return table
-    shared = [name for name in table.columns if name not in pairs]
+    shared_columns = [name for name in table.columns if name not in pairs]
     by_ticker: dict[str, dict[str, str]] = {}
     for name, (figure, ticker) in pairs.items():
         if figure in by_ticker.setdefault(ticker, {}):
@@ -44,9 +44,9 @@ def to_rows(table: pl.DataFrame, reading: Reading, place: str) -> pl.DataFrame:
     parts = []
     for ticker, columns in by_ticker.items():
         cells = [_figure(table, columns.get(figure)).alias(figure) for figure in figures]
-        part = table.select(*shared, pl.lit(ticker).alias("ticker"), *cells)
+        part = table.select(*shared_columns, pl.lit(ticker).alias("ticker"), *cells)
         parts.append(part.filter(pl.any_horizontal(pl.col(figures).is_not_null())))
-    return pl.concat(parts, how="vertical_relaxed").rename({name: _plain(name) for name in shared})
+    return pl.concat(parts, how="vertical_relaxed").rename({name: _plain(name) for name in shared_columns})
 
 
 def _figure(table: pl.DataFrame, name: str | None) -> pl.Expr:
