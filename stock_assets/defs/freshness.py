@@ -63,7 +63,7 @@ def freshness_sensor(settings: Settings) -> dg.SensorDefinition:
     )
     def freshness(tick: Tick) -> Answer:
         cursor, instance = tick.context.cursor, tick.context.instance
-        look_result = watch(tick.store, settings, tick.channels, now=tick.now, seen=predicted_in(cursor))
+        look_result = watch(tick.store, settings, tick.channels, now=tick.now, last_seen=predicted_in(cursor))
         messages = [*look_result.messages, *settle_lost(instance, tick.store, tick.channels, now=tick.now)]
         messages += sent_late(tick.store, tick.channels, now=tick.now)
         state, last_predicted = look_result.state, look_result.look.predicted_through

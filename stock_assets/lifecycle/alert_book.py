@@ -71,10 +71,10 @@ class AlertBook:
         readable_entries = [entry for file in files if (entry := self._read(file))]
         return sorted(readable_entries, key=lambda entry: (entry.record.first_at, entry.record.alert.key))
 
-    def write(self, record: Record, *, stored: bool = False) -> None:
+    def write(self, record: Record, *, is_stored: bool = False) -> None:
         """Puts `record` in the place of the entry of its key. Where no file can be written this process remembers it,
         and the log says so."""
-        file, entry = self._file(record.alert.key), Entry(record, stored)
+        file, entry = self._file(record.alert.key), Entry(record, is_stored)
         try:
             write_file(file, json.dumps(_as_json(entry), indent=1).encode())
         except OSError as error:

@@ -161,7 +161,7 @@ def tuned_network(study: Study, optuna_study: "optuna.Study") -> TunedNetwork:
     gains = improvement_per_session(default, score_of(optuna_study.best_trial))
     tries = table.filter(pl.col("state") != "fail").height
     tunable, periods = TUNABLE[study.network], ", ".join(fold.name for fold in study.folds)
-    chosen = tunable.configuration(optuna_study.best_trial.params).to_dict()
+    best_configuration = tunable.configuration(optuna_study.best_trial.params).to_dict()
     return TunedNetwork(
         network=study.network,
         trials=table,
@@ -176,6 +176,6 @@ def tuned_network(study: Study, optuna_study: "optuna.Study") -> TunedNetwork:
             f"{study.features['session'].min()} on, nothing after {study.labels['horizon_end'].max()}"
         ),
         configuration=type(tunable.defaults).__name__,
-        adopted={name: chosen[name] for name in sorted({*tunable.space, "patience", "segment"})},
+        adopted={name: best_configuration[name] for name in sorted({*tunable.space, "patience", "segment"})},
         importances=importances(optuna_study, study.seed),
     )

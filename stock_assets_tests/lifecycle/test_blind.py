@@ -141,7 +141,7 @@ def test_the_cursor_remembers_what_the_file_has_lost(store: Warehouse, settings:
     store.path.unlink()
     inbox = Inbox()
     for after in (0 * HOUR, 3 * HOUR):
-        watch(store, settings, [inbox], now=MONDAY + after, seen=FRIDAY)
+        watch(store, settings, [inbox], now=MONDAY + after, last_seen=FRIDAY)
     assert "is gone; 2019-03-01 was predicted" in inbox.messages[0].text
 
 

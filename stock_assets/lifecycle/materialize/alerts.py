@@ -135,7 +135,7 @@ def copy_to_table(store: Warehouse, now: datetime | None = None) -> list[str]:
             LOG.warning("the table %s has %d alert(s) less than %s: %s", ALERTS.name, len(records), book.folder, error)
             return [f"its row follows, as the store cannot be written ({type(error).__name__})"]
         for record in records:
-            book.write(record, stored=True)
+            book.write(record, is_stored=True)
         if now:
             book.forget(now)
     return []
@@ -150,7 +150,7 @@ def open_book(store: Warehouse) -> tuple[AlertBook, str | None]:
         with book.locked():
             for record in read_records(store):
                 if record.resolved_at is None and book.read(record.alert.key) is None:
-                    book.write(record, stored=True)
+                    book.write(record, is_stored=True)
             (book.folder / IMPORTED).touch()
     except Exception as error:
         LOG.warning("the alerts of the table %s cannot be read: %s", ALERTS.name, error)

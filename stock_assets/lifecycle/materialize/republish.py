@@ -105,7 +105,7 @@ def predict_newest_again(
     new_predictions, rows, stored_rows = None, promotion_rows(decisions), store.read("predictions", session, session)
     if not _predicted_by(stored_rows, new_history, versions, session=session, models=chosen_models):
         new_predictions = make_predictions(
-            store, settings, [session], assign=assign, beside={"promotions": rows}, stored=stored_rows
+            store, settings, [session], assign=assign, beside={"promotions": rows}, stored_rows=stored_rows
         )
     elif decisions:  # about later sessions alone
         store.append("promotions", rows)

@@ -37,12 +37,12 @@ class Watched:
 
 
 def watch(
-    store: Warehouse, settings: Settings, channels: Sequence[Channel], *, now: datetime, seen: date | None = None
+    store: Warehouse, settings: Settings, channels: Sequence[Channel], *, now: datetime, last_seen: date | None = None
 ) -> Watched:
     """Looks at the predictions at `now`, alerts where they cannot be seen for longer than the grace period, and sends
     the heartbeat. Nothing but the look itself opens the store.
 
-    `seen` is what an earlier look saw, for where its file is lost with the store.
+    `last_seen` is what an earlier look saw, for where its file is lost with the store.
     """
     file, messages = file_of(store.path), []
     try:
@@ -50,7 +50,7 @@ def watch(
     except (StockAssetsError, OSError) as error:
         earlier, messages = None, [str(error)]
     state_of_store = look_at(
-        store, (earlier.predicted_through if earlier else None) or seen, kept_of(settings).predictions
+        store, (earlier.predicted_through if earlier else None) or last_seen, kept_of(settings).predictions
     )
     trouble, look = (
         state_of_store.trouble,

@@ -48,14 +48,14 @@ def make_predictions(
     *,
     assign: Assign,
     beside: Mapping[str, pl.DataFrame] | None = None,
-    stored: pl.DataFrame | None = None,
+    stored_rows: pl.DataFrame | None = None,
 ) -> Predictions:
     """Predicts `sessions`, ascending, by the versions that `assign` names and by the ensemble of each model year.
 
     Registered models without a version in a year are skipped, as are versions of models that are registered no more.
     The ensemble has no row where one of its weighed members is missing. Where other versions serve once they are made,
     they are made again by these. The rows of `beside`, by table, are appended in the transaction of the predictions.
-    A version whose rows of `sessions` are in `stored`, with the columns of the table, is not asked again: another
+    A version whose rows of `sessions` are in `stored_rows`, with the columns of the table, is not asked again: another
     version of one model then costs no more than its own answers and the ensemble's.
 
     Raises MissingSessionsError, ArtifactError and CutoffError as `inputs_for`, `serving_weights` and `assign`.
@@ -63,7 +63,9 @@ def make_predictions(
     inputs = inputs_for(store, settings, sessions, needed_by="predictions")
     assignment, earlier_notes = assign(inputs.pca_version), []
     while True:
-        parts, notes = _predicted(store, settings, inputs, sessions=sessions, assignment=assignment, stored_rows=stored)
+        parts, notes = _predicted(
+            store, settings, inputs, sessions=sessions, assignment=assignment, stored_rows=stored_rows
+        )
         current = assign(inputs.pca_version)
         if _serving(current) == _serving(assignment):
             rows, left_out = _trusted("predictions", parts, sessions, inputs=inputs)
