@@ -43,9 +43,7 @@ def make_due(
     if settings.interval == "1d":
         raise SettingsError(f"{PREFIX}INTERVAL=1d; expected 1m, 5m, 15m or 1h: a market of days has `stock-assets run`")
     calendar, interval = calendar_of(settings), Interval.parse(settings.interval)
-    training = partial(
-        training_of, calendar, interval, session_limit=settings.training_sessions, pause=settings.training_every
-    )
+    training = partial(training_of, calendar, interval, most=settings.training_sessions, every=settings.training_every)
     finished_works: list[Work] = []
     doing = partial(make, store, settings, source, now=now, say=say, registry=registry)
     while True:
@@ -61,7 +59,7 @@ def make_due(
             break
         doing(work=work)
         finished_works.append(work)
-    look = look_due(calendar, interval, state, last_look=None, pause=interval.length)
+    look = look_due(calendar, interval, state, looked=None, every=interval.length)
     if not isinstance(look, str):
         doing(work=look[0])
         finished_works.append(look[0])

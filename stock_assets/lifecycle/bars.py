@@ -149,11 +149,11 @@ def judging_due(calendar: TradingCalendar, state: BarState) -> Work | None:
 
 
 def look_due(
-    calendar: TradingCalendar, interval: Interval, state: BarState, *, last_look: datetime | None, pause: timedelta
+    calendar: TradingCalendar, interval: Interval, state: BarState, *, looked: datetime | None, every: timedelta
 ) -> tuple[Work, datetime] | str:
     """The look at the running session that is due, with the end of the newest bar that it sees; or why none is.
 
-    `last_look` is that of the last look; the next one comes `pause` so long after it, at the end of a bar.
+    `looked` is that of the last look; the next one comes `every` so long after it, at the end of a bar.
     """
     running = [day for day in sessions_running(calendar, state.now, state.settle) if day in state.trained]
     if not running:
@@ -162,10 +162,10 @@ def look_due(
     newest = ends.filter(ends <= state.now).max()
     if newest is None:
         return f"the first bar of {running[-1]} is not over"
-    if last_look is not None and newest < last_look + pause and newest != ends.max():  # pyright: ignore[reportOperatorIssue]
-        return f"nothing is new since the bar of {last_look:%Y-%m-%d %H:%M} UTC"
-    if newest == last_look:
-        return f"nothing is new since the bar of {last_look:%Y-%m-%d %H:%M} UTC"
+    if looked is not None and newest < looked + every and newest != ends.max():  # pyright: ignore[reportOperatorIssue]
+        return f"nothing is new since the bar of {looked:%Y-%m-%d %H:%M} UTC"
+    if newest == looked:
+        return f"nothing is new since the bar of {looked:%Y-%m-%d %H:%M} UTC"
     reason = f"the bar of {newest:%Y-%m-%d %H:%M} UTC is over"
     work = Work(f"look at {running[-1]}: {newest:%Y-%m-%d %H:%M}", LOOK, str(running[0]), str(running[-1]), reason)
     return work, newest  # pyright: ignore[reportReturnType]

@@ -41,17 +41,15 @@ def first_served(calendar: TradingCalendar, interval: Interval) -> date:
     return calendar.sessions[fewest + 1]
 
 
-def training_of(
-    calendar: TradingCalendar, interval: Interval, session: date, *, session_limit: int, pause: int
-) -> BarTraining:
-    """The training that serves `session`: the newest of those that there are `pause` so many sessions; it learns from
-    `session_limit` sessions at most.
+def training_of(calendar: TradingCalendar, interval: Interval, session: date, *, most: int, every: int) -> BarTraining:
+    """The training that serves `session`: the newest of those that there are `every` so many sessions; it learns from
+    `most` sessions at most.
 
     Raises StockAssetsError for a session before the first that is served.
 
     >>> from stock_assets.market.calendar import trading_calendar
     >>> always = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
-    >>> training = training_of(always, Interval.parse("1m"), date(2025, 6, 8), session_limit=20, pause=5)
+    >>> training = training_of(always, Interval.parse("1m"), date(2025, 6, 8), most=20, every=5)
     >>> training.serves_from.day, training.cutoff.day, [day.day for day in training.sessions]
     (5, 4, [1, 2, 3])
     """
@@ -61,6 +59,6 @@ def training_of(
         raise StockAssetsError(
             f"no model of bars serves {session}; the first session with models is {calendar.sessions[first]}"
         )
-    anchor = first + (place - first) // pause * pause
-    training_sessions = calendar.sessions[max(0, anchor - 1 - session_limit) : anchor - 1]
+    anchor = first + (place - first) // every * every
+    training_sessions = calendar.sessions[max(0, anchor - 1 - most) : anchor - 1]
     return BarTraining(calendar.sessions[anchor], calendar.opens[calendar.sessions[anchor - 1]], training_sessions)

@@ -51,10 +51,8 @@ class RunningSession:
             pointer = read_bar_pointer(self.folder)
             if pointer is None or (self._seen is not None and self._seen[0] == pointer):
                 return None if pointer is None else self._seen
-            is_same_session = self._seen is not None and self._seen[0].session == pointer.session
-            rows, self._parts = follow_bar_predictions(
-                self.folder, pointer.session, self._parts if is_same_session else {}
-            )
+            same = self._seen is not None and self._seen[0].session == pointer.session
+            rows, self._parts = follow_bar_predictions(self.folder, pointer.session, self._parts if same else {})
             self._seen = (pointer, rows)
             return self._seen
 
@@ -66,8 +64,8 @@ def document(
     model = model or str(pointer.facts["in_service"])
     newest = newest_rows(rows, model)
     if newest.is_empty():
-        model_names = ", ".join(sorted(rows["model"].unique()))
-        raise Problem("unknown-model", f"{pointer.session} has no bar of {model}; it has {model_names}")
+        there = ", ".join(sorted(rows["model"].unique()))
+        raise Problem("unknown-model", f"{pointer.session} has no bar of {model}; it has {there}")
     if tickers is not None:
         if missing := sorted({*tickers} - {*newest["ticker"]}):
             raise Problem("unknown-ticker", f"{pointer.session} has no bar of {', '.join(missing)} by {model}")
@@ -104,12 +102,12 @@ def mount_bars(app: FastAPI, current: Current) -> None:
 
     def published() -> tuple[BarPointer, pl.DataFrame]:
         try:
-            running_bars = running.read()
+            there = running.read()
         except PublicationError as error:
             raise Problem("damaged-publication", relative(error, current.folder), file=POINTER) from error
-        if running_bars is None:
+        if there is None:
             raise Problem("not-published", "no bar is published yet; it is once models serve a session")
-        return running_bars
+        return there
 
     @router.get(
         "/v1/bars",
@@ -122,9 +120,9 @@ def mount_bars(app: FastAPI, current: Current) -> None:
     async def newest_bars(request: Request) -> Response:
         """What the model in service, or the one that is named, said at the end of the newest bar of each ticker of the
         newest session; and whether the next bar is late."""
-        values = NEWEST.of(request)
+        asked = NEWEST.of(request)
         pointer, rows = await run_in_threadpool(published)
-        answer = document(pointer, rows, model=values["model"], tickers=values["tickers"], now=current.clock())
+        answer = document(pointer, rows, model=asked["model"], tickers=asked["tickers"], now=current.clock())
         return Response(text_of(answer), 200, NO_STORE, "application/json")
 
     @router.get("/readyz", summary="Whether it can answer", tags=["health"], responses=documented("not-ready"))
@@ -140,8 +138,8 @@ def mount_bars(app: FastAPI, current: Current) -> None:
 
     def page(request: Request) -> Response:
         def make() -> Page:
-            running_bars = running.read()
-            view = running_view(running_bars, troubles(at.alerts, None), at.now)
+            there = running.read()
+            view = running_view(there, troubles(at.alerts, None), at.now)
             return html(
                 "bars", at, view.etag(at.alerts.digest), title=view.title, here="/", view=view, bars=view.market
             )

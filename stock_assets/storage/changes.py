@@ -50,15 +50,15 @@ class Change:
         column, whole = partition_column(declared(self.table)), isinstance(self.replaces, AllRows)
         if column is None:
             return Written(frozenset(), frozenset(), whole)
-        touched_values = values_of(self.rows[column])
+        touched = values_of(self.rows[column])
         if self.makes is not None:
-            return Written(frozenset(self.makes), touched_values, whole)
+            return Written(frozenset(self.makes), touched, whole)
         if not isinstance(self.replaces, pl.DataFrame):
-            return Written(touched_values, touched_values, whole)
+            return Written(touched, touched, whole)
         # rows of single tickers complete no session, but a version completes its model year
         complete = column in self.replaces.columns and "ticker" not in self.replaces.columns
-        replaced_values = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
-        return Written(replaced_values if complete else frozenset(), touched_values | replaced_values)
+        replaced = values_of(self.replaces[column]) if column in self.replaces.columns else frozenset()
+        return Written(replaced if complete else frozenset(), touched | replaced)
 
 
 def change_table(
@@ -107,14 +107,14 @@ def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
     rows)."""
     columns = ", ".join(f"{quoted(column.name)} {column.duckdb_type}" for column in table.columns)
     connection.execute(f"CREATE TABLE IF NOT EXISTS {qualified(table.name)} ({columns})")
-    column_names = {name for name, *_ in connection.execute(f"DESCRIBE {qualified(table.name)}").fetchall()}
+    there = {name for name, *_ in connection.execute(f"DESCRIBE {qualified(table.name)}").fetchall()}
     for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
-        if name not in column_names:
+        if name not in there:
             connection.execute(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str, condition: str = "") -> None:
-    connection.execute(f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM incoming {condition}")
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:
+    connection.execute(f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM incoming {where}")
 
 
 def qualified(table: str) -> str:

@@ -126,19 +126,19 @@ class Warehouse:
 
         Raises MissingTableError before anything was written to the table.
         """
-        selection = ", ".join(map(quoted, columns)) if columns else "*"
+        selected = ", ".join(map(quoted, columns)) if columns else "*"
         bounds = {f"session {sign} ?": day for sign, day in ((">=", first), ("<=", last)) if day is not None}
-        condition = f"WHERE {' AND '.join(bounds)}" if bounds else ""
-        return self._select(table, f"SELECT {selection} FROM {qualified(table)} {condition}", list(bounds.values()))
+        where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+        return self._select(table, f"SELECT {selected} FROM {qualified(table)} {where}", list(bounds.values()))
 
     def read_tickers(
         self, table: str, tickers: Sequence[str], first: date, *, last: date, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """As `read`, the rows of `tickers` alone."""
-        selection = ", ".join(map(quoted, columns)) if columns else "*"
+        selected = ", ".join(map(quoted, columns)) if columns else "*"
         return self._select(
             table,
-            f"SELECT {selection} FROM {qualified(table)} WHERE session BETWEEN ? AND ? "
+            f"SELECT {selected} FROM {qualified(table)} WHERE session BETWEEN ? AND ? "
             "AND ticker IN (SELECT unnest(?::VARCHAR[]))",
             [first, last, list(tickers)],
         )
@@ -219,16 +219,14 @@ class Warehouse:
         if not sessions:
             return
         span = f"WHERE session BETWEEN DATE '{min(sessions)}' AND DATE '{max(sessions)}'"
-        stored_sessions = self.read_each(
-            {table: f"SELECT DISTINCT session FROM {qualified(table)} {span}" for table in tables}
-        )
+        stored = self.read_each({table: f"SELECT DISTINCT session FROM {qualified(table)} {span}" for table in tables})
         for table in tables:
-            sessions_there = set(rows["session"]) if (rows := stored_sessions[table]) is not None else set()
-            if missing_sessions := [session for session in sessions if session not in sessions_there]:
+            sessions_there = set(rows["session"]) if (rows := stored[table]) is not None else set()
+            if absent := [session for session in sessions if session not in sessions_there]:
                 empty = made_without_rows(self.read_sql, table)
-                missing_sessions = [session for session in missing_sessions if str(session) not in empty]
-            if missing_sessions:
-                raise MissingSessionsError(needed_by, table, missing_sessions, why=why)
+                absent = [session for session in absent if str(session) not in empty]
+            if absent:
+                raise MissingSessionsError(needed_by, table, absent, why=why)
 
     def read_sql(self, table: str, statement: str, parameters: Sequence[object] = ()) -> pl.DataFrame:
         """The answer to a SELECT over `table`, written by this code with ? in place of every value."""
@@ -299,8 +297,8 @@ class Warehouse:
         """
         if stray := sorted(set(frame["session"].unique()) - set(sessions)):
             raise BadBarsError(f"rows of {table} for {stray[0]} would be written outside the chosen sessions")
-        replaced_keys = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
-        self.replace_rows(table, replaced_keys, frame, beside=beside)
+        replaced = pl.DataFrame({"session": list(sessions)}, schema={"session": pl.Date})
+        self.replace_rows(table, replaced, frame, beside=beside)
 
     def replace_rows(
         self,
@@ -312,8 +310,8 @@ class Warehouse:
     ) -> None:
         """Puts `frame` in the place of every row that agrees with a row of `keys` in all its columns, and appends the
         rows of `beside`, by table: in one transaction. Raises TableError where rows do not fit their table."""
-        further_changes = [Change(name, rows, makes=()) for name, rows in (beside or {}).items()]
-        self.write([Change(table, frame, keys), *further_changes])
+        more = [Change(name, rows, makes=()) for name, rows in (beside or {}).items()]
+        self.write([Change(table, frame, keys), *more])
 
     def replace_table(self, table: str, frame: pl.DataFrame) -> None:
         """Puts `frame` in the place of the whole table, in one transaction. Raises TableError where rows do not fit."""
@@ -334,18 +332,16 @@ class Warehouse:
         The partitions that they write are recorded with them (`storage.partitions`). Raises TableError where rows do
         not fit their table; then nothing is written.
         """
-        declared_changes = [(change, declared(change.table)) for change in changes]
-        rows = [table.fit(change.rows).to_arrow() for change, table in declared_changes]  # before the file is locked
-        written_partitions: dict[str, Written] = {}
-        for change, table in declared_changes:
-            written_partitions[table.name] = (
-                written_partitions.get(table.name, Written(frozenset(), frozenset())) | change.written
-            )
+        fitted = [(change, declared(change.table)) for change in changes]
+        rows = [table.fit(change.rows).to_arrow() for change, table in fitted]  # before the file is locked
+        written: dict[str, Written] = {}
+        for change, table in fitted:
+            written[table.name] = written.get(table.name, Written(frozenset(), frozenset())) | change.written
         with self._transaction() as connection:
-            for (change, table), incoming in zip(declared_changes, rows, strict=True):
+            for (change, table), incoming in zip(fitted, rows, strict=True):
                 connection.register("incoming", incoming)
                 self._make(connection, change, table)
-            for name, partitions in written_partitions.items():
+            for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
     def write_in_blocks(
@@ -354,21 +350,21 @@ class Warehouse:
         """Makes `change` with the rows of `blocks`, which need not be in memory together, and then those `beside`: in
         one transaction, which waits for each block. Raises TableError as `write`, and nothing is written."""
         changes = [change, *beside]
-        written_partitions = {change_of_table.table: Written(frozenset(), frozenset()) for change_of_table in changes}
+        written = {each.table: Written(frozenset(), frozenset()) for each in changes}
         with self._transaction() as connection:
 
-            def make(change_of_table: Change) -> None:
-                table = declared(change_of_table.table)
-                connection.register("incoming", table.fit(change_of_table.rows).to_arrow())
-                self._make(connection, change_of_table, table)
-                written_partitions[change_of_table.table] |= change_of_table.written
+            def make(each: Change) -> None:
+                table = declared(each.table)
+                connection.register("incoming", table.fit(each.rows).to_arrow())
+                self._make(connection, each, table)
+                written[each.table] |= each.written
 
             make(change)
             for rows in whole_row_groups(blocks):
                 make(replace(change, rows=rows, replaces=None))
-            for change_of_table in beside:
-                make(change_of_table)
-            for name, partitions in written_partitions.items():
+            for each in beside:
+                make(each)
+            for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
     def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table) -> None:

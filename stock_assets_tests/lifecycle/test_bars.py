@@ -342,7 +342,7 @@ def test_what_is_revised_after_the_session_is_asked_for_once_more(begun):
 ALWAYS = trading_calendar("24/7", date(2025, 6, 1), date(2025, 6, 30))
 NEW_YORK = trading_calendar("XNYS", date(2025, 6, 2), date(2025, 6, 30))
 MINUTE = Interval.parse("1m")
-training = partial(training_of, ALWAYS, MINUTE, session_limit=20, pause=5)
+training = partial(training_of, ALWAYS, MINUTE, most=20, every=5)
 
 
 def state(now: datetime, labelled: int = 0, trained: int = 0, judged: int = 0) -> BarState:
@@ -404,7 +404,7 @@ def test_a_look_is_due_once_for_every_bar_and_at_midnight_for_both_sessions():
     looked = None
     for second in range(0, 400, 2):
         now = datetime(2025, 6, 5, 23, 58, tzinfo=UTC) + timedelta(seconds=second)
-        due = look_due(ALWAYS, MINUTE, state(now, labelled=4, trained=3), last_look=looked, pause=timedelta(minutes=1))
+        due = look_due(ALWAYS, MINUTE, state(now, labelled=4, trained=3), looked=looked, every=timedelta(minutes=1))
         if not isinstance(due, str):
             looked = due[1]
             looks.append((looked, due[0].first, due[0].last))
@@ -421,7 +421,7 @@ def test_looks_keep_their_distance_and_the_last_bar_is_looked_at_anyway():
     for minute in range(400):
         now = begin + timedelta(minutes=minute, seconds=3)
         due = look_due(
-            NEW_YORK, MINUTE, BarState(now, sessions, sessions, set()), last_look=looked, pause=timedelta(minutes=7)
+            NEW_YORK, MINUTE, BarState(now, sessions, sessions, set()), looked=looked, every=timedelta(minutes=7)
         )
         if not isinstance(due, str):
             looked = due[1]
@@ -434,10 +434,10 @@ def test_nothing_is_looked_at_while_the_exchange_is_closed_or_without_models():
     night = datetime(2025, 6, 9, 4, tzinfo=UTC)
     assert sessions_running(NEW_YORK, night) == []
     assert sessions_over(NEW_YORK, night)[-1] == date(2025, 6, 6)
-    answer = look_due(NEW_YORK, MINUTE, state(night), last_look=None, pause=timedelta(minutes=1))
+    answer = look_due(NEW_YORK, MINUTE, state(night), looked=None, every=timedelta(minutes=1))
     assert answer == "no session with models is running"
     noon = datetime(2025, 6, 9, 16, tzinfo=UTC)
-    assert isinstance(look_due(NEW_YORK, MINUTE, state(noon), last_look=None, pause=timedelta(minutes=1)), str)
+    assert isinstance(look_due(NEW_YORK, MINUTE, state(noon), looked=None, every=timedelta(minutes=1)), str)
 
 
 def test_a_session_of_yahoo_is_over_half_an_hour_later(tmp_path: Path):

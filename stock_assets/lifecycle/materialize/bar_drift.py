@@ -96,8 +96,8 @@ def _figures(
         calendar,
         Interval.parse(settings.interval),
         trained_models["session"].min(),  # pyright: ignore[reportArgumentType]: a date
-        session_limit=settings.training_sessions,
-        pause=settings.training_every,
+        most=settings.training_sessions,
+        every=settings.training_every,
     )
     learned_inputs, newest_inputs = (_inputs(store, part[0], part[-1]) for part in (training.sessions, recent))
     figures = drift.drift_figures(learned_inputs, newest_inputs, COMPARED, sessions=recent, length=RECENT_BARS)

@@ -100,9 +100,7 @@ def train_bar_models(
 
 def _training(settings: Settings, calendar: TradingCalendar, session: date) -> BarTraining:
     interval = Interval.parse(settings.interval)
-    return training_of(
-        calendar, interval, session, session_limit=settings.training_sessions, pause=settings.training_every
-    )
+    return training_of(calendar, interval, session, most=settings.training_sessions, every=settings.training_every)
 
 
 def _train_models(
