@@ -196,12 +196,12 @@ class AlertError(StockAssetsError):
 class UnknownNameError(StockAssetsError):
     """A ticker, a session or a version that was asked for is none; names it and what was expected.
 
-    `what` it is: ticker, session, later session (one that is not over) or version.
+    `kind` is ticker, session, later session (one that is not over) or version.
     """
 
-    def __init__(self, message: str, what: str = "") -> None:
+    def __init__(self, message: str, kind: str = "") -> None:
         super().__init__(message)
-        self.what = what
+        self.kind = kind
 
 
 class CutoffError(StockAssetsError):

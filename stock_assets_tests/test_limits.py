@@ -27,6 +27,36 @@ ALLOWED: dict[str, str] = dict.fromkeys(
     "the hyperparameters of one fit, each keyword-only, with its default; the audit sets some of them bolder",
 )
 
+#: Names that leave open what they hold (CONTRIBUTING.md, Words). A field of a class keeps its name: others read it.
+BARE = re.compile(
+    "_*(asked|checked|chosen|done|found|given|gone|got|had|it|kept|known|made|offered|ours|read|said|seen|stored|taken"
+    "|theirs|them|thing|told|wanted|what)"
+)
+#: Files that still have some of them: a rename takes a file out.
+BARE_IN = frozenset(
+    (
+        "defs/bars.py",
+        "features/announcement_features.py",
+        "features/materialize/__init__.py",
+        "features/materialize/blocks.py",
+        "features/peers.py",
+        "features/reactions.py",
+        "features/side_features.py",
+        "features/stationary.py",
+        "model/market_rows.py",
+        "model/materialize/versions.py",
+        "model/progress.py",
+        "serving/bars.py",
+        "storage/ranges.py",
+        "storage/warehouse.py",
+        "trading/book_files.py",
+        "trading/ledger.py",
+        "trading/measures.py",
+        "trading/portfolio.py",
+        "trading/sensitivities.py",
+    )
+)
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -96,6 +126,40 @@ def test_the_limits_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "large.py:outer.inner",
     }
     assert found["large.py:A.f"] == "8 parameters, at most 7"
+
+
+def bare_names(path: Path) -> Iterator[str]:
+    """line: name of every variable and parameter of a file whose name is one of BARE."""
+    tree = ast.parse(path.read_text())
+    fields = {
+        id(statement.target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in fields:
+            name = node.id
+        elif isinstance(node, ast.arg):
+            name = node.arg
+        else:
+            continue
+        if BARE.fullmatch(name):
+            yield f"{node.lineno}: {name}"
+
+
+def test_a_name_says_what_it_holds():
+    bare = {path.relative_to(PACKAGE).as_posix(): list(bare_names(path)) for path in FILES}
+    above = {name: names for name, names in bare.items() if names and name not in BARE_IN}
+    assert not above, f"name the thing, such as stored_rows or missing_sessions: {above}"
+    assert {name for name, names in bare.items() if names} >= BARE_IN, "some have none of them by now"
+
+
+def test_bare_names_are_found(tmp_path: Path):
+    text = "class A:\n  made: int\ndef f(known, *, _done=0):\n  for found in known:\n    stored_rows = said = found\n"
+    (tmp_path / "bare.py").write_text(text)
+    assert set(bare_names(tmp_path / "bare.py")) == {"3: known", "3: _done", "4: found", "5: said"}
 
 
 def test_no_test_measures_seconds():

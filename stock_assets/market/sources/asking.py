@@ -16,7 +16,7 @@ def of_each(
     ask: Callable[[str], T],
     *,
     budget: Budget,
-    on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+    on_progress: Callable[[int, int], None] = lambda _count, _total: None,
 ) -> tuple[dict[str, T], dict[str, Failure]]:
     """What `ask` returns for each of `subjects`, in as many threads as the budget has, and why others have no answer.
 

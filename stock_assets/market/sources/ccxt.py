@@ -46,7 +46,7 @@ class CcxtSource:
         interval: Interval,
         *,
         tickers: tuple[str, ...] | None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
         staged: Path | None = None,
         say: Say = lambda _: None,
     ) -> None:

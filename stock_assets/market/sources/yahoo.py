@@ -60,7 +60,7 @@ class YahooSource:
         tickers: tuple[str, ...] | None,
         base_url: str | None = None,
         *,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
         series: tuple[str, ...] = SERIES,
         staged: Path | None = None,
         budget: Budget | None = None,

@@ -100,7 +100,7 @@ def kind_of(error: StockAssetsError) -> str:
     ('unknown-version', 'trained-too-late')
     """
     if isinstance(error, UnknownNameError):
-        return UNKNOWN[error.what]
+        return UNKNOWN[error.kind]
     return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), "internal-error")
 
 

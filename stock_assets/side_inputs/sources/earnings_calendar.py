@@ -65,7 +65,7 @@ class EarningsCalendar:
         budget: Budget | None = None,
         staged: Path | None = None,
         stored_rows: pl.DataFrame | None = None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
     ) -> None:
         """`base_url` gets every request in place of Yahoo. In the folder `staged` the answers of a day wait, so that a
         killed fetch goes on; without one it begins anew. `stored_rows` are the versions of `announcements` in the

@@ -55,7 +55,7 @@ class FilingTexts:
         *,
         base_url: str = ADDRESS,
         stored_rows: pl.DataFrame | None = None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
     ) -> None:
         self.filings, self.client, self.tones, self.base_url = filings, client, tones, base_url
         self.stored_rows, self.on_progress = stored_rows, on_progress

@@ -158,7 +158,7 @@ class FredSeries:
         series: Sequence[str],
         *,
         stored_rows: pl.DataFrame | None = None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
     ) -> None:
         self.fred, self.series, self.stored_rows, self.on_progress = fred, tuple(series), stored_rows, on_progress
 

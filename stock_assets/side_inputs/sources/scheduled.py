@@ -122,7 +122,7 @@ class FredReleases:
             reports = [new_york(day, REPORT) for day in days]
             return [Event(subject, at, before) for before, at in pairwise(reports)]
 
-        answers, failures = self.fred.answers(requested_releases, ask, lambda _done, _asked: None)
+        answers, failures = self.fred.answers(requested_releases, ask, lambda _count, _total: None)
         events = by_rule_or_seen([event for answer in answers.values() for event in answer], first, fetched_at)
         rows = event_rows(events, self.calendar, source=self.name, fetched_at=fetched_at)
         return SideAnswer(rows, failures, states_all_of=tuple(answers))

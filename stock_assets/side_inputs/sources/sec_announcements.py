@@ -33,7 +33,7 @@ class SecAnnouncements:
         calendar: TradingCalendar,
         *,
         stored_tickers: Collection[str] | None = None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
     ) -> None:
         """`stored_tickers` are the tickers of which the store has announcements: of others a history is asked for."""
         self.filings, self.calendar, self.stored_tickers, self.on_progress = (

@@ -55,7 +55,7 @@ class SecFundamentals:
         filings: SecFilings,
         *,
         stored_tickers: Collection[str] | None = None,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
     ) -> None:
         """`stored_tickers` are the tickers of which the store has figures: of others they are asked for at once."""
         self.filings, self.stored_tickers, self.on_progress = filings, stored_tickers, on_progress

@@ -96,7 +96,7 @@ class FeedTexts:
         client: Client,
         tones: Tones,
         *,
-        on_progress: Callable[[int, int], None] = lambda _done, _asked: None,
+        on_progress: Callable[[int, int], None] = lambda _count, _total: None,
     ) -> None:
         self.feeds, self.client, self.tones, self.on_progress = tuple(feeds), client, tones, on_progress
 
