@@ -161,30 +161,28 @@ def reconcile_account(desk: Desk, session: date) -> Standing:
     capital = float(before.account.cash) if history.is_empty() else float(history["equity"][0])
     not_sent = _left_out(desk, panel, orders)
     backtest_run = backtest(panel, weights, desk.book, capital=capital, first=first, left_out=not_sent)  # pyright: ignore[reportArgumentType]
-    reconciliation = reconcile(
+    result = reconcile(
         before,
         broker_view,
         backtest_run,
         sent_orders=_sent_orders(desk, orders, broker_view),
         accepted_breaks=_accepted_breaks(stored_breaks, before.seen_at),
     )
-    break_changes = break_rows(
-        stored_breaks, reconciliation.breaks, book=desk.book.name, session=session, now=broker_view.seen_at
-    )
+    changes = break_rows(stored_breaks, result.breaks, book=desk.book.name, session=session, now=broker_view.seen_at)
     desk.store.write(
         [
-            *_replacement(PAPER_EQUITY.name, _equity_row(desk, broker_view, reconciliation)),
+            *_replacement(PAPER_EQUITY.name, _equity_row(desk, broker_view, result)),
             Change(
                 PAPER_POSITIONS.name,
-                _position_rows(desk, panel, reconciliation),
+                _position_rows(desk, panel, result),
                 pl.DataFrame({"book": [desk.book.name], "session": [session]}),
             ),
-            *_replacement(BREAKS.name, break_changes),
+            *_replacement(BREAKS.name, changes),
             *([Change(ORDER_EVENTS.name, events)] if (events := _new_states(desk, broker_view, orders)).height else []),
         ]
     )
     open_breaks = desk.rows(BREAKS).filter(pl.col("resolved_at").is_null())
-    return Standing(panel, weights, broker_view, reconciliation, open_breaks)
+    return Standing(panel, weights, broker_view, result, open_breaks)
 
 
 def _panel(desk: Desk, first: date, last: date) -> Panel:
@@ -241,12 +239,11 @@ def require_account(desk: Desk, broker_view: Shown, history: pl.DataFrame) -> No
     problem = account_problem(account, currency=currency, number=desk.settings.account_number)
     if problem and "blocked" not in problem and "ACTIVE" not in problem:  # those are gates
         raise TradingError(f"{problem}. Nothing is sent")
-    account_numbers = history["account"].unique().to_list()
-    if account_numbers and account_numbers != [account.number]:
+    numbers = history["account"].unique().to_list()
+    if numbers and numbers != [account.number]:
         raise TradingError(
-            f"{desk.book.name} follows the account {account_numbers[0]}, and the broker shows {account.number}; "
-            "expected one account for a book. Nothing is sent: name another book in paper_book, or the account in "
-            "account_number"
+            f"{desk.book.name} follows the account {numbers[0]}, and the broker shows {account.number}; expected one "
+            "account for a book. Nothing is sent: name another book in paper_book, or the account in account_number"
         )
     rows = all_rows(desk.store, PAPER_EQUITY)
     others = rows.filter(pl.col("account") == account.number, pl.col("book") != desk.book.name)["book"].unique()
@@ -351,17 +348,15 @@ def _new_states(desk: Desk, broker_view: Shown, orders: pl.DataFrame) -> pl.Data
     own_ids, rows = {*orders["client_order_id"]}, []
     for state in broker_view.orders:
         last = newest.get(state.client_order_id)
-        filled_shares = float(state.filled)
+        shares = float(state.filled)
         if state.client_order_id not in own_ids or (
-            last and (last["status"], last["filled"]) == (state.status, filled_shares)
+            last and (last["status"], last["filled"]) == (state.status, shares)
         ):
             continue
         number = last["number"] + 1 if last else 0
         price = None if state.average_price is None else float(state.average_price)
         text = state.reason
-        rows.append(
-            (state.client_order_id, broker_view.seen_at, number, "state", state.status, filled_shares, price, text)
-        )
+        rows.append((state.client_order_id, broker_view.seen_at, number, "state", state.status, shares, price, text))
     return pl.DataFrame(rows, ORDER_EVENTS.schema, orient="row")
 
 
