@@ -345,13 +345,11 @@ def _new_states(desk: Desk, broker_view: Shown, orders: pl.DataFrame) -> pl.Data
     """What the broker says of our orders where it is another thing than the last event holds."""
     events = all_rows(desk.store, ORDER_EVENTS).sort("client_order_id", "number")
     newest = {row["client_order_id"]: row for row in events.iter_rows(named=True)}
-    own_ids, rows = {*orders["client_order_id"]}, []
+    ids, rows = {*orders["client_order_id"]}, []
     for state in broker_view.orders:
         last = newest.get(state.client_order_id)
         shares = float(state.filled)
-        if state.client_order_id not in own_ids or (
-            last and (last["status"], last["filled"]) == (state.status, shares)
-        ):
+        if state.client_order_id not in ids or (last and (last["status"], last["filled"]) == (state.status, shares)):
             continue
         number = last["number"] + 1 if last else 0
         price = None if state.average_price is None else float(state.average_price)
