@@ -97,7 +97,7 @@ def year_of_drift(
     columns: Sequence[str],
     planted_rows: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The figures of one year against the year before its cutoff, of `planted_rows` rows instead from where they
+    """The figures of one year against the year before its cutoff, of `planted_rows` instead from where they
     begin."""
     cutoff, days = year_of(calendar, year)
     reference = (*calendar.before(cutoff, drift.REFERENCE - 1), cutoff)

@@ -64,8 +64,8 @@ def partition_keys(defs: dg.Definitions, now: datetime) -> dict[str, Sequence[st
 
 
 def missing(keys: Keys, materialized_keys: Mapping[str, Collection[str]], stage: Stage = FIRST) -> Targets:
-    """What of `stage` is not `materialized_keys` (`partitions.held_by_both`), and what is made again when anything was
-    missing; in the order of `keys`. Nothing of it is ON_DEMAND."""
+    """What of `stage` is not in `materialized_keys` (`partitions.held_by_both`), and what is made again when anything
+    was missing; in the order of `keys`. Nothing of it is ON_DEMAND."""
     targets: Targets = {}
     for asset, all_keys in keys.items():
         present_keys = set(materialized_keys.get(asset, ())) - _made_again(asset, targets)

@@ -151,8 +151,8 @@ def _by_session(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def _luck_of_trainings(scores_of_trainings: Sequence[pl.DataFrame]) -> dict[str, float]:
-    """By metric the standard error that a difference of two `scores_of_trainings` variants has from their seeds; 0 for
-    one seed."""
+    """By metric the standard error that a difference of two variants of `scores_of_trainings` has from their seeds; 0
+    for one seed."""
 
     def mean(metric: str) -> pl.Expr:
         weight = pl.when(pl.col(metric).is_not_null()).then(_weight(metric))

@@ -22,7 +22,7 @@ from stock_assets.pages.templates import page_template
 #: Sessions of the rolling mean of the log-loss.
 WINDOW = 21
 
-#: `served` and `scored` of `session_table` before there is a prediction, and before there is a label of one.
+#: `served_rows` and `scored_rows` of `session_table` before there is a prediction, and before there is a label of one.
 NOTHING_SERVED = pl.DataFrame(
     schema={"session": pl.Date, "model": pl.String, "version": pl.String, "trained_through": pl.Date}
     | {"rows": pl.Int64, "age": pl.Int64}
@@ -100,7 +100,7 @@ def session_table(served_rows: pl.DataFrame, scored_rows: pl.DataFrame, suspects
 
     `served_rows` has session, model, version, trained_through, rows, age of every model; `scored_rows` is
     `metrics.scored_rows` of `scored_models` on usable labels; `suspects` has session, suspects. Where no label of a
-    session is known yet, `scored_rows` is 0 and the scores are null.
+    session is known yet, `scored` is 0 and the scores are null.
     """
     in_service = served_rows.filter(pl.col("model") == IN_SERVICE).drop("model")
     baseline = naive_baseline(scored_rows)

@@ -74,7 +74,7 @@ def _span(partitions: Sequence[str]) -> str:
 def compared(
     keys: Keys, materialized: Mapping[str, Collection[str]], stored_partitions: Mapping[str, Stored]
 ) -> Comparison:
-    """Compares what Dagster holds as `materialized` with what is `stored_partitions`, both by asset.
+    """Compares what Dagster holds as `materialized` with `stored_partitions`, both by asset.
 
     >>> held = {"labels": {"2026-03-02", "2026-03-03"}}
     >>> compared({"labels": ["2026-03-02", "2026-03-03"]}, held, {"labels": Stored(frozenset({"2026-03-02"}))}).text

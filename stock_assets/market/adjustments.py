@@ -69,7 +69,7 @@ def differs(now: str, then: str) -> pl.Expr:
 def restatements(
     stored_bars: pl.DataFrame, bars: pl.DataFrame, seen_at: datetime, *, made_sessions: Collection[date] | None = None
 ) -> pl.DataFrame:
-    """The figures of `bars` that differ from the `stored_bars` ones of the same sessions (`RESTATEMENT_SCHEMA`).
+    """The figures of `bars` that differ from those of `stored_bars` of the same sessions (`RESTATEMENT_SCHEMA`).
 
     Both have the columns of `BAR_SCHEMA`. A bar that only one of them has counts with all its figures, unless its
     session had no bar at all, or is none of `made_sessions` where both are of some tickers alone: then it had not been

@@ -102,7 +102,7 @@ def gaps_of(
     traded_ends = present_bars["bar_end"].unique().implode()
     first_bars = present_bars.group_by("ticker").agg(begun=pl.col("bar_end").min())
     failure_rows = pl.DataFrame(
-        [(ticker, *reason_columns) for ticker, reason_columns in failures.items()],
+        [(ticker, *failure) for ticker, failure in failures.items()],
         {"ticker": pl.String, "failed": pl.String, "why": pl.String},
         orient="row",
     )

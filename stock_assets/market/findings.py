@@ -58,7 +58,7 @@ def same_closes(findings: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def new_findings(stored_findings: pl.DataFrame, findings: pl.DataFrame, seen_at: datetime) -> pl.DataFrame:
-    """The `findings` that are not `stored_findings` (`QUARANTINE_SCHEMA`) yet, as rows to append."""
+    """The `findings` that are not in `stored_findings` (`QUARANTINE_SCHEMA`) yet, as rows to append."""
     return (
         findings.join(stored_findings, on=_NAMED_BY, how="anti", nulls_equal=True)
         .with_columns(seen_at=pl.lit(seen_at).cast(UTC_TIME))

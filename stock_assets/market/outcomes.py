@@ -27,7 +27,7 @@ def outcomes_of(
     """Why there is no bar of some of `tickers` on some of `sessions` (`OUTCOME_SCHEMA`, sorted): one row for a
     stretch of sessions on which one ticker had one and the same outcome.
 
-    A bar is in the `answer`, or among those `stored_outcomes` before (ticker, session; other columns do not matter).
+    A bar is in the `answer`, or among those of `stored_outcomes` before (ticker, session; other columns do not matter).
 
     - `delisted`: the universe (`UNIVERSE_SCHEMA`) says that it had left, or its last bar is long ago
     - `error`: there is no answer; `unknown`: the vendor says that it has nothing
@@ -123,7 +123,7 @@ def updated_outcomes(
     sessions: Sequence[date],
     calendar: TradingCalendar,
 ) -> pl.DataFrame:
-    """The `stored_outcomes` stretches after `new` ones replace those of `tickers` from the first to the last of
+    """The stretches of `stored_outcomes` after `new` ones replace those of `tickers` from the first to the last of
     `sessions`.
 
     Neighbouring stretches with the same outcome are joined. All frames have `OUTCOME_SCHEMA`.

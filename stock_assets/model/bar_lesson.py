@@ -104,7 +104,7 @@ class BarRows:
         """int64 [T]: one past its last row"""
 
     def panel(self, standard_inputs: np.ndarray) -> Panel:
-        """The rows as sequences of `standard_inputs` inputs [N, F], one per ticker, without labels.
+        """The rows as sequences of `standard_inputs` [N, F], one per ticker, without labels.
 
         A sequence runs over all rows of a ticker, those without an answer too, and so over short holes. It never
         reaches over an outage of more than a fifth of the last 60 bars: no row is answered until that has left the

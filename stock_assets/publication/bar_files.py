@@ -147,7 +147,7 @@ def remove_merged(folder: Place, session: date, digest: str) -> int:
 def _contents(
     folder: Place, session: date, known_parts: Mapping[Place, pl.DataFrame] = MappingProxyType({})
 ) -> dict[Place, pl.DataFrame]:
-    """`FILE` by the files of a session, without reading those that are `known_parts`. One that a merge removes
+    """`FILE` by the files of a session, without reading those of `known_parts`. One that a merge removes
     meanwhile is read again as a part of its whole."""
     while True:
         places = [file.place for file in found_below(folder / FOLDER / f"session={session}")]

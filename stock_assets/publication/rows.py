@@ -45,7 +45,7 @@ def left_out_rows(
     lookback_rows: int,
     members_only: bool,
 ) -> pl.DataFrame:
-    """ticker, session, reason of the `expected` rows that are not `predictions` (both ticker, session).
+    """ticker, session, reason of the `expected` rows that are not in `predictions` (both ticker, session).
 
     `bars` are rows of daily_bars, `outcomes` of fetch_outcomes, `features` the ticker and session of the rows of
     stationary_features, of which the model in service reads the last `lookback_rows` of a ticker. The reason begins

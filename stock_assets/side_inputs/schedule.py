@@ -94,7 +94,7 @@ def _ends_with_the_next_version(rows: pl.DataFrame, calendar: TradingCalendar) -
 
 
 def _ends_with_what_it_repeats(replayed_rows: pl.DataFrame, standing: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """`replayed_rows` rows until the filed row, or that of a file, of a year before stops standing."""
+    """`replayed_rows` until the filed row, or that of a file, of a year before stops standing."""
     # it was replaced as a whole where no interval of it is left
     originals = pl.concat([standing["filed"], standing["file"]]).group_by("subject", "source", "event_time")
     ends = originals.agg(ended=pl.col("known_until").max()).with_columns(pl.col("event_time") + timedelta(days=364))

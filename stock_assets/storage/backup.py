@@ -132,11 +132,11 @@ def require_store(store: Path, keep: int) -> None:
 
 
 class Copying:
-    """One backup that is being written to `aside`."""
+    """One backup that is being written to `temporary_folder`."""
 
     def __init__(self, data_dir: Path, temporary_folder: Path, before: Backup | None, *, elsewhere: Elsewhere) -> None:
         self.data_dir, self.data, self.before, self.elsewhere = data_dir, temporary_folder / DATA, before, elsewhere
-        self.aside, self.files, self.new_bytes = temporary_folder, dict[str, BackedUp](), 0
+        self.temporary_folder, self.files, self.new_bytes = temporary_folder, dict[str, BackedUp](), 0
         self.rows: dict[str, int] = {}
         self.schema_version: int | None = None
         self.predicted_through: str | None = None
@@ -147,12 +147,8 @@ class Copying:
             self._take_database(self.elsewhere.database)
         names = sorted(self._names(), key=_order)
         has_accounts = any(name.startswith(ACCOUNTS) for name in names)
-        for has_account_files, group in groupby(
-            names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))
-        ):
-            with (
-                locked(self.data_dir / ACCOUNT_LOCK) if has_account_files else nullcontext()
-            ):  # nobody trades meanwhile
+        for is_account, group in groupby(names, key=lambda name: has_accounts and name.startswith((ACCOUNTS, STORE))):
+            with locked(self.data_dir / ACCOUNT_LOCK) if is_account else nullcontext():  # nobody trades meanwhile
                 for name in group:
                     self._take(name)
         for folder, place in self.elsewhere.objects.items():
@@ -164,8 +160,10 @@ class Copying:
                         self._take_object(name, file)
         settings_copy = None
         if settings is not None:
-            copy_file(settings, self.aside / SETTINGS)
-            settings_copy = BackedUp((self.aside / SETTINGS).stat().st_size, digest_of(self.aside / SETTINGS), [])
+            copy_file(settings, self.temporary_folder / SETTINGS)
+            settings_copy = BackedUp(
+                (self.temporary_folder / SETTINGS).stat().st_size, digest_of(self.temporary_folder / SETTINGS), []
+            )
         manifest = Manifest(
             now.astimezone(UTC).isoformat(),
             version("stock_assets"),
@@ -176,9 +174,9 @@ class Copying:
             self.rows,
             settings_copy,
         )
-        write_file(self.aside / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
-        (self.aside / MANIFEST).chmod(0o600)
-        return Backup(self.aside, manifest, self.new_bytes)
+        write_file(self.temporary_folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+        (self.temporary_folder / MANIFEST).chmod(0o600)
+        return Backup(self.temporary_folder, manifest, self.new_bytes)
 
     def _names(self) -> Iterator[str]:
         """The files to copy, by the path that they have or would have below the data folder."""
@@ -267,9 +265,9 @@ class Copying:
         if not all((self.before.folder / part).exists() for part in parts):
             return False
         for part in parts:
-            make_folder((self.aside / part).parent)
+            make_folder((self.temporary_folder / part).parent)
             with suppress(FileExistsError):  # a block of another file, too
-                os.link(self.before.folder / part, self.aside / part)
+                os.link(self.before.folder / part, self.temporary_folder / part)
         self.files[name] = backed_up
         if name == STORE:
             self.take_rows_of(self.before.manifest)
@@ -289,7 +287,7 @@ class Copying:
             finally:
                 connection.execute("USE memory")
             if _looks(source)[1:]:  # what its log holds is not in the file yet
-                copy = self.aside / STORE
+                copy = self.temporary_folder / STORE
                 connection.execute(f"ATTACH {literal(copy)} AS backup")
                 connection.execute(f"COPY FROM DATABASE {database} TO backup")
                 connection.execute("DETACH backup")
@@ -307,7 +305,7 @@ class Copying:
 
     def _in_blocks(self, content: IO[bytes], original: list[list[int]]) -> BackedUp:
         earlier = self.before.folder / BLOCKS if self.before else None
-        names, size, digest, new_bytes = split(content, self.aside / BLOCKS, earlier)
+        names, size, digest, new_bytes = split(content, self.temporary_folder / BLOCKS, earlier)
         self.new_bytes += new_bytes
         return BackedUp(size, digest, original, names)
 

@@ -109,22 +109,22 @@ class _ToBucket(Copying):
         present_digests: set[str],
     ) -> None:
         super().__init__(data_dir, temporary_folder, None, elsewhere=elsewhere)
-        self.known, self.there = newest_manifest, present_digests
+        self.newest_manifest, self.present_digests = newest_manifest, present_digests
 
     def _link(self, name: str, original: list[list[int]]) -> bool:
-        backed_up = self.known.files.get(name) if self.known else None
-        if self.known is None or backed_up is None or backed_up.original != original:
+        backed_up = self.newest_manifest.files.get(name) if self.newest_manifest else None
+        if self.newest_manifest is None or backed_up is None or backed_up.original != original:
             return False
-        if not self.there.issuperset(backed_up.blocks or [backed_up.sha256]):
+        if not self.present_digests.issuperset(backed_up.blocks or [backed_up.sha256]):
             return False
         self.files[name] = backed_up
         if name == STORE:
-            self.take_rows_of(self.known)
+            self.take_rows_of(self.newest_manifest)
         return True
 
 
 def _put_missing(folder: Path, manifest: Manifest, objects: ObjectPath, *, present_digests: set[str]) -> int:
-    """Puts the contents below `folder` that are not `present_digests`; their bytes."""
+    """Puts the contents below `folder` that are not among `present_digests`; their bytes."""
     files = {path.name: path for path in (folder / BLOCKS).glob("*")}
     for name, backed_up in manifest.files.items():
         if (path := folder / DATA / name).is_file():

@@ -89,7 +89,7 @@ def parse_manifest(file: Place, content: bytes) -> Manifest:
             raise BackupError(
                 f"{file.parent} has layout {fields['layout']!r}; this version of stock_assets reads {LAYOUT}"
             )
-        files = {_plain(name): BackedUp(**backed_up) for name, backed_up in fields.pop("files").items()}
+        files = {_plain(name): BackedUp(**values) for name, values in fields.pop("files").items()}
         for block in (block for backed_up in files.values() for block in backed_up.blocks):
             _plain(block)
         settings = fields.pop("settings")

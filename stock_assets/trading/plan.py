@@ -117,7 +117,7 @@ class Plan:
 
 
 def opening_orders(ordered_shares: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """float64 [..., N]: what of `ordered_shares` shares may be sent to an opening auction by an account that holds
+    """float64 [..., N]: what of `ordered_shares` may be sent to an opening auction by an account that holds
     `shares`.
 
     Orders are in whole shares. A position that would change its sign is closed first and opened the evening after:

@@ -372,26 +372,26 @@ def break_rows(
 
     `stored_breaks` are the rows of the book. A break that a person accepted stays so.
     """
-    current = {found_break.subject: found_break for found_break in breaks}
+    current = {new_break.subject: new_break for new_break in breaks}
     rows = []
     for row in stored_breaks.filter(pl.col("resolved_at").is_null()).iter_rows(named=True):
-        found_break = current.pop(row["subject"], None)
-        if found_break is None:
+        new_break = current.pop(row["subject"], None)
+        if new_break is None:
             rows.append(row | {"resolved_at": now, "resolved_by": "reconciliation: it is gone"})
         else:
-            rows.append(row | {"ours": found_break.ours, "theirs": found_break.theirs, "cause": found_break.cause})
+            rows.append(row | {"ours": new_break.ours, "theirs": new_break.theirs, "cause": new_break.cause})
     rows += [
         {
             "book": book,
             "session": session,
-            "subject": found_break.subject,
-            "ours": found_break.ours,
-            "theirs": found_break.theirs,
-            "cause": found_break.cause,
+            "subject": new_break.subject,
+            "ours": new_break.ours,
+            "theirs": new_break.theirs,
+            "cause": new_break.cause,
             "seen_at": now,
             "resolved_at": None,
             "resolved_by": None,
         }
-        for found_break in current.values()
+        for new_break in current.values()
     ]
     return pl.DataFrame(rows, BREAKS.schema, orient="row")

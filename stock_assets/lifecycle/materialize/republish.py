@@ -87,11 +87,7 @@ def predict_newest_again(
     causes, repaired_aliases = _causes(
         registry.aliases(), history, versions, models=chosen_models, session=session, now=now
     )
-    decisions = [
-        new_predictions
-        for cause in causes
-        for new_predictions in decisions_from(history, versions, cause, session=session)
-    ]
+    decisions = [decision for cause in causes for decision in decisions_from(history, versions, cause, session=session)]
     new_history = pl.concat([history, promotion_rows(decisions)])
 
     def assign(pca_version: str) -> Assignment:
@@ -152,7 +148,7 @@ def _causes(
 def _predicted_by(
     stored_rows: pl.DataFrame, history: pl.DataFrame, versions: pl.DataFrame, *, session: date, models: Sequence[str]
 ) -> bool:
-    """Whether the `stored_rows` rows of `session` are those of the versions of `models` that serve it by `history`."""
+    """Whether the `stored_rows` of `session` are those of the versions of `models` that serve it by `history`."""
     return all(
         version == champions_at(history, versions, model, sessions=[session])[session]
         for model, version in stored_rows.select("model", "model_version").unique().iter_rows()

@@ -79,9 +79,7 @@ def tidy(
 
 
 def _remove_checkpoints(artifacts: Place, before: datetime) -> tuple[int, int]:
-    checkpoints = [
-        checkpoints for checkpoints in found_below(artifacts) if checkpoints.place.name.startswith(".checkpoint-")
-    ]
+    checkpoints = [file for file in found_below(artifacts) if file.place.name.startswith(".checkpoint-")]
     old = [checkpoint for checkpoint in checkpoints if checkpoint.changed_at < before]
     for checkpoint in old:
         delete(checkpoint.place)

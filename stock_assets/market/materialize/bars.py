@@ -195,7 +195,7 @@ def _require_bars(
 def _new_versions(
     stored_versions: pl.DataFrame, answer: BarAnswer, universe: pl.DataFrame, *, expected: pl.DataFrame, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The versions to append to the newest `stored_versions` ones (`RAW_BARS`), and all of `BAR_GAPS` after them."""
+    """The versions to append to `stored_versions`, the newest ones (`RAW_BARS`), and all of `BAR_GAPS` after them."""
     columns = [*BAR_KEYS, *_FIGURES]
     new_bars, _ = differing(stored_versions.select(columns), answer.bars.select(columns), BAR_KEYS)
     versions = new_bars.sort(BAR_KEYS).with_columns(fetched_at=pl.lit(now).cast(UTC_TIME))

@@ -245,7 +245,7 @@ def _outcomes(
     outcomes: pl.DataFrame,
     now: datetime,
 ) -> pl.DataFrame:
-    """All of `fetch_outcomes` after the `answers` requests; `later` bars are only known to be."""
+    """All of `fetch_outcomes` after the `answers`; `later` bars are only known to be."""
     by_session = [_one_a_session(request_answer) for request_answer in answers]
     for place, request_answer in enumerate(answers):
         keys = request_answer.answer.bars.with_columns(pl.col("ticker").cast(pl.String))

@@ -158,7 +158,7 @@ class TrainedClassifier(Trained[Config, ClassifierEpoch]):
 
 
 def hits(predictions: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """(accuracy, root mean squared distance) of `predictions` classes and `labels`, int64 [V] each.
+    """(accuracy, root mean squared distance) of the classes `predictions` and `labels`, int64 [V] each.
 
     >>> hits(np.array([0, 2, 2, 1]), np.array([0, 0, 2, 1]))
     (0.75, 1.0)

@@ -89,7 +89,7 @@ def _merge(store: Warehouse, settings: Settings, session: date) -> None:
 
 
 def _facts(settings: Settings, published_rows: pl.DataFrame, newest: datetime) -> dict[str, object]:
-    """What a reader needs to know beside the rows that are `published_rows`, of which the newest bar ended at
+    """What a reader needs to know beside `published_rows`, of which the newest bar ended at
     `newest`."""
     champion = published_rows.filter(pl.col("model") == BAR_IN_SERVICE).sort("bar_end").tail(1)
     following = next_bar_end(settings, newest)

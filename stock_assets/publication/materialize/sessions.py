@@ -53,7 +53,7 @@ def put_outcomes(store: Warehouse, settings: Settings, sessions: Sequence[date],
 
 
 def awaited(settings: Settings, published_sessions: Collection[date], sessions: Sequence[date]) -> list[date]:
-    """`sessions` and those before the newest `published_sessions` one whose labels may have appeared since they were
+    """`sessions` and those before the newest of `published_sessions` whose labels may have appeared since they were
     published, ascending: the label of a ticker that skips sessions comes as much later."""
     recent = calendar_of(settings).before(max(published_sessions), settings.horizon + MAX_MISSED)
     return sorted({*sessions, *(day for day in recent if day in set(published_sessions))})
@@ -62,7 +62,8 @@ def awaited(settings: Settings, published_sessions: Collection[date], sessions: 
 def left_out_between(
     store: Warehouse, settings: Settings, sessions: Sequence[date], *, predictions: pl.DataFrame
 ) -> pl.DataFrame:
-    """ticker, session, reason (`left_out_rows`) of the tickers of `sessions`, ascending, that are not `predictions`."""
+    """ticker, session, reason (`left_out_rows`) of the tickers of `sessions`, ascending, that are not in
+    `predictions`."""
     if not sessions:
         return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, "reason": pl.String})
     in_sessions = pl.col("session").is_in(list(sessions))

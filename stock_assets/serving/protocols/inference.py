@@ -74,7 +74,7 @@ def _named_tensors(tensors: object, field: str) -> list[tuple[str, Mapping[str, 
 
 
 def _binary_size(name: str, tensor: Mapping[str, Any], remaining_bytes: int) -> int | None:
-    """How many of the `remaining_bytes` bytes behind the JSON are the tensor; None where it stands in the JSON."""
+    """How many of the `remaining_bytes` behind the JSON are the tensor; None where it stands in the JSON."""
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is None:

@@ -84,8 +84,8 @@ class EarningsCalendar:
         )
 
     def fetch(self, subjects: Sequence[str], first: date, last: date, *, fetched_at: datetime) -> SideAnswer:
-        """As `SideSource.fetch`, of the `subjects` that are due (`due`): the coming announcements of the next AHEAD,
-        known at `fetched_at`, and those since `first` that Yahoo marks as reported.
+        """As `SideSource.fetch`, of the `subjects` that are due (`due_subjects`): the coming announcements of the next
+        AHEAD, known at `fetched_at`, and those since `first` that Yahoo marks as reported.
 
         A past one was public when it happened, whenever Yahoo is asked: it counts as known from the end of its hour on,
         or of its day where Yahoo has no hour, and is `assumed`. A past date without reported earnings has no row.

@@ -70,7 +70,7 @@ def filings_of(pages: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def accepted(filings: pl.DataFrame) -> pl.DataFrame:
-    """`filings` (form, filed and the text `filings`) with `accepted`, in UTC; null where the text is empty.
+    """`filings` (form, filed and the text `stated`) with `accepted`, in UTC; null where the text is empty.
 
     A text without a zone, as in the headers of filings (20250501162159), has the clock of New York. One with a Z has
     that of UTC or of New York: the one that EDGAR's hours and the date allow; where they allow both, the one that most
