@@ -340,7 +340,7 @@ def tidy() -> None:
     tidying = tidy_up(Warehouse.of(config), config, registry, now=datetime.now(UTC))
     for removal in tidying.removed:
         out.print(str(removal), highlight=False, markup=False, soft_wrap=True)
-    for message in tidying.left:
+    for message in tidying.failures:
         err.print(
             f"[bold]stock-assets:[/] left for the next time: {terminal(message)}", highlight=False, soft_wrap=True
         )

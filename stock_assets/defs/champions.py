@@ -152,7 +152,7 @@ def republish_job(settings: Settings) -> dg.JobDefinition:
             context.log.info(one_line(note))
         context.log.info(one_line(republication.text))
         details = {"reason": one_line(republication.text), "entry": republication.published.pointer.entry}
-        assets = [*(["predictions"] if republication.again.made else []), "publication"]
+        assets = [*(["predictions"] if republication.again.predictions else []), "publication"]
         for asset in assets:
             context.log_event(
                 dg.AssetMaterialization(asset, partition=str(republication.again.session), metadata=details)

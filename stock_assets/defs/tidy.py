@@ -29,7 +29,7 @@ def tidy_job(settings: Settings) -> dg.JobDefinition:
         tidying = tidy(warehouse, settings, registry, now=clock())
         for removal in tidying.removed:
             context.log.info(str(removal))
-        for message in tidying.left:
+        for message in tidying.failures:
             context.log.warning(f"left for the next time: {message}")
         context.add_output_metadata({removal.kind: removal.count for removal in tidying.removed})
 

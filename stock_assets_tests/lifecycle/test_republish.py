@@ -116,8 +116,8 @@ def test_only_the_version_that_begins_to_serve_is_asked(
     registry.set_alias(MODEL, "champion", versions[1])
     done = go(config, registry)
     assert asked == [versions[1]]
-    assert done.made is not None
-    assert done.made.rows.group_by("model").len().sort("model").rows() == [
+    assert done.predictions is not None
+    assert done.predictions.rows.group_by("model").len().sort("model").rows() == [
         ("class_prior", 4), ("ensemble", 4), ("ticker_prior", 4),
     ]  # fmt: skip
 
@@ -147,7 +147,7 @@ def test_an_alias_moved_after_a_rollback_holds_for_every_session_to_come(
     registry.set_alias(MODEL, "champion", versions[0])
     done = go(config, registry)
     assert [(p.version, p.serves_from) for p in done.decisions] == [(versions[0], NEXT)], "it serves the newest already"
-    assert done.made is None
+    assert done.predictions is None
     assert follow_aliases(store, registry, [MODEL], session=NEXT, now=NOW) == []
     assert registry.kept[MODEL] == {"champion": versions[0], "serving": versions[0]}
 
@@ -201,7 +201,7 @@ def test_a_second_time_writes_nothing(
     decided, contents = read_promotions(store), rows(store, *SESSIONS)
     monkeypatch.setattr(Warehouse, "write", lambda *_: pytest.fail("nothing is left to be written"))
     second = go(config, registry, minutes=120)
-    assert (second.decisions, second.made, second.reason, second.notes) == ([], None, first.reason, [])
+    assert (second.decisions, second.predictions, second.reason, second.notes) == ([], None, first.reason, [])
     assert_frame_equal(read_promotions(store), decided)
     assert_frame_equal(rows(store, *SESSIONS), contents)
 
@@ -214,7 +214,7 @@ def test_a_session_that_another_version_had_predicted_is_predicted_again(
     store.append("promotions", promotion_rows([cause]))
     done = go(config, NoRegistry())
     assert done.decisions == []
-    assert done.made is not None
+    assert done.predictions is not None
     assert versions_at(store, NEWEST)[MODEL] == versions[1]
 
 

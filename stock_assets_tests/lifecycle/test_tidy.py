@@ -230,13 +230,13 @@ def test_what_cannot_be_done_is_left_and_told_and_the_rest_goes_on(
     store.append("fetch_outcomes", outcomes())
     monkeypatch.setattr(module, "compact", no_room)
     tidying = tidy(store, settings, NoRegistry(), now=NOW)
-    assert tidying.left == ["store compacted: no room for the copy"]
+    assert tidying.failures == ["store compacted: no room for the copy"]
     assert len(tidying.removed) > 5
 
 
 def test_a_market_that_was_never_started_has_nothing_to_tidy(store: Warehouse, settings: Settings):
     tidying = tidy(store, settings, NoRegistry(), now=NOW, keep=Retention(events=timedelta(0)))
-    assert not tidying.left
+    assert not tidying.failures
     assert {removed.count for removed in tidying.removed} == {0}
     assert not settings.database.exists()
 

@@ -50,7 +50,7 @@ class PredictedAgain:
     """the newest predicted one"""
     decisions: list[Promotion]
     """those that it recorded"""
-    made: Predictions | None
+    predictions: Predictions | None
     """the rows it wrote; None where the versions that serve had predicted the session already"""
     reason: str | None
     """which versions took the place of which on the session and why, in one sentence; None where none did"""

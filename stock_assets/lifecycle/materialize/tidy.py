@@ -28,7 +28,7 @@ class Tidying(NamedTuple):
     """What went, by kind, and what could not be done, in words."""
 
     removed: list[Removed]
-    left: list[str]
+    failures: list[str]
 
 
 def tidy(

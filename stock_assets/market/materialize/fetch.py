@@ -71,7 +71,7 @@ class _Answered(NamedTuple):
     """which of the requests it is a part of"""
     answer: Answer
     """with ticker and session of its bars alone, and no findings"""
-    there: pl.DataFrame
+    stored_keys: pl.DataFrame
     """ticker, session of the bars that the store has of it"""
     findings: pl.DataFrame
     """those of splits, of rows that were held out and of sessions that minutes do not cover"""
@@ -257,7 +257,7 @@ def _outcomes(
         ]
         new = outcomes_of(
             replace(request_answer.answer, bars=keys),
-            pl.concat([request_answer.there, later.select(KEYS), *others]),
+            pl.concat([request_answer.stored_keys, later.select(KEYS), *others]),
             tickers=request_answer.request.tickers,
             sessions=request_answer.request.sessions,
             universe=universe,
@@ -277,7 +277,7 @@ def _outcomes(
 def _one_a_session(request_answer: _Answered) -> pl.DataFrame:
     """ticker, session of one bar of each session."""
     answered_keys = request_answer.answer.bars.unique("session").with_columns(pl.col("ticker").cast(pl.String))
-    return pl.concat([answered_keys, request_answer.there.unique("session")])
+    return pl.concat([answered_keys, request_answer.stored_keys.unique("session")])
 
 
 def _stored_outcomes(store: Warehouse) -> pl.DataFrame:

@@ -81,11 +81,11 @@ class SnapshotReader:
         if not is_table_of_prices(columns):
             raise NoBarsError(f"{place} has no column of prices, expected bars; {first_names(sheet.names)}")
         day = session_of_folder(sheet.parts)
-        if day and not {"session", "at"} & columns.theirs.keys():
+        if day and not {"session", "at"} & columns.file_columns.keys():
             rows = rows.with_columns(pl.lit(day).alias("session of the folder"))
-            columns.theirs["session"] = "session of the folder"
+            columns.file_columns["session"] = "session of the folder"
         check_columns(columns, names, place)
-        table = rows.select(pl.col(file_column).alias(column) for column, file_column in columns.theirs.items())
+        table = rows.select(pl.col(file_column).alias(column) for column, file_column in columns.file_columns.items())
         table = self._without_footer(table, place)
         if table.is_empty():
             raise NoBarsError(f"{place} has no rows, expected bars")

@@ -53,7 +53,7 @@ _COMMON = _common()
 class Columns(NamedTuple):
     """The columns of a file that are ours."""
 
-    theirs: dict[str, str]
+    file_columns: dict[str, str]
     """the name in the file by our name"""
     form: Form | None
     """the vendor's form, where the names give one away"""
@@ -105,7 +105,7 @@ def _volumes(names: Sequence[str]) -> list[str]:
 def score(names: Sequence[str], reading: Reading) -> int:
     """How many of the columns that every bar has are among `names`; what two names say counts once."""
     try:
-        file_columns = recognize(names, reading, "").theirs
+        file_columns = recognize(names, reading, "").file_columns
     except SourceError:
         return len(PRICE_COLUMNS)  # it is a header, and the fault is reported when it is read
     return sum(column in file_columns for column in _REQUIRED) + bool({"session", "at"} & file_columns.keys())
@@ -115,13 +115,13 @@ def may_be_of_a_bar(names: Sequence[str], reading: Reading) -> list[str]:
     """Those of `names` that are columns of ours; all where they do not name a bar, as those of a wide file."""
     if score(names, reading) <= len(PRICE_COLUMNS):
         return list(names)
-    file_columns = recognize(names, reading, "").theirs.values()
+    file_columns = recognize(names, reading, "").file_columns.values()
     return [name for name in names if name in file_columns]
 
 
 def is_table_of_prices(columns: Columns) -> bool:
     """Whether a file holds prices at all: a list of companies beside them has none."""
-    return bool({*PRICE_COLUMNS, "adj_close"} & columns.theirs.keys())
+    return bool({*PRICE_COLUMNS, "adj_close"} & columns.file_columns.keys())
 
 
 def first_names(names: Sequence[str]) -> str:
@@ -131,7 +131,7 @@ def first_names(names: Sequence[str]) -> str:
 
 def check_columns(columns: Columns, names: Sequence[str], place: str) -> None:
     """Raises SourceError where a column of a bar is missing, and where the others do not add up."""
-    file_columns = columns.theirs
+    file_columns = columns.file_columns
     shown_names = first_names(names)
     missing = [column for column in _REQUIRED if column not in file_columns]
     if not {"session", "at"} & file_columns.keys():

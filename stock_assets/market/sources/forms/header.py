@@ -144,7 +144,7 @@ def _names_of_merged(row: Sequence[str]) -> list[str]:
 
 def _are_figures(names: Sequence[str], reading: Reading) -> bool:
     """Whether all of `names` are figures of a bar, among them the four prices."""
-    columns = {name: next(iter(recognize([name], reading, "").theirs), None) for name in {*names}}
+    columns = {name: next(iter(recognize([name], reading, "").file_columns), None) for name in {*names}}
     figures = {column for column in columns.values() if column in FIGURES}
     return {"open", "high", "low", "close"} <= figures and all(
         column in FIGURES or name.lower() in ("capital gains", "repaired?") for name, column in columns.items()
@@ -152,4 +152,4 @@ def _are_figures(names: Sequence[str], reading: Reading) -> bool:
 
 
 def _is_day(name: str, reading: Reading) -> bool:
-    return bool({"session", "at"} & recognize([name], reading, "").theirs.keys())
+    return bool({"session", "at"} & recognize([name], reading, "").file_columns.keys())

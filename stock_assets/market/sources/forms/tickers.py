@@ -68,7 +68,7 @@ def session_of_folder(parts: tuple[str, ...]) -> str | None:
 
 
 def _names(column: str, name: str) -> bool:
-    return column in recognize([name], Reading(), "").theirs
+    return column in recognize([name], Reading(), "").file_columns
 
 
 def _column(table: pl.DataFrame, place: str, notes: Notes) -> pl.Expr | None:

@@ -63,7 +63,7 @@ def _plain(name: str) -> str:
 
 def _pairs(names: Sequence[str], reading: Reading, place: str) -> dict[str, Pair] | None:
     """Figure and ticker by the name of their column; None where the file is no wide one."""
-    plain = recognize([name for name in names if not _TUPLE.match(name)], reading, place).theirs
+    plain = recognize([name for name in names if not _TUPLE.match(name)], reading, place).file_columns
     if {*PRICE_COLUMNS} <= plain.keys():
         return None
     readings: tuple[Callable[[str], Pair | None], ...] = (
@@ -87,7 +87,7 @@ def _pairs(names: Sequence[str], reading: Reading, place: str) -> dict[str, Pair
 
 
 def _figure_named(name: str, reading: Reading) -> str | None:
-    column = next(iter(recognize([name], reading, "").theirs), None)
+    column = next(iter(recognize([name], reading, "").file_columns), None)
     return column if column in FIGURES else None
 
 
@@ -103,4 +103,4 @@ def _flat(name: str, *, figure_first: bool) -> Pair | None:
 
 
 def _is_figure(name: str) -> bool:
-    return next(iter(recognize([name], Reading(), "").theirs), None) in FIGURES
+    return next(iter(recognize([name], Reading(), "").file_columns), None) in FIGURES
