@@ -23,11 +23,9 @@ def in_bars(rows: pl.DataFrame, calendar: TradingCalendar, interval: Interval) -
     Bars are counted from the opening and from the end of the rest; the last one before trading stops ends there.
     """
     day = timedelta(days=1)
-    nearby_sessions = (
-        () if rows.is_empty() else calendar.between(rows["at"].min().date() - day, rows["at"].max().date() + day)
-    )  # pyright: ignore
+    sessions = () if rows.is_empty() else calendar.between(rows["at"].min().date() - day, rows["at"].max().date() + day)  # pyright: ignore
     hours = pl.DataFrame(
-        [(session, *stretch) for session in nearby_sessions for stretch in stretches(calendar, session)],
+        [(session, *stretch) for session in sessions for stretch in stretches(calendar, session)],
         {"session": pl.Date, "starts": UTC_TIME, "stops": UTC_TIME},
         orient="row",
     )

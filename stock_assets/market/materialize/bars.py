@@ -176,17 +176,15 @@ def _require_bars(
     """Raises EmptySourceError where closed sessions at the end of `sessions` have no bar of any ticker, answered or,
     where those were not asked for again, `stored_versions`; but for those that are older than what the vendor still
     has."""
-    last_session = pl.concat(
+    newest = pl.concat(
         [answer.bars["session"], *([] if stored_versions is None else [stored_versions["session"]])]
     ).max()
     oldest = min(answer.limits.values(), default=date.min)
-    empty_sessions = [
-        day for day in sessions if calendar.closes[day] <= now and (last_session is None or day > last_session)
-    ]  # pyright: ignore[reportOperatorIssue]
-    empty_sessions = [day for day in empty_sessions if day >= oldest]
-    if empty_sessions:
+    empty = [day for day in sessions if calendar.closes[day] <= now and (newest is None or day > newest)]  # pyright: ignore[reportOperatorIssue]
+    empty = [day for day in empty if day >= oldest]
+    if empty:
         raise EmptySourceError(
-            f"{source} has no bar of any ticker in {len(empty_sessions)} session(s) from {empty_sessions[0]} on, as of "
+            f"{source} has no bar of any ticker in {len(empty)} session(s) from {empty[0]} on, as of "
             f"{now:%Y-%m-%d %H:%M} UTC; {calendar.name} was open, so there should be some. A closed snapshot ends with "
             f"{PREFIX}END; a day on which the exchange was closed is named in {PREFIX}MISSING_SESSIONS"
         )

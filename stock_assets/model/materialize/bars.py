@@ -243,12 +243,8 @@ def _predict_session(
     stored_rows = store.read_or(empty.select(columns), "bar_predictions", session, last=session, columns=columns)
     stored_rows = stored_rows.cast(dict(empty.select(columns).schema))  # pyright: ignore[reportArgumentType]
     needed_columns = [*_VERSION, "vol_60", "vol_240"]
-    feature_rows = store.read("bar_features", session, session, columns=needed_columns)
-    keys = (
-        feature_rows.filter(pl.Series(answerable(feature_rows)))
-        .select(_VERSION)
-        .cast(dict(empty.select(_VERSION).schema))
-    )  # pyright: ignore[reportArgumentType]
+    inputs = store.read("bar_features", session, session, columns=needed_columns)
+    keys = inputs.filter(pl.Series(answerable(inputs))).select(_VERSION).cast(dict(empty.select(_VERSION).schema))  # pyright: ignore[reportArgumentType]
     parts, replaced_keys, moments = [empty], [], []
     lookback = _lookback(BAR_MODELS[name] for name in versions)
     features: dict[datetime, pl.DataFrame] = {}
