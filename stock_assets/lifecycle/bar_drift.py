@@ -40,15 +40,15 @@ def session_rows(
             .sort("loss", "model")
         )
         best = means["model"][0] if means.height else None
-        lead_and_count = {
+        count_and_loss = {
             model: (count, loss)
             for model, count, loss in losses.filter(pl.col("session") == session)
             .select("model", "rows", "log_loss")
             .iter_rows()
         }
-        count, own = lead_and_count.get(champion, (0, None))
+        count, own = count_and_loss.get(champion, (0, None))
         rows.append(
-            (session, version, count, own, best, lead_and_count.get(best, (0, None))[1], moved_shares.get(session))
+            (session, version, count, own, best, count_and_loss.get(best, (0, None))[1], moved_shares.get(session))
         )
     names = ("session", "version", "rows", "log_loss", "naive", "naive_log_loss", "input_drift")
     return pl.DataFrame(rows, schema=list(names), orient="row")
