@@ -149,8 +149,8 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
     lightning.seed_everything(seed, verbose=False)
     series = series_of(panel)
     classes = panel["truth"]
-    seen_rows = np.zeros(len(panel["labels"]), bool)  # of the epoch
-    ever = seen_rows.copy()
+    is_seen = np.zeros(len(panel["labels"]), bool)  # of the epoch
+    ever = is_seen.copy()
     epochs: list[dict[str, float]] = []
     memory_before, start = peak_memory(), time.perf_counter()
 
@@ -171,7 +171,7 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
             step = np.round(10.0 ** batch["future_time_feat"][:, 0, AGE].double().numpy() - 2).astype(np.int64)
             last = panel["starts"][batch["feat_static_cat"][:, 0].numpy()] + step
             rows = (last[:, None] - np.arange(context - 1, -1, -1))[known_targets.numpy() > 0]
-            seen_rows[rows] = True
+            is_seen[rows] = True
             self.targets += len(rows)
             self.began += time.perf_counter() - pause_start
             self.began_cpu += time.process_time() - paused_cpu
@@ -195,12 +195,12 @@ def train(panel: dict[str, np.ndarray], budget: float, batches: int, seed: int) 
                     "cpu": cpu,
                     "clock": self.clock,
                     "targets": self.targets,
-                    "distinct": int(seen_rows.sum()),
+                    "distinct": int(is_seen.sum()),
                     "log_loss": log_loss(student_t_probabilities(*parameters, cuts=HALFWAY), classes),
                     "calibrated_log_loss": log_loss(student_t_probabilities(*parameters, cuts=cuts), classes),
                 }
             )
-            ever[seen_rows], seen_rows[:], self.targets = True, False, 0
+            ever[is_seen], is_seen[:], self.targets = True, False, 0
             module.train()
             self.began, self.began_cpu = time.perf_counter(), time.process_time()
 

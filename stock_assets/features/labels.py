@@ -90,7 +90,7 @@ def late_labels(labels: pl.DataFrame, stored_labels: pl.DataFrame, due_sessions:
 
     `labels` (rows of that table) are all that the bars of today allow for some sessions, `stored_labels` has ticker and
     session of those that the store holds of the same sessions, `due_sessions` the session and the session
-    `due_sessions` on which labels of tickers without a gap are complete. A session that never was labelled has no
+    `due` on which labels of tickers without a gap are complete. A session that never was labelled has no
     stored row, and its labels are left to the run that makes it, unless all of them are late: then none could be
     stored, and all are returned.
     """

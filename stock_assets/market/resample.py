@@ -212,11 +212,11 @@ def refuse_times_of_ends(at_end: pl.DataFrame, place: str) -> None:
 def doubt_zone(bars: pl.DataFrame, session_coverage: pl.DataFrame, calendar: TradingCalendar, *, place: str) -> None:
     """SourceError where `bars`, read as UTC, make more sense in the zone of the exchange."""
     hours = session_hours(calendar)
-    wrong_sessions = session_coverage["reason"].count()
+    wrong_count = session_coverage["reason"].count()
     astray = _astray(bars, hours)
     if (
         session_coverage.height
-        and wrong_sessions <= DOUBTFUL * session_coverage.height
+        and wrong_count <= DOUBTFUL * session_coverage.height
         and astray <= DOUBTFUL * bars.height
     ):
         return
@@ -229,11 +229,11 @@ def doubt_zone(bars: pl.DataFrame, session_coverage: pl.DataFrame, calendar: Tra
     fits = local_coverage.height > 0 and wrong_there < max(0.5 * local_coverage.height, 1) and astray_there <= astray
     better = (
         not session_coverage.height
-        or wrong_there / max(local_coverage.height, 1) < 0.5 * wrong_sessions / session_coverage.height
+        or wrong_there / max(local_coverage.height, 1) < 0.5 * wrong_count / session_coverage.height
     )
-    if zone != "UTC" and fits and (better or (astray_there == 0 < astray and wrong_there <= wrong_sessions)):
+    if zone != "UTC" and fits and (better or (astray_there == 0 < astray and wrong_there <= wrong_count)):
         raise SourceError(
-            f"{place} has times without a zone: read as UTC its bars cover {session_coverage.height - wrong_sessions} "
+            f"{place} has times without a zone: read as UTC its bars cover {session_coverage.height - wrong_count} "
             f"of {session_coverage.height} sessions and {astray} of {bars.height} bars lie hours outside of them, read "
             f"as {zone} {local_coverage.height - wrong_there} of {local_coverage.height} and {astray_there}; expected "
             f"times that name their zone, or STOCK_ASSETS_TIME_ZONE={zone} (or UTC, if they are of it)"

@@ -65,7 +65,7 @@ def replay(
     """
     now = own_targets(today, scores_of(predictions, today, book), book)
     then = own_targets(today, scores_of(published_predictions, today, book), book)
-    as_said, changed_sessions = _as_said(
+    as_said, changed_count = _as_said(
         book, today, panel_of_evening, then=then, published_predictions=published_predictions, sleeves=sleeves
     )
     todays_bars = net_returns(today, weights_of(then, sleeves), book)
@@ -83,7 +83,7 @@ def replay(
     joint_predictions = published_predictions.join(predictions, on=["session", "ticker"], suffix="_today")
     return Replay(
         rows,
-        changed_sessions,
+        changed_count,
         joint_predictions.filter(pl.col("model_version").ne_missing(pl.col("model_version_today"))).height,
     )
 
@@ -100,7 +100,7 @@ def _as_said(
     """(float64 [T]: the net returns of the book as said, evenings whose bars differ from those of today)."""
     own = np.full_like(then.own, np.nan)
     account, orders = opened(book.capital, len(today.tickers)), np.zeros(len(today.tickers))
-    returns, changed_sessions = np.zeros(len(today.sessions)), 0
+    returns, changed_count = np.zeros(len(today.sessions)), 0
     for t, session in enumerate(today.sessions):
         panel = panel_of_evening(session)
         if panel is None:
@@ -110,7 +110,7 @@ def _as_said(
                 raise TradingError(
                     f"the bars known on {session} end at {panel.sessions[-1]}; expected them to end there"
                 )
-            changed_sessions += 1
+            changed_count += 1
             bars = _aligned(panel.day(len(panel.sessions) - 1), panel.tickers, today.tickers)
             own[t] = _own(panel, scores_of(published_predictions, panel, book)[-1], book, tickers=today.tickers)
         if t:
@@ -120,7 +120,7 @@ def _as_said(
         number = sleeves[session.year]
         weights = sleeved(own[max(0, t - number + 1) : t + 1], number)[-1]
         account, orders = decide(account, weights, bars, book=book)
-    return returns, changed_sessions
+    return returns, changed_count
 
 
 def _own(panel: Panel, scores: np.ndarray, book: Book, *, tickers: Sequence[str]) -> np.ndarray:

@@ -84,7 +84,7 @@ def fetch_raw_bars(
     universe, calendar = store.read("universe"), calendar_of(settings)
     interval, members = Interval.parse(settings.interval), expected_tickers(universe, sessions[0])
     sizes = {day: len(members) * expected_bars(calendar, [day], interval).height for day in sessions}
-    summary, failures, new_rows, missing = RowSummary(), dict[str, str](), 0, dict[str, int]()
+    summary, failures, new_count, missing = RowSummary(), dict[str, str](), 0, dict[str, int]()
     for part in blocks_of(sizes.items(), BLOCK_ROWS):
         stored_versions = newest_versions(store, part[0], part[-1])
         running = all(calendar.opens[day] < now < calendar.closes[day] + settle_time(settings) for day in part)
@@ -111,10 +111,10 @@ def fetch_raw_bars(
         answer.settle()
         summary.add(answer.bars)
         failures |= failed_tickers
-        new_rows += versions.height
+        new_count += versions.height
         for outcome, bars in gaps.group_by("outcome").agg(pl.col("bars").sum()).iter_rows():
             missing[outcome] = missing.get(outcome, 0) + bars
-    return FetchedRawBars(summary, len(members), failures, new_rows, missing)
+    return FetchedRawBars(summary, len(members), failures, new_count, missing)
 
 
 def _require_one_source(store: Warehouse, source: IntradaySource) -> None:

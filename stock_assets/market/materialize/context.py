@@ -63,13 +63,13 @@ def fetch_context(
     store.write([Change("context_series", new, makes=sessions)])
     rows = newest_context(pl.concat([stored_rows, new])).filter(pl.col("session").is_in(sessions))
     earlier = new.filter(~pl.col("session").is_in(sessions))
-    late_rows = earlier.join(stored_rows, on=["series", "session"], how="anti").height
+    late_count = earlier.join(stored_rows, on=["series", "session"], how="anti").height
     return FetchedContext(
         rows,
         _absent_series(store, sessions, rows),
         new_versions=new.height - earlier.height,
-        late=late_rows,
-        restated=earlier.height - late_rows,
+        late=late_count,
+        restated=earlier.height - late_count,
         off_session=answer.off_session,
         failures=answer.failures,
     )
