@@ -96,7 +96,7 @@ def test_a_series_without_a_known_hour_is_known_at_the_end_of_the_day_and_never_
 def test_pages_and_stretches_of_vintages_give_the_same_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(FakeFred({"PAYEMS": JOBS})) as server:
         whole = fetched(server, "PAYEMS").rows
-    monkeypatch.setitem(fred_module.spans.__kwdefaults__, "most", 1)
+    monkeypatch.setitem(fred_module.spans.__kwdefaults__, "vintage_limit", 1)
     with serving(FakeFred({"PAYEMS": JOBS}, most_rows=2, most_vintages=1)) as server:
         parts = fetched(server, "PAYEMS").rows
     assert parts.equals(whole)
