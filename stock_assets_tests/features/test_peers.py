@@ -4,7 +4,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.features.peers import COVERAGE, FACTORS, FEATURES, PEERS, SHORTEST, WINDOW, comovement, peer_columns
+from stock_assets.features.peers import (
+    COVERAGE,
+    FACTORS,
+    FEATURES,
+    PEERS,
+    SHORTEST,
+    WINDOW,
+    Returns,
+    comovement,
+    peer_columns,
+)
 
 GROUPS, SIZE = 3, PEERS + 1
 
@@ -68,7 +78,7 @@ def test_columns_equal_their_formulas_row_by_row():
     asked = rows.filter(pl.col("session") >= date(2020, 9, 25)).with_columns(
         suspect=pl.when((pl.col("ticker") == "T03") & (pl.col("session") == date(2020, 10, 9))).then(pl.lit("odd"))
     )
-    found = asked.with_columns(peer_columns(asked, rows))
+    found = asked.with_columns(peer_columns(asked, Returns.of(rows)))
     known = comovement(returns[10 : WINDOW + 10])  # the WINDOW sessions before the fourth quarter
     day = found.filter(pl.col("session") == date(2020, 10, 9)).sort("ticker")
     clean = day["suspect"].is_null().to_numpy()
@@ -87,5 +97,5 @@ def test_returns_of_the_quarter_itself_do_not_decide_who_is_a_peer():
     rows = frame(returns, date(2020, 10, 1) - timedelta(days=WINDOW))
     asked = rows.filter(pl.col("session") == date(2020, 10, 1))
     later = rows.with_columns(r=pl.when(pl.col("session") >= date(2020, 10, 1)).then(-pl.col("r")).otherwise("r"))
-    for found, again in zip(peer_columns(asked, rows), peer_columns(asked, later), strict=True):
+    for found, again in zip(peer_columns(asked, Returns.of(rows)), peer_columns(asked, Returns.of(later)), strict=True):
         assert found.equals(again)
