@@ -26,6 +26,7 @@ from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, room
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from stock_assets.settings import Settings
 
@@ -339,8 +340,7 @@ class Warehouse:
             written[table.name] = written.get(table.name, Written(frozenset(), frozenset())) | change.written
         with self._transaction() as connection:
             for (change, table), incoming in zip(fitted, rows, strict=True):
-                connection.register("incoming", incoming)
-                self._make(connection, change, table)
+                self._make(connection, change, table, incoming)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -355,8 +355,7 @@ class Warehouse:
 
             def make(each: Change) -> None:
                 table = declared(each.table)
-                connection.register("incoming", table.fit(each.rows).to_arrow())
-                self._make(connection, each, table)
+                self._make(connection, each, table, table.fit(each.rows).to_arrow())
                 written[each.table] |= each.written
 
             make(change)
@@ -367,10 +366,10 @@ class Warehouse:
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
-    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table) -> None:
-        change_table(connection, table, change.replaces)
+    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table, rows: "pa.Table") -> None:
+        change_table(connection, table, change.replaces, rows)
         if self.lake is not None:
-            require_unique(connection, table)
+            require_unique(connection, table, rows)
 
     @contextmanager
     def _transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:
