@@ -132,7 +132,9 @@ def _create(connection: "duckdb.DuckDBPyConnection", table: Table, rows: "pa.Tab
 
 
 def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: "pa.Table", where: str = "") -> None:
-    execute(connection, f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM _incoming {where}", rows)
+    # after a DELETE and an INSERT of no row DuckDB 2.0 sees none of the rows that the same transaction inserts later
+    if rows.num_rows:
+        execute(connection, f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM _incoming {where}", rows)
 
 
 def qualified(table: str) -> str:
