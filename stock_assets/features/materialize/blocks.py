@@ -43,7 +43,7 @@ def indicators_in_blocks(store: Warehouse, sessions: Sequence[date], read_sessio
     made, summary = len(INDICATORS) + len(KEYS), RowSummary(list(INDICATORS))
     blocks = blocks_of_sessions(store, BARS, sessions, columns=made)
     first, last = read_sessions[0], read_sessions[-1]
-    with scratch(store.path, blocks) as kept:
+    with scratch(store.path, blocks, hold=store.memory.at_once) as kept:
         for bars in read_by_ticker(store, BARS, first, last=last, columns=_INDICATOR_COLUMNS, made=made):
             kept.add(_of_sessions(classic_indicators(bars, sessions[0], read_sessions), sessions))
         store.write_in_blocks(in_the_place_of("indicators", sessions), summary.of_each(kept.each("indicators", blocks)))
@@ -68,7 +68,7 @@ def stationary_features_in_blocks(
         scratch_folder(store.path) as folder,
         scratch(store.path, groups, by="ticker") as wide,
         scratch(store.path, read_blocks) as narrow,
-        scratch(store.path, blocks) as own,
+        scratch(store.path, blocks, hold=store.memory.at_once) as own,
     ):
         days = list(store.rows_by(BARS, "session", first, last=last))
         returns = peers.Returns.empty(days, [ticker for group in groups for ticker in group], folder)
@@ -113,7 +113,8 @@ def _of_group(
 ) -> Iterator[pl.DataFrame]:
     """The columns of `group` of each of `blocks` of sessions, after the bars of all tickers were read."""
     assert group.in_steps
-    folder, own = files.enter_context(scratch_folder(store.path)), files.enter_context(scratch(store.path, blocks))
+    folder = files.enter_context(scratch_folder(store.path))
+    own = files.enter_context(scratch(store.path, blocks, hold=store.memory.at_once))
     made = group.in_steps(replace(asked, folder=folder))
     first = (*asked.calendar.before(asked.sessions[0], group.lookback), asked.sessions[0])[0]
     columns = None if group.bar_columns is None else [*KEYS, *group.bar_columns]
