@@ -65,8 +65,9 @@ class Change:
 def change_table(
     connection: "duckdb.DuckDBPyConnection",
     table: Table,
-    replaces: pl.DataFrame | AllRows | NoRow | None,
     rows: "pa.Table",
+    *,
+    replaces: pl.DataFrame | AllRows | NoRow | None,
 ) -> None:
     """Puts `rows` into the table, in the place of those that they replace (`Change.replaces`)."""
     if isinstance(replaces, AllRows):
@@ -75,7 +76,9 @@ def change_table(
     _create(connection, table, rows)
     if isinstance(replaces, NoRow):
         keys = ", ".join(map(quoted, table.keys))
-        _insert(connection, table.name, rows, f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})")
+        _insert(
+            connection, table.name, rows, where=f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})"
+        )
         return
     if replaces is not None:
         columns = ", ".join(map(quoted, replaces.columns))
@@ -131,7 +134,7 @@ def _create(connection: "duckdb.DuckDBPyConnection", table: Table, rows: "pa.Tab
             connection.execute(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: "pa.Table", where: str = "") -> None:
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: "pa.Table", *, where: str = "") -> None:
     # after a DELETE and an INSERT of no row DuckDB 2.0 sees none of the rows that the same transaction inserts later
     if rows.num_rows:
         execute(connection, f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM _incoming {where}", rows)

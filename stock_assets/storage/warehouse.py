@@ -22,7 +22,7 @@ from stock_assets.storage.lake import attached_store, file_for, lake_exists, req
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import Written, made_without_rows, record_partitions
 from stock_assets.storage.queries import Answer, Limits, answering, spill_beside
-from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, rooms
+from stock_assets.tables import STORED_PARTITIONS, TABLES, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
@@ -339,8 +339,8 @@ class Warehouse:
         for change, table in fitted:
             written[table.name] = written.get(table.name, Written(frozenset(), frozenset())) | change.written
         with self._transaction() as connection:
-            for (change, table), incoming in zip(fitted, rows, strict=True):
-                self._make(connection, change, table, incoming)
+            for (change, _), incoming in zip(fitted, rows, strict=True):
+                self._make(connection, change, incoming)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -354,8 +354,7 @@ class Warehouse:
         with self._transaction() as connection:
 
             def make(each: Change) -> None:
-                table = declared(each.table)
-                self._make(connection, each, table, table.fit(each.rows).to_arrow())
+                self._make(connection, each, declared(each.table).fit(each.rows).to_arrow())
                 written[each.table] |= each.written
 
             make(change)
@@ -366,8 +365,9 @@ class Warehouse:
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
-    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table, rows: "pa.Table") -> None:
-        change_table(connection, table, change.replaces, rows)
+    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", rows: "pa.Table") -> None:
+        table = declared(change.table)
+        change_table(connection, table, rows, replaces=change.replaces)
         if self.lake is not None:
             require_unique(connection, table, rows)
 

@@ -128,9 +128,9 @@ def test_rows_of_a_block_are_freed_before_the_last_one_is_inserted(tmp_path: Pat
     store = store_of(config, bars_of(days[:1], {"A": []}))
     inserted, alive = list[weakref.ref](), list[int]()
 
-    def noted(*arguments) -> None:
+    def noted(*arguments, **named) -> None:
         inserted.append(weakref.ref(arguments[-1]))
-        changes.change_table(*arguments)
+        changes.change_table(*arguments, **named)
 
     def blocks() -> Iterator[pl.DataFrame]:
         for number in range(4):

@@ -213,7 +213,7 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
             RowSummary(side_columns(), may_be_null=True),
         )
         made = partial(_side_rows, store, calendar=calendar, rows=rows)
-        blocks.side_features_in_blocks(store, groups, asked, summary, compute=made)
+        blocks.side_features_in_blocks(store, groups, asked, summary=summary, compute=made)
         return MadeSideFeatures(summary, groups)
     made = _side_rows(store, groups, sessions, calendar=calendar, rows=rows)
     absent = [name for name in side_columns() if name not in made.columns]

@@ -91,8 +91,8 @@ def side_features_in_blocks(
     store: Warehouse,
     groups: Sequence[SideGroup],
     asked: SideRange,
-    summary: RowSummary,
     *,
+    summary: RowSummary,
     compute: Callable[[Sequence[SideGroup], Sequence[date]], pl.DataFrame],
 ) -> None:
     """Makes `side_features` of the sessions of `asked`: `compute` returns the rows of some groups and sessions. Groups
@@ -101,15 +101,15 @@ def side_features_in_blocks(
     blocks = blocks_of_sessions(store, BARS, sessions, columns=len(declared(table).columns))
     others = [group for group in groups if group.in_steps is None]
     with ExitStack() as files:
-        parts = [_of_group(store, group, asked, blocks, files) for group in groups if group.in_steps]
+        parts = [_of_group(store, group, asked, blocks=blocks, files=files) for group in groups if group.in_steps]
         if others:
-            parts.append(_at_once(store, partial(compute, others), blocks, files))
+            parts.append(_at_once(store, partial(compute, others), blocks=blocks, files=files))
         rows = (_side_by_side(frames) for frames in zip(*parts, strict=True))
         store.write_in_blocks(in_the_place_of(table, sessions), summary.of_each(rows))
 
 
 def _of_group(
-    store: Warehouse, group: SideGroup, asked: SideRange, blocks: Sequence[Sequence[date]], files: ExitStack
+    store: Warehouse, group: SideGroup, asked: SideRange, *, blocks: Sequence[Sequence[date]], files: ExitStack
 ) -> Iterator[pl.DataFrame]:
     """The columns of `group` of each of `blocks` of sessions, after the bars of all tickers were read."""
     assert group.in_steps
@@ -127,6 +127,7 @@ def _of_group(
 def _at_once(
     store: Warehouse,
     compute: Callable[[Sequence[date]], pl.DataFrame],
+    *,
     blocks: Sequence[Sequence[date]],
     files: ExitStack,
 ) -> Iterator[pl.DataFrame]:
