@@ -13,7 +13,7 @@ def filled(shape: tuple[int, int], value: float | bool, folder: Path | None = No
     """An array whose numbers are all `value`: in memory, or mapped from a file of `folder`, which is gone with it.
 
     The type is that of `value`: float64 or bool. Pages of a file are given back where memory is short. Raises
-    StockAssetsError where the disk is full.
+    DamagedFileError where the disk is full.
 
     >>> filled((1, 2), 0.5)
     array([[0.5, 0.5]])
