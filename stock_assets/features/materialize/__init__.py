@@ -208,10 +208,8 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
     rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
     if too_long(store, "daily_bars", sessions, columns=len(side_columns())):
         tickers = store.rows_by("daily_bars", "ticker", (*lookback, sessions[0])[0], last=sessions[-1])
-        asked, summary = (
-            SideRange(rows, sessions, calendar, list(tickers), None),
-            RowSummary(side_columns(), may_be_null=True),
-        )
+        asked = SideRange(rows, sessions, calendar, list(tickers), folder=None)
+        summary = RowSummary(side_columns(), may_be_null=True)
         made = partial(_side_rows, store, calendar=calendar, rows=rows)
         blocks.side_features_in_blocks(store, groups, asked, summary=summary, compute=made)
         return MadeSideFeatures(summary, groups)
