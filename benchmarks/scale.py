@@ -1,12 +1,14 @@
 """How time, memory and disk grow with the market: the daily chain of the simulated market at any size.
 
     python -m benchmarks scale [--tickers 500 --years 10] [--tickers 1500 --years 20] … [--keep FOLDER] [--models]
+    python -m benchmarks scale --tickers 1500 --years 20 --keep FOLDER --only side_features --only evening
 
 Sizes are pairs, the smallest first. The market is as many worlds of sixty companies as it takes
 (`benchmarks.wide_market`), made one world at a time. Each stage is a step of the platform, without Dagster, in a
 process of its own; its memory is the peak of that process and of every one below it, and its own memory is that
-without pages of files, which the system takes back where memory is short. With --models the last model year is trained,
-weighed, predicted and reported, too. The last table compares seconds per row with those of the first size.
+without pages of files, which the system takes back where memory is short. With --models two model years are trained and
+weighed, and the last one predicted and reported, too. --only measures stages again on a store that was kept. The last
+table compares seconds per row with those of the first size.
 """
 
 import argparse
@@ -46,7 +48,7 @@ BACKFILL = (
     "pca_model",
     "pca_components",
 )
-#: Of the last model year.
+#: Of the last model year; two years are trained.
 MODELS = ("trained_rnn", "trained_baselines", "trained_ensemble", "predictions", "evaluation_report")
 DAILY = tuple(name for name in BACKFILL if name not in ("universe", "pca_model"))
 
@@ -125,7 +127,7 @@ def run_stage(name: str, first: int, last: int) -> None:
         "store": lambda: Warehouse.of(config),
         "settings": lambda: config,
         "sessions": lambda: sessions,
-        "years": lambda: [END.year],
+        "years": lambda: [END.year - 1, END.year],
         "registry": NoRegistry,
         "now": lambda: now.astimezone(UTC),
         "source": lambda: make_source(config),
@@ -187,14 +189,16 @@ def backfill(size: Size, folder: Path, only: Sequence[str], names: Sequence[str]
     for name in (name for name in names if not only or name in only):
         stages.append(measured(name, variables, (0, last - EVENING)))
         print(f"{size}: {stages[-1]}", file=sys.stderr, flush=True)
-    if not only:
+    if not only or "evening" in only:
         stages += [evening._replace(name=f"evening: {evening.name}") for evening in evenings(variables, last)]
     return stages
 
 
 def evenings(variables: dict[str, str], last: int) -> Iterator[Stage]:
     for name in DAILY:
-        yield measured(name, variables, (last, last))
+        stage = measured(name, variables, (last, last))
+        print(f"evening: {stage}", file=sys.stderr, flush=True)
+        yield stage
 
 
 def stage_table(stages: Sequence[Stage]) -> str:
@@ -228,7 +232,7 @@ def growth(results: dict[Size, list[Stage]]) -> str:
     """Processor seconds per million bars by stage, and the ratio to the first size."""
     sizes = list(results)
     header = ["processor s per million bars", *map(str, sizes), *(f"ratio, {size}" for size in sizes[1:])]
-    bars = {size: next((s.rows for s in results[size] if s.name == "raw_ohlcv"), 1) / 1e6 for size in sizes}
+    bars = {size: max(stage.rows for stage in results[size]) / 1e6 for size in sizes}
     rows = []
     stages_of_backfill = {size: [stage for stage in results[size] if ":" not in stage.name] for size in sizes}
     for place, stage in enumerate(stages_of_backfill[sizes[0]]):
@@ -255,7 +259,7 @@ def main() -> None:
     parser.add_argument("--years", type=int, action="append")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where the stores stay (default: nowhere)")
     parser.add_argument(
-        "--only", action="append", default=[], choices=BACKFILL + MODELS, help="stages on a store that was kept"
+        "--only", action="append", default=[], choices=(*BACKFILL, *MODELS, "evening"), help="on a store that was kept"
     )
     parser.add_argument("--models", action="store_true", help="train, weigh, predict and report the last model year")
     parser.add_argument("--stage", nargs=3, help=argparse.SUPPRESS)
@@ -269,7 +273,8 @@ def main() -> None:
     results: dict[Size, list[Stage]] = {}
     for size in (Size(*pair) for pair in pairs):
         with data_folder(options.keep and options.keep / f"{size.tickers}x{size.years}") as folder:
-            results[size] = backfill(size, folder, options.only, BACKFILL + MODELS if options.models else BACKFILL)
+            models = options.models or set(options.only) & set(MODELS)
+            results[size] = backfill(size, folder, options.only, BACKFILL + MODELS if models else BACKFILL)
         print(f"### {size} years\n\n{stage_table(results[size])}", flush=True)
     if len(results) > 1:
         print(growth(results))

@@ -12,6 +12,7 @@ over the last 66 bars that are no reaction.
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,12 +21,12 @@ import polars as pl
 from stock_assets.features.daily import with_variances
 from stock_assets.features.formulas import volatility
 from stock_assets.features.lookback import histories
-from stock_assets.features.peers import PEERS
+from stock_assets.features.peers import PEERS, Comovement
 from stock_assets.features.reactions import (
     REACH,
     RECENT,
-    Bars,
     Events,
+    Panels,
     days_ahead,
     past_reactions,
     peer_means,
@@ -33,7 +34,7 @@ from stock_assets.features.reactions import (
     residual_returns,
     with_dates,
 )
-from stock_assets.features.side_features import SideColumn, SideFrames, SideGroup, register_side_group
+from stock_assets.features.side_features import SideColumn, SideFrames, SideGroup, SideRange, register_side_group
 from stock_assets.frames import KEYS
 from stock_assets.side_inputs.schedule import schedule_of
 from stock_assets.side_inputs.tables import ANNOUNCEMENTS
@@ -155,25 +156,59 @@ def announcement_columns(
 
     Raises BadBarsError as `histories` does.
     """
-    days = np.array(calendar, dtype="datetime64[D]")
-    newest = int(np.searchsorted(days, np.datetime64(sessions[-1])))
-    oldest = max(0, int(np.searchsorted(days, np.datetime64(sessions[0]))) - LOOKBACK + 1)
-    first, last = calendar[oldest], calendar[newest]
-    kept = bars.filter(pl.col("session").is_between(first, last))
-    rows = with_variances(histories(kept, BAR_COLUMNS, calendar[oldest : newest + 1], lookback=LOOKBACK))
-    asked = rows["session"].is_in(list(sessions)).to_numpy()
-    if not asked.any():  # a day on which the exchange was closed after all has no bar
-        return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, **dict.fromkeys(COLUMNS, pl.Float64)})
-    grid = Bars.of(rows, calendar[oldest : newest + 1])
-    events = Events.of(schedule, grid.tickers, days, origin=oldest)
-    reaction = events.at_own_close(len(grid.days), len(grid.tickers))[grid.cell]
-    quiet = _Quiet.of(rows, reaction)
-    known = _of_reactions(grid, events, quiet.jumps(rows), days=np.unique(grid.cell[0][asked]))
-    day, ticker = grid.cell[0][asked], grid.cell[1][asked]
-    columns = _columns(known, quiet.columns(asked), (known.place(day), ticker))
-    enough = rows["enough"].to_numpy()[asked] & known.anyone[known.place(day)]
-    made = pl.DataFrame({name: np.where(enough, columns[name], np.nan) for name in COLUMNS})
-    return pl.concat([rows.filter(pl.Series(asked)).select(KEYS), made.fill_nan(None)], how="horizontal")
+    tickers = bars["ticker"].unique().sort()
+    made = AnnouncementRange(schedule, sessions, tickers.to_list(), calendar=calendar)
+    return made.completed(made.own(bars))
+
+
+class AnnouncementRange:
+    """`announcement_columns` of a range in two steps: `own` of the bars of some tickers at a time, then `completed` of
+    some sessions at a time, ascending. The panels of all bars lie in files of `folder` where it is one."""
+
+    def __init__(
+        self,
+        schedule: pl.DataFrame,
+        sessions: Sequence[date],
+        tickers: Sequence[str],
+        *,
+        calendar: Sequence[date],
+        folder: Path | None = None,
+    ) -> None:
+        days = np.array(calendar, dtype="datetime64[D]")
+        newest = int(np.searchsorted(days, np.datetime64(sessions[-1])))
+        oldest = max(0, int(np.searchsorted(days, np.datetime64(sessions[0]))) - LOOKBACK + 1)
+        self._days, self._sessions = calendar[oldest : newest + 1], list(sessions)
+        self._panels = Panels.empty(self._days, tickers, folder)
+        self._events = Events.of(schedule, self._panels.tickers, days, origin=oldest)
+        self._reacted = self._events.at_own_close(len(self._days), len(tickers))
+        self._quarters: dict[date, Comovement] = {}
+
+    def own(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """ticker, session, enough, V, g and the volatilities without reactions of every bar of the sessions, sorted by
+        ticker and session, from all `bars` of some tickers, which are remembered for `completed`."""
+        kept = bars.filter(pl.col("session").is_between(self._days[0], self._days[-1]))
+        rows = with_variances(histories(kept, BAR_COLUMNS, self._days, lookback=LOOKBACK))
+        cell, asked = self._panels.cell(rows), rows["session"].is_in(self._sessions).to_numpy()
+        quiet = _Quiet.of(rows, self._reacted[cell])
+        self._panels.add(rows, cell, quiet.jumps(rows))
+        return rows.filter(pl.Series(asked)).select(*KEYS, "enough").with_columns(**quiet.columns(asked))
+
+    def completed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`rows` of `own` of all tickers with ticker, session and the COLUMNS."""
+        if rows.is_empty():  # a day on which the exchange was closed after all has no bar
+            return pl.DataFrame(schema={"ticker": pl.String, "session": pl.Date, **dict.fromkeys(COLUMNS, pl.Float64)})
+        day, ticker = self._panels.cell(rows)
+        first, last = max(0, int(day.min()) - LOOKBACK + 1), int(day.max())
+        seen, days = slice(first, last + 1), np.unique(day - first)
+        panels, events = self._panels.between(first, last + 1), self._events.of_days(first, last)
+        known = _of_reactions(panels, events, self._reacted[seen], days=days, quarters=self._quarters)
+        self._quarters = dict(list(self._quarters.items())[-2:])  # the next sessions look at no earlier ones
+        place = known.place(day - first)
+        quiet = {name: rows[name].to_numpy() for name in ("V", "g", *_QUIET)}
+        columns = _columns(known, quiet, (place, ticker))
+        enough = rows["enough"].to_numpy() & known.anyone[place]
+        made = {name: np.where(enough, columns[name], np.nan) for name in COLUMNS}
+        return rows.select(KEYS).with_columns(pl.DataFrame(made).fill_nan(None))
 
 
 class _Quiet(NamedTuple):
@@ -202,7 +237,7 @@ class _Quiet(NamedTuple):
         """½ ln v of each row minus g of the bar before."""
         history = rows["history"].to_numpy()
         before = np.where(np.roll(history, 1) == history, np.roll(self.g, 1), np.nan)
-        before[0] = np.nan
+        before[:1] = np.nan
         return rows.select(0.5 * (pl.col("total") + _FLOOR).log()).to_series().to_numpy() - before
 
     def columns(self, asked: np.ndarray) -> dict[str, np.ndarray]:
@@ -255,12 +290,13 @@ class _Known(NamedTuple):
         return np.searchsorted(self.days, day)
 
 
-def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, *, days: np.ndarray) -> _Known:
-    shape = len(grid.days), len(grid.tickers)
-    jump = grid.spread(jumps)
-    comoving = quarters_of(grid, days[0] - 66)
+def _of_reactions(
+    grid: Panels, events: Events, reacted: np.ndarray, *, days: np.ndarray, quarters: dict[date, Comovement]
+) -> _Known:
+    jump = grid.jump
+    comoving = quarters_of(grid, days[0] - 66, quarters)
     residual = residual_returns(grid, comoving)
-    own = events.at_own_close(*shape) & np.isfinite(jump) & grid.trusted
+    own = reacted & np.isfinite(jump) & grid.trusted
     sums = np.cumsum([np.where(own, jump, 0.0).sum(axis=1), own.sum(axis=1)], axis=1)
     sums = sums[:, days] - np.where(days >= _MARKET, sums[:, np.maximum(days - _MARKET, 0)], 0.0)
     market = np.divide(sums[0], sums[1], out=np.full(len(days), np.nan), where=sums[1] > 0)[:, None]
@@ -271,8 +307,8 @@ def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, *, days: np.nda
     present = np.isfinite(grid.r[days]) | grid.present[days]
     counted = dated & present
     ahead = (until > 0) & counted
-    reacted = past.since <= 2
-    moved = np.where(reacted, past.residual, np.nan)
+    recently = past.since <= 2
+    moved = np.where(recently, past.residual, np.nan)
     five = np.cumsum(np.nan_to_num(residual), axis=0)
     return _Known(
         days,
@@ -285,7 +321,7 @@ def _of_reactions(grid: Bars, events: Events, jumps: np.ndarray, *, days: np.nda
         past.jump,
         past.residual,
         five[days] - np.where((days >= 5)[:, None], five[np.maximum(days - 5, 0)], 0.0),
-        peer_means(comoving, days, present=present, panels=(until > 0, reacted, moved)),
+        peer_means(comoving, days, present=present, panels=(until > 0, recently, moved)),
         dated,
         counted.sum(axis=1) > 0,
         ahead.sum(axis=1) / np.maximum(counted.sum(axis=1), 1),
@@ -335,10 +371,17 @@ def _columns(known: _Known, quiet: dict[str, np.ndarray], cell: tuple[np.ndarray
 
 
 def _of_frames(frames: SideFrames) -> pl.DataFrame:
+    tickers = frames.bars["ticker"].unique().sort().to_list()
+    made = _range_of(SideRange(frames.rows, frames.sessions, frames.calendar, tickers, folder=None))
+    return made.completed(made.own(frames.bars))
+
+
+def _range_of(asked: SideRange) -> AnnouncementRange:
     # a reaction before the bars has no size, and is forgotten by the first of the sessions
-    begin = (*frames.calendar.before(frames.sessions[0], LOOKBACK), frames.sessions[0])[0]
-    schedule = schedule_of(frames.rows[ANNOUNCEMENTS.name], frames.calendar, begin - timedelta(days=7))
-    return announcement_columns(frames.bars, schedule, frames.sessions, calendar=frames.calendar.sessions)
+    begin = (*asked.calendar.before(asked.sessions[0], LOOKBACK), asked.sessions[0])[0]
+    schedule = schedule_of(asked.rows[ANNOUNCEMENTS.name], asked.calendar, begin - timedelta(days=7))
+    calendar = asked.calendar.sessions
+    return AnnouncementRange(schedule, asked.sessions, asked.tickers, calendar=calendar, folder=asked.folder)
 
 
 GROUP = register_side_group(
@@ -350,5 +393,6 @@ GROUP = register_side_group(
         lookback=LOOKBACK - 1,
         in_model=True,
         bar_columns=(*BAR_COLUMNS, "total_return"),
+        in_steps=_range_of,
     )
 )

@@ -38,7 +38,7 @@ def with_quantities(rows: pl.DataFrame) -> pl.DataFrame:
     All tickers of a session are needed, since m is of them all; of some tickers `with_market` corrects what is made of
     m. r is null where a history begins.
     """
-    rows = with_variances(rows)
+    rows = with_variances(rows).with_columns(m=of_session(pl.col("r").clip(-0.2, 0.2), pl.Expr.mean))
     volume = pl.col("volume").fill_nan(0.0).fill_null(0.0)
     splits = pl.col("split_ratio").fill_null(1.0).log().cum_sum().over("history")
     rows = rows.with_columns(ln_volume=pl.when(volume > 0).then(volume.log() - splits).otherwise(NO_VOLUME))
@@ -58,14 +58,10 @@ def with_market(rows: pl.DataFrame, market: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_variances(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `histories` with open, high, low, close, plus r, m, the variances of the QUANTITIES and `total`."""
-    rows = _variances(_ordered_prices(_returns(rows)))
+    """Rows of `histories` with open, high, low, close, plus r, the variances of the QUANTITIES and `total`."""
+    rows = rows.with_columns(r=(1 + pl.col("total_return")).log().clip(-1.0, 1.0))
+    rows = _variances(_ordered_prices(rows))
     return rows.with_columns(total=pl.col("gap") + 0.5 * pl.col("garman_klass") + 0.5 * pl.col("parkinson"))
-
-
-def _returns(rows: pl.DataFrame) -> pl.DataFrame:
-    r = (1 + pl.col("total_return")).log()
-    return rows.with_columns(r=r.clip(-1.0, 1.0), m=of_session(r.clip(-0.2, 0.2), pl.Expr.mean))
 
 
 def market_returns(rows: pl.DataFrame) -> pl.DataFrame:

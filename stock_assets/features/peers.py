@@ -4,13 +4,18 @@ Peers are fixed within a quarter: a session computed alone has the same row as i
 than two products of matrices.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
 from stock_assets.features.formulas import Feature
+from stock_assets.features.panels import filled, places
 
 #: Sessions before the quarter whose returns decide, or as many as there are.
 WINDOW = 250
@@ -22,6 +27,10 @@ PEERS = 15
 FACTORS = 12
 #: Tickers whose correlations with all others are computed at once.
 _ROWS = 512
+#: Tickers whose peers are added up at once: what they read lies in the cache of a core.
+_CACHED = 32
+#: Groups of columns that `largest` makes, as a multiple of how many it looks for.
+_GROUPS = 16
 
 #: The volatilities that are compared with those of the peers.
 VOLATILITIES = ("vol_total_1", "vol_total_5", "vol_total_22")
@@ -51,12 +60,34 @@ FEATURES: dict[str, Feature] = {
 class Comovement:
     """Peers and common factors of N tickers."""
 
-    peers: np.ndarray
-    """bool [N, N]: column j is a peer of row i"""
+    ranked: np.ndarray
+    """bool [N]: has the peers of `nearest`; the peers of the others are all of `common`, itself apart"""
+    nearest: np.ndarray
+    """int64 [N, PEERS] places of the peers, of those that are `ranked`"""
+    common: np.ndarray
+    """bool [N]"""
     loadings: np.ndarray
     """float64 [N, k] orthonormal axes of the standardised returns; zero for a ticker that the window lacks"""
     scale: np.ndarray
     """float64 [N] standard deviation of the daily return; 1 where the window lacks the ticker"""
+
+    @property
+    def peers(self) -> np.ndarray:
+        """bool [N, N]: column j is a peer of row i."""
+        peers = np.tile(self.common, (len(self.common), 1))
+        np.fill_diagonal(peers, False)
+        peers[self.ranked] = False
+        ranked = np.flatnonzero(self.ranked)[:, None]
+        peers[ranked, self.nearest[self.ranked]] = True
+        return peers
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """float64 [..., N]: `values` [..., N] of all peers of each ticker together."""
+        by_ticker = np.ascontiguousarray(values.reshape(-1, len(self.common)).T)
+        out = by_ticker[self.common].sum(axis=0) - np.where(self.common[:, None], by_ticker, 0.0)
+        for some in np.split(np.flatnonzero(self.ranked), np.arange(_CACHED, self.ranked.sum(), _CACHED)):
+            out[some] = by_ticker[self.nearest[some]].sum(axis=1)
+        return out.T.reshape(values.shape)
 
 
 def comovement(returns: np.ndarray) -> Comovement:
@@ -75,11 +106,11 @@ def comovement(returns: np.ndarray) -> Comovement:
     centred = np.where(seen, returns - mean, 0.0)
     deviation = np.sqrt((centred**2).sum(axis=0) / count)
     covered = (seen.sum(axis=0) >= COVERAGE * sessions) & (deviation > 1e-6) & (sessions >= SHORTEST)
-    peers = np.tile(covered if covered.any() else np.ones(tickers, bool), (tickers, 1))
-    np.fill_diagonal(peers, False)
+    common = covered if covered.any() else np.ones(tickers, bool)
     loadings, scale = np.zeros((tickers, FACTORS)), np.where(covered, deviation, 1.0)
+    nearest = np.zeros((tickers, PEERS), np.int64)
     if covered.sum() <= max(PEERS, FACTORS):
-        return Comovement(peers, loadings, scale)
+        return Comovement(np.zeros(tickers, bool), nearest, common, loadings, scale)
     standard = centred[:, covered] / deviation[covered]  # [T, n]
     variances, scores = np.linalg.eigh(standard @ standard.T)
     variances, scores = variances[::-1][:FACTORS], scores[:, ::-1][:, :FACTORS]
@@ -87,10 +118,8 @@ def comovement(returns: np.ndarray) -> Comovement:
     residual = standard - (standard @ axes[:, :1]) @ axes[:, :1].T
     residual /= np.sqrt((residual**2).sum(axis=0)) + 1e-12
     loadings[covered] = axes
-    is_peer = np.zeros((residual.shape[1], residual.shape[1]), bool)
-    np.put_along_axis(is_peer, _nearest(residual.astype(np.float32)), True, axis=1)  # enough to rank by
-    peers[np.ix_(covered, covered)] = is_peer
-    return Comovement(peers, loadings, scale)
+    nearest[covered] = np.flatnonzero(covered)[_nearest(residual.astype(np.float32))]  # enough to rank by
+    return Comovement(covered, nearest, common, loadings, scale)
 
 
 def _nearest(residual: np.ndarray) -> np.ndarray:
@@ -98,47 +127,77 @@ def _nearest(residual: np.ndarray) -> np.ndarray:
     nearest = np.empty((residual.shape[1], PEERS), np.int64)
     for begin in range(0, len(nearest), _ROWS):  # the correlations of a whole market are as many as its square
         own = slice(begin, min(begin + _ROWS, len(nearest)))
-        distance = -(residual.T[own] @ residual)
-        distance[np.arange(own.stop - begin), np.arange(begin, own.stop)] = np.inf
-        nearest[own] = np.argpartition(distance, PEERS, axis=1)[:, :PEERS]
+        correlation = residual.T[own] @ residual
+        correlation[np.arange(own.stop - begin), np.arange(begin, own.stop)] = -np.inf
+        nearest[own] = largest(correlation, PEERS)
     return nearest
 
 
-def sum_of_peers(values: np.ndarray, peers: np.ndarray) -> np.ndarray:
-    """float64 [..., N]: `values` [..., N] of all peers of each ticker together; `peers` as in `Comovement`.
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """int64 [m, count]: the columns of the `count` largest of each row of `values` [m, n], n > count, the largest first
+    and of equal ones the first.
 
-    Most tickers have PEERS peers of thousands, so that no product with the whole matrix is made.
+    The columns are put into groups. As many groups as `count` have a largest value that is no less than the
+    `count`-th of these, so that whatever is less is not among the largest: few of thousands are sorted.
+
+    >>> largest(np.array([[1.0, 3.0, 2.0, 3.0]]), 2)
+    array([[1, 3]])
     """
-    by_ticker = np.ascontiguousarray(values.reshape(-1, len(peers)).T)
-    out, number = np.zeros_like(by_ticker), peers.sum(axis=1)
-    few = np.flatnonzero(number == PEERS)
-    if len(few):
-        for nearest in np.nonzero(peers[few])[1].reshape(-1, PEERS).T:
-            out[few] += by_ticker[nearest]
-    others = number != PEERS
-    if others.any():
-        out[others] = peers[others].astype(np.float64) @ by_ticker
-    return out.T.reshape(values.shape)
+    rows, columns = values.shape
+    size = max(1, columns // (_GROUPS * count))
+    whole = columns // size * size
+    tops = values[:, :whole].reshape(rows, size, -1).max(axis=1)
+    at_least = np.partition(tops, -count, axis=1)[:, -count, None]
+    row, column = np.nonzero(values >= at_least)
+    begins = np.searchsorted(row, np.arange(rows))
+    place = np.arange(len(row)) - begins[row]
+    candidates, found = np.full((rows, place.max() + 1), -np.inf, values.dtype), np.zeros((rows, place.max() + 1), int)
+    candidates[row, place], found[row, place] = values[row, column], column
+    order = np.argsort(-candidates, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(found, order, axis=1)
+
+
+class Returns(NamedTuple):
+    """r of the trusted bars of N tickers."""
+
+    days: pl.Series
+    """the T sessions that have a bar, ascending"""
+    tickers: pl.Series
+    """ascending"""
+    panel: np.ndarray
+    """float64 [T, N], NaN where a bar is absent or suspect"""
+
+    @classmethod
+    def empty(cls, days: Sequence[date], tickers: Sequence[str], folder: Path | None = None) -> Self:
+        """Without a bar; in a file of `folder` where it is one."""
+        panel = filled((len(days), len(tickers)), np.nan, folder)
+        return cls(pl.Series(days, dtype=pl.Date), pl.Series(tickers, dtype=pl.String), panel)
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> Self:
+        """All of `rows` (ticker, session, suspect, r)."""
+        returns = cls.empty(rows["session"].unique().sort().to_list(), rows["ticker"].unique().sort().to_list())
+        returns.add(rows)
+        return returns
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Adds `rows` (ticker, session, suspect, r)."""
+        trusted = rows.filter(pl.col("suspect").is_null())
+        cell = self.days.search_sorted(trusted["session"]).to_numpy(), places(self.tickers, trusted["ticker"])
+        self.panel[cell] = trusted["r"].fill_null(np.nan).to_numpy()
 
 
 # by one thread: matrices of this size take several threads fifty times as long while others compute beside them
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def peer_columns(rows: pl.DataFrame, returns: pl.DataFrame) -> list[pl.Series]:
+def peer_columns(rows: pl.DataFrame, returns: Returns) -> list[pl.Series]:
     """The columns of FEATURES, one value (f64) per row of `rows`, in its order.
 
-    `rows` has ticker, session, suspect, r and VOLATILITIES; `returns` ticker, session, suspect and r of these rows
-    and of the WINDOW sessions before the first one's quarter (or all there are). A suspect row is left out of the
-    means of its peers.
+    `rows` has ticker, session, suspect, r and VOLATILITIES; `returns` holds these rows and those of the WINDOW sessions
+    before the first one's quarter (or all there are). A suspect row is left out of the means of its peers.
     """
-    tickers, days = returns["ticker"].unique().sort(), returns["session"].unique().sort()
-    trusted = returns.filter(pl.col("suspect").is_null())
-    panel = np.full((len(days), len(tickers)), np.nan)
-    panel[days.search_sorted(trusted["session"]).to_numpy(), tickers.search_sorted(trusted["ticker"]).to_numpy()] = (
-        trusted["r"].fill_null(np.nan).to_numpy()
-    )
-
+    days, tickers, panel = returns
     columns = np.zeros((rows.height, len(FEATURES)))
-    session, ticker = rows["session"].to_numpy(), tickers.search_sorted(rows["ticker"]).to_numpy()
+    session, ticker = rows["session"].to_numpy(), places(tickers, rows["ticker"])
     trust = rows["suspect"].is_null().to_numpy()
     values = rows.select(*VOLATILITIES, "r").to_numpy()
     quarter = rows["session"].dt.truncate("1q")
@@ -152,8 +211,8 @@ def peer_columns(rows: pl.DataFrame, returns: pl.DataFrame) -> list[pl.Series]:
         clean[cell] = trust[in_quarter]
         grids = np.zeros((values.shape[1], *clean.shape))
         grids[:, *cell] = values[in_quarter].T * trust[in_quarter]
-        number, own = sum_of_peers(clean, comoving.peers), values[in_quarter].T
-        total = sum_of_peers(grids, comoving.peers)
+        number, own = comoving.sums(clean), values[in_quarter].T
+        total = comoving.sums(grids)
         mean = np.divide(total, number, out=np.zeros_like(grids), where=number > 0)[:, *cell]
         gap = np.where(number[cell] > 0, mean - own, 0.0)  # [4, rows]
         common = (grids[-1] / comoving.scale) @ comoving.loadings @ comoving.loadings.T * comoving.scale

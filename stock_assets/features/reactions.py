@@ -1,14 +1,16 @@
 """Reactions to announcements on panels of sessions and tickers: which were known when, and what bars show of them."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from stock_assets.features.peers import WINDOW, Comovement, comovement, sum_of_peers
+from stock_assets.features.panels import filled, places
+from stock_assets.features.peers import WINDOW, Comovement, comovement
 
 #: The most reactions that a size is the mean of: two years of them, which REACH sessions hold.
 RECENT = 8
@@ -21,36 +23,40 @@ DATED = 130
 _NEVER = 1 << 30
 
 
-class Bars(NamedTuple):
+class Panels(NamedTuple):
     """Bars as panels of T sessions and N tickers; NaN or False where there is no bar."""
 
+    days: pl.Series
+    """all sessions of the calendar that the bars span"""
     tickers: pl.Series
-    days: Sequence[date]
-    cell: tuple[np.ndarray, np.ndarray]
-    """(day, ticker) of each row"""
     r: np.ndarray
+    jump: np.ndarray
+    """the size of a bar as a reaction"""
     present: np.ndarray
     trusted: np.ndarray
     """not suspect"""
 
     @classmethod
-    def of(cls, rows: pl.DataFrame, days: Sequence[date]) -> Self:
-        """`rows` have ticker, session, r and suspect; `days` are all sessions of the calendar that they span."""
-        tickers, sessions = rows["ticker"].unique().sort(), pl.Series(list(days), dtype=pl.Date)
-        places = sessions.search_sorted(rows["session"]), tickers.search_sorted(rows["ticker"])
-        cell = places[0].to_numpy().astype(np.int64), places[1].to_numpy().astype(np.int64)
-        shape = len(sessions), len(tickers)
-        r, present, trusted = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape, bool)
-        r[cell] = rows["r"].to_numpy()
-        present[cell] = True
-        trusted[cell] = rows["suspect"].is_null().to_numpy()
-        return cls(tickers, days, cell, r, present, trusted)
+    def empty(cls, days: Sequence[date], tickers: Sequence[str], folder: Path | None = None) -> Self:
+        """Without a bar; `tickers` ascending; in files of `folder` where it is one."""
+        shape = len(days), len(tickers)
+        panels = (filled(shape, value, folder) for value in (np.nan, np.nan, False, False))
+        return cls(pl.Series(days, dtype=pl.Date), pl.Series(tickers, dtype=pl.String), *panels)
 
-    def spread(self, values: np.ndarray) -> np.ndarray:
-        """One value per row as a panel."""
-        panel = np.full(self.r.shape, np.nan)
-        panel[self.cell] = values
-        return panel
+    def cell(self, rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """(day, ticker) of each row (ticker, session)."""
+        day = self.days.search_sorted(rows["session"]).to_numpy().astype(np.int64)
+        return day, places(self.tickers, rows["ticker"])
+
+    def add(self, rows: pl.DataFrame, cell: tuple[np.ndarray, np.ndarray], jumps: np.ndarray) -> None:
+        """Adds bars with r and suspect."""
+        self.r[cell], self.jump[cell] = rows["r"].to_numpy(), jumps
+        self.present[cell], self.trusted[cell] = True, rows["suspect"].is_null().to_numpy()
+
+    def between(self, begin: int, end: int) -> Self:
+        """The days from place `begin` to before `end`."""
+        arrays = (array[begin:end] for array in (self.r, self.jump, self.present, self.trusted))
+        return type(self)(self.days[begin:end], self.tickers, *arrays)
 
 
 class Events(NamedTuple):
@@ -71,8 +77,14 @@ class Events(NamedTuple):
             return np.searchsorted(calendar, rows[name].to_numpy().astype("datetime64[D]")) - origin
 
         until = np.where(rows["known_until"].is_null().to_numpy(), _NEVER, place("known_until"))
-        ticker = tickers.search_sorted(rows["ticker"]).to_numpy().astype(np.int64)
-        return cls(ticker, place("reaction_session"), place("known_from"), until)
+        return cls(places(tickers, rows["ticker"]), place("reaction_session"), place("known_from"), until)
+
+    def of_days(self, first: int, last: int) -> Self:
+        """Those that any of the days at the places from `first` to `last` may ask for, in places from `first` on."""
+        kept = (self.start <= last) & (self.until > first) & (self.reaction > first - REACH)
+        kept &= self.reaction <= last + REACH
+        ticker, *moments = (values[kept] for values in self)
+        return type(self)(ticker, *(moment - first for moment in moments))
 
     def at_own_close(self, sessions: int, tickers: int) -> np.ndarray:
         """bool [T, N]: reactions that stood in the schedule at their own session's close."""
@@ -151,20 +163,27 @@ def with_dates(events: Events, days: np.ndarray, tickers: int) -> np.ndarray:
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def quarters_of(grid: Bars, first: int) -> list[tuple[int, int, Comovement]]:
-    """(begin, end, what moves together) of each calendar quarter from that of day `first` on, by `peers`' rules."""
-    quarter = np.array([day.year * 4 + (day.month - 1) // 3 for day in grid.days])
+def quarters_of(
+    grid: Panels, first: int, known: MutableMapping[date, Comovement] | None = None
+) -> list[tuple[int, int, Comovement]]:
+    """(begin, end, what moves together) of each calendar quarter from that of day `first` on, by `peers`' rules.
+
+    `known` has what was found before, by the first day of its quarter, and gets what is found now.
+    """
+    quarter = (grid.days.dt.year() * 4 + grid.days.dt.quarter()).to_numpy()
     begins = np.flatnonzero(np.diff(quarter, prepend=-1))
     ends = np.append(begins[1:], len(quarter))
-    returns = np.where(grid.trusted, grid.r, np.nan)
-    return [
-        (int(begin), int(end), comovement(returns[max(0, begin - WINDOW) : begin]))
-        for begin, end in zip(begins, ends, strict=True)
-        if end > first
-    ]
+    known, quarters = {} if known is None else known, []
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        if end > first:
+            window, day = slice(max(0, begin - WINDOW), begin), grid.days[begin]
+            if day not in known:
+                known[day] = comovement(np.where(grid.trusted[window], grid.r[window], np.nan))
+            quarters.append((begin, end, known[day]))
+    return quarters
 
 
-def residual_returns(grid: Bars, quarters: Sequence[tuple[int, int, Comovement]]) -> np.ndarray:
+def residual_returns(grid: Panels, quarters: Sequence[tuple[int, int, Comovement]]) -> np.ndarray:
     """[T, N] r minus what the common factors explain of it, minus the mean of the session where a ticker is new to
     them (`peers`' factor_residual, but for these); NaN before the first of `quarters` and without a bar."""
     residual = np.full(grid.r.shape, np.nan)
@@ -195,7 +214,7 @@ def peer_means(
         for place, panel in enumerate(panels):
             values = panel[inside].astype(float)
             counts = present[inside] & np.isfinite(values)
-            number = sum_of_peers(counts.astype(float), comoving.peers)
-            total = sum_of_peers(np.where(counts, np.nan_to_num(values), 0.0), comoving.peers)
+            number = comoving.sums(counts.astype(float))
+            total = comoving.sums(np.where(counts, np.nan_to_num(values), 0.0))
             means[place, inside] = np.divide(total, number, out=np.zeros_like(total), where=number > 0)
     return means

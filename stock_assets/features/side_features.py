@@ -8,12 +8,15 @@ made on demand, for `input_value`, since they were measured and did not help.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
 from stock_assets.errors import TableError
 from stock_assets.features import market_context
 from stock_assets.features.stationary import FEATURES
+from stock_assets.frames import KEYS
 from stock_assets.market.calendar import TradingCalendar
 from stock_assets.tables import KEY_COLUMNS, TABLES, Column, Table, redeclare
 
@@ -40,6 +43,34 @@ class SideFrames:
     calendar: TradingCalendar
 
 
+@dataclass(frozen=True)
+class SideRange:
+    """A range of sessions whose bars are not in memory together."""
+
+    rows: Mapping[str, pl.DataFrame]
+    sessions: Sequence[date]
+    calendar: TradingCalendar
+    """as in `SideFrames`"""
+    tickers: Sequence[str]
+    """all that have a bar, ascending"""
+    folder: Path | None
+    """where files may lie until the range is made; None where memory suffices"""
+
+
+class InSteps(Protocol):
+    """A group of a range in two steps."""
+
+    def own(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """ticker, session and what is of a ticker alone, of every bar of the sessions, from all `bars` of some
+        tickers, as `SideFrames` has them; what it needs of them later is remembered."""
+        ...
+
+    def completed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """ticker, session and the columns of the group of each of `rows`, which `own` has returned, of all tickers on
+        some sessions that follow each other: called after the last `own`, in the order of the sessions."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class SideGroup:
     """The columns of one side input. A row of session t reads rows of a side input with `session <= t` alone, and bars
@@ -57,6 +88,9 @@ class SideGroup:
     """whether models read it: only what was measured to help"""
     bar_columns: tuple[str, ...] | None = None
     """what it reads of a bar besides ticker and session; None for everything"""
+    in_steps: Callable[[SideRange], InSteps] | None = None
+    """as `compute`, of a range that does not fit into memory; without it, blocks of sessions are computed, each with
+    its look-back"""
 
 
 #: The groups in the order of their columns. `register_side_group` adds to it.
@@ -112,12 +146,28 @@ def computed(group: SideGroup, frames: SideFrames) -> pl.DataFrame:
 
     Raises TableError where the group returns other columns or rows.
     """
-    rows = group.compute(frames)
-    if missing := [name for name in ("ticker", "session", *group.columns) if name not in rows.columns]:
-        raise TableError(f"the side features {group.name} lack the column {missing[0]}")
+    rows = _with_columns_of(group, group.compute(frames))
     bars = frames.bars.filter(pl.col("session").is_in(list(frames.sessions))).select("ticker", "session")
     joined = bars.join(rows, on=["ticker", "session"], how="left", validate="1:1")
     if rows.height > joined.height:
         raise TableError(f"the side features {group.name} have {rows.height} rows; expected one of {bars.height} bars")
+    return _cut(group, joined).sort("session", "ticker")
+
+
+def completed(group: SideGroup, made: InSteps, rows: pl.DataFrame) -> pl.DataFrame:
+    """As `computed`, the columns of `rows` (`InSteps`), in their order."""
+    found = _with_columns_of(group, made.completed(rows))
+    if not found.select(KEYS).equals(rows.select(KEYS)):
+        raise TableError(f"the side features {group.name} have {found.height} rows; expected those of their own step")
+    return _cut(group, found)
+
+
+def _with_columns_of(group: SideGroup, rows: pl.DataFrame) -> pl.DataFrame:
+    if missing := [name for name in ("ticker", "session", *group.columns) if name not in rows.columns]:
+        raise TableError(f"the side features {group.name} lack the column {missing[0]}")
+    return rows
+
+
+def _cut(group: SideGroup, rows: pl.DataFrame) -> pl.DataFrame:
     cut = (pl.col(name).clip(column.low, column.high) for name, column in group.columns.items())
-    return joined.select("ticker", "session", *cut).sort("session", "ticker")
+    return rows.select(*KEYS, *cut)

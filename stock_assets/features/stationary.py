@@ -229,7 +229,7 @@ def stationary_features(
     Raises BadBarsError for bars without keys, closes or returns that make sense.
     """
     rows = daily_rows(bars, sessions)
-    return with_session_features(own_features(rows, first), rows.select(*KEYS, "suspect", "r"))
+    return with_session_features(own_features(rows, first), peers.Returns.of(rows))
 
 
 def daily_rows(bars: pl.DataFrame, sessions: Iterable[date] | None = None) -> pl.DataFrame:
@@ -255,7 +255,7 @@ def own_features(rows: pl.DataFrame, first: date | None = None, usual: pl.DataFr
     return features.with_columns(*events.event_columns(features, events.bursts(rows, usual)))
 
 
-def with_session_features(features: pl.DataFrame, returns: pl.DataFrame) -> pl.DataFrame:
+def with_session_features(features: pl.DataFrame, returns: peers.Returns) -> pl.DataFrame:
     """`own_features` of all tickers of some sessions with the columns that compare tickers, as `stationary_features`
     returns them; `returns` as `peers.peer_columns` takes them."""
     features = features.with_columns(*peers.peer_columns(features, returns))

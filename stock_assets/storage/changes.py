@@ -12,6 +12,7 @@ from stock_assets.tables import TABLES, Table, declared
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 
 #: Rows of one row group of DuckDB.
@@ -62,24 +63,44 @@ class Change:
 
 
 def change_table(
-    connection: "duckdb.DuckDBPyConnection", table: Table, replaces: pl.DataFrame | AllRows | NoRow | None
+    connection: "duckdb.DuckDBPyConnection",
+    table: Table,
+    rows: "pa.Table",
+    *,
+    replaces: pl.DataFrame | AllRows | NoRow | None,
 ) -> None:
-    """Puts the rows of `incoming` into the table, in the place of those that they replace (`Change.replaces`)."""
+    """Puts `rows` into the table, in the place of those that they replace (`Change.replaces`)."""
     if isinstance(replaces, AllRows):
-        connection.execute(f"CREATE OR REPLACE TABLE {qualified(table.name)} AS SELECT * FROM incoming")
+        execute(connection, f"CREATE OR REPLACE TABLE {qualified(table.name)} AS SELECT * FROM _incoming", rows)
         return
-    _create(connection, table)
+    _create(connection, table, rows)
     if isinstance(replaces, NoRow):
         keys = ", ".join(map(quoted, table.keys))
-        _insert(connection, table.name, f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})")
+        _insert(
+            connection, table.name, rows, where=f"WHERE ({keys}) NOT IN (SELECT ({keys}) FROM {qualified(table.name)})"
+        )
         return
     if replaces is not None:
         columns = ", ".join(map(quoted, replaces.columns))
-        connection.register("replaced", replaces.to_arrow())
-        connection.execute(
-            f"DELETE FROM {qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM replaced)"
+        execute(
+            connection,
+            f"DELETE FROM {qualified(table.name)} WHERE ({columns}) IN (SELECT ({columns}) FROM _incoming)",
+            replaces.to_arrow(),
         )
-    _insert(connection, table.name)
+    _insert(connection, table.name, rows)
+
+
+def execute(
+    connection: "duckdb.DuckDBPyConnection",
+    statement: str,
+    _incoming: "pa.Table",
+) -> "duckdb.DuckDBPyConnection":
+    """Executes `statement`, which reads the table `_incoming`: DuckDB finds it among the variables of this function.
+
+    Of a table that is registered DuckDB keeps the rows until the transaction ends, and those of all blocks of a long
+    range together do not fit into memory.
+    """
+    return connection.execute(statement)
 
 
 def whole_row_groups(blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -102,19 +123,21 @@ def whole_row_groups(blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield waiting.rechunk()
 
 
-def _create(connection: "duckdb.DuckDBPyConnection", table: Table) -> None:
-    """Makes the table as it is declared, or gives it the columns that `incoming` has and it lacks (null in the older
-    rows)."""
+def _create(connection: "duckdb.DuckDBPyConnection", table: Table, rows: "pa.Table") -> None:
+    """Makes the table as it is declared, or gives it the columns that `rows` have and it lacks (null in the older
+    ones)."""
     columns = ", ".join(f"{quoted(column.name)} {column.duckdb_type}" for column in table.columns)
     connection.execute(f"CREATE TABLE IF NOT EXISTS {qualified(table.name)} ({columns})")
     there = {name for name, *_ in connection.execute(f"DESCRIBE {qualified(table.name)}").fetchall()}
-    for name, kind, *_ in connection.execute("DESCRIBE incoming").fetchall():
+    for name, kind, *_ in execute(connection, "DESCRIBE _incoming", rows).fetchall():
         if name not in there:
             connection.execute(f"ALTER TABLE {qualified(table.name)} ADD COLUMN {quoted(name)} {kind}")
 
 
-def _insert(connection: "duckdb.DuckDBPyConnection", table: str, where: str = "") -> None:
-    connection.execute(f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM incoming {where}")
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: "pa.Table", *, where: str = "") -> None:
+    # after a DELETE and an INSERT of no row DuckDB 2.0 sees none of the rows that the same transaction inserts later
+    if rows.num_rows:
+        execute(connection, f"INSERT INTO {qualified(table)} BY NAME SELECT * FROM _incoming {where}", rows)
 
 
 def qualified(table: str) -> str:

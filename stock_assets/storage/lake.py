@@ -23,9 +23,11 @@ from stock_assets.errors import BadBarsError, LakeError, StoreBusyError
 from stock_assets.files import TEMPORARY, first_line
 from stock_assets.lakes import Lake
 from stock_assets.storage.attached import attached, database_of, engine_beside, literal, quoted
+from stock_assets.storage.changes import execute
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from stock_assets.storage.warehouse import Warehouse
     from stock_assets.tables import Table
@@ -205,17 +207,17 @@ def require_lock(lake: Lake) -> None:
         raise _unreachable(lake, error) from error
 
 
-def require_unique(connection: "duckdb.DuckDBPyConnection", table: "Table") -> None:
-    """Raises BadBarsError where the table now holds two rows of one key among the partitions of `incoming`: a lake has
+def require_unique(connection: "duckdb.DuckDBPyConnection", table: "Table", rows: "pa.Table") -> None:
+    """Raises BadBarsError where the table now holds two rows of one key among the partitions of `rows`: a lake has
     no keys of its own, and what a missed conflict wrote twice would be trained on twice."""
     if table.history or not table.keys:
         return
     keys, place = ", ".join(map(quoted, table.keys)), f"{table.room}.{quoted(table.name)}"
     bounds = ""
     if "session" in table.keys:
-        bounds = "WHERE session BETWEEN (SELECT min(session) FROM incoming) AND (SELECT max(session) FROM incoming)"
+        bounds = "WHERE session BETWEEN (SELECT min(session) FROM _incoming) AND (SELECT max(session) FROM _incoming)"
     statement = f"SELECT {keys}, count(*) FROM {place} {bounds} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
-    if row := connection.execute(statement).fetchone():
+    if row := execute(connection, statement, rows).fetchone():
         named = ", ".join(f"{key} {value}" for key, value in zip(table.keys, row, strict=False))
         raise BadBarsError(f"{table.name} would hold {row[-1]} rows of {named}; expected one, so nothing is written")
 

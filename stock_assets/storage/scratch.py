@@ -26,23 +26,40 @@ By = Literal["session", "ticker"]
 
 
 class Scratch:
-    """Rows with ticker and session in a folder, by block: of consecutive sessions, or of tickers."""
+    """Rows with ticker and session in a folder, by block: of consecutive sessions, or of tickers.
 
-    def __init__(self, folder: Path, blocks: Sequence[Sequence[Hashable]], by: By = "session") -> None:
-        self._folder, self._by = folder, by
+    Up to `hold` bytes of rows wait in memory, so that those of many groups of tickers on a block of sessions lie in few
+    files.
+    """
+
+    def __init__(
+        self, folder: Path, blocks: Sequence[Sequence[Hashable]], by: By = "session", *, hold: int = 0
+    ) -> None:
+        self._folder, self._by, self._hold = folder, by, hold
         self._number = {value: number for number, block in enumerate(blocks) for value in block}
         self._parts, self._empty = 0, pl.DataFrame()
+        self._waiting: dict[int, list[pl.DataFrame]] = {}
+        self._held = 0
 
     def add(self, rows: pl.DataFrame) -> None:
         """Keeps `rows`, each of which belongs to a block."""
-        self._parts, self._empty = self._parts + 1, rows.clear()
+        self._empty = rows.clear()
         values, numbers = list(self._number), list(self._number.values())
         block = rows[self._by].replace_strict(values, numbers, return_dtype=pl.Int32)
         for number, part in _partitioned(rows, block.to_numpy()):
+            self._waiting.setdefault(number, []).append(part)
+        self._held += rows.estimated_size()
+        if self._held > self._hold:
+            self._write()
+
+    def _write(self) -> None:
+        self._parts += 1
+        for number, parts in self._waiting.items():
             folder = self._of(number)
             make_folder(folder)
             with disk_errors_of(self._folder):
-                part.write_ipc(folder / f"{self._parts}.arrow")
+                pl.concat(parts, rechunk=True).write_ipc(folder / f"{self._parts}.arrow")
+        self._waiting, self._held = {}, 0
 
     def each(self, table: str, blocks: Iterable[Sequence[date]], *, keep: bool = False) -> Iterator[pl.DataFrame]:
         """What `read` returns of each of `blocks`, which are of sessions; without a row the columns of `table`."""
@@ -63,6 +80,8 @@ class Scratch:
 
     def block(self, number: int, *, keep: bool = False) -> pl.DataFrame:
         """The rows of one block, in the order in which they were added, which are removed unless they are kept."""
+        if self._waiting:
+            self._write()
         folder = self._of(number)
         files = sorted(folder.glob("*.arrow"), key=lambda file: int(file.stem))
         frames = [frame_in(file) for file in files]
@@ -104,10 +123,12 @@ def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @contextmanager
-def scratch(store: Path, blocks: Sequence[Sequence[Hashable]], by: By = "session") -> Iterator[Scratch]:
+def scratch(
+    store: Path, blocks: Sequence[Sequence[Hashable]], by: By = "session", *, hold: int = 0
+) -> Iterator[Scratch]:
     """An empty `Scratch` of `blocks` beside the file of the store; those of sessions are ascending."""
     with scratch_folder(store) as folder:
-        yield Scratch(folder, blocks, by)
+        yield Scratch(folder, blocks, by, hold=hold)
 
 
 @contextmanager

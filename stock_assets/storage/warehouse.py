@@ -22,10 +22,11 @@ from stock_assets.storage.lake import attached_store, file_for, lake_exists, req
 from stock_assets.storage.migrations import is_current, migrate, schema_version
 from stock_assets.storage.partitions import Written, made_without_rows, record_partitions
 from stock_assets.storage.queries import Answer, Limits, answering, spill_beside
-from stock_assets.tables import STORED_PARTITIONS, TABLES, Table, declared, rooms
+from stock_assets.tables import STORED_PARTITIONS, TABLES, declared, rooms
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
     from stock_assets.settings import Settings
 
@@ -338,9 +339,8 @@ class Warehouse:
         for change, table in fitted:
             written[table.name] = written.get(table.name, Written(frozenset(), frozenset())) | change.written
         with self._transaction() as connection:
-            for (change, table), incoming in zip(fitted, rows, strict=True):
-                connection.register("incoming", incoming)
-                self._make(connection, change, table)
+            for (change, _), incoming in zip(fitted, rows, strict=True):
+                self._make(connection, change, incoming)
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
@@ -354,9 +354,7 @@ class Warehouse:
         with self._transaction() as connection:
 
             def make(each: Change) -> None:
-                table = declared(each.table)
-                connection.register("incoming", table.fit(each.rows).to_arrow())
-                self._make(connection, each, table)
+                self._make(connection, each, declared(each.table).fit(each.rows).to_arrow())
                 written[each.table] |= each.written
 
             make(change)
@@ -367,10 +365,11 @@ class Warehouse:
             for name, partitions in written.items():
                 record_partitions(connection, declared(name), partitions)
 
-    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", table: Table) -> None:
-        change_table(connection, table, change.replaces)
+    def _make(self, connection: "duckdb.DuckDBPyConnection", change: "Change", rows: "pa.Table") -> None:
+        table = declared(change.table)
+        change_table(connection, table, rows, replaces=change.replaces)
         if self.lake is not None:
-            require_unique(connection, table)
+            require_unique(connection, table, rows)
 
     @contextmanager
     def _transaction(self) -> Iterator["duckdb.DuckDBPyConnection"]:

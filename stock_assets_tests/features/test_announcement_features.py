@@ -1,7 +1,7 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +10,17 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from stock_assets.errors import BadBarsError
-from stock_assets.features.announcement_features import COLUMNS, GROUP, HORIZON, LOOKBACK, announcement_columns
+from stock_assets.features.announcement_features import (
+    COLUMNS,
+    GROUP,
+    HORIZON,
+    LOOKBACK,
+    AnnouncementRange,
+    announcement_columns,
+)
 from stock_assets.features.daily import with_quantities
 from stock_assets.features.lookback import histories
 from stock_assets.features.peers import comovement
@@ -242,6 +250,21 @@ def test_a_session_alone_has_the_same_row_as_in_a_range(seed: int, schedule_seed
     for name in COLUMNS:
         assert alone[name].is_null().equals(made[name].is_null()), name
         np.testing.assert_allclose(alone[name].to_numpy(), made[name].to_numpy(), rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_a_range_in_steps_has_the_rows_of_a_range_at_once(tmp_path: Path):
+    """Groups of tickers, then blocks of sessions that begin anywhere, on panels in files."""
+    bars, schedule, asked = market(1), random_schedule(3), DAYS[100:SESSIONS]
+    made = announcement_columns(bars, schedule, asked, calendar=DAYS)
+    tickers = sorted(bars["ticker"].unique())
+    steps = AnnouncementRange(schedule, asked, tickers, calendar=DAYS, folder=tmp_path)
+    own = pl.concat([steps.own(bars.filter(pl.col("ticker").is_in(some))) for some in (tickers[:1], tickers[1:])])
+    ends = [asked[place] for place in (0, 1, 130, 795, len(asked) - 1)]
+    begins = [date.min, *(end + timedelta(days=1) for end in ends)]
+    blocks = [own.filter(pl.col("session").is_between(*pair)) for pair in zip(begins, ends, strict=False)]
+    found = pl.concat([steps.completed(block) for block in blocks])
+    assert_frame_equal(found.sort(KEYS), made.sort(KEYS), rel_tol=0, abs_tol=1e-9)
+    assert list(tmp_path.iterdir()) == []  # the files have no name
 
 
 @settings(max_examples=6, deadline=None)

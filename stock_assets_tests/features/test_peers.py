@@ -3,8 +3,22 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from stock_assets.features.peers import COVERAGE, FACTORS, FEATURES, PEERS, SHORTEST, WINDOW, comovement, peer_columns
+from stock_assets.features.peers import (
+    COVERAGE,
+    FACTORS,
+    FEATURES,
+    PEERS,
+    SHORTEST,
+    WINDOW,
+    Returns,
+    comovement,
+    largest,
+    peer_columns,
+)
 
 GROUPS, SIZE = 3, PEERS + 1
 
@@ -68,7 +82,7 @@ def test_columns_equal_their_formulas_row_by_row():
     asked = rows.filter(pl.col("session") >= date(2020, 9, 25)).with_columns(
         suspect=pl.when((pl.col("ticker") == "T03") & (pl.col("session") == date(2020, 10, 9))).then(pl.lit("odd"))
     )
-    found = asked.with_columns(peer_columns(asked, rows))
+    found = asked.with_columns(peer_columns(asked, Returns.of(rows)))
     known = comovement(returns[10 : WINDOW + 10])  # the WINDOW sessions before the fourth quarter
     day = found.filter(pl.col("session") == date(2020, 10, 9)).sort("ticker")
     clean = day["suspect"].is_null().to_numpy()
@@ -87,5 +101,22 @@ def test_returns_of_the_quarter_itself_do_not_decide_who_is_a_peer():
     rows = frame(returns, date(2020, 10, 1) - timedelta(days=WINDOW))
     asked = rows.filter(pl.col("session") == date(2020, 10, 1))
     later = rows.with_columns(r=pl.when(pl.col("session") >= date(2020, 10, 1)).then(-pl.col("r")).otherwise("r"))
-    for found, again in zip(peer_columns(asked, rows), peer_columns(asked, later), strict=True):
+    for found, again in zip(peer_columns(asked, Returns.of(rows)), peer_columns(asked, Returns.of(later)), strict=True):
         assert found.equals(again)
+
+
+@given(
+    values=arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(4, 400)), elements=st.integers(-9, 9)),
+    count=st.integers(1, 3),
+)
+def test_the_largest_are_those_of_a_sort_and_the_first_of_equal_ones(values: np.ndarray, count: int):
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(largest(values, count), expected)
+
+
+def test_sums_of_peers_are_those_of_a_product_with_all_pairs():
+    returns = sector_returns(6)
+    returns[:100, [3, 30]] = np.nan  # their peers are all others
+    for found in (comovement(returns), comovement(returns[:, :9]), comovement(returns[:20])):
+        values = np.random.default_rng(0).normal(size=(2, 3, len(found.common)))
+        np.testing.assert_allclose(found.sums(values), values @ found.peers.T.astype(float), rtol=0, atol=1e-12)

@@ -4,6 +4,8 @@ does not fit into memory is one clear error."""
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from stock_assets.features.materialize import make_indicators
 from stock_assets.market.calendar import calendar_of
 from stock_assets.memory import SMALLEST, Memory
 from stock_assets.settings import read_settings
-from stock_assets.storage import ranges
+from stock_assets.storage import changes, ranges, warehouse
 from stock_assets.storage.changes import ROW_GROUP, whole_row_groups
 from stock_assets.storage.scratch import scratch
 from stock_assets.storage.warehouse import Warehouse
@@ -117,6 +119,29 @@ def test_a_short_range_of_a_wide_market_is_long_where_it_exceeds_the_memory(
         monkeypatch.setattr(Memory, "at_once", size)
         assert ranges.too_long(store, "daily_bars", days, columns=25) is long
         assert not ranges.too_long(store, "daily_bars", days[-1:], columns=25 * 5)
+
+
+def test_rows_of_a_block_are_freed_before_the_last_one_is_inserted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    in_blocks(monkeypatch.setattr)
+    config = small_settings(tmp_path)
+    days = calendar_of(config).sessions
+    store = store_of(config, bars_of(days[:1], {"A": []}))
+    inserted, alive = list[weakref.ref](), list[int]()
+
+    def noted(*arguments, **named) -> None:
+        inserted.append(weakref.ref(arguments[-1]))
+        changes.change_table(*arguments, **named)
+
+    def blocks() -> Iterator[pl.DataFrame]:
+        for number in range(4):
+            alive.append(sum(reference() is not None for reference in inserted))
+            yield bars_of(days[40 * number :][:40], {"A": []})
+
+    monkeypatch.setattr(warehouse, "change_table", noted)
+    store.write_in_blocks(ranges.in_the_place_of("daily_bars", days), blocks())
+    assert store.read("daily_bars").height == 160
+    assert len(inserted) == 5
+    assert max(alive) <= 1
 
 
 def test_files_of_a_process_that_runs_stay(tmp_path: Path):

@@ -18,6 +18,7 @@ from stock_assets.errors import (
     StoreBusyError,
     TableError,
 )
+from stock_assets.storage.changes import ROW_GROUP, Change
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import KEY_COLUMNS, Column, Table, declare
 from stock_assets_tests.waiting import HANG_SECONDS
@@ -51,6 +52,16 @@ def rows(days: list[date], value: float = 1.0) -> pl.DataFrame:
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
     return Warehouse(tmp_path / "store" / "test.duckdb", wait=10)
+
+
+def test_a_range_that_is_written_again_in_blocks_records_its_rows(warehouse: Warehouse):
+    many = ROW_GROUP // len(DAYS) * 2
+    replaced = Change("test_bars", BARS.empty(), pl.DataFrame({"session": DAYS}))
+    for _ in range(2):
+        blocks = (pl.concat([rows([day])] * many) for day in DAYS)
+        warehouse.write_in_blocks(replaced, blocks)
+    assert warehouse.read("stored_partitions")["rows"].to_list() == [many * len(DAYS)]
+    assert warehouse.rows_by("test_bars", "session", DAYS[0], last=DAYS[-1]) == dict.fromkeys(DAYS, many)
 
 
 def test_replacing_twice_gives_the_same_rows(warehouse: Warehouse):

@@ -21,7 +21,15 @@ from stock_assets.features.lookback import LOOKBACK_SESSIONS
 from stock_assets.features.market_context import LOOKBACK as CONTEXT_LOOKBACK
 from stock_assets.features.market_context import context_features, context_gaps
 from stock_assets.features.materialize import blocks
-from stock_assets.features.side_features import GROUPS, SIDE_FEATURES, SideFrames, SideGroup, computed, side_columns
+from stock_assets.features.side_features import (
+    GROUPS,
+    SIDE_FEATURES,
+    SideFrames,
+    SideGroup,
+    SideRange,
+    computed,
+    side_columns,
+)
 from stock_assets.features.tables import LABELS
 from stock_assets.frames import KEYS, RowSummary
 from stock_assets.market.calendar import TradingCalendar, calendar_of
@@ -199,11 +207,15 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
     store.require(names, sessions, SIDE_FEATURES)
     rows = {name: read_side_input(store, name, last=sessions[-1], required=True) for name in names}
     if too_long(store, "daily_bars", sessions, columns=len(side_columns())):
+        tickers = store.rows_by("daily_bars", "ticker", (*lookback, sessions[0])[0], last=sessions[-1])
+        asked = SideRange(rows, sessions, calendar, list(tickers), folder=None)
         summary = RowSummary(side_columns(), may_be_null=True)
-        made = partial(_side_rows, store, groups, calendar, rows=rows)
-        blocks.side_features_in_blocks(store, sessions, summary, compute=made)
+        made = partial(_side_rows, store, calendar=calendar, rows=rows)
+        blocks.side_features_in_blocks(store, groups, asked, summary=summary, compute=made)
         return MadeSideFeatures(summary, groups)
-    made = _side_rows(store, groups, calendar, rows=rows, sessions=sessions)
+    made = _side_rows(store, groups, sessions, calendar=calendar, rows=rows)
+    absent = [name for name in side_columns() if name not in made.columns]
+    made = made.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
     store.replace_sessions(SIDE_FEATURES, sessions, made)
     return MadeSideFeatures(made, groups)
 
@@ -211,12 +223,12 @@ def make_side_features(store: Warehouse, settings: Settings, sessions: Sequence[
 def _side_rows(
     store: Warehouse,
     groups: Sequence[SideGroup],
-    calendar: TradingCalendar,
-    *,
-    rows: Mapping[str, pl.DataFrame],
     sessions: Sequence[date],
+    *,
+    calendar: TradingCalendar,
+    rows: Mapping[str, pl.DataFrame],
 ) -> pl.DataFrame:
-    """The rows of `side_features` of `sessions`, from the `rows` of each side input."""
+    """The columns of `groups` of the bars of `sessions`, from the `rows` of each side input."""
     lookback = calendar.before(sessions[0], max(group.lookback for group in groups))
     columns = None
     if all(group.bar_columns is not None for group in groups):
@@ -227,8 +239,7 @@ def _side_rows(
         known = {name: rows[name].filter(pl.col("session") <= sessions[-1]) for name in group.reads}
         columns_of_group = computed(group, SideFrames(bars, known, sessions, calendar))
         made = made.join(columns_of_group, on=KEYS, how="left", maintain_order="left")
-    absent = [name for name in side_columns() if name not in made.columns]
-    return made.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
+    return made
 
 
 def make_labels(store: Warehouse, settings: Settings, sessions: Sequence[date]) -> MadeLabels:

@@ -1,9 +1,11 @@
 """A range of sessions that does not fit into memory, made in blocks (`storage.ranges`). The rows are those that a range
 made at once has, to 1e-9."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import polars as pl
 
@@ -11,27 +13,27 @@ from stock_assets.features import daily, events, peers, stationary
 from stock_assets.features.components import PcaModel, component_names, transform
 from stock_assets.features.indicators import INDICATORS, classic_indicators
 from stock_assets.features.labels import barrier_labels, late_labels
+from stock_assets.features.side_features import SideGroup, SideRange, completed, side_columns
 from stock_assets.features.tables import LABELS
 from stock_assets.frames import KEYS, RowSummary
 from stock_assets.setting_values import LabelRule
 from stock_assets.storage.changes import Change
 from stock_assets.storage.ranges import (
+    blocks_of,
     blocks_of_sessions,
     in_the_place_of,
     read_by_ticker,
     rows_of_groups,
     rows_within,
-    session_blocks,
     ticker_groups,
 )
-from stock_assets.storage.scratch import scratch
+from stock_assets.storage.scratch import scratch, scratch_folder
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
-#: Calendar sessions before a quarter that hold the WINDOW of `peers`, should the exchange have closed on some.
-_PEER_SESSIONS = peers.WINDOW + 40
-
 BARS = "daily_bars"
+#: Columns in memory for each one of a group of side features while what is of a ticker alone is computed.
+_OWN = 2
 _INDICATOR_COLUMNS = [*KEYS, "total_return", "close"]
 _FEATURE_COLUMNS = [*KEYS, "total_return", *stationary.BAR_COLUMNS]
 
@@ -41,7 +43,7 @@ def indicators_in_blocks(store: Warehouse, sessions: Sequence[date], read_sessio
     made, summary = len(INDICATORS) + len(KEYS), RowSummary(list(INDICATORS))
     blocks = blocks_of_sessions(store, BARS, sessions, columns=made)
     first, last = read_sessions[0], read_sessions[-1]
-    with scratch(store.path, blocks) as kept:
+    with scratch(store.path, blocks, hold=store.memory.at_once) as kept:
         for bars in read_by_ticker(store, BARS, first, last=last, columns=_INDICATOR_COLUMNS, made=made):
             kept.add(_of_sessions(classic_indicators(bars, sessions[0], read_sessions), sessions))
         store.write_in_blocks(in_the_place_of("indicators", sessions), summary.of_each(kept.each("indicators", blocks)))
@@ -59,24 +61,23 @@ def stationary_features_in_blocks(
     groups = ticker_groups(store, BARS, first, last=last, columns=made)
 
     def completed(rows: pl.DataFrame) -> pl.DataFrame:
-        quarter = bisect_left(read_sessions, rows["session"].dt.truncate("1q")[0])
-        returns = narrow.unsorted(read_sessions[max(0, quarter - _PEER_SESSIONS)], rows["session"][-1], keep=True)
         features = stationary.with_session_features(rows, returns)
         return features.join(context, on="session", how="left", maintain_order="left")
 
     with (
+        scratch_folder(store.path) as folder,
         scratch(store.path, groups, by="ticker") as wide,
         scratch(store.path, read_blocks) as narrow,
-        scratch(store.path, blocks) as own,
+        scratch(store.path, blocks, hold=store.memory.at_once) as own,
     ):
+        days = list(store.rows_by(BARS, "session", first, last=last))
+        returns = peers.Returns.empty(days, [ticker for group in groups for ticker in group], folder)
         for bars in rows_of_groups(store, BARS, groups, first=first, last=last, columns=_FEATURE_COLUMNS):
             rows = stationary.daily_rows(bars, read_sessions)
             wide.add(rows)
+            returns.add(rows)
             narrow.add(rows.select(*KEYS, "suspect", "r", "burst"))
-        whole = [
-            (daily.market_returns(rows), events.usual_bursts(rows))
-            for rows in narrow.each(table, read_blocks, keep=True)
-        ]
+        whole = [(daily.market_returns(rows), events.usual_bursts(rows)) for rows in narrow.each(table, read_blocks)]
         market, usual = (pl.concat(frames) for frames in zip(*whole, strict=True))
         for number in range(len(groups)):
             rows = daily.with_market(wide.block(number), market)
@@ -87,19 +88,67 @@ def stationary_features_in_blocks(
 
 
 def side_features_in_blocks(
-    store: Warehouse, sessions: Sequence[date], summary: RowSummary, *, compute: Callable[..., pl.DataFrame]
+    store: Warehouse,
+    groups: Sequence[SideGroup],
+    asked: SideRange,
+    *,
+    summary: RowSummary,
+    compute: Callable[[Sequence[SideGroup], Sequence[date]], pl.DataFrame],
 ) -> None:
-    """Makes `side_features` of `sessions` (ascending): `compute` returns the rows of some of them (`sessions`)."""
-    counts = store.rows_by(BARS, "session", sessions[0], last=sessions[-1])
-    # long blocks, since each reads the look-back of its first session
-    limit = rows_within(store.memory.at_once, len(summary.columns))
-    blocks = session_blocks({session: counts.get(session, 0) for session in sessions}, limit)
-    with scratch(store.path, blocks) as kept:
-        for block in blocks:
-            kept.add(compute(sessions=block))
-        store.write_in_blocks(
-            in_the_place_of("side_features", sessions), summary.of_each(kept.each("side_features", blocks))
-        )
+    """Makes `side_features` of the sessions of `asked`: `compute` returns the rows of some groups and sessions. Groups
+    that are made in two steps read every bar once."""
+    table, sessions = "side_features", asked.sessions
+    blocks = blocks_of_sessions(store, BARS, sessions, columns=len(declared(table).columns))
+    others = [group for group in groups if group.in_steps is None]
+    with ExitStack() as files:
+        parts = [_of_group(store, group, asked, blocks=blocks, files=files) for group in groups if group.in_steps]
+        if others:
+            parts.append(_at_once(store, partial(compute, others), blocks=blocks, files=files))
+        rows = (_side_by_side(frames) for frames in zip(*parts, strict=True))
+        store.write_in_blocks(in_the_place_of(table, sessions), summary.of_each(rows))
+
+
+def _of_group(
+    store: Warehouse, group: SideGroup, asked: SideRange, *, blocks: Sequence[Sequence[date]], files: ExitStack
+) -> Iterator[pl.DataFrame]:
+    """The columns of `group` of each of `blocks` of sessions, after the bars of all tickers were read."""
+    assert group.in_steps
+    folder = files.enter_context(scratch_folder(store.path))
+    own = files.enter_context(scratch(store.path, blocks, hold=store.memory.at_once))
+    made = group.in_steps(replace(asked, folder=folder))
+    first = (*asked.calendar.before(asked.sessions[0], group.lookback), asked.sessions[0])[0]
+    columns = None if group.bar_columns is None else [*KEYS, *group.bar_columns]
+    tickers = ticker_groups(store, BARS, first, last=asked.sessions[-1], columns=_OWN * len(group.columns))
+    for bars in rows_of_groups(store, BARS, tickers, first=first, last=asked.sessions[-1], columns=columns):
+        own.add(made.own(bars))
+    return (completed(group, made, rows) for rows in own.each("side_features", blocks))
+
+
+def _at_once(
+    store: Warehouse,
+    compute: Callable[[Sequence[date]], pl.DataFrame],
+    *,
+    blocks: Sequence[Sequence[date]],
+    files: ExitStack,
+) -> Iterator[pl.DataFrame]:
+    """The rows of `compute` of each of `blocks` of sessions, computed of longer ones: each reads its look-back."""
+    counts = store.rows_by(BARS, "session", blocks[0][0], last=blocks[-1][-1])
+    sizes = ((block, sum(counts.get(day, 0) for day in block)) for block in blocks)
+    kept = files.enter_context(scratch(store.path, blocks))
+    for longer in blocks_of(sizes, rows_within(store.memory.at_once, len(side_columns()))):
+        kept.add(compute([day for block in longer for day in block]))
+    return kept.each("side_features", blocks)
+
+
+def _side_by_side(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The columns of all `frames` of the same keys and of those that no group has."""
+    made = frames[0]
+    for frame in frames[1:]:
+        new = [name for name in frame.columns if name not in made.columns]
+        made = made.join(frame.select(*KEYS, *new), on=KEYS, how="left", maintain_order="left")
+    return made.with_columns(
+        pl.lit(None, pl.Float64).alias(name) for name in side_columns() if name not in made.columns
+    )
 
 
 def labels_in_blocks(
