@@ -25,7 +25,7 @@ TAIL = 5
 #: Cells between the two barriers, and deviations of a step at which the walk is solved.
 CELLS, DEVIATIONS = 200, 60
 #: Scales at which real paths are tried, and the least share of them that has to touch either barrier.
-SCALES, TOUCHED = 30, 0.005
+SCALES, TOUCHED = 16, 0.005
 #: Imaginary horizons with the odds of the walk of Student's t. So many: 97 real ones, those known at the end of 2012,
 #: tell the odds on wild days less those on calm ones with a standard error of .04, and the effect on them is about .1.
 IMAGINARY = 20
@@ -95,7 +95,7 @@ def walk_of_paths(steps: np.ndarray, horizons: float, *, buy_threshold: float, s
     deviation = float(centred.std()) * np.sqrt(steps.shape[1] / 7)
     if not deviation > 0:
         return symmetric
-    scales = np.geomspace(0.1 * min(up, down), 3.0 * max(up, down), SCALES) / deviation
+    scales = np.geomspace(0.2 * min(up, down), 2.0 * max(up, down), SCALES) / deviation
     touched = np.zeros((SCALES, 2))
     for part in row_parts(len(centred)):
         paths = np.cumsum(centred[part], axis=1)

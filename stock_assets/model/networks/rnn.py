@@ -51,6 +51,8 @@ from stock_assets.model.windows import Panel, predictable_rows
 #: Columns that are the same for all tickers of a session and that the networks see as they are: how volatile the market
 #: is, and how many report. What moves a ticker against the others depends on them.
 SESSION_COLUMNS = ("market_vol_5", "market_vol_22", "vix_level", "market_ahead")
+#: Paths of the walk at most: those of one week share its market, so that more of them tell little more.
+PATHS = 200_000
 
 
 def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
@@ -151,8 +153,9 @@ def _with_map(model: "Rnn", forecast: "Forecast", history: "History", *, rows: n
 def _walk_of(model: "Rnn", forecast: "Forecast", *, market: MarketRows, rows: np.ndarray) -> Walk:
     """The walk with the steps of what came after `rows` (bool [N]), in units of the volatility forecast of them."""
     at = np.flatnonzero(rows)
-    steps = market.returns_ahead(at) / np.exp(forecast.sigma[at])[:, None]
     horizons = len(np.unique(market.day[at])) * model.config.every / model.horizon
+    at = at[np.linspace(0, len(at) - 1, min(len(at), PATHS)).astype(np.int64)]
+    steps = market.returns_ahead(at) / np.exp(forecast.sigma[at])[:, None]
     return walk_of_paths(steps, horizons, buy_threshold=model.buy_threshold, sell_threshold=model.sell_threshold)
 
 
