@@ -104,7 +104,7 @@ class MarketRows:
 
     def returns_ahead(self, at: np.ndarray) -> np.ndarray:
         """float64 [R, horizon]: log returns of the rows after those in the places `at`, whose horizons are complete."""
-        return daily_returns(self._rows)[at[:, None] + np.arange(1, self._horizon + 1)]
+        return daily_returns(self._rows, at[:, None] + np.arange(1, self._horizon + 1))
 
     @property
     def trusted(self) -> np.ndarray:

@@ -53,9 +53,9 @@ def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
     return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(_daily(rows), _ROWS))
 
 
-def daily_returns(rows: pl.DataFrame) -> np.ndarray:
-    """float64 [N]: the log return of each of the feature `rows`, as the targets are made from it."""
-    return _daily(rows)[DAILY_RETURN].cast(pl.Float64).to_numpy()
+def daily_returns(rows: pl.DataFrame, at: np.ndarray) -> np.ndarray:
+    """float64, of the shape of `at`: log returns of the feature `rows` in these places, as the targets are made of."""
+    return _daily(rows)[DAILY_RETURN].gather(at.ravel()).cast(pl.Float64).to_numpy().reshape(at.shape)
 
 
 def _daily(rows: pl.DataFrame) -> pl.DataFrame:

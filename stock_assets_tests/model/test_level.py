@@ -89,6 +89,15 @@ def test_the_slow_level_reaches_beyond_the_context():
     assert now[-1] > later[-1] + 0.05
 
 
+def test_the_returns_ahead_are_those_of_the_rows_that_follow_as_the_targets_read_them():
+    at = np.array([0, 150, 4_700])  # of 12 tickers with 400 rows each
+    returns = FEATURES["log_return_1"].to_numpy()
+    expected = [returns[place + 1 : place + 8] for place in at]
+    np.testing.assert_array_equal(market().returns_ahead(at), expected)
+    changed = FEATURES.with_columns(log_return_1=0.0, outcome_log_return_1="log_return_1")
+    np.testing.assert_array_equal(market(changed).returns_ahead(at), expected)
+
+
 def test_a_session_reads_the_last_sessions_of_the_context_and_none_after_it():
     whole, days = market(), sessions_of(400)
     part = market(FEATURES.filter(pl.col("session").is_between(days[290], days[300])))
