@@ -298,7 +298,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
     barriers: BarrierMap
     walk: Walk
     share: float
-    """of the training labels that moved; there the barriers' geometry favours neither side"""
+    """of the training labels that moved; there the walk favours neither side"""
     buy_threshold: float
     sell_threshold: float
     horizon: int
