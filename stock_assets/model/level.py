@@ -28,11 +28,17 @@ OF_SESSION = (
     "vix_gap_22",
     "market_ahead",
 )
-#: Columns and half-lives in sessions of the exponential means of their session means.
-SMOOTHED = (
-    *(("vol_total_1", half_life) for half_life in (3.0, 10.0, 60.0)),
-    *(("market_dispersion", half_life) for half_life in (3.0, 10.0)),
+#: Columns and half-lives in sessions of the exponential means of their session means. The longest is one of means over
+#: 66 bars: within the context it reaches twice as far back as one of single sessions would.
+SMOOTHED: tuple[tuple[str, float], ...] = (
+    ("vol_total_1", 3.0),
+    ("vol_total_1", 10.0),
+    ("vol_log_66", 60.0),
+    ("market_dispersion", 3.0),
+    ("market_dispersion", 10.0),
 )
+#: Those of levels that were stored before they named theirs.
+SMOOTHED_BEFORE = tuple(("vol_total_1", 60.0) if name == "vol_log_66" else (name, days) for name, days in SMOOTHED)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ class MarketLevel:
     """of `session_inputs`"""
     context: int
     """sessions that the exponential means look at"""
+    smoothed: tuple[tuple[str, float], ...] = SMOOTHED
+    """of which columns the exponential means are, and their half-lives"""
+
+    def inputs(self, market: MarketRows, columns: Sequence[str]) -> OfSessions:
+        """The `session_inputs` that it was fitted to."""
+        return session_inputs(market, columns, self.context, smoothed=self.smoothed)
 
     def forecast(self, market: MarketRows, rows: np.ndarray, sessions: OfSessions) -> np.ndarray:
         """float64 [N, 3], meaningful at `rows` (bool [N], whole sessions), of `session_inputs`."""
@@ -79,23 +91,34 @@ class MarketLevel:
         }
 
     @classmethod
-    def of_tensors(cls, tensors: Mapping[str, np.ndarray], *, clip: float, context: int) -> Self:
-        """What `tensors` gave. Raises KeyError for one that is missing."""
+    def of_tensors(
+        cls,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        clip: float,
+        context: int,
+        smoothed: Sequence[Sequence[Any]] | None,
+    ) -> Self:
+        """What `tensors` gave; `smoothed` is None for one that did not name it. Raises KeyError for a tensor that is
+        missing."""
         pooled, daily = (
             Level(*(tensors[f"{name}_{part}"] for part in ("mean", "scale", "weights")), clip=clip)
             for name in ("level", "daily")
         )
-        return cls(pooled, daily, context)
+        named = SMOOTHED_BEFORE if smoothed is None else tuple((str(name), float(days)) for name, days in smoothed)
+        return cls(pooled, daily, context, named)
 
 
-def session_inputs(market: MarketRows, columns: Sequence[str], context: int) -> OfSessions:
+def session_inputs(
+    market: MarketRows, columns: Sequence[str], context: int, *, smoothed: Sequence[tuple[str, float]] = SMOOTHED
+) -> OfSessions:
     """What the daily regression reads of each row's session; NaN where it is unknown.
 
-    Of OF_SESSION and SMOOTHED those among `columns`, the columns of `market`; the last `context` sessions count.
+    Of OF_SESSION and `smoothed` those among `columns`, the columns of `market`; the last `context` sessions count.
     """
     means = {name: market.session_mean(columns.index(name)) for name in OF_SESSION if name in columns}
-    smoothed = [market.smoothed(means[name], half_life, context) for name, half_life in SMOOTHED if name in means]
-    by_session = [*means.values(), *smoothed]
+    slow = [market.smoothed(means[name], half_life, context) for name, half_life in smoothed if name in means]
+    by_session = [*means.values(), *slow]
     none = np.zeros((int(market.day.max()) + 1 if len(market.day) else 0, 0))
     return OfSessions(np.column_stack(by_session) if by_session else none, market.day)
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from stock_assets.frames import KEYS, beside_tickers, in_order
 from stock_assets.model.scaling import require_finite, zero_where_unknown
-from stock_assets.model.targets import VOLATILITIES, volatility_ahead
+from stock_assets.model.targets import VOLATILITIES, daily_returns, volatility_ahead
 
 #: Rows of one step of the arithmetic on a whole market (`row_parts`).
 PART_ROWS = 4096
@@ -101,6 +101,10 @@ class MarketRows:
         distrusted = np.cumsum(~self._trusted)  # equal at both ends of a horizon without a suspect row inside
         over &= self._trusted & (np.roll(distrusted, -self._horizon) == distrusted)
         return ahead.select(VOLATILITIES).to_numpy(), over
+
+    def returns_ahead(self, at: np.ndarray) -> np.ndarray:
+        """float64 [R, horizon]: log returns of the rows after those in the places `at`, whose horizons are complete."""
+        return daily_returns(self._rows, at[:, None] + np.arange(1, self._horizon + 1))
 
     @property
     def trusted(self) -> np.ndarray:

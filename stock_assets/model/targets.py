@@ -3,6 +3,7 @@
 The readings follow range-based volatility (Garman & Klass 1980, Parkinson 1980).
 """
 
+import numpy as np
 import polars as pl
 
 from stock_assets.frames import KEYS, beside_tickers, by_tickers, in_order
@@ -50,6 +51,11 @@ def volatility_ahead(rows: pl.DataFrame, horizon: int) -> pl.DataFrame:
     `rows` are feature rows sorted by ticker and session, and so is the result. Null where fewer rows follow.
     """
     return pl.concat(_volatility_ahead(part, horizon) for part in by_tickers(_daily(rows), _ROWS))
+
+
+def daily_returns(rows: pl.DataFrame, at: np.ndarray) -> np.ndarray:
+    """float64, of the shape of `at`: log returns of the feature `rows` in these places, as the targets are made of."""
+    return _daily(rows)[DAILY_RETURN].gather(at.ravel()).cast(pl.Float64).to_numpy().reshape(at.shape)
 
 
 def _daily(rows: pl.DataFrame) -> pl.DataFrame:

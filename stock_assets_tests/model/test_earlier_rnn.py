@@ -9,9 +9,10 @@ from polars.testing import assert_frame_equal
 
 from stock_assets.errors import ArtifactError, CutoffError
 from stock_assets.model.lesson import InputFrames
+from stock_assets.model.level import SMOOTHED_BEFORE
 from stock_assets.model.market_rows import MarketRows
 from stock_assets.model.networks.earlier_rnn import EarlierRnn
-from stock_assets.model.networks.rnn import load_rnn
+from stock_assets.model.networks.rnn import Rnn, load_rnn
 from stock_assets.model.registry import MODELS
 from stock_assets.storage.artifacts import load_artifact, save_artifact
 from stock_assets_tests.model.synthetic import HORIZON
@@ -19,6 +20,8 @@ from stock_assets_tests.model.test_rnn import CUTOFF, DAYS, FEATURES, NONE_SUSPE
 
 #: A version of the features of `test_rnn` through CUTOFF, as it was saved then, and what it predicted.
 STORED = Path(__file__).parent / "artifacts" / "volatility"
+#: One of today's kind, from before its level read means over 66 bars and its walk took the steps of real paths.
+MEMBERS = Path(__file__).parent / "artifacts" / "volatility_members"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,20 @@ def predicted(model: EarlierRnn, features: pl.DataFrame = FEATURES) -> pl.DataFr
 def test_a_stored_version_predicts_what_it_predicted_when_it_was_saved(stored: EarlierRnn):
     expected = pl.read_csv(STORED / "predictions.csv", schema_overrides={"session": pl.Date})
     assert_frame_equal(predicted(stored), expected, abs_tol=1e-6)
+
+
+def test_members_that_name_no_means_and_no_walk_predict_what_they_predicted(tmp_path: Path):
+    artifact = load_artifact(MEMBERS)
+    slow = pl.col("vol_total_1").rolling_mean(66, min_samples=1).over("ticker", order_by="session")
+    inputs = InputFrames(features=FEATURES.with_columns(vol_log_66=slow), suspects=NONE_SUSPECT)
+    expected = pl.read_csv(MEMBERS / "predictions.csv", schema_overrides={"session": pl.Date})
+    model = load_rnn(artifact.tensors, artifact.description)
+    assert isinstance(model, Rnn)
+    assert_frame_equal(model.predict(inputs, DAYS[320:323]), expected, abs_tol=1e-6)
+    again = load_artifact(save_artifact(tmp_path / "model", *model.to_artifact()))
+    loaded = Rnn.from_artifact(again.tensors, again.description)
+    assert loaded.level.smoothed == SMOOTHED_BEFORE
+    assert_frame_equal(loaded.predict(inputs, DAYS[320:323]), expected, abs_tol=1e-6)
 
 
 def test_it_is_saved_again_as_it_was(stored: EarlierRnn, tmp_path: Path):

@@ -70,7 +70,32 @@ def test_the_inputs_of_a_session_are_means_of_its_tickers_and_of_the_last_sessio
     smoothed = (weights * means[200:195:-1]).sum() / weights.sum()
     np.testing.assert_allclose(inputs[rows.day == 200][:, 0], means[200], atol=1e-6)
     np.testing.assert_allclose(inputs[rows.day == 200][:, 1], smoothed, atol=1e-6)
-    assert inputs.shape[1] == 4  # the mean and three half-lives; there is neither dispersion nor ^VIX
+    assert inputs.shape[1] == 3  # the mean and two half-lives; there is neither dispersion nor ^VIX
+
+
+def test_the_slow_level_reaches_beyond_the_context():
+    """A market that was loud 70 sessions ago and has been even since: only means over 66 bars still tell."""
+    columns, days = ("vol_total_1", "vol_log_66"), sessions_of(400)
+    loud = pl.col("session").is_between(days[100], days[130])
+    rows = FEATURES.with_columns(vol_total_1=pl.when(loud).then(-3.0).otherwise(-4.0)).with_columns(
+        vol_log_66=pl.col("vol_total_1").rolling_mean(66, min_samples=1).over("ticker", order_by="session")
+    )
+    here = MarketRows(rows, NONE_SUSPECT, columns, horizon=7)
+    now, later = (session_inputs(here, columns, 64)[here.day == at][0] for at in (200, 330))
+    np.testing.assert_allclose(now[:-1], later[:-1], atol=1e-6)  # the session and means of it and of 66 bars
+    weights = 0.5 ** (np.arange(64) / 60.0)
+    means = rows.filter(pl.col("ticker") == "T00").sort("session")["vol_log_66"].to_numpy()
+    assert now[-1] == pytest.approx((weights * means[200:136:-1]).sum() / weights.sum(), abs=1e-6)
+    assert now[-1] > later[-1] + 0.05
+
+
+def test_the_returns_ahead_are_those_of_the_rows_that_follow_as_the_targets_read_them():
+    at = np.array([0, 150, 4_700])  # of 12 tickers with 400 rows each
+    returns = FEATURES["log_return_1"].to_numpy()
+    expected = [returns[place + 1 : place + 8] for place in at]
+    np.testing.assert_array_equal(market().returns_ahead(at), expected)
+    changed = FEATURES.with_columns(log_return_1=0.0, outcome_log_return_1="log_return_1")
+    np.testing.assert_array_equal(market(changed).returns_ahead(at), expected)
 
 
 def test_a_session_reads_the_last_sessions_of_the_context_and_none_after_it():

@@ -110,13 +110,15 @@ def test_a_horizon_with_a_missing_row_has_no_target():
 
 def test_the_same_seed_gives_the_same_model_whatever_comes_after_the_cutoff(trained: Rnn):
     wild = FEATURES.with_columns(
-        pl.when(pl.col("session") > CUTOFF).then(pl.col("noise") * 1e6).otherwise("noise").alias("noise")
+        pl.when(pl.col("session") > CUTOFF).then(pl.col(name) * 1e6).otherwise(name).alias(name)
+        for name in ("noise", "log_return_1")
     ).sample(fraction=1.0, shuffle=True, seed=0)
     again = teach_rnn(wild, KNOWN.reverse(), NONE_SUSPECT, CONFIG, CUTOFF, 1)
     assert again.curve == trained.curve
     np.testing.assert_array_equal(again.level.pooled.weights, trained.level.pooled.weights)
     np.testing.assert_array_equal(again.level.daily.weights, trained.level.daily.weights)
     np.testing.assert_array_equal(again.barriers.move, trained.barriers.move)
+    np.testing.assert_array_equal(again.walk.up_to_down, trained.walk.up_to_down)
     other = teach_rnn(FEATURES, KNOWN, NONE_SUSPECT, CONFIG, CUTOFF, 2)
     assert other.curve != trained.curve
 

@@ -43,7 +43,7 @@ from stock_assets.model.networks.trained import Trained
 from stock_assets.model.networks.trainer import best_device, descend
 from stock_assets.model.probabilities import probability_frame
 from stock_assets.model.scaling import feature_columns
-from stock_assets.model.sides import side_odds, walk_between
+from stock_assets.model.sides import Walk, side_odds, stored_walk, walk_between, walk_of_paths
 from stock_assets.model.splits import require_after
 from stock_assets.model.targets import TARGETS
 from stock_assets.model.windows import Panel, predictable_rows
@@ -51,6 +51,8 @@ from stock_assets.model.windows import Panel, predictable_rows
 #: Columns that are the same for all tickers of a session and that the networks see as they are: how volatile the market
 #: is, and how many report. What moves a ticker against the others depends on them.
 SESSION_COLUMNS = ("market_vol_5", "market_vol_22", "vix_level", "market_ahead")
+#: Paths of the walk at most: those of one week share its market, so that more of them tell little more.
+PATHS = 200_000
 
 
 def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
@@ -94,6 +96,7 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         level=levels[0],
         direction_weights=ridge(inputs, history.targets[:, 3:], learnable, penalty=config.direction_ridge)[:, 0],
         barriers=BarrierMap(np.zeros(5), np.zeros(7)),  # until the forecasts are there
+        walk=walk_between(lesson.buy_threshold, lesson.sell_threshold, lesson.horizon),  # as long
         share=float((history.labels[learnable] != 0).mean()),
         buy_threshold=lesson.buy_threshold,
         sell_threshold=lesson.sell_threshold,
@@ -102,8 +105,6 @@ def train_rnn(lesson: Lesson, config: RnnConfig | None = None) -> "Rnn":
         seed=lesson.seed,
         curve=descent.curve,
         best_epoch=descent.best_epoch,
-        validation_log_loss=float("nan"),
-        validation_accuracy=float("nan"),
     )
     answers = network.of_epoch(descent.best_epoch, model.module())
     level = _of_blocks(levels[1:], market, regular, blocks=blocks, sessions=sessions)
@@ -129,19 +130,33 @@ def _of_blocks(
 
 
 def _with_map(model: "Rnn", forecast: "Forecast", history: "History", *, rows: np.ndarray, judges: np.ndarray) -> "Rnn":
-    """The model with the map of all its labels, and the validation scores of a map that has not seen theirs."""
+    """The model with the map and the walk of all its labels, and the validation scores of those that have not seen
+    theirs."""
     day = history.market.day
+
+    def mapped(own: np.ndarray) -> "Rnn":
+        barriers = fit_barrier_map(forecast.sigma[own], history.labels[own])
+        return replace(model, barriers=barriers, walk=_walk_of(model, forecast, market=history.market, rows=own))
+
     before = rows & (day < day[judges].min() - model.horizon) if judges.any() else rows
     if before.any() and judges.any():
-        earlier = replace(model, barriers=fit_barrier_map(forecast.sigma[before], history.labels[before]))
-        unseen = earlier.probabilities(history.market, forecast, judges)
+        unseen = mapped(before).probabilities(history.market, forecast, judges)
         truth = history.labels[judges]
         model = replace(
             model,
             validation_log_loss=float(surprises(truth, unseen).mean()),
             validation_accuracy=float((unseen.argmax(axis=1) + CLASSES[0] == truth).mean()),
         )
-    return replace(model, barriers=fit_barrier_map(forecast.sigma[rows], history.labels[rows]))
+    return mapped(rows)
+
+
+def _walk_of(model: "Rnn", forecast: "Forecast", *, market: MarketRows, rows: np.ndarray) -> Walk:
+    """The walk with the steps of what came after `rows` (bool [N]), in units of the volatility forecast of them."""
+    at = np.flatnonzero(rows)
+    horizons = len(np.unique(market.day[at])) * model.config.every / model.horizon
+    at = at[np.linspace(0, len(at) - 1, min(len(at), PATHS)).astype(np.int64)]
+    steps = market.returns_ahead(at) / np.exp(forecast.sigma[at])[:, None]
+    return walk_of_paths(steps, horizons, buy_threshold=model.buy_threshold, sell_threshold=model.sell_threshold)
 
 
 # ---------------------------------------------------------------- inputs
@@ -281,15 +296,16 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
     direction_weights: np.ndarray
     """float64 [F]"""
     barriers: BarrierMap
+    walk: Walk
     share: float
-    """of the training labels that moved; there the barriers' geometry favours neither side"""
+    """of the training labels that moved; there the walk favours neither side"""
     buy_threshold: float
     sell_threshold: float
     horizon: int
     """Sessions"""
-    validation_log_loss: float
+    validation_log_loss: float = float("nan")
     """Of the validation labels, by a map that has not seen them; NaN where too few labels come before."""
-    validation_accuracy: float
+    validation_accuracy: float = float("nan")
 
     def module(self) -> Members:
         return with_weights(Members(len(self.features), self.config, len(TARGETS)), self.weights)
@@ -319,7 +335,7 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
             ),
         )
         of_sessions = np.isin(market.day, np.unique(market.day[rows]))
-        level = self.level.forecast(market, of_sessions, session_inputs(market, self.features, self.config.context))
+        level = self.level.forecast(market, of_sessions, self.level.inputs(market, self.features))
         forecast = self.forecast(market, standard, answers, rows=rows, level=level)
         return probability_frame(market.keys.filter(pl.Series(rows)), self.probabilities(market, forecast, rows))
 
@@ -338,10 +354,9 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
 
     def probabilities(self, market: MarketRows, forecast: Forecast, rows: np.ndarray) -> np.ndarray:
         """float64 [R, 3] in the order of CLASSES, at `rows` (bool [N]), which hold whole sessions."""
-        walk = walk_between(self.buy_threshold, self.sell_threshold, self.horizon)
         move = self.barriers.moves(forecast.sigma)
         of_day = market.mean(move[:, None], rows)[:, 0]
-        day_odds = walk.odds(of_day) - walk.odds(np.array([self.share]))
+        day_odds = self.walk.odds(of_day) - self.walk.odds(np.array([self.share]))
         odds = side_odds(move, of_day, day_odds, tilt=self.config.tilt * forecast.direction)
         return of_classes(move[rows], odds[rows])
 
@@ -354,11 +369,13 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
             "direction_weights": self.direction_weights,
             "barriers/knots": self.barriers.knots,
             "barriers/move": self.barriers.move,
+            **self.walk.tensors(),
             **self.level.tensors(),
         }
 
     def own_description(self) -> dict[str, Any]:
-        return {"outputs": list(TARGETS), **{name: getattr(self, name) for name in _PLAIN}}
+        smoothed = [list(each) for each in self.level.smoothed]
+        return {"outputs": list(TARGETS), "smoothed": smoothed, **{name: getattr(self, name) for name in _PLAIN}}
 
     @classmethod
     def own_fields(cls, tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> dict[str, Any]:
@@ -367,8 +384,13 @@ class Rnn(Trained[RnnConfig, RnnEpoch]):
         config = cast(RnnConfig, RnnConfig.from_dict(description["config"]))
         return {
             "scaling": Scaling(tensors["scale"], tensors["of_session"], tensors["session_mean"]),
-            "level": MarketLevel.of_tensors(tensors, clip=config.input_clip, context=config.context),
+            "level": MarketLevel.of_tensors(
+                tensors, clip=config.input_clip, context=config.context, smoothed=description.get("smoothed")
+            ),
             "barriers": BarrierMap(tensors["barriers/knots"], tensors["barriers/move"]),
+            "walk": stored_walk(
+                tensors, **{name: description[name] for name in ("buy_threshold", "sell_threshold", "horizon")}
+            ),
             **{name: tensors[name] for name in ("target_scale", "direction_weights")},
             **{name: description[name] for name in _PLAIN},
         }
