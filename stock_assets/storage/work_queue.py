@@ -92,12 +92,14 @@ class WorkQueue:
         self.name = f"{role} {socket.gethostname()[:24]} {secrets.token_hex(4)}"
         self._mutex = threading.RLock()
         self._locks: dict[int, bool] = {}
+        self._closed = False
         self._connection: Any = self._connected()
         self._linked_at = -GRACE_SECONDS
         self._ask(_TABLES)
 
     def close(self) -> None:
-        """Gives every unit of this process back."""
+        """Gives every unit of this process back, for good."""
+        self._closed = True
         self._connection.close()
 
     # ------------------------------------------------------------ the lead of a batch
@@ -162,14 +164,14 @@ class WorkQueue:
         After a new link, units that were begun are left to their processes for GRACE_SECONDS: where the server was
         started anew, all of them lost their locks.
         """
-        is_new = time.monotonic() < self._linked_at + GRACE_SECONDS
         free = self._ask(
-            "SELECT unit FROM stock_assets_work_units units WHERE batch = %s AND result IS NULL AND error IS NULL "
-            f"AND claims < %s AND NOT {_UNIT_LOCKED} ORDER BY place",
-            (batch, 1 if is_new else MOST_CLAIMS),
+            "SELECT unit, claims FROM stock_assets_work_units units WHERE batch = %s AND result IS NULL "
+            f"AND error IS NULL AND claims < %s AND NOT {_UNIT_LOCKED} ORDER BY place",
+            (batch, MOST_CLAIMS),
         )
-        for (unit,) in free:
-            if not self._lock(unit):
+        link_is_new = time.monotonic() < self._linked_at + GRACE_SECONDS
+        for unit, claims in free:
+            if (claims and link_is_new) or not self._lock(unit):
                 continue
             rows = self._ask(
                 "UPDATE stock_assets_work_units SET worker = %s, claims = claims + 1, line = NULL "
@@ -184,7 +186,7 @@ class WorkQueue:
 
     def is_held(self, claim: Claim) -> bool:
         """Whether the unit is still this process's: it was not removed, nor given to another while the link was cut."""
-        there = self._ask("SELECT FROM stock_assets_work_units WHERE unit = %s", (claim.unit,))
+        there = self._ask("SELECT 1 FROM stock_assets_work_units WHERE unit = %s", (claim.unit,))
         with self._mutex:
             return bool(there) and claim.unit in self._locks
 
@@ -247,6 +249,8 @@ class WorkQueue:
                         cursor.execute(statement, parameters or None)
                         return cursor.fetchall() if cursor.description else []
                 except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                    if self._closed:
+                        raise StockAssetsError(f"{self.name} was closed, and works no more") from error
                     if not left:
                         raise StockAssetsError(
                             f"{shown(self._url)} broke the link {BREAKS + 1} times at one statement: {error}"
