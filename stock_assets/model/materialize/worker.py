@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from stock_assets.errors import BucketError, DamagedFileError, SettingsError, StockAssetsError
-from stock_assets.files import first_line
+from stock_assets.files import first_line, make_folder
 from stock_assets.model.materialize.shared_training import SharedTrainings
 from stock_assets.model.materialize.shared_tuning import SharedTrials
 from stock_assets.model.materialize.sharing import LOOK_SECONDS, difference, identity
@@ -21,6 +21,8 @@ from stock_assets.storage.work_queue import Claim, OpenBatch, WorkQueue
 
 #: Seconds between two looks of a busy worker at its link.
 BEAT_SECONDS = 5.0
+#: The file in the data folder that a worker touches as often.
+ALIVE = "worker_alive"
 
 
 class Compute(Protocol):
@@ -57,10 +59,14 @@ class Worker:
         side_by_side([self._beat, *[self._work] * self._slots], say, workers=self._slots + 1)
 
     def _beat(self, say: Say) -> None:
-        """Notices a broken link while all slots compute, so that the locks are taken again."""
+        """Notices a broken link while all slots compute, so that the locks are taken again, and shows a probe that this
+        process works."""
+        alive = self._settings.data_dir / ALIVE
+        make_folder(alive.parent)
         while True:
             say("")
             self._queue.open_batches()
+            alive.touch()
             time.sleep(BEAT_SECONDS)
 
     def _work(self, say: Say) -> None:
