@@ -34,7 +34,7 @@ def work(settings: Settings, slots: int | None, *, now: datetime, say: Say) -> N
     from stock_assets.storage.postgres_link import shown
     from stock_assets.storage.work_queue import WorkQueue
 
-    _end_at_once(say)
+    _end_at_once()
     require_same_database(address, now=now)
     queue, slots = WorkQueue(address, "worker"), slots or usable_cores()
     say(f"{queue.name} waits for units of work in {shown(address)}, {slots} at a time; Ctrl-C ends it")
@@ -46,12 +46,13 @@ def work(settings: Settings, slots: int | None, *, now: datetime, say: Say) -> N
         raise StockAssetsError(f"this worker ends: {first_line(error)}") from error
 
 
-def _end_at_once(say: Say) -> None:
+def _end_at_once() -> None:
     """Has the two signals end this process without waiting for its threads, some of which compute for minutes: the
     server frees the units when the connection ends."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
-        say(f"ended by {signal.Signals(number).name}; its units are taken by others")
+        name = signal.Signals(number).name
+        os.write(2, f"stock-assets: ended by {name}; its units are taken by others\n".encode())
         os._exit(0 if number == signal.SIGTERM else 128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
