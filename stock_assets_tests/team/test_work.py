@@ -31,9 +31,9 @@ from stock_assets_tests.model.store import NOW, small_settings, small_store, tra
 from stock_assets_tests.team import shared_steps
 from stock_assets_tests.team.hosts import Host, network
 from stock_assets_tests.team.postgres import Server, running_server
-from stock_assets_tests.team.s3 import S3, running_proxy, running_s3
+from stock_assets_tests.team.s3 import S3, Proxy, running_proxy, running_s3
 from stock_assets_tests.team.shared_steps import GO, HELD, TABLE, TRIALS
-from stock_assets_tests.team.test_hosts import CUT, PATIENCE, require_hosts
+from stock_assets_tests.team.test_hosts import AWAY, CUT, PATIENCE, require_hosts
 from stock_assets_tests.team.test_postgres import new_database
 from stock_assets_tests.waiting import until
 
@@ -51,6 +51,7 @@ class Team:
     services: Host
     postgres: Server
     s3: S3
+    bucket: Proxy
     environment: dict[str, str]
 
     def start_step(self, name: str, **more: str) -> "subprocess.Popen[bytes]":
@@ -128,10 +129,11 @@ def team(tmp_path: Path) -> Iterator[Team]:
         }
         environment = kept | {PREFIX + name: text for name, text in chosen.items()} | s3.environment
         environment |= {"AWS_ENDPOINT_URL": f"http://{services.address}:{proxy.port}", "PYTHONPATH": str(PROJECT_DIR)}
-        yield Team(tmp_path, data, other, services, postgres, s3, environment)
+        yield Team(tmp_path, data, other, services, postgres, s3, proxy, environment)
 
 
-def test_model_years_of_two_hosts_are_those_of_one_though_a_worker_is_killed_and_the_other_cut_off(team: Team):
+def test_model_years_of_two_hosts_are_those_of_one_whatever_fails(team: Team):
+    """A worker is killed in the middle of a training, the other's link is cut, Postgres is killed, the bucket away."""
     single = small_settings(team.folder / "single", mlflow="off")
     trained(alone := small_store(single), single, 2018, 2019, table=TABLE)
     small_store(small_settings(team.folder / "data"))
@@ -152,7 +154,14 @@ def test_model_years_of_two_hosts_are_those_of_one_though_a_worker_is_killed_and
     team.other.cut()
     time.sleep(CUT)
     team.other.connect()
+    with team.services.within():  # all locks are lost, and taken again by those that had them
+        team.postgres.kill()
+        time.sleep(AWAY)
+        team.postgres.start()
+    team.bucket.fault = lambda *_: "drop"
     (held / GO).touch()
+    time.sleep(AWAY)
+    team.bucket.fault = lambda *_: None
     team.wait_for(step)
 
     made = Warehouse(team.folder / "data" / "stock_assets.duckdb").read(TABLE)
