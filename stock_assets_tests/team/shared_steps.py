@@ -1,7 +1,7 @@
 """The processes of `test_work.py`: the steps of the data host, and models whose trainings stop until they may go on.
 
-As an extension of a host with HELD it has every network wait, once its second epoch is saved, for the file `go` in that
-folder; a file beside it says who waits.
+As an extension of a host with HELD it has every network wait, once its second epoch is saved, and every trial before it
+begins, for the file `go` in that folder; a file beside it says who waits.
 """
 
 import os
@@ -50,11 +50,15 @@ class Waiting:
             if lesson.on_epoch:
                 lesson.on_epoch(report)
             if report.epoch == 2:
-                (self.folder / f"{self.name}-{lesson.cutoff}-{os.getpid()}").touch()
-                while not (self.folder / GO).exists():
-                    time.sleep(0.05)
+                wait(self.folder, f"{self.name}-{lesson.cutoff}")
 
         return self.train(replace(lesson, on_epoch=on_epoch))
+
+
+def wait(folder: Path, name: str) -> None:
+    (folder / f"{name}-{os.getpid()}").touch()
+    while not (folder / GO).exists():
+        time.sleep(0.05)
 
 
 def train(chosen: Settings) -> None:
@@ -84,9 +88,20 @@ def tune(chosen: Settings) -> None:
     search(chosen, study(), TRIALS, workers=1, on_trial=None, say=say, heartbeat=QUICKLY)
 
 
+def hold(folder: Path) -> None:
+    for name, entry in models_into(TABLE).items():
+        MODELS[name] = replace(entry, train=Waiting(name, entry.train, folder))
+    evaluate = tuning.evaluate
+
+    def evaluate_later(*arguments: Any) -> tuning.Score:
+        wait(folder, "trial")
+        return evaluate(*arguments)
+
+    tuning.evaluate = evaluate_later
+
+
 if HELD in os.environ and __name__ != "__main__":
-    for _name, _entry in models_into(TABLE).items():
-        MODELS[_name] = replace(_entry, train=Waiting(_name, _entry.train, Path(os.environ[HELD])))
+    hold(Path(os.environ[HELD]))
 
 if __name__ == "__main__":
     from stock_assets.extensions import load_extensions
