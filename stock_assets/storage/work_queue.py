@@ -4,7 +4,8 @@ A step that has units posts a batch of them; the processes of `stock-assets work
 take one after the other. A process holds an advisory lock for each of its units, which goes with its connection: where
 the process is killed, or its host is lost, another takes the unit. The first result of a unit counts.
 
-Every statement here leaves twice what it leaves once, so that it is sent again where a link broke.
+Every statement here leaves twice what it leaves once, but for the count of the processes at a unit, so that it is sent
+again where a link broke.
 """
 
 import secrets

@@ -18,7 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from stock_assets.cli.work import work
-from stock_assets.errors import SettingsError, StockAssetsError
+from stock_assets.errors import DamagedFileError, SettingsError, StockAssetsError
 from stock_assets.model.materialize import worker as workers
 from stock_assets.model.materialize.sharing import Work, identity, led_batch
 from stock_assets.objects import Place, found_below
@@ -194,6 +194,9 @@ def test_trials_of_two_hosts_are_enough_though_a_worker_is_killed(team: Team):
     team.wait_for(step)
     done = states()
     assert done.count("COMPLETE") + done.count("PRUNED") == TRIALS
+    lines = (team.folder / "step.log").read_text().splitlines()
+    assert [line for line in lines if "does trials of deepar-" in line]
+    assert not [line for line in lines if line.startswith(" (")]  # an empty line is nobody's news
     assert done.count("FAIL") == 1
     assert "RUNNING" not in done
     assert "WAITING" not in done
@@ -282,11 +285,24 @@ def test_a_unit_that_fails_elsewhere_and_one_that_kills_its_processes_end_the_st
     settings = team_settings(tmp_path, address := new_database())
     names = ["2018 rnn", "2019 rnn"]
     units = Work("training", names, ["0", "1"], publish=lambda folder: {"file": put_frame(folder, pl.DataFrame())})
-    monkeypatch.setitem(workers.KINDS, "training", lambda *_: fails(1))
+    removed: list[int] = []
+
+    def opened(*_: object) -> Callable[..., str]:
+        if not removed:  # the step ends while the worker reads
+            removed.extend(batch.batch for batch in queue.open_batches())
+            queue.remove(removed[0])
+            raise DamagedFileError("a file is absent")
+        return fails(1)
+
+    monkeypatch.setitem(workers.KINDS, "training", opened)
     monkeypatch.setattr(workers, "LOOK_SECONDS", 0.05)
     lines: list[str] = []
     with closing(WorkQueue(address, "worker")) as queue:
         Thread(target=_ended(workers.Worker(settings, queue, 1)), daemon=True).start()
+        with led_batch(settings, units) as batch:
+            until(lambda: queue.workers() == 1)
+            batch.look(lines.append)
+            until(lambda: removed)
         with (
             pytest.raises(StockAssetsError, match=r"2019 rnn failed on worker .*: no label"),
             led_batch(settings, units) as batch,

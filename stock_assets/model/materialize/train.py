@@ -1,7 +1,7 @@
 """The step that trains model years: read what was known by each cutoff, train the models of one table, keep them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 from typing import Any, cast
@@ -91,8 +91,8 @@ def train_models(
     # before the rows: a version that serves is one that was tracked
     code = read_code_version(PROJECT_DIR)
     for unit, outcome in made:
-        kept = {"pca_version": inputs.pca_version, "code": code, "draw_curve": tracking.draw_curve}
-        tracking.registry.track(_training(settings, unit, outcome, **kept))
+        training = _training(settings, unit, outcome, code=code, draw_curve=tracking.draw_curve)
+        tracking.registry.track(replace(training, pca_version=inputs.pca_version))
     store.replace_rows(table, rows.select("model_year", "trained_through").unique(), rows)
     for job in jobs:
         job.unit.checkpoint(settings.artifacts).clear()
@@ -148,9 +148,9 @@ def _curves(made: Sequence[tuple[TrainingUnit, Outcome]]) -> dict[str, tuple[pl.
 
 
 def _training(
-    settings: Settings, unit: TrainingUnit, outcome: Outcome, *, pca_version: str, code: str, draw_curve: DrawCurve
+    settings: Settings, unit: TrainingUnit, outcome: Outcome, *, code: str, draw_curve: DrawCurve
 ) -> Training:
-    """What the registry keeps of a training."""
+    """What the registry keeps of a training, without the components that it read."""
     epochs = outcome.epochs
     return Training(
         unit.model,
@@ -162,6 +162,5 @@ def _training(
         code_version=code,
         curve=[{name: value for name, value in epoch.items() if name != "model_year"} for epoch in epochs],
         figures={"learning_curve": draw_curve(*learning_curve(unit.entry, epochs))} if epochs else {},
-        pca_version=pca_version,
         folder=settings.artifacts / outcome.artifact,
     )

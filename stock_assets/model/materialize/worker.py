@@ -82,7 +82,12 @@ class Worker:
             for closed in self._opened.keys() - {batch.batch for batch in batches}:
                 del self._opened[closed]
         for batch in batches:
-            compute = self._compute_of(batch)
+            try:
+                compute = self._compute_of(batch)
+            except DamagedFileError:
+                if batch in self._queue.open_batches():
+                    raise
+                continue  # its files were removed with it meanwhile
             if claim := self._queue.claim(batch.batch):
                 self._do(claim, compute, say)
                 return True
@@ -108,7 +113,8 @@ class Worker:
 
         def report(line: str) -> None:
             say(line)
-            self._queue.report(claim, f"{line} ({self._queue.name})")
+            if line:
+                self._queue.report(claim, f"{line} ({self._queue.name})")
 
         try:
             self._queue.finish(claim, compute(claim.spec, report, require_held=require_held))
