@@ -32,7 +32,7 @@ HELD, GO = "HELD_TRAININGS", "go"
 TABLE = "trained_rnn"
 #: The cutoffs of two model years of `model.store.small_store`.
 CUTOFFS = {2018: date(2017, 12, 29), 2019: date(2018, 12, 31)}
-TRIALS = 4
+TRIALS = 3
 #: A process is taken for dead after five seconds without a sign of life.
 QUICKLY = Heartbeat(1, 5)
 
