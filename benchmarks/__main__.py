@@ -19,6 +19,7 @@ TITLES = {
     "new_session": "One new session",
     "backfill": "Ten years",
     "team": "Ten years with Dagster on Postgres",
+    "hosts": "Model years on two hosts",
     "records": "The records of what is stored",
     "one_day": "A day's predictions",
     "evening": "An evening",

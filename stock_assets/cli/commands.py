@@ -16,6 +16,7 @@ from stock_assets.cli.output import frame_table
 from stock_assets.cli.profiles import Profile
 from stock_assets.cli.query import SECONDS, SHOWN_ROWS, Format, hide_closed_pipe, write_answer
 from stock_assets.cli.trading import trading_commands
+from stock_assets.cli.work_command import work_command
 from stock_assets.errors import StockAssetsError
 from stock_assets.escape import lines, terminal
 from stock_assets.extensions import load_extensions
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(trading_commands, name="trading")
 app.command("migrate")(migrate_command)
+app.command("work")(work_command)
 out, err = Console(emoji=False), Console(emoji=False, stderr=True)
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=1, max=65535, help="the port of the web server")]

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import make_url
 
 from stock_assets.errors import StockAssetsError
-from stock_assets.storage.postgres_link import link_options, shown, waited_for
+from stock_assets.storage.postgres_link import plain_connection, shown
 
 #: The number of the lock among Postgres' advisory locks.
 NUMBER = 8_430_025_221
@@ -35,21 +35,8 @@ def lock_database(address: str) -> Any:
     has not noticed yet. Raises StockAssetsError where the daemon of another process or host holds the lock, and where
     the server does not answer.
     """
-    import psycopg2
-    from sqlalchemy.exc import OperationalError
-
-    url = make_url(address)
     name = f"stock-assets daemon, process {os.getpid()} on {socket.gethostname()}"[:63]
-    options = {"application_name": name, **link_options(address)}
-
-    def connect() -> Any:
-        try:
-            return psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), **options)
-        except psycopg2.OperationalError as error:
-            raise OperationalError("connect", None, error) from error
-
-    connection = waited_for(connect, url)
-    connection.autocommit = True
+    connection = plain_connection(make_url(address), name)
     holders: list[tuple[int, str]] = []
     with connection.cursor() as cursor:
         for _ in range(2):

@@ -50,7 +50,13 @@ def tuning_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             context.log.info(f"{row['study']}: trial {row['trial']} {row['state']}, {score}, {row['params']}")
 
         tuned = tune_networks(
-            warehouse, settings, config.networks, trials=config.trials, workers=config.workers, on_trial=log_trial
+            warehouse,
+            settings,
+            config.networks,
+            trials=config.trials,
+            workers=config.workers,
+            on_trial=log_trial,
+            say=context.log.info,
         )
         metadata = {"dagster/row_count": tuned.rows.height, "pca_version": tuned.pca_version}
         metadata["preview"] = preview(tuned.rows.filter(pl.col("state") == "complete").sort("value"))

@@ -30,7 +30,7 @@ def side_by_side(
     In threads: a network uses one core and releases Python's lock while it computes, and all share one panel. Products
     of matrices use one core as well: with more, each would wait for the others, spinning, thirty times as long. Each
     job gets a function that takes lines of text; these are passed to `say` in the caller's thread. The first error ends
-    the other jobs at their next line, and is raised.
+    the other jobs at their next line, and is raised; an empty line is passed to nobody.
     """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     stop = threading.Event()
@@ -38,7 +38,8 @@ def side_by_side(
     def pass_on(text: str) -> None:
         if stop.is_set():
             raise Stopped
-        lines.put(text)
+        if text:
+            lines.put(text)
 
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers or usable_cores()) as pool:
         running = [pool.submit(job, pass_on) for job in jobs]

@@ -1,7 +1,8 @@
 """The search: trials of a study in parallel processes, in an Optuna storage that outlives all of them.
 
-The storage is one SQLite file. Optuna's heartbeat finds the trial of a killed worker, marks it as failed and queues it
-once more. `python -m stock_assets.model.trials FOLDER …` is one worker, see `work`.
+The storage is one SQLite file, or, of a team, a Postgres database, where other hosts do trials as well. Optuna's
+heartbeat finds the trial of a killed worker, marks it as failed and queues it once more.
+`python -m stock_assets.model.trials FOLDER …` is one worker, see `work`.
 """
 
 import os
@@ -9,10 +10,10 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from stock_assets.errors import StockAssetsError
 from stock_assets.files import disk_errors_of, make_folder, require_sqlite
@@ -22,6 +23,10 @@ from stock_assets.model.tuning import TUNABLE, Study, evaluate, network_of, read
 if TYPE_CHECKING:
     import optuna
 
+#: What the row of a trial holds by column.
+TrialRow = dict[str, Any]
+#: The variable with the address of a storage that is no file: a command line can be read by others.
+STORAGE = "STOCKASSETS_TUNING_STORAGE"
 #: A worker: it imports the extensions of the settings, then runs this module.
 _WORKER = ("stock_assets.extensions", "stock_assets.model.trials")
 #: Completed trials before the pruner compares, and before the sampler learns from them.
@@ -43,14 +48,30 @@ class Heartbeat(NamedTuple):
 HEARTBEAT = Heartbeat(10, 60)
 
 
+class Helpers(Protocol):
+    """Other hosts that do trials of the same study."""
+
+    storage: str
+    """the address of the storage that all share"""
+
+    def look(self) -> None:
+        """Called while the search waits. Raises StockAssetsError where one of them failed."""
+        ...
+
+    def at_work(self) -> bool:
+        """Whether one of them may still be at work on a trial."""
+        ...
+
+
 def search(
     study: Study,
     folder: Path,
     trials: int,
     *,
     workers: int,
-    on_trial: Callable[[dict], None] | None = None,
+    on_trial: Callable[[TrialRow], None] | None = None,
     heartbeat: Heartbeat = HEARTBEAT,
+    helpers: Helpers | None = None,
 ) -> "optuna.Study":
     """Runs until `trials` trials are complete or pruned, those of earlier calls included.
 
@@ -63,7 +84,8 @@ def search(
     """
     if trials < 1 or workers < 1:
         raise StockAssetsError(f"tuning was asked for {trials} trial(s) in {workers} process(es); expected 1 or more")
-    optuna_study, inputs = open_storage(folder, study.name, heartbeat), folder / study.name
+    storage = helpers.storage if helpers else None
+    optuna_study, inputs = open_storage(folder, study.name, heartbeat, address=storage), folder / study.name
     reported = {trial.number for trial in optuna_study.trials if trial.state.is_finished()}
 
     def report() -> None:
@@ -71,24 +93,27 @@ def search(
             if on_trial and trial.state.is_finished() and trial.number not in reported:
                 reported.add(trial.number)
                 on_trial(trial_row(study.name, trial))
+        if helpers:
+            helpers.look()
 
     write_study(study, inputs)
     deaths = 0
     try:
-        fail_dead_trials(optuna_study, heartbeat)
+        fail_dead_trials(optuna_study, heartbeat, helpers)
         while (left := trials - _count(optuna_study, "COMPLETE", "PRUNED")) > 0 or not _has_default(
             optuna_study, "COMPLETE"
         ):
             if not _has_default(optuna_study, "COMPLETE", "WAITING"):
                 optuna_study.enqueue_trial(TUNABLE[study.network].default_params(), user_attrs={"default": True})
             arguments = (inputs, trials, len(optuna_study.trials), os.getpid(), *heartbeat)
-            deaths += _run_workers(inputs, arguments, max(1, min(workers, left)), report=report)
+            numbers = range(max(1, min(workers, left)))
+            deaths += run_workers(inputs, arguments, numbers, report=report, storage=storage)
             if deaths >= DEATHS:
                 raise StockAssetsError(
                     f"{deaths} workers of {study.name} were killed; expected enough memory for all of them: ask for "
                     "fewer workers. What is done stays done"
                 )
-            fail_dead_trials(optuna_study, heartbeat)
+            fail_dead_trials(optuna_study, heartbeat, helpers)
             report()
     finally:
         for path in inputs.iterdir():
@@ -103,18 +128,23 @@ def open_storage(
     heartbeat: Heartbeat = HEARTBEAT,
     *,
     sampler: "optuna.samplers.BaseSampler | None" = None,
+    address: str | None = None,
 ) -> "optuna.Study":
-    """The Optuna study `name` of the storage below `folder`, with the trials that it has; both made where they lack."""
+    """The Optuna study `name` of the storage at `address`, or below `folder` without one, with the trials that it has;
+    both made where they lack."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with disk_errors_of(folder):
-        make_folder(folder)
-    require_sqlite(folder / "trials.sqlite", "remove it, and the search begins anew")
+    options: dict[str, Any] = {"pool_pre_ping": True}  # the server may have been started anew meanwhile
+    if address is None:
+        with disk_errors_of(folder):
+            make_folder(folder)
+        require_sqlite(folder / "trials.sqlite", "remove it, and the search begins anew")
+        options = {"connect_args": {"timeout": 60}}
     with _experimental():
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{folder / 'trials.sqlite'}",
-            engine_kwargs={"connect_args": {"timeout": 60}},
+            address or f"sqlite:///{folder / 'trials.sqlite'}",
+            engine_kwargs=options,
             heartbeat_interval=heartbeat.interval,
             grace_period=heartbeat.grace,
             # once: a configuration that needs too much memory would kill every worker
@@ -152,8 +182,14 @@ def _has_default(optuna_study: "optuna.Study", *states: str) -> bool:
     return any(trial.user_attrs.get("default") and trial.state.name in states for trial in optuna_study.trials)
 
 
-def fail_dead_trials(optuna_study: "optuna.Study", heartbeat: Heartbeat) -> None:
-    """Waits until the trials of dead workers are marked as failed. No worker may be at work."""
+def enough(optuna_study: "optuna.Study", trials: int) -> bool:
+    """Whether `trials` trials are done or under way."""
+    return _count(optuna_study, "COMPLETE", "PRUNED", "RUNNING") >= trials
+
+
+def fail_dead_trials(optuna_study: "optuna.Study", heartbeat: Heartbeat, helpers: Helpers | None = None) -> None:
+    """Waits until the trials of dead workers are marked as failed, and `helpers` have ended theirs. No worker of this
+    process may be at work."""
     import optuna
 
     deadline = time.monotonic() + heartbeat.grace + heartbeat.interval
@@ -161,17 +197,30 @@ def fail_dead_trials(optuna_study: "optuna.Study", heartbeat: Heartbeat) -> None
         with _experimental():
             optuna.storages.fail_stale_trials(optuna_study)
         time.sleep(_POLL_SECONDS)
+        if helpers:
+            helpers.look()
+            if helpers.at_work():
+                deadline = time.monotonic() + heartbeat.grace + heartbeat.interval
     for trial in optuna_study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # killed before the first heartbeat
         optuna_study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
-def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, *, report: Callable[[], None]) -> int:
-    """Runs workers until all have ended; returns how many were killed. Raises StockAssetsError for one that failed."""
+def run_workers(
+    inputs: Path,
+    arguments: Sequence[object],
+    numbers: Sequence[int],
+    *,
+    report: Callable[[], None],
+    storage: str | None = None,
+) -> int:
+    """Runs a worker for each of `numbers` until all have ended, and calls `report` meanwhile; returns how many were
+    killed. Raises StockAssetsError for one that failed, and what `report` raises: none of them is left then."""
     # a process per core: threads of their own would only fight for it
     environment = os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+    environment |= {STORAGE: storage} if storage else {}
     processes: list[subprocess.Popen] = []
     try:
-        for number in range(workers):
+        for number in numbers:
             command = [sys.executable, "-m", *_WORKER, *map(str, arguments), str(number)]
             with (inputs / f"worker-{number}.log").open("w") as log:
                 processes.append(
@@ -180,7 +229,7 @@ def _run_workers(inputs: Path, arguments: tuple[object, ...], workers: int, *, r
         while any(process.poll() is None for process in processes):
             time.sleep(_POLL_SECONDS)
             report()
-            for number, process in enumerate(processes):
+            for number, process in zip(numbers, processes, strict=True):
                 if (process.poll() or 0) > 0:
                     lines = (inputs / f"worker-{number}.log").read_text().strip().splitlines() or ["no message"]
                     raise StockAssetsError(f"a worker of {inputs.name} failed: {lines[-1]}")
@@ -206,9 +255,10 @@ def work(inputs: Path, trials: int, *, started: int, parent: int, heartbeat: Hea
     sampler = optuna.samplers.TPESampler(
         n_startup_trials=LEARN_FROM, constant_liar=True, seed=study.seed + 1_000 * started + number
     )
-    optuna_study = open_storage(inputs.parent, study.name, heartbeat, sampler=sampler)
-    enough = optuna.study.MaxTrialsCallback(trials, (states.COMPLETE, states.PRUNED, states.RUNNING))
-    optuna_study.optimize(lambda trial: _score(study, trial, parent), callbacks=[enough])
+    address = os.environ.get(STORAGE)
+    optuna_study = open_storage(inputs.parent, study.name, heartbeat, sampler=sampler, address=address)
+    until = optuna.study.MaxTrialsCallback(trials, (states.COMPLETE, states.PRUNED, states.RUNNING))
+    optuna_study.optimize(lambda trial: _score(study, trial, parent), callbacks=[until])
 
 
 def _score(study: Study, trial: "optuna.Trial", parent: int) -> float:

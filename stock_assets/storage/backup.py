@@ -45,6 +45,7 @@ from stock_assets.storage.manifest import (
 )
 from stock_assets.storage.migrations import schema_version
 from stock_assets.storage.sqlite_copy import PATIENCE, copy_sqlite, is_sqlite
+from stock_assets.storage.work_files import FOLDER
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +55,8 @@ NAME = "%Y-%m-%dT%H-%M-%SZ"
 STORE = "stock_assets.duckdb"
 #: The folder of what is published.
 PUBLISHED = "published"
+#: What other hosts read of a step that is under way, and what a killed one left of it.
+_IN_TRANSIT = f"artifacts/{FOLDER}/"
 #: The simulated accounts, which are copied together with the store: an order is in both or in neither.
 ACCOUNTS = "paper/"
 #: What is not copied: locks, journals that belong to an open file, what is being written, what a run makes again.
@@ -156,7 +159,7 @@ class Copying:
                 for file in found_below(place):
                     name = f"{folder}/{name_below(file.place, place)}"
                     # what is published may lie with the artifacts, and is a place of its own
-                    if name.startswith(first) and not name.startswith(f"artifacts/{PUBLISHED}/"):
+                    if name.startswith(first) and not name.startswith((f"artifacts/{PUBLISHED}/", _IN_TRANSIT)):
                         self._take_object(name, file)
         settings_copy = None
         if settings is not None:
@@ -182,7 +185,8 @@ class Copying:
         """The files to copy, by the path that they have or would have below the data folder."""
         outside = self.elsewhere.paths
         for name in files_below(self.data_dir):
-            if name not in outside and name.partition("/")[0] not in (*outside, DATABASE):
+            elsewhere = name in outside or name.partition("/")[0] in (*outside, DATABASE)
+            if not elsewhere and not name.startswith(_IN_TRANSIT):
                 yield name
         for own, path in outside.items():
             yield from [own] if path.is_file() else (f"{own}/{name}" for name in files_below(path))

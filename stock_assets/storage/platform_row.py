@@ -74,6 +74,16 @@ def require_no_other_platform(address: str, platform: Platform, *, now: datetime
             _require_row_of(platform, row, address)
 
 
+def require_same_database(address: str, *, now: datetime) -> None:
+    """As `require_platform` of a host without a store, and writes nothing: the database is that of any platform, or of
+    none yet."""
+    with connected(address) as connection:
+        require_server(connection, address)
+        require_same_clock(connection, address, now=now)
+        if (row := _row(connection)) is not None:
+            _require_known_schema(row, address)
+
+
 @contextmanager
 def connected(address: str) -> Iterator[Connection]:
     """A connection of this process to the database, in autocommit mode. A server that restarts is waited for. Raises

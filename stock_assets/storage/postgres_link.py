@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DatabaseError, DBAPIError, TimeoutError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.sql import Delete, Insert, Select, TextClause, Update
 
 from stock_assets.errors import StockAssetsError
@@ -39,7 +39,7 @@ LINK: Mapping[str, Any] = {
 _HOPELESS = ("authentication failed", "does not exist", "could not translate host name", "no password supplied")
 
 
-def link_options(address: str) -> dict[str, Any]:
+def link_options(address: str | URL) -> dict[str, Any]:
     """LINK, without what the address itself states."""
     return {name: value for name, value in LINK.items() if name not in make_url(address).query}
 
@@ -73,6 +73,25 @@ def waited_for(ask: Callable[[], Answer], url: URL) -> Answer:
                 )
         time.sleep(wait)
     raise AssertionError("the last try returns or raises")
+
+
+def plain_connection(url: URL, name: str) -> Any:
+    """A connection of psycopg2 by itself, in autocommit mode, which the server shows under `name`: its locks last as
+    long as it does. Raises as `waited_for`."""
+    import psycopg2
+
+    options = {"application_name": name[:63], **link_options(url)}
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def connect() -> Any:
+        try:
+            return psycopg2.connect(address, **options)
+        except psycopg2.OperationalError as error:
+            raise OperationalError("connect", None, error) from error
+
+    connection = waited_for(connect, url)
+    connection.autocommit = True
+    return connection
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def test_every_document_is_valid_in_kubernetes(documents: list[Document], job: D
 
 def test_every_pod_is_hardened_and_bounded(documents: list[Document], job: Document):
     found = pods(documents, job)
-    assert set(found) == {"webserver", "daemon", "code-server", "api", "mlflow", "run"}
+    assert set(found) == {"webserver", "daemon", "code-server", "api", "mlflow", "worker", "run"}
     for name, template in found.items():
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
@@ -156,8 +156,8 @@ def test_the_hosts_share_a_bucket_and_the_store_lies_on_its_volume(documents: li
         for each in template["spec"]["containers"][0].get("envFrom", ())
         if each.get("configMapRef", {}).get("name") == "stock-assets-settings"
     }
-    assert pods_of_settings == {"code-server", "run", "api"}
-    for name in pods_of_settings - {"api"}:
+    assert pods_of_settings == {"code-server", "run", "api", "worker"}
+    for name in pods_of_settings - {"api", "worker"}:
         (mount,) = [
             each
             for each in pods(documents, job)[name]["spec"]["containers"][0]["volumeMounts"]

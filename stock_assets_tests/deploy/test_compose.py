@@ -13,9 +13,9 @@ from stock_assets.settings import Settings
 from stock_assets_tests.deploy.tools import DEPLOY, tool
 
 COMPOSE = DEPLOY / "compose"
-CONTROL, DATA = "control.yaml", "data.yaml"
+CONTROL, DATA, WORKER = "control.yaml", "data.yaml", "worker.yaml"
 #: What runs in the image of the platform.
-OURS = {"webserver", "daemon", "mlflow", "code-server", "api"}
+OURS = {"webserver", "daemon", "mlflow", "code-server", "api", "worker"}
 
 
 def expanded(tmp_path: Path, *files: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def services(tmp_path: Path, *files: str) -> dict[str, Any]:
     return yaml.safe_load(answer.stdout)["services"]
 
 
-@pytest.mark.parametrize("files", [(CONTROL,), (DATA,), (CONTROL, DATA)], ids=" ".join)
+@pytest.mark.parametrize("files", [(CONTROL,), (DATA,), (WORKER,), (CONTROL, DATA, WORKER)], ids=" ".join)
 def test_every_service_is_hardened_and_no_port_but_the_proxys_is_public(tmp_path: Path, files: tuple[str, ...]):
     for name, service in services(tmp_path, *files).items():
         assert service["read_only"] is True, name
@@ -66,7 +66,7 @@ def test_every_service_is_hardened_and_no_port_but_the_proxys_is_public(tmp_path
 
 def test_every_variable_of_ours_is_a_setting(tmp_path: Path):
     known = {f"STOCK_ASSETS_{name.upper()}" for name in Settings.model_fields} | {"STOCK_ASSETS_DAGSTER"}
-    for name, service in services(tmp_path, CONTROL, DATA).items():
+    for name, service in services(tmp_path, CONTROL, DATA, WORKER).items():
         named = {*(service.get("environment") or {}), *service.get("secrets", ())}
         assert {each for each in named if each.startswith("STOCK_ASSETS_")} <= known, name
 
@@ -84,7 +84,7 @@ def test_what_is_published_and_trained_is_in_the_bucket_and_the_store_on_its_vol
 
 
 def test_passwords_are_files_and_each_is_declared(tmp_path: Path):
-    declared = {name: yaml.safe_load((COMPOSE / name).read_text())["secrets"] for name in (CONTROL, DATA)}
+    declared = {name: yaml.safe_load((COMPOSE / name).read_text())["secrets"] for name in (CONTROL, DATA, WORKER)}
     for file, secrets in declared.items():
         for name, service in services(tmp_path, file).items():
             assert set(service.get("secrets", ())) <= set(secrets), name
@@ -114,6 +114,7 @@ def test_secrets_are_made_once_and_only_their_owner_enters_the_folder(tmp_path: 
     assert "secrets/proxy_users by hand" in first.stderr
     subprocess.run(["sh", str(script), "elsewhere"], capture_output=True, check=True)
     assert {path.name: path.read_text() for path in folder.iterdir()} == made
-    needed = {name for file in (CONTROL, DATA) for name in yaml.safe_load((COMPOSE / file).read_text())["secrets"]}
+    files = [yaml.safe_load((COMPOSE / file).read_text()) for file in (CONTROL, DATA, WORKER)]
+    needed = {name for file in files for name in file["secrets"]}
     by_hand = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "proxy_users"}
     assert needed == set(made) | by_hand

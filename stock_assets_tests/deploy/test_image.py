@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pytest
 
+from stock_assets.model.materialize.worker import ALIVE
 from stock_assets_tests.deploy.tools import DEPLOY, tool
 from stock_assets_tests.servers import listening
 
@@ -157,11 +158,22 @@ def test_a_probe_of_a_server_that_is_gone_is_one_line():
     assert "/livez does not answer: " in ran.stderr
 
 
+def test_a_probe_of_a_worker_looks_when_it_was_seen_last(tmp_path: Path):
+    data = {"STOCK_ASSETS_DATA_DIR": str(tmp_path)}
+    assert "worker_alive is absent" in probe("worker", **data).stderr
+    (tmp_path / ALIVE).touch()
+    assert probe("worker", **data).returncode == 0
+    os.utime(tmp_path / ALIVE, (1.7e9, 1.7e9))
+    ran = probe("worker", **data)
+    assert ran.returncode == 1
+    assert "s ago; expected at most 120" in ran.stderr
+
+
 @pytest.mark.parametrize("arguments", [(), ("web",), ("api", "daemon")])
 def test_an_unknown_probe_names_those_that_there_are(arguments: tuple[str, ...]):
     ran = probe(*arguments)
     assert ran.returncode == 1
-    assert "expected one of webserver, api, api-ready, mlflow, daemon, code-server, fresh" in ran.stderr
+    assert "expected one of webserver, api, api-ready, mlflow, worker, daemon, code-server, fresh" in ran.stderr
 
 
 def test_probes_that_are_commands_name_commands_of_dagster_and_ours():

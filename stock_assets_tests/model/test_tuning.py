@@ -322,7 +322,7 @@ def test_several_workers_share_the_trials(small: tuning.Study, tmp_path: Path):
 def test_a_search_whose_workers_are_all_killed_gives_up(
     small: tuning.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trials, "_run_workers", lambda *_, **__: 2)
+    monkeypatch.setattr(trials, "run_workers", lambda *_, **__: 2)
     with pytest.raises(StockAssetsError, match=r"6 workers of .* were killed; expected enough memory"):
         trials.search(small, tmp_path, trials=2, workers=2)
 

@@ -239,8 +239,17 @@ def test_a_team_whose_hosts_fail_makes_what_one_machine_makes(folder: Path, team
         team.data.power_off()
         team.start_data()
 
+    def kill_the_control_host() -> None:
+        team.control.power_off()
+        team.start_control()
+        team.start_api()
+
     faults: list[Callable[[], None]] = [cut_the_link, kill_the_database, take_the_bucket_away]
-    evenings = [faults, [kill_the_host], *([fault] for fault in chance.choices([*faults, kill_the_host], k=10))]
+    evenings = [
+        faults,
+        [kill_the_control_host, kill_the_host],
+        *([fault] for fault in chance.choices([*faults, kill_the_host], k=10)),
+    ]
     for session, fails in zip(EVENINGS, evenings, strict=False):
         (folder / "closed").write_text(str(session))
         team.wait_for_run(f"session {session}")

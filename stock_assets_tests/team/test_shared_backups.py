@@ -67,6 +67,7 @@ def test_backup_destroy_everything_restore_gives_the_same(platform: tuple[Settin
     before, published = contents(settings.artifacts), contents(settings.published)
     published.pop(".lock", None)
     rows = store.read("predictions")
+    put(settings.artifacts / "work" / "7" / "digest", b"inputs of a training that is under way")
     backup = made(settings, target, 0)
     assert backup.manifest.rows["predictions"] == rows.height
     assert backup.manifest.predicted_through == str(rows["session"].max())

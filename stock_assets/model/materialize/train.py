@@ -1,27 +1,25 @@
 """The step that trains model years: read what was known by each cutoff, train the models of one table, keep them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import polars as pl
 
 from stock_assets.features.side_features import may_be_null
-from stock_assets.model.lesson import Lesson
+from stock_assets.model.lesson import Inputs
 from stock_assets.model.materialize.inputs import StoredInputs, inputs_through
-from stock_assets.model.materialize.versions import save
-from stock_assets.model.progress import Progress, Say, side_by_side
-from stock_assets.model.registry import MODELS, ModelEntry, learning_curve, models_into
+from stock_assets.model.materialize.units import SCORES, Outcome, TrainingUnit, train_unit
+from stock_assets.model.progress import Say, side_by_side
+from stock_assets.model.registry import MODELS, learning_curve, models_into
 from stock_assets.settings import PROJECT_DIR, Settings
-from stock_assets.storage.artifacts import CheckpointFile
 from stock_assets.storage.code_version import read_code_version
 from stock_assets.storage.registry import Registry, Training
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
 
-#: Epochs of a network, one dict each: `model_year`, `epoch` and what the network reports of it.
-Epochs = list[dict[str, Any]]
 #: Draws (epochs with `skill`, title of the loss, title of the skill) as a PNG.
 DrawCurve = Callable[[pl.DataFrame, str, str], bytes]
 
@@ -50,13 +48,11 @@ class TrainedModels:
 
 @dataclass(frozen=True)
 class _Job:
-    """One training of one model for one year, and what came of it."""
+    """One training of one model for one year."""
 
-    entry: ModelEntry
-    year: int
-    lesson: Lesson
-    checkpoint: CheckpointFile
-    epochs: Epochs = field(default_factory=list)
+    unit: TrainingUnit
+    labels: pl.DataFrame
+    """those known by the cutoff"""
 
 
 def train_models(
@@ -81,99 +77,90 @@ def train_models(
     years = sorted(cutoffs)
     inputs = inputs_through(store, settings, cutoffs[years[-1]], needed_by=table)
     inputs.read_now({entry.frame for entry in models_into(table).values()})
-    jobs, left_out = [], {}
+    jobs, left_out = list[_Job](), {}
     for year in years:
         labels, left_out[year] = inputs.labels_at(cutoffs[year])
         jobs += [
-            _job(settings, entry, year, cutoff=cutoffs[year], inputs=inputs, labels=labels)
-            for entry in models_into(table).values()
+            _Job(TrainingUnit(model, year, cutoffs[year], settings.seed, settings.label_rule), labels)
+            for model in models_into(table)
         ]
     # the longest first, which are the last ones of the latest year, so that no core waits for one at the end
-    tasks = [lambda say, job=job: _train(settings, job, inputs, now=now, say=say) for job in reversed(jobs)]
-    results = side_by_side(tasks, say)[::-1]
-    rows = pl.DataFrame([row for row, _ in results], schema=declared(table).schema)
+    outcomes = _outcomes(settings, jobs[::-1], inputs, say=say)[::-1]
+    made = [(job.unit, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+    rows = pl.DataFrame([_row(*one, now=now, inputs=inputs) for one in made], schema=declared(table).schema)
     # before the rows: a version that serves is one that was tracked
     code = read_code_version(PROJECT_DIR)
-    for job, (row, trained) in zip(jobs, results, strict=True):
-        tracking.registry.track(
-            _training(settings, job, row, trained=trained, code=code, draw_curve=tracking.draw_curve)
-        )
+    for unit, outcome in made:
+        training = _training(settings, unit, outcome, code=code, draw_curve=tracking.draw_curve)
+        tracking.registry.track(replace(training, pca_version=inputs.pca_version))
     store.replace_rows(table, rows.select("model_year", "trained_through").unique(), rows)
     for job in jobs:
-        job.checkpoint.clear()
+        job.unit.checkpoint(settings.artifacts).clear()
     columns = [name for name in inputs.features.columns if name in may_be_null()]
-    return TrainedModels(rows, _curves(jobs), left_out, columns)
+    return TrainedModels(rows, _curves(made), left_out, columns)
 
 
-def _job(
-    settings: Settings, entry: ModelEntry, year: int, *, cutoff: date, inputs: StoredInputs, labels: pl.DataFrame
-) -> _Job:
-    checkpoint = CheckpointFile(settings.artifacts / entry.table / str(year) / f".checkpoint-{entry.name}-{cutoff}")
-    rule = settings.label_rule
-    lesson = Lesson(
-        inputs,  # pyright: ignore[reportArgumentType]: its properties are cached
-        labels,
-        cutoff,
-        settings.seed,
-        rule.horizon,
-        checkpoint=checkpoint,
-        buy_threshold=rule.buy_threshold,
-        sell_threshold=rule.sell_threshold,
+def _outcomes(settings: Settings, jobs: Sequence[_Job], inputs: StoredInputs, *, say: Say) -> list[Outcome]:
+    """What came of each of `jobs`: done on this machine, or, where Dagster is a team's, by the workers of other hosts
+    as well."""
+
+    def outcome(job: _Job, say: Say) -> Outcome:
+        checkpoint, plain = job.unit.checkpoint(settings.artifacts), cast(Inputs, inputs)  # its properties are cached
+        return train_unit(job.unit, settings, plain, labels=job.labels, checkpoint=checkpoint, say=say)
+
+    if settings.dagster_postgres is None:
+        return side_by_side([partial(outcome, job) for job in jobs], say)
+    from stock_assets.model.materialize.shared_training import publish_inputs
+    from stock_assets.model.materialize.sharing import Work, shared_results
+
+    work = Work(
+        "training",
+        [job.unit.name for job in jobs],
+        [job.unit.to_json() for job in jobs],
+        publish=lambda folder: publish_inputs(folder, inputs, {job.unit.cutoff: job.labels for job in jobs}),
     )
-    return _Job(entry, year, lesson, checkpoint)
+    results = shared_results(settings, work, lambda place, say: outcome(jobs[place], say).to_json(), say=say)
+    return [Outcome.from_json(text) for text in results]
 
 
-def _train(
-    settings: Settings, job: _Job, inputs: StoredInputs, *, now: datetime, say: Say
-) -> tuple[dict[str, Any], Any]:
-    """(row of the table, trained model) of one job, which gets its epochs."""
-    lesson = replace(job.lesson, on_epoch=Progress(f"{job.year} {job.entry.name}", say))
-    trained = job.entry.train(lesson)
-    version, folder = save(settings, job.entry, job.year, trained=trained, inputs=inputs)
-    row = {
-        "model_year": job.year,
-        "model": job.entry.name,
-        "version": version,
-        "trained_through": trained.cutoff,
+def _row(unit: TrainingUnit, outcome: Outcome, *, now: datetime, inputs: StoredInputs) -> dict[str, Any]:
+    """The row of a table of trained models."""
+    return {
+        "model_year": unit.year,
+        "model": unit.model,
+        "version": outcome.version,
+        "trained_through": outcome.trained_through,
         "trained_at": now,
-        "training_rows": lesson.labels.height,
+        "training_rows": outcome.training_rows,
         "pca_version": inputs.pca_version,
-        "artifact": folder,
+        "artifact": outcome.artifact,
+        **outcome.scores,
     }
-    if job.entry.curve is not None:
-        row |= {name: getattr(trained, name) for name in _SCORES}
-        job.epochs.extend({"model_year": job.year, **asdict(epoch)} for epoch in trained.curve)
-    return row, trained
 
 
-#: What a network says of its best epoch; null for a model without epochs.
-_SCORES = ("best_epoch", "validation_accuracy", "validation_log_loss")
-
-
-def _curves(jobs: list[_Job]) -> dict[str, tuple[pl.DataFrame, str, str]]:
+def _curves(made: Sequence[tuple[TrainingUnit, Outcome]]) -> dict[str, tuple[pl.DataFrame, str, str]]:
     """The learning curves of the networks, over all their years."""
-    epochs: dict[str, Epochs] = {}
-    for job in jobs:
-        if job.epochs:
-            epochs.setdefault(job.entry.name, []).extend(job.epochs)
+    epochs: dict[str, list[dict[str, Any]]] = {}
+    for unit, outcome in made:
+        if outcome.epochs:
+            epochs.setdefault(unit.model, []).extend(outcome.epochs)
     return {model: learning_curve(MODELS[model], rows) for model, rows in epochs.items()}
 
 
 def _training(
-    settings: Settings, job: _Job, row: Mapping[str, Any], *, trained: Any, code: str, draw_curve: DrawCurve
+    settings: Settings, unit: TrainingUnit, outcome: Outcome, *, code: str, draw_curve: DrawCurve
 ) -> Training:
-    """What the registry keeps of a training."""
-    params = getattr(trained, "config", None)
+    """What the registry keeps of a training, without the components that it read."""
+    epochs = outcome.epochs
     return Training(
-        row["model"],
-        row["version"],
-        row["model_year"],
-        row["trained_through"],
-        params=(params.to_dict() if params else {}) | {"seed": settings.seed},
-        metrics={name: row.get(name) for name in ("training_rows", *_SCORES)},
+        unit.model,
+        outcome.version,
+        unit.year,
+        outcome.trained_through,
+        params={**outcome.params, "seed": unit.seed},
+        metrics={"training_rows": outcome.training_rows, **{name: outcome.scores.get(name) for name in SCORES}},
         code_version=code,
-        curve=[{name: value for name, value in epoch.items() if name != "model_year"} for epoch in job.epochs],
-        figures={"learning_curve": draw_curve(*learning_curve(job.entry, job.epochs))} if job.epochs else {},
-        pca_version=row["pca_version"],
-        folder=settings.artifacts / row["artifact"],
+        curve=[{name: value for name, value in epoch.items() if name != "model_year"} for epoch in epochs],
+        figures={"learning_curve": draw_curve(*learning_curve(unit.entry, epochs))} if epochs else {},
+        folder=settings.artifacts / outcome.artifact,
     )

@@ -1,7 +1,7 @@
 """Tuning on what the store holds before the first model year."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -9,6 +9,8 @@ from stock_assets.market.calendar import calendar_of
 from stock_assets.model import trials as trials_of
 from stock_assets.model.cutoffs import first_cutoff
 from stock_assets.model.materialize.inputs import inputs_through
+from stock_assets.model.progress import Say
+from stock_assets.model.trials import TrialRow
 from stock_assets.model.tuned import TunedNetwork, tuned_network
 from stock_assets.model.tuning import prepare
 from stock_assets.settings import Settings
@@ -33,11 +35,13 @@ def tune_networks(
     *,
     trials: int,
     workers: int,
-    on_trial: Callable[[dict[str, Any]], None] | None = None,
+    on_trial: Callable[[TrialRow], None] | None = None,
+    say: Say = lambda _: None,
 ) -> Tuned:
     """Runs until each of `networks` has `trials` trials, those of earlier calls included, and stores all of them.
 
-    `workers` processes run side by side; `on_trial` receives each new row. See `trials.search`.
+    `workers` processes run side by side; `on_trial` receives each new row, and `say` what other hosts do. See
+    `trials.search`.
 
     Raises MissingSessionsError where tables end before the cutoff of the first model year, StockAssetsError as
     `tuning.prepare` and `trials.search`.
@@ -55,7 +59,13 @@ def tune_networks(
             horizon=settings.horizon,
             seed=settings.seed,
         )
-        optuna_study = trials_of.search(study, settings.data_dir / "tuning", trials, workers=workers, on_trial=on_trial)
+        if settings.dagster_postgres is None:
+            folder = settings.data_dir / "tuning"
+            optuna_study = trials_of.search(study, folder, trials, workers=workers, on_trial=on_trial)
+        else:
+            from stock_assets.model.materialize.shared_tuning import search
+
+            optuna_study = search(settings, study, trials, workers=workers, on_trial=on_trial, say=say)
         tuned.append(tuned_network(study, optuna_study))
     rows = pl.concat([network.trials for network in tuned])
     store.replace_rows(TABLE, pl.DataFrame({"network": list(networks)}), rows)

@@ -10,6 +10,7 @@ import polars as pl
 from stock_assets.errors import ArtifactError, CutoffError, MissingTableError
 from stock_assets.features.side_features import may_be_null
 from stock_assets.frames import KEYS, PROBABILITIES
+from stock_assets.model.lesson import Inputs
 from stock_assets.model.materialize.inputs import StoredInputs
 from stock_assets.model.progress import side_by_side
 from stock_assets.model.registry import ENSEMBLE, MODELS, ModelEntry
@@ -24,7 +25,7 @@ REFERENCES = "trained_references"
 VERSION_COLUMNS = ["model", "model_year", "version", "trained_through", "pca_version", "artifact"]
 
 
-def save(settings: Settings, entry: ModelEntry, year: int, *, trained: Any, inputs: StoredInputs) -> tuple[str, str]:
+def save(settings: Settings, entry: ModelEntry, year: int, *, trained: Any, inputs: Inputs) -> tuple[str, str]:
     """(version, folder below the artifacts folder) of a model, saved under a name made of its content."""
     tensors, description = trained.to_artifact()
     columns = feature_columns(getattr(inputs, entry.frame))
