@@ -92,7 +92,7 @@ drill: $(TESTED)
 # both in one call, as CI does: what tries little in the first and much in the second is run once, and no core waits for
 # the last test of the one before the other begins
 test-all: $(TESTED)
-	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 3 -m "not deploy"
+	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 4 -m "not deploy"
 
 check: $(TESTED)
 	$(BIN)/ruff check .
