@@ -7,6 +7,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # what tests, checks and benchmarks need besides
 TESTED := .venv/.tested
+# pip compiles every module on one core, also the tests of packages; all cores compile what may be imported
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+COMPILE = $(BIN)/python -W ignore -m compileall -qq -j 0 -x '/site-packages/.*/tests/' \
+	$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || true  # some are templates, or for Python 2
 .DEFAULT_GOAL := run
 # compiled modules stay: every worker and every process of a test would compile them anew
 export PYTHONDONTWRITEBYTECODE :=
@@ -20,11 +24,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "stock_assets: $(PYTHON) cannot make environments; install its venv package (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@$(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "stock_assets: the disk is full: the environment needs 4 GB here" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) -c constraints.txt -e .
+	@$(COMPILE)
 	@touch $(STAMP)
 
 $(TESTED): $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt -e '.[dev]'
+	@$(COMPILE)
 	@touch $(TESTED)
 
 # four questions, whose answers every command reads from then on
@@ -86,7 +92,7 @@ drill: $(TESTED)
 # both in one call, as CI does: what tries little in the first and much in the second is run once, and no core waits for
 # the last test of the one before the other begins
 test-all: $(TESTED)
-	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 3 -m "not deploy"
+	DRILL_SESSIONS=252 DRILL_EVERY=$(EVERY) $(PYTEST) -n 4 -m "not deploy"
 
 check: $(TESTED)
 	$(BIN)/ruff check .

@@ -34,7 +34,10 @@ def one_line(text: object) -> str:
     >>> one_line("Red\\x1b[31m\\nHat")
     'Red�[31m Hat'
     """
-    return "".join(char if char.isprintable() else " " if char.isspace() else UNSEEN for char in str(text))
+    line = str(text)
+    if line.isprintable():  # the pages of one graph have a million characters
+        return line
+    return "".join(char if char.isprintable() else " " if char.isspace() else UNSEEN for char in line)
 
 
 def lines(text: object) -> str:

@@ -32,7 +32,8 @@ LONGEST = (
     *("serving/test_swaps.py", "lifecycle/test_deciding.py", "evaluation/test_leakage.py", "pages", "demo"),
     *("publication/test_republish.py", "system/test_growth.py", "system/test_crash.py", "new_year"),
     *("lifecycle/test_bars.py", "trading/test_reconcile.py", "cli/test_query.py", "features/test_materialize.py"),
-    *("cli/test_home.py", "market/test_fetch_drill.py", "defs/test_bars.py", "extension/test_baseline.py"),
+    *("team/test_hosts.py", "cli/test_home.py", "market/test_fetch_drill.py", "defs/test_bars.py"),
+    *("defs/test_automation.py", "extension/test_baseline.py", "team/test_postgres.py", "team/test_migrate.py"),
 )
 
 

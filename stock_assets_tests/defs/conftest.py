@@ -107,15 +107,22 @@ def planned_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def instance_in(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance in a folder, on the project's own storage."""
+    """The instance in a folder, on the project's own storage. What steps print is not kept: for every step with it
+    Dagster starts four processes, two of them of Python."""
     storage = {
         "module": "stock_assets.storage.event_log",
         "class": "BatchingSqliteStorage",
         "config": {"base_dir": str(home)},
     }
-    with dg.DagsterInstance.local_temp(
-        str(home), overrides={"storage": {"custom": storage}, "telemetry": {"enabled": False}}
-    ) as instance:
+    overrides = {
+        "storage": {"custom": storage},
+        "compute_logs": {
+            "module": "dagster._core.storage.noop_compute_log_manager",
+            "class": "NoOpComputeLogManager",
+        },
+        "telemetry": {"enabled": False},
+    }
+    with dg.DagsterInstance.local_temp(str(home), overrides=overrides) as instance:
         yield instance
 
 

@@ -123,4 +123,6 @@ def platform(settings: Settings, definitions: Path, instance_yaml: str = INSTANC
             dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
             create_test_daemon_workspace_context(InThisProcess(definitions), instance) as workspace,
         ):
+            # a code server opens one for every tick of every sensor, which `make run` does in the system tests
+            patch.setattr(dg.SensorEvaluationContext, "instance", instance)
             yield Platform(workspace, instance, settings.database)
