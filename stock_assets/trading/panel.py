@@ -15,7 +15,15 @@ import polars as pl
 from stock_assets.errors import BadBarsError, TradingError
 from stock_assets.market.context import FUND, INDEX
 from stock_assets.trading.books import Limits
-from stock_assets.trading.measures import BETA_SESSIONS, adv_of, betas, fifths, mean_of_members, volatilities
+from stock_assets.trading.measures import (
+    BETA_SESSIONS,
+    BarTimes,
+    adv_of,
+    betas,
+    fifths,
+    mean_of_members,
+    volatilities,
+)
 
 #: What became of an order; the rest of an order that is not filled expires.
 REASONS = ("filled", "no bar", "no open", "no volume", "open outside high and low", "suspect", "ended", "capped")
@@ -60,13 +68,16 @@ class Bars:
     """standard deviation of the daily total return over the last 60 sessions, as a fraction"""
     fifth_before: np.ndarray
     """int8 [N]: the fifth of the members by `adv_before` that the ticker is in, 0 the least traded"""
+    opening: bool = True
+    """whether the exchange opens with it, where the spread is wider: not of a bar within a session"""
 
     def of(self, tickers: np.ndarray) -> "Bars":
         """The same session of the tickers at the positions `tickers`."""
-        return Bars(self.session, self.nights, *(getattr(self, name)[tickers] for name in _OF_TICKERS))
+        figures = (getattr(self, name)[tickers] for name in _OF_TICKERS)
+        return Bars(self.session, self.nights, *figures, opening=self.opening)
 
 
-_OF_TICKERS = tuple(field.name for field in fields(Bars))[2:]
+_OF_TICKERS = tuple(field.name for field in fields(Bars))[2:-1]
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,8 @@ class Panel:
     """float64 [T]: total return of the market's fund; NaN without one"""
     equal_weight: np.ndarray
     """float64 [T]: mean total return of the members of the session before"""
+    opening: np.ndarray
+    """bool [T]: `Bars.opening`"""
 
     @property
     def trusted(self) -> np.ndarray:
@@ -173,6 +186,7 @@ class Panel:
             adv_before=before[0],
             volatility_before=before[1],
             fifth_before=before[2],
+            opening=bool(self.opening[t]),
         )
 
 
@@ -184,8 +198,11 @@ def panel_of(
     sessions: Sequence[date],
     limits: Limits,
     endings: pl.DataFrame | None = None,
+    times: BarTimes | None = None,
 ) -> Panel:
     """The panel of `sessions`, from bars of them and of the `LOOKBACK_SESSIONS` before the first one.
+
+    Below a day `times` says what the bars are, and `session` is the end of a bar wherever it stands.
 
     `bars` are rows of daily_bars, of which provisional and fetched_at are not read; `universe` has ticker and sector;
     `context` has series, session and total_return, one row each. `endings` has ticker, session and return (null where
@@ -199,7 +216,8 @@ def panel_of(
     if not sessions or any(later <= earlier for earlier, later in pairwise(sessions)):
         raise TradingError(f"a panel needs sessions in ascending order, found {list(sessions)[:5]}")
     _check(bars)
-    grids = _Grids.of(bars, context, sessions)
+    grids = _Grids.of(bars, context, sessions, earlier=None if times is None else times.earlier)
+    per_session = 1 if times is None else times.per_session
     close, traded = grids("close"), np.nan_to_num(grids("volume"))
     has_bar = ~np.isnan(close)
     reasons = ("", *bars["suspect"].drop_nulls().unique().sort())
@@ -208,11 +226,13 @@ def panel_of(
     dividend, split = _actions(grids, close, total)
     total[~has_bar | (suspect > 0)] = np.nan
     member = has_bar & (grids("is_member") == 1)
-    adv = adv_of(np.where(has_bar, close, 0.0) * traded)
+    adv = adv_of(np.where(has_bar, close, 0.0) * traded, per_session)
     market, equal_weight = _market(context, grids.sessions), mean_of_members(total, member)
     sectors, sector = _sectors(universe, grids.tickers)
-    ended = _ended(has_bar, limits.ended_sessions, endings=endings, grids=grids)
-    days = np.array(grids.sessions, dtype="datetime64[D]").astype(np.int64)
+    ended = _ended(has_bar, limits.ended_sessions * per_session, endings=endings, grids=grids)
+    days = np.array(grids.sessions, dtype="datetime64[D]") if times is None else times.session
+    days = days.astype(np.int64)
+    beta_window = BETA_SESSIONS if times is None else times.beta_sessions * per_session
     own = slice(len(grids.sessions) - len(sessions), None)
     return Panel(
         sessions=tuple(sessions),
@@ -228,13 +248,14 @@ def panel_of(
         suspect_reasons=reasons,
         member=member[own],
         adv=adv[own],
-        volatility=volatilities(total)[own],
-        beta=betas(total, equal_weight if np.isnan(market).all() else market)[own],
+        volatility=volatilities(total, per_session)[own],
+        beta=betas(total, equal_weight if np.isnan(market).all() else market, beta_window)[own],
         fifth=fifths(adv, member)[own],
         sector=sector,
         sectors=sectors,
         market=market[own],
         equal_weight=equal_weight[own],
+        opening=(np.ones(len(days), bool) if times is None else times.opening)[own],
     )
 
 
@@ -249,11 +270,19 @@ class _Grids:
     bars: pl.DataFrame
 
     @classmethod
-    def of(cls, bars: pl.DataFrame, context: pl.DataFrame, sessions: Sequence[date]) -> "_Grids":
-        """Those of `sessions` and of as many before them as there are, up to `LOOKBACK_SESSIONS`."""
-        earlier = pl.concat([bars["session"], context["session"]]).unique()
-        earlier = earlier.filter(earlier < sessions[0]).sort().tail(LOOKBACK_SESSIONS)
-        every = pl.Series("session", [*earlier, *sessions], dtype=pl.Date)
+    def of(
+        cls,
+        bars: pl.DataFrame,
+        context: pl.DataFrame,
+        sessions: Sequence[date],
+        *,
+        earlier: Sequence[date] | None = None,
+    ) -> "_Grids":
+        """Those of `sessions` and of those `earlier`: unset, of as many as there are, up to `LOOKBACK_SESSIONS`."""
+        if earlier is None:
+            there = pl.concat([bars["session"], context["session"]]).unique()
+            earlier = there.filter(there < sessions[0]).sort().tail(LOOKBACK_SESSIONS).to_list()
+        every = pl.Series("session", [*earlier, *sessions], dtype=bars.schema["session"])
         bars = bars.filter(pl.col("session").is_in(every.implode()))
         tickers = bars["ticker"].unique().sort()
         columns = bars["ticker"].replace_strict(tickers, pl.int_range(len(tickers), eager=True), return_dtype=pl.Int32)

@@ -82,6 +82,8 @@ def own_target(evening: Evening, book: Book) -> Target:
         score = evening.score[eligible]
         if book.kind == "long_only":
             own[eligible] = _top(score, limits)
+        elif book.kind == "by_sign":
+            own[eligible] = np.sign(score) * min(limits.gross / len(eligible), limits.position)
         else:
             beta = np.where(np.isnan(evening.beta), USUAL_BETA, evening.beta)[eligible].astype(np.float64)
             own[eligible] = _neutral(score, evening.sector[eligible], beta, limits=limits)
