@@ -22,6 +22,7 @@ from stock_assets.market.materialize.universe import make_universe
 from stock_assets.market.sources.registry import settle_time
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.model.materialize.bars import make_bar_predictions, train_bar_models
+from stock_assets.publication.materialize.bar_backtest import publish_bar_backtest
 from stock_assets.publication.materialize.bars import publish_bars
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.trainings import NoRegistry, Registry
@@ -115,6 +116,7 @@ def _steps(
         "bar_publication": lambda: publish_bars(store, settings, sessions, now=now),
         "drift": lambda: _watched(store, settings, sessions, now=now, say=say),
         "bar_report": lambda: make_bar_evaluation(store, settings),
+        "backtest": lambda: publish_bar_backtest(store, settings, now=now),
     }
 
 

@@ -27,6 +27,8 @@ from stock_assets.serving.pages.router import make_pages
 from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
 from stock_assets.settings import Settings
 
+#: What answers of daily publications.
+DAILY = (predictions, batch, history, sessions, models, monitoring, publications)
 #: Threads that read older sessions and tables, beside the event loop.
 THREADS = 4
 TITLE = "stock_assets"
@@ -80,10 +82,14 @@ def mount(app: FastAPI) -> None:
     """Every router of the application, each with its own file or folder; at an interval below a day that of bars
     first."""
     if app.state.settings.interval != "1d":
-        from stock_assets.serving.bars import mount_bars
+        from stock_assets.serving.bars import answer_of_days, mount_bars
 
-        mount_bars(app, app.state.current)
-    for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
+        mount_bars(app, app.state.current, app.state.settings.interval)
+        answer_of_days(app, (part.router for part in DAILY), app.state.settings.interval)
+        parts = (health,)
+    else:
+        parts = (*DAILY, health)
+    for part in parts:
         app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
     current: Current = app.state.current

@@ -13,7 +13,7 @@ import polars as pl
 
 from stock_assets.tables import UTC_TIME
 from stock_assets.trading.bar_panel import BarMarket, at_bars
-from stock_assets.trading.bar_tables import BAR_EQUITY, BAR_FILLS, MONEY
+from stock_assets.trading.bar_tables import BAR_EQUITY, BAR_FILLS, COSTS, MONEY
 from stock_assets.trading.book_files import model_of
 from stock_assets.trading.books import Book, Limits
 from stock_assets.trading.ledger import Account, opened, run
@@ -28,7 +28,6 @@ from stock_assets.trading.trials import BASE, Computed, digest_of_scores
 FILLS_OF = 5
 #: Books without a model: every ticker bought once at equal weights and kept, and the same anew in each session.
 HOLD, EQUAL_WEIGHT = "hold", "equal_weight"
-_COSTS = ("spread", "impact", "commission", "borrow")
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ def by_session(totals: Mapping[str, np.ndarray], market: BarMarket, capital: flo
     def over(figure: np.ndarray) -> np.ndarray:
         return np.where(before > 0, figure / np.where(before > 0, before, 1.0), 0.0)
 
-    change, costs = equity[ends] - before, sum(np.add.reduceat(totals[name], starts) for name in _COSTS)
+    change, costs = equity[ends] - before, sum(np.add.reduceat(totals[name], starts) for name in COSTS)
     return {
         "net_return": over(change),
         "gross_return": over(change + costs),

@@ -9,7 +9,8 @@ _BOOK = Column("book", pl.String(), "the book, or a baseline: hold or equal_weig
 _BAR_END = Column("bar_end", UTC_TIME, "the end of the bar", unit="UTC")
 _KEYS = ("book", "session", "ticker")
 #: What the ledger counts of a bar, with the words of the table equity.
-MONEY = ("price_gain", "ending", "interest", "spread", "impact", "commission", "borrow")
+COSTS = ("spread", "impact", "commission", "borrow")
+MONEY = ("price_gain", "ending", "interest", *COSTS)
 _FIGURES = ("equity", "cash", *MONEY, "long", "short", "names", "ordered", "unfilled")
 
 BAR_EQUITY = declare(

@@ -119,10 +119,12 @@ def book_of(
     >>> book_of({"name": "one", "kind": "long_only", "limits": {"gross": 1.0}}, "books.toml, book one").limits.gross
     1.0
     """
+    names: list[object] = [book.kind for book in kinds]
+    if (kind := values.get("kind")) not in names:
+        found = f"{place}, key kind: found {_shown(kind)}" if "kind" in values else f"{place}: found no kind"
+        raise SettingsError(f"{found}, expected {named(map(str, names))}")
     own = _checked(Book, {key: value for key, value in values.items() if key not in ("costs", "limits")}, place)
-    defaults_of = {book.kind: book for book in kinds}
-    _require(own["kind"] in defaults_of, place, "kind", found=own["kind"], expected=named(list(defaults_of)))
-    default = defaults_of[own["kind"]]
+    default = next(book for book in kinds if book.kind == own["kind"])
     parts = {}
     for name, defaults in (("costs", default.costs), ("limits", default.limits)):
         if not isinstance(part := values.get(name, {}), dict):

@@ -34,7 +34,7 @@ from stock_assets.market.sources import NOTHING_STORED, BarAnswer
 from stock_assets.market.sources.registry import settle_time
 from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.model.bar_schedule import training_of
-from stock_assets.publication.bar_files import FILE, read_bar_pointer, read_bar_predictions
+from stock_assets.publication.bar_files import FILE, read_backtest, read_bar_pointer, read_bar_predictions
 from stock_assets.settings import Settings
 from stock_assets.storage.attached import attached
 from stock_assets.storage.warehouse import Warehouse
@@ -85,12 +85,43 @@ def template(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:  # 
 
 
 @pytest.fixture(scope="module")
-def in_one_go(tmp_path_factory: pytest.TempPathFactory, quick: None) -> dict[str, pl.DataFrame]:  # noqa: ARG001
-    """The tables of a store that was made at END from nothing."""
+def finished(tmp_path_factory: pytest.TempPathFactory, quick: None) -> tuple[Warehouse, Settings]:  # noqa: ARG001
+    """A store that was made at END from nothing."""
     config = hours(tmp_path_factory.mktemp("once") / "data")
     store = Warehouse(config.database)
     make_due(store, config, SimulatedBars.of(config), now=END, say=QUIET)
-    return {table: rows(store, table) for table in TABLES}
+    return store, config
+
+
+@pytest.fixture(scope="module")
+def in_one_go(finished: tuple[Warehouse, Settings]) -> dict[str, pl.DataFrame]:
+    """Its tables."""
+    return {table: rows(finished[0], table) for table in TABLES}
+
+
+def test_the_back_test_follows_a_session_and_is_published(finished):
+    """The tables, the page and the file say the same, and its own rows can be booked again from the bars stored."""
+    store, config = finished
+    table, equity, fills = (store.read(name) for name in ("backtest", "bar_equity", "bar_fills"))
+    base = table.filter(pl.col("variant") == "base")
+    assert base["book"].to_list() == ["by_sign", "long_only", "hold", "equal_weight"]
+    assert set(equity["book"]) == set(base["book"])
+    assert equity.filter(pl.col("book") == "by_sign").height == 24 - 1  # the account stands at the end of the first bar
+    assert store.row_counts()["backtests"] == table.height - 2, "the baselines are no trials"
+    opens = store.read("bars", DAY, DAY).select("ticker", "bar_end", "open")
+    filled = fills.filter(pl.col("filled") != 0).join(opens, on=["ticker", "bar_end"])
+    assert filled.height > 40
+    assert (filled["price"] == filled["open"]).all()
+    published = read_backtest(config.published)
+    assert published is not None
+    assert [book["book"] for book in published["books"]] == base["book"].to_list()
+    for book in published["books"]:
+        last = equity.filter(pl.col("book") == book["book"]).sort("bar_end")["equity"][-1]
+        assert book["equity"] == [{"session": str(DAY), "equity": last} | book["equity"][0]]
+        assert book["total"] == pytest.approx(last / 1e6 - 1)
+    page = (config.artifacts / "bar_backtest" / "report.html").read_text()
+    assert "SIMULATED" in page
+    assert all(f">{name}</td>" in page for name in base["book"])
 
 
 @pytest.fixture
