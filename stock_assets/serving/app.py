@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from stock_assets.serving import health, problems
@@ -86,11 +86,11 @@ def mount(app: FastAPI) -> None:
 
         mount_bars(app, app.state.current, app.state.settings.interval)
         answer_of_days(app, (part.router for part in DAILY), app.state.settings.interval)
-        parts = (health,)
+        lives = APIRouter(routes=[route for route in health.router.routes if route.path != "/readyz"])  # pyright: ignore[reportAttributeAccessIssue]
+        app.include_router(lives)
     else:
-        parts = (*DAILY, health)
-    for part in parts:
-        app.include_router(part.router)
+        for part in (*DAILY, health):
+            app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
     current: Current = app.state.current
     app.include_router(

@@ -139,6 +139,25 @@ def mount_bars(app: FastAPI, current: Current, interval: str) -> None:
         answer = document(pointer, rows, model=asked["model"], tickers=asked["tickers"], now=current.clock())
         return Response(text_of(answer), 200, NO_STORE, "application/json")
 
+    @router.get("/readyz", summary="Whether it can answer", tags=["health"], responses=documented("not-ready"))
+    async def readyz(_request: Request) -> Response:
+        """Builds the answer of `/v1/bars`."""
+        try:
+            pointer, rows = await run_in_threadpool(published)
+            answer = document(pointer, rows, model=None, tickers=None, now=current.clock())
+        except Problem as problem:
+            raise Problem("not-ready", problem.detail, headers={"Retry-After": "2"}) from problem
+        ready = {name: answer[name] for name in ("session", "bar_end", "published_at", "late", "simulated")}
+        return Response(text_of({"status": "ready", **ready}), 200, NO_STORE, "application/json")
+
+    _add_back_test(router, current)
+    _add_screens(router, running, current, interval=interval)
+    app.include_router(router)
+
+
+def _add_back_test(router: APIRouter, current: Current) -> None:
+    """Adds `/v1/bars/backtest` to `router`."""
+
     @router.get(
         "/v1/bars/backtest",
         summary="What acting on the scores would have earned",
@@ -160,28 +179,14 @@ def mount_bars(app: FastAPI, current: Current, interval: str) -> None:
             text_of({k: v for k, v in document.items() if k != "schema"}), 200, NO_STORE, "application/json"
         )
 
-    @router.get("/readyz", summary="Whether it can answer", tags=["health"], responses=documented("not-ready"))
-    async def readyz(_request: Request) -> Response:
-        """Builds the answer of `/v1/bars`."""
-        try:
-            pointer, rows = await run_in_threadpool(published)
-            answer = document(pointer, rows, model=None, tickers=None, now=current.clock())
-        except Problem as problem:
-            raise Problem("not-ready", problem.detail, headers={"Retry-After": "2"}) from problem
-        ready = {name: answer[name] for name in ("session", "bar_end", "published_at", "late", "simulated")}
-        return Response(text_of({"status": "ready", **ready}), 200, NO_STORE, "application/json")
 
-    _add_screens(router, running, current, interval)
-    app.include_router(router)
-
-
-def _add_screens(router: APIRouter, running: RunningSession, current: Current, interval: str) -> None:
+def _add_screens(router: APIRouter, running: RunningSession, current: Current, *, interval: str) -> None:
     """Adds the page of the running session to `router`, and the screens of days, which lead to it."""
 
     def page(request: Request) -> Response:
         def make() -> Page:
             there, back_test = running.read(), read_backtest(current.folder)
-            view = running_view(there, troubles(at.alerts, None), at.now, back_test)
+            view = running_view(there, troubles(at.alerts, None), at.now, back_test=back_test)
             return html(
                 "bars", at, view.etag(at.alerts.digest), title=view.title, here="/", view=view, bars=view.market
             )

@@ -51,9 +51,10 @@ def back_test_bars(
     sleeves: int,
     overnight: bool,
     began: date | None = None,
+    frontier: bool = True,
 ) -> BookedBars:
     """`book` on `predictions` (rows of bar_predictions of its model), with its costs at every scale of the half-spread,
-    and filled one bar later.
+    and filled one bar later; without `frontier` as it is configured alone, and without its fills.
 
     `sleeves` is K of a book that names none. `overnight` holds positions while the exchange is closed. `began` names
     the trials, which stay the same while the window of the back-test moves; unset, its first session does.
@@ -69,8 +70,9 @@ def back_test_bars(
         delay = int(fill == "second open")
         return bar_weights(own, market, sleeves=number, overnight=overnight, delay=delay)
 
-    scale, scales = book.costs.spread_scale, sorted({*SCALES, book.costs.spread_scale})
-    totals, fills = _booked(market, weights(book.fill), book, scales=scales)
+    scale = book.costs.spread_scale
+    scales = sorted({*SCALES, scale}) if frontier else [scale]
+    totals, fills = _booked(market, weights(book.fill), book, scales=scales, fills=frontier)
     cells = [
         trial.cell(
             replace(book, costs=replace(book.costs, spread_scale=other)),
@@ -79,7 +81,7 @@ def back_test_bars(
         )
         for i, other in enumerate(scales)
     ]
-    if book.fill == "open":
+    if frontier and book.fill == "open":
         later = replace(book, fill="second open")
         delayed, _ = _booked(market, weights(later.fill), later, scales=[scale], fills=False)
         cells.append(trial.cell(later, of_account(delayed, 0), "fill at the second open"))
@@ -121,12 +123,15 @@ def baselines(market: BarMarket, costs: Book) -> Iterator[BookedBars]:
     """HOLD and EQUAL_WEIGHT at the costs and the capital of the book `costs`; both hold overnight.
 
     Each buys the tickers that have a trusted bar where it decides: the first of the market, and that of each session.
+    What a bar trades limits none of their orders, which are few and large; they move the price as others do.
     """
     trusted = market.panel.trusted
     firsts = np.flatnonzero(np.append(True, market.session[1:] != market.session[:-1]) & trusted.any(axis=1))
     for name, at in ((HOLD, firsts[:1]), (EQUAL_WEIGHT, firsts)):
         limits = Limits(position=1.0, gross=1.0, fewest_names=1, frozen_sessions=10**9)
+        charged = replace(costs.costs, participation=np.inf)
         book = replace(costs, name=name, kind="long_only", model=name, sleeves=1, fill="open", limits=limits)
+        book = replace(book, costs=charged)
         weights = np.full(trusted.shape, np.nan)
         weights[at] = np.where(trusted[at], 1.0 / trusted[at].sum(axis=1, keepdims=True), 0.0)
         booked, fills = _booked(market, weights, book, scales=[book.costs.spread_scale])

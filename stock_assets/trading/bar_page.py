@@ -46,6 +46,12 @@ def session_equity(equity: pl.DataFrame, capitals: Mapping[str, float]) -> pl.Da
     )
 
 
+def as_configured(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `backtest` of every book as it is configured, and of the baselines; that of a book's own model is the
+    first of its rows."""
+    return table.filter(pl.col("variant") == BASE).unique("book", keep="first", maintain_order=True)
+
+
 def book_rows(table: pl.DataFrame, sessions: pl.DataFrame) -> list[dict[str, Any]]:
     """Every book as it is configured and every baseline, one row each: those of the table `backtest`, with total (what
     its capital has grown by), deepest (the deepest fall at the end of a bar) and each of COSTS over the capital.
@@ -54,7 +60,7 @@ def book_rows(table: pl.DataFrame, sessions: pl.DataFrame) -> list[dict[str, Any
     own = sessions.group_by("book", maintain_order=True).agg(
         pl.col("equity").last(), pl.col("deepest").min(), pl.col(*COSTS).sum()
     )
-    rows = table.filter(pl.col("variant") == BASE).join(own, on="book", how="left", maintain_order="left")
+    rows = as_configured(table).join(own, on="book", how="left", maintain_order="left")
     return (
         rows.with_columns(pl.col("equity") / pl.col("capital") - 1, *(pl.col(*COSTS) / pl.col("capital"),))
         .rename({"equity": "total"})
@@ -65,7 +71,10 @@ def book_rows(table: pl.DataFrame, sessions: pl.DataFrame) -> list[dict[str, Any
 def render_bar_backtest(table: pl.DataFrame, sessions: pl.DataFrame, facts: BarBacktestFacts) -> str:
     """One self-contained HTML page of the table `backtest` and of `session_equity`."""
     rows = book_rows(table, sessions)
-    variants = table.filter(pl.col("variant") != BASE).sort("book", "spread_scale", "variant").to_dicts()
+    configured = as_configured(table)
+    others = table.join(configured, on=["book", "model", "variant"], how="anti", maintain_order="left")
+    differs = pl.when(pl.col("variant") == BASE).then(pl.format("the model {}", "model")).otherwise("variant")
+    variants = others.with_columns(variant=differs).to_dicts()
     return page_template("bar_backtest.html.j2", "stock_assets.trading").render(
         title=f"stock_assets: back-test of {facts.source} bars of {facts.interval}",
         facts=facts,

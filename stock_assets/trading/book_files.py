@@ -103,7 +103,8 @@ def read_books(file: Path, kinds: Sequence[Book] = BOOKS, models: Sequence[str] 
         raise SettingsError(f"{file}: found {_shown(tables)}, expected one table [[book]] or more")
     books: dict[str, Book] = {}
     for number, table in enumerate(tables, 1):
-        book = book_of(table, f"{file}, book {_shown(table.get('name', number))}", kinds, models)
+        place = f"{file}, book {_shown(table.get('name', number))}"
+        book = book_of(table, place, kinds=kinds, models=models)
         if book.name in books:
             raise SettingsError(f"{file}, book {book.name}: found the name twice, expected one book of a name")
         books[book.name] = book
@@ -111,7 +112,7 @@ def read_books(file: Path, kinds: Sequence[Book] = BOOKS, models: Sequence[str] 
 
 
 def book_of(
-    values: Mapping[str, Any], place: str, kinds: Sequence[Book] = BOOKS, models: Sequence[str] | None = None
+    values: Mapping[str, Any], place: str, *, kinds: Sequence[Book] = BOOKS, models: Sequence[str] | None = None
 ) -> Book:
     """The book of `values`, by field; `kinds` and `models` as `read_books`. Raises SettingsError that begins with
     `place`.

@@ -7,7 +7,7 @@ that a figure is the same bit for bit wherever the array begins before the windo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 
@@ -33,6 +33,22 @@ class BarTimes:
     """bars of an ordinary session"""
     beta_sessions: int = VOLATILITY_SESSIONS
     """sessions that a beta is of: those that are read"""
+
+    @classmethod
+    def of_days(cls, sessions: Sequence[date]) -> "BarTimes":
+        """A day is the case of one bar a session, of which `sessions` has those before as well."""
+        return cls((), np.array(sessions, "datetime64[D]"), np.ones(len(sessions), bool), 1, BETA_SESSIONS)
+
+    @property
+    def nights(self) -> np.ndarray:
+        """int64 [E + T]: calendar days since the session of the bar before; 1 at the first one."""
+        days = self.session.astype(np.int64)
+        return np.diff(days, prepend=days[0] - 1)
+
+    @property
+    def beta_rows(self) -> int:
+        """Bars that a beta is of."""
+        return self.beta_sessions * self.per_session
 
 
 def mean_of_members(returns: np.ndarray, member: np.ndarray) -> np.ndarray:

@@ -202,22 +202,19 @@ def panel_of(
 ) -> Panel:
     """The panel of `sessions`, from bars of them and of the `LOOKBACK_SESSIONS` before the first one.
 
-    Below a day `times` says what the bars are, and `session` is the end of a bar wherever it stands.
-
-    `bars` are rows of daily_bars, of which provisional and fetched_at are not read; `universe` has ticker and sector;
-    `context` has series, session and total_return, one row each. `endings` has ticker, session and return (null where
-    it is unknown): listings that ended, booked on that session. Any other ticker without a bar for
-    `limits.ended_sessions` sessions has ended on the last of them. A source without corporate actions (null
-    split_ratio) pays as dividend whatever its total return has beyond the price.
+    `bars` are rows of daily_bars, of which provisional and fetched_at are not read; `universe` has ticker and sector.
+    Below a day `times` says what the bars are, and `session` is the end of a bar wherever it stands. `context` has
+    series, session and total_return, one row each. `endings` has ticker, session and return (null where it is unknown):
+    listings that ended, booked on that session. Any other ticker without a bar for `limits.ended_sessions` sessions has
+    ended on the last of them. A source without corporate actions (null split_ratio) pays as dividend whatever its total
+    return has beyond the price.
 
     Raises BadBarsError for a second bar of a session and for an impossible figure, TradingError for sessions that are
     none or out of order and for an ending that cannot be.
     """
-    if not sessions or any(later <= earlier for earlier, later in pairwise(sessions)):
-        raise TradingError(f"a panel needs sessions in ascending order, found {list(sessions)[:5]}")
-    _check(bars)
-    grids = _Grids.of(bars, context, sessions, earlier=None if times is None else times.earlier)
-    per_session = 1 if times is None else times.per_session
+    _check(bars, sessions)
+    grids = _Grids.of(bars, context, sessions, earlier=times and times.earlier)
+    times = times or BarTimes.of_days(grids.sessions)
     close, traded = grids("close"), np.nan_to_num(grids("volume"))
     has_bar = ~np.isnan(close)
     reasons = ("", *bars["suspect"].drop_nulls().unique().sort())
@@ -226,18 +223,15 @@ def panel_of(
     dividend, split = _actions(grids, close, total)
     total[~has_bar | (suspect > 0)] = np.nan
     member = has_bar & (grids("is_member") == 1)
-    adv = adv_of(np.where(has_bar, close, 0.0) * traded, per_session)
+    adv = adv_of(np.where(has_bar, close, 0.0) * traded, times.per_session)
     market, equal_weight = _market(context, grids.sessions), mean_of_members(total, member)
     sectors, sector = _sectors(universe, grids.tickers)
-    ended = _ended(has_bar, limits.ended_sessions * per_session, endings=endings, grids=grids)
-    days = np.array(grids.sessions, dtype="datetime64[D]") if times is None else times.session
-    days = days.astype(np.int64)
-    beta_window = BETA_SESSIONS if times is None else times.beta_sessions * per_session
+    ended = _ended(has_bar, limits.ended_sessions * times.per_session, endings=endings, grids=grids)
     own = slice(len(grids.sessions) - len(sessions), None)
     return Panel(
         sessions=tuple(sessions),
         tickers=grids.tickers,
-        nights=np.diff(days, prepend=days[0] - 1)[own],
+        nights=times.nights[own],
         open=grids("open")[own],
         close=close[own],
         dividends=Events.of(dividend[own], 0.0),
@@ -248,14 +242,14 @@ def panel_of(
         suspect_reasons=reasons,
         member=member[own],
         adv=adv[own],
-        volatility=volatilities(total, per_session)[own],
-        beta=betas(total, equal_weight if np.isnan(market).all() else market, beta_window)[own],
+        volatility=volatilities(total, times.per_session)[own],
+        beta=betas(total, equal_weight if np.isnan(market).all() else market, times.beta_rows)[own],
         fifth=fifths(adv, member)[own],
         sector=sector,
         sectors=sectors,
         market=market[own],
         equal_weight=equal_weight[own],
-        opening=(np.ones(len(days), bool) if times is None else times.opening)[own],
+        opening=times.opening[own],
     )
 
 
@@ -309,8 +303,10 @@ class _Grids:
         return grid
 
 
-def _check(bars: pl.DataFrame) -> None:
-    """Raises BadBarsError for a figure that no bar has."""
+def _check(bars: pl.DataFrame, sessions: Sequence[date]) -> None:
+    """Raises BadBarsError for a figure that no bar has, and TradingError for sessions that do not ascend."""
+    if not sessions or any(later <= earlier for earlier, later in pairwise(sessions)):
+        raise TradingError(f"a panel needs sessions in ascending order, found {list(sessions)[:5]}")
     limits = {"open": "above 0", "close": "above 0", "split_ratio": "above 0", "volume": "not below 0"}
     for column, limit in (limits | {"total_return": "above -1"}).items():
         value = pl.col(column)

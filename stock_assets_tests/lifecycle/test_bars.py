@@ -39,6 +39,7 @@ from stock_assets.settings import Settings
 from stock_assets.storage.attached import attached
 from stock_assets.storage.warehouse import Warehouse
 from stock_assets.tables import declared
+from stock_assets.trading.bar_page import as_configured
 from stock_assets_tests.lifecycle.bar_market import FIRST_SERVED, hours, use_quick_models
 
 BEFORE, END = datetime(2025, 6, 22, 0, 6, tzinfo=UTC), datetime(2025, 6, 23, 2, 40, tzinfo=UTC)
@@ -103,8 +104,10 @@ def test_the_back_test_follows_a_session_and_is_published(finished):
     """The tables, the page and the file say the same, and its own rows can be booked again from the bars stored."""
     store, config = finished
     table, equity, fills = (store.read(name) for name in ("backtest", "bar_equity", "bar_fills"))
-    base = table.filter(pl.col("variant") == "base")
+    base = as_configured(table)
     assert base["book"].to_list() == ["by_sign", "long_only", "hold", "equal_weight"]
+    assert base["model"].to_list()[:2] == ["bar_rnn", "bar_rnn"]
+    assert table.filter(pl.col("model") == "linear")["variant"].to_list() == ["base"]
     assert set(equity["book"]) == set(base["book"])
     assert equity.filter(pl.col("book") == "by_sign").height == 24 - 1  # the account stands at the end of the first bar
     assert store.row_counts()["backtests"] == table.height - 2, "the baselines are no trials"

@@ -92,6 +92,7 @@ def running_view(
     there: tuple[BarPointer, pl.DataFrame] | None,
     alerts: tuple[Trouble, ...],
     now: datetime,
+    *,
     back_test: Mapping[str, Any] | None = None,
 ) -> RunningView:
     """The view of the pointer and the rows of its session at `now` (aware), with the `back_test` that is published;

@@ -1,5 +1,6 @@
 """The step that makes `backtest`, `bar_equity` and `bar_fills` of a market of bars."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
@@ -22,12 +23,12 @@ from stock_assets.trading.books import Book
 from stock_assets.trading.materialize.bars import universe_of
 from stock_assets.trading.materialize.trials import add_trials, count_trials
 from stock_assets.trading.measures import VOLATILITY_SESSIONS
-from stock_assets.trading.sensitivities import rows_of_book
+from stock_assets.trading.sensitivities import Cell, rows_of_book
 from stock_assets.trading.tables import BACKTEST
 
 #: The back-test is of the newest sessions that every model has predicted, so many at most.
-SESSIONS = 60
-#: The sessions that every model has predicted, of those up to a first one; and the first one with a prediction.
+SESSIONS = 30
+#: SQL: the sessions that every model has predicted.
 _PREDICTED = """
 SELECT session FROM model.bar_predictions GROUP BY session HAVING count(DISTINCT model) >= ? ORDER BY session
 """
@@ -45,7 +46,8 @@ class MadeBarBacktest:
 
 def make_bar_backtest(store: Warehouse, settings: Settings, *, now: datetime) -> MadeBarBacktest:
     """Makes `backtest`, `bar_equity` and `bar_fills` of the newest SESSIONS sessions that are over and predicted: every
-    book at every scale of the spread and filled one bar later, and the baselines at the costs of the first book.
+    book at every scale of the spread and filled one bar later; the first one with the reference models in the place of
+    its own; and the baselines at its costs.
 
     Every back-test of a book is added to `backtests` as a trial; the first session of a market's models names it.
     Raises MissingTableError before a session is over that every model has predicted, MissingSessionsError for bars
@@ -55,20 +57,27 @@ def make_bar_backtest(store: Warehouse, settings: Settings, *, now: datetime) ->
     if not predicted:
         raise MissingTableError("bar_predictions")
     sessions, books, markets = predicted[-SESSIONS:], books_of(settings), dict[int, BarMarket]()
+    references = [name for name, entry in BAR_MODELS.items() if entry.role == "reference"]
     booked: list[BookedBars] = []
     for configured in books:
         book = replace(configured, model=configured.model or BAR_IN_SERVICE)
         market = _market(store, settings, sessions[0], last=sessions[-1], book=book, markets=markets)
-        own = back_test_bars(
-            market,
-            _predictions(store, str(book.model), sessions[0], sessions[-1]),
-            book,
-            sleeves=settings.horizon,
-            overnight=settings.hold_overnight,
-            began=predicted[0],
-        )
-        add_trials(store, [cell.computed for cell in own.cells], now=now)
-        booked.append(own)
+        cells: list[Cell] = []
+        for model in dict.fromkeys((str(book.model), *(references if not booked else ()))):
+            own = back_test_bars(
+                market,
+                _predictions(store, model, sessions),
+                replace(book, model=model),
+                sleeves=settings.horizon,
+                overnight=settings.hold_overnight,
+                began=predicted[0],
+                frontier=model == book.model,
+            )
+            cells += own.cells
+            if model == book.model:
+                booked.append(own)
+        add_trials(store, [cell.computed for cell in cells], now=now)
+        booked[-1] = replace(booked[-1], cells=tuple(cells))
     naive = [*baselines(markets[books[0].limits.ended_sessions], booked[0].book)]
     table = pl.concat(
         rows_of_book(each.cells, each.book, count_trials(store, each.book.name), seed=settings.seed, block=1)
@@ -85,9 +94,10 @@ def make_bar_backtest(store: Warehouse, settings: Settings, *, now: datetime) ->
     return made
 
 
-def _predictions(store: Warehouse, model: str, first: date, last: date) -> pl.DataFrame:
+def _predictions(store: Warehouse, model: str, sessions: Sequence[date]) -> pl.DataFrame:
+    """Rows of `bar_predictions` of `model`, from the first to the last of `sessions`."""
     statement = "SELECT * FROM model.bar_predictions WHERE model = ? AND session BETWEEN ? AND ?"
-    return BAR_PREDICTIONS.fit(store.read_sql("bar_predictions", statement, [model, first, last]))
+    return BAR_PREDICTIONS.fit(store.read_sql("bar_predictions", statement, [model, sessions[0], sessions[-1]]))
 
 
 def _market(
