@@ -190,9 +190,13 @@ def models() -> None:
     """Lists which version of every model serves, since when and why, and the versions with another alias."""
     from stock_assets.platform import Platform
 
-    rows = Platform(configured()).models()
+    config = configured()
+    rows = Platform(config).models()
     if rows.is_empty():
-        raise StockAssetsError("no model is trained yet. Materialize trained_rnn and trained_baselines first.")
+        tables = "trained_rnn and trained_baselines" if config.interval == "1d" else "trained_bar_models"
+        raise StockAssetsError(f"no model is trained yet. Materialize {tables} first.")
+    if config.interval != "1d":
+        rows = rows.drop("model_year")  # bars have none
     titles = {name: name.replace("_", " ") for name in rows.columns} | {"reason": "why"}
     out.print(frame_table(rows.rename(titles)))
 

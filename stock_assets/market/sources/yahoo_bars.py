@@ -115,15 +115,16 @@ class YahooBars:
         if self.staged is not None:
             kept = staging(self.staged, asked_on=now.date(), first=first, last=last)
             kept.expect(len(set(tickers)))
+        splits: dict[tuple[str, date], float] = {}
         answers, failures = of_each(
             tickers,
-            lambda ticker: self._bars(ticker, ranges, now, kept=kept),
+            lambda ticker: self._bars(ticker, ranges, now, kept=kept, splits=splits),
             budget=self.budget,
             on_progress=Pace("Yahoo", self.say),
         )
         bars = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *answers.values()])
         asked = bars_since(bars.filter(pl.col("session").is_between(first, last)), since).sort("ticker", "bar_end")
-        return BarAnswer(asked, failures, limits, settle=kept.clear if kept else nothing_to_settle)
+        return BarAnswer(asked, failures, limits, settle=kept.clear if kept else nothing_to_settle, splits=splits)
 
     def _first_session(self, oldest: datetime) -> date:
         """The first session that begins at `oldest` or later; the day after `oldest` where the calendar has none."""
@@ -142,9 +143,16 @@ class YahooBars:
         return ranges
 
     def _bars(
-        self, ticker: str, ranges: Sequence[tuple[datetime, datetime]], now: datetime, *, kept: Staging | None
+        self,
+        ticker: str,
+        ranges: Sequence[tuple[datetime, datetime]],
+        now: datetime,
+        *,
+        kept: Staging | None,
+        splits: dict[tuple[str, date], float],
     ) -> pl.DataFrame:
-        """The finished bars of `ticker` that begin within `ranges` (`SOURCE_BAR_SCHEMA`, sorted).
+        """The finished bars of `ticker` that begin within `ranges` (`SOURCE_BAR_SCHEMA`, sorted); the splits that its
+        answers state are added to `splits`.
 
         Raises Exhausted, GivenUp, or SourceError naming the ticker.
         """
@@ -156,7 +164,7 @@ class YahooBars:
                 pages.append(there)
                 continue
             try:
-                ask = partial(self._page, ticker, begin=begin, end=end, now=now)
+                ask = partial(self._page, ticker, begin=begin, end=end, now=now, splits=splits)
                 page, through = self.budget.patiently(ticker, ask)
             except QuietTickerError:
                 break  # it has not traded in later ranges either
@@ -170,7 +178,9 @@ class YahooBars:
             raise nothing
         return pl.concat(pages)
 
-    def _page(self, ticker: str, *, begin: datetime, end: datetime, now: datetime) -> Page:
+    def _page(
+        self, ticker: str, *, begin: datetime, end: datetime, now: datetime, splits: dict[tuple[str, date], float]
+    ) -> Page:
         """The finished bars of one request, and the moment up to which bars are final in it.
 
         Raises as `Budget.patiently` wants it.
@@ -189,7 +199,7 @@ class YahooBars:
         through = min(now, max(_last_trade(stated), now - DELAY))
         if history.empty:  # rows without a figure, or what is traded while it answers: no chart at all raises
             return SOURCE_BAR_SCHEMA.to_frame(), through
-        self._say_splits(history, ticker)
+        splits |= self._splits(history, ticker)
         klines = _klines(history, ticker)
         rows = in_bars(klines, self.calendar, self.interval)
         if rows.is_empty():
@@ -204,16 +214,19 @@ class YahooBars:
         traded = pl.lit(stated.get("instrumentType") in WITHOUT_VOLUME) | (pl.col("volume") > 0)
         return as_source_bars(rows.filter(pl.col("bar_end") <= through, priced, traded), self.name), through
 
-    def _say_splits(self, history: "pd.DataFrame", ticker: str) -> None:
-        """A line about each split of an answer: what was stored before it is at another basis."""
-        splits = history["Stock Splits"]
-        for moment, ratio in zip(history.index, splits, strict=True):
+    def _splits(self, history: "pd.DataFrame", ticker: str) -> dict[tuple[str, date], float]:
+        """The ratio of each split of an answer by ticker and session, with a line about it: what was stored before it
+        is at another basis."""
+        splits = {}
+        for moment, ratio in zip(history.index, history["Stock Splits"], strict=True):
             if not ratio:
                 continue
+            splits[ticker, moment.date()] = float(ratio)
             self.say(
                 f"{ticker} split {ratio:g}:1 on {moment:%Y-%m-%d}: Yahoo's bars before it are adjusted now, and those "
                 "that were stored earlier are not; materialize raw_bars of the sessions before it again"
             )
+        return splits
 
 
 def _last_trade(stated: Mapping[str, Any]) -> datetime:
