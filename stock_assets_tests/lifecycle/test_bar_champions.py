@@ -117,11 +117,14 @@ def test_a_better_challenger_serves_from_the_second_session_after_its_window(con
     assert rows(again, "bar_predictions").equals(rows(store, "bar_predictions"))
     # what serves is listed, and the saved model of what lost goes once it is old
     shown = models_in_service(store, registry, calendar_of(config), kept=BARS)
-    assert shown.select("model", "alias", "version", "model_year", "serves_from").rows() == [
-        (BAR_IN_SERVICE, "champion", promoted, None, PROMOTED_FROM)
-    ]
     lost = set(promotions.filter(pl.col("outcome") == "challenger")["version"])
-    assert lost
+    assert shown.select("model", "alias", "version", "model_year", "serves_from").rows() == [
+        (BAR_IN_SERVICE, "champion", promoted, None, PROMOTED_FROM),
+        *((BAR_IN_SERVICE, "challenger", version, None, None) for version in lost),
+    ]
+    assert len(lost) == 1
+    assert remove_losers(store, config, registry, before=END + timedelta(days=500))[0] == 0, "it has an alias"
+    registry.of[BAR_IN_SERVICE]["challenger"] = promoted
     assert remove_losers(store, config, registry, before=END)[0] == 0, "they lost at that moment, and not before"
     count, freed = remove_losers(store, config, registry, before=END + timedelta(days=500))
     assert (count, freed > 0) == (len(lost), True)
