@@ -190,13 +190,11 @@ def models() -> None:
     """Lists which version of every model serves, since when and why, and the versions with another alias."""
     from stock_assets.platform import Platform
 
-    config = configured()
-    rows = Platform(config).models()
+    rows, of_days = Platform(config := configured()).models(), config.interval == "1d"
     if rows.is_empty():
-        tables = "trained_rnn and trained_baselines" if config.interval == "1d" else "trained_bar_models"
+        tables = "trained_rnn and trained_baselines" if of_days else "trained_bar_models"
         raise StockAssetsError(f"no model is trained yet. Materialize {tables} first.")
-    if config.interval != "1d":
-        rows = rows.drop("model_year")  # bars have none
+    rows = rows if of_days else rows.drop("model_year")
     titles = {name: name.replace("_", " ") for name in rows.columns} | {"reason": "why"}
     out.print(frame_table(rows.rename(titles)))
 

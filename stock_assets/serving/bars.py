@@ -225,4 +225,4 @@ def answer_of_days(app: FastAPI, routers: Iterable[APIRouter], interval: str) ->
     for router in routers:
         for route in router.routes:
             if isinstance(route, APIRoute):
-                app.add_route(route.path, of_days, methods=list(route.methods), include_in_schema=False)
+                app.add_route(route.path, of_days, methods=sorted(route.methods or ()), include_in_schema=False)

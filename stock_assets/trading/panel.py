@@ -206,16 +206,15 @@ def panel_of(
     Below a day `times` says what the bars are, and `session` is the end of a bar wherever it stands. `context` has
     series, session and total_return, one row each. `endings` has ticker, session and return (null where it is unknown):
     listings that ended, booked on that session. Any other ticker without a bar for `limits.ended_sessions` sessions has
-    ended on the last of them. A source without corporate actions (null split_ratio) pays as dividend whatever its total
-    return has beyond the price.
+    ended on the last of them. Without corporate actions (null split_ratio) a dividend is what a total return has beyond
+    the price.
 
-    Raises BadBarsError for a second bar of a session and for an impossible figure, TradingError for sessions that are
-    none or out of order and for an ending that cannot be.
+    Raises BadBarsError for a second bar of a session or an impossible figure, TradingError for sessions out of order or
+    an ending that cannot be.
     """
     _check(bars, sessions)
     grids = _Grids.of(bars, context, sessions, earlier=times and times.earlier)
-    times = times or BarTimes.of_days(grids.sessions)
-    close, traded = grids("close"), np.nan_to_num(grids("volume"))
+    close, traded, times = grids("close"), np.nan_to_num(grids("volume")), times or BarTimes.of_days(grids.sessions)
     has_bar = ~np.isnan(close)
     reasons = ("", *bars["suspect"].drop_nulls().unique().sort())
     suspect = np.where(has_bar, grids.codes("suspect", reasons), 0).astype(np.int8)

@@ -246,8 +246,8 @@ class Drill:
     """of the settings and the address of the local Yahoo"""
     day: date
     before: datetime
-    looks: tuple[datetime, datetime, datetime]
-    """the first two are those of the process that is killed"""
+    looks: tuple[datetime, ...]
+    """three: the first two are those of the process that is killed"""
     end: datetime
 
 

@@ -122,8 +122,9 @@ def test_a_day_is_the_case_of_one_bar_a_session(seed: int, book: Book):
     assert theirs.totals["turnover"][1:].sum() > 0
     for name, figures in theirs.totals.items():
         np.testing.assert_allclose(ours.totals[name], figures, rtol=1e-12, atol=1e-12, err_msg=name)
-    for name, figures in (theirs.fills | theirs.positions).items():
-        np.testing.assert_allclose((ours.fills | ours.positions)[name], figures, rtol=1e-12, atol=1e-12, err_msg=name)
+    for name, figures in {**theirs.fills, **theirs.positions}.items():
+        found = {**ours.fills, **ours.positions}[name]
+        np.testing.assert_allclose(found, figures, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("name", CALENDARS)
@@ -235,8 +236,9 @@ class SlowBook:
         self.frozen[ticker] = self.frozen[ticker] + 1 if stuck else 0
         if wanted is None and self.frozen[ticker] > BOOK.limits.frozen_sessions * self.per_session:
             wanted = 0.0
-        can = trusted and wanted is not None
-        self.orders[ticker] = wanted * max(worth, 0.0) / self.marks[ticker] - self.shares[ticker] if can else 0.0
+        self.orders[ticker] = 0.0
+        if trusted and wanted is not None:
+            self.orders[ticker] = wanted * max(worth, 0.0) / self.marks[ticker] - self.shares[ticker]
 
     def equity(self) -> list[float]:
         """After each bar but the first."""
@@ -246,7 +248,9 @@ class SlowBook:
                 self.night(k)
                 for ticker in self.tickers:
                     self.fill(ticker, k)
-            self.marks |= {ticker: self.row(ticker, k)["close"] for ticker in self.tickers if self.trusts(ticker, k)}
+            for ticker in self.tickers:
+                if (row := self.row(ticker, k)) is not None and self.trusts(ticker, k):
+                    self.marks[ticker] = row["close"]
             path.append(self.cash + sum(self.shares[t] * self.marks[t] for t in self.tickers if self.shares[t]))
             for ticker in self.tickers:
                 self.decide(ticker, k, path[-1])
