@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stock_assets.cli.bars import make, make_due
+from stock_assets.cli.bars import make, make_due, scores_of
 from stock_assets.lifecycle.bars import (
     LOOK,
     BarState,
@@ -130,6 +130,13 @@ def test_the_back_test_follows_a_session_and_is_published(finished):
         last = equity.filter(pl.col("book") == book["book"]).sort("bar_end")["equity"][-1]
         assert book["equity"] == [{"session": str(DAY), "equity": last} | book["equity"][0]]
         assert book["total"] == pytest.approx(last / 1e6 - 1)
+    assert scores_of(config)[-6:-1] == [
+        f"back-test of {DAY} to {DAY}, after all costs:",
+        *(
+            f"{b['book']:14}{b['total']:>+10.2%} net, turnover {b['turnover']:.1f} a session"
+            for b in published["books"]
+        ),
+    ]
     page = (config.artifacts / "bar_backtest" / "report.html").read_text()
     assert "SIMULATED" in page
     assert all(f">{name}</td>" in page for name in base["book"])
