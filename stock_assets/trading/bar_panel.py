@@ -31,6 +31,8 @@ class BarMarket:
     """datetime64[D] [T]: the session that each lies in"""
     per_session: int
     """bars of an ordinary session"""
+    goes_on: bool = False
+    """whether the exchange stays open after the last bar"""
 
     @property
     def sessions(self) -> list[date]:
@@ -39,9 +41,10 @@ class BarMarket:
 
     @property
     def left(self) -> np.ndarray:
-        """int64 [T]: the bars after each until the exchange closes or rests, or the market ends."""
+        """int64 [T]: the bars after each until the exchange closes or rests; many where it stays open."""
         number = len(self.session)
-        starts = np.append(np.flatnonzero(self.panel.opening[1:]) + 1, number)
+        end = number + 2 * number * self.goes_on
+        starts = np.append(np.flatnonzero(self.panel.opening[1:]) + 1, end)
         return starts[np.searchsorted(starts, np.arange(number), side="right")] - 1 - np.arange(number)
 
 
@@ -56,24 +59,28 @@ def bar_market(
 ) -> BarMarket:
     """The market of `sessions` (ascending), from rows of `bars` of them and of the sessions before that costs look at.
 
-    `expected` has session and bar_end of every bar that the calendar expects of both, ascending, and `length` is how
-    long a bar lasts. `universe` is the table. A bar without prices is none; any other suspect bar is not traded at.
+    `expected` has session and bar_end of every bar that the calendar expects of both, ascending, and of the next
+    session where there is one; `length` is how long a bar lasts. `universe` is the table. A bar without prices is none;
+    any other suspect bar is not traded at.
 
     Raises as `panel_of`.
     """
-    ends, days = expected["bar_end"].to_list(), expected["session"].to_numpy().astype("datetime64[D]")
+    opening = np.diff(expected["bar_end"].dt.epoch("us").to_numpy(), prepend=0) > length / timedelta(microseconds=1)
+    days = expected["session"].to_numpy().astype("datetime64[D]")
     before = int(np.searchsorted(days, np.datetime64(sessions[0])))
-    between = np.diff(expected["bar_end"].dt.epoch("us").to_numpy(), prepend=0)
+    after = int(np.searchsorted(days, np.datetime64(sessions[-1]), side="right"))
+    goes_on = after < len(days) and not opening[after]
+    ends, days, opening = expected["bar_end"][:after].to_list(), days[:after], opening[:after]
     _, counts = np.unique(days, return_counts=True)
     times = BarTimes(
         earlier=ends[:before],
         session=days,
-        opening=between > length / timedelta(microseconds=1),
+        opening=opening,
         per_session=int(counts.max()),
     )
     context = pl.DataFrame(schema={"series": pl.String, "session": bars.schema["bar_end"], "total_return": pl.Float64})
     panel = panel_of(_rows(bars, universe), universe, context, sessions=ends[before:], limits=limits, times=times)
-    return BarMarket(panel, days[before:], times.per_session)
+    return BarMarket(panel, days[before:], times.per_session, bool(goes_on))
 
 
 def _rows(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
@@ -94,7 +101,5 @@ def _rows(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
 
 def at_bars(book: Book, per_session: int) -> Book:
     """`book` with what is meant of a session as it is of one of its bars: the share of the traded value that an order
-    fills, and for how long a position is held that cannot be judged."""
-    costs = replace(book.costs, participation=book.costs.participation / per_session)
-    limits = replace(book.limits, frozen_sessions=book.limits.frozen_sessions * per_session)
-    return replace(book, costs=costs, limits=limits)
+    fills. What counts decisions, K and `Limits.frozen_sessions`, counts bars."""
+    return replace(book, costs=replace(book.costs, participation=book.costs.participation / per_session))

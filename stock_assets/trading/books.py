@@ -72,7 +72,7 @@ class Book:
 
     name: str
     kind: Literal["long_only", "long_short", "by_sign"]
-    """by_sign, of bars below a day alone: every ticker long or short by the sign of its score, at equal weights"""
+    """by_sign, of bars below a day alone: every ticker by the sign of its score, each with an equal part"""
     model: str | None = None
     sleeves: int | None = None
     score: Literal["difference", "direction"] = "difference"
@@ -98,6 +98,9 @@ BOOKS = (LONG_ONLY, LONG_SHORT)
 _BAR_COSTS = Costs(commission=0.0, half_spreads=(0.0005,) * 5, open_factor=1.0)
 _BAR_LIMITS = Limits(position=1.0, sector_net=1.0, gross=1.0, fewest_names=1, lowest_price=0.0, lowest_adv=1e6)
 BY_SIGN = Book("by_sign", "by_sign", whole_shares=False, costs=_BAR_COSTS, limits=_BAR_LIMITS)
-BAR_BOOKS = (BY_SIGN, replace(BY_SIGN, name="long_only", kind="long_only"))
+BAR_BOOKS = (
+    BY_SIGN,
+    replace(BY_SIGN, name="long_only", kind="long_only", limits=replace(_BAR_LIMITS, position=0.5, fewest_names=2)),
+)
 #: The default of every kind of book below a day.
 BAR_KINDS = (*BAR_BOOKS, replace(LONG_SHORT, whole_shares=False, costs=_BAR_COSTS))

@@ -26,11 +26,11 @@ ALWAYS = trading_calendar("24/7", date(2024, 3, 1), date(2024, 3, 23))  # more t
 NEW_YORK = trading_calendar("XNYS", date(2024, 11, 25), date(2024, 12, 6))  # Thanksgiving, and a half day after it
 TOKYO = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 12))  # it rests at noon
 CALENDARS = {"always": ALWAYS, "half day": NEW_YORK, "rest at noon": TOKYO}
-LENGTHS = {"1d": timedelta(days=1), "1h": timedelta(hours=1)}
+LENGTH = timedelta(hours=1)
 BOOK = replace(
     BY_SIGN,
     costs=replace(COSTLY, half_spreads=(0.001, 0.0008, 0.0006, 0.0004, 0.0002), participation=0.6),
-    limits=replace(BY_SIGN.limits, frozen_sessions=1, ended_sessions=2, lowest_adv=0.0),
+    limits=replace(BY_SIGN.limits, frozen_sessions=2, ended_sessions=2, lowest_adv=0.0),
 )
 
 
@@ -69,7 +69,7 @@ def market_of(calendar: TradingCalendar, bars: pl.DataFrame, *, book: Book = BOO
         universe_of(bars),
         expected_bars(calendar, sessions, Interval.parse("1h")),
         sessions=sessions[first:],
-        length=LENGTHS["1h"],
+        length=LENGTH,
         limits=book.limits,
     )
 
@@ -194,7 +194,9 @@ class SlowBook:
     def own(self, ticker: str, k: int) -> float | None:
         """The target of bar k alone; None holds."""
         judged = [t for t in self.tickers if self.trusts(t, k) and (t, self.every[k][1]) in self.score]
-        return float(np.sign(self.score[ticker, self.every[k][1]])) / len(judged) if ticker in judged else None
+        traded = sum(self.adv(t, k) > 0 for t in self.tickers)
+        part = 1 / max(traded, len(judged), 1)
+        return float(np.sign(self.score[ticker, self.every[k][1]])) * part if ticker in judged else None
 
     def target(self, ticker: str, k: int) -> float | None:
         start = self.first
@@ -234,7 +236,7 @@ class SlowBook:
         wanted, trusted = self.target(ticker, k), self.trusts(ticker, k)
         stuck = self.shares[ticker] and (wanted is None or not trusted)
         self.frozen[ticker] = self.frozen[ticker] + 1 if stuck else 0
-        if wanted is None and self.frozen[ticker] > BOOK.limits.frozen_sessions * self.per_session:
+        if wanted is None and self.frozen[ticker] > BOOK.limits.frozen_sessions:
             wanted = 0.0
         self.orders[ticker] = 0.0
         if trusted and wanted is not None:
@@ -302,6 +304,23 @@ def test_nothing_is_held_nor_ordered_while_an_exchange_is_closed():
         over = back_test_bars(market, predictions, book, sleeves=2, overnight=True).equity
         assert over.filter(pl.Series(market.panel.opening[1:]))["ordered"].sum() > 0
         assert over["borrow"].sum() > 0
+
+
+def test_a_market_that_goes_on_is_not_sold_at_the_end_of_the_window():
+    """The equity of a window is that of a longer one, up to its end."""
+    bars = random_hours(ALWAYS, 4)
+    every, sessions = expected_bars(ALWAYS, ALWAYS.sessions, Interval.parse("1h")), ALWAYS.sessions
+    predictions, rows = predictions_of(bars, 4), []
+    for last in (12, 16):
+        seen = pl.col("session") <= sessions[last]
+        market = bar_market(
+            bars.filter(seen), universe_of(bars), every.filter(pl.col("session") <= sessions[last + 1]),
+            sessions=sessions[1 : last + 1], length=LENGTH, limits=BOOK.limits,
+        )  # fmt: skip
+        assert market.goes_on
+        rows.append(back_test_bars(market, predictions.filter(seen), BOOK, sleeves=3, overnight=False).equity)
+    assert rows[0].equals(rows[1].filter(pl.col("session") <= sessions[12]))
+    assert rows[0]["names"][-1] > 0
 
 
 def booked_of(calendar: TradingCalendar, seed: int = 5) -> tuple[BarMarket, BookedBars]:
@@ -379,5 +398,6 @@ def test_a_book_by_sign_holds_equal_weights_of_every_ticker():
     own = own_targets(panel, scores, BOOK).own
     judged = panel.trusted & ~np.isnan(scores)
     assert (np.isnan(own) == ~judged).all()
-    expected = np.sign(scores) / judged.sum(axis=1, keepdims=True).clip(1)
-    np.testing.assert_allclose(own[judged], expected[judged])
+    parts = np.maximum((panel.adv > 0).sum(axis=1, keepdims=True), judged.sum(axis=1, keepdims=True)).clip(1)
+    np.testing.assert_allclose(own[judged], (np.sign(scores) / parts)[judged])
+    assert (parts.ravel() > judged.sum(axis=1)).any(), "what is held back keeps its part"

@@ -113,7 +113,9 @@ def _market(
         markets[ends] = bar_market(
             BARS.fit(store.read("bars", begin, last)),
             universe_of(store),
-            expected_bars(calendar, [*before, *sessions], interval),
+            expected_bars(
+                calendar, [*before, *sessions, *calendar.between(last, calendar.sessions[-1])[1:2]], interval
+            ),
             sessions=sessions,
             length=interval.length,
             limits=book.limits,
