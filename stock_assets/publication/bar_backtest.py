@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 
 from stock_assets.publication.bar_files import SCHEMA
-from stock_assets.trading.bar_backtest import EQUAL_WEIGHT, HOLD
 from stock_assets.trading.bar_page import BarBacktestFacts, book_rows
 from stock_assets.trading.bar_tables import COSTS
+from stock_assets.trading.books import EQUAL_WEIGHT, HOLD
 
 _FIGURES = (
     *("book", "model", "sleeves", "capital", "sessions", "total", "net_return", "gross_return", "turnover"),

@@ -15,7 +15,7 @@ from stock_assets.tables import UTC_TIME
 from stock_assets.trading.bar_panel import BarMarket, at_bars
 from stock_assets.trading.bar_tables import BAR_EQUITY, BAR_FILLS, COSTS, MONEY
 from stock_assets.trading.book_files import model_of
-from stock_assets.trading.books import Book, Limits
+from stock_assets.trading.books import EQUAL_WEIGHT, HOLD, Book, Limits
 from stock_assets.trading.ledger import Account, opened, run
 from stock_assets.trading.panel import REASONS
 from stock_assets.trading.portfolio import sleeved
@@ -26,8 +26,6 @@ from stock_assets.trading.trials import BASE, Computed, digest_of_scores
 
 #: The newest sessions of which fills are kept.
 FILLS_OF = 5
-#: Books without a model: every ticker bought once at equal weights and kept, and the same anew in each session.
-HOLD, EQUAL_WEIGHT = "hold", "equal_weight"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from stock_assets.pages import numbers
 from stock_assets.pages.charts.lines import Format, Line, LineChart
 from stock_assets.pages.templates import page_template
-from stock_assets.trading.bar_backtest import EQUAL_WEIGHT, HOLD
 from stock_assets.trading.bar_tables import COSTS
+from stock_assets.trading.books import EQUAL_WEIGHT, HOLD
 from stock_assets.trading.tear_sheet_charts import FALL
 from stock_assets.trading.trials import BASE
 

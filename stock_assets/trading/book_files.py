@@ -26,7 +26,7 @@ from stock_assets.escape import shortened
 from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, models_of, named
 from stock_assets.settings import Settings
 from stock_assets.settings_file import PREFIX
-from stock_assets.trading.books import BAR_BOOKS, BAR_KINDS, BOOKS, Book, Costs
+from stock_assets.trading.books import BAR_BOOKS, BAR_KINDS, BOOKS, EQUAL_WEIGHT, HOLD, Book, Costs
 
 #: A name of a book: it stands in the names of orders, which a broker limits to 48 characters.
 NAME = "^[a-z][a-z0-9_]{0,19}$"
@@ -79,6 +79,8 @@ def _bar_books(file: Path) -> tuple[Book, ...]:
 
     books = read_books(file, BAR_KINDS, list(BAR_MODELS))
     for book in books:
+        if book.name in (HOLD, EQUAL_WEIGHT):
+            raise SettingsError(f"{file}, book {book.name}: found the name of a baseline of bars, expected another one")
         if book.volatility_target is not None:
             raise SettingsError(
                 f"{file}, book {book.name}, key volatility_target: found {book.volatility_target}, expected none: a "

@@ -102,5 +102,7 @@ BAR_BOOKS = (
     BY_SIGN,
     replace(BY_SIGN, name="long_only", kind="long_only", limits=replace(_BAR_LIMITS, position=0.5, fewest_names=2)),
 )
+#: Books of bars without a model: every ticker bought once at equal weights and kept, and the same in each session.
+HOLD, EQUAL_WEIGHT = "hold", "equal_weight"
 #: The default of every kind of book below a day.
 BAR_KINDS = (*BAR_BOOKS, replace(LONG_SHORT, whole_shares=False, costs=_BAR_COSTS))
