@@ -70,6 +70,7 @@ def generated_panel(sessions: int, tickers: int, seed: int = 0) -> Panel:
         sectors=("",),
         market=np.zeros(sessions),
         equal_weight=np.zeros(sessions),
+        opening=np.ones(sessions, bool),
     )
 
 

@@ -36,6 +36,11 @@ class BarSettings(BaseModel):
         le=1440,
         description="minutes between two looks at the running session, 1 to 1440; one bar when unset; below 1d alone",
     )
+    hold_overnight: bool = Field(
+        default=False,
+        description="whether the back-test of bars holds what it has while the exchange is closed; unset, it is flat "
+        "before the close and the rest at noon; below 1d alone",
+    )
     ccxt_exchange: str = Field(
         default="binance",
         pattern="^[a-z0-9]+$",

@@ -180,10 +180,11 @@ class Platform(Market):
         ['model', 'alias', 'version', 'trained_through', 'model_year', 'serves_from', 'reason']
         """
         from stock_assets.lifecycle.materialize.champions import models_in_service
+        from stock_assets.lifecycle.materialize.kept import kept_of
         from stock_assets.storage.registry import open_registry
 
         registry = open_registry(self.settings.mlflow_uri, self.settings.mlflow_artifacts)
-        return models_in_service(self.store, registry, self.calendar)
+        return models_in_service(self.store, registry, self.calendar, kept=kept_of(self.settings))
 
     def materialize(
         self,

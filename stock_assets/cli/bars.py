@@ -22,6 +22,8 @@ from stock_assets.market.materialize.universe import make_universe
 from stock_assets.market.sources.registry import settle_time
 from stock_assets.model.bar_schedule import training_of
 from stock_assets.model.materialize.bars import make_bar_predictions, train_bar_models
+from stock_assets.publication.bar_files import read_backtest
+from stock_assets.publication.materialize.bar_backtest import publish_bar_backtest
 from stock_assets.publication.materialize.bars import publish_bars
 from stock_assets.settings import PREFIX, Settings
 from stock_assets.storage.trainings import NoRegistry, Registry
@@ -115,6 +117,7 @@ def _steps(
         "bar_publication": lambda: publish_bars(store, settings, sessions, now=now),
         "drift": lambda: _watched(store, settings, sessions, now=now, say=say),
         "bar_report": lambda: make_bar_evaluation(store, settings),
+        "backtest": lambda: publish_bar_backtest(store, settings, now=now),
     }
 
 
@@ -137,4 +140,16 @@ def scores_of(settings: Settings) -> list[str]:
         lines.append(f"{row['model']:14}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True)))
     first = table.row(0, named=True)
     page = settings.artifacts / "bar_report" / "report.html"
-    return [*lines, f"{first['rows']:,} bars of {first['days']} session(s); the report with intervals: {page}"]
+    lines.append(f"{first['rows']:,} bars of {first['days']} session(s); the report with intervals: {page}")
+    return lines + _earned(settings)
+
+
+def _earned(settings: Settings) -> list[str]:
+    """What the books of the back-test earned as lines, and where its page is; none before it is made."""
+    published = read_backtest(settings.published)
+    if published is None:
+        return []
+    lines = [f"back-test of {published['first']} to {published['last']}, after all costs:"]
+    for book in published["books"]:
+        lines.append(f"{book['book']:14}{book['total']:>+10.2%} net, turnover {book['turnover']:.1f} a session")
+    return [*lines, f"the back-test: {settings.artifacts / 'bar_backtest' / 'report.html'}"]

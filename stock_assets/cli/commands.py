@@ -192,9 +192,11 @@ def models() -> None:
     """Lists which version of every model serves, since when and why, and the versions with another alias."""
     from stock_assets.platform import Platform
 
-    rows = Platform(configured()).models()
+    rows, of_days = Platform(config := configured()).models(), config.interval == "1d"
     if rows.is_empty():
-        raise StockAssetsError("no model is trained yet. Materialize trained_rnn and trained_baselines first.")
+        tables = "trained_rnn and trained_baselines" if of_days else "trained_bar_models"
+        raise StockAssetsError(f"no model is trained yet. Materialize {tables} first.")
+    rows = rows if of_days else rows.drop("model_year")
     titles = {name: name.replace("_", " ") for name in rows.columns} | {"reason": "why"}
     out.print(frame_table(rows.rename(titles)))
 

@@ -7,6 +7,7 @@ from functools import partial
 import dagster as dg
 
 from stock_assets.defs import checks
+from stock_assets.defs.bar_backtest import bar_backtest_asset
 from stock_assets.defs.bar_lifecycle import bar_drift_asset, bar_promotions_asset
 from stock_assets.defs.market import universe_asset
 from stock_assets.defs.partitions import LEARNS_TWO_SESSIONS_BEFORE, running_days
@@ -83,7 +84,8 @@ def bar_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Every asset of a market of bars, in flow order."""
     note = SIMULATED if settings.source == "simulated" else f" Source: {settings.source}."
     market_and_features = (_raw_bars, _bars, _bar_features, _bar_labels)
-    made = (*market_and_features, _trained_bar_models, _bar_predictions, _bar_report, _bar_publication, bar_drift_asset)
+    predicted = (_trained_bar_models, _bar_predictions, _bar_report, _bar_publication)
+    made = (*market_and_features, *predicted, bar_drift_asset, bar_backtest_asset)
     return [universe_asset(settings, note), *(asset(settings, note) for asset in made), bar_promotions_asset(settings)]
 
 

@@ -13,8 +13,8 @@ from stock_assets.lifecycle.alerts import Alert
 RECENT_BARS = 5
 #: Sessions over which the best naive model is looked for.
 YARDSTICK = 20
-#: The drift of inputs from which on a person is alerted.
-INPUT_LIMIT = 0.5
+#: The drift of inputs from which on a person is alerted (`python -m benchmarks minutes_drift`).
+INPUT_LIMIT = 0.3
 #: The columns that are compared: those that follow from the clock move with the days of the window alone.
 COMPARED = tuple(name for name in BAR_INPUTS if not name.startswith(("time_", "week_")))
 DRIFT_KEY, SKILL_KEY = "drift/bar_features", "skill/bar_predictions"

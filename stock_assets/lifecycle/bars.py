@@ -16,7 +16,7 @@ from stock_assets.model.bar_schedule import BarTraining, first_served
 #: What is made of sessions that are over, of a look at the one that runs, and of sessions that models serve.
 FINISHED = ("universe", "raw_bars", "bars", "bar_features", "bar_labels")
 LOOK = ("raw_bars", "bars", "bar_features", "bar_predictions", "bar_publication")
-JUDGED = ("bar_predictions", "bar_publication", "drift", "bar_report")
+JUDGED = ("bar_predictions", "bar_publication", "drift", "bar_report", "backtest")
 TRAINED = ("trained_bar_models",)
 PROMOTED = ("promotions",)
 #: Sessions that a challenger is compared on, the first that it could have served: a week of an exchange.

@@ -22,12 +22,24 @@ REASONS = {
     "absurd_return": "a close further than 8 % times the root of the minutes (50 % at most) from both closes before: a "
     "print that goes back, or a move that the next bar confirms",
     "repeated": "all figures are those of the bar before, and something was traded: a bar that was delivered twice",
+    "split": "of the session of a split that the vendor takes out of its bars, where the bars before it were fetched "
+    "before it was seen: looking back may mix two bases",
 }
 
 
-def with_suspects(bars: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
+def on_two_bases(bars: pl.DataFrame, splits: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame:
+    """ticker, session of those of `splits` (`BAR_SPLITS`) before which the ticker's newest bar of `bars` (BAR_KEYS,
+    fetched_at) was fetched before the split was seen: nobody can tell whether it is taken out of that bar."""
+    opens = pl.col("session").replace_strict(calendar.opens, default=None, return_dtype=pl.Datetime("us", "UTC"))
+    opened = splits.with_columns(opens=opens).sort("opens")
+    before = bars.select("ticker", "fetched_at", opens="bar_end").sort("opens")
+    pairs = opened.join_asof(before, on="opens", by="ticker", check_sortedness=False)
+    return pairs.filter(pl.col("fetched_at") < pl.col("seen_at")).select("ticker", "session")
+
+
+def with_suspects(bars: pl.DataFrame, calendar: TradingCalendar, splits: pl.DataFrame | None = None) -> pl.DataFrame:
     """`bars` (BAR_KEYS, open, high, low, close, volume) sorted by BAR_KEYS, with `suspect` (String): the first of
-    REASONS that holds, null for a trusted bar.
+    REASONS that holds, null for a trusted bar. `splits` is that of `on_two_bases`; none where it is unset.
 
     A row looks at the two bars of its ticker before it that have prices, where they are of its session or of the one
     before, and at nothing later: a jump is suspect until the next bar stays where it led. Give the session before the
@@ -62,8 +74,15 @@ def with_suspects(bars: pl.DataFrame, calendar: TradingCalendar) -> pl.DataFrame
         .then(pl.lit("absurd_return"))
         .when("repeated")
         .then(pl.lit("repeated"))
+        .when(pl.col("split").fill_null(value=False))
+        .then(pl.lit("split"))
     )
-    return rows_with_flags.with_columns(suspect=suspect).drop("usable", "position", "absurd", "repeated")
+    if splits is None:
+        splits = bars.select("ticker", "session").clear()
+    rows_with_flags = rows_with_flags.join(
+        splits.with_columns(split=pl.lit(value=True)), on=["ticker", "session"], how="left", maintain_order="left"
+    )
+    return rows_with_flags.with_columns(suspect=suspect).drop("usable", "position", "absurd", "repeated", "split")
 
 
 def _absurd(back: int) -> pl.Expr:

@@ -91,6 +91,23 @@ BAR_REQUESTS = declare(
     )
 )
 
+BAR_SPLITS = declare(
+    Table(
+        "bar_splits",
+        "market",
+        "a split that the vendor stated and takes out of its bars before it: those that were fetched earlier are at "
+        "another basis",
+        (
+            *KEY_COLUMNS,
+            Column("ratio", pl.Float64(), "new shares per old one"),
+            Column("seen_at", UTC_TIME, "when the source was asked that stated it first", unit="UTC"),
+        ),
+        keys=("ticker", "session"),
+        history=True,
+        exists="bar",
+    )
+)
+
 BAR_INTERVAL = declare(
     Table(
         "bar_interval",

@@ -289,25 +289,6 @@ def currency_of(settings: Settings) -> str | None:
     return settings.currency or CURRENCIES.get(settings.exchange)
 
 
-@cache
-def local_hours(name: str, first: date, last: date) -> tuple[str, Mapping[date, tuple[datetime, datetime]]]:
-    """The time zone of the exchange that a calendar of this `name` is of, and from when to when (UTC) it rests at noon
-    on its sessions from `first` to `last`; UTC and no rest for a name that is no exchange's.
-
-    >>> local_hours("XTKS", date(2024, 1, 4), date(2024, 1, 5))[1][date(2024, 1, 4)][0].strftime("%H:%M")
-    '02:30'
-    """
-    from stock_assets.private.exchange_calendars import exchange_calendars
-
-    code = name.split()[0]  # hours of one's own follow the code
-    if code not in exchange_calendars.get_calendar_names():
-        return "UTC", {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of pandas 3.1, as above
-        exchange = exchange_calendars.get_calendar(code, start=first, end=last)
-    return str(exchange.tz), dict(_rests(exchange))
-
-
 def _rests(exchange: "ExchangeCalendar") -> list[tuple[date, tuple[datetime, datetime]]]:
     """From when to when (UTC) the exchange rests at noon, by session."""
     rests = zip(exchange.break_starts.dropna().items(), exchange.break_ends.dropna(), strict=True)

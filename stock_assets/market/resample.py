@@ -5,7 +5,7 @@ from typing import NamedTuple
 import polars as pl
 
 from stock_assets.errors import SourceError
-from stock_assets.market.calendar import TradingCalendar, local_hours
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.clocks import refuse_changed_clock
 from stock_assets.market.coverage import HOLE, bar_lengths, coverage, in_sessions, stamped_at_end
 from stock_assets.market.findings import finding, no_findings
@@ -161,7 +161,7 @@ def refuse_many(faults: pl.DataFrame, rows: int, place: str) -> None:
 def session_hours(calendar: TradingCalendar, *, rests: bool = False) -> pl.DataFrame:
     """session, opens, closes, rest_start, rest_end of each session of `calendar`; with `rests` False it has none."""
     days = calendar.sessions
-    at_noon = local_hours(calendar.name, days[0], days[-1])[1] if rests else {}
+    at_noon = calendar.rests if rests else {}
     return pl.DataFrame(
         {
             "session": days,
@@ -220,7 +220,7 @@ def doubt_zone(bars: pl.DataFrame, session_coverage: pl.DataFrame, calendar: Tra
         and astray <= DOUBTFUL * bars.height
     ):
         return
-    zone, _ = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])
+    zone = calendar.local_zone
     local = bars["at"].dt.replace_time_zone(None).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
     local_bars = bars.select("ticker", at=local.dt.convert_time_zone("UTC")).drop_nulls()
     local_bars = bar_lengths(local_bars.unique().sort("ticker", "at"))

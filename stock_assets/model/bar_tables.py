@@ -17,7 +17,9 @@ TRAINED_BAR_MODELS = declare(
             Column("cutoff", UTC_TIME, "no label that became known later was used", unit="UTC"),
             Column("trained_at", UTC_TIME, "when it was trained", unit="UTC"),
             Column("training_rows", pl.Int64(), "labels learned from, after the purge"),
-            Column("artifact", pl.String(), "folder of the weights below the artifacts folder"),
+            Column(
+                "artifact", pl.String(), "folder of the weights below the artifacts folder; null once they are removed"
+            ),
         ),
         keys=("session", "model"),
         partitions="session",

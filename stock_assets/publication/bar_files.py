@@ -1,6 +1,7 @@
 """What is published of bars below a day: files that never change, and a pointer to what is newest.
 
     published/
+      bar_backtest.json                                       the back-test of the newest sessions; replaced by a rename
       bars.json                                               the pointer: the newest bar; renamed last
       bar_predictions/session=2026-11-20/<digest>.parquet     `FILE`: the bars that one look added; once the session is
                                                               over, one file with all of them takes their place
@@ -27,7 +28,7 @@ from stock_assets.tables import UTC_TIME
 
 #: (major, minor) of the form. Another major is not read.
 SCHEMA = (1, 1)
-POINTER, FOLDER = "bars.json", "bar_predictions"
+POINTER, FOLDER, BACKTEST = "bars.json", "bar_predictions", "bar_backtest.json"
 #: The columns of a file: those of the table, and when it was said.
 FILE = pl.Schema({**BAR_PREDICTIONS.schema, "published_at": UTC_TIME})
 
@@ -168,3 +169,27 @@ def _contents(
 def _said_first(parts: Mapping[Place, pl.DataFrame]) -> pl.DataFrame:
     rows = pl.concat([FILE.to_frame(), *parts.values()]).sort("published_at", maintain_order=True)
     return rows.unique(["model", *BAR_KEYS], keep="first").sort("model", *BAR_KEYS)
+
+
+def put_backtest(folder: Place, document: Mapping[str, Any]) -> None:
+    """Writes the back-test (`bar_backtest.backtest_document`) in the place of the one before. Raises ValueError for a
+    number that is not finite."""
+    put(folder / BACKTEST, json.dumps(document, allow_nan=False).encode())
+
+
+def read_backtest(folder: Place) -> dict[str, Any] | None:
+    """The back-test that is published; None before one was. Raises PublicationError for a damaged one, or one of
+    another major version."""
+    path = folder / BACKTEST
+    try:
+        values = parse_json(path, path.read_bytes())
+    except FileNotFoundError:
+        return None
+    try:
+        if values["schema"][0] != SCHEMA[0]:
+            raise PublicationError(f"{path} is of form {values['schema']}; this version reads {SCHEMA[0]}.x")
+        for book in values["books"]:
+            _ = book["book"], book["equity"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise PublicationError(f"{path} is damaged: {error!r}; make it again: materialize backtest") from error
+    return dict(values)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from stock_assets.serving import health, problems
@@ -27,6 +27,8 @@ from stock_assets.serving.pages.router import make_pages
 from stock_assets.serving.routes import batch, history, models, monitoring, predictions, publications, sessions
 from stock_assets.settings import Settings
 
+#: What answers of daily publications.
+DAILY = (predictions, batch, history, sessions, models, monitoring, publications)
 #: Threads that read older sessions and tables, beside the event loop.
 THREADS = 4
 TITLE = "stock_assets"
@@ -80,11 +82,15 @@ def mount(app: FastAPI) -> None:
     """Every router of the application, each with its own file or folder; at an interval below a day that of bars
     first."""
     if app.state.settings.interval != "1d":
-        from stock_assets.serving.bars import mount_bars
+        from stock_assets.serving.bars import answer_of_days, mount_bars
 
-        mount_bars(app, app.state.current)
-    for part in (predictions, batch, history, sessions, models, monitoring, publications, health):
-        app.include_router(part.router)
+        mount_bars(app, app.state.current, app.state.settings.interval)
+        answer_of_days(app, (part.router for part in DAILY), app.state.settings.interval)
+        lives = APIRouter(routes=[route for route in health.router.routes if route.path != "/readyz"])  # pyright: ignore[reportAttributeAccessIssue]
+        app.include_router(lives)
+    else:
+        for part in (*DAILY, health):
+            app.include_router(part.router)
     app.add_route(problems.PAGE, _errors_page, include_in_schema=False)
     current: Current = app.state.current
     app.include_router(

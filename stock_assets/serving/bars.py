@@ -1,7 +1,7 @@
 """The running session of a market of bars, over HTTP: `/v1/bars`, and the page that shows it. Mounted at an interval
 below a day alone, in front of what answers of daily publications."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
@@ -10,11 +10,19 @@ from typing import Any
 import polars as pl
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from stock_assets.errors import PublicationError
 from stock_assets.objects import Place
-from stock_assets.publication.bar_files import POINTER, BarPointer, follow_bar_predictions, read_bar_pointer
+from stock_assets.publication.bar_files import (
+    BACKTEST,
+    POINTER,
+    BarPointer,
+    follow_bar_predictions,
+    read_backtest,
+    read_bar_pointer,
+)
 from stock_assets.serving.answers import text_of
 from stock_assets.serving.current import Current
 from stock_assets.serving.days import relative
@@ -26,9 +34,15 @@ from stock_assets.serving.pages.rendering import Moment, Page, html
 from stock_assets.serving.pages.router import respond_with
 from stock_assets.serving.parameters import MODEL_NAME, TICKERS, Parameters
 from stock_assets.serving.problems import Problem, documented
-from stock_assets.serving.schemas import BarsOfASession
+from stock_assets.serving.schemas import BacktestOfBars, BarsOfASession
 
 NEWEST = Parameters((MODEL_NAME, TICKERS))
+NONE = Parameters()
+#: The screens of a market of days.
+DAILY_SCREENS = (
+    *("/signals", "/skill", "/inputs", "/models", "/announcements", "/paper", "/models/{rest:path}"),
+    *("/ticker", "/ticker/{rest:path}", "/chart/{rest:path}"),
+)
 ABOUT_BARS = ("wrong-parameter", "not-published", "damaged-publication", "unknown-model", "unknown-ticker")
 _NUMBERS = ("expected_return", "p_sell", "p_hold", "p_buy", "score")
 
@@ -96,8 +110,8 @@ def document(
     }
 
 
-def mount_bars(app: FastAPI, current: Current) -> None:
-    """Adds the routes of bars to `app`, before any other."""
+def mount_bars(app: FastAPI, current: Current, interval: str) -> None:
+    """Adds the routes of bars to `app`, before any other; `interval` is how long one lasts."""
     router, running = APIRouter(), RunningSession(current.folder)
 
     def published() -> tuple[BarPointer, pl.DataFrame]:
@@ -136,10 +150,43 @@ def mount_bars(app: FastAPI, current: Current) -> None:
         ready = {name: answer[name] for name in ("session", "bar_end", "published_at", "late", "simulated")}
         return Response(text_of({"status": "ready", **ready}), 200, NO_STORE, "application/json")
 
+    _add_back_test(router, current)
+    _add_screens(router, running, current, interval=interval)
+    app.include_router(router)
+
+
+def _add_back_test(router: APIRouter, current: Current) -> None:
+    """Adds `/v1/bars/backtest` to `router`."""
+
+    @router.get(
+        "/v1/bars/backtest",
+        summary="What acting on the scores would have earned",
+        tags=["bars"],
+        response_model=BacktestOfBars,
+        responses=documented("wrong-parameter", "not-published", "damaged-publication"),
+    )
+    async def back_test(request: Request) -> Response:
+        """Every book over the newest sessions that are over, by session and after all costs, beside holding every
+        ticker. It is made anew once a session is over."""
+        NONE.of(request)
+        try:
+            document = await run_in_threadpool(read_backtest, current.folder)
+        except PublicationError as error:
+            raise Problem("damaged-publication", relative(error, current.folder), file=BACKTEST) from error
+        if document is None:
+            raise Problem("not-published", "no back-test is published yet; it is once a session is over and predicted")
+        return Response(
+            text_of({k: v for k, v in document.items() if k != "schema"}), 200, NO_STORE, "application/json"
+        )
+
+
+def _add_screens(router: APIRouter, running: RunningSession, current: Current, *, interval: str) -> None:
+    """Adds the page of the running session to `router`, and the screens of days, which lead to it."""
+
     def page(request: Request) -> Response:
         def make() -> Page:
-            there = running.read()
-            view = running_view(there, troubles(at.alerts, None), at.now)
+            there, back_test = running.read(), read_backtest(current.folder)
+            view = running_view(there, troubles(at.alerts, None), at.now, back_test=back_test)
             return html(
                 "bars", at, view.etag(at.alerts.digest), title=view.title, here="/", view=view, bars=view.market
             )
@@ -147,5 +194,35 @@ def mount_bars(app: FastAPI, current: Current) -> None:
         at = Moment(None, read_alerts(current.folder), current.clock())
         return respond_with(request, at, make)
 
+    def of_days(request: Request) -> Response:
+        def make() -> Page:
+            there = running.read()
+            market = running_view(there, (), at.now).market
+            text = f"{request.url.path} is of a market of days. This one has bars of {interval}: the running session "
+            text += "and the back-test are on the first page, and at /v1/bars and /v1/bars/backtest."
+            return html(
+                "trouble", at, "", title="Of days", here="", status=404, bars=market, heading="Of days", text=text
+            )
+
+        at = Moment(None, read_alerts(current.folder), current.clock())
+        return respond_with(request, at, make)
+
     router.add_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
-    app.include_router(router)
+    for address in DAILY_SCREENS:
+        router.add_route(address, of_days, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def answer_of_days(app: FastAPI, routers: Iterable[APIRouter], interval: str) -> None:
+    """Adds to `app` the addresses of `routers`, which answer of days: each says where the answer about bars is."""
+
+    async def of_days(request: Request) -> Response:
+        raise Problem(
+            "not-published",
+            f"{request.url.path} is of a market of days, and this one has bars of {interval}: /v1/bars has the newest "
+            "bar of every ticker, and /v1/bars/backtest what acting on them would have earned",
+        )
+
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                app.add_route(route.path, of_days, methods=sorted(route.methods or ()), include_in_schema=False)

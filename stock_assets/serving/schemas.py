@@ -250,6 +250,56 @@ class RowOfABar(BaseModel):
     published_at: AwareDatetime = Field(description="when it was said first")
 
 
+class SessionOfABook(BaseModel):
+    """How a book of the back-test of bars stood at the last bar of a session."""
+
+    session: date
+    equity: float = Field(description="cash and positions, in the listing's currency")
+    drawdown: float = Field(description="the fall from the highest bar so far, a fraction")
+    traded: float = Field(description="value traded in the session")
+
+
+class BookOfBars(BaseModel):
+    """A book of the back-test of bars, or a baseline: what acting on the scores would have earned."""
+
+    book: str
+    model: str
+    is_baseline: bool = Field(description="whether it follows no model: hold and equal_weight")
+    sleeves: int = Field(description="K, the bars over whose targets is averaged")
+    capital: float
+    sessions: int
+    total: float = Field(description="what the capital has grown by, after all costs, a fraction")
+    net_return: float | None = Field(description="mean of a session, after costs")
+    gross_return: float | None = Field(description="mean of a session, before costs")
+    turnover: float = Field(description="value traded a session over the equity")
+    net_sharpe: float | None = Field(description="of 252 sessions")
+    net_sharpe_low: float | None = Field(description="lower end of its 95 % interval, of whole sessions")
+    net_sharpe_high: float | None
+    break_even: float | None = Field(description="cost of a trade at which nothing is earned, a fraction")
+    break_even_low: float | None
+    break_even_high: float | None
+    deepest: float = Field(description="the deepest fall from a peak, by bars")
+    spread: float = Field(description="of the capital, as the other costs")
+    impact: float
+    commission: float
+    borrow: float
+    equity: list[SessionOfABook]
+
+
+class BacktestOfBars(BaseModel):
+    """The back-test of the newest sessions of a market of bars."""
+
+    made_at: AwareDatetime
+    source: str
+    interval: str
+    currency: str | None
+    overnight: bool = Field(description="whether positions are held while the exchange is closed")
+    simulated: bool = Field(description="whether the prices are no real ones")
+    first: date
+    last: date
+    books: list[BookOfBars]
+
+
 class BarsOfASession(BaseModel):
     """The newest published session of a market of bars."""
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields, replace
 from math import inf, isfinite
 from pathlib import Path
@@ -26,7 +26,7 @@ from stock_assets.escape import shortened
 from stock_assets.model.registry import ENSEMBLE, IN_SERVICE, models_of, named
 from stock_assets.settings import Settings
 from stock_assets.settings_file import PREFIX
-from stock_assets.trading.books import BOOKS, Book, Costs
+from stock_assets.trading.books import BAR_BOOKS, BAR_KINDS, BOOKS, EQUAL_WEIGHT, HOLD, Book, Costs
 
 #: A name of a book: it stands in the names of orders, which a broker limits to 48 characters.
 NAME = "^[a-z][a-z0-9_]{0,19}$"
@@ -58,10 +58,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def books_of(settings: Settings) -> tuple[Book, ...]:
-    """The books that `settings` names: those of the file, or the two default ones.
+    """The books that `settings` names: those of the file, or the default ones of the interval.
 
     Raises SettingsError that names the file, the book, the key, what was found and what was expected.
     """
+    if settings.interval != "1d":
+        return BAR_BOOKS if settings.books is None else _bar_books(settings.books)
     books = BOOKS if settings.books is None else read_books(settings.books)
     if settings.broker != "off" and settings.paper_book not in (names := [book.name for book in books]):
         raise SettingsError(
@@ -71,8 +73,25 @@ def books_of(settings: Settings) -> tuple[Book, ...]:
     return books
 
 
-def read_books(file: Path) -> tuple[Book, ...]:
-    """The books of `file`, in its order. Raises SettingsError as `books_of`."""
+def _bar_books(file: Path) -> tuple[Book, ...]:
+    """The books of `file` of a market of bars below a day."""
+    from stock_assets.model.bar_models import BAR_MODELS
+
+    books = read_books(file, BAR_KINDS, list(BAR_MODELS))
+    for book in books:
+        if book.name in (HOLD, EQUAL_WEIGHT):
+            raise SettingsError(f"{file}, book {book.name}: found the name of a baseline of bars, expected another one")
+        if book.volatility_target is not None:
+            raise SettingsError(
+                f"{file}, book {book.name}, key volatility_target: found {book.volatility_target}, expected none: a "
+                "book of bars has no target of its sessions"
+            )
+    return books
+
+
+def read_books(file: Path, kinds: Sequence[Book] = BOOKS, models: Sequence[str] | None = None) -> tuple[Book, ...]:
+    """The books of `file`, in its order. `kinds` has the default of every kind, and `models` those that a book may
+    follow: unset, those of a day. Raises SettingsError as `books_of`."""
     try:
         if file.stat().st_size > MOST_BYTES:
             raise SettingsError(f"{file}: found {file.stat().st_size:,} bytes, expected a file of at most {MOST_BYTES}")
@@ -86,28 +105,36 @@ def read_books(file: Path) -> tuple[Book, ...]:
         raise SettingsError(f"{file}: found {_shown(tables)}, expected one table [[book]] or more")
     books: dict[str, Book] = {}
     for number, table in enumerate(tables, 1):
-        book = book_of(table, f"{file}, book {_shown(table.get('name', number))}")
+        place = f"{file}, book {_shown(table.get('name', number))}"
+        book = book_of(table, place, kinds=kinds, models=models)
         if book.name in books:
             raise SettingsError(f"{file}, book {book.name}: found the name twice, expected one book of a name")
         books[book.name] = book
     return tuple(books.values())
 
 
-def book_of(values: Mapping[str, Any], place: str) -> Book:
-    """The book of `values`, by field. Raises SettingsError that begins with `place`.
+def book_of(
+    values: Mapping[str, Any], place: str, *, kinds: Sequence[Book] = BOOKS, models: Sequence[str] | None = None
+) -> Book:
+    """The book of `values`, by field; `kinds` and `models` as `read_books`. Raises SettingsError that begins with
+    `place`.
 
     >>> book_of({"name": "one", "kind": "long_only", "limits": {"gross": 1.0}}, "books.toml, book one").limits.gross
     1.0
     """
+    names: list[object] = [book.kind for book in kinds]
+    if (kind := values.get("kind")) not in names:
+        found = f"{place}, key kind: found {_shown(kind)}" if "kind" in values else f"{place}: found no kind"
+        raise SettingsError(f"{found}, expected {named(map(str, names))}")
     own = _checked(Book, {key: value for key, value in values.items() if key not in ("costs", "limits")}, place)
-    default = next(book for book in BOOKS if book.kind == own["kind"])
+    default = next(book for book in kinds if book.kind == own["kind"])
     parts = {}
     for name, defaults in (("costs", default.costs), ("limits", default.limits)):
         if not isinstance(part := values.get(name, {}), dict):
             raise SettingsError(f"{place}, key {name}: found {_shown(part)}, expected a table")
         parts[name] = replace(defaults, **_checked(type(defaults), part, place, prefix=f"{name}."))
-    book = Book(**own, **parts)
-    models = [*models_of("champion", "naive"), ENSEMBLE]
+    book = replace(default, **own, **parts)
+    models = [*models_of("champion", "naive"), ENSEMBLE] if models is None else models
     _require(
         re.fullmatch(NAME, book.name),
         place,

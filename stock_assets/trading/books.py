@@ -3,7 +3,7 @@
 Sources of the defaults stand in docs/trading.md.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -71,7 +71,8 @@ class Book:
     """
 
     name: str
-    kind: Literal["long_only", "long_short"]
+    kind: Literal["long_only", "long_short", "by_sign"]
+    """by_sign, of bars below a day alone: every ticker by the sign of its score, each with an equal part"""
     model: str | None = None
     sleeves: int | None = None
     score: Literal["difference", "direction"] = "difference"
@@ -91,3 +92,17 @@ class Book:
 LONG_ONLY = Book("long_only", "long_only", limits=Limits(position=0.20, sector_net=1.0, gross=1.0, fewest_names=5))
 LONG_SHORT = Book("long_short", "long_short")
 BOOKS = (LONG_ONLY, LONG_SHORT)
+
+#: Below a day. What a side costs, half the spread and fees together, is the taker's fee of a large crypto exchange, as
+#: in the report on bars; the spread at the opening is that of the day.
+_BAR_COSTS = Costs(commission=0.0, half_spreads=(0.0005,) * 5, open_factor=1.0)
+_BAR_LIMITS = Limits(position=1.0, sector_net=1.0, gross=1.0, fewest_names=1, lowest_price=0.0, lowest_adv=1e6)
+BY_SIGN = Book("by_sign", "by_sign", whole_shares=False, costs=_BAR_COSTS, limits=_BAR_LIMITS)
+BAR_BOOKS = (
+    BY_SIGN,
+    replace(BY_SIGN, name="long_only", kind="long_only", limits=replace(_BAR_LIMITS, position=0.5, fewest_names=2)),
+)
+#: Books of bars without a model: every ticker bought once at equal weights and kept, and the same in each session.
+HOLD, EQUAL_WEIGHT = "hold", "equal_weight"
+#: The default of every kind of book below a day.
+BAR_KINDS = (*BAR_BOOKS, replace(LONG_SHORT, whole_shares=False, costs=_BAR_COSTS))

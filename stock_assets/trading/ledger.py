@@ -131,7 +131,7 @@ def step(
     paid = filled * price
     value = np.abs(paid)
     scale = costs.spread_scale if spread_scale is None else spread_scale
-    factor = scale * (1.0 if book.fill == "close" else costs.open_factor)
+    factor = scale * (costs.open_factor if bars.opening and book.fill != "close" else 1.0)
     spread = np.where(is_filled, value * half_spread(reference, bars.fifth_before, costs) * factor, 0.0)
     moved = value * impact(value, bars.adv_before, bars.volatility_before) * costs.impact
     fees = commission(filled, value, costs)

@@ -15,7 +15,15 @@ import polars as pl
 from stock_assets.errors import BadBarsError, TradingError
 from stock_assets.market.context import FUND, INDEX
 from stock_assets.trading.books import Limits
-from stock_assets.trading.measures import BETA_SESSIONS, adv_of, betas, fifths, mean_of_members, volatilities
+from stock_assets.trading.measures import (
+    BETA_SESSIONS,
+    BarTimes,
+    adv_of,
+    betas,
+    fifths,
+    mean_of_members,
+    volatilities,
+)
 
 #: What became of an order; the rest of an order that is not filled expires.
 REASONS = ("filled", "no bar", "no open", "no volume", "open outside high and low", "suspect", "ended", "capped")
@@ -60,13 +68,16 @@ class Bars:
     """standard deviation of the daily total return over the last 60 sessions, as a fraction"""
     fifth_before: np.ndarray
     """int8 [N]: the fifth of the members by `adv_before` that the ticker is in, 0 the least traded"""
+    opening: bool = True
+    """whether the exchange opens with it, where the spread is wider: not of a bar within a session"""
 
     def of(self, tickers: np.ndarray) -> "Bars":
         """The same session of the tickers at the positions `tickers`."""
-        return Bars(self.session, self.nights, *(getattr(self, name)[tickers] for name in _OF_TICKERS))
+        figures = (getattr(self, name)[tickers] for name in _OF_TICKERS)
+        return Bars(self.session, self.nights, *figures, opening=self.opening)
 
 
-_OF_TICKERS = tuple(field.name for field in fields(Bars))[2:]
+_OF_TICKERS = tuple(field.name for field in fields(Bars))[2:-1]
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,8 @@ class Panel:
     """float64 [T]: total return of the market's fund; NaN without one"""
     equal_weight: np.ndarray
     """float64 [T]: mean total return of the members of the session before"""
+    opening: np.ndarray
+    """bool [T]: `Bars.opening`"""
 
     @property
     def trusted(self) -> np.ndarray:
@@ -173,6 +186,7 @@ class Panel:
             adv_before=before[0],
             volatility_before=before[1],
             fifth_before=before[2],
+            opening=bool(self.opening[t]),
         )
 
 
@@ -184,23 +198,23 @@ def panel_of(
     sessions: Sequence[date],
     limits: Limits,
     endings: pl.DataFrame | None = None,
+    times: BarTimes | None = None,
 ) -> Panel:
     """The panel of `sessions`, from bars of them and of the `LOOKBACK_SESSIONS` before the first one.
 
-    `bars` are rows of daily_bars, of which provisional and fetched_at are not read; `universe` has ticker and sector;
-    `context` has series, session and total_return, one row each. `endings` has ticker, session and return (null where
-    it is unknown): listings that ended, booked on that session. Any other ticker without a bar for
-    `limits.ended_sessions` sessions has ended on the last of them. A source without corporate actions (null
-    split_ratio) pays as dividend whatever its total return has beyond the price.
+    `bars` are rows of daily_bars, of which provisional and fetched_at are not read; `universe` has ticker and sector.
+    Below a day `times` says what the bars are, and `session` is the end of a bar wherever it stands. `context` has
+    series, session and total_return, one row each. `endings` has ticker, session and return (null where it is unknown):
+    listings that ended, booked on that session. Any other ticker without a bar for `limits.ended_sessions` sessions has
+    ended on the last of them. Without corporate actions (null split_ratio) a dividend is what a total return has beyond
+    the price.
 
-    Raises BadBarsError for a second bar of a session and for an impossible figure, TradingError for sessions that are
-    none or out of order and for an ending that cannot be.
+    Raises BadBarsError for a second bar of a session or an impossible figure, TradingError for sessions out of order or
+    an ending that cannot be.
     """
-    if not sessions or any(later <= earlier for earlier, later in pairwise(sessions)):
-        raise TradingError(f"a panel needs sessions in ascending order, found {list(sessions)[:5]}")
-    _check(bars)
-    grids = _Grids.of(bars, context, sessions)
-    close, traded = grids("close"), np.nan_to_num(grids("volume"))
+    _check(bars, sessions)
+    grids = _Grids.of(bars, context, sessions, earlier=times and times.earlier)
+    close, traded, times = grids("close"), np.nan_to_num(grids("volume")), times or BarTimes.of_days(grids.sessions)
     has_bar = ~np.isnan(close)
     reasons = ("", *bars["suspect"].drop_nulls().unique().sort())
     suspect = np.where(has_bar, grids.codes("suspect", reasons), 0).astype(np.int8)
@@ -208,16 +222,15 @@ def panel_of(
     dividend, split = _actions(grids, close, total)
     total[~has_bar | (suspect > 0)] = np.nan
     member = has_bar & (grids("is_member") == 1)
-    adv = adv_of(np.where(has_bar, close, 0.0) * traded)
+    adv = adv_of(np.where(has_bar, close, 0.0) * traded, times.per_session)
     market, equal_weight = _market(context, grids.sessions), mean_of_members(total, member)
     sectors, sector = _sectors(universe, grids.tickers)
-    ended = _ended(has_bar, limits.ended_sessions, endings=endings, grids=grids)
-    days = np.array(grids.sessions, dtype="datetime64[D]").astype(np.int64)
+    ended = _ended(has_bar, limits.ended_sessions * times.per_session, endings=endings, grids=grids)
     own = slice(len(grids.sessions) - len(sessions), None)
     return Panel(
         sessions=tuple(sessions),
         tickers=grids.tickers,
-        nights=np.diff(days, prepend=days[0] - 1)[own],
+        nights=times.nights[own],
         open=grids("open")[own],
         close=close[own],
         dividends=Events.of(dividend[own], 0.0),
@@ -228,13 +241,14 @@ def panel_of(
         suspect_reasons=reasons,
         member=member[own],
         adv=adv[own],
-        volatility=volatilities(total)[own],
-        beta=betas(total, equal_weight if np.isnan(market).all() else market)[own],
+        volatility=volatilities(total, times.per_session)[own],
+        beta=betas(total, equal_weight if np.isnan(market).all() else market, times.beta_rows)[own],
         fifth=fifths(adv, member)[own],
         sector=sector,
         sectors=sectors,
         market=market[own],
         equal_weight=equal_weight[own],
+        opening=times.opening[own],
     )
 
 
@@ -249,11 +263,19 @@ class _Grids:
     bars: pl.DataFrame
 
     @classmethod
-    def of(cls, bars: pl.DataFrame, context: pl.DataFrame, sessions: Sequence[date]) -> "_Grids":
-        """Those of `sessions` and of as many before them as there are, up to `LOOKBACK_SESSIONS`."""
-        earlier = pl.concat([bars["session"], context["session"]]).unique()
-        earlier = earlier.filter(earlier < sessions[0]).sort().tail(LOOKBACK_SESSIONS)
-        every = pl.Series("session", [*earlier, *sessions], dtype=pl.Date)
+    def of(
+        cls,
+        bars: pl.DataFrame,
+        context: pl.DataFrame,
+        sessions: Sequence[date],
+        *,
+        earlier: Sequence[date] | None = None,
+    ) -> "_Grids":
+        """Those of `sessions` and of those `earlier`: unset, of as many as there are, up to `LOOKBACK_SESSIONS`."""
+        if earlier is None:
+            there = pl.concat([bars["session"], context["session"]]).unique()
+            earlier = there.filter(there < sessions[0]).sort().tail(LOOKBACK_SESSIONS).to_list()
+        every = pl.Series("session", [*earlier, *sessions], dtype=bars.schema["session"])
         bars = bars.filter(pl.col("session").is_in(every.implode()))
         tickers = bars["ticker"].unique().sort()
         columns = bars["ticker"].replace_strict(tickers, pl.int_range(len(tickers), eager=True), return_dtype=pl.Int32)
@@ -280,8 +302,10 @@ class _Grids:
         return grid
 
 
-def _check(bars: pl.DataFrame) -> None:
-    """Raises BadBarsError for a figure that no bar has."""
+def _check(bars: pl.DataFrame, sessions: Sequence[date]) -> None:
+    """Raises BadBarsError for a figure that no bar has, and TradingError for sessions that do not ascend."""
+    if not sessions or any(later <= earlier for earlier, later in pairwise(sessions)):
+        raise TradingError(f"a panel needs sessions in ascending order, found {list(sessions)[:5]}")
     limits = {"open": "above 0", "close": "above 0", "split_ratio": "above 0", "volume": "not below 0"}
     for column, limit in (limits | {"total_return": "above -1"}).items():
         value = pl.col(column)

@@ -82,6 +82,8 @@ def own_target(evening: Evening, book: Book) -> Target:
         score = evening.score[eligible]
         if book.kind == "long_only":
             own[eligible] = _top(score, limits)
+        elif book.kind == "by_sign":
+            own[eligible] = np.sign(score) * _equal_part(evening, len(eligible), limits)
         else:
             beta = np.where(np.isnan(evening.beta), USUAL_BETA, evening.beta)[eligible].astype(np.float64)
             own[eligible] = _neutral(score, evening.sector[eligible], beta, limits=limits)
@@ -103,6 +105,12 @@ def _top(score: np.ndarray, limits: Limits) -> np.ndarray:
     share = (places - np.count_nonzero(above)) / np.count_nonzero(at_edge)
     weight = min(limits.gross / places, limits.position)
     return np.where(above, weight, np.where(at_edge, weight * share, 0.0))
+
+
+def _equal_part(evening: Evening, eligible: int, limits: Limits) -> float:
+    """The part of each ticker that is traded, also of one without a bar or a prediction now: it may be held."""
+    traded = np.count_nonzero((evening.adv > 0) & (evening.adv >= limits.lowest_adv))
+    return min(limits.gross / max(traded, eligible), limits.position)
 
 
 def _neutral(score: np.ndarray, sector: np.ndarray, beta: np.ndarray, *, limits: Limits) -> np.ndarray:

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 
-from stock_assets.evaluation.bootstrap import block_bootstrap
+from stock_assets.evaluation.bootstrap import BLOCK, block_bootstrap
 from stock_assets.trading import statistics
 from stock_assets.trading.book_files import digest_of, model_of
 from stock_assets.trading.books import Book
@@ -173,16 +173,21 @@ class _Trial:
         return Cell(computed, series["net_return"], series["gross_return"], series["turnover"], series["impact"])
 
 
-def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int = 0) -> pl.DataFrame:
+def rows_of_book(
+    cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int = 0, block: int = BLOCK
+) -> pl.DataFrame:
     """The rows of the table `backtest` of `book`, whose models made `cells`; `trials` are counted with them.
 
-    Intervals are those of blocks of sessions.
+    Intervals are those of blocks of `block` sessions.
     """
     net, gross, turnover = (
         np.column_stack([getattr(cell, name) for cell in cells]) for name in ("net", "gross", "turnover")
     )
     intervals = np.hstack(
-        [statistics.sharpe_intervals(net, seed=seed), statistics.ratio_intervals(gross, turnover, seed=seed)]
+        [
+            statistics.sharpe_intervals(net, block=block, seed=seed),
+            statistics.ratio_intervals(gross, turnover, block=block, seed=seed),
+        ]
     )
     base = np.column_stack([cell.net for cell in cells if cell.computed.variant == BASE])
     correlations = np.full((base.shape[1], base.shape[1]), np.nan)
@@ -196,7 +201,7 @@ def rows_of_book(cells: Sequence[Cell], book: Book, trials: Trials, *, seed: int
         "settings": digest_of(book),
         "book": book.name,
     }
-    capacities = _capacities(cells, seed=seed)
+    capacities = _capacities(cells, seed=seed, block=block)
     rows = [
         _row(cell, trials)
         | of_book
@@ -237,7 +242,7 @@ def _interval_of(interval: np.ndarray) -> dict[str, float | None]:
 _Key = tuple[str, int, float]
 
 
-def _capacities(cells: Sequence[Cell], *, seed: int) -> dict[_Key, dict[str, float | None]]:
+def _capacities(cells: Sequence[Cell], *, seed: int, block: int) -> dict[_Key, dict[str, float | None]]:
     """The capital with the largest gain, with its interval, of each model, number of sleeves and scale.
 
     The edge is that of the smallest capital, and impact that of the capitals that what may be filled does not limit.
@@ -249,7 +254,7 @@ def _capacities(cells: Sequence[Cell], *, seed: int) -> dict[_Key, dict[str, flo
     for key, group in groups.items():
         smallest = min(group, key=lambda cell: cell.capital)
         edges = smallest.net + smallest.impact
-        ends = block_bootstrap(edges, seed=seed)
+        ends = block_bootstrap(edges, block, seed)
         if ends is None:
             continue
         free = [cell for cell in group if cell.turnover.mean() >= _UNLIMITED * smallest.turnover.mean()]

@@ -116,8 +116,8 @@ def frames_of(booked: Run, scales: np.ndarray) -> dict[str, pl.DataFrame]:
     value = np.nan_to_num(held["shares"] * held["mark"])
     of_equity = totals["equity"][at - booked.first]
     weight = np.where(of_equity > 0, value / np.where(of_equity > 0, of_equity, 1.0), np.nan)
-    positions = _keyed(panel, booked.positions, days).with_columns(value=value, weight=weight)
-    fills = _keyed(panel, booked.fills, days).with_columns(
+    positions = keyed(panel, booked.positions, days).with_columns(value=value, weight=weight)
+    fills = keyed(panel, booked.fills, days).with_columns(
         price=pl.when(pl.col("filled") != 0).then("price"),
         reason=pl.Series(REASONS, dtype=pl.String).gather(booked.fills["reason"].astype(np.int64)),
     )
@@ -125,8 +125,8 @@ def frames_of(booked: Run, scales: np.ndarray) -> dict[str, pl.DataFrame]:
     return {name: _fitted(rows, name, book) for name, rows in frames.items()}
 
 
-def _keyed(panel: Panel, columns: Mapping[str, np.ndarray], days: pl.Series) -> pl.DataFrame:
-    """`columns` with session and ticker in the place of their positions."""
+def keyed(panel: Panel, columns: Mapping[str, np.ndarray], days: pl.Series) -> pl.DataFrame:
+    """`columns` with session and ticker in the place of their positions in `days` and in the panel."""
     figures = {name: values for name, values in columns.items() if name not in ("t", "ticker")}
     return pl.DataFrame(
         {

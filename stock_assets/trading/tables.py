@@ -186,6 +186,7 @@ BACKTEST = declare(
             _SETTINGS,
         ),
         keys=("book", "model", "sleeves", "spread_scale", "variant"),
+        exists="both",
     )
 )
 
@@ -263,6 +264,7 @@ BACKTESTS = declare(
         ),
         keys=("digest",),
         history=True,
+        exists="both",
     )
 )
 

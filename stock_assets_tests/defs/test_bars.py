@@ -32,6 +32,7 @@ GRAPH = {
     "drift": ("lifecycle", {"bar_features", "bar_predictions", "bar_labels"}),
     "bar_report": ("evaluation", {"bar_predictions", "bar_labels"}),
     "bar_publication": ("publication", {"bar_predictions"}),
+    "backtest": ("trading", {"bar_predictions", "bars", "universe"}),
 }
 
 
@@ -113,7 +114,7 @@ def execute(config: Settings, instance: dg.DagsterInstance, request: dg.RunReque
     defs = build_definitions(config)
     clock = dg.ResourceDefinition.hardcoded_resource(Clock(now))
     asked = [key.to_user_string() for key in request.asset_selection or ()]
-    served = ("bar_predictions", "bar_publication", "drift", "bar_report")
+    served = ("bar_predictions", "bar_publication", "drift", "bar_report", "backtest")
     for selection in ([key for key in asked if key not in served], [key for key in asked if key in served]):
         if selection:
             result = dg.materialize(
@@ -162,6 +163,7 @@ def test_the_sensors_make_the_past_the_models_and_the_running_session(config: Se
         assert [key.to_user_string() for key in requests[0].asset_selection] == list(JUDGED)
         execute(config, instance, requests[0], now)
         assert store.read("bar_report").height == 3
+        assert {*store.read("backtest")["book"]} == {"by_sign", "long_only", "hold", "equal_weight"}
         # the partitions of the session stay materialized when the looks are gone
         for record in instance.get_run_records(dg.RunsFilter(tags={ASKED_BY: LOOKING})):
             instance.delete_run(record.dagster_run.run_id)

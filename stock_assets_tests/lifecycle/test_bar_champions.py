@@ -9,12 +9,16 @@ import polars as pl
 import pytest
 
 from stock_assets.cli.bars import make_due
+from stock_assets.errors import ArtifactError
 from stock_assets.lifecycle.bars import BarState, judging_due, promotion_due
-from stock_assets.lifecycle.materialize.champions import read_promotions, rollback
+from stock_assets.lifecycle.materialize.bar_champions import BARS
+from stock_assets.lifecycle.materialize.champions import models_in_service, read_promotions, rollback
+from stock_assets.lifecycle.materialize.retired_models import remove_losers
 from stock_assets.market.calendar import calendar_of, trading_calendar
 from stock_assets.market.sources.simulated_bars import SimulatedBars
 from stock_assets.model.bar_baselines import BarClassPrior
 from stock_assets.model.bar_models import BAR_IN_SERVICE, BAR_MODELS, BarModelEntry
+from stock_assets.model.materialize.bars import answers_of_version
 from stock_assets.settings import Settings
 from stock_assets.storage.trainings import NoRegistry
 from stock_assets.storage.warehouse import Warehouse
@@ -111,6 +115,25 @@ def test_a_better_challenger_serves_from_the_second_session_after_its_window(con
     kept = ["version", "serves_from", "outcome", "replaced", "improvement", "improvement_low"]
     assert read_promotions(again).select(kept).equals(read_promotions(store).select(kept))
     assert rows(again, "bar_predictions").equals(rows(store, "bar_predictions"))
+    # what serves is listed, and the saved model of what lost goes once it is old
+    shown = models_in_service(store, registry, calendar_of(config), kept=BARS)
+    lost = set(promotions.filter(pl.col("outcome") == "challenger")["version"])
+    assert shown.select("model", "alias", "version", "model_year", "serves_from").rows() == [
+        (BAR_IN_SERVICE, "champion", promoted, None, PROMOTED_FROM),
+        *((BAR_IN_SERVICE, "challenger", version, None, None) for version in lost),
+    ]
+    assert len(lost) == 1
+    assert remove_losers(store, config, registry, before=END + timedelta(days=9000))[0] == 0, "it has an alias"
+    registry.of[BAR_IN_SERVICE]["challenger"] = promoted
+    assert remove_losers(store, config, registry, before=END)[0] == 0, "they lost at that moment, and not before"
+    count, freed = remove_losers(store, config, registry, before=END + timedelta(days=9000))
+    assert (count, freed > 0) == (len(lost), True)
+    trained = declared("trained_bar_models").fit(store.read("trained_bar_models"))
+    assert set(trained.filter(pl.col("artifact").is_null())["version"]) == lost
+    assert all((config.artifacts / folder).is_dir() for folder in trained["artifact"].drop_nulls())
+    gone = trained.filter(pl.col("artifact").is_null()).row(0, named=True)
+    with pytest.raises(ArtifactError, match="lost as a challenger long ago"):
+        answers_of_version(store, config, gone, sessions=[PROMOTED_FROM])
 
 
 def test_an_alias_that_a_person_moves_serves_from_the_next_session_and_a_rollback_undoes_it(config: Settings):

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from stock_assets.market.calendar import TradingCalendar, local_hours
+from stock_assets.market.calendar import TradingCalendar
 
 
 def beginnings(
@@ -13,13 +13,12 @@ def beginnings(
 ) -> Iterator[datetime]:
     """When the bars of `step` minutes begin, from `before` minutes before each opening to `after` after each close;
     none lies within the rest at noon."""
-    rests = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])[1]
     for session in calendar.sessions:
         at = calendar.opens[session] - timedelta(minutes=before)
         if on_the_hour:
             at = at.replace(minute=0)
         while at < calendar.closes[session] + timedelta(minutes=after):
-            start, end = rests.get(session, (at, at))
+            start, end = calendar.rests.get(session, (at, at))
             if not (start <= at and at + timedelta(minutes=step) <= end):
                 yield at
             at += timedelta(minutes=step)

@@ -30,6 +30,7 @@ class Vendor:
     change: list = field(default_factory=list)
     """functions of the bars, applied in turn"""
     failures: dict[str, Failure] = field(default_factory=dict)
+    splits: dict[tuple[str, date], float] = field(default_factory=dict)
     settled: int = 0
     since: dict[str, datetime] = field(default_factory=dict)
     """of the newest request"""
@@ -47,7 +48,8 @@ class Vendor:
         def settle() -> None:
             self.settled += 1
 
-        return BarAnswer(bars.filter(~pl.col("ticker").is_in(list(self.failures))), self.failures, settle=settle)
+        bars = bars.filter(~pl.col("ticker").is_in(list(self.failures)))
+        return BarAnswer(bars, self.failures, settle=settle, splits=self.splits)
 
 
 @pytest.fixture
@@ -134,6 +136,27 @@ def test_a_revised_bar_becomes_a_version_and_the_newest_counts(store, config, ve
     clean = stored(store, "bars").filter(right).sort("ticker")
     assert clean["close"].to_list() == newest["close"].to_list()
     assert clean["fetched_at"].dt.convert_time_zone("UTC").unique().to_list() == [at(1, 10)]
+
+
+def test_a_session_of_a_split_is_suspect_until_the_bars_before_it_are_fetched_again(store, config, vendor):
+    """The vendor takes the split out of all its bars from the next session on; those that are stored are not."""
+    fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(0, 10, day=2))
+    vendor.splits = {("SIM01", NEXT): 4.0}
+    figures = ("open", "high", "low", "close")
+    part = pl.when(pl.col("ticker") == "SIM01").then(0.25).otherwise(1.0)
+    vendor.change = [lambda bars: bars.with_columns(pl.col(figures) * part)]
+    fetch_raw_bars(store, config, vendor, sessions=[NEXT], now=at(3, day=2))
+    assert stored(store, "bar_splits").rows() == [("SIM01", NEXT, 4.0, at(3, day=2))]
+    cleaned = clean_bars(store, config, [DAY, NEXT])
+    marked = stored(store, "bars").filter(pl.col("suspect").is_not_null())
+    assert marked.select("ticker", "session").unique().rows() == [("SIM01", NEXT)]
+    assert marked.height == 12
+    assert cleaned.suspect["split"] >= 11  # the first bar jumps
+    fetch_raw_bars(store, config, vendor, sessions=[NEXT], now=at(4, day=2))
+    assert stored(store, "bar_splits").height == 1, "it is kept as it was seen first"
+    assert clean_bars(store, config, [NEXT]).suspect["split"] >= 15
+    fetch_raw_bars(store, config, vendor, sessions=[DAY], now=at(5, day=2))
+    assert clean_bars(store, config, [DAY, NEXT]).suspect == {}
 
 
 def test_a_late_bar_is_added_and_its_gap_goes(store, config, vendor):

@@ -7,7 +7,7 @@ import pytest
 
 from stock_assets.errors import SourceError
 from stock_assets.market.bars_of_minutes import in_bars
-from stock_assets.market.calendar import TradingCalendar, local_hours, trading_calendar
+from stock_assets.market.calendar import TradingCalendar, trading_calendar
 from stock_assets.market.intervals import Interval, expected_bars
 from stock_assets.market.sources import IntradaySource
 from stock_assets.market.sources.registry import make_source
@@ -73,11 +73,11 @@ def test_the_session_of_new_york_moves_with_daylight_saving():
 
 @pytest.mark.parametrize(("interval", "missing"), [("1m", 60), ("5m", 12), ("1h", 0)])
 def test_tokyo_rests_at_noon_and_no_bar_is_expected_then(interval: str, missing: int):
-    """The times of the rest are those that exchange_calendars states; a bar that begins before it is none of it."""
+    """The times of the rest are those of the exchange; a bar that begins before it is none of it."""
     day = date(2024, 1, 5)
     tokyo = trading_calendar("XTKS", date(2024, 1, 4), date(2024, 1, 12))
-    rest = local_hours("XTKS", day, date(2024, 1, 12))[1][day]
-    assert tokyo.rests[day] == rest
+    rest = tokyo.rests[day]
+    assert rest == (datetime(2024, 1, 5, 2, 30, tzinfo=UTC), datetime(2024, 1, 5, 3, 30, tzinfo=UTC))  # 11:30 to 12:30
     length = Interval.parse(interval).length
     expected = expected_bars(tokyo, [day], Interval.parse(interval))["bar_end"]
     assert len(expected) == -(-timedelta(hours=6) // length) - missing

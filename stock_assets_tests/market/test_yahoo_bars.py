@@ -247,6 +247,7 @@ def test_splits_and_dividends_leave_the_figures_alone_and_a_split_is_logged(serv
     assert found.bars.rows() == by_hand("AAPL", rows)
     (line,) = [line for line in said if "split" in line]
     assert line.startswith("AAPL split 4:1 on 2024-12-04: Yahoo's bars before it are adjusted now")
+    assert found.splits == {("AAPL", day): 4.0}
 
 
 PASSING = {

@@ -7,9 +7,19 @@ import polars as pl
 import pytest
 
 from stock_assets.model.bar_tables import BAR_PREDICTIONS
-from stock_assets.publication.bar_files import BarPointer, merge_bars, point_to, put_bars, remove_merged
+from stock_assets.publication.bar_files import (
+    BACKTEST,
+    SCHEMA,
+    BarPointer,
+    merge_bars,
+    point_to,
+    put_backtest,
+    put_bars,
+    remove_merged,
+)
 from stock_assets.serving.app import make_app
 from stock_assets.serving.bars import RunningSession
+from stock_assets.serving.schemas import BacktestOfBars
 from stock_assets.settings import read_settings
 from stock_assets_tests.serving.apps import Asker
 
@@ -140,3 +150,55 @@ def test_a_reader_follows_a_session_file_by_file_through_its_merge(tmp_path: Pat
     after = running.read()
     assert after is not None
     assert after[1].filter(pl.col("bar_end") <= OPENED + 4 * HOUR).equals(before)
+
+
+def test_the_back_test_is_answered_as_it_is_published_and_shown(market):
+    ask, folder, _ = market
+    publish(folder, 3, "BTC/USDT")
+    assert ask("/v1/bars/backtest").json()["type"].endswith("#not-published")
+    assert "would have earned" not in ask("/").text
+    figures = dict.fromkeys(("net_sharpe", "net_sharpe_low", "net_sharpe_high", "break_even_low", "break_even_high"))
+    figures |= dict.fromkeys(("net_return", "gross_return", "turnover", "break_even", "deepest", "total"), -0.25)
+    figures |= dict.fromkeys(("spread", "impact", "commission", "borrow"), 0.125)
+    path = [{"session": str(DAY), "equity": 750_000.0, "drawdown": -0.25, "traded": 3e6}]
+    books = [
+        {"book": name, "model": "bar_rnn", "is_baseline": name == "hold", "sleeves": 7, "capital": 1e6, "sessions": 1}
+        | figures
+        | {"equity": path}
+        for name in ("by_sign", "hold")
+    ]
+    about = {"source": "simulated", "interval": "1h", "currency": None, "overnight": False, "simulated": True}
+    document = {"made_at": OPENED.isoformat(), **about, "first": str(DAY), "last": str(DAY), "books": books}
+    put_backtest(folder, {"schema": SCHEMA, **document})
+    answer = ask("/v1/bars/backtest")
+    assert answer.json() == document
+    BacktestOfBars.model_validate(answer.json())
+    page = ask("/").text
+    assert "would have earned" in page
+    assert page.count("\N{MINUS SIGN}25.00") == 4  # the total and the deepest fall of two books
+    (folder / BACKTEST).write_bytes(b"{")
+    assert ask("/v1/bars/backtest").json()["type"].endswith("#damaged-publication")
+    assert str(folder) not in ask("/v1/bars/backtest").text
+
+
+@pytest.mark.parametrize(
+    "address", ["/v1/predictions", "/v1/sessions/2025-06-22", "/v1/models/champion", "/v1/publications"]
+)
+def test_what_is_of_days_says_where_the_answer_about_bars_is(market, address: str):
+    ask, _, _ = market
+    answer = ask(address)
+    assert answer.status_code == 404
+    assert "/v1/bars/backtest" in answer.json()["detail"]
+    paths = ask("/openapi.json").json()["paths"]
+    assert {"/v1/bars", "/v1/bars/backtest", "/readyz"} <= set(paths)
+    assert "/v1/publications" not in paths
+
+
+@pytest.mark.parametrize("address", ["/signals", "/skill", "/ticker/BTC", "/models"])
+def test_a_screen_of_days_leads_to_that_of_bars(market, address: str):
+    ask, folder, _ = market
+    publish(folder, 3, "BTC/USDT")
+    page = ask(address)
+    assert page.status_code == 404
+    assert "bars of 1h" in page.text
+    assert ask("/nothing").status_code == 404

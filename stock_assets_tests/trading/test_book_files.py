@@ -102,3 +102,22 @@ def test_the_digest_follows_every_field():
     changed = [replace(LONG_ONLY, sleeves=2), replace(LONG_ONLY, costs=Costs(borrow=0.1)), LONG_SHORT]
     assert len({digest_of(book) for book in (LONG_ONLY, *changed)}) == 4
     assert digest_of(replace(LONG_ONLY, model="rnn")) == digest_of(LONG_ONLY)
+
+
+def test_books_of_bars_have_their_own_defaults_kinds_and_models(tmp_path: Path):
+    """Below a day `by_sign` is a kind, and what a book leaves out is as in the book of bars of its kind."""
+    hours = read_settings(data_dir=tmp_path, interval="1h")
+    assert [book.name for book in books_of(hours)] == ["by_sign", "long_only"]
+    text = '[[book]]\nname = "mine"\nkind = "by_sign"\nmodel = "trees"\ncosts = {impact = 0.5}\n'
+    (mine,) = books_of(hours.model_copy(update={"books": written(tmp_path, text)}))
+    assert (mine.whole_shares, mine.costs.half_spreads, mine.costs.impact) == (False, (0.0005,) * 5, 0.5)
+    for wrong, found in (
+        (text.replace("mine", "hold"), "the name of a baseline"),
+        (text.replace("trees", "rnn"), "found rnn"),
+        (text + "volatility_target = 0.1\n", "found 0.1"),
+    ):
+        changed = hours.model_copy(update={"books": written(tmp_path, wrong.replace("costs = {impact = 0.5}\n", ""))})
+        with pytest.raises(SettingsError, match=found):
+            books_of(changed)
+    with pytest.raises(SettingsError, match="found by_sign, expected long_only or long_short"):
+        read_books(written(tmp_path, text.replace('model = "trees"\n', "")))

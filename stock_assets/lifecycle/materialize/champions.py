@@ -13,6 +13,7 @@ import polars as pl
 
 from stock_assets.errors import ArtifactError, CutoffError, StockAssetsError
 from stock_assets.lifecycle.champions import (
+    BAR_YEAR,
     CHAMPION_ALIAS,
     MIRROR_ALIAS,
     Promotion,
@@ -287,12 +288,16 @@ def follow_aliases(
     return messages
 
 
-def models_in_service(store: Warehouse, registry: Registry, calendar: TradingCalendar) -> pl.DataFrame:
+def models_in_service(
+    store: Warehouse, registry: Registry, calendar: TradingCalendar, *, kept: Kept = DAYS
+) -> pl.DataFrame:
     """model, alias, version, trained_through, model_year, serves_from, reason: the champion of every model, and each
-    version that has another alias, in the model year of the next session. Without a trained version, no row."""
-    all_versions, history, aliases = trained_versions(store), read_promotions(store), registry.aliases()
-    last = store.last_session("predictions")
-    running = (calendar.shift(last, 1) or last).year if last else None
+    version that has another alias, in the model year of the next session. Without a trained version, no row.
+
+    `kept` is where the market keeps its versions (`kept_of`); those of bars have no model year."""
+    all_versions, history, aliases = trained_versions(store, kept), read_promotions(store), registry.aliases()
+    last = store.last_session(kept.predictions)
+    running = kept.year_of(calendar.shift(last, 1) or last) if last else kept.year
     rows = []
     for (model,), versions in all_versions.partition_by("model", as_dict=True, maintain_order=True).items():
         years: list[int] = versions["model_year"].to_list()
@@ -302,6 +307,7 @@ def models_in_service(store: Warehouse, registry: Registry, calendar: TradingCal
         rows += [{"model": model, "alias": alias, **row} for alias, row in rows_of_aliases.items()]
     table = pl.DataFrame(rows, schema=_SERVICE_SCHEMA)
     table = table.join(all_versions, on=["model", "version"], how="left", maintain_order="left")
+    table = table.with_columns(pl.when(pl.col("model_year") != BAR_YEAR).then("model_year").alias("model_year"))
     return table.select("model", "alias", "version", "trained_through", "model_year", "serves_from", "reason")
 
 

@@ -4,7 +4,7 @@ A loser's row stays in its table, as the history of the trainings; it stops nami
 only what no row names is removed. A kill in between leaves a folder for the next night, and never a row without one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import polars as pl
 from stock_assets.errors import MissingTableError
 from stock_assets.files import TEMPORARY
 from stock_assets.lifecycle.materialize.champions import read_promotions, trained_versions
-from stock_assets.lifecycle.materialize.kept import DAYS, Kept
+from stock_assets.lifecycle.materialize.kept import DAYS, Kept, kept_of
 from stock_assets.model.materialize.versions import REFERENCES, TRAINED
 from stock_assets.objects import Found, ObjectPath, delete, found_below, name_below
 from stock_assets.settings import Settings
@@ -49,28 +49,31 @@ def remove_losers(store: Warehouse, settings: Settings, registry: Registry, *, b
     promotions = read_promotions(store)
     lost_challenges = promotions.filter(pl.col("outcome") == "challenger", pl.col("decided_at") < before)
     later_decisions = promotions.filter(pl.col("decided_at") >= before)
+    kept = kept_of(settings)
     losers = (
         {*lost_challenges["version"]}
         - {*later_decisions["version"], *later_decisions["replaced"]}
-        - served_versions(store, registry)
+        - served_versions(store, registry, kept)
     )
-    for table in TRAINED:
+    tables, span = (TRAINED, "model_year") if kept is DAYS else (tuple(kept.versions), "session")
+    for table in tables:
         rows = store.read_or(declared(table).empty(), table)
         rows = rows.filter(pl.col("version").is_in(losers) & pl.col("artifact").is_not_null())
         if not rows.is_empty():
             rows_without_artifact = rows.with_columns(artifact=pl.lit(None, pl.String))
-            store.replace_rows(table, rows.select("model_year", "model", "version"), rows_without_artifact)
-    artifacts = settings.artifacts
+            store.replace_rows(table, rows.select(span, "model", "version"), rows_without_artifact)
+    artifacts, all_tables = settings.artifacts, (*tables, REFERENCES) if kept is DAYS else tables
     if isinstance(artifacts, Path):
-        removed_bytes = [_remove(folder) for folder in _unnamed_folders(store, artifacts, before)]
+        removed_bytes = [_remove(folder) for folder in _unnamed_folders(store, artifacts, before, tables=all_tables)]
     else:
-        removed_bytes = [_remove_objects(objects) for objects in _unnamed_objects(store, artifacts, before)]
+        unnamed = _unnamed_objects(store, artifacts, before, tables=all_tables)
+        removed_bytes = [_remove_objects(objects) for objects in unnamed]
     return len(removed_bytes), sum(removed_bytes)
 
 
-def _unnamed_folders(store: Warehouse, artifacts: Path, before: datetime) -> Iterator[Path]:
-    """The folders of saved models from before that no row names."""
-    for table in (*TRAINED, REFERENCES):
+def _unnamed_folders(store: Warehouse, artifacts: Path, before: datetime, *, tables: Sequence[str]) -> Iterator[Path]:
+    """The folders of saved models of `tables` from before that no row names."""
+    for table in tables:
         named_folders = _named_folders(store, table)
         for model in (artifacts / table).glob(f"*/*/{MODEL}"):
             folder, is_old = model.parent, model.stat().st_mtime < before.timestamp()
@@ -78,9 +81,11 @@ def _unnamed_folders(store: Warehouse, artifacts: Path, before: datetime) -> Ite
                 yield folder
 
 
-def _unnamed_objects(store: Warehouse, artifacts: ObjectPath, before: datetime) -> Iterator[list[Found]]:
-    """The objects of each saved model in a bucket, none of which is from later, that no row names."""
-    for table in (*TRAINED, REFERENCES):
+def _unnamed_objects(
+    store: Warehouse, artifacts: ObjectPath, before: datetime, *, tables: Sequence[str]
+) -> Iterator[list[Found]]:
+    """The objects of each saved model of `tables` in a bucket, none of which is from later, that no row names."""
+    for table in tables:
         named_folders = _named_folders(store, table)
         of_version: dict[str, list[Found]] = {}
         for file in found_below(artifacts / table):

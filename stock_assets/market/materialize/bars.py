@@ -8,8 +8,8 @@ import polars as pl
 
 from stock_assets.errors import EmptySourceError, MissingTableError, SourceError
 from stock_assets.frames import BAR_KEYS, RowSummary, differing
-from stock_assets.market.bar_quality import gaps_of, with_suspects
-from stock_assets.market.bar_tables import BARS, RAW_BARS, SOURCE_BAR_SCHEMA
+from stock_assets.market.bar_quality import gaps_of, on_two_bases, with_suspects
+from stock_assets.market.bar_tables import BAR_SPLITS, BARS, RAW_BARS, SOURCE_BAR_SCHEMA
 from stock_assets.market.calendar import TradingCalendar, calendar_of
 from stock_assets.market.intervals import Interval, expected_bars, lookback_start
 from stock_assets.market.materialize.clock import require_past
@@ -105,6 +105,7 @@ def fetch_raw_bars(
                 Change("raw_bars", versions, makes=part),
                 Change("bar_gaps", gaps, part_sessions),
                 Change("bar_requests", part_sessions.with_columns(asked_at=pl.lit(now).cast(UTC_TIME)), part_sessions),
+                Change("bar_splits", _splits(answer, part, now), NO_ROW),
                 Change("bar_interval", pl.DataFrame({"interval": [settings.interval]}), NO_ROW),
             ]
         )
@@ -115,6 +116,12 @@ def fetch_raw_bars(
         for outcome, bars in gaps.group_by("outcome").agg(pl.col("bars").sum()).iter_rows():
             missing[outcome] = missing.get(outcome, 0) + bars
     return FetchedRawBars(summary, len(members), failures, new_count, missing)
+
+
+def _splits(answer: BarAnswer, sessions: Sequence[date], now: datetime) -> pl.DataFrame:
+    """`BAR_SPLITS` of `sessions` that the answer states."""
+    rows = [(ticker, day, ratio, now) for (ticker, day), ratio in sorted(answer.splits.items()) if day in sessions]
+    return pl.DataFrame(rows, BAR_SPLITS.schema, orient="row")
 
 
 def _require_one_source(store: Warehouse, source: IntradaySource) -> None:
@@ -228,11 +235,13 @@ def clean_bars(store: Warehouse, settings: Settings, sessions: Sequence[date]) -
     before = calendar.before(sessions[0], 1)
     store.require(["raw_bars"], [*before, *sessions], "bars")
     summary, changed_rows, suspect = RowSummary(), 0, dict[str, int]()
+    splits = BAR_SPLITS.fit(store.read_or(BAR_SPLITS.empty(), "bar_splits"))
     sizes = store.rows_by("raw_bars", "session", sessions[0], last=sessions[-1])
     for part in blocks_of([(day, sizes.get(day, 0)) for day in sessions], BLOCK_ROWS):
         first = (calendar.before(part[0], 1) or (part[0],))[0]
         raw = newest_versions(store, first, part[-1]).drop("source")
-        rows = BARS.fit(with_suspects(raw, calendar).filter(pl.col("session").is_in(part)))
+        bases = on_two_bases(raw, splits.filter(pl.col("session").is_in(part)), calendar)
+        rows = BARS.fit(with_suspects(raw, calendar, bases).filter(pl.col("session").is_in(part)))
         stored_bars = BARS.fit(store.read_or(BARS.empty(), "bars", part[0], last=part[-1]))
         changed_bars, replaced_keys = differing(stored_bars, rows, BAR_KEYS)
         store.write([Change("bars", changed_bars, replaced_keys if replaced_keys.height else None, makes=part)])

@@ -101,6 +101,8 @@ class BarAnswer:
     """by ticker the first session of which the vendor still has bars, where it has none of the older ones asked for"""
     settle: Callable[[], None] = nothing_to_settle
     """to be called when the bars are stored: what the source kept for the case of a kill may go"""
+    splits: Mapping[tuple[str, date], float] = field(default_factory=dict)
+    """new shares per old one, by ticker and session, of splits that the vendor has taken out of earlier bars"""
 
 
 def bars_since(bars: pl.DataFrame, since: Mapping[str, datetime]) -> pl.DataFrame:

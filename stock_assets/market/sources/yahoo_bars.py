@@ -115,18 +115,21 @@ class YahooBars:
         if self.staged is not None:
             staged_answers = staging(self.staged, asked_on=now.date(), first=first, last=last)
             staged_answers.expect(len(set(tickers)))
+        splits: dict[tuple[str, date], float] = {}
         answers, failures = of_each(
             tickers,
-            lambda ticker: self._bars(ticker, ranges, now, staged_answers=staged_answers),
+            lambda ticker: self._bars(ticker, ranges, now, staged_answers=staged_answers, splits=splits),
             budget=self.budget,
             on_progress=Pace("Yahoo", self.say),
         )
         bars = pl.concat([SOURCE_BAR_SCHEMA.to_frame(), *answers.values()])
-        requested_bars = bars_since(bars.filter(pl.col("session").is_between(first, last)), since).sort(
-            "ticker", "bar_end"
-        )
+        requested_bars = bars_since(bars.filter(pl.col("session").is_between(first, last)), since)
         return BarAnswer(
-            requested_bars, failures, limits, settle=staged_answers.clear if staged_answers else nothing_to_settle
+            requested_bars.sort("ticker", "bar_end"),
+            failures,
+            limits,
+            settle=staged_answers.clear if staged_answers else nothing_to_settle,
+            splits=splits,
         )
 
     def _first_session(self, oldest: datetime) -> date:
@@ -146,9 +149,16 @@ class YahooBars:
         return ranges
 
     def _bars(
-        self, ticker: str, ranges: Sequence[tuple[datetime, datetime]], now: datetime, *, staged_answers: Staging | None
+        self,
+        ticker: str,
+        ranges: Sequence[tuple[datetime, datetime]],
+        now: datetime,
+        *,
+        staged_answers: Staging | None,
+        splits: dict[tuple[str, date], float],
     ) -> pl.DataFrame:
-        """The finished bars of `ticker` that begin within `ranges` (`SOURCE_BAR_SCHEMA`, sorted).
+        """The finished bars of `ticker` that begin within `ranges` (`SOURCE_BAR_SCHEMA`, sorted); the splits that its
+        answers state are added to `splits`.
 
         Raises Exhausted, GivenUp, or SourceError naming the ticker.
         """
@@ -160,7 +170,7 @@ class YahooBars:
                 pages.append(staged_page)
                 continue
             try:
-                ask = partial(self._page, ticker, begin=begin, end=end, now=now)
+                ask = partial(self._page, ticker, begin=begin, end=end, now=now, splits=splits)
                 page, through = self.budget.patiently(ticker, ask)
             except QuietTickerError:
                 break  # it has not traded in later ranges either
@@ -174,7 +184,9 @@ class YahooBars:
             raise no_bars_error
         return pl.concat(pages)
 
-    def _page(self, ticker: str, *, begin: datetime, end: datetime, now: datetime) -> Page:
+    def _page(
+        self, ticker: str, *, begin: datetime, end: datetime, now: datetime, splits: dict[tuple[str, date], float]
+    ) -> Page:
         """The finished bars of one request, and the moment up to which bars are final in it.
 
         Raises as `Budget.patiently` wants it.
@@ -193,7 +205,7 @@ class YahooBars:
         through = min(now, max(_last_trade(meta), now - DELAY))
         if history.empty:  # rows without a figure, or what is traded while it answers: no chart at all raises
             return SOURCE_BAR_SCHEMA.to_frame(), through
-        self._say_splits(history, ticker)
+        splits |= self._splits(history, ticker)
         klines = _klines(history, ticker)
         rows = in_bars(klines, self.calendar, self.interval)
         if rows.is_empty():
@@ -208,16 +220,19 @@ class YahooBars:
         has_trade = pl.lit(meta.get("instrumentType") in WITHOUT_VOLUME) | (pl.col("volume") > 0)
         return as_source_bars(rows.filter(pl.col("bar_end") <= through, priced, has_trade), self.name), through
 
-    def _say_splits(self, history: "pd.DataFrame", ticker: str) -> None:
-        """A line about each split of an answer: what was stored before it is at another basis."""
-        splits = history["Stock Splits"]
-        for moment, ratio in zip(history.index, splits, strict=True):
+    def _splits(self, history: "pd.DataFrame", ticker: str) -> dict[tuple[str, date], float]:
+        """The ratio of each split of an answer by ticker and session, with a line about it: what was stored before it
+        is at another basis."""
+        splits = {}
+        for moment, ratio in zip(history.index, history["Stock Splits"], strict=True):
             if not ratio:
                 continue
+            splits[ticker, moment.date()] = float(ratio)
             self.say(
                 f"{ticker} split {ratio:g}:1 on {moment:%Y-%m-%d}: Yahoo's bars before it are adjusted now, and those "
                 "that were stored earlier are not; materialize raw_bars of the sessions before it again"
             )
+        return splits
 
 
 def _last_trade(meta: Mapping[str, Any]) -> datetime:

@@ -274,6 +274,11 @@ def _answer(
     settings: Settings, entry: BarModelEntry, row: Mapping[str, Any], *, features: pl.DataFrame, keys: pl.DataFrame
 ) -> pl.DataFrame:
     """Rows of `bar_predictions`. Raises ArtifactError where the saved model is gone or damaged."""
+    if row["artifact"] is None:
+        raise ArtifactError(
+            f"{row['version']} lost as a challenger long ago, and its saved model was tidied away; expected a version "
+            f"that has one: `stock-assets rollback {entry.name}` goes back to another"
+        )
     artifact = load_artifact(settings.artifacts / row["artifact"])
     model = entry.load(artifact.tensors, artifact.description)
     rows = entry.predict(model, features.drop("fetched_at"), keys.select(BAR_KEYS))

@@ -1,5 +1,6 @@
 """The screen of a market of bars: the running session, what its newest bars say, and whether the next one is late."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -67,6 +68,8 @@ class RunningView:
     bars: int = 0
     """published bars of the session, of one ticker at most"""
     calls: tuple[BarCall, ...] = ()
+    back_test: Mapping[str, Any] | None = None
+    """what is published of it (`serving.schemas.BacktestOfBars`)"""
 
     @property
     def title(self) -> str:
@@ -74,7 +77,9 @@ class RunningView:
 
     def etag(self, alerts: str) -> str:
         """A tag that changes with what is shown; `alerts` is the digest of the open ones."""
-        return f'W/"{digest_of(repr((self.verdict, alerts, self.bar_end, self.champion, len(self.calls))).encode())}"'
+        tested = self.back_test and self.back_test["made_at"]
+        shown = (self.verdict, alerts, self.bar_end, self.champion, len(self.calls), tested)
+        return f'W/"{digest_of(repr(shown).encode())}"'
 
 
 def newest_rows(rows: pl.DataFrame, model: str) -> pl.DataFrame:
@@ -84,9 +89,14 @@ def newest_rows(rows: pl.DataFrame, model: str) -> pl.DataFrame:
 
 
 def running_view(
-    there: tuple[BarPointer, pl.DataFrame] | None, alerts: tuple[Trouble, ...], now: datetime
+    there: tuple[BarPointer, pl.DataFrame] | None,
+    alerts: tuple[Trouble, ...],
+    now: datetime,
+    *,
+    back_test: Mapping[str, Any] | None = None,
 ) -> RunningView:
-    """The view of the pointer and the rows of its session at `now` (aware); None before a bar was published."""
+    """The view of the pointer and the rows of its session at `now` (aware), with the `back_test` that is published;
+    None before a bar was published."""
     if there is None:
         why = "Bars are published once models serve a session: `stock-assets bars`, or the sensors, make them."
         return RunningView(Verdict("unusable", "Not usable: no bar is published yet", (why,)), alerts)
@@ -123,6 +133,7 @@ def running_view(
         _moment(facts.get("trained_through")),
         own["bar_end"].n_unique(),
         tuple(calls),
+        back_test,
     )
 
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from stock_assets.errors import SourceError
 from stock_assets.market.bar_resample import IntervalBars, interval_bars
-from stock_assets.market.calendar import TradingCalendar, local_hours
+from stock_assets.market.calendar import TradingCalendar
 from stock_assets.market.intervals import Interval
 from stock_assets.market.resample import SessionBars, session_bars
 from stock_assets.market.times import Moments, parse_moments
@@ -169,7 +169,7 @@ def _days(
     rows = pl.DataFrame([tickers.alias("ticker"), moments.at.alias("at")])
     if not bool(rows.select(pl.struct("ticker", pl.col("at").dt.date()).is_unique().all()).item()):
         return None
-    zone, _ = local_hours(calendar.name, calendar.sessions[0], calendar.sessions[-1])
+    zone = calendar.local_zone
     local = moments.at.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     if _at_midnight(local):
         return local.dt.date().alias("session")
