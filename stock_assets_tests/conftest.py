@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -22,6 +23,12 @@ if MEMORY.is_dir() and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory
 
 from stock_assets_tests.calendars import keep_hours  # noqa: E402 - polars reads the threads
 from stock_assets_tests.leaks import as_in_a_process_of_its_own, restored  # noqa: E402 - the same
+
+# an example of a property takes as long as it takes: hypothesis ends one after 200 ms, as it does not where CI is set
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 
 REAL_DATA = Path(os.environ.get("REAL_DATA_DIR", Path(__file__).parent.parent.parent / "shared" / "data"))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from stock_assets.private import dagster as borrowed
@@ -58,3 +59,8 @@ def test_a_test_that_restores_what_it_changes_passes(tmp_path: Path):
     with restored(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEFT", "1")
         patch.chdir(tmp_path)
+
+
+def test_no_property_fails_because_the_machine_is_busy():
+    assert hypothesis.settings().deadline is None
+    assert hypothesis.HealthCheck.too_slow in hypothesis.settings().suppress_health_check
